@@ -1,0 +1,172 @@
+"""The schema of `conf/`: what may be set, of which type, and what it is when nobody says.
+
+A key that is not here is rejected when Hydra composes the configuration, so a typo in a preset
+or on the command line never trains the wrong thing. This module imports neither torch nor
+lightning: `train.py --help` stays fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+
+class Stem(str, Enum):
+    """How an ImageNet network meets its images."""
+
+    auto = "auto"  # `cifar` for images up to 64 pixels, `imagenet` above
+    cifar = "cifar"  # 3x3 convolution of stride 1, no pooling
+    imagenet = "imagenet"  # 7x7 convolution of stride 2, then max pooling
+
+
+class Shortcut(str, Enum):
+    """How a CIFAR ResNet's residual stream changes its width (He et al. 2016, section 4.2)."""
+
+    A = "A"  # strided slice and zero padding, no parameters
+    B = "B"  # 1x1 convolution
+
+
+class Optimizer(str, Enum):
+    """The optimizers that a recipe may name."""
+
+    sgd = "sgd"
+    adamw = "adamw"
+
+
+class Schedule(str, Enum):
+    """How the learning rate falls after the warm-up."""
+
+    constant = "constant"
+    step = "step"  # times `gamma` at each milestone
+    cosine = "cosine"  # to 0 along half a cosine
+    linear = "linear"  # to 0 along a line
+
+
+class WandbMode(str, Enum):
+    """Where Weights & Biases writes."""
+
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+@dataclass
+class ModelConf:
+    """The seed network."""
+
+    name: str = MISSING
+    stem: Stem = Stem.auto
+    shortcut: Shortcut = Shortcut.A
+
+
+@dataclass
+class SegmentConf:
+    """How the seed network is split, and how its channels are rounded."""
+
+    kind: str = "stage"
+    multiple: int | None = None  # channels; None: 4 for CIFAR ResNets, 8 else
+    frozen: list[str] = field(default_factory=list)  # names of segments that stay as they are
+    width_steps: int = 8  # the lattice's widths are k / width_steps
+
+
+@dataclass
+class ModifiersConf:
+    """Which rescaled networks to train; see `ssr_exp.rescaling.sets`."""
+
+    kind: str = "baseline"
+    network: str | None = None  # explicit: a network code, or depth and width
+    depth: list[float] | None = None  # explicit: a fraction for each segment
+    width: list[float] | None = None
+    low_depth: float | None = None  # sentinels; None: the fewest blocks that a segment can keep
+    low_width: float = 0.25
+    fractions: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # uniform, compound
+    count: int = 16  # random
+    draw_seed: int = 0  # random
+
+
+@dataclass
+class DatasetConf:
+    """The images, how they are split and how they are augmented."""
+
+    name: str = MISSING
+    root: str | None = None  # None: `paths.data`
+    download: bool = True  # torchvision sets: fetch on first use
+    resize: int | None = None  # pixels, square; None: as they are, all of one size
+    val_fraction: float = 0.1  # of the training images, where there is no val folder
+    split_seed: int = 0
+    crop_padding: int = 0  # pixels on each side before a random crop
+    flip: bool = False  # left to right
+    cutout: int = 0  # side of the erased square in pixels; 0: none
+
+
+@dataclass
+class RecipeConf:
+    """How each network of a study is trained."""
+
+    optimizer: Optimizer = Optimizer.sgd
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4
+    decay_norm_and_bias: bool = True
+    schedule: Schedule = Schedule.cosine
+    warmup_epochs: float = 0.0
+    milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])  # shares of the training
+    gamma: float = 0.1
+    label_smoothing: float = 0.0
+    grad_clip: float | None = None  # largest gradient norm
+    ema_decay: float | None = None  # of an exponential moving average of the weights, per step
+
+
+@dataclass
+class TrainerConf:
+    """Where and how long a training runs."""
+
+    max_epochs: int = 200
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    channels_last: bool = False
+    compile: bool = False
+    deterministic: bool = True
+    threads: int | None = None  # CPU threads of one run; None: torch's own choice
+    progress: bool = True
+    test: bool = False  # look at the test set at the end: for finalists
+
+
+@dataclass
+class LoggerConf:
+    """Weights & Biases."""
+
+    mode: WandbMode = WandbMode.offline
+    project: str = "ssr_exp"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    timeout_s: float = 20.0  # how long a server that does not answer may hold up a run
+    share_machine: bool = False  # also send host, packages, git remote, console and system load
+
+
+@dataclass
+class PathsConf:
+    """Where things are kept."""
+
+    runs: str = "runs"
+    data: str = "data"
+
+
+@dataclass
+class Config:
+    """One training, or with several modifiers a sweep of them."""
+
+    model: ModelConf = field(default_factory=ModelConf)
+    segment: SegmentConf = field(default_factory=SegmentConf)
+    modifiers: ModifiersConf = field(default_factory=ModifiersConf)
+    dataset: DatasetConf = field(default_factory=DatasetConf)
+    recipe: RecipeConf = field(default_factory=RecipeConf)
+    trainer: TrainerConf = field(default_factory=TrainerConf)
+    logger: LoggerConf = field(default_factory=LoggerConf)
+    paths: PathsConf = field(default_factory=PathsConf)
+    seed: int = 0

@@ -1,0 +1,10 @@
+"""The errors that a user may meet, each one sentence that says what to type instead."""
+
+
+class SsrError(Exception):
+    """Base of every error that the user can mend: wrong input, missing data, a full disk.
+
+    The message says what was wrong, what is allowed and what to type. Entry points print it
+    without a traceback and exit with a code other than 0. It holds one string, so that it
+    survives being pickled between the processes of a launcher.
+    """

@@ -1,0 +1,83 @@
+"""A short code for each network: `d9-1-9_w16-8-32` keeps 9, 1, 9 blocks and 16, 8, 32 channels.
+
+The channels are what each segment puts out. Where two widths of a segment differ only inside its
+blocks (their bottlenecks round at other fractions), a letter tells them apart: `144`, then `144b`.
+"""
+
+from __future__ import annotations
+
+import re
+from string import ascii_lowercase
+
+import numpy as np
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.plan import Architecture, Plan, Widths
+
+PATTERN = re.compile(r"(?:.*_)?d(\d+(?:-\d+)*)_w(\d+[a-z]?(?:-\d+[a-z]?)*)")
+
+
+def write(plan: Plan, architecture: Architecture) -> str:
+    """Write the code of a network.
+
+    Example:
+        >>> from ssr_exp.rescaling import segments
+        >>> from ssr_exp.rescaling.resnet import CifarResNet
+        >>> plan = segments.find(CifarResNet(20), (3, 32, 32))
+        >>> write(plan, plan.baseline)
+        'd3-3-3_w16-32-64'
+    """
+    blocks = "-".join(map(str, architecture.blocks))
+    pairs = zip(plan.widths, architecture.widths, strict=True)
+    return f"d{blocks}_w{'-'.join(_channels(widths, position) for widths, position in pairs)}"
+
+
+def parse(plan: Plan, code: str) -> Architecture:
+    """Read a network's code; a model's name and an underscore may stand before it.
+
+    Raises:
+        SsrError: if it is no code, or no network of this plan.
+    """
+    match = PATTERN.fullmatch(code.strip())
+    baseline = write(plan, plan.baseline)
+    if match is None:
+        raise SsrError(f"{code!r} is not a network code; the baseline's is {baseline}.")
+    blocks, widths = (part.split("-") for part in match.groups())
+    if not len(blocks) == len(widths) == len(plan.segments):
+        raise SsrError(
+            f"{code!r} is for {len(blocks)} depths and {len(widths)} widths, but this network has "
+            f"{len(plan.segments)} segments; the baseline's code is {baseline}."
+        )
+    return Architecture(
+        tuple(_blocks(plan, s, int(text)) for s, text in enumerate(blocks)),
+        tuple(_position(plan, s, text) for s, text in enumerate(widths)),
+    )
+
+
+def _channels(widths: Widths, position: int) -> str:
+    channels = int(widths.channels[position])
+    twins = np.flatnonzero(widths.channels == channels)
+    rank = int(np.flatnonzero(twins == position)[0])
+    return f"{channels}{ascii_lowercase[rank] if rank else ''}"
+
+
+def _blocks(plan: Plan, number: int, blocks: int) -> int:
+    segment = plan.segments[number]
+    if not segment.fewest <= blocks <= len(segment.blocks):
+        raise SsrError(
+            f"segment {segment.name} cannot keep {blocks} blocks; it can keep "
+            f"{segment.fewest} to {len(segment.blocks)}."
+        )
+    return blocks
+
+
+def _position(plan: Plan, number: int, text: str) -> int:
+    widths = plan.widths[number]
+    known = [_channels(widths, position) for position in range(len(widths))]
+    if text not in known:
+        allowed = ", ".join(known if len(known) <= 20 else [*known[:9], "...", *known[-9:]])
+        raise SsrError(
+            f"segment {plan.segments[number].name} cannot have {text} channels; it can have "
+            f"{allowed}."
+        )
+    return known.index(text)

@@ -1,0 +1,258 @@
+"""Exact cost in closed form: parameters, MACs and GeMMs of one network or of millions.
+
+Every parameter and every product is a coefficient times lengths that depend on the widths of few
+segments (mostly one, two where neighbours meet), present while its block is kept. So the cost of a
+network is a sum of a few small tables over neighbouring segments, looked up by index. No network
+is built, and the sums are exact in 64-bit integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssr_exp.rescaling.groups import Form
+from ssr_exp.rescaling.plan import Architecture, Place, Plan
+
+Points = NDArray[np.int32]
+"""`n x S`: for each of `n` networks the option that each of `S` segments takes; see `encode`."""
+
+Counts = NDArray[np.int64]
+
+CHUNK = 1 << 16  # networks that are looked up at once: their indices stay in the cache
+LARGEST_TABLE = 1 << 22  # entries
+N_METRICS = 3
+
+
+class Cost(NamedTuple):
+    """What a network takes for one image.
+
+    Args:
+        params: parameters.
+        macs: multiply-accumulates of convolutions and linear maps.
+        gemms: matrix products; a convolution with `g` groups is `g` of them.
+    """
+
+    params: Any
+    macs: Any
+    gemms: Any
+
+
+class GemmSize(NamedTuple):
+    """A matrix product of a network: `count` times M x N x K multiply-adds for one image."""
+
+    path: str
+    m: int
+    n: int
+    k: int
+    count: int
+
+    @property
+    def load(self) -> int:
+        """Multiply-adds of all its runs."""
+        return self.m * self.n * self.k * self.count
+
+
+def encode(plan: Plan, architectures: Sequence[Architecture]) -> Points:
+    """Write architectures as points, `n x S`: width position times blocks, plus blocks less 1."""
+    blocks = np.array([a.blocks for a in architectures], dtype=np.int32)
+    widths = np.array([a.widths for a in architectures], dtype=np.int32)
+    shape = len(architectures), len(plan.segments)
+    return (widths.reshape(shape) * _depths(plan) + blocks.reshape(shape) - 1).astype(np.int32)
+
+
+def decode(plan: Plan, points: Points) -> list[Architecture]:
+    """Read architectures from points, `n x S`."""
+    widths, blocks = np.divmod(points, _depths(plan))
+    rows = zip((blocks + 1).tolist(), widths.tolist(), strict=True)
+    return [Architecture(tuple(b), tuple(w)) for b, w in rows]
+
+
+def of(plan: Plan, architecture: Architecture) -> Cost:
+    """Count the cost of one network."""
+    counts = count(plan, encode(plan, [architecture]))
+    return Cost(*(int(values[0]) for values in counts))
+
+
+def count(plan: Plan, points: Points) -> Cost:
+    """Count the cost of `n` networks.
+
+    Args:
+        plan: the seed network's plan.
+        points: `n x S` options, as `encode` or a lattice gives them.
+
+    Returns:
+        A `Cost` of arrays of `n`.
+    """
+    totals = np.zeros((len(points), N_METRICS), dtype=np.int64)
+    compact, axes = _axes(plan, points)
+    for scope, terms in _scopes(plan).items():
+        sizes = [len(axes[s][0]) for s in scope]
+        if prod(sizes) <= max(LARGEST_TABLE, 1):
+            _look_up(totals, _table(plan, terms, _meshed(scope, axes)), compact, scope, sizes)
+        else:
+            _evaluate_directly(totals, plan, terms, points, scope)
+    return Cost(*np.ascontiguousarray(totals.T))
+
+
+def count_product(plan: Plan, options: Sequence[Points]) -> Cost:
+    """Count all combinations of options: `k_1 x ... x k_S` arrays.
+
+    Args:
+        plan: the seed network's plan.
+        options: for each of `S` segments its `k_s` options.
+    """
+    everywhere = dict(enumerate(_split(plan, s, option) for s, option in enumerate(options)))
+    shape = tuple(len(option) for option in options)
+    totals = np.zeros((N_METRICS, *shape), dtype=np.int64)
+    for scope, terms in _scopes(plan).items():
+        table = _table(plan, terms, _meshed(scope, everywhere))
+        wide = [shape[s] if s in scope else 1 for s in range(len(shape))]
+        totals += np.moveaxis(table, -1, 0).reshape(N_METRICS, *wide)
+    return Cost(*totals)
+
+
+def gemms(plan: Plan, architecture: Architecture) -> list[GemmSize]:
+    """List the matrix products of one network, in the order in which they run."""
+    sizes, found = plan.sizes(architecture), []
+    for gemm in plan.gemms:
+        if _is_kept(plan.place(gemm.path), architecture):
+            n, k, count = (int(form(sizes)) for form in (gemm.n, gemm.k, gemm.count))
+            found.append(GemmSize(gemm.path, gemm.m, n, k * gemm.kernel, count))
+    return found
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A metric's summand: `coefficient x product of forms` while the block at `place` is kept."""
+
+    metric: int
+    coefficient: int
+    forms: tuple[Form, ...]
+    place: Place | None
+
+
+_Axis = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Width positions and kept blocks, of one shape."""
+
+
+@lru_cache(maxsize=32)
+def _scopes(plan: Plan) -> Mapping[tuple[int, ...], tuple[_Term, ...]]:
+    """Gather the terms by the segments they depend on; a scope inside another joins it."""
+    gathered: dict[tuple[int, ...], list[_Term]] = {}
+    for term in _merged(chain(_parameter_terms(plan), _gemm_terms(plan))):
+        owners = {plan.owners[g] for form in term.forms for g, _ in form.parts}
+        owners |= {term.place[0]} if term.place else set()
+        gathered.setdefault(tuple(sorted(owners)), []).append(term)
+    for scope in sorted(gathered, key=len):
+        wider = [other for other in gathered if set(scope) < set(other) and len(other) <= 2]
+        if wider:
+            gathered[wider[0]] += gathered.pop(scope)
+    return {scope: tuple(terms) for scope, terms in gathered.items()}
+
+
+def _merged(terms: Iterator[_Term]) -> Iterator[_Term]:
+    """Add up terms that differ only in their coefficient."""
+    sums: dict[tuple[int, tuple[Form, ...], Place | None], int] = {}
+    for term in terms:
+        key = term.metric, term.forms, term.place
+        sums[key] = sums.get(key, 0) + term.coefficient
+    for (metric, forms, place), coefficient in sums.items():
+        yield _Term(metric, coefficient, forms, place)
+
+
+def _parameter_terms(plan: Plan) -> Iterator[_Term]:
+    for name, leaf in plan.leaves.items():
+        if leaf.is_parameter:
+            yield _Term(0, 1, leaf.shape, plan.place(name))
+
+
+def _gemm_terms(plan: Plan) -> Iterator[_Term]:
+    for gemm in plan.gemms:
+        place = plan.place(gemm.path)
+        yield _Term(1, gemm.m * gemm.kernel, (gemm.n, gemm.k, gemm.count), place)
+        yield _Term(2, 1, (gemm.count,), place)
+
+
+def _depths(plan: Plan) -> NDArray[np.int32]:
+    return np.array([len(segment.blocks) for segment in plan.segments], dtype=np.int32)
+
+
+def _split(plan: Plan, segment: int, options: NDArray[Any]) -> _Axis:
+    widths, blocks = np.divmod(options, len(plan.segments[segment].blocks))
+    return widths, blocks + 1
+
+
+def _axes(plan: Plan, points: Points) -> tuple[Points, dict[int, _Axis]]:
+    """Number the options that occur, where listing all of them would make the tables large."""
+    n_options = [
+        len(widths) * len(segment.blocks)
+        for widths, segment in zip(plan.widths, plan.segments, strict=True)
+    ]
+    used = [np.arange(n) for n in n_options]
+    if max(n_options) ** 2 > CHUNK or len(points) < CHUNK:
+        points = points.copy()
+        for s in range(points.shape[1]):
+            used[s], inverse = np.unique(points[:, s], return_inverse=True)
+            points[:, s] = inverse
+    return points, {s: _split(plan, s, options) for s, options in enumerate(used)}
+
+
+def _meshed(scope: tuple[int, ...], axes: Mapping[int, _Axis]) -> dict[int, _Axis]:
+    """Turn each segment's axis along a dimension of its own."""
+    meshed = {}
+    for position, s in enumerate(scope):
+        shape = [1] * len(scope)
+        shape[position] = -1
+        meshed[s] = axes[s][0].reshape(shape), axes[s][1].reshape(shape)
+    return meshed
+
+
+def _table(plan: Plan, terms: Sequence[_Term], axes: Mapping[int, _Axis]) -> Counts:
+    """Add up terms over axes that broadcast; returns `... x metrics`."""
+    sizes: dict[int, Any] = dict(enumerate(plan.full_sizes))
+    for s, (positions, _) in axes.items():
+        for column, group in enumerate(plan.widths[s].groups):
+            sizes[group] = plan.widths[s].sizes[:, column][positions]
+    shape = np.broadcast_shapes(*(positions.shape for positions, _ in axes.values()))
+    totals = np.zeros((*shape, N_METRICS), dtype=np.int64)
+    for term in terms:
+        value = term.coefficient * prod(form(sizes) for form in term.forms)
+        if term.place is not None:
+            segment, block = term.place
+            value = value * (axes[segment][1] > block)
+        totals[..., term.metric] += value
+    return totals
+
+
+def _look_up(
+    totals: Counts, table: Counts, points: Points, scope: tuple[int, ...], sizes: Sequence[int]
+) -> None:
+    """Add a table's entries to the totals, a cache's worth of networks at a time."""
+    rows = table.reshape(-1, N_METRICS)
+    for start in range(0, len(points), CHUNK):
+        part = slice(start, start + CHUNK)
+        index: Any = np.zeros(len(points[part]), dtype=np.int32)
+        for s, size in zip(scope, sizes, strict=True):
+            index = index * np.int32(size) + points[part, s]
+        totals[part] += rows.take(index, axis=0)
+
+
+def _evaluate_directly(
+    totals: Counts, plan: Plan, terms: Sequence[_Term], points: Points, scope: tuple[int, ...]
+) -> None:
+    for start in range(0, len(points), CHUNK):
+        part = slice(start, start + CHUNK)
+        axes = {s: _split(plan, s, points[part, s]) for s in scope}
+        totals[part] += _table(plan, terms, axes)
+
+
+def _is_kept(place: Place | None, architecture: Architecture) -> bool:
+    return place is None or place[1] < architecture.blocks[place[0]]

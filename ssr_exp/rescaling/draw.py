@@ -1,0 +1,104 @@
+"""Fresh weights: draw each parameter of a rescaled network as the seed network drew its own.
+
+Modules that can (`reset_parameters`) draw for themselves. Then what the seed's constructor did on
+top is repeated: parameters that are constant in the seed (norm gains, zeroed residual gains,
+layer scales) take that constant, and if the seed's convolutions follow one of the common rules,
+with a spread that shrinks with the fan, the rescaled ones are drawn by the same rule for their own
+fans. Rules: He et al. 2015 (https://arxiv.org/abs/1502.01852) and Glorot and Bengio 2010.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
+SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
+
+
+class Rule(NamedTuple):
+    """Draw weights with this standard deviation for a fan in and a fan out."""
+
+    std: Callable[[float, float], float]
+
+
+RULES = (
+    Rule(lambda fan_in, fan_out: math.sqrt(2 / fan_out)),
+    Rule(lambda fan_in, fan_out: math.sqrt(2 / fan_in)),
+    Rule(lambda fan_in, fan_out: math.sqrt(1 / fan_in)),
+    Rule(lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out))),
+)
+
+
+def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None:
+    """Draw all parameters of `network` anew, in place, from torch's global generator.
+
+    Args:
+        network: the rescaled network.
+        seed: the seed network, with the weights that its constructor drew.
+        names: for each parameter of `network` the seed's parameter of the same role.
+    """
+    for module in network.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    originals = dict(seed.named_parameters())
+    rules = {kind: _rule(seed, kind) for kind in (nn.modules.conv._ConvNd, nn.Linear)}
+    owners = dict(_owners(network))
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            _draw(parameter, originals[names[name]], owners[name], rules)
+
+
+def _draw(
+    parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[type, Rule | None]
+) -> None:
+    if _is_constant(original):
+        parameter.fill_(original.flatten()[0])
+    elif parameter.ndim >= 2 and (rule := _find(rules, owner)) is not None:
+        parameter.normal_(0, rule.std(*_fans(parameter)))
+    elif not hasattr(owner, "reset_parameters"):
+        parameter.normal_(float(original.mean()), float(original.std()))
+
+
+def _find(rules: Mapping[type, Rule | None], owner: nn.Module) -> Rule | None:
+    return next((rule for kind, rule in rules.items() if isinstance(owner, kind)), None)
+
+
+def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:
+    """Find the rule of normal draws that all weights of one kind of module follow, if any."""
+    modules = (module for module in seed.modules() if isinstance(module, kind))
+    weights = [module.weight for module in modules if isinstance(module.weight, nn.Parameter)]
+    samples = [w.detach() for w in weights if w.numel() >= SMALLEST_SAMPLE and not w.is_meta]
+    samples = [w for w in samples if not _is_constant(w)]
+    for rule in RULES:
+        if samples and all(_follows(weight, rule) for weight in samples):
+            return rule
+    return None
+
+
+def _follows(weight: Tensor, rule: Rule) -> bool:
+    """Compare spread and shape: a uniform draw never reaches twice its standard deviation."""
+    std = float(weight.std())
+    expected = rule.std(*_fans(weight))
+    is_normal = float(weight.abs().max()) > 2 * std
+    return is_normal and abs(std / expected - 1) < SIGMAS / math.sqrt(2 * weight.numel())
+
+
+def _fans(weight: Tensor) -> tuple[float, float]:
+    kernel = weight[0, 0].numel() if weight.ndim > 2 else 1
+    return weight.shape[1] * kernel, weight.shape[0] * kernel
+
+
+def _is_constant(parameter: Tensor) -> bool:
+    return not parameter.is_meta and bool((parameter == parameter.flatten()[0]).all())
+
+
+def _owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for path, module in network.named_modules():
+        for name, _ in module.named_parameters(prefix=path, recurse=False):
+            yield name, module

@@ -1,0 +1,97 @@
+"""Labels: which channel each element of an activation belongs to.
+
+Beside an activation travels an integer tensor of its shape. An entry names a channel, or is
+`FIXED` where the element belongs to no channel that could be removed. Dimensions along which
+the entries repeat (batch, space) are broadcasts of stride 0, so a label tensor is as small as
+its channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+FIXED = -1
+Vector = NDArray[np.int64]
+"""The labels along one dimension of an activation or parameter, one for each element."""
+
+
+@dataclass
+class Ledger:
+    """What a trace learns about channels: who makes them, and which must stay equal in number."""
+
+    n_labels: int = 0
+    producers: list[tuple[str, Vector]] = field(default_factory=list)
+    ties: list[tuple[Vector, Vector]] = field(default_factory=list)
+    frozen: list[tuple[Vector, str]] = field(default_factory=list)
+    multiples: list[tuple[Vector, int]] = field(default_factory=list)
+
+    def name(self, size: int) -> Vector:
+        """Make `size` new labels that nobody produces."""
+        first = self.n_labels
+        self.n_labels += size
+        return np.arange(first, self.n_labels, dtype=np.int64)
+
+    def produce(self, size: int, path: str) -> Vector:
+        """Make `size` new labels: the channels that the module at `path` puts out."""
+        labels = self.name(size)
+        self.producers.append((path, labels))
+        return labels
+
+    def tie(self, one: Vector, other: Vector, *, reason: str) -> None:
+        """Keep two vectors of one size equal, channel by channel; what meets `FIXED` is frozen."""
+        known = (one != FIXED) & (other != FIXED)
+        self.ties.append((one[known], other[known]))
+        if not known.all():
+            self.freeze(one[~known], reason)
+            self.freeze(other[~known], reason)
+
+    def freeze(self, labels: Vector, reason: str) -> None:
+        """Keep the channels at full size, for a reason that a person can read."""
+        labels = labels[labels != FIXED]
+        if labels.size:
+            self.frozen.append((np.unique(labels), reason))
+
+
+def fixed_like(x: Tensor) -> Tensor:
+    """Label every element of `x` as belonging to no channel."""
+    return torch.full((), FIXED, dtype=torch.int64).expand(x.shape)
+
+
+def spread(labels: Vector, shape: torch.Size, dim: int) -> Tensor:
+    """Lay a vector along dimension `dim` of `shape` and repeat it along all others."""
+    view = [1] * len(shape)
+    view[dim] = len(labels)
+    return torch.from_numpy(labels).reshape(view).expand(shape)
+
+
+def varying(labels: Tensor) -> list[int]:
+    """Name the dimensions along which the labels differ."""
+    small = shrink(labels)
+    return [
+        dim
+        for dim in range(small.ndim)
+        if small.shape[dim] > 1 and not bool((small == small.narrow(dim, 0, 1)).all())
+    ]
+
+
+def shrink(labels: Tensor) -> Tensor:
+    """Take one of each repetition: dimensions of stride 0 become 1 long."""
+    for dim, stride in enumerate(labels.stride()):
+        if stride == 0 and labels.shape[dim] > 1:
+            labels = labels.narrow(dim, 0, 1)
+    return labels
+
+
+def along(labels: Tensor, dim: int) -> Vector | None:
+    """Read the labels along one dimension, or None if they differ along another one."""
+    if set(varying(labels)) - {dim}:
+        return None
+    for other in range(labels.ndim):
+        if other != dim:
+            labels = labels.narrow(other, 0, 1)
+    return np.ascontiguousarray(labels.reshape(-1).numpy())

@@ -1,0 +1,86 @@
+"""The lattice: all effective architectures that the allowed depths and widths give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.cost import Cost, Points
+from ssr_exp.rescaling.plan import Architecture, Plan
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The product of each segment's options, without effective duplicates.
+
+    Points are numbered from 0 in row-major order: the last segment's option changes first.
+
+    Args:
+        plan: the seed network's plan.
+        options: for each of `S` segments its `k_s` options, ascending.
+    """
+
+    plan: Plan
+    options: tuple[Points, ...]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """How many options each segment has."""
+        return tuple(len(option) for option in self.options)
+
+    def __len__(self) -> int:
+        """Count the points."""
+        return prod(self.shape)
+
+    def points(self, numbers: Sequence[int] | np.ndarray) -> Points:
+        """Look up points, `n x S`, by their numbers, `n`."""
+        columns = np.unravel_index(np.asarray(numbers, dtype=np.int64), self.shape)
+        rows = zip(self.options, columns, strict=True)
+        return np.stack([option[column] for option, column in rows], axis=1)
+
+    def enumerate(self, chunk: int = 1 << 20) -> Iterator[Points]:
+        """Yield all points in order, at most `chunk` at a time (`n x S` each)."""
+        for start in range(0, len(self), chunk):
+            yield self.points(np.arange(start, min(start + chunk, len(self))))
+
+    def cost(self) -> Cost:
+        """Count the cost of all points at once: arrays of `shape`."""
+        return cost.count_product(self.plan, self.options)
+
+    def sample(self, count: int, *, seed: int) -> list[Architecture]:
+        """Draw `count` different architectures; the same seed draws the same ones.
+
+        Raises:
+            SsrError: if the lattice has fewer points.
+        """
+        if not 1 <= count <= len(self):
+            raise SsrError(
+                f"cannot draw {count} different networks: the lattice has {len(self):,} points."
+            )
+        numbers = random.Random(seed).sample(range(len(self)), count)
+        return cost.decode(self.plan, self.points(numbers))
+
+
+def of(plan: Plan, *, width_steps: int = 8) -> Lattice:
+    """Take every block count, and the widths `k / width_steps`, rounded and deduplicated.
+
+    Raises:
+        SsrError: if `width_steps` is not positive.
+    """
+    if width_steps < 1:
+        raise SsrError(f"segment.width_steps is {width_steps}; it must be 1 or more.")
+    fractions = np.arange(1, width_steps + 1) / width_steps
+    options = []
+    for segment, widths in zip(plan.segments, plan.widths, strict=True):
+        positions = np.unique(widths.positions(fractions))
+        blocks = np.arange(segment.fewest, len(segment.blocks) + 1)
+        codes = positions[:, None] * len(segment.blocks) + blocks[None] - 1
+        options.append(codes.reshape(-1).astype(np.int32))
+    return Lattice(plan, tuple(options))

@@ -1,0 +1,268 @@
+"""The plan of a seed network: all that rescaling and counting need, and no weights.
+
+An immutable description. What modifiers mean in whole blocks and channels is decided here and
+nowhere else: builder, counter, lattice and codes all read the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.groups import Form, Group
+from ssr_exp.rescaling.modifiers import Modifiers
+
+CLOSE = 1e-9  # fractions this close to a rounding threshold count as reaching it
+
+Place = tuple[int, int]
+"""Which segment and which of its blocks something is in."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A logical group of identically dimensioned blocks.
+
+    Args:
+        name: the path of the module that holds the blocks.
+        blocks: the blocks' paths, in the order in which they run; depth keeps the first ones.
+        channels: how many channels the segment puts out.
+        frozen: whether it stays as it is.
+    """
+
+    name: str
+    blocks: tuple[str, ...]
+    channels: Form
+    frozen: bool
+
+    @property
+    def fewest(self) -> int:
+        """The fewest blocks that it can keep: the first one is never removed."""
+        return len(self.blocks) if self.frozen else 1
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """A convolution or linear map as a matrix product, its sizes as forms of the widths.
+
+    It runs `count` times for one image, with M x N x K multiply-adds each time.
+    """
+
+    path: str
+    m: int
+    n: Form
+    k: Form
+    kernel: int
+    count: Form
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A parameter or buffer of the seed network, its shape as forms of the widths."""
+
+    shape: tuple[Form, ...]
+    is_parameter: bool
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The distinct widths that one segment can take, ascending; the last one is full.
+
+    Args:
+        thresholds: `k` smallest fractions that give each of them.
+        groups: `g` numbers of the groups that the segment scales.
+        sizes: `k x g` channels of each group.
+        channels: `k` channels that the segment puts out.
+    """
+
+    thresholds: NDArray[np.float64]
+    groups: tuple[int, ...]
+    sizes: NDArray[np.int64]
+    channels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Count the widths."""
+        return len(self.thresholds)
+
+    def positions(self, fractions: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Round fractions of any shape to widths: positions of the same shape."""
+        found = np.searchsorted(self.thresholds, fractions + CLOSE, side="right") - 1
+        return np.maximum(found, 0)
+
+
+@dataclass(frozen=True, order=True)
+class Architecture:
+    """An effective architecture: two modifiers that give the same one are the same network.
+
+    Args:
+        blocks: how many blocks each of `S` segments keeps.
+        widths: which of its `Widths` each of them takes, as positions.
+    """
+
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A seed network's segments, channel groups, parameters and products.
+
+    Args:
+        input_shape: channels, height and width of the images that were traced.
+        multiple: channels are rounded to a multiple of this.
+        segments: in the order in which they run.
+        groups: channels that are scaled together.
+        owners: for each group the segment that scales it.
+        leaves: parameters and buffers by name.
+        gemms: convolutions and linear maps, in the order in which they run.
+        attributes: integers in modules that follow a width: (path, attribute) to form.
+        frozen: for each reason, how many channels stay at full size because of it.
+    """
+
+    input_shape: tuple[int, ...]
+    multiple: int
+    segments: tuple[Segment, ...]
+    groups: tuple[Group, ...]
+    owners: tuple[int, ...]
+    leaves: Mapping[str, Leaf]
+    gemms: tuple[Gemm, ...]
+    attributes: Mapping[tuple[str, str], Form]
+    frozen: Mapping[str, int]
+
+    @cached_property
+    def widths(self) -> tuple[Widths, ...]:
+        """The widths that each segment can take."""
+        return tuple(self._widths(number) for number in range(len(self.segments)))
+
+    @cached_property
+    def full_sizes(self) -> NDArray[np.int64]:
+        """The size of each group in the seed network, `n_groups`."""
+        return np.array([group.size for group in self.groups], dtype=np.int64)
+
+    @cached_property
+    def baseline(self) -> Architecture:
+        """The seed network itself."""
+        blocks = tuple(len(segment.blocks) for segment in self.segments)
+        return Architecture(blocks, tuple(len(widths) - 1 for widths in self.widths))
+
+    @cached_property
+    def smallest(self) -> Architecture:
+        """The fewest blocks and the fewest channels everywhere."""
+        fewest = tuple(segment.fewest for segment in self.segments)
+        return Architecture(fewest, (0,) * len(self.segments))
+
+    @cached_property
+    def _places(self) -> dict[str, Place]:
+        return {
+            path: (s, b)
+            for s, segment in enumerate(self.segments)
+            for b, path in enumerate(segment.blocks)
+        }
+
+    def place(self, path: str) -> Place | None:
+        """Say which block a module or parameter stands in, if any."""
+        while path:
+            if path in self._places:
+                return self._places[path]
+            path = path.rpartition(".")[0]
+        return None
+
+    def effective(self, modifiers: Modifiers) -> Architecture:
+        """Round modifiers to whole blocks and channels.
+
+        Blocks are rounded half up. Channels are rounded half up to the multiple, never below
+        one multiple; at 1 nothing is rounded.
+
+        Raises:
+            SsrError: if there is not one modifier for each segment, if a depth keeps no block,
+                or if a modifier other than 1 is asked of a frozen segment.
+        """
+        if len(modifiers) != len(self.segments):
+            names = ", ".join(segment.name for segment in self.segments)
+            raise SsrError(
+                f"got modifiers for {len(modifiers)} segments, but this network has "
+                f"{len(self.segments)} ({names}): give one depth and one width for each."
+            )
+        pairs = zip(modifiers.depth, modifiers.width, strict=True)
+        rounded = [self._round(number, *pair) for number, pair in enumerate(pairs)]
+        blocks, widths = zip(*rounded, strict=True)
+        return Architecture(blocks, widths)
+
+    def modifiers(self, architecture: Architecture) -> Modifiers:
+        """Write an architecture as fractions that give it back: kept blocks, kept channels."""
+        depth = [
+            kept / len(segment.blocks)
+            for kept, segment in zip(architecture.blocks, self.segments, strict=True)
+        ]
+        width = [_fraction(w, k) for w, k in zip(self.widths, architecture.widths, strict=True)]
+        return Modifiers(depth, width)
+
+    def channels(self, architecture: Architecture) -> tuple[int, ...]:
+        """Count the channels that each segment puts out."""
+        pairs = zip(self.widths, architecture.widths, strict=True)
+        return tuple(int(widths.channels[position]) for widths, position in pairs)
+
+    def sizes(self, architecture: Architecture) -> NDArray[np.int64]:
+        """Count the channels of each group, `n_groups`."""
+        sizes = self.full_sizes.copy()
+        for widths, position in zip(self.widths, architecture.widths, strict=True):
+            sizes[list(widths.groups)] = widths.sizes[position]
+        return sizes
+
+    def _round(self, number: int, depth: float, width: float) -> tuple[int, int]:
+        segment, widths = self.segments[number], self.widths[number]
+        if segment.frozen and (depth, width) != (1.0, 1.0):
+            raise SsrError(
+                f"segment {segment.name} is frozen, but its modifiers are depth {depth:g} and "
+                f"width {width:g}: give it 1 and 1, or take it out of segment.frozen."
+            )
+        total = len(segment.blocks)
+        blocks = math.floor(depth * total + 0.5 + CLOSE)
+        if blocks < 1:
+            raise SsrError(
+                f"depth {depth:g} keeps none of the {total} blocks of segment {segment.name}; "
+                f"the least is {math.ceil(50 / total) / 100:g} (one block)."
+            )
+        return blocks, int(widths.positions(np.array(width)))
+
+    def _widths(self, number: int) -> Widths:
+        segment = self.segments[number]
+        groups = tuple(g for g, owner in enumerate(self.owners) if owner == number)
+        if segment.frozen:
+            groups = ()
+        steps = [_steps(self.groups[g].size, self._multiple(g)) for g in groups]
+        thresholds = np.unique(np.concatenate([[0.0], *(t for t, _ in steps)]).round(12))
+        sizes = np.empty((len(thresholds), len(groups)), dtype=np.int64)
+        for column, (at, size) in enumerate(steps):
+            sizes[:, column] = size[np.searchsorted(at, thresholds + CLOSE, side="right") - 1]
+        everything = dict(enumerate(self.full_sizes)) | dict(zip(groups, sizes.T, strict=True))
+        channels = np.broadcast_to(segment.channels(everything), thresholds.shape)
+        return Widths(thresholds, groups, sizes, channels)
+
+    def _multiple(self, group: int) -> int:
+        return math.lcm(self.multiple, self.groups[group].multiple)
+
+
+def _steps(size: int, multiple: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """List the sizes that a group can take, and the smallest fraction that gives each."""
+    thresholds, sizes = [0.0], [min(multiple, size)]
+    while sizes[-1] < size:
+        k = len(sizes) + 1
+        threshold = (k - 0.5) * multiple / size
+        thresholds.append(min(threshold, 1.0))
+        sizes.append(size if threshold >= 1 else min(k * multiple, size))
+    return np.array(thresholds), np.array(sizes, dtype=np.int64)
+
+
+def _fraction(widths: Widths, position: int) -> float:
+    """Choose the share of channels, or where that would round elsewhere, a share between."""
+    if position == len(widths) - 1:
+        return 1.0
+    share = float(widths.channels[position] / widths.channels[-1])
+    low, high = (float(t) for t in widths.thresholds[position : position + 2])
+    return share if low + CLOSE < share < high - CLOSE and share > 0 else (low + high) / 2

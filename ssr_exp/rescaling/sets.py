@@ -1,0 +1,161 @@
+"""Sets of modifiers: which rescaled networks a sweep trains.
+
+Each function returns effective architectures, each once, in a fixed order. Frozen segments stay
+full in all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, combinations
+
+from ssr_exp.config import ModifiersConf
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, lattice
+from ssr_exp.rescaling.modifiers import Modifiers
+from ssr_exp.rescaling.plan import Architecture, Plan
+
+# Tan and Le 2019, "EfficientNet", section 3.3: depth 1.2 and width 1.1 for each doubling of the
+# cost; the third factor scales the image, which a study holds fixed.
+COMPOUND_DEPTH, COMPOUND_WIDTH = 1.2, 1.1
+FEWEST = 1e-6  # a share of the blocks below one block in any segment
+
+
+def expand(plan: Plan, conf: ModifiersConf, *, width_steps: int = 8) -> list[Architecture]:
+    """Turn a configuration into its networks.
+
+    Raises:
+        SsrError: if `conf.kind` is unknown or its values cannot be met.
+    """
+    if conf.kind not in KINDS:
+        raise SsrError(f"modifiers.kind={conf.kind} is unknown; choose one of {', '.join(KINDS)}.")
+    return _once(KINDS[conf.kind](plan, conf, width_steps))
+
+
+def baseline(plan: Plan) -> list[Architecture]:
+    """The seed network itself."""
+    return [plan.baseline]
+
+
+def explicit(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
+    """One network, by its code or by a depth and a width for each segment."""
+    if conf.network is not None:
+        return [codes.parse(plan, conf.network)]
+    if conf.depth is None and conf.width is None:
+        raise SsrError(
+            "modifiers=explicit needs modifiers.network=CODE, or modifiers.depth=[...] and "
+            "modifiers.width=[...] with one share for each segment."
+        )
+    full = [1.0] * len(plan.segments)
+    depth, width = (full if values is None else values for values in (conf.depth, conf.width))
+    return [plan.effective(Modifiers(depth, width))]
+
+
+def sentinels(plan: Plan, *, depth: float | None, width: float | None) -> list[Architecture]:
+    """Every non-empty subset of segments at its low modifiers, the others full.
+
+    Args:
+        plan: the seed network's plan.
+        depth: the low depth, `FEWEST` for the fewest blocks; None leaves depth full.
+        width: the low width; None leaves width full.
+
+    Raises:
+        SsrError: if no segment can be lowered.
+    """
+    free = [s for s, segment in enumerate(plan.segments) if not segment.frozen]
+    sizes = range(1, len(free) + 1)
+    subsets = chain.from_iterable(combinations(free, size) for size in sizes)
+    found = [_lowered(plan, subset, depth, width) for subset in subsets]
+    found = [architecture for architecture in found if architecture != plan.baseline]
+    if not found:
+        raise SsrError(
+            "these sentinels change nothing: no segment of this network can get lower in "
+            f"{'depth' if width is None else 'width'}; try modifiers=sentinel_"
+            f"{'width' if width is None else 'depth'}."
+        )
+    return found
+
+
+def uniform(plan: Plan, fractions: Iterable[float], *, depth: bool, width: bool) -> list[Architecture]:
+    """The same fraction in all segments (MobileNet's multiplier), in depth, width or both."""
+    return [_clamped(plan, f if depth else 1.0, f if width else 1.0) for f in _checked(fractions)]
+
+
+def compound(plan: Plan, fractions: Iterable[float]) -> list[Architecture]:
+    """Depth and width together, by EfficientNet's rule, to about each share of the MACs."""
+    growth = COMPOUND_DEPTH * COMPOUND_WIDTH**2
+    powers = [math.log(share) / math.log(growth) for share in _checked(fractions)]
+    return [_clamped(plan, COMPOUND_DEPTH**phi, COMPOUND_WIDTH**phi) for phi in powers]
+
+
+def _sentinels_all(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
+    low = _low(conf)
+    found = [plan.baseline]
+    for depth, width in ((low, None), (None, conf.low_width), (low, conf.low_width)):
+        try:
+            found += sentinels(plan, depth=depth, width=width)
+        except SsrError:
+            continue  # a network of single blocks has no depth sentinels, but has the others
+    if len(found) == 1:
+        raise SsrError("no segment of this network can get smaller: all of them are frozen.")
+    return found
+
+
+def _lowered(
+    plan: Plan, subset: Sequence[int], depth: float | None, width: float | None
+) -> Architecture:
+    blocks, widths = list(plan.baseline.blocks), list(plan.baseline.widths)
+    for s in subset:
+        lowest = _clamped(plan, 1.0 if depth is None else depth, 1.0 if width is None else width)
+        blocks[s], widths[s] = lowest.blocks[s], lowest.widths[s]
+    return Architecture(tuple(blocks), tuple(widths))
+
+
+def _clamped(plan: Plan, depth: float, width: float) -> Architecture:
+    """Round one depth and one width for all segments, never below one block; frozen ones stay."""
+    depths = [1.0 if s.frozen else max(depth, 1 / len(s.blocks)) for s in plan.segments]
+    widths = [1.0 if s.frozen else width for s in plan.segments]
+    return plan.effective(Modifiers(depths, widths))
+
+
+def _checked(fractions: Iterable[float]) -> list[float]:
+    fractions = list(fractions)
+    wrong = [f for f in fractions if not 0 < f <= 1]
+    if wrong or not fractions:
+        raise SsrError(
+            "modifiers.fractions needs shares above 0 and at most 1, for instance [0.25,0.5], "
+            f"not {fractions}."
+        )
+    return fractions
+
+
+def _once(architectures: Iterable[Architecture]) -> list[Architecture]:
+    return list(dict.fromkeys(architectures))
+
+
+def _low(conf: ModifiersConf) -> float:
+    """Read the low depth; the smallest share of all stands for the fewest blocks."""
+    return FEWEST if conf.low_depth is None else conf.low_depth
+
+
+KINDS: dict[str, Callable[[Plan, ModifiersConf, int], list[Architecture]]] = {
+    "baseline": lambda plan, conf, steps: baseline(plan),
+    "explicit": lambda plan, conf, steps: explicit(plan, conf),
+    "sentinel_depth": lambda plan, conf, steps: sentinels(plan, depth=_low(conf), width=None),
+    "sentinel_width": lambda plan, conf, steps: sentinels(plan, depth=None, width=conf.low_width),
+    "sentinel_joint": lambda plan, conf, steps: sentinels(
+        plan, depth=_low(conf), width=conf.low_width
+    ),
+    "sentinel_all": lambda plan, conf, steps: _sentinels_all(plan, conf),
+    "uniform_width": lambda plan, conf, steps: uniform(
+        plan, conf.fractions, depth=False, width=True
+    ),
+    "uniform_depth": lambda plan, conf, steps: uniform(
+        plan, conf.fractions, depth=True, width=False
+    ),
+    "compound": lambda plan, conf, steps: compound(plan, conf.fractions),
+    "random": lambda plan, conf, steps: lattice.of(plan, width_steps=steps).sample(
+        conf.count, seed=conf.draw_seed
+    ),
+}
