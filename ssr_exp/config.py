@@ -7,10 +7,13 @@ lightning: `train.py --help` stays fast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+
+from ssr_exp.errors import SsrError
 
 
 class Stem(str, Enum):
@@ -170,3 +173,27 @@ class Config:
     logger: LoggerConf = field(default_factory=LoggerConf)
     paths: PathsConf = field(default_factory=PathsConf)
     seed: int = 0
+    wait: bool = False  # for another process that is training the same network
+
+
+def register() -> None:
+    """Make the schema known to Hydra as `schema`, the first entry of `conf/train.yaml`."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config, provider="ssr_exp")
+
+
+def read(composed: Any) -> Config:
+    """Turn what Hydra composed into plain dataclasses.
+
+    Raises:
+        SsrError: if a value that has no default was not given.
+    """
+    own = OmegaConf.masked_copy(composed, [f.name for f in fields(Config)])
+    container = OmegaConf.merge(OmegaConf.structured(Config), own)
+    missing = sorted(OmegaConf.missing_keys(container))
+    if missing:
+        raise SsrError(f"{missing[0]} has no value: type {missing[0]}=VALUE.")
+    result = OmegaConf.to_object(container)
+    assert isinstance(result, Config)
+    return result

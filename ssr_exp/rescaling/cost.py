@@ -119,6 +119,16 @@ def count_product(plan: Plan, options: Sequence[Points]) -> Cost:
     return Cost(*totals)
 
 
+def by_segment(plan: Plan) -> list[Cost]:
+    """Split the seed network's cost: one `Cost` for each segment's blocks, and one for the rest."""
+    spent = np.zeros((len(plan.segments) + 1, N_METRICS), dtype=np.int64)
+    for term in chain(_parameter_terms(plan), _gemm_terms(plan)):
+        row = term.place[0] if term.place else -1
+        lengths = prod(int(form(plan.full_sizes)) for form in term.forms)
+        spent[row, term.metric] += term.coefficient * lengths
+    return [Cost(*map(int, row)) for row in spent]
+
+
 def gemms(plan: Plan, architecture: Architecture) -> list[GemmSize]:
     """List the matrix products of one network, in the order in which they run."""
     sizes, found = plan.sizes(architecture), []

@@ -1,0 +1,113 @@
+"""How Hydra calls us: one command becomes one job for each network that it names.
+
+Hydra imports this file at every start, so what is heavy is imported inside functions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from ssr_exp import config as configuration
+from ssr_exp.errors import SsrError
+
+if TYPE_CHECKING:
+    from ssr_exp.training.sweep import Member
+
+log = logging.getLogger(__name__)
+
+
+class Stop(CompactHydraException):
+    """Ends a command with a message and no traceback."""
+
+
+class SsrSweeper(Sweeper):
+    """Expand modifiers, skip what is done, launch the rest, print the trade-offs."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what launching needs."""
+        self.loader = hydra_context.config_loader
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run the sweep that a command line asks for; returns the records' rows.
+
+        Raises:
+            Stop: if the command cannot be met, or a run failed.
+        """
+        try:
+            return self._sweep(arguments)
+        except SsrError as error:
+            raise Stop(str(error)) from None
+
+    def _sweep(self, arguments: list[str]) -> list[Any]:
+        from ssr_exp.report import table
+        from ssr_exp.training import sweep
+
+        members = sweep.expand((job, self._compose(job)) for job in self._split(arguments))
+        todo = sweep.pending(members)
+        errors = self._launch(todo, first=0)
+        if waiting := sweep.busy(todo):
+            log.info("waiting for %d networks that another process is training", len(waiting))
+            errors |= self._launch(waiting, "wait=true", first=len(todo))
+        records = [record for member in members if (record := member.record()) is not None]
+        table.print_trade_offs(records)
+        if problems := sweep.problems(members, errors):
+            raise Stop(_failures(problems, len(members)))
+        return records
+
+    def _split(self, arguments: list[str]) -> list[list[str]]:
+        """Take the product of all swept values."""
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        return jobs
+
+    def _compose(self, job: list[str]) -> configuration.Config:
+        return configuration.read(self.loader.load_sweep_config(self.config, job))
+
+    def _launch(self, members: Sequence[Member], *extra: str, first: int) -> dict[Any, str]:
+        """Hand jobs to the configured launcher; returns the errors of those that raised one."""
+        if not members:
+            return {}
+        jobs = [[*member.overrides, *extra] for member in members]
+        try:
+            returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
+        except Exception as error:  # a launcher that lost a job; the records say which
+            log.warning("the launcher stopped: %s", error)
+            return {}
+        return {
+            member.folder: str(result._return_value)
+            for member, result in zip(members, returned, strict=True)
+            if result.status is JobStatus.FAILED
+        }
+
+
+def _failures(problems: Sequence[str], total: int) -> str:
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return (
+        f"{len(problems)} of {total} runs failed (repeat the command to try them again):\n{lines}"
+    )
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="ssr",
+    node={"_target_": "hydra_plugins.ssr_exp.sweepers.SsrSweeper"},
+    provider="ssr_exp",
+)

@@ -1,0 +1,1 @@
+"""What a user sees: tables, figures and pages, made from records alone."""

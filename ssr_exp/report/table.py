@@ -1,0 +1,69 @@
+"""The trade-off table: what each network costs, as a share of its baseline, and what it scores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ssr_exp.runs.record import Record, Status
+
+WIDTH = 140  # columns when the output is no terminal
+
+
+def print_trade_offs(records: Sequence[Record]) -> None:
+    """Print one table for each study, the most accurate network first."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    for study in dict.fromkeys(record.study for record in records):
+        console.print(trade_offs(study, [r for r in records if r.study == study]))
+
+
+def trade_offs(study: str, records: Sequence[Record]) -> Table:
+    """Lay out one study's records; a star marks those on the front of accuracy and parameters."""
+    table = Table(title=f"{study}  (* no other network is both smaller and more accurate)")
+    table.add_column("network", no_wrap=True)
+    table.add_column("blocks", no_wrap=True)
+    table.add_column("channels", no_wrap=True)
+    headings = ("parameters", "of baseline", "MACs", "of baseline", "GeMMs", "val acc %")
+    tested = any(record.test_acc is not None for record in records)
+    for heading in (*headings, *(["test acc %"] if tested else []), "seed", "wall s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    best = front(records)
+    for record in sorted(records, key=lambda r: (-(r.val_acc or -1.0), r.params)):
+        cells = _cells(record, star=record in best)
+        table.add_row(*(cells if tested else cells[:9] + cells[10:]))
+    return table
+
+
+def front(records: Sequence[Record]) -> list[Record]:
+    """Keep the finished records that no other one beats in accuracy and parameters.
+
+    Accuracy is maximised, parameters are minimised.
+    """
+    finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
+    kept: list[Record] = []
+    for record in sorted(finished, key=lambda r: (r.params, -(r.val_acc or 0.0))):
+        if not kept or (record.val_acc or 0.0) > (kept[-1].val_acc or 0.0):
+            kept.append(record)
+    return kept
+
+
+def _cells(record: Record, *, star: bool) -> list[str]:
+    accuracy = record.status.value if record.val_acc is None else f"{record.val_acc:.2f}"
+    test = "" if record.test_acc is None else f"{record.test_acc:.2f}"
+    return [
+        f"{record.network}{' *' if star else ''}",
+        "-".join(map(str, record.blocks)),
+        "-".join(map(str, record.widths)),
+        f"{record.params:,}",
+        f"{record.params / record.baseline_params:.1%}",
+        f"{record.macs / 1e6:,.2f}M",
+        f"{record.macs / record.baseline_macs:.1%}",
+        f"{record.gemms:,}",
+        accuracy,
+        test,
+        str(record.seed),
+        f"{record.wall_s:.1f}",
+    ]

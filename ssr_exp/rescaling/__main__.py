@@ -1,0 +1,85 @@
+"""`python -m ssr_exp.rescaling MODEL`: a network's segments, costs and lattice, without training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ssr_exp.config import ModelConf, Shortcut, Stem
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, lattice, seeds, segments
+from ssr_exp.rescaling.plan import Plan
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the anatomy of the network that the command line names."""
+    options = _parser().parse_args(arguments)
+    conf = ModelConf(options.model, Stem(options.stem), Shortcut(options.shortcut))
+    shape = (options.channels, options.size, options.size)
+    try:
+        network = seeds.build(conf, num_classes=options.classes, input_shape=shape)
+        multiple = options.multiple or seeds.multiple(conf.name)
+        plan = segments.find(network, shape, multiple=multiple, frozen=options.frozen)
+        points = len(lattice.of(plan, width_steps=options.width_steps))
+    except SsrError as error:
+        print(error, file=sys.stderr)
+        return 1
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table(conf.name, plan))
+    console.print(_summary(plan, points, options.width_steps), highlight=False)
+    return 0
+
+
+def table(name: str, plan: Plan) -> Table:
+    """Lay out segments, blocks, channels and cost; the rows of cost add up to the network's."""
+    rows = Table(title=f"{name} on images of {'x'.join(map(str, plan.input_shape))}")
+    rows.add_column("segment", no_wrap=True)
+    for heading in ("blocks", "removable", "channels", "widths", "parameters", "MACs", "GeMMs"):
+        rows.add_column(heading, justify="right", no_wrap=True)
+    costs = cost.by_segment(plan)
+    for segment, widths, spent in zip(plan.segments, plan.widths, costs[:-1], strict=True):
+        blocks = len(segment.blocks)
+        numbers = (blocks, blocks - segment.fewest, int(widths.channels[-1]), len(widths))
+        frozen = " (frozen)" if segment.frozen else ""
+        rows.add_row(segment.name + frozen, *map(str, numbers), *(f"{x:,}" for x in spent))
+    rows.add_row("outside (stem, head)", "", "", "", "", *(f"{x:,}" for x in costs[-1]))
+    total = cost.of(plan, plan.baseline)
+    rows.add_row("network", "", "", "", "", *(f"{x:,}" for x in total), style="bold")
+    return rows
+
+
+def _summary(plan: Plan, points: int, width_steps: int) -> str:
+    least, full = cost.of(plan, plan.smallest), cost.of(plan, plan.baseline)
+    lines = [
+        f"lattice: {points:,} networks (every block count; widths in steps of 1/{width_steps}, "
+        f"rounded to a multiple of {plan.multiple})",
+        f"smallest: {least.params:,} parameters ({least.params / full.params:.1%}), "
+        f"{least.macs:,} MACs ({least.macs / full.macs:.1%})",
+    ]
+    lines += [f"fixed: {count} channels, because: {why}" for why, count in plan.frozen.items()]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ssr_exp.rescaling",
+        description="Print a network's segments, exact costs and lattice size; nothing is trained.",
+    )
+    parser.add_argument("model", help=", ".join(seeds.names()))
+    parser.add_argument("--size", type=int, default=32, help="image side in pixels (32)")
+    parser.add_argument("--channels", type=int, default=3, help="image channels (3)")
+    parser.add_argument("--classes", type=int, default=10, help="classes (10)")
+    parser.add_argument("--stem", choices=[s.value for s in Stem], default=Stem.auto.value)
+    parser.add_argument("--shortcut", choices=[s.value for s in Shortcut], default="A")
+    parser.add_argument("--multiple", type=int, help="round channels to it (4 for CIFAR ResNets, 8)")
+    parser.add_argument("--width-steps", type=int, default=8, help="lattice widths are k/N (8)")
+    parser.add_argument("--frozen", nargs="*", default=[], help="segments that stay as they are")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The local store: `<runs>/<study>/<network>/seed<seed>/record.json`, one file for each run."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import record as records
+from ssr_exp.runs.record import Record, Status
+
+log = logging.getLogger(__name__)
+
+FILE = "record.json"
+LOCK = ".lock"
+UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Busy(SsrError):
+    """Another process is training this very network."""
+
+
+class Store:
+    """Records below one folder.
+
+    Args:
+        root: the folder, `paths.runs`; made when the first run starts.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def check(self) -> None:
+        """Make the folder and try to write there.
+
+        Raises:
+            SsrError: if that fails.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.root, prefix=".check-") as file:
+                file.write(b"\0" * 4096)
+        except OSError as error:
+            raise _cannot_write(self.root, error) from error
+
+    def folder(self, study: str, network: str, seed: int) -> Path:
+        """Name a run's folder; nothing in a name can leave the store."""
+        return self.root / _safe(study) / _safe(network) / f"seed{seed}"
+
+    def read(self, folder: Path) -> Record | None:
+        """Read a run's record, or None if there is none that can be used (then with a warning)."""
+        try:
+            return records.parse((folder / FILE).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (records.Unreadable, OSError) as error:
+            log.warning("skipped %s: %s", folder / FILE, error)
+            return None
+
+    def records(self, study: str | None = None) -> list[Record]:
+        """Read all records, or those of one study, in the order of their paths."""
+        root = self.root if study is None else self.root / _safe(study)
+        found = (self.read(path.parent) for path in sorted(root.rglob(FILE)))
+        return [r for r in found if r is not None and study in (None, r.study)]
+
+    def write(self, folder: Path, record: Record) -> None:
+        """Write a run's record: whole or not at all, and never lost once this returns.
+
+        Raises:
+            SsrError: if the disk is full or the folder cannot be written.
+        """
+        self.write_text(folder / FILE, record.to_json())
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a file atomically and flush it to the disk.
+
+        Raises:
+            SsrError: if the disk is full or the folder cannot be written.
+        """
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            _discard(temporary)
+            raise _cannot_write(path.parent, error) from error
+
+    @contextmanager
+    def claim(self, folder: Path, *, wait: bool) -> Iterator[None]:
+        """Keep other processes from training the same network; freed even by `kill -9`.
+
+        Raises:
+            Busy: if another process has it and `wait` is false.
+            SsrError: if the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / LOCK, timeout=-1 if wait else 0)
+            lock.acquire()
+        except Timeout:
+            raise Busy(f"another process is training {folder}") from None
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def is_done(record: Record | None) -> bool:
+    """Say whether a run need not be repeated: a failed one may be, a diverged one would again."""
+    return record is not None and record.status is not Status.failed
+
+
+def _safe(name: str) -> str:
+    return UNSAFE.sub("-", name).strip(".") or "-"
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        log.debug("could not remove %s", path)
+
+
+def _cannot_write(folder: Path, error: OSError) -> SsrError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    why = "the disk is full" if full else error.strerror or str(error)
+    remedy = "free some space there, or choose" if full else "choose"
+    return SsrError(f"cannot write to {folder}: {why}; {remedy} another folder with paths.runs=DIR.")

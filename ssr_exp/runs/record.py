@@ -1,0 +1,99 @@
+"""The record of a run: its row, the contract between training and everything after it."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA = 1  # raise when a reader of today could misread what is written
+
+
+class Status(str, Enum):
+    """How a run ended."""
+
+    finished = "finished"
+    failed = "failed"
+    diverged = "diverged"
+
+
+class Fractions(BaseModel):
+    """The effective modifiers: for each of `S` segments the share of blocks and of channels."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    depth: tuple[float, ...]
+    width: tuple[float, ...]
+
+
+class Record(BaseModel):
+    """One training of one rescaled network.
+
+    Accuracies are in percent, losses in nats, MACs and GeMMs for one image. Metrics are those of
+    the last epoch's weights; `best_val_acc` is the highest epoch's. What was not measured is None.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_enum_values=False)
+
+    schema_version: int = SCHEMA
+    study: str
+    network: str
+    model: str
+    dataset: str
+    modifiers: Fractions
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    seed: int
+    epochs: int = Field(ge=0)
+    status: Status
+    error: str | None = None
+    val_acc: float | None = Field(default=None, ge=0, le=100)
+    val_loss: float | None = None
+    best_val_acc: float | None = Field(default=None, ge=0, le=100)
+    test_acc: float | None = Field(default=None, ge=0, le=100)
+    test_loss: float | None = None
+    params: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    gemms: int = Field(ge=0)
+    baseline_params: int = Field(gt=0)
+    baseline_macs: int = Field(gt=0)
+    baseline_gemms: int = Field(gt=0)
+    wall_s: float = Field(ge=0)
+    device: str
+    precision: str
+    versions: dict[str, str]
+    git_commit: str | None
+    started_at: str
+
+    def to_json(self) -> str:
+        """Write as indented JSON, one key a line."""
+        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+
+
+class Unreadable(ValueError):
+    """A record that cannot be used; the message says why."""
+
+
+def parse(text: str | bytes) -> Record:
+    """Read a record from JSON, as data only.
+
+    Raises:
+        Unreadable: if it is cut short, of a future version, or lacks what a record needs.
+    """
+    try:
+        fields: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"it is no whole JSON file ({error})") from None
+    if not isinstance(fields, dict):
+        raise Unreadable("it holds no JSON object")
+    version = fields.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA:
+        raise Unreadable(f"it is of version {version}, and this ssr_exp reads up to {SCHEMA}")
+    try:
+        return Record.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Unreadable(f"{where}: {first['msg'].lower()}") from None

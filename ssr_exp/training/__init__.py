@@ -1,0 +1,1 @@
+"""What training is: data, task, callbacks, run."""

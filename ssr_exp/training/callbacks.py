@@ -1,0 +1,167 @@
+"""What accompanies a training: checkpoints, averaged weights, and progress that reads well."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
+from rich.console import Console
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ssr_exp.config import RecipeConf, TrainerConf
+from ssr_exp.errors import SsrError
+from ssr_exp.training.task import VAL_ACC, VAL_LOSS, Classification
+
+log = logging.getLogger(__name__)
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+_REFRESH_STEPS = 20  # the bar waits for the device each time
+
+
+def build(recipe: RecipeConf, trainer: TrainerConf, folder: Path) -> list[Callback]:
+    """Return the callbacks of one training.
+
+    Give the trainer `enable_progress_bar=shows_bar(trainer)`.
+
+    Args:
+        recipe: whether the weights are averaged.
+        trainer: whether progress is shown.
+        folder: where `last.ckpt` and `best.ckpt` are kept.
+    """
+    found: list[Callback] = [_last(folder), _best(folder)]
+    if recipe.ema_decay is not None:
+        found.append(Ema(recipe.ema_decay))
+    if shows_bar(trainer):
+        found.append(TQDMProgressBar(refresh_rate=_REFRESH_STEPS))
+    elif trainer.progress:
+        found.append(EpochLines())
+    return found
+
+
+def shows_bar(trainer: TrainerConf) -> bool:
+    """Tell whether progress is a bar: on a terminal or in a notebook, unless it is unwanted."""
+    console = Console()
+    return trainer.progress and (console.is_terminal or console.is_jupyter)
+
+
+def _last(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename=Path(LAST).stem,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def _best(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename=Path(BEST).stem,
+        monitor=VAL_ACC,
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def best_score(trainer: Trainer) -> float | None:
+    """Return the highest val accuracy of a training, in percent; None before the first epoch."""
+    for kept in trainer.checkpoint_callbacks:
+        if isinstance(kept, ModelCheckpoint) and kept.monitor == VAL_ACC:
+            return None if kept.best_model_score is None else float(kept.best_model_score)
+    return None
+
+
+def network_weights(path: Path) -> dict[str, Tensor]:
+    """Read the network's own `state_dict`, on the CPU, from a checkpoint.
+
+    With averaged weights these are the averages, which are what `val` measured.
+
+    Raises:
+        SsrError: the file is missing, damaged or no checkpoint of a training.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise SsrError(
+            f"{path} is not a readable checkpoint ({error}): remove it to train that network again"
+        ) from error
+    return {name.removeprefix("network."): value for name, value in state.items()}
+
+
+class Ema(WeightAveraging):
+    """Exponential moving average of weights and batch-norm statistics, updated in each step.
+
+    Validation measures the average, checkpoints hold it as `state_dict`, and it is the network
+    once the training has ended. It differs from Lightning's `EMAWeightAveraging` in three ways:
+    the average lives on the training device from the start (Lightning makes it where the network
+    is before the move, on the CPU), all tensors are updated at once, and the average is let go when
+    the training ends, because Lightning's would otherwise replace the weights of a checkpoint that
+    the same trainer tests later.
+
+    Args:
+        decay: share of the average that a step keeps, at least 0 and below 1.
+
+    Raises:
+        SsrError: `decay` is outside of that.
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise SsrError(
+                f"recipe.ema_decay={decay} is not a share: type a number from 0 to below 1, such "
+                "as recipe.ema_decay=0.999, or recipe.ema_decay=null for no average"
+            )
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            # Torch asks this counter in each step whether it is 0: on the CPU nobody waits.
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        self._average_model = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+class EpochLines(Callback):
+    """Log one line for each epoch: what a person reads in a file."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the training's means from the module, which logs them only after this hook."""
+        loss, accuracy = cast(Classification, pl_module).train_tally.means()
+        val = trainer.callback_metrics
+        epochs = str(trainer.max_epochs)
+        log.info(
+            "epoch %*d/%s  train loss %.4f acc %.2f  val loss %.4f acc %.2f  lr %.2g  %.1f s",
+            len(epochs),
+            trainer.current_epoch + 1,
+            epochs,
+            loss,
+            accuracy,
+            val[VAL_LOSS],
+            val[VAL_ACC],
+            trainer.optimizers[0].param_groups[0]["lr"],
+            time.monotonic() - self._started,
+        )

@@ -1,0 +1,149 @@
+"""What a data set is once it is in memory: tensors of pixels and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+Indices = NDArray[np.int64]  # positions of images, ascending
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images of one size.
+
+    Attributes:
+        pixels: uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB).
+        labels: int64, `n`, positions in `classes`.
+        classes: names of the classes.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Indices) -> Images:
+        """Keep the images at `index`; a contiguous range shares memory with this object."""
+        start, stop = int(index[0]), int(index[-1]) + 1
+        if stop - start == len(index):
+            return Images(self.pixels[start:stop], self.labels[start:stop], self.classes)
+        at = torch.from_numpy(index)
+        return Images(self.pixels[at], self.labels[at], self.classes)
+
+    def to(self, device: torch.device) -> Images:
+        """Move to a device; on the same device nothing is copied."""
+        return Images(self.pixels.to(device), self.labels.to(device), self.classes)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All images of a data set, and the split that it came with.
+
+    Attributes:
+        images: all of them.
+        digest: `digest` of their pixels.
+        train: positions of the images that may be trained on or held out as `val`.
+        val: positions of the images that came as val; None: split them off `train`.
+        test: positions of the images that came as test; None: there are none.
+    """
+
+    images: Images
+    digest: str
+    train: Indices
+    val: Indices | None
+    test: Indices | None
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set, ready to be trained on.
+
+    Attributes:
+        name: of the data set, as in the configuration.
+        train: images to learn from.
+        val: images that search sees; never part of `train` or `test`.
+        test: images to look at once, or None.
+        mean: of each channel of `train`'s pixels, in 0..1.
+        std: likewise the standard deviation; 1 for a channel that never changes.
+        fingerprint: hex hash of pixels, labels, classes and the split; the same wherever and
+            under whatever file names the images lie.
+    """
+
+    name: str
+    train: Images
+    val: Images
+    test: Images | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.train.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of each image."""
+        c, h, w = self.train.pixels.shape[1:]
+        return c, h, w
+
+
+def digest(pixels: Tensor) -> str:
+    """Hash shape and content of a uint8 tensor on the CPU, in hex."""
+    sha = hashlib.sha256(str(tuple(pixels.shape)).encode())
+    sha.update(pixels.contiguous().numpy().data)
+    return sha.hexdigest()
+
+
+def fingerprint(pool: Pool, *, train: Indices, val: Indices) -> str:
+    """Hash a data set and how it is split, in hex; see `Splits.fingerprint`."""
+    sha = hashlib.sha256(json.dumps([pool.digest, pool.images.classes]).encode())
+    empty = np.empty(0, dtype=np.int64)
+    test = pool.test if pool.test is not None else empty
+    for part in (pool.images.labels.numpy(), train, val, test):
+        sha.update(len(part).to_bytes(8, "little"))
+        sha.update(part.astype("<i8").tobytes())
+    return sha.hexdigest()
+
+
+def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, in 0..1.
+
+    They come from exact counts of the 256 values, so they are the same on any machine.
+
+    Args:
+        pixels: uint8, `n x c x h x w`.
+    """
+    counts = [torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]
+    share = torch.stack(counts).double() / counts[0].sum()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ values
+    std = (share @ values.square() - mean.square()).clamp(min=0).sqrt()
+    std = torch.where(std < 1e-6, torch.ones_like(std), std)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def resize(pixels: Tensor, size: int, *, chunk: int = 1024) -> Tensor:
+    """Scale images to `size x size` pixels, with antialiasing.
+
+    Args:
+        pixels: uint8, `n x c x h x w`.
+        size: pixels.
+        chunk: images at a time; bounds the memory for intermediate floats.
+    """
+    parts = [
+        F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)
+        for part in (pixels[at : at + chunk] for at in range(0, len(pixels), chunk))
+    ]
+    return torch.cat([part.round_().clamp_(0, 255).to(torch.uint8) for part in parts])

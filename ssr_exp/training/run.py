@@ -1,0 +1,262 @@
+"""One training of one rescaled network: a configuration goes in, a record comes out."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, cost, rescale
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import local, wandb
+from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.training import callbacks, environment, study
+from ssr_exp.training.batches import Augmentation
+from ssr_exp.training.data import TensorDataModule
+from ssr_exp.training.study import Study
+from ssr_exp.training.task import TEST_ACC, TEST_LOSS, VAL_ACC, VAL_LOSS, Classification, Diverged
+
+log = logging.getLogger(__name__)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
+
+KNOWN = (
+    "Checkpoint directory .* exists and is not empty",
+    "The number of training batches .* is smaller than the logging interval",
+    ".*isinstance.treespec, LeafSpec.",
+    "The `srun` command is available on your system",
+)
+
+
+class RunFailed(SsrError):
+    """A training ended with an error; its record says which."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network of one study, trained with one seed."""
+
+    study: Study
+    architecture: Architecture
+    conf: Config
+
+    @property
+    def network(self) -> str:
+        """The network's code."""
+        return codes.write(self.study.plan, self.architecture)
+
+    @property
+    def title(self) -> str:
+        """The job in words."""
+        return f"{self.conf.model.name} {self.network} seed {self.conf.seed}"
+
+
+def plan(conf: Config) -> list[Job]:
+    """List the jobs that a configuration stands for: one for each network of its modifiers.
+
+    Raises:
+        SsrError: if a part of the configuration cannot be met.
+    """
+    opened = study.open(conf)
+    return [Job(opened, architecture, conf) for architecture in opened.expand(conf)]
+
+
+def folder(store: local.Store, job: Job) -> Path:
+    """Name the folder of a job's run."""
+    return store.folder(job.study.name, job.network, job.conf.seed)
+
+
+def train(conf: Config) -> Record:
+    """Train the one network that a configuration names, unless that was done before.
+
+    Raises:
+        local.Busy: if another process is training it and `conf.wait` is false.
+        RunFailed: if the training failed; the record says so, too.
+        SsrError: if the configuration cannot be met or its folder cannot be written.
+    """
+    jobs = plan(conf)
+    if len(jobs) != 1:
+        raise SsrError(
+            f"modifiers={conf.modifiers.kind} stands for {len(jobs)} networks: run it as a sweep "
+            "(leave hydra.mode as it is)."
+        )
+    (job,) = jobs
+    store = local.Store(conf.paths.runs)
+    where = folder(store, job)
+    with store.claim(where, wait=conf.wait):
+        done = store.read(where)
+        if done is not None and local.is_done(done):
+            log.info("%s: done before, skipped", job.title)
+            return done
+        record = _train(job, store, where)
+    if record.status is Status.failed:
+        raise RunFailed(f"{job.title}: {record.error}")
+    return record
+
+
+def _train(job: Job, store: local.Store, where: Path) -> Record:
+    """Train, and write the record however that ends."""
+    blank = _blank(job)
+    share = blank.params / blank.baseline_params
+    log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
+    store.write_text(where / "config.json", environment.to_json(asdict(job.conf)))
+    store.write_text(where.parent.parent / "study.json", environment.to_json(job.study.fields))
+    run = _start_wandb(job, blank, where)
+    start = time.perf_counter()
+    try:
+        with _quiet():
+            metrics = _fit(job, where, run)
+        outcome: dict[str, Any] = {"status": Status.finished, **metrics}
+    except Diverged as error:
+        outcome = {"status": Status.diverged, "error": str(error)}
+    except Exception as error:
+        outcome = {"status": Status.failed, "error": _explain(error)}
+        log.debug("%s failed", job.title, exc_info=True)
+        store.write_text(where / "traceback.txt", traceback.format_exc())
+    record = blank.model_copy(update=outcome | {"wall_s": time.perf_counter() - start})
+    store.write(where, record)
+    wandb.finish(run, record)
+    _report(job, record)
+    return record
+
+
+def _fit(job: Job, where: Path, run: Any) -> dict[str, float | None]:
+    """Run Lightning; returns the record's metrics."""
+    conf = job.conf
+    if conf.trainer.threads is not None:
+        torch.set_num_threads(conf.trainer.threads)
+    seed_everything(conf.seed, verbose=False)
+    network = rescale.build(job.study.seed_network, job.study.plan, job.architecture)
+    task = Classification(
+        network,
+        conf.recipe,
+        num_classes=job.study.splits.num_classes,
+        channels_last=conf.trainer.channels_last,
+    )
+    if conf.trainer.compile:
+        network.compile()
+    images = TensorDataModule(
+        job.study.splits,
+        batch_size=conf.recipe.batch_size,
+        augmentation=Augmentation.of(conf.dataset),
+        seed=conf.seed,
+        channels_last=conf.trainer.channels_last,
+    )
+    trainer = _trainer(conf, where, run)
+    trainer.fit(task, images)
+    found = dict(trainer.callback_metrics)
+    best = _best_score(trainer)
+    if conf.trainer.test:
+        trainer.test(task, images, verbose=False)
+        found |= dict(trainer.callback_metrics)
+    return {
+        "val_acc": float(found[VAL_ACC]),
+        "val_loss": float(found[VAL_LOSS]),
+        "best_val_acc": best,
+        "test_acc": float(found[TEST_ACC]) if conf.trainer.test else None,
+        "test_loss": float(found[TEST_LOSS]) if conf.trainer.test else None,
+    }
+
+
+def _trainer(conf: Config, where: Path, run: Any) -> Trainer:
+    logger: Logger | bool = False if run is None else WandbLogger(experiment=run)
+    return Trainer(
+        max_epochs=conf.trainer.max_epochs,
+        accelerator=conf.trainer.accelerator,
+        devices=conf.trainer.devices,
+        precision=conf.trainer.precision,  # type: ignore[arg-type]
+        deterministic="warn" if conf.trainer.deterministic else False,
+        benchmark=not conf.trainer.deterministic,
+        gradient_clip_val=conf.recipe.grad_clip,
+        logger=logger,
+        callbacks=callbacks.build(conf.trainer, conf.recipe, where),
+        default_root_dir=where,
+        enable_progress_bar=callbacks.shows_bar(conf.trainer),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what Lightning tells every user in every run."""
+    with warnings.catch_warnings():
+        for message in KNOWN:
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def _best_score(trainer: Trainer) -> float | None:
+    scores = (getattr(callback, "best_model_score", None) for callback in trainer.callbacks)
+    return next((float(score) for score in scores if score is not None), None)
+
+
+def _blank(job: Job) -> Record:
+    """Fill in all that is known of a run before it starts."""
+    conf, plan_ = job.conf, job.study.plan
+    own, full = (cost.of(plan_, a) for a in (job.architecture, plan_.baseline))
+    modifiers = plan_.modifiers(job.architecture)
+    return Record(
+        study=job.study.name,
+        network=job.network,
+        model=conf.model.name,
+        dataset=conf.dataset.name,
+        modifiers=Fractions(depth=modifiers.depth, width=modifiers.width),
+        blocks=job.architecture.blocks,
+        widths=plan_.channels(job.architecture),
+        seed=conf.seed,
+        epochs=conf.trainer.max_epochs,
+        status=Status.failed,
+        **own._asdict(),
+        **{f"baseline_{key}": value for key, value in full._asdict().items()},
+        wall_s=0.0,
+        device=environment.device(conf.trainer.accelerator),
+        precision=conf.trainer.precision,
+        versions=environment.versions(),
+        git_commit=environment.git_commit(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
+    asked = asdict(job.conf)
+    for private in ("paths", "logger"):
+        del asked[private]
+    asked["dataset"].pop("root")
+    known = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
+    return wandb.start(
+        job.conf.logger,
+        folder=where,
+        name=job.network,
+        group=job.study.name,
+        tags=[job.conf.model.name, job.conf.dataset.name, job.conf.modifiers.kind],
+        config=asked | known,
+    )
+
+
+def _explain(error: Exception) -> str:
+    """Put an error of a training into one sentence."""
+    text = str(error).strip().partition("\n")[0]
+    if environment.is_out_of_memory(error):
+        return f"out of memory: {text}; try a smaller recipe.batch_size."
+    return text if isinstance(error, SsrError) else f"{type(error).__name__}: {text}"
+
+
+def _report(job: Job, record: Record) -> None:
+    if record.status is Status.finished:
+        log.info("%s: val %.2f %% in %.1f s", job.title, record.val_acc, record.wall_s)
+    else:
+        log.warning("%s %s: %s", job.title, record.status.value, record.error)

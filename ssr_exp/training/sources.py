@@ -1,0 +1,143 @@
+"""Where images come from: an embedded set, torchvision's sets, and folders."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.errors import SsrError
+from ssr_exp.training import listing
+from ssr_exp.training.cache import cached
+from ssr_exp.training.decode import decode
+from ssr_exp.training.images import Images, Indices, Pool, digest, resize
+from ssr_exp.training.split import stratified
+
+log = logging.getLogger(__name__)
+
+_TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
+_TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
+
+
+def pool(conf: DatasetConf, data_dir: Path) -> Pool:
+    """Read all images of the data set that `conf` names.
+
+    Args:
+        conf: which data set, and where it lies.
+        data_dir: folder of downloads, and of the cache of decoded folders.
+
+    Raises:
+        SsrError: the data set is unknown, absent or damaged.
+    """
+    sources: dict[str, Callable[[DatasetConf, Path], Pool]] = {
+        "digits": _digits,
+        "image_folder": _image_folder,
+        **dict.fromkeys(_TORCHVISION, _torchvision),
+    }
+    if conf.name not in sources:
+        raise SsrError(
+            f"unknown data set '{conf.name}': type dataset=NAME with one of {', '.join(sources)}"
+        )
+    if conf.resize is not None and conf.resize < 1:
+        raise SsrError(
+            f"dataset.resize={conf.resize} is not a size: type a number of pixels above 0, "
+            "such as dataset.resize=32"
+        )
+    return sources[conf.name](conf, data_dir)
+
+
+def _digits(conf: DatasetConf, _: Path) -> Pool:
+    """Read scikit-learn's 1,797 handwritten digits, 8 x 8 pixels; a fifth becomes test."""
+    from sklearn.datasets import load_digits
+
+    held = load_digits()
+    pixels = torch.from_numpy(np.rint(held.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(held.target.astype(np.int64))
+    images = _resized(Images(pixels, labels, tuple("0123456789")), conf.resize)
+    return _with_test_split(images, digest(images.pixels), fraction=0.2)
+
+
+def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
+    """Decode a folder of class folders, or read what was decoded before."""
+    if conf.root is None:
+        raise SsrError("image_folder needs to know the folder: type dataset.root=DIR")
+    found = listing.scan(Path(conf.root).expanduser())
+    pixels, key = cached(
+        data_dir / "cache" / f"{found.key(conf.resize)}.pt",
+        lambda: decode(found.root, found.files, conf.resize),
+    )
+    images = Images(pixels, torch.tensor(found.labels), found.classes)
+    if "all" in found.parts:
+        return _with_test_split(images, key, fraction=0.1)
+    ends = np.cumsum(list(found.parts.values()))
+    ranges = {
+        name: np.arange(end - count, end, dtype=np.int64)
+        for (name, count), end in zip(found.parts.items(), ends, strict=True)
+    }
+    return Pool(images, key, ranges["train"], ranges.get("val"), ranges.get("test"))
+
+
+def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
+    """Read one of torchvision's sets, with the test images that it came with."""
+    root = Path(conf.root).expanduser() if conf.root is not None else data_dir
+    train, test = (_fetched(conf, root, train=train) for train in (True, False))
+    images = Images(
+        torch.cat([_channels_first(part.data) for part in (train, test)]),
+        torch.cat([torch.as_tensor(part.targets) for part in (train, test)]),
+        tuple(train.classes),
+    )
+    images = _resized(images, conf.resize)
+    index = np.arange(len(images), dtype=np.int64)
+    return Pool(images, digest(images.pixels), index[: len(train)], None, index[len(train) :])
+
+
+def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:
+    """Open a torchvision set in `root`; download it there if it is absent and that is allowed."""
+    from torchvision import datasets
+
+    dataset = getattr(datasets, _TORCHVISION[conf.name])
+    try:
+        return dataset(root, train=train, download=False)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        absent = error
+    if not conf.download:
+        raise _absent(conf.name, root, f"{absent}; dataset.download=false")
+    log.info("downloading %s into %s", conf.name, root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{conf.name}.lock"):
+            return dataset(root, train=train, download=True)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise _absent(conf.name, root, f"the download failed: {error}") from error
+
+
+def _absent(name: str, root: Path, why: str) -> SsrError:
+    reason = " ".join(why.split())
+    return SsrError(
+        f"no usable {name} in {root.resolve()} ({reason}): type dataset.root=DIR where "
+        "torchvision's files of it lie, or dataset.download=true with a network, or "
+        "dataset=image_folder dataset.root=DIR for a folder of class folders"
+    )
+
+
+def _channels_first(pixels: Any) -> torch.Tensor:
+    """Turn torchvision's `n x h x w` or `n x h x w x c` into `n x c x h x w`."""
+    tensor = torch.as_tensor(pixels)
+    return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+
+
+def _resized(images: Images, size: int | None) -> Images:
+    return images if size is None else replace(images, pixels=resize(images.pixels, size))
+
+
+def _with_test_split(images: Images, key: str, *, fraction: float) -> Pool:
+    index: Indices = np.arange(len(images), dtype=np.int64)
+    train, test = stratified(images, index, fraction=fraction, seed=_TEST_SEED)
+    return Pool(images, key, train, None, test)

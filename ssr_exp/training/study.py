@@ -1,0 +1,116 @@
+"""A study: seed network, segmentation, data set and recipe; only its own runs are comparable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import seeds, segments, sets
+from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.training import data
+from ssr_exp.training.images import Splits
+
+Part = TypeVar("Part")
+NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What all runs of a study share.
+
+    Args:
+        name: model, data set and a fingerprint of everything that decides a result.
+        fields: what the fingerprint is of.
+        splits: the images.
+        seed_network: as its constructor left it.
+        plan: its segments.
+    """
+
+    name: str
+    fields: dict[str, Any]
+    splits: Splits
+    seed_network: nn.Module
+    plan: Plan
+
+    def expand(self, conf: Config) -> list[Architecture]:
+        """List the networks that a configuration's modifiers name."""
+        return sets.expand(self.plan, conf.modifiers, width_steps=conf.segment.width_steps)
+
+
+def open(conf: Config) -> Study:
+    """Load the images, trace the seed network, and fingerprint the whole.
+
+    The images and the trace are kept for the next run of the same process.
+
+    Raises:
+        SsrError: if a part of the configuration cannot be met.
+    """
+    _check(conf)
+    splits = _splits(_Key(conf.dataset), conf.paths.data)
+    seed_network, plan = _traced(
+        _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
+    )
+    fields = _fields(conf, splits, plan.multiple)
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    name = f"{conf.model.name}-{conf.dataset.name}-{digest[:8]}"
+    return Study(name, fields, splits, seed_network, plan)
+
+
+def _check(conf: Config) -> None:
+    if conf.segment.kind != "stage":
+        raise SsrError(f"segment.kind={conf.segment.kind} is unknown; it can be stage.")
+    if conf.trainer.max_epochs < 1:
+        raise SsrError(f"trainer.max_epochs is {conf.trainer.max_epochs}; it must be 1 or more.")
+    if not 0 <= conf.seed < 2**32:
+        raise SsrError(f"seed is {conf.seed}; it must lie between 0 and {2**32 - 1}.")
+
+
+def _fields(conf: Config, splits: Splits, multiple: int) -> dict[str, Any]:
+    dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
+    return {
+        "model": asdict(conf.model),
+        "segment": {"kind": conf.segment.kind, "multiple": multiple},
+        "dataset": dataset | {"content": splits.fingerprint},
+        "recipe": asdict(conf.recipe),
+        "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
+    }
+
+
+class _Key(Generic[Part]):
+    """A part of the configuration as a key of a cache: equal where all its values are."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self._text = repr(part)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@lru_cache(maxsize=2)
+def _splits(dataset: _Key[DatasetConf], folder: str) -> Splits:
+    return data.load(dataset.part, Path(folder))
+
+
+@lru_cache(maxsize=8)
+def _traced(
+    model: _Key[ModelConf], segment: _Key[SegmentConf], num_classes: int, shape: tuple[int, ...]
+) -> tuple[nn.Module, Plan]:
+    name, conf = model.part.name, segment.part
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = seeds.build(model.part, num_classes=num_classes, input_shape=shape)
+    multiple = seeds.multiple(name) if conf.multiple is None else conf.multiple
+    return network, segments.find(network, shape, multiple=multiple, frozen=conf.frozen)

@@ -1,0 +1,107 @@
+"""A sweep: several configurations stand for many runs, each trained once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.training import run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of the sweep.
+
+    Args:
+        overrides: the command line that trains it alone.
+        store: where its record goes.
+        folder: its own folder there.
+        title: the run in words.
+    """
+
+    overrides: tuple[str, ...]
+    store: local.Store
+    folder: Path
+    title: str
+
+    def record(self) -> Record | None:
+        """Read its record, if there is a whole one."""
+        return self.store.read(self.folder)
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether it need not be trained."""
+        return local.is_done(self.record())
+
+
+def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Member]:
+    """List the runs that configurations stand for, each once, in order.
+
+    Args:
+        configurations: the command line of each, and what it composes to.
+
+    Raises:
+        SsrError: if one cannot be met, or the runs folder cannot be written; nothing is trained.
+    """
+    members: dict[Path, Member] = {}
+    for overrides, conf in configurations:
+        store = local.Store(conf.paths.runs)
+        store.check()
+        for job in run.plan(conf):
+            folder = run.folder(store, job)
+            alone = tuple(text for text in overrides if not _names_modifiers(text))
+            alone += ("modifiers=explicit", f"modifiers.network={job.network}")
+            members.setdefault(folder, Member(alone, store, folder, job.title))
+    if not members:
+        raise SsrError("this command stands for no run: its sweep is empty.")
+    return list(members.values())
+
+
+def pending(members: Sequence[Member]) -> list[Member]:
+    """Keep the runs that are still to be trained."""
+    todo = [member for member in members if not member.is_done]
+    done = len(members) - len(todo)
+    log.info("%d networks: %d done before, %d to train", len(members), done, len(todo))
+    return todo
+
+
+def busy(members: Sequence[Member]) -> list[Member]:
+    """Keep the runs that another process was training when their turn came."""
+    return [member for member in members if member.record() is None and _is_claimed(member)]
+
+
+def problems(members: Sequence[Member], errors: dict[Path, str]) -> list[str]:
+    """Say of each run that did not come to an end why.
+
+    Args:
+        members: the runs.
+        errors: what the launcher knows of runs that left no record.
+    """
+    found = []
+    for member in members:
+        record = member.record()
+        if record is None:
+            found.append(f"{member.title}: {errors.get(member.folder, 'it left no record')}")
+        elif record.status is Status.failed:
+            found.append(f"{member.title}: {record.error}")
+    return found
+
+
+def _names_modifiers(override: str) -> bool:
+    return override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0] == "modifiers"
+
+
+def _is_claimed(member: Member) -> bool:
+    try:
+        with member.store.claim(member.folder, wait=False):
+            return False
+    except local.Busy:
+        return True
