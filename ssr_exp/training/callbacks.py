@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,7 +53,7 @@ def shows_bar(trainer: TrainerConf) -> bool:
 
 
 def _last(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
+    return Checkpoint(
         dirpath=folder,
         filename=Path(LAST).stem,
         save_on_train_epoch_end=True,
@@ -61,7 +62,7 @@ def _last(folder: Path) -> ModelCheckpoint:
 
 
 def _best(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
+    return Checkpoint(
         dirpath=folder,
         filename=Path(BEST).stem,
         monitor=VAL_ACC,
@@ -94,6 +95,15 @@ def network_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is not a readable checkpoint ({error}): remove it to train that network again"
         ) from error
     return {name.removeprefix("network."): value for name, value in state.items()}
+
+
+class Checkpoint(ModelCheckpoint):
+    """Lightning's, silent about a folder that is not empty: a run's record lies there, too."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
+            super().setup(trainer, pl_module, stage)
 
 
 class Ema(WeightAveraging):

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 
 _CHUNK = 256  # images that a thread decodes before it reports
+_MAX_THREADS = 8  # small images spend half of their time under Python's lock
 _LOG_EVERY_S = 10.0
 _GREY = frozenset(("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"))
 _UNREADABLE = (
@@ -68,7 +69,7 @@ def decode(root: Path, files: Sequence[str], resize: int | None) -> Tensor:
             array[i] = image.transpose(2, 0, 1)
         return stop - start
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
         _watch(threads.map(fill, range(0, len(files), _CHUNK)), len(files), root)
     return pixels[:, :1].contiguous() if grey.all() else pixels
 
@@ -77,8 +78,8 @@ def _read(path: Path, resize: int | None) -> tuple[Pixels, bool]:
     """Return one image as `h x w x 3`, and whether it is grey."""
     try:
         with Image.open(path) as image:
-            upright = _eight_bits(ImageOps.exif_transpose(image))
-            rgb = upright.convert("RGB")
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = _eight_bits(image).convert("RGB")
             if resize is not None and rgb.size != (resize, resize):
                 rgb = ImageOps.fit(rgb, (resize, resize), Image.Resampling.BILINEAR)
             return np.asarray(rgb), image.mode in _GREY

@@ -181,7 +181,7 @@ def _trainer(conf: Config, where: Path, run: Any) -> Trainer:
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=callbacks.build(conf.trainer, conf.recipe, where),
+        callbacks=callbacks.build(conf.recipe, conf.trainer, where),
         default_root_dir=where,
         enable_progress_bar=callbacks.shows_bar(conf.trainer),
         enable_model_summary=False,
