@@ -14,7 +14,6 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
     from ssr_exp.training.sweep import Member
 
 log = logging.getLogger(__name__)
-
-
-class Stop(CompactHydraException):
-    """Ends a command with a message and no traceback."""
 
 
 class SsrSweeper(Sweeper):
@@ -49,12 +44,12 @@ class SsrSweeper(Sweeper):
         """Run the sweep that a command line asks for; returns the records' rows.
 
         Raises:
-            Stop: if the command cannot be met, or a run failed.
+            SystemExit: with a message, if the command cannot be met, or a run failed.
         """
         try:
             return self._sweep(arguments)
         except SsrError as error:
-            raise Stop(str(error)) from None
+            raise SystemExit(str(error)) from None
 
     def _sweep(self, arguments: list[str]) -> list[Any]:
         from ssr_exp.report import table
@@ -69,7 +64,7 @@ class SsrSweeper(Sweeper):
         records = [record for member in members if (record := member.record()) is not None]
         table.print_trade_offs(records)
         if problems := sweep.problems(members, errors):
-            raise Stop(_failures(problems, len(members)))
+            raise SystemExit(_failures(problems, len(members)))
         return records
 
     def _split(self, arguments: list[str]) -> list[list[str]]:
