@@ -8,7 +8,7 @@ lightning: `train.py --help` stays fast.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -16,7 +16,7 @@ from omegaconf import MISSING, OmegaConf
 from ssr_exp.errors import SsrError
 
 
-class Stem(str, Enum):
+class Stem(StrEnum):
     """How an ImageNet network meets its images."""
 
     auto = "auto"  # `cifar` for images up to 64 pixels, `imagenet` above
@@ -24,21 +24,21 @@ class Stem(str, Enum):
     imagenet = "imagenet"  # 7x7 convolution of stride 2, then max pooling
 
 
-class Shortcut(str, Enum):
+class Shortcut(StrEnum):
     """How a CIFAR ResNet's residual stream changes its width (He et al. 2016, section 4.2)."""
 
     A = "A"  # strided slice and zero padding, no parameters
     B = "B"  # 1x1 convolution
 
 
-class Optimizer(str, Enum):
+class Optimizer(StrEnum):
     """The optimizers that a recipe may name."""
 
     sgd = "sgd"
     adamw = "adamw"
 
 
-class Schedule(str, Enum):
+class Schedule(StrEnum):
     """How the learning rate falls after the warm-up."""
 
     constant = "constant"
@@ -47,7 +47,7 @@ class Schedule(str, Enum):
     linear = "linear"  # to 0 along a line
 
 
-class WandbMode(str, Enum):
+class WandbMode(StrEnum):
     """Where Weights & Biases writes."""
 
     offline = "offline"

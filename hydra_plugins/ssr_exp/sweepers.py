@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -35,8 +36,8 @@ class SsrSweeper(Sweeper):
     ) -> None:
         """Keep what launching needs."""
         self.loader = hydra_context.config_loader
-        self.config = config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.config: DictConfig = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 

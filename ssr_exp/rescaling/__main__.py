@@ -1,4 +1,4 @@
-"""`python -m ssr_exp.rescaling MODEL`: a network's segments, costs and lattice, without training."""
+"""`python -m ssr_exp.rescaling MODEL` prints a network's segments, costs and lattice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=int, default=10, help="classes (10)")
     parser.add_argument("--stem", choices=[s.value for s in Stem], default=Stem.auto.value)
     parser.add_argument("--shortcut", choices=[s.value for s in Shortcut], default="A")
-    parser.add_argument("--multiple", type=int, help="round channels to it (4 for CIFAR ResNets, 8)")
+    parser.add_argument(
+        "--multiple", type=int, help="round channels to it (4 for CIFAR ResNets, 8)"
+    )
     parser.add_argument("--width-steps", type=int, default=8, help="lattice widths are k/N (8)")
     parser.add_argument("--frozen", nargs="*", default=[], help="segments that stay as they are")
     return parser

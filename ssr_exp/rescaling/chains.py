@@ -32,6 +32,10 @@ class _Finder:
         times = Counter(call.path for call in trace.calls)
         self.calls = {call.path: call for call in trace.calls if times[call.path] == 1}
         self.readers = trace.readers
+        names = network.named_parameters(remove_duplicate=False)
+        self.holders: dict[int, list[str]] = {}
+        for name, parameter in names:
+            self.holders.setdefault(id(parameter), []).append(name)
         counts = Counter(type(module) for module in self.modules.values())
         self.repeated = {kind for kind, count in counts.items() if count > 1}
 
@@ -90,6 +94,15 @@ class _Finder:
             and other.reads == one.writes
             and other.in_shape == other.out_shape
             and self._only_read_in(one, path)
+            and self._owns_its_parameters(path)
+        )
+
+    def _owns_its_parameters(self, path: str) -> bool:
+        """Say whether no other block uses this one's weights, which are counted only once."""
+        return all(
+            name.startswith(f"{path}.")
+            for parameter in self.modules[path].parameters()
+            for name in self.holders[id(parameter)]
         )
 
     def _only_read_in(self, call: Call, path: str) -> bool:

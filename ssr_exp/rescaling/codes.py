@@ -14,7 +14,7 @@ import numpy as np
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture, Plan, Widths
 
-PATTERN = re.compile(r"(?:.*_)?d(\d+(?:-\d+)*)_w(\d+[a-z]?(?:-\d+[a-z]?)*)")
+PATTERN = re.compile(r"(?:.*_)?d(\d+(?:-\d+)*)_w(\d+[a-z]*(?:-\d+[a-z]*)*)")
 
 
 def write(plan: Plan, architecture: Architecture) -> str:
@@ -58,7 +58,13 @@ def _channels(widths: Widths, position: int) -> str:
     channels = int(widths.channels[position])
     twins = np.flatnonzero(widths.channels == channels)
     rank = int(np.flatnonzero(twins == position)[0])
-    return f"{channels}{ascii_lowercase[rank] if rank else ''}"
+    return f"{channels}{_letters(rank)}"
+
+
+def _letters(rank: int) -> str:
+    """Count from 0 in letters: nothing, b, c, ..., z, ba, bb, ..."""
+    head, last = divmod(rank, len(ascii_lowercase))
+    return _letters(head) + ascii_lowercase[last] if rank else ""
 
 
 def _blocks(plan: Plan, number: int, blocks: int) -> int:

@@ -45,7 +45,8 @@ class Cost(NamedTuple):
     gemms: Any
 
 
-class GemmSize(NamedTuple):
+@dataclass(frozen=True)
+class GemmSize:
     """A matrix product of a network: `count` times M x N x K multiply-adds for one image."""
 
     path: str
@@ -206,12 +207,13 @@ def _axes(plan: Plan, points: Points) -> tuple[Points, dict[int, _Axis]]:
         len(widths) * len(segment.blocks)
         for widths, segment in zip(plan.widths, plan.segments, strict=True)
     ]
-    used = [np.arange(n) for n in n_options]
+    used: list[Counts] = [np.arange(n) for n in n_options]
     if max(n_options) ** 2 > CHUNK or len(points) < CHUNK:
         points = points.copy()
-        for s in range(points.shape[1]):
-            used[s], inverse = np.unique(points[:, s], return_inverse=True)
-            points[:, s] = inverse
+        for s, n in enumerate(n_options):
+            occurs = np.bincount(points[:, s], minlength=n) > 0
+            used[s] = np.flatnonzero(occurs)
+            points[:, s] = (np.cumsum(occurs) - 1)[points[:, s]]
     return points, {s: _split(plan, s, options) for s, options in enumerate(used)}
 
 

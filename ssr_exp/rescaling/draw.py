@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
 
 
 def _draw(
-    parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[type, Rule | None]
+    parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[Any, Rule | None]
 ) -> None:
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
@@ -65,7 +65,7 @@ def _draw(
         parameter.normal_(float(original.mean()), float(original.std()))
 
 
-def _find(rules: Mapping[type, Rule | None], owner: nn.Module) -> Rule | None:
+def _find(rules: Mapping[Any, Rule | None], owner: nn.Module) -> Rule | None:
     return next((rule for kind, rule in rules.items() if isinstance(owner, kind)), None)
 
 

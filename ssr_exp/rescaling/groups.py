@@ -21,6 +21,8 @@ from scipy.sparse.csgraph import connected_components
 from ssr_exp.rescaling.labels import FIXED, Ledger, Vector
 
 NO_GROUP = -1
+Sizes = Sequence[Any] | Mapping[int, Any] | NDArray[np.int64]
+"""The size of each group: integers, or arrays that broadcast."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Form:
     parts: tuple[tuple[int, int], ...] = ()
     divisor: int = 1
 
-    def __call__(self, sizes: Sequence[Any] | Mapping[int, Any]) -> Any:
+    def __call__(self, sizes: Sizes) -> Any:
         """Evaluate for the groups' sizes: integers, or arrays that broadcast."""
         total: Any = self.fixed
         for group, coefficient in self.parts:
@@ -125,8 +127,8 @@ class Grouping:
     def _describe(self, ledger: Ledger) -> tuple[Group, ...]:
         paths: list[list[str]] = [[] for _ in self._sizes]
         for path, vector in ledger.producers:
-            for group in np.flatnonzero(self._counts(vector)):
-                paths[group].append(path)
+            for number in np.flatnonzero(self._counts(vector)):
+                paths[number].append(path)
         multiples = [1] * len(self._sizes)
         for vector, multiple in ledger.multiples:
             for group, coefficient in self.form(vector).parts:
@@ -141,7 +143,9 @@ def _classes(ledger: Ledger) -> NDArray[np.int64]:
     if not ledger.ties or not ledger.n_labels:
         return np.arange(ledger.n_labels)
     one, other = (np.concatenate(side) for side in zip(*ledger.ties, strict=True))
-    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(ledger.n_labels,) * 2)
+    graph = coo_array(
+        (np.ones(len(one), dtype=np.int8), (one, other)), shape=(ledger.n_labels,) * 2
+    )
     _, classes = connected_components(graph, directed=False)
     return np.asarray(classes, dtype=np.int64)
 

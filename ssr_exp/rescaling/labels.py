@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FIXED = -1
+FOLLOWS_INPUT = ("in_channels", "in_features", "in_planes", "inplanes", "in_chs")
+FOLLOWS_OUTPUT = ("out_channels", "out_features", "num_features", "num_channels", "out_chs")
 Vector = NDArray[np.int64]
 """The labels along one dimension of an activation or parameter, one for each element."""
 

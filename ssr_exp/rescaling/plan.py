@@ -228,7 +228,7 @@ class Plan:
                 f"depth {depth:g} keeps none of the {total} blocks of segment {segment.name}; "
                 f"the least is {math.ceil(50 / total) / 100:g} (one block)."
             )
-        return blocks, int(widths.positions(np.array(width)))
+        return blocks, int(widths.positions(np.array([width]))[0])
 
     def _widths(self, number: int) -> Widths:
         segment = self.segments[number]

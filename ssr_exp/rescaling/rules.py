@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ssr_exp.rescaling.labels import FIXED, Vector, along, fixed_like, shrink, spread, varying
+from ssr_exp.rescaling.labels import (
+    FIXED,
+    FOLLOWS_OUTPUT,
+    Vector,
+    along,
+    fixed_like,
+    shrink,
+    spread,
+    varying,
+)
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Leaf, Tracer
@@ -32,8 +41,9 @@ _upsample_nearest_exact2d reflection_pad2d replication_pad2d""".split()
 REDUCTIONS = "mean sum amax amin max min var var_mean std std_mean argmax prod".split()
 NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
 cudnn_batch_norm _batch_norm_no_update""".split()
-MAKERS = """empty zeros ones full arange rand randn scalar_tensor empty_like zeros_like ones_like
-full_like rand_like randn_like new_empty new_zeros new_ones new_full empty_strided bernoulli""".split()
+MAKERS = """empty zeros ones full arange rand randn scalar_tensor empty_like zeros_like
+ones_like full_like rand_like randn_like new_empty new_zeros new_ones new_full empty_strided
+bernoulli""".split()
 
 
 def find(func: Any) -> Rule:
@@ -63,6 +73,8 @@ def _pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
 
 def _merge(tracer: Tracer, func: Any, one: Tensor, other: Tensor) -> Tensor:
     """Broadcast two label tensors, tie what meets, and keep the label that is there."""
+    if _stretches(one, other) != _stretches(other, one):
+        return one if _stretches(one, other) else other
     for mine, theirs in ((one, other), (other, one)):
         _freeze_on_fixed(tracer, func, mine, theirs)
     one, other = (shrink(labels) for labels in torch.broadcast_tensors(one, other))
@@ -74,13 +86,20 @@ def _merge(tracer: Tracer, func: Any, one: Tensor, other: Tensor) -> Tensor:
     return torch.where(one == FIXED, other, one)
 
 
+def _stretches(mine: Tensor, theirs: Tensor) -> bool:
+    """Say whether `theirs` is repeated along all of `mine`'s channels: it fits any number."""
+    dims = [dim - mine.ndim + theirs.ndim for dim in varying(mine)]
+    return bool(dims) and all(dim < 0 or theirs.shape[dim] == 1 for dim in dims)
+
+
 def _freeze_on_fixed(tracer: Tracer, func: Any, mine: Tensor, theirs: Tensor) -> None:
-    """Freeze channels that meet a tensor of fixed size; a broadcast from size 1 fits any."""
+    """Freeze channels that meet elements of fixed number; a broadcast from size 1 fits any."""
     for dim in varying(mine):
         theirs_dim = dim - mine.ndim + theirs.ndim
-        if theirs_dim >= 0 and theirs.shape[theirs_dim] > 1 and bool((theirs == FIXED).all()):
+        if theirs_dim >= 0 and theirs.shape[theirs_dim] > 1:
             reason = f"{_where(tracer)} meets a tensor of fixed size in {_name(func)}"
-            tracer.trace.ledger.freeze(shrink(mine).reshape(-1).numpy(), reason)
+            met, fixed = torch.broadcast_tensors(shrink(mine), shrink(theirs) == FIXED)
+            tracer.trace.ledger.freeze(met[fixed].numpy(), reason)
 
 
 def _move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -90,10 +109,20 @@ def _move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         _reorder(tracer, func, args, kwargs, out)
     if source is not None and source[0].is_weight:
         return None if _name(func) in REORDERS else _unknown(tracer, func, args, kwargs, out)
+    if _name(func) == "slice":
+        _freeze_sliced(tracer, args[0], out)
     inputs = tree_map(lambda x: tracer.labels(x) if isinstance(x, Tensor) else x, (args, kwargs))
     moved = _on_labels(func, *inputs)
     for x, labels in zip(_tensors(out), _tensors(moved), strict=True):
         tracer.label(x, labels)
+
+
+def _freeze_sliced(tracer: Tracer, x: Tensor, out: Tensor) -> None:
+    """Freeze channels of which only some are taken: the bounds are numbers, not shares."""
+    labels = tracer.labels(x)
+    if any(out.shape[dim] < x.shape[dim] for dim in varying(labels)):
+        reason = f"{_where(tracer)} takes a slice of the channels"
+        tracer.trace.ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
 
 
 def _on_labels(func: Any, args: Any, kwargs: Any) -> Any:
@@ -163,9 +192,11 @@ def _convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) ->
     """Make new channels; remember which ones were read."""
     x, weight, bias, *_, transposed, _, groups = args
     source, channels = tracer.origin(weight), along(tracer.labels(x), 1)
-    if source is None or channels is None or transposed:
-        return _unknown(tracer, func, args, kwargs, out)
     kernel = int(np.prod(weight.shape[2:]))
+    if source is None or channels is None or transposed:
+        positions = (x if transposed else out)[0, 0].numel()
+        _fixed_product(tracer, positions, out.shape[1], x.shape[1], kernel, groups)
+        return _unknown(tracer, func, args, kwargs, out)
     labels = _product(tracer, source[0], channels, out.shape[1], kernel, groups, out)
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
@@ -177,6 +208,7 @@ def _linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     bias, x, weight = (None, *args) if len(args) == 2 else args[:3]
     source, channels = tracer.origin(weight), along(tracer.labels(x), 1)
     if source is None or channels is None or source[1] != (1, 0):
+        _fixed_product(tracer, out.shape[0] // BATCH, *reversed(weight.shape), 1, 1)
         return _unknown(tracer, func, args, kwargs, out)
     labels = _product(tracer, source[0], channels, out.shape[1], 1, 1, out)
     tracer.label(out, spread(labels, out.shape, 1))
@@ -184,10 +216,29 @@ def _linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
         _fit(tracer, bias, labels)
 
 
+def _batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Products of activations (attention): counted, and their channels frozen."""
+    one, other = args[-2:]
+    count, n, k = len(out) // BATCH, other.shape[2], one.shape[2]
+    _fixed_product(tracer, one.shape[1], n * count, k * count, 1, count)
+    _unknown(tracer, func, args, kwargs, out)
+
+
+def _fixed_product(
+    tracer: Tracer, positions: int, n: int, k: int, kernel: int, groups: int
+) -> None:
+    """Count a product whose channels are frozen."""
+    from ssr_exp.rescaling.trace import Product
+
+    out, inp = (np.full(size, FIXED, dtype=np.int64) for size in (n, k))
+    product = Product(_where(tracer), positions, out, inp, kernel, groups, narrow=False)
+    tracer.trace.products.append(product)
+
+
 def _product(
     tracer: Tracer, leaf: Leaf, inp: Vector, size: int, kernel: int, groups: int, out: Tensor
 ) -> Vector:
-    from ssr_exp.rescaling.trace import BATCH, Product
+    from ssr_exp.rescaling.trace import Product
 
     ledger = tracer.trace.ledger
     labels = ledger.produce(size, _where(tracer))
@@ -221,12 +272,17 @@ def _claim(tracer: Tracer, leaf: Leaf, out: Vector, inp: Vector | None) -> None:
 
 
 def _pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Padding of space passes channels; padding of channels makes new ones, tied to nothing."""
+    """Padding of space passes channels; padding of channels adds fixed ones.
+
+    A module that says how many channels it puts out pads to fit, so its output is tied to nothing.
+    """
     x, padding = args[0], args[1]
     labels = tracer.labels(x)
     padded = {x.ndim - 1 - k // 2 for k, amount in enumerate(padding) if amount}
     channels = varying(labels)
-    if padded & set(channels) and len(channels) == 1:
+    if padded & set(channels) and not _pads_to_fit(tracer, out.shape[channels[0]]):
+        tracer.label(out, torch.nn.functional.pad(labels, padding, value=FIXED))
+    elif padded & set(channels) and len(channels) == 1:
         fresh = tracer.trace.ledger.produce(out.shape[channels[0]], _where(tracer))
         tracer.label(out, spread(fresh, out.shape, channels[0]))
     elif len(channels) == 1:
@@ -235,6 +291,11 @@ def _pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         tracer.label(out, spread(vector, out.shape, channels[0]))
     else:
         tracer.label(out, fixed_like(out))
+
+
+def _pads_to_fit(tracer: Tracer, size: int) -> bool:
+    module = tracer.modules[_where(tracer)]
+    return any(vars(module).get(name) == size for name in FOLLOWS_OUTPUT)
 
 
 def _nothing(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -268,5 +329,7 @@ RULES: dict[str, Rule] = {
     "convolution": _convolution,
     "addmm": _linear,
     "mm": _linear,
+    "bmm": _batched,
+    "baddbmm": _batched,
     "constant_pad_nd": _pad,
 }

@@ -64,9 +64,11 @@ def _adapt_stem(network: nn.Module, stem: Stem, in_channels: int) -> None:
     old = network.conv1
     assert isinstance(old, nn.Conv2d)
     if stem is Stem.cifar:
-        network.conv1 = nn.Conv2d(in_channels, old.out_channels, 3, 1, padding=1, bias=False)
+        new = nn.Conv2d(in_channels, old.out_channels, 3, 1, padding=1, bias=False)
         network.maxpool = nn.Identity()
     elif in_channels != old.in_channels:
-        network.conv1 = nn.Conv2d(in_channels, old.out_channels, 7, 2, padding=3, bias=False)
-    if network.conv1 is not old:
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        new = nn.Conv2d(in_channels, old.out_channels, 7, 2, padding=3, bias=False)
+    else:
+        return
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    network.conv1 = new

@@ -9,12 +9,9 @@ from torch import nn
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import chains, trace
 from ssr_exp.rescaling.groups import Form, Grouping
-from ssr_exp.rescaling.labels import Vector
+from ssr_exp.rescaling.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, Vector
 from ssr_exp.rescaling.plan import Gemm, Leaf, Plan, Segment
 from ssr_exp.rescaling.trace import Product, Trace
-
-FOLLOWS_INPUT = ("in_channels", "in_features", "in_planes", "inplanes", "in_chs")
-FOLLOWS_OUTPUT = ("out_channels", "out_features", "num_features", "num_channels", "out_chs")
 
 
 def find(
@@ -50,6 +47,7 @@ def find(
             f"{type(network).__name__} has no segment: no class of blocks is repeated in it, so "
             "there is nothing to rescale."
         )
+    _tie(found, traced)
     grouping = Grouping(traced.ledger, _vectors(traced))
     segments = _segments(found, traced, grouping, frozen)
     parameters = {name for name, _ in network.named_parameters()}
@@ -75,6 +73,18 @@ def _vectors(traced: Trace) -> Iterator[Vector]:
         yield from (labels for labels in leaf.dims if labels is not None)
     for product in traced.products:
         yield product.inp
+
+
+def _tie(found: list[chains.Chain], traced: Trace) -> None:
+    """Keep what a removable block reads and writes of one size, so that it can be left out."""
+    calls = {call.path: call for call in traced.calls}
+    for call in (calls[path] for chain in found for path in chain[1:]):
+        ends = [labels for labels in (call.in_labels, call.out_labels) if labels is not None]
+        if len(ends) == 2 and len(ends[0]) == len(ends[1]):
+            traced.ledger.tie(*ends, reason=f"{call.path} passes fixed channels")
+        else:
+            for labels in ends:
+                traced.ledger.freeze(labels, f"{call.path} changes what its channels mean")
 
 
 def _segments(
@@ -108,9 +118,7 @@ def _names(found: list[chains.Chain]) -> list[str]:
     return names
 
 
-def _owners(
-    segments: tuple[Segment, ...], traced: Trace, grouping: Grouping
-) -> tuple[int, ...]:
+def _owners(segments: tuple[Segment, ...], traced: Trace, grouping: Grouping) -> tuple[int, ...]:
     """Give each group to the segment that produces it, else to the next one that runs."""
     order = {call.path: position for position, call in enumerate(traced.calls)}
     starts = [order[segment.blocks[0]] for segment in segments]

@@ -77,7 +77,9 @@ def sentinels(plan: Plan, *, depth: float | None, width: float | None) -> list[A
     return found
 
 
-def uniform(plan: Plan, fractions: Iterable[float], *, depth: bool, width: bool) -> list[Architecture]:
+def uniform(
+    plan: Plan, fractions: Iterable[float], *, depth: bool, width: bool
+) -> list[Architecture]:
     """The same fraction in all segments (MobileNet's multiplier), in depth, width or both."""
     return [_clamped(plan, f if depth else 1.0, f if width else 1.0) for f in _checked(fractions)]
 

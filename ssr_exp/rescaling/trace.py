@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.labels import Ledger, Vector, along, fixed_like, spread, varying
 
-BATCH = 2  # more than one, so that squeezing a dimension cannot remove it
+
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ class Tracer(TorchDispatchMode):
     """Carries labels along while the network runs."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
+        self.modules = dict(network.named_modules())
         self.scope: list[str] = [""]
         self._labels: dict[int, Tensor] = {}
         self._origin: dict[int, tuple[Leaf, tuple[int, ...]]] = {}
@@ -140,8 +141,9 @@ class Tracer(TorchDispatchMode):
         self.derive(tensor, leaf, tuple(range(tensor.ndim)))
         if tensor.ndim and not leaf.is_weight:
             dim = max(range(tensor.ndim), key=lambda d: leaf.shape[d])
-            leaf.dims[dim] = self.trace.ledger.name(leaf.shape[dim])
-            self.label(tensor, spread(leaf.dims[dim], tensor.shape, dim))
+            labels = self.trace.ledger.name(leaf.shape[dim])
+            leaf.dims[dim] = labels
+            self.label(tensor, spread(labels, tensor.shape, dim))
 
     @contextmanager
     def inside(self, network: nn.Module) -> Iterator[None]:
@@ -158,7 +160,10 @@ class Tracer(TorchDispatchMode):
 
     def _enter(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
-            self.scope.append(path)
+            caller = self.scope[-1]
+            is_lent = not path.startswith(f"{caller}." if caller else "")
+            has_weights = any(True for _ in module.parameters())
+            self.scope.append(caller if is_lent and not has_weights else path)
 
         return hook
 

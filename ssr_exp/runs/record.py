@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a run ended."""
 
     finished = "finished"

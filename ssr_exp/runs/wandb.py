@@ -20,6 +20,18 @@ from ssr_exp.runs.record import Record
 
 log = logging.getLogger(__name__)
 
+PRIVATE: dict[str, Any] = {
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+    "host": "local",
+    "program": "train.py",
+}
 RETRY_AFTER_S = 600.0  # after a failure, further runs of this process start offline for so long
 _failed_at: float | None = None
 
@@ -47,7 +59,7 @@ def start(
     if conf.mode is WandbMode.disabled:
         return None
     os.environ.setdefault("WANDB_ERROR_REPORTING", str(conf.share_machine).lower())
-    wanted = {
+    wanted: dict[str, Any] = {
         "project": conf.project,
         "entity": conf.entity,
         "dir": str(folder),
@@ -89,24 +101,10 @@ def _recently_failed() -> bool:
 
 def _settings(conf: LoggerConf) -> wandb.Settings:
     """Keep what names the machine or its user to ourselves, unless asked to share it."""
-    waiting = {
+    options: dict[str, Any] = {
         "init_timeout": conf.timeout_s,
         "login_timeout": conf.timeout_s,
         "finish_timeout": conf.timeout_s,
         "silent": True,
     }
-    if conf.share_machine:
-        return wandb.Settings(**waiting)
-    return wandb.Settings(
-        **waiting,
-        console="off",
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-        host="local",
-        program="train.py",
-    )
+    return wandb.Settings(**(options if conf.share_machine else options | PRIVATE))

@@ -91,8 +91,9 @@ def network_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:
+        reason = str(error).partition("\n")[0]
         raise SsrError(
-            f"{path} is not a readable checkpoint ({error}): remove it to train that network again"
+            f"{path} is not a readable checkpoint ({reason}): remove it to train that network again"
         ) from error
     return {name.removeprefix("network."): value for name, value in state.items()}
 
@@ -129,7 +130,7 @@ class Ema(WeightAveraging):
                 f"recipe.ema_decay={decay} is not a share: type a number from 0 to below 1, such "
                 "as recipe.ema_decay=0.999, or recipe.ema_decay=null for no average"
             )
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._device = trainer.strategy.root_device

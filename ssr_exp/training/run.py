@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssr_exp.config import Config
@@ -200,7 +201,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _best_score(trainer: Trainer) -> float | None:
-    scores = (getattr(callback, "best_model_score", None) for callback in trainer.callbacks)
+    checkpoints = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    scores = (checkpoint.best_model_score for checkpoint in checkpoints)
     return next((float(score) for score in scores if score is not None), None)
 
 

@@ -25,7 +25,7 @@ TEST_LOSS, TEST_ACC = "test/loss", "test/acc"
 CHECK_EVERY = 50  # steps between two looks at whether the training still is finite
 
 
-class Diverged(RuntimeError):  # noqa: N818, it is an outcome that a record names
+class Diverged(RuntimeError):
     """The loss or the network's outputs are no longer finite; the message says when."""
 
 

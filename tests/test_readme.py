@@ -1,0 +1,91 @@
+"""What the README says can be typed."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL)
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for kind, block in BLOCKS
+    if kind == "bash"
+    for line in block.splitlines()
+    if line.startswith("python ")
+]
+TRAININGS = [command for command in COMMANDS if command[1] == "train.py"]
+ANATOMIES = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.rescaling"]]
+
+
+def test_every_command_is_of_a_kind_that_is_tested() -> None:
+    assert len(TRAININGS) >= 4
+    assert len(ANATOMIES) >= 2
+    assert len(COMMANDS) == len(TRAININGS) + len(ANATOMIES)
+
+
+@pytest.mark.parametrize("command", TRAININGS, ids=" ".join)
+def test_a_training_command_names_presets_and_keys_that_exist(command: list[str]) -> None:
+    overrides = [word for word in command[2:] if word != "-m"]
+    singles = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", override) for override in overrides]
+    done = subprocess.run(
+        [sys.executable, "train.py", *singles, "--cfg", "job"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ANATOMIES, ids=" ".join)
+def test_an_anatomy_command_prints_the_lattice(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ssr_exp.rescaling.__main__ import main
+
+    assert main(command[3:]) == 0
+    assert "lattice" in capsys.readouterr().out
+
+
+def test_the_lattice_size_that_the_text_names_is_true() -> None:
+    from ssr_exp.rescaling import lattice, segments
+    from ssr_exp.rescaling.resnet import CifarResNet
+
+    (said,) = re.findall(r"ResNet-56: ([\d,]+)\)", TEXT)
+    plan = segments.find(CifarResNet(56), (3, 32, 32), multiple=4)
+    assert f"{len(lattice.of(plan)):,}" == said
+
+
+def test_the_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = [block for kind, block in BLOCKS if kind == "python"]
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "Cost(params=" in printed
+    assert "torch.Size([1, 10])" in printed
+
+
+def test_the_records_keys_in_the_text_exist() -> None:
+    from ssr_exp.runs.record import Record
+
+    table = TEXT[TEXT.index("| key | meaning |") : TEXT.index("W&B gets the same fields")]
+    said = re.findall(r"`(\w+)`", re.sub(r"\|[^|]*\|\s*$", "", table, flags=re.MULTILINE))
+    assert set(said) <= set(Record.model_fields)
+    assert set(Record.model_fields) - set(said) <= {
+        "schema_version",
+        "val_loss",
+        "test_loss",
+        "baseline_params",
+        "baseline_macs",
+        "baseline_gemms",
+    }
+
+
+def test_every_modifier_set_is_in_the_table() -> None:
+    from ssr_exp.rescaling.sets import KINDS
+
+    table = TEXT[TEXT.index("| `modifiers=` |") : TEXT.index("Data sets:")]
+    assert set(KINDS) <= set(re.findall(r"`(\w+)`", table))
