@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssr_exp.config import Config
@@ -158,7 +157,7 @@ def _fit(job: Job, where: Path, run: Any) -> dict[str, float | None]:
     trainer = _trainer(conf, where, run)
     trainer.fit(task, images)
     found = dict(trainer.callback_metrics)
-    best = _best_score(trainer)
+    best = callbacks.best_score(trainer)
     if conf.trainer.test:
         trainer.test(task, images, verbose=False)
         found |= dict(trainer.callback_metrics)
@@ -198,12 +197,6 @@ def _quiet() -> Iterator[None]:
         for message in KNOWN:
             warnings.filterwarnings("ignore", message)
         yield
-
-
-def _best_score(trainer: Trainer) -> float | None:
-    checkpoints = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
-    scores = (checkpoint.best_model_score for checkpoint in checkpoints)
-    return next((float(score) for score in scores if score is not None), None)
 
 
 def _blank(job: Job) -> Record:

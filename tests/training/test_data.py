@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.training import data, images
+from ssr_exp.training.data import Splits
+from ssr_exp.training.images import Images
+
+Draw = Callable[..., Path]
+Load = Callable[..., Splits]
+
+DIGITS_FINGERPRINT = "abc7bdd5b98cdb49880526f93ff43c0bce5d44427e4cb34eab46f4b951b2bf9e"
+
+
+def rows(part: Images | None) -> set[bytes]:
+    assert part is not None
+    return {image.numpy().tobytes() for image in part.pixels}
+
+
+def test_splits_are_disjoint_and_cover_all_images(tmp_path: Path, draw: Draw, load: Load) -> None:
+    splits = load(draw(tmp_path / "set", cat=20, dog=30))
+    parts = [rows(part) for part in (splits.train, splits.val, splits.test)]
+    assert [len(part) for part in parts] == [45 - 12, 12, 5]
+    assert len(set.union(*parts)) == 50
+
+
+def test_val_is_stratified(digits: Splits) -> None:
+    for part, share in ((digits.val, 0.1), (digits.test, 0.2)):
+        assert part is not None
+        counts = part.labels.bincount()
+        whole = sum(p.labels.bincount() for p in (digits.train, digits.val) if p is not part)
+        assert (counts - share / (1 - share) * whole).abs().max() < 2
+
+
+def test_val_depends_on_the_seed_alone_and_test_on_nothing(digits: Splits) -> None:
+    def again(seed: int) -> Splits:
+        return data.load(DatasetConf(name="digits", split_seed=seed), Path("unused"))
+
+    assert torch.equal(again(0).val.pixels, digits.val.pixels)
+    other = again(1)
+    assert not torch.equal(other.val.pixels, digits.val.pixels)
+    assert rows(other.test) == rows(digits.test)
+
+
+def test_split_is_the_same_on_every_machine(digits: Splits) -> None:
+    assert digits.fingerprint == DIGITS_FINGERPRINT
+
+
+def test_val_has_every_class_at_least_once(tmp_path: Path, draw: Draw, load: Load) -> None:
+    splits = load(draw(tmp_path / "set" / "train", cat=2, dog=40).parent)
+    assert splits.val.labels.bincount().tolist() == [1, 10]
+
+
+def test_train_and_test_folders_give_val_out_of_train(
+    tmp_path: Path, draw: Draw, load: Load
+) -> None:
+    root = draw(tmp_path / "set" / "train", cat=8, dog=8).parent
+    draw(root / "test", cat=3, dog=2)
+    splits = load(root)
+    assert (len(splits.train), len(splits.val)) == (12, 4)
+    assert splits.test is not None
+    assert splits.test.labels.tolist() == [0, 0, 0, 1, 1]
+    assert not rows(splits.val) & rows(splits.test)
+
+
+def test_train_and_val_folders_leave_no_test(tmp_path: Path, draw: Draw, load: Load) -> None:
+    root = draw(tmp_path / "set" / "train", cat=8, dog=8).parent
+    draw(root / "val", cat=3, dog=2)
+    splits = load(root)
+    assert (len(splits.train), len(splits.val), splits.test) == (16, 5, None)
+
+
+def test_all_three_folders_are_kept_as_they_are(tmp_path: Path, draw: Draw, load: Load) -> None:
+    root = draw(tmp_path / "set" / "train", cat=4, dog=4).parent
+    draw(root / "val", cat=3, dog=3)
+    draw(root / "test", cat=2, dog=2)
+    splits = load(root)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (8, 6, 4)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path, draw: Draw, load: Load) -> None:
+    assert load(draw(tmp_path / "set", plane=9, train=9)).train.classes == ("plane", "train")
+
+
+def test_pixels_and_labels_are_those_of_the_files(tmp_path: Path, draw: Draw, load: Load) -> None:
+    root = draw(tmp_path / "set" / "train", size=(7, 5), cat=4, dog=4).parent
+    draw(root / "val", size=(7, 5), cat=1, dog=1)
+    train = load(root).train
+    files = sorted((root / "train").rglob("*.png"))
+    assert train.pixels.shape == (8, 3, 5, 7)
+    for pixels, label, file in zip(train.pixels, train.labels, files, strict=True):
+        assert np.array_equal(pixels.permute(1, 2, 0), np.asarray(Image.open(file)))
+        assert train.classes[label] == file.parent.name
+
+
+def test_grey_stays_grey_and_a_mixture_becomes_rgb(tmp_path: Path, draw: Draw, load: Load) -> None:
+    grey = draw(tmp_path / "grey", mode="L", cat=9, dog=9)
+    assert load(grey).image_shape == (1, 6, 6)
+    draw(tmp_path / "more", owl=9)
+    shutil.move(tmp_path / "more" / "owl", grey / "owl")
+    assert load(grey).image_shape == (3, 6, 6)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, draw: Draw, load: Load) -> None:
+    root = draw(tmp_path / "set", mode="L", cat=9, dog=9)
+    wide = np.full((6, 6), 0x8012, dtype=np.uint16)
+    for file in root.rglob("*.png"):
+        Image.fromarray(wide).save(file)
+    assert load(root).train.pixels.unique().tolist() == [0x80]
+
+
+def test_resize_makes_all_images_square(tmp_path: Path, draw: Draw, load: Load) -> None:
+    root = draw(tmp_path / "set", size=(6, 8), cat=9)
+    draw(root, size=(12, 5), dog=9)
+    assert load(root, resize=4).image_shape == (3, 4, 4)
+
+
+def test_resize_keeps_a_plain_colour() -> None:
+    plain = torch.full((3, 1, 8, 8), 200, dtype=torch.uint8)
+    assert images.resize(plain, 5, chunk=2).unique().tolist() == [200]
+
+
+def test_hidden_and_other_files_are_left_out(tmp_path: Path, draw: Draw, load: Load) -> None:
+    root = draw(tmp_path / "set", cat=9, dog=9)
+    (root / "cat" / "notes.txt").write_text("no image")
+    (root / "cat" / ".hidden.png").write_text("no image")
+    (root / ".thumbnails").mkdir()
+    splits = load(root)
+    assert splits.train.classes == ("cat", "dog")
+    assert splits.test is not None
+    assert len(splits.train) + len(splits.val) + len(splits.test) == 18
+
+
+def test_digits_fill_the_range_of_a_pixel(digits: Splits) -> None:
+    assert digits.image_shape == (1, 8, 8)
+    assert digits.num_classes == 10
+    assert (int(digits.train.pixels.min()), int(digits.train.pixels.max())) == (0, 255)
+
+
+def test_statistics_equal_those_of_the_floats() -> None:
+    pixels = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8)
+    scaled = pixels.double() / 255
+    mean, std = images.statistics(pixels)
+    assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
+    assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
+    assert images.statistics(torch.zeros(2, 1, 3, 3, dtype=torch.uint8)) == ((0.0,), (1.0,))
+
+
+def test_fingerprint_follows_content_and_split_not_place(
+    tmp_path: Path, draw: Draw, load: Load
+) -> None:
+    root = draw(tmp_path / "set", cat=9, dog=9)
+    first = load(root)
+    shutil.copytree(root, tmp_path / "copy")
+    assert load(tmp_path / "copy").fingerprint == first.fingerprint
+    assert load(root, split_seed=1).fingerprint != first.fingerprint
+    (root / "dog").rename(root / "fox")
+    assert load(root).fingerprint != first.fingerprint
