@@ -70,10 +70,7 @@ class Grouping:
         stuck = self._stuck(ledger)
         self._group_of = _group_classes(ledger, self._class_of, stuck)
         self._sizes = np.bincount(self._group_of[self._group_of >= 0])
-        for vector in vectors:
-            self._freeze_partial(vector)
-        for vector, multiple in ledger.multiples:
-            self._freeze_indivisible(vector, multiple)
+        self._settle(ledger, list(vectors))
         self._renumber()
         self.groups = self._describe(ledger)
 
@@ -101,6 +98,18 @@ class Grouping:
             stuck[classes] = True
         return stuck
 
+    def _settle(self, ledger: Ledger, vectors: Sequence[Vector]) -> None:
+        """Freeze what cannot be scaled, until that freezes nothing else."""
+        free = -1
+        while free != (self._group_of >= 0).sum():
+            free = (self._group_of >= 0).sum()
+            for vector in vectors:
+                self._freeze_partial(vector)
+            for vector, multiple in ledger.multiples:
+                self._freeze_indivisible(vector, multiple)
+            for parts in ledger.splits:
+                self._freeze_unlike(parts)
+
     def _freeze(self, groups: Iterable[int], reason: str) -> None:
         for group in groups:
             self.frozen[reason] = self.frozen.get(reason, 0) + int(self._sizes[group])
@@ -115,7 +124,15 @@ class Grouping:
     def _freeze_indivisible(self, vector: Vector, multiple: int) -> None:
         form = self.form(vector)
         if form.fixed % multiple:
-            self._freeze([g for g, _ in form.parts], "fixed channels share a grouped convolution")
+            self._freeze(
+                [g for g, _ in form.parts], "fixed channels share a grouped convolution or a split"
+            )
+
+    def _freeze_unlike(self, parts: Sequence[Vector]) -> None:
+        """A split into equal parts stays where it is only if all parts hold the same groups."""
+        counts = np.stack([self._counts(part) for part in parts])
+        if (counts != counts[0]).any():
+            self._freeze(np.flatnonzero(counts.any(0)), "they are split into unlike parts")
 
     def _renumber(self) -> None:
         present = np.unique(self._group_of[self._group_of >= 0])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FIXED = -1
+BATCH = 2  # images in a trace: more than one, so that squeezing cannot remove the dimension
 FOLLOWS_INPUT = ("in_channels", "in_features", "in_planes", "inplanes", "in_chs")
 FOLLOWS_OUTPUT = ("out_channels", "out_features", "num_features", "num_channels", "out_chs")
 Vector = NDArray[np.int64]
@@ -31,6 +32,7 @@ class Ledger:
     ties: list[tuple[Vector, Vector]] = field(default_factory=list)
     frozen: list[tuple[Vector, str]] = field(default_factory=list)
     multiples: list[tuple[Vector, int]] = field(default_factory=list)
+    splits: list[list[Vector]] = field(default_factory=list)
 
     def name(self, size: int) -> Vector:
         """Make `size` new labels that nobody produces."""

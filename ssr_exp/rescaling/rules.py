@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ssr_exp.rescaling.labels import (
+    BATCH,
     FIXED,
     FOLLOWS_OUTPUT,
     Vector,
@@ -109,20 +110,28 @@ def _move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         _reorder(tracer, func, args, kwargs, out)
     if source is not None and source[0].is_weight:
         return None if _name(func) in REORDERS else _unknown(tracer, func, args, kwargs, out)
-    if _name(func) == "slice":
-        _freeze_sliced(tracer, args[0], out)
+    if _name(func) in ("slice", "split", "split_with_sizes"):
+        _divide(tracer, func, args[0], _tensors(out))
     inputs = tree_map(lambda x: tracer.labels(x) if isinstance(x, Tensor) else x, (args, kwargs))
     moved = _on_labels(func, *inputs)
     for x, labels in zip(_tensors(out), _tensors(moved), strict=True):
         tracer.label(x, labels)
 
 
-def _freeze_sliced(tracer: Tracer, x: Tensor, out: Tensor) -> None:
-    """Freeze channels of which only some are taken: the bounds are numbers, not shares."""
-    labels = tracer.labels(x)
-    if any(out.shape[dim] < x.shape[dim] for dim in varying(labels)):
-        reason = f"{_where(tracer)} takes a slice of the channels"
-        tracer.trace.ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
+def _divide(tracer: Tracer, func: Any, x: Tensor, out: Sequence[Tensor]) -> None:
+    """Keep equal parts of the channels equal; freeze what is cut at numbers of channels."""
+    labels, ledger = tracer.labels(x), tracer.trace.ledger
+    for dim in varying(labels):
+        sizes = {part.shape[dim] for part in out}
+        whole = along(labels, dim)
+        if sizes == {x.shape[dim]}:
+            continue
+        if _name(func) == "split" and len(sizes) == 1 and whole is not None:
+            ledger.splits.append(np.split(whole, len(out)))
+            ledger.multiples.append((whole, len(out)))
+        else:
+            reason = f"{_where(tracer)} takes a slice of the channels"
+            ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
 
 
 def _on_labels(func: Any, args: Any, kwargs: Any) -> Any:
@@ -208,7 +217,7 @@ def _linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     bias, x, weight = (None, *args) if len(args) == 2 else args[:3]
     source, channels = tracer.origin(weight), along(tracer.labels(x), 1)
     if source is None or channels is None or source[1] != (1, 0):
-        _fixed_product(tracer, out.shape[0] // BATCH, *reversed(weight.shape), 1, 1)
+        _fixed_product(tracer, out.shape[0] // BATCH, weight.shape[1], weight.shape[0], 1, 1)
         return _unknown(tracer, func, args, kwargs, out)
     labels = _product(tracer, source[0], channels, out.shape[1], 1, 1, out)
     tracer.label(out, spread(labels, out.shape, 1))

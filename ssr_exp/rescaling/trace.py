@@ -19,9 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling.labels import Ledger, Vector, along, fixed_like, spread, varying
-
-
+from ssr_exp.rescaling.labels import BATCH, Ledger, Vector, along, fixed_like, spread, varying
 
 
 @dataclass(frozen=True)
