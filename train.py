@@ -1,8 +1,10 @@
 """Train rescaled versions of a ConvNet: `python train.py model=resnet56 modifiers=sentinel_all`."""
 
 import hydra
+from hydra.errors import CompactHydraException
 
 from ssr_exp import config
+from ssr_exp.errors import SsrError
 
 config.register()
 
@@ -12,7 +14,10 @@ def main(composed: config.Config) -> None:
     """Train the one network of a job; the sweeper turns a command into jobs."""
     from ssr_exp.training import run
 
-    run.train(config.read(composed))
+    try:
+        run.train(config.read(composed))
+    except SsrError as error:  # Hydra prints its own errors without a traceback
+        raise CompactHydraException(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ WIDTH = 140  # columns when the output is no terminal
 
 def print_trade_offs(records: Sequence[Record]) -> None:
     """Print one table for each study, the most accurate network first."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, emoji=False)
     for study in dict.fromkeys(record.study for record in records):
         console.print(trade_offs(study, [r for r in records if r.study == study]))
 
@@ -45,7 +45,8 @@ def front(records: Sequence[Record]) -> list[Record]:
     finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
     kept: list[Record] = []
     for record in sorted(finished, key=lambda r: (r.params, -(r.val_acc or 0.0))):
-        if not kept or (record.val_acc or 0.0) > (kept[-1].val_acc or 0.0):
+        equals = kept and (record.params, record.val_acc) == (kept[-1].params, kept[-1].val_acc)
+        if not kept or equals or (record.val_acc or 0.0) > (kept[-1].val_acc or 0.0):
             kept.append(record)
     return kept
 

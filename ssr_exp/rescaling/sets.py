@@ -6,15 +6,18 @@ full in all of them.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, combinations
 
 from ssr_exp.config import ModifiersConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, lattice
+from ssr_exp.rescaling import codes, lattice, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
+
+log = logging.getLogger(__name__)
 
 # Tan and Le 2019, "EfficientNet", section 3.3: depth 1.2 and width 1.1 for each doubling of the
 # cost; the third factor scales the image, which a study holds fixed.
@@ -49,7 +52,11 @@ def explicit(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
         )
     full = [1.0] * len(plan.segments)
     depth, width = (full if values is None else values for values in (conf.depth, conf.width))
-    return [plan.effective(Modifiers(depth, width))]
+    modifiers = Modifiers(depth, width)
+    architecture = plan.effective(modifiers)
+    if architecture == plan.baseline:
+        log.warning(rescale.unchanged(modifiers))
+    return [architecture]
 
 
 def sentinels(plan: Plan, *, depth: float | None, width: float | None) -> list[Architecture]:

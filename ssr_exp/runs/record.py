@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
+
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class Status(StrEnum):
@@ -43,10 +45,10 @@ class Record(BaseModel):
     model: str
     dataset: str
     modifiers: Fractions
-    blocks: tuple[int, ...]
-    widths: tuple[int, ...]
-    seed: int
-    epochs: int = Field(ge=0)
+    blocks: tuple[Count, ...]
+    widths: tuple[Count, ...]
+    seed: Count
+    epochs: Count
     status: Status
     error: str | None = None
     val_acc: float | None = Field(default=None, ge=0, le=100)
@@ -54,12 +56,12 @@ class Record(BaseModel):
     best_val_acc: float | None = Field(default=None, ge=0, le=100)
     test_acc: float | None = Field(default=None, ge=0, le=100)
     test_loss: float | None = None
-    params: int = Field(ge=0)
-    macs: int = Field(ge=0)
-    gemms: int = Field(ge=0)
-    baseline_params: int = Field(gt=0)
-    baseline_macs: int = Field(gt=0)
-    baseline_gemms: int = Field(gt=0)
+    params: Count
+    macs: Count
+    gemms: Count
+    baseline_params: Annotated[Count, Field(gt=0)]
+    baseline_macs: Annotated[Count, Field(gt=0)]
+    baseline_gemms: Annotated[Count, Field(gt=0)]
     wall_s: float = Field(ge=0)
     device: str
     precision: str
@@ -92,8 +94,8 @@ def parse(text: str | bytes) -> Record:
     if isinstance(version, int) and version > SCHEMA:
         raise Unreadable(f"it is of version {version}, and this ssr_exp reads up to {SCHEMA}")
     try:
-        return Record.model_validate(fields)
+        return Record.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise Unreadable(f"{where}: {first['msg'].lower()}") from None

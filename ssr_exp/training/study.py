@@ -70,6 +70,15 @@ def _check(conf: Config) -> None:
         raise SsrError(f"segment.kind={conf.segment.kind} is unknown; it can be stage.")
     if conf.trainer.max_epochs < 1:
         raise SsrError(f"trainer.max_epochs is {conf.trainer.max_epochs}; it must be 1 or more.")
+    if conf.trainer.devices != 1:
+        raise SsrError(
+            f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
+            "and a launcher trains several at once: type trainer.devices=1."
+        )
+    if conf.trainer.threads is not None and conf.trainer.threads < 1:
+        raise SsrError(f"trainer.threads is {conf.trainer.threads}; it must be 1 or more, or null.")
+    if not conf.paths.runs.strip():
+        raise SsrError("paths.runs is empty: type paths.runs=DIR, the folder of the records.")
     if not 0 <= conf.seed < 2**32:
         raise SsrError(f"seed is {conf.seed}; it must lie between 0 and {2**32 - 1}.")
 

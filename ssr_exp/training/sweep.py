@@ -75,7 +75,7 @@ def pending(members: Sequence[Member]) -> list[Member]:
 
 def busy(members: Sequence[Member]) -> list[Member]:
     """Keep the runs that another process was training when their turn came."""
-    return [member for member in members if member.record() is None and _is_claimed(member)]
+    return [member for member in members if not member.is_done and _is_claimed(member)]
 
 
 def problems(members: Sequence[Member], errors: dict[Path, str]) -> list[str]:
