@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from ssr_exp.runs.record import Record, Status
 
-WIDTH = 140  # columns when the output is no terminal
+WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
 
 def print_trade_offs(records: Sequence[Record]) -> None:
@@ -31,7 +32,7 @@ def trade_offs(study: str, records: Sequence[Record]) -> Table:
     for heading in (*headings, *(["test acc %"] if tested else []), "seed", "wall s"):
         table.add_column(heading, justify="right", no_wrap=True)
     best = front(records)
-    for record in sorted(records, key=lambda r: (-(r.val_acc or -1.0), r.params)):
+    for record in sorted(records, key=lambda r: (_error(r), r.params)):
         cells = _cells(record, star=record in best)
         table.add_row(*(cells if tested else cells[:9] + cells[10:]))
     return table
@@ -49,6 +50,11 @@ def front(records: Sequence[Record]) -> list[Record]:
         if not kept or equals or (record.val_acc or 0.0) > (kept[-1].val_acc or 0.0):
             kept.append(record)
     return kept
+
+
+def _error(record: Record) -> float:
+    """Return what sorts the best first and what has no accuracy last, in percent."""
+    return math.inf if record.val_acc is None else 100.0 - record.val_acc
 
 
 def _cells(record: Record, *, star: bool) -> list[str]:

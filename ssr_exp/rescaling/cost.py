@@ -150,7 +150,7 @@ class _Term:
     place: Place | None
 
 
-_Axis = tuple[NDArray[np.int64], NDArray[np.int64]]
+_Axis = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
 """Width positions and kept blocks, of one shape."""
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -118,6 +119,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     try:
         with _quiet():
             metrics = _fit(job, where, run)
+        _check_finite(metrics)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
@@ -242,12 +244,19 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     )
 
 
+def _check_finite(metrics: Mapping[str, float | None]) -> None:
+    """Refuse what no record can hold: a mean may overflow where no batch's loss did."""
+    for name, value in metrics.items():
+        if value is not None and not math.isfinite(value):
+            raise Diverged(f"the training diverged: {name} is {value}")
+
+
 def _explain(error: Exception) -> str:
     """Put an error of a training into one sentence."""
-    text = str(error).strip().partition("\n")[0]
+    text, kind = str(error).strip().partition("\n")[0], type(error).__name__
     if environment.is_out_of_memory(error):
-        return f"out of memory: {text}; try a smaller recipe.batch_size."
-    return text if isinstance(error, SsrError) else f"{type(error).__name__}: {text}"
+        return f"out of memory: {text or kind}; try a smaller recipe.batch_size."
+    return text if isinstance(error, SsrError) else f"{kind}: {text}" if text else kind
 
 
 def _report(job: Job, record: Record) -> None:

@@ -1,0 +1,76 @@
+# `make help` lists the targets. Another Python, uv or place: make install PYTHON=python3.12 VENV=env
+VENV    ?= .venv
+# Looked up once, and only where an installation needs them.
+UV      ?= $(eval UV := $$(shell uv --version >/dev/null 2>&1 && command -v uv))$(UV)
+PYTHON  ?= $(eval PYTHON := $$(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$$$p" -c '$$(SUITS)' >/dev/null 2>&1 && command -v "$$$$p" && break; done))$(PYTHON)
+WORKERS ?= 2
+UPGRADE ?=
+
+BIN    = $(VENV)/bin
+READY  = $(VENV)/.ready
+NEW    = import sys; sys.exit(sys.version_info < (3, 11))
+SUITS  = $(if $(UV),,import venv, ensurepip; )$(NEW)
+FIT    = no Python 3.11 or newer$(if $(UV),, that has venv and ensurepip)
+UV_PIP = $(or $(UV),$(BIN)/uv) pip install $(if $(CI),-q) --python $(BIN)/python
+# One thread each: small networks gain little from a second, and crawl with it on a busy machine.
+# Offline: no test can reach an account.
+PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
+APART  = not slurm and not ray
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types slow check format bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## Create .venv and install what requirements.lock lists
+
+demo: $(READY) ## Train a small sweep on embedded images and print its trade-offs
+	WANDB_MODE=offline $(BIN)/python train.py experiment=demo
+
+test: $(READY) ## Run the unit tests
+	$(PYTEST) -n $(WORKERS) -m 'not slow and $(APART)'
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+slow: $(READY)
+	$(PYTEST) -m 'slow and $(APART)' || [ $$? -eq 5 ]  # 5: there are none
+
+check: lint types test demo slow ## Run all that CI runs: lint, types, every test, the demo
+
+format: $(READY) ## Format the code and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Run the benchmarks
+	$(BIN)/python -m benchmarks
+
+lock: $(READY) ## Resolve requirements.lock again; everything to its newest: UPGRADE=--upgrade
+	$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		$(UPGRADE) -o requirements.lock
+
+clean: ## Remove .venv and caches; runs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find ssr_exp hydra_plugins tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Where there is no uv, the one that the lock pins is fetched first, by its hash like the rest.
+$(READY): requirements.lock pyproject.toml
+	@test ! -e $(VENV) || $(BIN)/python -c '$(NEW)' 2>/dev/null || \
+		{ echo '$(VENV) holds no working Python 3.11 or newer: remove it with `make clean`.' >&2; exit 1; }
+	@test -e $(VENV) || '$(or $(PYTHON),false)' -c '$(SUITS)' 2>/dev/null || \
+		{ echo '$(or $(PYTHON),There) is $(FIT).' \
+		'Install one (Debian, Ubuntu: apt install python3-venv) or name it: make install PYTHON=python3.12' >&2; exit 1; }
+	@echo 'Installing into $(VENV) (the first time: some minutes, 6 GB) ...'
+	@test -e $(VENV) || $(if $(UV),$(UV) venv -q --python $(PYTHON),$(PYTHON) -m venv) $(VENV)
+	@$(if $(UV),:,test -x $(BIN)/uv) || { sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >$(VENV)/uv.lock && \
+		$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(VENV)/uv.lock; }
+	@$(UV_PIP) --require-hashes -r requirements.lock
+	@$(UV_PIP) --no-deps --no-build-isolation -e .
+	@touch $@
