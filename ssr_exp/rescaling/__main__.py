@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shape = (options.channels, options.size, options.size)
     try:
         network = seeds.build(conf, num_classes=options.classes, input_shape=shape)
-        multiple = options.multiple or seeds.multiple(conf.name)
+        default = seeds.multiple(conf.name)
+        multiple = default if options.multiple is None else options.multiple
         plan = segments.find(network, shape, multiple=multiple, frozen=options.frozen)
         points = len(lattice.of(plan, width_steps=options.width_steps))
     except SsrError as error:

@@ -110,7 +110,7 @@ class Grouping:
             for parts in ledger.splits:
                 self._freeze_unlike(parts)
 
-    def _freeze(self, groups: Iterable[int], reason: str) -> None:
+    def _freeze(self, groups: Sequence[int] | NDArray[np.int64], reason: str) -> None:
         for group in groups:
             self.frozen[reason] = self.frozen.get(reason, 0) + int(self._sizes[group])
             self._group_of[self._group_of == group] = NO_GROUP

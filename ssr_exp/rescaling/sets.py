@@ -70,11 +70,7 @@ def sentinels(plan: Plan, *, depth: float | None, width: float | None) -> list[A
     Raises:
         SsrError: if no segment can be lowered.
     """
-    free = [s for s, segment in enumerate(plan.segments) if not segment.frozen]
-    sizes = range(1, len(free) + 1)
-    subsets = chain.from_iterable(combinations(free, size) for size in sizes)
-    found = [_lowered(plan, subset, depth, width) for subset in subsets]
-    found = [architecture for architecture in found if architecture != plan.baseline]
+    found = _sentinels(plan, depth, width)
     if not found:
         raise SsrError(
             "these sentinels change nothing: no segment of this network can get lower in "
@@ -102,13 +98,18 @@ def _sentinels_all(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     low = _low(conf)
     found = [plan.baseline]
     for depth, width in ((low, None), (None, conf.low_width), (low, conf.low_width)):
-        try:
-            found += sentinels(plan, depth=depth, width=width)
-        except SsrError:
-            continue  # a network of single blocks has no depth sentinels, but has the others
+        found += _sentinels(plan, depth, width)  # none in depth if all segments are single blocks
     if len(found) == 1:
         raise SsrError("no segment of this network can get smaller: all of them are frozen.")
     return found
+
+
+def _sentinels(plan: Plan, depth: float | None, width: float | None) -> list[Architecture]:
+    free = [s for s, segment in enumerate(plan.segments) if not segment.frozen]
+    sizes = range(1, len(free) + 1)
+    subsets = chain.from_iterable(combinations(free, size) for size in sizes)
+    found = [_lowered(plan, subset, depth, width) for subset in subsets]
+    return [architecture for architecture in found if architecture != plan.baseline]
 
 
 def _lowered(
@@ -145,7 +146,14 @@ def _once(architectures: Iterable[Architecture]) -> list[Architecture]:
 
 def _low(conf: ModifiersConf) -> float:
     """Read the low depth; the smallest share of all stands for the fewest blocks."""
-    return FEWEST if conf.low_depth is None else conf.low_depth
+    if conf.low_depth is None:
+        return FEWEST
+    if not 0 < conf.low_depth <= 1:
+        raise SsrError(
+            f"modifiers.low_depth is {conf.low_depth:g}; it is a share of the blocks above 0 and "
+            "at most 1, or null for the fewest blocks."
+        )
+    return conf.low_depth
 
 
 KINDS: dict[str, Callable[[Plan, ModifiersConf, int], list[Architecture]]] = {

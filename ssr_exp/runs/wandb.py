@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import wandb
 
 from ssr_exp.config import LoggerConf, WandbMode
+from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ PRIVATE: dict[str, Any] = {
     "host": "local",
     "program": "train.py",
 }
+PATH = re.compile(r"(?<![\w./])(?:[A-Za-z]:|~)?[\\/][^\s'\",;()]*")  # stays on this machine
 RETRY_AFTER_S = 600.0  # after a failure, further runs of this process start offline for so long
 _failed_at: float | None = None
 
@@ -54,6 +57,9 @@ def start(
         group: the study.
         tags: besides those of `conf`.
         config: what the run was asked to do.
+
+    Raises:
+        SsrError: if W&B refuses what `conf` says.
     """
     global _failed_at
     if conf.mode is WandbMode.disabled:
@@ -73,15 +79,21 @@ def start(
     if conf.mode is WandbMode.online and not _recently_failed():
         try:
             return wandb.init(mode="online", settings=_settings(conf), **wanted)
-        except (wandb.Error, OSError, TimeoutError) as error:
+        except Exception as error:  # of the network, of the account, or of W&B's own process
             _failed_at = time.monotonic()
             log.warning(
                 "W&B cannot be reached (%s): logging offline; later: wandb sync %s",
-                str(error).partition("\n")[0],
+                _sentence(error),
                 folder / "wandb" / "offline-run-*",
             )
             wandb.teardown()
-    return wandb.init(mode="offline", settings=_settings(conf), **wanted)
+    try:
+        return wandb.init(mode="offline", settings=_settings(conf), **wanted)
+    except Exception as error:
+        raise SsrError(
+            f"W&B does not start ({_sentence(error)}): mend logger.project, logger.entity or "
+            "logger.tags, or type logger=disabled."
+        ) from error
 
 
 def finish(run: wandb.Run | None, record: Record) -> None:
@@ -89,10 +101,17 @@ def finish(run: wandb.Run | None, record: Record) -> None:
     if run is None:
         return
     try:
-        run.summary.update(record.model_dump(mode="json"))
+        fields = record.model_dump(mode="json")
+        if record.error is not None:
+            fields["error"] = PATH.sub("<path>", record.error)
+        run.summary.update(fields)
         run.finish(exit_code=0 if record.status.value == "finished" else 1)
     except Exception as error:
         log.warning("W&B did not finish (%s); later: wandb sync %s", error, run.dir)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _recently_failed() -> bool:

@@ -1,0 +1,97 @@
+"""How long a network takes to be traced and planned, beside one plain forward pass of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks import measure
+from benchmarks.measure import Figure
+from ssr_exp.config import ModelConf
+from ssr_exp.rescaling import seeds, segments
+
+PART = "tracing"
+NETWORKS = {"resnet56": (32, 10), "resnet50": (224, 1000)}  # image side in pixels, classes
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    rounds: int = 5
+    cold_rounds: int = 3
+
+
+SMOKE = Size(networks=("resnet56",), rounds=1, cold_rounds=1)
+
+
+def measured(size: Size) -> list[Figure]:
+    """Trace each network in this process, and as the first thing of a fresh one."""
+    return [figure for name in size.networks for figure in _of(name, size)]
+
+
+def _of(name: str, size: Size) -> list[Figure]:
+    network, shape = built(name)
+    images = torch.zeros(1, *shape)
+    network.eval()
+
+    def forward() -> None:
+        with torch.no_grad():
+            network(images)
+
+    seconds = measure.interleaved(
+        {
+            "find": measure.timed(lambda: find(name, network, shape)),
+            "forward": measure.timed(forward),
+        },
+        rounds=size.rounds,
+    )
+    cold = [in_own_process(name) for _ in range(size.cold_rounds)]
+    label = f"{name} at {shape[-1]}"
+    return [
+        measure.duration(PART, f"{label}: segments.find", seconds["find"], at_most=1.5),
+        measure.duration(PART, f"{label}: first in its process", cold, at_most=1.5),
+        measure.duration(PART, f"{label}: forward pass, 1 image", seconds["forward"]),
+        measure.ratio(
+            PART, f"{label}: find over forward pass", seconds["find"], seconds["forward"]
+        ),
+    ]
+
+
+def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """Construct a network of `NETWORKS` and say for which images."""
+    side, classes = NETWORKS[name]
+    shape = (3, side, side)
+    return seeds.build(ModelConf(name), num_classes=classes, input_shape=shape), shape
+
+
+def find(name: str, network: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Trace and plan, to the lists of widths that are made on demand; returns the segments."""
+    plan = segments.find(network, shape, multiple=seeds.multiple(name))
+    return len(plan.widths)
+
+
+def in_own_process(name: str) -> float:
+    """Measure a fresh process's first `find`, imports not counted."""
+    command = [sys.executable, "-m", "benchmarks.tracing", name]
+    root = Path(__file__).parents[1]
+    ended = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    return float(ended.stdout)
+
+
+def _first(name: str) -> float:
+    network, shape = built(name)
+    start = time.perf_counter()
+    find(name, network, shape)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    print(_first(sys.argv[1]))

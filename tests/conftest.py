@@ -1,0 +1,201 @@
+"""What tests of several rooms share: a configuration, a record, and the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ssr_exp import config
+from ssr_exp.config import Config
+from ssr_exp.runs.record import Fractions, Record, Status
+
+ROOT = Path(__file__).parents[1]
+SMALL = {  # the smallest training that is one
+    "model": "resnet8",
+    "dataset": "digits",
+    "recipe": "sgd_cosine",
+    "recipe.warmup_epochs": "0",
+    "trainer": "cpu",
+    "trainer.max_epochs": "1",
+    "trainer.progress": "false",
+    "logger": "disabled",
+}
+
+Compose = Callable[..., Config]
+MakeRecord = Callable[..., Record]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    def lines(self, *words: str) -> list[str]:
+        """Keep the lines that hold all these words."""
+        return [line for line in self.text.splitlines() if all(w in line for w in words)]
+
+
+Command = Callable[..., Ended]
+
+
+def small(tmp_path: Path, words: tuple[str, ...]) -> list[str]:
+    """Complete a command line: what `words` does not name is small, and below `tmp_path`."""
+    given = {word.partition("=")[0] for word in words}
+    folders = {"paths.runs": f"{tmp_path}/runs", "paths.data": f"{tmp_path}/data"}
+    if "experiment" in given:
+        return [*words, *(f"{k}={v}" for k, v in folders.items() if k not in given)]
+    return [*(f"{k}={v}" for k, v in (SMALL | folders).items() if k not in given), *words]
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Iterator[Compose]:
+    """Compose a small configuration: `conf("modifiers=baseline")`."""
+    import hydra
+
+    config.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield lambda *words: config.read(
+            hydra.compose("train", overrides=small(tmp_path, words), return_hydra_config=False)
+        )
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """Run `train.py` with a small command line in this process, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*words: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["train.py", *small(tmp_path, words)])
+        capsys.readouterr()
+        code, message = 0, ""
+        try:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        except SystemExit as stop:
+            code, message = (1, stop.code) if isinstance(stop.code, str) else (stop.code or 0, "")
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err + message)
+
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `train.py` with a small command line in a process of its own."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *small(tmp_path, words)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@dataclass
+class Instant:
+    """Trainings that take no time: which were done, and what becomes of which network."""
+
+    done: list[str] = field(default_factory=list)
+    broken: dict[str, Exception] = field(default_factory=dict)
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> Instant:
+    from ssr_exp.training import run
+
+    trainings = Instant()
+
+    def fit(job: run.Job, where: Path, _: object) -> dict[str, float | None]:
+        trainings.done.append(f"{job.title} {job.conf.trainer.max_epochs}")
+        if job.network in trainings.broken:
+            raise trainings.broken[job.network]
+        return {"val_acc": 50.0, "val_loss": 1.0, "best_val_acc": 50.0, "test_acc": None}
+
+    monkeypatch.setattr(run, "_fit", fit)
+    return trainings
+
+
+@pytest.fixture
+def repeatable() -> Iterator[None]:
+    """Undo what a deterministic training leaves in torch and in the environment."""
+    import torch
+
+    before = dict(os.environ)
+    threads = torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(threads)
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    """Make a record: `make_record(val_acc=90.0)`."""
+
+    def make(**fields: object) -> Record:
+        known: dict[str, object] = {
+            "study": "resnet20-digits-0a1b2c3d",
+            "network": "d3-1-3_w16-32-64",
+            "model": "resnet20",
+            "dataset": "digits",
+            "modifiers": Fractions(depth=(1.0, 1 / 3, 1.0), width=(1.0, 1.0, 1.0)),
+            "blocks": (3, 1, 3),
+            "widths": (16, 32, 64),
+            "seed": 0,
+            "epochs": 8,
+            "status": Status.finished,
+            "val_acc": 97.5,
+            "val_loss": 0.125,
+            "best_val_acc": 98.0,
+            "params": 232_410,
+            "macs": 2_000_000,
+            "gemms": 17,
+            "baseline_params": 269_434,
+            "baseline_macs": 2_500_000,
+            "baseline_gemms": 20,
+            "wall_s": 12.25,
+            "device": "a processor, 1 threads",
+            "precision": "32-true",
+            "versions": {"torch": "2.11.0", "python": "3.11.7"},
+            "git_commit": None,
+            "started_at": "2026-01-01T00:00:00+00:00",
+        }
+        return Record(**(known | fields))  # type: ignore[arg-type]
+
+    return make

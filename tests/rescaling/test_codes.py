@@ -1,0 +1,110 @@
+"""Codes name networks, each its own, and parse back."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, lattice, segments
+from ssr_exp.rescaling.plan import Plan
+from tests.rescaling import probes
+
+NETWORKS = ["resnet8", "resnet20", "resnet56", "resnet18", "resnet50", "resnext50_32x4d"]
+LETTERED = ["Squeeze", "Inverted", "Tapped", "FlatHead"]
+
+
+def plan_of(name: str, multiple: int = 4) -> Plan:
+    if name in NETWORKS:
+        return probes.seed_of(name)[1]
+    return probes.planned(name, multiple)[1]
+
+
+@pytest.mark.parametrize("name", NETWORKS + LETTERED)
+def test_codes_parse_back(name: str) -> None:
+    plan = plan_of(name)
+    for architecture in lattice.of(plan).sample(8, seed=0) + probes.arbitrary(plan, 10):
+        code = codes.write(plan, architecture)
+        assert codes.parse(plan, code) == architecture
+        assert codes.parse(plan, f" {name}_{code}\n") == architecture
+
+
+@pytest.mark.parametrize("name", NETWORKS + LETTERED)
+def test_no_two_widths_of_a_segment_have_one_code(name: str) -> None:
+    plan = plan_of(name)
+    for s, widths in enumerate(plan.widths):
+        assert len({codes.write(plan, a) for a in widths_of(plan, s)}) == len(widths)
+
+
+def test_letters_do_not_run_out() -> None:
+    plan = plan_of("Inverted", multiple=1)
+    twins = [codes.write(plan, a) for a in widths_of(plan, 1)]
+    assert len(set(twins)) == len(plan.widths[1])
+    assert any(code[-2:].isalpha() for code in all_twins())
+
+
+def widths_of(plan: Plan, segment: int) -> list:
+    found = []
+    for position in range(len(plan.widths[segment])):
+        every = list(plan.baseline.widths)
+        every[segment] = position
+        found.append(type(plan.baseline)(plan.baseline.blocks, tuple(every)))
+    return found
+
+
+def all_twins() -> list[str]:
+    """A segment whose output is fixed, with more inner widths than there are letters."""
+    network = probes.Tapped()
+    for block in (network.c, network.d):
+        block.conv1 = nn.Conv2d(16, 64, 3, padding=1)
+        block.conv2 = nn.Conv2d(64, 16, 3, padding=1)
+    plan = segments.find(network, probes.SHAPE, multiple=1)
+    written = [codes.write(plan, architecture) for architecture in widths_of(plan, 1)]
+    assert [codes.parse(plan, code) for code in written] == widths_of(plan, 1)
+    return written
+
+
+def test_the_code_of_the_baseline_counts_blocks_and_channels() -> None:
+    plan = plan_of("resnet56")
+    assert codes.write(plan, plan.baseline) == "d9-9-9_w16-32-64"
+    assert codes.write(plan, plan.smallest) == "d1-1-1_w4-4-4"
+    assert codes.write(plan_of("resnet50"), plan_of("resnet50").baseline) == (
+        "d3-4-6-3_w256-512-1024-2048"
+    )
+
+
+def test_widths_that_differ_inside_the_blocks_get_letters() -> None:
+    plan = plan_of("resnet50")
+    letters = [codes.write(plan, a).rpartition("-")[2][-1] for a in widths_of(plan, 3)]
+    assert {"b"} == {letter for letter in letters if letter.isalpha()}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["", "d", "baseline", "d9-9-9", "w16-32-64", "d9-9-9-w16-32-64", "d9-9-9_w16-32-64-", "d1_w-4",
+     "d9-9-9_w16-32-64/x", "D9-9-9_W16-32-64", "d9-9-9_w16B-32-64"],
+)  # fmt: skip
+def test_a_malformed_code_is_quoted_beside_the_baselines(code: str) -> None:
+    with pytest.raises(SsrError) as error:
+        codes.parse(plan_of("resnet56"), code)
+    assert str(error.value).startswith(f"{code!r} is not a network code")
+    assert "d9-9-9_w16-32-64" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("d9-9_w16-32", "2 depths and 2 widths, but this network has 3 segments"),
+        ("d9-9-9_w16-32", "3 depths and 2 widths"),
+        ("d0-9-9_w16-32-64", "stage1 cannot keep 0 blocks; it can keep 1 to 9"),
+        ("d9-10-9_w16-32-64", "stage2 cannot keep 10 blocks"),
+        ("d9-9-9_w15-32-64", "stage1 cannot have 15 channels; it can have 4, 8, 12, 16"),
+        ("d9-9-9_w16-32-128", "stage3 cannot have 128 channels"),
+        ("d9-9-9_w16b-32-64", "stage1 cannot have 16b channels"),
+        ("d9-9-9_w0-32-64", "stage1 cannot have 0 channels"),
+    ],
+)
+def test_an_impossible_code_says_what_is_possible(code: str, said: str) -> None:
+    with pytest.raises(SsrError) as error:
+        codes.parse(plan_of("resnet56"), code)
+    assert said in str(error.value)

@@ -1,0 +1,84 @@
+"""Labels follow channels and stay as small as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ssr_exp.rescaling.groups import Form, Grouping
+from ssr_exp.rescaling.labels import FIXED, Ledger, along, fixed_like, shrink, spread, varying
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, 3])
+def test_a_vector_read_back_along_its_dimension_is_itself(dim: int) -> None:
+    shape = torch.Size([3, 4, 5, 6])
+    labels = np.arange(shape[dim], dtype=np.int64)
+    laid = spread(labels, shape, dim)
+    assert laid.shape == shape
+    assert varying(laid) == [dim]
+    assert (along(laid, dim) == labels).all()
+    assert along(laid, (dim + 1) % 4) is None
+    assert shrink(laid).numel() == shape[dim]
+
+
+def test_what_belongs_to_no_channel_is_fixed_everywhere() -> None:
+    labels = fixed_like(torch.empty(2, 3))
+    assert (labels == FIXED).all() and varying(labels) == []
+    assert shrink(labels).numel() == 1
+
+
+def test_producers_never_share_labels() -> None:
+    ledger = Ledger()
+    one, other = ledger.produce(4, "a"), ledger.produce(3, "b")
+    assert sorted([*one, *other]) == list(range(7)) and ledger.n_labels == 7
+
+
+def test_what_is_tied_to_fixed_elements_is_frozen() -> None:
+    ledger = Ledger()
+    labels = ledger.produce(3, "a")
+    ledger.tie(labels, np.array([FIXED, FIXED, FIXED]), reason="because")
+    grouping = Grouping(ledger, [labels])
+    assert grouping.groups == () and grouping.frozen == {"because": 3}
+    assert grouping.form(labels) == Form(3)
+
+
+def test_tied_channels_are_one_group_and_repeated_ones_a_coefficient() -> None:
+    ledger = Ledger()
+    one, other, free = (ledger.produce(4, path) for path in "abc")
+    ledger.tie(one, other, reason="added")
+    both = np.concatenate([one, free, other])
+    grouping = Grouping(ledger, [both])
+    assert [group.paths for group in grouping.groups] == [("a", "b"), ("c",)]
+    form = grouping.form(both)
+    assert form == Form(0, ((0, 2), (1, 1)))
+    assert form([2, 3]) == 7
+
+
+def test_reading_only_some_channels_freezes_all_of_their_group() -> None:
+    ledger = Ledger()
+    labels = ledger.produce(6, "a")
+    grouping = Grouping(ledger, [labels[:2]])
+    assert grouping.groups == ()
+    assert grouping.frozen == {"only some of the channels are read": 6}
+
+
+def test_groups_of_a_grouped_convolution_stay_divisible() -> None:
+    ledger = Ledger()
+    labels = ledger.produce(12, "a")
+    ledger.multiples.append((np.concatenate([labels, labels]), 4))
+    (group,) = Grouping(ledger, [labels]).groups
+    assert group.multiple == 2
+
+
+def test_a_split_of_unlike_parts_freezes_them() -> None:
+    ledger = Ledger()
+    one, other = ledger.produce(4, "a"), ledger.produce(4, "b")
+    ledger.splits.append([one, other])
+    assert Grouping(ledger, [one, other]).groups == ()
+
+
+def test_forms_divide_after_adding() -> None:
+    form = Form(4, ((0, 2),), divisor=3)
+    assert form([4]) == 4
+    assert form({0: np.array([1, 4, 7])}).tolist() == [2, 4, 6]

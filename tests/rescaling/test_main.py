@@ -1,0 +1,65 @@
+"""`python -m ssr_exp.rescaling` prints a network's anatomy, or one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ssr_exp.rescaling import __main__ as anatomy
+
+
+def test_a_network_is_printed_with_its_cost_and_lattice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert anatomy.main(["resnet56"]) == 0
+    out = capsys.readouterr().out
+    assert "lattice: 186,624 networks" in out
+    for word in ("stage1", "stage2", "stage3", "853,018", "125,485,696", "outside"):
+        assert word in out
+
+
+def test_options_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--size 28 --channels 1 --classes 3 --shortcut B --multiple 8 --width-steps 4"
+    assert anatomy.main(["resnet20", *options.split(), "--frozen", "stage2"]) == 0
+    out = capsys.readouterr().out
+    assert "1x28x28" in out and "stage2 (frozen)" in out and "multiple of 8" in out
+
+
+def test_torchvisions_networks_are_printed_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert anatomy.main(["resnet18", "--size", "224", "--classes", "1000"]) == 0
+    out = capsys.readouterr().out
+    assert "11,689,512" in out and "layer4" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("resnet57", "the model 'resnet57' is unknown"),
+        ("resnet20 --frozen stage7", "no segment 'stage7'"),
+        ("resnet20 --multiple -4", "not -4"),
+        ("resnet20 --multiple 0", "not 0"),
+        ("resnet20 --width-steps 0", "width_steps is 0"),
+        ("resnet18 --stem imagenet --size 0", "does not run on images of 3x0x0"),
+    ],
+)
+def test_bad_input_is_one_sentence_on_stderr(
+    capsys: pytest.CaptureFixture[str], options: str, said: str
+) -> None:
+    assert anatomy.main(options.split()) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err and printed.err.count("\n") == 1
+
+
+def test_the_module_exits_with_one_on_bad_input() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "ssr_exp.rescaling", "nothing"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "the model 'nothing' is unknown" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,209 @@
+"""A rescaled network is an ordinary dense module; the seed network stays as it was."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.config import ModelConf, Shortcut
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import rescale, seeds, segments
+from ssr_exp.rescaling.modifiers import Modifiers
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.resnet import CifarResNet
+from tests.rescaling import probes
+
+IMAGES = (3, 32, 32)
+SMALL = [("resnet8", "A"), ("resnet20", "A"), ("resnet20", "B"), ("resnet18", "A")]
+KINDS = [("resnet14", "A"), ("resnet14", "B"), ("resnet18", "A"), ("resnext50_32x4d", "A")]
+
+
+@cache
+def planned(name: str, shortcut: str = "A") -> tuple[nn.Module, Plan]:
+    conf = ModelConf(name, shortcut=Shortcut(shortcut))
+    network = seeds.build(conf, num_classes=10, input_shape=IMAGES)
+    return network, segments.find(network, IMAGES, multiple=seeds.multiple(name))
+
+
+def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def described(network: nn.Module) -> str:
+    return repr(network)
+
+
+def images(count: int = 2, size: int = 16) -> Tensor:
+    return torch.randn(count, 3, size, size)
+
+
+@pytest.mark.parametrize(("name", "shortcut"), [*SMALL, ("resnet50", "A")])
+def test_modifiers_of_one_give_the_seed_networks_structure(name: str, shortcut: str) -> None:
+    network, plan = planned(name, shortcut)
+    built = rescale.build(network, plan, Modifiers.full(len(plan.segments)))
+    assert described(built) == described(network)
+    assert shapes(built) == shapes(network)
+
+
+@pytest.mark.parametrize(("name", "shortcut"), KINDS)
+def test_every_parameter_of_a_rescaled_network_learns(name: str, shortcut: str) -> None:
+    network, plan = planned(name, shortcut)
+    for architecture in probes.arbitrary(plan, 3):
+        built = rescale.build(network, plan, architecture)
+        built(images()).square().sum().backward()
+        assert [n for n, p in built.named_parameters() if p.grad is None] == []
+        assert all(p.grad.isfinite().all() for p in built.parameters())
+
+
+@pytest.mark.parametrize(("name", "shortcut"), KINDS)
+def test_modules_say_of_themselves_what_their_weights_are(name: str, shortcut: str) -> None:
+    network, plan = planned(name, shortcut)
+    for architecture in probes.arbitrary(plan, 3):
+        for module in rescale.build(network, plan, architecture).modules():
+            if isinstance(module, nn.Conv2d):
+                inp = module.in_channels // module.groups
+                assert module.weight.shape[:2] == (module.out_channels, inp)
+            elif isinstance(module, nn.Linear):
+                assert module.weight.shape == (module.out_features, module.in_features)
+            elif isinstance(module, nn.BatchNorm2d):
+                assert module.weight.shape == module.running_var.shape == (module.num_features,)
+
+
+@pytest.mark.parametrize(("name", "shortcut"), KINDS)
+def test_the_build_has_the_blocks_and_channels_of_the_plan(name: str, shortcut: str) -> None:
+    network, plan = planned(name, shortcut)
+    for architecture in probes.arbitrary(plan, 3):
+        built, seen = rescale.build(network, plan, architecture), []
+        for segment in plan.segments:
+            built.get_submodule(segment.name).register_forward_hook(
+                lambda module, args, out, seen=seen: seen.append((len(module), out.shape[1]))
+            )
+        built(images())
+        assert seen == list(zip(architecture.blocks, plan.channels(architecture), strict=True))
+
+
+@pytest.mark.parametrize(("name", "shortcut"), KINDS)
+def test_a_state_dict_loads_strictly_into_another_build(name: str, shortcut: str) -> None:
+    network, plan = planned(name, shortcut)
+    architecture = probes.arbitrary(plan, 1)[-1]
+    one, other = (rescale.build(network, plan, architecture).eval() for _ in range(2))
+    x = images()
+    assert not torch.equal(one(x), other(x))
+    assert not other.load_state_dict(one.state_dict(), strict=True).missing_keys
+    assert torch.equal(one(x), other(x))
+
+
+def test_architectures_and_the_modifiers_that_round_to_them_build_alike() -> None:
+    network, plan = planned("resnet20")
+    for architecture in probes.arbitrary(plan, 5):
+        one = rescale.build(network, plan, architecture)
+        other = rescale.build(network, plan, plan.modifiers(architecture))
+        assert shapes(one) == shapes(other)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_rescaled_networks_survive_copying_and_pickling(copied: object) -> None:
+    network, plan = planned("resnet20")
+    built = rescale.build(network, plan, probes.arbitrary(plan, 1)[-1]).eval()
+    again = copied(built)  # type: ignore[operator]
+    x = images()
+    assert torch.equal(built(x), again(x))
+
+
+def test_building_leaves_the_seed_network_bit_for_bit_as_it_was() -> None:
+    network, plan = planned("resnet20")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    text = described(network)
+    built = rescale.build(network, plan, plan.smallest)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.fill_(7)
+    after = network.state_dict()
+    assert described(network) == text
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_build_shares_no_memory_with_the_seed_network() -> None:
+    network, plan = planned("resnet20")
+    built = rescale.build(network, plan, Modifiers.full(3))
+    mine = {tensor.data_ptr() for tensor in built.state_dict().values()}
+    assert not mine & {tensor.data_ptr() for tensor in network.state_dict().values()}
+
+
+def test_resnet56_at_three_blocks_a_stage_is_resnet20() -> None:
+    network, plan = CifarResNet(56), probes.seed_of("resnet56")[1]
+    built = rescale.build(network, plan, Modifiers(depth=[1 / 3] * 3, width=[1] * 3))
+    assert shapes(built) == shapes(CifarResNet(20))
+    assert described(built) == described(CifarResNet(20))
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_a_stage_may_put_out_fewer_channels_than_it_takes(shortcut: str) -> None:
+    network, plan = planned("resnet20", shortcut)
+    built = rescale.build(network, plan, Modifiers(depth=[1] * 3, width=[1, 1 / 8, 1 / 16]))
+    assert built.stage2(built.stage1(torch.randn(2, 16, 8, 8))).shape == (2, 4, 4, 4)
+    built(images()).sum().backward()
+
+
+def test_blocks_that_are_kept_are_the_first_ones() -> None:
+    network, plan = planned.__wrapped__("resnet20")
+    network.stage1[2].note = "last"
+    network.stage1[1].note = "middle"
+    built = rescale.build(network, plan, Modifiers(depth=[2 / 3, 1, 1], width=[1] * 3))
+    assert [getattr(block, "note", None) for block in built.stage1] == [None, "middle"]
+
+
+def test_modes_and_frozen_parameters_are_kept() -> None:
+    network, plan = planned.__wrapped__("resnet8")
+    network.eval()
+    network.fc.bias.requires_grad_(False)
+    built = rescale.build(network, plan, plan.smallest)
+    assert not built.training
+    assert [n for n, p in built.named_parameters() if not p.requires_grad] == ["fc.bias"]
+
+
+def test_modifiers_that_change_nothing_say_so() -> None:
+    network, plan = planned("resnet8")
+    with pytest.warns(UserWarning, match=r"change nothing \(depth \[0\.9"):
+        built = rescale.build(network, plan, Modifiers(depth=[0.9, 1, 1], width=[1] * 3))
+    assert shapes(built) == shapes(network)
+
+
+def test_a_checkpoint_of_the_same_modifiers_loads() -> None:
+    network, plan = planned("resnet20")
+    one, other = (rescale.build(network, plan, plan.smallest) for _ in range(2))
+    rescale.load(one, other.state_dict(), source="last.ckpt")
+    assert torch.equal(one.fc.weight, other.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ((1, 1, 1), "conv.weight is 16x3x3x3 there and 4x3x3x3 here"),
+        ((2, 1, 1), "stage1.1.conv1.weight is 16x16x3x3 there and missing here"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(blocks: tuple[int, ...], said: str) -> None:
+    network, plan = planned("resnet20")
+    width = 0.25 if blocks == (1, 1, 1) else 1
+    small = Modifiers(depth=[1 / 3] * 3, width=[width] * 3)
+    large = Modifiers(depth=[kept / 3 for kept in blocks], width=[1] * 3)
+    built = rescale.build(network, plan, small)
+    state = rescale.build(network, plan, large).state_dict()
+    with pytest.raises(SsrError, match=r"the checkpoint last\.ckpt does not fit") as error:
+        rescale.load(built, state, source="last.ckpt")
+    assert said in str(error.value)
+
+
+def test_a_checkpoint_without_a_weight_says_which() -> None:
+    network, _ = planned("resnet8")
+    state = network.state_dict()
+    del state["fc.bias"]
+    with pytest.raises(SsrError, match=r"fc\.bias is missing there and 10 here"):
+        rescale.load(network, state, source="x")

@@ -1,0 +1,62 @@
+"""A trace names what runs, and says so when a network does not run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import trace
+from ssr_exp.rescaling.resnet import CifarResNet
+from tests.rescaling import probes
+
+
+def test_products_are_the_convolutions_and_linear_maps_in_order() -> None:
+    network = CifarResNet(20)
+    kinds = (nn.Conv2d, nn.Linear)
+    expected = [name for name, module in network.named_modules() if isinstance(module, kinds)]
+    assert [product.path for product in trace.run(network, (3, 32, 32)).products] == expected
+
+
+def test_every_parameter_of_a_resnet_is_labelled_where_channels_are() -> None:
+    traced = trace.run(CifarResNet(20), (3, 32, 32))
+    for name, leaf in traced.leaves.items():
+        n_labelled = sum(labels is not None for labels in leaf.dims)
+        expected = 0 if name.endswith("num_batches_tracked") else min(len(leaf.shape), 2)
+        assert n_labelled == expected, name
+
+
+def test_modules_that_lend_an_activation_run_where_they_are_called() -> None:
+    traced = trace.run(probes.build("one_activation"), probes.SHAPE)
+    assert [product.path for product in traced.products] == [
+        "stem.0",
+        "body.0.conv",
+        "body.1.conv",
+        "body.2.conv",
+        "fc",
+    ]
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (4, 32, 32), (3, 32), (3,), ()])
+def test_images_that_the_network_does_not_take_are_named(shape: tuple[int, ...]) -> None:
+    said = f"does not run on images of {'x'.join(map(str, shape))} "
+    with pytest.raises(SsrError, match=said):
+        trace.run(CifarResNet(8), shape)
+
+
+class Broken(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(5, 7)
+
+
+def test_a_network_that_fails_by_itself_is_named() -> None:
+    with pytest.raises(SsrError, match="does not run on images of 3x8x8"):
+        trace.run(Broken(), (3, 8, 8))
+
+
+def test_tracing_draws_no_random_numbers() -> None:
+    network = CifarResNet(8)
+    before = torch.get_rng_state()
+    trace.run(network, (3, 8, 8))
+    assert torch.equal(before, torch.get_rng_state())

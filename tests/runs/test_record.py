@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ssr_exp.runs import record
+from ssr_exp.runs.record import Fractions, Record, Status, Unreadable
+
+MakeRecord = Callable[..., Record]
+
+CONTRACT = """study network modifiers blocks widths seed epochs val_acc test_acc params macs gemms
+wall_s device status error""".split()
+
+share = st.floats(0, 1, exclude_min=True)
+percent = st.none() | st.floats(0, 100)
+count = st.integers(0, 2**63 - 1)
+text = st.text(st.characters(codec="utf-8"))
+any_record = st.builds(
+    Record,
+    study=text,
+    network=text,
+    model=text,
+    dataset=text,
+    modifiers=st.builds(
+        Fractions, depth=st.lists(share).map(tuple), width=st.lists(share).map(tuple)
+    ),
+    blocks=st.lists(count).map(tuple),
+    widths=st.lists(count).map(tuple),
+    seed=count,
+    epochs=count,
+    status=st.sampled_from(Status),
+    error=st.none() | text,
+    val_acc=percent,
+    val_loss=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    params=count,
+    macs=count,
+    gemms=count,
+    baseline_params=st.integers(1, 2**63 - 1),
+    baseline_macs=st.integers(1, 2**63 - 1),
+    baseline_gemms=st.integers(1, 2**63 - 1),
+    wall_s=st.floats(0, 1e9),
+    device=text,
+    precision=text,
+    versions=st.dictionaries(text, text),
+    git_commit=st.none() | text,
+    started_at=text,
+)
+
+
+@given(any_record)
+def test_a_record_survives_its_json(one: Record) -> None:
+    assert record.parse(one.to_json()) == one
+    assert record.parse(one.to_json().encode()) == one
+
+
+def test_the_contracts_keys_are_in_the_json(make_record: MakeRecord) -> None:
+    fields = json.loads(make_record().to_json())
+    assert set(CONTRACT) <= set(fields)
+    assert fields["status"] == "finished"
+    assert fields["modifiers"] == {"depth": [1.0, 1 / 3, 1.0], "width": [1.0, 1.0, 1.0]}
+    assert fields["test_acc"] is None
+
+
+def test_json_has_one_key_a_line(make_record: MakeRecord) -> None:
+    lines = make_record().to_json().splitlines()
+    assert all(any(line.startswith(f' "{key}": ') for line in lines) for key in CONTRACT)
+
+
+def test_a_record_cannot_be_changed(make_record: MakeRecord) -> None:
+    with pytest.raises(ValidationError):
+        make_record().val_acc = 100.0
+
+
+def refusal(content: str | bytes) -> str:
+    with pytest.raises(Unreadable) as caught:
+        record.parse(content)
+    assert len(str(caught.value)) > 5
+    return str(caught.value)
+
+
+def test_a_record_cut_short_anywhere_is_unreadable(make_record: MakeRecord) -> None:
+    whole = make_record(error="ünïcode").to_json().strip().encode()
+    for length in range(len(whole)):
+        refusal(whole[:length])
+
+
+def test_a_record_of_a_future_version_is_named_as_such(make_record: MakeRecord) -> None:
+    fields = json.loads(make_record().to_json())
+    later = json.dumps(fields | {"schema_version": record.SCHEMA + 1, "status": "promoted"})
+    assert "version 2" in refusal(later)
+
+
+@pytest.mark.parametrize("version", ["2", 2.0, 1.5, [], None, -math.inf, True], ids=repr)
+def test_a_version_that_is_no_whole_number_is_unreadable(
+    make_record: MakeRecord, version: object
+) -> None:
+    fields = json.loads(make_record().to_json())
+    refusal(json.dumps(fields | {"schema_version": version}))
+
+
+def test_a_key_that_a_later_writer_added_does_no_harm(make_record: MakeRecord) -> None:
+    fields = json.loads(make_record().to_json())
+    assert record.parse(json.dumps(fields | {"energy_j": 12.0})) == make_record()
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("study", 1),
+    ("network", None),
+    ("modifiers", [1, 1]),
+    ("modifiers", {"depth": [1.0], "width": "1"}),
+    ("modifiers", {"depth": [math.nan], "width": [1.0]}),
+    ("blocks", "3-1-3"),
+    ("blocks", [3, "1", 3]),
+    ("widths", [-1]),
+    ("seed", "0"),
+    ("seed", 10**30),
+    ("epochs", -1),
+    ("epochs", 1.5),
+    ("status", "promoted"),
+    ("status", 3),
+    ("val_acc", 100.5),
+    ("val_acc", -1),
+    ("val_acc", math.nan),
+    ("val_acc", "97"),
+    ("val_loss", math.inf),
+    ("wall_s", -1),
+    ("wall_s", 10**400),
+    ("params", 10**400),
+    ("params", 2**63),
+    ("params", True),
+    ("macs", None),
+    ("baseline_params", 0),
+    ("versions", {"torch": 2}),
+    ("started_at", {}),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG, ids=[f"{k}-{str(v)[:20]}" for k, v in WRONG])
+def test_a_wrong_value_is_unreadable_and_its_key_named(
+    make_record: MakeRecord, key: str, value: object
+) -> None:
+    fields = json.loads(make_record().to_json())
+    assert key in refusal(json.dumps(fields | {key: value}))
+
+
+@pytest.mark.parametrize("key", [k for k in CONTRACT if k not in ("val_acc", "test_acc", "error")])
+def test_a_missing_key_is_unreadable_and_named(make_record: MakeRecord, key: str) -> None:
+    fields = json.loads(make_record().to_json())
+    del fields[key]
+    assert key in refusal(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 512,
+        b"null",
+        b"[]",
+        b'"record"',
+        b"3",
+        b"\xff\xfe\x00",
+        b'{"schema_version": ' + b"9" * 5000 + b"}",
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b"1e999",
+    ],
+    ids=["empty", "zeros", "null", "list", "text", "number", "binary", "huge", "deep", "nest", "e"],
+)
+def test_what_is_no_record_is_unreadable(content: bytes) -> None:
+    refusal(content)
+
+
+def test_text_that_no_terminal_can_show_is_unreadable(make_record: MakeRecord) -> None:
+    refusal(make_record(network="here").to_json().replace("here", "\\ud800"))
+
+
+@given(st.binary())
+def test_random_bytes_are_unreadable(content: bytes) -> None:
+    refusal(content)
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+values = st.recursive(
+    scalars, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=6
+)
+
+
+@given(changes=st.dictionaries(st.sampled_from(sorted(Record.model_fields)), values))
+def test_random_values_are_a_record_or_unreadable(changes: dict[str, Any]) -> None:
+    try:
+        one = record.parse(json.dumps(json.loads(WHOLE) | changes))
+    except Unreadable as reason:
+        assert str(reason)
+    else:
+        assert record.parse(one.to_json()) == one
+
+
+WHOLE = """{"study": "s", "network": "d1_w4", "model": "m", "dataset": "d", "blocks": [1],
+"modifiers": {"depth": [1.0], "width": [1.0]}, "widths": [4], "seed": 0, "epochs": 1,
+"status": "failed", "params": 1, "macs": 1, "gemms": 1, "baseline_params": 1, "baseline_macs": 1,
+"baseline_gemms": 1, "wall_s": 1, "device": "d", "precision": "p", "versions": {},
+"git_commit": null, "started_at": "now"}"""

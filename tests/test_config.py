@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from ssr_exp import config
+from ssr_exp.config import Config, DatasetConf, ModelConf
+from ssr_exp.errors import SsrError
+
+Compose = Callable[..., Config]
+
+
+def whole() -> Config:
+    return Config(model=ModelConf("resnet8"), dataset=DatasetConf("digits"))
+
+
+def test_what_is_read_is_what_was_composed() -> None:
+    assert config.read(OmegaConf.structured(whole())) == whole()
+
+
+def test_what_is_read_holds_plain_dataclasses(conf: Compose) -> None:
+    read = conf("model=resnet20", "segment.frozen=[stage1]", "modifiers.depth=[1,0.5,1]")
+    assert all(is_dataclass(getattr(read, f.name)) for f in fields(Config)[:8])
+    assert type(read.segment.frozen) is list
+    assert read.modifiers.depth == [1.0, 0.5, 1.0]
+    assert read.model == ModelConf("resnet20")
+    assert read.model.stem is config.Stem.auto
+
+
+def test_hydras_own_keys_are_left_out() -> None:
+    composed = OmegaConf.merge(OmegaConf.structured(whole()))
+    OmegaConf.set_struct(composed, False)
+    composed.hydra = {"mode": "RUN"}
+    assert config.read(composed) == whole()
+
+
+@pytest.mark.parametrize("key", ["model.name", "dataset.name"])
+def test_a_value_that_nobody_gave_is_asked_for(key: str) -> None:
+    one = whole()
+    getattr(one, key.partition(".")[0]).name = MISSING
+    with pytest.raises(SsrError, match=f"{key} has no value: type {key}=VALUE"):
+        config.read(OmegaConf.structured(one))
+
+
+def test_the_schema_is_known_to_hydra() -> None:
+    config.register()
+    assert "schema.yaml" in ConfigStore.instance().list("")
+
+
+def test_defaults_are_not_shared_between_configurations() -> None:
+    one, other = whole(), whole()
+    one.logger.tags.append("mine")
+    one.modifiers.fractions.clear()
+    assert other == whole()
+
+
+def test_a_configuration_is_plain_data() -> None:
+    import json
+
+    assert json.loads(json.dumps(asdict(whole())))["recipe"]["schedule"] == "cosine"
+
+
+def test_the_schema_imports_neither_torch_nor_lightning() -> None:
+    code = "import sys, ssr_exp.config, ssr_exp.errors; print(*sys.modules)"
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "lightning", "wandb", "numpy", "botorch"} & set(done.stdout.split())

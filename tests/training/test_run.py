@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, rescale
+from ssr_exp.rescaling.modifiers import Modifiers
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.training import callbacks, run
+from ssr_exp.training.data import TensorDataModule
+from ssr_exp.training.run import RunFailed
+from ssr_exp.training.task import Classification
+
+Compose = Callable[..., Config]
+pytestmark = pytest.mark.usefixtures("repeatable")
+
+SMALLER = ("modifiers=explicit", "modifiers.network=d1-1-1_w4-16-16")
+
+
+def folder(conf: Config) -> Path:
+    (job,) = run.plan(conf)
+    return run.folder(local.Store(conf.paths.runs), job)
+
+
+def stored(conf: Config) -> Record | None:
+    return local.Store(conf.paths.runs).read(folder(conf))
+
+
+def raising(error: BaseException) -> Callable[..., NoReturn]:
+    def step(*_: object) -> NoReturn:
+        raise error
+
+    return step
+
+
+def weights(conf: Config, name: str = callbacks.LAST) -> dict[str, Tensor]:
+    return callbacks.network_weights(folder(conf) / name)
+
+
+def measure(conf: Config, state: dict[str, Tensor]) -> float:
+    """Build the network that the record names, load it strictly, and measure val in percent."""
+    (job,) = run.plan(conf)
+    one = stored(conf)
+    assert one is not None
+    opened = job.study
+    architecture = codes.parse(opened.plan, one.network)
+    modifiers = Modifiers(one.modifiers.depth, one.modifiers.width)
+    assert opened.plan.effective(modifiers) == architecture
+    network = rescale.build(opened.seed_network, opened.plan, architecture)
+    rescale.load(network, state, source="a checkpoint")
+    correct = sum(
+        int((network.eval()(x).argmax(1) == y).sum())
+        for x, y in TensorDataModule(opened.splits, batch_size=64).val_dataloader()
+    )
+    return 100 * correct / len(opened.splits.val)
+
+
+# A finished run
+
+
+@torch.no_grad()
+def test_a_finished_run_leaves_a_record_and_checkpoints_that_give_its_numbers(
+    conf: Compose,
+) -> None:
+    asked = conf(*SMALLER, "trainer.max_epochs=2", "trainer.test=true", "recipe.lr=0.05")
+    one = run.train(asked)
+    assert one == stored(asked)
+    assert one.status is Status.finished and one.error is None
+    numbers = [one.val_acc, one.val_loss, one.best_val_acc, one.test_acc, one.test_loss, one.wall_s]
+    assert all(number is not None and math.isfinite(number) for number in numbers)
+    assert (one.network, one.blocks, one.widths) == ("d1-1-1_w4-16-16", (1, 1, 1), (4, 16, 16))
+    assert (one.model, one.dataset, one.seed, one.epochs) == ("resnet8", "digits", 0, 2)
+    assert one.params < one.baseline_params and one.macs < one.baseline_macs
+    assert one.params == sum(t.numel() for t in trainable(weights(asked)))
+    assert measure(asked, weights(asked)) == pytest.approx(one.val_acc)
+    assert measure(asked, weights(asked, callbacks.BEST)) == pytest.approx(one.best_val_acc)
+
+
+def trainable(state: dict[str, Tensor]) -> list[Tensor]:
+    return [t for name, t in state.items() if "running" not in name and "num_batches" not in name]
+
+
+def test_a_run_leaves_its_configuration_and_its_studys_beside_the_record(conf: Compose) -> None:
+    asked = conf()
+    run.train(asked)
+    where = folder(asked)
+    assert json.loads((where / "config.json").read_text())["model"]["name"] == "resnet8"
+    assert json.loads((where.parents[1] / "study.json").read_text())["recipe"]["lr"] == 0.1
+    names = {path.name for path in where.iterdir()}
+    assert names == {"record.json", "config.json", "last.ckpt", "best.ckpt", ".lock"}
+    assert not list(Path(asked.paths.runs).rglob("wandb"))
+
+
+def test_a_repeated_run_is_skipped(conf: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = conf()
+    one = run.train(asked)
+    before = {path: os.stat(path).st_mtime_ns for path in folder(asked).iterdir()}
+    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained again")))
+    assert run.train(asked) == one
+    after = {path: os.stat(path).st_mtime_ns for path in folder(asked).iterdir()}
+    assert {p: t for p, t in after.items() if p.name != ".lock"} == {
+        p: t for p, t in before.items() if p.name != ".lock"
+    }
+
+
+def test_the_same_seed_repeats_a_run_bit_for_bit_and_another_does_not(
+    conf: Compose, tmp_path: Path
+) -> None:
+    augmented = ("dataset.crop_padding=1", "dataset.cutout=2")
+    first, again = (conf(*augmented, f"paths.runs={tmp_path / name}") for name in "ab")
+    other = conf(*augmented, "seed=1")
+    records = [run.train(asked) for asked in (first, again, other)]
+    assert records[0].val_acc == records[1].val_acc
+    assert records[0].val_loss == records[1].val_loss != records[2].val_loss
+    assert records[0].study == records[2].study
+    same, other_weights = weights(again), weights(other)
+    for name, tensor in weights(first).items():
+        assert torch.equal(tensor, same[name])
+    assert not torch.equal(weights(first)["fc.weight"], other_weights["fc.weight"])
+
+
+def test_the_generators_state_before_a_run_changes_nothing(conf: Compose, tmp_path: Path) -> None:
+    records = []
+    for name in "ab":
+        torch.rand(len(records) + 1)
+        records.append(run.train(conf(f"paths.runs={tmp_path / name}")))
+    assert records[0].val_loss == records[1].val_loss
+
+
+# The test set
+
+
+def test_the_test_set_is_not_touched_unless_asked_for(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TensorDataModule, "test_dataloader", raising(AssertionError("peeked")))
+    one = run.train(conf())
+    assert one.test_acc is None and one.test_loss is None
+    with pytest.raises(RunFailed, match="peeked"):
+        run.train(conf("seed=1", "trainer.test=true"))
+
+
+# Runs that do not finish
+
+
+def test_a_diverged_run_is_recorded_as_such_and_not_repeated(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = conf("recipe.lr=1e6", "trainer.max_epochs=3")
+    one = run.train(asked)
+    assert one == stored(asked)
+    assert one.status is Status.diverged
+    assert one.val_acc is None
+    assert one.error is not None and "diverged" in one.error
+    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained again")))
+    assert run.train(asked) == one
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_mean_that_is_not_finite_is_a_divergence(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    monkeypatch.setattr(run, "_fit", lambda *_: {"val_acc": 10.0, "val_loss": value})
+    asked = conf()
+    assert run.train(asked).status is Status.diverged
+    assert stored(asked) is not None
+
+
+def test_an_error_is_recorded_raised_and_tried_again(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = conf()
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, "training_step", raising(ValueError("a bad\nday")))
+        with pytest.raises(RunFailed, match=r"^resnet8 \S+ seed 0: ValueError: a bad$"):
+            run.train(asked)
+    failed = stored(asked)
+    assert failed is not None
+    assert (failed.status, failed.error) == (Status.failed, "ValueError: a bad")
+    assert failed.val_acc is None
+    assert "training_step" in (folder(asked) / "traceback.txt").read_text()
+    assert run.train(asked).status is Status.finished
+    assert stored(asked) != failed
+
+
+MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY, ids=lambda error: type(error).__name__)
+def test_a_lack_of_memory_is_named_and_a_remedy_with_it(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(Classification, "training_step", raising(error))
+    asked = conf()
+    with pytest.raises(RunFailed, match=r"out of memory.*recipe\.batch_size"):
+        run.train(asked)
+    one = stored(asked)
+    assert one is not None and one.error is not None
+    assert one.status is Status.failed
+    assert one.error.startswith(f"out of memory: {str(error) or 'MemoryError'}; ")
+    assert "recipe.batch_size" in one.error
+
+
+def test_an_interrupt_leaves_no_record_and_no_claim(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = conf()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Classification, "training_step", raising(KeyboardInterrupt()))
+            with pytest.raises((KeyboardInterrupt, SystemExit)):
+                run.train(asked)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert stored(asked) is None
+    assert run.train(asked).status is Status.finished
+
+
+def test_a_record_that_cannot_be_written_ends_in_a_sentence(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: local.Store, where: Path, record: Record) -> NoReturn:
+        raise SsrError("the disk is full")
+
+    asked = conf()
+    monkeypatch.setattr(run, "_fit", lambda *_: {"val_acc": 10.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(local.Store, "write", write)
+        with pytest.raises(SsrError, match="the disk is full"):
+            run.train(asked)
+    assert stored(asked) is None
+    assert run.train(asked).status is Status.finished
+
+
+def test_a_damaged_record_is_trained_again(conf: Compose) -> None:
+    asked = conf()
+    one = run.train(asked)
+    (folder(asked) / local.FILE).write_text(one.to_json()[:-9])
+    again = run.train(asked)
+    assert again.val_loss == one.val_loss
+    assert stored(asked) == again
+
+
+def test_a_run_that_is_claimed_is_not_trained(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = conf()
+    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained")))
+    with local.Store(asked.paths.runs).claim(folder(asked), wait=False), pytest.raises(local.Busy):
+        run.train(asked)
+    assert stored(asked) is None
+
+
+def test_several_networks_are_not_one_run(conf: Compose) -> None:
+    with pytest.raises(SsrError, match="modifiers=sentinel_all stands for 8 networks"):
+        run.train(conf("modifiers=sentinel_all"))
+
+
+def test_a_plan_trains_nothing_and_writes_nothing(
+    conf: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained")))
+    jobs = run.plan(conf("modifiers=sentinel_all"))
+    assert len({job.network for job in jobs}) == len(jobs) == 8
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "changed"),
+    [
+        (("trainer.threads=1",), {}),
+        (("recipe.ema_decay=0.9",), {}),
+        (("trainer.precision=bf16-mixed",), {"precision": "bf16-mixed"}),
+        (("trainer.channels_last=true",), {}),
+        (("recipe=adamw", "recipe.grad_clip=1.0"), {}),
+        (("trainer.deterministic=false",), {}),
+    ],
+    ids=["threads", "ema", "bf16", "channels-last", "adamw", "not-deterministic"],
+)
+def test_each_way_to_train_ends_in_a_finished_run(
+    conf: Compose, extra: tuple[str, ...], changed: dict[str, Any]
+) -> None:
+    asked = conf(*SMALLER, *extra)
+    one = run.train(asked)
+    assert one.status is Status.finished
+    assert {key: getattr(one, key) for key in changed} == changed
+    assert measure(asked, weights(asked)) == pytest.approx(one.val_acc, abs=2)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.training import study
+from ssr_exp.training.study import Study
+
+Compose = Callable[..., Config]
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def opened(conf: Compose) -> Callable[..., Study]:
+    return lambda *words: study.open(conf(*words))
+
+
+def test_a_study_is_named_after_its_model_its_data_and_a_fingerprint(
+    opened: Callable[..., Study],
+) -> None:
+    assert re.fullmatch(r"resnet8-digits-[0-9a-f]{8}", opened().name)
+
+
+SAME = [
+    "seed=7",
+    "wait=true",
+    "trainer.threads=1",
+    "trainer.accelerator=auto",
+    "trainer.progress=true",
+    "trainer.test=true",
+    "paths.runs=elsewhere",
+    "paths.data=elsewhere",
+    "dataset.download=false",
+    "dataset.root=elsewhere",
+    "logger=offline",
+    "logger.project=other",
+    "modifiers=sentinel_all",
+    "modifiers=explicit modifiers.network=d1-1-1_w4-16-16",
+    "segment.width_steps=4",
+    "segment.multiple=4",
+]
+
+
+@pytest.mark.parametrize("words", SAME)
+def test_what_decides_no_result_leaves_the_study_the_same(
+    opened: Callable[..., Study], words: str
+) -> None:
+    assert opened(*words.split()).name == opened().name
+
+
+OTHER = [
+    "trainer.max_epochs=2",
+    "trainer.precision=bf16-mixed",
+    "recipe.lr=0.05",
+    "recipe.batch_size=64",
+    "recipe.weight_decay=0",
+    "recipe.label_smoothing=0.1",
+    "recipe.warmup_epochs=0.5",
+    "recipe=sgd",
+    "recipe=adamw",
+    "recipe.ema_decay=0.99",
+    "dataset.split_seed=1",
+    "dataset.val_fraction=0.3",
+    "dataset.resize=16",
+    "dataset.crop_padding=1",
+    "dataset.flip=true",
+    "dataset.cutout=2",
+    "model=resnet14",
+    "model.shortcut=B",
+    "segment.multiple=8",
+]
+
+
+def test_what_decides_a_result_makes_another_study(opened: Callable[..., Study]) -> None:
+    names = [opened(*words.split()).name for words in ["seed=0", *OTHER]]
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def images(tmp_path: Path, draw: Draw) -> Path:
+    for part, count in (("train", 6), ("val", 3)):
+        draw(tmp_path / "images" / part, size=(8, 8), cat=count, dog=count)
+    return tmp_path / "images"
+
+
+def test_images_that_were_moved_are_the_same_study(
+    opened: Callable[..., Study], images: Path, tmp_path: Path
+) -> None:
+    def name(root: Path, data: str) -> str:
+        words = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path / data}")
+        return opened(*words).name
+
+    before = name(images, "data")
+    moved = Path(shutil.move(images, tmp_path / "elsewhere"))
+    assert name(moved, "data") == before
+    assert name(moved, "other-data") == before
+    assert name(moved, "data") == before  # from the cache of decoded images
+
+
+def test_other_images_are_another_study(
+    opened: Callable[..., Study], images: Path, draw: Draw
+) -> None:
+    words = ("dataset=image_folder", f"dataset.root={images}")
+    before = opened(*words).name
+    study._splits.cache_clear()
+    (images / "train" / "cat" / "0.png").unlink()
+    assert opened(*words).name != before
+
+
+def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., Study]) -> None:
+    first, second = opened("seed=1"), opened("seed=2", "recipe.lr=0.3")
+    assert first.splits is second.splits
+    assert first.seed_network is second.seed_network
+    assert first.name != second.name
+
+
+def test_modifiers_name_networks_of_the_study(conf: Compose) -> None:
+    asked = conf("modifiers=sentinel_all", "model=resnet20")
+    found = study.open(asked).expand(asked)
+    assert len(set(found)) == len(found) == 22
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("trainer.max_epochs=0", "trainer.max_epochs is 0"),
+        ("trainer.max_epochs=-3", "must be 1 or more"),
+        ("trainer.devices=2", "type trainer.devices=1"),
+        ("trainer.devices=0", "type trainer.devices=1"),
+        ("trainer.threads=0", "trainer.threads is 0"),
+        ("seed=-1", "seed is -1"),
+        ("seed=4294967296", "between 0 and 4294967295"),
+        ("segment.kind=superblok", "segment.kind=superblok is unknown"),
+        ("segment.multiple=0", "at least 1"),
+        ("segment.frozen=[stage9]", "stage9"),
+        ("paths.runs=''", "paths.runs=DIR"),
+        ("dataset.name=digit", "unknown data set 'digit'"),
+        ("dataset.split_seed=-1", "dataset.split_seed"),
+        ("dataset.val_fraction=1.5", "val_fraction"),
+        ("model.name=resnet9", "choose one of resnet8"),
+    ],
+)
+def test_what_cannot_be_met_is_a_sentence(
+    opened: Callable[..., Study], word: str, said: str
+) -> None:
+    with pytest.raises(SsrError) as caught:
+        opened(word)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.training import sweep
+from ssr_exp.training.sweep import Member
+
+Compose = Callable[..., Config]
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture
+def expand(conf: Compose) -> Callable[..., list[Member]]:
+    """Expand command lines, each one string."""
+    return lambda *lines: sweep.expand((line.split(), conf(*line.split())) for line in lines)
+
+
+def networks(members: list[Member]) -> list[str]:
+    return [member.folder.parent.name for member in members]
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("modifiers=baseline", 1),
+        ("modifiers=sentinel_all", 8),
+        ("model=resnet20 modifiers=sentinel_all", 22),
+        ("model=resnet20 modifiers=sentinel_depth", 7),
+        ("model=resnet20 modifiers=uniform_width", 3),
+        ("modifiers=random modifiers.count=5", 5),
+    ],
+)
+def test_modifiers_stand_for_one_run_a_network(
+    expand: Callable[..., list[Member]], line: str, count: int
+) -> None:
+    members = expand(line)
+    assert len(set(networks(members))) == len(members) == count
+
+
+def test_each_model_has_its_own_runs(expand: Callable[..., list[Member]]) -> None:
+    members = expand(*(f"model={m} modifiers=sentinel_all" for m in ("resnet20", "resnet8")))
+    studies = [member.folder.parents[1].name.partition("-")[0] for member in members]
+    assert studies == ["resnet20"] * 22 + ["resnet8"] * 8
+
+
+def test_a_run_that_two_configurations_name_is_made_once(
+    expand: Callable[..., list[Member]],
+) -> None:
+    baseline, all_of_them = expand("modifiers=baseline"), expand("modifiers=sentinel_all")
+    both = expand("modifiers=sentinel_all", "modifiers=baseline", "modifiers=sentinel_width")
+    assert networks(both) == networks(all_of_them)
+    assert baseline[0].folder == all_of_them[0].folder
+
+
+def test_seeds_and_recipes_make_runs_of_their_own(expand: Callable[..., list[Member]]) -> None:
+    members = expand("seed=0", "seed=1", "seed=0 recipe.lr=0.05", "seed=0 trainer.threads=1")
+    assert len(members) == 3
+
+
+def test_a_members_command_line_trains_it_alone(
+    expand: Callable[..., list[Member]], conf: Compose
+) -> None:
+    for member in expand("model=resnet20 modifiers=sentinel_width modifiers.low_width=0.5 seed=3"):
+        assert member.overrides[0] == "model=resnet20"
+        assert not any("low_width" in word for word in member.overrides)
+        (alone,) = sweep.expand([(member.overrides, conf(*member.overrides))])
+        assert alone.folder == member.folder
+
+
+def test_nothing_is_an_error(expand: Callable[..., list[Member]]) -> None:
+    with pytest.raises(SsrError, match="stands for no run"):
+        expand()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_trained(
+    expand: Callable[..., list[Member]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SsrError, match=r"cannot write to .*file/runs.*paths\.runs=DIR"):
+        expand(f"paths.runs={tmp_path}/file/runs")
+
+
+def test_what_is_done_is_not_pending(
+    expand: Callable[..., list[Member]], make_record: MakeRecord
+) -> None:
+    members = expand("modifiers=sentinel_all")
+    for member, status in zip(members, Status, strict=False):
+        member.store.write(member.folder, make_record(status=status))
+    (members[3].folder).mkdir(parents=True)
+    (members[3].folder / local.FILE).write_text('{"schema_version": 9')
+    order = list(Status)
+    assert sweep.pending(members) == [members[order.index(Status.failed)], *members[3:]]
+
+
+def test_a_run_is_busy_while_it_is_claimed_and_not_done(
+    expand: Callable[..., list[Member]], make_record: MakeRecord
+) -> None:
+    members = expand("modifiers=sentinel_all")[:4]
+    new, failed, finished, _ = members
+    failed.store.write(failed.folder, make_record(status=Status.failed))
+    finished.store.write(finished.folder, make_record())
+    with (
+        new.store.claim(new.folder, wait=False),
+        new.store.claim(failed.folder, wait=False),
+        new.store.claim(finished.folder, wait=False),
+    ):
+        assert sweep.busy(members) == [new, failed]
+    assert sweep.busy(members) == []
+
+
+def test_problems_are_failed_runs_and_lost_ones(
+    expand: Callable[..., list[Member]], make_record: MakeRecord
+) -> None:
+    finished, failed, diverged, lost, raised = members = expand("modifiers=sentinel_all")[:5]
+    finished.store.write(finished.folder, make_record())
+    failed.store.write(failed.folder, make_record(status=Status.failed, error="it broke"))
+    diverged.store.write(diverged.folder, make_record(status=Status.diverged, error="nan"))
+    assert sweep.problems(members, {raised.folder: "no GPU", finished.folder: "late"}) == [
+        f"{failed.title}: it broke",
+        f"{lost.title}: it left no record",
+        f"{raised.title}: no GPU",
+    ]
