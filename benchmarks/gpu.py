@@ -9,8 +9,8 @@ A part that is repeated with the same `--out` leaves out what is done. What come
 OUT/throughput.json, OUT/resnet20.json (the run's record) and OUT/resnet20.log, and so on.
 `--smoke` goes the same way on any machine, with few steps and images; its numbers mean nothing.
 
-A machine without a network that brings Python 3.12, PyTorch, Lightning and rich needs wheels for the
-rest. Elsewhere: `sh benchmarks/wheels.sh WHEELS`. There:
+A machine without a network that brings Python 3.12, PyTorch, Lightning and rich needs wheels for
+the rest. Elsewhere: `sh benchmarks/wheels.sh WHEELS`. There:
 
     python3 -m pip install --no-index --no-deps --target SITE WHEELS/*.whl
     PYTHONPATH=SITE PYTHONUNBUFFERED=1 python3 -m benchmarks.gpu --part PART --cifar DIR --out OUT

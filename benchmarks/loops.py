@@ -25,7 +25,7 @@ from torchvision import transforms
 from benchmarks.measure import Contestant, timed
 from ssr_exp.config import Config, DatasetConf, ModelConf, RecipeConf, TrainerConf
 from ssr_exp.rescaling import rescale, seeds, segments, sets
-from ssr_exp.training import run, task
+from ssr_exp.training import task, trainers
 from ssr_exp.training.batches import Augmentation
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.images import Images, Splits
@@ -128,9 +128,9 @@ def ours(training: Training) -> Contestant:
 
     def once() -> float:
         clock = Clock(device)
-        trainer = run._trainer(conf, training.folder, None)
+        trainer = trainers.build(conf, training.folder)
         trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-        with run._quiet():
+        with trainers.quiet():
             trainer.fit(module, data_module(training))
         module.to(device)  # Lightning takes it to the CPU
         return _typical(clock.epochs)

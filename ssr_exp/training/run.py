@@ -6,17 +6,14 @@ import logging
 import math
 import time
 import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch import seed_everything
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
@@ -24,21 +21,13 @@ from ssr_exp.rescaling import codes, cost, rescale
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import local, wandb
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.training import callbacks, environment, study
+from ssr_exp.training import callbacks, environment, study, trainers
 from ssr_exp.training.batches import Augmentation
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.study import Study
 from ssr_exp.training.task import TEST_ACC, TEST_LOSS, VAL_ACC, VAL_LOSS, Classification, Diverged
 
 log = logging.getLogger(__name__)
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
-
-KNOWN = (
-    "Checkpoint directory .* exists and is not empty",
-    "The number of training batches .* is smaller than the logging interval",
-    ".*isinstance.treespec, LeafSpec.",
-    "The `srun` command is available on your system",
-)
 
 
 class RunFailed(SsrError):
@@ -117,7 +106,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     run = _start_wandb(job, blank, where)
     start = time.perf_counter()
     try:
-        with _quiet():
+        with trainers.quiet():
             metrics = _fit(job, where, run)
         _check_finite(metrics)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
@@ -156,7 +145,7 @@ def _fit(job: Job, where: Path, run: Any) -> dict[str, float | None]:
         seed=conf.seed,
         channels_last=conf.trainer.channels_last,
     )
-    trainer = _trainer(conf, where, run)
+    trainer = trainers.build(conf, where, run)
     trainer.fit(task, images)
     found = dict(trainer.callback_metrics)
     best = callbacks.best_score(trainer)
@@ -170,35 +159,6 @@ def _fit(job: Job, where: Path, run: Any) -> dict[str, float | None]:
         "test_acc": float(found[TEST_ACC]) if conf.trainer.test else None,
         "test_loss": float(found[TEST_LOSS]) if conf.trainer.test else None,
     }
-
-
-def _trainer(conf: Config, where: Path, run: Any) -> Trainer:
-    logger: Logger | bool = False if run is None else WandbLogger(experiment=run)
-    return Trainer(
-        max_epochs=conf.trainer.max_epochs,
-        accelerator=conf.trainer.accelerator,
-        devices=conf.trainer.devices,
-        precision=conf.trainer.precision,  # type: ignore[arg-type]
-        deterministic="warn" if conf.trainer.deterministic else False,
-        benchmark=not conf.trainer.deterministic,
-        gradient_clip_val=conf.recipe.grad_clip,
-        logger=logger,
-        callbacks=callbacks.build(conf.recipe, conf.trainer, where),
-        default_root_dir=where,
-        enable_progress_bar=callbacks.shows_bar(conf.trainer),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back what Lightning tells every user in every run."""
-    with warnings.catch_warnings():
-        for message in KNOWN:
-            warnings.filterwarnings("ignore", message)
-        yield
 
 
 def _blank(job: Job) -> Record:

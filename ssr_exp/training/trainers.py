@@ -1,0 +1,65 @@
+"""Lightning's trainer, set up for many short runs: quiet, repeatable, on one device."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from ssr_exp.config import Config
+from ssr_exp.training import callbacks
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
+
+KNOWN = (
+    "Checkpoint directory .* exists and is not empty",
+    "The number of training batches .* is smaller than the logging interval",
+    ".*isinstance.treespec, LeafSpec.",
+    "The `srun` command is available on your system",
+)
+
+
+def build(conf: Config, folder: Path, wandb_run: Any = None) -> Trainer:
+    """Set up the trainer of one run.
+
+    Args:
+        conf: where and how long it trains.
+        folder: where checkpoints go.
+        wandb_run: an open W&B run that the curves go to, or None.
+    """
+    logger: Logger | bool = False if wandb_run is None else WandbLogger(experiment=wandb_run)
+    trainer = Trainer(
+        max_epochs=conf.trainer.max_epochs,
+        accelerator=conf.trainer.accelerator,
+        devices=conf.trainer.devices,
+        precision=conf.trainer.precision,  # type: ignore[arg-type]
+        deterministic="warn" if conf.trainer.deterministic else False,
+        benchmark=not conf.trainer.deterministic,
+        gradient_clip_val=conf.recipe.grad_clip,
+        logger=logger,
+        callbacks=callbacks.build(conf.recipe, conf.trainer, folder),
+        default_root_dir=folder,
+        enable_progress_bar=callbacks.shows_bar(conf.trainer),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    # Deterministic mode also fills new tensors, which costs time and changes no result of ours.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return trainer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what Lightning tells every user in every run."""
+    with warnings.catch_warnings():
+        for message in KNOWN:
+            warnings.filterwarnings("ignore", message)
+        yield
