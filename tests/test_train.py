@@ -151,15 +151,17 @@ def test_out_of_memory_is_recorded_and_the_sweep_goes_on(
 def test_a_launcher_that_breaks_loses_no_record_that_there_is(
     command: Command, instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+    from hydra.core.plugins import Plugins
 
-    launch = BasicLauncher.launch
+    name = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    launcher = Plugins.instance().class_name_to_class[name]
+    launch = launcher.launch  # type: ignore[attr-defined]
 
-    def half(self: BasicLauncher, jobs: list[list[str]], initial_job_idx: int) -> Any:
+    def half(self: object, jobs: list[list[str]], initial_job_idx: int) -> Any:
         launch(self, jobs[:1], initial_job_idx)
         raise RuntimeError("a worker was killed")
 
-    monkeypatch.setattr(BasicLauncher, "launch", half)
+    monkeypatch.setattr(launcher, "launch", half)
     ended = command(THREE)
     assert ended.code == 1
     assert ended.lines("the launcher stopped: a worker was killed")

@@ -59,9 +59,9 @@ class SsrSweeper(Sweeper):
         members = sweep.expand((job, self._compose(job)) for job in self._split(arguments))
         todo = sweep.pending(members)
         errors = self._launch(todo, first=0)
-        if waiting := sweep.busy(todo):
+        if waiting := sweep.busy(todo, errors):
             log.info("waiting for %d networks that another process is training", len(waiting))
-            errors |= self._launch(waiting, "wait=true", first=len(todo))
+            errors = errors | self._launch(waiting, "wait=true", first=len(todo))
         records = [record for member in members if (record := member.record()) is not None]
         table.print_trade_offs(records)
         if problems := sweep.problems(members, errors):
@@ -77,7 +77,7 @@ class SsrSweeper(Sweeper):
     def _compose(self, job: list[str]) -> configuration.Config:
         return configuration.read(self.loader.load_sweep_config(self.config, job))
 
-    def _launch(self, members: Sequence[Member], *extra: str, first: int) -> dict[Any, str]:
+    def _launch(self, members: Sequence[Member], *extra: str, first: int) -> dict[Any, object]:
         """Hand jobs to the configured launcher; returns the errors of those that raised one."""
         if not members:
             return {}
@@ -88,7 +88,7 @@ class SsrSweeper(Sweeper):
             log.warning("the launcher stopped: %s", error)
             return {}
         return {
-            member.folder: str(result._return_value)
+            member.folder: result._return_value
             for member, result in zip(members, returned, strict=True)
             if result.status is JobStatus.FAILED
         }

@@ -33,7 +33,21 @@ def expand(plan: Plan, conf: ModifiersConf, *, width_steps: int = 8) -> list[Arc
     """
     if conf.kind not in KINDS:
         raise SsrError(f"modifiers.kind={conf.kind} is unknown; choose one of {', '.join(KINDS)}.")
+    _check_only_explicit(conf)
     return _once(KINDS[conf.kind](plan, conf, width_steps))
+
+
+def _check_only_explicit(conf: ModifiersConf) -> None:
+    by_shares = conf.depth is not None or conf.width is not None
+    if conf.kind != "explicit" and (by_shares or conf.network is not None):
+        raise SsrError(
+            "modifiers.network, modifiers.depth and modifiers.width name one network: type "
+            f"modifiers=explicit with them, not modifiers={conf.kind}."
+        )
+    if conf.network is not None and by_shares:
+        raise SsrError(
+            "give either modifiers.network, or modifiers.depth and modifiers.width, not both."
+        )
 
 
 def baseline(plan: Plan) -> list[Architecture]:

@@ -77,7 +77,14 @@ class Store:
         Raises:
             SsrError: if the disk is full or the folder cannot be written.
         """
+        self._keep_unreadable(folder / FILE)
         self.write_text(folder / FILE, record.to_json())
+
+    def _keep_unreadable(self, path: Path) -> None:
+        """Move a record that cannot be used aside: it may be of a newer version, or of use."""
+        if path.exists() and self.read(path.parent) is None:
+            taken = len(list(path.parent.glob(f"{FILE}.unreadable*")))
+            path.rename(path.with_name(f"{FILE}.unreadable{taken or ''}"))
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a file atomically and flush it to the disk.
@@ -119,9 +126,16 @@ class Store:
             lock.release()
 
 
-def is_done(record: Record | None) -> bool:
-    """Say whether a run need not be repeated: a failed one may be, a diverged one would again."""
-    return record is not None and record.status is not Status.failed
+def is_done(record: Record | None, *, tested: bool = False) -> bool:
+    """Say whether a run need not be repeated: a failed one may be, a diverged one would again.
+
+    Args:
+        record: the run's record, None if it has none.
+        tested: whether a finished run must have seen the test set, too.
+    """
+    if record is None or record.status is Status.failed:
+        return False
+    return not tested or record.status is Status.diverged or record.test_acc is not None
 
 
 def _safe(name: str) -> str:

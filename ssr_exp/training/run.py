@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import seed_everything
-
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, rescale
-from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.rescaling import cost
 from ssr_exp.runs import local, wandb
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.training import callbacks, environment, study, trainers
-from ssr_exp.training.batches import Augmentation
-from ssr_exp.training.data import TensorDataModule
-from ssr_exp.training.study import Study
-from ssr_exp.training.task import TEST_ACC, TEST_LOSS, VAL_ACC, VAL_LOSS, Classification, Diverged
+from ssr_exp.training import environment, fit, study, trainers
+from ssr_exp.training.study import Job
+from ssr_exp.training.task import Diverged
 
 log = logging.getLogger(__name__)
 
 
 class RunFailed(SsrError):
     """A training ended with an error; its record says which."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One network of one study, trained with one seed."""
-
-    study: Study
-    architecture: Architecture
-    conf: Config
-
-    @property
-    def network(self) -> str:
-        """The network's code."""
-        return codes.write(self.study.plan, self.architecture)
-
-    @property
-    def title(self) -> str:
-        """The job in words."""
-        return f"{self.conf.model.name} {self.network} seed {self.conf.seed}"
 
 
 def plan(conf: Config) -> list[Job]:
@@ -85,14 +58,26 @@ def train(conf: Config) -> Record:
     (job,) = jobs
     store = local.Store(conf.paths.runs)
     where = folder(store, job)
-    with store.claim(where, wait=conf.wait):
+    with store.claim(where, wait=conf.wait), fit.threads(conf):
         done = store.read(where)
-        if done is not None and local.is_done(done):
+        if done is None or not local.is_done(done):
+            record = _train(job, store, where)
+        elif local.is_done(done, tested=conf.trainer.test):
             log.info("%s: done before, skipped", job.title)
             return done
-        record = _train(job, store, where)
+        else:
+            record = _test(job, store, where, done)
     if record.status is Status.failed:
         raise RunFailed(f"{job.title}: {record.error}")
+    return record
+
+
+def _test(job: Job, store: local.Store, where: Path, done: Record) -> Record:
+    """Add the test set's figures to the record of a finished run."""
+    with trainers.quiet():
+        record = done.model_copy(update=fit.test(job, where))
+    store.write(where, record)
+    log.info("%s: test %.2f %%", job.title, record.test_acc)
     return record
 
 
@@ -103,12 +88,12 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
     store.write_text(where / "config.json", environment.to_json(asdict(job.conf)))
     store.write_text(where.parent.parent / "study.json", environment.to_json(job.study.fields))
+    (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
     start = time.perf_counter()
     try:
         with trainers.quiet():
-            metrics = _fit(job, where, run)
-        _check_finite(metrics)
+            metrics = fit.train(job, where, run)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
@@ -121,44 +106,6 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     wandb.finish(run, record)
     _report(job, record)
     return record
-
-
-def _fit(job: Job, where: Path, run: Any) -> dict[str, float | None]:
-    """Run Lightning; returns the record's metrics."""
-    conf = job.conf
-    if conf.trainer.threads is not None:
-        torch.set_num_threads(conf.trainer.threads)
-    seed_everything(conf.seed, verbose=False)
-    network = rescale.build(job.study.seed_network, job.study.plan, job.architecture)
-    task = Classification(
-        network,
-        conf.recipe,
-        num_classes=job.study.splits.num_classes,
-        channels_last=conf.trainer.channels_last,
-    )
-    if conf.trainer.compile:
-        network.compile()
-    images = TensorDataModule(
-        job.study.splits,
-        batch_size=conf.recipe.batch_size,
-        augmentation=Augmentation.of(conf.dataset),
-        seed=conf.seed,
-        channels_last=conf.trainer.channels_last,
-    )
-    trainer = trainers.build(conf, where, run)
-    trainer.fit(task, images)
-    found = dict(trainer.callback_metrics)
-    best = callbacks.best_score(trainer)
-    if conf.trainer.test:
-        trainer.test(task, images, verbose=False)
-        found |= dict(trainer.callback_metrics)
-    return {
-        "val_acc": float(found[VAL_ACC]),
-        "val_loss": float(found[VAL_LOSS]),
-        "best_val_acc": best,
-        "test_acc": float(found[TEST_ACC]) if conf.trainer.test else None,
-        "test_loss": float(found[TEST_LOSS]) if conf.trainer.test else None,
-    }
 
 
 def _blank(job: Job) -> Record:
@@ -189,9 +136,7 @@ def _blank(job: Job) -> Record:
 
 
 def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
-    asked = asdict(job.conf)
-    for private in ("paths", "logger"):
-        del asked[private]
+    asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     asked["dataset"].pop("root")
     known = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
     return wandb.start(
@@ -199,16 +144,9 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
         folder=where,
         name=job.network,
         group=job.study.name,
-        tags=[job.conf.model.name, job.conf.dataset.name, job.conf.modifiers.kind],
-        config=asked | known,
+        tags=[job.conf.model.name, job.conf.dataset.name, job.study.name],
+        config={"asked": asked} | known,
     )
-
-
-def _check_finite(metrics: Mapping[str, float | None]) -> None:
-    """Refuse what no record can hold: a mean may overflow where no batch's loss did."""
-    for name, value in metrics.items():
-        if value is not None and not math.isfinite(value):
-            raise Diverged(f"the training diverged: {name} is {value}")
 
 
 def _explain(error: Exception) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import seeds, segments, sets
+from ssr_exp.rescaling import codes, seeds, segments, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.training import data
 from ssr_exp.training.images import Splits
@@ -46,6 +46,25 @@ class Study:
         return sets.expand(self.plan, conf.modifiers, width_steps=conf.segment.width_steps)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One network of one study, trained with one seed."""
+
+    study: Study
+    architecture: Architecture
+    conf: Config
+
+    @property
+    def network(self) -> str:
+        """The network's code."""
+        return codes.write(self.study.plan, self.architecture)
+
+    @property
+    def title(self) -> str:
+        """The job in words."""
+        return f"{self.conf.model.name} {self.network} seed {self.conf.seed}"
+
+
 def open(conf: Config) -> Study:
     """Load the images, trace the seed network, and fingerprint the whole.
 
@@ -56,6 +75,11 @@ def open(conf: Config) -> Study:
     """
     _check(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
+    if conf.trainer.test and splits.test is None:
+        raise SsrError(
+            f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
+            "beside train, or type trainer.test=false."
+        )
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,18 @@ from ssr_exp.training import run
 
 log = logging.getLogger(__name__)
 
+Errors = Mapping[Path, object]
+"""What the launcher knows of the runs that raised: their folders, and what they raised."""
+
+
+# Said in full, because an experiment's own modifiers are merged after their group.
+ALONE = (
+    "modifiers=explicit",
+    "modifiers.kind=explicit",
+    "modifiers.depth=null",
+    "modifiers.width=null",
+)
+
 
 @dataclass(frozen=True)
 class Member:
@@ -25,12 +37,14 @@ class Member:
         store: where its record goes.
         folder: its own folder there.
         title: the run in words.
+        tested: whether the test set is asked for, too.
     """
 
     overrides: tuple[str, ...]
     store: local.Store
     folder: Path
     title: str
+    tested: bool = False
 
     def record(self) -> Record | None:
         """Read its record, if there is a whole one."""
@@ -39,7 +53,7 @@ class Member:
     @property
     def is_done(self) -> bool:
         """Say whether it need not be trained."""
-        return local.is_done(self.record())
+        return local.is_done(self.record(), tested=self.tested)
 
 
 def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Member]:
@@ -58,8 +72,9 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
         for job in run.plan(conf):
             folder = run.folder(store, job)
             alone = tuple(text for text in overrides if not _names_modifiers(text))
-            alone += ("modifiers=explicit", f"modifiers.network={job.network}")
-            members.setdefault(folder, Member(alone, store, folder, job.title))
+            alone += (*ALONE, f"modifiers.network={job.network}")
+            member = Member(alone, store, folder, job.title, conf.trainer.test)
+            members.setdefault(folder, member)
     if not members:
         raise SsrError("this command stands for no run: its sweep is empty.")
     return list(members.values())
@@ -73,12 +88,12 @@ def pending(members: Sequence[Member]) -> list[Member]:
     return todo
 
 
-def busy(members: Sequence[Member]) -> list[Member]:
+def busy(members: Sequence[Member], errors: Errors) -> list[Member]:
     """Keep the runs that another process was training when their turn came."""
-    return [member for member in members if not member.is_done and _is_claimed(member)]
+    return [m for m in members if isinstance(errors.get(m.folder), local.Busy) and not m.is_done]
 
 
-def problems(members: Sequence[Member], errors: dict[Path, str]) -> list[str]:
+def problems(members: Sequence[Member], errors: Errors) -> list[str]:
     """Say of each run that did not come to an end why.
 
     Args:
@@ -97,11 +112,3 @@ def problems(members: Sequence[Member], errors: dict[Path, str]) -> list[str]:
 
 def _names_modifiers(override: str) -> bool:
     return override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0] == "modifiers"
-
-
-def _is_claimed(member: Member) -> bool:
-    try:
-        with member.store.claim(member.folder, wait=False):
-            return False
-    except local.Busy:
-        return True

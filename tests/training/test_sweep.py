@@ -99,20 +99,15 @@ def test_what_is_done_is_not_pending(
     assert sweep.pending(members) == [members[order.index(Status.failed)], *members[3:]]
 
 
-def test_a_run_is_busy_while_it_is_claimed_and_not_done(
+def test_a_run_is_busy_if_it_was_refused_as_such_and_is_not_done(
     expand: Callable[..., list[Member]], make_record: MakeRecord
 ) -> None:
     members = expand("modifiers=sentinel_all")[:4]
-    new, failed, finished, _ = members
+    new, failed, finished, other = members
     failed.store.write(failed.folder, make_record(status=Status.failed))
     finished.store.write(finished.folder, make_record())
-    with (
-        new.store.claim(new.folder, wait=False),
-        new.store.claim(failed.folder, wait=False),
-        new.store.claim(finished.folder, wait=False),
-    ):
-        assert sweep.busy(members) == [new, failed]
-    assert sweep.busy(members) == []
+    refused = {member.folder: local.Busy("taken") for member in (new, failed, finished)}
+    assert sweep.busy(members, {**refused, other.folder: ValueError("odd")}) == [new, failed]
 
 
 def test_problems_are_failed_runs_and_lost_ones(

@@ -1,0 +1,105 @@
+"""Run Lightning on one job: train its network, or test the weights that it left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import seed_everything
+
+from ssr_exp.config import Config
+from ssr_exp.rescaling import rescale
+from ssr_exp.training import callbacks, trainers
+from ssr_exp.training.batches import Augmentation
+from ssr_exp.training.data import TensorDataModule
+from ssr_exp.training.study import Job
+from ssr_exp.training.task import TEST_ACC, TEST_LOSS, VAL_ACC, VAL_LOSS, Classification, Diverged
+
+Metrics = dict[str, float | None]
+"""Fields of the record: accuracies in percent, losses in nats."""
+
+
+def train(job: Job, folder: Path, wandb_run: Any) -> Metrics:
+    """Train a freshly drawn network; test it too if the job asks for that.
+
+    Raises:
+        Diverged: if the loss or the outputs are no longer finite.
+    """
+    seed_everything(job.conf.seed, verbose=False)
+    task, images = _task(job), _images(job)
+    if job.conf.trainer.compile:
+        torch._dynamo.reset()  # else all networks of a process share one limit on compilations
+        task.network.compile()
+    trainer = trainers.build(job.conf, folder, wandb_run)
+    trainer.fit(task, images)
+    found = dict(trainer.callback_metrics)
+    metrics: Metrics = {
+        "val_acc": float(found[VAL_ACC]),
+        "val_loss": float(found[VAL_LOSS]),
+        "best_val_acc": callbacks.best_score(trainer),
+    }
+    if job.conf.trainer.test:
+        metrics |= _tested(trainer, task, images)
+    _check_finite(metrics)
+    return metrics
+
+
+def test(job: Job, folder: Path) -> Metrics:
+    """Test the last weights of a job that was trained before.
+
+    Raises:
+        SsrError: if its checkpoint is missing or of another network.
+    """
+    task = _task(job)
+    checkpoint = folder / callbacks.LAST
+    rescale.load(task.network, callbacks.network_weights(checkpoint), source=str(checkpoint))
+    metrics = _tested(trainers.build(job.conf, folder), task, _images(job))
+    _check_finite(metrics)
+    return metrics
+
+
+@contextmanager
+def threads(conf: Config) -> Iterator[None]:
+    """Use as many CPU threads as a run asks for, and no longer than it lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(conf.trainer.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _task(job: Job) -> Classification:
+    return Classification(
+        rescale.build(job.study.seed_network, job.study.plan, job.architecture),
+        job.conf.recipe,
+        num_classes=job.study.splits.num_classes,
+        channels_last=job.conf.trainer.channels_last,
+    )
+
+
+def _images(job: Job) -> TensorDataModule:
+    return TensorDataModule(
+        job.study.splits,
+        batch_size=job.conf.recipe.batch_size,
+        augmentation=Augmentation.of(job.conf.dataset),
+        seed=job.conf.seed,
+        channels_last=job.conf.trainer.channels_last,
+    )
+
+
+def _tested(trainer: Any, task: Classification, images: TensorDataModule) -> Metrics:
+    trainer.test(task, images, verbose=False)
+    found = trainer.callback_metrics
+    return {"test_acc": float(found[TEST_ACC]), "test_loss": float(found[TEST_LOSS])}
+
+
+def _check_finite(metrics: Mapping[str, float | None]) -> None:
+    """Refuse what no record can hold: a mean may overflow where no batch's loss did."""
+    for name, value in metrics.items():
+        if value is not None and not math.isfinite(value):
+            raise Diverged(f"the training diverged: {name} is {value}")
