@@ -144,7 +144,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> Instant:
             raise trainings.broken[job.network]
         return {"val_acc": 50.0, "val_loss": 1.0, "best_val_acc": 50.0, "test_acc": None}
 
-    monkeypatch.setattr(run, "_fit", fit)
+    monkeypatch.setattr(run.fit, "train", fit)
     return trainings
 
 

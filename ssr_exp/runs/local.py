@@ -82,9 +82,12 @@ class Store:
 
     def _keep_unreadable(self, path: Path) -> None:
         """Move a record that cannot be used aside: it may be of a newer version, or of use."""
-        if path.exists() and self.read(path.parent) is None:
-            taken = len(list(path.parent.glob(f"{FILE}.unreadable*")))
-            path.rename(path.with_name(f"{FILE}.unreadable{taken or ''}"))
+        try:
+            if path.exists() and self.read(path.parent) is None:
+                taken = len(list(path.parent.glob(f"{FILE}.unreadable*")))
+                path.rename(path.with_name(f"{FILE}.unreadable{taken or ''}"))
+        except OSError as error:
+            raise _cannot_write(path.parent, error) from error
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a file atomically and flush it to the disk.

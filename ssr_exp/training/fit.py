@@ -44,7 +44,6 @@ def train(job: Job, folder: Path, wandb_run: Any) -> Metrics:
     }
     if job.conf.trainer.test:
         metrics |= _tested(trainer, task, images)
-    _check_finite(metrics)
     return metrics
 
 
@@ -57,9 +56,7 @@ def test(job: Job, folder: Path) -> Metrics:
     task = _task(job)
     checkpoint = folder / callbacks.LAST
     rescale.load(task.network, callbacks.network_weights(checkpoint), source=str(checkpoint))
-    metrics = _tested(trainers.build(job.conf, folder), task, _images(job))
-    _check_finite(metrics)
-    return metrics
+    return _tested(trainers.build(job.conf, folder), task, _images(job))
 
 
 @contextmanager
@@ -98,8 +95,12 @@ def _tested(trainer: Any, task: Classification, images: TensorDataModule) -> Met
     return {"test_acc": float(found[TEST_ACC]), "test_loss": float(found[TEST_LOSS])}
 
 
-def _check_finite(metrics: Mapping[str, float | None]) -> None:
-    """Refuse what no record can hold: a mean may overflow where no batch's loss did."""
+def check_finite(metrics: Mapping[str, float | None]) -> None:
+    """Refuse what no record can hold: a mean may overflow where no batch's loss did.
+
+    Raises:
+        Diverged: if a metric is not finite.
+    """
     for name, value in metrics.items():
         if value is not None and not math.isfinite(value):
             raise Diverged(f"the training diverged: {name} is {value}")

@@ -75,7 +75,9 @@ def train(conf: Config) -> Record:
 def _test(job: Job, store: local.Store, where: Path, done: Record) -> Record:
     """Add the test set's figures to the record of a finished run."""
     with trainers.quiet():
-        record = done.model_copy(update=fit.test(job, where))
+        metrics = fit.test(job, where)
+    fit.check_finite(metrics)
+    record = done.model_copy(update=metrics)
     store.write(where, record)
     log.info("%s: test %.2f %%", job.title, record.test_acc)
     return record
@@ -94,6 +96,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     try:
         with trainers.quiet():
             metrics = fit.train(job, where, run)
+        fit.check_finite(metrics)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}

@@ -107,7 +107,7 @@ def test_a_repeated_run_is_skipped(conf: Compose, monkeypatch: pytest.MonkeyPatc
     asked = conf()
     one = run.train(asked)
     before = {path: os.stat(path).st_mtime_ns for path in folder(asked).iterdir()}
-    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained again")))
+    monkeypatch.setattr(run.fit, "train", raising(AssertionError("it trained again")))
     assert run.train(asked) == one
     after = {path: os.stat(path).st_mtime_ns for path in folder(asked).iterdir()}
     assert {p: t for p, t in after.items() if p.name != ".lock"} == {
@@ -164,7 +164,7 @@ def test_a_diverged_run_is_recorded_as_such_and_not_repeated(
     assert one.status is Status.diverged
     assert one.val_acc is None
     assert one.error is not None and "diverged" in one.error
-    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained again")))
+    monkeypatch.setattr(run.fit, "train", raising(AssertionError("it trained again")))
     assert run.train(asked) == one
 
 
@@ -172,7 +172,7 @@ def test_a_diverged_run_is_recorded_as_such_and_not_repeated(
 def test_a_mean_that_is_not_finite_is_a_divergence(
     conf: Compose, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    monkeypatch.setattr(run, "_fit", lambda *_: {"val_acc": 10.0, "val_loss": value})
+    monkeypatch.setattr(run.fit, "train", lambda *_: {"val_acc": 10.0, "val_loss": value})
     asked = conf()
     assert run.train(asked).status is Status.diverged
     assert stored(asked) is not None
@@ -240,7 +240,7 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
         raise SsrError("the disk is full")
 
     asked = conf()
-    monkeypatch.setattr(run, "_fit", lambda *_: {"val_acc": 10.0})
+    monkeypatch.setattr(run.fit, "train", lambda *_: {"val_acc": 10.0})
     with monkeypatch.context() as patch:
         patch.setattr(local.Store, "write", write)
         with pytest.raises(SsrError, match="the disk is full"):
@@ -262,7 +262,7 @@ def test_a_run_that_is_claimed_is_not_trained(
     conf: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = conf()
-    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained")))
+    monkeypatch.setattr(run.fit, "train", raising(AssertionError("it trained")))
     with local.Store(asked.paths.runs).claim(folder(asked), wait=False), pytest.raises(local.Busy):
         run.train(asked)
     assert stored(asked) is None
@@ -276,7 +276,7 @@ def test_several_networks_are_not_one_run(conf: Compose) -> None:
 def test_a_plan_trains_nothing_and_writes_nothing(
     conf: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "_fit", raising(AssertionError("it trained")))
+    monkeypatch.setattr(run.fit, "train", raising(AssertionError("it trained")))
     jobs = run.plan(conf("modifiers=sentinel_all"))
     assert len({job.network for job in jobs}) == len(jobs) == 8
     assert list(tmp_path.iterdir()) == []
