@@ -240,6 +240,16 @@ BAD = {
     "absent": ("dataset=cifar10 dataset.download=false", "no usable cifar10"),
     "epochs": ("trainer.max_epochs=0", "must be 1 or more"),
     "seed": ("seed=-1", "seed is -1"),
+    "precision": ("trainer.precision=17", "trainer.precision is 17"),
+    "accelerator": ("trainer.accelerator=abacus", "trainer.accelerator is abacus"),
+    "batch": ("recipe.batch_size=0", "recipe.batch_size is 0"),
+    "rate": ("recipe.lr=-1", "recipe.lr is -1.0; it must be above 0"),
+    "momentum": ("recipe.momentum=1", "recipe.momentum is 1.0"),
+    "stray depth": ("modifiers=baseline modifiers.depth=[1,1,1]", "type modifiers=explicit"),
+    "both": (
+        "modifiers=explicit modifiers.network=d1-1-1_w16-32-64 modifiers.depth=[1,1,1]",
+        "not both",
+    ),
     "devices": ("trainer.devices=2", "type trainer.devices=1"),
     "no runs folder": ("paths.runs=''", "paths.runs=DIR"),
 }
@@ -293,18 +303,27 @@ def test_a_gpu_that_is_absent_is_named_and_nothing_is_trained(
     assert instant.done == [] and records(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "word", ["trainer.precision=17", "trainer.accelerator=abacus", "recipe.batch_size=0"]
-)
-def test_what_only_the_trainer_can_refuse_is_listed_as_failed(
-    command: Command, tmp_path: Path, word: str
+def test_an_experiments_own_modifiers_reach_each_network_as_one(
+    command: Command, instant: Instant, tmp_path: Path
 ) -> None:
-    ended = command(word)
-    assert ended.code == 1
-    assert ended.err.startswith("1 of 1 runs failed")
-    assert word.partition("=")[2] in ended.err.splitlines()[-1]
-    assert "Traceback" not in ended.text
-    assert [one["status"] for one in records(tmp_path)] == ["failed"]
+    ended = command(
+        "modifiers=baseline", "modifiers.kind=uniform_width", "modifiers.fractions=[0.5,1]"
+    )
+    assert ended.code == 0, ended.err
+    assert len(instant.done) == 2
+
+
+def test_a_finished_run_is_tested_on_request_and_not_trained_again(
+    command: Command, tmp_path: Path
+) -> None:
+    assert command("modifiers=baseline").code == 0
+    (before,) = records(tmp_path)
+    assert command("modifiers=baseline", "trainer.test=true").code == 0
+    (after,) = records(tmp_path)
+    assert before["test_acc"] is None
+    assert 0 < after["test_acc"] <= 100
+    assert after["started_at"] == before["started_at"]
+    assert after["val_acc"] == before["val_acc"]
 
 
 def test_a_sweep_that_is_run_without_the_sweeper_is_refused(

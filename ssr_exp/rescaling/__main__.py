@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     conf = ModelConf(options.model, Stem(options.stem), Shortcut(options.shortcut))
     shape = (options.channels, options.size, options.size)
     try:
+        _check(options)
         network = seeds.build(conf, num_classes=options.classes, input_shape=shape)
         default = seeds.multiple(conf.name)
         multiple = default if options.multiple is None else options.multiple
@@ -33,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(conf.name, plan))
     console.print(_summary(plan, points, options.width_steps), highlight=False)
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("size", "channels", "classes"):
+        if getattr(options, name) < 1:
+            raise SsrError(f"--{name} is {getattr(options, name)}; it must be 1 or more.")
 
 
 def table(name: str, plan: Plan) -> Table:

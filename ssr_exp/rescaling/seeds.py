@@ -44,6 +44,13 @@ def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> n
     raise SsrError(f"the model {conf.name!r} is unknown; choose one of {', '.join(names())}.")
 
 
+def identity(conf: ModelConf, input_shape: Sequence[int]) -> dict[str, str]:
+    """Say what makes two seed networks the same: a choice that one does not have is left out."""
+    if conf.name in CIFAR:
+        return {"name": conf.name, "shortcut": conf.shortcut.value}
+    return {"name": conf.name, "stem": _stem(conf.stem, input_shape).value}
+
+
 def names() -> list[str]:
     """List the names of all seed networks."""
     return [*CIFAR, *TORCHVISION]

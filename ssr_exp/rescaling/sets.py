@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 # Tan and Le 2019, "EfficientNet", section 3.3: depth 1.2 and width 1.1 for each doubling of the
 # cost; the third factor scales the image, which a study holds fixed.
 COMPOUND_DEPTH, COMPOUND_WIDTH = 1.2, 1.1
+BY_FRACTION = ("uniform_width", "uniform_depth", "compound")
 FEWEST = 1e-6  # a share of the blocks below one block in any segment
 
 
@@ -34,7 +35,10 @@ def expand(plan: Plan, conf: ModifiersConf, *, width_steps: int = 8) -> list[Arc
     if conf.kind not in KINDS:
         raise SsrError(f"modifiers.kind={conf.kind} is unknown; choose one of {', '.join(KINDS)}.")
     _check_only_explicit(conf)
-    return _once(KINDS[conf.kind](plan, conf, width_steps))
+    found = _once(KINDS[conf.kind](plan, conf, width_steps))
+    if conf.kind in BY_FRACTION and plan.baseline in found:
+        log.warning("a fraction of modifiers.fractions changes nothing: it is the baseline.")
+    return found
 
 
 def _check_only_explicit(conf: ModifiersConf) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +21,11 @@ from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.training import data
 from ssr_exp.training.images import Splits
 
+log = logging.getLogger(__name__)
+
 Part = TypeVar("Part")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
 
 
@@ -74,6 +80,7 @@ def open(conf: Config) -> Study:
         SsrError: if a part of the configuration cannot be met.
     """
     _check(conf)
+    _check_recipe(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
         raise SsrError(
@@ -107,10 +114,37 @@ def _check(conf: Config) -> None:
         raise SsrError(f"seed is {conf.seed}; it must lie between 0 and {2**32 - 1}.")
 
 
+def _check_recipe(conf: Config) -> None:
+    recipe, trainer = conf.recipe, conf.trainer
+    decay, clip = recipe.ema_decay, recipe.grad_clip
+    for key, holds, allowed in (
+        ("trainer.accelerator", trainer.accelerator in ACCELERATORS, " or ".join(ACCELERATORS)),
+        ("trainer.precision", trainer.precision in PRECISIONS, " or ".join(PRECISIONS)),
+        ("recipe.batch_size", recipe.batch_size >= 1, "1 or more images"),
+        ("recipe.lr", recipe.lr > 0, "above 0"),
+        ("recipe.momentum", 0 <= recipe.momentum < 1, "from 0 to below 1"),
+        ("recipe.weight_decay", recipe.weight_decay >= 0, "0 or more"),
+        ("recipe.label_smoothing", 0 <= recipe.label_smoothing < 1, "from 0 to below 1"),
+        ("recipe.warmup_epochs", recipe.warmup_epochs >= 0, "0 or more"),
+        ("recipe.grad_clip", clip is None or clip > 0, "above 0, or null"),
+        ("recipe.ema_decay", decay is None or 0 <= decay < 1, "from 0 to below 1, or null"),
+    ):
+        if not holds:
+            value = attrgetter(key)(conf)
+            raise SsrError(f"{key} is {value}; it must be {allowed}.")
+    if recipe.warmup_epochs >= trainer.max_epochs:
+        log.warning(
+            "recipe.warmup_epochs=%g is all of the training (%d epochs): the learning rate never "
+            "gets to its full height.",
+            recipe.warmup_epochs,
+            trainer.max_epochs,
+        )
+
+
 def _fields(conf: Config, splits: Splits, multiple: int) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     return {
-        "model": asdict(conf.model),
+        "model": seeds.identity(conf.model, splits.image_shape),
         "segment": {"kind": conf.segment.kind, "multiple": multiple},
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": asdict(conf.recipe),

@@ -41,7 +41,9 @@ def test_torchvisions_networks_are_printed_too(capsys: pytest.CaptureFixture[str
         ("resnet20 --multiple -4", "not -4"),
         ("resnet20 --multiple 0", "not 0"),
         ("resnet20 --width-steps 0", "width_steps is 0"),
-        ("resnet18 --stem imagenet --size 0", "does not run on images of 3x0x0"),
+        ("resnet18 --stem imagenet --size 0", "--size is 0"),
+        ("resnet20 --classes 0", "--classes is 0"),
+        ("resnet20 --channels -1", "--channels is -1"),
     ],
 )
 def test_bad_input_is_one_sentence_on_stderr(

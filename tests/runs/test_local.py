@@ -358,3 +358,23 @@ def test_a_claim_is_given_back_after_an_error(store: Store, folder: Path) -> Non
 def test_a_claim_is_refused_to_the_process_that_has_it(store: Store, folder: Path) -> None:
     with store.claim(folder, wait=False), pytest.raises(Busy):
         claim(store, folder)
+
+
+def test_an_unreadable_record_is_moved_aside_and_not_lost(
+    store: Store, make_record: MakeRecord
+) -> None:
+    where = store.folder("study", "d1", 0)
+    where.mkdir(parents=True)
+    for future in ('{"schema_version": 9}', '{"cut'):
+        (where / local.FILE).write_text(future)
+        store.write(where, make_record())
+        assert store.read(where) == make_record()
+    kept = sorted(path.read_text() for path in where.glob(f"{local.FILE}.unreadable*"))
+    assert kept == ['{"cut', '{"schema_version": 9}']
+
+
+def test_a_run_that_must_be_tested_is_done_once_it_was(make_record: MakeRecord) -> None:
+    assert local.is_done(make_record(test_acc=None))
+    assert not local.is_done(make_record(test_acc=None), tested=True)
+    assert local.is_done(make_record(test_acc=50.0), tested=True)
+    assert local.is_done(make_record(status=Status.diverged, test_acc=None), tested=True)
