@@ -63,7 +63,7 @@ class SsrSweeper(Sweeper):
             log.info("waiting for %d networks that another process is training", len(waiting))
             errors = errors | self._launch(waiting, "wait=true", first=len(todo))
         records = [record for member in members if (record := member.record()) is not None]
-        table.print_trade_offs(records)
+        table.print_trade_offs(records, known=sweep.neighbours(members, records))
         if problems := sweep.problems(members, errors):
             raise SystemExit(_failures(problems, len(members)))
         return records

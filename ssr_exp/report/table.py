@@ -14,16 +14,23 @@ from ssr_exp.runs.record import Record, Status
 WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
 
-def print_trade_offs(records: Sequence[Record]) -> None:
-    """Print one table for each study, the most accurate network first."""
+def print_trade_offs(records: Sequence[Record], *, known: Sequence[Record] = ()) -> None:
+    """Print one table for each study, the most accurate network first.
+
+    Args:
+        records: the rows.
+        known: all records of these studies; a star compares with them, too.
+    """
     console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, emoji=False)
     for study in dict.fromkeys(record.study for record in records):
-        console.print(trade_offs(study, [r for r in records if r.study == study]))
+        rows, others = ([r for r in some if r.study == study] for some in (records, known))
+        console.print(trade_offs(study, rows, known=others))
 
 
-def trade_offs(study: str, records: Sequence[Record]) -> Table:
+def trade_offs(study: str, records: Sequence[Record], *, known: Sequence[Record] = ()) -> Table:
     """Lay out one study's records; a star marks those on the front of accuracy and parameters."""
-    table = Table(title=f"{study}  (* no other network is both smaller and more accurate)")
+    shown = f"{len(records)} of {len(known)} runs" if len(known) > len(records) else "all runs"
+    table = Table(title=f"{study}  {shown} (* none with fewer parameters is as accurate)")
     table.add_column("network", no_wrap=True)
     table.add_column("blocks", no_wrap=True)
     table.add_column("channels", no_wrap=True)
@@ -31,7 +38,7 @@ def trade_offs(study: str, records: Sequence[Record]) -> Table:
     tested = any(record.test_acc is not None for record in records)
     for heading in (*headings, *(["test acc %"] if tested else []), "seed", "wall s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    best = front(records)
+    best = front(known or records)
     for record in sorted(records, key=lambda r: (_error(r), r.params)):
         cells = _cells(record, star=record in best)
         table.add_row(*(cells if tested else cells[:9] + cells[10:]))

@@ -110,5 +110,12 @@ def problems(members: Sequence[Member], errors: Errors) -> list[str]:
     return found
 
 
+def neighbours(members: Sequence[Member], records: Sequence[Record]) -> list[Record]:
+    """Read all records of the studies that a sweep's records belong to."""
+    stores = {member.store.root: member.store for member in members}.values()
+    studies = sorted({record.study for record in records})
+    return [r for store in stores for study in studies for r in store.records(study)]
+
+
 def _names_modifiers(override: str) -> bool:
     return override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0] == "modifiers"

@@ -188,3 +188,14 @@ def test_a_star_marks_the_front(
     ]
     starred = re.findall(r"(\w+) \*", printed(capsys, runs).partition("\n")[2])
     assert starred == ["big", "small"]
+
+
+def test_a_star_compares_with_the_whole_study_and_the_title_counts_it(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    mine = make_record(network="mine", params=100, val_acc=50.0)
+    better = make_record(network="better", params=90, val_acc=60.0)
+    table.print_trade_offs([mine], known=[mine, better])
+    text = capsys.readouterr().out
+    assert "1 of 2 runs" in text
+    assert "mine *" not in text
