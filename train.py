@@ -10,12 +10,16 @@ config.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(composed: config.Config) -> None:
-    """Train the one network of a job; the sweeper turns a command into jobs."""
+def main(composed: config.Config) -> str:
+    """Train the one network of a job and say how that ended; the sweeper makes the jobs."""
+    from ssr_exp.runs import local
     from ssr_exp.training import run
 
     try:
-        run.train(config.read(composed))
+        return run.train(config.read(composed)).status.value
+    except local.Busy as error:
+        print(error)
+        return local.BUSY
     except SsrError as error:  # Hydra prints its own errors without a traceback
         raise CompactHydraException(str(error)) from error
 

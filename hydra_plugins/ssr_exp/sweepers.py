@@ -79,6 +79,8 @@ class SsrSweeper(Sweeper):
 
     def _launch(self, members: Sequence[Member], *extra: str, first: int) -> dict[Any, object]:
         """Hand jobs to the configured launcher; returns the errors of those that raised one."""
+        from ssr_exp.runs.local import BUSY
+
         if not members:
             return {}
         jobs = [[*member.overrides, *extra] for member in members]
@@ -90,7 +92,7 @@ class SsrSweeper(Sweeper):
         return {
             member.folder: result._return_value
             for member, result in zip(members, returned, strict=True)
-            if result.status is JobStatus.FAILED
+            if result.status is JobStatus.FAILED or result._return_value == BUSY
         }
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 FILE = "record.json"
 LOCK = ".lock"
+BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 

@@ -16,7 +16,7 @@ from ssr_exp.training import run
 log = logging.getLogger(__name__)
 
 Errors = Mapping[Path, object]
-"""What the launcher knows of the runs that raised: their folders, and what they raised."""
+"""By folder: what a run raised, or `local.BUSY` if another process was training it."""
 
 
 # Said in full, because an experiment's own modifiers are merged after their group.
@@ -90,7 +90,7 @@ def pending(members: Sequence[Member]) -> list[Member]:
 
 def busy(members: Sequence[Member], errors: Errors) -> list[Member]:
     """Keep the runs that another process was training when their turn came."""
-    return [m for m in members if isinstance(errors.get(m.folder), local.Busy) and not m.is_done]
+    return [m for m in members if errors.get(m.folder) == local.BUSY and not m.is_done]
 
 
 def problems(members: Sequence[Member], errors: Errors) -> list[str]:

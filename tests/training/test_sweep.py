@@ -106,7 +106,7 @@ def test_a_run_is_busy_if_it_was_refused_as_such_and_is_not_done(
     new, failed, finished, other = members
     failed.store.write(failed.folder, make_record(status=Status.failed))
     finished.store.write(finished.folder, make_record())
-    refused = {member.folder: local.Busy("taken") for member in (new, failed, finished)}
+    refused = {member.folder: local.BUSY for member in (new, failed, finished)}
     assert sweep.busy(members, {**refused, other.folder: ValueError("odd")}) == [new, failed]
 
 
