@@ -23,6 +23,9 @@ FILE = "record.json"
 LOCK = ".lock"
 BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+SEED = re.compile(r"seed\d+")
+GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
+PATIENCE_S = 0.4  # how long a claim outlasts such glances
 
 
 class Busy(SsrError):
@@ -50,11 +53,15 @@ class Store:
             with tempfile.NamedTemporaryFile(dir=self.root, prefix=".check-") as file:
                 file.write(b"\0" * 4096)
         except OSError as error:
-            raise _cannot_write(self.root, error) from error
+            raise cannot_write(self.root, error) from error
 
     def folder(self, study: str, network: str, seed: int) -> Path:
         """Name a run's folder; nothing in a name can leave the store."""
-        return self.root / _safe(study) / _safe(network) / f"seed{seed}"
+        return self.study_folder(study) / _safe(network) / f"seed{seed}"
+
+    def study_folder(self, study: str) -> Path:
+        """Name the folder of a study's runs, and of what else is kept of it."""
+        return self.root / _safe(study)
 
     def read(self, folder: Path) -> Record | None:
         """Read a run's record, or None if there is none that can be used (then with a warning)."""
@@ -67,9 +74,13 @@ class Store:
             return None
 
     def records(self, study: str | None = None) -> list[Record]:
-        """Read all records, or those of one study, in the order of their paths."""
-        root = self.root if study is None else self.root / _safe(study)
-        found = (self.read(path.parent) for path in sorted(root.rglob(FILE)))
+        """Read all records, or those of one study, in the order of their paths.
+
+        A record elsewhere than in a run's folder is a copy and no run.
+        """
+        root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
+        paths = sorted(root.glob(f"{studies}*/seed*/{FILE}"))
+        found = (self.read(p.parent) for p in paths if SEED.fullmatch(p.parent.name))
         return [r for r in found if r is not None and study in (None, r.study)]
 
     def write(self, folder: Path, record: Record) -> None:
@@ -88,7 +99,7 @@ class Store:
                 taken = len(list(path.parent.glob(f"{FILE}.unreadable*")))
                 path.rename(path.with_name(f"{FILE}.unreadable{taken or ''}"))
         except OSError as error:
-            raise _cannot_write(path.parent, error) from error
+            raise cannot_write(path.parent, error) from error
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a file atomically and flush it to the disk.
@@ -106,7 +117,7 @@ class Store:
             os.replace(temporary, path)
         except OSError as error:
             _discard(temporary)
-            raise _cannot_write(path.parent, error) from error
+            raise cannot_write(path.parent, error) from error
 
     @contextmanager
     def claim(self, folder: Path, *, wait: bool) -> Iterator[None]:
@@ -118,16 +129,29 @@ class Store:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / LOCK, timeout=-1 if wait else 0)
+            lock = FileLock(folder / LOCK, timeout=-1 if wait else PATIENCE_S)
             lock.acquire()
         except Timeout:
             raise Busy(f"another process is training {folder}") from None
         except OSError as error:
-            raise _cannot_write(folder, error) from error
+            raise cannot_write(folder, error) from error
         try:
             yield
         finally:
             lock.release()
+
+    def is_busy(self, folder: Path) -> bool:
+        """Say whether a process, this one included, is training the network right now.
+
+        A claim that is made meanwhile waits for the answer, and is not refused because of it.
+        """
+        if not (folder / LOCK).exists() or is_done(self.read(folder)):
+            return False
+        try:
+            with FileLock(folder / LOCK, timeout=GLANCE_S):
+                return False
+        except OSError:  # it was not given, or is another user's
+            return True
 
 
 def is_done(record: Record | None, *, tested: bool = False) -> bool:
@@ -142,6 +166,16 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
     return not tested or record.status is Status.diverged or record.test_acc is not None
 
 
+def cannot_write(folder: Path, error: OSError) -> SsrError:
+    """Put an error of the disk into a sentence."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    why = "the disk is full" if full else error.strerror or str(error)
+    remedy = "free some space there, or choose" if full else "choose"
+    return SsrError(
+        f"cannot write to {folder}: {why}; {remedy} another folder with paths.runs=DIR."
+    )
+
+
 def _safe(name: str) -> str:
     return UNSAFE.sub("-", name).strip(".") or "-"
 
@@ -151,10 +185,3 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         log.debug("could not remove %s", path)
-
-
-def _cannot_write(folder: Path, error: OSError) -> SsrError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    why = "the disk is full" if full else error.strerror or str(error)
-    remedy = "free some space there, or choose" if full else "choose"
-    return SsrError(f"cannot write to {folder}: {why}; {remedy} another folder with paths.runs=DIR.")

@@ -34,7 +34,8 @@ class Record(BaseModel):
     """One training of one rescaled network.
 
     Accuracies are in percent, losses in nats, MACs and GeMMs for one image. Metrics are those of
-    the last epoch's weights; `best_val_acc` is the highest epoch's. What was not measured is None.
+    the last epoch's weights; `best_val_acc` is the highest epoch's. `latency_ms` is what one image
+    takes on `latency_device`. What was not measured is None.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_enum_values=False)
@@ -62,6 +63,8 @@ class Record(BaseModel):
     baseline_params: Annotated[Count, Field(gt=0)]
     baseline_macs: Annotated[Count, Field(gt=0)]
     baseline_gemms: Annotated[Count, Field(gt=0)]
+    latency_ms: float | None = Field(default=None, gt=0)
+    latency_device: str | None = None
     wall_s: float = Field(ge=0)
     device: str
     precision: str

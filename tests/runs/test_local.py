@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,32 @@ def test_records_of_another_study_are_not_mixed_in(store: Store, make_record: Ma
     assert len(store.records()) == 3
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "study/best",
+        "study/search/best",
+        "study/.best/new",
+        "study/net/seed0/kept",
+        "study/net/seed0 (copy)",
+        "study/net/seed",
+        "study",
+        "",
+    ],
+)
+def test_a_record_that_lies_elsewhere_than_a_runs_is_no_run(
+    store: Store, make_record: MakeRecord, copy: str
+) -> None:
+    one = make_record(study="study")
+    store.write(store.folder("study", "net", 0), one)
+    store.write(store.root / copy, make_record(study="study", val_acc=1.0))
+    assert store.records() == store.records("study") == [one]
+
+
+def test_what_is_kept_of_a_study_lies_beside_its_runs(store: Store) -> None:
+    assert store.folder("a study", "net", 0).parents[1] == store.study_folder("a study")
+
+
 DAMAGED = {
     "empty": b"",
     "cut short": b'{"study": "resnet20',
@@ -131,7 +158,8 @@ def test_only_a_failed_run_is_repeated(make_record: MakeRecord) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "../../x", "a/b", "/etc", "a\0b", "a\nb", "~", "C:\\x", "-", "é"]
+    "name",
+    ["", ".", "..", "../x", "../../x", "a/b", "/etc", "a\0b", "a\nb", "~", "C:\\x", "-", "é"],
 )
 def test_no_name_leaves_the_folder(store: Store, make_record: MakeRecord, name: str) -> None:
     where = store.folder(name, name, 0)
@@ -378,3 +406,82 @@ def test_a_run_that_must_be_tested_is_done_once_it_was(make_record: MakeRecord) 
     assert not local.is_done(make_record(test_acc=None), tested=True)
     assert local.is_done(make_record(test_acc=50.0), tested=True)
     assert local.is_done(make_record(status=Status.diverged, test_acc=None), tested=True)
+
+
+# What is being trained
+
+
+@pytest.fixture
+def unfinished(folder: Path) -> Path:
+    """Name the folder of a run that left no record yet."""
+    (folder / local.FILE).unlink()
+    return folder
+
+
+def test_a_run_is_busy_while_another_process_has_it_and_not_after(
+    store: Store, unfinished: Path, holder: subprocess.Popen[str], make_record: MakeRecord
+) -> None:
+    assert store.is_busy(unfinished)
+    store.write(unfinished, make_record(status=Status.failed))
+    assert store.is_busy(unfinished)  # it is tried again
+    store.write(unfinished, make_record())
+    assert not store.is_busy(unfinished)
+    (unfinished / local.FILE).unlink()
+    holder.kill()
+    holder.wait()
+    assert not store.is_busy(unfinished)
+
+
+def test_a_run_is_busy_while_this_process_has_it(store: Store, unfinished: Path) -> None:
+    with store.claim(unfinished, wait=False):
+        assert store.is_busy(unfinished)
+        assert not store.is_busy(unfinished.with_name("seed1"))
+    assert not store.is_busy(unfinished)
+
+
+def test_asking_whether_a_run_is_busy_leaves_nothing(store: Store) -> None:
+    where = store.folder("study", "net", 0)
+    assert not store.is_busy(where)
+    assert not store.root.exists()
+
+
+def test_a_lock_that_may_not_be_opened_is_somebodys(
+    store: Store, unfinished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (unfinished / local.LOCK).touch()
+    monkeypatch.setattr(FileLock, "acquire", FullDisk(errno.EACCES))
+    assert store.is_busy(unfinished)
+
+
+@contextmanager
+def glancing(folder: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock as `is_busy` does, in another thread, and for long."""
+    held = threading.Event()
+
+    def glance() -> None:
+        with FileLock(folder / local.LOCK):
+            held.set()
+            time.sleep(seconds)
+
+    thread = threading.Thread(target=glance)
+    thread.start()
+    held.wait()
+    yield
+    thread.join()
+
+
+def test_a_claim_is_not_refused_because_somebody_asked(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 2 * local.GLANCE_S < local.PATIENCE_S < 1
+    monkeypatch.setattr(local, "PATIENCE_S", 20)
+    with glancing(folder, 0.2):
+        claim(store, folder)
+
+
+def test_a_run_is_not_busy_because_somebody_asked(
+    store: Store, unfinished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "GLANCE_S", 20)
+    with glancing(unfinished, 0.2):
+        assert not store.is_busy(unfinished)

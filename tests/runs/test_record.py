@@ -45,6 +45,8 @@ any_record = st.builds(
     baseline_params=st.integers(1, 2**63 - 1),
     baseline_macs=st.integers(1, 2**63 - 1),
     baseline_gemms=st.integers(1, 2**63 - 1),
+    latency_ms=st.none() | st.floats(0, 1e9, exclude_min=True),
+    latency_device=st.none() | text,
     wall_s=st.floats(0, 1e9),
     device=text,
     precision=text,
@@ -105,6 +107,12 @@ def test_a_version_that_is_no_whole_number_is_unreadable(
     refusal(json.dumps(fields | {"schema_version": version}))
 
 
+def test_a_record_from_before_latencies_were_measured_is_read(make_record: MakeRecord) -> None:
+    fields = json.loads(make_record().to_json())
+    del fields["latency_ms"], fields["latency_device"]
+    assert record.parse(json.dumps(fields)) == make_record()
+
+
 def test_a_key_that_a_later_writer_added_does_no_harm(make_record: MakeRecord) -> None:
     fields = json.loads(make_record().to_json())
     assert record.parse(json.dumps(fields | {"energy_j": 12.0})) == make_record()
@@ -137,6 +145,9 @@ WRONG: list[tuple[str, Any]] = [
     ("params", True),
     ("macs", None),
     ("baseline_params", 0),
+    ("latency_ms", 0),
+    ("latency_ms", -1.5),
+    ("latency_device", 3),
     ("versions", {"torch": 2}),
     ("started_at", {}),
 ]
@@ -188,9 +199,7 @@ def test_random_bytes_are_unreadable(content: bytes) -> None:
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-values = st.recursive(
-    scalars, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=6
-)
+values = st.recursive(scalars, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=6)
 
 
 @given(changes=st.dictionaries(st.sampled_from(sorted(Record.model_fields)), values))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-
 import wandb as client
+
 from ssr_exp.config import Config, LoggerConf, WandbMode
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import wandb
@@ -135,7 +135,9 @@ def secrets(tmp_path: Path) -> dict[str, re.Pattern[bytes]]:
         "console": "said aloud",
         "user": getpass.getuser(),
     }
-    return {name: re.compile(rb"(?<!\w)" + re.escape(text.encode())) for name, text in found.items()}
+    return {
+        name: re.compile(rb"(?<!\w)" + re.escape(text.encode())) for name, text in found.items()
+    }
 
 
 def train_a_run(
@@ -187,9 +189,7 @@ def test_a_run_tells_more_if_asked_to(
         ("out of memory: 2 GiB; 3/4 and/or used", "out of memory: 2 GiB; 3/4 and/or used"),
     ],
 )
-def test_a_path_in_an_error_stays_at_home(
-    make_record: MakeRecord, error: str, told: str
-) -> None:
+def test_a_path_in_an_error_stays_at_home(make_record: MakeRecord, error: str, told: str) -> None:
     run = FakeRun()
     wandb.finish(run, make_record(status=Status.failed, error=error))  # type: ignore[arg-type]
     assert run.summary["error"] == told

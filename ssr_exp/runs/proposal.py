@@ -1,0 +1,86 @@
+"""What a search proposed last: networks of one study, for `train.py modifiers=proposed`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import local
+
+SCHEMA = 1  # raise when a reader of today could misread what is written
+FOLDER, FILE = "search", "proposed.json"
+AGAIN = "run `python search.py rounds=0`"
+
+Code = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Proposal(BaseModel):
+    """The networks of one batch.
+
+    Attributes:
+        study: only its runs are comparable.
+        networks: their codes, the most promising one first.
+        created_at: date and time, ISO 8601.
+        schema_version: of this file.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    networks: tuple[Code, ...] = Field(min_length=1)
+    created_at: str
+    schema_version: int = SCHEMA
+
+
+def path(store: local.Store, study: str) -> Path:
+    """Name the file of a study's last proposal."""
+    return store.study_folder(study) / FOLDER / FILE
+
+
+def write(store: local.Store, proposal: Proposal) -> Path:
+    """Write a proposal, whole or not at all, in place of the one before.
+
+    Raises:
+        SsrError: if the disk is full or the folder cannot be written.
+    """
+    where = path(store, proposal.study)
+    store.write_text(where, json.dumps(proposal.model_dump(mode="json"), indent=1) + "\n")
+    return where
+
+
+def read(path: Path) -> Proposal:
+    """Read a proposal, as data only.
+
+    Raises:
+        SsrError: if there is none, or it cannot be used.
+    """
+    try:
+        return _parse(path.read_bytes())
+    except FileNotFoundError:
+        raise SsrError(
+            f"nothing is proposed yet, there is no {path}: {AGAIN} first, with the same model, "
+            "dataset, recipe and trainer, or name a file with modifiers.file=PATH."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SsrError(f"{path} is no proposal that can be used: {error}; {AGAIN} again.") from None
+
+
+def _parse(text: bytes) -> Proposal:
+    """Read a proposal from JSON; a `ValueError` says why it cannot be used."""
+    try:
+        fields: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no whole JSON file ({error})") from None
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise ValueError(f"it is of version {version}, and this ssr_exp reads up to {SCHEMA}")
+    try:
+        return Proposal.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{where}: {first['msg'].lower()}") from None

@@ -1,0 +1,79 @@
+"""The studies of a local store, and in what they differ."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+FILE = "study.json"
+EPOCHS = "training.epochs"
+
+
+def known(root: Path) -> dict[str, dict[str, Any]]:
+    """Read what each study of a store is, by its name; one that cannot be read is left out."""
+    found = {}
+    for path in sorted(root.glob(f"*/{FILE}")):
+        try:
+            fields = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            log.warning("skipped %s: %s", path, error)
+            continue
+        if isinstance(fields, dict):
+            found[path.parent.name] = fields
+        else:
+            log.warning("skipped %s: it holds no JSON object", path)
+    return found
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Say in what a study differs from ours, as `recipe.lr is 0.1 there and 0.05 here`.
+
+    Values differ where their JSON does, as in a study's fingerprint: 1 is not 1.0.
+    """
+    there, here = dict(_leaves(theirs)), dict(_leaves(ours))
+    return [
+        f"{key} is {_shown(there, key)} there and {_shown(here, key)} here"
+        for key in _differing(there, here)
+    ]
+
+
+def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
+    """Find the studies that differ from one in the length of their trainings alone.
+
+    Args:
+        root: the store's folder, `paths.runs`.
+        fields: what the one is; it is no sibling of its own.
+
+    Returns:
+        The epochs of each, by name.
+    """
+    here, found = dict(_leaves(fields)), {}
+    for name, theirs in known(root).items():
+        there = dict(_leaves(theirs))
+        if _differing(there, here) == [EPOCHS] and there.get(EPOCHS, "").isdecimal():
+            found[name] = int(there[EPOCHS])
+    return found
+
+
+def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """List the keys of either that are not the same in both, theirs first."""
+    return [key for key in {**there, **here} if there.get(key) != here.get(key)]
+
+
+def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Flatten nested fields: their keys, joined with dots, and their values as JSON."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, sort_keys=True)
+
+
+def _shown(leaves: Mapping[str, str], key: str) -> str:
+    text = leaves.get(key, "not known")
+    return text[1:-1] if text.startswith('"') else text

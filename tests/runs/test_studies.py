@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import logging
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssr_exp.runs import studies
+
+OURS: dict[str, Any] = {
+    "model": {"name": "resnet20", "widths": [16, 32, 64]},
+    "segment": {"kind": "stage", "multiple": 4},
+    "recipe": {"lr": 0.05, "optimizer": "sgd", "ema_decay": None, "nesterov": True},
+    "training": {"epochs": 200, "precision": "32-true"},
+}
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1, 1) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+any_fields = st.dictionaries(st.text("abc", min_size=1), values, max_size=4)
+
+
+def changed(**leaves: Any) -> dict[str, Any]:
+    """Change ours: `changed(recipe__lr=0.1)`."""
+    theirs = deepcopy(OURS)
+    for key, value in leaves.items():
+        part, _, name = key.partition("__")
+        theirs[part][name] = value
+    return theirs
+
+
+def write(root: Path, name: str, fields: Any) -> None:
+    (root / name).mkdir(parents=True)
+    (root / name / studies.FILE).write_text(json.dumps(fields, indent=1))
+
+
+# Which there are
+
+
+def test_every_study_of_a_store_is_known_by_its_name(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write(tmp_path, name, OURS | {"name": name})
+    (tmp_path / "no-study").mkdir()
+    (tmp_path / studies.FILE).write_text("{}")
+    assert studies.known(tmp_path) == {name: OURS | {"name": name} for name in ("a", "b")}
+    assert list(studies.known(tmp_path)) == ["a", "b"]
+
+
+def test_a_store_that_is_not_there_has_no_studies(tmp_path: Path) -> None:
+    assert studies.known(tmp_path / "nowhere") == {}
+    assert studies.siblings(tmp_path / "nowhere", OURS) == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"model": ', b"[]", b"3", bytes(range(256)), b'{"a":' * 9000],
+    ids=["empty", "cut", "list", "number", "binary", "deep"],
+)
+def test_a_study_that_cannot_be_read_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    write(tmp_path, "good", OURS)
+    write(tmp_path, "broken", {})
+    (tmp_path / "broken" / studies.FILE).write_bytes(content)
+    assert studies.known(tmp_path) == {"good": OURS}
+    (line,) = caplog.records
+    assert line.levelno == logging.WARNING
+    assert line.getMessage().startswith(f"skipped {tmp_path}/broken/{studies.FILE}: ")
+
+
+def test_a_study_file_that_is_a_folder_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "odd" / studies.FILE).mkdir(parents=True)
+    assert studies.known(tmp_path) == {}
+
+
+# In what they differ
+
+
+@pytest.mark.parametrize(
+    ("leaves", "said"),
+    [
+        ({"recipe__lr": 0.1}, ["recipe.lr is 0.1 there and 0.05 here"]),
+        ({"recipe__optimizer": "adamw"}, ["recipe.optimizer is adamw there and sgd here"]),
+        ({"recipe__ema_decay": 0.9}, ["recipe.ema_decay is 0.9 there and null here"]),
+        ({"recipe__nesterov": False}, ["recipe.nesterov is false there and true here"]),
+        ({"segment__multiple": 4.0}, ["segment.multiple is 4.0 there and 4 here"]),
+        ({"model__widths": [16]}, ["model.widths is [16] there and [16, 32, 64] here"]),
+        ({"recipe__new": 1}, ["recipe.new is 1 there and not known here"]),
+        (
+            {"training__epochs": 10, "model__name": "resnet56"},
+            [
+                "model.name is resnet56 there and resnet20 here",
+                "training.epochs is 10 there and 200 here",
+            ],
+        ),
+    ],
+)
+def test_each_value_that_differs_is_a_sentence(leaves: dict[str, Any], said: list[str]) -> None:
+    assert studies.differences(changed(**leaves), OURS) == said
+
+
+def test_what_only_one_of_them_has_is_said_as_such() -> None:
+    theirs = changed()
+    del theirs["recipe"]["lr"], theirs["segment"]
+    assert studies.differences(theirs, OURS) == [
+        "segment.kind is not known there and stage here",
+        "segment.multiple is not known there and 4 here",
+        "recipe.lr is not known there and 0.05 here",
+    ]
+
+
+def test_a_value_and_its_json_do_not_differ() -> None:
+    ours = changed(model__widths=(16, 32, 64))
+    assert studies.differences(json.loads(json.dumps(ours)), ours) == []
+
+
+@given(any_fields, any_fields)
+def test_two_studies_differ_if_and_only_if_their_fingerprints_would(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    texts = {json.dumps(fields, sort_keys=True) for fields in (one, other)}
+    said = studies.differences(one, other)
+    assert bool(said) == (len(texts) == 2)
+    assert len(said) == len(studies.differences(other, one))
+
+
+# Which differ in epochs alone
+
+
+def test_a_sibling_differs_in_its_epochs_alone(tmp_path: Path) -> None:
+    write(tmp_path, "ours", OURS)
+    write(tmp_path, "short", changed(training__epochs=10))
+    write(tmp_path, "long", changed(training__epochs=300))
+    write(tmp_path, "other", changed(training__epochs=10, recipe__lr=0.1))
+    write(tmp_path, "precise", changed(training__precision="64-true"))
+    write(tmp_path, "more", changed(training__epochs=10, training__steps=1))
+    assert studies.siblings(tmp_path, OURS) == {"long": 300, "short": 10}
+    assert studies.siblings(tmp_path, changed(training__epochs=10)) == {"long": 300, "ours": 200}
+
+
+@pytest.mark.parametrize("epochs", [None, True, 10.0, "10", -3, [10], {}, {"a": 1}], ids=repr)
+def test_what_has_no_number_of_epochs_is_no_sibling(tmp_path: Path, epochs: object) -> None:
+    write(tmp_path, "odd", changed(training__epochs=epochs))
+    assert studies.siblings(tmp_path, OURS) == {}
+
+
+def test_what_a_training_writes_is_known_and_is_a_sibling_of_a_shorter_one(
+    tmp_path: Path, conf: Any, instant: Any
+) -> None:
+    from ssr_exp.training import run, study
+
+    made = run.train(conf("trainer.max_epochs=3"))
+    fields = study.open(conf("trainer.max_epochs=1")).fields
+    root = Path(conf().paths.runs)
+    assert studies.siblings(root, fields) == {made.study: 3}
+    assert studies.differences(studies.known(root)[made.study], fields) == [
+        "training.epochs is 3 there and 1 here"
+    ]
