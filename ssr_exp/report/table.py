@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from ssr_exp import terminal
 from ssr_exp.runs.record import Record, Status
-
-WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
 
 def print_trade_offs(records: Sequence[Record], *, known: Sequence[Record] = ()) -> None:
@@ -21,7 +18,7 @@ def print_trade_offs(records: Sequence[Record], *, known: Sequence[Record] = ())
         records: the rows.
         known: all records of these studies; a star compares with them, too.
     """
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, emoji=False)
+    console = terminal.console()
     for study in dict.fromkeys(record.study for record in records):
         rows, others = ([r for r in some if r.study == study] for some in (records, known))
         console.print(trade_offs(study, rows, known=others))
@@ -65,7 +62,8 @@ def _error(record: Record) -> float:
 
 
 def _cells(record: Record, *, star: bool) -> list[str]:
-    accuracy = record.status.value if record.val_acc is None else f"{record.val_acc:.2f}"
+    ended = "" if record.status is Status.finished else record.status.value
+    accuracy = ended if record.val_acc is None else f"{record.val_acc:.2f}"
     test = "" if record.test_acc is None else f"{record.test_acc:.2f}"
     return [
         f"{record.network}{' *' if star else ''}",

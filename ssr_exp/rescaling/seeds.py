@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torchvision
@@ -16,6 +17,7 @@ TORCHVISION = (
     "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d "
     "resnext101_64x4d wide_resnet50_2 wide_resnet101_2"
 ).split()
+KIND = re.compile(r"(\D+)(\d+)")  # and the layers: wide_resnet, 101
 SMALL = 64  # pixels; up to here an ImageNet network gets the CIFAR stem by itself
 
 
@@ -56,9 +58,25 @@ def names() -> list[str]:
     return [*CIFAR, *TORCHVISION]
 
 
+def family(name: str) -> list[str]:
+    """List the smaller siblings of a seed network, smallest first: its kind, with fewer layers.
+
+    They are what its rescaled networks must beat; an unknown network has none.
+    """
+    siblings = list(CIFAR) if name in CIFAR else TORCHVISION if name in TORCHVISION else []
+    kind, layers = _kind(name) if siblings else ("", 0)
+    return [other for other in siblings if _kind(other)[0] == kind and _kind(other)[1] < layers]
+
+
 def multiple(name: str) -> int:
     """Choose the multiple that channels are rounded to: 4 for CIFAR ResNets, 8 else."""
     return 4 if name in CIFAR else 8
+
+
+def _kind(name: str) -> tuple[str, int]:
+    match = KIND.match(name)
+    assert match is not None
+    return match[1], int(match[2])
 
 
 def _stem(stem: Stem, input_shape: Sequence[int]) -> Stem:

@@ -23,22 +23,53 @@ log = logging.getLogger(__name__)
 # cost; the third factor scales the image, which a study holds fixed.
 COMPOUND_DEPTH, COMPOUND_WIDTH = 1.2, 1.1
 BY_FRACTION = ("uniform_width", "uniform_depth", "compound")
+PROPOSED = "proposed"  # by a search, in a file that the caller reads
 FEWEST = 1e-6  # a share of the blocks below one block in any segment
 
 
-def expand(plan: Plan, conf: ModifiersConf, *, width_steps: int = 8) -> list[Architecture]:
+def expand(
+    plan: Plan, conf: ModifiersConf, *, width_steps: int = 8, proposed: Iterable[str] = ()
+) -> list[Architecture]:
     """Turn a configuration into its networks.
+
+    Args:
+        plan: the seed network's plan.
+        conf: which networks.
+        width_steps: of the lattice that `random` draws from.
+        proposed: codes of the networks that `proposed` stands for.
 
     Raises:
         SsrError: if `conf.kind` is unknown or its values cannot be met.
     """
-    if conf.kind not in KINDS:
-        raise SsrError(f"modifiers.kind={conf.kind} is unknown; choose one of {', '.join(KINDS)}.")
-    _check_only_explicit(conf)
+    check(conf)
+    if conf.kind == PROPOSED:
+        return _once(codes.parse(plan, code) for code in proposed)
     found = _once(KINDS[conf.kind](plan, conf, width_steps))
     if conf.kind in BY_FRACTION and plan.baseline in found:
         log.warning("a fraction of modifiers.fractions changes nothing: it is the baseline.")
     return found
+
+
+def names() -> list[str]:
+    """List what `modifiers=` may name."""
+    return [*KINDS, PROPOSED]
+
+
+def check(conf: ModifiersConf) -> None:
+    """Refuse an unknown kind, and values that belong to another one.
+
+    Raises:
+        SsrError: it says which.
+    """
+    if conf.kind not in names():
+        known = ", ".join(names())
+        raise SsrError(f"modifiers.kind={conf.kind} is unknown; choose one of {known}.")
+    if conf.file is not None and conf.kind != PROPOSED:
+        raise SsrError(
+            "modifiers.file names what a search proposed: type modifiers=proposed with it, not "
+            f"modifiers={conf.kind}."
+        )
+    _check_only_explicit(conf)
 
 
 def _check_only_explicit(conf: ModifiersConf) -> None:

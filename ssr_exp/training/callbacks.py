@@ -26,7 +26,9 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 _REFRESH_STEPS = 20  # the bar waits for the device each time
 
 
-def build(recipe: RecipeConf, trainer: TrainerConf, folder: Path) -> list[Callback]:
+def build(
+    recipe: RecipeConf, trainer: TrainerConf, folder: Path, *, has_val: bool = True
+) -> list[Callback]:
     """Return the callbacks of one training.
 
     Give the trainer `enable_progress_bar=shows_bar(trainer)`.
@@ -35,8 +37,11 @@ def build(recipe: RecipeConf, trainer: TrainerConf, folder: Path) -> list[Callba
         recipe: whether the weights are averaged.
         trainer: whether progress is shown.
         folder: where `last.ckpt` and `best.ckpt` are kept.
+        has_val: whether there is anything to be best at.
     """
-    found: list[Callback] = [_last(folder), _best(folder)]
+    found: list[Callback] = [_last(folder)]
+    if has_val:
+        found.append(_best(folder))
     if recipe.ema_decay is not None:
         found.append(Ema(recipe.ema_decay))
     if shows_bar(trainer):
@@ -73,7 +78,7 @@ def _best(folder: Path) -> ModelCheckpoint:
 
 
 def best_score(trainer: Trainer) -> float | None:
-    """Return the highest val accuracy of a training, in percent; None before the first epoch."""
+    """Return the highest val accuracy of a training, in percent; None if none was measured."""
     for kept in trainer.checkpoint_callbacks:
         if isinstance(kept, ModelCheckpoint) and kept.monitor == VAL_ACC:
             return None if kept.best_model_score is None else float(kept.best_model_score)
@@ -162,17 +167,23 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the training's means from the module, which logs them only after this hook."""
         loss, accuracy = cast(Classification, pl_module).train_tally.means()
-        val = trainer.callback_metrics
         epochs = str(trainer.max_epochs)
         log.info(
-            "epoch %*d/%s  train loss %.4f acc %.2f  val loss %.4f acc %.2f  lr %.2g  %.1f s",
+            "epoch %*d/%s  train loss %.4f acc %.2f%s  lr %.2g  %.1f s",
             len(epochs),
             trainer.current_epoch + 1,
             epochs,
             loss,
             accuracy,
-            val[VAL_LOSS],
-            val[VAL_ACC],
+            _val(trainer),
             trainer.optimizers[0].param_groups[0]["lr"],
             time.monotonic() - self._started,
         )
+
+
+def _val(trainer: Trainer) -> str:
+    """Write what val measured in this epoch; nothing where there is no val."""
+    found = trainer.callback_metrics
+    if VAL_ACC not in found:
+        return ""
+    return f"  val loss {found[VAL_LOSS]:.4f} acc {found[VAL_ACC]:.2f}"

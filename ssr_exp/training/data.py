@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
@@ -11,7 +12,7 @@ from ssr_exp.config import DatasetConf
 from ssr_exp.errors import SsrError
 from ssr_exp.training import sources
 from ssr_exp.training.batches import Augmentation, Batches
-from ssr_exp.training.images import Images, Splits, fingerprint, statistics
+from ssr_exp.training.images import Images, Indices, Pool, Splits, fingerprint, statistics
 from ssr_exp.training.split import hold_out_val
 
 __all__ = ["Augmentation", "Batches", "Images", "Splits", "TensorDataModule", "load"]
@@ -19,6 +20,9 @@ __all__ = ["Augmentation", "Batches", "Images", "Splits", "TensorDataModule", "l
 
 def load(conf: DatasetConf, data_dir: Path) -> Splits:
     """Load a data set and hold `val` out of its training images, unless it came with a val.
+
+    With `conf.train_on_val` the training images are both together and there is no val; mean and
+    standard deviation are then those of both.
 
     Args:
         conf: which data set, and how it is split.
@@ -30,22 +34,27 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
     if not 0 <= conf.split_seed < 2**32:
         raise SsrError(f"dataset.split_seed={conf.split_seed} must lie in 0 to {2**32 - 1}")
     pool = sources.pool(conf, data_dir)
-    train, val = pool.train, pool.val
-    if val is None:
-        train, val = hold_out_val(
-            pool.images, train, fraction=conf.val_fraction, seed=conf.split_seed
-        )
+    train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
     mean, std = statistics(images.pixels)
     return Splits(
         name=conf.name,
         train=images,
-        val=pool.images.subset(val),
+        val=None if val is None else pool.images.subset(val),
         test=None if pool.test is None else pool.images.subset(pool.test),
         mean=mean,
         std=std,
         fingerprint=fingerprint(pool, train=train, val=val),
     )
+
+
+def _train_and_val(conf: DatasetConf, pool: Pool) -> tuple[Indices, Indices | None]:
+    """Choose the positions to learn from, and those of val."""
+    if conf.train_on_val:
+        return (pool.train if pool.val is None else np.union1d(pool.train, pool.val)), None
+    if pool.val is not None:
+        return pool.train, pool.val
+    return hold_out_val(pool.images, pool.train, fraction=conf.val_fraction, seed=conf.split_seed)
 
 
 class TensorDataModule(LightningDataModule):
@@ -93,7 +102,13 @@ class TensorDataModule(LightningDataModule):
         return self._batches(self._splits.train, seed=self._seed, augmentation=self._augmentation)
 
     def val_dataloader(self) -> Batches:
-        """Batches in order, none left out."""
+        """Batches in order, none left out.
+
+        Raises:
+            SsrError: the val images are learnt from; give the trainer `limit_val_batches=0`.
+        """
+        if self._splits.val is None:
+            raise SsrError("dataset.train_on_val=true leaves no val images to measure")
         return self._batches(self._splits.val)
 
     def test_dataloader(self) -> Batches:

@@ -26,6 +26,8 @@ Metrics = dict[str, float | None]
 def train(job: Job, folder: Path, wandb_run: Any) -> Metrics:
     """Train a freshly drawn network; test it too if the job asks for that.
 
+    Without val images there are no metrics of val.
+
     Raises:
         Diverged: if the loss or the outputs are no longer finite.
     """
@@ -36,12 +38,7 @@ def train(job: Job, folder: Path, wandb_run: Any) -> Metrics:
         task.network.compile()
     trainer = trainers.build(job.conf, folder, wandb_run)
     trainer.fit(task, images)
-    found = dict(trainer.callback_metrics)
-    metrics: Metrics = {
-        "val_acc": float(found[VAL_ACC]),
-        "val_loss": float(found[VAL_LOSS]),
-        "best_val_acc": callbacks.best_score(trainer),
-    }
+    metrics = {} if job.study.splits.val is None else _validated(trainer)
     if job.conf.trainer.test:
         metrics |= _tested(trainer, task, images)
     return metrics
@@ -87,6 +84,15 @@ def _images(job: Job) -> TensorDataModule:
         seed=job.conf.seed,
         channels_last=job.conf.trainer.channels_last,
     )
+
+
+def _validated(trainer: Any) -> Metrics:
+    found = trainer.callback_metrics
+    return {
+        "val_acc": float(found[VAL_ACC]),
+        "val_loss": float(found[VAL_LOSS]),
+        "best_val_acc": callbacks.best_score(trainer),
+    }
 
 
 def _tested(trainer: Any, task: Classification, images: TensorDataModule) -> Metrics:

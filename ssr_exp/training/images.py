@@ -71,7 +71,7 @@ class Splits:
     Attributes:
         name: of the data set, as in the configuration.
         train: images to learn from.
-        val: images that search sees; never part of `train` or `test`.
+        val: images that search sees, never part of `train` or `test`; None: learnt from, too.
         test: images to look at once, or None.
         mean: of each channel of `train`'s pixels, in 0..1.
         std: likewise the standard deviation; 1 for a channel that never changes.
@@ -81,7 +81,7 @@ class Splits:
 
     name: str
     train: Images
-    val: Images
+    val: Images | None
     test: Images | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -106,12 +106,12 @@ def digest(pixels: Tensor) -> str:
     return sha.hexdigest()
 
 
-def fingerprint(pool: Pool, *, train: Indices, val: Indices) -> str:
+def fingerprint(pool: Pool, *, train: Indices, val: Indices | None) -> str:
     """Hash a data set and how it is split, in hex; see `Splits.fingerprint`."""
     sha = hashlib.sha256(json.dumps([pool.digest, pool.images.classes]).encode())
     empty = np.empty(0, dtype=np.int64)
-    test = pool.test if pool.test is not None else empty
-    for part in (pool.images.labels.numpy(), train, val, test):
+    parts = [empty if part is None else part for part in (train, val, pool.test)]
+    for part in (pool.images.labels.numpy(), *parts):
         sha.update(len(part).to_bytes(8, "little"))
         sha.update(part.astype("<i8").tobytes())
     return sha.hexdigest()

@@ -162,6 +162,8 @@ def _explain(error: Exception) -> str:
 
 def _report(job: Job, record: Record) -> None:
     if record.status is Status.finished:
-        log.info("%s: val %.2f %% in %.1f s", job.title, record.val_acc, record.wall_s)
+        measured = {"val": record.val_acc, "test": record.test_acc}
+        shown = [f"{part} {acc:.2f} %" for part, acc in measured.items() if acc is not None]
+        log.info("%s: %s in %.1f s", job.title, ", ".join(shown), record.wall_s)
     else:
         log.warning("%s %s: %s", job.title, record.status.value, record.error)

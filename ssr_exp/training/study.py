@@ -18,6 +18,7 @@ from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, seeds, segments, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.runs import local, proposal
 from ssr_exp.training import data
 from ssr_exp.training.images import Splits
 
@@ -48,8 +49,29 @@ class Study:
     plan: Plan
 
     def expand(self, conf: Config) -> list[Architecture]:
-        """List the networks that a configuration's modifiers name."""
-        return sets.expand(self.plan, conf.modifiers, width_steps=conf.segment.width_steps)
+        """List the networks that a configuration's modifiers name.
+
+        Raises:
+            SsrError: if they cannot be met, or a proposal is missing or of another study.
+        """
+        asked, steps = conf.modifiers, conf.segment.width_steps
+        sets.check(asked)
+        proposed = self._proposed(conf) if asked.kind == sets.PROPOSED else ()
+        return sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
+
+    def _proposed(self, conf: Config) -> tuple[str, ...]:
+        """Read the codes that a search proposed for this study."""
+        named = conf.modifiers.file
+        own = proposal.path(local.Store(conf.paths.runs), self.name)
+        path = own if named is None else Path(named).expanduser()
+        found = proposal.read(path)
+        if found.study != self.name:
+            raise SsrError(
+                f"{path} proposes networks of study {found.study}, but this command is of study "
+                f"{self.name}: give model, dataset, recipe and trainer as in that search, or "
+                "another modifiers.file=PATH."
+            )
+        return found.networks
 
 
 @dataclass(frozen=True)
@@ -83,9 +105,10 @@ def open(conf: Config) -> Study:
     _check_recipe(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
+        without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
-            "beside train, or type trainer.test=false."
+            f"beside train, or type {without}trainer.test=false."
         )
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
@@ -108,6 +131,11 @@ def _check(conf: Config) -> None:
         )
     if conf.trainer.threads is not None and conf.trainer.threads < 1:
         raise SsrError(f"trainer.threads is {conf.trainer.threads}; it must be 1 or more, or null.")
+    if conf.dataset.train_on_val and not conf.trainer.test:
+        raise SsrError(
+            "dataset.train_on_val=true leaves no val to measure: type trainer.test=true with it, "
+            "or dataset.train_on_val=false."
+        )
     if not conf.paths.runs.strip():
         raise SsrError("paths.runs is empty: type paths.runs=DIR, the folder of the records.")
     if not 0 <= conf.seed < 2**32:
@@ -143,6 +171,8 @@ def _check_recipe(conf: Config) -> None:
 
 def _fields(conf: Config, splits: Splits, multiple: int) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
+    if not conf.dataset.train_on_val:
+        del dataset["train_on_val"]  # a key that came later: it must not rename the studies before
     return {
         "model": seeds.identity(conf.model, splits.image_shape),
         "segment": {"kind": conf.segment.kind, "multiple": multiple},

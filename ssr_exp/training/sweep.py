@@ -25,6 +25,7 @@ ALONE = (
     "modifiers.kind=explicit",
     "modifiers.depth=null",
     "modifiers.width=null",
+    "modifiers.file=null",
 )
 
 

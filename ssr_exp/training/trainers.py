@@ -35,6 +35,7 @@ def build(conf: Config, folder: Path, wandb_run: Any = None) -> Trainer:
         wandb_run: an open W&B run that the curves go to, or None.
     """
     logger: Logger | bool = False if wandb_run is None else WandbLogger(experiment=wandb_run)
+    has_val = not conf.dataset.train_on_val
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,
         accelerator=conf.trainer.accelerator,
@@ -44,11 +45,12 @@ def build(conf: Config, folder: Path, wandb_run: Any = None) -> Trainer:
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=callbacks.build(conf.recipe, conf.trainer, folder),
+        callbacks=callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val),
         default_root_dir=folder,
         enable_progress_bar=callbacks.shows_bar(conf.trainer),
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        limit_val_batches=None if has_val else 0,
         use_distributed_sampler=False,
     )
     # Deterministic mode also fills new tensors, which costs time and changes no result of ours.

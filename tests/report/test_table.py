@@ -199,3 +199,22 @@ def test_a_star_compares_with_the_whole_study_and_the_title_counts_it(
     text = capsys.readouterr().out
     assert "1 of 2 runs" in text
     assert "mine *" not in text
+
+
+def test_a_finished_run_without_val_shows_an_empty_cell_and_is_on_no_front(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    unmeasured = {"val_acc": None, "val_loss": None, "best_val_acc": None}
+    big = make_record(network="big", params=100, test_acc=91.0, **unmeasured)
+    small = make_record(network="small", params=10, test_acc=90.0, **unmeasured)
+    text = printed(capsys, [big, small])
+    assert [row(text, name)[8:10] for name in ("small", "big")] == [["", "90.00"], ["", "91.00"]]
+    assert "finished" not in text
+    assert table.front([big, small]) == []
+    mixed = [big, make_record(network="searched"), small]
+    assert [r.network for r in table.front(mixed)] == ["searched"]
+    assert re.findall(r" (big|small|searched) ", printed(capsys, mixed)) == [
+        "searched",
+        "small",
+        "big",
+    ]

@@ -78,6 +78,34 @@ def test_channels_round_to_four_for_cifar_resnets_and_to_eight_else() -> None:
     assert [seeds.multiple(name) for name in ("resnet8", "resnet110", "resnet18")] == [4, 4, 8]
 
 
+@pytest.mark.parametrize(
+    ("name", "siblings"),
+    [
+        ("resnet56", "resnet8 resnet14 resnet20 resnet32 resnet44"),
+        ("resnet8", ""),
+        ("resnet18", ""),
+        ("resnet50", "resnet18 resnet34"),
+        ("resnet101", "resnet18 resnet34 resnet50"),
+        ("resnext50_32x4d", ""),
+        ("resnext101_32x8d", "resnext50_32x4d"),
+        ("resnext101_64x4d", "resnext50_32x4d"),
+        ("wide_resnet50_2", ""),
+        ("wide_resnet101_2", "wide_resnet50_2"),
+        ("resnet57", ""),
+        ("", ""),
+    ],
+)
+def test_a_family_is_the_smaller_networks_of_the_same_kind(name: str, siblings: str) -> None:
+    assert seeds.family(name) == siblings.split()
+
+
+@pytest.mark.parametrize("name", seeds.names())
+def test_a_family_grows_up_to_the_network_itself(name: str) -> None:
+    members = [*seeds.family(name), name]
+    sizes = [sum(p.numel() for p in build(member).parameters()) for member in members]
+    assert sizes == sorted(set(sizes))
+
+
 @pytest.mark.parametrize("name", ["resnet57", "", "ResNet20", "vgg16"])
 def test_an_unknown_model_is_quoted_beside_the_known_ones(name: str) -> None:
     with pytest.raises(SsrError) as error:

@@ -175,6 +175,11 @@ def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
     ("values", "said"),
     [
         ({"kind": "sentinels"}, "modifiers.kind=sentinels is unknown; choose one of baseline, "),
+        ({"kind": "sentinels"}, "random, proposed."),
+        ({"kind": "baseline", "file": "a.json"}, "type modifiers=proposed with it, not modifiers"),
+        ({"kind": "explicit", "file": "a.json"}, "not modifiers=explicit"),
+        ({"kind": "proposed", "network": "d3-3-3_w16-32-64"}, "type modifiers=explicit with them"),
+        ({"kind": "proposed", "width": [1.0, 1.0, 1.0]}, "not modifiers=proposed"),
         ({"kind": "explicit"}, "needs modifiers.network=CODE"),
         ({"kind": "explicit", "width": [1.0]}, "3 depths and 1 widths"),
         ({"kind": "explicit", "depth": [1.0], "width": [1.0]}, "modifiers for 1 segments"),
@@ -204,3 +209,13 @@ def test_low_modifiers_out_of_range_are_refused_for_all_sentinels_too() -> None:
     for values in ({"low_width": 0.0}, {"low_depth": -1.0}, {"low_depth": 2.0}):
         with pytest.raises(SsrError):
             expanded(plan_of("resnet20"), "sentinel_all", **values)
+
+
+def test_proposed_networks_are_those_of_the_codes_each_once() -> None:
+    plan = plan_of("resnet20")
+    wanted = ["d3-1-3_w16-32-64", "d1-1-1_w4-8-16"]
+    conf = ModifiersConf(kind="proposed", file="it is not read here")
+    found = sets.expand(plan, conf, proposed=[*wanted, wanted[0]])
+    assert [codes.write(plan, architecture) for architecture in found] == wanted
+    with pytest.raises(SsrError, match="is not a network code"):
+        sets.expand(plan, conf, proposed=["resnet20"])

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ssr_exp.config import DatasetConf
+from ssr_exp.errors import SsrError
 from ssr_exp.training import data, images
 from ssr_exp.training.data import Splits
 from ssr_exp.training.images import Images
@@ -165,3 +166,53 @@ def test_fingerprint_follows_content_and_split_not_place(
     assert load(root, split_seed=1).fingerprint != first.fingerprint
     (root / "dog").rename(root / "fox")
     assert load(root).fingerprint != first.fingerprint
+
+
+# Learning from val, too
+
+
+def test_with_train_on_val_train_is_train_and_val_together(digits: Splits) -> None:
+    both = data.load(DatasetConf(name="digits", train_on_val=True), Path("unused"))
+    assert both.val is None
+    assert len(both.train) == len(digits.train) + len(digits.val)
+    assert rows(both.train) == rows(digits.train) | rows(digits.val)
+    assert rows(both.test) == rows(digits.test)
+    assert both.train.classes == digits.train.classes
+
+
+def test_a_val_folder_is_learnt_from_too(tmp_path: Path, draw: Draw, load: Load) -> None:
+    root = draw(tmp_path / "set" / "train", cat=8, dog=8).parent
+    for part in ("val", "test"):
+        draw(root / part, cat=3, dog=2)
+    apart, both = load(root), load(root, train_on_val=True)
+    assert both.val is None
+    assert len(both.train) == 21
+    assert both.train.labels.bincount().tolist() == [11, 10]
+    assert rows(both.train) == rows(apart.train) | rows(apart.val)
+    assert rows(both.test) == rows(apart.test)
+
+
+def test_with_train_on_val_statistics_are_of_all_that_is_learnt_from(digits: Splits) -> None:
+    both = data.load(DatasetConf(name="digits", train_on_val=True), Path("unused"))
+    assert (both.mean, both.std) == images.statistics(both.train.pixels)
+    assert both.mean != digits.mean
+
+
+def test_with_train_on_val_how_val_would_be_drawn_changes_nothing(digits: Splits) -> None:
+    found = {
+        data.load(
+            DatasetConf(name="digits", train_on_val=True, split_seed=seed, val_fraction=fraction),
+            Path("unused"),
+        ).fingerprint
+        for seed, fraction in ((0, 0.1), (1, 0.1), (0, 0.3))
+    }
+    assert len(found) == 1
+    assert digits.fingerprint not in found
+
+
+def test_without_val_images_there_is_no_loader_of_them() -> None:
+    both = data.load(DatasetConf(name="digits", train_on_val=True), Path("unused"))
+    module = data.TensorDataModule(both, batch_size=64)
+    assert len(list(module.train_dataloader())) == len(both.train) // 64
+    with pytest.raises(SsrError, match=r"dataset\.train_on_val=true"):
+        module.val_dataloader()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import signal
@@ -18,8 +19,8 @@ from ssr_exp.rescaling import codes, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.training import callbacks, run
-from ssr_exp.training.data import TensorDataModule
+from ssr_exp.training import callbacks, run, study
+from ssr_exp.training.data import Splits, TensorDataModule
 from ssr_exp.training.run import RunFailed
 from ssr_exp.training.task import Classification
 
@@ -49,8 +50,8 @@ def weights(conf: Config, name: str = callbacks.LAST) -> dict[str, Tensor]:
     return callbacks.network_weights(folder(conf) / name)
 
 
-def measure(conf: Config, state: dict[str, Tensor]) -> float:
-    """Build the network that the record names, load it strictly, and measure val in percent."""
+def measure(conf: Config, state: dict[str, Tensor], part: str = "val") -> float:
+    """Build the network that the record names, load it strictly, and measure a part in percent."""
     (job,) = run.plan(conf)
     one = stored(conf)
     assert one is not None
@@ -60,11 +61,10 @@ def measure(conf: Config, state: dict[str, Tensor]) -> float:
     assert opened.plan.effective(modifiers) == architecture
     network = rescale.build(opened.seed_network, opened.plan, architecture)
     rescale.load(network, state, source="a checkpoint")
-    correct = sum(
-        int((network.eval()(x).argmax(1) == y).sum())
-        for x, y in TensorDataModule(opened.splits, batch_size=64).val_dataloader()
-    )
-    return 100 * correct / len(opened.splits.val)
+    module = TensorDataModule(opened.splits, batch_size=64)
+    batches = module.val_dataloader() if part == "val" else module.test_dataloader()
+    correct = sum(int((network.eval()(x).argmax(1) == y).sum()) for x, y in batches)
+    return 100 * correct / len(getattr(opened.splits, part))
 
 
 # A finished run
@@ -150,6 +150,86 @@ def test_the_test_set_is_not_touched_unless_asked_for(
     assert one.test_acc is None and one.test_loss is None
     with pytest.raises(RunFailed, match="peeked"):
         run.train(conf("seed=1", "trainer.test=true"))
+
+
+# Learning from val, too
+
+FINAL = ("dataset.train_on_val=true", "trainer.test=true")
+
+
+@pytest.fixture
+def learnt(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Keep the batches that trainings learn from."""
+    batches: list[Tensor] = []
+    step = Classification.training_step
+
+    def keep(self: Classification, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        batches.append(batch[0])
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classification, "training_step", keep)
+    return batches
+
+
+def pixels(x: Tensor, splits: Splits) -> list[bytes]:
+    """Undo the normalisation of a batch of one channel."""
+    x = (x * splits.std[0] + splits.mean[0]) * 255
+    return sorted(image.numpy().tobytes() for image in x.round().to(torch.uint8))
+
+
+def test_train_on_val_learns_from_exactly_the_train_and_val_images(
+    conf: Compose, learnt: list[Tensor]
+) -> None:
+    asked = conf(*SMALLER, *FINAL, "recipe.batch_size=5000")  # an epoch is one batch
+    run.train(asked)
+    usual = study.open(conf()).splits
+    (x,) = learnt
+    expected = [i.numpy().tobytes() for part in (usual.train, usual.val) for i in part.pixels]
+    assert pixels(x, study.open(asked).splits) == sorted(expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("extra", [(), ("recipe.ema_decay=0.5",)], ids=["plain", "ema"])
+def test_train_on_val_measures_the_test_set_and_nothing_on_val(
+    conf: Compose,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    extra: tuple[str, ...],
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(Classification, "validation_step", raising(AssertionError("peeked")))
+    asked = conf(*SMALLER, *FINAL, *extra, "trainer.max_epochs=2", "trainer.progress=true")
+    one = run.train(asked)
+    assert one == stored(asked)
+    assert one.status is Status.finished
+    assert (one.val_acc, one.val_loss, one.best_val_acc) == (None, None, None)
+    assert one.test_acc is not None and one.test_loss is not None
+    assert measure(asked, weights(asked), part="test") == pytest.approx(one.test_acc)
+    names = {path.name for path in folder(asked).iterdir()}
+    assert names == {"record.json", "config.json", "last.ckpt", ".lock"}
+    assert f"seed 0: test {one.test_acc:.2f} % in " in caplog.text
+    assert "val" not in caplog.text
+    lines = [line for line in caplog.messages if line.startswith("epoch ")]
+    assert len(lines) == 2 and all("train loss" in line for line in lines)
+
+
+def test_a_usual_run_says_what_val_measured_and_test_if_it_was_looked_at(
+    conf: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    one = run.train(conf(*SMALLER, "trainer.progress=true"))
+    two = run.train(conf(*SMALLER, "trainer.test=true", "seed=1"))
+    assert f"seed 0: val {one.val_acc:.2f} % in " in caplog.text
+    assert f"seed 1: val {two.val_acc:.2f} %, test {two.test_acc:.2f} % in " in caplog.text
+    assert f"  val loss {one.val_loss:.4f} acc {one.val_acc:.2f}  lr" in caplog.text
+
+
+def test_train_on_val_without_the_test_set_is_refused_before_anything_is_written(
+    conf: Compose, tmp_path: Path
+) -> None:
+    with pytest.raises(SsrError, match=r"type trainer\.test=true"):
+        run.train(conf("dataset.train_on_val=true"))
+    assert list(tmp_path.iterdir()) == []
 
 
 # Runs that do not finish

@@ -9,6 +9,10 @@ import pytest
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes
+from ssr_exp.runs import proposal
+from ssr_exp.runs.local import Store
+from ssr_exp.runs.proposal import Proposal
 from ssr_exp.training import study
 from ssr_exp.training.study import Study
 
@@ -25,6 +29,10 @@ def test_a_study_is_named_after_its_model_its_data_and_a_fingerprint(
     opened: Callable[..., Study],
 ) -> None:
     assert re.fullmatch(r"resnet8-digits-[0-9a-f]{8}", opened().name)
+
+
+def test_a_key_that_is_added_renames_no_study(opened: Callable[..., Study]) -> None:
+    assert opened().name == "resnet8-digits-70e9c549"  # as before any was
 
 
 SAME = [
@@ -71,6 +79,7 @@ OTHER = [
     "dataset.crop_padding=1",
     "dataset.flip=true",
     "dataset.cutout=2",
+    "dataset.train_on_val=true trainer.test=true",
     "model=resnet14",
     "model.shortcut=B",
     "segment.multiple=8",
@@ -143,6 +152,7 @@ def test_modifiers_name_networks_of_the_study(conf: Compose) -> None:
         ("dataset.name=digit", "unknown data set 'digit'"),
         ("dataset.split_seed=-1", "dataset.split_seed"),
         ("dataset.val_fraction=1.5", "val_fraction"),
+        ("dataset.train_on_val=true", "type trainer.test=true with it"),
         ("model.name=resnet9", "choose one of resnet8"),
     ],
 )
@@ -153,3 +163,81 @@ def test_what_cannot_be_met_is_a_sentence(
         opened(word)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_without_val_and_test_there_is_nothing_to_measure_and_both_are_named(
+    opened: Callable[..., Study], images: Path
+) -> None:
+    words = ["dataset=image_folder", f"dataset.root={images}", "trainer.test=true"]
+    with pytest.raises(SsrError, match=r"no test images.*or type trainer\.test=false"):
+        opened(*words)
+    both = r"or type dataset\.train_on_val=false trainer\.test=false"
+    with pytest.raises(SsrError, match=both):
+        opened(*words, "dataset.train_on_val=true")
+
+
+# What a search proposed
+
+PROPOSED = ("d1-1-1_w4-16-16", "d1-1-1_w16-8-16")
+Propose = Callable[..., Path]
+
+
+@pytest.fixture
+def propose(conf: Compose) -> Propose:
+    """Write a proposal for the study of a command line: `propose(*networks, words=(...))`."""
+
+    def write(*networks: str, words: tuple[str, ...] = ()) -> Path:
+        asked = conf(*words)
+        one = Proposal(study=study.open(asked).name, networks=networks, created_at="now")
+        return proposal.write(Store(asked.paths.runs), one)
+
+    return write
+
+
+def proposed(conf: Compose, *words: str) -> list[str]:
+    asked = conf("modifiers=proposed", *words)
+    opened = study.open(asked)
+    return [codes.write(opened.plan, architecture) for architecture in opened.expand(asked)]
+
+
+def test_proposed_are_the_networks_that_a_search_wrote_last_for_this_study(
+    conf: Compose, propose: Propose
+) -> None:
+    propose("d1-1-1_w8-8-8")
+    propose(*PROPOSED, PROPOSED[0])
+    propose("d1-1-1_w4-4-4", words=("trainer.max_epochs=2",))
+    assert proposed(conf) == list(PROPOSED)
+    assert proposed(conf, "trainer.max_epochs=2") == ["d1-1-1_w4-4-4"]
+
+
+def test_a_proposal_may_lie_anywhere(conf: Compose, propose: Propose, tmp_path: Path) -> None:
+    file = shutil.move(propose(*PROPOSED), tmp_path / "mine.json")
+    assert proposed(conf, f"modifiers.file={file}") == list(PROPOSED)
+    with pytest.raises(SsrError, match=r"search\.py rounds=0"):
+        proposed(conf)
+
+
+def test_a_proposal_for_another_study_is_refused_by_name(conf: Compose, propose: Propose) -> None:
+    file = propose(*PROPOSED)
+    other = ("recipe.lr=0.05", f"modifiers.file={file}")
+    with pytest.raises(SsrError) as caught:
+        proposed(conf, *other)
+    for asked in (conf(), conf("recipe.lr=0.05")):
+        assert study.open(asked).name in str(caught.value)
+
+
+def test_a_code_that_is_no_network_of_the_study_is_refused(conf: Compose, propose: Propose) -> None:
+    for code in ("d9-1-1_w4-16-16", "baseline", "d1_w4"):
+        propose(PROPOSED[0], code)
+        with pytest.raises(SsrError, match=r"cannot keep 9 blocks|baseline's"):
+            proposed(conf)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["modifiers=random modifiers.file=a.json", "modifiers=proposed modifiers.network=d1_w4"],
+)
+def test_what_belongs_to_other_modifiers_is_refused(conf: Compose, words: str) -> None:
+    asked = conf(*words.split())
+    with pytest.raises(SsrError, match=r"type modifiers=(proposed|explicit) with"):
+        study.open(asked).expand(asked)

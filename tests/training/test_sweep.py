@@ -7,7 +7,9 @@ import pytest
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import local
+from ssr_exp.runs import local, proposal
+from ssr_exp.runs.local import Store
+from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.training import sweep
 from ssr_exp.training.sweep import Member
@@ -72,6 +74,23 @@ def test_a_members_command_line_trains_it_alone(
         assert not any("low_width" in word for word in member.overrides)
         (alone,) = sweep.expand([(member.overrides, conf(*member.overrides))])
         assert alone.folder == member.folder
+
+
+def test_proposed_networks_are_a_run_each_and_stay_so_when_others_are_proposed(
+    expand: Callable[..., list[Member]], conf: Compose, tmp_path: Path
+) -> None:
+    codes = ("d1-1-1_w4-16-16", "d1-1-1_w16-8-16")
+    study = expand("modifiers=baseline")[0].folder.parents[1].name
+    one = Proposal(study=study, networks=codes, created_at="now")
+    file = proposal.write(Store(tmp_path / "elsewhere"), one)
+    members = expand(f"modifiers=proposed modifiers.file={file}")
+    assert networks(members) == list(codes)
+    file.unlink()
+    for member in members:
+        (alone,) = sweep.expand([(member.overrides, conf(*member.overrides))])
+        assert alone.folder == member.folder
+        after = conf("modifiers=proposed", f"modifiers.file={file}", *member.overrides)
+        assert after.modifiers.file is None  # as an experiment's own would be
 
 
 def test_nothing_is_an_error(expand: Callable[..., list[Member]]) -> None:

@@ -1,0 +1,219 @@
+"""A trained network as a folder that stands alone.
+
+`network.json` says how to build it, `weights.pt` holds its weights. Two lines give it back, in eval
+mode and on the CPU; no record, study or data set is needed:
+
+    from ssr_exp.rescaling import saved
+    network = saved.load("best")
+
+It maps images, `b x c x h x w`, to logits, `b x num_classes`, in float32. The images are normalised
+as in its training: with pixels in 0..1 and `about = saved.read("best")`, subtract `about.mean` and
+divide by `about.std`, one number for each channel. Logit `i` is that of `about.classes[i]`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor, nn
+
+from ssr_exp.config import ModelConf, Shortcut, Stem
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, rescale, seeds, segments
+
+SCHEMA = 1  # raise when a reader of today could misread what is written
+NETWORK, WEIGHTS = "network.json", "weights.pt"
+
+Size = Annotated[int, Field(ge=1, le=2**16)]  # channels or pixels
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Model(_Data):
+    """The seed network; see `ssr_exp.config.ModelConf`."""
+
+    name: str
+    stem: Stem = Stem.auto
+    shortcut: Shortcut = Shortcut.A
+
+
+class Segmentation(_Data):
+    """How the seed network was split; see `ssr_exp.config.SegmentConf`."""
+
+    kind: Literal["stage"] = "stage"
+    multiple: Size
+    frozen: tuple[str, ...] = ()
+
+
+class Shares(_Data):
+    """The effective modifiers: for each of `S` segments the share of blocks and of channels."""
+
+    depth: tuple[Share, ...]
+    width: tuple[Share, ...]
+
+
+class Description(_Data):
+    """What `network.json` holds: all that building the network takes, and what its user needs.
+
+    Attributes:
+        schema_version: of this file.
+        model: the seed network.
+        segment: how it was split.
+        network: the code of the rescaled network.
+        num_classes: how many logits there are.
+        input_shape: channels, height and width of the images, in pixels.
+        classes: their names, in the order of the logits.
+        mean: of each channel of the images that it was trained on, in 0..1.
+        std: likewise the standard deviation.
+        modifiers: what the code stands for, for people.
+    """
+
+    schema_version: int = SCHEMA
+    model: Model
+    segment: Segmentation
+    network: Annotated[str, Field(max_length=1000)]
+    num_classes: Annotated[int, Field(ge=1)]
+    input_shape: tuple[Size, Size, Size]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    modifiers: Shares
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Description:
+        if len(self.classes) != self.num_classes:
+            raise ValueError(f"there are {len(self.classes)} classes for {self.num_classes} logits")
+        if not len(self.mean) == len(self.std) == self.input_shape[0]:
+            raise ValueError(f"mean and std are not those of {self.input_shape[0]} channels")
+        return self
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Build the network of a folder and load its weights: in eval mode, on the CPU.
+
+    It maps normalised images to logits; see this module's first lines. Torch's global generator
+    stays as it is.
+
+    Args:
+        folder: holds `network.json` and `weights.pt`.
+
+    Raises:
+        SsrError: if one of the two is missing, damaged or does not fit the other.
+    """
+    folder = Path(folder)
+    description = read(folder)
+    try:
+        network = _build(description)
+    except SsrError as error:
+        raise SsrError(
+            f"{folder / NETWORK} describes no network that can be built: {error}"
+        ) from None
+    weights = folder / WEIGHTS
+    rescale.load(network, _state(weights), source=str(weights))
+    return network.eval()
+
+
+def read(folder: str | Path) -> Description:
+    """Read what a folder's network is, what it takes and what its logits mean.
+
+    Raises:
+        SsrError: if `network.json` is missing or damaged.
+    """
+    path = Path(folder) / NETWORK
+    try:
+        return _parse(path.read_bytes())
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, ValueError) as error:
+        raise SsrError(f"{path} cannot be used: {error}; save the network again.") from None
+
+
+def write(folder: str | Path, description: Description, state: Mapping[str, Tensor]) -> None:
+    """Write a network, each file whole or not at all, the weights first.
+
+    Args:
+        folder: made if it is not there.
+        description: of the network.
+        state: its `state_dict`.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()  # torch does not say that a disk is full
+    torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
+    _put(folder / WEIGHTS, buffer.getvalue())
+    text = json.dumps(description.model_dump(mode="json"), indent=1) + "\n"
+    _put(folder / NETWORK, text.encode())
+
+
+def _build(description: Description) -> nn.Module:
+    model, shape = description.model, description.input_shape
+    conf = ModelConf(model.name, model.stem, model.shortcut)
+    with torch.random.fork_rng(devices=[]):
+        seed = seeds.build(conf, num_classes=description.num_classes, input_shape=shape)
+        segment = description.segment
+        plan = segments.find(seed, shape, multiple=segment.multiple, frozen=segment.frozen)
+        return rescale.build(seed, plan, codes.parse(plan, description.network))
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, as data only."""
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except Exception as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise SsrError(f"{path} is damaged ({why}); save the network again.") from None
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise SsrError(f"{path} holds no state dict; save the network again.")
+    return state
+
+
+def _missing(path: Path) -> SsrError:
+    return SsrError(
+        f"there is no {path}: name a folder that holds {NETWORK} and {WEIGHTS}, such as the best/ "
+        "of a search."
+    )
+
+
+def _parse(text: bytes) -> Description:
+    """Read a description from JSON; a `ValueError` says why it cannot be used."""
+    try:
+        fields: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no whole JSON file ({error})") from None
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise ValueError(f"it is of version {version}, and this ssr_exp reads up to {SCHEMA}")
+    try:
+        return Description.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{where}: {first['msg'].lower()}") from None
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file atomically and flush it to the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""Hand a trained network over: a folder that a user can take away and load in two lines."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssr_exp.config import Config
+from ssr_exp.rescaling import saved, seeds
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Record
+from ssr_exp.training import callbacks, environment
+from ssr_exp.training.study import Study
+
+METRICS, SCRIPT = "metrics.json", "load.py"
+
+LOAD = '''"""Load the network of this folder; saved.read says how to normalise its images."""
+
+from pathlib import Path
+
+import torch
+
+from ssr_exp.rescaling import saved
+
+network = saved.load(Path(__file__).parent)
+print(network(torch.zeros({shape})).shape)
+'''
+
+
+def write(
+    study: Study,
+    conf: Config,
+    record: Record,
+    run_folder: Path,
+    to: Path,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Copy a finished run's last weights, and all that loading them takes, to a folder.
+
+    The folder is made aside and put in its place when it is whole and its network loads: whatever
+    happens meanwhile, `to` is the old one, the new one, or not there. All of an old one is
+    replaced. Other processes that hand over to the same folder wait.
+
+    Args:
+        study: the study that the run is of.
+        conf: what it was configured with.
+        record: the run's.
+        run_folder: holds its `last.ckpt`.
+        to: the new folder.
+        metrics: goes to `metrics.json`.
+
+    Raises:
+        SsrError: if the checkpoint is missing or damaged, the disk is full, or the folder cannot
+            be written.
+    """
+    if record.study != study.name:
+        raise ValueError(f"the run is of study {record.study}, not of {study.name}")
+    store = local.Store(conf.paths.runs)
+    aside = to.with_name(f".{to.name}")
+    fresh, old = aside / "new", aside / "old"
+    with store.claim(aside, wait=True):
+        try:
+            _recover(fresh, old, to)
+            saved.write(
+                fresh,
+                describe(study, conf, record),
+                callbacks.network_weights(run_folder / callbacks.LAST),
+            )
+            saved.load(fresh)
+            _add_papers(store, fresh, study, record, metrics)
+            _swap(fresh, old, to)
+        except OSError as error:
+            raise local.cannot_write(to.parent, error) from error
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def describe(study: Study, conf: Config, record: Record) -> saved.Description:
+    """Describe the network of a run for those who have nothing else of it."""
+    splits = study.splits
+    return saved.Description(
+        model=saved.Model.model_validate(seeds.identity(conf.model, splits.image_shape)),
+        segment=saved.Segmentation(multiple=study.plan.multiple, frozen=tuple(conf.segment.frozen)),
+        network=record.network,
+        num_classes=splits.num_classes,
+        input_shape=splits.image_shape,
+        classes=splits.train.classes,
+        mean=splits.mean,
+        std=splits.std,
+        modifiers=saved.Shares(depth=record.modifiers.depth, width=record.modifiers.width),
+    )
+
+
+def _recover(fresh: Path, old: Path, to: Path) -> None:
+    """Undo what a hand-over that was killed left: half a folder, or an old one out of its place."""
+    shutil.rmtree(fresh, ignore_errors=True)
+    if old.exists() and not to.exists():
+        old.rename(to)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _add_papers(
+    store: local.Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
+) -> None:
+    shape = ", ".join(map(str, (1, *study.splits.image_shape)))
+    store.write_text(fresh / local.FILE, record.to_json())
+    store.write_text(fresh / METRICS, environment.to_json(dict(metrics)))
+    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape))
+
+
+def _swap(fresh: Path, old: Path, to: Path) -> None:
+    if to.exists():
+        to.rename(old)
+    try:
+        fresh.rename(to)
+    except OSError:
+        if old.exists():
+            old.rename(to)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

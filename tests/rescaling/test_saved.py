@@ -1,0 +1,271 @@
+"""A folder gives the very network back that was written to it, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.config import ModelConf, Shortcut, Stem
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, rescale, saved, seeds, segments
+from ssr_exp.rescaling.saved import NETWORK, WEIGHTS, Description, Model, Segmentation, Shares
+
+SHAPE = (3, 16, 16)
+MODELS = {
+    "cifar": ModelConf("resnet14"),
+    "projection": ModelConf("resnet14", shortcut=Shortcut.B),
+    "small stem": ModelConf("resnet18"),
+    "large stem": ModelConf("resnet18", stem=Stem.imagenet),
+}
+
+
+@cache
+def made(
+    conf_name: str = "cifar", multiple: int = 4, frozen: tuple[str, ...] = ()
+) -> tuple[nn.Module, Description]:
+    """Build the smallest rescaled network, as if it had been trained, and describe it."""
+    conf = MODELS[conf_name]
+    seed = seeds.build(conf, num_classes=3, input_shape=SHAPE)
+    plan = segments.find(seed, SHAPE, multiple=multiple, frozen=frozen)
+    blocks = [segment.fewest for segment in plan.segments]
+    small = codes.parse(plan, f"d{'-'.join(map(str, blocks))}_w" + "-".join(_widths(plan)))
+    network = rescale.build(seed, plan, small)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)  # running statistics, too
+    modifiers = plan.modifiers(small)
+    return network.eval(), Description(
+        model=Model(name=conf.name, stem=conf.stem, shortcut=conf.shortcut),
+        segment=Segmentation(multiple=multiple, frozen=frozen),
+        network=codes.write(plan, small),
+        num_classes=3,
+        input_shape=SHAPE,
+        classes=("cat", "dog", "owl"),
+        mean=(0.5, 0.25, 0.125),
+        std=(0.25, 0.5, 1.0),
+        modifiers=Shares(depth=modifiers.depth, width=modifiers.width),
+    )
+
+
+def _widths(plan: Any) -> list[str]:
+    pairs = zip(plan.segments, plan.widths, strict=True)
+    return [str(widths.channels[-1 if segment.frozen else 0]) for segment, widths in pairs]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    network, description = made()
+    saved.write(tmp_path / "best", description, network.state_dict())
+    return tmp_path / "best"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "multiple", "frozen"),
+    [
+        *((name, 8, ()) for name in MODELS),
+        ("cifar", 1, ()),
+        ("cifar", 4, ("stage2",)),
+    ],
+)
+def test_a_folder_gives_the_same_network_back(
+    tmp_path: Path, name: str, multiple: int, frozen: tuple[str, ...]
+) -> None:
+    network, description = made(name, multiple, frozen)
+    saved.write(tmp_path, description, network.state_dict())
+    loaded = saved.load(tmp_path)
+    assert repr(loaded) == repr(network)
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(loaded(x), network(x))
+    assert not torch.equal(loaded(x), loaded(x + 1))
+    assert saved.read(tmp_path) == description
+
+
+def test_a_network_is_loaded_in_eval_mode_on_the_cpu_and_can_be_trained_on(folder: Path) -> None:
+    network = saved.load(str(folder))
+    assert not any(module.training for module in network.modules())
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
+    network.train()(torch.randn(2, *SHAPE)).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_loading_leaves_torchs_generator_as_it_is(folder: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    saved.load(folder)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
+    before = saved.load(folder).state_dict()
+    after = saved.load(folder.rename(tmp_path / "elsewhere")).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_weights_are_a_plain_state_dict(folder: Path) -> None:
+    state = torch.load(folder / WEIGHTS, weights_only=True)
+    assert type(state) is dict
+    assert set(state) == set(made()[0].state_dict())
+
+
+def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {NETWORK, WEIGHTS}
+    about = json.loads((folder / NETWORK).read_text())
+    assert about["schema_version"] == 1
+    assert about["model"] == {"name": "resnet14", "stem": "auto", "shortcut": "A"}
+    assert about["segment"] == {"kind": "stage", "multiple": 4, "frozen": []}
+    assert about["classes"] == ["cat", "dog", "owl"]
+
+
+# Folders that cannot be used
+
+
+@pytest.mark.parametrize("name", [NETWORK, WEIGHTS])
+def test_a_missing_file_is_named_and_what_to_name_instead(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(SsrError, match=r"name a folder that holds network\.json") as caught:
+        saved.load(folder)
+    assert str(folder / name) in str(caught.value)
+
+
+DAMAGED = {
+    "empty": (b"", "no whole JSON"),
+    "cut short": (b'{"schema_version": 1, "mod', "no whole JSON"),
+    "binary": (bytes(range(256)), "no whole JSON"),
+    "nested without end": (b"[" * 100_000, "no whole JSON"),
+    "a list": (b"[]", "the file: "),
+    "of something else": (b'{"study": "s"}', "model: field required"),
+    "of a future version": ({"schema_version": 2}, "of version 2"),
+    "without classes": ({"classes": []}, "0 classes for 3 logits"),
+    "without channels": ({"mean": [0.5]}, "not those of 3 channels"),
+    "of an infinite mean": ({"mean": [0.5, 0.5, float("inf")]}, "mean.2: "),
+    "of no spread": ({"std": [1, 1, 0]}, "std.2: "),
+    "of text for a number": ({"num_classes": "3"}, "num_classes: "),
+    "of no image": ({"input_shape": [3, 0, 16]}, "input_shape.1: "),
+    "of a huge image": ({"input_shape": [3, 10**9, 16]}, "input_shape.1: "),
+    "of another segmentation": ({"segment": {"kind": "x", "multiple": 4}}, "segment.kind: "),
+    "of an unknown stem": ({"model": {"name": "resnet14", "stem": "x"}}, "model.stem: "),
+    "of an unknown model": ({"model": {"name": "resnet9"}}, "'resnet9' is unknown"),
+    "of an unknown segment": ({"segment": {"multiple": 4, "frozen": ["x"]}}, "no segment 'x'"),
+    "of no code": ({"network": "small"}, "'small' is not a network code"),
+    "of another network's code": ({"network": "d9-1-1_w4-8-16"}, "cannot keep 9 blocks"),
+    "of an endless code": ({"network": "d" + "9" * 5000}, "network: "),
+}
+
+
+@pytest.mark.parametrize(("content", "why"), DAMAGED.values(), ids=list(DAMAGED))
+def test_a_damaged_description_is_refused_with_a_reason(
+    folder: Path, content: bytes | dict[str, Any], why: str
+) -> None:
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((folder / NETWORK).read_text()) | content).encode()
+    (folder / NETWORK).write_bytes(content)
+    with pytest.raises(SsrError) as caught:
+        saved.load(folder)
+    assert str(folder / NETWORK) in str(caught.value)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+EVIL = Path(tempfile.gettempdir()) / "made-by-a-pickle"
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(EVIL),)
+
+
+def pickled(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def larger() -> bytes:
+    return pickled(
+        seeds.build(ModelConf("resnet14"), num_classes=3, input_shape=SHAPE).state_dict()
+    )
+
+
+WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty": (lambda: b"", "damaged"),
+    "cut short": (lambda: pickled(made()[0].state_dict())[:-500], "damaged"),
+    "no weights": (lambda: b"no weights", "damaged"),
+    "code": (lambda: pickled(Evil()), "damaged"),
+    "a list": (lambda: pickled([1, 2]), "no state dict"),
+    "numbers": (lambda: pickled({"conv1.weight": 3}), "no state dict"),
+    "nothing": (lambda: pickled({}), "does not fit this network"),
+    "of a larger network": (larger, "does not fit this network"),
+}
+
+
+@pytest.mark.parametrize(("content", "why"), WRONG.values(), ids=list(WRONG))
+def test_damaged_weights_are_refused_and_never_run(
+    folder: Path, content: Callable[[], bytes], why: str
+) -> None:
+    (folder / WEIGHTS).write_bytes(content())
+    with pytest.raises(SsrError, match=why) as caught:
+        saved.load(folder)
+    assert str(folder / WEIGHTS) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not EVIL.exists()
+
+
+# Trouble while writing
+
+
+def test_a_description_of_what_cannot_be_is_not_made() -> None:
+    fields = made()[1].model_dump()
+    with pytest.raises(ValueError, match="2 classes for 3 logits"):
+        Description(**(fields | {"classes": ("cat", "dog")}))
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_whole_files_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, call: str, fails_at: int
+) -> None:
+    real, calls = getattr(os, call), []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments)
+
+    network, description = made()
+    other: dict[str, Tensor] = {k: v + 1 for k, v in network.state_dict().items()}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        with pytest.raises(OSError, match="No space left"):
+            saved.write(folder, description, other)
+    assert {path.name for path in folder.iterdir()} == {NETWORK, WEIGHTS}
+    expected = network.state_dict() if fails_at == 1 else other
+    loaded = saved.load(folder).state_dict()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_without_its_description_no_network_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    network, description = made()
+    monkeypatch.setattr(saved.json, "dumps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        saved.write(tmp_path, description, network.state_dict())
+    with pytest.raises(SsrError, match=r"there is no .*network\.json"):
+        saved.load(tmp_path)
