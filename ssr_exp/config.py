@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import MISSING, OmegaConf
 
@@ -55,6 +55,72 @@ class WandbMode(StrEnum):
     disabled = "disabled"
 
 
+class Objective(StrEnum):
+    """What a search is after."""
+
+    tradeoff = "tradeoff"  # the whole front of accuracy and cost
+    smallest = "smallest"  # the cheapest network that loses at most `max_drop`
+
+
+class CostAxis(StrEnum):
+    """The cost that is traded for accuracy."""
+
+    params = "params"
+    macs = "macs"
+    gemms = "gemms"
+    latency_ms = "latency_ms"  # predicted from the records that have it
+
+
+class Acquisition(StrEnum):
+    """How the next networks are chosen; see `ssr_exp.search.acquisition`."""
+
+    auto = "auto"  # `ehvi` for a trade-off, `smallest` for the smallest network
+    ehvi = "ehvi"
+    smallest = "smallest"
+    qlognehvi = "qlognehvi"
+    thompson = "thompson"
+    random = "random"
+
+
+class Scale(StrEnum):
+    """The scale that accuracy is predicted on."""
+
+    logit = "logit"  # log(accuracy / error)
+    log_error = "log_error"  # -log(error)
+    identity = "identity"
+
+
+class Kernel(StrEnum):
+    """What the surrogate assumes of the segments."""
+
+    joint = "joint"  # all depths and widths act together
+    additive = "additive"  # each segment has an effect of its own, and all a common one
+
+
+class Outcome(StrEnum):
+    """What the surrogate predicts."""
+
+    val_acc = "val_acc"
+    val_loss = "val_loss"
+
+
+class RunsKind(StrEnum):
+    """Where else a search reads records, besides `paths.runs`."""
+
+    local = "local"
+    wandb = "wandb"
+    table = "table"
+
+
+class Arm(StrEnum):
+    """What a search's answer is compared with."""
+
+    uniform_width = "uniform_width"
+    uniform_depth = "uniform_depth"
+    family = "family"  # the seed's smaller siblings: ResNet-20 for ResNet-56
+    random = "random"  # a point of the lattice of equal cost
+
+
 @dataclass
 class ModelConf:
     """The seed network."""
@@ -87,6 +153,7 @@ class ModifiersConf:
     fractions: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # uniform, compound
     count: int = 16  # random
     draw_seed: int = 0  # random
+    file: str | None = None  # proposed; None: what search.py wrote last for this study
 
 
 @dataclass
@@ -99,6 +166,7 @@ class DatasetConf:
     resize: int | None = None  # pixels, square; None: as they are, all of one size
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: int = 0
+    train_on_val: bool = False  # for finalists: learn from val, too, and measure nothing there
     crop_padding: int = 0  # pixels on each side before a random crop
     flip: bool = False  # left to right
     cutout: int = 0  # side of the erased square in pixels; 0: none
@@ -176,24 +244,119 @@ class Config:
     wait: bool = False  # for another process that is training the same network
 
 
+@dataclass
+class SurrogateConf:
+    """The Gaussian process that predicts what was not trained."""
+
+    outcome: Outcome = Outcome.val_acc
+    scale: Scale = Scale.logit
+    kernel: Kernel = Kernel.joint
+    fidelity: bool = False  # also learn from runs that differ in nothing but their epochs
+
+
+@dataclass
+class AcquisitionConf:
+    """How the next networks are chosen."""
+
+    kind: Acquisition = Acquisition.auto
+    prefilter: int = 1000  # qlognehvi, thompson: how many points of the lattice they look at
+    samples: int = 128  # qlognehvi: of the posterior
+
+
+@dataclass
+class ObjectiveConf:
+    """What the search is after."""
+
+    kind: Objective = Objective.tradeoff
+    cost: CostAxis = CostAxis.params
+    max_drop: float = 1.0  # points of accuracy that the answer may lose against the baseline
+
+
+@dataclass
+class CapConf:
+    """What no proposed network may exceed: a number, or a share of the baseline as `35%`."""
+
+    params: str | None = None
+    macs: str | None = None
+    gemms: str | None = None
+    latency_ms: str | None = None  # predicted from the records that have it
+    drop: str | None = None  # points of accuracy; less accurate networks gain nothing
+
+
+@dataclass
+class RunsConf:
+    """Where else finished runs of the study are read, besides `paths.runs`."""
+
+    kind: RunsKind = RunsKind.local
+    entity: str | None = None  # wandb; None: `logger.entity`, then the account's own
+    project: str | None = None  # wandb; None: `logger.project`
+    filters: dict[str, Any] = field(default_factory=dict)  # wandb: further, in MongoDB's words
+    timeout_s: float = 30.0  # wandb: how long a server may take to answer
+    file: str | None = None  # table: .csv or .jsonl
+
+
+@dataclass
+class BudgetConf:
+    """What a search may train at most, its first networks included; None: no limit."""
+
+    runs: int | None = None
+    epochs: int | None = None
+    hours: float | None = None  # of device time
+
+
+@dataclass
+class FinalistsConf:
+    """The last trainings, on train and val, that are tested."""
+
+    seeds: int = 3  # trainings of each network; 0: none
+    count: int = 1  # networks, beside the baseline
+    epochs: int | None = None  # None: as in the search
+    arms: list[Arm] = field(default_factory=list)  # what to compare with
+
+
+@dataclass
+class SearchConfig(Config):
+    """A search: rounds of trainings that a surrogate proposes."""
+
+    rounds: int = 3  # 0: show what would be trained, and train nothing
+    batch: int = 4  # networks of a round
+    min_gain: float = 0.0  # stop when no network promises more; see `ssr_exp.search.loop`
+    surrogate: SurrogateConf = field(default_factory=SurrogateConf)
+    acquisition: AcquisitionConf = field(default_factory=AcquisitionConf)
+    objective: ObjectiveConf = field(default_factory=ObjectiveConf)
+    cap: CapConf = field(default_factory=CapConf)
+    runs: RunsConf = field(default_factory=RunsConf)
+    budget: BudgetConf = field(default_factory=BudgetConf)
+    finalists: FinalistsConf = field(default_factory=FinalistsConf)
+
+
+Read = TypeVar("Read", bound=Config)
+
+
 def register() -> None:
-    """Make the schema known to Hydra as `schema`, the first entry of `conf/train.yaml`."""
+    """Make the schemas known to Hydra: the first entries of `train.yaml` and `search.yaml`."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=Config, provider="ssr_exp")
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config, provider="ssr_exp")
+    store.store(name="search_schema", node=SearchConfig, provider="ssr_exp")
 
 
-def read(composed: Any) -> Config:
+def read(composed: Any, schema: type[Read]) -> Read:
     """Turn what Hydra composed into plain dataclasses.
+
+    Args:
+        composed: all of `schema`'s keys; others are left out.
+        schema: `Config` for one training or a sweep, `SearchConfig` for a search.
 
     Raises:
         SsrError: if a value that has no default was not given.
     """
-    own = OmegaConf.masked_copy(composed, [f.name for f in fields(Config)])
-    container = OmegaConf.merge(OmegaConf.structured(Config), own)
+    own = OmegaConf.masked_copy(composed, [f.name for f in fields(schema)])
+    container = OmegaConf.merge(OmegaConf.structured(schema), own)
     missing = sorted(OmegaConf.missing_keys(container))
     if missing:
         raise SsrError(f"{missing[0]} has no value: type {missing[0]}=VALUE.")
     result = OmegaConf.to_object(container)
-    assert isinstance(result, Config)
+    assert isinstance(result, schema)
     return result

@@ -71,7 +71,8 @@ def conf(tmp_path: Path) -> Iterator[Compose]:
     config.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield lambda *words: config.read(
-            hydra.compose("train", overrides=small(tmp_path, words), return_hydra_config=False)
+            hydra.compose("train", overrides=small(tmp_path, words), return_hydra_config=False),
+            Config,
         )
 
 

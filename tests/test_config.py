@@ -22,7 +22,7 @@ def whole() -> Config:
 
 
 def test_what_is_read_is_what_was_composed() -> None:
-    assert config.read(OmegaConf.structured(whole())) == whole()
+    assert config.read(OmegaConf.structured(whole()), Config) == whole()
 
 
 def test_what_is_read_holds_plain_dataclasses(conf: Compose) -> None:
@@ -38,7 +38,7 @@ def test_hydras_own_keys_are_left_out() -> None:
     composed = OmegaConf.merge(OmegaConf.structured(whole()))
     OmegaConf.set_struct(composed, False)
     composed.hydra = {"mode": "RUN"}
-    assert config.read(composed) == whole()
+    assert config.read(composed, Config) == whole()
 
 
 @pytest.mark.parametrize("key", ["model.name", "dataset.name"])
@@ -46,7 +46,7 @@ def test_a_value_that_nobody_gave_is_asked_for(key: str) -> None:
     one = whole()
     getattr(one, key.partition(".")[0]).name = MISSING
     with pytest.raises(SsrError, match=f"{key} has no value: type {key}=VALUE"):
-        config.read(OmegaConf.structured(one))
+        config.read(OmegaConf.structured(one), Config)
 
 
 def test_the_schema_is_known_to_hydra() -> None:

@@ -1,0 +1,177 @@
+"""Acquisition: what a network promises, given what is predicted of it and what it costs.
+
+Outcomes (accuracy, on the surrogate's scale) are maximised, costs are logarithms and minimised.
+Cost is exact and known beforehand, so every score here has a closed form. Shapes: `n` networks,
+`f` steps of the front.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.utils.transforms import t_batch_mode_transform
+from jaxtyping import Float
+from torch import Tensor
+
+from ssr_exp.search.surrogate import Surrogate
+
+CHUNK = 1 << 16  # networks that are scored at once
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """The staircase of the best outcome at each cost.
+
+    Args:
+        edges: `f` log costs, ascending, at which a step begins; the first is minus infinity.
+        levels: `f` outcomes, ascending; the first is the reference, below which nothing counts.
+        end: the log cost at which the last step ends: the reference, above which nothing counts.
+    """
+
+    edges: Float[Tensor, " f"]
+    levels: Float[Tensor, " f"]
+    end: float
+
+    @property
+    def hypervolume(self) -> float:
+        """The area between the staircase, the reference outcome and the reference cost."""
+        starts = self.edges[1:].tolist()
+        heights = (self.levels[1:] - self.levels[0]).tolist()
+        ends = [*starts, self.end][1:]
+        return sum(h * (e - s) for h, s, e in zip(heights, starts, ends, strict=True))
+
+
+def front(
+    outcomes: Float[Tensor, " n"],
+    log_costs: Float[Tensor, " n"],
+    *,
+    reference: tuple[float, float],
+) -> Front:
+    """Find the staircase of `n` networks.
+
+    Args:
+        outcomes: of each.
+        log_costs: of each.
+        reference: the outcome and the log cost that a network must beat to count.
+    """
+    level, end = reference
+    edges, levels = [-math.inf], [level]
+    order = sorted(zip(log_costs.tolist(), (-outcomes).tolist(), strict=True))
+    for log_cost, negative in order:
+        if log_cost < end and -negative > levels[-1]:
+            edges.append(log_cost)
+            levels.append(-negative)
+    return Front(_tensor(edges), _tensor(levels), end)
+
+
+def expected_hypervolume_improvement(
+    mean: Float[Tensor, " n"],
+    sigma: Float[Tensor, " n"],
+    log_cost: Float[Tensor, " n"],
+    *,
+    front: Front,
+) -> Float[Tensor, " n"]:
+    """Score by how much each network is expected to raise the front's hypervolume.
+
+    A network of cost `c` and outcome `y` adds, on each step of the front at or above `c`, a
+    rectangle as long as the step's part above `c` and as high as `y` rises over it. The expected
+    height is the expected improvement over that step (Jones et al. 1998), so the whole is a sum
+    of `f` of them: the two-objective EHVI (Emmerich et al. 2011) where one objective is known.
+
+    Args:
+        mean: predicted outcomes.
+        sigma: their standard deviations.
+        log_cost: exact.
+        front: what is there already.
+    """
+    ends = torch.cat([front.edges[1:], _tensor([front.end])])
+    starts = torch.maximum(front.edges, log_cost[:, None])
+    lengths = (ends - starts).clamp_min(0)
+    return (lengths * expected_improvement(mean, sigma, front.levels)).sum(1)
+
+
+def expected_improvement(
+    mean: Float[Tensor, " n"], sigma: Float[Tensor, " n"], levels: Float[Tensor, " f"]
+) -> Float[Tensor, "n f"]:
+    """Score how far each network is expected to rise above each level (Jones et al. 1998)."""
+    z = (mean[:, None] - levels) / sigma[:, None]
+    density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
+    return sigma[:, None] * (density + z * torch.special.ndtr(z))
+
+
+def expected_saving(
+    mean: Float[Tensor, " n"],
+    sigma: Float[Tensor, " n"],
+    log_cost: Float[Tensor, " n"],
+    *,
+    threshold: float,
+    incumbent: float,
+) -> Float[Tensor, " n"]:
+    """Score the expected fall of the log cost of the cheapest network that is accurate enough.
+
+    The constrained expected improvement (Schonlau et al. 1998; Gardner et al. 2014) of a known
+    cost: the probability that the outcome reaches `threshold`, times how much cheaper the network
+    is than the incumbent.
+
+    Args:
+        mean: predicted outcomes.
+        sigma: their standard deviations.
+        log_cost: exact.
+        threshold: the least outcome that is accurate enough.
+        incumbent: the log cost of the cheapest accurate network so far.
+    """
+    probability = torch.special.ndtr((mean - threshold) / sigma)
+    return probability * (incumbent - log_cost).clamp_min(0)
+
+
+class ExpectedHypervolumeImprovement(AcquisitionFunction):
+    """`expected_hypervolume_improvement` for BoTorch's optimisers.
+
+    Points are `d + 1` columns: the surrogate's features, then the log cost. Pending points are
+    believed to come out as predicted.
+
+    Args:
+        surrogate: fitted.
+        trained: `n x (d + 1)` networks that were trained; the front is that of their predicted
+            means, so that a lucky seed does not hide what is below it.
+        reference: the outcome and the log cost that a network must beat to count.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        trained: Float[Tensor, "n d1"],
+        *,
+        reference: tuple[float, float],
+    ) -> None:
+        super().__init__(model=surrogate.model)
+        self._fitted, self._trained, self._reference = surrogate, trained, reference
+        self.set_X_pending(None)
+
+    def set_X_pending(self, X_pending: Tensor | None = None) -> None:
+        """Count `p x (d + 1)` networks as trained, with the outcomes that are predicted."""
+        self.X_pending = X_pending  # type: ignore[assignment]
+        believed = self._trained[:0] if X_pending is None else X_pending
+        known = torch.cat([self._trained, believed])
+        mean, _ = self._fitted.predict(known[:, :-1])
+        self._surrogate = self._fitted.believe(believed[:, :-1])
+        self._front = front(mean, known[:, -1], reference=self._reference)
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[arg-type]
+    def forward(self, X: Float[Tensor, "*b 1 d1"]) -> Float[Tensor, "*b"]:
+        """Score networks, `b x 1 x (d + 1)`."""
+        flat = X.reshape(-1, X.shape[-1])
+        parts = [self._score(flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK)]
+        return torch.cat(parts).reshape(X.shape[:-2])
+
+    def _score(self, rows: Tensor) -> Tensor:
+        mean, sigma = self._surrogate.predict(rows[:, :-1])
+        return expected_hypervolume_improvement(mean, sigma, rows[:, -1], front=self._front)
+
+
+def _tensor(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,194 @@
+"""The answer: the smallest network that is accurate enough, trained or predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssr_exp.config import Arm, Outcome, SearchConfig
+from ssr_exp.rescaling import cost, sets
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import Record
+from ssr_exp.search import limits, prices
+from ssr_exp.search.propose import View
+from ssr_exp.search.space import Space
+
+BASELINE, ROLE = "baseline", "answer"  # roles in the last comparison
+NEAR = 0.05  # natural logarithm: costs within 5 % are equal
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network of the last comparison.
+
+    Args:
+        role: why it is there, such as `answer`.
+        network: its code; None for a seed network of its own.
+        model: that seed network; None for the study's.
+    """
+
+    role: str
+    network: str | None
+    model: str | None = None
+
+
+def trained(view: View, conf: SearchConfig) -> list[Architecture]:
+    """List the trained networks that are accurate enough, the cheapest first.
+
+    Both must hold: the measured accuracy lies within `max_drop` of the baseline's (means over
+    seeds), and so does the predicted one, which does not fall for one lucky seed. Without any
+    that keeps both and the caps, the measured accuracy decides; the baseline always does.
+    """
+    accuracies = view.history.accuracies()
+    baseline = view.history.space.plan.baseline
+    least = accuracies[baseline] - conf.objective.max_drop
+    outcomes = dict(zip(view.networks, view.state.outcomes.tolist(), strict=True))
+    log_costs = dict(zip(view.networks, view.state.log_costs.tolist(), strict=True))
+    measured = [a for a in _keeping(view) if accuracies[a] >= least and a != baseline]
+    both = [a for a in measured if outcomes[a] >= view.state.threshold]
+    return sorted([*(both or measured), baseline], key=lambda a: (log_costs[a], -accuracies[a], a))
+
+
+def _keeping(view: View) -> set[Architecture]:
+    """Keep the trained networks within the exact caps."""
+    kept = set(view.networks)
+    for name in set(view.caps) & set(limits.EXACT):
+        counts = getattr(_cost(view.history.space, view.networks), name)
+        kept &= {a for a, n in zip(view.networks, counts, strict=True) if n <= view.caps[name]}
+    return kept
+
+
+def _cost(space: Space, architectures: Sequence[Architecture]) -> cost.Cost:
+    return cost.count(space.plan, cost.encode(space.plan, architectures))
+
+
+def predicted(view: View) -> tuple[Architecture, float] | None:
+    """Find the cheapest point of the lattice that is expected to be accurate enough.
+
+    Trained or not. Returns it with the expected accuracy in percent; None if there is none, or
+    the surrogate predicts no accuracy.
+    """
+    found = view.candidates
+    if view.scale.outcome is not Outcome.val_acc:
+        return None
+    enough = (found.mean >= view.state.threshold) & found.within
+    if not bool(enough.any()):
+        return None
+    number = int(torch.where(enough, found.log_cost, math.inf).argmin())
+    (architecture,) = view.history.space.architectures([number])
+    return architecture, float(view.accuracy(found.mean[number]))
+
+
+def contenders(view: View, conf: SearchConfig, answers: Sequence[Architecture]) -> list[Contender]:
+    """List the networks of the last comparison: baseline, answers, arms; the first of a code."""
+    space = view.history.space
+    baseline = Contender(BASELINE, space.code(space.plan.baseline))
+    others = [a for a in answers if a != space.plan.baseline]
+    named = [
+        Contender(ROLE if rank == 0 else f"finalist {rank + 1}", space.code(architecture))
+        for rank, architecture in enumerate(others)
+    ]
+    arms = [
+        Contender(arm.value.replace("_", " "), space.code(_equal(view, arm, others[0], conf)))
+        for arm in conf.finalists.arms
+        if arm is not Arm.family and others
+    ]
+    unique: dict[str | None, Contender] = {}
+    for one in (baseline, *named, *arms):
+        unique.setdefault(one.network, one)
+    return list(unique.values())
+
+
+def _equal(view: View, arm: Arm, answer: Architecture, conf: SearchConfig) -> Architecture:
+    """Find the network of an arm whose cost is nearest to the answer's."""
+    space = view.history.space
+    price = prices.of(conf.objective.cost, view.history)
+    (target,) = prices.of_architectures(price, space, [answer]).tolist()
+    if arm is Arm.random:
+        return _random(view, target, answer, conf.seed)
+    options = list(
+        dict.fromkeys(
+            sets.uniform(
+                space.plan,
+                np.linspace(0.02, 1, 99).tolist(),
+                depth=arm is Arm.uniform_depth,
+                width=arm is Arm.uniform_width,
+            )
+        )
+    )
+    distance = (prices.of_architectures(price, space, options) - target).abs()
+    return options[int(distance.argmin())]
+
+
+def _random(view: View, target: float, answer: Architecture, seed: int) -> Architecture:
+    """Draw a point of the lattice of about the same cost."""
+    distance = (view.candidates.log_cost - target).abs()
+    distance[torch.from_numpy(view.history.space.numbers([answer]))] = math.inf
+    near = torch.nonzero(distance <= NEAR).flatten()
+    if not len(near):
+        near = distance.argmin().reshape(1)
+    drawn = int(np.random.default_rng(seed).choice(near.numpy()))
+    (architecture,) = view.history.space.architectures([drawn])
+    return architecture
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the last trainings of a contender gave.
+
+    Args:
+        contender: the network.
+        records: its trainings.
+        params_share: parameters as a share of the baseline's.
+        accuracy: mean over seeds, in percent.
+        deviation: standard deviation over seeds, in points; None for a single one.
+    """
+
+    contender: Contender
+    records: tuple[Record, ...]
+    params_share: float
+    accuracy: float
+    deviation: float | None
+
+
+def results(rows: Sequence[tuple[Contender, Sequence[Record]]], *, full: int) -> list[Result]:
+    """Average the test accuracy of each contender over its seeds; those without one are left out.
+
+    Args:
+        rows: contenders with their records.
+        full: parameters of the baseline.
+    """
+    found = []
+    for contender, records in rows:
+        tested = [r for r in records if r.test_acc is not None]
+        values = [r.test_acc for r in tested if r.test_acc is not None]
+        if values:
+            deviation = stdev(values) if len(values) > 1 else None
+            share = tested[0].params / full
+            found.append(Result(contender, tuple(tested), share, mean(values), deviation))
+    return found
+
+
+def summary(found: Sequence[Result]) -> list[dict[str, Any]]:
+    """Write results as plain data."""
+    return [
+        {
+            "role": result.contender.role,
+            "model": result.records[0].model,
+            "network": result.records[0].network,
+            "params": result.records[0].params,
+            "params_share": result.params_share,
+            "macs": result.records[0].macs,
+            "gemms": result.records[0].gemms,
+            "test_acc_mean": result.accuracy,
+            "test_acc_std": result.deviation,
+            "seeds": [record.seed for record in result.records],
+        }
+        for result in found
+    ]

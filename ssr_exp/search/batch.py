@@ -1,0 +1,161 @@
+"""Choose a batch: the networks that promise most together, not each on its own.
+
+The first one is the best of the whole lattice. It is then believed to come out as predicted
+(Ginsbourger et al. 2010), which moves the front and narrows the uncertainty around it, and the next
+one is the best of what is left. Believing can only lower what a network promises, so an old score
+bounds the new one: only the networks at the top are scored again, and the choice is still that
+of the whole lattice (Minoux 1978, "accelerated greedy").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssr_exp.search import acquisition
+from ssr_exp.search.acquisition import Front
+from ssr_exp.search.candidates import Candidates
+from ssr_exp.search.space import Numbers
+from ssr_exp.search.surrogate import Surrogate
+
+TOP = 4096  # networks that are scored again for each further member of a batch
+
+Score = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Score networks by predicted means, standard deviations and log costs, `n` each."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What is trained, or believed to be.
+
+    Args:
+        outcomes: `t` predicted means of trained networks, on the surrogate's scale.
+        log_costs: `t`.
+        reference: the outcome and the log cost that a network must beat to count.
+        threshold: the least outcome that is accurate enough.
+    """
+
+    outcomes: Tensor
+    log_costs: Tensor
+    reference: tuple[float, float]
+    threshold: float
+
+    @property
+    def front(self) -> Front:
+        """The staircase of the best outcome at each cost."""
+        return acquisition.front(self.outcomes, self.log_costs, reference=self.reference)
+
+    @property
+    def incumbent(self) -> float:
+        """The log cost of the cheapest network that is accurate enough; else the reference."""
+        accurate = self.log_costs[self.outcomes >= self.threshold]
+        return float(accurate.min()) if len(accurate) else self.reference[1]
+
+    def believe(self, outcome: Tensor, log_cost: Tensor) -> State:
+        """Add one network, as predicted."""
+        return State(
+            torch.cat([self.outcomes, outcome.reshape(1)]),
+            torch.cat([self.log_costs, log_cost.reshape(1)]),
+            self.reference,
+            self.threshold,
+        )
+
+
+def hypervolume_scores(state: State) -> tuple[Score, Score]:
+    """Return the expected hypervolume improvement, twice: it bounds itself."""
+    front = state.front
+
+    def score(mean: Tensor, sigma: Tensor, log_cost: Tensor) -> Tensor:
+        return acquisition.expected_hypervolume_improvement(mean, sigma, log_cost, front=front)
+
+    return score, score
+
+
+def saving_scores(state: State) -> tuple[Score, Score]:
+    """Return the expected saving, and a bound on what it can become.
+
+    The probability of a network that is expected to be accurate enough may still rise, as it
+    becomes more certain; that of any other only falls.
+    """
+    threshold, incumbent = state.threshold, state.incumbent
+
+    def score(mean: Tensor, sigma: Tensor, log_cost: Tensor) -> Tensor:
+        return acquisition.expected_saving(
+            mean, sigma, log_cost, threshold=threshold, incumbent=incumbent
+        )
+
+    def bound(mean: Tensor, sigma: Tensor, log_cost: Tensor) -> Tensor:
+        certain = torch.where(mean >= threshold, 1e-12, sigma)
+        return score(mean, certain, log_cost)
+
+    return score, bound
+
+
+Scores = Callable[[State], tuple[Score, Score]]
+
+
+def choose(
+    candidates: Candidates, state: State, scores: Scores, *, count: int
+) -> tuple[Numbers, list[float]]:
+    """Choose up to `count` networks that promise something.
+
+    Args:
+        candidates: the lattice.
+        state: what is trained.
+        scores: `hypervolume_scores` or `saving_scores`.
+        count: networks.
+
+    Returns:
+        The numbers of the chosen points, and what each of them promised when it was chosen.
+    """
+    bounds = _masked(score_all(candidates, scores(state)[1]), candidates)
+    chosen: list[int] = []
+    promised: list[float] = []
+    surrogate = candidates.surrogate
+    for _ in range(min(count, int(candidates.open.sum()))):
+        best, promise = _best(candidates, bounds, surrogate, scores(state)[0])
+        if promise <= 0:
+            break
+        chosen.append(best)
+        promised.append(promise)
+        bounds[best] = -torch.inf
+        state = state.believe(candidates.mean[best], candidates.log_cost[best])
+        surrogate = surrogate.believe(candidates.features(np.array([best])))
+    return np.array(chosen, dtype=np.int64), promised
+
+
+def _best(
+    candidates: Candidates, bounds: Tensor, surrogate: Surrogate, score: Score
+) -> tuple[int, float]:
+    """Find the open point with the highest score; `bounds` holds what no score exceeds."""
+    size = TOP
+    while True:
+        top = torch.topk(bounds, min(size + 1, len(bounds)))
+        numbers = top.indices[:size]
+        _, sigma = surrogate.predict(candidates.features(numbers.numpy()))
+        values = score(candidates.mean[numbers], sigma, candidates.log_cost[numbers])
+        values = torch.where(top.values[:size].isfinite(), values, -torch.inf)
+        at = int(values.argmax())
+        rest = top.values[size:]
+        if not len(rest) or float(values[at]) >= float(rest[0]):
+            return int(numbers[at]), float(values[at])
+        size *= 4
+
+
+def score_all(candidates: Candidates, score: Score) -> Tensor:
+    """Score the whole lattice, a part at a time."""
+    found = torch.empty_like(candidates.mean)
+    for at in range(0, len(found), acquisition.CHUNK):
+        part = slice(at, at + acquisition.CHUNK)
+        found[part] = score(
+            candidates.mean[part], candidates.sigma[part], candidates.log_cost[part]
+        )
+    return found
+
+
+def _masked(values: Tensor, candidates: Candidates) -> Tensor:
+    return torch.where(candidates.open, values, -torch.inf)

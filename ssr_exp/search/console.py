@@ -1,0 +1,129 @@
+"""What a search prints while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from ssr_exp import terminal
+from ssr_exp.config import Outcome, SearchConfig
+from ssr_exp.rescaling import cost
+from ssr_exp.runs.record import Record
+from ssr_exp.search import answer, checks
+from ssr_exp.search.answer import Result
+from ssr_exp.search.checks import Check, Sensitivity
+from ssr_exp.search.propose import Pick, View
+
+UNITS = {Outcome.val_acc: "points", Outcome.val_loss: "nats"}
+
+
+def print_checks(view: View, check: Check, sensitivities: Sequence[Sensitivity]) -> None:
+    """Print how far the surrogate is to be believed, and what it says matters."""
+    screen = terminal.console()
+    unit = UNITS[view.scale.outcome]
+    rank = "none" if check.spearman is None else f"{check.spearman:.2f}"
+    intervals = ", ".join(
+        f"{share:.0%} in {level:.0%}"
+        for level, share in zip(checks.LEVELS, check.coverage, strict=True)
+    )
+    screen.print(
+        f"\nsurrogate: {check.count} runs of {len(view.networks)} networks; left out and predicted "
+        f"from the others: error {check.rmse:.2f} {unit} (guessing the mean: {check.spread:.2f}), "
+        f"rank correlation {rank}, intervals {intervals}; noise of one run {check.noise:.2f} {unit}"
+    )
+    for warning in check.warnings():
+        screen.print(f"warning: {warning}")
+    parts = []
+    for name, effects in checks.describe(view.history.space, list(sensitivities)).items():
+        words = ", ".join(f"{kind} {effect:+.2f}" for kind, effect in effects.items())
+        parts.append(f"{name}: {words or 'fixed'}")
+    screen.print(f"from lowest to full, in {unit}: {'; '.join(parts)}\n")
+
+
+def print_batch(view: View, picks: Sequence[Pick], *, title: str) -> None:
+    """Print the networks that are trained next."""
+    space, unit = view.history.space, UNITS[view.scale.outcome]
+    table = Table(title=title)
+    table.add_column("network", no_wrap=True)
+    outcome = "val acc %" if view.scale.outcome is Outcome.val_acc else f"val loss {unit}"
+    headings = ("parameters", "of baseline", "MACs", "of baseline", "GeMMs")
+    for heading in (*headings, f"expected {outcome}", "80 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    full = space.baseline
+    for pick in picks:
+        own = cost.of(space.plan, pick.architecture)
+        low, high = sorted((pick.low, pick.high))
+        table.add_row(
+            space.code(pick.architecture),
+            f"{own.params:,}",
+            f"{own.params / full.params:.1%}",
+            f"{own.macs / 1e6:,.2f}M",
+            f"{own.macs / full.macs:.1%}",
+            f"{own.gemms:,}",
+            f"{pick.mean:.2f}",
+            f"{low:.2f} to {high:.2f}",
+        )
+    terminal.console().print(table)
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """Print the last comparison: networks trained on train and val, and tested once."""
+    table = Table(title="finalists: trained on train and val, tested once")
+    for heading in ("", "network"):
+        table.add_column(heading, no_wrap=True)
+    headings = ("parameters", "of baseline", "MACs", "test acc %", "+-", "drop", "seeds", "wall s")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    full = results[0].accuracy
+    for result in results:
+        first, runs = result.records[0], len(result.records)
+        model = f"{result.contender.model} " if result.contender.model else ""
+        table.add_row(
+            result.contender.role,
+            f"{model}{first.network}",
+            f"{first.params:,}",
+            f"{result.params_share:.1%}",
+            f"{first.macs / 1e6:,.2f}M",
+            f"{result.accuracy:.2f}",
+            "" if result.deviation is None else f"{result.deviation:.2f}",
+            f"{full - result.accuracy:.2f}",
+            str(runs),
+            f"{sum(r.wall_s for r in result.records):.1f}",
+        )
+    terminal.console().print(table)
+
+
+def print_smallest(view: View, conf: SearchConfig) -> None:
+    """Print the smallest network that is accurate enough: trained, and predicted."""
+    space, drop = view.history.space, conf.objective.max_drop
+    screen, full = terminal.console(), space.baseline.params
+    screen.print(f"\nsmallest within {drop:g} points of the baseline, on val:")
+    own = answer.trained(view, conf)[0]
+    accuracy = view.history.accuracies()[own]
+    share = cost.of(space.plan, own).params / full
+    alone = ", the baseline itself: none is smaller yet" if own == space.plan.baseline else ""
+    screen.print(
+        f"  trained    {space.code(own)}: {share:.1%} of its parameters, {accuracy:.2f} %{alone}"
+    )
+    if (found := answer.predicted(view)) is not None:
+        best, expected = found
+        share = cost.of(space.plan, best).params / full
+        screen.print(
+            f"  predicted  {space.code(best)}: {share:.1%} of its parameters, {expected:.2f} % "
+            f"expected{'' if best in view.networks else ', not trained'}"
+        )
+
+
+def print_answer(record: Record, *, drop: float, on: str, folder: Path) -> None:
+    """Print the last lines: the answer, what it costs and loses, and where it is."""
+    screen = terminal.console()
+    share = record.params / record.baseline_params
+    macs = record.macs / record.baseline_macs
+    screen.print(
+        f"\nanswer: {record.model} {record.network}, {share:.1%} of the baseline's parameters "
+        f"({record.params:,} of {record.baseline_params:,}), {macs:.1%} of its MACs, accuracy drop "
+        f"{drop:.2f} points on {on}"
+    )
+    screen.print(f"best: {folder}  (record.json, weights.pt; python {folder}/load.py)")

@@ -1,0 +1,119 @@
+"""What the finished records of a study say, in an order that does not depend on how they came."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from ssr_exp.config import Outcome
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.search.space import Space
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Trainings that came to an end, repeats of a network among them.
+
+    Args:
+        space: the networks that can be searched.
+        records: finished ones with an accuracy, sorted.
+        architectures: what each of them trained.
+    """
+
+    space: Space
+    records: tuple[Record, ...]
+    architectures: tuple[Architecture, ...]
+
+    def __len__(self) -> int:
+        """Count the trainings."""
+        return len(self.records)
+
+    @cached_property
+    def networks(self) -> tuple[Architecture, ...]:
+        """The distinct networks, in order."""
+        return tuple(dict.fromkeys(self.architectures))
+
+    @cached_property
+    def X(self) -> Tensor:
+        """The trainings' features, `n x d`."""
+        return self.features(self.architectures)
+
+    def features(self, architectures: Sequence[Architecture]) -> Tensor:
+        """Place architectures in the unit cube, `m x d`."""
+        return self.space.features(cost.encode(self.space.plan, architectures))
+
+    def values(self, outcome: Outcome) -> Tensor:
+        """List an outcome of the trainings, `n`: percent, or nats."""
+        return torch.tensor([getattr(r, outcome.value) for r in self.records], dtype=torch.float64)
+
+    def accuracies(self) -> dict[Architecture, float]:
+        """Average each network's accuracy on val over its trainings, in percent."""
+        found: dict[Architecture, list[float]] = {}
+        for architecture, record in zip(self.architectures, self.records, strict=True):
+            found.setdefault(architecture, []).append(record.val_acc or 0.0)
+        return {architecture: mean(values) for architecture, values in found.items()}
+
+    def with_latency(self) -> list[tuple[Architecture, float]]:
+        """List the networks whose latency was measured, in ms.
+
+        Raises:
+            SsrError: if it was on different devices.
+        """
+        pairs = zip(self.architectures, self.records, strict=True)
+        measured = [(a, r) for a, r in pairs if r.latency_ms is not None]
+        devices = sorted({str(r.latency_device) for _, r in measured})
+        if len(devices) > 1:
+            raise SsrError(
+                f"the records' latencies are of different devices ({', '.join(devices)}), which "
+                "cannot be compared: measure all of them on one."
+            )
+        return [(a, r.latency_ms) for a, r in measured if r.latency_ms is not None]
+
+
+def of(space: Space, records: Iterable[Record]) -> History:
+    """Keep what a surrogate can learn from.
+
+    The same training that came from two sources counts once; different results of the same
+    network are repeats. A record that names no network of this plan is left out with a warning.
+    """
+    found: dict[tuple[object, ...], tuple[Record, Architecture]] = {}
+    for record in records:
+        if record.status is not Status.finished or record.val_acc is None:
+            continue
+        try:
+            architecture = space.parse(record.network)
+        except SsrError as error:
+            log.warning("left out a record: %s", error)
+            continue
+        found[_key(record)] = record, architecture
+    ordered = [found[key] for key in sorted(found, key=repr)]
+    return History(space, tuple(r for r, _ in ordered), tuple(a for _, a in ordered))
+
+
+def unusable(records: Iterable[Record]) -> set[str]:
+    """Name the networks that failed or diverged, and never finished with any seed."""
+    records = list(records)
+    finished = {r.network for r in records if r.status is Status.finished}
+    return {r.network for r in records if r.status is not Status.finished} - finished
+
+
+def _key(record: Record) -> tuple[object, ...]:
+    return (
+        record.network,
+        record.seed,
+        record.epochs,
+        record.started_at,
+        record.val_acc,
+        record.val_loss,
+    )

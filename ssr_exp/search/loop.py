@@ -1,0 +1,248 @@
+"""The loop: read the records, propose a batch, have it trained, read again.
+
+It trains nothing itself and keeps no state but its plans and the records, so it goes on from
+wherever it was killed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from ssr_exp.config import Acquisition, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.search import checks, console, history, propose
+from ssr_exp.search.history import History
+from ssr_exp.search.propose import View
+from ssr_exp.search.rounds import Notebook, Planned, Round
+from ssr_exp.search.space import Space
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 2  # a failed training is tried once more
+FEWEST = 4  # distinct networks that a surrogate can be fitted to
+
+Train = Callable[[Sequence[str]], None]
+"""Train networks by their codes; returns when each has a record or was given up."""
+
+
+@runtime_checkable
+class Sources(Protocol):
+    """Where records come from; see `ssr_exp.search.sources`."""
+
+    def fetch(self) -> None:
+        """Read anew what is not local."""
+
+    def read(self) -> list[Record]:
+        """List all records of the study, whoever trained them."""
+
+    def elsewhere(self) -> list[Record]:
+        """List records of other epochs that the surrogate may learn from."""
+
+    def pending(self) -> set[str]:
+        """Name the networks that somebody else is training or has planned."""
+
+    def strangers(self) -> str:
+        """Say which other studies are there, or nothing."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search, apart from how networks are trained.
+
+    Args:
+        space: the networks that can be proposed.
+        conf: what is asked for.
+        first: the networks of round 0.
+        book: where its plans are kept.
+        sources: of records.
+    """
+
+    space: Space
+    conf: SearchConfig
+    first: tuple[Architecture, ...]
+    book: Notebook
+    sources: Sources
+
+    def run(self, train: Train) -> tuple[View, str]:
+        """Go through all rounds; returns what is known at the end, and why it ended.
+
+        Raises:
+            SsrError: if the first networks, or a whole round, failed.
+        """
+        self._begin(train)
+        while True:
+            seen = self.look()
+            planned = {plan.number for plan in self.book.read()}
+            number = next(n for n in itertools.count(1) if n not in planned)
+            if number > self.conf.rounds:
+                return seen, f"all {self.conf.rounds} rounds are done"
+            console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
+            count = self._affordable(self.conf.batch)
+            if not count:
+                return seen, "the budget is used up"
+            picks = self.next_batch(seen, number, count=count)
+            if reason := self._no_gain(seen, picks):
+                return seen, reason
+            console.print_batch(seen, picks, title=f"round {number} of {self.conf.rounds}")
+            plan = self._plan(number, picks)
+            self.book.write(plan)
+            self._carry_out(plan, train)
+
+    def look(self) -> View:
+        """Read the records and fit the surrogate.
+
+        Raises:
+            SsrError: if they are too few; says how many there are.
+        """
+        self.sources.fetch()
+        records = self.sources.read()
+        known = history.of(self.space, records)
+        self._check_enough(known, records)
+        elsewhere = history.of(self.space, self.sources.elsewhere())
+        return propose.view(known, self.conf, taken=self._taken(records), elsewhere=elsewhere)
+
+    def next_batch(self, seen: View, number: int, *, count: int) -> list[propose.Pick]:
+        """Propose the batch of a round."""
+        state = np.random.SeedSequence([self.conf.seed, number]).generate_state(1)
+        return propose.propose(seen, self.conf, count=count, seed=int(state[0]))
+
+    def _begin(self, train: Train) -> None:
+        """Finish what was planned before; else train the first networks if there is a need."""
+        self.sources.fetch()
+        plans = self.book.read()
+        if not plans and (networks := self._missing()):
+            self._check_budget(len(networks))
+            if strangers := self.sources.strangers():
+                log.info("no record is of this study.%s", strangers)
+            log.info("%d first networks", len(networks))
+            planned = tuple(Planned(network=network) for network in networks)
+            plans = [Round(number=0, seed=self.conf.seed, planned=planned)]
+            self.book.write(plans[0])
+        for plan in plans:
+            self._carry_out(plan, train)
+
+    def _missing(self) -> list[str]:
+        """List the first networks, if the records do not stand in for them."""
+        known = history.of(self.space, self.sources.read())
+        enough = max(FEWEST, min(len(self.first), len(self.space.names) + 2))
+        baseline = self.space.plan.baseline
+        if len(known.networks) >= enough:
+            return [] if baseline in known.networks else [self.space.code(baseline)]
+        return [self.space.code(architecture) for architecture in self.first]
+
+    def _carry_out(self, plan: Round, train: Train) -> None:
+        """Train what a plan names and is not done; try once more what failed."""
+        while plan.attempts < ATTEMPTS and (todo := self._todo(plan)):
+            train(todo)
+            plan = plan.model_copy(update={"attempts": plan.attempts + 1})
+            self.book.write(plan)
+        failed = self._todo(plan)
+        for network in failed:
+            log.warning("%s failed twice and is left out", network)
+        if failed and len(failed) == len(plan.networks):
+            raise SsrError(
+                f"all {len(failed)} trainings of round {plan.number} failed (the first: "
+                f"{self._error(failed[0])}): mend the cause, then remove "
+                f"{self.book.folder / f'round{plan.number}.json'} and repeat the command."
+            )
+
+    def _todo(self, plan: Round) -> list[str]:
+        done = {r.network for r in self.sources.read() if local.is_done(r) and r.seed == plan.seed}
+        return [network for network in plan.networks if network not in done]
+
+    def _error(self, network: str) -> str:
+        errors = [r.error for r in self.sources.read() if r.network == network and r.error]
+        return errors[0] if errors else "it left no record"
+
+    def _plan(self, number: int, picks: Sequence[propose.Pick]) -> Round:
+        planned = tuple(
+            Planned(
+                network=self.space.code(pick.architecture),
+                low=pick.low,
+                mean=pick.mean,
+                high=pick.high,
+                promise=pick.promise,
+            )
+            for pick in picks
+        )
+        return Round(number=number, seed=self.conf.seed, planned=planned)
+
+    def _taken(self, records: Sequence[Record]) -> list[Architecture]:
+        """List what is planned, pending, failed or diverged."""
+        names = {network for plan in self.book.read() for network in plan.networks}
+        names |= history.unusable(records) | set(self.sources.pending())
+        return self._parsed(names)
+
+    def _parsed(self, names: Iterable[str]) -> list[Architecture]:
+        found = []
+        for name in sorted(names):
+            try:
+                found.append(self.space.parse(name))
+            except SsrError as error:
+                log.warning("left out a network: %s", error)
+        return found
+
+    def _check_enough(self, known: History, records: Sequence[Record]) -> None:
+        failed = sum(r.status is not Status.finished for r in records)
+        if self.space.plan.baseline in known.networks and len(known.networks) >= FEWEST:
+            return
+        what = f"{len(known.networks)} networks with a finished run"
+        if failed:
+            what += f" ({failed} runs failed or diverged)"
+        raise SsrError(
+            f"the study has {what}, and the surrogate needs {FEWEST}, the baseline among them: "
+            "type modifiers=sentinel_all rounds=1, and the search trains the first ones."
+            + self.sources.strangers()
+        )
+
+    def _check_budget(self, count: int) -> None:
+        """Refuse a budget that does not even cover the first networks."""
+        runs, epochs = self.conf.budget.runs, self.conf.budget.epochs
+        each = self.conf.trainer.max_epochs
+        for name, limit, need in (("runs", runs, count), ("epochs", epochs, count * each)):
+            if limit is not None and limit < need:
+                raise SsrError(
+                    f"budget.{name}={limit} does not cover the {count} first networks ({need} "
+                    f"{name}): type budget.{name}={need} or more, or fewer first networks, such as "
+                    "modifiers=sentinel_joint."
+                )
+
+    def _affordable(self, count: int) -> int:
+        """Say how many of `count` more trainings the budget allows."""
+        budget, spent = self.conf.budget, self._spent()
+        if budget.runs is not None:
+            count = min(count, budget.runs - len(spent))
+        if budget.epochs is not None:
+            left = budget.epochs - sum(r.epochs for r in spent)
+            count = min(count, left // self.conf.trainer.max_epochs)
+        if budget.hours is not None:
+            hours = [r.wall_s / 3600 for r in spent] or [0.0]
+            each = max(sum(hours) / len(hours), 1e-9)
+            count = min(count, int((budget.hours - sum(hours)) / each))
+        return max(count, 0)
+
+    def _spent(self) -> list[Record]:
+        planned = {(n, plan.seed) for plan in self.book.read() for n in plan.networks}
+        return [r for r in self.sources.read() if (r.network, r.seed) in planned]
+
+    def _no_gain(self, seen: View, picks: Sequence[propose.Pick]) -> str | None:
+        """Say why a batch is not worth its training, if it is not."""
+        if not picks:
+            return "no network that is left promises a gain"
+        first, named = picks[0].promise, propose.kind(self.conf)
+        if first is None:
+            return None
+        whole = seen.state.front.hypervolume if named is Acquisition.ehvi else 1.0
+        share = first / whole if whole > 0 else 1.0
+        if share < self.conf.min_gain:
+            return f"no network promises a gain of {self.conf.min_gain:g} (the best: {share:.2g})"
+        return None

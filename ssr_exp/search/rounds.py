@@ -1,0 +1,122 @@
+"""A search's plans: `<runs>/<study>/search/<search>/round<k>.json`, written before the launch.
+
+Records say what was trained; a plan says what was meant to be, so that a search that was killed
+goes on with the same batch. Round 0 holds the first networks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ssr_exp.config import SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.local import Store
+
+# What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
+PARTS = ("surrogate", "acquisition", "objective", "cap", "modifiers", "batch", "seed")
+FOLDER = "search"
+
+
+class Planned(BaseModel):
+    """A network of a round, with what was expected of it: percent, or nats."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    network: str
+    low: float | None = None
+    mean: float | None = None
+    high: float | None = None
+    promise: float | None = None
+
+
+class Round(BaseModel):
+    """One batch.
+
+    Args:
+        number: 0 for the first networks, then from 1.
+        seed: that they are trained with.
+        planned: the batch.
+        attempts: launches that came to their end.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = 1
+    number: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]
+    planned: tuple[Planned, ...]
+    attempts: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The codes of the batch."""
+        return tuple(one.network for one in self.planned)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The plans of one search.
+
+    Args:
+        store: the records' folder.
+        folder: the search's own.
+    """
+
+    store: Store
+    folder: Path
+
+    def read(self) -> list[Round]:
+        """Read all plans, in order.
+
+        Raises:
+            SsrError: if one cannot be read.
+        """
+        paths = sorted(self.folder.glob("round*.json"), key=lambda path: _number(path))
+        return [_parsed(path) for path in paths]
+
+    def write(self, plan: Round) -> None:
+        """Write a plan, whole or not at all."""
+        text = plan.model_dump_json(indent=1) + "\n"
+        self.store.write_text(self.folder / f"round{plan.number}.json", text)
+
+
+def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
+    """Name a search's folder: the same command names the same one, whatever its number of rounds.
+
+    Args:
+        store: the records' folder.
+        study: its name.
+        conf: the search; what it is after, how it proposes, its first networks and its seed count.
+    """
+    asked = asdict(conf)
+    own = {name: asked[name] for name in PARTS} | {"width_steps": conf.segment.width_steps}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{conf.objective.kind.value}-{digest}"
+    return Notebook(store, store.study_folder(study) / FOLDER / name)
+
+
+def others(book: Notebook) -> list[Notebook]:
+    """List the notebooks of the study's other searches."""
+    folders = sorted(path for path in book.folder.parent.glob("*/") if path != book.folder)
+    return [Notebook(book.store, path) for path in folders]
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.removeprefix("round")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _parsed(path: Path) -> Round:
+    try:
+        return Round.model_validate_json(path.read_bytes(), strict=True)
+    except (ValidationError, OSError) as error:
+        raise SsrError(
+            f"the plan {path} cannot be read ({str(error).splitlines()[0]}): remove that file, and "
+            "the search proposes this round anew."
+        ) from None

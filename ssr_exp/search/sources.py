@@ -1,0 +1,153 @@
+"""Where a search's records come from: the local store, and W&B or a table beside it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssr_exp.config import RunsKind, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.runs import local, studies, tables, wandb
+from ssr_exp.runs.record import Fractions, Record
+from ssr_exp.search import rounds
+from ssr_exp.search.rounds import Notebook
+from ssr_exp.search.space import Space
+
+log = logging.getLogger(__name__)
+
+MOST_DIFFERENCES = 4  # that a sentence names
+
+
+@dataclass
+class Sources:
+    """Reads what is known of a study; nothing that is read is more than data.
+
+    Args:
+        store: local records, read anew each time.
+        study: its name.
+        fields: what its fingerprint is of.
+        space: its lattice.
+        conf: the search.
+        book: the search's plans.
+    """
+
+    store: local.Store
+    study: str
+    fields: dict[str, Any]
+    space: Space
+    conf: SearchConfig
+    book: Notebook
+    _others: list[Record] = field(default_factory=list, init=False)
+
+    def fetch(self) -> None:
+        """Read the source beside the local store anew.
+
+        Raises:
+            SsrError: if it cannot be read, or holds other studies only.
+        """
+        runs = self.conf.runs
+        if runs.kind is RunsKind.wandb:
+            self._others = wandb.records(runs, self.conf.logger, study=self.study)
+        elif runs.kind is RunsKind.table:
+            self._others = self._table()
+
+    def read(self) -> list[Record]:
+        """List the study's records: local ones, and those that were fetched last; none twice."""
+        found = [*self.store.records(self.study), *self._others]
+        if self.conf.runs.kind is not RunsKind.wandb:
+            return found  # equal rows of a table are repeats
+        return list({(r.network, r.seed, r.started_at, r.status): r for r in found}.values())
+
+    def elsewhere(self) -> list[Record]:
+        """List the records of studies that differ in nothing but their epochs."""
+        if not self.conf.surrogate.fidelity:
+            return []
+        siblings = studies.siblings(self.store.root, self.fields)
+        return [r for name in sorted(siblings) for r in self.store.records(name)]
+
+    def pending(self) -> set[str]:
+        """Name the networks that another process trains, or that a running search has planned."""
+        busy = {
+            path.parent.parent.name
+            for path in self.store.study_folder(self.study).glob(f"*/seed*/{local.LOCK}")
+            if self.store.is_busy(path.parent)
+        }
+        running = [o for o in rounds.others(self.book) if self.store.is_busy(o.folder)]
+        return busy.union(*(_networks(other) for other in running))
+
+    def strangers(self) -> str:
+        """Say which other studies of this model and data set there are, and how they differ."""
+        told = []
+        for name, fields in studies.known(self.store.root).items():
+            if name.rpartition("-")[0] == self.study.rpartition("-")[0] and name != self.study:
+                differences = studies.differences(fields, self.fields)
+                more = len(differences) - MOST_DIFFERENCES
+                words = ", ".join(differences[:MOST_DIFFERENCES])
+                told.append(f"{name} ({words}{f', and {more} more' if more > 0 else ''})")
+        if not told:
+            return ""
+        return (
+            f" {self.store.root} holds other studies, which cannot be mixed in: {'; '.join(told)}."
+        )
+
+    def _table(self) -> list[Record]:
+        named = self.conf.runs.file
+        if named is None:
+            raise SsrError("runs=table needs runs.file=PATH, a .csv or .jsonl file.")
+        path = Path(named).expanduser()
+        rows = tables.read(path)
+        own = [row for row in rows if row.study in (None, self.study)]
+        if rows and not own:
+            others = sorted({str(row.study) for row in rows})
+            raise SsrError(
+                f"{path} holds records of {', '.join(others)} only, not of {self.study}: give "
+                "model, dataset, recipe and trainer as there, or take its study column out."
+            )
+        return [record for row in own if (record := self._completed(row, path)) is not None]
+
+    def _completed(self, row: tables.Row, path: Path) -> Record | None:
+        """Add to a row what its network's code says."""
+        plan = self.space.plan
+        try:
+            architecture = self.space.parse(row.network)
+        except SsrError as error:
+            log.warning("left out a row of %s: %s", path, error)
+            return None
+        modifiers = plan.modifiers(architecture)
+        full = self.space.baseline._asdict()
+        return Record(
+            study=self.study,
+            network=self.space.code(architecture),
+            model=self.conf.model.name,
+            dataset=self.conf.dataset.name,
+            modifiers=Fractions(depth=modifiers.depth, width=modifiers.width),
+            blocks=architecture.blocks,
+            widths=plan.channels(architecture),
+            seed=row.seed,
+            epochs=self.conf.trainer.max_epochs if row.epochs is None else row.epochs,
+            status=row.status,
+            val_acc=row.val_acc,
+            val_loss=row.val_loss,
+            test_acc=row.test_acc,
+            latency_ms=row.latency_ms,
+            latency_device=row.latency_device,
+            **cost.of(plan, architecture)._asdict(),
+            **{f"baseline_{name}": value for name, value in full.items()},
+            wall_s=row.wall_s or 0.0,
+            device=str(path),
+            precision=self.conf.trainer.precision,
+            versions={},
+            git_commit=None,
+            started_at="",
+        )
+
+
+def _networks(book: Notebook) -> set[str]:
+    try:
+        return {network for plan in book.read() for network in plan.networks}
+    except SsrError as error:
+        log.warning("%s", error)
+        return set()

@@ -1,0 +1,154 @@
+"""The lattice as the surrogate sees it: points of a unit cube, with their exact cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, cost, lattice
+from ssr_exp.rescaling.cost import Cost, Points
+from ssr_exp.rescaling.lattice import Lattice
+from ssr_exp.rescaling.plan import Architecture, Plan
+
+LIMIT = 10_000_000  # points
+CHUNK = 1 << 16  # points that are looked at together
+Numbers = NDArray[np.int64]
+"""Points by their numbers in the lattice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """All networks that a search may propose.
+
+    Args:
+        plan: the seed network's plan.
+        lattice: its points.
+    """
+
+    plan: Plan
+    lattice: Lattice
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Name the `d` features, such as `depth layer1`; what never changes is left out."""
+        named = [f"{kind} {s.name}" for s in self.plan.segments for kind in ("depth", "width")]
+        return tuple(name for name, varies in zip(named, self._varies, strict=True) if varies)
+
+    @cached_property
+    def segments(self) -> tuple[int, ...]:
+        """Say for each feature which segment it is of."""
+        return tuple(int(s) // 2 for s in np.flatnonzero(self._varies))
+
+    @cached_property
+    def _tables(self) -> list[NDArray[np.float64]]:
+        """List depth and width of all options of each segment, `k_s x 2`.
+
+        Both are on a log scale from the lattice's lowest (0) to full (1): halving 8 blocks weighs
+        as much as halving 4. What a training made off the lattice may lie below 0.
+        """
+        tables = []
+        pairs = zip(self.plan.segments, self.plan.widths, strict=True)
+        for s, (segment, widths) in enumerate(pairs):
+            sizes = widths.sizes.sum(axis=1) if widths.groups else widths.channels
+            columns = np.meshgrid(np.arange(1, len(segment.blocks) + 1), sizes)
+            logs = np.log(np.stack(columns, axis=-1).reshape(-1, 2))
+            lowest = logs[self.lattice.options[s]].min(axis=0)
+            tables.append((logs - lowest) / np.maximum(logs[-1] - lowest, 1e-12))
+        return tables
+
+    @cached_property
+    def _varies(self) -> NDArray[np.bool_]:
+        pairs = zip(self._tables, self.lattice.options, strict=True)
+        return np.concatenate([np.ptp(table[option], axis=0) > 0 for table, option in pairs])
+
+    def features(self, points: Points) -> Tensor:
+        """Place `n x S` points in the unit cube: `n x d`, float64; any effective architecture."""
+        columns = [table[points[:, s]] for s, table in enumerate(self._tables)]
+        return torch.from_numpy(np.concatenate(columns, axis=1)[:, self._varies])
+
+    def chunks(self) -> Iterator[tuple[slice, Points]]:
+        """Yield all points of the lattice in order, with their numbers as a slice."""
+        start = 0
+        for points in self.lattice.enumerate(CHUNK):
+            yield slice(start, start + len(points)), points
+            start += len(points)
+
+    def evaluate(self, function: Callable[[Points], Sequence[Tensor]]) -> list[Tensor]:
+        """Apply a function of `m x S` points to the whole lattice, a part at a time.
+
+        Returns what it returns, tensors of `m`, as tensors of all `n` points.
+        """
+        found: list[Tensor] = []
+        for part, points in self.chunks():
+            values = function(points)
+            found = found or [torch.empty(len(self.lattice), dtype=v.dtype) for v in values]
+            for whole, some in zip(found, values, strict=True):
+                whole[part] = some
+        return found
+
+    def numbers(self, architectures: Sequence[Architecture]) -> Numbers:
+        """Find the lattice's numbers of architectures; those that are no points are left out."""
+        points = cost.encode(self.plan, architectures)
+        at = np.zeros(points.shape, dtype=np.int64)
+        inside = np.ones(len(points), dtype=bool)
+        for s, options in enumerate(self.lattice.options):
+            at[:, s] = np.searchsorted(options, points[:, s]).clip(max=len(options) - 1)
+            inside &= options[at[:, s]] == points[:, s]
+        return np.ravel_multi_index(tuple(at[inside].T), self.lattice.shape).astype(np.int64)
+
+    def architectures(self, numbers: Sequence[int] | Numbers) -> list[Architecture]:
+        """Look up points by their numbers."""
+        return cost.decode(self.plan, self.lattice.points(numbers))
+
+    def code(self, architecture: Architecture) -> str:
+        """Write a network's code."""
+        return codes.write(self.plan, architecture)
+
+    def parse(self, code: str) -> Architecture:
+        """Read a network's code.
+
+        Raises:
+            SsrError: if it is no network of this plan.
+        """
+        return codes.parse(self.plan, code)
+
+    @cached_property
+    def baseline(self) -> Cost:
+        """The seed network's cost."""
+        return cost.of(self.plan, self.plan.baseline)
+
+
+def of(plan: Plan, *, width_steps: int) -> Space:
+    """Span the lattice of a plan.
+
+    Raises:
+        SsrError: if it has more than `LIMIT` points, or only one.
+    """
+    points = lattice.of(plan, width_steps=width_steps)
+    if len(points) > LIMIT:
+        fitting = (w for w in range(width_steps - 1, 0, -1) if _size(plan, w) <= LIMIT)
+        coarser = next(fitting, None)
+        remedy = (
+            "freeze some segments: segment.frozen=[NAME,...]"
+            if coarser is None
+            else f"type segment.width_steps={coarser} ({_size(plan, coarser):,} points), or freeze "
+            "some segments with segment.frozen=[NAME,...]"
+        )
+        raise SsrError(
+            f"the lattice has {len(points):,} points, and a search looks at {LIMIT:,} at most: "
+            f"{remedy}."
+        )
+    if len(points) < 2:
+        raise SsrError("nothing can be searched: the lattice holds the baseline alone.")
+    return Space(plan, points)
+
+
+def _size(plan: Plan, width_steps: int) -> int:
+    return len(lattice.of(plan, width_steps=width_steps))

@@ -1,0 +1,225 @@
+"""The surrogate: a Gaussian process that predicts what was not trained.
+
+Outcomes are on the scale of `ssr_exp.search.scale`, where higher is better. Shapes: `n` trainings
+or points, `d` features.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from botorch import settings
+from botorch.exceptions import ModelFittingError
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP, SingleTaskMultiFidelityGP
+from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
+from gpytorch.constraints import GreaterThan
+from gpytorch.kernels import AdditiveKernel, Kernel, ScaleKernel
+from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import GammaPrior, LogNormalPrior
+from jaxtyping import Float
+from torch import Tensor
+
+from ssr_exp import config
+from ssr_exp.config import SurrogateConf
+
+log = logging.getLogger(__name__)
+
+# The noise's share of the outcomes' variance, log-normal. BoTorch's own (-4, 1) expects next to
+# none; two seeds of a short training differ by more (results/search/surrogate.json).
+NOISE_LOC, NOISE_SCALE = -2.5, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """A fitted Gaussian process with its data, ready for many predictions.
+
+    Where it learned from several fidelities, networks are given without that feature, and are
+    predicted as the study trains them.
+
+    Its predictions are those of `model.posterior`, computed for any number of points in time and
+    memory that grow with their number (tests hold the two against each other).
+
+    Args:
+        model: BoTorch's model; it holds the hyperparameters.
+        X: `n x d` features of the trainings.
+        y: `n` outcomes, standardised.
+        centre: of the outcomes before they were standardised.
+        spread: likewise.
+        factor: lower Cholesky factor of the trainings' covariance with noise, `n x n`.
+    """
+
+    model: SingleTaskGP
+    X: Float[Tensor, "n d"]
+    y: Float[Tensor, " n"]
+    centre: float
+    spread: float
+    factor: Float[Tensor, "n n"]
+
+    @property
+    def noise(self) -> float:
+        """The standard deviation of one training's outcome, in the scale's units."""
+        return float(self.model.likelihood.noise.detach().sqrt()) * self.spread
+
+    def predict(self, X: Float[Tensor, "m _"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
+        """Return mean and standard deviation of `m` networks' expected outcomes, without noise."""
+        X = self._at_full_fidelity(X)
+        mean, whitened = self._project(X)
+        variance = self._prior_variance(X) - whitened.square().sum(0)
+        return self._back(mean), variance.clamp_min(1e-12).sqrt() * self.spread
+
+    def covariance(self, X: Float[Tensor, "m _"]) -> Float[Tensor, "m m"]:
+        """Return the joint posterior covariance of `m` networks' expected outcomes."""
+        X = self._at_full_fidelity(X)
+        _, whitened = self._project(X)
+        return (self._kernel(X, X) - whitened.T @ whitened) * self.spread**2
+
+    def believe(self, X: Float[Tensor, "m _"]) -> Surrogate:
+        """Pretend that `m` more networks were trained and came out as predicted.
+
+        The mean stays as it is everywhere; the uncertainty shrinks around them ("kriging
+        believer", Ginsbourger et al. 2010).
+        """
+        if not len(X):
+            return self
+        X = self._at_full_fidelity(X)
+        mean, _ = self._project(X)
+        return assembled(
+            self.model,
+            torch.cat([self.X, X]),
+            torch.cat([self.y, mean]),
+            centre=self.centre,
+            spread=self.spread,
+        )
+
+    def leave_one_out(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Predict each training's outcome from all others, hyperparameters fixed.
+
+        In closed form: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning",
+        equations 5.10 to 5.12. A repeated training is predicted from its repeats, too.
+
+        Returns:
+            Outcomes, their predicted means, and standard deviations that include the noise.
+        """
+        inverse = torch.cholesky_inverse(self.factor)
+        variance = 1 / inverse.diagonal()
+        residual = (inverse @ (self.y - self._constant)) * variance
+        mean = self.y - residual
+        return self._back(self.y), self._back(mean), variance.sqrt() * self.spread
+
+    def _at_full_fidelity(self, X: Tensor) -> Tensor:
+        missing = self.X.shape[1] - X.shape[1]
+        return torch.cat([X, X.new_ones(len(X), missing)], dim=1)
+
+    @property
+    def _constant(self) -> Tensor:
+        return self.model.mean_module.constant.detach()
+
+    def _back(self, y: Tensor) -> Tensor:
+        return y * self.spread + self.centre
+
+    def _kernel(self, first: Tensor, second: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.model.covar_module(first, second).to_dense()
+
+    def _prior_variance(self, X: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.model.covar_module(X, diag=True)
+
+    def _project(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the standardised mean of `m` points and their whitened covariances, `n x m`."""
+        whitened = torch.linalg.solve_triangular(self.factor, self._kernel(self.X, X), upper=False)
+        residual = (self.y - self._constant)[:, None]
+        weights = torch.linalg.solve_triangular(self.factor, residual, upper=False)
+        return self._constant + (weights.T @ whitened)[0], whitened
+
+
+def fit(
+    X: Float[Tensor, "n d"],
+    Y: Float[Tensor, " n"],
+    conf: SurrogateConf,
+    *,
+    segments: Sequence[int] = (),
+) -> Surrogate:
+    """Fit the hyperparameters by their posterior mode; the same data give the same surrogate.
+
+    The priors are BoTorch's dimension-scaled log-normal ones (Hvarfner et al. 2024, "Vanilla
+    Bayesian Optimization Performs Great in High Dimensions"), which hold with few points.
+
+    Args:
+        X: features; with `conf.fidelity` the last one is the fidelity, 1 for the study's own.
+        Y: outcomes on their scale, as many; repeats of a network are rows of their own.
+        conf: kernel and fidelity.
+        segments: for each feature the segment that it is of; for the additive kernel.
+    """
+    centre, spread = float(Y.mean()), float(Y.std()) if len(Y) > 1 else 0.0
+    spread = spread if spread > 1e-9 else 1.0
+    y = (Y - centre) / spread
+    with settings.validate_input_scaling(False):  # it warns of outcomes that are all equal
+        model = _model(X, y, conf, segments)
+        try:
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        except ModelFittingError:
+            log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
+            model = _model(X, y, conf, segments)
+    return assembled(model.eval(), X, y, centre=centre, spread=spread)
+
+
+def _model(X: Tensor, y: Tensor, conf: SurrogateConf, segments: Sequence[int]) -> SingleTaskGP:
+    if conf.fidelity:
+        return SingleTaskMultiFidelityGP(
+            X,
+            y[:, None],
+            data_fidelities=[X.shape[1] - 1],
+            likelihood=_likelihood(),
+            outcome_transform=None,
+        )
+    kernel = _additive(segments) if conf.kernel is config.Kernel.additive else None
+    return SingleTaskGP(
+        X, y[:, None], covar_module=kernel, likelihood=_likelihood(), outcome_transform=None
+    )
+
+
+def _likelihood() -> GaussianLikelihood:
+    prior = LogNormalPrior(NOISE_LOC, NOISE_SCALE)
+    bound = GreaterThan(1e-4, transform=None, initial_value=math.exp(NOISE_LOC))
+    return GaussianLikelihood(noise_prior=prior, noise_constraint=bound)
+
+
+def _additive(segments: Sequence[int]) -> Kernel:
+    """Add an effect of each segment on its own to one of all of them together."""
+    groups = [[c for c, of in enumerate(segments) if of == s] for s in dict.fromkeys(segments)]
+    groups.append(list(range(len(segments))))
+    return AdditiveKernel(*(_scaled(columns, 1 / len(groups)) for columns in groups))
+
+
+def _scaled(columns: Sequence[int], variance: float) -> Kernel:
+    base = get_covar_module_with_dim_scaled_prior(len(columns), active_dims=tuple(columns))
+    kernel = ScaleKernel(base, outputscale_prior=GammaPrior(2.0, 2.0 / variance))
+    kernel.outputscale = variance
+    return kernel
+
+
+def assembled(
+    model: SingleTaskGP, X: Tensor, y: Tensor, *, centre: float, spread: float
+) -> Surrogate:
+    """Condition a model of fitted hyperparameters on data.
+
+    Args:
+        model: gives kernel, mean and noise.
+        X: `n x d`.
+        y: `n` outcomes, standardised.
+        centre: of the outcomes before they were standardised.
+        spread: likewise.
+    """
+    with torch.no_grad():
+        covariance = model.covar_module(X, X).to_dense()
+        noise = float(model.likelihood.noise)
+    jitter = 1e-8 * float(covariance.diagonal().mean())
+    covariance.diagonal().add_(noise + jitter)
+    return Surrogate(model, X, y, centre, spread, torch.linalg.cholesky(covariance))

@@ -1,0 +1,136 @@
+"""The answer and what it is compared with."""
+
+from __future__ import annotations
+
+import pytest
+
+from ssr_exp.config import Arm, SearchConfig
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import Record
+from ssr_exp.search import answer, console, history, propose
+from ssr_exp.search.answer import Contender
+from ssr_exp.search.history import History
+from ssr_exp.search.space import Space
+from tests.search.conftest import Tell, truth
+
+First = tuple[Architecture, ...]
+
+
+def params(space: Space, architecture: Architecture) -> int:
+    return int(cost.of(space.plan, architecture).params)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.5, 2.0, 30.0])
+def test_the_answer_is_the_cheapest_trained_network_within_the_drop(
+    known: History, drop: float
+) -> None:
+    conf = SearchConfig()
+    conf.objective.max_drop = drop
+    view = propose.view(known, conf)
+    found = answer.trained(view, conf)
+    accuracies, space = known.accuracies(), known.space
+    least = accuracies[space.plan.baseline] - drop
+    assert all(accuracies[a] >= least for a in found)
+    costs = [params(space, a) for a in found]
+    assert costs == sorted(costs)
+    if drop == 30.0:
+        assert costs[0] == min(params(space, a) for a in known.networks)
+
+
+def test_a_lucky_seed_does_not_make_an_answer(small: Space, tell: Tell, first: First) -> None:
+    """The smallest network once came out best of all; nothing near it did."""
+    lucky = min(first, key=lambda a: params(small, a))
+    best = truth(small, small.plan.baseline)
+    records = [tell(a, noise=0.05) for a in first if a != lucky]
+    view_records = [*records, tell(lucky, val_acc=best, val_loss=0.1), tell(lucky, val_acc=70.5)]
+    conf = SearchConfig()
+    view = propose.view(history.of(small, view_records), conf)
+    assert answer.trained(view, conf)[0] != lucky
+
+
+def test_the_answer_keeps_to_the_caps(known: History) -> None:
+    conf = SearchConfig()
+    conf.objective.max_drop = 30.0
+    conf.cap.macs = "10%"
+    view = propose.view(known, conf)
+    best = answer.trained(view, conf)[0]
+    assert cost.of(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
+
+
+def test_the_prediction_looks_at_the_whole_lattice(known: History) -> None:
+    conf = SearchConfig()
+    view = propose.view(known, conf)
+    found = answer.predicted(view)
+    assert found is not None
+    architecture, expected = found
+    (number,) = known.space.numbers([architecture])
+    enough = view.candidates.mean >= view.state.threshold
+    assert params(known.space, architecture) == round(
+        float(view.candidates.log_cost[enough].exp().min())
+    )
+    assert expected == pytest.approx(float(view.accuracy(view.candidates.mean[number])))
+
+
+def test_arms_cost_about_as_much_as_the_answer(known: History) -> None:
+    conf = SearchConfig()
+    conf.finalists.arms = [Arm.uniform_width, Arm.uniform_depth, Arm.random, Arm.family]
+    view = propose.view(known, conf)
+    chosen = answer.trained(view, conf)[:1]
+    named = answer.contenders(view, conf, chosen)
+    roles = {one.role: one for one in named}
+    assert list(roles)[:2] == ["baseline", "answer"]
+    assert "family" not in roles  # a seed network of its own: named by who can build it
+    space = known.space
+    own = params(space, chosen[0])
+    if "random" in roles:
+        drawn = params(space, space.parse(str(roles["random"].network)))
+        assert drawn == pytest.approx(own, rel=0.06)
+    assert len({one.network for one in named}) == len(named)
+
+
+def results(tell: Tell, space: Space, first: First) -> list[answer.Result]:
+    small_one = min(first, key=lambda a: params(space, a))
+    rows: list[tuple[Contender, list[Record]]] = [
+        (
+            Contender("baseline", space.code(space.plan.baseline)),
+            [tell(space.plan.baseline, seed=s, test_acc=90.0 + s) for s in range(3)],
+        ),
+        (
+            Contender("answer", space.code(small_one)),
+            [tell(small_one, seed=s, test_acc=89.5) for s in range(2)],
+        ),
+        (Contender("random", "d1-1-1_w4-8-16"), [tell(small_one)]),
+    ]
+    return answer.results(rows, full=space.baseline.params)
+
+
+def test_results_are_means_over_seeds_and_untested_ones_are_left_out(
+    small: Space, tell: Tell, first: First
+) -> None:
+    baseline, best = results(tell, small, first)
+    assert (baseline.accuracy, baseline.deviation) == (91.0, 1.0)
+    assert (best.accuracy, best.deviation) == (89.5, 0.0)
+    assert baseline.params_share == 1.0 > best.params_share
+    plain = answer.summary([baseline, best])
+    assert plain[0]["test_acc_mean"] == 91.0
+    assert plain[1]["seeds"] == [0, 1]
+
+
+def test_the_last_comparison_is_printed(
+    small: Space, tell: Tell, first: First, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.print_results(results(tell, small, first))
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if "answer" in line]
+    assert "89.50" in line and "1.50" in line
+
+
+def test_what_is_smallest_is_printed(known: History, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = SearchConfig()
+    console.print_smallest(propose.view(known, conf), conf)
+    conf.objective.max_drop = 0.0
+    console.print_smallest(propose.view(known, conf), conf)
+    printed = capsys.readouterr().out
+    assert "smallest within 1 points" in printed
+    assert "predicted" in printed

@@ -1,0 +1,223 @@
+"""The loop with trainings that take no time: every acquisition, every kind of interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.config import Acquisition, Objective, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.local import Store
+from ssr_exp.runs.record import Status
+from ssr_exp.search import rounds
+from ssr_exp.search.loop import Search
+from ssr_exp.search.space import Space
+from tests.search.conftest import Tell, World
+
+First = tuple[Architecture, ...]
+Begin = Callable[..., Search]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, small: Space, first: First, world: World) -> Begin:
+    """Set up a search of the small lattice: `begin(rounds=2, batch=3)`."""
+
+    def search(*, at: str = "runs", trains: World = world, **changes: object) -> Search:
+        conf = SearchConfig()
+        conf.rounds, conf.batch = 2, 3
+        conf.acquisition.prefilter, conf.acquisition.samples = 30, 16
+        for key, value in changes.items():
+            group, _, name = key.rpartition("__")
+            setattr(getattr(conf, group) if group else conf, name, value)
+        book = rounds.notebook(Store(tmp_path / at), "study", conf)
+        return Search(small, conf, first, book, trains)
+
+    return search
+
+
+@pytest.mark.parametrize("objective", Objective)
+@pytest.mark.parametrize("kind", Acquisition)
+def test_a_search_trains_the_first_networks_and_then_its_batches_each_once(
+    begin: Begin, world: World, first: First, kind: Acquisition, objective: Objective
+) -> None:
+    seen, reason = begin(acquisition__kind=kind, objective__kind=objective).run(world.train)
+    assert reason == "all 2 rounds are done"
+    assert len(world.trained) == len(set(world.trained)) == len(first) + 6
+    assert len(seen.networks) == len(first) + 6
+
+
+def test_the_same_seed_searches_the_same_networks(begin: Begin, world: World) -> None:
+    begin().run(world.train)
+    again = World(world.space, world.tell)
+    begin(at="again", trains=again).run(again.train)
+    assert again.trained == world.trained
+
+
+@pytest.mark.parametrize("stop", [0, 5, 21, 22, 23, 25, 27])
+def test_a_killed_search_goes_on_and_trains_nothing_twice(
+    begin: Begin, world: World, stop: int
+) -> None:
+    world.stop_after = stop
+    with pytest.raises(KeyboardInterrupt):
+        begin().run(world.train)
+    world.stop_after = None
+    begin().run(world.train)
+    assert len(world.trained) == len(set(world.trained)) == 28
+
+
+def test_a_killed_search_ends_where_an_undisturbed_one_does(begin: Begin, world: World) -> None:
+    world.stop_after = 24
+    with pytest.raises(KeyboardInterrupt):
+        begin().run(world.train)
+    world.stop_after = None
+    begin().run(world.train)
+    alone = World(world.space, world.tell)
+    begin(at="alone", trains=alone).run(alone.train)
+    assert world.trained == alone.trained
+
+
+def test_more_rounds_go_on_from_where_fewer_ended(begin: Begin, world: World) -> None:
+    begin(rounds=1).run(world.train)
+    assert len(world.trained) == 25
+    begin(rounds=1).run(world.train)
+    assert len(world.trained) == 25
+    begin(rounds=3).run(world.train)
+    assert len(world.trained) == len(set(world.trained)) == 31
+
+
+def test_a_failed_network_is_tried_once_more_and_never_proposed_again(
+    begin: Begin, world: World
+) -> None:
+    begin(rounds=1).run(world.train)
+    broken = world.trained[-1]
+    clean = World(world.space, world.tell)
+    clean.broken = {broken: Status.failed}
+    begin(rounds=3, at="clean", trains=clean).run(clean.train)
+    assert clean.trained.count(broken) == 2
+    assert all(clean.trained.count(network) == 1 for network in set(clean.trained) - {broken})
+
+
+def test_a_diverged_network_is_not_tried_again(begin: Begin, world: World) -> None:
+    begin(rounds=1).run(world.train)
+    clean = World(world.space, world.tell)
+    clean.broken = {world.trained[-1]: Status.diverged}
+    begin(rounds=3, at="clean", trains=clean).run(clean.train)
+    assert len(clean.trained) == len(set(clean.trained))
+
+
+def test_a_round_that_fails_whole_stops_the_search_and_says_why(begin: Begin, world: World) -> None:
+    begin(rounds=1).run(world.train)
+    clean = World(world.space, world.tell)
+    clean.broken = dict.fromkeys(world.trained[-3:], Status.failed)
+    with pytest.raises(SsrError, match=r"all 3 trainings of round 1 failed .*it broke.*remove"):
+        begin(rounds=3, at="clean", trains=clean).run(clean.train)
+
+
+def test_what_others_train_is_not_proposed(begin: Begin, world: World) -> None:
+    search = begin(rounds=1)
+    search.run(world.train)
+    own = world.trained[-3:]
+    world.trained.clear()
+    world.records = [r for r in world.records if r.network not in own]
+    world.busy = set(own)
+    begin(rounds=1, at="other").run(world.train)
+    assert not set(world.trained) & set(own)
+
+
+def test_runs_made_by_hand_stand_in_for_the_first_networks(
+    begin: Begin, world: World, small: Space, tell: Tell
+) -> None:
+    world.records = [tell(a) for a in small.architectures(range(0, 500, 40))]
+    begin(rounds=1).run(world.train)
+    assert world.trained[0] == small.code(small.plan.baseline)
+    assert len(world.trained) == 1 + 3
+
+
+def test_a_search_ends_with_its_budget(begin: Begin, world: World) -> None:
+    _, reason = begin(rounds=9, budget__runs=27).run(world.train)
+    assert reason == "the budget is used up"
+    assert len(world.trained) == 27
+
+
+def test_a_budget_of_epochs_is_kept(begin: Begin, world: World) -> None:
+    """Each made-up training took 8 epochs."""
+    search = begin(rounds=9, budget__epochs=8 * 26 + 7, trainer__max_epochs=8)
+    _, reason = search.run(world.train)
+    assert (reason, len(world.trained)) == ("the budget is used up", 26)
+
+
+def test_a_budget_of_hours_is_kept(begin: Begin, world: World) -> None:
+    """Each made-up training took 12.25 s."""
+    _, reason = begin(rounds=9, budget__hours=12.25 * 26.5 / 3600).run(world.train)
+    assert (reason, len(world.trained)) == ("the budget is used up", 26)
+
+
+def test_a_budget_below_the_first_networks_is_refused_before_they_are_trained(
+    begin: Begin, world: World
+) -> None:
+    with pytest.raises(SsrError, match=r"budget.runs=10 does not cover the 22 first networks"):
+        begin(budget__runs=10).run(world.train)
+    with pytest.raises(SsrError, match=r"budget.epochs=100 .* \(4400 epochs\)"):
+        begin(budget__epochs=100).run(world.train)
+    assert world.trained == []
+
+
+def test_a_search_ends_when_nothing_promises_enough(begin: Begin, world: World) -> None:
+    _, reason = begin(rounds=9, min_gain=0.9).run(world.train)
+    assert reason.startswith("no network promises a gain of 0.9")
+    assert len(world.trained) == 22
+
+
+def test_a_lattice_can_be_searched_to_its_end(begin: Begin, world: World) -> None:
+    """With a batch as large as the lattice, everything is trained and the search says so."""
+    _, reason = begin(rounds=3, batch=600, acquisition__kind=Acquisition.random).run(world.train)
+    assert reason == "no network that is left promises a gain"
+    assert len(world.trained) == len(set(world.trained))
+    assert set(world.trained) >= {
+        world.space.code(a) for a in world.space.architectures(range(512))
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 networks with a finished run"), (1, "1 networks"), (3, "3 networks")],
+)
+def test_too_few_records_are_told_when_nothing_is_to_be_trained(
+    begin: Begin, world: World, tell: Tell, first: First, count: int, words: str
+) -> None:
+    world.records = [tell(a) for a in first[:count]]
+    with pytest.raises(SsrError, match=f"the study has {words}.*modifiers=sentinel_all rounds=1"):
+        begin(rounds=0).look()
+
+
+def test_only_failed_records_are_told(begin: Begin, world: World, tell: Tell, first: First) -> None:
+    world.records = [tell(a, status=Status.failed, val_acc=None) for a in first]
+    with pytest.raises(SsrError, match=r"0 networks .*\(22 runs failed or diverged\)"):
+        begin(rounds=0).look()
+
+
+def test_equal_accuracies_can_be_searched(
+    begin: Begin, world: World, tell: Tell, first: First, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.records = [tell(a, val_acc=90.0, val_loss=0.3) for a in first]
+    begin(rounds=1).run(world.train)
+    assert "the surrogate is flat" in capsys.readouterr().out
+
+
+def test_sources_are_read_anew_each_round(begin: Begin, world: World) -> None:
+    begin(rounds=2).run(world.train)
+    assert world.fetched >= 3
+
+
+def test_short_runs_of_another_study_inform_the_search(
+    begin: Begin, world: World, small: Space, tell: Tell
+) -> None:
+    world.elsewhere_ = [
+        tell(a, epochs=2, study="short") for a in small.architectures(range(0, 500, 9))
+    ]
+    seen, _ = begin(rounds=1, surrogate__fidelity=True).run(world.train)
+    assert len(seen.surrogate.y) == len(seen.history) + len(world.elsewhere_)
+    assert seen.surrogate.X.shape[1] == len(small.names) + 1

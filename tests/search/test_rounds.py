@@ -1,0 +1,60 @@
+"""The plans of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.config import Objective, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.local import Store
+from ssr_exp.search import rounds
+from ssr_exp.search.rounds import Planned, Round
+
+
+def plan(number: int) -> Round:
+    return Round(number=number, seed=0, planned=(Planned(network="d1_w4", mean=90.0),))
+
+
+def test_plans_are_read_back_in_their_order(tmp_path: Path) -> None:
+    book = rounds.notebook(Store(tmp_path), "study", SearchConfig())
+    assert book.read() == []
+    for number in (0, 2, 10, 1):
+        book.write(plan(number))
+    assert book.read() == [plan(0), plan(1), plan(2), plan(10)]
+
+
+def test_how_far_a_search_goes_is_no_part_of_its_name_and_where_to_is(tmp_path: Path) -> None:
+    def name(**changes: object) -> Path:
+        conf = SearchConfig()
+        for key, value in changes.items():
+            setattr(conf, key, value)
+        return rounds.notebook(Store(tmp_path), "study", conf).folder
+
+    further = SearchConfig()
+    further.budget.runs, further.finalists.seeds = 9, 5
+    assert name() == name(rounds=9, min_gain=0.1, budget=further.budget, wait=True)
+    assert name() == name(finalists=further.finalists)
+    smallest = SearchConfig().objective
+    smallest.kind = Objective.smallest
+    others = {name(batch=9), name(seed=3), name(objective=smallest)}
+    assert len(others | {name()}) == 4
+
+
+def test_the_other_searches_of_a_study_are_found(tmp_path: Path) -> None:
+    store, conf = Store(tmp_path), SearchConfig()
+    book = rounds.notebook(store, "study", conf)
+    book.write(plan(0))
+    conf.seed = 5
+    other = rounds.notebook(store, "study", conf)
+    assert rounds.others(other) == [book]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"number": -1, "seed": 0, "planned": []}'])
+def test_a_broken_plan_says_what_to_remove(tmp_path: Path, text: str) -> None:
+    book = rounds.notebook(Store(tmp_path), "study", SearchConfig())
+    book.write(plan(1))
+    (book.folder / "round1.json").write_text(text)
+    with pytest.raises(SsrError, match=r"round1.json cannot be read .*remove that file"):
+        book.read()

@@ -1,0 +1,88 @@
+"""The lattice in the unit cube."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, segments
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.rescaling.resnet import CifarResNet
+from ssr_exp.search import prices, space
+from ssr_exp.search.space import Space
+
+
+def test_the_lattice_lies_in_the_unit_cube_and_touches_all_its_sides(small: Space) -> None:
+    (points,) = small.lattice.enumerate()
+    X = small.features(points)
+    assert X.shape == (512, 6)
+    assert X.min(0).values.tolist() == [0.0] * 6
+    assert X.max(0).values.tolist() == pytest.approx([1.0] * 6)
+    assert len(X.unique(dim=0)) == 512
+
+
+def test_the_baseline_is_the_corner_of_ones_and_the_smallest_that_of_zeros(small: Space) -> None:
+    plan = small.plan
+    corner = small.features(cost.encode(plan, [plan.baseline]))
+    torch.testing.assert_close(corner, torch.ones(1, 6, dtype=torch.float64))
+    (lowest,) = small.architectures([0])
+    assert small.features(cost.encode(plan, [lowest])).abs().max() == 0
+
+
+def test_halving_weighs_the_same_wherever_it_happens() -> None:
+    plan = segments.find(CifarResNet(56), (3, 8, 8), multiple=4)
+    own = space.of(plan, width_steps=8)
+
+    def depth(blocks: int) -> float:
+        architecture = Architecture((blocks, 9, 9), plan.baseline.widths)
+        return float(own.features(cost.encode(plan, [architecture]))[0, 0])
+
+    assert depth(8) - depth(4) == pytest.approx(depth(4) - depth(2))
+
+
+def test_numbers_find_points_again_and_leave_out_what_is_no_point(small: Space) -> None:
+    numbers = np.array([0, 17, 300, 511])
+    architectures = small.architectures(numbers)
+    assert small.numbers(architectures).tolist() == numbers.tolist()
+    finer = space.of(small.plan, width_steps=16)
+    others = [a for a in finer.architectures(range(0, 4000, 7)) if not len(small.numbers([a]))]
+    assert others
+    assert small.numbers([*others, architectures[1]]).tolist() == [17]
+
+
+def test_a_function_of_all_points_is_that_of_each(
+    small: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space, "CHUNK", 100)
+    price = prices.exact(small, "params")
+    (logs,) = small.evaluate(lambda points: [price(points)])
+    for number in (0, 99, 100, 511):
+        (architecture,) = small.architectures([number])
+        params = cost.of(small.plan, architecture).params
+        assert float(logs[number].exp()) == pytest.approx(params)
+
+
+def test_frozen_segments_and_single_blocks_are_no_features() -> None:
+    plan = segments.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=["stage2"])
+    own = space.of(plan, width_steps=4)
+    assert own.names == ("width stage1", "width stage3")
+    assert own.segments == (0, 2)
+
+
+def test_a_lattice_over_the_limit_says_how_to_coarsen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "LIMIT", 600)
+    plan = segments.find(CifarResNet(14), (3, 8, 8), multiple=4)
+    with pytest.raises(SsrError, match=r"2,048 points.*600 at most.*width_steps=4 \(512 points\)"):
+        space.of(plan, width_steps=8)
+    monkeypatch.setattr(space, "LIMIT", 2)
+    with pytest.raises(SsrError, match=r"segment.frozen=\[NAME,...\]"):
+        space.of(plan, width_steps=8)
+
+
+def test_a_lattice_of_the_baseline_alone_cannot_be_searched() -> None:
+    frozen = ["stage1", "stage2", "stage3"]
+    plan = segments.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=frozen)
+    with pytest.raises(SsrError, match="the baseline alone"):
+        space.of(plan, width_steps=8)

@@ -1,0 +1,134 @@
+"""The surrogate against BoTorch's own predictions, and against refitting."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssr_exp.config import Kernel, SurrogateConf
+from ssr_exp.search import surrogate
+from ssr_exp.search.history import History
+from ssr_exp.search.scale import OutcomeScale
+from ssr_exp.search.surrogate import Surrogate
+
+KERNELS = list(Kernel)
+
+
+def data(count: int, d: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.rand(count, d, generator=generator, dtype=torch.float64)
+    noise = torch.randn(count, generator=generator, dtype=torch.float64)
+    return X, (2 * X).sin().sum(1) + 0.1 * noise
+
+
+def fitted(kernel: Kernel = Kernel.joint, count: int = 20) -> Surrogate:
+    X, Y = data(count)
+    return surrogate.fit(X, Y, SurrogateConf(kernel=kernel), segments=(0, 0, 1, 1))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_predictions_are_those_of_botorch(kernel: Kernel) -> None:
+    own, (X, _) = fitted(kernel), data(30, seed=1)
+    posterior = own.model.posterior(X)
+    mean, sigma = own.predict(X)
+    expected = posterior.mean.detach()[:, 0] * own.spread + own.centre
+    torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-6)
+    deviation = posterior.variance.detach()[:, 0].sqrt() * own.spread
+    torch.testing.assert_close(sigma, deviation, rtol=1e-3, atol=1e-5)
+    covariance = posterior.distribution.covariance_matrix.detach() * own.spread**2
+    torch.testing.assert_close(own.covariance(X), covariance, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_leave_one_out_equals_refitting_without_the_point(kernel: Kernel) -> None:
+    own = fitted(kernel, count=12)
+    Y, mean, sigma = own.leave_one_out()
+    for left_out in range(12):
+        rest = [i for i in range(12) if i != left_out]
+        other = surrogate.assembled(
+            own.model, own.X[rest], own.y[rest], centre=own.centre, spread=own.spread
+        )
+        alone, deviation = other.predict(own.X[[left_out]])
+        assert float(mean[left_out]) == pytest.approx(float(alone), abs=1e-6)
+        with_noise = (float(deviation) ** 2 + own.noise**2) ** 0.5
+        assert float(sigma[left_out]) == pytest.approx(with_noise, rel=1e-4)
+    torch.testing.assert_close(Y, own.y * own.spread + own.centre)
+
+
+def test_believing_leaves_the_mean_and_narrows_the_rest() -> None:
+    own, (X, _) = fitted(), data(15, seed=2)
+    believed = own.believe(X[:2])
+    before, after = own.predict(X), believed.predict(X)
+    torch.testing.assert_close(after[0], before[0], atol=1e-6, rtol=1e-6)
+    assert bool((after[1] <= before[1] + 1e-9).all())
+    assert bool((after[1][:2] < 0.8 * before[1][:2]).all())
+
+
+def test_believing_one_by_one_is_believing_together() -> None:
+    own, (X, _) = fitted(), data(15, seed=2)
+    together, single = own.believe(X[:3]), own.believe(X[:1]).believe(X[1:3])
+    torch.testing.assert_close(together.predict(X), single.predict(X), rtol=1e-6, atol=1e-8)
+
+
+def test_the_same_data_give_the_same_surrogate() -> None:
+    (X, _) = data(5, seed=3)
+    first, second = (fitted().predict(X) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_repeated_seeds_tell_the_noise() -> None:
+    X, _ = data(8)
+    generator = torch.Generator().manual_seed(5)
+    repeated = X.repeat_interleave(6, dim=0)
+    noise = 0.3 * torch.randn(48, generator=generator, dtype=torch.float64)
+    own = surrogate.fit(repeated, 3 * repeated[:, 0] + noise, SurrogateConf())
+    assert own.noise == pytest.approx(0.3, rel=0.35)
+
+
+def test_equal_outcomes_give_a_flat_surrogate_and_no_error() -> None:
+    X, _ = data(6)
+    own = surrogate.fit(X, torch.full((6,), 2.0, dtype=torch.float64), SurrogateConf())
+    mean, sigma = own.predict(data(9, seed=4)[0])
+    torch.testing.assert_close(mean, torch.full((9,), 2.0, dtype=torch.float64), atol=1e-3, rtol=0)
+    assert bool(sigma.isfinite().all())
+
+
+def test_one_outcome_can_be_fitted() -> None:
+    X, _ = data(1)
+    own = surrogate.fit(X, torch.tensor([1.5], dtype=torch.float64), SurrogateConf())
+    assert float(own.predict(X)[0]) == pytest.approx(1.5, abs=0.1)
+
+
+def test_short_runs_inform_long_ones() -> None:
+    """With ten long runs, forty short ones of another level improve the prediction."""
+    long, short, unseen = data(10, seed=6)[0], data(40, seed=7)[0], data(50, seed=8)[0]
+
+    def full(X: torch.Tensor) -> torch.Tensor:
+        return (5 * X).sin().sum(1)
+
+    fidelity = torch.cat([torch.ones(10, 1), torch.full((40, 1), 0.5)]).double()
+    both = torch.cat([torch.cat([long, short]), fidelity], dim=1)
+    outcomes = torch.cat([full(long), 0.8 * full(short) - 0.5])
+    informed = surrogate.fit(both, outcomes, SurrogateConf(fidelity=True))
+    alone = surrogate.fit(long, full(long), SurrogateConf())
+    errors = [
+        float((own.predict(unseen)[0] - full(unseen)).square().mean()) for own in (informed, alone)
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_it_learns_the_order_of_networks_from_the_first_ones(
+    known: History, kernel: Kernel, small: object
+) -> None:
+    from scipy.stats import spearmanr
+
+    from tests.search.conftest import truth
+
+    space, scale = known.space, OutcomeScale()
+    Y = scale.forward(known.values(scale.outcome))
+    own = surrogate.fit(known.X, Y, SurrogateConf(kernel=kernel), segments=space.segments)
+    (points,) = space.lattice.enumerate()
+    mean, _ = own.predict(space.features(points))
+    true = [truth(space, a) for a in space.architectures(range(len(space.lattice)))]
+    assert spearmanr(mean.numpy(), true).statistic > 0.85
