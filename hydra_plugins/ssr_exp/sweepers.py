@@ -6,6 +6,7 @@ Hydra imports this file at every start, so what is heavy is imported inside func
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class SsrSweeper(Sweeper):
-    """Expand modifiers, skip what is done, launch the rest, print the trade-offs."""
+class LaunchingSweeper(Sweeper):
+    """What a sweep and a search share: networks become jobs of the configured launcher."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -37,31 +38,82 @@ class SsrSweeper(Sweeper):
         """Keep what launching needs."""
         self.loader = hydra_context.config_loader
         self.config: DictConfig = config
+        self.launched = 0  # jobs so far
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run the sweep that a command line asks for; returns the records' rows.
+        """Run what a command line asks for; returns the records' rows.
 
         Raises:
             SystemExit: with a message, if the command cannot be met, or a run failed.
         """
         try:
-            return self._sweep(arguments)
+            return self.carry_out(arguments)
         except SsrError as error:
             raise SystemExit(str(error)) from None
 
-    def _sweep(self, arguments: list[str]) -> list[Any]:
+    @abstractmethod
+    def carry_out(self, arguments: list[str]) -> list[Any]:
+        """Run what a command line asks for."""
+
+    def members(self, jobs: Sequence[Sequence[str]]) -> list[Member]:
+        """List the runs that command lines stand for."""
+        from ssr_exp.training import sweep
+
+        return sweep.expand((job, self.compose(job)) for job in jobs)
+
+    def compose(self, job: Sequence[str]) -> configuration.Config:
+        """Compose the configuration of one training."""
+        composed = self.loader.load_sweep_config(self.config, list(job))
+        return configuration.read(composed, configuration.Config)
+
+    def train(self, members: Sequence[Member]) -> dict[Any, object]:
+        """Train what is not done; returns by folder the errors that only the launcher knows."""
+        from ssr_exp.training import sweep
+
+        todo = sweep.pending(members)
+        errors = self._launch(todo)
+        if waiting := sweep.busy(todo, errors):
+            log.info("waiting for %d networks that another process is training", len(waiting))
+            errors = errors | self._launch(waiting, "wait=true")
+        return errors
+
+    def _launch(self, members: Sequence[Member], *extra: str) -> dict[Any, object]:
+        """Hand jobs to the configured launcher; returns the errors of those that raised one."""
+        from ssr_exp.runs.local import BUSY
+
+        if not members:
+            return {}
+        jobs = [[*member.overrides, *extra] for member in members]
+        first, self.launched = self.launched, self.launched + len(jobs)
+        try:
+            returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
+        except Exception as error:  # a launcher that lost a job; the records say which
+            log.warning("the launcher stopped: %s", error)
+            return {}
+        return {
+            member.folder: result._return_value
+            for member, result in zip(members, returned, strict=True)
+            if result.status is JobStatus.FAILED or result._return_value == BUSY
+        }
+
+
+class SsrSweeper(LaunchingSweeper):
+    """Expand modifiers, skip what is done, launch the rest, print the trade-offs."""
+
+    def carry_out(self, arguments: list[str]) -> list[Any]:
+        """Train a sweep.
+
+        Raises:
+            SystemExit: if a run failed.
+        """
         from ssr_exp.report import table
         from ssr_exp.training import sweep
 
-        members = sweep.expand((job, self._compose(job)) for job in self._split(arguments))
-        todo = sweep.pending(members)
-        errors = self._launch(todo, first=0)
-        if waiting := sweep.busy(todo, errors):
-            log.info("waiting for %d networks that another process is training", len(waiting))
-            errors = errors | self._launch(waiting, "wait=true", first=len(todo))
+        members = self.members(self._split(arguments))
+        errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
         table.print_trade_offs(records, known=sweep.neighbours(members, records))
         if problems := sweep.problems(members, errors):
@@ -73,27 +125,6 @@ class SsrSweeper(Sweeper):
         overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         return jobs
-
-    def _compose(self, job: list[str]) -> configuration.Config:
-        return configuration.read(self.loader.load_sweep_config(self.config, job))
-
-    def _launch(self, members: Sequence[Member], *extra: str, first: int) -> dict[Any, object]:
-        """Hand jobs to the configured launcher; returns the errors of those that raised one."""
-        from ssr_exp.runs.local import BUSY
-
-        if not members:
-            return {}
-        jobs = [[*member.overrides, *extra] for member in members]
-        try:
-            returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
-        except Exception as error:  # a launcher that lost a job; the records say which
-            log.warning("the launcher stopped: %s", error)
-            return {}
-        return {
-            member.folder: result._return_value
-            for member, result in zip(members, returned, strict=True)
-            if result.status is JobStatus.FAILED or result._return_value == BUSY
-        }
 
 
 def _failures(problems: Sequence[str], total: int) -> str:

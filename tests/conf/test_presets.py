@@ -10,7 +10,7 @@ import pytest
 from hydra.errors import HydraException
 
 from ssr_exp import config
-from ssr_exp.config import Config
+from ssr_exp.config import Config, SearchConfig
 
 Compose = Callable[..., Config]
 
@@ -20,29 +20,90 @@ PRESETS = sorted(
 )
 EXPERIMENTS = [name for group, name in PRESETS if group == "experiment"]
 NOT_SCHEMA = {"experiment"}  # groups that are no part of the configuration
+NO_PRESETS = {"cap", "budget", "finalists"}  # parts whose keys are typed one by one
 
 
 def of(group: str) -> set[str]:
     return {name for g, name in PRESETS if g == group}
 
 
+def parts(schema: type[Config]) -> set[str]:
+    return {f.name for f in fields(schema) if f.type.endswith("Conf")}  # type: ignore[union-attr]
+
+
+SEARCH = parts(SearchConfig) - parts(Config)  # groups of search.py alone
+SEARCHES = ["surrogate.scale=log", "objective.kind=best", "runs.kind=url", "rounds=few"]
+
+
+def entry(group: str) -> str:
+    """Name the entry point whose configuration a group is of."""
+    return "search" if group in SEARCH else "train"
+
+
+@pytest.fixture
+def compose(conf: Compose) -> Callable[..., Config]:
+    """Compose a group's own entry point: `compose("objective", "objective=smallest")`."""
+    import hydra
+
+    def read(group: str, *words: str) -> Config:
+        if group in SEARCH:
+            return config.read(hydra.compose("search", [*words]), SearchConfig)
+        return conf(*words)
+
+    return read
+
+
 def test_every_group_is_a_part_of_the_schema_and_every_part_has_presets() -> None:
     groups = {group for group, _ in PRESETS} - NOT_SCHEMA
-    parts = {f.name for f in fields(Config) if f.type.endswith("Conf")}  # type: ignore[union-attr]
-    assert groups == parts
+    assert groups == parts(SearchConfig) - NO_PRESETS
+    assert parts(Config) < parts(SearchConfig)
+    assert {"surrogate", "acquisition", "objective", "runs"} | NO_PRESETS == SEARCH
 
 
 @pytest.mark.parametrize(("group", "name"), PRESETS, ids=["/".join(p) for p in PRESETS])
-def test_every_preset_composes(conf: Compose, group: str, name: str) -> None:
-    read = conf(f"{group}={name}")
-    assert isinstance(read, Config)
+def test_every_preset_composes(compose: Callable[..., Config], group: str, name: str) -> None:
+    read = compose(group, f"{group}={name}")
+    assert type(read) is (SearchConfig if group in SEARCH else Config)
     assert group not in ("model", "dataset") or getattr(read, group).name == name
+
+
+@pytest.mark.parametrize("group", sorted({g for g, _ in PRESETS} - SEARCH))
+def test_a_search_takes_every_group_that_a_training_takes(conf: Compose, group: str) -> None:
+    import hydra
+
+    words = [f"{group}={min(of(group))}"]
+    if group != "modifiers":  # their defaults differ
+        words.append("modifiers=random")
+    searched = config.read(hydra.compose("search", words), SearchConfig)
+    trained = config.read(hydra.compose("train", words), Config)
+    assert {f.name: getattr(searched, f.name) for f in fields(Config)} == vars(trained)
+
+
+@pytest.mark.parametrize("group", ["acquisition", "objective", "runs"])
+def test_every_kind_of_a_search_has_a_preset_and_every_preset_a_kind(
+    compose: Callable[..., Config], group: str
+) -> None:
+    for name in of(group):
+        assert getattr(compose(group, f"{group}={name}"), group).kind == name
+    assert of(group) == set(type(getattr(SearchConfig(), group).kind))
+
+
+def test_a_search_starts_with_the_sentinels_and_is_else_a_training_of_the_same_defaults(
+    conf: Compose,
+) -> None:
+    import hydra
+
+    searched = config.read(hydra.compose("search"), SearchConfig)
+    trained = config.read(hydra.compose("train"), Config)
+    assert searched.modifiers == config.ModifiersConf("sentinel_all")
+    trained.modifiers = searched.modifiers
+    assert searched == SearchConfig(**vars(trained))
 
 
 def test_the_defaults_compose(conf: Compose) -> None:
     import hydra
 
-    read = config.read(hydra.compose("train"))
+    read = config.read(hydra.compose("train"), Config)
     assert (read.model.name, read.modifiers.kind) == ("resnet56", "baseline")
     assert read.logger.mode is config.WandbMode.offline
     assert not read.trainer.test
@@ -57,7 +118,7 @@ def test_every_seed_network_has_a_preset_and_every_preset_a_network() -> None:
 def test_every_set_of_modifiers_has_a_preset_and_every_preset_a_set(conf: Compose) -> None:
     from ssr_exp.rescaling import sets
 
-    assert of("modifiers") == set(sets.KINDS)
+    assert of("modifiers") == set(sets.names()) == {*sets.KINDS, sets.PROPOSED}
     for name in of("modifiers"):
         assert conf(f"modifiers={name}").modifiers.kind == name
 
@@ -96,10 +157,10 @@ def test_the_gpu_preset_is_not_repeatable_and_says_so(conf: Compose) -> None:
 GROUPS = sorted({group for group, _ in PRESETS} - NOT_SCHEMA)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_a_typo_in_a_key_is_rejected(conf: Compose, group: str) -> None:
+@pytest.mark.parametrize("group", [*GROUPS, *sorted(NO_PRESETS)])
+def test_a_typo_in_a_key_is_rejected(compose: Callable[..., Config], group: str) -> None:
     with pytest.raises(HydraException, match="nmae"):
-        conf(f"{group}.nmae=1")
+        compose(group, f"{group}.nmae=1")
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -116,7 +177,7 @@ def test_a_typo_in_a_preset_is_rejected(tmp_path: Path, group: str) -> None:
         hydra.initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"),
         pytest.raises(HydraException, match="nmae"),
     ):
-        hydra.compose("train", [f"{group}={name}"])
+        hydra.compose(entry(group), [f"{group}={name}"])
 
 
 @pytest.mark.parametrize(
@@ -138,8 +199,18 @@ def test_a_value_of_a_wrong_type_is_rejected(conf: Compose, word: str) -> None:
         conf(word)
 
 
+@pytest.mark.parametrize("word", SEARCHES)
+def test_a_value_of_a_wrong_type_is_rejected_by_a_search(conf: Compose, word: str) -> None:
+    import hydra
+
+    with pytest.raises(HydraException, match=word.rpartition("=")[2]):
+        hydra.compose("search", [word])
+
+
 @pytest.mark.parametrize("group", GROUPS)
-def test_an_unknown_preset_is_rejected_and_the_known_ones_listed(conf: Compose, group: str) -> None:
+def test_an_unknown_preset_is_rejected_and_the_known_ones_listed(
+    compose: Callable[..., Config], group: str
+) -> None:
     with pytest.raises(HydraException) as caught:
-        conf(f"{group}=nothing")
+        compose(group, f"{group}=nothing")
     assert all(name in str(caught.value) for name in of(group))

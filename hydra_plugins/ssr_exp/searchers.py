@@ -1,0 +1,160 @@
+"""How Hydra calls a search: rounds of jobs for the configured launcher, then the answer.
+
+Hydra imports this file at every start, so what is heavy is imported inside functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper
+from ssr_exp import config as configuration
+from ssr_exp.config import SearchConfig
+from ssr_exp.errors import SsrError
+
+if TYPE_CHECKING:
+    from ssr_exp.runs import local
+    from ssr_exp.search.loop import Search
+    from ssr_exp.search.propose import View
+    from ssr_exp.training.study import Study
+
+log = logging.getLogger(__name__)
+
+
+class SearchSweeper(LaunchingSweeper):
+    """Run a search and hand its answer over."""
+
+    def carry_out(self, arguments: list[str]) -> list[Any]:
+        """Search, or with `rounds=0` show what a search would train.
+
+        Raises:
+            SsrError: if the command cannot be met, or all of a round's trainings failed.
+        """
+        from ssr_exp.runs import local
+        from ssr_exp.training import study
+
+        self._refuse_sweeps(arguments)
+        conf = self._read(arguments)
+        store = local.Store(conf.paths.runs)
+        store.check()
+        opened = study.open(conf)
+        search = _search(conf, opened, store)
+        if conf.rounds == 0:
+            return self._show(arguments, search, opened, store)
+        try:
+            with store.claim(search.book.folder, wait=False):
+                return self._run(arguments, search, opened)
+        except local.Busy:
+            raise SsrError(
+                f"this very search is running already ({search.book.folder}): wait for it, or "
+                "start another one with another seed=N."
+            ) from None
+
+    def _read(self, arguments: Sequence[str]) -> SearchConfig:
+        composed = self.loader.load_sweep_config(self.config, list(arguments))
+        return configuration.read(composed, SearchConfig)
+
+    def _refuse_sweeps(self, arguments: list[str]) -> None:
+        parser = OverridesParser.create(config_loader=self.loader)
+        for override in parser.parse_overrides(arguments):
+            if override.is_sweep_override():
+                raise SsrError(
+                    f"{override.input_line}: a search takes one value of each key; repeat the "
+                    "command with each of them."
+                )
+
+    def _show(
+        self, arguments: Sequence[str], search: Search, opened: Study, store: local.Store
+    ) -> list[Any]:
+        """Print surrogate, front and next batch, and write the batch for `train.py`."""
+        from ssr_exp.runs import proposal
+        from ssr_exp.search import checks, console
+
+        seen = search.look()
+        console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
+        _print_front(seen)
+        console.print_smallest(seen, search.conf)
+        picks = search.next_batch(seen, 1, count=search.conf.batch)
+        if not picks:
+            log.info("no network that is left promises a gain")
+            return []
+        console.print_batch(seen, picks, title="next batch (not trained)")
+        written = proposal.write(
+            store,
+            proposal.Proposal(
+                study=opened.name,
+                networks=tuple(search.space.code(pick.architecture) for pick in picks),
+                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            ),
+        )
+        words = [word for word in arguments if _is_trains(word)]
+        log.info("written to %s; train it with:", written)
+        print(shlex.join(["python", "train.py", *words, "modifiers=proposed"]))
+        return []
+
+    def _run(self, arguments: Sequence[str], search: Search, opened: Study) -> list[Any]:
+        """Go through the rounds, then train the last comparison and hand its answer over."""
+        from hydra_plugins.ssr_exp._ending import Ending
+        from ssr_exp.search import checks, console
+        from ssr_exp.training.sweep import ALONE
+
+        def train(networks: Sequence[str]) -> None:
+            jobs = [[*arguments, *ALONE, f"modifiers.network={network}"] for network in networks]
+            self.train(self.members(jobs))
+
+        seen, reason = search.run(train)
+        log.info("the search ends: %s", reason)
+        console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
+        _print_front(seen)
+        console.print_smallest(seen, search.conf)
+        return Ending(self, arguments, search.conf, opened, seen).carry_out()
+
+
+def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
+    """Set a search up.
+
+    Raises:
+        SsrError: if something makes no sense, before anything is trained.
+    """
+    from ssr_exp.search import limits, rounds, space
+    from ssr_exp.search.loop import Search
+    from ssr_exp.search.sources import Sources
+    from ssr_exp.training import finals
+
+    finals.check(conf.finalists, opened)
+    spanned = space.of(opened.plan, width_steps=conf.segment.width_steps)
+    limits.check(spanned, conf)
+    first = (opened.plan.baseline, *opened.expand(conf))
+    book = rounds.notebook(store, opened.name, conf)
+    sources = Sources(store, opened.name, opened.fields, spanned, conf, book)
+    return Search(spanned, conf, tuple(dict.fromkeys(first)), book, sources)
+
+
+def _is_trains(override: str) -> bool:
+    """Say whether `train.py` knows what an override sets, too; its modifiers it names itself."""
+    key = override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0]
+    own = {f.name for f in fields(configuration.Config)} | {"experiment"}
+    return key in own - {"modifiers"} or key.startswith("hydra")
+
+
+def _print_front(seen: View) -> None:
+    from ssr_exp.report import table
+
+    known = seen.history.records
+    table.print_trade_offs(table.front(known), known=known)
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="ssr_search",
+    node={"_target_": "hydra_plugins.ssr_exp.searchers.SearchSweeper"},
+    provider="ssr_exp",
+)

@@ -1,0 +1,18 @@
+"""Search rescaled versions of a ConvNet: `python search.py model=resnet56 rounds=3 batch=4`."""
+
+import hydra
+
+from hydra_plugins.ssr_exp import jobs
+from ssr_exp import config
+
+config.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="search")
+def main(composed: config.SearchConfig) -> str:
+    """Train the one network of a job; the sweeper runs the search and makes the jobs."""
+    return jobs.train(composed)
+
+
+if __name__ == "__main__":
+    main()
