@@ -26,8 +26,8 @@ help: ## List the targets
 
 install: $(READY) ## Create .venv and install what requirements.lock lists
 
-demo: $(READY) ## Train a small sweep on embedded images and print its trade-offs
-	WANDB_MODE=offline $(BIN)/python train.py experiment=demo
+demo: $(READY) ## Search a small network on embedded images: sentinels, two rounds, the answer
+	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4
 
 test: $(READY) ## Run the unit tests
 	$(PYTEST) -n $(WORKERS) -m 'not slow and $(APART)'

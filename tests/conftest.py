@@ -80,18 +80,18 @@ def conf(tmp_path: Path) -> Iterator[Compose]:
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
-    """Run `train.py` with a small command line in this process, in an empty folder."""
+    """Run `train.py`, or another script, with a small command line, in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 
-    def run(*words: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["train.py", *small(tmp_path, words)])
+    def run(*words: str, script: str = "train.py") -> Ended:
+        monkeypatch.setattr(sys, "argv", [script, *small(tmp_path, words)])
         capsys.readouterr()
         code, message = 0, ""
         try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+            runpy.run_path(str(ROOT / script), run_name="__main__")
         except SystemExit as stop:
             code, message = (1, stop.code) if isinstance(stop.code, str) else (stop.code or 0, "")
         printed = capsys.readouterr()
@@ -105,12 +105,12 @@ def command(
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `train.py` with a small command line in a process of its own."""
+    """Start a script with a small command line in a process of its own."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(*words: str) -> subprocess.Popen[str]:
+    def start(*words: str, script: str = "train.py") -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *small(tmp_path, words)],
+            [sys.executable, str(ROOT / script), *small(tmp_path, words)],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -19,21 +19,23 @@ COMMANDS = [
     if line.startswith("python ")
 ]
 TRAININGS = [command for command in COMMANDS if command[1] == "train.py"]
+SEARCHES = [command for command in COMMANDS if command[1] == "search.py"]
 ANATOMIES = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.rescaling"]]
 
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert len(TRAININGS) >= 4
     assert len(ANATOMIES) >= 2
-    assert len(COMMANDS) == len(TRAININGS) + len(ANATOMIES)
+    assert len(SEARCHES) >= 4
+    assert len(COMMANDS) == len(TRAININGS) + len(SEARCHES) + len(ANATOMIES)
 
 
-@pytest.mark.parametrize("command", TRAININGS, ids=" ".join)
-def test_a_training_command_names_presets_and_keys_that_exist(command: list[str]) -> None:
+@pytest.mark.parametrize("command", TRAININGS + SEARCHES, ids=" ".join)
+def test_a_command_names_presets_and_keys_that_exist(command: list[str]) -> None:
     overrides = [word for word in command[2:] if word != "-m"]
     singles = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", override) for override in overrides]
     done = subprocess.run(
-        [sys.executable, "train.py", *singles, "--cfg", "job"],
+        [sys.executable, command[1], *singles, "--cfg", "job"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -85,7 +87,26 @@ def test_the_records_keys_in_the_text_exist() -> None:
 
 
 def test_every_modifier_set_is_in_the_table() -> None:
-    from ssr_exp.rescaling.sets import KINDS
+    from ssr_exp.rescaling.sets import KINDS, PROPOSED
 
     table = TEXT[TEXT.index("| `modifiers=` |") : TEXT.index("Data sets:")]
-    assert set(KINDS) <= set(re.findall(r"`(\w+)`", table))
+    assert {*KINDS, PROPOSED} <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_every_key_of_a_search_in_the_text_exists() -> None:
+    from omegaconf import OmegaConf
+
+    from ssr_exp.config import Acquisition, Arm, SearchConfig
+
+    table = TEXT[TEXT.index("| `rounds`, `batch` |") : TEXT.index("- **Kill it")]
+    known = OmegaConf.structured(SearchConfig)
+    said = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+|rounds|batch|min_gain)=?`", table)
+    assert len(said) >= 15
+    for key in said:
+        if not key.endswith(".py"):
+            assert OmegaConf.select(known, key, throw_on_missing=False) is not None or (
+                key.rpartition(".")[2] in OmegaConf.select(known, key.rpartition(".")[0])
+            )
+    words = set(re.findall(r"`(\w+)`", table))
+    assert {*Acquisition} - {"auto"} <= words
+    assert {*Arm} <= words
