@@ -185,7 +185,7 @@ def full_training(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _command(options: argparse.Namespace, folder: Path) -> list[str]:
-    cifar = _few_images(options.cifar, folder) if options.smoke else options.cifar
+    cifar = few_images(options.cifar, folder) if options.smoke else options.cifar
     command = [sys.executable, "train.py", f"experiment=cifar10_{options.part}"]
     command += ["dataset=image_folder", f"dataset.root={cifar.resolve()}"]
     command += [f"paths.runs={(options.runs / options.part).resolve()}", "logger=disabled"]
@@ -197,7 +197,7 @@ def _command(options: argparse.Namespace, folder: Path) -> list[str]:
     return command
 
 
-def _few_images(cifar: Path, folder: Path) -> Path:
+def few_images(cifar: Path, folder: Path) -> Path:
     """Copy the first images of each class."""
     for part, count in (("train", 8), ("test", 2)):
         for name in sorted(path for path in (cifar / part).iterdir() if path.is_dir()):
