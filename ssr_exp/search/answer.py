@@ -48,8 +48,10 @@ def trained(view: View, conf: SearchConfig) -> list[Architecture]:
     accuracies = view.history.accuracies()
     baseline = view.history.space.plan.baseline
     least = accuracies[baseline] - conf.objective.max_drop
-    outcomes = dict(zip(view.networks, view.state.outcomes.tolist(), strict=True))
-    log_costs = dict(zip(view.networks, view.state.log_costs.tolist(), strict=True))
+    outcomes, log_costs = (
+        dict(zip((*view.networks, *view.pending), values.tolist(), strict=True))
+        for values in (view.state.outcomes, view.state.log_costs)
+    )
     measured = [a for a in _keeping(view) if accuracies[a] >= least and a != baseline]
     both = [a for a in measured if outcomes[a] >= view.state.threshold]
     return sorted([*(both or measured), baseline], key=lambda a: (log_costs[a], -accuracies[a], a))

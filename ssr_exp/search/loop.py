@@ -108,7 +108,13 @@ class Search:
         known = history.of(self.space, records)
         self._check_enough(known, records)
         elsewhere = history.of(self.space, self.sources.elsewhere())
-        return propose.view(known, self.conf, taken=self._taken(records), elsewhere=elsewhere)
+        return propose.view(
+            known,
+            self.conf,
+            taken=self._parsed(self._planned() | history.unusable(records)),
+            pending=self._parsed(self.sources.pending()),
+            elsewhere=elsewhere,
+        )
 
     def next_batch(self, seen: View, number: int, *, count: int) -> list[propose.Pick]:
         """Propose the batch of a round."""
@@ -176,11 +182,8 @@ class Search:
         )
         return Round(number=number, seed=self.conf.seed, planned=planned)
 
-    def _taken(self, records: Sequence[Record]) -> list[Architecture]:
-        """List what is planned, pending, failed or diverged."""
-        names = {network for plan in self.book.read() for network in plan.networks}
-        names |= history.unusable(records) | set(self.sources.pending())
-        return self._parsed(names)
+    def _planned(self) -> set[str]:
+        return {network for plan in self.book.read() for network in plan.networks}
 
     def _parsed(self, names: Iterable[str]) -> list[Architecture]:
         found = []

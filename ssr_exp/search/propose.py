@@ -30,9 +30,10 @@ class View:
         history: the records.
         scale: of the outcomes.
         surrogate: fitted to them.
-        candidates: the lattice, predicted and priced.
-        networks: the distinct networks that were trained.
-        state: their predicted outcomes and log costs, and what counts as a gain.
+        candidates: the lattice, predicted and priced; pending networks came out as predicted.
+        pending: networks that are being trained.
+        state: predicted outcomes and log costs of `networks`, then of `pending`, and what counts
+            as a gain.
         caps: in absolute numbers.
     """
 
@@ -40,9 +41,14 @@ class View:
     scale: OutcomeScale
     surrogate: Surrogate
     candidates: Candidates
-    networks: tuple[Architecture, ...]
+    pending: tuple[Architecture, ...]
     state: State
     caps: dict[str, float]
+
+    @property
+    def networks(self) -> tuple[Architecture, ...]:
+        """The distinct networks that were trained."""
+        return self.history.networks
 
     def accuracy(self, outcomes: Tensor) -> Tensor:
         """Map outcomes to percent."""
@@ -77,6 +83,7 @@ def view(
     conf: SearchConfig,
     *,
     taken: Iterable[Architecture] = (),
+    pending: Iterable[Architecture] = (),
     elsewhere: History | None = None,
 ) -> View:
     """Fit the surrogate and predict the lattice.
@@ -84,7 +91,8 @@ def view(
     Args:
         history: the study's records, the baseline's among them.
         conf: the search.
-        taken: networks that are pending or failed, and not to be proposed.
+        taken: networks that are not to be proposed, and of which nothing is known.
+        pending: networks that are being trained; they are believed to come out as predicted.
         elsewhere: records of other epochs, where the surrogate learns from them.
 
     Raises:
@@ -100,16 +108,19 @@ def view(
     within = limits.allowed(space, caps)
     if "latency_ms" in caps:
         within &= _within_latency(history, caps["latency_ms"])
-    found = candidates.of(space, fitted, log_cost, within=within, taken=[*history.networks, *taken])
-    outcomes, _ = fitted.predict(history.features(history.networks))
+    waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
+    known = [*history.networks, *waiting]
+    believed = fitted.believe(history.features(waiting))
+    found = candidates.of(space, believed, log_cost, within=within, taken=[*known, *taken])
+    outcomes, _ = fitted.predict(history.features(known))
     at_baseline = float(outcomes[history.networks.index(space.plan.baseline)])
     state = State(
         outcomes,
-        prices.of_architectures(price, space, history.networks),
+        prices.of_architectures(price, space, known),
         (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
         _below(scale, at_baseline, conf.objective.max_drop),
     )
-    return View(history, scale, fitted, found, history.networks, state, caps)
+    return View(history, scale, fitted, found, waiting, state, caps)
 
 
 def _check_measured(history: History, conf: SearchConfig) -> None:
@@ -224,7 +235,8 @@ def _chosen(
             ),
             None,
         )
-    trained = torch.cat([seen.history.features(seen.networks), state.log_costs[:, None]], dim=1)
+    known = seen.history.features([*seen.networks, *seen.pending])
+    trained = torch.cat([known, state.log_costs[:, None]], dim=1)
     chosen = sampled.qlognehvi(
         found,
         sampled.pool(found, scores, size=size, seed=seed, share=1.0),

@@ -157,3 +157,18 @@ def test_any_cost_can_be_traded(small: Space, tell: Tell, first: tuple[Architect
         ]
         view = propose.view(history.of(small, records), asked)
         assert len(codes(view, asked)) == 4
+
+
+@pytest.mark.parametrize("kind", Acquisition)
+def test_pending_networks_are_believed_and_not_proposed(known: History, kind: Acquisition) -> None:
+    """Proposing two and then two more, with the first two pending, is proposing four."""
+    asked = conf(kind)
+    whole = propose.view(known, asked)
+    four = codes(whole, asked, count=4)
+    pending = [known.space.parse(code) for code in four[:2]]
+    view = propose.view(known, asked, pending=pending)
+    rest = codes(view, asked, count=2)
+    assert not set(rest) & set(four[:2])
+    if kind in (Acquisition.ehvi, Acquisition.smallest):
+        assert rest == four[2:]
+    assert len(view.networks) == len(whole.networks)
