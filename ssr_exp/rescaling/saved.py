@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from ssr_exp import parsing
 from ssr_exp.config import ModelConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, seeds, segments
@@ -131,7 +132,7 @@ def read(folder: str | Path) -> Description:
     """
     path = Path(folder) / NETWORK
     try:
-        return _parse(path.read_bytes())
+        return parsing.parse(path.read_bytes(), Description, version=SCHEMA)
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
@@ -187,23 +188,6 @@ def _missing(path: Path) -> SsrError:
         f"there is no {path}: name a folder that holds {NETWORK} and {WEIGHTS}, such as the best/ "
         "of a search."
     )
-
-
-def _parse(text: bytes) -> Description:
-    """Read a description from JSON; a `ValueError` says why it cannot be used."""
-    try:
-        fields: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no whole JSON file ({error})") from None
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise ValueError(f"it is of version {version}, and this ssr_exp reads up to {SCHEMA}")
-    try:
-        return Description.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(f"{where}: {first['msg'].lower()}") from None
 
 
 def _put(path: Path, content: bytes) -> None:

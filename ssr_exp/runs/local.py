@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ssr_exp import parsing
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import record as records
 from ssr_exp.runs.record import Record, Status
@@ -69,7 +70,7 @@ class Store:
             return records.parse((folder / FILE).read_bytes())
         except FileNotFoundError:
             return None
-        except (records.Unreadable, OSError) as error:
+        except (parsing.Unreadable, OSError) as error:
             log.warning("skipped %s: %s", folder / FILE, error)
             return None
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from ssr_exp import parsing
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import local
 
@@ -59,7 +60,7 @@ def read(path: Path) -> Proposal:
         SsrError: if there is none, or it cannot be used.
     """
     try:
-        return _parse(path.read_bytes())
+        return parsing.parse(path.read_bytes(), Proposal, version=SCHEMA)
     except FileNotFoundError:
         raise SsrError(
             f"nothing is proposed yet, there is no {path}: {AGAIN} first, with the same model, "
@@ -67,20 +68,3 @@ def read(path: Path) -> Proposal:
         ) from None
     except (OSError, ValueError) as error:
         raise SsrError(f"{path} is no proposal that can be used: {error}; {AGAIN} again.") from None
-
-
-def _parse(text: bytes) -> Proposal:
-    """Read a proposal from JSON; a `ValueError` says why it cannot be used."""
-    try:
-        fields: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no whole JSON file ({error})") from None
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise ValueError(f"it is of version {version}, and this ssr_exp reads up to {SCHEMA}")
-    try:
-        return Proposal.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(f"{where}: {first['msg'].lower()}") from None

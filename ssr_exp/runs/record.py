@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from ssr_exp import parsing
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
@@ -77,28 +79,10 @@ class Record(BaseModel):
         return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
 
 
-class Unreadable(ValueError):
-    """A record that cannot be used; the message says why."""
-
-
 def parse(text: str | bytes) -> Record:
     """Read a record from JSON, as data only.
 
     Raises:
-        Unreadable: if it is cut short, of a future version, or lacks what a record needs.
+        parsing.Unreadable: if it is cut short, of a future version, or lacks what a record needs.
     """
-    try:
-        fields: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"it is no whole JSON file ({error})") from None
-    if not isinstance(fields, dict):
-        raise Unreadable("it holds no JSON object")
-    version = fields.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA:
-        raise Unreadable(f"it is of version {version}, and this ssr_exp reads up to {SCHEMA}")
-    try:
-        return Record.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise Unreadable(f"{where}: {first['msg'].lower()}") from None
+    return parsing.parse(text, Record, version=SCHEMA)

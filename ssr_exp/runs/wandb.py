@@ -22,7 +22,8 @@ import wandb
 
 from ssr_exp.config import LoggerConf, RunsConf, WandbMode
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.record import Record, Unreadable, parse
+from ssr_exp.parsing import Unreadable
+from ssr_exp.runs.record import Record, parse
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from ssr_exp import parsing
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.local import Store
@@ -21,6 +22,7 @@ from ssr_exp.runs.local import Store
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
 PARTS = ("surrogate", "acquisition", "objective", "cap", "modifiers", "batch", "seed")
 FOLDER = "search"
+SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
 class Planned(BaseModel):
@@ -47,7 +49,7 @@ class Round(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: int = 1
+    schema_version: int = SCHEMA
     number: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
     planned: tuple[Planned, ...]
@@ -114,9 +116,9 @@ def _number(path: Path) -> int:
 
 def _parsed(path: Path) -> Round:
     try:
-        return Round.model_validate_json(path.read_bytes(), strict=True)
-    except (ValidationError, OSError) as error:
+        return parsing.parse(path.read_bytes(), Round, version=SCHEMA)
+    except (parsing.Unreadable, OSError) as error:
         raise SsrError(
-            f"the plan {path} cannot be read ({str(error).splitlines()[0]}): remove that file, and "
+            f"the plan {path} cannot be read ({error}): remove that file, and "
             "the search proposes this round anew."
         ) from None

@@ -145,7 +145,7 @@ DAMAGED = {
     "cut short": (b'{"schema_version": 1, "mod', "no whole JSON"),
     "binary": (bytes(range(256)), "no whole JSON"),
     "nested without end": (b"[" * 100_000, "no whole JSON"),
-    "a list": (b"[]", "the file: "),
+    "a list": (b"[]", "it holds no JSON object"),
     "of something else": (b'{"study": "s"}', "model: field required"),
     "of a future version": ({"schema_version": 2}, "of version 2"),
     "without classes": ({"classes": []}, "0 classes for 3 logits"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssr_exp import parsing
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import proposal
 from ssr_exp.runs.local import Store
@@ -41,7 +42,7 @@ text = st.text(st.characters(codec="utf-8"), max_size=20)
 def test_any_proposal_survives_its_json(study: str, networks: list[str], created_at: str) -> None:
     one = Proposal(study=study, networks=tuple(networks), created_at=created_at)
     written = json.dumps(one.model_dump(mode="json")).encode()
-    assert proposal._parse(written) == one
+    assert parsing.parse(written, Proposal, version=1) == one
 
 
 def test_a_proposal_replaces_the_one_before_and_no_other_studys(store: Store) -> None:
@@ -91,7 +92,7 @@ UNUSABLE = {
     "cut short": (json.dumps(WHOLE).encode()[:-9], "no whole JSON"),
     "nested without end": (b"[" * 100_000, "no whole JSON"),
     "binary": (bytes(range(256)), "no whole JSON"),
-    "a list": (b"[]", "the file: "),
+    "a list": (b"[]", "it holds no JSON object"),
     "a record": (
         b'{"schema_version": 1, "study": "s", "network": "n"}',
         "networks: field required",
