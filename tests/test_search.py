@@ -168,7 +168,8 @@ BAD = {
     "finalists.seeds=-1": "finalists.seeds=-1",
     "budget.runs=3": "budget.runs=3 does not cover the 8 first networks",
     "segment.frozen=[stage1,stage2,stage3]": "the baseline alone",
-    "surrogate.outcome=val_loss objective=smallest modifiers=baseline": "surrogate needs 4",
+    "surrogate.outcome=val_loss objective=smallest": "are points of accuracy",
+    "rounds=1 modifiers=baseline": "the surrogate needs 4",
 }
 
 

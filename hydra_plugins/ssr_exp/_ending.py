@@ -15,7 +15,7 @@ from ssr_exp.runs import local
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, console
 from ssr_exp.search.answer import Contender, Result
-from ssr_exp.search.propose import View
+from ssr_exp.search.view import View
 from ssr_exp.training import finals, hand_over, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE, Member
@@ -53,7 +53,7 @@ class Ending:
         Raises:
             SsrError: if no finalist could be trained.
         """
-        answers = answer.trained(self._seen, self._conf)[: self._conf.finalists.count]
+        answers = answer.trained(self._seen)[: self._conf.finalists.count]
         if self._conf.finalists.seeds:
             return self._finalists(answers)
         return self._as_searched(answers[0])

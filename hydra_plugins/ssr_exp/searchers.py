@@ -23,7 +23,7 @@ from ssr_exp.errors import SsrError
 if TYPE_CHECKING:
     from ssr_exp.runs import local
     from ssr_exp.search.loop import Search
-    from ssr_exp.search.propose import View
+    from ssr_exp.search.view import View
     from ssr_exp.training.study import Study
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,18 @@ from botorch.utils.transforms import t_batch_mode_transform
 from jaxtyping import Float
 from torch import Tensor
 
+from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.search.surrogate import Surrogate
 
 CHUNK = 1 << 16  # networks that are scored at once
+
+
+def kind(conf: SearchConfig) -> Acquisition:
+    """Say which acquisition `auto` stands for."""
+    if conf.acquisition.kind is not Acquisition.auto:
+        return conf.acquisition.kind
+    smallest = conf.objective.kind is Objective.smallest
+    return Acquisition.smallest if smallest else Acquisition.ehvi
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +128,7 @@ def expected_saving(
 
     Args:
         mean: predicted outcomes.
-        sigma: their standard deviations.
+        sigma: their standard deviations; of what will be measured, with the noise of a training.
         log_cost: exact.
         threshold: the least outcome that is accurate enough.
         incumbent: the log cost of the cheapest accurate network so far.

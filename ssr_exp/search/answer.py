@@ -16,8 +16,8 @@ from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import limits, prices
-from ssr_exp.search.propose import View
 from ssr_exp.search.space import Space
+from ssr_exp.search.view import View
 
 BASELINE, ROLE = "baseline", "answer"  # roles in the last comparison
 NEAR = 0.05  # natural logarithm: costs within 5 % are equal
@@ -38,7 +38,7 @@ class Contender:
     model: str | None = None
 
 
-def trained(view: View, conf: SearchConfig) -> list[Architecture]:
+def trained(view: View) -> list[Architecture]:
     """List the trained networks that are accurate enough, the cheapest first.
 
     Both must hold: the measured accuracy lies within `max_drop` of the baseline's (means over
@@ -47,14 +47,14 @@ def trained(view: View, conf: SearchConfig) -> list[Architecture]:
     """
     accuracies = view.history.accuracies()
     baseline = view.history.space.plan.baseline
-    least = accuracies[baseline] - conf.objective.max_drop
-    outcomes, log_costs = (
-        dict(zip((*view.networks, *view.pending), values.tolist(), strict=True))
-        for values in (view.state.outcomes, view.state.log_costs)
-    )
-    measured = [a for a in _keeping(view) if accuracies[a] >= least and a != baseline]
-    both = [a for a in measured if outcomes[a] >= view.state.threshold]
-    return sorted([*(both or measured), baseline], key=lambda a: (log_costs[a], -accuracies[a], a))
+    trained_or_not = (*view.networks, *view.pending)
+    log_costs = dict(zip(trained_or_not, view.state.log_costs.tolist(), strict=True))
+    accurate = dict(zip(trained_or_not, view.state.accurate.tolist(), strict=True))
+    smaller = _keeping(view) - {baseline}
+    both = [a for a in smaller if accurate[a]]
+    measured = [a for a in smaller if accuracies[a] >= view.enough.measured]
+    kept = [*(both or measured), baseline]
+    return sorted(kept, key=lambda a: (log_costs[a], -accuracies[a], a))
 
 
 def _keeping(view: View) -> set[Architecture]:

@@ -10,7 +10,7 @@ of the whole lattice (Minoux 1978, "accelerated greedy").
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,14 +35,18 @@ class State:
     Args:
         outcomes: `t` predicted means of trained networks, on the surrogate's scale.
         log_costs: `t`.
+        accurate: whether each of the `t` is accurate enough.
         reference: the outcome and the log cost that a network must beat to count.
         threshold: the least outcome that is accurate enough.
+        noise: the standard deviation of one training's outcome.
     """
 
     outcomes: Tensor
     log_costs: Tensor
+    accurate: Tensor
     reference: tuple[float, float]
     threshold: float
+    noise: float
 
     @property
     def front(self) -> Front:
@@ -52,16 +56,16 @@ class State:
     @property
     def incumbent(self) -> float:
         """The log cost of the cheapest network that is accurate enough; else the reference."""
-        accurate = self.log_costs[self.outcomes >= self.threshold]
+        accurate = self.log_costs[self.accurate]
         return float(accurate.min()) if len(accurate) else self.reference[1]
 
     def believe(self, outcome: Tensor, log_cost: Tensor) -> State:
         """Add one network, as predicted."""
-        return State(
-            torch.cat([self.outcomes, outcome.reshape(1)]),
-            torch.cat([self.log_costs, log_cost.reshape(1)]),
-            self.reference,
-            self.threshold,
+        return replace(
+            self,
+            outcomes=torch.cat([self.outcomes, outcome.reshape(1)]),
+            log_costs=torch.cat([self.log_costs, log_cost.reshape(1)]),
+            accurate=torch.cat([self.accurate, (outcome >= self.threshold).reshape(1)]),
         )
 
 
@@ -78,19 +82,20 @@ def hypervolume_scores(state: State) -> tuple[Score, Score]:
 def saving_scores(state: State) -> tuple[Score, Score]:
     """Return the expected saving, and a bound on what it can become.
 
+    It counts what will be measured, noise and all, because that is what the answer is chosen by.
     The probability of a network that is expected to be accurate enough may still rise, as it
     becomes more certain; that of any other only falls.
     """
-    threshold, incumbent = state.threshold, state.incumbent
+    threshold, incumbent, noise = state.threshold, state.incumbent, state.noise
 
     def score(mean: Tensor, sigma: Tensor, log_cost: Tensor) -> Tensor:
+        measured = (sigma.square() + noise**2).sqrt()
         return acquisition.expected_saving(
-            mean, sigma, log_cost, threshold=threshold, incumbent=incumbent
+            mean, measured, log_cost, threshold=threshold, incumbent=incumbent
         )
 
     def bound(mean: Tensor, sigma: Tensor, log_cost: Tensor) -> Tensor:
-        certain = torch.where(mean >= threshold, 1e-12, sigma)
-        return score(mean, certain, log_cost)
+        return score(mean, torch.where(mean >= threshold, 0.0, sigma), log_cost)
 
     return score, bound
 

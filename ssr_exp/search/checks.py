@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.stats import norm, spearmanr
 from torch import Tensor
 
-from ssr_exp.search.propose import View
+from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search.space import Space
+from ssr_exp.search.view import View
 
 LEVELS = (0.5, 0.8, 0.95)  # of the intervals whose calibration is checked
 POOR_SPEARMAN = 0.5
@@ -109,7 +111,7 @@ def _is_flat(view: View, Y: Tensor) -> bool:
 
 
 def sensitivities(view: View, *, seed: int = 0) -> list[Sensitivity]:
-    """Compare the lowest with the full value of each feature, others as in random points.
+    """Compare the lowest with the full value of each modifier, others as in random points.
 
     A partial dependence (Friedman 2001) at its two ends.
     """
@@ -117,17 +119,32 @@ def sensitivities(view: View, *, seed: int = 0) -> list[Sensitivity]:
     drawn = np.random.default_rng(seed).choice(
         len(space.lattice), size=min(SLICES, len(space.lattice)), replace=False
     )
-    X = view.candidates.features(drawn)
-    return [Sensitivity(name, _effect(view, X, column)) for column, name in enumerate(space.names)]
+    architectures = space.architectures(drawn)
+    return [Sensitivity(name, _effect(view, architectures, name)) for name in space.names]
 
 
-def _effect(view: View, X: Tensor, column: int) -> float:
-    ends = []
-    for value in (0.0, 1.0):
-        moved = X.clone()
-        moved[:, column] = value
-        ends.append(view.accuracy(view.surrogate.predict(moved)[0]).mean())
-    return float(ends[1] - ends[0])
+def _effect(view: View, architectures: Sequence[Architecture], name: str) -> float:
+    """Predict the mean change of the outcome when one modifier goes from its lowest to full."""
+    space = view.history.space
+    kind, _, segment = name.partition(" ")
+    (s,) = (s for s, other in enumerate(space.plan.segments) if other.name == segment)
+    low, high = space.architectures([0, len(space.lattice) - 1])
+    means = []
+    for end in (low, high):
+        moved = [_moved(a, end, s, blocks=kind == "depth") for a in architectures]
+        outcomes, _ = view.surrogate.predict(view.history.features(moved))
+        means.append(float(view.accuracy(outcomes).mean()))
+    return means[1] - means[0]
+
+
+def _moved(
+    architecture: Architecture, end: Architecture, segment: int, *, blocks: bool
+) -> Architecture:
+    """Take one segment's blocks or width from another architecture."""
+    field = "blocks" if blocks else "widths"
+    values = list(getattr(architecture, field))
+    values[segment] = getattr(end, field)[segment]
+    return replace(architecture, **{field: tuple(values)})
 
 
 def describe(space: Space, found: list[Sensitivity]) -> dict[str, dict[str, float]]:

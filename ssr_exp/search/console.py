@@ -14,7 +14,8 @@ from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, checks
 from ssr_exp.search.answer import Result
 from ssr_exp.search.checks import Check, Sensitivity
-from ssr_exp.search.propose import Pick, View
+from ssr_exp.search.propose import Pick
+from ssr_exp.search.view import View
 
 UNITS = {Outcome.val_acc: "points", Outcome.val_loss: "nats"}
 
@@ -100,7 +101,7 @@ def print_smallest(view: View, conf: SearchConfig) -> None:
     space, drop = view.history.space, conf.objective.max_drop
     screen, full = terminal.console(), space.baseline.params
     screen.print(f"\nsmallest within {drop:g} points of the baseline, on val:")
-    own = answer.trained(view, conf)[0]
+    own = answer.trained(view)[0]
     accuracy = view.history.accuracies()[own]
     share = cost.of(space.plan, own).params / full
     alone = ", the baseline itself: none is smaller yet" if own == space.plan.baseline else ""

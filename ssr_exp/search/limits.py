@@ -10,10 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssr_exp.config import CapConf, SearchConfig
+from ssr_exp.config import Acquisition, CapConf, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
+from ssr_exp.search import acquisition
 from ssr_exp.search.space import Space
 
 EXACT = ("params", "macs", "gemms")  # known of any network without training or measuring it
@@ -110,6 +111,12 @@ def check(space: Space, conf: SearchConfig) -> None:
     ):
         if value is not None and not least <= value < math.inf:
             raise SsrError(f"{key} is {value}; it must be {least} or more.")
+    points_lost = acquisition.kind(conf) is Acquisition.smallest or conf.cap.drop is not None
+    if conf.surrogate.outcome is Outcome.val_loss and points_lost:
+        raise SsrError(
+            "objective.max_drop and cap.drop are points of accuracy: type "
+            "surrogate.outcome=val_acc with them."
+        )
     known = {name: float(value) for name, value in space.baseline._asdict().items()}
     texts = {f.name: getattr(conf.cap, f.name) for f in fields(conf.cap)}
     exact = CapConf(**{name: texts[name] for name in EXACT})

@@ -19,11 +19,12 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import checks, console, history, propose
+from ssr_exp.search import acquisition, checks, console, history, propose
+from ssr_exp.search import view as views
 from ssr_exp.search.history import History
-from ssr_exp.search.propose import View
 from ssr_exp.search.rounds import Notebook, Planned, Round
 from ssr_exp.search.space import Space
+from ssr_exp.search.view import View
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Search:
         known = history.of(self.space, records)
         self._check_enough(known, records)
         elsewhere = history.of(self.space, self.sources.elsewhere())
-        return propose.view(
+        return views.of(
             known,
             self.conf,
             taken=self._parsed(self._planned() | history.unusable(records)),
@@ -241,7 +242,7 @@ class Search:
         """Say why a batch is not worth its training, if it is not."""
         if not picks:
             return "no network that is left promises a gain"
-        first, named = picks[0].promise, propose.kind(self.conf)
+        first, named = picks[0].promise, acquisition.kind(self.conf)
         if first is None:
             return None
         whole = seen.state.front.hypervolume if named is Acquisition.ehvi else 1.0

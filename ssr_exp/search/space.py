@@ -37,13 +37,13 @@ class Space:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Name the `d` features, such as `depth layer1`; what never changes is left out."""
+        """Name the modifiers among the features, such as `depth layer1`; constant ones are out."""
         named = [f"{kind} {s.name}" for s in self.plan.segments for kind in ("depth", "width")]
         return tuple(name for name, varies in zip(named, self._varies, strict=True) if varies)
 
     @cached_property
     def segments(self) -> tuple[int, ...]:
-        """Say for each feature which segment it is of."""
+        """Say for each modifier which segment it is of."""
         return tuple(int(s) // 2 for s in np.flatnonzero(self._varies))
 
     @cached_property
@@ -68,10 +68,24 @@ class Space:
         pairs = zip(self._tables, self.lattice.options, strict=True)
         return np.concatenate([np.ptp(table[option], axis=0) > 0 for table, option in pairs])
 
+    @cached_property
+    def _costs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Take the log costs of the lattice's lowest point, and their range."""
+        low, high = _log_costs(self.plan, self.lattice.points([0, len(self.lattice) - 1]))
+        return low, np.maximum(high - low, 1e-12)
+
     def features(self, points: Points) -> Tensor:
-        """Place `n x S` points in the unit cube: `n x d`, float64; any effective architecture."""
+        """Place `n x S` points in the unit cube: `n x d`, float64; any effective architecture.
+
+        The modifiers come first, in the order of `names`; then parameters and MACs, on a log scale.
+        These follow from the modifiers, but say at once what a surrogate of few points would have
+        to find out: most of what a network can do goes with its size.
+        """
         columns = [table[points[:, s]] for s, table in enumerate(self._tables)]
-        return torch.from_numpy(np.concatenate(columns, axis=1)[:, self._varies])
+        modifiers = np.concatenate(columns, axis=1)[:, self._varies]
+        low, spread = self._costs
+        sizes = (_log_costs(self.plan, points) - low) / spread
+        return torch.from_numpy(np.concatenate([modifiers, sizes], axis=1))
 
     def chunks(self) -> Iterator[tuple[slice, Points]]:
         """Yield all points of the lattice in order, with their numbers as a slice."""
@@ -152,3 +166,9 @@ def of(plan: Plan, *, width_steps: int) -> Space:
 
 def _size(plan: Plan, width_steps: int) -> int:
     return len(lattice.of(plan, width_steps=width_steps))
+
+
+def _log_costs(plan: Plan, points: Points) -> NDArray[np.float64]:
+    """Take the logarithms of parameters and MACs of `n` points, `n x 2`."""
+    counts = cost.count(plan, points)
+    return np.log(np.stack([counts.params, counts.macs], axis=1).astype(np.float64))

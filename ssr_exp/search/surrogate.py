@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 # The noise's share of the outcomes' variance, log-normal. BoTorch's own (-4, 1) expects next to
 # none; two seeds of a short training differ by more (results/search/surrogate.json).
-NOISE_LOC, NOISE_SCALE = -2.5, 1.0
+NOISE_LOC, NOISE_SCALE = -2.0, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ def fit(
         X: features; with `conf.fidelity` the last one is the fidelity, 1 for the study's own.
         Y: outcomes on their scale, as many; repeats of a network are rows of their own.
         conf: kernel and fidelity.
-        segments: for each feature the segment that it is of; for the additive kernel.
+        segments: for each of the first features the segment that it is of; for the additive kernel.
     """
     centre, spread = float(Y.mean()), float(Y.std()) if len(Y) > 1 else 0.0
     spread = spread if spread > 1e-9 else 1.0
@@ -179,7 +179,7 @@ def _model(X: Tensor, y: Tensor, conf: SurrogateConf, segments: Sequence[int]) -
             likelihood=_likelihood(),
             outcome_transform=None,
         )
-    kernel = _additive(segments) if conf.kernel is config.Kernel.additive else None
+    kernel = _additive(segments, X.shape[1]) if conf.kernel is config.Kernel.additive else None
     return SingleTaskGP(
         X, y[:, None], covar_module=kernel, likelihood=_likelihood(), outcome_transform=None
     )
@@ -191,10 +191,10 @@ def _likelihood() -> GaussianLikelihood:
     return GaussianLikelihood(noise_prior=prior, noise_constraint=bound)
 
 
-def _additive(segments: Sequence[int]) -> Kernel:
-    """Add an effect of each segment on its own to one of all of them together."""
+def _additive(segments: Sequence[int], d: int) -> Kernel:
+    """Add an effect of each segment on its own to one of all `d` features together."""
     groups = [[c for c, of in enumerate(segments) if of == s] for s in dict.fromkeys(segments)]
-    groups.append(list(range(len(segments))))
+    groups.append(list(range(d)))
     return AdditiveKernel(*(_scaled(columns, 1 / len(groups)) for columns in groups))
 
 

@@ -8,7 +8,8 @@ from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
-from ssr_exp.search import answer, console, history, propose
+from ssr_exp.search import answer, console, history
+from ssr_exp.search import view as views
 from ssr_exp.search.answer import Contender
 from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
@@ -27,8 +28,8 @@ def test_the_answer_is_the_cheapest_trained_network_within_the_drop(
 ) -> None:
     conf = SearchConfig()
     conf.objective.max_drop = drop
-    view = propose.view(known, conf)
-    found = answer.trained(view, conf)
+    view = views.of(known, conf)
+    found = answer.trained(view)
     accuracies, space = known.accuracies(), known.space
     least = accuracies[space.plan.baseline] - drop
     assert all(accuracies[a] >= least for a in found)
@@ -45,22 +46,22 @@ def test_a_lucky_seed_does_not_make_an_answer(small: Space, tell: Tell, first: F
     records = [tell(a, noise=0.05) for a in first if a != lucky]
     view_records = [*records, tell(lucky, val_acc=best, val_loss=0.1), tell(lucky, val_acc=70.5)]
     conf = SearchConfig()
-    view = propose.view(history.of(small, view_records), conf)
-    assert answer.trained(view, conf)[0] != lucky
+    view = views.of(history.of(small, view_records), conf)
+    assert answer.trained(view)[0] != lucky
 
 
 def test_the_answer_keeps_to_the_caps(known: History) -> None:
     conf = SearchConfig()
     conf.objective.max_drop = 30.0
     conf.cap.macs = "10%"
-    view = propose.view(known, conf)
-    best = answer.trained(view, conf)[0]
+    view = views.of(known, conf)
+    best = answer.trained(view)[0]
     assert cost.of(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
 
 
 def test_the_prediction_looks_at_the_whole_lattice(known: History) -> None:
     conf = SearchConfig()
-    view = propose.view(known, conf)
+    view = views.of(known, conf)
     found = answer.predicted(view)
     assert found is not None
     architecture, expected = found
@@ -75,8 +76,8 @@ def test_the_prediction_looks_at_the_whole_lattice(known: History) -> None:
 def test_arms_cost_about_as_much_as_the_answer(known: History) -> None:
     conf = SearchConfig()
     conf.finalists.arms = [Arm.uniform_width, Arm.uniform_depth, Arm.random, Arm.family]
-    view = propose.view(known, conf)
-    chosen = answer.trained(view, conf)[:1]
+    view = views.of(known, conf)
+    chosen = answer.trained(view)[:1]
     named = answer.contenders(view, conf, chosen)
     roles = {one.role: one for one in named}
     assert list(roles)[:2] == ["baseline", "answer"]
@@ -128,9 +129,9 @@ def test_the_last_comparison_is_printed(
 
 def test_what_is_smallest_is_printed(known: History, capsys: pytest.CaptureFixture[str]) -> None:
     conf = SearchConfig()
-    console.print_smallest(propose.view(known, conf), conf)
+    console.print_smallest(views.of(known, conf), conf)
     conf.objective.max_drop = 0.0
-    console.print_smallest(propose.view(known, conf), conf)
+    console.print_smallest(views.of(known, conf), conf)
     printed = capsys.readouterr().out
     assert "smallest within 1 points" in printed
     assert "predicted" in printed

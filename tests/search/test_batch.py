@@ -9,9 +9,10 @@ import torch
 from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import batch, history, propose
+from ssr_exp.search import view as views
 from ssr_exp.search.history import History
-from ssr_exp.search.propose import View
 from ssr_exp.search.space import Space
+from ssr_exp.search.view import View
 from tests.search.conftest import Tell
 
 SCORES = {"hypervolume": batch.hypervolume_scores, "saving": batch.saving_scores}
@@ -42,7 +43,7 @@ def test_a_lazy_choice_is_that_of_scoring_all_again(
     known: History, name: str, top: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "TOP", top)
-    view = propose.view(known, SearchConfig())
+    view = views.of(known, SearchConfig())
     chosen, promised = batch.choose(view.candidates, view.state, SCORES[name], count=5)
     assert chosen.tolist() == plain(view, SCORES[name], 5)
     assert len(promised) == len(chosen)
@@ -50,7 +51,7 @@ def test_a_lazy_choice_is_that_of_scoring_all_again(
 
 @pytest.mark.parametrize("name", SCORES)
 def test_a_bound_is_never_exceeded_after_believing(known: History, name: str) -> None:
-    view = propose.view(known, SearchConfig())
+    view = views.of(known, SearchConfig())
     found, state = view.candidates, view.state
     bound = SCORES[name](state)[1](found.mean, found.sigma, found.log_cost)
     X = found.features(np.arange(len(found.mean)))
@@ -79,7 +80,7 @@ def test_the_same_seed_proposes_the_same_batch_of_new_networks(
     known: History, kind: Acquisition, objective: Objective
 ) -> None:
     asked = conf(kind, objective)
-    first, second = (codes(propose.view(known, asked), asked) for _ in range(2))
+    first, second = (codes(views.of(known, asked), asked) for _ in range(2))
     assert first == second
     assert len(set(first)) == 4
     assert not set(first) & {known.space.code(a) for a in known.networks}
@@ -91,13 +92,13 @@ def test_the_order_of_records_does_not_matter(
 ) -> None:
     asked = conf(kind)
     shuffled = history.of(small, [*known.records[5:], *known.records[:5]][::-1])
-    assert codes(propose.view(known, asked), asked) == codes(propose.view(shuffled, asked), asked)
+    assert codes(views.of(known, asked), asked) == codes(views.of(shuffled, asked), asked)
 
 
 @pytest.mark.parametrize("kind", [Acquisition.thompson, Acquisition.random])
 def test_another_seed_draws_another_batch(known: History, kind: Acquisition) -> None:
     asked = conf(kind)
-    view = propose.view(known, asked)
+    view = views.of(known, asked)
     assert codes(view, asked, seed=0) != codes(view, asked, seed=1)
 
 
@@ -107,9 +108,9 @@ def test_what_is_taken_or_beyond_a_cap_is_never_proposed(
 ) -> None:
     asked = conf(kind)
     asked.cap.params = "30%"
-    free = codes(propose.view(known, asked), asked)
+    free = codes(views.of(known, asked), asked)
     taken = [small.parse(code) for code in free]
-    again = propose.view(known, asked, taken=taken)
+    again = views.of(known, asked, taken=taken)
     assert not set(codes(again, asked)) & set(free)
     full = small.baseline.params
     for code in free:
@@ -120,9 +121,9 @@ def test_what_is_taken_or_beyond_a_cap_is_never_proposed(
 def test_a_batch_of_more_than_is_left_is_what_is_left(known: History, small: Space) -> None:
     everything = small.architectures(range(len(small.lattice)))
     asked = conf(Acquisition.random)
-    view = propose.view(known, asked, taken=everything[:-3])
+    view = views.of(known, asked, taken=everything[:-3])
     assert set(codes(view, asked, count=9)) <= {small.code(a) for a in everything[-3:]}
-    none = propose.view(known, asked, taken=everything)
+    none = views.of(known, asked, taken=everything)
     assert propose.propose(none, asked, count=3, seed=0) == []
 
 
@@ -130,7 +131,7 @@ def test_the_smallest_objective_asks_for_cheaper_networks_than_the_incumbent(
     known: History,
 ) -> None:
     asked = conf(Acquisition.auto, Objective.smallest)
-    view = propose.view(known, asked)
+    view = views.of(known, asked)
     for pick in propose.propose(view, asked, count=4, seed=0):
         (number,) = view.history.space.numbers([pick.architecture])
         assert float(view.candidates.log_cost[number]) < view.state.incumbent
@@ -139,9 +140,9 @@ def test_the_smallest_objective_asks_for_cheaper_networks_than_the_incumbent(
 
 def test_an_accuracy_cap_moves_the_reference(known: History) -> None:
     asked = conf(Acquisition.ehvi)
-    loose = propose.view(known, asked)
+    loose = views.of(known, asked)
     asked.cap.drop = "2"
-    tight = propose.view(known, asked)
+    tight = views.of(known, asked)
     assert tight.state.reference[0] > loose.state.reference[0]
     assert tight.state.front.hypervolume < loose.state.front.hypervolume
 
@@ -155,7 +156,7 @@ def test_any_cost_can_be_traded(small: Space, tell: Tell, first: tuple[Architect
         records = [
             tell(a, latency_ms=0.5 + sum(a.blocks) / 4, latency_device="a phone") for a in first
         ]
-        view = propose.view(history.of(small, records), asked)
+        view = views.of(history.of(small, records), asked)
         assert len(codes(view, asked)) == 4
 
 
@@ -163,10 +164,10 @@ def test_any_cost_can_be_traded(small: Space, tell: Tell, first: tuple[Architect
 def test_pending_networks_are_believed_and_not_proposed(known: History, kind: Acquisition) -> None:
     """Proposing two and then two more, with the first two pending, is proposing four."""
     asked = conf(kind)
-    whole = propose.view(known, asked)
+    whole = views.of(known, asked)
     four = codes(whole, asked, count=4)
     pending = [known.space.parse(code) for code in four[:2]]
-    view = propose.view(known, asked, pending=pending)
+    view = views.of(known, asked, pending=pending)
     rest = codes(view, asked, count=2)
     assert not set(rest) & set(four[:2])
     if kind in (Acquisition.ehvi, Acquisition.smallest):

@@ -7,6 +7,7 @@ import pytest
 from ssr_exp.config import Outcome, Scale, SearchConfig
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import checks, console, history, propose
+from ssr_exp.search import view as views
 from ssr_exp.search.history import History
 from ssr_exp.search.scale import OutcomeScale
 from ssr_exp.search.space import Space
@@ -16,7 +17,7 @@ First = tuple[Architecture, ...]
 
 
 def test_a_good_surrogate_is_not_warned_about(known: History) -> None:
-    found = checks.check(propose.view(known, SearchConfig()))
+    found = checks.check(views.of(known, SearchConfig()))
     assert found.count == 22
     assert found.rmse < 0.7 * found.spread
     assert found.spearman is not None and found.spearman > 0.8
@@ -25,7 +26,7 @@ def test_a_good_surrogate_is_not_warned_about(known: History) -> None:
 
 def test_equal_accuracies_are_told_to_be_flat(small: Space, tell: Tell, first: First) -> None:
     known = history.of(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
-    found = checks.check(propose.view(known, SearchConfig()))
+    found = checks.check(views.of(known, SearchConfig()))
     assert found.flat
     assert found.spearman is None
     assert "flat" in found.warnings()[0]
@@ -35,21 +36,21 @@ def test_accuracies_at_random_are_told_to_be_predicted_poorly(
     small: Space, tell: Tell, first: First
 ) -> None:
     known = history.of(small, [tell(a, noise=4.0) for a in first])
-    (warning, *_) = checks.check(propose.view(known, SearchConfig())).warnings()
+    (warning, *_) = checks.check(views.of(known, SearchConfig())).warnings()
     assert "poorly" in warning or "flat" in warning
 
 
 def test_intervals_cover_what_they_say(small: Space, tell: Tell) -> None:
     drawn = [small.plan.baseline, *small.architectures(range(3, 511, 5))]
     known = history.of(small, [tell(a, noise=0.5) for a in drawn])
-    found = checks.check(propose.view(known, SearchConfig()))
+    found = checks.check(views.of(known, SearchConfig()))
     for level, share in zip(checks.LEVELS, found.coverage, strict=True):
         assert share == pytest.approx(level, abs=0.15)
     assert found.noise == pytest.approx(0.5, rel=0.5)
 
 
 def test_sensitivities_find_what_matters(known: History) -> None:
-    view = propose.view(known, SearchConfig())
+    view = views.of(known, SearchConfig())
     found = {s.name: s.effect for s in checks.sensitivities(view)}
     assert max(found, key=found.__getitem__) in ("width stage1", "width stage2")
     assert found["width stage1"] > found["depth stage1"] > 0
@@ -62,7 +63,7 @@ def test_the_check_is_printed_with_its_warnings(
     small: Space, tell: Tell, first: First, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = history.of(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
-    view = propose.view(known, SearchConfig())
+    view = views.of(known, SearchConfig())
     console.print_checks(view, checks.check(view), checks.sensitivities(view))
     printed = capsys.readouterr().out
     assert "22 runs of 22 networks" in printed
@@ -86,7 +87,7 @@ def test_a_scale_is_undone_by_its_inverse(scale: Scale) -> None:
 def test_the_loss_can_be_predicted_instead(known: History) -> None:
     conf = SearchConfig()
     conf.surrogate.outcome = Outcome.val_loss
-    view = propose.view(known, conf)
+    view = views.of(known, conf)
     assert checks.check(view).warnings() == []
     picks = propose.propose(view, conf, count=3, seed=0)
     assert all(pick.low > pick.mean > pick.high > 0 for pick in picks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssr_exp.config import BudgetConf, CapConf, SearchConfig
+from ssr_exp.config import BudgetConf, CapConf, Outcome, SearchConfig, SurrogateConf
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.search import limits
@@ -71,6 +71,7 @@ def test_caps_that_contradict_each_other_are_told_together(small: Space) -> None
         ({"min_gain": float("nan")}, "min_gain is nan"),
         ({"budget": BudgetConf(runs=0)}, "budget.runs is 0"),
         ({"budget": BudgetConf(hours=-1.0)}, "budget.hours is -1"),
+        ({"surrogate": SurrogateConf(Outcome.val_loss), "cap": CapConf(drop="2")}, "val_acc with"),
         ({"cap": CapConf(params="3")}, "no network keeps to cap.params=3"),
         ({"cap": CapConf(latency_ms="soon")}, "cap.latency_ms=soon is not a limit"),
         ({"cap": CapConf(drop="soon")}, "cap.drop=soon is not a limit"),

@@ -220,4 +220,4 @@ def test_short_runs_of_another_study_inform_the_search(
     ]
     seen, _ = begin(rounds=1, surrogate__fidelity=True).run(world.train)
     assert len(seen.surrogate.y) == len(seen.history) + len(world.elsewhere_)
-    assert seen.surrogate.X.shape[1] == len(small.names) + 1
+    assert seen.surrogate.X.shape[1] == seen.history.X.shape[1] + 1

@@ -17,16 +17,16 @@ from ssr_exp.search.space import Space
 def test_the_lattice_lies_in_the_unit_cube_and_touches_all_its_sides(small: Space) -> None:
     (points,) = small.lattice.enumerate()
     X = small.features(points)
-    assert X.shape == (512, 6)
-    assert X.min(0).values.tolist() == [0.0] * 6
-    assert X.max(0).values.tolist() == pytest.approx([1.0] * 6)
+    assert X.shape == (512, len(small.names) + 2) == (512, 8)
+    assert X.min(0).values.tolist() == [0.0] * 8
+    assert X.max(0).values.tolist() == pytest.approx([1.0] * 8)
     assert len(X.unique(dim=0)) == 512
 
 
 def test_the_baseline_is_the_corner_of_ones_and_the_smallest_that_of_zeros(small: Space) -> None:
     plan = small.plan
     corner = small.features(cost.encode(plan, [plan.baseline]))
-    torch.testing.assert_close(corner, torch.ones(1, 6, dtype=torch.float64))
+    torch.testing.assert_close(corner, torch.ones(1, 8, dtype=torch.float64))
     (lowest,) = small.architectures([0])
     assert small.features(cost.encode(plan, [lowest])).abs().max() == 0
 
@@ -40,6 +40,14 @@ def test_halving_weighs_the_same_wherever_it_happens() -> None:
         return float(own.features(cost.encode(plan, [architecture]))[0, 0])
 
     assert depth(8) - depth(4) == pytest.approx(depth(4) - depth(2))
+
+
+def test_parameters_and_macs_are_features_too(small: Space) -> None:
+    (points,) = small.lattice.enumerate()
+    X = small.features(points)
+    counts = cost.count(small.plan, points)
+    for column, values in ((6, counts.params), (7, counts.macs)):
+        assert np.corrcoef(X[:, column], np.log(values))[0, 1] == pytest.approx(1)
 
 
 def test_numbers_find_points_again_and_leave_out_what_is_no_point(small: Space) -> None:
