@@ -92,6 +92,3 @@ def _picks(seen: View, numbers: Numbers, promised: list[float] | None) -> list[P
     promises: list[float | None] = [None] * len(at) if promised is None else list(promised)
     rows = zip(seen.candidates.space.architectures(numbers), *columns, promises, strict=True)
     return [Pick(*row) for row in rows]
-
-
-from ssr_exp.search.view import of as view  # noqa: E402, F401 TEMPORARY
