@@ -178,7 +178,7 @@ def count_in_chunks(count: int) -> dict[str, float]:
         begun = time.perf_counter()
         kept[:, start : start + CHUNK] = cost.count(plan, points)
         seconds += time.perf_counter() - begun
-    return {"seconds": seconds, "mb": _peak_mb() - before}
+    return {"seconds": seconds, "mb": peak_mb() - before}
 
 
 @contextlib.contextmanager
@@ -192,16 +192,25 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+def peak_mb() -> float:
+    """Return the most memory that this process ever held.
+
+    Linux counts into `ru_maxrss` what the process that started this one held, but not here.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return int(peak) / 2**10
+    except (OSError, ValueError):  # no such file, or no such line
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _resident_mb() -> float:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:  # no such file outside Linux
-        return _peak_mb()
+        return peak_mb()
     return pages * resource.getpagesize() / 2**20
 
 
