@@ -12,7 +12,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import local
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import Record, Status
 from ssr_exp.search import answer, console
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.view import View
@@ -82,12 +82,21 @@ class Ending:
         best = next((r for r in found if r.contender.role == answer.ROLE), found[0])
         drop = found[0].accuracy - best.accuracy
         metrics = {"accuracy": "test", "drop": drop, "results": answer.summary(found)}
-        return self._hand_over(members[best.contender][0], metrics, drop)
+        chosen = next(m for m in members[best.contender] if m.record() in best.records)
+        return self._hand_over(chosen, metrics, drop)
 
     def _check(self, found: Sequence[Result], named: Sequence[Contender]) -> None:
-        missing = [c for c in named if c not in [result.contender for result in found]]
-        for contender in missing:
-            log.warning("%s %s has no test result", contender.role, contender.network)
+        asked, ended = self._conf.finalists.seeds, {r.contender: len(r.records) for r in found}
+        for contender in named:
+            if (count := ended.get(contender, 0)) < asked:
+                log.warning(
+                    "%d of %d trainings of %s failed or diverged%s",
+                    asked - count,
+                    asked,
+                    contender.role,
+                    "; its mean is of the others" if count else "",
+                )
+        missing = [contender for contender in named if contender not in ended]
         if {answer.BASELINE, answer.ROLE} & {contender.role for contender in missing}:
             raise SsrError(
                 "a finalist failed, so there is no answer to hand over: mend the cause that is "
@@ -97,7 +106,7 @@ class Ending:
     def _as_searched(self, chosen: Architecture) -> list[Record]:
         """Hand over the search's own training of a network."""
         network = self._seen.history.space.code(chosen)
-        (member,) = self._members([[*ALONE, f"modifiers.network={network}"]])
+        (member,) = self._members([[*finals.UNTESTED, *ALONE, f"modifiers.network={network}"]])
         accuracies = self._seen.history.accuracies()
         drop = accuracies[self._opened.plan.baseline] - accuracies[chosen]
         return self._hand_over(member, {"accuracy": "val", "drop": drop}, drop)
@@ -120,10 +129,10 @@ class Ending:
 
     def _hand_over(self, member: Member, metrics: dict[str, Any], drop: float) -> list[Record]:
         record = member.record()
-        if record is None:
+        if record is None or record.status is not Status.finished:
             raise SsrError(
-                f"{member.title} was not trained on this machine, so its weights are not here: "
-                "type finalists.seeds=1 or more, and it is trained again."
+                f"{member.title} has no finished training on this machine, so its weights are not "
+                "here: type finalists.seeds=1 or more, and it is trained again."
             )
         conf = self._launcher.compose(member.overrides)
         to = local.Store(self._conf.paths.runs).study_folder(self._opened.name) / BEST

@@ -82,7 +82,7 @@ class SearchSweeper(LaunchingSweeper):
         console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
         _print_front(seen)
         console.print_smallest(seen, search.conf)
-        picks = search.next_batch(seen, 1, count=search.conf.batch)
+        picks = search.next_batch(seen, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")
             return []
@@ -103,16 +103,19 @@ class SearchSweeper(LaunchingSweeper):
     def _run(self, arguments: Sequence[str], search: Search, opened: Study) -> list[Any]:
         """Go through the rounds, then train the last comparison and hand its answer over."""
         from hydra_plugins.ssr_exp._ending import Ending
-        from ssr_exp.search import checks, console
+        from ssr_exp.search import console
+        from ssr_exp.training.finals import UNTESTED
         from ssr_exp.training.sweep import ALONE
 
-        def train(networks: Sequence[str]) -> None:
-            jobs = [[*arguments, *ALONE, f"modifiers.network={network}"] for network in networks]
-            self.train(self.members(jobs))
+        def train(networks: Sequence[str]) -> dict[str, object]:
+            jobs = [[*arguments, *UNTESTED, *ALONE, f"modifiers.network={n}"] for n in networks]
+            members = self.members(jobs)
+            errors = self.train(members)
+            pairs = zip(networks, members, strict=True)
+            return {n: errors[member.folder] for n, member in pairs if member.folder in errors}
 
         seen, reason = search.run(train)
         log.info("the search ends: %s", reason)
-        console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
         _print_front(seen)
         console.print_smallest(seen, search.conf)
         return Ending(self, arguments, search.conf, opened, seen).carry_out()
@@ -129,7 +132,7 @@ def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
     from ssr_exp.search.sources import Sources
     from ssr_exp.training import finals
 
-    finals.check(conf.finalists, opened)
+    finals.check(conf, opened)
     spanned = space.of(opened.plan, width_steps=conf.segment.width_steps)
     limits.check(spanned, conf)
     first = (opened.plan.baseline, *opened.expand(conf))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions import UnsupportedError
 from botorch.utils.transforms import t_batch_mode_transform
 from jaxtyping import Float
 from torch import Tensor
@@ -138,7 +139,9 @@ def expected_saving(
 
 
 class ExpectedHypervolumeImprovement(AcquisitionFunction):
-    """`expected_hypervolume_improvement` for BoTorch's optimisers.
+    """`expected_hypervolume_improvement` for BoTorch's discrete optimisers.
+
+    It has no gradient: the points of a lattice are enumerated.
 
     Points are `d + 1` columns: the surrogate's features, then the log cost. Pending points are
     believed to come out as predicted.
@@ -172,7 +175,13 @@ class ExpectedHypervolumeImprovement(AcquisitionFunction):
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[arg-type]
     def forward(self, X: Float[Tensor, "*b 1 d1"]) -> Float[Tensor, "*b"]:
-        """Score networks, `b x 1 x (d + 1)`."""
+        """Score networks, `b x 1 x (d + 1)`.
+
+        Raises:
+            UnsupportedError: if a gradient is asked for.
+        """
+        if X.requires_grad:
+            raise UnsupportedError("it has no gradient: use optimize_acqf_discrete")
         flat = X.reshape(-1, X.shape[-1])
         parts = [self._score(flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK)]
         return torch.cat(parts).reshape(X.shape[:-2])

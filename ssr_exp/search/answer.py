@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from ssr_exp.config import Arm, Outcome, SearchConfig
-from ssr_exp.rescaling import cost, sets
+from ssr_exp.rescaling import sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
-from ssr_exp.search import limits, prices
-from ssr_exp.search.space import Space
+from ssr_exp.search import prices
 from ssr_exp.search.view import View
 
 BASELINE, ROLE = "baseline", "answer"  # roles in the last comparison
@@ -47,27 +46,19 @@ def trained(view: View) -> list[Architecture]:
     """
     accuracies = view.history.accuracies()
     baseline = view.history.space.plan.baseline
-    trained_or_not = (*view.networks, *view.pending)
-    log_costs = dict(zip(trained_or_not, view.state.log_costs.tolist(), strict=True))
-    accurate = dict(zip(trained_or_not, view.state.accurate.tolist(), strict=True))
-    smaller = _keeping(view) - {baseline}
-    both = [a for a in smaller if accurate[a]]
+    state = view.state
+    columns = (state.log_costs.tolist(), state.within.tolist(), state.accurate.tolist())
+    rows = dict(zip((*view.networks, *view.pending), zip(*columns, strict=True), strict=True))
+    smaller = [a for a in view.networks if rows[a][1] and a != baseline]
+    both = [a for a in smaller if rows[a][2]]
     measured = [a for a in smaller if accuracies[a] >= view.enough.measured]
     kept = [*(both or measured), baseline]
-    return sorted(kept, key=lambda a: (log_costs[a], -accuracies[a], a))
+    return sorted(kept, key=lambda a: (rows[a][0], -accuracies[a], a))
 
 
-def _keeping(view: View) -> set[Architecture]:
-    """Keep the trained networks within the exact caps."""
-    kept = set(view.networks)
-    for name in set(view.caps) & set(limits.EXACT):
-        counts = getattr(_cost(view.history.space, view.networks), name)
-        kept &= {a for a, n in zip(view.networks, counts, strict=True) if n <= view.caps[name]}
-    return kept
-
-
-def _cost(space: Space, architectures: Sequence[Architecture]) -> cost.Cost:
-    return cost.count(space.plan, cost.encode(space.plan, architectures))
+def breaks_a_cap(view: View, architecture: Architecture) -> bool:
+    """Say whether a trained network does not keep to the caps on cost."""
+    return not bool(view.state.within[view.networks.index(architecture)])
 
 
 def predicted(view: View) -> tuple[Architecture, float] | None:

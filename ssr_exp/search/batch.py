@@ -35,6 +35,7 @@ class State:
     Args:
         outcomes: `t` predicted means of trained networks, on the surrogate's scale.
         log_costs: `t`.
+        within: whether each of the `t` keeps to the caps; the others are no rivals.
         accurate: whether each of the `t` is accurate enough.
         reference: the outcome and the log cost that a network must beat to count.
         threshold: the least outcome that is accurate enough.
@@ -43,6 +44,7 @@ class State:
 
     outcomes: Tensor
     log_costs: Tensor
+    within: Tensor
     accurate: Tensor
     reference: tuple[float, float]
     threshold: float
@@ -51,12 +53,15 @@ class State:
     @property
     def front(self) -> Front:
         """The staircase of the best outcome at each cost."""
-        return acquisition.front(self.outcomes, self.log_costs, reference=self.reference)
+        kept = self.within
+        return acquisition.front(
+            self.outcomes[kept], self.log_costs[kept], reference=self.reference
+        )
 
     @property
     def incumbent(self) -> float:
         """The log cost of the cheapest network that is accurate enough; else the reference."""
-        accurate = self.log_costs[self.accurate]
+        accurate = self.log_costs[self.accurate & self.within]
         return float(accurate.min()) if len(accurate) else self.reference[1]
 
     def believe(self, outcome: Tensor, log_cost: Tensor) -> State:
@@ -65,6 +70,7 @@ class State:
             self,
             outcomes=torch.cat([self.outcomes, outcome.reshape(1)]),
             log_costs=torch.cat([self.log_costs, log_cost.reshape(1)]),
+            within=torch.cat([self.within, torch.ones(1, dtype=torch.bool)]),
             accurate=torch.cat([self.accurate, (outcome >= self.threshold).reshape(1)]),
         )
 
@@ -122,7 +128,7 @@ def choose(
     promised: list[float] = []
     surrogate = candidates.surrogate
     for _ in range(min(count, int(candidates.open.sum()))):
-        best, promise = _best(candidates, bounds, surrogate, scores(state)[0])
+        best, promise = _best(candidates, bounds, surrogate, scores(state))
         if promise <= 0:
             break
         chosen.append(best)
@@ -134,21 +140,28 @@ def choose(
 
 
 def _best(
-    candidates: Candidates, bounds: Tensor, surrogate: Surrogate, score: Score
+    candidates: Candidates, bounds: Tensor, surrogate: Surrogate, scores: tuple[Score, Score]
 ) -> tuple[int, float]:
-    """Find the open point with the highest score; `bounds` holds what no score exceeds."""
-    size = TOP
-    while True:
-        top = torch.topk(bounds, min(size + 1, len(bounds)))
-        numbers = top.indices[:size]
+    """Find the open point with the highest score.
+
+    `bounds` holds what no score exceeds; where a point is scored, its bound is tightened.
+    """
+    score, bound = scores
+    left = bounds.clone()
+    best, promise, size = -1, -torch.inf, TOP
+    while float(left.max()) > promise:
+        numbers = torch.topk(left, min(size, len(left))).indices
+        numbers = numbers[left[numbers].isfinite()]
         _, sigma = surrogate.predict(candidates.features(numbers.numpy()))
-        values = score(candidates.mean[numbers], sigma, candidates.log_cost[numbers])
-        values = torch.where(top.values[:size].isfinite(), values, -torch.inf)
+        mean, log_cost = candidates.mean[numbers], candidates.log_cost[numbers]
+        values = score(mean, sigma, log_cost)
         at = int(values.argmax())
-        rest = top.values[size:]
-        if not len(rest) or float(values[at]) >= float(rest[0]):
-            return int(numbers[at]), float(values[at])
-        size *= 4
+        if float(values[at]) > promise:
+            best, promise = int(numbers[at]), float(values[at])
+        bounds[numbers] = torch.minimum(bounds[numbers], bound(mean, sigma, log_cost))
+        left[numbers] = -torch.inf
+        size = min(4 * size, acquisition.CHUNK)
+    return best, promise
 
 
 def score_all(candidates: Candidates, score: Score) -> Tensor:

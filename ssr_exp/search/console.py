@@ -29,10 +29,13 @@ def print_checks(view: View, check: Check, sensitivities: Sequence[Sensitivity])
         f"{share:.0%} in {level:.0%}"
         for level, share in zip(checks.LEVELS, check.coverage, strict=True)
     )
+    repeats = len(view.history) > len(view.networks)
+    seeds = "repeated seeds" if repeats else "inferred, no seed repeated"
     screen.print(
         f"\nsurrogate: {check.count} runs of {len(view.networks)} networks; left out and predicted "
         f"from the others: error {check.rmse:.2f} {unit} (guessing the mean: {check.spread:.2f}), "
-        f"rank correlation {rank}, intervals {intervals}; noise of one run {check.noise:.2f} {unit}"
+        f"rank correlation {rank}, intervals {intervals}; noise of one run {check.noise:.2f} "
+        f"{unit} ({seeds})"
     )
     for warning in check.warnings():
         screen.print(f"warning: {warning}")
@@ -104,7 +107,11 @@ def print_smallest(view: View, conf: SearchConfig) -> None:
     own = answer.trained(view)[0]
     accuracy = view.history.accuracies()[own]
     share = cost.of(space.plan, own).params / full
-    alone = ", the baseline itself: none is smaller yet" if own == space.plan.baseline else ""
+    alone = ""
+    if own == space.plan.baseline:
+        alone = ", the baseline itself: no smaller one is accurate enough yet"
+        if answer.breaks_a_cap(view, own):
+            alone += ", and it does not keep to the caps"
     screen.print(
         f"  trained    {space.code(own)}: {share:.1%} of its parameters, {accuracy:.2f} %{alone}"
     )

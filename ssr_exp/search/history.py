@@ -88,24 +88,27 @@ def of(space: Space, records: Iterable[Record]) -> History:
     network are repeats. A record that names no network of this plan is left out with a warning.
     """
     found: dict[tuple[object, ...], tuple[Record, Architecture]] = {}
+    left_out: list[str] = []
     for record in records:
         if record.status is not Status.finished or record.val_acc is None:
             continue
         try:
             architecture = space.parse(record.network)
         except SsrError as error:
-            log.warning("left out a record: %s", error)
+            left_out.append(f"{record.network}: {error}")
             continue
         found[_key(record)] = record, architecture
+    if left_out:
+        log.warning("left out %d records, such as %s", len(left_out), left_out[0])
     ordered = [found[key] for key in sorted(found, key=repr)]
     return History(space, tuple(r for r, _ in ordered), tuple(a for _, a in ordered))
 
 
 def unusable(records: Iterable[Record]) -> set[str]:
-    """Name the networks that failed or diverged, and never finished with any seed."""
+    """Name the networks that diverged and never finished: the same recipe would diverge again."""
     records = list(records)
     finished = {r.network for r in records if r.status is Status.finished}
-    return {r.network for r in records if r.status is not Status.finished} - finished
+    return {r.network for r in records if r.status is Status.diverged} - finished
 
 
 def _key(record: Record) -> tuple[object, ...]:

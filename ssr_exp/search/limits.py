@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import fields
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from ssr_exp.config import Acquisition, CapConf, Outcome, SearchConfig
+from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.search import acquisition
 from ssr_exp.search.space import Space
 
+MOST_DRAWN = 10_000  # points that a joint posterior is drawn at
 EXACT = ("params", "macs", "gemms")  # known of any network without training or measuring it
 WORDS = {
     "params": "parameters",
@@ -66,30 +66,30 @@ def _read(name: str, text: str, whole: float | None) -> float:
     return value * whole if name in EXACT and value < 1 and whole is not None else value
 
 
-def allowed(space: Space, caps: dict[str, float]) -> Tensor:
-    """Say of each point of the lattice whether it keeps to the exact caps, `n`.
+def keeps(space: Space, caps: dict[str, float], points: Points) -> Tensor:
+    """Say of points, `m x S`, whether they keep to the exact caps, `m`."""
+    counts = cost.count(space.plan, points)._asdict()
+    kept = torch.ones(len(points), dtype=torch.bool)
+    for name in caps.keys() & set(EXACT):
+        kept &= torch.from_numpy(counts[name] <= caps[name])
+    return kept
+
+
+def check_caps(space: Space, caps: dict[str, float]) -> None:
+    """Refuse an exact cap that no network keeps to.
+
+    The lattice's first point is the smallest in all of them, so what holds singly holds together.
 
     Raises:
-        SsrError: if none does; names the cap that cannot be kept, or those that contradict.
+        SsrError: names the cap, and the smallest network.
     """
-    exact = {name: cap for name, cap in caps.items() if name in EXACT}
-    keeps = torch.ones(len(space.lattice), dtype=torch.bool)
-    for name, cap in exact.items():
-        (counts,) = space.evaluate(partial(_counts, space, name))
-        if (fewest := int(counts.min())) > cap:
+    smallest = cost.count(space.plan, space.lattice.points([0]))._asdict()
+    for name in sorted(caps.keys() & set(EXACT)):
+        if (fewest := int(smallest[name][0])) > caps[name]:
             raise SsrError(
-                f"no network keeps to cap.{name}={cap:,.0f}: the smallest of the lattice has "
-                f"{fewest:,} {WORDS[name]}; type a larger cap."
+                f"no network keeps to cap.{name}={caps[name]:,.0f}: the smallest of the lattice "
+                f"has {fewest:,} {WORDS[name]}; type a larger cap."
             )
-        keeps &= counts <= cap
-    if not bool(keeps.any()):
-        together = " and ".join(f"cap.{name}={cap:,.0f}" for name, cap in exact.items())
-        raise SsrError(f"no network keeps to {together} together: type larger caps.")
-    return keeps
-
-
-def _counts(space: Space, metric: str, points: Points) -> list[Tensor]:
-    return [torch.from_numpy(getattr(cost.count(space.plan, points), metric))]
 
 
 def check(space: Space, conf: SearchConfig) -> None:
@@ -111,15 +111,45 @@ def check(space: Space, conf: SearchConfig) -> None:
     ):
         if value is not None and not least <= value < math.inf:
             raise SsrError(f"{key} is {value}; it must be {least} or more.")
-    points_lost = acquisition.kind(conf) is Acquisition.smallest or conf.cap.drop is not None
-    if conf.surrogate.outcome is Outcome.val_loss and points_lost:
-        raise SsrError(
-            "objective.max_drop and cap.drop are points of accuracy: type "
-            "surrogate.outcome=val_acc with them."
-        )
+    _check_combinations(conf)
     known = {name: float(value) for name, value in space.baseline._asdict().items()}
     texts = {f.name: getattr(conf.cap, f.name) for f in fields(conf.cap)}
     exact = CapConf(**{name: texts[name] for name in EXACT})
     measured = {name: texts[name] for name in texts if name not in EXACT}
     of(CapConf(**measured), dict.fromkeys(measured, 1.0))  # shares of what is not known yet
-    allowed(space, of(exact, known))
+    check_caps(space, of(exact, known))
+
+
+def _check_combinations(conf: SearchConfig) -> None:
+    """Refuse settings of which one would be ignored."""
+    kind, surrogate = acquisition.kind(conf), conf.surrogate
+    smallest = Objective.smallest is conf.objective.kind or kind is Acquisition.smallest
+    drawn = kind in (Acquisition.thompson, Acquisition.qlognehvi)
+    for wrong, sentence in (
+        (
+            surrogate.outcome is Outcome.val_loss and (smallest or conf.cap.drop is not None),
+            "objective.max_drop and cap.drop are points of accuracy: type "
+            "surrogate.outcome=val_acc with them.",
+        ),
+        (
+            surrogate.fidelity and surrogate.kernel is Kernel.additive,
+            "surrogate.fidelity=true has a kernel of its own: type surrogate.kernel=joint.",
+        ),
+        (
+            surrogate.fidelity and kind is Acquisition.qlognehvi,
+            "acquisition=qlognehvi does not know of fidelities: type surrogate.fidelity=false, or "
+            "acquisition=ehvi.",
+        ),
+        (
+            conf.min_gain > 0 and kind not in (Acquisition.ehvi, Acquisition.smallest),
+            f"acquisition={kind.value} says nothing of a gain: type min_gain=0, or "
+            "acquisition=ehvi or smallest.",
+        ),
+        (
+            drawn and not conf.batch <= conf.acquisition.prefilter <= MOST_DRAWN,
+            f"acquisition.prefilter is {conf.acquisition.prefilter}; it must lie between batch "
+            f"({conf.batch}) and {MOST_DRAWN}.",
+        ),
+    ):
+        if wrong:
+            raise SsrError(sentence)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ssr_exp.config import Acquisition, SearchConfig
+from ssr_exp.config import Acquisition, CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import acquisition, checks, console, history, propose
+from ssr_exp.search import acquisition, checks, console, history, prices, propose
 from ssr_exp.search import view as views
 from ssr_exp.search.history import History
 from ssr_exp.search.rounds import Notebook, Planned, Round
@@ -31,8 +31,11 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 2  # a failed training is tried once more
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 
-Train = Callable[[Sequence[str]], None]
-"""Train networks by their codes; returns when each has a record or was given up."""
+Train = Callable[[Sequence[str]], Mapping[str, object]]
+"""Train networks by their codes; returns when each has a record or was given up.
+
+It returns what is known, by network, of trainings that ended without a record.
+"""
 
 
 @runtime_checkable
@@ -82,11 +85,10 @@ class Search:
         self._begin(train)
         while True:
             seen = self.look()
-            planned = {plan.number for plan in self.book.read()}
-            number = next(n for n in itertools.count(1) if n not in planned)
+            console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
+            number = self.next_number()
             if number > self.conf.rounds:
                 return seen, f"all {self.conf.rounds} rounds are done"
-            console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
             count = self._affordable(self.conf.batch)
             if not count:
                 return seen, "the budget is used up"
@@ -97,6 +99,11 @@ class Search:
             plan = self._plan(number, picks)
             self.book.write(plan)
             self._carry_out(plan, train)
+
+    def next_number(self) -> int:
+        """Number the next round."""
+        planned = {plan.number for plan in self.book.read()}
+        return next(n for n in itertools.count(1) if n not in planned)
 
     def look(self) -> View:
         """Read the records and fit the surrogate.
@@ -112,7 +119,7 @@ class Search:
         return views.of(
             known,
             self.conf,
-            taken=self._parsed(self._planned() | history.unusable(records)),
+            taken=self._parsed(self.book.networks() | history.unusable(records)),
             pending=self._parsed(self.sources.pending()),
             elsewhere=elsewhere,
         )
@@ -125,6 +132,7 @@ class Search:
     def _begin(self, train: Train) -> None:
         """Finish what was planned before; else train the first networks if there is a need."""
         self.sources.fetch()
+        self._check_latency()
         plans = self.book.read()
         if not plans and (networks := self._missing()):
             self._check_budget(len(networks))
@@ -144,13 +152,27 @@ class Search:
         baseline = self.space.plan.baseline
         if len(known.networks) >= enough:
             return [] if baseline in known.networks else [self.space.code(baseline)]
-        return [self.space.code(architecture) for architecture in self.first]
+        both = {*known.networks, *self.first}
+        if len(both) < FEWEST:
+            raise SsrError(
+                f"these are {len(both)} networks to begin with, and the surrogate needs {FEWEST}: "
+                "type modifiers=sentinel_all."
+            )
+        return [self.space.code(a) for a in self.first if a not in known.networks]
+
+    def _check_latency(self) -> None:
+        """Refuse to begin what needs latencies that nobody measured."""
+        costs_time = self.conf.objective.cost is CostAxis.latency_ms
+        if costs_time or self.conf.cap.latency_ms is not None:
+            prices.latency(history.of(self.space, self.sources.read()))
 
     def _carry_out(self, plan: Round, train: Train) -> None:
         """Train what a plan names and is not done; try once more what failed."""
+        errors: dict[str, object] = {}
         while plan.attempts < ATTEMPTS and (todo := self._todo(plan)):
-            train(todo)
-            plan = plan.model_copy(update={"attempts": plan.attempts + 1})
+            errors |= train(todo)
+            counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
+            plan = plan.model_copy(update=counts)
             self.book.write(plan)
         failed = self._todo(plan)
         for network in failed:
@@ -158,7 +180,7 @@ class Search:
         if failed and len(failed) == len(plan.networks):
             raise SsrError(
                 f"all {len(failed)} trainings of round {plan.number} failed (the first: "
-                f"{self._error(failed[0])}): mend the cause, then remove "
+                f"{self._error(failed[0], errors)}): mend the cause, then remove "
                 f"{self.book.folder / f'round{plan.number}.json'} and repeat the command."
             )
 
@@ -166,9 +188,9 @@ class Search:
         done = {r.network for r in self.sources.read() if local.is_done(r) and r.seed == plan.seed}
         return [network for network in plan.networks if network not in done]
 
-    def _error(self, network: str) -> str:
-        errors = [r.error for r in self.sources.read() if r.network == network and r.error]
-        return errors[0] if errors else "it left no record"
+    def _error(self, network: str, errors: Mapping[str, object]) -> object:
+        found = [r.error for r in self.sources.read() if r.network == network and r.error]
+        return found[0] if found else errors.get(network, "it left no record")
 
     def _plan(self, number: int, picks: Sequence[propose.Pick]) -> Round:
         planned = tuple(
@@ -183,9 +205,6 @@ class Search:
         )
         return Round(number=number, seed=self.conf.seed, planned=planned)
 
-    def _planned(self) -> set[str]:
-        return {network for plan in self.book.read() for network in plan.networks}
-
     def _parsed(self, names: Iterable[str]) -> list[Architecture]:
         found = []
         for name in sorted(names):
@@ -199,6 +218,15 @@ class Search:
         failed = sum(r.status is not Status.finished for r in records)
         if self.space.plan.baseline in known.networks and len(known.networks) >= FEWEST:
             return
+        baseline = self.space.code(self.space.plan.baseline)
+        broken = [r for r in records if r.network == baseline and r.status is not Status.finished]
+        if broken and self.space.plan.baseline not in known.networks:
+            raise SsrError(
+                f"the baseline {broken[0].status.value} ({broken[0].error}), and nothing can be "
+                "compared without it: mend the cause (a divergence: a lower recipe.lr), remove "
+                f"{self.book.folder} and {self.book.folder.parents[1] / baseline}, and repeat the "
+                "command."
+            )
         what = f"{len(known.networks)} networks with a finished run"
         if failed:
             what += f" ({failed} runs failed or diverged)"
@@ -224,7 +252,8 @@ class Search:
         """Say how many of `count` more trainings the budget allows."""
         budget, spent = self.conf.budget, self._spent()
         if budget.runs is not None:
-            count = min(count, budget.runs - len(spent))
+            launched = sum(plan.launched for plan in self.book.read())
+            count = min(count, budget.runs - max(launched, len(spent)))
         if budget.epochs is not None:
             left = budget.epochs - sum(r.epochs for r in spent)
             count = min(count, left // self.conf.trainer.max_epochs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ssr_exp.config import Acquisition, SearchConfig
+from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import acquisition, batch, sampled
 from ssr_exp.search.space import Numbers
@@ -60,7 +60,9 @@ def _chosen(
         return batch.choose(found, state, batch.saving_scores, count=count)
     if named is Acquisition.random:
         return sampled.at_random(found, count=count, seed=seed), None
-    scores = batch.score_all(found, batch.hypervolume_scores(state)[0])
+    smallest = conf.objective.kind is Objective.smallest and named is Acquisition.thompson
+    ranking = batch.saving_scores if smallest else batch.hypervolume_scores
+    scores = batch.score_all(found, ranking(state)[0])
     size = conf.acquisition.prefilter
     if named is Acquisition.thompson:
         pool = sampled.pool(found, scores, size=size, seed=seed, share=0.5)

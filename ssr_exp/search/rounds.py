@@ -20,7 +20,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs.local import Store
 
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
-PARTS = ("surrogate", "acquisition", "objective", "cap", "modifiers", "batch", "seed")
+PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
 FOLDER = "search"
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
@@ -45,6 +45,7 @@ class Round(BaseModel):
         seed: that they are trained with.
         planned: the batch.
         attempts: launches that came to their end.
+        launched: trainings in these launches.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +55,7 @@ class Round(BaseModel):
     seed: Annotated[int, Field(ge=0)]
     planned: tuple[Planned, ...]
     attempts: Annotated[int, Field(ge=0)] = 0
+    launched: Annotated[int, Field(ge=0)] = 0
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -82,6 +84,10 @@ class Notebook:
         paths = sorted(self.folder.glob("round*.json"), key=lambda path: _number(path))
         return [_parsed(path) for path in paths]
 
+    def networks(self) -> set[str]:
+        """Name all networks that were ever planned."""
+        return {network for plan in self.read() for network in plan.networks}
+
     def write(self, plan: Round) -> None:
         """Write a plan, whole or not at all."""
         text = plan.model_dump_json(indent=1) + "\n"
@@ -97,7 +103,7 @@ def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
         conf: the search; what it is after, how it proposes, its first networks and its seed count.
     """
     asked = asdict(conf)
-    own = {name: asked[name] for name in PARTS} | {"width_steps": conf.segment.width_steps}
+    own = {name: asked[name] for name in PARTS}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{conf.objective.kind.value}-{digest}"
     return Notebook(store, store.study_folder(study) / FOLDER / name)

@@ -41,6 +41,7 @@ class Sources:
     conf: SearchConfig
     book: Notebook
     _others: list[Record] = field(default_factory=list, init=False)
+    _short: list[Record] = field(default_factory=list, init=False)
 
     def fetch(self) -> None:
         """Read the source beside the local store anew.
@@ -56,17 +57,18 @@ class Sources:
 
     def read(self) -> list[Record]:
         """List the study's records: local ones, and those that were fetched last; none twice."""
-        found = [*self.store.records(self.study), *self._others]
-        if self.conf.runs.kind is not RunsKind.wandb:
-            return found  # equal rows of a table are repeats
-        return list({(r.network, r.seed, r.started_at, r.status): r for r in found}.values())
+        local_ones = self.store.records(self.study)
+        known = {_result(record) for record in local_ones}
+        return [*local_ones, *(r for r in self._others if _result(r) not in known)]
 
     def elsewhere(self) -> list[Record]:
         """List the records of studies that differ in nothing but their epochs."""
         if not self.conf.surrogate.fidelity:
             return []
+        own = self.conf.trainer.max_epochs
         siblings = studies.siblings(self.store.root, self.fields)
-        return [r for name in sorted(siblings) for r in self.store.records(name)]
+        shorter = sorted(name for name, epochs in siblings.items() if epochs < own)
+        return [r for name in shorter for r in self.store.records(name)] + self._short
 
     def pending(self) -> set[str]:
         """Name the networks that another process trains, or that a running search has planned."""
@@ -106,10 +108,16 @@ class Sources:
                 f"{path} holds records of {', '.join(others)} only, not of {self.study}: give "
                 "model, dataset, recipe and trainer as there, or take its study column out."
             )
-        return [record for row in own if (record := self._completed(row, path)) is not None]
+        found = [self._completed(row, path, n) for n, row in enumerate(own, start=1)]
+        records, epochs = [r for r in found if r is not None], self.conf.trainer.max_epochs
+        self._short = [r for r in records if r.epochs < epochs]
+        other = sum(r.epochs != epochs for r in records)
+        if other:
+            log.warning("%d rows of %s are of other epochs than %d", other, path, epochs)
+        return [r for r in records if r.epochs == epochs]
 
-    def _completed(self, row: tables.Row, path: Path) -> Record | None:
-        """Add to a row what its network's code says."""
+    def _completed(self, row: tables.Row, path: Path, number: int) -> Record | None:
+        """Add to a row what its network's code says; its number tells repeats apart."""
         plan = self.space.plan
         try:
             architecture = self.space.parse(row.network)
@@ -141,13 +149,18 @@ class Sources:
             precision=self.conf.trainer.precision,
             versions={},
             git_commit=None,
-            started_at="",
+            started_at=f"row {number}",
         )
 
 
 def _networks(book: Notebook) -> set[str]:
     try:
-        return {network for plan in book.read() for network in plan.networks}
+        return book.networks()
     except SsrError as error:
         log.warning("%s", error)
         return set()
+
+
+def _result(record: Record) -> tuple[object, ...]:
+    """Say what two records of the same training have in common, wherever they come from."""
+    return record.network, record.seed, record.status, record.val_acc

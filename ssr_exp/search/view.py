@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from torch import Tensor
 
 from ssr_exp.config import Outcome, SearchConfig
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import candidates, limits, prices, surrogate
 from ssr_exp.search.batch import State
@@ -80,29 +83,29 @@ def of(
     space, scale = history.space, OutcomeScale(conf.surrogate.outcome, conf.surrogate.scale)
     accuracies = history.accuracies()
     baseline = accuracies[space.plan.baseline]
-    caps = limits.of(conf.cap, _baseline(history, baseline))
+    caps = limits.of(conf.cap, _baseline(history, conf, baseline))
     fitted = _fit(history, scale, conf, elsewhere)
     price = prices.of(conf.objective.cost, history)
     (log_cost,) = space.evaluate(lambda points: [price(points)])
-    within = limits.allowed(space, caps)
-    if "latency_ms" in caps:
-        within &= _within_latency(history, caps["latency_ms"])
+    keeps = _keeps(history, caps)
+    (within,) = space.evaluate(lambda points: [keeps(points)])
+    if not bool(within.any()):
+        together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
+        raise SsrError(f"no network keeps to {together} together: type larger caps.")
     waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
     known = [*history.networks, *waiting]
     believed = fitted.believe(history.features(waiting))
     found = candidates.of(space, believed, log_cost, within=within, taken=[*known, *taken])
     outcomes, _ = fitted.predict(history.features(known))
     at_baseline = float(outcomes[known.index(space.plan.baseline)])
-    enough = Enough.within(conf.objective.max_drop, scale, baseline, at_baseline)
+    drop = min(conf.objective.max_drop, caps.get("drop", conf.objective.max_drop))
+    enough = Enough.within(drop, scale, baseline, at_baseline)
+    pairs = zip(known, outcomes.tolist(), strict=True)
     state = State(
         outcomes,
         prices.of_architectures(price, space, known),
-        torch.tensor(
-            [
-                enough.holds(accuracies.get(a), y)
-                for a, y in zip(known, outcomes.tolist(), strict=True)
-            ]
-        ),
+        keeps(cost.encode(space.plan, known)),
+        torch.tensor([enough.holds(accuracies.get(a), outcome) for a, outcome in pairs]),
         (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
         enough.threshold,
         fitted.noise,
@@ -110,13 +113,38 @@ def of(
     return View(history, scale, fitted, found, waiting, state, enough, caps)
 
 
-def _baseline(history: History, accuracy: float) -> dict[str, float]:
+def _baseline(history: History, conf: SearchConfig, accuracy: float) -> dict[str, float]:
+    """List what is known of the baseline by the names of the caps that may be a share of it."""
     known = {name: float(value) for name, value in history.space.baseline._asdict().items()}
-    times = dict(history.with_latency())
-    baseline = history.space.plan.baseline
-    return (
-        known | ({"latency_ms": times[baseline]} if baseline in times else {}) | {"drop": accuracy}
-    )
+    known["drop"] = accuracy
+    if conf.cap.latency_ms is not None:
+        baseline = history.space.plan.baseline
+        times = [time for network, time in history.with_latency() if network == baseline]
+        known |= {"latency_ms": mean(times)} if times else {}
+    return known
+
+
+def _keeps(history: History, caps: dict[str, float]) -> Callable[[Points], Tensor]:
+    """Make the test whether points, `m x S`, keep to all caps on cost.
+
+    Raises:
+        SsrError: if no network keeps to one of them.
+    """
+    limits.check_caps(history.space, caps)
+    price = prices.latency(history) if "latency_ms" in caps else None
+    if price is not None:
+        (times,) = history.space.evaluate(lambda points: [price(points).exp()])
+        if float(times.min()) > caps["latency_ms"]:
+            raise SsrError(
+                f"no network keeps to cap.latency_ms={caps['latency_ms']:g}: the fastest of the "
+                f"lattice is expected to take {float(times.min()):.3g} ms; type a larger cap."
+            )
+
+    def keeps(points: Points) -> Tensor:
+        kept = limits.keeps(history.space, caps, points)
+        return kept if price is None else kept & (price(points).exp() <= caps["latency_ms"])
+
+    return keeps
 
 
 def _fit(
@@ -138,17 +166,6 @@ def _fidelity(elsewhere: History, conf: SearchConfig) -> Tensor:
     epochs = torch.tensor([r.epochs for r in elsewhere.records], dtype=torch.float64)
     share = epochs / conf.trainer.max_epochs
     return (1 + share.log10() / 2).clamp(0, 1)[:, None]
-
-
-def _within_latency(history: History, cap: float) -> Tensor:
-    price = prices.latency(history)
-    (times,) = history.space.evaluate(lambda points: [price(points).exp()])
-    if float(times.min()) > cap:
-        raise SsrError(
-            f"no network keeps to cap.latency_ms={cap:g}: the fastest of the lattice is expected "
-            f"to take {float(times.min()):.3g} ms; type a larger cap."
-        )
-    return times <= cap
 
 
 def _reference(

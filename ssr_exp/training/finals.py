@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ssr_exp.config import Config, CostAxis, FinalistsConf
+from ssr_exp.config import Config, CostAxis, FinalistsConf, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
@@ -14,14 +14,21 @@ from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE
 
 FINAL = ("dataset.train_on_val=true", "trainer.test=true")
+UNTESTED = ("trainer.test=false",)  # the test set is looked at once, for finalists
 
 
-def check(conf: FinalistsConf, opened: Study) -> None:
+def check(whole: SearchConfig, opened: Study) -> None:
     """Refuse before anything is trained what the finalists could not be given.
 
     Raises:
         SsrError: if a number makes no sense, or there are no test images.
     """
+    conf = whole.finalists
+    if whole.dataset.train_on_val:
+        raise SsrError(
+            "dataset.train_on_val=true leaves a search no val to compare networks by: take it out; "
+            "finalists are trained on val by themselves."
+        )
     if conf.seeds < 0 or conf.count < 1 or (conf.epochs is not None and conf.epochs < 1):
         raise SsrError(
             f"finalists.seeds={conf.seeds}, finalists.count={conf.count} and finalists.epochs="
@@ -49,7 +56,7 @@ def overrides(
     if conf.epochs is not None:
         words.append(f"trainer.max_epochs={conf.epochs}")
     if model is not None:
-        return [*words, f"model={model}", "modifiers.kind=baseline"]
+        return [*words, f"model={model}", f"model.name={model}", "modifiers.kind=baseline"]
     return [*words, f"modifiers.network={network}"]
 
 
@@ -67,7 +74,8 @@ def sibling(
     metric = "params" if axis is CostAxis.latency_ms else axis.value
 
     def distance(member: str) -> float:
-        plan = study.open(compose([f"model={member}", *ALONE, "modifiers.kind=baseline"])).plan
+        named = [f"model={member}", f"model.name={member}"]
+        plan = study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
         full = cost.of(plan, plan.baseline)
         return abs(math.log(getattr(full, metric) / getattr(own, metric)))
 

@@ -91,7 +91,7 @@ class World:
     stop_after: int | None = None
     fetched: int = 0
 
-    def train(self, networks: Sequence[str]) -> None:
+    def train(self, networks: Sequence[str]) -> dict[str, object]:
         for network in networks:
             if self.stop_after is not None and len(self.trained) >= self.stop_after:
                 raise KeyboardInterrupt
@@ -102,6 +102,7 @@ class World:
             )
             self.records = [r for r in self.records if r.network != network or r.val_acc]
             self.records.append(self.tell(self.space.parse(network), **own))
+        return {}
 
     def fetch(self) -> None:
         self.fetched += 1

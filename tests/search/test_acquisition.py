@@ -155,3 +155,11 @@ def test_it_runs_in_botorchs_own_discrete_optimiser(fitted: Surrogate) -> None:
     best, _ = optimize_acqf_discrete(function, q=3, choices=candidates, unique=True)
     assert best.shape == (3, 4)
     assert len(best.unique(dim=0)) == 3
+
+
+def test_a_gradient_is_refused_and_not_wrong(fitted: Surrogate) -> None:
+    from botorch.exceptions import UnsupportedError
+
+    function = ExpectedHypervolumeImprovement(fitted, rows(6), reference=(0.0, 10.0))
+    with pytest.raises(UnsupportedError, match="optimize_acqf_discrete"):
+        function(rows(2)[:, None].requires_grad_())

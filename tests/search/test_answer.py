@@ -59,6 +59,36 @@ def test_the_answer_keeps_to_the_caps(known: History) -> None:
     assert cost.of(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
 
 
+def test_the_incumbent_keeps_to_the_caps(known: History) -> None:
+    conf = SearchConfig()
+    conf.cap.gemms = "70%"
+    state = views.of(known, conf).state
+    full = known.space.baseline.gemms
+    rows = zip(known.networks, state.within.tolist(), strict=True)
+    for architecture, within in rows:
+        assert within == (cost.of(known.space.plan, architecture).gemms <= 0.7 * full)
+    assert not bool(state.within.all())
+    kept = state.log_costs[state.accurate & state.within]
+    assert state.incumbent == (float(kept.min()) if len(kept) else state.reference[1])
+
+
+def test_an_accuracy_cap_holds_for_the_answer(known: History) -> None:
+    conf = SearchConfig()
+    conf.objective.max_drop, conf.cap.drop = 20.0, "0.3"
+    best = answer.trained(views.of(known, conf))[0]
+    accuracies = known.accuracies()
+    assert accuracies[best] >= accuracies[known.space.plan.baseline] - 0.3
+
+
+def test_a_baseline_that_breaks_the_caps_is_said_to(
+    known: History, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf = SearchConfig()
+    conf.objective.max_drop, conf.cap.params = 0.0, "4%"
+    console.print_smallest(views.of(known, conf), conf)
+    assert "does not keep to the caps" in capsys.readouterr().out
+
+
 def test_the_prediction_looks_at_the_whole_lattice(known: History) -> None:
     conf = SearchConfig()
     view = views.of(known, conf)

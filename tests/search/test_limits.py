@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssr_exp.config import BudgetConf, CapConf, Outcome, SearchConfig, SurrogateConf
+from ssr_exp.config import (
+    Acquisition,
+    BudgetConf,
+    CapConf,
+    Kernel,
+    Objective,
+    Outcome,
+    SearchConfig,
+    SurrogateConf,
+)
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.search import limits
@@ -33,34 +42,70 @@ def test_a_share_of_what_is_not_known_is_refused() -> None:
         limits.of(CapConf(latency_ms="50%"), BASELINE)
 
 
-def test_what_is_allowed_is_what_keeps_to_each_cap(small: Space) -> None:
+def test_what_keeps_to_the_caps_keeps_to_each(small: Space) -> None:
     caps = {"params": 0.3 * small.baseline.params, "macs": 0.4 * small.baseline.macs}
-    keeps = limits.allowed(small, caps)
     (points,) = small.lattice.enumerate()
+    kept = limits.keeps(small, caps, points)
     counts = cost.count(small.plan, points)
     expected = (counts.params <= caps["params"]) & (counts.macs <= caps["macs"])
-    assert torch.equal(keeps, torch.from_numpy(expected))
-    assert 0 < int(keeps.sum()) < 512
+    assert torch.equal(kept, torch.from_numpy(expected))
+    assert 0 < int(kept.sum()) < 512
+
+
+def test_the_first_point_is_the_smallest_in_every_cost(small: Space) -> None:
+    """So that caps which hold singly hold together."""
+    (points,) = small.lattice.enumerate()
+    counts = cost.count(small.plan, points)._asdict()
+    assert all(values.min() == values[0] for values in counts.values())
+    limits.check_caps(small, {name: float(values[0]) for name, values in counts.items()})
 
 
 def test_a_cap_below_the_smallest_network_says_which_that_is(small: Space) -> None:
     (points,) = small.lattice.enumerate()
     fewest = int(cost.count(small.plan, points).params.min())
     with pytest.raises(SsrError, match=f"cap.params=10.*has {fewest:,} parameters"):
-        limits.allowed(small, {"params": 10})
+        limits.check_caps(small, {"params": 10})
 
 
-def test_caps_that_contradict_each_other_are_told_together(small: Space) -> None:
-    (points,) = small.lattice.enumerate()
-    counts = cost.count(small.plan, points)
-    # What has the fewest GeMMs keeps one block a segment; nothing else does.
-    keeps = counts.gemms == counts.gemms.min()
-    fewest = counts.macs[keeps].min()
-    caps = {"gemms": float(counts.gemms.min()), "macs": float(fewest)}
-    assert int(limits.allowed(small, caps).sum()) >= 1
-    both = {"params": float(counts.params.min()), "macs": float(counts.macs.min()) - 1}
-    with pytest.raises(SsrError, match=r"cap\.macs="):
-        limits.allowed(small, both)
+def combined(**changes: object) -> SearchConfig:
+    conf = SearchConfig()
+    for key, value in changes.items():
+        group, _, name = key.rpartition("__")
+        setattr(getattr(conf, group) if group else conf, name, value)
+    return conf
+
+
+@pytest.mark.parametrize(
+    ("conf", "words"),
+    [
+        (
+            combined(surrogate__outcome=Outcome.val_loss, objective__kind=Objective.smallest),
+            "points of accuracy",
+        ),
+        (
+            combined(surrogate__fidelity=True, surrogate__kernel=Kernel.additive),
+            "surrogate.kernel=joint",
+        ),
+        (
+            combined(surrogate__fidelity=True, acquisition__kind=Acquisition.qlognehvi),
+            "does not know of fidelities",
+        ),
+        (combined(min_gain=0.1, acquisition__kind=Acquisition.random), "says nothing of a gain"),
+        (
+            combined(acquisition__prefilter=2, acquisition__kind=Acquisition.thompson),
+            r"must lie between batch \(4\) and 10000",
+        ),
+        (
+            combined(acquisition__prefilter=10**6, acquisition__kind=Acquisition.qlognehvi),
+            "prefilter is 1000000",
+        ),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(
+    small: Space, conf: SearchConfig, words: str
+) -> None:
+    with pytest.raises(SsrError, match=words):
+        limits.check(small, conf)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ssr_exp.config import Acquisition, Objective, SearchConfig
+from ssr_exp.config import Acquisition, CostAxis, Objective, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.local import Store
@@ -194,9 +195,75 @@ def test_too_few_records_are_told_when_nothing_is_to_be_trained(
 
 
 def test_only_failed_records_are_told(begin: Begin, world: World, tell: Tell, first: First) -> None:
-    world.records = [tell(a, status=Status.failed, val_acc=None) for a in first]
-    with pytest.raises(SsrError, match=r"0 networks .*\(22 runs failed or diverged\)"):
+    world.records = [tell(a, status=Status.failed, val_acc=None) for a in first[1:]]
+    with pytest.raises(SsrError, match=r"0 networks .*\(21 runs failed or diverged\)"):
         begin(rounds=0).look()
+
+
+@pytest.mark.parametrize("status", [Status.failed, Status.diverged])
+def test_a_baseline_that_does_not_finish_is_named_with_what_to_do(
+    begin: Begin, world: World, small: Space, status: Status
+) -> None:
+    world.broken = {small.code(small.plan.baseline): status}
+    for _ in range(2):
+        with pytest.raises(SsrError, match=rf"the baseline {status.value} \(it broke\).*remove"):
+            begin(rounds=1).run(world.train)
+    assert world.trained.count(small.code(small.plan.baseline)) <= 2
+
+
+def test_too_few_first_networks_are_refused_before_any_is_trained(
+    begin: Begin, world: World, first: First
+) -> None:
+    search = begin(rounds=1)
+    with pytest.raises(SsrError, match="these are 2 networks to begin with"):
+        replace(search, first=first[:2]).run(world.train)
+    assert world.trained == []
+
+
+@pytest.mark.parametrize("change", [{"cap__latency_ms": "5"}, {"objective__cost": "latency_ms"}])
+def test_latency_that_nobody_measured_is_told_before_anything_is_trained(
+    begin: Begin, world: World, change: dict[str, str]
+) -> None:
+    values = {k: CostAxis(v) if k == "objective__cost" else v for k, v in change.items()}
+    with pytest.raises(SsrError, match="0 records have a latency"):
+        begin(rounds=1, **values).run(world.train)
+    assert world.trained == []
+
+
+def test_what_is_trained_again_counts_for_the_budget(begin: Begin, world: World) -> None:
+    begin(rounds=1).run(world.train)
+    clean = World(world.space, world.tell)
+    clean.broken = dict.fromkeys(world.trained[-3:-1], Status.failed)
+    begin(rounds=9, at="clean", trains=clean, budget__runs=26).run(clean.train)
+    assert len(clean.trained) <= 27  # one retry of a batch that the budget allowed
+
+
+def test_first_networks_that_are_there_are_not_charged(
+    begin: Begin, world: World, tell: Tell, first: First
+) -> None:
+    world.records = [tell(a) for a in first[:7]]
+    begin(rounds=1, budget__runs=18).run(world.train)
+    assert len(world.trained) == 15 + 3
+
+
+def test_what_failed_for_others_gets_one_more_try(
+    begin: Begin, world: World, small: Space, tell: Tell, first: First
+) -> None:
+    everything = small.architectures(range(512))
+    rest = [a for a in everything if a not in first]
+    world.records = [tell(a) for a in first] + [
+        tell(a, status=Status.failed, val_acc=None) for a in rest
+    ]
+    begin(rounds=1).run(world.train)
+    assert len(world.trained) == 3
+
+
+def test_a_launchers_error_is_told_where_there_is_no_record(begin: Begin, world: World) -> None:
+    def lost(networks: Sequence[str]) -> dict[str, object]:
+        return dict.fromkeys(networks, "the node went away")
+
+    with pytest.raises(SsrError, match="the node went away"):
+        begin().run(lost)
 
 
 def test_equal_accuracies_can_be_searched(

@@ -38,8 +38,10 @@ def test_how_far_a_search_goes_is_no_part_of_its_name_and_where_to_is(tmp_path: 
     assert name() == name(finalists=further.finalists)
     smallest = SearchConfig().objective
     smallest.kind = Objective.smallest
-    others = {name(batch=9), name(seed=3), name(objective=smallest)}
-    assert len(others | {name()}) == 4
+    frozen = SearchConfig().segment
+    frozen.frozen = ["stage1"]
+    others = {name(batch=9), name(seed=3), name(objective=smallest), name(segment=frozen)}
+    assert len(others | {name()}) == 5
 
 
 def test_the_other_searches_of_a_study_are_found(tmp_path: Path) -> None:

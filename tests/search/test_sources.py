@@ -89,6 +89,7 @@ def test_a_table_needs_a_file(tmp_path: Path, small: Space) -> None:
 def test_whole_records_make_a_table(tmp_path: Path, small: Space, tell: Tell, first: First) -> None:
     lines = "\n".join(json.dumps(tell(a, study=STUDY).model_dump(mode="json")) for a in first)
     found = sources(tmp_path, small, table(tmp_path, lines, "jsonl"))
+    found.conf.trainer.max_epochs = 8
     found.fetch()
     assert [r.val_acc for r in found.read()] == [tell(a).val_acc for a in first]
 
@@ -134,6 +135,7 @@ def test_runs_of_other_epochs_are_read_only_when_they_are_asked_for(
     tmp_path: Path, small: Space, tell: Tell, first: First
 ) -> None:
     conf = SearchConfig()
+    conf.trainer.max_epochs = 8
     found = sources(tmp_path, small, conf)
     short = "resnet14-digits-eeeeeeee"
     keep(tmp_path, tell(first[0], study=short, epochs=2))
@@ -161,3 +163,40 @@ def test_what_is_being_trained_or_planned_by_a_running_search_is_pending(
     ):
         assert found.pending() == {"d1-1-1_w4-8-16", "d2-2-2_w4-8-16"}
     assert found.pending() == set()
+
+
+def test_a_table_that_repeats_local_records_adds_nothing(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    own = [tell(a, study=STUDY) for a in first]
+    for record in own:
+        keep(tmp_path, record)
+    lines = "\n".join(json.dumps(record.model_dump(mode="json")) for record in own)
+    found = sources(tmp_path, small, table(tmp_path, lines, "jsonl"))
+    found.conf.trainer.max_epochs = 8
+    found.fetch()
+    assert len(found.read()) == len(first)
+
+
+def test_equal_rows_of_a_table_are_repeats(tmp_path: Path, small: Space) -> None:
+    from ssr_exp.search import history
+
+    conf = table(tmp_path, "network,val_acc\n" + "d2-2-2_w16-32-64,91\n" * 3)
+    found = sources(tmp_path, small, conf)
+    found.fetch()
+    assert len(history.of(small, found.read())) == 3
+
+
+def test_rows_of_other_epochs_are_not_mixed_in(
+    tmp_path: Path, small: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "d2-2-2_w16-32-64,91,8\nd1-1-1_w4-8-16,70,2\nd1-1-1_w4-8-64,80,200\n"
+    conf = table(tmp_path, "network,val_acc,epochs\n" + rows)
+    conf.trainer.max_epochs = 8
+    found = sources(tmp_path, small, conf)
+    found.fetch()
+    assert [r.epochs for r in found.read()] == [8]
+    assert "2 rows" in caplog.text
+    assert found.elsewhere() == []
+    conf.surrogate.fidelity = True
+    assert [r.epochs for r in found.elsewhere()] == [2]
