@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 WIDTH, HEIGHT = 460, 360  # of a panel, in pixels
-LEFT, TOP, GAP, LEGEND = 62, 40, 90, 190
+LEFT, TOP, GAP, LEGEND = 62, 40, 90, 215
 PANELS = {
     "hypervolume": "share of the pool's hypervolume",
     "regret": "log(params) above the pool's smallest",
@@ -14,15 +14,15 @@ PANELS = {
 # Okabe and Ito's palette, which colour-blind people can tell apart; ours are drawn thick, and those
 # that share a colour differ in their dashes.
 STYLES = {
-    "ehvi": ("#D55E00", ""),
-    "smallest": ("#0072B2", ""),
-    "thompson": ("#CC79A7", ""),
-    "qlognehvi": ("#009E73", ""),
-    "random": ("#777777", "2 3"),
-    "botorch_qlognehvi": ("#000000", ""),
-    "optuna_gp": ("#E69F00", "7 3"),
-    "optuna_tpe": ("#56B4E9", "7 3"),
-    "optuna_nsga2": ("#009E73", "7 3"),
+    "ehvi": ("#D55E00", "", "ours: ehvi"),
+    "smallest": ("#0072B2", "", "ours: smallest"),
+    "thompson": ("#CC79A7", "", "ours: thompson"),
+    "qlognehvi": ("#009E73", "", "ours: qlognehvi"),
+    "botorch_qlognehvi": ("#000000", "", "BoTorch: qLogNEHVI"),
+    "optuna_gp": ("#E69F00", "7 3", "Optuna: GP"),
+    "optuna_tpe": ("#56B4E9", "7 3", "Optuna: TPE"),
+    "optuna_nsga2": ("#009E73", "7 3", "Optuna: NSGA-II"),
+    "random": ("#777777", "2 3", "random"),
 }
 THICK = ("ehvi", "smallest")
 
@@ -54,14 +54,14 @@ def _panel(left: float, metric: str, arms: dict[str, Any], batch: int) -> list[s
         return left + WIDTH * number / rounds, TOP + HEIGHT * (1 - share)
 
     parts = _axes(left, PANELS[metric], low, high, rounds, batch)
-    for name, arm in arms.items():
-        colour, dashes = STYLES[name]
+    for name, arm in reversed(arms.items()):  # ours on top
+        colour = STYLES[name][0]
         pairs = list(zip(arm["mean"], arm["se"], strict=True))
         band = [place(n, m + e) for n, (m, e) in enumerate(pairs)]
         band += [place(n, m - e) for n, (m, e) in reversed(list(enumerate(pairs)))]
         parts.append(f'<polygon points="{_points(band)}" fill="{colour}" fill-opacity="0.12"/>')
         line = [place(n, m) for n, (m, _) in enumerate(pairs)]
-        parts.append(f'<polyline points="{_points(line)}" {_stroke(name, colour, dashes)}/>')
+        parts.append(f'<polyline points="{_points(line)}" {_stroke(name)}/>')
     return parts
 
 
@@ -83,13 +83,14 @@ def _legend(left: float, names: Sequence[str]) -> list[str]:
     parts = []
     for row, name in enumerate(names):
         y = TOP + 14 + 24 * row
-        parts.append(f'<path d="M{left} {y}h34" {_stroke(name, *STYLES[name])}/>')
-        parts.append(_text(left + 42, y + 4, name.replace("_", " "), "start"))
+        parts.append(f'<path d="M{left} {y}h34" {_stroke(name)}/>')
+        parts.append(_text(left + 42, y + 4, STYLES[name][2], "start"))
     y = TOP + 14 + 24 * len(names)
     return [*parts, _text(left, y + 4, "bands: standard error", "start")]
 
 
-def _stroke(name: str, colour: str, dashes: str) -> str:
+def _stroke(name: str) -> str:
+    colour, dashes, _ = STYLES[name]
     width = 3.2 if name in THICK else 1.6
     return f'fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes}"'
 

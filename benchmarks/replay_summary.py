@@ -24,6 +24,8 @@ NOTES = (
     "with the same seed: the front and the smallest network are measured ones, luck included.",
     f"The pool of a repetition holds all sentinels and a random {SHARE:.0%} of the other networks. "
     "Pools overlap, so the errors are those of other pools of this table, not of other tables.",
+    "An earlier part of this table decided that our surrogate sees parameters and MACs, and what "
+    "noise it expects; so did it the settings of TPE and NSGA-II.",
     "The arms other than smallest look for the whole front and are not told of the drop.",
     "botorch_qlognehvi: BoTorch's SingleTaskGP as it comes of the accuracy in percent, on shares "
     "of blocks and channels; exact parameters; qLogNEHVI over the pool; nothing of ours.",

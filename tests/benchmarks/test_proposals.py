@@ -13,14 +13,6 @@ from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
 
 
-@pytest.fixture(autouse=True)
-def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep BoTorch from compiling its optional kernel, which takes half a minute."""
-    from botorch.acquisition.multi_objective import logei
-
-    monkeypatch.setattr(logei, "_load_attempted", True, raising=False)
-
-
 @pytest.fixture(scope="module")
 def own() -> Space:
     return proposals.spanned(SMOKE.model, SMOKE.width_steps)
