@@ -65,8 +65,8 @@ def surrogates(options: argparse.Namespace) -> None:
     """Compare surrogates on the table."""
     from benchmarks import surrogate_quality
 
-    repeats = SMOKE["repeats"] if options.smoke else options.repeats
-    found = surrogate_quality.compare(options.table, repeats, jobs=options.jobs)
+    repeats, most = (SMOKE["repeats"], 2) if options.smoke else (options.repeats, None)
+    found = surrogate_quality.compare(options.table, repeats, jobs=options.jobs, most=most)
     _save(options.out, {"table": _table(options.table), "repeats": repeats} | found)
     print(surrogate_quality.report(found))
 

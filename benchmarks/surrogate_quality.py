@@ -147,9 +147,16 @@ def _accuracies(table: Table, architectures: Sequence[Architecture]) -> Tensor:
     return torch.tensor([table.accuracies[a] for a in architectures], dtype=torch.float64)
 
 
-def compare(path: Path, repeats: int, *, jobs: int) -> dict[str, Any]:
-    """Measure all surrogates with all amounts of data; without random networks once is all."""
-    every = choices()
+def compare(path: Path, repeats: int, *, jobs: int, most: int | None = None) -> dict[str, Any]:
+    """Measure surrogates with all amounts of data; without random networks once is all.
+
+    Args:
+        path: the table.
+        repeats: draws of the random networks.
+        jobs: processes.
+        most: surrogates, ours first; None for all.
+    """
+    every = choices()[:most]
     tasks = [(c, e, r) for e in EXTRA for c in every for r in range(repeats if e else 1)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _prepare, (path,)) as workers:

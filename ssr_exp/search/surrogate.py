@@ -31,7 +31,7 @@ from ssr_exp.config import SurrogateConf
 log = logging.getLogger(__name__)
 
 # The noise's share of the outcomes' variance, log-normal. BoTorch's own (-4, 1) expects next to
-# none; two seeds of a short training differ by more (results/search/surrogate.json).
+# none; two seeds of a short training differ by more (results/search/table.csv).
 NOISE_LOC, NOISE_SCALE = -2.0, 1.0
 
 

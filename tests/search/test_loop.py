@@ -39,7 +39,9 @@ def begin(tmp_path: Path, small: Space, first: First, world: World) -> Begin:
     return search
 
 
-@pytest.mark.parametrize("objective", Objective)
+@pytest.mark.parametrize(
+    "objective", [Objective.tradeoff, pytest.param(Objective.smallest, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", Acquisition)
 def test_a_search_trains_the_first_networks_and_then_its_batches_each_once(
     begin: Begin, world: World, first: First, kind: Acquisition, objective: Objective
@@ -172,6 +174,7 @@ def test_a_search_ends_when_nothing_promises_enough(begin: Begin, world: World) 
     assert len(world.trained) == 22
 
 
+@pytest.mark.slow
 def test_a_lattice_can_be_searched_to_its_end(begin: Begin, world: World) -> None:
     """With a batch as large as the lattice, everything is trained and the search says so."""
     _, reason = begin(rounds=3, batch=600, acquisition__kind=Acquisition.random).run(world.train)
