@@ -134,7 +134,7 @@ def spanned(model: str, width_steps: int) -> Space:
     """Span a seed network's lattice."""
     shape, classes = INPUT.get(model, ((3, 32, 32), 10))
     network = seeds.build(ModelConf(model), num_classes=classes, input_shape=shape)
-    plan = segments.find(network, shape, multiple=seeds.multiple(model))
+    plan = segments.find(network, shape, multiple=seeds.multiple(ModelConf(model)))
     return space.of(plan, width_steps=width_steps)
 
 

@@ -74,7 +74,7 @@ def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 def find(name: str, network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Trace and plan, to the lists of widths that are made on demand; returns the segments."""
-    plan = segments.find(network, shape, multiple=seeds.multiple(name))
+    plan = segments.find(network, shape, multiple=seeds.multiple(ModelConf(name)))
     return len(plan.widths)
 
 

@@ -20,8 +20,17 @@ class Stem(StrEnum):
     """How an ImageNet network meets its images."""
 
     auto = "auto"  # `cifar` for images up to 64 pixels, `imagenet` above
-    cifar = "cifar"  # 3x3 convolution of stride 1, no pooling
-    imagenet = "imagenet"  # 7x7 convolution of stride 2, then max pooling
+    cifar = "cifar"  # first convolution of stride 1 and at most 3x3, no pooling after it
+    imagenet = "imagenet"  # as the network has it: for ResNets 7x7 of stride 2, then max pooling
+
+
+class Source(StrEnum):
+    """Where a seed network comes from; see `ssr_exp.rescaling.seeds`."""
+
+    builtin = "builtin"  # our CIFAR ResNets, torchvision's ResNets by their short names
+    torchvision = "torchvision"  # all of its classifiers
+    timm = "timm"
+    module = "module"  # any importable callable that returns an nn.Module
 
 
 class Shortcut(StrEnum):
@@ -29,6 +38,20 @@ class Shortcut(StrEnum):
 
     A = "A"  # strided slice and zero padding, no parameters
     B = "B"  # 1x1 convolution
+
+
+class Init(StrEnum):
+    """What a network's training starts from."""
+
+    fresh = "fresh"  # weights drawn as the seed network draws its own
+    inherit = "inherit"  # slices of `checkpoint`, a trained seed network
+
+
+class ChannelChoice(StrEnum):
+    """Which channels of a trained seed network are inherited; see `ssr_exp.rescaling.keep`."""
+
+    l1 = "l1"  # those whose filters have the largest L1 norm
+    first = "first"
 
 
 class Optimizer(StrEnum):
@@ -128,6 +151,9 @@ class ModelConf:
     name: str = MISSING
     stem: Stem = Stem.auto
     shortcut: Shortcut = Shortcut.A
+    source: Source = Source.builtin
+    target: str | None = None  # module: the callable, as my_package.MyNet
+    arguments: dict[str, Any] = field(default_factory=dict)  # for its constructor, by keyword
 
 
 @dataclass
@@ -154,6 +180,14 @@ class ModifiersConf:
     count: int = 16  # random
     draw_seed: int = 0  # random
     file: str | None = None  # proposed; None: what search.py wrote last for this study
+
+
+@dataclass
+class InitConf:
+    """What the weights of each network are before its training."""
+
+    kind: Init = Init.fresh
+    channels: ChannelChoice = ChannelChoice.l1  # inherit
 
 
 @dataclass
@@ -190,6 +224,9 @@ class RecipeConf:
     label_smoothing: float = 0.0
     grad_clip: float | None = None  # largest gradient norm
     ema_decay: float | None = None  # of an exponential moving average of the weights, per step
+    distill: str | None = None  # the teacher: `checkpoint` for that one, or a path like it
+    distill_weight: float = 0.5  # share of the loss that the teacher's logits decide
+    distill_temperature: float = 4.0  # both networks' logits are divided by this
 
 
 @dataclass
@@ -235,11 +272,13 @@ class Config:
     model: ModelConf = field(default_factory=ModelConf)
     segment: SegmentConf = field(default_factory=SegmentConf)
     modifiers: ModifiersConf = field(default_factory=ModifiersConf)
+    init: InitConf = field(default_factory=InitConf)
     dataset: DatasetConf = field(default_factory=DatasetConf)
     recipe: RecipeConf = field(default_factory=RecipeConf)
     trainer: TrainerConf = field(default_factory=TrainerConf)
     logger: LoggerConf = field(default_factory=LoggerConf)
     paths: PathsConf = field(default_factory=PathsConf)
+    checkpoint: str | None = None  # a folder like best/, a run's, or a file: of the seed network
     seed: int = 0
     wait: bool = False  # for another process that is training the same network
 
@@ -330,6 +369,8 @@ class SearchConfig(Config):
     finalists: FinalistsConf = field(default_factory=FinalistsConf)
 
 
+OPEN = ("model.arguments", "runs.filters")  # whose keys are not ours to know
+
 Read = TypeVar("Read", bound=Config)
 
 
@@ -338,8 +379,17 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config, provider="ssr_exp")
-    store.store(name="search_schema", node=SearchConfig, provider="ssr_exp")
+    store.store(name="schema", node=_schema(Config), provider="ssr_exp")
+    store.store(name="search_schema", node=_schema(SearchConfig), provider="ssr_exp")
+
+
+def _schema(kind: type[Config]) -> Any:
+    """Make a schema whose open dictionaries take keys without a `+` on the command line."""
+    schema = OmegaConf.structured(kind)
+    for key in OPEN:
+        if (node := OmegaConf.select(schema, key)) is not None:
+            OmegaConf.set_struct(node, False)
+    return schema
 
 
 def read(composed: Any, schema: type[Read]) -> Read:
@@ -354,7 +404,10 @@ def read(composed: Any, schema: type[Read]) -> Read:
     """
     own = OmegaConf.masked_copy(composed, [f.name for f in fields(schema)])
     container = OmegaConf.merge(OmegaConf.structured(schema), own)
-    missing = sorted(OmegaConf.missing_keys(container))
+    if container.model.source is Source.module and container.model.target is None:
+        missing = ["model.target"]  # model.name may refer to it
+    else:
+        missing = sorted(OmegaConf.missing_keys(container))
     if missing:
         raise SsrError(f"{missing[0]} has no value: type {missing[0]}=VALUE.")
     result = OmegaConf.to_object(container)

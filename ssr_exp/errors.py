@@ -8,3 +8,9 @@ class SsrError(Exception):
     without a traceback and exit with a code other than 0. It holds one string, so that it
     survives being pickled between the processes of a launcher.
     """
+
+
+def cause(error: BaseException) -> str:
+    """Put someone else's error into a part of a sentence: its kind and its first line."""
+    text, kind = str(error).strip().partition("\n")[0].rstrip("."), type(error).__name__
+    return f"{kind}: {text}" if text else kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import runpy
@@ -29,6 +30,8 @@ SMALL = {  # the smallest training that is one
     "trainer.progress": "false",
     "logger": "disabled",
 }
+
+NUMBERS = itertools.count()
 
 Compose = Callable[..., Config]
 MakeRecord = Callable[..., Record]
@@ -203,3 +206,19 @@ def make_record() -> MakeRecord:
         return Record(**(known | fields))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Write a module into the current folder, outside the package: `own("...")` is its name."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def write(code: str) -> str:
+        name = f"own_{next(NUMBERS)}"
+        (folder / f"{name}.py").write_text(code)
+        return name
+
+    return write

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from ssr_exp import config
-from ssr_exp.config import Config, DatasetConf, ModelConf
+from ssr_exp.config import Config, DatasetConf, ModelConf, SearchConfig
 from ssr_exp.errors import SsrError
 
 Compose = Callable[..., Config]
@@ -47,6 +47,48 @@ def test_a_value_that_nobody_gave_is_asked_for(key: str) -> None:
     getattr(one, key.partition(".")[0]).name = MISSING
     with pytest.raises(SsrError, match=f"{key} has no value: type {key}=VALUE"):
         config.read(OmegaConf.structured(one), Config)
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("model=torchvision", "model.name"),
+        ("model=timm", "model.name"),
+        ("model=module", "model.target"),
+    ],
+)
+def test_a_source_asks_for_what_names_its_network(conf: Compose, word: str, key: str) -> None:
+    with pytest.raises(SsrError, match=f"^{key} has no value: type {key}=VALUE"):
+        conf(word)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model.arguments={width: 32, kernels: [3, 5]}"],
+        ["model.arguments.width=32", "model.arguments.kernels=[3,5]"],
+        ["+model.arguments.width=32", "+model.arguments.kernels=[3,5]"],
+    ],
+)
+def test_arguments_of_any_name_are_taken(conf: Compose, words: list[str]) -> None:
+    model = conf("model=module", "model.target=my.Net", *words).model
+    assert model.arguments == {"width": 32, "kernels": [3, 5]}
+    assert (model.name, model.target, model.source) == ("my.Net", "my.Net", "module")
+    assert type(model.arguments["kernels"]) is list
+
+
+def test_a_label_of_ones_own_can_be_given(conf: Compose) -> None:
+    model = conf("model=module", "model.target=my.Net", "model.name=mine").model
+    assert (model.name, model.target) == ("mine", "my.Net")
+
+
+def test_filters_of_any_name_are_taken(conf: Compose) -> None:
+    import hydra
+
+    words = ["runs=wandb", "runs.filters={state: finished}"]
+    assert config.read(hydra.compose("search", words), SearchConfig).runs.filters == {
+        "state": "finished"
+    }
 
 
 def test_the_schema_is_known_to_hydra() -> None:

@@ -117,7 +117,7 @@ class Ending:
             return []
         own = cost.of(self._opened.plan, chosen)
         name = finals.sibling(
-            self._conf.model.name,
+            self._conf.model,
             self._conf.objective.cost,
             own,
             lambda words: self._launcher.compose([*self._arguments, *words]),

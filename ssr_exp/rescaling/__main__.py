@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ssr_exp.config import ModelConf, Shortcut, Stem
+from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, lattice, seeds, segments
 from ssr_exp.rescaling.plan import Plan
@@ -18,12 +18,11 @@ from ssr_exp.rescaling.plan import Plan
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the anatomy of the network that the command line names."""
     options = _parser().parse_args(arguments)
-    conf = ModelConf(options.model, Stem(options.stem), Shortcut(options.shortcut))
-    shape = (options.channels, options.size, options.size)
     try:
-        _check(options)
+        conf = _conf(options)
+        shape = (options.channels, options.size, options.size)
         network = seeds.build(conf, num_classes=options.classes, input_shape=shape)
-        default = seeds.multiple(conf.name)
+        default = seeds.multiple(conf)
         multiple = default if options.multiple is None else options.multiple
         plan = segments.find(network, shape, multiple=multiple, frozen=options.frozen)
         points = len(lattice.of(plan, width_steps=options.width_steps))
@@ -31,9 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table(conf.name, plan))
+    console.print(table(seeds.spell(conf), plan))
     console.print(_summary(plan, points, options.width_steps), highlight=False)
     return 0
+
+
+def _conf(options: argparse.Namespace) -> ModelConf:
+    """Read the seed network; sizes that were not given are those that its numbers are known for."""
+    stem, shortcut = Stem(options.stem), Shortcut(options.shortcut)
+    conf = seeds.parse(options.model, stem=stem, shortcut=shortcut)
+    if options.size is None:
+        options.size = 32 if conf.source is Source.builtin else 224
+    if options.classes is None:
+        is_imagenet = conf.source in (Source.torchvision, Source.timm) and options.size == 224
+        options.classes = 1000 if is_imagenet else 10
+    _check(options)
+    return conf
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -77,10 +89,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m ssr_exp.rescaling",
         description="Print a network's segments, exact costs and lattice size; nothing is trained.",
     )
-    parser.add_argument("model", help=", ".join(seeds.names()))
-    parser.add_argument("--size", type=int, default=32, help="image side in pixels (32)")
+    sources = "torchvision/NAME, timm/NAME, or your own as my_package.MyNet"
+    parser.add_argument("model", help=f"{', '.join(seeds.names())}, {sources}")
+    parser.add_argument(
+        "--size", type=int, help="image side in pixels (32; torchvision/, timm/, your own: 224)"
+    )
     parser.add_argument("--channels", type=int, default=3, help="image channels (3)")
-    parser.add_argument("--classes", type=int, default=10, help="classes (10)")
+    parser.add_argument(
+        "--classes", type=int, help="classes (10; torchvision/ and timm/ at 224 pixels: 1000)"
+    )
     parser.add_argument("--stem", choices=[s.value for s in Stem], default=Stem.auto.value)
     parser.add_argument("--shortcut", choices=[s.value for s in Shortcut], default="A")
     parser.add_argument(

@@ -7,12 +7,29 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from ssr_exp.rescaling.trace import Call, Trace
+from ssr_exp.rescaling.observations import Call, Trace
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+PLAIN = (nn.modules.conv._ConvNd, nn.Linear)
 
-Chain = list[str]
-"""Paths of blocks, in the order in which they run. All but the first can be removed."""
+LEFT_OUT = 0.2  # the share of the parameters that may stand in no block
+PLAIN_PART = 0.5  # the same, for a network to be called plain
+
+Block = tuple[str, ...]
+"""Paths of the modules that are removed together: mostly one, else siblings that run in turn."""
+
+Chain = list[Block]
+"""Blocks in the order in which they run. All but the first can be removed."""
+
+
+Kind = object
+"""What a module is: its class, or for a sequence `(class, kinds of what it holds)`."""
+
+
+def is_container(module: nn.Module) -> bool:
+    """Say whether a module only holds others: it has no code of its own."""
+    own = type(module).forward
+    return isinstance(module, CONTAINERS) and any(own is kind.forward for kind in CONTAINERS)
 
 
 def find(network: nn.Module, trace: Trace) -> list[Chain]:
@@ -20,41 +37,152 @@ def find(network: nn.Module, trace: Trace) -> list[Chain]:
 
     A block is an instance of a class that the network repeats. Chains are looked for from the
     outside inwards: the outermost class with a removable block anywhere is the network's block
-    class, and all its instances belong to chains. If no block can be removed, the outermost
-    repeated classes give chains of one.
+    class, and all its instances belong to chains. In plain networks, a convolution or linear map
+    and what follows it in a sequence is a block. Where that leaves out much of the network, the
+    outermost repeated classes are blocks that stay, all those of one resolution together; without
+    these, all layers of one resolution are.
     """
-    return _Finder(network, trace).find()
+    finder = Finder(network, trace)
+    found = finder.stages()
+    if not found and finder.share_outside(plain := finder.plain()) < PLAIN_PART:
+        found = plain
+    if finder.share_outside(found) > LEFT_OUT:
+        found = finder.ordered([*found, *finder.singles(found)])
+    return found or finder.resolutions()
 
 
-class _Finder:
+class Finder:
+    """Looks for chains in a traced network."""
+
     def __init__(self, network: nn.Module, trace: Trace) -> None:
         self.modules = dict(network.named_modules())
+        self.kinds = {path: _structure(module) for path, module in self.modules.items()}
         times = Counter(call.path for call in trace.calls)
         self.calls = {call.path: call for call in trace.calls if times[call.path] == 1}
+        self.products = list(dict.fromkeys(product.path for product in trace.products))
+        self.workers = {holder for path in self.products for holder in (path, *_holders(path))}
         self.readers = trace.readers
+        self.parameters = dict(network.named_parameters())
         names = network.named_parameters(remove_duplicate=False)
         self.holders: dict[int, list[str]] = {}
         for name, parameter in names:
             self.holders.setdefault(id(parameter), []).append(name)
         counts = Counter(type(module) for module in self.modules.values())
-        self.repeated = {kind for kind, count in counts.items() if count > 1}
-
-    def find(self) -> list[Chain]:
-        removable = {
-            type(self.modules[chain[0]])
-            for chain in self._walk("", self.repeated, shortest=2)
-            if len(chain) > 1
+        self.repeated: set[Kind] = {
+            kind for kind, count in counts.items() if count > 1 and kind not in CONTAINERS
         }
-        chains = list(self._walk("", removable or self.repeated, shortest=1))
-        order = {path: position for position, path in enumerate(self.calls)}
-        return sorted(chains, key=lambda chain: order[chain[0]])
 
-    def _walk(self, path: str, kinds: set[type[nn.Module]], shortest: int) -> Iterator[Chain]:
-        """Yield the chains below a module; do not look into the blocks of a chain."""
-        taken = set()
-        for chain in self._chains(self._children(path), kinds):
+    def stages(self) -> list[Chain]:
+        """Chains of the kinds of which a block can be removed, and that are no parts of others.
+
+        All blocks of these kinds count, removable or not. Plain sequences are blocks only where no
+        class is.
+        """
+        kinds = {self._kind(chain[0][0]) for chain in self._walk("", None, shortest=2)}
+        kinds = {kind for kind in kinds if isinstance(kind, type)} or kinds
+        parts = {
+            self._kind(path)
+            for path in self.modules
+            for holder in _holders(path)
+            if holder and self._kind(holder) in kinds - {self._kind(path)}
+        }
+        main = kinds - parts or kinds
+        return self.ordered(self._walk("", main, shortest=1)) if main else []
+
+    def singles(self, found: Sequence[Chain]) -> list[Chain]:
+        """Repeated blocks that stand in no chain: those of one resolution are one block."""
+        known = [block for chain in found for block in chain]
+        free = [
+            path
+            for path in self.calls
+            if self._is_block(path, self.repeated)
+            and not any(is_inside(path, block) for block in known)
+            and not any(is_inside(part, (path,)) for block in known for part in block)
+        ]
+        outermost = [path for path in free if not set(_holders(path)) & set(free)]
+        return self._by_resolution(outermost)
+
+    def share_outside(self, found: Sequence[Chain]) -> float:
+        """Count the share of the parameters, the classifier's left out, that are in no block."""
+        blocks = [block for chain in found for block in chain]
+        total, outside = 0, 0
+        for name, parameter in self.parameters.items():
+            if not is_inside(name, tuple(self.products[-1:])):
+                total += parameter.numel()
+                if not any(is_inside(name, block) for block in blocks):
+                    outside += parameter.numel()
+        return outside / max(total, 1)
+
+    def _by_resolution(self, paths: Sequence[str]) -> list[Chain]:
+        """Join modules that run one after the other and put out maps of one size."""
+        blocks: list[list[str]] = []
+        before = None
+        for path in sorted(paths, key=list(self.calls).index):
+            shapes = self.calls[path].out_shapes
+            resolution = shapes[0][1:] if shapes else None
+            if blocks and resolution == before:
+                blocks[-1].append(path)
+            else:
+                blocks.append([path])
+            before = resolution
+        return [[tuple(paths)] for paths in blocks]
+
+    def plain(self) -> list[Chain]:
+        """Chains of layers in plain sequences, if any layer can be removed."""
+        chains = [
+            chain
+            for path, module in self.modules.items()
+            if is_container(module) and not isinstance(module, nn.ModuleDict)
+            for chain in self.chain(self._units(path))
+        ]
+        return self.ordered(chains) if any(len(chain) > 1 for chain in chains) else []
+
+    def resolutions(self) -> list[Chain]:
+        """All layers that put out maps of one size as one block that stays."""
+        return self._by_resolution([path for path in self.products[:-1] if path in self.calls])
+
+    def ordered(self, chains: Iterator[Chain] | Sequence[Chain]) -> list[Chain]:
+        """Sort chains by when they run."""
+        order = {path: position for position, path in enumerate(self.calls)}
+        return sorted(chains, key=lambda chain: order[chain[0][0]])
+
+    def _units(self, path: str) -> list[Block]:
+        """Cut a sequence into layers: a convolution or linear map, and what keeps its shape."""
+        units: list[Block] = []
+        for child in self._children(path):
+            module = self.modules[child]
+            if isinstance(module, PLAIN):
+                units.append((child,))
+            elif units and not list(module.children()) and self._follows(units[-1], child):
+                units[-1] = (*units[-1], child)
+            elif units:
+                units.append(())
+        return [unit for unit in units if unit and not self._puts_out(unit)]
+
+    def _puts_out(self, block: Block) -> bool:
+        """Say whether a block makes the network's output, whose size is given."""
+        return bool(self.products) and is_inside(self.products[-1], block)
+
+    def _follows(self, unit: Block, path: str) -> bool:
+        if not unit:
+            return False
+        one, other = self.calls[unit[-1]], self.calls[path]
+        pools = "Pool" in type(self.modules[path]).__name__
+        return not pools and other.reads == one.writes and other.in_shapes == other.out_shapes
+
+    def _walk(self, path: str, kinds: set[Kind] | None, shortest: int) -> Iterator[Chain]:
+        """Yield the chains below a module; do not look into the blocks of a chain.
+
+        Args:
+            path: of the module.
+            kinds: of the blocks; None for all that may be blocks.
+            shortest: how many blocks a chain has at least.
+        """
+        taken: set[str] = set()
+        units = [(child,) for child in self._children(path) if self._is_block(child, kinds)]
+        for chain in self.chain(units):
             if len(chain) >= shortest:
-                taken.update(chain)
+                taken.update(block[0] for block in chain)
                 yield chain
         for name, _ in self.modules[path].named_children():
             child = f"{path}.{name}".lstrip(".")
@@ -67,47 +195,84 @@ class _Finder:
         names = {prefix + name for name, _ in self.modules[path].named_children()}
         return [path for path in self.calls if path in names]
 
-    def _chains(self, paths: Sequence[str], kinds: set[type[nn.Module]]) -> list[Chain]:
+    def chain(self, blocks: Sequence[Block]) -> list[Chain]:
+        """Join blocks that could be left out to those before them."""
         chains: list[Chain] = []
-        previous = None
-        for path in paths:
-            if not self._is_block(path, kinds):
-                previous = None
-                continue
-            if previous is not None and self._continues(previous, path):
-                chains[-1].append(path)
+        for block in blocks:
+            if chains and self._continues(chains[-1][-1], block):
+                chains[-1].append(block)
             else:
-                chains.append([path])
-            previous = path
+                chains.append([block])
         return chains
 
-    def _is_block(self, path: str, kinds: set[type[nn.Module]]) -> bool:
+    def _is_block(self, path: str, kinds: set[Kind] | None) -> bool:
+        """Say whether a module may be a block: a repeated one that is no part of one itself."""
         module = self.modules[path]
-        has_parts = any(True for _ in module.children())
-        return has_parts and type(module) in kinds and not isinstance(module, CONTAINERS)
+        if path not in self.workers or not any(True for _ in module.children()):
+            return False
+        if is_container(module) and type(module) is not nn.Sequential:
+            return False
+        if kinds is not None:
+            return self._kind(path) in kinds
+        holder = path.rpartition(".")[0]
+        return type(self.modules[holder]) not in self.repeated or self._is_sequence(holder)
 
-    def _continues(self, previous: str, path: str) -> bool:
+    def _is_sequence(self, path: str) -> bool:
+        """Say whether a module only runs its parts one after the other."""
+        if is_container(self.modules[path]):
+            return True
+        calls = [self.calls[child] for child in self._children(path) if child in self.workers]
+        if path not in self.calls or not calls:
+            return False
+        own = self.calls[path]
+        ends = [own.reads, *(call.writes for call in calls)]
+        return own.writes == ends[-1] and ends[:-1] == [call.reads for call in calls]
+
+    def _kind(self, path: str) -> Kind:
+        """Say what a module is: its class, for a sequence also what it holds."""
+        return self.kinds[path]
+
+    def _continues(self, previous: Block, block: Block) -> bool:
         """Say whether a block could be left out: same class and shape, and nobody reads between."""
-        one, other = self.calls[previous], self.calls[path]
+        wrote, read, last = self.calls[previous[-1]], self.calls[block[0]], self.calls[block[-1]]
         return (
-            type(self.modules[previous]) is type(self.modules[path])
-            and other.reads == one.writes
-            and other.in_shape == other.out_shape
-            and self._only_read_in(one, path)
-            and self._owns_its_parameters(path)
+            [*map(self._kind, previous)] == [*map(self._kind, block)]
+            and bool(read.reads)
+            and read.reads == wrote.writes
+            and read.in_shapes == last.out_shapes
+            and self._only_read_in(wrote, previous, block)
+            and self._owns_its_parameters(block)
         )
 
-    def _owns_its_parameters(self, path: str) -> bool:
+    def _owns_its_parameters(self, block: Block) -> bool:
         """Say whether no other block uses this one's weights, which are counted only once."""
         return all(
-            name.startswith(f"{path}.")
+            is_inside(name, block)
+            for path in block
             for parameter in self.modules[path].parameters()
             for name in self.holders[id(parameter)]
         )
 
-    def _only_read_in(self, call: Call, path: str) -> bool:
+    def _only_read_in(self, call: Call, previous: Block, block: Block) -> bool:
         return all(
-            reader == path or reader.startswith(f"{path}.")
-            for reader in self.readers[call.writes]
-            if not (reader == call.path or reader.startswith(f"{call.path}."))
+            is_inside(reader, block) or is_inside(reader, previous)
+            for tensor in call.writes
+            for reader in self.readers[tensor]
         )
+
+
+def _structure(module: nn.Module) -> Kind:
+    if type(module) is not nn.Sequential:
+        return type(module)
+    return nn.Sequential, tuple(map(_structure, module.children()))
+
+
+def _holders(path: str) -> Iterator[str]:
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
+def is_inside(path: str, block: Block) -> bool:
+    """Say whether a module or parameter stands in a block."""
+    return any(path == member or path.startswith(f"{member}.") for member in block)

@@ -135,8 +135,8 @@ def gemms(plan: Plan, architecture: Architecture) -> list[GemmSize]:
     sizes, found = plan.sizes(architecture), []
     for gemm in plan.gemms:
         if _is_kept(plan.place(gemm.path), architecture):
-            n, k, count = (int(form(sizes)) for form in (gemm.n, gemm.k, gemm.count))
-            found.append(GemmSize(gemm.path, gemm.m, n, k * gemm.kernel, count))
+            m, n, k, count = (int(form(sizes)) for form in (gemm.m, gemm.n, gemm.k, gemm.count))
+            found.append(GemmSize(gemm.path, m, n, k * gemm.kernel, count))
     return found
 
 
@@ -188,7 +188,7 @@ def _parameter_terms(plan: Plan) -> Iterator[_Term]:
 def _gemm_terms(plan: Plan) -> Iterator[_Term]:
     for gemm in plan.gemms:
         place = plan.place(gemm.path)
-        yield _Term(1, gemm.m * gemm.kernel, (gemm.n, gemm.k, gemm.count), place)
+        yield _Term(1, gemm.kernel, (gemm.m, gemm.n, gemm.k, gemm.count), place)
         yield _Term(2, 1, (gemm.count,), place)
 
 

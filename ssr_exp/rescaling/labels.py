@@ -18,14 +18,26 @@ from torch import Tensor
 FIXED = -1
 BATCH = 2  # images in a trace: more than one, so that squeezing cannot remove the dimension
 FOLLOWS_INPUT = ("in_channels", "in_features", "in_planes", "inplanes", "in_chs")
-FOLLOWS_OUTPUT = ("out_channels", "out_features", "num_features", "num_channels", "out_chs")
+FOLLOWS_OUTPUT = (
+    "out_channels", "out_features", "num_features", "num_channels", "out_chs", "channels", "dim"
+)
 Vector = NDArray[np.int64]
 """The labels along one dimension of an activation or parameter, one for each element."""
 
 
 @dataclass
 class Ledger:
-    """What a trace learns about channels: who makes them, and which must stay equal in number."""
+    """What a trace learns about channels: who makes them, and which must stay equal in number.
+
+    Attributes:
+        n_labels: how many labels there are.
+        producers: the modules that put out channels, and the labels of these.
+        ties: pairs of vectors whose channels are the same, one by one.
+        frozen: channels that keep their number, and why.
+        multiples: vectors whose length stays a multiple of a number.
+        splits: vectors that are cut into parts of one length.
+        pieces: parts of a producer's channels that are scaled on their own.
+    """
 
     n_labels: int = 0
     producers: list[tuple[str, Vector]] = field(default_factory=list)
@@ -33,6 +45,7 @@ class Ledger:
     frozen: list[tuple[Vector, str]] = field(default_factory=list)
     multiples: list[tuple[Vector, int]] = field(default_factory=list)
     splits: list[list[Vector]] = field(default_factory=list)
+    pieces: list[Vector] = field(default_factory=list)
 
     def name(self, size: int) -> Vector:
         """Make `size` new labels that nobody produces."""
@@ -53,6 +66,11 @@ class Ledger:
         if not known.all():
             self.freeze(one[~known], reason)
             self.freeze(other[~known], reason)
+
+    def split(self, parts: list[Vector]) -> None:
+        """Keep parts of one length equally long, whatever their channels are scaled to."""
+        self.splits.append(parts)
+        self.multiples.append((np.concatenate(parts), len(parts)))
 
     def freeze(self, labels: Vector, reason: str) -> None:
         """Keep the channels at full size, for a reason that a person can read."""
@@ -75,27 +93,35 @@ def spread(labels: Vector, shape: torch.Size, dim: int) -> Tensor:
 
 def varying(labels: Tensor) -> list[int]:
     """Name the dimensions along which the labels differ."""
-    small = shrink(labels)
+    small = _one_of_each(labels)
     return [
         dim
-        for dim in range(small.ndim)
-        if small.shape[dim] > 1 and not bool((small == small.narrow(dim, 0, 1)).all())
+        for dim, size in enumerate(small.shape)
+        if size > 1 and (small != small.take([0], axis=dim)).any()
     ]
 
 
 def shrink(labels: Tensor) -> Tensor:
     """Take one of each repetition: dimensions of stride 0 become 1 long."""
-    for dim, stride in enumerate(labels.stride()):
-        if stride == 0 and labels.shape[dim] > 1:
-            labels = labels.narrow(dim, 0, 1)
-    return labels
+    return torch.from_numpy(_one_of_each(labels))
+
+
+def _one_of_each(labels: Tensor) -> NDArray[np.int64]:
+    array = labels.numpy()
+    index = [slice(0, 1) if stride == 0 else slice(None) for stride in array.strides]
+    return array[tuple(index)]
+
+
+def apart(labels: Tensor, dim: int) -> list[Vector]:
+    """List the labels of each slice along one dimension, flat, without repetitions."""
+    small = shrink(labels)
+    return [part.reshape(-1).numpy() for part in small.unbind(dim)]
 
 
 def along(labels: Tensor, dim: int) -> Vector | None:
     """Read the labels along one dimension, or None if they differ along another one."""
     if set(varying(labels)) - {dim}:
         return None
-    for other in range(labels.ndim):
-        if other != dim:
-            labels = labels.narrow(other, 0, 1)
-    return np.ascontiguousarray(labels.reshape(-1).numpy())
+    index: list[int | slice] = [0] * labels.ndim
+    index[dim] = slice(None)
+    return np.ascontiguousarray(labels.numpy()[tuple(index)])

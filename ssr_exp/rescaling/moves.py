@@ -1,19 +1,22 @@
-"""Rules of operations that move, combine or drop elements: channels pass, meet or end."""
+"""Rules of operations that move or drop elements: do to the labels what was done to the data."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ssr_exp.rescaling import weights
 from ssr_exp.rescaling.labels import (
     FIXED,
     FOLLOWS_OUTPUT,
+    Vector,
     along,
+    apart,
     fixed_like,
     shrink,
     spread,
@@ -24,128 +27,167 @@ from ssr_exp.rescaling.operations import name, tensors, unknown, where
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
 
-
-def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Elements that meet belong together: tie their channels."""
-    inputs = [x for x in tensors(args, kwargs) if x.ndim]
-    if any(source[0].is_weight for x in inputs if (source := tracer.origin(x))):
-        return unknown(tracer, func, args, kwargs, out)
-    merged = None
-    for x in inputs:
-        labels = tracer.labels(x)
-        merged = labels if merged is None else _merge(tracer, func, merged, labels)
-    for x in tensors(out):
-        tracer.label(x, fixed_like(x) if merged is None else merged.expand(x.shape))
-
-
-def _merge(tracer: Tracer, func: Any, one: Tensor, other: Tensor) -> Tensor:
-    """Broadcast two label tensors, tie what meets, and keep the label that is there."""
-    if _stretches(one, other) != _stretches(other, one):
-        return one if _stretches(one, other) else other
-    for mine, theirs in ((one, other), (other, one)):
-        _freeze_on_fixed(tracer, func, mine, theirs)
-    one, other = (shrink(labels) for labels in torch.broadcast_tensors(one, other))
-    shape = torch.broadcast_shapes(one.shape, other.shape)
-    one, other = (labels.expand(shape) for labels in (one, other))
-    both = (one != FIXED) & (other != FIXED) & (one != other)
-    if bool(both.any()):
-        tracer.trace.ledger.ties.append((one[both].numpy(), other[both].numpy()))
-    return torch.where(one == FIXED, other, one)
-
-
-def _stretches(mine: Tensor, theirs: Tensor) -> bool:
-    """Say whether `theirs` is repeated along all of `mine`'s channels: it fits any number."""
-    dims = [dim - mine.ndim + theirs.ndim for dim in varying(mine)]
-    return bool(dims) and all(dim < 0 or theirs.shape[dim] == 1 for dim in dims)
-
-
-def _freeze_on_fixed(tracer: Tracer, func: Any, mine: Tensor, theirs: Tensor) -> None:
-    """Freeze channels that meet elements of fixed number; a broadcast from size 1 fits any."""
-    for dim in varying(mine):
-        theirs_dim = dim - mine.ndim + theirs.ndim
-        if theirs_dim >= 0 and theirs.shape[theirs_dim] > 1:
-            reason = f"{where(tracer)} meets a tensor of fixed size in {name(func)}"
-            met, fixed = torch.broadcast_tensors(shrink(mine), shrink(theirs) == FIXED)
-            tracer.trace.ledger.freeze(met[fixed].numpy(), reason)
+VIEWS = ("view", "_unsafe_view", "reshape")
+CUTS = ("slice", "split", "split_with_sizes", "narrow")
+PICKS = ("select", "unbind")
 
 
 def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Data movement: do to the labels what was done to the data."""
-    source = tracer.origin(args[0]) if isinstance(args[0], Tensor) else None
-    if source is not None and name(func) in REORDERS:
-        _reorder(tracer, func, args, kwargs, out)
-    if source is not None and source[0].is_weight:
-        return None if name(func) in REORDERS else unknown(tracer, func, args, kwargs, out)
-    if name(func) in ("slice", "split", "split_with_sizes"):
-        _divide(tracer, func, args[0], tensors(out))
+    """Follow channels through a movement of elements."""
+    x = args[0]
+    if isinstance(x, Tensor) and tracer.origin(x) is not None:
+        followed = weights.move(tracer, func, args, kwargs, out)
+        if weights.find(tracer, x):
+            return None if followed else unknown(tracer, func, args, kwargs, out)
+    if name(func) in CUTS:
+        _cut(tracer, func, args, tensors(out))
+    elif name(func) in PICKS:
+        _pick(tracer, x, args[1] if len(args) > 1 else kwargs.get("dim", 0))
+    elif name(func) in VIEWS:
+        _fold(tracer, x, tuple(out.shape))
     inputs = tree_map(lambda x: tracer.labels(x) if isinstance(x, Tensor) else x, (args, kwargs))
     moved = _on_labels(func, *inputs)
-    for x, labels in zip(tensors(out), tensors(moved), strict=True):
-        tracer.label(x, labels)
+    for y, labels in zip(tensors(out), tensors(moved), strict=True):
+        tracer.label(y, labels)
 
 
-def _divide(tracer: Tracer, func: Any, x: Tensor, out: Sequence[Tensor]) -> None:
-    """Keep equal parts of the channels equal; freeze what is cut at numbers of channels."""
-    labels, ledger = tracer.labels(x), tracer.trace.ledger
+def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
+    """Cut channels: into equal parts that stay equal, or into pieces that scale on their own."""
+    labels, ledger = tracer.labels(args[0]), tracer.trace.ledger
     for dim in varying(labels):
-        sizes = {part.shape[dim] for part in out}
-        whole = along(labels, dim)
-        if sizes == {x.shape[dim]}:
+        size = labels.shape[dim]
+        lengths = [part.shape[dim] for part in parts]
+        if lengths == [size]:
             continue
-        if name(func) == "split" and len(sizes) == 1 and whole is not None:
-            ledger.splits.append(np.split(whole, len(out)))
-            ledger.multiples.append((whole, len(out)))
-        else:
+        start, step = _start(func, args), _step(func, args)
+        whole = along(labels, dim)
+        if step != 1 or whole is None:
             reason = f"{where(tracer)} takes a slice of the channels"
             ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
+            continue
+        ends = [start, *(start + total for total in itertools.accumulate(lengths))]
+        pieces = [whole[a:b] for a, b in itertools.pairwise(ends)]
+        equal = len(set(lengths)) == 1 and sum(lengths) == size
+        halved = len(lengths) == 1 and 2 * lengths[0] == size and start in (0, lengths[0])
+        if equal or halved:
+            length = lengths[0]
+            ledger.split([whole[at : at + length] for at in range(0, size, length)])
+        else:
+            ledger.pieces += pieces
+            ledger.splits += _of_one_length(pieces)
+        tracer.need(lengths, pieces)
+        for end in {*lengths, *ends, size}:
+            tracer.need([end], [whole[:end]])
+        for length, piece in zip(lengths, pieces, strict=True):
+            tracer.need([length], [piece])
+
+
+def _of_one_length(pieces: Sequence[Vector]) -> list[list[Vector]]:
+    """Gather pieces that are equally long: one integer may stand for all of them."""
+    by_length: dict[int, list[Vector]] = {}
+    for piece in pieces:
+        by_length.setdefault(len(piece), []).append(piece)
+    return [alike for alike in by_length.values() if len(alike) > 1]
+
+
+def _start(func: Any, args: Any) -> int:
+    if name(func) not in ("slice", "narrow") or len(args) < 3 or args[2] is None:
+        return 0
+    dim = args[1] % args[0].ndim
+    return int(args[2] % args[0].shape[dim])
+
+
+def _step(func: Any, args: Any) -> int:
+    return int(args[4]) if name(func) == "slice" and len(args) > 4 else 1
+
+
+def _pick(tracer: Tracer, x: Tensor, dim: int) -> None:
+    """Take apart a dimension: slices of channels stay equally long, channels become fixed."""
+    labels = tracer.labels(x)
+    dim %= labels.ndim
+    if dim not in varying(labels):
+        return
+    if varying(labels) == [dim]:
+        reason = f"{where(tracer)} takes single channels"
+        tracer.trace.ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
+    else:
+        tracer.trace.ledger.split(apart(labels, dim))
+
+
+def _fold(tracer: Tracer, x: Tensor, shape: Sequence[int]) -> None:
+    """Channels that are laid in several dimensions stay a multiple of the smaller one."""
+    labels = tracer.labels(x)
+    for dim in varying(labels):
+        before, after = x.shape[:dim].numel(), x.shape[dim + 1 :].numel()
+        inner = _between(shape, before, after)
+        vector = along(labels, dim)
+        if vector is None or inner is None:
+            continue
+        sizes = [size for size in inner if size > 1]
+        if len(sizes) > 1:
+            tracer.trace.ledger.multiples.append((vector, min(sizes)))
+        elif len(sizes) == 1:
+            tracer.need(sizes, [vector])
+
+
+def _between(shape: Sequence[int], before: int, after: int) -> Sequence[int] | None:
+    """Find the dimensions of a new shape that stand where one old dimension stood."""
+    first, total = 0, 1
+    while total < before and first < len(shape):
+        total *= shape[first]
+        first += 1
+    last, rest = len(shape), 1
+    while rest < after and last > first:
+        last -= 1
+        rest *= shape[last]
+    return shape[first:last] if total == before and rest == after else None
 
 
 def _on_labels(func: Any, args: Any, kwargs: Any) -> Any:
-    if name(func) in ("view", "_unsafe_view"):
+    """Do to labels what an operation does to data, on one of each repetition where it can."""
+    if name(func) in VIEWS:
         return args[0].reshape(args[1])
-    if name(func) in ("clone", "contiguous"):
+    if name(func) in ("clone", "contiguous", "_to_copy", "lift_fresh"):
+        return args[0]
+    if name(func) == "cat":
+        return _cat(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
+    if name(func) == "stack":
+        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+        dim %= args[0][0].ndim + 1
+        return _cat([labels.unsqueeze(dim) for labels in args[0]], dim)
+    if name(func) in ("flip", "roll") and not set(varying(args[0])) & _touched(func, args, kwargs):
         return args[0]
     return func(*args, **kwargs)
 
 
-def _reorder(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Follow a weight through a permutation of its dimensions."""
-    leaf, order = tracer.origin(args[0])  # type: ignore[misc]
-    probe = torch.empty([2 + dim for dim in order], device="meta")
-    tracer.derive(out, leaf, tuple(size - 2 for size in func(probe, *args[1:], **kwargs).shape))
+def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate labels without laying out their repetitions along the other dimensions."""
+    parts = [part for part in parts if part.ndim > 1 or part.numel()]
+    dim %= parts[0].ndim
+    free = set(range(parts[0].ndim)) - {dim, *(d for part in parts for d in varying(part))}
+    small = list(parts)
+    for other in free:
+        small = [part.narrow(other, 0, 1) for part in small]
+    joined = torch.cat(small, dim)
+    shape = list(parts[0].shape)
+    shape[dim] = joined.shape[dim]
+    return joined.expand(shape)
 
 
-REORDERS = ("t", "transpose", "permute", "alias", "detach", "clone", "contiguous")
-
-
-def same(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """What comes out belongs to the channels that went in."""
-    for x in tensors(out):
-        tracer.label(x, tracer.labels(args[0]).expand(x.shape))
+def _touched(func: Any, args: Any, kwargs: Any) -> set[int]:
+    position = 1 if name(func) == "flip" else 2
+    dims = args[position] if len(args) > position else kwargs.get("dims", ())
+    return {dim % args[0].ndim for dim in dims} if dims else set(range(args[0].ndim))
 
 
 def spatial(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Pooling, up-sampling, padding of space: channels pass."""
-    channels = along(tracer.labels(args[0]), args[0].ndim - 3)
+    dim = args[0].ndim - (2 if "1d" in name(func) else 3)
+    channels = along(tracer.labels(args[0]), dim)
     if channels is None:
         return unknown(tracer, func, args, kwargs, out)
     for x in tensors(out):
-        tracer.label(x, spread(channels, x.shape, x.ndim - 3))
-
-
-def reduce(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Keep the labels that are constant over what is summed up, drop the others."""
-    labels = tracer.labels(args[0])
-    dims = args[1] if len(args) > 1 and args[1] is not None else kwargs.get("dim")
-    dims = range(labels.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
-    gone = {dim % labels.ndim for dim in dims} if labels.ndim else set()
-    if gone & set(varying(labels)):
-        labels = fixed_like(args[0])
-    for x in tensors(out):
-        kept = labels
-        for dim in sorted(gone, reverse=True):
-            kept = kept.narrow(dim, 0, 1) if x.ndim == labels.ndim else kept.select(dim, 0)
-        tracer.label(x, kept.expand(x.shape))
+        tracer.label(x, spread(channels, x.shape, x.ndim - args[0].ndim + dim))
 
 
 def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -173,7 +215,3 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 def _pads_to_fit(tracer: Tracer, size: int) -> bool:
     module = tracer.modules[where(tracer)]
     return any(vars(module).get(name) == size for name in FOLLOWS_OUTPUT)
-
-
-def nothing(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Constants belong to no channel."""

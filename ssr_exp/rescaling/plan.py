@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.chains import Block
 from ssr_exp.rescaling.groups import Form, Group
+from ssr_exp.rescaling.labels import Vector
 from ssr_exp.rescaling.modifiers import Modifiers
 
 CLOSE = 1e-9  # fractions this close to a rounding threshold count as reaching it
@@ -26,24 +28,27 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Segment:
-    """A logical group of identically dimensioned blocks.
+    """A logical group of blocks.
 
     Args:
-        name: the path of the module that holds the blocks.
-        blocks: the blocks' paths, in the order in which they run; depth keeps the first ones.
+        name: the path of the module that holds the blocks, or what they have in common.
+        blocks: in the order in which depth keeps them; each is the paths of the modules that
+            are removed together, mostly one.
         channels: how many channels the segment puts out.
         frozen: whether it stays as it is.
+        least: how many blocks can not be removed.
     """
 
     name: str
-    blocks: tuple[str, ...]
+    blocks: tuple[Block, ...]
     channels: Form
     frozen: bool
+    least: int = 1
 
     @property
     def fewest(self) -> int:
-        """The fewest blocks that it can keep: the first one is never removed."""
-        return len(self.blocks) if self.frozen else 1
+        """The fewest blocks that it can keep."""
+        return len(self.blocks) if self.frozen else self.least
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Gemm:
     """
 
     path: str
-    m: int
+    m: Form
     n: Form
     k: Form
     kernel: int
@@ -63,10 +68,18 @@ class Gemm:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A parameter or buffer of the seed network, its shape as forms of the widths."""
+    """A parameter or buffer of the seed network.
+
+    Args:
+        shape: as forms of the widths.
+        is_parameter: whether it is learnt.
+        channels: for each dimension the channels that stand along it (`Plan.channel_groups` says
+            in which group each is; `FIXED` is in none), or None where it is fixed.
+    """
 
     shape: tuple[Form, ...]
     is_parameter: bool
+    channels: tuple[Vector | None, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -120,8 +133,10 @@ class Plan:
         owners: for each group the segment that scales it.
         leaves: parameters and buffers by name.
         gemms: convolutions and linear maps, in the order in which they run.
-        attributes: integers in modules that follow a width: (path, attribute) to form.
+        attributes: integers in modules that follow a width: (path, attribute) to form, or to one
+            form for each entry of a list.
         frozen: for each reason, how many channels stay at full size because of it.
+        channel_groups: for each channel of the seed network its group, -1 if it is always kept.
     """
 
     input_shape: tuple[int, ...]
@@ -131,8 +146,9 @@ class Plan:
     owners: tuple[int, ...]
     leaves: Mapping[str, Leaf]
     gemms: tuple[Gemm, ...]
-    attributes: Mapping[tuple[str, str], Form]
+    attributes: Mapping[tuple[str, str], Form | tuple[Form, ...]]
     frozen: Mapping[str, int]
+    channel_groups: NDArray[np.int64]
 
     @cached_property
     def widths(self) -> tuple[Widths, ...]:
@@ -161,7 +177,8 @@ class Plan:
         return {
             path: (s, b)
             for s, segment in enumerate(self.segments)
-            for b, path in enumerate(segment.blocks)
+            for b, block in enumerate(segment.blocks)
+            for path in block
         }
 
     def place(self, path: str) -> Place | None:
@@ -223,10 +240,12 @@ class Plan:
             )
         total = len(segment.blocks)
         blocks = math.floor(depth * total + 0.5 + CLOSE)
-        if blocks < 1:
+        if blocks < segment.least:
+            least, kept = segment.least, "none" if blocks == 0 else str(blocks)
+            share = math.ceil(100 * (least - 0.5) / total) / 100
             raise SsrError(
-                f"depth {depth:g} keeps none of the {total} blocks of segment {segment.name}; "
-                f"the least is {math.ceil(50 / total) / 100:g} (one block)."
+                f"depth {depth:g} keeps {kept} of the {total} blocks of segment {segment.name}; "
+                f"the least is {share:g} ({'one block' if least == 1 else f'{least} blocks'})."
             )
         return blocks, int(widths.positions(np.array([width]))[0])
 

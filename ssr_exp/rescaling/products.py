@@ -7,117 +7,209 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ssr_exp.rescaling.labels import (
-    BATCH,
-    FIXED,
-    Vector,
-    along,
-    spread,
-)
-from ssr_exp.rescaling.operations import tensors, unknown, where
+from ssr_exp.rescaling import weights
+from ssr_exp.rescaling.labels import BATCH, FIXED, Vector, along, spread, varying
+from ssr_exp.rescaling.observations import Leaf, Product
+from ssr_exp.rescaling.operations import unknown, where
 
 if TYPE_CHECKING:
-    from ssr_exp.rescaling.trace import Leaf, Tracer
-
-
-def norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Batch norm: its parameters and statistics have one entry for each channel."""
-    x, *parameters = args[:5]
-    channels = along(tracer.labels(x), 1)
-    if channels is None:
-        return unknown(tracer, func, args, kwargs, out)
-    for parameter in tensors(parameters):
-        _fit(tracer, parameter, channels)
-    tracer.label(tensors(out)[0], tracer.labels(x))
-
-
-def _fit(tracer: Tracer, parameter: Tensor, channels: Vector) -> None:
-    labels = tracer.labels(parameter).reshape(-1).numpy()
-    tracer.trace.ledger.tie(labels, channels, reason=f"{where(tracer)} normalises fixed channels")
+    from ssr_exp.rescaling.trace import Tracer
 
 
 def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Make new channels; remember which ones were read."""
     x, weight, bias, *_, transposed, _, groups = args
-    source, channels = tracer.origin(weight), along(tracer.labels(x), 1)
+    leaf, channels = _stored(tracer, weight), along(tracer.labels(x), 1)
     kernel = int(np.prod(weight.shape[2:]))
-    if source is None or channels is None or transposed:
-        positions = (x if transposed else out)[0, 0].numel()
+    if channels is None and _slides(tracer, x, out):
+        return _sliding(tracer, x, kernel, groups, out)
+    positions = (x if transposed else out)[:, 0].numel()
+    if leaf is None or channels is None or (transposed and groups > 1):
         _fixed_product(tracer, positions, out.shape[1], x.shape[1], kernel, groups)
         return unknown(tracer, func, args, kwargs, out)
-    labels = _product(tracer, source[0], channels, out.shape[1], kernel, groups, out)
+    labels = _product(tracer, channels, out.shape[1], kernel, groups, positions // BATCH)
+    _claim(tracer, leaf, *((channels, labels) if transposed else (labels, channels)), groups)
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
-        _fit(tracer, bias, labels)
+        fit(tracer, bias, labels)
+
+
+def _slides(tracer: Tracer, x: Tensor, out: Tensor) -> bool:
+    """Say whether a convolution slides over the channels themselves (ECA), keeping their number."""
+    dims = varying(tracer.labels(x))
+    return len(dims) == 1 and dims[0] > 1 and x.shape[dims[0]] == out.shape[dims[0]]
+
+
+def _sliding(tracer: Tracer, x: Tensor, kernel: int, groups: int, out: Tensor) -> None:
+    (dim,) = varying(tracer.labels(x))
+    rows = along(tracer.labels(x), dim)
+    assert rows is not None
+    out_, inp = _fixed(out.shape[1]), _fixed(x.shape[1])
+    positions = out[:, 0].numel() // len(rows) // BATCH
+    product = Product(where(tracer), positions, out_, inp, kernel, groups, False, rows)
+    tracer.trace.products.append(product)
+    tracer.label(out, spread(rows, out.shape, dim))
 
 
 def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Matrix products whose second factor is a weight: `addmm`, `mm`."""
     bias, x, weight = (None, *args) if len(args) == 2 else args[:3]
-    source, channels = tracer.origin(weight), along(tracer.labels(x), 1)
-    if source is None or channels is None or source[1] != (1, 0):
-        _fixed_product(tracer, out.shape[0] // BATCH, weight.shape[1], weight.shape[0], 1, 1)
+    leaf, channels = _stored(tracer, weight, is_transposed=True), along(tracer.labels(x), 1)
+    positions, (k, n) = out.shape[0], weight.shape
+    if leaf is not None and varying(tracer.labels(x)) == [0]:
+        return _alike(tracer, x, out)
+    if leaf is None or channels is None:
+        _fixed_product(tracer, positions, n, k, 1, 1)
         return unknown(tracer, func, args, kwargs, out)
-    labels = _product(tracer, source[0], channels, out.shape[1], 1, 1, out)
+    labels = _product(tracer, channels, n, 1, 1, positions // BATCH)
+    _claim(tracer, leaf, labels, channels, 1)
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
-        _fit(tracer, bias, labels)
+        fit(tracer, bias, labels)
+
+
+def _alike(tracer: Tracer, x: Tensor, out: Tensor) -> None:
+    """A linear map over positions treats each channel alike: they stay in the rows."""
+    rows = along(tracer.labels(x), 0)
+    assert rows is not None
+    rows = rows[: len(rows) // BATCH]
+    product = Product(where(tracer), 1, _fixed(out.shape[1]), _fixed(x.shape[1]), 1, 1, False, rows)
+    tracer.trace.products.append(product)
+    tracer.label(out, spread(np.tile(rows, BATCH), out.shape, 0))
 
 
 def batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Products of activations (attention): counted, and their channels frozen."""
+    """Products of activations: channels stay in rows or columns, or are summed up.
+
+    Where both rows and columns would be channels, or channels stand in the batch (the heads of
+    attention), they are frozen.
+    """
     one, other = args[-2:]
-    count, n, k = len(out) // BATCH, other.shape[2], one.shape[2]
-    _fixed_product(tracer, one.shape[1], n * count, k * count, 1, count)
+    rows, columns, inner = _sides(tracer, one, other)
+    if rows is None or columns is None or (_named(rows) and _named(columns)):
+        count, n, k = len(out) // BATCH, other.shape[2], one.shape[2]
+        _fixed_product(tracer, one.shape[1] * BATCH, n * count, k * count, 1, count)
+        return unknown(tracer, func, args, kwargs, out)
+    times = len(out) // BATCH
+    if _named(rows):
+        positions, labels = 1, spread(rows, out.shape, 1)
+    else:
+        positions, labels = len(rows), spread(columns, out.shape, 2)
+    product = Product(
+        where(tracer), positions, columns, inner, 1, 1, False, rows if _named(rows) else None, times
+    )
+    tracer.trace.products.append(product)
+    tracer.label(out, labels)
+
+
+def _sides(
+    tracer: Tracer, one: Tensor, other: Tensor
+) -> tuple[Vector | None, Vector | None, Vector]:
+    """Read the labels of a product's rows, columns and inner dimension, which is tied."""
+    nothing = _fixed(one.shape[2])
+    ends = [tracer.labels(x) for x in (one, other)]
+    if any(len(varying(labels)) > 1 or 0 in varying(labels) for labels in ends):
+        return None, None, nothing
+    rows, columns = along(ends[0], 1), along(ends[1], 2)
+    inner = [along(ends[0], 2), along(ends[1], 1)]
+    if all(vector is not None and _named(vector) for vector in inner):
+        assert inner[0] is not None and inner[1] is not None
+        tracer.trace.ledger.tie(inner[0], inner[1], reason=f"{where(tracer)} meets fixed channels")
+        return _fixed(one.shape[1]), _fixed(other.shape[2]), inner[0]
+    if any(vector is not None and _named(vector) for vector in inner):
+        return None, None, nothing
+    return rows, columns, nothing
+
+
+def attention(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Attention in one operation: two products of activations; its channels are frozen."""
+    query, key, value = args[:3]
+    heads = query.shape[0] // BATCH * query.shape[1]
+    for inner, width in ((query.shape[-1], key.shape[-2]), (key.shape[-2], value.shape[-1])):
+        positions = query.shape[-2] * BATCH
+        _fixed_product(tracer, positions, width * heads, inner * heads, 1, heads)
     unknown(tracer, func, args, kwargs, out)
+
+
+def fit(tracer: Tracer, parameter: Tensor, channels: Vector) -> None:
+    """Tie a parameter of one dimension (a bias, a gain, a statistic) to channels."""
+    labels = tracer.labels(parameter).reshape(-1).numpy()
+    tracer.trace.ledger.tie(labels, channels, reason=f"{where(tracer)} scales fixed channels")
+
+
+def _named(vector: Vector) -> bool:
+    return bool((vector != FIXED).any())
+
+
+def _fixed(size: int) -> Vector:
+    return np.full(size, FIXED, dtype=np.int64)
+
+
+def _stored(tracer: Tracer, weight: Tensor, *, is_transposed: bool = False) -> Leaf | None:
+    """Find the parameter or buffer that a weight is, its dimensions in the expected order."""
+    origin = tracer.origin(weight)
+    if origin is None:
+        return None
+    axes = weights.whole(origin.leaf)
+    return origin.leaf if origin.axes == (axes[::-1] if is_transposed else axes) else None
 
 
 def _fixed_product(
     tracer: Tracer, positions: int, n: int, k: int, kernel: int, groups: int
 ) -> None:
-    """Count a product whose channels are frozen."""
-    from ssr_exp.rescaling.trace import Product
+    """Count a product of a whole batch whose channels are frozen.
 
-    out, inp = (np.full(size, FIXED, dtype=np.int64) for size in (n, k))
-    product = Product(where(tracer), positions, out, inp, kernel, groups, narrow=False)
+    The batch stands in its positions, else in its groups: each image has kernels of its own.
+    """
+    if positions % BATCH == 0:
+        positions //= BATCH
+    else:
+        n, k, groups = n // BATCH, k // BATCH, groups // BATCH
+    product = Product(where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
     tracer.trace.products.append(product)
 
 
 def _product(
-    tracer: Tracer, leaf: Leaf, inp: Vector, size: int, kernel: int, groups: int, out: Tensor
+    tracer: Tracer, inp: Vector, size: int, kernel: int, groups: int, positions: int
 ) -> Vector:
-    from ssr_exp.rescaling.trace import Product
-
+    """Make `size` new channels from those of `inp`; returns their labels."""
     ledger = tracer.trace.ledger
     labels = ledger.produce(size, where(tracer))
-    narrow = _is_narrow(len(inp) // groups, size // groups, groups)
+    narrow = is_narrow(len(inp) // groups, size // groups, groups)
     if narrow:
         repeat = size // len(inp)
         ledger.tie(labels, np.repeat(inp, repeat), reason=f"{where(tracer)} groups fixed channels")
         ledger.multiples.append((inp, len(inp) // groups))
+        tracer.need([groups], [inp], divisor=len(inp) // groups)
     elif groups > 1:
         ledger.multiples += [(labels, groups), (inp, groups)]
-    _claim(tracer, leaf, labels, None if narrow else inp)
-    positions = out.numel() // size // BATCH
     product = Product(where(tracer), positions, labels, inp, kernel, groups, narrow)
     tracer.trace.products.append(product)
     return labels
 
 
-def _is_narrow(in_width: int, out_width: int, groups: int) -> bool:
-    """Say whether a grouped convolution keeps its groups' width: many and narrow, or depthwise.
+def is_narrow(in_width: int, out_width: int, groups: int) -> bool:
+    """Say whether a grouped operation keeps its groups' width: many and narrow, or depthwise.
 
-    Else it keeps their number. The choice is each convolution's own: one whose groups are wider
+    Else it keeps their number. The choice is each operation's own: one whose groups are wider
     than they are many would have few widths to choose from (ResNeXt-101 32x8d, last stage).
     """
     return groups > 1 and (in_width == 1 or (in_width == out_width and in_width <= groups))
 
 
-def _claim(tracer: Tracer, leaf: Leaf, out: Vector, inp: Vector | None) -> None:
+def _claim(tracer: Tracer, leaf: Leaf, first: Vector, second: Vector, groups: int) -> None:
     """Label a weight's dimensions; a weight that is used twice ties both uses."""
-    for dim, labels in ((0, out), (1, inp)):
+    narrow = groups > 1 and len(second) != leaf.shape[1] and _keeps_width(leaf, second, groups)
+    for dim, labels in ((0, first), (1, None if narrow else second)):
         known = leaf.dims[dim]
-        if known is not None and labels is not None:
+        if labels is None or known is None:
+            leaf.dims[dim] = known if labels is None else labels
+        elif len(known) == len(labels):
             tracer.trace.ledger.tie(known, labels, reason=f"{leaf.name} is shared")
-        elif labels is not None:
-            leaf.dims[dim] = labels
+        else:
+            for vector in (known, labels):
+                tracer.trace.ledger.freeze(vector, f"{leaf.name} is combined with other weights")
+
+
+def _keeps_width(leaf: Leaf, inp: Vector, groups: int) -> bool:
+    return is_narrow(len(inp) // groups, leaf.shape[0] // groups, groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import draw
+from ssr_exp.rescaling.groups import Form, Sizes
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 
@@ -40,13 +41,29 @@ def build(network: nn.Module, plan: Plan, modifiers: Modifiers | Architecture) -
             warnings.warn(unchanged(modifiers), stacklevel=2)
     else:
         architecture = modifiers
-    removed = _removed(plan, architecture)
-    rescaled = _resized(network, plan, architecture)
-    names = {name: name for name in plan.leaves}
-    for holder, children in _by_holder(removed).items():
-        names = _remove(rescaled, holder, children, names)
+    rescaled, names = _assembled(network, plan, architecture, device="cpu")
     draw.fresh(rescaled, network, names)
     return rescaled
+
+
+def skeleton(network: nn.Module, plan: Plan, architecture: Architecture) -> nn.Module:
+    """Make a rescaled network without data: on the meta device, for its shapes alone."""
+    return _assembled(network, plan, architecture, device="meta")[0]
+
+
+def names(network: nn.Module, plan: Plan, architecture: Architecture) -> dict[str, str]:
+    """Map the names of a rescaled network's parameters and buffers to the seed network's."""
+    return _assembled(network, plan, architecture, device="meta")[1]
+
+
+def _assembled(
+    network: nn.Module, plan: Plan, architecture: Architecture, *, device: str
+) -> tuple[nn.Module, dict[str, str]]:
+    rescaled = _resized(network, plan, architecture, device)
+    kept = {name: name for name in plan.leaves}
+    for holder, children in _by_holder(_removed(plan, architecture)).items():
+        kept = _remove(rescaled, holder, children, kept)
+    return rescaled, kept
 
 
 def unchanged(modifiers: Modifiers) -> str:
@@ -80,7 +97,7 @@ def _shape(tensor: torch.Tensor | None) -> str:
 
 def _removed(plan: Plan, architecture: Architecture) -> list[str]:
     pairs = zip(plan.segments, architecture.blocks, strict=True)
-    return [block for segment, kept in pairs for block in segment.blocks[kept:]]
+    return [path for segment, kept in pairs for block in segment.blocks[kept:] for path in block]
 
 
 def _by_holder(paths: list[str]) -> dict[str, list[str]]:
@@ -91,24 +108,37 @@ def _by_holder(paths: list[str]) -> dict[str, list[str]]:
     return holders
 
 
-def _resized(network: nn.Module, plan: Plan, architecture: Architecture) -> nn.Module:
+def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device: str) -> nn.Module:
     """Copy the modules around tensors of the new shapes; no weight is copied."""
     sizes = plan.sizes(architecture)
     memo: dict[int, Any] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         shape = [int(form(sizes)) for form in plan.leaves[name].shape]
         if isinstance(tensor, nn.Parameter):
-            memo[id(tensor)] = nn.Parameter(
-                torch.empty(shape, dtype=tensor.dtype), requires_grad=tensor.requires_grad
-            )
+            empty = torch.empty(shape, dtype=tensor.dtype, device=device)
+            memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad)
         elif list(tensor.shape) == shape:
-            memo[id(tensor)] = tensor.detach().cpu().clone()
+            memo[id(tensor)] = tensor.detach().to(device, copy=True)
         else:
-            memo[id(tensor)] = torch.zeros(shape, dtype=tensor.dtype)
+            memo[id(tensor)] = _leading(tensor, shape).to(device, copy=True)
     rescaled = copy.deepcopy(network, memo)
     for (path, attribute), form in plan.attributes.items():
-        setattr(rescaled.get_submodule(path), attribute, int(form(sizes)))
+        _set(rescaled.get_submodule(path), attribute, form, sizes)
     return rescaled
+
+
+def _leading(buffer: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Take the first entries of a buffer: statistics and kernels are alike for all channels."""
+    return buffer.detach()[tuple(slice(size) for size in shape)]
+
+
+def _set(module: nn.Module, attribute: str, form: Form | tuple[Form, ...], sizes: Sizes) -> None:
+    """Store a width, or a list of widths as what it was: a list, a tuple, a `Size`."""
+    if isinstance(form, Form):
+        setattr(module, attribute, int(form(sizes)))
+    else:
+        kind = type(vars(module)[attribute])
+        setattr(module, attribute, kind(int(part(sizes)) for part in form))
 
 
 def _remove(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ssr_exp.rescaling import moves, operations, products
+from ssr_exp.rescaling import meetings, moves, norms, operations, products
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
@@ -20,15 +20,24 @@ Rule = Callable[["Tracer", Any, Sequence[Any], dict[str, Any], Any], None]
 
 MOVES = """view _unsafe_view reshape permute transpose t unsqueeze squeeze expand slice select split
 split_with_sizes unbind cat stack flip roll pixel_shuffle pixel_unshuffle repeat channel_shuffle
-alias detach clone contiguous unfold narrow movedim index_select""".split()
-SAME = """dropout native_dropout alpha_dropout feature_dropout _to_copy lift_fresh _softmax
-_log_softmax""".split()
+alias detach clone contiguous _to_copy lift_fresh unfold narrow movedim index_select""".split()
+POINTWISE = """hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu
+leaky_relu_ elu elu_ celu celu_ selu selu_ silu silu_ mish mish_ gelu gelu_ softplus relu6 relu6_
+log_sigmoid_forward threshold threshold_ clamp_min_ clamp_max_ clamp_ _prelu_kernel rrelu
+rrelu_with_noise addcmul addcdiv lerp where""".split()
+SAME = """as_strided_ dropout native_dropout alpha_dropout feature_dropout _softmax
+_log_softmax softmax cumsum _safe_softmax""".split()
 SPATIAL = """max_pool2d_with_indices avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d
 adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
-_upsample_nearest_exact2d reflection_pad2d replication_pad2d""".split()
-REDUCTIONS = "mean sum amax amin max min var var_mean std std_mean argmax prod".split()
+_upsample_nearest_exact2d reflection_pad2d replication_pad2d avg_pool1d max_pool1d
+adaptive_avg_pool1d""".split()
+REDUCTIONS = """mean sum amax amin max min var var_mean std std_mean argmax prod
+linalg_vector_norm norm logsumexp any all""".split()
 NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
 cudnn_batch_norm _batch_norm_no_update""".split()
+ATTENTION = """_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention
+_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_cudnn_attention
+_scaled_dot_product_fused_attention_overrideable""".split()
 MAKERS = """empty zeros ones full arange rand randn scalar_tensor empty_like zeros_like
 ones_like full_like rand_like randn_like new_empty new_zeros new_ones new_full empty_strided
 bernoulli""".split()
@@ -39,20 +48,26 @@ def find(func: Any) -> Rule:
     name = func.overloadpacket.__name__
     if name in RULES:
         return RULES[name]
-    return moves.pointwise if torch.Tag.pointwise in func.tags else operations.unknown
+    return meetings.pointwise if torch.Tag.pointwise in func.tags else operations.unknown
 
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MOVES, moves.move),
-    **dict.fromkeys(SAME, moves.same),
+    **dict.fromkeys(POINTWISE, meetings.pointwise),
+    **dict.fromkeys(SAME, meetings.same),
     **dict.fromkeys(SPATIAL, moves.spatial),
-    **dict.fromkeys(REDUCTIONS, moves.reduce),
-    **dict.fromkeys(NORMS, products.norm),
-    **dict.fromkeys(MAKERS, moves.nothing),
+    **dict.fromkeys(REDUCTIONS, meetings.reduce),
+    **dict.fromkeys(NORMS, norms.batch_norm),
+    **dict.fromkeys(MAKERS, meetings.nothing),
+    **dict.fromkeys(ATTENTION, products.attention),
     "convolution": products.convolution,
     "addmm": products.linear,
     "mm": products.linear,
     "bmm": products.batched,
     "baddbmm": products.batched,
+    "native_layer_norm": norms.layer_norm,
+    "_fused_rms_norm": norms.layer_norm,
+    "native_group_norm": norms.group_norm,
+    "glu": meetings.glu,
     "constant_pad_nd": moves.pad,
 }

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from torch import Tensor, nn
 
 from ssr_exp import parsing
 from ssr_exp.config import ModelConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, seeds, segments
+from ssr_exp.rescaling import codes, imported, rescale, seeds, segments
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 NETWORK, WEIGHTS = "network.json", "weights.pt"
@@ -41,11 +41,38 @@ class _Data(BaseModel):
 
 
 class Model(_Data):
-    """The seed network; see `ssr_exp.config.ModelConf`."""
+    """The seed network; see `ssr_exp.config.ModelConf`.
+
+    Attributes:
+        name: with its source, as `seeds.spell` writes it, so that a reader that does not know the
+            source or its arguments knows no such network, and takes it for no other.
+        stem: of an ImageNet network.
+        shortcut: of a CIFAR ResNet.
+        arguments: of its constructor, by keyword.
+    """
 
     name: str
     stem: Stem = Stem.auto
     shortcut: Shortcut = Shortcut.A
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def conf(self) -> ModelConf:
+        """Say it as a configuration does.
+
+        Raises:
+            SsrError: if the name is none.
+        """
+        options = {"stem": self.stem, "shortcut": self.shortcut, "arguments": dict(self.arguments)}
+        return seeds.parse(self.name, **options)
+
+    def calls_code(self) -> bool:
+        """Say whether making it calls a function, which may do anything with its arguments.
+
+        Raises:
+            SsrError: if the name is none, or names nothing that is there.
+        """
+        target = self.conf().target
+        return target is not None and not imported.is_class(target)
 
 
 class Segmentation(_Data):
@@ -99,7 +126,7 @@ class Description(_Data):
         return self
 
 
-def load(folder: str | Path) -> nn.Module:
+def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     """Build the network of a folder and load its weights: in eval mode, on the CPU.
 
     It maps normalised images to logits; see this module's first lines. Torch's global generator
@@ -107,13 +134,21 @@ def load(folder: str | Path) -> nn.Module:
 
     Args:
         folder: holds `network.json` and `weights.pt`.
+        trust: call the function that the folder names, if a function makes its seed network.
+            Classes of networks need no trust.
 
     Raises:
-        SsrError: if one of the two is missing, damaged or does not fit the other.
+        SsrError: if one of the two is missing, damaged or does not fit the other, or names a
+            function and is not trusted.
     """
     folder = Path(folder)
     description = read(folder)
     try:
+        if not trust and description.model.calls_code():
+            raise SsrError(
+                f"it calls the function {description.model.name} with arguments of its own; if you "
+                "trust where it comes from, type saved.load(folder, trust=True)."
+            )
         network = _build(description)
     except SsrError as error:
         raise SsrError(
@@ -160,8 +195,7 @@ def write(folder: str | Path, description: Description, state: Mapping[str, Tens
 
 
 def _build(description: Description) -> nn.Module:
-    model, shape = description.model, description.input_shape
-    conf = ModelConf(model.name, model.stem, model.shortcut)
+    conf, shape = description.model.conf(), description.input_shape
     with torch.random.fork_rng(devices=[]):
         seed = seeds.build(conf, num_classes=description.num_classes, input_shape=shape)
         segment = description.segment

@@ -1,15 +1,21 @@
-"""Seed networks by name, with the stem and head that the images ask for."""
+"""Seed networks by name, with the stem and head that the images ask for.
+
+Any ConvNet can be one: ours for CIFAR, torchvision's, timm's, or the user's own. Weights are always
+fresh; nothing is downloaded.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torchvision
 from torch import nn
 
-from ssr_exp.config import ModelConf, Stem
-from ssr_exp.errors import SsrError
+from ssr_exp.config import ModelConf, Source, Stem
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.rescaling import adapt, imported
 from ssr_exp.rescaling.resnet import CifarResNet
 
 CIFAR = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56, 110)}
@@ -17,83 +23,225 @@ TORCHVISION = (
     "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d "
     "resnext101_64x4d wide_resnet50_2 wide_resnet101_2"
 ).split()
-KIND = re.compile(r"(\D+)(\d+)")  # and the layers: wide_resnet, 101
-SMALL = 64  # pixels; up to here an ImageNet network gets the CIFAR stem by itself
+FAMILIES = (  # each by size
+    "resnet18 resnet34 resnet50 resnet101 resnet152",
+    "resnext50_32x4d resnext101_32x8d",
+    "resnext50_32x4d resnext101_64x4d",
+    "wide_resnet50_2 wide_resnet101_2",
+    "convnext_tiny convnext_small convnext_base convnext_large",
+    "densenet121 densenet169 densenet201 densenet161",
+    "efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 "
+    "efficientnet_b5 efficientnet_b6 efficientnet_b7",
+    "efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l",
+    "mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3",
+    "mobilenet_v3_small mobilenet_v3_large",
+    "regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_x_3_2gf regnet_x_8gf regnet_x_16gf "
+    "regnet_x_32gf",
+    "regnet_y_400mf regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf regnet_y_8gf regnet_y_16gf "
+    "regnet_y_32gf regnet_y_128gf",
+    "shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0",
+    "vgg11 vgg13 vgg16 vgg19",
+    "vgg11_bn vgg13_bn vgg16_bn vgg19_bn",
+)
+WITHOUT_AUX = {"aux_logits": False, "init_weights": True}  # one output, and no warning
+AUX = ("googlenet", "inception_v3")
+TRAINED = ("weights", "pretrained", "checkpoint_path")  # arguments that load weights
+LONGEST_LABEL = 40  # with data set and fingerprint still a W&B tag, of 64 characters
 
 
 def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> nn.Module:
     """Construct a seed network with fresh weights from torch's global generator.
 
     Args:
-        conf: its name, stem and shortcut.
+        conf: its source and name, stem and shortcut.
         num_classes: size of the classifier's output.
         input_shape: channels, height and width of the images, in pixels.
 
     Raises:
-        SsrError: if the name is unknown.
+        SsrError: if there is no such network, it cannot be built, or does not fit the images.
     """
-    if conf.name in CIFAR:
+    _check(conf)
+    if is_cifar(conf):
         return CifarResNet(
             CIFAR[conf.name],
             num_classes=num_classes,
             in_channels=input_shape[0],
             shortcut=conf.shortcut.value,
         )
-    if conf.name in TORCHVISION:
-        network = torchvision.models.get_model(conf.name, num_classes=num_classes)
-        _adapt_stem(network, _stem(conf.stem, input_shape), input_shape[0])
-        return network  # type: ignore[no-any-return]
-    raise SsrError(f"the model {conf.name!r} is unknown; choose one of {', '.join(names())}.")
+    return adapt.fit(
+        SOURCES[conf.source](conf, num_classes, input_shape[0]),
+        spell(conf),
+        num_classes=num_classes,
+        input_shape=input_shape,
+        small=stem(conf, input_shape) is Stem.cifar,
+    )
 
 
-def identity(conf: ModelConf, input_shape: Sequence[int]) -> dict[str, str]:
-    """Say what makes two seed networks the same: a choice that one does not have is left out."""
-    if conf.name in CIFAR:
+def identity(conf: ModelConf, input_shape: Sequence[int]) -> dict[str, Any]:
+    """Say what makes two seed networks the same: a choice that one does not have is left out.
+
+    Of a network of the user's own, the code of the file that defines it is a part.
+    """
+    if is_cifar(conf):
         return {"name": conf.name, "shortcut": conf.shortcut.value}
-    return {"name": conf.name, "stem": _stem(conf.stem, input_shape).value}
+    same: dict[str, Any] = {"name": spell(conf), "stem": stem(conf, input_shape).value}
+    if conf.arguments:
+        same["arguments"] = conf.arguments
+    if conf.source is Source.module and (code := imported.digest(_target(conf))) is not None:
+        same["code"] = code
+    return same
+
+
+def spell(conf: ModelConf) -> str:
+    """Write a seed network's source and name as one word, which `parse` reads.
+
+    No two networks share one: `resnet56`, `torchvision/vgg11`, `timm/regnety_004`,
+    `my_package.MyNet`. The ResNets of torchvision are written without it, as long as they have no
+    arguments of their own.
+    """
+    if conf.source is Source.module:
+        return _target(conf)
+    if conf.source is Source.timm:
+        return f"timm/{conf.name}"
+    if is_cifar(conf) or (conf.name in TORCHVISION and not conf.arguments):
+        return conf.name
+    return f"torchvision/{conf.name}"
+
+
+def parse(word: str, **options: Any) -> ModelConf:
+    """Read a seed network from one word: a name, `torchvision/NAME`, `timm/NAME`, or a target.
+
+    Args:
+        word: as `spell` writes it.
+        options: the other fields of the configuration.
+
+    Raises:
+        SsrError: if what stands before the slash is no source.
+    """
+    before, slash, name = word.partition("/")
+    if not slash and "." in word:
+        return ModelConf(word, source=Source.module, target=word, **options)
+    if not slash:
+        return ModelConf(word, **options)
+    if before not in (Source.torchvision, Source.timm):
+        raise SsrError(
+            f"{word!r} names no seed network: type one of {', '.join(names())}, torchvision/NAME, "
+            "timm/NAME, or my_package.MyNet."
+        )
+    return ModelConf(name, source=Source(before), **options)
+
+
+def label(conf: ModelConf) -> str:
+    """Name a seed network in a folder's name: `conf.name` with what is odd in a path replaced."""
+    return re.sub(r"[^\w.+-]+", "_", conf.name).lstrip(".-")[:LONGEST_LABEL] or "network"
 
 
 def names() -> list[str]:
-    """List the names of all seed networks."""
+    """List the names of all built-in seed networks."""
     return [*CIFAR, *TORCHVISION]
 
 
-def family(name: str) -> list[str]:
+def family(conf: ModelConf) -> list[str]:
     """List the smaller siblings of a seed network, smallest first: its kind, with fewer layers.
 
-    They are what its rescaled networks must beat; an unknown network has none.
+    They are what its rescaled networks must beat. Timm's networks, the user's own and unknown ones
+    have none.
     """
-    siblings = list(CIFAR) if name in CIFAR else TORCHVISION if name in TORCHVISION else []
-    kind, layers = _kind(name) if siblings else ("", 0)
-    return [other for other in siblings if _kind(other)[0] == kind and _kind(other)[1] < layers]
+    if conf.source in (Source.timm, Source.module):
+        return []
+    rows = [list(CIFAR)] if is_cifar(conf) else [row.split() for row in FAMILIES]
+    return next((row[: row.index(conf.name)] for row in rows if conf.name in row), [])
 
 
-def multiple(name: str) -> int:
+def words(name: str) -> list[str]:
+    """Write a member of a family as overrides of the command line."""
+    return [f"model={name if name in names() else 'torchvision'}", f"model.name={name}"]
+
+
+def multiple(conf: ModelConf) -> int:
     """Choose the multiple that channels are rounded to: 4 for CIFAR ResNets, 8 else."""
-    return 4 if name in CIFAR else 8
+    return 4 if is_cifar(conf) else 8
 
 
-def _kind(name: str) -> tuple[str, int]:
-    match = KIND.match(name)
-    assert match is not None
-    return match[1], int(match[2])
+def stem(conf: ModelConf, input_shape: Sequence[int]) -> Stem:
+    """Choose the stem, where it is left to the images."""
+    if conf.stem is Stem.auto:
+        return Stem.cifar if max(input_shape[1:]) <= adapt.SMALL else Stem.imagenet
+    return conf.stem
 
 
-def _stem(stem: Stem, input_shape: Sequence[int]) -> Stem:
-    if stem is Stem.auto:
-        return Stem.cifar if max(input_shape[1:]) <= SMALL else Stem.imagenet
-    return stem
+def is_cifar(conf: ModelConf) -> bool:
+    """Say whether it is a ResNet of ours, which has a shortcut to choose and no stem."""
+    return conf.source is Source.builtin and conf.name in CIFAR
 
 
-def _adapt_stem(network: nn.Module, stem: Stem, in_channels: int) -> None:
-    old = network.conv1
-    assert isinstance(old, nn.Conv2d)
-    if stem is Stem.cifar:
-        new = nn.Conv2d(in_channels, old.out_channels, 3, 1, padding=1, bias=False)
-        network.maxpool = nn.Identity()
-    elif in_channels != old.in_channels:
-        new = nn.Conv2d(in_channels, old.out_channels, 7, 2, padding=3, bias=False)
-    else:
-        return
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    network.conv1 = new
+def _target(conf: ModelConf) -> str:
+    if conf.target is None:
+        raise SsrError("model=module needs a callable: type model.target=my_package.MyNet.")
+    return conf.target
+
+
+def _check(conf: ModelConf) -> None:
+    if conf.source is Source.builtin and conf.name not in names():
+        raise SsrError(
+            f"the model {conf.name!r} is unknown; choose one of {', '.join(names())}, or give its "
+            "source: model=torchvision or model=timm with model.name=NAME, model=module with "
+            "model.target=my_package.MyNet."
+        )
+    if conf.target is not None and conf.source is not Source.module:
+        raise SsrError(f"model.target={conf.target} goes with model=module: type that, too.")
+    if conf.arguments and is_cifar(conf):
+        raise SsrError(f"model.arguments are not for {conf.name}: take them out.")
+    loads = [key for key in TRAINED if key in conf.arguments and conf.source is not Source.module]
+    if loads:
+        raise SsrError(
+            f"model.arguments.{loads[0]} cannot be set: a seed network starts from fresh weights."
+        )
+
+
+def _torchvision(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if conf.name not in known:
+        raise _unknown(conf, known)
+    options = {"num_classes": num_classes} | (WITHOUT_AUX if conf.name in AUX else {})
+    make = torchvision.models.get_model_builder(conf.name)
+    return _call(make, conf, {"weights": None} | options | conf.arguments)
+
+
+def _timm(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
+    try:
+        import timm
+    except ImportError:
+        raise SsrError("model=timm needs timm: type pip install 'ssr_exp[timm]'.") from None
+    if not timm.is_model(conf.name):  # a name that asks for a download is none
+        raise _unknown(conf, timm.list_models())
+    options = {"pretrained": False, "num_classes": num_classes, "in_chans": in_channels}
+    return _call(timm.create_model, conf, {"model_name": conf.name} | options | conf.arguments)
+
+
+def _module(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
+    return imported.build(
+        _target(conf), conf.arguments, num_classes=num_classes, in_channels=in_channels
+    )
+
+
+SOURCES: dict[Source, Callable[[ModelConf, int, int], nn.Module]] = {
+    Source.builtin: _torchvision,  # but for the CIFAR ResNets
+    Source.torchvision: _torchvision,
+    Source.timm: _timm,
+    Source.module: _module,
+}
+
+
+def _call(make: Callable[..., Any], conf: ModelConf, options: dict[str, Any]) -> nn.Module:
+    try:
+        return make(**options)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise SsrError(f"{spell(conf)} cannot be built: {cause(error)}.") from error
+
+
+def _unknown(conf: ModelConf, known: Sequence[str]) -> SsrError:
+    source = conf.source.value
+    if close := imported.nearest(conf.name, known):
+        return SsrError(f"there is no {source} model {conf.name!r}{close}.")
+    return SsrError(f"there is no {source} model {conf.name!r}: {source}.list_models() lists all.")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import chains, trace
+from ssr_exp.rescaling import partitions, proof, trace
 from ssr_exp.rescaling.groups import Form, Grouping
-from ssr_exp.rescaling.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, Vector
+from ssr_exp.rescaling.labels import FIXED, FOLLOWS_INPUT, FOLLOWS_OUTPUT, Ledger, Vector
+from ssr_exp.rescaling.observations import Call, Need, Product, Trace
+from ssr_exp.rescaling.observations import Leaf as Seen
+from ssr_exp.rescaling.partitions import Part
 from ssr_exp.rescaling.plan import Gemm, Leaf, Plan, Segment
-from ssr_exp.rescaling.trace import Product, Trace
+
+NOT_WIDTHS = ("stride", "kernel_size", "padding", "dilation", "output_size")
 
 
 def find(
@@ -20,18 +27,25 @@ def find(
     *,
     multiple: int = 8,
     frozen: Sequence[str] = (),
+    kind: str = "stage",
+    patterns: Sequence[str] = (),
 ) -> Plan:
     """Trace a seed network once and split it into segments.
+
+    The plan is tried: its smallest networks are built without data and must run, and have the
+    products that the plan counts. What stands in the way is frozen at full size, and named.
 
     Args:
         network: any ConvNet; it is neither changed nor run on data.
         input_shape: channels, height and width of its images, in pixels.
         multiple: channels are rounded to a multiple of this.
         frozen: names of segments that stay as they are.
+        kind: how to split it: `stage`, `superblock`, `block`, `whole` or `manual`.
+        patterns: for `manual`: names of modules, one pattern for each segment.
 
     Raises:
-        SsrError: if the network does not run on such images, has no segment, or has no segment
-            of a name in `frozen`.
+        SsrError: if the network does not run on such images, has no segment, nothing in it can be
+            rescaled, or it has no segment of a name in `frozen`.
 
     Example:
         >>> from ssr_exp.rescaling.resnet import CifarResNet
@@ -41,15 +55,47 @@ def find(
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
     traced = trace.run(network, input_shape)
-    found = chains.find(network, traced)
-    if not found:
+    parts = partitions.find(network, traced, kind, patterns)
+    if not parts:
         raise SsrError(
-            f"{type(network).__name__} has no segment: no class of blocks is repeated in it, so "
-            "there is nothing to rescale."
+            f"{type(network).__name__} has no segment: it has no convolution or linear map before "
+            "its last, so there is nothing to rescale."
         )
-    _tie(found, traced)
-    grouping = Grouping(traced.ledger, _vectors(traced))
-    segments = _segments(found, traced, grouping, frozen)
+    _check_names(parts, frozen)
+    plan = proof.settle(
+        network,
+        parts,
+        traced,
+        lambda parts: _plan(network, traced, parts, input_shape, multiple, frozen),
+    )
+    if plan.baseline == plan.smallest and not frozen:
+        reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
+        raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
+    return plan
+
+
+def _check_names(parts: Sequence[Part], frozen: Sequence[str]) -> None:
+    names = [part.name for part in parts]
+    unknown = sorted(set(frozen) - set(names))
+    if unknown:
+        raise SsrError(
+            f"there is no segment {unknown[0]!r} to freeze; this network has {', '.join(names)}."
+        )
+
+
+def _plan(
+    network: nn.Module,
+    traced: Trace,
+    parts: Sequence[Part],
+    input_shape: Sequence[int],
+    multiple: int,
+    frozen: Sequence[str],
+) -> Plan:
+    ledger = copy.copy(traced.ledger)
+    ledger.ties, ledger.frozen = list(ledger.ties), list(ledger.frozen)
+    _tie(parts, traced, ledger)
+    grouping = Grouping(ledger, _vectors(traced))
+    segments = _segments(parts, traced, grouping, frozen)
     parameters = {name for name, _ in network.named_parameters()}
     return Plan(
         input_shape=tuple(input_shape),
@@ -58,12 +104,13 @@ def find(
         groups=grouping.groups,
         owners=_owners(segments, traced, grouping),
         leaves={
-            name: Leaf(_shape(leaf, grouping), name in parameters)
+            name: Leaf(_shape(leaf, grouping), name in parameters, _channels(leaf, grouping))
             for name, leaf in traced.leaves.items()
         },
         gemms=tuple(_gemm(product, grouping) for product in traced.products),
-        attributes=dict(_attributes(network, traced, grouping)),
+        attributes=_attributes(network, traced, grouping),
         frozen=grouping.frozen,
+        channel_groups=grouping.group_of,
     )
 
 
@@ -75,102 +122,144 @@ def _vectors(traced: Trace) -> Iterator[Vector]:
         yield product.inp
 
 
-def _tie(found: list[chains.Chain], traced: Trace) -> None:
+def _tie(parts: Sequence[Part], traced: Trace, ledger: Ledger) -> None:
     """Keep what a removable block reads and writes of one size, so that it can be left out."""
     calls = {call.path: call for call in traced.calls}
-    for call in (calls[path] for chain in found for path in chain[1:]):
-        ends = [labels for labels in (call.in_labels, call.out_labels) if labels is not None]
-        if len(ends) == 2 and len(ends[0]) == len(ends[1]):
-            traced.ledger.tie(*ends, reason=f"{call.path} passes fixed channels")
-        else:
-            for labels in ends:
-                traced.ledger.freeze(labels, f"{call.path} changes what its channels mean")
+    for block in (block for part in parts for block in part.blocks[part.least :]):
+        first, last = calls[block[0]], calls[block[-1]]
+        for one, other in zip(first.in_labels, last.out_labels, strict=True):
+            if one is not None and other is not None and len(one) == len(other):
+                ledger.tie(one, other, reason=f"{block[0]} passes fixed channels")
+            else:
+                for labels in (one, other):
+                    if labels is not None:
+                        ledger.freeze(labels, f"{block[0]} changes what its channels mean")
 
 
 def _segments(
-    found: list[chains.Chain], traced: Trace, grouping: Grouping, frozen: Sequence[str]
+    parts: Sequence[Part], traced: Trace, grouping: Grouping, frozen: Sequence[str]
 ) -> tuple[Segment, ...]:
-    names = _names(found)
-    unknown = sorted(set(frozen) - set(names))
-    if unknown:
-        raise SsrError(
-            f"there is no segment {unknown[0]!r} to freeze; this network has {', '.join(names)}."
-        )
     calls = {call.path: call for call in traced.calls}
     segments = []
-    for name, chain in zip(names, found, strict=True):
-        last = calls[chain[-1]]
-        labels = last.out_labels
-        form = Form(last.out_shape[0]) if labels is None else grouping.form(labels)
-        segments.append(Segment(name, tuple(chain), form, name in frozen))
+    for part in parts:
+        last = max((path for block in part.blocks for path in block), key=list(calls).index)
+        channels = _width(calls[last], grouping)
+        stays = part.name in frozen
+        segments.append(Segment(part.name, part.blocks, channels, stays, part.least))
     return tuple(segments)
 
 
-def _names(found: list[chains.Chain]) -> list[str]:
-    """Name each chain by the module that holds it, and by its blocks if that holds several."""
-    holders = [chain[0].rpartition(".")[0] for chain in found]
-    names = []
-    for holder, chain in zip(holders, found, strict=True):
-        ends = [path.rpartition(".")[2] for path in (chain[0], chain[-1])]
-        span = ends[0] if len(chain) == 1 else "-".join(ends)
-        alone = holder and holders.count(holder) == 1
-        names.append(holder if alone else f"{holder}.{span}".lstrip("."))
-    return names
+def _width(call: Call, grouping: Grouping) -> Form:
+    """Write the channels that a module puts out; those of all tensors if it has several."""
+    forms = [
+        Form(shape[0] if shape else 1) if labels is None else grouping.form(labels)
+        for shape, labels in zip(call.out_shapes, call.out_labels, strict=True)
+    ]
+    return forms[0] if len(forms) == 1 else forms[-1] if forms else Form(0)
 
 
 def _owners(segments: tuple[Segment, ...], traced: Trace, grouping: Grouping) -> tuple[int, ...]:
     """Give each group to the segment that produces it, else to the next one that runs."""
     order = {call.path: position for position, call in enumerate(traced.calls)}
-    starts = [order[segment.blocks[0]] for segment in segments]
-    inside = [tuple(f"{block}." for block in segment.blocks) for segment in segments]
+    paths_of = [[path for block in segment.blocks for path in block] for segment in segments]
+    starts = [min(order[path] for path in paths) for paths in paths_of]
+    inside = [tuple(f"{path}." for path in paths) for paths in paths_of]
 
     def owner(paths: tuple[str, ...]) -> int:
         for number, prefixes in enumerate(inside):
             if any(f"{path}.".startswith(prefixes) for path in paths):
                 return number
         first = min(order.get(path, 0) for path in paths)
-        return next((n for n, start in enumerate(starts) if first < start), len(segments) - 1)
+        later = [(start, number) for number, start in enumerate(starts) if first < start]
+        return min(later)[1] if later else int(np.argmax(starts))
 
     return tuple(owner(group.paths) for group in grouping.groups)
 
 
-def _shape(leaf: trace.Leaf, grouping: Grouping) -> tuple[Form, ...]:
+def _shape(leaf: Seen, grouping: Grouping) -> tuple[Form, ...]:
     shape = []
-    for dim, (size, labels) in enumerate(zip(leaf.shape, leaf.dims, strict=True)):
+    for size, labels in zip(leaf.shape, leaf.dims, strict=True):
         form = Form(size) if labels is None else grouping.form(labels)
-        if dim == 1 and labels is not None and len(labels) != size:
-            form = Form(form.fixed, form.parts, len(labels) // size)
+        if labels is not None and len(labels) != size:
+            form = form / (len(labels) // size)
         shape.append(form)
     return tuple(shape)
 
 
+def _channels(leaf: Seen, grouping: Grouping) -> tuple[Vector | None, ...]:
+    return tuple(
+        None if labels is None else np.where(labels == FIXED, FIXED, grouping.class_of[labels])
+        for labels in leaf.dims
+    )
+
+
 def _gemm(product: Product, grouping: Grouping) -> Gemm:
-    """Write a product's N, K and count as forms; a narrow group keeps its width."""
+    """Write a product's M, N, K and count as forms; a narrow group keeps its width."""
     out, inp = grouping.form(product.out), grouping.form(product.inp)
+    m = Form(product.positions)
+    if product.rows is not None:
+        m = grouping.form(product.rows) * product.positions
     if product.narrow:
         width = len(product.out) // product.groups
         k, n = Form(len(product.inp) // product.groups), Form(width)
-        count = Form(out.fixed, out.parts, width)
+        count = out / width
     else:
-        n = Form(out.fixed, out.parts, product.groups)
-        k = Form(inp.fixed, inp.parts, product.groups)
+        n, k = out / product.groups, inp / product.groups
         count = Form(product.groups)
-    return Gemm(product.path, product.positions, n, k, product.kernel, count)
+    return Gemm(product.path, m, n, k, product.kernel, count * product.times)
 
 
 def _attributes(
     network: nn.Module, traced: Trace, grouping: Grouping
+) -> dict[tuple[str, str], Form | tuple[Form, ...]]:
+    """Find integers that repeat a width: named after an end, or given to an operation.
+
+    One that could repeat two different widths is left alone: what that breaks, the proof finds.
+    """
+    given: dict[tuple[str, str], set[Form | tuple[Form, ...]]] = {}
+    for key, form in _given(network, traced, grouping):
+        given.setdefault(key, set()).add(form)
+    certain = {key: next(iter(forms)) for key, forms in given.items() if len(forms) == 1}
+    return certain | dict(_named(network, traced, grouping))
+
+
+def _given(
+    network: nn.Module, traced: Trace, grouping: Grouping
+) -> Iterator[tuple[tuple[str, str], Form | tuple[Form, ...]]]:
+    """Find the integers that operations were given."""
+    modules = dict(network.named_modules())
+    for need in traced.needs:
+        if not all(grouping.fits(labels) for labels in need.labels):
+            continue
+        forms = tuple(grouping.form(labels) / need.divisor for labels in need.labels)
+        values = vars(modules[need.path])
+        for name in _stored(values, need):
+            yield (need.path, name), forms[0] if isinstance(values[name], int) else forms
+
+
+def _named(
+    network: nn.Module, traced: Trace, grouping: Grouping
 ) -> Iterator[tuple[tuple[str, str], Form]]:
-    """Find integers that repeat a width: named after an end, and equal to the channels there."""
+    """Find the integers that say how many channels a module reads or puts out."""
     modules = dict(network.named_modules())
     for call in traced.calls:
         ends = ((FOLLOWS_INPUT, call.in_labels), (FOLLOWS_OUTPUT, call.out_labels))
-        for names, labels in ends:
+        for names, vectors in ends:
+            labels = vectors[0] if vectors else None
             if labels is None or not grouping.fits(labels):
                 continue
             for name in names:
                 if vars(modules[call.path]).get(name) == len(labels):
                     yield (call.path, name), grouping.form(labels)
-    for product in traced.products:
-        if product.narrow:
-            yield (product.path, "groups"), _gemm(product, grouping).count
+
+
+def _stored(values: Mapping[str, Any], need: Need) -> Iterator[str]:
+    """Name the attributes that hold just the integers of a need."""
+    for name, value in values.items():
+        if name.startswith("_") or name in NOT_WIDTHS or isinstance(value, bool):
+            continue
+        if isinstance(value, int) and value > 1:
+            if need.sizes == (value,):
+                yield name
+        elif isinstance(value, (list, tuple)) and tuple(value) == need.sizes:
+            yield name

@@ -7,10 +7,8 @@ No data is computed and no weight is copied. What each operation means for the l
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,72 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling.labels import BATCH, Ledger, Vector, along, fixed_like, spread, varying
-
-
-@dataclass(frozen=True)
-class Product:
-    """One call of a convolution or linear map, as a matrix product.
-
-    Args:
-        path: the module that called it.
-        positions: rows of the product for one image (M).
-        out: labels of its output channels (N).
-        inp: labels of its input channels.
-        kernel: elements of the kernel for each pair of channels; K is `inp` times `kernel`.
-        groups: into how many independent products it falls.
-        narrow: whether, on rescaling, a group keeps its width (and their number changes).
-    """
-
-    path: str
-    positions: int
-    out: Vector
-    inp: Vector
-    kernel: int
-    groups: int
-    narrow: bool
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a module: the first tensor that goes in, and the one that comes out."""
-
-    path: str
-    reads: int
-    writes: int
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    in_labels: Vector | None
-    out_labels: Vector | None
-
-
-@dataclass
-class Leaf:
-    """A parameter or buffer; `dims[d]` labels dimension `d`, None where its size is fixed.
-
-    A weight has several long dimensions and is labelled by the product that uses it; any other
-    leaf (a gain, a bias, a statistic) takes the channels that it meets.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dims: list[Vector | None]
-
-    @property
-    def is_weight(self) -> bool:
-        """Say whether more than one dimension is longer than 1."""
-        return sum(size > 1 for size in self.shape) > 1
-
-
-@dataclass
-class Trace:
-    """What was seen: everything that planning reads."""
-
-    ledger: Ledger = field(default_factory=Ledger)
-    products: list[Product] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    leaves: dict[str, Leaf] = field(default_factory=dict)
-    readers: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+from ssr_exp.rescaling import meta, rules, weights
+from ssr_exp.rescaling.labels import BATCH, Vector, along, fixed_like, spread, varying
+from ssr_exp.rescaling.observations import Call, Leaf, Need, Trace
+from ssr_exp.rescaling.weights import Origin
 
 
 class Tracer(TorchDispatchMode):
@@ -96,8 +32,10 @@ class Tracer(TorchDispatchMode):
         self.modules = dict(network.named_modules())
         self.scope: list[str] = [""]
         self._labels: dict[int, Tensor] = {}
-        self._origin: dict[int, tuple[Leaf, tuple[int, ...]]] = {}
+        self._origin: dict[int, Origin] = {}
+        self._parametric: set[int] = set()
         self._alive: list[Tensor] = []
+        self._calls: list[tuple[str, list[list[Tensor]], list[list[Tensor | None]]]] = []
         for name, tensor in _tensors(network):
             self._adopt(name, tensor)
 
@@ -105,12 +43,14 @@ class Tracer(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         """Run one operation, then let its rule label what came out."""
-        from ssr_exp.rescaling import rules
-
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves((args, kwargs)):
-            if isinstance(tensor, Tensor):
-                self.trace.readers[id(tensor)].add(self.scope[-1])
+        out = meta.run(func, args, kwargs or {})
+        inputs = _tensors_in((args, kwargs))
+        for tensor in inputs:
+            self.trace.readers[id(tensor)].add(self.scope[-1])
+        results = _tensors_in(out)
+        self._alive += results  # so that no other tensor takes their identity
+        if inputs and all(id(tensor) in self._parametric for tensor in inputs):
+            self._parametric.update(map(id, results))
         rules.find(func)(self, func, args, kwargs or {}, out)
         return out
 
@@ -124,19 +64,28 @@ class Tracer(TorchDispatchMode):
         self._alive.append(x)
         self._labels[id(x)] = labels
 
-    def origin(self, x: Any) -> tuple[Leaf, tuple[int, ...]] | None:
-        """Say which parameter `x` is, and how its dimensions were permuted."""
+    def origin(self, x: Any) -> Origin | None:
+        """Say which parameter or buffer `x` is, and where its dimensions have gone."""
         return self._origin.get(id(x))
 
-    def derive(self, x: Tensor, leaf: Leaf, order: tuple[int, ...]) -> None:
-        """Remember that `x` is the parameter `leaf` with its dimensions in another order."""
+    def derive(self, x: Tensor, origin: Origin) -> None:
+        """Remember that `x` is a parameter or buffer, its dimensions maybe moved."""
         self._alive.append(x)
-        self._origin[id(x)] = (leaf, order)
+        self._origin[id(x)] = origin
+
+    def is_parametric(self, x: Tensor) -> bool:
+        """Say whether `x` was computed from parameters and buffers alone."""
+        return id(x) in self._parametric
+
+    def need(self, sizes: Sequence[int], labels: Sequence[Vector], divisor: int = 1) -> None:
+        """Remember integers that the running operation was given and that count channels."""
+        self.trace.needs.append(Need(self.scope[-1], tuple(sizes), tuple(labels), divisor))
 
     def _adopt(self, name: str, tensor: Tensor) -> None:
         leaf = Leaf(name, tuple(tensor.shape), [None] * tensor.ndim)
         self.trace.leaves[name] = leaf
-        self.derive(tensor, leaf, tuple(range(tensor.ndim)))
+        self.derive(tensor, Origin(leaf, weights.whole(leaf)))
+        self._parametric.add(id(tensor))
         if tensor.ndim and not leaf.is_weight:
             dim = max(range(tensor.ndim), key=lambda d: leaf.shape[d])
             labels = self.trace.ledger.name(leaf.shape[dim])
@@ -149,7 +98,7 @@ class Tracer(TorchDispatchMode):
         hooks = []
         for path, module in network.named_modules():
             hooks.append(module.register_forward_pre_hook(self._enter(path)))
-            hooks.append(module.register_forward_hook(self._leave(path)))
+            hooks.append(module.register_forward_hook(self._leave(path), with_kwargs=True))
         try:
             yield
         finally:
@@ -166,24 +115,35 @@ class Tracer(TorchDispatchMode):
         return hook
 
     def _leave(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             self.scope.pop()
-            reads, writes = _first(args), _first(output)
-            if reads is not None and writes is not None:
-                self.trace.calls.append(self._call(path, reads, writes))
+            ends = [_tensors_in((args, kwargs)), _tensors_in(output)]
+            self._alive += ends[0] + ends[1]
+            labels = [[self._labels.get(id(x)) for x in end] for end in ends]
+            self._calls.append((path, ends, labels))
 
         return hook
 
-    def _call(self, path: str, reads: Tensor, writes: Tensor) -> Call:
-        self._alive += [reads, writes]
-        shapes = tuple(reads.shape[1:]), tuple(writes.shape[1:])
-        vectors = self._channels(reads), self._channels(writes)
-        return Call(path, id(reads), id(writes), *shapes, *vectors)
+    def calls(self) -> Iterator[Call]:
+        """List the calls of modules, once the run is over."""
+        for path, (reads, writes), (read, written) in self._calls:
+            yield Call(
+                path,
+                reads=tuple(map(id, reads)),
+                writes=tuple(map(id, writes)),
+                in_shapes=tuple(tuple(x.shape[1:]) for x in reads),
+                out_shapes=tuple(tuple(x.shape[1:]) for x in writes),
+                in_labels=tuple(map(_channels, read)),
+                out_labels=tuple(map(_channels, written)),
+            )
 
-    def _channels(self, x: Tensor) -> Vector | None:
-        labels = self.labels(x)
-        dims = varying(labels)
-        return along(labels, dims[0]) if len(dims) == 1 else None
+
+def _channels(labels: Tensor | None) -> Vector | None:
+    """Read the labels of an activation, if they stand along one dimension."""
+    if labels is None:
+        return None
+    dims = varying(labels)
+    return along(labels, dims[0]) if len(dims) == 1 else None
 
 
 def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
@@ -209,6 +169,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
         if isinstance(tensor, Tensor):
             labels = tracer.labels(tensor)
             tracer.trace.ledger.freeze(labels.reshape(-1).numpy(), "the network's output")
+    tracer.trace.calls.extend(tracer.calls())
     return tracer.trace
 
 
@@ -227,5 +188,5 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from network.named_buffers()
 
 
-def _first(value: Any) -> Tensor | None:
-    return next((leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)), None)
+def _tensors_in(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

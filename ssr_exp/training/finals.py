@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from ssr_exp.config import Config, CostAxis, FinalistsConf, SearchConfig
+from ssr_exp.config import Arm, Config, CostAxis, FinalistsConf, ModelConf, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.training import study
+from ssr_exp.training import borrowed, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE
 
 FINAL = ("dataset.train_on_val=true", "trainer.test=true")
+ANEW = ("init=fresh", "init.kind=fresh")  # no other network's weights fit a sibling
 UNTESTED = ("trainer.test=false",)  # the test set is looked at once, for finalists
 
 
@@ -24,6 +26,7 @@ def check(whole: SearchConfig, opened: Study) -> None:
         SsrError: if a number makes no sense, or there are no test images.
     """
     conf = whole.finalists
+    _check_teacher(whole)
     if whole.dataset.train_on_val:
         raise SsrError(
             "dataset.train_on_val=true leaves a search no val to compare networks by: take it out; "
@@ -38,6 +41,18 @@ def check(whole: SearchConfig, opened: Study) -> None:
         raise SsrError(
             f"data set {opened.splits.name} has no test images to test finalists with: add a test "
             "folder beside train, or type finalists.seeds=0."
+        )
+
+
+def _check_teacher(whole: SearchConfig) -> None:
+    """Refuse for a sibling what only the seed network itself can read."""
+    path = borrowed.teacher_path(whole)
+    if path is None or Arm.family not in whole.finalists.arms:
+        return
+    if Path(path).expanduser().is_file():
+        raise SsrError(
+            f"finalists.arms holds family, but the teacher {path} is a file, which only "
+            f"{whole.model.name} can read: name a folder, or leave family out."
         )
 
 
@@ -56,17 +71,17 @@ def overrides(
     if conf.epochs is not None:
         words.append(f"trainer.max_epochs={conf.epochs}")
     if model is not None:
-        return [*words, f"model={model}", f"model.name={model}", "modifiers.kind=baseline"]
+        return [*words, *ANEW, *seeds.words(model), "modifiers.kind=baseline"]
     return [*words, f"modifiers.network={network}"]
 
 
 def sibling(
-    name: str, axis: CostAxis, own: Cost, compose: Callable[[Sequence[str]], Config]
+    model: ModelConf, axis: CostAxis, own: Cost, compose: Callable[[Sequence[str]], Config]
 ) -> str | None:
     """Find the plain family member whose cost is nearest to an answer's; None if there is none.
 
     Args:
-        name: the seed network.
+        model: the seed network.
         axis: the cost; where it is latency, parameters stand in for it.
         own: the answer's.
         compose: composes a configuration with a few more overrides.
@@ -74,9 +89,9 @@ def sibling(
     metric = "params" if axis is CostAxis.latency_ms else axis.value
 
     def distance(member: str) -> float:
-        named = [f"model={member}", f"model.name={member}"]
+        named = [*seeds.words(member), *ANEW]
         plan = study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
         full = cost.of(plan, plan.baseline)
         return abs(math.log(getattr(full, metric) / getattr(own, metric)))
 
-    return min(seeds.family(name), key=distance, default=None)
+    return min(seeds.family(model), key=distance, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
+from torch import nn
 
 from ssr_exp.config import Config
-from ssr_exp.rescaling import rescale
+from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.training import callbacks, trainers
 from ssr_exp.training.batches import Augmentation
 from ssr_exp.training.data import TensorDataModule
@@ -24,7 +26,7 @@ Metrics = dict[str, float | None]
 
 
 def train(job: Job, folder: Path, wandb_run: Any) -> Metrics:
-    """Train a freshly drawn network; test it too if the job asks for that.
+    """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
     Without val images there are no metrics of val.
 
@@ -69,11 +71,21 @@ def threads(conf: Config) -> Iterator[None]:
 
 def _task(job: Job) -> Classification:
     return Classification(
-        rescale.build(job.study.seed_network, job.study.plan, job.architecture),
+        _network(job),
         job.conf.recipe,
         num_classes=job.study.splits.num_classes,
         channels_last=job.conf.trainer.channels_last,
+        teacher=copy.deepcopy(job.study.borrowed.teacher),  # training moves it
     )
+
+
+def _network(job: Job) -> nn.Module:
+    seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
+    network = rescale.build(seed, plan, architecture)
+    state = job.study.borrowed.state
+    if state is not None:
+        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
+    return network
 
 
 def _images(job: Job) -> TensorDataModule:

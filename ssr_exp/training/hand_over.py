@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssr_exp.config import Config
+from ssr_exp.config import Config, ModelConf
 from ssr_exp.rescaling import saved, seeds
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record
@@ -24,7 +24,7 @@ import torch
 
 from ssr_exp.rescaling import saved
 
-network = saved.load(Path(__file__).parent)
+network = saved.load(Path(__file__).parent{trust})
 print(network(torch.zeros({shape})).shape)
 '''
 
@@ -68,7 +68,7 @@ def write(
                 describe(study, conf, record),
                 callbacks.network_weights(run_folder / callbacks.LAST),
             )
-            saved.load(fresh)
+            saved.load(fresh, trust=True)
             _add_papers(store, fresh, study, record, metrics)
             _swap(fresh, old, to)
         except OSError as error:
@@ -81,7 +81,7 @@ def describe(study: Study, conf: Config, record: Record) -> saved.Description:
     """Describe the network of a run for those who have nothing else of it."""
     splits = study.splits
     return saved.Description(
-        model=saved.Model.model_validate(seeds.identity(conf.model, splits.image_shape)),
+        model=_model(conf.model, splits.image_shape),
         segment=saved.Segmentation(multiple=study.plan.multiple, frozen=tuple(conf.segment.frozen)),
         network=record.network,
         num_classes=splits.num_classes,
@@ -90,6 +90,16 @@ def describe(study: Study, conf: Config, record: Record) -> saved.Description:
         mean=splits.mean,
         std=splits.std,
         modifiers=saved.Shares(depth=record.modifiers.depth, width=record.modifiers.width),
+    )
+
+
+def _model(conf: ModelConf, image_shape: Sequence[int]) -> saved.Model:
+    """Say how the seed network is built, with the stem that it was given."""
+    return saved.Model(
+        name=seeds.spell(conf),
+        stem=conf.stem if seeds.is_cifar(conf) else seeds.stem(conf, image_shape),
+        shortcut=conf.shortcut,
+        arguments=conf.arguments,
     )
 
 
@@ -105,9 +115,10 @@ def _add_papers(
     store: local.Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
 ) -> None:
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
+    trust = ", trust=True" if saved.read(fresh).model.calls_code() else ""
     store.write_text(fresh / local.FILE, record.to_json())
     store.write_text(fresh / METRICS, environment.to_json(dict(metrics)))
-    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape))
+    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))
 
 
 def _swap(fresh: Path, old: Path, to: Path) -> None:

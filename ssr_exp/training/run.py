@@ -12,10 +12,11 @@ from typing import Any
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost
+from ssr_exp.rescaling import cost, seeds
 from ssr_exp.runs import local, wandb
 from ssr_exp.runs.record import Fractions, Record, Status
 from ssr_exp.training import environment, fit, study, trainers
+from ssr_exp.training.borrowed import Borrowed
 from ssr_exp.training.study import Job
 from ssr_exp.training.task import Diverged
 
@@ -141,15 +142,22 @@ def _blank(job: Job) -> Record:
 def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     asked["dataset"].pop("root")
+    _name_by_content(asked, job.study.borrowed)
     known = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
     return wandb.start(
         job.conf.logger,
         folder=where,
         name=job.network,
         group=job.study.name,
-        tags=[job.conf.model.name, job.conf.dataset.name, job.study.name],
+        tags=[seeds.label(job.conf.model), job.conf.dataset.name, job.study.name],
         config={"asked": asked} | known,
     )
+
+
+def _name_by_content(asked: dict[str, Any], taken: Borrowed) -> None:
+    """Put the digests of borrowed networks where their paths stood, which name a machine."""
+    asked["checkpoint"] = taken.init.get("checkpoint")
+    asked["recipe"]["distill"] = taken.distill.get("teacher")
 
 
 def _explain(error: Exception) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +20,8 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, seeds, segments, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import local, proposal
-from ssr_exp.training import data
+from ssr_exp.training import borrowed, data
+from ssr_exp.training.borrowed import Borrowed
 from ssr_exp.training.images import Splits
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Study:
         splits: the images.
         seed_network: as its constructor left it.
         plan: its segments.
+        borrowed: what it takes from networks trained before.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Study:
     splits: Splits
     seed_network: nn.Module
     plan: Plan
+    borrowed: Borrowed = field(default_factory=Borrowed)
 
     def expand(self, conf: Config) -> list[Architecture]:
         """List the networks that a configuration's modifiers name.
@@ -94,15 +98,16 @@ class Job:
 
 
 def open(conf: Config) -> Study:
-    """Load the images, trace the seed network, and fingerprint the whole.
+    """Load the images, trace the seed network, read what is borrowed, fingerprint the whole.
 
-    The images and the trace are kept for the next run of the same process.
+    Images, trace and borrowed networks are kept for the next run of the same process.
 
     Raises:
         SsrError: if a part of the configuration cannot be met.
     """
     _check(conf)
     _check_recipe(conf)
+    borrowed.check(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
@@ -113,10 +118,11 @@ def open(conf: Config) -> Study:
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
-    fields = _fields(conf, splits, plan.multiple)
+    taken = borrowed.read(conf, splits, seed_network, plan)
+    fields = _fields(conf, splits, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-    name = f"{conf.model.name}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan)
+    name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
+    return Study(name, fields, splits, seed_network, plan, taken)
 
 
 def _check(conf: Config) -> None:
@@ -145,6 +151,7 @@ def _check(conf: Config) -> None:
 def _check_recipe(conf: Config) -> None:
     recipe, trainer = conf.recipe, conf.trainer
     decay, clip = recipe.ema_decay, recipe.grad_clip
+    share, heat = recipe.distill_weight, recipe.distill_temperature
     for key, holds, allowed in (
         ("trainer.accelerator", trainer.accelerator in ACCELERATORS, " or ".join(ACCELERATORS)),
         ("trainer.precision", trainer.precision in PRECISIONS, " or ".join(PRECISIONS)),
@@ -156,6 +163,8 @@ def _check_recipe(conf: Config) -> None:
         ("recipe.warmup_epochs", recipe.warmup_epochs >= 0, "0 or more"),
         ("recipe.grad_clip", clip is None or clip > 0, "above 0, or null"),
         ("recipe.ema_decay", decay is None or 0 <= decay < 1, "from 0 to below 1, or null"),
+        ("recipe.distill_weight", 0 <= share <= 1, "from 0 to 1"),
+        ("recipe.distill_temperature", 0 < heat < math.inf, "above 0, and finite"),
     ):
         if not holds:
             value = attrgetter(key)(conf)
@@ -169,17 +178,19 @@ def _check_recipe(conf: Config) -> None:
         )
 
 
-def _fields(conf: Config, splits: Splits, multiple: int) -> dict[str, Any]:
+def _fields(conf: Config, splits: Splits, multiple: int, taken: Borrowed) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     if not conf.dataset.train_on_val:
         del dataset["train_on_val"]  # a key that came later: it must not rename the studies before
-    return {
+    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in borrowed.KEYS}
+    fields = {
         "model": seeds.identity(conf.model, splits.image_shape),
         "segment": {"kind": conf.segment.kind, "multiple": multiple},
         "dataset": dataset | {"content": splits.fingerprint},
-        "recipe": asdict(conf.recipe),
+        "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
+    return fields | ({"init": taken.init} if taken.init else {})
 
 
 class _Key(Generic[Part]):
@@ -205,9 +216,9 @@ def _splits(dataset: _Key[DatasetConf], folder: str) -> Splits:
 def _traced(
     model: _Key[ModelConf], segment: _Key[SegmentConf], num_classes: int, shape: tuple[int, ...]
 ) -> tuple[nn.Module, Plan]:
-    name, conf = model.part.name, segment.part
+    conf = segment.part
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = seeds.build(model.part, num_classes=num_classes, input_shape=shape)
-    multiple = seeds.multiple(name) if conf.multiple is None else conf.multiple
+    multiple = seeds.multiple(model.part) if conf.multiple is None else conf.multiple
     return network, segments.find(network, shape, multiple=multiple, frozen=conf.frozen)

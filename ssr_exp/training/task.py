@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ssr_exp import config
 from ssr_exp.config import RecipeConf, Schedule
+from ssr_exp.training import distill
 
 TRAIN_LOSS, TRAIN_ACC = "train/loss", "train/acc"  # accuracies in percent
 VAL_LOSS, VAL_ACC = "val/loss", "val/acc"
@@ -126,6 +127,8 @@ class Classification(LightningModule):
         recipe: optimizer, schedule and loss.
         num_classes: at least 2.
         channels_last: memory format of the network's weights; the batches' must be the same.
+        teacher: maps the same images to logits of the same classes, and is learnt from in training
+            alone; kept in eval mode and out of every state dict. None: there is none.
     """
 
     def __init__(
@@ -134,10 +137,13 @@ class Classification(LightningModule):
         recipe: RecipeConf,
         num_classes: int,
         channels_last: bool = False,
+        teacher: nn.Module | None = None,
     ) -> None:
         super().__init__()
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=layout)
+        frozen = None if teacher is None else teacher.eval().requires_grad_(False)
+        self._teacher = () if frozen is None else (frozen.to(memory_format=layout),)  # no submodule
         self.recipe = recipe
         self.train_tally = Tally(num_classes)
         self.val_tally = Tally(num_classes)
@@ -148,7 +154,13 @@ class Classification(LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self._measured(batch, self.train_tally, self.recipe.label_smoothing)
+        x, y = batch
+        logits = self(x)
+        loss = F.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
+        for teacher in self._teacher:
+            loss = self._taught(loss, logits, teacher, x)
+        self.train_tally.add(logits, y, loss)
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._measured(batch, self.val_tally)
@@ -156,14 +168,23 @@ class Classification(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._measured(batch, self.test_tally)
 
-    def _measured(
-        self, batch: tuple[Tensor, Tensor], tally: Tally, label_smoothing: float = 0.0
-    ) -> Tensor:
+    def _measured(self, batch: tuple[Tensor, Tensor], tally: Tally) -> None:
         x, y = batch
         logits = self(x)
-        loss = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
-        tally.add(logits, y, loss)
-        return loss
+        tally.add(logits, y, F.cross_entropy(logits, y))
+
+    def _taught(self, loss: Tensor, logits: Tensor, teacher: nn.Module, x: Tensor) -> Tensor:
+        """Mix a batch's own loss with what the teacher says of it."""
+        share, temperature = self.recipe.distill_weight, self.recipe.distill_temperature
+        with torch.no_grad():
+            theirs = teacher(x)
+        return (1 - share) * loss + share * distill.loss(logits, theirs, temperature=temperature)
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher where the network is, in the network's precision."""
+        like = next(self.network.parameters())
+        for teacher in self._teacher:
+            teacher.to(like.device, like.dtype)
 
     def on_train_epoch_start(self) -> None:
         self.train_tally.reset()

@@ -49,7 +49,8 @@ def seed_of(name: str, variant: str = "", frozen: tuple[str, ...] = ()) -> tuple
 def _seed_of(name: str, variant: str, frozen: tuple[str, ...]) -> tuple[nn.Module, Plan]:
     network = hollow(name, variant)
     shape = (3, 32, 32)
-    return network, segments.find(network, shape, multiple=seeds.multiple(name), frozen=frozen)
+    multiple = seeds.multiple(ModelConf(name))
+    return network, segments.find(network, shape, multiple=multiple, frozen=frozen)
 
 
 def hollow(name: str, variant: str) -> nn.Module:

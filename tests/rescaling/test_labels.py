@@ -71,11 +71,30 @@ def test_groups_of_a_grouped_convolution_stay_divisible() -> None:
     assert group.multiple == 2
 
 
-def test_a_split_of_unlike_parts_freezes_them() -> None:
+def test_parts_of_a_split_that_are_made_apart_are_scaled_together() -> None:
     ledger = Ledger()
     one, other = ledger.produce(4, "a"), ledger.produce(4, "b")
-    ledger.splits.append([one, other])
-    assert Grouping(ledger, [one, other]).groups == ()
+    ledger.split([one, other])
+    (group,) = Grouping(ledger, [one, other]).groups
+    assert (group.size, group.multiple, group.paths) == (4, 1, ("a", "b"))
+
+
+def test_halves_of_one_convolution_are_half_of_its_channels() -> None:
+    ledger = Ledger()
+    labels = ledger.produce(12, "a")
+    ledger.split([labels[:6], labels[6:]])
+    grouping = Grouping(ledger, [labels, labels[:6]])
+    assert grouping.groups[0].multiple == 2
+    assert grouping.form(labels[:6])([8]) == 4
+
+
+def test_pieces_of_one_convolution_are_scaled_on_their_own() -> None:
+    ledger = Ledger()
+    labels = ledger.produce(12, "a")
+    ledger.pieces += [labels[:4], labels[4:]]
+    grouping = Grouping(ledger, [labels, labels[:4]])
+    assert [group.size for group in grouping.groups] == [4, 8]
+    assert grouping.form(labels)([1, 8]) == 9
 
 
 def test_forms_divide_after_adding() -> None:

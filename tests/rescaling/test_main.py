@@ -34,8 +34,32 @@ def test_torchvisions_networks_are_printed_too(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
+    ("options", "size", "params"),
+    [
+        ("resnet18", "3x32x32", "11,173,962"),
+        ("torchvision/resnet18", "3x224x224", "11,689,512"),
+        ("torchvision/resnet18 --size 32", "3x32x32", "11,173,962"),
+        ("timm/resnet18", "3x224x224", "11,689,512"),
+        ("timm/resnet18 --classes 10", "3x224x224", "11,181,642"),
+        ("torchvision.models.resnet18", "3x224x224", "11,181,642"),
+    ],
+)
+def test_networks_of_any_source_are_printed_at_the_size_that_they_are_known_for(
+    capsys: pytest.CaptureFixture[str], options: str, size: str, params: str
+) -> None:
+    assert anatomy.main(options.split()) == 0
+    out = capsys.readouterr().out
+    assert f" on images of {size}" in out and params in out
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
+        ("torchvision/resnet19", "the nearest names are resnet1"),
+        ("timm/resnet18 --size -1", "--size is -1"),
+        ("torchvision/vgg11 --size 16", "try dataset.resize=32"),
+        ("keras/vgg16", "'keras/vgg16' names no seed network"),
+        ("no_such.Net", "no 'no_such' in the current folder"),
         ("resnet57", "the model 'resnet57' is unknown"),
         ("resnet20 --frozen stage7", "no segment 'stage7'"),
         ("resnet20 --multiple -4", "not -4"),

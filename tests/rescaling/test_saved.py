@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssr_exp.config import ModelConf, Shortcut, Stem
+from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved, seeds, segments
 from ssr_exp.rescaling.saved import NETWORK, WEIGHTS, Description, Model, Segmentation, Shares
@@ -27,6 +27,8 @@ MODELS = {
     "projection": ModelConf("resnet14", shortcut=Shortcut.B),
     "small stem": ModelConf("resnet18"),
     "large stem": ModelConf("resnet18", stem=Stem.imagenet),
+    "arguments": ModelConf("resnet18", arguments={"zero_init_residual": True, "groups": 1}),
+    "timm": ModelConf("resnet10t", source=Source.timm, arguments={"act_layer": "silu"}),
 }
 
 
@@ -35,7 +37,12 @@ def made(
     conf_name: str = "cifar", multiple: int = 4, frozen: tuple[str, ...] = ()
 ) -> tuple[nn.Module, Description]:
     """Build the smallest rescaled network, as if it had been trained, and describe it."""
-    conf = MODELS[conf_name]
+    return smallest(MODELS[conf_name], multiple, frozen)
+
+
+def smallest(
+    conf: ModelConf, multiple: int = 4, frozen: tuple[str, ...] = ()
+) -> tuple[nn.Module, Description]:
     seed = seeds.build(conf, num_classes=3, input_shape=SHAPE)
     plan = segments.find(seed, SHAPE, multiple=multiple, frozen=frozen)
     blocks = [segment.fewest for segment in plan.segments]
@@ -46,7 +53,12 @@ def made(
             tensor.uniform_(0.5, 1.5)  # running statistics, too
     modifiers = plan.modifiers(small)
     return network.eval(), Description(
-        model=Model(name=conf.name, stem=conf.stem, shortcut=conf.shortcut),
+        model=Model(
+            name=seeds.spell(conf),
+            stem=conf.stem,
+            shortcut=conf.shortcut,
+            arguments=conf.arguments,
+        ),
         segment=Segmentation(multiple=multiple, frozen=frozen),
         network=codes.write(plan, small),
         num_classes=3,
@@ -124,9 +136,80 @@ def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -
     assert {path.name for path in folder.iterdir()} == {NETWORK, WEIGHTS}
     about = json.loads((folder / NETWORK).read_text())
     assert about["schema_version"] == 1
-    assert about["model"] == {"name": "resnet14", "stem": "auto", "shortcut": "A"}
+    own = {"name": "resnet14", "stem": "auto", "shortcut": "A", "arguments": {}}
+    assert about["model"] == own
     assert about["segment"] == {"kind": "stage", "multiple": 4, "frozen": []}
     assert about["classes"] == ["cat", "dog", "owl"]
+
+
+def test_a_folder_of_before_there_were_sources_is_read(folder: Path) -> None:
+    about = json.loads((folder / NETWORK).read_text())
+    del about["model"]["arguments"]
+    (folder / NETWORK).write_text(json.dumps(about))
+    assert saved.read(folder) == made()[1]
+    saved.load(folder)
+
+
+@pytest.mark.parametrize("name", ["arguments", "timm"])
+def test_a_reader_that_knows_no_sources_takes_a_network_for_no_other(name: str) -> None:
+    assert made(name)[1].model.name not in seeds.names()
+
+
+# A user's own networks
+
+
+OWN = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(inp, out, 3, padding=1), nn.BatchNorm2d(out)
+
+    def forward(self, x):
+        return self.bn(self.conv(x)).relu()
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes, width=4):
+        stages = [Block(3, width), Block(width, width), Block(width, width)]
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)]
+        super().__init__(nn.Sequential(*stages), *head)
+
+def make(num_classes, width=4):
+    return Net(num_classes, width)
+"""
+
+
+def saved_own(own: Callable[[str], str], name: str, folder: Path) -> nn.Module:
+    conf = seeds.parse(f"{own(OWN)}.{name}", arguments={"width": 8})
+    network, description = smallest(conf)
+    saved.write(folder, description, network.state_dict())
+    return network
+
+
+@torch.no_grad()
+def test_a_class_of_ones_own_is_given_back(own: Callable[[str], str], tmp_path: Path) -> None:
+    network, x = saved_own(own, "Net", tmp_path), torch.randn(2, *SHAPE)
+    assert torch.equal(saved.load(tmp_path)(x), network(x))
+
+
+@torch.no_grad()
+def test_a_function_is_called_where_it_is_trusted_only(
+    own: Callable[[str], str], tmp_path: Path
+) -> None:
+    network, x = saved_own(own, "make", tmp_path), torch.randn(2, *SHAPE)
+    with pytest.raises(SsrError, match=r"calls the function own_\d+\.make .* trust=True"):
+        saved.load(tmp_path)
+    assert torch.equal(saved.load(tmp_path, trust=True)(x), network(x))
+
+
+def test_a_folder_cannot_make_others_run_what_it_names(folder: Path) -> None:
+    about = json.loads((folder / NETWORK).read_text())
+    about["model"] = {"name": "os.mkdir", "arguments": {"path": str(EVIL)}}
+    (folder / NETWORK).write_text(json.dumps(about))
+    with pytest.raises(SsrError, match="if you trust where it comes from"):
+        saved.load(folder)
+    assert not EVIL.exists()
 
 
 # Folders that cannot be used
@@ -158,6 +241,9 @@ DAMAGED = {
     "of another segmentation": ({"segment": {"kind": "x", "multiple": 4}}, "segment.kind: "),
     "of an unknown stem": ({"model": {"name": "resnet14", "stem": "x"}}, "model.stem: "),
     "of an unknown model": ({"model": {"name": "resnet9"}}, "'resnet9' is unknown"),
+    "of an unknown source": ({"model": {"name": "keras/vgg"}}, "'keras/vgg' names no seed"),
+    "of a class that is not here": ({"model": {"name": "not_here.Net"}}, "no 'not_here'"),
+    "of odd arguments": ({"model": {"name": "resnet8", "arguments": [1]}}, "model.arguments: "),
     "of an unknown segment": ({"segment": {"multiple": 4, "frozen": ["x"]}}, "no segment 'x'"),
     "of no code": ({"network": "small"}, "'small' is not a network code"),
     "of another network's code": ({"network": "d9-1-1_w4-8-16"}, "cannot keep 9 blocks"),

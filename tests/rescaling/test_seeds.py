@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from ssr_exp.config import ModelConf, Shortcut, Stem
+from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds
 
@@ -75,7 +79,9 @@ def test_the_same_torch_seed_draws_the_same_network() -> None:
 
 
 def test_channels_round_to_four_for_cifar_resnets_and_to_eight_else() -> None:
-    assert [seeds.multiple(name) for name in ("resnet8", "resnet110", "resnet18")] == [4, 4, 8]
+    confs = [ModelConf(name) for name in ("resnet8", "resnet110", "resnet18")]
+    assert [seeds.multiple(conf) for conf in confs] == [4, 4, 8]
+    assert seeds.multiple(ModelConf("resnet8", source=Source.module)) == 8
 
 
 @pytest.mark.parametrize(
@@ -96,14 +102,40 @@ def test_channels_round_to_four_for_cifar_resnets_and_to_eight_else() -> None:
     ],
 )
 def test_a_family_is_the_smaller_networks_of_the_same_kind(name: str, siblings: str) -> None:
-    assert seeds.family(name) == siblings.split()
+    assert seeds.family(ModelConf(name)) == siblings.split()
 
 
-@pytest.mark.parametrize("name", seeds.names())
+@pytest.mark.parametrize("name", ["resnet110", *(row.split()[-1] for row in seeds.FAMILIES)])
 def test_a_family_grows_up_to_the_network_itself(name: str) -> None:
-    members = [*seeds.family(name), name]
-    sizes = [sum(p.numel() for p in build(member).parameters()) for member in members]
-    assert sizes == sorted(set(sizes))
+    source = Source.builtin if name in seeds.names() else Source.torchvision
+    members = [*seeds.family(ModelConf(name, source=source)), name]
+    sizes = [known_size(member) for member in members]
+    assert len(members) > 1 and sizes == sorted(set(sizes))
+
+
+def known_size(name: str) -> int:
+    if name in seeds.CIFAR:
+        return size(build(name))
+    return torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
+
+
+def size(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_families_are_of_torchvisions_networks() -> None:
+    known = torchvision.models.list_models(module=torchvision.models)
+    assert {name for row in seeds.FAMILIES for name in row.split()} < set(known)
+
+
+def test_timms_networks_and_ones_own_have_no_family() -> None:
+    assert seeds.family(ModelConf("resnet50", source=Source.timm)) == []
+    assert seeds.family(ModelConf("resnet50", source=Source.module, target="my.Net")) == []
+
+
+def test_a_member_of_a_family_is_named_on_the_command_line() -> None:
+    assert seeds.words("resnet20") == ["model=resnet20", "model.name=resnet20"]
+    assert seeds.words("vgg11") == ["model=torchvision", "model.name=vgg11"]
 
 
 @pytest.mark.parametrize("name", ["resnet57", "", "ResNet20", "vgg16"])
@@ -112,3 +144,221 @@ def test_an_unknown_model_is_quoted_beside_the_known_ones(name: str) -> None:
         build(name)
     assert f"the model {name!r} is unknown" in str(error.value)
     assert all(known in str(error.value) for known in seeds.names())
+
+
+# Other sources
+
+
+OTHERS = [
+    *("alexnet densenet121 efficientnet_b0 mnasnet0_5 mobilenet_v2 mobilenet_v3_small").split(),
+    *("shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 convnext_tiny vgg11_bn googlenet").split(),
+]
+
+
+def other(source: Source, name: str, **options: object) -> ModelConf:
+    return ModelConf(name, source=source, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_torchvisions_networks_map_images_to_logits(name: str) -> None:
+    for shape in ((1, 32, 32), (3, 96, 96)):
+        network = build(name, shape, source=Source.torchvision).eval()
+        assert network(torch.empty((2, *shape), device="meta")).shape == (2, 7)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (Source.torchvision, "regnet_y_400mf"),
+        (Source.timm, "regnety_002"),
+        (Source.timm, "mobilenetv3_small_050"),
+        (Source.timm, "tf_mobilenetv3_small_minimal_100"),  # pads as TensorFlow does
+        (Source.timm, "resnet10t"),
+    ],
+)
+def test_networks_of_other_sources_run(source: Source, name: str) -> None:
+    conf, shape = other(source, name), (1, 32, 32)
+    network = seeds.build(conf, num_classes=7, input_shape=shape).eval()
+    assert network(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+def test_with_its_own_stem_a_network_is_as_its_source_has_it() -> None:
+    with torch.device("meta"):
+        reference = torchvision.models.mobilenet_v3_small(num_classes=7)
+    own = build("mobilenet_v3_small", (3, 224, 224), source=Source.torchvision)
+    assert repr(own) == repr(reference)
+
+
+def test_resnets_are_the_same_by_either_name() -> None:
+    one, two = ModelConf("resnet50"), other(Source.torchvision, "resnet50")
+    assert seeds.identity(one, (3, 32, 32)) == seeds.identity(two, (3, 32, 32))
+    assert repr(build("resnet50")) == repr(build("resnet50", source=Source.torchvision))
+
+
+def test_arguments_reach_the_constructor() -> None:
+    network = build("resnet18", arguments={"replace_stride_with_dilation": None})
+    assert size(network) == size(build("resnet18"))
+    dropped = build("mobilenet_v2", source=Source.torchvision, arguments={"dropout": 0.5})
+    assert dropped.classifier[0].p == 0.5
+    conf = other(Source.timm, "resnet10t", arguments={"stem_width": 16})
+    network = seeds.build(conf, num_classes=2, input_shape=(3, 224, 224))
+    assert network.conv1[0].out_channels == 12  # three quarters, in its tiered stem
+
+
+def test_ones_own_network_is_fitted_to_images_and_classes(own: Callable[[str], str]) -> None:
+    name = own(OWN)
+    conf = ModelConf("mine", source=Source.module, target=f"{name}.net", arguments={"width": 4})
+    network = seeds.build(conf, num_classes=7, input_shape=(1, 16, 16))
+    assert network(torch.zeros(2, 1, 16, 16)).shape == (2, 7)
+    assert (network[0].in_channels, network[0].stride) == (1, (1, 1))
+    assert network[0].out_channels == 4
+
+
+OWN = """
+from torch import nn
+
+def net(width=8):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 7, 2, padding=3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 1000),
+    )
+"""
+
+
+# What they are called
+
+
+def test_what_a_built_in_network_is_stays_as_it_was() -> None:
+    shape = (3, 32, 32)
+    assert seeds.identity(ModelConf("resnet56"), shape) == {"name": "resnet56", "shortcut": "A"}
+    assert seeds.identity(ModelConf("resnet50"), shape) == {"name": "resnet50", "stem": "cifar"}
+    large = ModelConf("resnet50", shortcut=Shortcut.B)
+    assert seeds.identity(large, (3, 65, 65)) == {"name": "resnet50", "stem": "imagenet"}
+
+
+def test_what_another_network_is_holds_its_source_and_arguments() -> None:
+    conf = other(Source.timm, "regnety_004", arguments={"depth": 3})
+    expected = {"name": "timm/regnety_004", "stem": "cifar", "arguments": {"depth": 3}}
+    assert seeds.identity(conf, (3, 32, 32)) == expected
+
+
+def test_what_ones_own_network_is_holds_its_code_and_not_its_label(
+    own: Callable[[str], str],
+) -> None:
+    target = f"{own(OWN)}.net"
+    conf = ModelConf("mine", source=Source.module, target=target)
+    same = seeds.identity(conf, (3, 32, 32))
+    assert same["name"] == target and len(same["code"]) == 16
+    assert seeds.identity(replace(conf, name="other"), (3, 32, 32)) == same
+    changed = replace(conf, target=f"{own(OWN.replace('8', '4'))}.net")
+    assert seeds.identity(changed, (3, 32, 32))["code"] != same["code"]
+
+
+CONFS = {
+    "resnet56": ModelConf("resnet56"),
+    "resnet50": ModelConf("resnet50"),
+    "torchvision/vgg11": other(Source.torchvision, "vgg11"),
+    "torchvision/resnet56": other(Source.torchvision, "resnet56"),
+    "timm/resnet50": other(Source.timm, "resnet50"),
+    "timm/resnet50.a1_in1k": other(Source.timm, "resnet50.a1_in1k"),
+    "my.nets.Net": ModelConf("my.nets.Net", source=Source.module, target="my.nets.Net"),
+}
+
+
+@pytest.mark.parametrize(("word", "conf"), CONFS.items(), ids=list(CONFS))
+def test_a_network_is_written_as_one_word_and_read_back(word: str, conf: ModelConf) -> None:
+    assert (seeds.spell(conf), seeds.parse(word)) == (word, conf)
+    assert seeds.parse(word, stem=Stem.cifar) == replace(conf, stem=Stem.cifar)
+
+
+def test_a_resnet_with_arguments_is_another_network() -> None:
+    conf = ModelConf("resnet50", arguments={"zero_init_residual": True})
+    assert seeds.spell(conf) == "torchvision/resnet50"
+
+
+@pytest.mark.parametrize("word", ["keras/vgg16", "builtin/resnet50", "module/a.b", "/x", "a/b/c"])
+def test_an_unknown_source_is_refused(word: str) -> None:
+    with pytest.raises(SsrError, match="names no seed network: type one of resnet8"):
+        seeds.parse(word)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet50", "resnet50"),
+        ("resnet50.a1_in1k", "resnet50.a1_in1k"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("hf_hub:me/mine", "hf_hub_me_mine"),
+        (".hidden -x", "hidden_-x"),
+        ("a\\b\nc", "a_b_c"),
+        ("...", "network"),
+        ("x" * 100, "x" * 40),
+    ],
+)
+def test_a_label_is_one_folders_name(name: str, expected: str) -> None:
+    assert seeds.label(ModelConf(name)) == expected
+
+
+# What cannot be built
+
+
+def refusal(conf: ModelConf) -> str:
+    with pytest.raises(SsrError) as caught:
+        seeds.build(conf, num_classes=7, input_shape=(3, 32, 32))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "said"),
+    [
+        (
+            Source.torchvision,
+            "mobilenet_v3_smal",
+            "'mobilenet_v3_smal'; the nearest names are mob",
+        ),
+        (Source.torchvision, "resnet20", "'resnet20'; the nearest names are resnet"),
+        (Source.torchvision, "fcn_resnet50", "no torchvision model"),  # for segmentation
+        (Source.torchvision, "quantized_resnet18", "no torchvision model"),
+        (Source.torchvision, "?", "no torchvision model '?': torchvision.list_models() lists all"),
+        (Source.timm, "regnety_04", "no timm model 'regnety_04'; the nearest names are regnety_"),
+        (Source.timm, "hf-hub:timm/resnet18", "no timm model"),  # this would ask a server
+        (Source.timm, "", "no timm model ''"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(source: Source, name: str, said: str) -> None:
+    assert said in refusal(other(source, name))
+
+
+def test_without_timm_its_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    said = refusal(other(Source.timm, "regnety_004"))
+    assert said == "model=timm needs timm: type pip install 'ssr_exp[timm]'."
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        (Source.builtin, "weights"),
+        (Source.torchvision, "weights"),
+        (Source.torchvision, "pretrained"),
+        (Source.timm, "pretrained"),
+        (Source.timm, "checkpoint_path"),
+    ],
+)
+def test_weights_are_never_loaded(source: Source, key: str) -> None:
+    said = refusal(other(source, "resnet18", arguments={key: "DEFAULT"}))
+    assert f"model.arguments.{key} cannot be set" in said
+
+
+@pytest.mark.parametrize("source", [Source.torchvision, Source.timm])
+def test_an_argument_that_a_constructor_does_not_take_is_named(source: Source) -> None:
+    said = refusal(other(source, "resnet18", arguments={"widht": 3}))
+    assert "resnet18 cannot be built: TypeError: " in said and "widht" in said
+
+
+def test_keys_that_do_not_go_together_are_refused() -> None:
+    assert "type model.target=my_package.MyNet" in refusal(other(Source.module, "mine"))
+    assert "goes with model=module" in refusal(ModelConf("resnet18", target="a.b"))
+    assert "not for resnet20" in refusal(ModelConf("resnet20", arguments={"depth": 3}))

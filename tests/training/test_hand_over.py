@@ -107,6 +107,45 @@ def test_a_handed_over_network_answers_bit_for_bit_as_the_trained_one(
     assert torch.equal(saved.load(one.best)(x), one.network(x))
 
 
+OWN = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, inp, out):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(inp, out, 3, padding=1), nn.BatchNorm2d(out)
+
+    def forward(self, x):
+        return self.bn(self.conv(x)).relu()
+
+class Net(nn.Sequential):
+    def __init__(self, width=4):
+        stage = nn.Sequential(Block(3, width), Block(width, width), Block(width, width))
+        super().__init__(stage, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 1000))
+
+def make(**options):
+    return Net(**options)
+"""
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("callable_", ["Net", "make"])
+def test_a_network_of_ones_own_is_trained_and_handed_over(
+    train: Train, own: Callable[[str], str], callable_: str
+) -> None:
+    target = f"{own(OWN)}.{callable_}"
+    one = train("model=module", f"model.target={target}", "model.arguments={width:16}")
+    one.hand_over()
+    x = one.images()
+    assert torch.equal(saved.load(one.best, trust=callable_ == "make")(x), one.network(x))
+    assert one.record.study.startswith(f"{target}-digits-")
+    assert ("trust=True" in (one.best / "load.py").read_text()) == (callable_ == "make")
+    done = subprocess.run(
+        [sys.executable, str(one.best / "load.py")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "torch.Size([1, 10])\n"
+
+
 @torch.no_grad()
 def test_pixels_that_are_normalised_as_the_folder_says_are_the_trainings(train: Train) -> None:
     one = train()
@@ -129,7 +168,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(train: 
     splits = study.open(one.conf).splits
     assert about == {
         "schema_version": 1,
-        "model": {"name": "resnet8", "stem": "auto", "shortcut": "A"},
+        "model": {"name": "resnet8", "stem": "auto", "shortcut": "A", "arguments": {}},
         "segment": {"kind": "stage", "multiple": 4, "frozen": []},
         "network": "d1-1-1_w4-16-16",
         "num_classes": 10,
@@ -278,7 +317,7 @@ def test_whatever_ends_a_hand_over_leaves_the_old_one_the_new_one_or_none(
     error: Callable[[], BaseException],
     has_old: bool,
 ) -> None:
-    monkeypatch.setattr(saved, "load", saved.read)  # which takes no time
+    monkeypatch.setattr(saved, "load", lambda path, **_: saved.read(path))  # which takes no time
     first, second = train(), train(*SMALLER, "seed=1")
     first.hand_over()
     old = files(first.best) if has_old else {}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from ssr_exp.config import Optimizer, RecipeConf, Schedule
-from ssr_exp.training import task
+from ssr_exp.training import distill, task
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.task import Classification, Diverged, Tally
 
@@ -124,6 +124,78 @@ def test_state_dict_is_the_networks_own(small_task: MakeTask) -> None:
     made = small_task()
     own = {f"network.{name}" for name in made.network.state_dict()}
     assert set(made.state_dict()) == own
+
+
+# A teacher
+
+
+class Remembering(nn.Module):
+    """Logits that are the same for all images; it notes how it was run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.arange(10.0))
+        self.norm = nn.BatchNorm1d(10)
+        self.seen: list[tuple[bool, bool]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return self.norm(self.logits.expand(len(x), 10))
+
+
+def taught(made: Classification, **recipe: object) -> Classification:
+    fields = RecipeConf(**recipe)  # type: ignore[arg-type]
+    return Classification(made.network, fields, num_classes=10, teacher=Remembering())
+
+
+def test_a_teacher_is_no_part_of_the_network(small_task: MakeTask) -> None:
+    made = taught(small_task())
+    assert set(made.state_dict()) == set(small_task().state_dict())
+    assert len(list(made.parameters())) == len(list(made.network.parameters()))
+    assert not any(isinstance(module, Remembering) for module in made.modules())
+
+
+def test_a_teacher_is_run_in_eval_mode_without_gradients_and_in_training_alone(
+    small_task: MakeTask, digits_module: MakeModule, quiet_trainer: MakeTrainer
+) -> None:
+    made, module = taught(small_task()), digits_module()
+    (teacher,) = made._teacher
+    assert isinstance(teacher, Remembering)
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    trainer = quiet_trainer(2)
+    trainer.fit(made, module)
+    module.setup("fit")
+    assert teacher.seen == [(False, False)] * trainer.global_step
+    trainer.test(made, module, verbose=False)
+    assert len(teacher.seen) == trainer.global_step
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_loss_is_mixed_of_labels_and_teacher(small_task: MakeTask, share: float) -> None:
+    made = taught(
+        small_task(), distill_weight=share, distill_temperature=2.0, label_smoothing=0.1
+    ).eval()
+    x, y = torch.randn(6, 1, 8, 8), torch.randint(10, (6,))
+    loss = made.training_step((x, y), 0)
+    logits, (teacher,) = made(x), made._teacher
+    own = F.cross_entropy(logits, y, label_smoothing=0.1)
+    theirs = distill.loss(logits, teacher(x), temperature=2.0)
+    torch.testing.assert_close(loss, (1 - share) * own + share * theirs)
+    assert made.train_tally.means()[0] == pytest.approx(float(loss.detach()), rel=1e-5)
+
+
+def test_a_student_comes_to_agree_with_its_teacher(
+    small_task: MakeTask, digits_module: MakeModule, quiet_trainer: MakeTrainer
+) -> None:
+    """This one says 9 of every image, so the student does, too."""
+    made, module = (
+        taught(small_task(), distill_weight=1.0, distill_temperature=1.0),
+        digits_module(),
+    )
+    quiet_trainer(3).fit(made, module)
+    x, _ = next(iter(module.val_dataloader()))
+    assert set(made.eval()(x).argmax(1).tolist()) == {9}
 
 
 # Training

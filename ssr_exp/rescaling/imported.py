@@ -1,0 +1,147 @@
+"""Networks of the user's own: any importable callable that returns an `nn.Module`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from ssr_exp.errors import SsrError, cause
+
+CHANNELS = ("in_channels", "in_chans")  # what an argument for the image's channels may be called
+
+
+def build(
+    target: str, arguments: Mapping[str, Any], *, num_classes: int, in_channels: int
+) -> nn.Module:
+    """Call the callable that `target` names.
+
+    It is told `num_classes`, and `in_channels` (or `in_chans`), if it names them in its signature.
+
+    Args:
+        target: as `my_package.MyNet`; the current folder is looked in, too.
+        arguments: passed on by keyword.
+        num_classes: size of the classifier's output.
+        in_channels: of the images.
+
+    Raises:
+        SsrError: if there is no such callable, it raises, or it returns something else.
+    """
+    make = find(target)
+    offered = {"num_classes": num_classes} | dict.fromkeys(CHANNELS, in_channels)
+    named = _named(make)
+    told = {key: value for key, value in offered.items() if key in named}
+    try:
+        network = make(**(told | dict(arguments)))
+    except SsrError:
+        raise
+    except Exception as error:
+        raise SsrError(f"{target} cannot be called: {cause(error)}.") from error
+    if not isinstance(network, nn.Module):
+        raise SsrError(
+            f"{target} returns {article(network)}, not a torch.nn.Module: model.target must name a "
+            "class or a function that makes a network."
+        )
+    return network
+
+
+def find(target: str) -> Callable[..., Any]:
+    """Import what `target` names.
+
+    Raises:
+        SsrError: if it is not there, its import fails, or it cannot be called.
+    """
+    parts = target.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise SsrError(
+            f"model.target={target!r} names nothing that can be imported: type it as "
+            "model.target=my_package.MyNet."
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    found, count = _module(target, parts)
+    for end in range(count, len(parts)):
+        name = parts[end]
+        if not hasattr(found, name):
+            raise SsrError(
+                f"{'.'.join(parts[:end])} has no {name!r}{nearest(name, dir(found))}: mend "
+                f"model.target={target}."
+            )
+        found = getattr(found, name)
+    if isinstance(found, nn.Module) or not callable(found):
+        raise SsrError(
+            f"{target} is {article(found)}, where a class or a function that makes a network is "
+            "needed."
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def is_class(target: str) -> bool:
+    """Say whether `target` names a class of networks, which making one runs no other code of."""
+    found = find(target)
+    return inspect.isclass(found) and issubclass(found, nn.Module)
+
+
+def digest(target: str) -> str | None:
+    """Fingerprint the file that defines a callable; comments and layout do not matter.
+
+    Returns:
+        None where there is no source.
+    """
+    found: Any = find(target)
+    while isinstance(found, functools.partial):
+        found = found.func
+    try:
+        code = inspect.getsource(sys.modules[found.__module__])
+        normal = ast.unparse(ast.parse(code))  # ast.dump differs between versions of Python
+    except (AttributeError, KeyError, OSError, TypeError, SyntaxError):
+        return None
+    return hashlib.sha256(normal.encode()).hexdigest()[:16]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End a sentence on an unknown name with those that it may be a typo of."""
+    close = difflib.get_close_matches(name, list(known), n=4, cutoff=0.6)
+    return f"; the nearest names are {', '.join(close)}" if close else ""
+
+
+def article(value: object) -> str:
+    """Name the type of a value: `a dict`, `an int`."""
+    kind = type(value).__name__
+    return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
+
+
+def _module(target: str, parts: list[str]) -> tuple[Any, int]:
+    """Import the longest part of a dotted name that is a module, and count its parts."""
+    for end in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:end])
+        try:
+            return importlib.import_module(name), end
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise SsrError(f"{name} cannot be imported: {cause(error)}.") from error
+        except Exception as error:
+            raise SsrError(f"{name} cannot be imported: {cause(error)}.") from error
+    raise SsrError(
+        f"model.target={target} names no module that can be imported: there is no {parts[0]!r} in "
+        "the current folder or on Python's path."
+    )
+
+
+def _named(make: Callable[..., Any]) -> set[str]:
+    """List the arguments that a callable takes by these names; `**kwargs` names none."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name for p in parameters if p.kind in by_name}

@@ -1,0 +1,148 @@
+"""The proof of a plan: its smallest networks run, and have the products that it counts.
+
+What the trace's rules do not know (integers that a module computed when it was made, code that
+depends on a width) shows here. It is frozen at full size and named, and the plan is made anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, meta, rescale
+from ssr_exp.rescaling.chains import is_inside
+from ssr_exp.rescaling.labels import BATCH
+from ssr_exp.rescaling.observations import Trace
+from ssr_exp.rescaling.partitions import Part
+from ssr_exp.rescaling.plan import Architecture, Plan
+
+ATTEMPTS = 40  # faults that are mended before the whole network is given up
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A network that does not run as planned: the module that says so, and how."""
+
+    path: str
+    reason: str
+
+
+def settle(
+    network: nn.Module,
+    parts: Sequence[Part],
+    trace: Trace,
+    make: Callable[[Sequence[Part]], Plan],
+) -> Plan:
+    """Make a plan, and freeze what its networks stumble over until all of them run.
+
+    Args:
+        network: the seed network.
+        parts: its segments.
+        trace: of it; what is frozen is added to its ledger.
+        make: makes the plan of segments.
+
+    Raises:
+        SsrError: if no end is found.
+    """
+    tried: dict[str, int] = {}
+    for attempt in range(ATTEMPTS):
+        plan = make(parts)
+        if attempt == 0 and (fault := _run(network, plan, plan.baseline)) is not None:
+            raise SsrError(
+                f"{type(network).__name__} cannot be counted, even at full size: in "
+                f"{fault.path or 'the network'}, {fault.reason}."
+            )
+        narrow = _try(network, plan, _narrow(plan))
+        if narrow is not None:
+            path = _wider(narrow.path, tried)
+            _freeze(trace, path, f"{path or 'the network'} cannot be narrower ({narrow.reason})")
+            continue
+        shallow = _try(network, plan, _shallow(plan))
+        if shallow is None:
+            return plan
+        parts = _kept(network, plan, parts)
+    raise SsrError(
+        f"{type(network).__name__} cannot be rescaled: after {ATTEMPTS} attempts a smaller network "
+        f"still does not run ({(narrow or shallow).reason})."  # type: ignore[union-attr]
+    )
+
+
+def _narrow(plan: Plan) -> Iterator[Architecture]:
+    """List networks of full depth: the narrowest, and two whose widths are all in between."""
+    blocks, full = plan.baseline.blocks, plan.baseline.widths
+    yield Architecture(blocks, plan.smallest.widths)
+    yield Architecture(blocks, tuple(w // (2 + s % 2) for s, w in enumerate(full)))
+    yield Architecture(blocks, tuple(max(0, w - 1 - s % 2) for s, w in enumerate(full)))
+
+
+def _shallow(plan: Plan) -> Iterator[Architecture]:
+    yield Architecture(plan.smallest.blocks, plan.baseline.widths)
+
+
+def _try(network: nn.Module, plan: Plan, candidates: Iterator[Architecture]) -> Fault | None:
+    for architecture in candidates:
+        if architecture != plan.baseline:
+            fault = _run(network, plan, architecture)
+            if fault is not None:
+                return fault
+    return None
+
+
+def _run(network: nn.Module, plan: Plan, architecture: Architecture) -> Fault | None:
+    """Run one network on the meta device, and compare its multiply-adds with the plan's."""
+    rescaled = rescale.skeleton(network, plan, architecture).eval()
+    image = torch.empty((BATCH, *plan.input_shape), device="meta")
+    watch = meta.Watch(rescaled)
+    try:
+        with torch.no_grad(), watch:
+            rescaled(image)
+    except Exception as error:  # whatever foreign code raises says that it does not fit
+        return Fault(watch.path, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    planned: dict[str, int] = {}
+    for gemm in cost.gemms(plan, architecture):
+        planned[gemm.path] = planned.get(gemm.path, 0) + gemm.load * BATCH
+    if sum(planned.values()) == sum(watch.macs.values()):
+        return None
+    path = next((p for p, macs in watch.macs.items() if planned.get(p) != macs), "")
+    has, should = (counts.get(path, 0) // BATCH for counts in (watch.macs, planned))
+    return Fault(path, f"it has {has} MACs and not {should}")
+
+
+def _wider(path: str, tried: dict[str, int]) -> str:
+    """Choose what to freeze: the module that failed, its holder if that was tried, and so on."""
+    while path in tried and path:
+        path = path.rpartition(".")[0]
+    tried[path] = 1
+    return path
+
+
+def _freeze(trace: Trace, path: str, reason: str) -> None:
+    """Freeze all channels that a module reads, makes, or puts out."""
+    for call in trace.calls:
+        if not path or is_inside(call.path, (path,)):
+            for labels in (*call.in_labels, *call.out_labels):
+                if labels is not None:
+                    trace.ledger.freeze(labels, reason)
+    for product in trace.products:
+        if not path or is_inside(product.path, (path,)):
+            trace.ledger.freeze(product.out, reason)
+            trace.ledger.freeze(product.inp, reason)
+
+
+def _kept(network: nn.Module, plan: Plan, parts: Sequence[Part]) -> list[Part]:
+    """Keep the blocks of all segments without which the network does not run."""
+    kept = []
+    for number, part in enumerate(parts):
+        blocks = list(plan.baseline.blocks)
+        blocks[number] = plan.segments[number].fewest
+        alone = Architecture(tuple(blocks), plan.baseline.widths)
+        runs = alone == plan.baseline or _run(network, plan, alone) is None
+        kept.append(part if runs else dataclasses.replace(part, least=len(part.blocks)))
+    if kept == list(parts):
+        return [dataclasses.replace(part, least=len(part.blocks)) for part in parts]
+    return kept

@@ -1,0 +1,257 @@
+"""Inherited weights are slices of the seed network's, and all slices agree with each other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.config import ChannelChoice, ModelConf
+from ssr_exp.rescaling import inherit, keep, rescale, seeds, segments
+from ssr_exp.rescaling.keep import Mask
+from ssr_exp.rescaling.modifiers import Modifiers
+from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.resnet import CifarResNet
+from tests.rescaling import probes
+
+SHAPE = (3, 16, 16)
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "padding": lambda: CifarResNet(14, shortcut="A"),
+    "projection": lambda: CifarResNet(14, shortcut="B"),
+    "grouped": lambda: probes.Net(probes.Grouped),
+    "depthwise": lambda: probes.Net(probes.Inverted),
+    "squeeze": lambda: probes.Net(probes.Squeeze),
+    "concatenated": lambda: probes.Net(probes.Dense),
+    "flattened": probes.FlatHead,
+    "attributes": probes.Attributes,
+}
+WIRED = sorted(set(NETWORKS) - {"padding"})  # whose channels keep their partners
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """Draw weights and statistics as different from each other as a training's."""
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2)
+            elif tensor.is_floating_point():
+                tensor.copy_(tensor + 0.2 * torch.randn(tensor.shape))
+            else:
+                tensor.fill_(7)
+    return network.eval()
+
+
+@cache
+def planned(name: str) -> tuple[nn.Module, Plan]:
+    network = NETWORKS[name]()
+    shape = probes.SHAPE if name == "flattened" else SHAPE
+    return network, segments.find(network, shape, multiple=4)
+
+
+def made(name: str) -> tuple[nn.Module, Plan]:
+    network, plan = planned(name)
+    return trained(copy.deepcopy(network)), plan
+
+
+def filled(network: nn.Module, plan: Plan, architecture: Architecture, by: str = "l1") -> nn.Module:
+    """Inherit from a network's own weights, with a seed network that has others."""
+    seed = trained(copy.deepcopy(network))
+    built = rescale.build(seed, plan, architecture)
+    state = network.state_dict()
+    inherit.fill(built, state, plan, architecture, seed, by=ChannelChoice(by))
+    return built.eval()
+
+
+def images(plan: Plan) -> Tensor:
+    return torch.randn(3, *plan.input_shape)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("by", list(ChannelChoice))
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_modifiers_of_one_inherit_everything(name: str, by: str) -> None:
+    network, plan = made(name)
+    built = filled(network, plan, plan.baseline, by)
+    expected, x = network.state_dict(), images(plan)
+    assert all(torch.equal(tensor, expected[n]) for n, tensor in built.state_dict().items())
+    assert torch.equal(built(x), network(x))
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_blocks_that_are_kept_inherit_all_of_themselves(name: str) -> None:
+    network, plan = made(name)
+    shallow = Architecture(plan.smallest.blocks, plan.baseline.widths)
+    built, expected = filled(network, plan, shallow).state_dict(), network.state_dict()
+    assert len(built) < len(expected)
+    assert all(torch.equal(tensor, expected[n]) for n, tensor in built.items())
+
+
+def test_blocks_that_are_numbered_anew_inherit_from_those_they_were() -> None:
+    network = nn.Sequential(
+        probes.conv(3, 16), *[probes.Residual(16, 16) for _ in range(4)], nn.Flatten(1),
+        nn.Linear(16 * 64, 5),
+    )  # fmt: skip
+    plan = segments.find(trained(network), probes.SHAPE, multiple=4)
+    built = filled(network, plan, Architecture((2,), plan.baseline.widths))
+    assert len(built) == 5
+    assert torch.equal(built[4].weight, network[6].weight)
+
+
+@pytest.mark.parametrize("name", ["padding", "projection", "squeeze", "depthwise"])
+def test_the_first_channels_are_leading_slices(name: str) -> None:
+    network, plan = made(name)
+    state = network.state_dict()
+    for architecture in probes.arbitrary(plan, 2):
+        blocks = plan.baseline.blocks
+        built = filled(network, plan, Architecture(blocks, architecture.widths), "first")
+        for n, tensor in built.state_dict().items():
+            assert torch.equal(tensor, state[n][tuple(slice(size) for size in tensor.shape)])
+
+
+@pytest.mark.parametrize("by", list(ChannelChoice))
+@pytest.mark.parametrize("name", ["padding", "projection", "grouped", "depthwise"])
+def test_statistics_follow_the_filters_that_they_are_of(name: str, by: str) -> None:
+    network, plan = made(name)
+    with torch.no_grad():
+        for conv, norm in pairs(network):
+            marks = 1.0 + torch.randperm(len(norm.weight))
+            conv.weight.copy_(marks.reshape(-1, 1, 1, 1).expand_as(conv.weight))
+            for of in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                of.copy_(marks)
+    for architecture in probes.arbitrary(plan, 2):
+        for conv, norm in pairs(filled(network, plan, architecture, by)):
+            marks = conv.weight[:, 0, 0, 0]
+            assert len(set(marks.tolist())) == len(marks)
+            for of in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                assert torch.equal(of, marks)
+
+
+def pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Pair batch norms with the convolutions before them."""
+    found, conv = [], None
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            conv = module
+        elif isinstance(module, nn.BatchNorm2d):
+            assert conv is not None
+            found.append((conv, module))
+    return found
+
+
+def kill(network: nn.Module, plan: Plan, kept: Mask) -> None:
+    """Let all channels but those that are kept put out nothing."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            channels = plan.leaves[name].channels[0]
+            if channels is not None:
+                dead = (channels >= 0) & ~kept[channels]
+                parameter[torch.from_numpy(dead)] = 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", WIRED)
+def test_a_network_whose_other_channels_are_dead_computes_the_same_without_them(name: str) -> None:
+    network, plan = made(name)
+    for architecture in probes.arbitrary(plan, 3):
+        narrow = Architecture(plan.baseline.blocks, architecture.widths)
+        dead = trained(copy.deepcopy(network))
+        names = set(dict(dead.named_parameters()))
+        kept = keep.choose(dead.state_dict(), plan, narrow, names=names, by=ChannelChoice.l1)
+        kill(dead, plan, kept)
+        x = images(plan)
+        torch.testing.assert_close(filled(dead, plan, narrow)(x), dead(x), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_a_residual_stream_keeps_its_live_channels_wherever_they_lie(shortcut: str) -> None:
+    """With padding they must lie where the padding of the narrow network puts them."""
+    network = trained(CifarResNet(8, shortcut=shortcut))  # type: ignore[arg-type]
+    plan = segments.find(network, SHAPE, multiple=4)
+    half = plan.effective(Modifiers(depth=[1] * 3, width=[0.5] * 3))
+    kept = np.ones(len(plan.channel_groups), dtype=bool)
+    starts = {16: 0, 32: 4, 64: 12}  # of the middle half, as the shortcuts see it
+    for number, group in enumerate(plan.groups):
+        alive = np.random.default_rng(number).permutation(group.size) < group.size // 2
+        if shortcut == "A":
+            alive = np.arange(group.size) - starts[group.size]
+            alive = (alive >= 0) & (alive < group.size // 2)
+        kept[plan.channel_groups == number] = alive
+    kill(network, plan, kept)
+    x = images(plan)
+    torch.testing.assert_close(filled(network, plan, half)(x), network(x), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(filled(network, plan, half, "first")(x), network(x), atol=1e-2)
+
+
+def test_filters_of_blocks_that_are_removed_have_no_say() -> None:
+    network, plan = made("projection")
+    shallow = plan.effective(Modifiers(depth=[0.5] * 3, width=[0.5] * 3))
+    before = filled(network, plan, shallow).state_dict()
+    with torch.no_grad():
+        network.stage1[1].conv2.weight[8:] *= 100
+    after = filled(network, plan, shallow).state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_whatever_is_kept_fits_and_learns(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    network, plan = made(name)
+    for architecture in probes.arbitrary(plan, 3):
+        built = filled(network, plan, architecture).train()
+        built(images(plan)).square().sum().backward()
+        assert all(p.grad is not None for p in built.parameters())
+    assert caplog.text == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
+def test_torchvisions_networks_inherit_without_a_warning(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = seeds.build(ModelConf(name), num_classes=10, input_shape=SHAPE)
+    plan = segments.find(network, SHAPE, multiple=8)
+    (architecture,) = probes.arbitrary(plan, 1)[2:]
+    assert filled(network, plan, architecture)(images(plan)).shape == (3, 10)
+    assert caplog.text == ""
+
+
+def test_channels_that_do_not_fit_are_replaced_by_the_first_ones_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network, plan = made("padding")
+    name = "stage1.0.conv2.weight"
+    rows, columns, *rest = plan.leaves[name].channels
+    assert columns is not None
+    unlike = replace(plan.leaves[name], channels=(rows, np.zeros_like(columns) - 1, *rest))
+    broken = replace(plan, leaves={**plan.leaves, name: unlike})
+    built = filled(network, broken, plan.smallest)
+    assert "stage1.0.conv2.weight inherits its first channels" in caplog.text
+    assert len(caplog.messages) == 1
+    state, kept = network.state_dict(), built.state_dict()[name]
+    assert any(torch.equal(kept[0], row[:4]) for row in state[name])
+
+
+def test_what_is_no_part_of_a_state_dict_stays_as_it_was_built() -> None:
+    network, _ = made("projection")
+    network.stage1[0].register_buffer("scratch", torch.zeros(3), persistent=False)
+    plan = segments.find(network, SHAPE, multiple=4)
+    built = filled(network, plan, plan.smallest)
+    assert torch.equal(built.stage1[0].scratch, torch.zeros(3))
+
+
+def test_nothing_but_the_network_changes() -> None:
+    network, plan = made("projection")
+    built = rescale.build(network, plan, plan.smallest)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    generator = torch.get_rng_state()
+    inherit.fill(built, state, plan, plan.smallest, network, by=ChannelChoice.l1)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(tensor, state[n]) for n, tensor in network.state_dict().items())
+    mine = {tensor.data_ptr() for tensor in built.state_dict().values()}
+    assert not mine & {tensor.data_ptr() for tensor in state.values()}
