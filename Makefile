@@ -19,7 +19,7 @@ PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 APART  = not slurm and not ray
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow check format bench lock clean
+.PHONY: help install demo test lint types slow check format bench zoo lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: $(READY) ## Format the code and mend what ruff can
 
 bench: $(READY) ## Run the benchmarks
 	$(BIN)/python -m benchmarks
+
+zoo: $(READY) ## Check all networks of the zoo (an hour), write results/zoo.md
+	$(BIN)/python -m tests.zoo --jobs $(WORKERS)
 
 lock: $(READY) ## Resolve requirements.lock again; everything to its newest: UPGRADE=--upgrade
 	$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 \

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import measure
 
-PARTS = ("counting", "tracing", "start", "proposals", "training")
+PARTS = ("counting", "tracing", "start", "proposals", "training", "scbp")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

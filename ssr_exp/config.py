@@ -54,6 +54,13 @@ class ChannelChoice(StrEnum):
     first = "first"
 
 
+class Preference(StrEnum):
+    """Which network SCBP takes of several with as many parameters; see `ssr_exp.rescaling.scbp`."""
+
+    even = "even"  # all superblocks keep about the same share of their channels
+    macs = "macs"  # fewest multiply-accumulates
+
+
 class Optimizer(StrEnum):
     """The optimizers that a recipe may name."""
 
@@ -160,10 +167,11 @@ class ModelConf:
 class SegmentConf:
     """How the seed network is split, and how its channels are rounded."""
 
-    kind: str = "stage"
+    kind: str = "stage"  # stage, superblock, block, whole, manual
     multiple: int | None = None  # channels; None: 4 for CIFAR ResNets, 8 else
     frozen: list[str] = field(default_factory=list)  # names of segments that stay as they are
     width_steps: int = 8  # the lattice's widths are k / width_steps
+    patterns: list[str] = field(default_factory=list)  # manual: modules' names, one a segment
 
 
 @dataclass
@@ -177,9 +185,17 @@ class ModifiersConf:
     low_depth: float | None = None  # sentinels; None: the fewest blocks that a segment can keep
     low_width: float = 0.25
     fractions: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # uniform, compound
-    count: int = 16  # random
-    draw_seed: int = 0  # random
+    count: int = 16  # random; scbp: derived models, beside the seed network
+    draw_seed: int = 0  # random; scbp, where there are too many networks to look at all
     file: str | None = None  # proposed; None: what search.py wrote last for this study
+    c_ratios: list[float] = field(  # scbp: shares of channels that a superblock may keep
+        default_factory=lambda: [0.5, 0.625, 0.75, 0.875, 1.0]
+    )
+    c_ratios_of: dict[str, Any] = field(default_factory=dict)  # scbp: lists by name, * is anything
+    params: list[float] | None = field(default_factory=lambda: [0.3, 0.7])  # scbp: share, from, to
+    macs: list[float] | None = None  # scbp: likewise; None: no limit
+    monotone: bool = True  # scbp: widths fall only between neighbours whose widths fall in the seed
+    prefer: Preference = Preference.even  # scbp: of networks of the same size
 
 
 @dataclass
@@ -369,7 +385,11 @@ class SearchConfig(Config):
     finalists: FinalistsConf = field(default_factory=FinalistsConf)
 
 
-OPEN = ("model.arguments", "runs.filters")  # whose keys are not ours to know
+OPEN = (
+    "model.arguments",
+    "modifiers.c_ratios_of",
+    "runs.filters",
+)  # whose keys are not ours to know
 
 Read = TypeVar("Read", bound=Config)
 

@@ -21,13 +21,16 @@ COMMANDS = [
 TRAININGS = [command for command in COMMANDS if command[1] == "train.py"]
 SEARCHES = [command for command in COMMANDS if command[1] == "search.py"]
 ANATOMIES = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.rescaling"]]
+MEASUREMENTS = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.edge"]]
 
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert len(TRAININGS) >= 4
     assert len(ANATOMIES) >= 2
     assert len(SEARCHES) >= 4
-    assert len(COMMANDS) == len(TRAININGS) + len(SEARCHES) + len(ANATOMIES)
+    assert len(MEASUREMENTS) >= 1
+    kinds = (TRAININGS, SEARCHES, ANATOMIES, MEASUREMENTS)
+    assert len(COMMANDS) == sum(map(len, kinds))
 
 
 @pytest.mark.parametrize("command", TRAININGS + SEARCHES, ids=" ".join)
@@ -51,6 +54,27 @@ def test_an_anatomy_command_prints_the_lattice(
 
     assert main(command[3:]) == 0
     assert "lattice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", MEASUREMENTS, ids=" ".join)
+def test_a_measurement_asks_for_a_study(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ssr_exp.edge.__main__ import main
+
+    assert main(command[3:]) == 1
+    assert "name the folder of a study, paths.runs/<study>" in capsys.readouterr().err
+
+
+def test_every_key_of_scbp_in_the_text_exists() -> None:
+    from ssr_exp.config import ModifiersConf, Preference
+
+    table = TEXT[TEXT.index("## SCBP") : TEXT.index("Up to 10^7 combinations")]
+    rows = re.findall(r"^\| (`modifiers.*?) \|", table, flags=re.MULTILINE)
+    said = {key for row in rows for key in re.findall(r"\.(\w+)`", row)}
+    assert said <= set(vars(ModifiersConf()))
+    assert {"count", "c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer"} == said
+    assert {*Preference} <= set(re.findall(r"`(\w+)`", table))
 
 
 def test_the_lattice_size_that_the_text_names_is_true() -> None:
@@ -84,6 +108,13 @@ def test_the_records_keys_in_the_text_exist() -> None:
         "baseline_macs",
         "baseline_gemms",
     }
+
+
+def test_every_way_to_split_is_in_the_table() -> None:
+    from ssr_exp.rescaling.partitions import KINDS
+
+    table = TEXT[TEXT.index("| `segment=` |") : TEXT.index("No module is in two segments")]
+    assert {*KINDS} <= set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE))
 
 
 def test_every_modifier_set_is_in_the_table() -> None:

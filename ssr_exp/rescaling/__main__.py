@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ssr_exp.config import ModelConf, Shortcut, Source, Stem
+from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, lattice, seeds, segments
+from ssr_exp.rescaling import cost, lattice, partitions, seeds, segmented
 from ssr_exp.rescaling.plan import Plan
+
+REASONS = 12  # that are printed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         conf = _conf(options)
         shape = (options.channels, options.size, options.size)
-        network = seeds.build(conf, num_classes=options.classes, input_shape=shape)
-        default = seeds.multiple(conf)
-        multiple = default if options.multiple is None else options.multiple
-        plan = segments.find(network, shape, multiple=multiple, frozen=options.frozen)
-        points = len(lattice.of(plan, width_steps=options.width_steps))
+        split = SegmentConf(
+            kind=options.segment,
+            multiple=options.multiple,
+            frozen=options.frozen,
+            patterns=options.patterns,
+        )
+        _, plan = segmented.build(conf, split, num_classes=options.classes, input_shape=shape)
+        points = lattice.of(plan, width_steps=options.width_steps).size
     except SsrError as error:
         print(error, file=sys.stderr)
         return 1
@@ -66,7 +71,7 @@ def table(name: str, plan: Plan) -> Table:
         numbers = (blocks, blocks - segment.fewest, int(widths.channels[-1]), len(widths))
         frozen = " (frozen)" if segment.frozen else ""
         rows.add_row(segment.name + frozen, *map(str, numbers), *(f"{x:,}" for x in spent))
-    rows.add_row("outside (stem, head)", "", "", "", "", *(f"{x:,}" for x in costs[-1]))
+    rows.add_row("outside (stem, head, ...)", "", "", "", "", *(f"{x:,}" for x in costs[-1]))
     total = cost.of(plan, plan.baseline)
     rows.add_row("network", "", "", "", "", *(f"{x:,}" for x in total), style="bold")
     return rows
@@ -75,13 +80,20 @@ def table(name: str, plan: Plan) -> Table:
 def _summary(plan: Plan, points: int, width_steps: int) -> str:
     least, full = cost.of(plan, plan.smallest), cost.of(plan, plan.baseline)
     lines = [
-        f"lattice: {points:,} networks (every block count; widths in steps of 1/{width_steps}, "
-        f"rounded to a multiple of {plan.multiple})",
+        f"lattice: {lattice.spell(points)} networks (every block count; widths in steps of "
+        f"1/{width_steps}, rounded to a multiple of {plan.multiple})",
         f"smallest: {least.params:,} parameters ({least.params / full.params:.1%}), "
         f"{least.macs:,} MACs ({least.macs / full.macs:.1%})",
     ]
-    lines += [f"fixed: {count} channels, because: {why}" for why, count in plan.frozen.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_fixed(plan)])
+
+
+def _fixed(plan: Plan) -> list[str]:
+    """Say what holds channels at their full size, those that hold most first."""
+    reasons = sorted(plan.frozen.items(), key=lambda reason: -reason[1])
+    lines = [f"fixed: {count:,} channels, because: {why}" for why, count in reasons[:REASONS]]
+    more = len(reasons) - len(lines)
+    return [*lines, f"... and {more} more reasons"] if more else lines
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--stem", choices=[s.value for s in Stem], default=Stem.auto.value)
     parser.add_argument("--shortcut", choices=[s.value for s in Shortcut], default="A")
+    kinds = ", ".join(partitions.KINDS)
+    parser.add_argument("--segment", default="stage", metavar="KIND", help=f"{kinds} (stage)")
+    parser.add_argument(
+        "--patterns", nargs="*", default=[], help="for manual: modules' names, one a segment: a.*"
+    )
     parser.add_argument(
         "--multiple", type=int, help="round channels to it (4 for CIFAR ResNets, 8)"
     )

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import flow
+from ssr_exp.rescaling import flow, meta, values
 from ssr_exp.rescaling.flow import Flow
 
 SIZES = (32, 64, 96, 128, 224)  # pixels: those that are proposed where the images are too small
@@ -36,16 +36,17 @@ def fit(
             of stride 1 says that the network is made for such images; it stays.
 
     Raises:
-        SsrError: if the network does not run on such images, puts out something else than logits,
-            or has no last linear layer that could be replaced.
+        SsrError: if the network does not run on such images, decides by the values of its
+            activations, puts out something else than logits, or has no last linear layer that
+            could be replaced.
     """
     _check_inputs(network, name)
-    original = flow.on_meta(network) if small else network
+    original = meta.copied(network) if small else network
     seen = flow.run(network, input_shape)
     if _fit_stem(network, seen, small=small):
         seen = flow.run(network, input_shape)
     if seen.error is not None:
-        raise _does_not_run(network, original, name, input_shape, seen.error)
+        raise _stopped(network, original, name, input_shape, seen)
     found = _classes(seen.output, name)
     if found != num_classes:
         _fit_head(network, seen, name, found, num_classes)
@@ -183,10 +184,13 @@ def _wrong_head(name: str, found: int, num_classes: int) -> SsrError:
     )
 
 
-def _does_not_run(
-    network: nn.Module, original: nn.Module, name: str, input_shape: Sequence[int], error: Exception
+def _stopped(
+    network: nn.Module, original: nn.Module, name: str, input_shape: Sequence[int], seen: Flow
 ) -> SsrError:
-    """Say why, and which stem or size would help: that was tried."""
+    """Say why a run stopped, and which stem or size would help: that was tried."""
+    assert seen.error is not None
+    if values.are_asked(seen.error):
+        return values.refusal(name, seen.path, seen.error)
     advice = ""
     if original is not network and flow.run(original, input_shape).error is None:
         advice = "; type model.stem=imagenet, which keeps its own stem"
@@ -199,6 +203,6 @@ def _does_not_run(
                 break
     shape = "x".join(map(str, input_shape))
     return SsrError(
-        f"{name} does not run on images of {shape} (channels x height x width): {cause(error)}"
-        f"{advice}."
+        f"{name} does not run on images of {shape} (channels x height x width): "
+        f"{cause(seen.error)}{advice}."
     )

@@ -114,17 +114,17 @@ class Finder:
         return outside / max(total, 1)
 
     def _by_resolution(self, paths: Sequence[str]) -> list[Chain]:
-        """Join modules that run one after the other and put out maps of one size."""
+        """Join modules of one holder that run in turn and put out maps of one size."""
         blocks: list[list[str]] = []
         before = None
         for path in sorted(paths, key=list(self.calls).index):
             shapes = self.calls[path].out_shapes
-            resolution = shapes[0][1:] if shapes else None
-            if blocks and resolution == before:
+            place = path.rpartition(".")[0], shapes[0][1:] if shapes else None
+            if blocks and place == before:
                 blocks[-1].append(path)
             else:
                 blocks.append([path])
-            before = resolution
+            before = place
         return [[tuple(paths)] for paths in blocks]
 
     def plain(self) -> list[Chain]:

@@ -21,16 +21,17 @@ SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
 
 
 class Rule(NamedTuple):
-    """Draw weights with this standard deviation for a fan in and a fan out."""
+    """Draw weights with this standard deviation for a fan in, a fan out and a number of groups."""
 
-    std: Callable[[float, float], float]
+    std: Callable[[float, float, int], float]
 
 
 RULES = (
-    Rule(lambda fan_in, fan_out: math.sqrt(2 / fan_out)),
-    Rule(lambda fan_in, fan_out: math.sqrt(2 / fan_in)),
-    Rule(lambda fan_in, fan_out: math.sqrt(1 / fan_in)),
-    Rule(lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out))),
+    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 / fan_out)),
+    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 / fan_in)),
+    Rule(lambda fan_in, fan_out, groups: math.sqrt(1 / fan_in)),
+    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out))),
+    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 * groups / fan_out)),  # EfficientNet
 )
 
 
@@ -60,7 +61,7 @@ def _draw(
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.ndim >= 2 and (rule := _find(rules, owner)) is not None:
-        parameter.normal_(0, rule.std(*_fans(parameter)))
+        parameter.normal_(0, rule.std(*_fans(parameter, owner)))
     elif not hasattr(owner, "reset_parameters"):
         parameter.normal_(float(original.mean()), float(original.std()))
 
@@ -71,27 +72,38 @@ def _find(rules: Mapping[Any, Rule | None], owner: nn.Module) -> Rule | None:
 
 def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:
     """Find the rule of normal draws that all weights of one kind of module follow, if any."""
-    modules = (module for module in seed.modules() if isinstance(module, kind))
-    weights = [module.weight for module in modules if isinstance(module.weight, nn.Parameter)]
-    samples = [w.detach() for w in weights if w.numel() >= SMALLEST_SAMPLE and not w.is_meta]
-    samples = [w for w in samples if not _is_constant(w)]
-    for rule in RULES:
-        if samples and all(_follows(weight, rule) for weight in samples):
+    samples = [
+        (module.weight.detach(), module)
+        for module in seed.modules()
+        if isinstance(module, kind) and isinstance(module.weight, nn.Parameter)
+    ]
+    samples = [pair for pair in samples if _says_something(pair[0])]
+    if not samples:
+        return None
+    spread = float(max(samples, key=lambda pair: pair[0].numel())[0].std())
+    constant = Rule(lambda fan_in, fan_out, groups: spread)  # 0.02 of ConvNeXt
+    for rule in (*RULES, constant):
+        if all(_follows(weight, module, rule) for weight, module in samples):
             return rule
     return None
 
 
-def _follows(weight: Tensor, rule: Rule) -> bool:
+def _says_something(weight: Tensor) -> bool:
+    return weight.numel() >= SMALLEST_SAMPLE and not weight.is_meta and not _is_constant(weight)
+
+
+def _follows(weight: Tensor, owner: nn.Module, rule: Rule) -> bool:
     """Compare spread and shape: a uniform draw never reaches twice its standard deviation."""
     std = float(weight.std())
-    expected = rule.std(*_fans(weight))
+    expected = rule.std(*_fans(weight, owner))
     is_normal = float(weight.abs().max()) > 2 * std
     return is_normal and abs(std / expected - 1) < SIGMAS / math.sqrt(2 * weight.numel())
 
 
-def _fans(weight: Tensor) -> tuple[float, float]:
+def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
     kernel = weight[0, 0].numel() if weight.ndim > 2 else 1
-    return weight.shape[1] * kernel, weight.shape[0] * kernel
+    groups = getattr(owner, "groups", 1)
+    return weight.shape[1] * kernel, weight.shape[0] * kernel, groups
 
 
 def _is_constant(parameter: Tensor) -> bool:

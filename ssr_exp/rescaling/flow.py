@@ -7,7 +7,6 @@ a dropout or a pooling puts out still says which layers it is of.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from ssr_exp.rescaling import meta
 
 BATCH = 2  # images
 IMAGE = "the image"  # no module has this name
@@ -35,6 +36,7 @@ class Flow:
         writers: modules whose products the output comes from.
         output: of the network; None if it stopped.
         error: that stopped it.
+        path: of the module that was running then.
     """
 
     readers: list[str] = field(default_factory=list)
@@ -43,6 +45,7 @@ class Flow:
     writers: frozenset[str] = frozenset()
     output: Any = None
     error: Exception | None = None
+    path: str = ""
 
 
 def run(network: nn.Module, input_shape: Sequence[int]) -> Flow:
@@ -55,27 +58,18 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Flow:
         input_shape: channels, height and width of the images, in pixels.
     """
     seen = Flow()
+    watch = _Watch(seen)
     try:
-        shadow = on_meta(network).eval()
-        with torch.no_grad(), _Watch(seen) as watch:
+        shadow = meta.copied(network).eval()
+        with torch.no_grad(), watch:
             image = torch.empty((BATCH, *input_shape), device="meta")
             watch.mark(image, frozenset({IMAGE}))
             watch.follow(shadow)
             seen.output = shadow(image)
             seen.writers = watch.origins(seen.output) - {IMAGE}
     except Exception as error:  # a network may be anyone's code
-        seen.error = error
+        seen.error, seen.path = error, watch.path
     return seen
-
-
-def on_meta(network: nn.Module) -> nn.Module:
-    """Copy the modules but none of the data."""
-    memo: dict[int, Any] = {}
-    for parameter in network.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-    for buffer in network.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(network, memo)
 
 
 def has_own_weight(module: nn.Module) -> bool:
@@ -103,6 +97,11 @@ class _Watch(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         self.mark(out, origins)
         return out
+
+    @property
+    def path(self) -> str:
+        """Say which module is running, or was when the run stopped."""
+        return self._scope[-1]
 
     def origins(self, value: Any) -> frozenset[str]:
         """Collect the names that the tensors of `value` carry."""

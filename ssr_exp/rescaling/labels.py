@@ -19,7 +19,13 @@ FIXED = -1
 BATCH = 2  # images in a trace: more than one, so that squeezing cannot remove the dimension
 FOLLOWS_INPUT = ("in_channels", "in_features", "in_planes", "inplanes", "in_chs")
 FOLLOWS_OUTPUT = (
-    "out_channels", "out_features", "num_features", "num_channels", "out_chs", "channels", "dim"
+    "out_channels",
+    "out_features",
+    "num_features",
+    "num_channels",
+    "out_chs",
+    "channels",
+    "dim",
 )
 Vector = NDArray[np.int64]
 """The labels along one dimension of an activation or parameter, one for each element."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Cost, Points
 from ssr_exp.rescaling.plan import Architecture, Plan
+
+LARGEST_SPELT = 10**12  # a number above it is not written out
 
 
 @dataclass(frozen=True)
@@ -35,15 +41,23 @@ class Lattice:
         """How many options each segment has."""
         return tuple(len(option) for option in self.options)
 
-    def __len__(self) -> int:
-        """Count the points."""
+    @cached_property
+    def size(self) -> int:
+        """Count the points; `len` refuses more than a machine's integer holds."""
         return prod(self.shape)
 
-    def points(self, numbers: Sequence[int] | np.ndarray) -> Points:
+    def __len__(self) -> int:
+        """Count the points."""
+        return self.size
+
+    def points(self, numbers: Sequence[int] | NDArray[Any]) -> Points:
         """Look up points, `n x S`, by their numbers, `n`."""
-        columns = np.unravel_index(np.asarray(numbers, dtype=np.int64), self.shape)
-        rows = zip(self.options, columns, strict=True)
-        return np.stack([option[column] for option, column in rows], axis=1)
+        rest: NDArray[Any] = np.asarray(numbers, dtype=object if self._is_huge else np.int64)
+        columns = []
+        for option in reversed(self.options):
+            columns.append(option[(rest % len(option)).astype(np.int64)])
+            rest = rest // len(option)
+        return np.stack(columns[::-1], axis=1)
 
     def enumerate(self, chunk: int = 1 << 20) -> Iterator[Points]:
         """Yield all points in order, at most `chunk` at a time (`n x S` each)."""
@@ -60,12 +74,28 @@ class Lattice:
         Raises:
             SsrError: if the lattice has fewer points.
         """
-        if not 1 <= count <= len(self):
+        if not 1 <= count <= self.size:
             raise SsrError(
-                f"cannot draw {count} different networks: the lattice has {len(self):,} points."
+                f"cannot draw {count} different networks: the lattice has {spell(self.size)} "
+                "points."
             )
-        numbers = random.Random(seed).sample(range(len(self)), count)
-        return cost.decode(self.plan, self.points(numbers))
+        draw = random.Random(seed)
+        if not self._is_huge:
+            return cost.decode(self.plan, self.points(draw.sample(range(self.size), count)))
+        drawn: dict[int, None] = {}
+        while len(drawn) < count:
+            drawn[draw.randrange(self.size)] = None
+        return cost.decode(self.plan, self.points(list(drawn)))
+
+    @property
+    def _is_huge(self) -> bool:
+        """Say whether the points' numbers overflow 64 bits."""
+        return self.size > sys.maxsize
+
+
+def spell(size: int) -> str:
+    """Write how many points there are: `186,624`, or `1.2e+16` where nobody reads the digits."""
+    return f"{size:,}" if size <= LARGEST_SPELT else f"{Decimal(size):.1e}"
 
 
 def of(plan: Plan, *, width_steps: int = 8) -> Lattice:

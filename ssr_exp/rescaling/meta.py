@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,16 @@ from torch.utils.flop_counter import flop_registry
 
 NORMS = """native_batch_norm _native_batch_norm_legit
 _native_batch_norm_legit_no_training""".split()
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """Copy the modules of a network but none of its data."""
+    memo: dict[int, Any] = {}
+    for parameter in network.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+    for buffer in network.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(network, memo)
 
 
 def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

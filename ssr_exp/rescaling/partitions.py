@@ -98,22 +98,17 @@ def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Pa
     finder = Finder(network, trace)
     parts, taken = [], dict[str, str]()
     for pattern in patterns:
-        paths = _matching(list(finder.calls), pattern)
-        if not paths:
+        paths = _matching(finder, pattern)
+        shared = next(((p, t) for p in paths for t in taken if _overlap(p, t)), None)
+        if shared is not None:
             raise SsrError(
-                f"segment.patterns: no module is named {pattern!r}; there are "
-                f"{', '.join(_examples(network))}, and what they hold."
+                f"segment.patterns: {taken[shared[1]]!r} and {pattern!r} share {shared[0]}; a "
+                "module belongs to one segment."
             )
-        for path in paths:
-            other = next((t for t in taken if _overlap(path, t)), None)
-            if other is not None:
-                raise SsrError(
-                    f"segment.patterns: {taken[other]!r} and {pattern!r} share {path}; a module "
-                    "belongs to one segment."
-                )
         taken |= dict.fromkeys(paths, pattern)
         parts.append(_part(finder, pattern, paths))
-    return parts
+    order = list(finder.calls)
+    return sorted(parts, key=lambda part: order.index(part.blocks[0][0]))
 
 
 def _part(finder: Finder, pattern: str, paths: Sequence[str]) -> Part:
@@ -123,18 +118,30 @@ def _part(finder: Finder, pattern: str, paths: Sequence[str]) -> Part:
     return Part(pattern, (tuple(paths),))
 
 
-def _matching(paths: Sequence[str], pattern: str) -> list[str]:
-    """List the modules of a name; a pattern has as many parts as the name of what it fits."""
+def _matching(finder: Finder, pattern: str) -> list[str]:
+    """List the modules of a name, as they run; a name has as many parts as its pattern."""
     depth = pattern.count(".")
-    return [path for path in paths if path.count(".") == depth and fnmatchcase(path, pattern)]
+    named = [
+        path
+        for path in finder.modules
+        if path and path.count(".") == depth and fnmatchcase(path, pattern)
+    ]
+    if not named:
+        examples = [path for path in finder.modules if path and "." not in path][:12]
+        raise SsrError(
+            f"segment.patterns: no module is named {pattern!r}; there are "
+            f"{', '.join(examples)}, and what they hold."
+        )
+    if not set(named) & set(finder.calls):
+        raise SsrError(
+            f"segment.patterns: {named[0]} does not run exactly once by itself; name what it "
+            f"holds, for instance {named[0]}.*, or what holds it."
+        )
+    return [path for path in finder.calls if path in named]
 
 
 def _overlap(one: str, other: str) -> bool:
     return chains.is_inside(one, (other,)) or chains.is_inside(other, (one,))
-
-
-def _examples(network: nn.Module) -> list[str]:
-    return [name for name, _ in network.named_children()][:12]
 
 
 def _names(found: Sequence[Chain]) -> list[str]:

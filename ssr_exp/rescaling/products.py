@@ -25,7 +25,8 @@ def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> 
         return _sliding(tracer, x, kernel, groups, out)
     positions = (x if transposed else out)[:, 0].numel()
     if leaf is None or channels is None or (transposed and groups > 1):
-        _fixed_product(tracer, positions, out.shape[1], x.shape[1], kernel, groups)
+        sizes = positions, out.shape[1], x.shape[1], kernel, groups
+        _fixed_product(tracer, *sizes, side_by_side=len(x) % BATCH != 0)
         return unknown(tracer, func, args, kwargs, out)
     labels = _product(tracer, channels, out.shape[1], kernel, groups, positions // BATCH)
     _claim(tracer, leaf, *((channels, labels) if transposed else (labels, channels)), groups)
@@ -86,15 +87,18 @@ def batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     """
     one, other = args[-2:]
     rows, columns, inner = _sides(tracer, one, other)
-    if rows is None or columns is None or (_named(rows) and _named(columns)):
-        count, n, k = len(out) // BATCH, other.shape[2], one.shape[2]
-        _fixed_product(tracer, one.shape[1] * BATCH, n * count, k * count, 1, count)
+    is_first = len(out) % BATCH == 0  # else the images stand in the rows: tokens come first
+    times = len(out) // BATCH if is_first else len(out)
+    if rows is None or columns is None or (_named(rows) and (_named(columns) or not is_first)):
+        positions, n, k = one.shape[1], other.shape[2], one.shape[2]
+        positions *= BATCH if is_first else 1
+        _fixed_product(tracer, positions, n * times, k * times, 1, times)
         return unknown(tracer, func, args, kwargs, out)
-    times = len(out) // BATCH
     if _named(rows):
         positions, labels = 1, spread(rows, out.shape, 1)
     else:
-        positions, labels = len(rows), spread(columns, out.shape, 2)
+        positions = len(rows) if is_first else len(rows) // BATCH
+        labels = spread(columns, out.shape, 2)
     product = Product(
         where(tracer), positions, columns, inner, 1, 1, False, rows if _named(rows) else None, times
     )
@@ -155,16 +159,23 @@ def _stored(tracer: Tracer, weight: Tensor, *, is_transposed: bool = False) -> L
 
 
 def _fixed_product(
-    tracer: Tracer, positions: int, n: int, k: int, kernel: int, groups: int
+    tracer: Tracer,
+    positions: int,
+    n: int,
+    k: int,
+    kernel: int,
+    groups: int,
+    *,
+    side_by_side: bool = False,
 ) -> None:
     """Count a product of a whole batch whose channels are frozen.
 
-    The batch stands in its positions, else in its groups: each image has kernels of its own.
+    The images stand in its positions; or, where each has kernels of its own, side by side.
     """
-    if positions % BATCH == 0:
-        positions //= BATCH
-    else:
+    if side_by_side:
         n, k, groups = n // BATCH, k // BATCH, groups // BATCH
+    else:
+        positions = max(positions // BATCH, 1)
     product = Product(where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
     tracer.trace.products.append(product)
 

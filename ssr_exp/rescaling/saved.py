@@ -25,9 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from torch import Tensor, nn
 
 from ssr_exp import parsing
-from ssr_exp.config import ModelConf, Shortcut, Stem
+from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, imported, rescale, seeds, segments
+from ssr_exp.rescaling import codes, imported, rescale, seeds, segmented
+from ssr_exp.rescaling.plan import Plan
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 NETWORK, WEIGHTS = "network.json", "weights.pt"
@@ -78,9 +79,15 @@ class Model(_Data):
 class Segmentation(_Data):
     """How the seed network was split; see `ssr_exp.config.SegmentConf`."""
 
-    kind: Literal["stage"] = "stage"
+    kind: Literal["stage", "superblock", "block", "whole", "manual"] = "stage"
     multiple: Size
     frozen: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+
+    def conf(self) -> SegmentConf:
+        """Say it as a configuration does."""
+        frozen, patterns = list(self.frozen), list(self.patterns)
+        return SegmentConf(self.kind, self.multiple, frozen, patterns=patterns)
 
 
 class Shares(_Data):
@@ -194,12 +201,25 @@ def write(folder: str | Path, description: Description, state: Mapping[str, Tens
     _put(folder / NETWORK, text.encode())
 
 
-def _build(description: Description) -> nn.Module:
-    conf, shape = description.model.conf(), description.input_shape
+def seed_network(description: Description) -> tuple[nn.Module, Plan]:
+    """Build the seed network that a description names, with fresh weights, and its plan.
+
+    Raises:
+        SsrError: if it names none, or one that cannot be split so.
+    """
     with torch.random.fork_rng(devices=[]):
-        seed = seeds.build(conf, num_classes=description.num_classes, input_shape=shape)
-        segment = description.segment
-        plan = segments.find(seed, shape, multiple=segment.multiple, frozen=segment.frozen)
+        seed, plan = segmented.build(
+            description.model.conf(),
+            description.segment.conf(),
+            num_classes=description.num_classes,
+            input_shape=description.input_shape,
+        )
+        return seed, plan
+
+
+def _build(description: Description) -> nn.Module:
+    seed, plan = seed_network(description)
+    with torch.random.fork_rng(devices=[]):
         return rescale.build(seed, plan, codes.parse(plan, description.network))
 
 

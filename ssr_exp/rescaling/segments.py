@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import partitions, proof, trace
+from ssr_exp.rescaling import integers, owners, partitions, proof, trace
 from ssr_exp.rescaling.groups import Form, Grouping
-from ssr_exp.rescaling.labels import FIXED, FOLLOWS_INPUT, FOLLOWS_OUTPUT, Ledger, Vector
-from ssr_exp.rescaling.observations import Call, Need, Product, Trace
+from ssr_exp.rescaling.labels import FIXED, Ledger, Vector
+from ssr_exp.rescaling.observations import Call, Product, Trace
 from ssr_exp.rescaling.observations import Leaf as Seen
 from ssr_exp.rescaling.partitions import Part
 from ssr_exp.rescaling.plan import Gemm, Leaf, Plan, Segment
-
-NOT_WIDTHS = ("stride", "kernel_size", "padding", "dilation", "output_size")
 
 
 def find(
@@ -102,13 +99,13 @@ def _plan(
         multiple=multiple,
         segments=segments,
         groups=grouping.groups,
-        owners=_owners(segments, traced, grouping),
+        owners=owners.of(segments, traced, grouping.groups),
         leaves={
             name: Leaf(_shape(leaf, grouping), name in parameters, _channels(leaf, grouping))
             for name, leaf in traced.leaves.items()
         },
         gemms=tuple(_gemm(product, grouping) for product in traced.products),
-        attributes=_attributes(network, traced, grouping),
+        attributes=integers.find(network, traced, grouping),
         frozen=grouping.frozen,
         channel_groups=grouping.group_of,
     )
@@ -158,24 +155,6 @@ def _width(call: Call, grouping: Grouping) -> Form:
     return forms[0] if len(forms) == 1 else forms[-1] if forms else Form(0)
 
 
-def _owners(segments: tuple[Segment, ...], traced: Trace, grouping: Grouping) -> tuple[int, ...]:
-    """Give each group to the segment that produces it, else to the next one that runs."""
-    order = {call.path: position for position, call in enumerate(traced.calls)}
-    paths_of = [[path for block in segment.blocks for path in block] for segment in segments]
-    starts = [min(order[path] for path in paths) for paths in paths_of]
-    inside = [tuple(f"{path}." for path in paths) for paths in paths_of]
-
-    def owner(paths: tuple[str, ...]) -> int:
-        for number, prefixes in enumerate(inside):
-            if any(f"{path}.".startswith(prefixes) for path in paths):
-                return number
-        first = min(order.get(path, 0) for path in paths)
-        later = [(start, number) for number, start in enumerate(starts) if first < start]
-        return min(later)[1] if later else int(np.argmax(starts))
-
-    return tuple(owner(group.paths) for group in grouping.groups)
-
-
 def _shape(leaf: Seen, grouping: Grouping) -> tuple[Form, ...]:
     shape = []
     for size, labels in zip(leaf.shape, leaf.dims, strict=True):
@@ -207,59 +186,3 @@ def _gemm(product: Product, grouping: Grouping) -> Gemm:
         n, k = out / product.groups, inp / product.groups
         count = Form(product.groups)
     return Gemm(product.path, m, n, k, product.kernel, count * product.times)
-
-
-def _attributes(
-    network: nn.Module, traced: Trace, grouping: Grouping
-) -> dict[tuple[str, str], Form | tuple[Form, ...]]:
-    """Find integers that repeat a width: named after an end, or given to an operation.
-
-    One that could repeat two different widths is left alone: what that breaks, the proof finds.
-    """
-    given: dict[tuple[str, str], set[Form | tuple[Form, ...]]] = {}
-    for key, form in _given(network, traced, grouping):
-        given.setdefault(key, set()).add(form)
-    certain = {key: next(iter(forms)) for key, forms in given.items() if len(forms) == 1}
-    return certain | dict(_named(network, traced, grouping))
-
-
-def _given(
-    network: nn.Module, traced: Trace, grouping: Grouping
-) -> Iterator[tuple[tuple[str, str], Form | tuple[Form, ...]]]:
-    """Find the integers that operations were given."""
-    modules = dict(network.named_modules())
-    for need in traced.needs:
-        if not all(grouping.fits(labels) for labels in need.labels):
-            continue
-        forms = tuple(grouping.form(labels) / need.divisor for labels in need.labels)
-        values = vars(modules[need.path])
-        for name in _stored(values, need):
-            yield (need.path, name), forms[0] if isinstance(values[name], int) else forms
-
-
-def _named(
-    network: nn.Module, traced: Trace, grouping: Grouping
-) -> Iterator[tuple[tuple[str, str], Form]]:
-    """Find the integers that say how many channels a module reads or puts out."""
-    modules = dict(network.named_modules())
-    for call in traced.calls:
-        ends = ((FOLLOWS_INPUT, call.in_labels), (FOLLOWS_OUTPUT, call.out_labels))
-        for names, vectors in ends:
-            labels = vectors[0] if vectors else None
-            if labels is None or not grouping.fits(labels):
-                continue
-            for name in names:
-                if vars(modules[call.path]).get(name) == len(labels):
-                    yield (call.path, name), grouping.form(labels)
-
-
-def _stored(values: Mapping[str, Any], need: Need) -> Iterator[str]:
-    """Name the attributes that hold just the integers of a need."""
-    for name, value in values.items():
-        if name.startswith("_") or name in NOT_WIDTHS or isinstance(value, bool):
-            continue
-        if isinstance(value, int) and value > 1:
-            if need.sizes == (value,):
-                yield name
-        elif isinstance(value, (list, tuple)) and tuple(value) == need.sizes:
-            yield name

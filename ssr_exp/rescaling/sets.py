@@ -13,7 +13,7 @@ from itertools import chain, combinations
 
 from ssr_exp.config import ModifiersConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, lattice, rescale
+from ssr_exp.rescaling import codes, lattice, rescale, scbp
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 COMPOUND_DEPTH, COMPOUND_WIDTH = 1.2, 1.1
 BY_FRACTION = ("uniform_width", "uniform_depth", "compound")
 PROPOSED = "proposed"  # by a search, in a file that the caller reads
+MOST_SENTINELS = 12  # segments: 4,095 subsets
 FEWEST = 1e-6  # a share of the blocks below one block in any segment
 
 
@@ -155,6 +156,12 @@ def _sentinels_all(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
 
 def _sentinels(plan: Plan, depth: float | None, width: float | None) -> list[Architecture]:
     free = [s for s, segment in enumerate(plan.segments) if not segment.frozen]
+    if len(free) > MOST_SENTINELS:
+        raise SsrError(
+            f"sentinels are all subsets of the segments, of which this network has {len(free)}, "
+            f"and {MOST_SENTINELS} are the most: split it into fewer (segment=whole makes one), "
+            "freeze some with segment.frozen=[NAME,...], or type modifiers=random."
+        )
     sizes = range(1, len(free) + 1)
     subsets = chain.from_iterable(combinations(free, size) for size in sizes)
     found = [_lowered(plan, subset, depth, width) for subset in subsets]
@@ -172,8 +179,8 @@ def _lowered(
 
 
 def _clamped(plan: Plan, depth: float, width: float) -> Architecture:
-    """Round one depth and one width for all segments, never below one block; frozen ones stay."""
-    depths = [1.0 if s.frozen else max(depth, 1 / len(s.blocks)) for s in plan.segments]
+    """Round a depth and a width for all segments, never below their fewest; frozen ones stay."""
+    depths = [1.0 if s.frozen else max(depth, s.least / len(s.blocks)) for s in plan.segments]
     widths = [1.0 if s.frozen else width for s in plan.segments]
     return plan.effective(Modifiers(depths, widths))
 
@@ -224,4 +231,5 @@ KINDS: dict[str, Callable[[Plan, ModifiersConf, int], list[Architecture]]] = {
     "random": lambda plan, conf, steps: lattice.of(plan, width_steps=steps).sample(
         conf.count, seed=conf.draw_seed
     ),
+    "scbp": lambda plan, conf, steps: scbp.derive(plan, conf),
 }

@@ -6,7 +6,6 @@ No data is computed and no weight is copied. What each operation means for the l
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import meta, rules, weights
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.rescaling import meta, rules, values, weights
 from ssr_exp.rescaling.labels import BATCH, Vector, along, fixed_like, spread, varying
 from ssr_exp.rescaling.observations import Call, Leaf, Need, Trace
 from ssr_exp.rescaling.weights import Origin
@@ -152,19 +151,16 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
     The network itself is neither changed nor moved.
 
     Raises:
-        SsrError: if the network does not run on such images.
+        SsrError: if the network does not run on such images, or decides by their values.
     """
-    shadow = _on_meta(network).eval()
+    shadow = meta.copied(network).eval()
     image = torch.empty((BATCH, *input_shape), device="meta")
     tracer = Tracer(shadow)
     try:
         with torch.no_grad(), tracer.inside(shadow), tracer:
             output = shadow(image)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        size = "x".join(map(str, input_shape))
-        raise SsrError(
-            f"the network does not run on images of {size} (channels x height x width): {error}"
-        ) from error
+    except Exception as error:  # a network may be anyone's code
+        raise _stopped(tracer.scope[-1], input_shape, error) from error
     for tensor in tree_leaves(output):
         if isinstance(tensor, Tensor):
             labels = tracer.labels(tensor)
@@ -173,14 +169,15 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
     return tracer.trace
 
 
-def _on_meta(network: nn.Module) -> nn.Module:
-    """Copy the modules but none of the data."""
-    memo: dict[int, Any] = {}
-    for parameter in network.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-    for buffer in network.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(network, memo)
+def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrError:
+    """Say where a run stopped, and why."""
+    if values.are_asked(error):
+        return values.refusal("the network", path, error)
+    size, inside = "x".join(map(str, input_shape)), f"in {path}, " if path else ""
+    return SsrError(
+        f"the network does not run on images of {size} (channels x height x width): {inside}"
+        f"{cause(error)}."
+    )
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -25,6 +26,7 @@ LOCK = ".lock"
 BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 SEED = re.compile(r"seed\d+")
+LONGEST = 200  # characters of a folder's name; disks take 255
 GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
 PATIENCE_S = 0.4  # how long a claim outlasts such glances
 
@@ -178,7 +180,11 @@ def cannot_write(folder: Path, error: OSError) -> SsrError:
 
 
 def _safe(name: str) -> str:
-    return UNSAFE.sub("-", name).strip(".") or "-"
+    """Name a folder; what is too long for one is cut, and told apart by a hash of all of it."""
+    folder = UNSAFE.sub("-", name).strip(".") or "-"
+    if len(folder) <= LONGEST:
+        return folder
+    return f"{folder[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _discard(path: Path) -> None:

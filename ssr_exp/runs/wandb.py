@@ -47,6 +47,7 @@ ENDED = ("finished", "failed")  # W&B's words; every other state is of a run tha
 DROPPED = {"git_commit": None}  # W&B keeps no null
 PAGE = 200  # runs in one answer
 RETRIES = 3  # of a question; left to itself W&B retries for minutes and never says what was wrong
+LONGEST_NAME = 128  # characters of the name of a run
 
 
 def start(
@@ -79,7 +80,7 @@ def start(
         "project": conf.project,
         "entity": conf.entity,
         "dir": str(folder),
-        "name": name,
+        "name": name[:LONGEST_NAME],
         "group": group,
         "job_type": "train",
         "tags": [*conf.tags, *tags],

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,10 @@ from ssr_exp.runs.local import Store
 
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
 PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
+LATER = {  # keys that came later: as they are by default, they must not rename earlier searches
+    "segment": ("patterns",),
+    "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer"),
+}
 FOLDER = "search"
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
@@ -102,11 +106,18 @@ def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
         study: its name.
         conf: the search; what it is after, how it proposes, its first networks and its seed count.
     """
-    asked = asdict(conf)
-    own = {name: asked[name] for name in PARTS}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(_own(conf), sort_keys=True).encode()).hexdigest()[:8]
     name = f"{conf.objective.kind.value}-{digest}"
     return Notebook(store, store.study_folder(study) / FOLDER / name)
+
+
+def _own(conf: SearchConfig) -> dict[str, Any]:
+    asked, usual = asdict(conf), asdict(SearchConfig())
+    for part, keys in LATER.items():
+        for key in keys:
+            if asked[part][key] == usual[part][key]:
+                del asked[part][key]
+    return {part: asked[part] for part in PARTS}
 
 
 def others(book: Notebook) -> list[Notebook]:

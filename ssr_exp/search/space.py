@@ -146,26 +146,24 @@ def of(plan: Plan, *, width_steps: int) -> Space:
         SsrError: if it has more than `LIMIT` points, or only one.
     """
     points = lattice.of(plan, width_steps=width_steps)
-    if len(points) > LIMIT:
-        fitting = (w for w in range(width_steps - 1, 0, -1) if _size(plan, w) <= LIMIT)
-        coarser = next(fitting, None)
-        remedy = (
-            "freeze some segments: segment.frozen=[NAME,...]"
-            if coarser is None
-            else f"type segment.width_steps={coarser} ({_size(plan, coarser):,} points), or freeze "
-            "some segments with segment.frozen=[NAME,...]"
-        )
+    if points.size > LIMIT:
         raise SsrError(
-            f"the lattice has {len(points):,} points, and a search looks at {LIMIT:,} at most: "
-            f"{remedy}."
+            f"the lattice has {lattice.spell(points.size)} points, and a search looks at "
+            f"{LIMIT:,} at most: {_remedy(plan, width_steps)}."
         )
-    if len(points) < 2:
+    if points.size < 2:
         raise SsrError("nothing can be searched: the lattice holds the baseline alone.")
     return Space(plan, points)
 
 
-def _size(plan: Plan, width_steps: int) -> int:
-    return len(lattice.of(plan, width_steps=width_steps))
+def _remedy(plan: Plan, width_steps: int) -> str:
+    """Say what makes a lattice small enough: coarser widths, fewer segments or frozen ones."""
+    sizes = ((w, lattice.of(plan, width_steps=w).size) for w in range(width_steps - 1, 0, -1))
+    coarser = next((pair for pair in sizes if pair[1] <= LIMIT), None)
+    ways = ["split the network into fewer segments (segment=whole makes one)"]
+    if coarser is not None and coarser[1] > 1:
+        ways.insert(0, f"type segment.width_steps={coarser[0]} ({coarser[1]:,} points)")
+    return ", ".join([*ways, "or freeze some with segment.frozen=[NAME,...]"])
 
 
 def _log_costs(plan: Plan, points: Points) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import sys
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 import ssr_exp
+from ssr_exp import machine
 from ssr_exp.errors import SsrError
 
 PACKAGES = ("torch", "torchvision", "lightning")
@@ -31,7 +31,7 @@ def device(accelerator: str) -> str:
         raise SsrError("trainer.accelerator=gpu, but PyTorch sees no GPU: type trainer=cpu.")
     if wants_gpu or (accelerator == "auto" and torch.cuda.is_available()):
         return torch.cuda.get_device_name()
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    return f"{machine.processor()}, {torch.get_num_threads()} threads"
 
 
 @lru_cache(maxsize=1)
@@ -68,12 +68,3 @@ def is_out_of_memory(error: Exception) -> bool:
 def to_json(fields: dict[str, Any]) -> str:
     """Write configuration as indented JSON."""
     return json.dumps(fields, indent=1) + "\n"
-
-
-@lru_cache(maxsize=1)
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

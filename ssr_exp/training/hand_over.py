@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ssr_exp.config import Config, ModelConf
-from ssr_exp.rescaling import saved, seeds
+from ssr_exp.config import Config, ModelConf, SegmentConf
+from ssr_exp.rescaling import codes, saved, seeds
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record
 from ssr_exp.training import callbacks, environment
@@ -77,20 +78,28 @@ def write(
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def describe(study: Study, conf: Config, record: Record) -> saved.Description:
-    """Describe the network of a run for those who have nothing else of it."""
-    splits = study.splits
+def describe(study: Study, conf: Config, record: Record | None = None) -> saved.Description:
+    """Describe the network of a run, or the seed network, for those who have nothing else of it."""
+    splits, plan = study.splits, study.plan
+    code = codes.write(plan, plan.baseline) if record is None else record.network
+    shares = plan.modifiers(plan.baseline) if record is None else record.modifiers
     return saved.Description(
         model=_model(conf.model, splits.image_shape),
-        segment=saved.Segmentation(multiple=study.plan.multiple, frozen=tuple(conf.segment.frozen)),
-        network=record.network,
+        segment=_segment(conf.segment, study.plan.multiple),
+        network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
         classes=splits.train.classes,
         mean=splits.mean,
         std=splits.std,
-        modifiers=saved.Shares(depth=record.modifiers.depth, width=record.modifiers.width),
+        modifiers=saved.Shares(depth=shares.depth, width=shares.width),
     )
+
+
+def _segment(conf: SegmentConf, multiple: int) -> saved.Segmentation:
+    """Say how the seed network was split, with the multiple that it was given."""
+    fields = asdict(conf) | {"multiple": multiple}
+    return saved.Segmentation.model_validate(fields)
 
 
 def _model(conf: ModelConf, image_shape: Sequence[int]) -> saved.Model:

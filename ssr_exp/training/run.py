@@ -12,10 +12,10 @@ from typing import Any
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, seeds
+from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import local, wandb
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.training import environment, fit, study, trainers
+from ssr_exp.training import environment, fit, hand_over, study, trainers
 from ssr_exp.training.borrowed import Borrowed
 from ssr_exp.training.study import Job
 from ssr_exp.training.task import Diverged
@@ -90,7 +90,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
     store.write_text(where / "config.json", environment.to_json(asdict(job.conf)))
-    store.write_text(where.parent.parent / "study.json", environment.to_json(job.study.fields))
+    _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
     start = time.perf_counter()
@@ -110,6 +110,13 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     wandb.finish(run, record)
     _report(job, record)
     return record
+
+
+def _describe_study(job: Job, store: local.Store, folder: Path) -> None:
+    """Say what all runs of a study share, and what their networks are rescaled from."""
+    store.write_text(folder / "study.json", environment.to_json(job.study.fields))
+    about = hand_over.describe(job.study, job.conf).model_dump(mode="json")
+    store.write_text(folder / saved.NETWORK, environment.to_json(about))
 
 
 def _blank(job: Job) -> Record:

@@ -17,7 +17,7 @@ from torch import nn
 
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, seeds, segments, sets
+from ssr_exp.rescaling import codes, seeds, segmented, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import local, proposal
 from ssr_exp.training import borrowed, data
@@ -126,8 +126,6 @@ def open(conf: Config) -> Study:
 
 
 def _check(conf: Config) -> None:
-    if conf.segment.kind != "stage":
-        raise SsrError(f"segment.kind={conf.segment.kind} is unknown; it can be stage.")
     if conf.trainer.max_epochs < 1:
         raise SsrError(f"trainer.max_epochs is {conf.trainer.max_epochs}; it must be 1 or more.")
     if conf.trainer.devices != 1:
@@ -185,12 +183,16 @@ def _fields(conf: Config, splits: Splits, multiple: int, taken: Borrowed) -> dic
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in borrowed.KEYS}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape),
-        "segment": {"kind": conf.segment.kind, "multiple": multiple},
+        "segment": {"kind": conf.segment.kind, "multiple": multiple} | _patterns(conf),
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
     return fields | ({"init": taken.init} if taken.init else {})
+
+
+def _patterns(conf: Config) -> dict[str, Any]:
+    return {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
 
 
 class _Key(Generic[Part]):
@@ -216,9 +218,6 @@ def _splits(dataset: _Key[DatasetConf], folder: str) -> Splits:
 def _traced(
     model: _Key[ModelConf], segment: _Key[SegmentConf], num_classes: int, shape: tuple[int, ...]
 ) -> tuple[nn.Module, Plan]:
-    conf = segment.part
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = seeds.build(model.part, num_classes=num_classes, input_shape=shape)
-    multiple = seeds.multiple(model.part) if conf.multiple is None else conf.multiple
-    return network, segments.find(network, shape, multiple=multiple, frozen=conf.frozen)
+        return segmented.build(model.part, segment.part, num_classes=num_classes, input_shape=shape)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ssr_exp import parsing
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import codes, rescale, saved, seeds, segments
+from ssr_exp.rescaling import codes, rescale, saved, seeds, segmented
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Status
 from ssr_exp.training import callbacks
@@ -189,12 +189,14 @@ def _check_code(folder: Path, model: saved.Model, own: Own) -> None:
 
 
 def _built(folder: Path, asked: _Asked, code: str, own: Own) -> nn.Module:
-    segment, shape = asked.segment, own.image_shape
-    multiple = seeds.multiple(asked.model) if segment.multiple is None else segment.multiple
     try:
         with torch.random.fork_rng(devices=[]):
-            seed = seeds.build(asked.model, num_classes=own.num_classes, input_shape=shape)
-            plan = segments.find(seed, shape, multiple=multiple, frozen=segment.frozen)
+            seed, plan = segmented.build(
+                asked.model,
+                asked.segment,
+                num_classes=own.num_classes,
+                input_shape=own.image_shape,
+            )
             return rescale.build(seed, plan, codes.parse(plan, code))
     except SsrError as error:
         raise SsrError(f"the network of the run in {folder} cannot be built: {error}") from None

@@ -131,6 +131,27 @@ def test_every_set_of_modifiers_has_a_preset_and_every_preset_a_set(conf: Compos
         assert conf(f"modifiers={name}").modifiers.kind == name
 
 
+def test_every_way_to_split_has_a_preset_and_every_preset_a_way(conf: Compose) -> None:
+    from ssr_exp.rescaling import partitions
+
+    assert of("segment") == set(partitions.KINDS)
+    for name in of("segment"):
+        assert conf(f"segment={name}").segment.kind == name
+
+
+def test_names_of_segments_and_patterns_can_be_typed(conf: Compose) -> None:
+    read = conf("segment=superblock", "segment.frozen=[3x3:3-16,1x1:64-64g8]").segment
+    assert read.frozen == ["3x3:3-16", "1x1:64-64g8"]
+    read = conf("segment=manual", "segment.patterns=[layer1.*,layer2.?.conv1,features.0]").segment
+    assert read.patterns == ["layer1.*", "layer2.?.conv1", "features.0"]
+
+
+def test_superblocks_may_have_c_ratios_of_their_own(conf: Compose) -> None:
+    word = r"modifiers.c_ratios_of={1x1*:[0.5,1],3x3\:16-16:[0.75]}"
+    read = conf("segment=superblock", "modifiers=scbp", word)
+    assert read.modifiers.c_ratios_of == {"1x1*": [0.5, 1], "3x3:16-16": [0.75]}
+
+
 def test_every_data_set_is_known(conf: Compose) -> None:
     from ssr_exp.errors import SsrError
     from ssr_exp.training import sources

@@ -34,7 +34,9 @@ def arbitrary(plan: Plan, count: int, *, seed: int = 0) -> list[Architecture]:
     draw = random.Random(seed)
     found = [plan.baseline, plan.smallest]
     for _ in range(count):
-        pairs = [(1.0, 1.0) if s.frozen else _pair(draw, len(s.blocks)) for s in plan.segments]
+        pairs = [
+            (1.0, 1.0) if s.frozen else _pair(draw, s.least / len(s.blocks)) for s in plan.segments
+        ]
         depth, width = zip(*pairs, strict=True)
         found.append(plan.effective(Modifiers(depth, width)))
     return found
@@ -64,8 +66,8 @@ def hollow(name: str, variant: str) -> nn.Module:
     return network.to_empty(device="cpu")
 
 
-def _pair(draw: random.Random, n_blocks: int) -> tuple[float, float]:
-    return draw.uniform(1 / n_blocks, 1), draw.uniform(1e-3, 1)
+def _pair(draw: random.Random, least: float) -> tuple[float, float]:
+    return draw.uniform(least, 1), draw.uniform(1e-3, 1)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int = 3, **options: int) -> nn.Sequential:
@@ -458,7 +460,7 @@ class Gated(Maxout):
 
 
 class Sliced(Residual):
-    """A literal number of channels is taken."""
+    """As many channels are taken as the module says."""
 
     def __init__(self, inp: int, out: int) -> None:
         super().__init__(inp, out)
@@ -466,6 +468,17 @@ class Sliced(Residual):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x) + self.skip(x)[:, : self.first]
+
+
+class Literal(Residual):
+    """As many channels are taken as the code says: no attribute holds the number."""
+
+    def __init__(self, inp: int, out: int) -> None:
+        super().__init__(inp, out)
+        self.skip = nn.Conv2d(inp, 2 * out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) + self.skip(x)[:, :16]
 
 
 class Res2(Residual):
@@ -532,6 +545,26 @@ def residuals(count: int) -> list[Residual]:
     return [Residual(16, 16) for _ in range(count)]
 
 
+def literal() -> nn.Module:
+    return Body(nn.Sequential(*[Literal(16, 16) for _ in range(3)]))
+
+
+def vgg(*widths: int | str) -> nn.Module:
+    """A plain network in one sequence: convolutions of these widths, `M` for pooling."""
+    layers, inp = [], 3
+    for width in widths:
+        if isinstance(width, str):
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers += [nn.Conv2d(inp, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        inp = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inp, 5))
+
+
+def plain_sequence() -> nn.Module:
+    return vgg(16, 16, 16, "M", 24, 24)
+
+
 def one_convolution() -> nn.Module:
     """Three blocks hold one convolution."""
     blocks = residuals(3)
@@ -577,7 +610,8 @@ WHOLE: dict[str, Callable[[], nn.Module]] = {
     kind.__name__: kind
     for kind in (
         FlatHead, Listed, Attributes, Shared, Tapped,
-        one_convolution, one_weight, one_activation, named_blocks, hierarchy, growing,
+        one_convolution, one_weight, one_activation, named_blocks, hierarchy, growing, literal,
+        plain_sequence,
     )
 }  # fmt: skip
 

@@ -325,3 +325,15 @@ def test_the_first_line_of_an_error_is_enough() -> None:
             raise AssertionError("the cause.\nmany\nmore\nlines")
 
     assert "AssertionError: the cause." in refusal(Long())
+
+
+class Deciding(Net):
+    def forward(self, x: Tensor) -> Any:
+        y = self.features(x)
+        return self.head(y if y.sum() > 0 else -y)
+
+
+def test_a_network_that_decides_by_the_values_of_its_activations_is_refused() -> None:
+    said = refusal(Deciding())
+    assert said.startswith("its name cannot be traced: it decides by the values")
+    assert "does not run on images" not in said

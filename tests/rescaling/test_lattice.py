@@ -90,6 +90,20 @@ def test_samples_differ_and_repeat_with_their_seed() -> None:
     assert drawn != points.sample(100, seed=4)
 
 
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (0, "0"),
+        (186_624, "186,624"),
+        (10**12, "1,000,000,000,000"),
+        (12_345 * 10**12, "1.2e+16"),
+        (7 * 10**400, "7.0e+400"),
+    ],
+)
+def test_numbers_that_nobody_reads_are_short(size: int, said: str) -> None:
+    assert lattice.spell(size) == said
+
+
 def test_a_sample_of_all_is_all() -> None:
     points = lattice.of(plan_of("resnet8"))
     assert len(set(points.sample(len(points), seed=0))) == len(points) == 256

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -53,8 +54,64 @@ def test_networks_of_any_source_are_printed_at_the_size_that_they_are_known_for(
 
 
 @pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ("superblock", ["3x3:16-16", "3x3:32-64"]),
+        ("block", ["stage1.0", "stage3.8"]),
+        ("whole", ["network"]),
+        ("manual --patterns stage1.* stage[23].*.conv?", ["stage1.*", "stage[23].*.conv?"]),
+    ],
+)
+def test_a_network_is_split_as_is_said(
+    capsys: pytest.CaptureFixture[str], options: str, rows: list[str]
+) -> None:
+    assert anatomy.main(["resnet56", "--segment", *options.split()]) == 0
+    out = capsys.readouterr().out
+    assert all(f" {row} " in out for row in rows) and "853,018" in out
+
+
+def test_a_lattice_of_any_size_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert anatomy.main(["resnet110", "--segment", "block"]) == 0
+    assert "lattice: 2.2e+43 networks" in capsys.readouterr().out
+
+
+def test_many_reasons_are_cut_short_and_those_that_hold_most_come_first(
+    capsys: pytest.CaptureFixture[str], own: Callable[[str], str]
+) -> None:
+    assert anatomy.main([f"{own(UNKNOWN)}.Net", "--size", "8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    fixed = [line for line in lines if line.startswith("fixed: ")]
+    assert len(fixed) == 12 and lines[-1] == "... and 4 more reasons"
+    assert fixed[0].startswith("fixed: 24 channels, because: 15 uses _fft_r2c")
+
+
+UNKNOWN = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner, self.outer = nn.Conv2d(8, width, 1), nn.Conv2d(width, 8, 1)
+
+    def forward(self, x):
+        return self.outer(torch.fft.fft(self.inner(x), dim=1).real)
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes):
+        blocks = [Block(10 + number) for number in range(15)]
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)]
+        super().__init__(nn.Conv2d(3, 8, 1), *blocks, *head)
+"""
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
+        ("resnet20 --segment stages", "segment.kind=stages is unknown"),
+        ("resnet20 --segment manual", "needs segment.patterns"),
+        ("resnet20 --patterns stage1", "leave them out with segment=stage"),
+        ("resnet20 --segment block --frozen stage1", "no segment 'stage1'"),
         ("torchvision/resnet19", "the nearest names are resnet1"),
         ("timm/resnet18 --size -1", "--size is -1"),
         ("torchvision/vgg11 --size 16", "try dataset.resize=32"),

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved, seeds, segments
+from ssr_exp.rescaling import codes, partitions, rescale, saved, seeds, segmented
 from ssr_exp.rescaling.saved import NETWORK, WEIGHTS, Description, Model, Segmentation, Shares
 
 SHAPE = (3, 16, 16)
+STAGES = Segmentation(multiple=4)
 MODELS = {
     "cifar": ModelConf("resnet14"),
     "projection": ModelConf("resnet14", shortcut=Shortcut.B),
@@ -37,16 +38,12 @@ def made(
     conf_name: str = "cifar", multiple: int = 4, frozen: tuple[str, ...] = ()
 ) -> tuple[nn.Module, Description]:
     """Build the smallest rescaled network, as if it had been trained, and describe it."""
-    return smallest(MODELS[conf_name], multiple, frozen)
+    return smallest(MODELS[conf_name], Segmentation(multiple=multiple, frozen=frozen))
 
 
-def smallest(
-    conf: ModelConf, multiple: int = 4, frozen: tuple[str, ...] = ()
-) -> tuple[nn.Module, Description]:
-    seed = seeds.build(conf, num_classes=3, input_shape=SHAPE)
-    plan = segments.find(seed, SHAPE, multiple=multiple, frozen=frozen)
-    blocks = [segment.fewest for segment in plan.segments]
-    small = codes.parse(plan, f"d{'-'.join(map(str, blocks))}_w" + "-".join(_widths(plan)))
+def smallest(conf: ModelConf, split: Segmentation = STAGES) -> tuple[nn.Module, Description]:
+    seed, plan = segmented.build(conf, split.conf(), num_classes=3, input_shape=SHAPE)
+    small = plan.smallest
     network = rescale.build(seed, plan, small)
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
@@ -59,7 +56,7 @@ def smallest(
             shortcut=conf.shortcut,
             arguments=conf.arguments,
         ),
-        segment=Segmentation(multiple=multiple, frozen=frozen),
+        segment=split,
         network=codes.write(plan, small),
         num_classes=3,
         input_shape=SHAPE,
@@ -68,11 +65,6 @@ def smallest(
         std=(0.25, 0.5, 1.0),
         modifiers=Shares(depth=modifiers.depth, width=modifiers.width),
     )
-
-
-def _widths(plan: Any) -> list[str]:
-    pairs = zip(plan.segments, plan.widths, strict=True)
-    return [str(widths.channels[-1 if segment.frozen else 0]) for segment, widths in pairs]
 
 
 @pytest.fixture
@@ -138,16 +130,38 @@ def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -
     assert about["schema_version"] == 1
     own = {"name": "resnet14", "stem": "auto", "shortcut": "A", "arguments": {}}
     assert about["model"] == own
-    assert about["segment"] == {"kind": "stage", "multiple": 4, "frozen": []}
+    assert about["segment"] == {
+        "kind": "stage",
+        "multiple": 4,
+        "frozen": [],
+        "patterns": [],
+    }
     assert about["classes"] == ["cat", "dog", "owl"]
 
 
 def test_a_folder_of_before_there_were_sources_is_read(folder: Path) -> None:
     about = json.loads((folder / NETWORK).read_text())
     del about["model"]["arguments"]
+    del about["segment"]["patterns"]
     (folder / NETWORK).write_text(json.dumps(about))
     assert saved.read(folder) == made()[1]
     saved.load(folder)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["superblock", "block", "whole", "manual"])
+def test_a_network_that_was_split_in_any_way_is_given_back(tmp_path: Path, kind: str) -> None:
+    split = Segmentation(kind=kind, multiple=4, patterns=["stage1.*"] if kind == "manual" else [])
+    network, description = smallest(MODELS["cifar"], split)
+    saved.write(tmp_path, description, network.state_dict())
+    assert saved.read(tmp_path).segment == split
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(saved.load(tmp_path)(x), network(x))
+
+
+def test_every_way_to_split_a_network_can_be_written() -> None:
+    for kind in partitions.KINDS:
+        assert Segmentation(kind=kind, multiple=4).conf().kind == kind
 
 
 @pytest.mark.parametrize("name", ["arguments", "timm"])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, rescale, segments
+from ssr_exp.rescaling import cost, rescale, segments, trace
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
@@ -45,8 +45,12 @@ def test_the_baseline_of_any_network_is_itself(name: str) -> None:
 @pytest.mark.parametrize("name", probes.names())
 def test_segments_are_disjoint_and_in_the_order_in_which_they_run(name: str) -> None:
     _, plan = plan_of(name)
-    blocks = [block for segment in plan.segments for block in segment.blocks]
-    assert len(blocks) == len(set(blocks))
+    paths = [path for segment in plan.segments for block in segment.blocks for path in block]
+    assert len(paths) == len(set(paths))
+    assert not [one for one in paths for other in paths if one.startswith(f"{other}.")]
+    calls = [call.path for call in trace.run(probes.build(name), probes.SHAPE).calls]
+    starts = [calls.index(segment.blocks[0][0]) for segment in plan.segments]
+    assert starts == sorted(starts)
     assert len({segment.name for segment in plan.segments}) == len(plan.segments)
     assert len(plan.owners) == len(plan.groups)
 
@@ -58,7 +62,8 @@ def streams(name: str) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     "name",
-    "Plain Residual LayerScale Scalar Grouped Gated SpatialAttention".split(),
+    "Plain Residual LayerScale Scalar Grouped Gated SpatialAttention Transposed SelfAttention "
+    "AcrossChannels Sliced".split(),
 )
 def test_streams_of_understood_blocks_scale_freely(name: str) -> None:
     assert streams(name) == [[4, 8, 12, 16], [4, 8, 12, 16, 20, 24, 28, 32]]
@@ -76,8 +81,6 @@ def test_inner_widths_round_on_their_own(name: str) -> None:
     [
         ("Fourier", "stage1.0 uses _fft_r2c"),
         ("Linalg", "stage2.2 uses linalg_matrix_exp"),
-        ("Transposed", "stage1.0.conv1 uses convolution"),
-        ("SelfAttention", "stage2.0 uses bmm"),
         ("Normalised", "uses _weight_norm_interface"),
     ],
 )
@@ -99,9 +102,19 @@ def test_channels_added_to_a_fixed_number_of_others_are_frozen() -> None:
         assert streams(name)[0] == [4, 8, 12, 16]
 
 
-def test_a_literal_slice_of_channels_freezes_them() -> None:
-    _, plan = plan_of("Sliced")
-    assert "stage1.0 takes a slice of the channels" in plan.frozen
+def test_a_number_of_channels_in_the_code_freezes_them_and_is_named() -> None:
+    network, plan = plan_of("literal")
+    assert [why for why in plan.frozen if why.startswith("body.0 cannot be narrower (RuntimeError")]
+    (widths,) = plan.widths
+    assert set(widths.channels.tolist()) == {16}
+    built = rescale.build(network, plan, plan.smallest)
+    built(torch.randn(2, *probes.SHAPE)).sum().backward()
+
+
+def test_a_number_of_channels_in_an_attribute_follows_them() -> None:
+    network, plan = plan_of("Sliced")
+    built = rescale.build(network, plan, plan.smallest)
+    assert (built.stage1[0].first, built.stage1[0].skip.out_channels) == (4, 8)
 
 
 def test_blocks_in_a_list_a_named_sequence_or_attributes_are_removed() -> None:
@@ -118,7 +131,10 @@ def test_blocks_in_a_list_a_named_sequence_or_attributes_are_removed() -> None:
 
 def test_blocks_are_not_removed_across_a_tap() -> None:
     _, plan = plan_of("Tapped")
-    assert [segment.blocks for segment in plan.segments] == [("a", "b"), ("c", "d")]
+    assert [segment.blocks for segment in plan.segments] == [
+        (("a",), ("b",)),
+        (("c",), ("d",)),
+    ]
 
 
 def test_a_block_that_runs_twice_is_in_no_segment() -> None:
@@ -127,9 +143,19 @@ def test_a_block_that_runs_twice_is_in_no_segment() -> None:
 
 
 def test_blocks_that_share_weights_are_not_removed() -> None:
-    for name, blocks in (("one_convolution", [1, 1, 1]), ("one_weight", [2, 1, 2, 1])):
-        _, plan = plan_of(name)
-        assert [len(segment.blocks) for segment in plan.segments] == blocks
+    network, plan = plan_of("one_weight")
+    assert [len(segment.blocks) for segment in plan.segments] == [2, 1, 2, 1]
+    built = rescale.build(network, plan, plan.smallest)
+    weights = [m.conv1.weight for m in built.modules() if isinstance(m, probes.Residual)]
+    assert len(weights) == 4 and weights[1] is weights[3]
+
+
+def test_blocks_that_share_a_convolution_are_one_that_stays() -> None:
+    network, plan = plan_of("one_convolution")
+    assert plan.segments[0].blocks == (("body.0", "body.1", "body.2"),)
+    built = rescale.build(network, plan, plan.smallest)
+    assert len(built.body) == 3 and built.body[0].conv1 is built.body[2].conv1
+    assert built.body[0].conv1.out_channels == 4
 
 
 def test_blocks_that_share_an_activation_are_removed() -> None:
@@ -142,9 +168,14 @@ def test_stages_of_one_class_are_looked_into() -> None:
     assert [segment.name for segment in plan.segments] == ["body.0.blocks", "body.1.blocks"]
 
 
-def test_blocks_that_grow_are_chains_of_one() -> None:
-    _, plan = plan_of("growing")
-    assert [len(segment.blocks) for segment in plan.segments] == [1] * 4
+def test_blocks_that_grow_are_one_that_stays_and_has_a_width() -> None:
+    network, plan = plan_of("growing")
+    assert [segment.blocks for segment in plan.segments] == [
+        (tuple(f"body.{i}" for i in range(4)),)
+    ]
+    built = rescale.build(network, plan, plan.smallest)
+    assert [layer.conv.out_channels for layer in built.body] == [4] * 4
+    assert built.fc.in_features == 4 * 5
 
 
 @pytest.mark.parametrize("depth", [8, 20])
@@ -180,13 +211,25 @@ def test_a_multiple_below_one_is_refused(multiple: int) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
-        probes.Body(probes.Residual(16, 16)),
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 5)),
+        nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     ],
 )
-def test_a_network_in_which_nothing_repeats_has_no_segment(network: nn.Module) -> None:
-    with pytest.raises(SsrError, match=f"{type(network).__name__} has no segment"):
-        segments.find(network, (3, 8, 8))
+@pytest.mark.parametrize("kind", ["stage", "superblock", "block", "whole"])
+def test_a_network_of_one_layer_or_none_has_no_segment(network: nn.Module, kind: str) -> None:
+    with pytest.raises(SsrError, match="Sequential has no segment"):
+        segments.find(network, (3, 8, 8), kind=kind)
+
+
+def test_where_nothing_repeats_all_layers_of_one_resolution_are_a_block_that_stays() -> None:
+    layers = (nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 5, padding=2), nn.MaxPool2d(2))
+    head = (nn.Conv2d(16, 24, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(*layers, *head, nn.Linear(24, 5))
+    plan = segments.find(network, (3, 8, 8), multiple=4)
+    assert [segment.blocks for segment in plan.segments] == [(("0", "1"),), (("3",),)]
+    built = rescale.build(network, plan, plan.smallest)
+    assert [built[i].out_channels for i in (0, 1, 3)] == [4, 4, 4]
 
 
 class Touchy(CifarResNet):

@@ -9,7 +9,7 @@ import pytest
 
 from ssr_exp.config import ModifiersConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, sets
+from ssr_exp.rescaling import codes, cost, segments, sets
 from ssr_exp.rescaling.plan import Plan
 from tests.rescaling import probes
 
@@ -175,7 +175,7 @@ def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
     ("values", "said"),
     [
         ({"kind": "sentinels"}, "modifiers.kind=sentinels is unknown; choose one of baseline, "),
-        ({"kind": "sentinels"}, "random, proposed."),
+        ({"kind": "sentinels"}, "random, scbp, proposed."),
         ({"kind": "baseline", "file": "a.json"}, "type modifiers=proposed with it, not modifiers"),
         ({"kind": "explicit", "file": "a.json"}, "not modifiers=explicit"),
         ({"kind": "proposed", "network": "d3-3-3_w16-32-64"}, "type modifiers=explicit with them"),
@@ -209,6 +209,14 @@ def test_low_modifiers_out_of_range_are_refused_for_all_sentinels_too() -> None:
     for values in ({"low_width": 0.0}, {"low_depth": -1.0}, {"low_depth": 2.0}):
         with pytest.raises(SsrError):
             expanded(plan_of("resnet20"), "sentinel_all", **values)
+
+
+@pytest.mark.parametrize("kind", ["sentinel_width", "sentinel_all"])
+def test_subsets_of_too_many_segments_are_refused_and_not_listed(kind: str) -> None:
+    plan = segments.find(probes.hollow("resnet110", "A"), (3, 32, 32), multiple=4, kind="block")
+    with pytest.raises(SsrError, match=r"this network has 54, and 12 are the most: .*whole"):
+        expanded(plan, kind)
+    assert len(set(expanded(plan, "random", count=3))) == 3
 
 
 def test_proposed_networks_are_those_of_the_codes_each_once() -> None:

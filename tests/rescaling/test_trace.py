@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,6 +55,51 @@ class Broken(nn.Module):
 def test_a_network_that_fails_by_itself_is_named() -> None:
     with pytest.raises(SsrError, match="does not run on images of 3x8x8"):
         trace.run(Broken(), (3, 8, 8))
+
+
+class Deciding(nn.Module):
+    def __init__(self, decide: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 8, 3), Gate(decide)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(self.conv(x)).mean((2, 3))
+
+
+class Gate(nn.Module):
+    def __init__(self, decide: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.decide = decide
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decide(x)
+
+
+DECISIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "if": lambda x: x if x.sum() > 0 else -x,
+    "item": lambda x: x * x.mean().item(),
+    "list": lambda x: x * x.mean().tolist(),
+    "numpy": lambda x: x * float(x.numpy().mean()),
+    "mask": lambda x: x[x.sum((1, 2, 3)) > 0],
+    "select": lambda x: x.masked_select(x > 0)[:4].reshape(1, 1, 2, 2),
+    "range": lambda x: x * sum(range(x.sum().int())),
+}
+
+
+@pytest.mark.parametrize("decide", DECISIONS.values(), ids=list(DECISIONS))
+def test_a_network_that_decides_by_values_is_refused_and_the_module_named(
+    decide: Callable[[Tensor], Tensor],
+) -> None:
+    with pytest.raises(SsrError) as caught:
+        trace.run(Deciding(decide), (3, 8, 8))
+    said = str(caught.value)
+    assert "it decides in its module gate by the values of its activations" in said
+    assert "\n" not in said and said.endswith("torch.where.")
+
+
+def test_the_module_in_which_a_run_stops_is_named() -> None:
+    with pytest.raises(SsrError, match=r"not run on images of 3x8x8 .* in gate, KeyError: 'x'"):
+        trace.run(Deciding(lambda x: {}["x"]), (3, 8, 8))
 
 
 def test_tracing_draws_no_random_numbers() -> None:

@@ -177,8 +177,22 @@ def test_no_random_name_leaves_the_folder(name: str) -> None:
     assert "\0" not in str(where)
 
 
-def test_a_name_too_long_for_the_disk_is_a_sentence(store: Store, make_record: MakeRecord) -> None:
-    where = store.folder("study", "d1" * 5000, 0)
+def test_networks_whose_codes_are_too_long_for_the_disk_are_told_apart(
+    store: Store, make_record: MakeRecord
+) -> None:
+    codes = [f"d{'-'.join('1' * 200)}_w{'-'.join(['64'] * 199)}-{last}" for last in (4, 8)]
+    for code in codes:
+        store.write(store.folder("study", code, 0), make_record(study="study", network=code))
+    assert {record.network for record in store.records("study")} == set(codes)
+    short = "d9-1-9_w16-8-32"
+    assert store.folder("study", short, 0).parent.name == short
+
+
+def test_a_name_too_long_for_the_disk_is_a_sentence(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    store = Store(tmp_path / ("runs" * 100))
+    where = store.folder("study", "d1_w4", 0)
     for attempt in (lambda: store.write(where, make_record()), lambda: claim(store, where)):
         with pytest.raises(SsrError, match=r"cannot write to .*too long.*paths\.runs=DIR"):
             attempt()

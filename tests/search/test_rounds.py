@@ -44,6 +44,14 @@ def test_how_far_a_search_goes_is_no_part_of_its_name_and_where_to_is(tmp_path: 
     assert len(others | {name()}) == 5
 
 
+def test_a_key_that_is_added_renames_no_search(tmp_path: Path) -> None:
+    folder = rounds.notebook(Store(tmp_path), "study", SearchConfig()).folder
+    assert folder.name == "tradeoff-64386b75"  # as before any was
+    by_hand = SearchConfig()
+    by_hand.segment.patterns = ["stage1.*"]
+    assert rounds.notebook(Store(tmp_path), "study", by_hand).folder != folder
+
+
 def test_the_other_searches_of_a_study_are_found(tmp_path: Path) -> None:
     store, conf = Store(tmp_path), SearchConfig()
     book = rounds.notebook(store, "study", conf)

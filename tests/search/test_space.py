@@ -85,8 +85,15 @@ def test_a_lattice_over_the_limit_says_how_to_coarsen_it(monkeypatch: pytest.Mon
     with pytest.raises(SsrError, match=r"2,048 points.*600 at most.*width_steps=4 \(512 points\)"):
         space.of(plan, width_steps=8)
     monkeypatch.setattr(space, "LIMIT", 2)
-    with pytest.raises(SsrError, match=r"segment.frozen=\[NAME,...\]"):
+    with pytest.raises(SsrError, match=r"2 at most: split .*whole.*segment.frozen=\[NAME,...\]"):
         space.of(plan, width_steps=8)
+
+
+def test_a_lattice_beyond_64_bits_is_refused_in_one_sentence() -> None:
+    plan = segments.find(CifarResNet(110), (3, 8, 8), multiple=4, kind="block")
+    with pytest.raises(SsrError, match=r"has 2\.2e\+43 points, .* 10,000,000 at most") as caught:
+        space.of(plan, width_steps=8)
+    assert "segment=whole" in str(caught.value) and "width_steps" not in str(caught.value)
 
 
 def test_a_lattice_of_the_baseline_alone_cannot_be_searched() -> None:

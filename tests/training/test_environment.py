@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssr_exp import machine
 from ssr_exp.errors import SsrError
 from ssr_exp.training import environment
 
@@ -17,7 +18,7 @@ from ssr_exp.training import environment
 @pytest.fixture(autouse=True)
 def unremembered() -> Iterator[None]:
     yield
-    for cached in (environment.versions, environment.git_commit, environment._processor):
+    for cached in (environment.versions, environment.git_commit, machine.processor):
         cached.cache_clear()
 
 

@@ -95,8 +95,10 @@ def files(folder: Path) -> dict[str, bytes]:
         (*SMALLER, "recipe.ema_decay=0.5", "dataset.train_on_val=true", "trainer.test=true"),
         ("model=resnet14", "model.shortcut=B", "segment.multiple=1", *SMALLER[:1],
          "modifiers.network=d2-1-1_w16-9-13", "segment.frozen=[stage1]"),
+        (*SMALLER[:1], "segment=manual", "segment.patterns=[stage1,stage3.*]",
+         "modifiers.network=d1-1_w8-32"),
     ],
-    ids=["plain", "final", "frozen"],
+    ids=["plain", "final", "frozen", "by hand"],
 )  # fmt: skip
 def test_a_handed_over_network_answers_bit_for_bit_as_the_trained_one(
     train: Train, words: tuple[str, ...]
@@ -169,7 +171,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(train: 
     assert about == {
         "schema_version": 1,
         "model": {"name": "resnet8", "stem": "auto", "shortcut": "A", "arguments": {}},
-        "segment": {"kind": "stage", "multiple": 4, "frozen": []},
+        "segment": {"kind": "stage", "multiple": 4, "frozen": [], "patterns": []},
         "network": "d1-1-1_w4-16-16",
         "num_classes": 10,
         "input_shape": [1, 8, 8],

@@ -50,6 +50,7 @@ SAME = [
     "logger.project=other",
     "modifiers=sentinel_all",
     "modifiers=explicit modifiers.network=d1-1-1_w4-16-16",
+    "modifiers=scbp modifiers.c_ratios=[0.5] modifiers.params=null",
     "segment.width_steps=4",
     "segment.multiple=4",
 ]
@@ -83,6 +84,10 @@ OTHER = [
     "model=resnet14",
     "model.shortcut=B",
     "segment.multiple=8",
+    "segment=superblock",
+    "segment=whole",
+    "segment=manual segment.patterns=[stage1,stage2]",
+    "segment=manual segment.patterns=[stage1,stage3]",
 ]
 
 

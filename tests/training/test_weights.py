@@ -100,6 +100,14 @@ def test_a_run_is_read_with_its_own_model_and_modifiers(
     assert found.network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
+def test_a_run_is_split_as_it_was(
+    read: Callable[[Path], Trained], leave: Callable[..., Path]
+) -> None:
+    words = ("segment=manual", "segment.patterns=[stage1.*,stage3]")
+    folder = leave(*words, network="d1-1_w8-32")
+    assert equal(read(folder).network.state_dict(), last(folder))
+
+
 def test_a_folder_that_was_handed_over_is_read_whole(
     opened: Study,
     conf: Compose,

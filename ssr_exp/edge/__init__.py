@@ -1,0 +1,1 @@
+"""What a user ships: measure networks where they will run."""

@@ -1,0 +1,184 @@
+"""SCBP: derived models of a seed network, chosen from a set product.
+
+Superblocks are the segments of `segment=superblock`; any other segmentation works, too. Each one
+has c-ratios, the shares of its channels that it may keep; blocks are never removed. Their
+Cartesian product is searched for networks that meet simple constraints, and of those some are
+chosen that spread over the range of sizes. Channels that are tied together (a residual stream)
+belong to the superblock that holds most of the layers that produce them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssr_exp.config import ModifiersConf, Preference
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, cost, set_product
+from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.set_product import Choices, Product
+
+log = logging.getLogger(__name__)
+
+NEAR = 0.01  # parameters this close to a target, as a natural logarithm, count as on it
+NO_LIMIT = (0.0, 1.0)
+
+Range = tuple[float, float]
+
+
+class Limits(NamedTuple):
+    """The least and the most share of the seed's parameters and MACs."""
+
+    params: Range
+    macs: Range
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Networks that meet the constraints, each once: `n x S`, and their exact cost, `n`."""
+
+    choices: Choices
+    params: NDArray[np.int64]
+    macs: NDArray[np.int64]
+
+
+class _Near(NamedTuple):
+    """The network that comes nearest to the constraints, and its shares of the seed's cost."""
+
+    gap: float
+    network: str
+    params: float
+    macs: float
+
+
+def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
+    """Return the seed network, then derived models from the largest to the smallest.
+
+    Their parameters go in equal steps of the logarithm from the largest to the smallest network
+    that meets the constraints. Of the networks within `NEAR` of a step, `conf.prefer` takes the
+    one whose shares of channels differ least, or the one with the fewest MACs; where none is as
+    near, the nearest is taken.
+
+    Args:
+        plan: the seed network's plan.
+        conf: c-ratios, constraints and count.
+
+    Raises:
+        SsrError: if a value makes no sense, or no network meets the constraints.
+    """
+    limits = Limits(_range("params", conf.params), _range("macs", conf.macs))
+    if conf.count < 1:
+        raise SsrError(f"modifiers.count is {conf.count}; it must be 1 or more.")
+    product = set_product.of(plan, conf)
+    found = search(product, limits, seed=conf.draw_seed)
+    chosen = _spread(product, found, conf)
+    if len(chosen) < conf.count:
+        log.warning(
+            "modifiers.count=%d, but only %d networks meet the constraints: widen "
+            "modifiers.params or give more modifiers.c_ratios for more of them.",
+            conf.count,
+            len(chosen),
+        )
+    return [plan.baseline, *product.architectures(found.choices[chosen])]
+
+
+def search(product: Product, limits: Limits, *, seed: int) -> Found:
+    """Keep the networks of a product that meet the constraints.
+
+    Args:
+        product: enumerated or drawn from, as its size asks for.
+        limits: the constraints.
+        seed: of the draws.
+
+    Raises:
+        SsrError: if none does; it names the network that comes nearest.
+    """
+    plan = product.plan
+    full = cost.of(plan, plan.baseline)
+    kept, nearest = [], _Near(math.inf, "", 0.0, 0.0)
+    for choices in product.chunks(seed):
+        counts = cost.count(plan, product.points(choices))
+        shares = counts.params / full.params, counts.macs / full.macs
+        gaps = _gaps(shares[0], limits.params) + _gaps(shares[1], limits.macs)
+        inside = gaps == 0
+        kept.append(Found(choices[inside], counts.params[inside], counts.macs[inside]))
+        if len(gaps) and (least := float(np.min(gaps))) < nearest.gap:
+            at = int(np.argmin(gaps))
+            (network,) = product.architectures(choices[at : at + 1])
+            nearest = _Near(least, codes.write(plan, network), *(float(s[at]) for s in shares))
+    if nearest.gap:
+        raise _none(nearest, limits)
+    return _once(product, kept)
+
+
+def _spread(product: Product, found: Found, conf: ModifiersConf) -> list[int]:
+    """Choose at most `conf.count` different networks, the largest first."""
+    sizes = np.log(found.params)
+    ends = float(sizes.max()), float(sizes.min())
+    targets = np.linspace(*ends, conf.count) if conf.count > 1 else [sum(ends) / 2]
+    chosen: list[int] = []
+    for target in targets[: len(sizes)]:
+        away = np.abs(sizes - target).round(9)
+        away[chosen] = np.inf
+        least = float(away.min())
+        on_it = np.flatnonzero(away <= (NEAR if least <= NEAR else least))
+        uneven, macs = product.unevenness(found.choices[on_it]), found.macs[on_it]
+        keys = (uneven, macs) if conf.prefer == Preference.macs else (macs, uneven)
+        chosen.append(int(on_it[np.lexsort([away[on_it], *keys])[0]]))
+    return sorted(chosen, key=lambda number: -sizes[number])
+
+
+def _range(name: str, limit: Sequence[float] | None) -> Range:
+    """Read a range of shares of the seed's cost; None is no limit."""
+    if limit is None:
+        return NO_LIMIT
+    if len(limit) != 2 or not 0 <= limit[0] <= limit[1] <= 1:
+        raise SsrError(
+            f"modifiers.{name} is {list(limit)}; it must be the least and the most share of the "
+            f"seed network's, for instance [0.3,0.7], or null for no limit."
+        )
+    return limit[0], limit[1]
+
+
+def _gaps(shares: NDArray[np.float64], limit: Range) -> NDArray[np.float64]:
+    """Measure how far shares lie outside of a range, as a natural logarithm."""
+    low, high = (max(bound, 1e-12) for bound in limit)
+    outside: Any = np.maximum(np.log(low / shares), np.log(shares / high))
+    return np.maximum(outside, 0.0)  # type: ignore[no-any-return]
+
+
+def _once(product: Product, kept: Sequence[Found]) -> Found:
+    """Join chunks; of drawn networks keep each once, in the order of their choices."""
+    choices = np.concatenate([found.choices for found in kept])
+    params = np.concatenate([found.params for found in kept])
+    macs = np.concatenate([found.macs for found in kept])
+    if not product.is_exact:
+        _, first = np.unique(choices, axis=0, return_index=True)
+        choices, params, macs = choices[first], params[first], macs[first]
+    return Found(choices, params, macs)
+
+
+def _none(nearest: _Near, limits: Limits) -> SsrError:
+    """Say that nothing meets the constraints, and what comes nearest."""
+    if not nearest.network:
+        return SsrError(
+            "modifiers=scbp: the widths of every combination of c-ratios fall where the seed "
+            "network's do not: type modifiers.monotone=false, or give other modifiers.c_ratios."
+        )
+    asked = [
+        f"{low:.0%} to {high:.0%} of the {what}"
+        for (low, high), what in zip(limits, ("parameters", "MACs"), strict=True)
+        if (low, high) != NO_LIMIT
+    ]
+    keys = [f"modifiers.{k}" for k, v in limits._asdict().items() if v != NO_LIMIT]
+    return SsrError(
+        f"no network of these c-ratios has {' and '.join(asked)}; the nearest is {nearest.network} "
+        f"with {nearest.params:.1%} of the parameters and {nearest.macs:.1%} of the MACs: widen "
+        f"{' or '.join(keys)}, or give other modifiers.c_ratios."
+    )

@@ -1,0 +1,169 @@
+"""`python -m ssr_exp.edge STUDY`: a row for each network, against the seed network."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.edge import finished
+from ssr_exp.edge.__main__ import main
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import saved
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Record, Status
+
+FEW = ("--repeats", "1")
+FULL, SMALLER = "d1-1-1_w16-32-64", "d1-1-1_w4-8-16"
+ABOUT = saved.Description(
+    model=saved.Model(name="resnet8"),
+    segment=saved.Segmentation(multiple=4),
+    network=FULL,
+    num_classes=2,
+    input_shape=(1, 8, 8),
+    classes=("a", "b"),
+    mean=(0.5,),
+    std=(0.5,),
+    modifiers=saved.Shares(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0)),
+)
+
+
+@pytest.fixture
+def study(tmp_path: Path, make_record: Callable[..., Record]) -> Path:
+    """A study with two trainings of ResNet-8, both of 50 %, and one of a smaller network."""
+    store = local.Store(tmp_path / "runs")
+    folder = store.study_folder("resnet8-digits-0a1b2c3d")
+    store.write_text(folder / saved.NETWORK, json.dumps(ABOUT.model_dump(mode="json")))
+    store.write_text(folder / "study.json", "{}")
+    for network, seed, accuracy in ((FULL, 0, 50.0), (FULL, 1, 50.0), (SMALLER, 0, 45.5)):
+        one = make_record(study=folder.name, network=network, seed=seed, val_acc=accuracy)
+        store.write(store.folder(folder.name, network, seed), one)
+    return folder
+
+
+def change(folder: Path, network: str, **fields: object) -> None:
+    store = local.Store(folder.parent)
+    where = store.folder(folder.name, network, 0)
+    known = store.read(where)
+    assert known is not None
+    store.write(where, known.model_copy(update=fields))
+
+
+def records(folder: Path) -> list[Record]:
+    return local.Store(folder.parent).records(folder.name)
+
+
+def rows(printed: str) -> list[list[str]]:
+    lines = [line for line in printed.splitlines() if re.match(r"[│|] *d\d", line)]
+    return [[cell.strip() for cell in re.split(r"[│|]", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize("words", [(), ("--markdown",)], ids=["plain", "markdown"])
+def test_a_row_says_size_latency_and_accuracy_against_the_seed(
+    study: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    capsys.readouterr()
+    assert main([str(study), *FEW, *words]) == 0
+    printed = capsys.readouterr().out
+    seed, smaller = rows(printed)
+    assert (seed[0], smaller[0]) == ("d1-1-1_w16-32-64 (seed)", SMALLER)
+    assert (seed[2], seed[4], seed[7]) == ("100.0%", "100.0%", "100.0%")
+    assert (seed[-3:], smaller[-3:]) == (["50.00", "", "2"], ["45.50", "-4.50", "1"])
+    full, own = (int(row[1].replace(",", "")) for row in (seed, smaller))
+    assert smaller[2] == f"{own / full:.1%}"
+    assert float(smaller[7].rstrip("%")) == pytest.approx(
+        100 * float(smaller[5]) / float(seed[5]), rel=0.1, abs=2
+    )
+    assert "median of 1 turns, batch 1, on " in printed
+
+
+def test_test_accuracy_is_shown_where_it_is_known(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(study, SMALLER, test_acc=40.0)
+    capsys.readouterr()
+    main([str(study), *FEW])
+    printed = capsys.readouterr().out
+    assert "test acc %" in printed
+    assert rows(printed)[1][-3:] == ["40.00", "", "1"]
+
+
+def test_latencies_are_written_only_where_they_are_asked_for(study: Path) -> None:
+    before = records(study)
+    main([str(study), *FEW])
+    assert records(study) == before
+    main([str(study), *FEW, "--write"])
+    after = records(study)
+    assert all(r.latency_ms and str(r.latency_device).endswith("threads, eager") for r in after)
+    nothing = {"latency_ms": None, "latency_device": None}
+    assert [r.model_copy(update=nothing) for r in after] == before
+    seeds = [r.latency_ms for r in after if r.network != SMALLER]
+    assert len(seeds) == 2 and len(set(seeds)) == 1
+
+
+def test_the_seed_network_is_measured_without_a_training_of_it(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for record in records(study):
+        if record.network != SMALLER:
+            folder = local.Store(study.parent).folder(study.name, record.network, record.seed)
+            (folder / local.FILE).unlink()
+    capsys.readouterr()
+    assert main([str(study), *FEW]) == 0
+    printed = capsys.readouterr().out
+    seed, smaller = rows(printed)
+    assert (seed[-3:], smaller[-3:]) == (["", "", "0"], ["45.50", "", "1"])
+    assert "train it with modifiers=baseline" in printed
+
+
+def test_failed_trainings_are_left_out(study: Path) -> None:
+    change(study, SMALLER, status=Status.failed, val_acc=None)
+    assert [each.network for each in finished.read(study).networks] == [FULL]
+
+
+def test_a_study_of_superblocks_is_built_as_it_was_trained(
+    command: Callable[..., object], instant: object, tmp_path: Path
+) -> None:
+    command("segment=superblock", "modifiers=scbp", "modifiers.count=2")
+    (folder,) = (path.parent for path in (tmp_path / "runs").glob(f"*/{saved.NETWORK}"))
+    study = finished.read(folder)
+    assert len(study.networks) == 3
+    for network, built in study.build().items():
+        (record,) = (r for r in records(folder) if r.network == network)
+        assert sum(p.numel() for p in built.parameters()) == record.params
+
+
+def test_a_folder_that_is_no_study_is_said_in_a_sentence(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(study.parent)]) == 1
+    assert f"for instance {study}" in capsys.readouterr().err
+    assert main([str(tmp_path / "nowhere")]) == 1
+    assert "name the folder of a study" in capsys.readouterr().err
+    (study / saved.NETWORK).unlink()
+    assert main([str(study)]) == 1
+    assert "an earlier version trained it" in capsys.readouterr().err
+
+
+def test_a_study_without_a_finished_run_is_said_in_a_sentence(study: Path) -> None:
+    for path in study.glob(f"*/*/{local.FILE}"):
+        path.unlink()
+    with pytest.raises(SsrError, match="holds no finished run"):
+        finished.read(study)
+
+
+def test_a_function_is_called_only_if_it_is_trusted(study: Path) -> None:
+    path = study / saved.NETWORK
+    about = json.loads(path.read_text())
+    about["model"]["name"] = "torchvision.models.resnet18"
+    path.write_text(json.dumps(about))
+    with pytest.raises(SsrError, match="type --trust if you trust"):
+        finished.read(study)
+
+
+def test_the_latency_of_a_batch_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["anywhere", "--write", "--batch", "8"]) == 1
+    assert "type --batch 1, or leave --write out" in capsys.readouterr().err
