@@ -184,6 +184,7 @@ class ModifiersConf:
     width: list[float] | None = None
     low_depth: float | None = None  # sentinels; None: the fewest blocks that a segment can keep
     low_width: float = 0.25
+    together: int | None = None  # sentinels: only so many segments low at once, and all; None: any
     fractions: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # uniform, compound
     count: int = 16  # random; scbp: derived models, beside the seed network
     draw_seed: int = 0  # random; scbp, where there are too many networks to look at all

@@ -109,18 +109,21 @@ def explicit(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     return [architecture]
 
 
-def sentinels(plan: Plan, *, depth: float | None, width: float | None) -> list[Architecture]:
+def sentinels(
+    plan: Plan, *, depth: float | None, width: float | None, together: int | None = None
+) -> list[Architecture]:
     """Every non-empty subset of segments at its low modifiers, the others full.
 
     Args:
         plan: the seed network's plan.
         depth: the low depth, `FEWEST` for the fewest blocks; None leaves depth full.
         width: the low width; None leaves width full.
+        together: only subsets of at most so many segments, and all of them; None for no limit.
 
     Raises:
-        SsrError: if no segment can be lowered.
+        SsrError: if no segment can be lowered, or there are too many subsets.
     """
-    found = _sentinels(plan, depth, width)
+    found = _sentinels(plan, depth, width, together)
     if not found:
         raise SsrError(
             "these sentinels change nothing: no segment of this network can get lower in "
@@ -148,21 +151,29 @@ def _sentinels_all(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     low = _low(conf)
     found = [plan.baseline]
     for depth, width in ((low, None), (None, conf.low_width), (low, conf.low_width)):
-        found += _sentinels(plan, depth, width)  # none in depth if all segments are single blocks
+        found += _sentinels(
+            plan, depth, width, conf.together
+        )  # none in depth if all segments are single blocks
     if len(found) == 1:
         raise SsrError("no segment of this network can get smaller: all of them are frozen.")
     return found
 
 
-def _sentinels(plan: Plan, depth: float | None, width: float | None) -> list[Architecture]:
+def _sentinels(
+    plan: Plan, depth: float | None, width: float | None, together: int | None
+) -> list[Architecture]:
     free = [s for s, segment in enumerate(plan.segments) if not segment.frozen]
-    if len(free) > MOST_SENTINELS:
+    if together is not None and together < 1:
+        raise SsrError(f"modifiers.together is {together}; it must be 1 or more, or null.")
+    sizes = [k for k in range(1, len(free) + 1) if together is None or k <= together]
+    sizes += [len(free)] if free and len(free) not in sizes else []
+    if sum(math.comb(len(free), size) for size in sizes) >= 2**MOST_SENTINELS:
         raise SsrError(
             f"sentinels are all subsets of the segments, of which this network has {len(free)}, "
-            f"and {MOST_SENTINELS} are the most: split it into fewer (segment=whole makes one), "
-            "freeze some with segment.frozen=[NAME,...], or type modifiers=random."
+            f"and {MOST_SENTINELS} are the most: type modifiers.together=1 (each alone, and all), "
+            "split it into fewer (segment=whole makes one), freeze some with "
+            "segment.frozen=[NAME,...], or type modifiers=random."
         )
-    sizes = range(1, len(free) + 1)
     subsets = chain.from_iterable(combinations(free, size) for size in sizes)
     found = [_lowered(plan, subset, depth, width) for subset in subsets]
     return [architecture for architecture in found if architecture != plan.baseline]
@@ -215,10 +226,14 @@ def _low(conf: ModifiersConf) -> float:
 KINDS: dict[str, Callable[[Plan, ModifiersConf, int], list[Architecture]]] = {
     "baseline": lambda plan, conf, steps: baseline(plan),
     "explicit": lambda plan, conf, steps: explicit(plan, conf),
-    "sentinel_depth": lambda plan, conf, steps: sentinels(plan, depth=_low(conf), width=None),
-    "sentinel_width": lambda plan, conf, steps: sentinels(plan, depth=None, width=conf.low_width),
+    "sentinel_depth": lambda plan, conf, steps: sentinels(
+        plan, depth=_low(conf), width=None, together=conf.together
+    ),
+    "sentinel_width": lambda plan, conf, steps: sentinels(
+        plan, depth=None, width=conf.low_width, together=conf.together
+    ),
     "sentinel_joint": lambda plan, conf, steps: sentinels(
-        plan, depth=_low(conf), width=conf.low_width
+        plan, depth=_low(conf), width=conf.low_width, together=conf.together
     ),
     "sentinel_all": lambda plan, conf, steps: _sentinels_all(plan, conf),
     "uniform_width": lambda plan, conf, steps: uniform(

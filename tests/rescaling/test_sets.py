@@ -99,6 +99,16 @@ def test_frozen_segments_stay_full_in_every_set(kind: str) -> None:
         assert plan.channels(architecture)[1] == 32
 
 
+@pytest.mark.parametrize(("together", "count"), [(1, 13), (2, 22), (3, 22), (None, 22)])
+def test_fewer_sentinels_are_each_segment_alone_and_all_together(
+    together: int | None, count: int
+) -> None:
+    plan = plan_of("resnet20")
+    found = sets.expand(plan, ModifiersConf(kind="sentinel_all", together=together))
+    assert len(found) == count and plan.baseline in found
+    assert sets.expand(plan, ModifiersConf(kind="sentinel_joint"))[-1] in found
+
+
 def test_a_frozen_segment_halves_the_sentinels() -> None:
     assert len(expanded(plan_of("resnet20", "stage2"), "sentinel_all")) == 1 + 3 * 3
 
