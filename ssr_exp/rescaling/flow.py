@@ -146,5 +146,5 @@ class _Watch(TorchDispatchMode):
         if channels == conv.in_channels or conv.groups != 1 or not has_own_weight(conv):
             return
         weight = conv.weight.new_empty((conv.out_channels, channels, *conv.kernel_size))
-        conv.in_channels, conv.weight = channels, nn.Parameter(weight, requires_grad=False)
+        conv.in_channels, conv.weight = channels, nn.Parameter(weight)
         self._seen.channels[path] = channels

@@ -17,10 +17,14 @@ _native_batch_norm_legit_no_training""".split()
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """Copy the modules of a network but none of its data."""
+    """Copy the modules of a network but none of its data.
+
+    What is trained stays so: `matmul` turns into other products where a factor is not.
+    """
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+        empty = parameter.detach().to("meta")
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
     for buffer in network.buffers():
         memo[id(buffer)] = buffer.detach().to("meta")
     return copy.deepcopy(network, memo)

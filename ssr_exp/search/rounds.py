@@ -23,7 +23,7 @@ from ssr_exp.runs.local import Store
 PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
 LATER = {  # keys that came later: as they are by default, they must not rename earlier searches
     "segment": ("patterns",),
-    "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer"),
+    "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer", "together"),
 }
 FOLDER = "search"
 SCHEMA = 1  # raise when a reader of today could misread what is written
