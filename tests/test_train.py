@@ -368,6 +368,7 @@ def test_a_command_in_its_own_process_ends_with_0_and_a_table(
     assert one["test_acc"] > 0
 
 
+@pytest.mark.slow
 def test_a_bad_command_in_its_own_process_ends_with_1_and_a_sentence(started: Started) -> None:
     process = started("trainer.max_epochs=0")
     out, err = process.communicate(timeout=120)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +20,15 @@ SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
 
 
-class Rule(NamedTuple):
-    """Draw weights with this standard deviation for a fan in, a fan out and a number of groups."""
+Rule = Callable[[float, float, int], float]
+"""The standard deviation of weights for a fan in, a fan out and a number of groups."""
 
-    std: Callable[[float, float, int], float]
-
-
-RULES = (
-    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 / fan_out)),
-    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 / fan_in)),
-    Rule(lambda fan_in, fan_out, groups: math.sqrt(1 / fan_in)),
-    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out))),
-    Rule(lambda fan_in, fan_out, groups: math.sqrt(2 * groups / fan_out)),  # EfficientNet
+RULES: tuple[Rule, ...] = (
+    lambda fan_in, fan_out, groups: math.sqrt(2 / fan_out),
+    lambda fan_in, fan_out, groups: math.sqrt(2 / fan_in),
+    lambda fan_in, fan_out, groups: math.sqrt(1 / fan_in),
+    lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out)),
+    lambda fan_in, fan_out, groups: math.sqrt(2 * groups / fan_out),  # EfficientNet
 )
 
 
@@ -61,7 +58,7 @@ def _draw(
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.ndim >= 2 and (rule := _find(rules, owner)) is not None:
-        parameter.normal_(0, rule.std(*_fans(parameter, owner)))
+        parameter.normal_(0, rule(*_fans(parameter, owner)))
     elif not hasattr(owner, "reset_parameters"):
         parameter.normal_(float(original.mean()), float(original.std()))
 
@@ -81,7 +78,10 @@ def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:
     if not samples:
         return None
     spread = float(max(samples, key=lambda pair: pair[0].numel())[0].std())
-    constant = Rule(lambda fan_in, fan_out, groups: spread)  # 0.02 of ConvNeXt
+
+    def constant(fan_in: float, fan_out: float, groups: int) -> float:
+        return spread  # 0.02 of ConvNeXt
+
     for rule in (*RULES, constant):
         if all(_follows(weight, module, rule) for weight, module in samples):
             return rule
@@ -95,7 +95,7 @@ def _says_something(weight: Tensor) -> bool:
 def _follows(weight: Tensor, owner: nn.Module, rule: Rule) -> bool:
     """Compare spread and shape: a uniform draw never reaches twice its standard deviation."""
     std = float(weight.std())
-    expected = rule.std(*_fans(weight, owner))
+    expected = rule(*_fans(weight, owner))
     is_normal = float(weight.abs().max()) > 2 * std
     return is_normal and abs(std / expected - 1) < SIGMAS / math.sqrt(2 * weight.numel())
 

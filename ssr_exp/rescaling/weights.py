@@ -9,8 +9,9 @@ left out, wherever they stand.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 Axes = tuple[tuple[int, ...], ...]
 
 
-class Origin(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Origin:
     """Which weight a tensor is, and where its dimensions have gone."""
 
     leaf: Leaf

@@ -136,6 +136,7 @@ def test_bad_input_is_one_sentence_on_stderr(
     assert said in printed.err and printed.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_module_exits_with_one_on_bad_input() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "ssr_exp.rescaling", "nothing"],

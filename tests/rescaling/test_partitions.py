@@ -28,6 +28,15 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg": lambda: probes.vgg(16, 16, "M", 32, 32, "M", 48, 48),
 }
 PROBES = ["Inverted", "Grouped", "Dense", "Squeeze", "Tapped", "hierarchy", "one_weight", "growing"]
+SPLITS = [
+    pytest.param(
+        name,
+        kind,
+        marks=[pytest.mark.slow] if name in PROBES and kind in ("block", "whole") else [],
+    )
+    for name in [*NETWORKS, *PROBES]
+    for kind in KINDS
+]
 
 
 @cache
@@ -46,8 +55,7 @@ def paths(plan: Plan) -> list[list[str]]:
     return [[path for block in s.blocks for path in block] for s in plan.segments]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [*NETWORKS, *PROBES])
+@pytest.mark.parametrize(("name", "kind"), SPLITS)
 def test_no_module_is_in_two_segments_and_the_rows_add_up(name: str, kind: str) -> None:
     network, plan = planned(name, kind)
     listed = [path for own in paths(plan) for path in own]
@@ -59,8 +67,7 @@ def test_no_module_is_in_two_segments_and_the_rows_add_up(name: str, kind: str) 
     assert total.params == sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [*NETWORKS, *PROBES])
+@pytest.mark.parametrize(("name", "kind"), SPLITS)
 def test_what_is_planned_is_built(name: str, kind: str) -> None:
     network, plan = planned(name, kind)
     smallest = cost.of(plan, plan.smallest)

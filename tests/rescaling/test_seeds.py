@@ -22,7 +22,13 @@ def build(name: str, shape: tuple[int, int, int] = (3, 32, 32), **options: objec
         return seeds.build(conf, num_classes=7, input_shape=shape)
 
 
-@pytest.mark.parametrize("name", seeds.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "101" in name or "152" in name else [])
+        for name in seeds.names()
+    ],
+)
 def test_every_network_maps_images_to_logits(name: str) -> None:
     for shape in ((1, 28, 28), (3, 96, 96)):
         network = build(name, shape).eval()

@@ -131,7 +131,7 @@ def make(**options):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("callable_", ["Net", "make"])
+@pytest.mark.parametrize("callable_", ["Net", pytest.param("make", marks=pytest.mark.slow)])
 def test_a_network_of_ones_own_is_trained_and_handed_over(
     train: Train, own: Callable[[str], str], callable_: str
 ) -> None:
