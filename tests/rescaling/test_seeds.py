@@ -155,10 +155,7 @@ def test_an_unknown_model_is_quoted_beside_the_known_ones(name: str) -> None:
 # Other sources
 
 
-OTHERS = [
-    *("alexnet densenet121 efficientnet_b0 mnasnet0_5 mobilenet_v2 mobilenet_v3_small").split(),
-    *("shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 convnext_tiny vgg11_bn googlenet").split(),
-]
+OTHERS = "alexnet densenet121 efficientnet_b0 mnasnet0_5 squeezenet1_1 vgg11_bn".split()
 
 
 def other(source: Source, name: str, **options: object) -> ModelConf:

@@ -37,6 +37,12 @@ def plain(view: View, scores: batch.Scores, count: int) -> list[int]:
     return chosen
 
 
+QUICK = (Acquisition.auto, Acquisition.ehvi, Acquisition.thompson)
+KINDS = [
+    pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in Acquisition
+]
+
+
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("top", [4, 64, 4096])
 def test_a_lazy_choice_is_that_of_scoring_all_again(
@@ -75,7 +81,7 @@ def codes(view: View, asked: SearchConfig, count: int = 4, seed: int = 0) -> lis
 
 
 @pytest.mark.parametrize("objective", Objective)
-@pytest.mark.parametrize("kind", Acquisition)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_proposes_the_same_batch_of_new_networks(
     known: History, kind: Acquisition, objective: Objective
 ) -> None:
@@ -86,7 +92,7 @@ def test_the_same_seed_proposes_the_same_batch_of_new_networks(
     assert not set(first) & {known.space.code(a) for a in known.networks}
 
 
-@pytest.mark.parametrize("kind", Acquisition)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_order_of_records_does_not_matter(
     small: Space, known: History, kind: Acquisition
 ) -> None:

@@ -39,10 +39,17 @@ def begin(tmp_path: Path, small: Space, first: First, world: World) -> Begin:
     return search
 
 
+QUICK = (Acquisition.auto, Acquisition.thompson, Acquisition.random)
+KINDS = [
+    pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in Acquisition
+]
+STOPS = [*(pytest.param(stop, marks=pytest.mark.slow) for stop in (5, 21, 23, 25)), 0, 22, 27]
+
+
 @pytest.mark.parametrize(
     "objective", [Objective.tradeoff, pytest.param(Objective.smallest, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("kind", Acquisition)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_search_trains_the_first_networks_and_then_its_batches_each_once(
     begin: Begin, world: World, first: First, kind: Acquisition, objective: Objective
 ) -> None:
@@ -59,7 +66,7 @@ def test_the_same_seed_searches_the_same_networks(begin: Begin, world: World) ->
     assert again.trained == world.trained
 
 
-@pytest.mark.parametrize("stop", [0, 5, 21, 22, 23, 25, 27])
+@pytest.mark.parametrize("stop", STOPS)
 def test_a_killed_search_goes_on_and_trains_nothing_twice(
     begin: Begin, world: World, stop: int
 ) -> None:
