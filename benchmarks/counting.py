@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import CLOSE, Architecture, Plan
 
 PART = "counting"
+OTHERS = {  # networks a second that are required, at 224 pixels
+    "resnet50": 5e6,
+    "torchvision/efficientnet_b0": 5e6,
+    "torchvision/densenet121": 1e5,
+}
 CHUNK = 1 << 20  # networks drawn and counted at a time for the memory figure
 
 
@@ -69,7 +75,23 @@ def measured(size: Size) -> list[Figure]:
             },
             rounds=size.rounds,
         )
-    return _figures(seconds, size, len(grid), in_own_process(size.in_chunks))
+    figures = _figures(seconds, size, len(grid), in_own_process(size.in_chunks))
+    return [*figures, *_others(size)]
+
+
+def _others(size: Size) -> Iterator[Figure]:
+    """Count networks of other architectures on one core."""
+    for word, required in OTHERS.items():
+        conf = seeds.parse(word)
+        with torch.device("meta"):
+            network = seeds.build(conf, num_classes=1000, input_shape=(3, 224, 224))
+        plan = segments.find(network, (3, 224, 224), multiple=seeds.multiple(conf))
+        points = drawn(lattice.of(plan), size.networks, np.random.default_rng(0))
+        work = measure.timed(partial(cost.count, plan, points))
+        with one_thread():
+            seconds = measure.interleaved({word: work}, rounds=size.rounds)[word]
+        name = f"networks of {word} from points"
+        yield measure.rate(PART, name, seconds, size.networks, at_least=required)
 
 
 def _figures(

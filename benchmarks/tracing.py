@@ -6,18 +6,22 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import nn
 
 from benchmarks import measure
 from benchmarks.measure import Figure
-from ssr_exp.config import ModelConf
+from ssr_exp.config import ModelConf, Source
 from ssr_exp.rescaling import seeds, segments
 
 PART = "tracing"
 NETWORKS = {"resnet56": (32, 10), "resnet50": (224, 1000)}  # image side in pixels, classes
+TRANSFORMERS = ("vit_", "swin_", "maxvit_")
+LARGEST = 100_000_000  # parameters, of torchvision's networks that must be planned in time
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,36 @@ class Size:
     """How much is measured."""
 
     networks: tuple[str, ...] = tuple(NETWORKS)
+    others: int | None = None  # of torchvision's; None: all
     rounds: int = 5
     cold_rounds: int = 3
 
 
-SMOKE = Size(networks=("resnet56",), rounds=1, cold_rounds=1)
+SMOKE = Size(networks=("resnet56",), others=1, rounds=1, cold_rounds=1)
 
 
 def measured(size: Size) -> list[Figure]:
-    """Trace each network in this process, and as the first thing of a fresh one."""
-    return [figure for name in size.networks for figure in _of(name, size)]
+    """Trace each network in this process, and as the first thing of a fresh one; then many."""
+    return [figure for name in size.networks for figure in _of(name, size)] + _others(size)
+
+
+def _others(size: Size) -> list[Figure]:
+    """Plan torchvision's ConvNets, each once: the slowest of them, and the middle."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    seconds: dict[str, float] = {}
+    for name in [name for name in names if not name.startswith(TRANSFORMERS)][: size.others]:
+        conf, shape = ModelConf(name, source=Source.torchvision), (3, 224, 224)
+        with torch.device("meta"):
+            network = seeds.build(conf, num_classes=1000, input_shape=shape)
+        if sum(parameter.numel() for parameter in network.parameters()) < LARGEST:
+            seconds[name] = measure.timed(partial(find, conf, network, shape))()
+    slowest = max(seconds, key=lambda name: seconds[name])
+    label = f"torchvision's {len(seconds)} ConvNets at 224"
+    times = list(seconds.values())
+    return [
+        measure.duration(PART, f"{label}: {slowest}, the slowest", [max(times)], at_most=5),
+        measure.duration(PART, f"{label}: the middle one", times),
+    ]
 
 
 def _of(name: str, size: Size) -> list[Figure]:
@@ -48,7 +72,7 @@ def _of(name: str, size: Size) -> list[Figure]:
 
     seconds = measure.interleaved(
         {
-            "find": measure.timed(lambda: find(name, network, shape)),
+            "find": measure.timed(lambda: find(ModelConf(name), network, shape)),
             "forward": measure.timed(forward),
         },
         rounds=size.rounds,
@@ -72,9 +96,9 @@ def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
     return seeds.build(ModelConf(name), num_classes=classes, input_shape=shape), shape
 
 
-def find(name: str, network: nn.Module, shape: tuple[int, int, int]) -> int:
+def find(conf: ModelConf, network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Trace and plan, to the lists of widths that are made on demand; returns the segments."""
-    plan = segments.find(network, shape, multiple=seeds.multiple(ModelConf(name)))
+    plan = segments.find(network, shape, multiple=seeds.multiple(conf))
     return len(plan.widths)
 
 
@@ -89,7 +113,7 @@ def in_own_process(name: str) -> float:
 def _first(name: str) -> float:
     network, shape = built(name)
     start = time.perf_counter()
-    find(name, network, shape)
+    find(ModelConf(name), network, shape)
     return time.perf_counter() - start
 
 
