@@ -19,7 +19,7 @@ from ssr_exp.errors import SsrError
 class Stem(StrEnum):
     """How an ImageNet network meets its images."""
 
-    auto = "auto"  # `cifar` for images up to 64 pixels, `imagenet` above
+    auto = "auto"  # `cifar` for images up to 64 pixels, else, and for your own modules, `imagenet`
     cifar = "cifar"  # first convolution of stride 1 and at most 3x3, no pooling after it
     imagenet = "imagenet"  # as the network has it: for ResNets 7x7 of stride 2, then max pooling
 

@@ -69,6 +69,7 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     folder = Path(best.removeprefix("best: ").partition("  (")[0])
     assert {path.name for path in folder.iterdir()} == {
         "record.json",
+        "study.json",
         "weights.pt",
         "network.json",
         "metrics.json",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper
-from ssr_exp.config import Arm, SearchConfig
+from ssr_exp.config import Arm, Init, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
@@ -122,7 +122,8 @@ class Ending:
             own,
             lambda words: self._launcher.compose([*self._arguments, *words]),
         )
-        return [] if name is None else [Contender("family", None, name)]
+        role = "family" if self._conf.init.kind is Init.fresh else "family, fresh weights"
+        return [] if name is None else [Contender(role, None, name)]
 
     def _members(self, jobs: Iterable[Sequence[str]]) -> list[Member]:
         return self._launcher.members([[*self._arguments, *job] for job in jobs])

@@ -13,7 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, rescale, saved
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import local
+from ssr_exp.runs import local, studies
 from ssr_exp.runs.record import Record, Status
 
 
@@ -128,6 +128,6 @@ def _remedy(folder: Path) -> str:
     below = sorted(p.parent.name for p in folder.glob(f"*/{saved.NETWORK}"))
     if below:
         return f"name the folder of one study, for instance {folder / below[0]}"
-    if (folder / "study.json").exists():
+    if (folder / studies.FILE).exists():
         return "an earlier version trained it; train one more network of it, or seed, and repeat"
     return "name the folder of a study, paths.runs/<study>"

@@ -91,21 +91,35 @@ def is_class(target: str) -> bool:
     return inspect.isclass(found) and issubclass(found, nn.Module)
 
 
-def digest(target: str) -> str | None:
-    """Fingerprint the file that defines a callable; comments and layout do not matter.
+LIBRARIES = ("torch", "torchvision", "timm", "builtins")  # whose versions are recorded
+
+
+def digest(target: str, network: nn.Module) -> str | None:
+    """Fingerprint the files that define a network; comments and layout do not matter.
+
+    Args:
+        target: the callable that made it.
+        network: all classes of its modules, and what they inherit from, count.
 
     Returns:
         None where there is no source.
     """
-    found: Any = find(target)
-    while isinstance(found, functools.partial):
-        found = found.func
+    made_by: Any = find(target)
+    while isinstance(made_by, functools.partial):
+        made_by = made_by.func
+    kinds = {kind for module in network.modules() for kind in type(module).__mro__}
+    files = {getattr(made_by, "__module__", None), *(kind.__module__ for kind in kinds)}
+    own = {name for name in files if name and name.partition(".")[0] not in LIBRARIES}
+    code = sorted(text for name in own if (text := _normal(name)) is not None)
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16] if code else None
+
+
+def _normal(module: str) -> str | None:
+    """Read a module's source as Python writes it; `ast.dump` differs between its versions."""
     try:
-        code = inspect.getsource(sys.modules[found.__module__])
-        normal = ast.unparse(ast.parse(code))  # ast.dump differs between versions of Python
-    except (AttributeError, KeyError, OSError, TypeError, SyntaxError):
+        return ast.unparse(ast.parse(inspect.getsource(sys.modules[module])))
+    except (KeyError, OSError, TypeError, SyntaxError):
         return None
-    return hashlib.sha256(normal.encode()).hexdigest()[:16]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

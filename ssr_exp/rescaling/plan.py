@@ -221,8 +221,8 @@ class Plan:
 
     def channels(self, architecture: Architecture) -> tuple[int, ...]:
         """Count the channels that each segment puts out."""
-        pairs = zip(self.widths, architecture.widths, strict=True)
-        return tuple(int(widths.channels[position]) for widths, position in pairs)
+        sizes = self.sizes(architecture)
+        return tuple(int(segment.channels(sizes)) for segment in self.segments)
 
     def sizes(self, architecture: Architecture) -> NDArray[np.int64]:
         """Count the channels of each group, `n_groups`."""

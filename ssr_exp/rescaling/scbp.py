@@ -60,10 +60,10 @@ class _Near(NamedTuple):
 def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     """Return the seed network, then derived models from the largest to the smallest.
 
-    Their parameters go in equal steps of the logarithm from the largest to the smallest network
-    that meets the constraints. Of the networks within `NEAR` of a step, `conf.prefer` takes the
-    one whose shares of channels differ least, or the one with the fewest MACs; where none is as
-    near, the nearest is taken.
+    Their parameters (or MACs, where only these are limited) go in equal steps of the logarithm from
+    the largest to the smallest network that meets the constraints. Of the networks within `NEAR` of
+    a step, `conf.prefer` takes the one whose shares of channels differ least, or the one with the
+    fewest MACs; where none is as near, the nearest is taken.
 
     Args:
         plan: the seed network's plan.
@@ -113,13 +113,14 @@ def search(product: Product, limits: Limits, *, seed: int) -> Found:
             (network,) = product.architectures(choices[at : at + 1])
             nearest = _Near(least, codes.write(plan, network), *(float(s[at]) for s in shares))
     if nearest.gap:
-        raise _none(nearest, limits)
+        raise _none(product, nearest, limits)
     return _once(product, kept)
 
 
 def _spread(product: Product, found: Found, conf: ModifiersConf) -> list[int]:
     """Choose at most `conf.count` different networks, the largest first."""
-    sizes = np.log(found.params)
+    by_macs = conf.macs is not None and conf.params is None
+    sizes = np.log(found.macs if by_macs else found.params)
     ends = float(sizes.max()), float(sizes.min())
     targets = np.linspace(*ends, conf.count) if conf.count > 1 else [sum(ends) / 2]
     chosen: list[int] = []
@@ -164,8 +165,13 @@ def _once(product: Product, kept: Sequence[Found]) -> Found:
     return Found(choices, params, macs)
 
 
-def _none(nearest: _Near, limits: Limits) -> SsrError:
+def _none(product: Product, nearest: _Near, limits: Limits) -> SsrError:
     """Say that nothing meets the constraints, and what comes nearest."""
+    if all(block.channels.min() == block.full for block in product.superblocks):
+        return SsrError(
+            "modifiers=scbp: these c-ratios leave nothing but the seed network: give "
+            "modifiers.c_ratios below 1 that round to fewer channels."
+        )
     if not nearest.network:
         return SsrError(
             "modifiers=scbp: the widths of every combination of c-ratios fall where the seed "

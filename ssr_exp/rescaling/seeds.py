@@ -77,17 +77,20 @@ def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> n
     )
 
 
-def identity(conf: ModelConf, input_shape: Sequence[int]) -> dict[str, Any]:
+def identity(conf: ModelConf, input_shape: Sequence[int], network: nn.Module) -> dict[str, Any]:
     """Say what makes two seed networks the same: a choice that one does not have is left out.
 
-    Of a network of the user's own, the code of the file that defines it is a part.
+    Of a network of the user's own, the code of the files that define it is a part.
     """
     if is_cifar(conf):
         return {"name": conf.name, "shortcut": conf.shortcut.value}
     same: dict[str, Any] = {"name": spell(conf), "stem": stem(conf, input_shape).value}
     if conf.arguments:
         same["arguments"] = conf.arguments
-    if conf.source is Source.module and (code := imported.digest(_target(conf))) is not None:
+    if (
+        conf.source is Source.module
+        and (code := imported.digest(_target(conf), network)) is not None
+    ):
         same["code"] = code
     return same
 
@@ -164,10 +167,11 @@ def multiple(conf: ModelConf) -> int:
 
 
 def stem(conf: ModelConf, input_shape: Sequence[int]) -> Stem:
-    """Choose the stem, where it is left to the images."""
-    if conf.stem is Stem.auto:
-        return Stem.cifar if max(input_shape[1:]) <= adapt.SMALL else Stem.imagenet
-    return conf.stem
+    """Choose the stem, where it is left to the images; a module of one's own stays as it is."""
+    if conf.stem is not Stem.auto:
+        return conf.stem
+    is_small = conf.source is not Source.module and max(input_shape[1:]) <= adapt.SMALL
+    return Stem.cifar if is_small else Stem.imagenet
 
 
 def is_cifar(conf: ModelConf) -> bool:

@@ -163,7 +163,7 @@ def of(plan: Plan, conf: ModifiersConf) -> Product:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise SsrError(
                 f"modifiers.c_ratios_of: no segment is named {pattern!r}; there are "
-                f"{', '.join(names)}, and * stands for anything."
+                f"{', '.join(names)}; * stands for anything, and ? for a colon on the command line."
             )
     ratios = [_ratios(conf, name) for name in names]
     superblocks = tuple(_superblock(plan, s, own) for s, own in enumerate(ratios))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from ssr_exp.rescaling import codes, rescale, seeds
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.training import weights
 from ssr_exp.training.images import Splits
-from ssr_exp.training.weights import Own, Trained
+from ssr_exp.training.weights import Own, Split, Trained
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ def read(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> Borrowed:
     own = Own(seeds.spell(conf.model), seed, splits.num_classes, splits.image_shape)
     if conf.init.kind is Init.inherit and conf.checkpoint is not None:
         found = _trained(conf.checkpoint, splits, own)
+        _check_split(conf, found)
         said = {"kind": conf.init.kind.value, "channels": conf.init.channels.value}
         said |= {"checkpoint": found.digest}
         taken = replace(taken, state=_whole(conf, found, seed, plan), init=said)
@@ -105,6 +106,31 @@ def _trained(path: str, splits: Splits, own: Own) -> Trained:
     found = weights.read(path, own)
     _check_classes(path, found.classes, splits.train.classes)
     return found
+
+
+def _check_split(conf: Config, found: Trained) -> None:
+    """Refuse first weights that were learned from the images which measure this study's networks.
+
+    Raises:
+        SsrError: if they were.
+    """
+    ours = Split.model_validate(asdict(conf.dataset))
+    if ours.train_on_val or found.split in (None, ours) or found.split.name != ours.name:
+        return
+    raise SsrError(
+        f"the network in {conf.checkpoint} was trained on images that are val here (with "
+        f"{_spelled(found.split)}, and this study has {_spelled(ours)}), so val would flatter what "
+        "inherits from it: name a run of the same split, such as this study's modifiers=baseline "
+        "with init=fresh."
+    )
+
+
+def _spelled(split: Split) -> str:
+    return " ".join(
+        f"dataset.{key}={str(value).lower()}"
+        for key, value in split.model_dump().items()
+        if key != "name"
+    )
 
 
 def _taught(recipe: RecipeConf, found: Trained) -> dict[str, Any]:

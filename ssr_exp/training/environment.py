@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 import subprocess
@@ -17,6 +18,7 @@ from ssr_exp import machine
 from ssr_exp.errors import SsrError
 
 PACKAGES = ("torch", "torchvision", "lightning")
+OPTIONAL = ("timm",)  # recorded where they are installed
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -38,7 +40,8 @@ def device(accelerator: str) -> str:
 def versions() -> dict[str, str]:
     """Name the versions that decide a result."""
     found = {"ssr_exp": ssr_exp.__version__, "python": platform.python_version()}
-    found |= {name: metadata.version(name) for name in PACKAGES}
+    installed = [name for name in OPTIONAL if importlib.util.find_spec(name) is not None]
+    found |= {name: metadata.version(name) for name in (*PACKAGES, *installed)}
     return found | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
 
 

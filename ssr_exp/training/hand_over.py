@@ -10,7 +10,7 @@ from typing import Any
 
 from ssr_exp.config import Config, ModelConf, SegmentConf
 from ssr_exp.rescaling import codes, saved, seeds
-from ssr_exp.runs import local
+from ssr_exp.runs import local, studies
 from ssr_exp.runs.record import Record
 from ssr_exp.training import callbacks, environment
 from ssr_exp.training.study import Study
@@ -126,6 +126,7 @@ def _add_papers(
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     trust = ", trust=True" if saved.read(fresh).model.calls_code() else ""
     store.write_text(fresh / local.FILE, record.to_json())
+    store.write_text(fresh / studies.FILE, environment.to_json(study.fields))
     store.write_text(fresh / METRICS, environment.to_json(dict(metrics)))
     store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))
 

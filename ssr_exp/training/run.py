@@ -13,7 +13,7 @@ from typing import Any
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
-from ssr_exp.runs import local, wandb
+from ssr_exp.runs import local, studies, wandb
 from ssr_exp.runs.record import Fractions, Record, Status
 from ssr_exp.training import environment, fit, hand_over, study, trainers
 from ssr_exp.training.borrowed import Borrowed
@@ -114,9 +114,11 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
 
 def _describe_study(job: Job, store: local.Store, folder: Path) -> None:
     """Say what all runs of a study share, and what their networks are rescaled from."""
-    store.write_text(folder / "study.json", environment.to_json(job.study.fields))
-    about = hand_over.describe(job.study, job.conf).model_dump(mode="json")
-    store.write_text(folder / saved.NETWORK, environment.to_json(about))
+    store.write_text(folder / studies.FILE, environment.to_json(job.study.fields))
+    about = hand_over.describe(job.study, job.conf)
+    # Runs with other segments frozen are of the same study, and their codes mean the same.
+    about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})
+    store.write_text(folder / saved.NETWORK, environment.to_json(about.model_dump(mode="json")))
 
 
 def _blank(job: Job) -> Record:

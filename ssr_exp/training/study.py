@@ -119,7 +119,7 @@ def open(conf: Config) -> Study:
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
     taken = borrowed.read(conf, splits, seed_network, plan)
-    fields = _fields(conf, splits, plan.multiple, taken)
+    fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
     return Study(name, fields, splits, seed_network, plan, taken)
@@ -176,13 +176,15 @@ def _check_recipe(conf: Config) -> None:
         )
 
 
-def _fields(conf: Config, splits: Splits, multiple: int, taken: Borrowed) -> dict[str, Any]:
+def _fields(
+    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Borrowed
+) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     if not conf.dataset.train_on_val:
         del dataset["train_on_val"]  # a key that came later: it must not rename the studies before
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in borrowed.KEYS}
     fields = {
-        "model": seeds.identity(conf.model, splits.image_shape),
+        "model": seeds.identity(conf.model, splits.image_shape, seed_network),
         "segment": {"kind": conf.segment.kind, "multiple": multiple} | _patterns(conf),
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),

@@ -1,8 +1,8 @@
 """Networks that were trained before, wherever their weights lie: a folder, a run, or a file.
 
-A folder that `saved.write` made says all of its network. A run's folder does, too, but for the
-classes, which are taken to be this study's. A file holds a state dict and nothing else, so it must
-be the seed network's own.
+A folder that `saved.write` made says all of its network, and so does the study's that a run's
+folder lies in; of an older study, images and classes are taken to be like this one's. A file holds
+a state dict and nothing else, so it must be the seed network's own.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ssr_exp import parsing
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import codes, rescale, saved, seeds, segmented
-from ssr_exp.runs import local
+from ssr_exp.runs import local, studies
 from ssr_exp.runs.record import Status
 from ssr_exp.training import callbacks
 
@@ -32,6 +32,17 @@ KINDS = (
     f"a folder with {saved.NETWORK} (such as the best/ of a search), the folder of a finished run, "
     "or a file with the seed network's state dict"
 )
+
+
+class Split(BaseModel):
+    """Which images of a data set a network was trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    val_fraction: float
+    split_seed: int
+    train_on_val: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +56,7 @@ class Trained:
         code: of the network, likewise.
         classes: the names of the logits, if they are known.
         image_shape: channels, height and width of its images in pixels, if they are known.
+        split: of the images that it was trained on, if it is known.
     """
 
     network: nn.Module
@@ -53,6 +65,13 @@ class Trained:
     code: str | None = None
     classes: tuple[str, ...] | None = None
     image_shape: tuple[int, int, int] | None = None
+    split: Split | None = None
+
+
+class _Study(BaseModel):
+    """What decides the results of a study, as far as it is read here."""
+
+    dataset: Split
 
 
 class _Asked(BaseModel):
@@ -157,6 +176,7 @@ def _of_folder(folder: Path, own: Own) -> Trained:
         code=about.network,
         classes=about.classes,
         image_shape=about.input_shape,
+        split=_split(folder),
     )
 
 
@@ -171,12 +191,32 @@ def _of_run(folder: Path, own: Own) -> Trained:
         raise SsrError(f"{folder / CONFIG} cannot be used ({error}): name {KINDS}.") from None
     name = seeds.spell(asked.model)
     _check_code(folder, saved.Model(name=name), own)
+    study = folder.resolve().parents[1]
+    about = saved.read(study) if (study / saved.NETWORK).exists() else None
+    if about is not None:
+        own = replace(own, num_classes=about.num_classes, image_shape=about.input_shape)
     network, path = _built(folder, asked, record.network, own), folder / callbacks.LAST
     try:
         rescale.load(network, state_dict(path), source=str(path))
     except SsrError as error:
-        raise SsrError(f"{difference(error)}; name a run with as many classes.") from None
-    return _trained(network, model=name, code=record.network)
+        raise SsrError(
+            f"{difference(error)}; name a run with as many classes, and images of this size."
+        ) from None
+    return _trained(
+        network,
+        model=name,
+        code=record.network,
+        classes=about and about.classes,
+        image_shape=about and about.input_shape,
+        split=_split(study),
+    )
+
+
+def _split(folder: Path) -> Split | None:
+    try:
+        return parsing.parse((folder / studies.FILE).read_bytes(), _Study, version=1).dataset
+    except (OSError, parsing.Unreadable):
+        return None
 
 
 def _check_code(folder: Path, model: saved.Model, own: Own) -> None:

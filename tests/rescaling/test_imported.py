@@ -125,7 +125,8 @@ def test_a_callables_own_sentence_is_passed_on(own: Own) -> None:
 
 
 def digest(own: Own, code: str, attribute: str = "Net") -> str | None:
-    return imported.digest(f"{own(code)}.{attribute}")
+    target = f"{own(code)}.{attribute}"
+    return imported.digest(target, imported.find(target)())
 
 
 def test_comments_and_layout_do_not_matter_and_code_does(own: Own) -> None:
@@ -145,7 +146,19 @@ def test_the_file_that_defines_a_callable_counts(own: Own) -> None:
 
 
 def test_without_source_there_is_no_digest() -> None:
-    assert imported.digest("builtins.dict") is None
+    assert imported.digest("builtins.dict", nn.ReLU()) is None
+
+
+def test_the_files_of_blocks_and_of_what_they_inherit_from_count(own: Own) -> None:
+    base = "from torch import nn\nclass Base(nn.Module):\n    scale = {}\n"
+    target = f"{own(NET.format(parameters='', told='0'))}.Net"
+
+    def found(scale: int) -> str | None:
+        name = own(base.format(scale))
+        block = type("Block", (imported.find(f"{name}.Base"),), {"__module__": "nowhere"})
+        return imported.digest(target, nn.Sequential(nn.ReLU(), block()))
+
+    assert found(1) == found(1) != found(2)
 
 
 def test_classes_of_networks_are_told_from_functions(own: Own) -> None:

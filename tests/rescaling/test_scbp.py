@@ -53,6 +53,28 @@ def is_monotone(plan: Plan, architecture: Architecture) -> bool:
     return all(one[0] <= other[0] for one, other in pairs if one[1] <= other[1])
 
 
+def test_channels_are_those_that_a_segment_puts_out() -> None:
+    network, plan = traced("resnet18")
+    architecture = derived(plan)[-1]
+    built = rescale.skeleton(network, plan, architecture)
+    widths = dict(zip((s.name for s in plan.segments), plan.channels(architecture), strict=True))
+    assert widths["3x3:3-64"] == built.conv1.out_channels < 64
+    assert widths["1x1:64-128"] == built.layer2[0].downsample[0].out_channels < 128
+
+
+def test_models_spread_over_macs_where_only_these_are_limited() -> None:
+    _, plan = traced("resnet18")
+    found = derived(plan, params=None, macs=[0.3, 0.7], count=4)[1:]
+    macs = [shares(plan, architecture)[1] for architecture in found]
+    assert macs[0] > 0.65 and macs[-1] < 0.35 and macs == sorted(macs, reverse=True)
+
+
+def test_c_ratios_that_leave_only_the_seed_network_are_told() -> None:
+    _, plan = traced("resnet18")
+    with pytest.raises(SsrError, match="leave nothing but the seed network"):
+        derived(plan, c_ratios=[1.0], monotone=False)
+
+
 def all_of(plan: Plan, ratios: list[float]) -> set[Architecture]:
     """Round every combination of ratios by the plan's own rule."""
     full = [1.0] * len(plan.segments)

@@ -195,7 +195,8 @@ def test_with_its_own_stem_a_network_is_as_its_source_has_it() -> None:
 
 def test_resnets_are_the_same_by_either_name() -> None:
     one, two = ModelConf("resnet50"), other(Source.torchvision, "resnet50")
-    assert seeds.identity(one, (3, 32, 32)) == seeds.identity(two, (3, 32, 32))
+    network = nn.Identity()
+    assert seeds.identity(one, (3, 32, 32), network) == seeds.identity(two, (3, 32, 32), network)
     assert repr(build("resnet50")) == repr(build("resnet50", source=Source.torchvision))
 
 
@@ -214,8 +215,10 @@ def test_ones_own_network_is_fitted_to_images_and_classes(own: Callable[[str], s
     conf = ModelConf("mine", source=Source.module, target=f"{name}.net", arguments={"width": 4})
     network = seeds.build(conf, num_classes=7, input_shape=(1, 16, 16))
     assert network(torch.zeros(2, 1, 16, 16)).shape == (2, 7)
-    assert (network[0].in_channels, network[0].stride) == (1, (1, 1))
+    assert (network[0].in_channels, network[0].stride) == (1, (2, 2))
     assert network[0].out_channels == 4
+    small = replace(conf, stem=Stem.cifar)  # only where it is asked for
+    assert seeds.build(small, num_classes=7, input_shape=(1, 16, 16))[0].stride == (1, 1)
 
 
 OWN = """
@@ -233,17 +236,19 @@ def net(width=8):
 
 
 def test_what_a_built_in_network_is_stays_as_it_was() -> None:
-    shape = (3, 32, 32)
-    assert seeds.identity(ModelConf("resnet56"), shape) == {"name": "resnet56", "shortcut": "A"}
-    assert seeds.identity(ModelConf("resnet50"), shape) == {"name": "resnet50", "stem": "cifar"}
+    def same(conf: ModelConf, side: int = 32) -> dict[str, object]:
+        return seeds.identity(conf, (3, side, side), nn.Identity())
+
+    assert same(ModelConf("resnet56")) == {"name": "resnet56", "shortcut": "A"}
+    assert same(ModelConf("resnet50")) == {"name": "resnet50", "stem": "cifar"}
     large = ModelConf("resnet50", shortcut=Shortcut.B)
-    assert seeds.identity(large, (3, 65, 65)) == {"name": "resnet50", "stem": "imagenet"}
+    assert same(large, 65) == {"name": "resnet50", "stem": "imagenet"}
 
 
 def test_what_another_network_is_holds_its_source_and_arguments() -> None:
     conf = other(Source.timm, "regnety_004", arguments={"depth": 3})
     expected = {"name": "timm/regnety_004", "stem": "cifar", "arguments": {"depth": 3}}
-    assert seeds.identity(conf, (3, 32, 32)) == expected
+    assert seeds.identity(conf, (3, 32, 32), nn.Identity()) == expected
 
 
 def test_what_ones_own_network_is_holds_its_code_and_not_its_label(
@@ -251,11 +256,12 @@ def test_what_ones_own_network_is_holds_its_code_and_not_its_label(
 ) -> None:
     target = f"{own(OWN)}.net"
     conf = ModelConf("mine", source=Source.module, target=target)
-    same = seeds.identity(conf, (3, 32, 32))
+    network = nn.Identity()
+    same = seeds.identity(conf, (3, 32, 32), network)
     assert same["name"] == target and len(same["code"]) == 16
-    assert seeds.identity(replace(conf, name="other"), (3, 32, 32)) == same
+    assert seeds.identity(replace(conf, name="other"), (3, 32, 32), network) == same
     changed = replace(conf, target=f"{own(OWN.replace('8', '4'))}.net")
-    assert seeds.identity(changed, (3, 32, 32))["code"] != same["code"]
+    assert seeds.identity(changed, (3, 32, 32), network)["code"] != same["code"]
 
 
 CONFS = {

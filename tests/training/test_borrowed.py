@@ -220,6 +220,32 @@ def test_the_whole_seed_network_goes_on_where_its_training_ended(conf: Compose) 
     assert two.val_loss < one.val_loss < plain.val_loss
 
 
+TRAINED_ON_VAL = ("dataset.train_on_val=true", "trainer.test=true")
+
+
+@pytest.mark.parametrize("words", [TRAINED_ON_VAL, ("dataset.split_seed=5",)])
+def test_weights_that_know_the_val_images_are_refused(
+    conf: Compose, opened: Callable[..., Study], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    asked = conf(*words)
+    record, (job,) = run.train(asked), run.plan(asked)
+    folder = run.folder(local.Store(asked.paths.runs), job)
+    hand_over.write(job.study, asked, record, folder, tmp_path / "best", {})
+    for path in (folder, tmp_path / "best"):
+        said = refused(opened, *inherit(path))
+        assert "trained on images that are val here" in said and words[0] in said
+        assert opened(*inherit(path), *TRAINED_ON_VAL).borrowed.state is not None
+        assert opened(f"recipe.distill={path}").borrowed.teacher is not None
+
+
+def test_a_run_is_built_for_its_own_images(conf: Compose, opened: Callable[..., Study]) -> None:
+    asked = conf("dataset.resize=16")
+    run.train(asked)
+    (job,) = run.plan(asked)
+    folder = run.folder(local.Store(asked.paths.runs), job)
+    assert "takes images of 1x16x16" in refused(opened, f"recipe.distill={folder}")
+
+
 def test_a_taught_training_differs_from_a_plain_one_and_leaves_an_ordinary_checkpoint(
     conf: Compose, save: Save
 ) -> None:

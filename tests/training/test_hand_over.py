@@ -32,7 +32,7 @@ Compose = Callable[..., Config]
 pytestmark = pytest.mark.usefixtures("repeatable")
 
 SMALLER = ("modifiers=explicit", "modifiers.network=d1-1-1_w4-16-16")
-FILES = {"record.json", "network.json", "weights.pt", "metrics.json", "load.py"}
+FILES = {"record.json", "study.json", "network.json", "weights.pt", "metrics.json", "load.py"}
 METRICS = {"test_acc": [93.5, 94.0], "drop": None, "seeds": 2}
 
 
