@@ -48,8 +48,7 @@ def _others(size: Size) -> list[Figure]:
     seconds: dict[str, float] = {}
     for name in [name for name in names if not name.startswith(TRANSFORMERS)][: size.others]:
         conf, shape = ModelConf(name, source=Source.torchvision), (3, 224, 224)
-        with torch.device("meta"):
-            network = seeds.build(conf, num_classes=1000, input_shape=shape)
+        network = seeds.build(conf, num_classes=1000, input_shape=shape)
         if sum(parameter.numel() for parameter in network.parameters()) < LARGEST:
             seconds[name] = measure.timed(partial(find, conf, network, shape))()
     slowest = max(seconds, key=lambda name: seconds[name])
