@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found[start] = _train(folder / start, [*first, *how, *given])
     report = {
         **measure.conditions(),
-        "words": [_nameless(word) for word in words],
+        "words": _effective(words),
         "seed_network": {"epochs": options.epochs, "val_acc": teacher.val_acc},
         "first_epoch_val_acc": {network: _compared(network, found) for network in NETWORKS},
     }
@@ -83,8 +83,10 @@ def _compared(network: str, found: dict[str, list[Record]]) -> dict[str, Any]:
     return rows
 
 
-def _nameless(word: str) -> str:
-    return "dataset.root=DIR" if word.startswith("dataset.root=") else word
+def _effective(words: Sequence[str]) -> list[str]:
+    """Keep the last word of each key; where images lie is nobody's business."""
+    last = {word.partition("=")[0]: word for word in words}
+    return ["dataset.root=DIR" if key == "dataset.root" else word for key, word in last.items()]
 
 
 def _parser() -> argparse.ArgumentParser:

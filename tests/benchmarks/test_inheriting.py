@@ -1,0 +1,31 @@
+"""The comparison of fresh and inherited weights says what was run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import inheriting
+
+
+@pytest.mark.slow
+def test_both_starts_of_each_network_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = inheriting.NETWORKS[-1]
+    monkeypatch.setattr(inheriting, "NETWORKS", (network,))
+    monkeypatch.setattr(inheriting, "SEEDS", (0, 1))
+    inheriting.main(
+        ["--out", str(tmp_path / "it.json"), "--epochs", "1", "--", "recipe.batch_size=64"]
+        + ["recipe.warmup_epochs=0"]
+    )
+    saved = json.loads((tmp_path / "it.json").read_text())
+    assert "recipe.batch_size=64" in saved["words"] and "recipe.batch_size=32" not in saved["words"]
+    starts = saved["first_epoch_val_acc"][network]
+    assert {name: len(found["of_seeds"]) for name, found in starts.items()} == {
+        "fresh": 2,
+        "l1": 2,
+        "first": 2,
+    }
