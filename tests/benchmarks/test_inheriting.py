@@ -16,16 +16,11 @@ def test_both_starts_of_each_network_are_compared(
 ) -> None:
     network = inheriting.NETWORKS[-1]
     monkeypatch.setattr(inheriting, "NETWORKS", (network,))
-    monkeypatch.setattr(inheriting, "SEEDS", (0, 1))
-    inheriting.main(
-        ["--out", str(tmp_path / "it.json"), "--epochs", "1", "--", "recipe.batch_size=64"]
-        + ["recipe.warmup_epochs=0"]
-    )
+    monkeypatch.setattr(inheriting, "SEEDS", (0,))
+    words = ["recipe.batch_size=64", "recipe.warmup_epochs=0"]
+    inheriting.main(["--out", str(tmp_path / "it.json"), "--epochs", "1", "--", *words])
     saved = json.loads((tmp_path / "it.json").read_text())
     assert "recipe.batch_size=64" in saved["words"] and "recipe.batch_size=32" not in saved["words"]
     starts = saved["first_epoch_val_acc"][network]
-    assert {name: len(found["of_seeds"]) for name, found in starts.items()} == {
-        "fresh": 2,
-        "l1": 2,
-        "first": 2,
-    }
+    assert set(starts) == {"fresh", "l1", "first"}
+    assert all(len(found["of_seeds"]) == 1 for found in starts.values())
