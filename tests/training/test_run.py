@@ -103,6 +103,16 @@ def test_a_run_leaves_its_configuration_and_its_studys_beside_the_record(conf: C
     assert not list(Path(asked.paths.runs).rglob("wandb"))
 
 
+def test_what_a_run_froze_is_no_part_of_its_studys_network(conf: Compose) -> None:
+    """Else codes of the study's other networks could not be read."""
+    run.train(conf(*SMALLER))
+    frozen = conf("segment.frozen=[stage1]")
+    run.train(frozen)
+    about = json.loads((folder(frozen).parents[1] / "network.json").read_text())
+    assert about["segment"]["frozen"] == []
+    assert folder(frozen).parents[1] == folder(conf(*SMALLER)).parents[1]
+
+
 def test_a_repeated_run_is_skipped(conf: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = conf()
     one = run.train(asked)
