@@ -1,29 +1,22 @@
-"""How long networks take on this machine, measured side by side.
-
-A `Runtime` turns a network and a batch into something that runs it once; `eager` is PyTorch as it
-is. Whatever else can run a network is measured by passing another one.
-"""
+"""How long networks take on this machine, measured side by side."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ssr_exp import machine
+from ssr_exp.edge import runtimes
+from ssr_exp.edge.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
 
-Runner = Callable[[], object]
-"""Runs a network on a batch once, to the end."""
-
-Runtime = Callable[[nn.Module, Tensor], Runner]
-"""Prepares a network for a batch, `b x c x h x w`."""
+NOISY = 0.3  # spread from which a latency says more of the machine than of the network
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,12 @@ class Latency:
         low, _, high = statistics.quantiles(self.times, n=4, method="inclusive")
         return low, high
 
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles, as a share of the median."""
+        low, high = self.quartiles
+        return (high - low) / self.ms
+
 
 def measure(
     networks: Mapping[str, nn.Module],
@@ -56,45 +55,46 @@ def measure(
     warm_up: int = 3,
     runtime: Runtime | None = None,
 ) -> dict[str, Latency]:
-    """Measure networks on the CPU, on the same random images.
+    """Measure networks in one runtime, on the same random images.
 
     Args:
-        networks: by name; their weights do not matter.
+        networks: by name; their weights do not matter. They are left in eval mode.
         input_shape: channels, height and width of the images, in pixels.
         batch: images at once.
-        threads: of torch; it has as many as before afterwards.
+        threads: of the runtime, on a CPU; torch has as many as before afterwards.
         repeats: measured turns of each network.
         warm_up: turns before them.
-        runtime: what runs the networks; None: `eager`.
+        runtime: what runs the networks; None: PyTorch as it is.
 
     Raises:
-        SsrError: if one of the numbers is too small.
+        SsrError: if one of the numbers is too small, or the runtime cannot run a network.
     """
-    for name, value, least in (
-        ("batch", batch, 1),
-        ("threads", threads, 1),
-        ("repeats", repeats, 1),
-        ("warm_up", warm_up, 0),
-    ):
-        if value < least:
-            raise SsrError(f"{name} is {value}; it must be {least} or more.")
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, *input_shape, generator=generator)
-    with _threads(threads):
-        prepare = runtime or eager
-        runners = {name: prepare(network, images) for name, network in networks.items()}
+    _check(batch=batch, threads=threads, repeats=repeats)
+    runtime = runtime or runtimes.find("eager")
+    with torch_threads(threads):
+        runners = {
+            name: prepare(network, input_shape, runtime, batch=batch, threads=threads)
+            for name, network in networks.items()
+        }
         return interleaved(runners, repeats=repeats, warm_up=warm_up)
 
 
-def eager(network: nn.Module, images: Tensor) -> Runner:
-    """Run a network in eval mode as PyTorch does, without gradients; it is left in eval mode."""
-    network.eval()
+def prepare(
+    network: nn.Module, input_shape: Sequence[int], runtime: Runtime, *, batch: int, threads: int
+) -> Runner:
+    """Prepare a network for a batch of random images, always the same ones.
 
-    def run() -> object:
-        with torch.inference_mode():
-            return network(images)
+    Raises:
+        SsrError: if the runtime cannot run it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return runtime.prepare(network, torch.randn(batch, *input_shape, generator=generator), threads)
 
-    return run
+
+def _check(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise SsrError(f"{name} is {value}; it must be 1 or more.")
 
 
 def interleaved(
@@ -118,13 +118,9 @@ def interleaved(
     return {name: Latency(tuple(own)) for name, own in times.items()}
 
 
-def device(threads: int = 1, runtime: str = "eager") -> str:
-    """Name what latencies are of: only those of one device and runtime can be compared."""
-    return f"{machine.processor()}, {threads} threads, {runtime}"
-
-
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Give torch so many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
