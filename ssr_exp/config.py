@@ -98,7 +98,7 @@ class CostAxis(StrEnum):
     params = "params"
     macs = "macs"
     gemms = "gemms"
-    latency_ms = "latency_ms"  # predicted from the records that have it
+    latency_ms = "latency_ms"  # see `LatencyConf`
 
 
 class Acquisition(StrEnum):
@@ -140,6 +140,14 @@ class RunsKind(StrEnum):
     local = "local"
     wandb = "wandb"
     table = "table"
+
+
+class LatencySource(StrEnum):
+    """Where the latencies come from that a search trades or caps."""
+
+    measure = "measure"  # this machine: some tens of networks of the lattice
+    file = "file"  # a table that `python -m ssr_exp.edge --fit` wrote, on any device
+    records = "records"  # `latency_ms` of the study's records
 
 
 class Arm(StrEnum):
@@ -335,8 +343,23 @@ class CapConf:
     params: str | None = None
     macs: str | None = None
     gemms: str | None = None
-    latency_ms: str | None = None  # predicted from the records that have it
+    latency_ms: str | None = None  # see `LatencyConf`
     drop: str | None = None  # points of accuracy; less accurate networks gain nothing
+
+
+@dataclass
+class LatencyConf:
+    """What a latency is of, where a search trades it or caps it."""
+
+    source: LatencySource = LatencySource.measure
+    runtime: str = "onnxruntime"  # measure; see `ssr_exp.edge.runtimes`
+    batch: int = 1  # images at once
+    threads: int = 1  # of the runtime
+    networks: int = 48  # of the lattice, measured to fit the model
+    held_out: int = 12  # further ones, measured to check it
+    repeats: int = 30  # turns of each network
+    spread: float = 0.3  # quartiles' distance over the median that is too noisy to be believed
+    file: str | None = None  # the table; None: in the study's folder
 
 
 @dataclass
@@ -381,9 +404,33 @@ class SearchConfig(Config):
     acquisition: AcquisitionConf = field(default_factory=AcquisitionConf)
     objective: ObjectiveConf = field(default_factory=ObjectiveConf)
     cap: CapConf = field(default_factory=CapConf)
+    latency: LatencyConf = field(default_factory=LatencyConf)
     runs: RunsConf = field(default_factory=RunsConf)
     budget: BudgetConf = field(default_factory=BudgetConf)
     finalists: FinalistsConf = field(default_factory=FinalistsConf)
+
+
+@dataclass
+class ExportConfig:
+    """A trained network as files for a device."""
+
+    run: str = "best"  # a search's answer; or a network's code, or a folder like best/
+    study: str | None = None  # where paths.runs holds several that have it
+    seed: int | None = None  # of a code that was trained with several; None: the lowest
+    format: list[str] = field(default_factory=lambda: ["onnx"])  # onnx, executorch, torch_export
+    int8: bool = False  # also quantised, where the format can be
+    max_batch: int = 8  # executorch: images at once that memory is reserved for
+    calibration: int = 256  # val images that int8 is calibrated on
+    tolerance: float = 1e-3  # largest difference of logits, as a share of the largest logit
+    int8_drop: float = 2.0  # points of accuracy on val that int8 may lose
+    threads: int = 1  # of the runtimes that are measured
+    repeats: int = 30  # turns of each file
+    to: str | None = None  # the folder; None: <study>/export/<network>
+    license: str | None = None  # for the model card: an identifier such as apache-2.0
+    push: str | None = None  # USER/NAME on the Hugging Face Hub
+    root: str | None = None  # of the images; None: where the run found them
+    trust: bool = False  # call the function that makes the seed network, if a function does
+    paths: PathsConf = field(default_factory=PathsConf)
 
 
 OPEN = (
@@ -402,15 +449,24 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=_schema(Config), provider="ssr_exp")
     store.store(name="search_schema", node=_schema(SearchConfig), provider="ssr_exp")
+    store.store(name="export_schema", node=_schema(ExportConfig), provider="ssr_exp")
 
 
-def _schema(kind: type[Config]) -> Any:
+def _schema(kind: type[Config | ExportConfig]) -> Any:
     """Make a schema whose open dictionaries take keys without a `+` on the command line."""
     schema = OmegaConf.structured(kind)
     for key in OPEN:
         if (node := OmegaConf.select(schema, key)) is not None:
             OmegaConf.set_struct(node, False)
     return schema
+
+
+def read_export(composed: Any) -> ExportConfig:
+    """Turn what Hydra composed for an export into a plain dataclass."""
+    own = OmegaConf.masked_copy(composed, [f.name for f in fields(ExportConfig)])
+    result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ExportConfig), own))
+    assert isinstance(result, ExportConfig)
+    return result
 
 
 def read(composed: Any, schema: type[Read]) -> Read:

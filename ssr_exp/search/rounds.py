@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ssr_exp import parsing
-from ssr_exp.config import SearchConfig
+from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.local import Store
 
@@ -113,11 +113,14 @@ def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
 
 def _own(conf: SearchConfig) -> dict[str, Any]:
     asked, usual = asdict(conf), asdict(SearchConfig())
+    parts = PARTS
+    if conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None:
+        parts = [*PARTS, "latency"]
     for part, keys in LATER.items():
         for key in keys:
             if asked[part][key] == usual[part][key]:
                 del asked[part][key]
-    return {part: asked[part] for part in PARTS}
+    return {part: asked[part] for part in parts}
 
 
 def others(book: Notebook) -> list[Notebook]:

@@ -8,21 +8,19 @@ import warnings
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
-from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.checkpoints import BEST, LAST
 from ssr_exp.training.task import VAL_ACC, VAL_LOSS, Classification
 
 log = logging.getLogger(__name__)
 
-LAST, BEST = "last.ckpt", "best.ckpt"
 _REFRESH_STEPS = 20  # the bar waits for the device each time
 
 
@@ -83,24 +81,6 @@ def best_score(trainer: Trainer) -> float | None:
         if isinstance(kept, ModelCheckpoint) and kept.monitor == VAL_ACC:
             return None if kept.best_model_score is None else float(kept.best_model_score)
     return None
-
-
-def network_weights(path: Path) -> dict[str, Tensor]:
-    """Read the network's own `state_dict`, on the CPU, from a checkpoint.
-
-    With averaged weights these are the averages, which are what `val` measured.
-
-    Raises:
-        SsrError: the file is missing, damaged or no checkpoint of a training.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise SsrError(
-            f"{path} is not a readable checkpoint ({reason}): remove it to train that network again"
-        ) from error
-    return {name.removeprefix("network."): value for name, value in state.items()}
 
 
 class Checkpoint(ModelCheckpoint):

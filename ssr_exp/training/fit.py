@@ -15,6 +15,7 @@ from torch import nn
 
 from ssr_exp.config import Config
 from ssr_exp.rescaling import inherit, rescale
+from ssr_exp.runs import checkpoints
 from ssr_exp.training import callbacks, trainers
 from ssr_exp.training.batches import Augmentation
 from ssr_exp.training.data import TensorDataModule
@@ -53,8 +54,8 @@ def test(job: Job, folder: Path) -> Metrics:
         SsrError: if its checkpoint is missing or of another network.
     """
     task = _task(job)
-    checkpoint = folder / callbacks.LAST
-    rescale.load(task.network, callbacks.network_weights(checkpoint), source=str(checkpoint))
+    checkpoint = folder / checkpoints.LAST
+    rescale.load(task.network, checkpoints.network_weights(checkpoint), source=str(checkpoint))
     return _tested(trainers.build(job.conf, folder), task, _images(job))
 
 

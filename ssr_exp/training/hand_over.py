@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from ssr_exp.config import Config, ModelConf, SegmentConf
 from ssr_exp.rescaling import codes, saved, seeds
-from ssr_exp.runs import local, studies
+from ssr_exp.runs import checkpoints, local, replaced, studies
 from ssr_exp.runs.record import Record
-from ssr_exp.training import callbacks, environment
+from ssr_exp.training import environment
 from ssr_exp.training.study import Study
 
 METRICS, SCRIPT = "metrics.json", "load.py"
@@ -59,23 +58,14 @@ def write(
     if record.study != study.name:
         raise ValueError(f"the run is of study {record.study}, not of {study.name}")
     store = local.Store(conf.paths.runs)
-    aside = to.with_name(f".{to.name}")
-    fresh, old = aside / "new", aside / "old"
-    with store.claim(aside, wait=True):
-        try:
-            _recover(fresh, old, to)
-            saved.write(
-                fresh,
-                describe(study, conf, record),
-                callbacks.network_weights(run_folder / callbacks.LAST),
-            )
-            saved.load(fresh, trust=True)
-            _add_papers(store, fresh, study, record, metrics)
-            _swap(fresh, old, to)
-        except OSError as error:
-            raise local.cannot_write(to.parent, error) from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    with replaced.folder(store, to) as fresh:
+        saved.write(
+            fresh,
+            describe(study, conf, record),
+            checkpoints.network_weights(run_folder / checkpoints.LAST),
+        )
+        saved.load(fresh, trust=True)
+        _add_papers(store, fresh, study, record, metrics)
 
 
 def describe(study: Study, conf: Config, record: Record | None = None) -> saved.Description:
@@ -112,14 +102,6 @@ def _model(conf: ModelConf, image_shape: Sequence[int]) -> saved.Model:
     )
 
 
-def _recover(fresh: Path, old: Path, to: Path) -> None:
-    """Undo what a hand-over that was killed left: half a folder, or an old one out of its place."""
-    shutil.rmtree(fresh, ignore_errors=True)
-    if old.exists() and not to.exists():
-        old.rename(to)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _add_papers(
     store: local.Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
 ) -> None:
@@ -129,15 +111,3 @@ def _add_papers(
     store.write_text(fresh / studies.FILE, environment.to_json(study.fields))
     store.write_text(fresh / METRICS, environment.to_json(dict(metrics)))
     store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))
-
-
-def _swap(fresh: Path, old: Path, to: Path) -> None:
-    if to.exists():
-        to.rename(old)
-    try:
-        fresh.rename(to)
-    except OSError:
-        if old.exists():
-            old.rename(to)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -23,9 +23,8 @@ from ssr_exp import parsing
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import codes, rescale, saved, seeds, segmented
-from ssr_exp.runs import local, studies
+from ssr_exp.runs import checkpoints, local, studies
 from ssr_exp.runs.record import Status
-from ssr_exp.training import callbacks
 
 CONFIG = "config.json"  # what a run was asked to do, beside its record
 KINDS = (
@@ -195,7 +194,7 @@ def _of_run(folder: Path, own: Own) -> Trained:
     about = saved.read(study) if (study / saved.NETWORK).exists() else None
     if about is not None:
         own = replace(own, num_classes=about.num_classes, image_shape=about.input_shape)
-    network, path = _built(folder, asked, record.network, own), folder / callbacks.LAST
+    network, path = _built(folder, asked, record.network, own), folder / checkpoints.LAST
     try:
         rescale.load(network, state_dict(path), source=str(path))
     except SsrError as error:

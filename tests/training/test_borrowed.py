@@ -14,9 +14,9 @@ from torch import Tensor
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved
-from ssr_exp.runs import local
+from ssr_exp.runs import checkpoints, local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.training import borrowed, callbacks, fit, hand_over, run, study
+from ssr_exp.training import borrowed, fit, hand_over, run, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.task import Classification
 
@@ -191,7 +191,7 @@ def test_a_teacher_of_other_images_is_refused_and_initial_weights_are_not(
 def weights(conf: Config) -> dict[str, Tensor]:
     (job,) = run.plan(conf)
     folder = run.folder(local.Store(conf.paths.runs), job)
-    return callbacks.network_weights(folder / callbacks.LAST)
+    return checkpoints.network_weights(folder / checkpoints.LAST)
 
 
 @pytest.mark.parametrize("channels", ["l1", "first"])

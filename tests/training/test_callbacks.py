@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.errors import SsrError
+from ssr_exp.runs import checkpoints
+from ssr_exp.runs.checkpoints import BEST, LAST
 from ssr_exp.training import callbacks, task
-from ssr_exp.training.callbacks import BEST, LAST, Ema, EpochLines
+from ssr_exp.training.callbacks import Ema, EpochLines
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.task import Classification
 
@@ -80,9 +82,9 @@ def test_checkpoints_hold_what_val_measured_last_and_at_its_best(
     scores = Scores()
     trainer, made = fit(scores, **recipe)
     best = scores.accuracies.index(max(scores.accuracies))
-    assert same(callbacks.network_weights(tmp_path / LAST), scores.measured[-1])
-    assert same(callbacks.network_weights(tmp_path / LAST), made.network.state_dict())
-    assert same(callbacks.network_weights(tmp_path / BEST), scores.measured[best])
+    assert same(checkpoints.network_weights(tmp_path / LAST), scores.measured[-1])
+    assert same(checkpoints.network_weights(tmp_path / LAST), made.network.state_dict())
+    assert same(checkpoints.network_weights(tmp_path / BEST), scores.measured[best])
     assert callbacks.best_score(trainer) == pytest.approx(max(scores.accuracies))
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [BEST, LAST]
 
@@ -127,7 +129,7 @@ def test_testing_a_checkpoint_tests_the_average_in_it(
         for parameter in made.parameters():
             parameter.zero_()
     trainer.test(made, digits_module(), ckpt_path=tmp_path / BEST, verbose=False, weights_only=True)
-    assert same(callbacks.network_weights(tmp_path / BEST), made.network.state_dict())
+    assert same(checkpoints.network_weights(tmp_path / BEST), made.network.state_dict())
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
@@ -148,7 +150,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes | None) ->
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint") as caught:
-        callbacks.network_weights(path)
+        checkpoints.network_weights(path)
     assert "\n" not in str(caught.value)
 
 

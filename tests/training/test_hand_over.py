@@ -22,9 +22,9 @@ from torch import Tensor
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import local
+from ssr_exp.runs import checkpoints, local
 from ssr_exp.runs.record import Record
-from ssr_exp.training import callbacks, fit, hand_over, run, study
+from ssr_exp.training import fit, hand_over, run, study
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.task import Classification
 
@@ -237,14 +237,14 @@ def test_a_network_that_does_not_load_is_not_handed_over(train: Train) -> None:
     first, second = train(), train(*SMALLER, "seed=1")
     first.hand_over()
     before = files(first.best)
-    for content in (None, b"", (first.folder / callbacks.LAST).read_bytes()[:-99]):
-        (second.folder / callbacks.LAST).unlink(missing_ok=True)
+    for content in (None, b"", (first.folder / checkpoints.LAST).read_bytes()[:-99]):
+        (second.folder / checkpoints.LAST).unlink(missing_ok=True)
         if content is not None:
-            (second.folder / callbacks.LAST).write_bytes(content)
+            (second.folder / checkpoints.LAST).write_bytes(content)
         with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint"):
             second.hand_over()
     larger = train("modifiers=baseline")
-    shutil.copy(larger.folder / callbacks.LAST, second.folder / callbacks.LAST)
+    shutil.copy(larger.folder / checkpoints.LAST, second.folder / checkpoints.LAST)
     with pytest.raises(SsrError, match="does not fit this network"):
         second.hand_over()
     assert files(first.best) == before
@@ -257,7 +257,7 @@ def test_an_old_one_that_a_kill_left_aside_comes_back_even_if_no_new_one_can_be_
     one.hand_over()
     before = files(one.best)
     one.best.rename(one.best.parent / ".best" / "old")
-    (one.folder / callbacks.LAST).unlink()
+    (one.folder / checkpoints.LAST).unlink()
     with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint"):
         one.hand_over()
     assert files(one.best) == before
@@ -299,7 +299,7 @@ def survive(trained: Trained, patch: pytest.MonkeyPatch, last: int, error: BaseE
         if isinstance(error, Killed):  # what never fails for want of space
             steps.watch(shutil, "rmtree")
             steps.watch(saved, "load")
-            steps.watch(callbacks, "network_weights")
+            steps.watch(checkpoints, "network_weights")
         try:
             trained.hand_over(drop=0.5)
         except (Killed, SsrError) as caught:

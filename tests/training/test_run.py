@@ -17,9 +17,9 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
-from ssr_exp.runs import local
+from ssr_exp.runs import checkpoints, local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.training import callbacks, run, study
+from ssr_exp.training import run, study
 from ssr_exp.training.data import Splits, TensorDataModule
 from ssr_exp.training.run import RunFailed
 from ssr_exp.training.task import Classification
@@ -46,8 +46,8 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
     return step
 
 
-def weights(conf: Config, name: str = callbacks.LAST) -> dict[str, Tensor]:
-    return callbacks.network_weights(folder(conf) / name)
+def weights(conf: Config, name: str = checkpoints.LAST) -> dict[str, Tensor]:
+    return checkpoints.network_weights(folder(conf) / name)
 
 
 def measure(conf: Config, state: dict[str, Tensor], part: str = "val") -> float:
@@ -85,7 +85,7 @@ def test_a_finished_run_leaves_a_record_and_checkpoints_that_give_its_numbers(
     assert one.params < one.baseline_params and one.macs < one.baseline_macs
     assert one.params == sum(t.numel() for t in trainable(weights(asked)))
     assert measure(asked, weights(asked)) == pytest.approx(one.val_acc)
-    assert measure(asked, weights(asked, callbacks.BEST)) == pytest.approx(one.best_val_acc)
+    assert measure(asked, weights(asked, checkpoints.BEST)) == pytest.approx(one.best_val_acc)
 
 
 def trainable(state: dict[str, Tensor]) -> list[Tensor]:

@@ -122,7 +122,7 @@ def _bound(program: ExportedProgram, max_batch: int) -> None:
     for node in program.graph.nodes:
         for size in getattr(node.meta.get("val"), "shape", ()) if node.op == "placeholder" else ():
             if isinstance(size, torch.SymInt):
-                ranges = size.node.shape_env.var_to_range
+                ranges: Any = size.node.shape_env.var_to_range  # type: ignore[union-attr]
                 ranges[size.node.expr] = ValueRanges(ranges[size.node.expr].lower, max_batch)
 
 

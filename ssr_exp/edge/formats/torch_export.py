@@ -95,7 +95,7 @@ def _folded(module: nn.Module, convolution: Node, norm: Node) -> tuple[nn.Parame
     assert weight is not None and mean is not None and var is not None
     eps = norm.args[7]
     assert isinstance(eps, float)
-    return fuse_conv_bn_weights(weight, bias, mean, var, eps, gamma, beta)  # type: ignore[arg-type]
+    return fuse_conv_bn_weights(weight, bias, mean, var, eps, gamma, beta)
 
 
 def _tensor(module: nn.Module, node: Any) -> Tensor | None:

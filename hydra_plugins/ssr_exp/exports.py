@@ -1,0 +1,148 @@
+"""What `export.py` calls: where a network's images are known, its files are written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssr_exp import config
+from ssr_exp.config import DatasetConf, ExportConfig
+from ssr_exp.errors import SsrError
+
+if TYPE_CHECKING:
+    from ssr_exp.edge.chosen import Chosen
+    from ssr_exp.edge.verify import Labelled
+    from ssr_exp.training.images import Images, Splits
+
+log = logging.getLogger(__name__)
+
+
+def write(composed: Any) -> str:
+    """Export the network that a configuration names; prints the files, and last their folder.
+
+    Raises:
+        SsrError: if it cannot be exported, or one of its formats failed.
+    """
+    from ssr_exp.edge import chosen, console, export, hub
+
+    conf = config.read_export(composed)
+    request = _request(conf)
+    export.check(request)
+    if conf.push is not None:
+        hub.check(conf.push)
+    found = chosen.find(
+        Path(conf.paths.runs), conf.run, study=conf.study, seed=conf.seed, trust=conf.trust
+    )
+    to = Path(conf.to) if conf.to else found.folder / "export" / found.record.network
+    outcome = export.write(found, _parts(conf, found), request, to.expanduser().resolve())
+    console.print_outcome(outcome, request)
+    if conf.push is not None:
+        address = hub.push(outcome.folder, conf.push)
+        offline = f"not pushed, HF_HUB_OFFLINE is set: hf upload {conf.push} {outcome.folder} ."
+        print(offline if address is None else f"pushed to {address}")
+    print(f"export: {outcome.folder}", flush=True)
+    if outcome.failed:
+        raise SsrError(f"{len(outcome.failed)} files failed: {'; '.join(outcome.failed)}.")
+    return str(outcome.folder)
+
+
+def _request(conf: ExportConfig) -> Any:
+    from ssr_exp.edge import export
+
+    return export.Request(
+        tuple(conf.format),
+        int8=conf.int8,
+        max_batch=conf.max_batch,
+        calibration=conf.calibration,
+        tolerance=conf.tolerance,
+        int8_drop=conf.int8_drop,
+        threads=conf.threads,
+        repeats=conf.repeats,
+        licence=conf.license,
+    )
+
+
+def _parts(conf: ExportConfig, found: Chosen) -> list[Labelled]:
+    """Load the images that a network was compared by; for one that learned from val, test, too.
+
+    Raises:
+        SsrError: if they are not where they were, or are others.
+    """
+    from ssr_exp.training import data
+
+    asked, theirs = _dataset(conf, found)
+    folder = Path(conf.paths.data)
+    try:
+        splits = data.load(asked, folder)
+    except SsrError as error:
+        raise SsrError(
+            f"the images of {asked.name}, by which an export is verified, cannot be read: "
+            f"{str(error).rstrip('.')}; type root=DIR or paths.data=DIR."
+        ) from None
+    _check(splits, asked, theirs, found, folder)
+    assert splits.val is not None
+    mean, std = found.about.mean, found.about.std
+    parts = [_labelled("val", splits.val, mean, std, learnt=found.has_seen_val)]
+    if found.has_seen_val and splits.test is not None:
+        parts.append(_labelled("test", splits.test, mean, std))
+    return parts
+
+
+def _dataset(conf: ExportConfig, found: Chosen) -> tuple[DatasetConf, Mapping[str, Any]]:
+    """Say which images they are, from what the study and the run say."""
+    theirs = found.study.get("dataset")
+    if not isinstance(theirs, dict) or "name" not in theirs:
+        raise SsrError(
+            f"the study of {found.record.network} does not say its images: its study.json is "
+            "missing or damaged; export it from the folder of its runs."
+        )
+    known = {f.name for f in fields(DatasetConf)} - {"train_on_val"}
+    asked = DatasetConf(**{key: value for key, value in theirs.items() if key in known})
+    before = found.asked.get("dataset", {})
+    asked.root = conf.root or (before.get("root") if isinstance(before, dict) else None)
+    if conf.paths.data == config.PathsConf().data and isinstance(found.asked.get("paths"), dict):
+        conf.paths.data = str(found.asked["paths"].get("data", conf.paths.data))
+    return asked, theirs
+
+
+def _check(
+    splits: Splits,
+    asked: DatasetConf,
+    theirs: Mapping[str, Any],
+    found: Chosen,
+    folder: Path,
+) -> None:
+    """Refuse other images than those that the network was trained by."""
+    from dataclasses import replace
+
+    from ssr_exp.training import data
+
+    whole = data.load(replace(asked, train_on_val=True), folder) if found.has_seen_val else splits
+    if theirs.get("content") != whole.fingerprint:
+        raise SsrError(
+            f"the images of {asked.name} in {asked.root or folder} are not those that "
+            f"{found.record.network} was trained by: type root=DIR or paths.data=DIR."
+        )
+    if splits.val is None:
+        raise SsrError(f"data set {asked.name} has no val images to verify an export by.")
+
+
+def _labelled(
+    name: str,
+    images: Images,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    learnt: bool = False,
+) -> Labelled:
+    """Normalise images as in the network's training."""
+    import torch
+
+    from ssr_exp.edge.verify import Labelled
+
+    shift, scale = (torch.tensor(v)[None, :, None, None] for v in (mean, std))
+    pixels = (images.pixels.float() / 255 - shift) / scale
+    return Labelled(name, pixels, images.labels, learnt=learnt)

@@ -1,0 +1,55 @@
+"""How Hydra calls an entry point that does one thing: a comma makes a list, not a sweep.
+
+Hydra imports this file at every start, so what is heavy is imported inside functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from ssr_exp.errors import SsrError
+
+
+class ListSweeper(Sweeper):
+    """Run the task once, in this process, with `key=a,b` as the list `key=[a,b]`."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what running takes."""
+        self.loader, self.task = hydra_context.config_loader, task_function
+        self.config: DictConfig = config
+
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run the task.
+
+        Raises:
+            SystemExit: with a message, if the command cannot be met.
+        """
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
+        words = [_as_list(override) for override in overrides]
+        try:
+            return [self.task(self.loader.load_sweep_config(self.config, words))]
+        except SsrError as error:
+            raise SystemExit(str(error)) from None
+
+
+def _as_list(override: Override) -> str:
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    return f"{override.key_or_group}=[{','.join(map(str, override.sweep_string_iterator()))}]"
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="ssr_list",
+    node={"_target_": "hydra_plugins.ssr_exp.lists.ListSweeper"},
+    provider="ssr_exp",
+)

@@ -1,0 +1,58 @@
+"""Which networks of a lattice to measure, so that few say much of all."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.cost import Points
+from ssr_exp.rescaling.lattice import Lattice
+from ssr_exp.rescaling.plan import Architecture
+
+FEWEST = 8  # networks that a latency model can be fitted to
+
+
+def choose(lattice: Lattice, count: int, *, seed: int = 0) -> list[Architecture]:
+    """Choose networks that cover a lattice evenly: its ends, then a scrambled Sobol sequence.
+
+    Each segment's blocks and channels are a dimension of the sequence (Sobol' 1967; Owen 1998), so
+    any first part of the list covers the range of each of them, and pairs of them, evenly.
+
+    Args:
+        lattice: the networks.
+        count: how many; all of a lattice that has no more.
+        seed: of the scrambling.
+
+    Raises:
+        SsrError: if `count` is too small for a model.
+    """
+    if count < FEWEST:
+        raise SsrError(f"a latency model takes {FEWEST} networks or more, not {count}.")
+    plan = lattice.plan
+    chosen = dict.fromkeys((plan.baseline, *cost.decode(plan, lattice.points([0]))))
+    if lattice.size <= count:
+        return cost.decode(plan, lattice.points(range(lattice.size)))
+    sequence = qmc.Sobol(2 * len(lattice.options), rng=np.random.default_rng(seed))
+    size = 1 << (count - 1).bit_length()  # the sequence is even in powers of 2
+    while len(chosen) < count:
+        for architecture in cost.decode(plan, _points(lattice, sequence.random(size))):
+            if len(chosen) < count:
+                chosen.setdefault(architecture)
+    return list(chosen)
+
+
+def _points(lattice: Lattice, unit: NDArray[np.float64]) -> Points:
+    """Place points of the unit cube, `n x 2S`, in a lattice, `n x S`: first blocks, then widths."""
+    columns = []
+    for s, options in enumerate(lattice.options):
+        depth = len(lattice.plan.segments[s].blocks)
+        blocks, widths = np.unique(options % depth), np.unique(options // depth)
+        pick = [
+            values[(unit[:, 2 * s + k] * len(values)).astype(int)]
+            for k, values in enumerate((blocks, widths))
+        ]
+        columns.append(pick[1] * depth + pick[0])
+    return np.stack(columns, axis=1).astype(np.int32)

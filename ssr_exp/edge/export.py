@@ -1,0 +1,242 @@
+"""Hand over a trained network as files for the device, each of them verified before it counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.edge import card, formats, latency, runtimes, verify
+from ssr_exp.edge.chosen import Chosen
+from ssr_exp.edge.formats import Model, Order
+from ssr_exp.edge.latency import Latency
+from ssr_exp.edge.runtimes import Runner
+from ssr_exp.edge.verify import Agreement, Labelled
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import saved
+from ssr_exp.runs import local, replaced, studies
+
+log = logging.getLogger(__name__)
+
+STEM, REPORT, CARD = "model", "export.json", "README.md"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Args:
+        formats: names, see `formats.NAMES`.
+        int8: whether a quantised file is written beside each, where the format has one.
+        max_batch: images at once, where a runtime reserves memory for them.
+        calibration: val images to quantise by.
+        tolerance: the largest difference of logits, as a share of the largest logit.
+        int8_drop: points of accuracy that a quantised file may lose.
+        threads: of the runtimes.
+        repeats: turns of the latency measurement.
+        licence: an identifier such as `apache-2.0`; None: none is stated.
+    """
+
+    formats: tuple[str, ...]
+    int8: bool = False
+    max_batch: int = 8
+    calibration: int = 256
+    tolerance: float = 1e-3
+    int8_drop: float = 2.0
+    threads: int = 1
+    repeats: int = 30
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A verified file.
+
+    Args:
+        file: its name.
+        format: see `formats.NAMES`.
+        int8: whether it is quantised.
+        runtime: that it was verified in, and its version.
+        size: bytes.
+        found: how it compares with PyTorch.
+        remarks: what its user should know.
+        latency: of one image.
+    """
+
+    file: str
+    format: str
+    int8: bool
+    runtime: str
+    size: int
+    found: Agreement
+    remarks: tuple[str, ...] = ()
+    latency: Latency | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An export that ended: its folder, its files, and the formats that failed with the reason."""
+
+    folder: Path
+    files: tuple[Exported, ...]
+    failed: tuple[str, ...]
+    eager: Latency
+
+
+def check(request: Request) -> None:
+    """Refuse what cannot be done before anything is loaded.
+
+    Raises:
+        SsrError: if a format is unknown or its packages are missing, or a number makes no sense.
+    """
+    if not request.formats:
+        raise SsrError(f"format is empty: type format={','.join(formats.NAMES)}, or some of them.")
+    found = [formats.find(name) for name in request.formats]
+    if request.int8 and not any(one.QUANTISES for one in found):
+        raise SsrError("int8=true takes a format that can be quantised: onnx or executorch.")
+    for name, least in (("max_batch", 1), ("calibration", 1), ("threads", 1), ("repeats", 1)):
+        if getattr(request, name) < least:
+            raise SsrError(f"{name} is {getattr(request, name)}; it must be {least} or more.")
+    for name in ("tolerance", "int8_drop"):
+        if not getattr(request, name) >= 0:
+            raise SsrError(f"{name} is {getattr(request, name)}; it must be 0 or more.")
+
+
+def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path) -> Outcome:
+    """Export a network; the folder is replaced when all of its files are verified.
+
+    A format that fails is left out, and the others are kept.
+
+    Args:
+        chosen: the network.
+        parts: real images; the first part, val, is what a file is verified and quantised by.
+        request: what is asked for.
+        to: the folder.
+
+    Raises:
+        SsrError: if no format passes, or the folder cannot be written.
+    """
+    check(request)
+    store = local.Store(to.parent)
+    with replaced.folder(store, to) as fresh, latency.torch_threads(request.threads):
+        expected = [verify.logits(_eager(chosen.network), p.images, batch=64) for p in parts]
+        files, failed = [], []
+        for name, int8 in _wanted(request):
+            label = f"{name}{' int8' if int8 else ''}"
+            log.info("writing %s ...", label)
+            try:
+                files.append(_file(chosen, parts, expected, request, fresh, name, int8=int8))
+            except SsrError as error:
+                failed.append(f"{label}: {str(error).rstrip('.')}")
+                log.warning("%s failed: %s", label, error)
+        if not files:
+            raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
+        files, eager = _timed(chosen, parts[0], files, request, fresh)
+        saved.write(fresh, chosen.about, chosen.network.state_dict())
+        store.write_text(fresh / local.FILE, chosen.record.to_json())
+        store.write_text(fresh / studies.FILE, json.dumps(dict(chosen.study), indent=1) + "\n")
+        outcome = Outcome(to, tuple(files), tuple(failed), eager)
+        store.write_text(fresh / REPORT, json.dumps(report(outcome, request), indent=1) + "\n")
+        store.write_text(fresh / CARD, card.write(chosen, outcome, parts, request))
+    return outcome
+
+
+def report(outcome: Outcome, request: Request) -> dict[str, object]:
+    """Write an export's figures as plain data; latencies in ms, of one image."""
+    device = runtimes.find("eager").device(request.threads)
+    rows = []
+    for one in outcome.files:
+        assert one.latency is not None
+        row = asdict(one.found) | {"latency_ms": one.latency.ms, "spread": one.latency.spread}
+        rows.append(
+            {
+                "file": one.file,
+                "format": one.format,
+                "int8": one.int8,
+                "runtime": one.runtime,
+                "bytes": one.size,
+                **row,
+                "remarks": one.remarks,
+            }
+        )
+    eager = {"latency_ms": outcome.eager.ms, "spread": outcome.eager.spread}
+    return {
+        "device": device,
+        "eager": eager,
+        "files": rows,
+        "failed": outcome.failed,
+        "request": asdict(request),
+    }
+
+
+def _wanted(request: Request) -> list[tuple[str, bool]]:
+    """List formats, each followed by its quantised file where one is asked for."""
+    wanted = []
+    for name in dict.fromkeys(request.formats):
+        quantised = request.int8 and formats.find(name).QUANTISES
+        wanted += [(name, False)] + ([(name, True)] if quantised else [])
+    return wanted
+
+
+def _file(
+    chosen: Chosen,
+    parts: Sequence[Labelled],
+    expected: Sequence[Tensor],
+    request: Request,
+    folder: Path,
+    name: str,
+    *,
+    int8: bool,
+) -> Exported:
+    """Write one file and verify it; one that fails is gone.
+
+    Raises:
+        SsrError: says why it failed.
+    """
+    found = formats.find(name)
+    path = folder / f"{STEM}{'.int8' if int8 else ''}{found.SUFFIX}"
+    val = parts[0]
+    calibration = val.images[: request.calibration] if int8 else None
+    order = Order(chosen.network, chosen.about, request.max_batch, calibration)
+    try:
+        remarks = found.write(order, path)
+        model = found.load(path, threads=request.threads)
+        agreement = verify.compare(model, expected, parts, batch=request.max_batch)
+        most_drop = request.int8_drop if int8 else None
+        verify.check(agreement, val, tolerance=request.tolerance, most_drop=most_drop)
+    except SsrError:
+        path.unlink(missing_ok=True)
+        raise
+    size = path.stat().st_size
+    return Exported(path.name, name, int8, found.version(), size, agreement, remarks)
+
+
+def _timed(
+    chosen: Chosen, val: Labelled, files: Sequence[Exported], request: Request, folder: Path
+) -> tuple[list[Exported], Latency]:
+    """Measure one image in PyTorch and in all files, in turn."""
+    image = val.images[:1]
+    models: dict[str, Model] = {"": _eager(chosen.network)}
+    for one in files:
+        models[one.file] = formats.find(one.format).load(folder / one.file, threads=request.threads)
+    runners: dict[str, Runner] = {name: partial(model, image) for name, model in models.items()}
+    times = latency.interleaved(runners, repeats=request.repeats)
+    return [replace(one, latency=times[one.file]) for one in files], times[""]
+
+
+def _eager(network: nn.Module) -> Model:
+    """Run a network in PyTorch as it is."""
+
+    def run(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits = network(images)
+        assert isinstance(logits, Tensor)
+        return logits
+
+    return run

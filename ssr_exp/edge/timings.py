@@ -1,0 +1,126 @@
+"""A table of measured latencies: one JSON file that can be made on the device and read anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ssr_exp import parsing
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, saved
+from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.runs import local
+
+SCHEMA = 1  # raise when a reader of today could misread what is written
+
+Ms = Annotated[float, Field(gt=0)]
+
+
+class Setting(BaseModel):
+    """What latencies are of; only those of one setting can be compared.
+
+    Attributes:
+        runtime: its name.
+        version: of it.
+        device: the processor, and how many threads of it.
+        batch: images at once.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    runtime: str
+    version: str
+    device: str
+    batch: Annotated[int, Field(ge=1)] = 1
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{self.runtime} ({self.version}), batch {self.batch}, {self.device}"
+
+
+class Row(BaseModel):
+    """One network's latency in ms: the median, and what a quarter and three quarters lie below.
+
+    `fits` says whether a model may learn from it; the others check it.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    network: Annotated[str, Field(max_length=1000)]
+    ms: Ms
+    low: Ms
+    high: Ms
+    fits: bool = True
+
+
+class Timings(BaseModel):
+    """The latencies of a seed network's lattice in one setting.
+
+    Attributes:
+        schema_version: of this file.
+        network: the seed network, how it was split, and its images; its code is the baseline's.
+        setting: what ran it.
+        repeats: measured turns of each network.
+        rows: of distinct networks.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    schema_version: int = SCHEMA
+    seed_network: saved.Model
+    segment: saved.Segmentation
+    input_shape: tuple[saved.Size, saved.Size, saved.Size]
+    num_classes: Annotated[int, Field(ge=1)]
+    setting: Setting
+    repeats: Annotated[int, Field(ge=1)]
+    rows: tuple[Row, ...]
+
+    def known(self, plan: Plan) -> dict[Architecture, float]:
+        """List all measured networks with their latency in ms.
+
+        Raises:
+            SsrError: if one is no network of the plan.
+        """
+        return {codes.parse(plan, row.network): row.ms for row in self.rows}
+
+    def differs(self, other: Timings) -> str | None:
+        """Say in what the network differs from another table's; None if it is the same."""
+        for field in ("seed_network", "segment", "input_shape", "num_classes"):
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs:
+                return f"its {field} is {_spell(mine)}, and here it is {_spell(theirs)}"
+        return None
+
+
+def read(path: Path) -> Timings:
+    """Read a table.
+
+    Raises:
+        SsrError: if it is missing or damaged.
+    """
+    try:
+        return parsing.parse(path.read_bytes(), Timings, version=SCHEMA)
+    except FileNotFoundError:
+        raise SsrError(
+            f"there is no {path}: python -m ssr_exp.edge MODEL --fit --out {path} writes it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SsrError(f"{path} cannot be used: {error}; measure again.") from None
+
+
+def write(path: Path, timings: Timings) -> None:
+    """Write a table, whole or not at all.
+
+    Raises:
+        SsrError: if the disk is full or the folder cannot be written.
+    """
+    text = json.dumps(timings.model_dump(mode="json"), indent=1) + "\n"
+    local.Store(path.parent).write_text(path, text)
+
+
+def _spell(value: BaseModel | Sequence[int] | int) -> str:
+    return value.model_dump_json() if isinstance(value, BaseModel) else str(value)

@@ -1,0 +1,127 @@
+"""Whether a file does what the network did: outputs and accuracy on real images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssr_exp.edge.formats import Model
+from ssr_exp.errors import SsrError
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Real images.
+
+    Args:
+        name: of the part of the data set: `val` or `test`.
+        images: normalised, `n x c x h x w`, float32.
+        labels: `n`.
+        learnt: whether the network learned from them, so that their accuracy flatters it.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    learnt: bool = False
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a file's outputs compare with PyTorch's.
+
+    Args:
+        difference: the largest one of two logits, as a share of the largest logit.
+        agreement: the share of images with the same prediction, in percent.
+        accuracy: of the file on each part, in percent.
+        eager: of PyTorch, likewise.
+    """
+
+    difference: float
+    agreement: float
+    accuracy: dict[str, float]
+    eager: dict[str, float]
+
+
+def logits(model: Model, images: Tensor, *, batch: int) -> Tensor:
+    """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
+    with torch.inference_mode():
+        return torch.cat([model(part).clone() for part in _batches(images, batch)])
+
+
+def compare(
+    model: Model, expected: Sequence[Tensor], parts: Sequence[Labelled], *, batch: int
+) -> Agreement:
+    """Run a file on all images, and compare it with what PyTorch gave.
+
+    Args:
+        model: the file in its runtime.
+        expected: logits of each part.
+        parts: the images.
+        batch: images at once.
+
+    Raises:
+        SsrError: if its outputs have another shape, or are no numbers.
+    """
+    found = [logits(model, part.images, batch=batch) for part in parts]
+    for own, theirs in zip(found, expected, strict=True):
+        if own.shape != theirs.shape:
+            raise SsrError(f"its outputs are {_shape(own)}, and PyTorch's are {_shape(theirs)}")
+        if not bool(own.isfinite().all()):
+            raise SsrError("some of its outputs are no finite numbers")
+    mine, other = torch.cat(found), torch.cat(list(expected))
+    largest = max(float(other.abs().max()), 1e-12)
+    return Agreement(
+        difference=float((mine - other).abs().max()) / largest,
+        agreement=100 * float((mine.argmax(1) == other.argmax(1)).double().mean()),
+        accuracy=_accuracies(found, parts),
+        eager=_accuracies(expected, parts),
+    )
+
+
+def check(found: Agreement, part: Labelled, *, tolerance: float, most_drop: float | None) -> None:
+    """Refuse a file that does not do what the network did.
+
+    Args:
+        found: what it does.
+        part: the images whose accuracy counts.
+        tolerance: the largest difference of logits, as a share of the largest logit.
+        most_drop: for a quantised file, points of accuracy that it may lose instead; else None.
+
+    Raises:
+        SsrError: says what is wrong.
+    """
+    if most_drop is None:
+        if not found.difference <= tolerance:
+            raise SsrError(
+                f"its outputs differ from PyTorch's by {found.difference:.2g} of the largest one, "
+                f"and tolerance={tolerance:g} is allowed"
+            )
+        return
+    drop = found.eager[part.name] - found.accuracy[part.name]
+    if not drop <= most_drop:
+        raise SsrError(
+            f"it loses {drop:.2f} points of accuracy on {part.name}, and int8_drop={most_drop:g} "
+            "are allowed"
+        )
+
+
+def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Labelled]) -> dict[str, float]:
+    found = {}
+    for own, part in zip(outputs, parts, strict=True):
+        hits = (own.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
+        found[part.name] = 100 * float(hits)
+    return found
+
+
+def _batches(images: Tensor, batch: int) -> Iterator[Tensor]:
+    yield images[:1]
+    yield from images[1:].split(batch) if len(images) > 1 else ()
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))

@@ -1,0 +1,30 @@
+"""The weights of a run, which lie beside its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ssr_exp.errors import SsrError
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def network_weights(path: Path) -> dict[str, Tensor]:
+    """Read the network's own `state_dict`, on the CPU, from a checkpoint.
+
+    With averaged weights these are the averages, which are what `val` measured.
+
+    Raises:
+        SsrError: the file is missing, damaged or no checkpoint of a training.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise SsrError(
+            f"{path} is not a readable checkpoint ({reason}): remove it to train that network again"
+        ) from error
+    return {name.removeprefix("network."): value for name, value in state.items()}
