@@ -6,6 +6,11 @@ from functools import lru_cache
 from pathlib import Path
 
 
+def cpu(threads: int) -> str:
+    """Name the CPU, and how many threads of it are used."""
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 @lru_cache(maxsize=1)
 def processor() -> str:
     """Name the model of the CPU."""

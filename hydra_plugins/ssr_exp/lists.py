@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import configure_log
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -35,8 +36,10 @@ class ListSweeper(Sweeper):
         """
         overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
         words = [_as_list(override) for override in overrides]
+        composed = self.loader.load_sweep_config(self.config, words)
+        configure_log(composed.hydra.job_logging, composed.hydra.verbose)
         try:
-            return [self.task(self.loader.load_sweep_config(self.config, words))]
+            return [self.task(composed)]
         except SsrError as error:
             raise SystemExit(str(error)) from None
 

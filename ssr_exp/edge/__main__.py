@@ -1,76 +1,200 @@
-"""`python -m ssr_exp.edge STUDY` measures a study's networks and prints them beside the seed."""
+"""`python -m ssr_exp.edge STUDY` measures networks where they will run.
+
+Of a study it measures all finished networks, of a model's name the codes that are given; with
+`--fit` a sample of all that the model can be rescaled to, and a latency model of the others.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from ssr_exp import terminal
-from ssr_exp.edge import finished, latency, table
+from ssr_exp.config import Source
+from ssr_exp.edge import clock, finished, latency, runtimes, table
+from ssr_exp.edge.clock import Effort, Subject
+from ssr_exp.edge.finished import Study
+from ssr_exp.edge.latency import Latency
+from ssr_exp.edge.runtimes import Runner
+from ssr_exp.edge.timings import Setting
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import command, lattice
+
+Measured = dict[Setting, dict[str, Latency]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the networks of the study that the command line names."""
+    """Measure the networks that the command line names."""
     options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         _check(options)
-        _print(options)
+        study = _study(options)
+        if options.fit is None:
+            _print(options, study)
+        else:
+            _fit(options, study)
     except SsrError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _print(options: argparse.Namespace) -> None:
-    study = finished.read(options.study, trust=options.trust)
-    latencies = latency.measure(
-        study.build(),
-        study.input_shape,
-        batch=options.batch,
-        threads=options.threads,
-        repeats=options.repeats,
-    )
-    device, console = latency.device(options.threads), terminal.console()
-    console.print(table.lay_out(study, latencies, markdown=options.markdown))
-    console.print(
-        f"latency: median of {options.repeats} turns, batch {options.batch}, on {device}, "
-        f"PyTorch {torch.__version__}"
-    )
-    if not study.networks[0].records:
-        console.print("the seed network has no finished run: train it with modifiers=baseline")
-    if options.write:
-        medians = {network: own.ms for network, own in latencies.items()}
-        console.print(f"written to {study.write(medians, device)} records")
-
-
 def _check(options: argparse.Namespace) -> None:
-    if options.write and options.batch != 1:
+    if options.write and options.batch != [1]:
         raise SsrError(
-            f"--batch is {options.batch}, but a record's latency is that of one image: type "
-            "--batch 1, or leave --write out."
+            "a record's latency is that of one image: type --batch 1, or leave --write out."
         )
+    if options.fit is not None and (options.write or options.network):
+        raise SsrError("--fit chooses its own networks: leave --write and --network out.")
+    if options.fit is not None and (len(options.runtime) > 1 or len(options.batch) > 1):
+        raise SsrError("a latency model is of one setting: type --fit with one runtime and batch.")
+    if (options.fit is None) != (options.out is None):
+        raise SsrError("--fit and --out belong together: type --fit --out FILE.")
+
+
+def _study(options: argparse.Namespace) -> Study:
+    """Read a study's folder, or build the seed network of a model's name."""
+    folder = Path(options.what).expanduser()
+    source, slash, _ = options.what.partition("/")
+    if folder.exists() or options.write or (slash and source not in set(Source)):
+        study = finished.read(folder, trust=options.trust)
+    else:
+        model = command.model(options.what, options)
+        study = finished.untrained(
+            model,
+            command.segment(options),
+            num_classes=options.classes,
+            input_shape=command.input_shape(options),
+        )
+    return study.only(options.network) if options.network else study
+
+
+def _print(options: argparse.Namespace, study: Study) -> None:
+    """Measure networks in all settings, in turn, and print them beside the seed network."""
+    measured = _measured(options, study)
+    console = terminal.console()
+    short = {_short(setting, options): own for setting, own in measured.items()}
+    console.print(table.lay_out(study, short, markdown=options.markdown))
+    for setting in measured:
+        console.print(f"latency: median of {options.repeats} turns, {setting}")
+    if study.folder is not None and not study.networks[0].records:
+        console.print("the seed network has no finished run: train it with modifiers=baseline")
+    noisy = [own for own in measured.values() if latency.noise(own) > options.spread]
+    if noisy:
+        told = f"this machine is noisy: {latency.spell_noise(noisy[0])}"
+        if options.write:
+            raise SsrError(
+                f"{told}, where {options.spread:.0%} are allowed, so nothing was written: end what "
+                "else runs on it, raise --repeats, or allow more with --spread."
+            )
+        console.print(f"{told}; measure again before you believe it")
+    if options.write:
+        medians = {str(s): {code: own.ms for code, own in of.items()} for s, of in measured.items()}
+        console.print(f"written to {study.write(medians)} records")
+
+
+def _measured(options: argparse.Namespace, study: Study) -> Measured:
+    latency.check(repeats=options.repeats)
+    settings = [
+        clock.here(name, batch=batch, threads=options.threads)
+        for name in options.runtime
+        for batch in options.batch
+    ]
+    runners: dict[tuple[Setting, str], Runner] = {}
+    with latency.torch_threads(options.threads):
+        for setting in settings:
+            runtime, built = runtimes.find(setting.runtime), study.build()
+            for code in terminal.progress(list(built), f"preparing for {setting.runtime}"):
+                runners[setting, code] = latency.prepare(
+                    built[code],
+                    study.input_shape,
+                    runtime,
+                    batch=setting.batch,
+                    threads=setting.threads,
+                )
+        times = latency.interleaved(runners, repeats=options.repeats)
+    found: Measured = {setting: {} for setting in settings}
+    for (setting, code), own in times.items():
+        found[setting][code] = own
+    return found
+
+
+def _short(setting: Setting, options: argparse.Namespace) -> str:
+    batch = f" batch {setting.batch}" if len(options.batch) > 1 else ""
+    return f"{setting.runtime}{batch}"
+
+
+def _fit(options: argparse.Namespace, study: Study) -> None:
+    """Measure a sample of a lattice, fit a latency model, and say how well it predicts."""
+    points = lattice.of(study.plan, width_steps=options.width_steps)
+    subject = Subject(study.seed, study.seed_network, points)
+    effort = Effort(options.fit, options.held_out, options.repeats, options.spread)
+    (runtime,), (batch,) = options.runtime, options.batch
+    setting = clock.here(runtime, batch=batch, threads=options.threads)
+    found = clock.start(subject, setting, options.out, effort)
+    baseline = found.known()[study.plan.baseline]
+    smallest = float(found.predict(points.points([0]))[0])
+    console = terminal.console()
+    console.print(f"{study.name}: {setting}")
+    console.print(
+        f"lattice: {lattice.spell(points.size)} networks; the seed network takes {baseline:.3g} "
+        f"ms, the smallest one {smallest:.3g} ms"
+    )
+    console.print(str(found.check()))
+    console.print(
+        f"written to {options.out}: search.py latency=file latency.file={options.out} "
+        "cap.latency_ms=50%"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ssr_exp.edge",
-        description="Measure the latency of a study's finished networks on this CPU, and print "
-        "size, latency and accuracy against the seed network.",
+        description="Measure latency on this machine, all networks and runtimes in turn.",
     )
-    parser.add_argument("study", type=Path, help="the study's folder, paths.runs/<study>")
-    parser.add_argument("--batch", type=int, default=1, help="images at once (1)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
+    parser.add_argument(
+        "what", help=f"a study's folder, paths.runs/<study>, or a model: {command.MODELS}"
+    )
+    names = ", ".join(runtimes.NAMES)
+    parser.add_argument(
+        "--runtime", nargs="+", default=["eager"], metavar="NAME", help=f"{names} (eager)"
+    )
+    parser.add_argument("--network", nargs="+", metavar="CODE", help="these, trained or not")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at once (1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (1)")
     parser.add_argument("--repeats", type=int, default=30, help="turns of each network (30)")
+    parser.add_argument(
+        "--spread",
+        type=float,
+        default=latency.NOISY,
+        help=f"noise that is allowed: quartiles' distance over the median ({latency.NOISY:g})",
+    )
     parser.add_argument("--write", action="store_true", help="put latencies into the records")
     parser.add_argument("--markdown", action="store_true", help="print the table for a file")
+    effort = Effort()
+    parser.add_argument(
+        "--fit",
+        type=int,
+        nargs="?",
+        const=effort.networks,
+        metavar="N",
+        help=f"measure N networks of the lattice and fit a latency model ({effort.networks})",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        default=effort.held_out,
+        help=f"further networks, that check the model ({effort.held_out})",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where --fit puts its table")
     parser.add_argument(
         "--trust", action="store_true", help="call the function that makes the seed network"
     )
+    command.add_network(parser.add_argument_group("of a model"))
     return parser
 
 

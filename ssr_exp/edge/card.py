@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ssr_exp import machine
 from ssr_exp.edge.chosen import Chosen
 from ssr_exp.edge.verify import Labelled
 from ssr_exp.runs import local
@@ -129,8 +130,6 @@ def _compared(row: Mapping[str, Any]) -> str | None:
 
 
 def _files(outcome: Outcome, parts: Sequence[Labelled], request: Request) -> Iterator[str]:
-    from ssr_exp.edge import runtimes
-
     names = [part.name for part in parts]
     yield "## Files"
     yield ""
@@ -142,10 +141,10 @@ def _files(outcome: Outcome, parts: Sequence[Labelled], request: Request) -> Ite
     yield f"| weights.pt | PyTorch | | {outcome.eager.ms:.3f} | {shown} | 100 | |"
     for one in outcome.files:
         yield _row(one, names)
-    device = runtimes.find("eager").device(request.threads)
     yield ""
     yield (
-        f"Latency: one image, median of {request.repeats} interleaved turns on {device}. "
+        f"Latency: one image, median of {request.repeats} interleaved turns on "
+        f"{machine.cpu(request.threads)}. "
         f"Accuracy: re-measured in the runtime on {' and '.join(_count(p) for p in parts)} images; "
         "difference: of logits, the largest one, as a share of the largest logit."
     )

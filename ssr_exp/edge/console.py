@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from ssr_exp import terminal
-from ssr_exp.edge import runtimes
+from ssr_exp import machine, terminal
 from ssr_exp.edge.export import Exported, Outcome, Request
 
 
 def print_outcome(outcome: Outcome, request: Request) -> None:
     """Print a row for each verified file, beside PyTorch, and what its user should know."""
     parts = list(outcome.files[0].found.eager)
-    table = Table(title=f"verified files, one image on {_device(request)}")
+    table = Table(title=f"verified files, one image on {machine.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)
     for heading in ("runtime", "KiB", "ms", "quartiles", *(f"{p} acc %" for p in parts)):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -46,7 +45,3 @@ def _cells(one: Exported, parts: list[str]) -> list[str]:
         f"{one.found.agreement:.2f}",
         f"{one.found.difference:.1e}",
     ]
-
-
-def _device(request: Request) -> str:
-    return runtimes.find("eager").device(request.threads)

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ssr_exp.edge import card, formats, latency, runtimes, verify
+from ssr_exp import machine
+from ssr_exp.edge import card, formats, latency, verify
 from ssr_exp.edge.chosen import Chosen
 from ssr_exp.edge.formats import Model, Order
 from ssr_exp.edge.latency import Latency
@@ -149,7 +150,6 @@ def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path)
 
 def report(outcome: Outcome, request: Request) -> dict[str, object]:
     """Write an export's figures as plain data; latencies in ms, of one image."""
-    device = runtimes.find("eager").device(request.threads)
     rows = []
     for one in outcome.files:
         assert one.latency is not None
@@ -167,7 +167,7 @@ def report(outcome: Outcome, request: Request) -> dict[str, object]:
         )
     eager = {"latency_ms": outcome.eager.ms, "spread": outcome.eager.spread}
     return {
-        "device": device,
+        "device": machine.cpu(request.threads),
         "eager": eager,
         "files": rows,
         "failed": outcome.failed,

@@ -1,16 +1,18 @@
-"""The trained networks of a study: what they cost, what they score, and how to build them."""
+"""The networks that are measured: those that a study trained, or any codes of a seed network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
 from torch import nn
 
+from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.edge.timings import Seed
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, rescale, saved
+from ssr_exp.rescaling import codes, cost, rescale, saved, seeds, segmented
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import local, studies
@@ -39,18 +41,40 @@ class Study:
     """A study's networks, the seed network first, then the largest first.
 
     Args:
-        folder: of the study.
+        name: of the study, or of the seed network.
+        seed: what is rescaled.
         seed_network: with fresh weights.
         plan: of it.
-        input_shape: channels, height and width of the images, in pixels.
         networks: those with finished trainings, and the seed network.
+        folder: of the study; None if nothing was trained.
     """
 
-    folder: Path
+    name: str
+    seed: Seed
     seed_network: nn.Module
     plan: Plan
-    input_shape: tuple[int, int, int]
     networks: tuple[Trained, ...]
+    folder: Path | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images, in pixels."""
+        return self.seed.input_shape
+
+    def only(self, names: Sequence[str]) -> Study:
+        """Keep the seed network and the networks of these codes, trained or not.
+
+        Raises:
+            SsrError: if one is no network of the seed.
+        """
+        known = {each.network: each for each in self.networks}
+        wanted = dict.fromkeys(codes.parse(self.plan, name) for name in names)
+        kept = {self.networks[0].network: self.networks[0]}
+        for architecture in wanted:
+            code = codes.write(self.plan, architecture)
+            untrained = Trained(code, cost.of(self.plan, architecture), ())
+            kept.setdefault(code, known.get(code, untrained))
+        return replace(self, networks=tuple(kept.values()))
 
     def build(self) -> dict[str, nn.Module]:
         """Build all networks with fresh weights, by code."""
@@ -61,19 +85,30 @@ class Study:
             for each in self.networks
         }
 
-    def write(self, latencies: dict[str, float], device: str) -> int:
-        """Write latencies in ms into the records of their networks; returns how many.
+    def write(self, measured: Mapping[str, Mapping[str, float]]) -> int:
+        """Add latencies to the records of their networks; returns to how many.
+
+        Args:
+            measured: by setting, in words, the latency in ms of each network, by code. The first
+                one becomes the record's `latency_ms`.
 
         Raises:
             SsrError: if a record cannot be written.
         """
-        store, written = local.Store(self.folder.parent), 0
+        if self.folder is None:
+            raise SsrError("nothing was trained, so there is no record to write to: name a study.")
+        store, written, (first, *_) = local.Store(self.folder.parent), 0, measured
         for record in (record for each in self.networks for record in each.records):
             folder = store.folder(self.folder.name, record.network, record.seed)
-            measured = {"latency_ms": latencies[record.network], "latency_device": device}
+            own = {setting: values[record.network] for setting, values in measured.items()}
             with store.claim(folder, wait=True):
                 newest = store.read(folder) or record
-                store.write(folder, newest.model_copy(update=measured))
+                fields = {
+                    "latency_ms": own[first],
+                    "latency_device": first,
+                    "latencies": (newest.latencies or {}) | own,
+                }
+                store.write(folder, newest.model_copy(update=fields))
             written += 1
         return written
 
@@ -100,7 +135,24 @@ def read(folder: Path, *, trust: bool = False) -> Study:
     if not records:
         raise SsrError(f"{folder} holds no finished run: train some of its networks first.")
     networks = tuple(_trained(plan, records))
-    return Study(folder, seed_network, plan, about.input_shape, networks)
+    seed = Seed.of(about.model.conf(), about.segment.conf(), plan, about.num_classes)
+    return Study(folder.name, seed, seed_network, plan, networks, folder)
+
+
+def untrained(
+    model: ModelConf, split: SegmentConf, *, num_classes: int, input_shape: tuple[int, int, int]
+) -> Study:
+    """Build a seed network of which nothing was trained; it is the only one there.
+
+    Raises:
+        SsrError: if it cannot be built or split.
+    """
+    seed_network, plan = segmented.build(
+        model, split, num_classes=num_classes, input_shape=input_shape
+    )
+    seed = Seed.of(model, split, plan, num_classes)
+    networks = tuple(_trained(plan, ()))
+    return Study(seeds.spell(model), seed, seed_network, plan, networks)
 
 
 def _counts(record: Record) -> bool:

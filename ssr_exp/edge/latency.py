@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +17,10 @@ from torch import nn
 from ssr_exp.edge import runtimes
 from ssr_exp.edge.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
+
+log = logging.getLogger(__name__)
+
+Name = TypeVar("Name")
 
 NOISY = 0.3  # spread from which a latency says more of the machine than of the network
 
@@ -69,7 +75,7 @@ def measure(
     Raises:
         SsrError: if one of the numbers is too small, or the runtime cannot run a network.
     """
-    _check(batch=batch, threads=threads, repeats=repeats)
+    check(batch=batch, threads=threads, repeats=repeats)
     runtime = runtime or runtimes.find("eager")
     with torch_threads(threads):
         runners = {
@@ -91,15 +97,20 @@ def prepare(
     return runtime.prepare(network, torch.randn(batch, *input_shape, generator=generator), threads)
 
 
-def _check(**numbers: int) -> None:
+def check(**numbers: int) -> None:
+    """Refuse numbers below 1.
+
+    Raises:
+        SsrError: names the first one.
+    """
     for name, value in numbers.items():
         if value < 1:
             raise SsrError(f"{name} is {value}; it must be 1 or more.")
 
 
 def interleaved(
-    runners: Mapping[str, Runner], *, repeats: int, warm_up: int = 3
-) -> dict[str, Latency]:
+    runners: Mapping[Name, Runner], *, repeats: int, warm_up: int = 3
+) -> dict[Name, Latency]:
     """Let all take turns, so that whatever else the machine does meets each of them alike.
 
     In its turn each one runs once untimed, so that it does not meet the caches as another one left
@@ -108,7 +119,7 @@ def interleaved(
     for run in runners.values():
         for _ in range(warm_up):
             run()
-    times: dict[str, list[float]] = {name: [] for name in runners}
+    times: dict[Name, list[float]] = {name: [] for name in runners}
     for turn in range(repeats):
         for name in list(runners)[:: -1 if turn % 2 else 1]:
             runners[name]()
@@ -116,6 +127,43 @@ def interleaved(
             runners[name]()
             times[name].append(1000 * (time.perf_counter() - start))
     return {name: Latency(tuple(own)) for name, own in times.items()}
+
+
+def noise(found: Mapping[Name, Latency]) -> float:
+    """Say how noisy the machine was: the middle one of the spreads."""
+    return statistics.median(own.spread for own in found.values())
+
+
+def settled(
+    runners: Mapping[Name, Runner], *, repeats: int, spread: float, attempts: int = 3
+) -> dict[Name, Latency]:
+    """Let all take turns, again where the machine was too noisy.
+
+    Args:
+        runners: by name.
+        repeats: measured turns of each.
+        spread: the noise that is allowed, see `noise`.
+        attempts: how often it is tried.
+
+    Raises:
+        SsrError: if it stays too noisy.
+    """
+    for left in range(attempts, 0, -1):
+        found = interleaved(runners, repeats=repeats)
+        if noise(found) <= spread:
+            return found
+        if left > 1:
+            log.warning("this machine is noisy (%s); measuring again", spell_noise(found))
+    raise SsrError(
+        f"this machine is too noisy to measure latency on: {spell_noise(found)}, where "
+        f"{spread:.0%} are allowed; end what else runs on it, or allow more (--spread, or "
+        "latency.spread= of a search)."
+    )
+
+
+def spell_noise(found: Mapping[Name, Latency]) -> str:
+    """Say how noisy the machine was, in words."""
+    return f"the quartiles of the middle network lie {noise(found):.0%} of its latency apart"
 
 
 @contextmanager

@@ -49,11 +49,9 @@ class Runtime:
     version: Callable[[], str]
     on_gpu: bool = False
 
-    def device(self, threads: int) -> str:
-        """Name what it runs on; no name of a host or user."""
-        if self.on_gpu:
-            return torch.cuda.get_device_name()
-        return f"{machine.processor()}, {threads} threads"
+    def device(self) -> str:
+        """Name the processor that it runs on; no name of a host or user."""
+        return torch.cuda.get_device_name() if self.on_gpu else machine.processor()
 
 
 def find(name: str) -> Runtime:

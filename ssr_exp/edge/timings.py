@@ -10,9 +10,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from ssr_exp import parsing
+from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, saved
-from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling import saved
+from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import local
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
@@ -26,7 +27,8 @@ class Setting(BaseModel):
     Attributes:
         runtime: its name.
         version: of it.
-        device: the processor, and how many threads of it.
+        device: the processor.
+        threads: of a CPU.
         batch: images at once.
     """
 
@@ -35,11 +37,13 @@ class Setting(BaseModel):
     runtime: str
     version: str
     device: str
+    threads: Annotated[int, Field(ge=1)] = 1
     batch: Annotated[int, Field(ge=1)] = 1
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"{self.runtime} ({self.version}), batch {self.batch}, {self.device}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.runtime} ({self.version}), batch {self.batch}, {self.device}, {threads}"
 
 
 class Row(BaseModel):
@@ -57,12 +61,50 @@ class Row(BaseModel):
     fits: bool = True
 
 
+class Seed(BaseModel):
+    """What is rescaled.
+
+    Attributes:
+        model: the seed network.
+        segment: how it was split.
+        input_shape: channels, height and width of its images, in pixels.
+        num_classes: how many logits there are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: saved.Model
+    segment: saved.Segmentation
+    input_shape: tuple[saved.Size, saved.Size, saved.Size]
+    num_classes: Annotated[int, Field(ge=1)]
+
+    @classmethod
+    def of(cls, model: ModelConf, split: SegmentConf, plan: Plan, num_classes: int) -> Seed:
+        """Say what a plan is of; which of its segments are frozen changes no code's meaning."""
+        segment = saved.Segmentation.of(split, plan.multiple)
+        channels, height, width = plan.input_shape
+        return cls(
+            model=saved.Model.of(model, plan.input_shape),
+            segment=segment.model_copy(update={"frozen": ()}),
+            input_shape=(channels, height, width),
+            num_classes=num_classes,
+        )
+
+    def differs(self, other: Seed) -> str | None:
+        """Say in what another seed differs from this one; None if it is the same."""
+        for field in type(self).model_fields:
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs:
+                return f"its {field} is {_spell(theirs)}, and here it is {_spell(mine)}"
+        return None
+
+
 class Timings(BaseModel):
     """The latencies of a seed network's lattice in one setting.
 
     Attributes:
         schema_version: of this file.
-        network: the seed network, how it was split, and its images; its code is the baseline's.
+        seed: what is rescaled.
         setting: what ran it.
         repeats: measured turns of each network.
         rows: of distinct networks.
@@ -71,29 +113,10 @@ class Timings(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     schema_version: int = SCHEMA
-    seed_network: saved.Model
-    segment: saved.Segmentation
-    input_shape: tuple[saved.Size, saved.Size, saved.Size]
-    num_classes: Annotated[int, Field(ge=1)]
+    seed: Seed
     setting: Setting
     repeats: Annotated[int, Field(ge=1)]
     rows: tuple[Row, ...]
-
-    def known(self, plan: Plan) -> dict[Architecture, float]:
-        """List all measured networks with their latency in ms.
-
-        Raises:
-            SsrError: if one is no network of the plan.
-        """
-        return {codes.parse(plan, row.network): row.ms for row in self.rows}
-
-    def differs(self, other: Timings) -> str | None:
-        """Say in what the network differs from another table's; None if it is the same."""
-        for field in ("seed_network", "segment", "input_shape", "num_classes"):
-            mine, theirs = getattr(self, field), getattr(other, field)
-            if mine != theirs:
-                return f"its {field} is {_spell(mine)}, and here it is {_spell(theirs)}"
-        return None
 
 
 def read(path: Path) -> Timings:

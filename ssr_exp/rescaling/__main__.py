@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, lattice, partitions, seeds, segmented
+from ssr_exp.rescaling import command, cost, lattice, seeds, segmented
 from ssr_exp.rescaling.plan import Plan
 
 REASONS = 12  # that are printed
@@ -21,15 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the anatomy of the network that the command line names."""
     options = _parser().parse_args(arguments)
     try:
-        conf = _conf(options)
-        shape = (options.channels, options.size, options.size)
-        split = SegmentConf(
-            kind=options.segment,
-            multiple=options.multiple,
-            frozen=options.frozen,
-            patterns=options.patterns,
+        conf = command.model(options.model, options)
+        _, plan = segmented.build(
+            conf,
+            command.segment(options),
+            num_classes=options.classes,
+            input_shape=command.input_shape(options),
         )
-        _, plan = segmented.build(conf, split, num_classes=options.classes, input_shape=shape)
         points = lattice.of(plan, width_steps=options.width_steps).size
     except SsrError as error:
         print(error, file=sys.stderr)
@@ -38,25 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(seeds.spell(conf), plan))
     console.print(_summary(plan, points, options.width_steps), highlight=False)
     return 0
-
-
-def _conf(options: argparse.Namespace) -> ModelConf:
-    """Read the seed network; sizes that were not given are those that its numbers are known for."""
-    stem, shortcut = Stem(options.stem), Shortcut(options.shortcut)
-    conf = seeds.parse(options.model, stem=stem, shortcut=shortcut)
-    if options.size is None:
-        options.size = 32 if conf.source is Source.builtin else 224
-    if options.classes is None:
-        is_imagenet = conf.source in (Source.torchvision, Source.timm) and options.size == 224
-        options.classes = 1000 if is_imagenet else 10
-    _check(options)
-    return conf
-
-
-def _check(options: argparse.Namespace) -> None:
-    for name in ("size", "channels", "classes"):
-        if getattr(options, name) < 1:
-            raise SsrError(f"--{name} is {getattr(options, name)}; it must be 1 or more.")
 
 
 def table(name: str, plan: Plan) -> Table:
@@ -101,27 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m ssr_exp.rescaling",
         description="Print a network's segments, exact costs and lattice size; nothing is trained.",
     )
-    sources = "torchvision/NAME, timm/NAME, or your own as my_package.MyNet"
-    parser.add_argument("model", help=f"{', '.join(seeds.names())}, {sources}")
-    parser.add_argument(
-        "--size", type=int, help="image side in pixels (32; torchvision/, timm/, your own: 224)"
-    )
-    parser.add_argument("--channels", type=int, default=3, help="image channels (3)")
-    parser.add_argument(
-        "--classes", type=int, help="classes (10; torchvision/ and timm/ at 224 pixels: 1000)"
-    )
-    parser.add_argument("--stem", choices=[s.value for s in Stem], default=Stem.auto.value)
-    parser.add_argument("--shortcut", choices=[s.value for s in Shortcut], default="A")
-    kinds = ", ".join(partitions.KINDS)
-    parser.add_argument("--segment", default="stage", metavar="KIND", help=f"{kinds} (stage)")
-    parser.add_argument(
-        "--patterns", nargs="*", default=[], help="for manual: modules' names, one a segment: a.*"
-    )
-    parser.add_argument(
-        "--multiple", type=int, help="round channels to it (4 for CIFAR ResNets, 8)"
-    )
-    parser.add_argument("--width-steps", type=int, default=8, help="lattice widths are k/N (8)")
-    parser.add_argument("--frozen", nargs="*", default=[], help="segments that stay as they are")
+    parser.add_argument("model", help=command.MODELS)
+    command.add_network(parser)
     return parser
 
 

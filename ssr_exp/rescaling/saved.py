@@ -16,7 +16,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,6 +58,16 @@ class Model(_Data):
     shortcut: Shortcut = Shortcut.A
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
 
+    @classmethod
+    def of(cls, conf: ModelConf, image_shape: Sequence[int]) -> Model:
+        """Say how a seed network is built, with the stem that it is given for such images."""
+        return cls(
+            name=seeds.spell(conf),
+            stem=conf.stem if seeds.is_cifar(conf) else seeds.stem(conf, image_shape),
+            shortcut=conf.shortcut,
+            arguments=conf.arguments,
+        )
+
     def conf(self) -> ModelConf:
         """Say it as a configuration does.
 
@@ -83,6 +94,11 @@ class Segmentation(_Data):
     multiple: Size
     frozen: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, conf: SegmentConf, multiple: int) -> Segmentation:
+        """Say how a seed network was split, with the multiple that it was given."""
+        return cls.model_validate(asdict(conf) | {"multiple": multiple})
 
     def conf(self) -> SegmentConf:
         """Say it as a configuration does."""

@@ -37,7 +37,8 @@ class Record(BaseModel):
 
     Accuracies are in percent, losses in nats, MACs and GeMMs for one image. Metrics are those of
     the last epoch's weights; `best_val_acc` is the highest epoch's. `latency_ms` is what one image
-    takes on `latency_device`. What was not measured is None.
+    takes on `latency_device`; `latencies` are all that were measured, in ms, by runtime, batch and
+    device. What was not measured is None.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_enum_values=False)
@@ -67,6 +68,7 @@ class Record(BaseModel):
     baseline_gemms: Annotated[Count, Field(gt=0)]
     latency_ms: float | None = Field(default=None, gt=0)
     latency_device: str | None = None
+    latencies: dict[str, float] | None = None
     wall_s: float = Field(ge=0)
     device: str
     precision: str

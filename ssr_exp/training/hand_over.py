@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssr_exp.config import Config, ModelConf, SegmentConf
-from ssr_exp.rescaling import codes, saved, seeds
+from ssr_exp.config import Config
+from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import checkpoints, local, replaced, studies
 from ssr_exp.runs.record import Record
 from ssr_exp.training import environment
@@ -74,8 +73,8 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
     code = codes.write(plan, plan.baseline) if record is None else record.network
     shares = plan.modifiers(plan.baseline) if record is None else record.modifiers
     return saved.Description(
-        model=_model(conf.model, splits.image_shape),
-        segment=_segment(conf.segment, study.plan.multiple),
+        model=saved.Model.of(conf.model, splits.image_shape),
+        segment=saved.Segmentation.of(conf.segment, study.plan.multiple),
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
@@ -83,22 +82,6 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
         mean=splits.mean,
         std=splits.std,
         modifiers=saved.Shares(depth=shares.depth, width=shares.width),
-    )
-
-
-def _segment(conf: SegmentConf, multiple: int) -> saved.Segmentation:
-    """Say how the seed network was split, with the multiple that it was given."""
-    fields = asdict(conf) | {"multiple": multiple}
-    return saved.Segmentation.model_validate(fields)
-
-
-def _model(conf: ModelConf, image_shape: Sequence[int]) -> saved.Model:
-    """Say how the seed network is built, with the stem that it was given."""
-    return saved.Model(
-        name=seeds.spell(conf),
-        stem=conf.stem if seeds.is_cifar(conf) else seeds.stem(conf, image_shape),
-        shortcut=conf.shortcut,
-        arguments=conf.arguments,
     )
 
 

@@ -1,0 +1,250 @@
+"""Latencies of a lattice in one setting: some are measured, a model predicts the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ssr_exp import terminal
+from ssr_exp.edge import design, latency, predict, runtimes, timings
+from ssr_exp.edge.latency import Latency
+from ssr_exp.edge.predict import LatencyModel
+from ssr_exp.edge.runtimes import Runner
+from ssr_exp.edge.timings import Row, Seed, Setting, Timings
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, rescale
+from ssr_exp.rescaling.cost import Points
+from ssr_exp.rescaling.lattice import Lattice
+from ssr_exp.rescaling.plan import Architecture
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a lattice is measured.
+
+    Args:
+        networks: that the model is fitted to.
+        held_out: further ones that check it.
+        repeats: measured turns of each network.
+        spread: the noise that is allowed, see `latency.noise`.
+        seed: of what is drawn.
+    """
+
+    networks: int = 48
+    held_out: int = 12
+    repeats: int = 30
+    spread: float = latency.NOISY
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is measured.
+
+    Args:
+        seed: what it is.
+        network: the seed network; its weights do not matter.
+        lattice: of its plan.
+    """
+
+    seed: Seed
+    network: nn.Module
+    lattice: Lattice
+
+    def code(self, architecture: Architecture) -> str:
+        """Write a network's code."""
+        return codes.write(self.lattice.plan, architecture)
+
+
+@dataclass(frozen=True)
+class Check:
+    """How well a latency model predicts networks that it was not shown.
+
+    Args:
+        model: fitted without them.
+        errors: |predicted / measured - 1| of each.
+    """
+
+    model: LatencyModel
+    errors: tuple[float, ...]
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        tried = ", ".join(f"{kind} {error:.1%}" for kind, error in self.model.errors.items())
+        held = "none was held out"
+        if self.errors:
+            middle, high = np.quantile(self.errors, (0.5, 0.9))
+            held = (
+                f"held-out error {middle:.1%} in the median, {high:.1%} at most for nine in ten "
+                f"of {len(self.errors)} networks"
+            )
+        return (
+            f"latency model: {self.model.kind}, fitted to {self.model.networks} networks; {held}; "
+            f"in cross-validation {tried}"
+        )
+
+
+class Clock:
+    """Tells what rescaled networks take.
+
+    Args:
+        subject: what is measured.
+        table: what was measured.
+        path: where the table is kept.
+        effort: how more is measured.
+    """
+
+    def __init__(self, subject: Subject, table: Timings, path: Path, effort: Effort) -> None:
+        self.table = table
+        self._subject, self._path, self._effort = subject, path, effort
+        self._model: LatencyModel | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """What the latencies are of."""
+        return self.table.setting
+
+    def known(self) -> dict[Architecture, float]:
+        """List the measured networks with their latency in ms."""
+        return self._of(self.table.rows)
+
+    def predict(self, points: Points) -> NDArray[np.float64]:
+        """Predict the latency of `n x S` points in ms, `n`, from all that was measured."""
+        if self._model is None:
+            self._model = predict.fit(self._subject.lattice.plan, self.known())
+        return self._model.predict(points)
+
+    def check(self) -> Check:
+        """Fit a model to all but the held-out networks, and compare it with these."""
+        plan = self._subject.lattice.plan
+        model = predict.fit(plan, self._of(row for row in self.table.rows if row.fits))
+        held = self._of(row for row in self.table.rows if not row.fits)
+        errors = predict.relative_errors(model, plan, held).tolist() if held else []
+        return Check(model, tuple(errors))
+
+    def measure(self, architectures: Iterable[Architecture]) -> bool:
+        """Measure networks that were not yet, if this machine is what the table is of.
+
+        The seed network and the smallest one are measured again with them: where the machine is
+        faster or slower than it was, the mean ratio of these two is taken out.
+
+        Returns whether all are measured now.
+
+        Raises:
+            SsrError: if the machine is too noisy, or the table cannot be written.
+        """
+        known, plan = self.known(), self._subject.lattice.plan
+        missing = [a for a in dict.fromkeys(architectures) if a not in known]
+        if not missing:
+            return True
+        if not self._is_here():
+            return False
+        anchors = [a for a in (plan.baseline, plan.smallest) if a in known]
+        found = _measured(self._subject, [*anchors, *missing], self._effort, self.setting)
+        ratios = [known[a] / found[a].ms for a in anchors]
+        pace = float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
+        rows = [_row(self._subject.code(a), found[a], pace=pace) for a in missing]
+        self._put(self.table.model_copy(update={"rows": (*self.table.rows, *rows)}))
+        return True
+
+    def _of(self, rows: Iterable[Row]) -> dict[Architecture, float]:
+        plan = self._subject.lattice.plan
+        return {codes.parse(plan, row.network): row.ms for row in rows}
+
+    def _is_here(self) -> bool:
+        mine = self.setting
+        try:
+            return here(mine.runtime, batch=mine.batch, threads=mine.threads) == mine
+        except SsrError:
+            return False
+
+    def _put(self, table: Timings) -> None:
+        timings.write(self._path, table)
+        self.table, self._model = table, None
+
+
+def here(runtime: str, *, batch: int = 1, threads: int = 1) -> Setting:
+    """Name a setting of this machine.
+
+    Raises:
+        SsrError: if the runtime is unknown or cannot run here, or a number is too small.
+    """
+    latency.check(batch=batch, threads=threads)
+    found = runtimes.find(runtime)
+    return Setting(
+        runtime=runtime,
+        version=found.version(),
+        device=found.device(),
+        threads=threads,
+        batch=batch,
+    )
+
+
+def start(subject: Subject, setting: Setting, path: Path, effort: Effort) -> Clock:
+    """Measure a designed sample of a lattice, and further networks that check the model.
+
+    Args:
+        subject: what is measured.
+        setting: of this machine.
+        path: where the table is kept.
+        effort: how much is measured.
+
+    Raises:
+        SsrError: if the runtime cannot run a network, or the machine is too noisy.
+    """
+    latency.check(repeats=effort.repeats)
+    lattice = subject.lattice
+    chosen = design.choose(lattice, effort.networks, seed=effort.seed)
+    spare = max(min(lattice.size - len(chosen), effort.held_out), 0)
+    drawn = lattice.sample(min(lattice.size, len(chosen) + spare), seed=effort.seed + 1)
+    held = [a for a in drawn if a not in chosen][:spare]
+    found = _measured(subject, [*chosen, *held], effort, setting)
+    rows = [_row(subject.code(a), own, fits=a not in held) for a, own in found.items()]
+    table = Timings(seed=subject.seed, setting=setting, repeats=effort.repeats, rows=tuple(rows))
+    timings.write(path, table)
+    return Clock(subject, table, path, effort)
+
+
+def resume(subject: Subject, path: Path, effort: Effort) -> Clock:
+    """Read a table that was measured before, here or on another device.
+
+    Raises:
+        SsrError: if it is missing, damaged, of another network, or too small for a model.
+    """
+    table = timings.read(path)
+    if difference := subject.seed.differs(table.seed):
+        raise SsrError(f"{path} is of another network ({difference}): measure this one.")
+    if len(table.rows) < design.FEWEST:
+        raise SsrError(
+            f"{path} holds {len(table.rows)} networks, and a latency model takes {design.FEWEST}: "
+            "measure more."
+        )
+    return Clock(subject, table, path, effort)
+
+
+def _measured(
+    subject: Subject, architectures: Sequence[Architecture], effort: Effort, setting: Setting
+) -> dict[Architecture, Latency]:
+    """Build networks, and let them take turns."""
+    runtime, plan = runtimes.find(setting.runtime), subject.lattice.plan
+    runners: dict[Architecture, Runner] = {}
+    with latency.torch_threads(setting.threads):
+        for architecture in terminal.progress(architectures, f"preparing for {setting.runtime}"):
+            network = rescale.build(subject.network, plan, architecture)
+            runners[architecture] = latency.prepare(
+                network, plan.input_shape, runtime, batch=setting.batch, threads=setting.threads
+            )
+        return latency.settled(runners, repeats=effort.repeats, spread=effort.spread)
+
+
+def _row(network: str, own: Latency, *, fits: bool = True, pace: float = 1.0) -> Row:
+    low, high = own.quartiles
+    return Row(network=network, ms=own.ms * pace, low=low * pace, high=high * pace, fits=fits)
