@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper
@@ -137,6 +138,12 @@ class Ending:
             )
         conf = self._launcher.compose(member.overrides)
         to = local.Store(self._conf.paths.runs).study_folder(self._opened.name) / BEST
+        taken = answer.latency(self._seen, self._seen.history.space.parse(record.network))
+        if taken is not None and taken.measured:
+            record = record.model_copy(
+                update={"latency_ms": taken.ms, "latency_device": taken.setting}
+            )
+        metrics = metrics | ({} if taken is None else {"latency": asdict(taken)})
         hand_over.write(study.open(conf), conf, record, member.folder, to, metrics)
-        console.print_answer(record, drop=drop, on=metrics["accuracy"], folder=to)
+        console.print_answer(record, drop=drop, on=metrics["accuracy"], folder=to, taken=taken)
         return [record]

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
@@ -17,12 +18,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper
 from ssr_exp import config as configuration
-from ssr_exp.config import SearchConfig
+from ssr_exp.config import CostAxis, LatencySource, SearchConfig
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
     from ssr_exp.runs import local
     from ssr_exp.search.loop import Search
+    from ssr_exp.search.prices import Latencies
+    from ssr_exp.search.space import Space
     from ssr_exp.search.view import View
     from ssr_exp.training.study import Study
 
@@ -138,7 +141,45 @@ def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
     first = (opened.plan.baseline, *opened.expand(conf))
     book = rounds.notebook(store, opened.name, conf)
     sources = Sources(store, opened.name, opened.fields, spanned, conf, book)
-    return Search(spanned, conf, tuple(dict.fromkeys(first)), book, sources)
+    known = _latencies(conf, opened, spanned, store)
+    return Search(spanned, conf, tuple(dict.fromkeys(first)), book, sources, known)
+
+
+def _latencies(
+    conf: SearchConfig, opened: Study, spanned: Space, store: local.Store
+) -> Latencies | None:
+    """Measure the lattice, or read what was measured; None where nothing of it is needed.
+
+    Raises:
+        SsrError: if the runtime is not there, or the table is missing or of another network.
+    """
+    asked = conf.latency
+    wanted = conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None
+    if not wanted or asked.source is LatencySource.records:
+        return None
+    from ssr_exp.edge import clock
+    from ssr_exp.edge.timings import Seed
+
+    seed = Seed.of(conf.model, conf.segment, opened.plan, opened.splits.num_classes)
+    subject = clock.Subject(seed, opened.seed_network, spanned.lattice)
+    effort = clock.Effort(asked.networks, asked.held_out, asked.repeats, asked.spread)
+    if asked.source is LatencySource.file:
+        if asked.file is None:
+            raise SsrError(
+                "latency=file reads a table that python -m ssr_exp.edge MODEL --fit --out FILE "
+                "wrote: type latency.file=FILE."
+            )
+        found = clock.resume(subject, Path(asked.file).expanduser(), effort)
+    else:
+        setting = clock.here(asked.runtime, batch=asked.batch, threads=asked.threads)
+        path = store.study_folder(opened.name) / "latency" / f"{setting.slug}.json"
+        if path.exists():
+            found = clock.resume(subject, path, effort)
+        else:
+            log.info("measuring %d networks: %s", asked.networks + asked.held_out, setting)
+            found = clock.start(subject, setting, path, effort)
+    log.info("%s; %s", found, found.check())
+    return found
 
 
 def _is_trains(override: str) -> bool:

@@ -137,7 +137,7 @@ def _fit(options: argparse.Namespace, study: Study) -> None:
     setting = clock.here(runtime, batch=batch, threads=options.threads)
     found = clock.start(subject, setting, options.out, effort)
     baseline = found.known()[study.plan.baseline]
-    smallest = float(found.predict(points.points([0]))[0])
+    smallest = float(found.ms(points.points([0]))[0])
     console = terminal.console()
     console.print(f"{study.name}: {setting}")
     console.print(

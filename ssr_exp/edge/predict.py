@@ -13,12 +13,14 @@ depth and width: caches, vector lengths and threads do not add up.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -105,7 +107,10 @@ def _corrected(plan: Plan, points: Points, times: Floats) -> Predict:
     kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(
         np.ones(X.shape[1]), (0.1, 100.0), nu=2.5
     ) + WhiteKernel(0.1, (1e-4, 10.0))
-    process = GaussianProcessRegressor(kernel, random_state=0).fit(X, Y / spread)
+    process = GaussianProcessRegressor(kernel, random_state=0)
+    with warnings.catch_warnings():  # a length scale at its bound says that the direction is flat
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(X, Y / spread)
 
     def predict(points: Points) -> Floats:
         parts = (points[at : at + CHUNK] for at in range(0, len(points), CHUNK))

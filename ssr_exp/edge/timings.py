@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,12 @@ class Setting(BaseModel):
     device: str
     threads: Annotated[int, Field(ge=1)] = 1
     batch: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def slug(self) -> str:
+        """A name for a file: of the runtime, the batch, the threads, and a hash of the rest."""
+        rest = hashlib.sha256(f"{self.version} {self.device}".encode()).hexdigest()[:8]
+        return f"{self.runtime}-b{self.batch}-t{self.threads}-{rest}"
 
     def __str__(self) -> str:
         """Say it in words."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ssr_exp.config import Arm, Outcome, SearchConfig
-from ssr_exp.rescaling import sets
+from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import prices
@@ -61,6 +61,32 @@ def breaks_a_cap(view: View, architecture: Architecture) -> bool:
     return not bool(view.state.within[view.networks.index(architecture)])
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a network takes on a device.
+
+    Args:
+        ms: its latency.
+        setting: of which device and runtime.
+        measured: whether it was measured; else it is predicted.
+        cap: in ms, if there is one.
+    """
+
+    ms: float
+    setting: str
+    measured: bool
+    cap: float | None = None
+
+
+def latency(view: View, architecture: Architecture) -> Taken | None:
+    """Tell the latency of a network, where latency is traded or capped on a device."""
+    if view.latencies is None:
+        return None
+    measured = view.latencies.measure([architecture])
+    (ms,) = view.latencies.ms(cost.encode(view.history.space.plan, [architecture])).tolist()
+    return Taken(ms, str(view.latencies), measured, view.caps.get("latency_ms"))
+
+
 def predicted(view: View) -> tuple[Architecture, float] | None:
     """Find the cheapest point of the lattice that is expected to be accurate enough.
 
@@ -101,7 +127,7 @@ def contenders(view: View, conf: SearchConfig, answers: Sequence[Architecture]) 
 def _equal(view: View, arm: Arm, answer: Architecture, conf: SearchConfig) -> Architecture:
     """Find the network of an arm whose cost is nearest to the answer's."""
     space = view.history.space
-    price = prices.of(conf.objective.cost, view.history)
+    price = prices.of(conf.objective.cost, view.history, view.latencies)
     (target,) = prices.of_architectures(price, space, [answer]).tolist()
     if arm is Arm.random:
         return _random(view, target, answer, conf.seed)

@@ -12,7 +12,7 @@ from ssr_exp.config import Outcome, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, checks
-from ssr_exp.search.answer import Result
+from ssr_exp.search.answer import Result, Taken
 from ssr_exp.search.checks import Check, Sensitivity
 from ssr_exp.search.propose import Pick
 from ssr_exp.search.view import View
@@ -124,7 +124,9 @@ def print_smallest(view: View, conf: SearchConfig) -> None:
         )
 
 
-def print_answer(record: Record, *, drop: float, on: str, folder: Path) -> None:
+def print_answer(
+    record: Record, *, drop: float, on: str, folder: Path, taken: Taken | None = None
+) -> None:
     """Print the last lines: the answer, what it costs and loses, and where it is."""
     screen = terminal.console()
     share = record.params / record.baseline_params
@@ -134,4 +136,8 @@ def print_answer(record: Record, *, drop: float, on: str, folder: Path) -> None:
         f"({record.params:,} of {record.baseline_params:,}), {macs:.1%} of its MACs, accuracy drop "
         f"{drop:.2f} points on {on}"
     )
+    if taken is not None:
+        how = "measured" if taken.measured else "predicted, it was not measured"
+        cap = "" if taken.cap is None else f", where {taken.cap:.4g} are allowed"
+        screen.print(f"latency: {taken.ms:.4g} ms {how}{cap}; {taken.setting}")
     screen.print(f"best: {folder}  (record.json, weights.pt; python {folder}/load.py)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import fields
 
 import torch
@@ -90,6 +91,26 @@ def check_caps(space: Space, caps: dict[str, float]) -> None:
                 f"no network keeps to cap.{name}={caps[name]:,.0f}: the smallest of the lattice "
                 f"has {fewest:,} {WORDS[name]}; type a larger cap."
             )
+
+
+def check_latency(space: Space, cap: float, price: Callable[[Points], Tensor]) -> None:
+    """Refuse a cap on latency, in ms, that no network keeps to.
+
+    Args:
+        space: the lattice.
+        cap: in ms.
+        price: the natural logarithm of the latency of `m x S` points, `m`.
+
+    Raises:
+        SsrError: names the fastest network.
+    """
+    (times,) = space.evaluate(lambda points: [price(points).exp()])
+    if float(times.min()) > cap:
+        (fastest,) = space.architectures([int(times.argmin())])
+        raise SsrError(
+            f"no network keeps to cap.latency_ms={cap:.4g}: the fastest of the lattice, "
+            f"{space.code(fastest)}, takes about {float(times.min()):.3g} ms; type a larger cap."
+        )
 
 
 def check(space: Space, conf: SearchConfig) -> None:

@@ -14,20 +14,22 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ssr_exp.config import Acquisition, CostAxis, SearchConfig
+from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import acquisition, checks, console, history, prices, propose
+from ssr_exp.search import acquisition, checks, console, history, limits, prices, propose
 from ssr_exp.search import view as views
 from ssr_exp.search.history import History
+from ssr_exp.search.prices import Latencies
 from ssr_exp.search.rounds import Notebook, Planned, Round
 from ssr_exp.search.space import Space
 from ssr_exp.search.view import View
 
 log = logging.getLogger(__name__)
 
+REVISIONS = 5  # batches that are proposed anew because measuring changed what is known
 ATTEMPTS = 2  # a failed training is tried once more
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 
@@ -68,6 +70,7 @@ class Search:
         first: the networks of round 0.
         book: where its plans are kept.
         sources: of records.
+        latencies: of a device, where latency is traded or capped; None: those of the records.
     """
 
     space: Space
@@ -75,6 +78,7 @@ class Search:
     first: tuple[Architecture, ...]
     book: Notebook
     sources: Sources
+    latencies: Latencies | None = None
 
     def run(self, train: Train) -> tuple[View, str]:
         """Go through all rounds; returns what is known at the end, and why it ended.
@@ -92,7 +96,7 @@ class Search:
             count = self._affordable(self.conf.batch)
             if not count:
                 return seen, "the budget is used up"
-            picks = self.next_batch(seen, number, count=count)
+            seen, picks = self._measured_batch(seen, number, count=count)
             if reason := self._no_gain(seen, picks):
                 return seen, reason
             console.print_batch(seen, picks, title=f"round {number} of {self.conf.rounds}")
@@ -116,18 +120,39 @@ class Search:
         known = history.of(self.space, records)
         self._check_enough(known, records)
         elsewhere = history.of(self.space, self.sources.elsewhere())
+        if self.latencies is not None:
+            self.latencies.measure(known.networks)
         return views.of(
             known,
             self.conf,
             taken=self._parsed(self.book.networks() | history.unusable(records)),
             pending=self._parsed(self.sources.pending()),
             elsewhere=elsewhere,
+            latencies=self.latencies,
         )
 
     def next_batch(self, seen: View, number: int, *, count: int) -> list[propose.Pick]:
         """Propose the batch of a round."""
         state = np.random.SeedSequence([self.conf.seed, number]).generate_state(1)
         return propose.propose(seen, self.conf, count=count, seed=int(state[0]))
+
+    def _measured_batch(
+        self, seen: View, number: int, *, count: int
+    ) -> tuple[View, list[propose.Pick]]:
+        """Propose a batch whose latencies were measured: what breaks the cap is not trained.
+
+        Returns it with what is known after measuring.
+        """
+        picks = self.next_batch(seen, number, count=count)
+        for _ in range(REVISIONS if self.latencies is not None else 0):
+            assert self.latencies is not None
+            known = self.latencies.known()
+            chosen = [pick.architecture for pick in picks]
+            if not self.latencies.measure(chosen) or known.keys() >= set(chosen):
+                break
+            seen = self.look()
+            picks = self.next_batch(seen, number, count=count)
+        return seen, picks
 
     def _begin(self, train: Train) -> None:
         """Finish what was planned before; else train the first networks if there is a need."""
@@ -164,7 +189,12 @@ class Search:
         """Refuse to begin what needs latencies that nobody measured."""
         costs_time = self.conf.objective.cost is CostAxis.latency_ms
         if costs_time or self.conf.cap.latency_ms is not None:
-            prices.latency(history.of(self.space, self.sources.read()))
+            price = prices.latency(history.of(self.space, self.sources.read()), self.latencies)
+            if self.latencies is not None and self.conf.cap.latency_ms is not None:
+                baseline = self.latencies.known().get(self.space.plan.baseline)
+                known = {} if baseline is None else {"latency_ms": baseline}
+                caps = limits.of(CapConf(latency_ms=self.conf.cap.latency_ms), known)
+                limits.check_latency(self.space, caps["latency_ms"], price)
 
     def _carry_out(self, plan: Round, train: Train) -> None:
         """Train what a plan names and is not done; try once more what failed."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import mean
 
 import torch
 from torch import Tensor
 
-from ssr_exp.config import Outcome, SearchConfig
+from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
@@ -19,7 +18,9 @@ from ssr_exp.search.batch import State
 from ssr_exp.search.candidates import Candidates
 from ssr_exp.search.enough import Enough, below
 from ssr_exp.search.history import History
+from ssr_exp.search.prices import Latencies, Price
 from ssr_exp.search.scale import OutcomeScale
+from ssr_exp.search.space import Space
 from ssr_exp.search.surrogate import Surrogate
 
 WORST = 0.1  # of the outcomes' range, below the worst one: the reference of the hypervolume
@@ -39,6 +40,7 @@ class View:
             as a gain.
         enough: what is accurate enough.
         caps: in absolute numbers.
+        latencies: of a device, where latency is traded or capped.
     """
 
     history: History
@@ -49,6 +51,7 @@ class View:
     state: State
     enough: Enough
     caps: dict[str, float]
+    latencies: Latencies | None = None
 
     @property
     def networks(self) -> tuple[Architecture, ...]:
@@ -67,6 +70,7 @@ def of(
     taken: Iterable[Architecture] = (),
     pending: Iterable[Architecture] = (),
     elsewhere: History | None = None,
+    latencies: Latencies | None = None,
 ) -> View:
     """Fit the surrogate and predict the lattice.
 
@@ -76,6 +80,7 @@ def of(
         taken: networks that are not to be proposed, and of which nothing is known.
         pending: networks that are being trained; they are believed to come out as predicted.
         elsewhere: records of other epochs, where the surrogate learns from them.
+        latencies: of a device, where latency is traded or capped; None: those of the records.
 
     Raises:
         SsrError: if the caps cannot be met, or what is asked for was not measured.
@@ -83,12 +88,11 @@ def of(
     space, scale = history.space, OutcomeScale(conf.surrogate.outcome, conf.surrogate.scale)
     accuracies = history.accuracies()
     baseline = accuracies[space.plan.baseline]
-    caps = limits.of(conf.cap, _baseline(history, conf, baseline))
+    caps = limits.of(conf.cap, _baseline(history, conf, baseline, latencies))
     fitted = _fit(history, scale, conf, elsewhere)
-    price = prices.of(conf.objective.cost, history)
-    (log_cost,) = space.evaluate(lambda points: [price(points)])
-    keeps = _keeps(history, caps)
-    (within,) = space.evaluate(lambda points: [keeps(points)])
+    limits.check_caps(space, caps)
+    price = _Price.of(history, conf, caps, latencies)
+    log_cost, within = price.lattice()
     if not bool(within.any()):
         together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
         raise SsrError(f"no network keeps to {together} together: type larger caps.")
@@ -103,48 +107,81 @@ def of(
     pairs = zip(known, outcomes.tolist(), strict=True)
     state = State(
         outcomes,
-        prices.of_architectures(price, space, known),
-        keeps(cost.encode(space.plan, known)),
+        *price(cost.encode(space.plan, known)),
         torch.tensor([enough.holds(accuracies.get(a), outcome) for a, outcome in pairs]),
         (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
         enough.threshold,
         fitted.noise,
     )
-    return View(history, scale, fitted, found, waiting, state, enough, caps)
+    return View(history, scale, fitted, found, waiting, state, enough, caps, latencies)
 
 
-def _baseline(history: History, conf: SearchConfig, accuracy: float) -> dict[str, float]:
+def _baseline(
+    history: History, conf: SearchConfig, accuracy: float, latencies: Latencies | None
+) -> dict[str, float]:
     """List what is known of the baseline by the names of the caps that may be a share of it."""
     known = {name: float(value) for name, value in history.space.baseline._asdict().items()}
     known["drop"] = accuracy
     if conf.cap.latency_ms is not None:
-        baseline = history.space.plan.baseline
-        times = [time for network, time in history.with_latency() if network == baseline]
-        known |= {"latency_ms": mean(times)} if times else {}
+        time = prices.measured(latencies, history).get(history.space.plan.baseline)
+        known |= {} if time is None else {"latency_ms": time}
     return known
 
 
-def _keeps(history: History, caps: dict[str, float]) -> Callable[[Points], Tensor]:
-    """Make the test whether points, `m x S`, keep to all caps on cost.
+@dataclass(frozen=True)
+class _Price:
+    """What networks cost, and whether they keep to all caps on cost.
 
-    Raises:
-        SsrError: if no network keeps to one of them.
+    Args:
+        space: the lattice.
+        cost: that is traded; None if that is latency.
+        time: latency, if it is traded or capped.
+        caps: in absolute numbers.
     """
-    limits.check_caps(history.space, caps)
-    price = prices.latency(history) if "latency_ms" in caps else None
-    if price is not None:
-        (times,) = history.space.evaluate(lambda points: [price(points).exp()])
-        if float(times.min()) > caps["latency_ms"]:
-            raise SsrError(
-                f"no network keeps to cap.latency_ms={caps['latency_ms']:g}: the fastest of the "
-                f"lattice is expected to take {float(times.min()):.3g} ms; type a larger cap."
-            )
 
-    def keeps(points: Points) -> Tensor:
-        kept = limits.keeps(history.space, caps, points)
-        return kept if price is None else kept & (price(points).exp() <= caps["latency_ms"])
+    space: Space
+    cost: Price | None
+    time: Price | None
+    caps: dict[str, float]
 
-    return keeps
+    @classmethod
+    def of(
+        cls,
+        history: History,
+        conf: SearchConfig,
+        caps: dict[str, float],
+        latencies: Latencies | None,
+    ) -> _Price:
+        axis = conf.objective.cost
+        is_time = axis is CostAxis.latency_ms
+        time = prices.latency(history, latencies) if is_time or "latency_ms" in caps else None
+        cost = None if is_time else prices.exact(history.space, axis.value)
+        return cls(history.space, cost, time, caps)
+
+    def __call__(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Return the natural logarithm of the cost of points, `m x S`, and if they keep the caps.
+
+        Latency is asked for once: over a whole lattice that takes a while.
+        """
+        times = None if self.time is None else self.time(points)
+        keeps = limits.keeps(self.space, self.caps, points)
+        if times is not None and "latency_ms" in self.caps:
+            keeps &= times.exp() <= self.caps["latency_ms"]
+        if self.cost is not None:
+            return self.cost(points), keeps
+        assert times is not None
+        return times, keeps
+
+    def lattice(self) -> tuple[Tensor, Tensor]:
+        """Price all points of the lattice.
+
+        Raises:
+            SsrError: if none keeps to the cap on latency.
+        """
+        log_cost, within = self.space.evaluate(self)
+        if not bool(within.any()) and self.time is not None and "latency_ms" in self.caps:
+            limits.check_latency(self.space, self.caps["latency_ms"], self.time)
+        return log_cost, within
 
 
 def _fit(
