@@ -417,7 +417,7 @@ class ExportConfig:
     run: str = "best"  # a search's answer; or a network's code, or a folder like best/
     study: str | None = None  # where paths.runs holds several that have it
     seed: int | None = None  # of a code that was trained with several; None: the lowest
-    format: list[str] = field(default_factory=lambda: ["onnx"])  # onnx, executorch, torch_export
+    format: Any = field(default_factory=lambda: ["onnx"])  # onnx, executorch, torch_export
     int8: bool = False  # also quantised, where the format can be
     max_batch: int = 8  # executorch: images at once that memory is reserved for
     calibration: int = 256  # val images that int8 is calibrated on
@@ -462,10 +462,18 @@ def _schema(kind: type[Config | ExportConfig]) -> Any:
 
 
 def read_export(composed: Any) -> ExportConfig:
-    """Turn what Hydra composed for an export into a plain dataclass."""
+    """Turn what Hydra composed for an export into a plain dataclass; `format` is a list then.
+
+    Raises:
+        SsrError: if `format` is neither a name nor a list of names.
+    """
     own = OmegaConf.masked_copy(composed, [f.name for f in fields(ExportConfig)])
     result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ExportConfig), own))
     assert isinstance(result, ExportConfig)
+    names = [result.format] if isinstance(result.format, str) else result.format
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SsrError(f"format={result.format} names no formats: type format=onnx,executorch.")
+    result.format = names
     return result
 
 

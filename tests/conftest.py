@@ -57,11 +57,11 @@ class Ended:
 Command = Callable[..., Ended]
 
 
-def small(tmp_path: Path, words: tuple[str, ...]) -> list[str]:
+def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> list[str]:
     """Complete a command line: what `words` does not name is small, and below `tmp_path`."""
     given = {word.partition("=")[0] for word in words}
     folders = {"paths.runs": f"{tmp_path}/runs", "paths.data": f"{tmp_path}/data"}
-    if "experiment" in given:
+    if "experiment" in given or script == "export.py":
         return [*words, *(f"{k}={v}" for k, v in folders.items() if k not in given)]
     return [*(f"{k}={v}" for k, v in (SMALL | folders).items() if k not in given), *words]
 
@@ -90,7 +90,7 @@ def command(
     handlers, level = root.handlers[:], root.level
 
     def run(*words: str, script: str = "train.py") -> Ended:
-        monkeypatch.setattr(sys, "argv", [script, *small(tmp_path, words)])
+        monkeypatch.setattr(sys, "argv", [script, *small(tmp_path, words, script)])
         capsys.readouterr()
         code, message = 0, ""
         try:

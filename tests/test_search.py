@@ -172,7 +172,13 @@ BAD = {
     "surrogate.outcome=val_loss objective=smallest": "are points of accuracy",
     "rounds=1 modifiers=baseline": "these are 1 networks to begin with",
     "dataset.train_on_val=true trainer.test=true": "leaves a search no val",
-    "cap.latency_ms=5": "0 records have a latency",
+    "latency=records cap.latency_ms=5": "0 records have a latency",
+    "latency=file cap.latency_ms=5": "type latency.file=FILE",
+    "latency=file latency.file=nowhere.json cap.latency_ms=5": "there is no nowhere.json",
+    "latency.runtime=tflite cap.latency_ms=5": "there is no runtime tflite: type one of eager",
+    "latency=cuda_graphs cap.latency_ms=5": "PyTorch sees no GPU here",
+    "latency.networks=3 latency=eager cap.latency_ms=5": "takes 8 networks or more, not 3",
+    "latency.repeats=0 latency=eager cap.latency_ms=5": "repeats is 0",
 }
 
 

@@ -35,7 +35,7 @@ class ListSweeper(Sweeper):
             SystemExit: with a message, if the command cannot be met.
         """
         overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
-        words = [_as_list(override) for override in overrides]
+        words = [self._word(override) for override in overrides]
         composed = self.loader.load_sweep_config(self.config, words)
         configure_log(composed.hydra.job_logging, composed.hydra.verbose)
         try:
@@ -43,11 +43,12 @@ class ListSweeper(Sweeper):
         except SsrError as error:
             raise SystemExit(str(error)) from None
 
-
-def _as_list(override: Override) -> str:
-    if not override.is_sweep_override():
+    def _word(self, override: Override) -> str:
+        """Write values with commas between them as a list."""
+        if override.is_sweep_override():
+            values = ",".join(map(str, override.sweep_string_iterator()))
+            return f"{override.key_or_group}=[{values}]"
         return str(override.input_line)
-    return f"{override.key_or_group}=[{','.join(map(str, override.sweep_string_iterator()))}]"
 
 
 ConfigStore.instance().store(

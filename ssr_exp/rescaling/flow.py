@@ -61,7 +61,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Flow:
     watch = _Watch(seen)
     try:
         shadow = meta.copied(network).eval()
-        with torch.no_grad(), watch:
+        with torch.inference_mode(False), torch.no_grad(), watch:
             image = torch.empty((BATCH, *input_shape), device="meta")
             watch.mark(image, frozenset({IMAGE}))
             watch.follow(shadow)

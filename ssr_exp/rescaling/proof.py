@@ -99,7 +99,7 @@ def _run(network: nn.Module, plan: Plan, architecture: Architecture) -> Fault | 
     image = torch.empty((BATCH, *plan.input_shape), device="meta")
     watch = meta.Watch(rescaled)
     try:
-        with torch.no_grad(), watch:
+        with torch.inference_mode(False), torch.no_grad(), watch:
             rescaled(image)
     except Exception as error:  # whatever foreign code raises says that it does not fit
         return Fault(watch.path, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

@@ -172,7 +172,8 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
                 f"it calls the function {description.model.name} with arguments of its own; if you "
                 "trust where it comes from, type saved.load(folder, trust=True)."
             )
-        network = _build(description)
+        with torch.inference_mode(False):  # whose tensors could not be trained any more
+            network = _build(description)
     except SsrError as error:
         raise SsrError(
             f"{folder / NETWORK} describes no network that can be built: {error}"

@@ -157,7 +157,8 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
     image = torch.empty((BATCH, *input_shape), device="meta")
     tracer = Tracer(shadow)
     try:
-        with torch.no_grad(), tracer.inside(shadow), tracer:
+        # What runs inside inference mode is seen by no tracer.
+        with torch.inference_mode(False), torch.no_grad(), tracer.inside(shadow), tracer:
             output = shadow(image)
     except Exception as error:  # a network may be anyone's code
         raise _stopped(tracer.scope[-1], input_shape, error) from error

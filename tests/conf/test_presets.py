@@ -64,7 +64,7 @@ def test_every_group_is_a_part_of_the_schema_and_every_part_has_presets() -> Non
     groups = {group for group, _ in PRESETS} - NOT_SCHEMA
     assert groups == parts(SearchConfig) - NO_PRESETS
     assert parts(Config) < parts(SearchConfig)
-    assert {"surrogate", "acquisition", "objective", "runs"} | NO_PRESETS == SEARCH
+    assert {"surrogate", "acquisition", "objective", "runs", "latency"} | NO_PRESETS == SEARCH
 
 
 @pytest.mark.parametrize(("group", "name"), PRESETS, ids=["/".join(p) for p in PRESETS])
@@ -94,6 +94,17 @@ def test_every_kind_of_a_search_has_a_preset_and_every_preset_a_kind(
     for name in of(group):
         assert getattr(compose(group, f"{group}={name}"), group).kind == name
     assert of(group) == set(type(getattr(SearchConfig(), group).kind))
+
+
+def test_every_preset_of_a_latency_is_of_its_runtime_or_source(
+    compose: Callable[..., Config],
+) -> None:
+    from ssr_exp.edge import runtimes
+
+    for name in of("latency"):
+        read = compose("latency", f"latency={name}").latency  # type: ignore[attr-defined]
+        assert name in (read.runtime, read.source)
+        assert read.runtime in runtimes.NAMES
 
 
 def test_a_search_starts_with_the_sentinels_and_is_else_a_training_of_the_same_defaults(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.edge import latency
-from ssr_exp.edge.latency import Latency, Runner
+from ssr_exp.edge.latency import Latency
+from ssr_exp.edge.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
 
 
@@ -72,12 +73,13 @@ def test_the_threads_come_back_after_an_error() -> None:
 def test_another_runtime_can_be_measured() -> None:
     prepared: list[str] = []
 
-    def runtime(network: nn.Module, images: Tensor) -> Runner:
-        prepared.append(type(network).__name__)
+    def prepare(network: nn.Module, images: Tensor, threads: int) -> Runner:
+        prepared.append(f"{type(network).__name__} {threads}")
         return lambda: None
 
+    runtime = Runtime("mine", prepare, lambda: None, lambda: "mine 1.0")
     found = latency.measure({"it": Noted()}, (1, 2, 2), repeats=4, runtime=runtime)
-    assert prepared == ["Noted"]
+    assert prepared == ["Noted 1"]
     assert len(found["it"].times) == 4
 
 
@@ -87,5 +89,20 @@ def test_what_is_too_small_is_said_in_a_sentence(name: str) -> None:
         latency.measure({"it": Noted()}, (1, 2, 2), **{name: 0})
 
 
-def test_a_device_is_named_with_its_threads_and_runtime() -> None:
-    assert latency.device(2, "compiled").endswith(", 2 threads, compiled")
+def test_a_noisy_machine_is_measured_again_and_then_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet, noisy = Latency((1.0, 1.1, 1.2)), Latency((1.0, 2.0, 3.0))
+    ended = iter([noisy, noisy, quiet])
+    monkeypatch.setattr(latency, "interleaved", lambda *_, **__: {"it": next(ended)})
+    assert latency.settled({}, repeats=3, spread=0.3) == {"it": quiet}
+    assert caplog.text.count("noisy") == 2
+    monkeypatch.setattr(latency, "interleaved", lambda *_, **__: {"it": noisy})
+    with pytest.raises(SsrError, match=r"too noisy to measure.*50%.*30% are allowed"):
+        latency.settled({}, repeats=3, spread=0.3)
+
+
+def test_the_noise_is_the_middle_networks_spread() -> None:
+    assert Latency((5.0, 1.0, 2.0, 100.0, 3.0)).spread == pytest.approx(1.0)
+    found = {str(s): Latency((1.0 - s, 1.0, 1.0 + s)) for s in (0.1, 0.2, 0.9)}
+    assert latency.noise(found) == pytest.approx(0.2)

@@ -77,7 +77,7 @@ def test_a_row_says_size_latency_and_accuracy_against_the_seed(
     assert float(smaller[7].rstrip("%")) == pytest.approx(
         100 * float(smaller[5]) / float(seed[5]), rel=0.1, abs=2
     )
-    assert "median of 1 turns, batch 1, on " in printed
+    assert "latency: median of 1 turns, eager (PyTorch " in printed
 
 
 def test_test_accuracy_is_shown_where_it_is_known(
@@ -95,10 +95,11 @@ def test_latencies_are_written_only_where_they_are_asked_for(study: Path) -> Non
     before = records(study)
     main([str(study), *FEW])
     assert records(study) == before
-    main([str(study), *FEW, "--write"])
+    assert main([str(study), *FEW, "--write"]) == 0
     after = records(study)
-    assert all(r.latency_ms and str(r.latency_device).endswith("threads, eager") for r in after)
-    nothing = {"latency_ms": None, "latency_device": None}
+    assert all(r.latency_ms and str(r.latency_device).startswith("eager (PyTorch") for r in after)
+    assert all(r.latencies == {r.latency_device: r.latency_ms} for r in after)
+    nothing = {"latency_ms": None, "latency_device": None, "latencies": None}
     assert [r.model_copy(update=nothing) for r in after] == before
     seeds = [r.latency_ms for r in after if r.network != SMALLER]
     assert len(seeds) == 2 and len(set(seeds)) == 1
