@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import measure
 
-PARTS = ("counting", "tracing", "start", "proposals", "training", "scbp")
+PARTS = ("counting", "tracing", "start", "proposals", "training", "scbp", "latency")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python ")
 ]
+EXPORTS = [command for command in COMMANDS if command[1] == "export.py"]
 TRAININGS = [command for command in COMMANDS if command[1] == "train.py"]
 SEARCHES = [command for command in COMMANDS if command[1] == "search.py"]
 ANATOMIES = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.rescaling"]]
@@ -28,12 +29,13 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert len(TRAININGS) >= 4
     assert len(ANATOMIES) >= 2
     assert len(SEARCHES) >= 4
-    assert len(MEASUREMENTS) >= 1
-    kinds = (TRAININGS, SEARCHES, ANATOMIES, MEASUREMENTS)
+    assert len(MEASUREMENTS) >= 3
+    assert len(EXPORTS) >= 3
+    kinds = (TRAININGS, SEARCHES, EXPORTS, ANATOMIES, MEASUREMENTS)
     assert len(COMMANDS) == sum(map(len, kinds))
 
 
-@pytest.mark.parametrize("command", TRAININGS + SEARCHES, ids=" ".join)
+@pytest.mark.parametrize("command", TRAININGS + SEARCHES + EXPORTS, ids=" ".join)
 def test_a_command_names_presets_and_keys_that_exist(command: list[str]) -> None:
     overrides = [word for word in command[2:] if word != "-m"]
     singles = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", override) for override in overrides]
@@ -57,13 +59,20 @@ def test_an_anatomy_command_prints_the_lattice(
 
 
 @pytest.mark.parametrize("command", MEASUREMENTS, ids=" ".join)
-def test_a_measurement_asks_for_a_study(
-    command: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_measurement_is_understood(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ssr_exp.edge.__main__ import main
+    from ssr_exp.edge import __main__ as edge
 
-    assert main(command[3:]) == 1
-    assert "name the folder of a study, paths.runs/<study>" in capsys.readouterr().err
+    if command[3].startswith("runs/"):
+        assert edge.main(command[3:]) == 1
+        assert "name the folder of a study, paths.runs/<study>" in capsys.readouterr().err
+        return
+    asked = []
+    for name in ("_print", "_fit"):
+        monkeypatch.setattr(edge, name, lambda options, study: asked.append(study))
+    assert edge.main(command[3:]) == 0
+    assert [study.name for study in asked] == [command[3]]
 
 
 def test_every_key_of_scbp_in_the_text_exists() -> None:
@@ -75,6 +84,20 @@ def test_every_key_of_scbp_in_the_text_exists() -> None:
     assert said <= set(vars(ModifiersConf()))
     assert {"count", "c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer"} == said
     assert {*Preference} <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_every_key_of_an_export_and_every_runtime_in_the_text_exists() -> None:
+    from ssr_exp.config import ExportConfig
+    from ssr_exp.edge import runtimes
+
+    part = TEXT[TEXT.index("## Export") : TEXT.index("## Use it as a library")]
+    table = part[part.index("| key | meaning |") :]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    said = {key for row in rows for key in re.findall(r"`([\w.]+)`", row)}
+    assert said - {"paths.data"} <= set(vars(ExportConfig()))
+    part = TEXT[TEXT.index("| runtime | takes |") : TEXT.index("The third (`--fit`)")]
+    rows = [row.split("|")[1] for row in part.splitlines() if row.startswith("| `")]
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == {*runtimes.NAMES}
 
 
 def test_the_lattice_size_that_the_text_names_is_true() -> None:

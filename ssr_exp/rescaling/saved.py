@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +23,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from ssr_exp import parsing
@@ -30,6 +39,8 @@ from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, imported, rescale, seeds, segmented
 from ssr_exp.rescaling.plan import Plan
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 NETWORK, WEIGHTS = "network.json", "weights.pt"
@@ -51,17 +62,34 @@ class Model(_Data):
         stem: of an ImageNet network.
         shortcut: of a CIFAR ResNet.
         arguments: of its constructor, by keyword.
+        code: a fingerprint of the files that define a network of the user's own.
     """
 
     name: str
     stem: Stem = Stem.auto
     shortcut: Shortcut = Shortcut.A
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    code: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_code(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {k: v for k, v in fields.items() if (k, v) != ("code", None)}
 
     @classmethod
-    def of(cls, conf: ModelConf, image_shape: Sequence[int]) -> Model:
-        """Say how a seed network is built, with the stem that it is given for such images."""
+    def of(
+        cls, conf: ModelConf, image_shape: Sequence[int], network: nn.Module | None = None
+    ) -> Model:
+        """Say how a seed network is built, with the stem that it is given for such images.
+
+        Args:
+            conf: what was asked for.
+            image_shape: channels, height and width, in pixels.
+            network: the seed network; of the user's own, its code is fingerprinted.
+        """
+        known = {} if network is None else seeds.identity(conf, image_shape, network)
         return cls(
+            code=known.get("code"),
             name=seeds.spell(conf),
             stem=conf.stem if seeds.is_cifar(conf) else seeds.stem(conf, image_shape),
             shortcut=conf.shortcut,
@@ -231,7 +259,20 @@ def seed_network(description: Description) -> tuple[nn.Module, Plan]:
             num_classes=description.num_classes,
             input_shape=description.input_shape,
         )
+        _compare_code(description, seed)
         return seed, plan
+
+
+def _compare_code(description: Description, seed: nn.Module) -> None:
+    """Warn where the user's own network was changed since it was trained."""
+    known = description.model.code
+    now = Model.of(description.model.conf(), description.input_shape, seed).code
+    if known is not None and now != known:
+        log.warning(
+            "the code of %s is not what %s was trained with: its outputs may be others",
+            description.model.name,
+            description.network,
+        )
 
 
 def _build(description: Description) -> nn.Module:

@@ -144,15 +144,20 @@ class Search:
         Returns it with what is known after measuring.
         """
         picks = self.next_batch(seen, number, count=count)
-        for _ in range(REVISIONS if self.latencies is not None else 0):
-            assert self.latencies is not None
-            known = self.latencies.known()
-            chosen = [pick.architecture for pick in picks]
-            if not self.latencies.measure(chosen) or known.keys() >= set(chosen):
+        for _ in range(REVISIONS):
+            if not self._measure_anew(pick.architecture for pick in picks):
                 break
             seen = self.look()
             picks = self.next_batch(seen, number, count=count)
         return seen, picks
+
+    def _measure_anew(self, architectures: Iterable[Architecture]) -> bool:
+        """Measure latencies; returns whether any was not known before."""
+        if self.latencies is None:
+            return False
+        known = self.latencies.known()
+        new = [a for a in architectures if a not in known]
+        return bool(new) and self.latencies.measure(new)
 
     def _begin(self, train: Train) -> None:
         """Finish what was planned before; else train the first networks if there is a need."""
@@ -191,6 +196,7 @@ class Search:
         if costs_time or self.conf.cap.latency_ms is not None:
             price = prices.latency(history.of(self.space, self.sources.read()), self.latencies)
             if self.latencies is not None and self.conf.cap.latency_ms is not None:
+                self.latencies.measure([self.space.plan.baseline])
                 baseline = self.latencies.known().get(self.space.plan.baseline)
                 known = {} if baseline is None else {"latency_ms": baseline}
                 caps = limits.of(CapConf(latency_ms=self.conf.cap.latency_ms), known)

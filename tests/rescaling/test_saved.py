@@ -217,6 +217,33 @@ def test_a_function_is_called_where_it_is_trusted_only(
     assert torch.equal(saved.load(tmp_path, trust=True)(x), network(x))
 
 
+def test_a_class_that_was_changed_since_its_training_is_loaded_with_a_warning(
+    own: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network = saved_own(own, "Net", tmp_path)
+    description = saved.read(tmp_path)
+    name = description.model.name
+    model = Model.of(description.model.conf(), description.input_shape, network)
+    assert model.code is not None
+    about = description.model_copy(update={"model": model})
+    (tmp_path / NETWORK).write_text(about.model_dump_json())
+    saved.load(tmp_path)
+    assert caplog.text == ""
+    monkeypatch.setattr(seeds.imported, "digest", lambda *_: "changed")  # type: ignore[attr-defined]
+    saved.load(tmp_path)
+    assert f"the code of {name} is not what" in caplog.text
+
+
+def test_a_network_is_loaded_inside_inference_mode_and_can_still_be_trained(folder: Path) -> None:
+    with torch.inference_mode():
+        network = saved.load(folder)
+    network(torch.zeros(2, *SHAPE)).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
 def test_a_folder_cannot_make_others_run_what_it_names(folder: Path) -> None:
     about = json.loads((folder / NETWORK).read_text())
     about["model"] = {"name": "os.mkdir", "arguments": {"path": str(EVIL)}}

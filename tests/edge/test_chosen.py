@@ -1,0 +1,174 @@
+"""Which trained network a name stands for, and what its card says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssr_exp.edge import card, chosen
+from ssr_exp.edge.export import Exported, Outcome, Request
+from ssr_exp.edge.latency import Latency
+from ssr_exp.edge.verify import Agreement, Labelled
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import saved
+from ssr_exp.rescaling.resnet import CifarResNet
+from ssr_exp.runs import checkpoints, local
+from ssr_exp.runs.record import Record, Status
+
+CODE = "d1-1-1_w16-32-64"
+STUDY = "resnet8-digits-0a1b2c3d"
+FULL = saved.Shares(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0))
+ABOUT = saved.Description(
+    model=saved.Model(name="resnet8"),
+    segment=saved.Segmentation(multiple=4),
+    network=CODE,
+    num_classes=2,
+    input_shape=(1, 8, 8),
+    classes=("a", "<b>|`c`"),
+    mean=(0.5,),
+    std=(0.25,),
+    modifiers=FULL,
+)
+FIELDS = {"recipe": {"optimizer": "sgd", "lr": 0.1}, "dataset": {"name": "digits"}}
+
+
+@pytest.fixture
+def network() -> CifarResNet:
+    torch.manual_seed(0)
+    return CifarResNet(8, num_classes=2, in_channels=1)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, make_record: Callable[..., Record], network: CifarResNet) -> Path:
+    """A study with two seeds of a network, of which the first failed, and an answer."""
+    store = local.Store(tmp_path / "runs")
+    folder = store.study_folder(STUDY)
+    store.write_text(folder / saved.NETWORK, ABOUT.model_dump_json())
+    store.write_text(folder / "study.json", json.dumps(FIELDS))
+    for seed, status in enumerate((Status.failed, Status.finished)):
+        where = store.folder(STUDY, CODE, seed)
+        fields = {"study": STUDY, "network": CODE, "seed": seed, "status": status}
+        store.write(where, make_record(**fields, test_acc=None))
+        state = {f"network.{name}": value for name, value in network.state_dict().items()}
+        torch.save({"state_dict": state}, where / checkpoints.LAST)
+    saved.write(folder / "best", ABOUT, network.state_dict())
+    store.write_text(
+        folder / "best" / local.FILE, make_record(study=f"{STUDY}f", network=CODE).to_json()
+    )
+    store.write_text(
+        folder / "best" / "study.json", json.dumps({"dataset": {"train_on_val": True}})
+    )
+    row = {"role": "answer", "model": "resnet8", "network": CODE, "test_acc_mean": 97.0}
+    results = [row | {"test_acc_std": 0.5, "seeds": [0, 1]}, {"role": "broken"}]
+    store.write_text(folder / "best" / "metrics.json", json.dumps({"results": results}))
+    return tmp_path / "runs"
+
+
+def test_a_code_is_its_first_finished_seed_with_the_weights_of_its_training(
+    runs: Path, network: CifarResNet
+) -> None:
+    found = chosen.find(runs, CODE)
+    assert (found.record.seed, found.about.network) == (1, CODE)
+    assert not found.network.training and not found.has_seen_val
+    for name, value in network.state_dict().items():
+        assert torch.equal(found.network.state_dict()[name], value)
+
+
+def test_best_is_the_answer_and_so_is_its_folder(runs: Path) -> None:
+    by_name = chosen.find(runs, "best")
+    by_folder = chosen.find(Path("nowhere"), str(runs / STUDY / "best"))
+    assert by_name.record == by_folder.record
+    assert by_name.has_seen_val
+    assert by_name.comparison[0]["test_acc_mean"] == 97.0
+
+
+def test_a_seed_that_failed_or_is_not_there_is_refused(runs: Path) -> None:
+    with pytest.raises(SsrError, match=r"seed0 failed, so there is nothing to export"):
+        chosen.find(runs, CODE, seed=0)
+    with pytest.raises(SsrError, match=r"no such run of .*type seed=N, of 0, 1"):
+        chosen.find(runs, CODE, seed=2)
+
+
+def test_one_of_several_studies_must_be_named(runs: Path) -> None:
+    shutil.copytree(runs / STUDY, runs / "other")
+    with pytest.raises(SsrError, match=f"type study=NAME, of other, {STUDY}"):
+        chosen.find(runs, "best")
+    assert chosen.find(runs, "best", study=STUDY).folder == runs / STUDY
+    with pytest.raises(SsrError, match="holds no study another"):
+        chosen.find(runs, "best", study="another")
+
+
+def test_a_folder_without_runs_says_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(SsrError, match=r"holds no study: type paths.runs=DIR"):
+        chosen.find(tmp_path, "best")
+
+
+def test_a_function_is_called_only_if_it_is_trusted(runs: Path) -> None:
+    about = ABOUT.model_copy(update={"model": saved.Model(name="torchvision.models.resnet18")})
+    for folder in (runs / STUDY, runs / STUDY / "best"):
+        (folder / saved.NETWORK).write_text(about.model_dump_json())
+    for run in (CODE, "best"):
+        with pytest.raises(SsrError, match="type trust=true if you trust"):
+            chosen.find(runs, run)
+
+
+def outcome(folder: Path) -> Outcome:
+    same = Agreement(1e-7, 100.0, {"val": 90.0}, {"val": 90.0})
+    file = Exported(
+        "model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, ("9 Conv",), Latency((0.5,))
+    )
+    return Outcome(folder, (file,), (), Latency((1.0,)))
+
+
+def write(runs: Path, run: str, **changes: object) -> str:
+    parts = [Labelled("val", torch.zeros(3, 1, 8, 8), torch.zeros(3))]
+    request = Request(("onnx",), **changes)  # type: ignore[arg-type]
+    return card.write(chosen.find(runs, run), outcome(runs), parts, request)
+
+
+def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Path) -> None:
+    text = write(runs, CODE, licence="apache-2.0")
+    for words in (
+        f"# resnet20 rescaled: {CODE}",
+        "| parameters |",
+        "it is on the front (val)",
+        "| model.onnx | ONNX Runtime 1 | 2 | 0.500 | 90.00 | 100.00 | 1.0e-07 |",
+        'InferenceSession("model.onnx")',
+        'network = saved.load(".")',
+        "optimizer sgd, lr 0.1",
+        "mean [0.5] and std [0.25]",
+        "apache-2.0.",
+    ):
+        assert words in text, words
+    assert str(runs) not in text
+
+
+def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:
+    text = write(runs, "best")
+    assert f"answer, resnet8 {CODE}: 97.00 +- 0.50 % on test" in text
+    assert "2 seeds (0, 1)" in text
+    assert "accuracy on val flatters it" in text
+    assert "Not stated" in text
+
+
+def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
+    from omegaconf import OmegaConf
+
+    text = write(runs, CODE, licence='mine: "free" #1')
+    _, head, _ = text.split("---\n", 2)
+    read = OmegaConf.to_container(OmegaConf.create(head))
+    assert isinstance(read, dict)
+    assert (read["license"], read["datasets"]) == ('mine: "free" #1', ["digits"])
+    assert read["pipeline_tag"] == "image-classification"
+
+
+def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record]) -> None:
+    store = local.Store(runs)
+    better = make_record(study=STUDY, network="d1-1-1_w4-8-16", val_acc=99.9, params=10)
+    store.write(store.folder(STUDY, better.network, 0), better)
+    assert "1 of them have no more parameters and are no less accurate" in write(runs, CODE)

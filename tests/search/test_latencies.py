@@ -1,0 +1,183 @@
+"""A search that trades or caps the latency of a device: what is measured decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ssr_exp.config import CostAxis, Objective, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.cost import Points
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.local import Store
+from ssr_exp.search import answer, limits, loop, prices, rounds
+from ssr_exp.search import view as views
+from ssr_exp.search.history import History
+from ssr_exp.search.loop import Search
+from ssr_exp.search.prices import Latencies
+from ssr_exp.search.space import Space
+from tests.search.conftest import World
+
+First = tuple[Architecture, ...]
+
+
+class Device:
+    """Predicts a latency that grows with the MACs; what is measured differs for every third."""
+
+    def __init__(self, space: Space, *, surprise: float = 1.5, is_here: bool = True) -> None:
+        self.space, self.surprise, self.is_here = space, surprise, is_here
+        self._known: dict[Architecture, float] = {}
+        self.measured: list[Architecture] = []
+
+    def __str__(self) -> str:
+        return "a phone"
+
+    def guess(self, points: Points) -> NDArray[np.float64]:
+        counts: NDArray[np.int64] = cost.count(self.space.plan, points).macs
+        return counts / self.space.baseline.macs + 0.5
+
+    def known(self) -> dict[Architecture, float]:
+        return self._known
+
+    def ms(self, points: Points) -> NDArray[np.float64]:
+        found = self.guess(points)
+        for n, architecture in enumerate(cost.decode(self.space.plan, points)):
+            found[n] = self._known.get(architecture, found[n])
+        return found
+
+    def measure(self, architectures: Iterable[Architecture]) -> bool:
+        new = [a for a in architectures if a not in self._known]
+        if not self.is_here:
+            return not new
+        for a in new:
+            (guess,) = self.guess(cost.encode(self.space.plan, [a]))
+            self._known[a] = float(guess) * (self.surprise if sum(a.widths) % 3 else 1.0)
+            self.measured.append(a)
+        return True
+
+
+Begin = Callable[..., Search]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, small: Space, first: First, world: World) -> Begin:
+    def search(device: Device, **caps: str) -> Search:
+        conf = SearchConfig()
+        conf.rounds, conf.batch = 2, 3
+        conf.objective.kind = Objective.smallest
+        for name, text in caps.items():
+            setattr(conf.cap, name, text)
+        book = rounds.notebook(Store(tmp_path / "runs"), "study", conf)
+        return Search(small, conf, first, book, world, device)
+
+    return search
+
+
+def test_a_device_is_what_a_search_takes(small: Space) -> None:
+    assert isinstance(Device(small), Latencies)
+
+
+def test_a_proposal_is_measured_before_it_is_trained_and_none_breaks_the_cap(
+    begin: Begin, small: Space, world: World, first: First, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "REVISIONS", 100)
+    device = Device(small)
+    begin(device, latency_ms="1.1").run(world.train)
+    proposed = [small.parse(network) for network in world.trained[len(first) :]]
+    assert proposed
+    assert all(device.known()[a] <= 1.1 for a in proposed)
+    guessed = dict(
+        zip(device.measured, device.guess(cost.encode(small.plan, device.measured)), strict=True)
+    )
+    assert any(guess <= 1.1 < device.known()[a] for a, guess in guessed.items())
+
+
+def test_the_answer_keeps_the_cap_as_it_was_measured(
+    begin: Begin, small: Space, world: World
+) -> None:
+    device = Device(small)
+    seen, _ = begin(device, latency_ms="60%").run(world.train)
+    own = answer.trained(seen)[0]
+    cap = 60 / 100 * device.known()[small.plan.baseline]
+    taken = answer.latency(seen, own)
+    assert taken == answer.Taken(device.known()[own], "a phone", True, cap)
+    assert taken is not None and taken.ms <= cap
+
+
+def test_what_cannot_be_measured_here_is_predicted_and_said_so(
+    begin: Begin, small: Space, world: World
+) -> None:
+    device = Device(small, is_here=False)
+    seen, _ = begin(device, latency_ms="1.1").run(world.train)
+    assert device.measured == []
+    taken = answer.latency(seen, answer.trained(seen)[0])
+    assert taken is not None and not taken.measured
+    assert taken.ms <= 1.1
+
+
+def test_a_cap_below_the_fastest_network_names_it_before_anything_is_trained(
+    begin: Begin, small: Space, world: World
+) -> None:
+    (smallest,) = small.architectures([0])
+    fastest = small.code(smallest)
+    with pytest.raises(SsrError, match=f"the fastest of the lattice, {fastest}, takes about"):
+        begin(Device(small), latency_ms="0.1").run(world.train)
+    assert world.trained == []
+
+
+def test_a_share_of_a_baseline_that_was_not_measured_is_refused(
+    begin: Begin, small: Space, world: World
+) -> None:
+    with pytest.raises(SsrError, match=r"cap.latency_ms=50% is a share of a number that is not"):
+        begin(Device(small, is_here=False), latency_ms="50%").run(world.train)
+    assert world.trained == []
+
+
+def test_a_traded_latency_prices_the_lattice_and_what_was_measured(
+    known: History, small: Space
+) -> None:
+    device, conf = Device(small), SearchConfig()
+    device.measure(known.networks)
+    conf.objective.cost = CostAxis.latency_ms
+    seen = views.of(known, conf, latencies=device)
+    everything = small.lattice.points(range(len(small.lattice)))
+    np.testing.assert_allclose(seen.candidates.log_cost.exp(), device.ms(everything))
+    mine = [device.known()[a] for a in known.networks]
+    np.testing.assert_allclose(seen.state.log_costs.exp(), mine)
+
+
+def test_latency_is_asked_for_once_over_a_lattice(known: History, small: Space) -> None:
+    device, conf = Device(small), SearchConfig()
+    asked = []
+    real = device.ms
+    device.ms = lambda points: asked.append(len(points)) or real(points)  # type: ignore[method-assign, func-returns-value]
+    conf.objective.cost, conf.cap.latency_ms = CostAxis.latency_ms, "9"
+    views.of(known, conf, latencies=device)
+    assert asked.count(len(small.lattice)) == 1
+
+
+def test_the_fastest_is_found_by_the_price(small: Space) -> None:
+    price: prices.Price = lambda points: -torch.from_numpy(points.sum(axis=1) * 1.0)  # noqa: E731
+    with pytest.raises(SsrError, match=small.code(small.plan.baseline)):
+        limits.check_latency(small, 1e-30, price)
+
+
+def test_a_search_with_a_latency_is_another_one_and_one_without_keeps_its_name(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+
+    def name(**changes: str) -> str:
+        conf = SearchConfig()
+        conf.latency.runtime = changes.get("runtime", "onnxruntime")
+        conf.cap.latency_ms = changes.get("cap")
+        return rounds.notebook(store, "study", conf).folder.name
+
+    assert name() == name(runtime="executorch")
+    assert len({name(), name(cap="1"), name(cap="1", runtime="executorch")}) == 3
