@@ -8,18 +8,19 @@ its parameters. All networks and runtimes take turns on one batch.
 Read a ratio beside the share of MACs: were MACs all that takes time, the seed network would take
 `1 / share` times the rescaled one's. What is missing to that, or beyond it, has three causes:
 
-- Launches: in eager mode each module costs some microseconds however small it is. Only fewer blocks
-  take it away (the share of products says how many are left), so at batch 1 depth gains and width
-  does not. Runtimes that plan ahead (ONNX Runtime, ExecuTorch) have less of it.
+- Launches: each operator costs some microseconds however small it is, in eager mode most. Only
+  fewer blocks take that away (the share of products says how many are left), so at batch 1 depth
+  gains more than width. Runtimes that plan ahead (ONNX Runtime, ExecuTorch) have less of it.
 - Memory: batch norms, activations and additions read and write each channel once, so they shrink
-  with the width and not with its square; and a batch of activations leaves the cache.
+  with the width and not with its square; and a large batch of activations leaves the cache.
 - Rounding: kernels work on vectors of channels; a part of one takes as long as a whole one.
 
-The second part shows rounding alone. A network is thinned to the same width with its channels
-rounded to multiples of 2, 4, 8 and 16, so MACs differ a little, and time per MAC is compared: above
-1 a multiple wastes time that 16 does not. A vector of AVX-512 holds 16 numbers, one of AVX2 8, one
-of NEON 4; a multiple above the vector's length is not worth the choice of widths that it costs.
-Where launches take the time, at batch 1 in eager mode, time per MAC only says which has more MACs.
+The second part shows rounding. One network is thinned to one width with its channels rounded to
+multiples of 2, 4, 8 and 16, at a width where none of these channels is a multiple of the next.
+MACs then differ (40 to 61 % of ResNet-56's), so time per MAC is compared, beside the times: above
+1, a multiple spends time that 16 does not. From the multiple on at which that ends, channels fill
+the vectors of a runtime: 16 numbers in AVX-512, 8 in AVX2, 4 in NEON. Where launches take the time,
+at batch 1, the ratio favours the network with the most MACs, which is that of 16.
 
 SCBP's "up to 80 % faster" is read as in `scbp.py`: a fifth of the time, so 5x.
 """
@@ -50,7 +51,7 @@ SHAPE, CLASSES = (3, 32, 32), 10  # CIFAR-10's; stems are for small images
 SEED, DEPTH, WIDTH, JOINT = "seed", "depth", "width", "joint"
 TARGET_TOLERANCE = 0.1  # of parameters: an even network of depth is worth a bit of the target
 TOLERANCE = 0.02  # of parameters: what counts as equal
-UNIFORM = 0.66  # the width at which no multiple of ResNet-56 is one of the next, too
+UNIFORM = 0.66  # the width; here no channels of a CIFAR ResNet fit the next multiple, too
 WARM_UP = 1  # rounds; each timed turn follows an untimed one anyway
 
 Floats = NDArray[np.float64]

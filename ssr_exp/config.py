@@ -425,7 +425,7 @@ class ExportConfig:
     int8_drop: float = 2.0  # points of accuracy on val that int8 may lose
     threads: int = 1  # of the runtimes that are measured
     repeats: int = 30  # turns of each file
-    to: str | None = None  # the folder; None: <study>/export/<network>
+    to: str | None = None  # the folder; None: below <study>/export/
     license: str | None = None  # for the model card: an identifier such as apache-2.0
     push: str | None = None  # USER/NAME on the Hugging Face Hub
     root: str | None = None  # of the images; None: where the run found them

@@ -15,7 +15,7 @@ from ssr_exp.errors import SsrError
 if TYPE_CHECKING:
     from ssr_exp.edge.chosen import Chosen
     from ssr_exp.edge.verify import Labelled
-    from ssr_exp.training.images import Images, Splits
+    from ssr_exp.training.images import Splits
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def write(composed: Any) -> str:
     found = chosen.find(
         Path(conf.paths.runs), conf.run, study=conf.study, seed=conf.seed, trust=conf.trust
     )
-    to = Path(conf.to) if conf.to else found.folder / "export" / found.record.network
+    to = Path(conf.to) if conf.to else found.folder / "export" / found.label
     outcome = export.write(found, _parts(conf, found), request, to.expanduser().resolve())
     console.print_outcome(outcome, request)
     if conf.push is not None:
@@ -71,6 +71,7 @@ def _parts(conf: ExportConfig, found: Chosen) -> list[Labelled]:
     Raises:
         SsrError: if they are not where they were, or are others.
     """
+    from ssr_exp.edge.verify import Labelled
     from ssr_exp.training import data
 
     asked, theirs = _dataset(conf, found)
@@ -84,11 +85,12 @@ def _parts(conf: ExportConfig, found: Chosen) -> list[Labelled]:
         ) from None
     _check(splits, asked, theirs, found, folder)
     assert splits.val is not None
-    mean, std = found.about.mean, found.about.std
-    parts = [_labelled("val", splits.val, mean, std, learnt=found.has_seen_val)]
-    if found.has_seen_val and splits.test is not None:
-        parts.append(_labelled("test", splits.test, mean, std))
-    return parts
+    about, seen = found.about, found.has_seen_val
+    named = {"val": splits.val} | ({"test": splits.test} if seen and splits.test else {})
+    return [
+        Labelled(name, i.pixels, i.labels, seen and name == "val", about.mean, about.std)
+        for name, i in named.items()
+    ]
 
 
 def _dataset(conf: ExportConfig, found: Chosen) -> tuple[DatasetConf, Mapping[str, Any]]:
@@ -100,12 +102,27 @@ def _dataset(conf: ExportConfig, found: Chosen) -> tuple[DatasetConf, Mapping[st
             "missing or damaged; export it from the folder of its runs."
         )
     known = {f.name for f in fields(DatasetConf)} - {"train_on_val"}
-    asked = DatasetConf(**{key: value for key, value in theirs.items() if key in known})
+    asked = _validated({key: value for key, value in theirs.items() if key in known})
     before = found.asked.get("dataset", {})
     asked.root = conf.root or (before.get("root") if isinstance(before, dict) else None)
     if conf.paths.data == config.PathsConf().data and isinstance(found.asked.get("paths"), dict):
         conf.paths.data = str(found.asked["paths"].get("data", conf.paths.data))
     return asked, theirs
+
+
+def _validated(fields: Mapping[str, Any]) -> DatasetConf:
+    """Read a data set's configuration as data, from a file that others may have written."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(DatasetConf).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SsrError(
+            f"the study.json of this network is damaged (dataset.{where}: {first['msg'].lower()}): "
+            "export another run of it."
+        ) from None
 
 
 def _check(
@@ -128,21 +145,3 @@ def _check(
         )
     if splits.val is None:
         raise SsrError(f"data set {asked.name} has no val images to verify an export by.")
-
-
-def _labelled(
-    name: str,
-    images: Images,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    *,
-    learnt: bool = False,
-) -> Labelled:
-    """Normalise images as in the network's training."""
-    import torch
-
-    from ssr_exp.edge.verify import Labelled
-
-    shift, scale = (torch.tensor(v)[None, :, None, None] for v in (mean, std))
-    pixels = (images.pixels.float() / 255 - shift) / scale
-    return Labelled(name, pixels, images.labels, learnt=learnt)

@@ -57,12 +57,12 @@ def _head(chosen: Chosen, request: Request) -> Iterator[str]:
 
 def _what(chosen: Chosen) -> Iterator[str]:
     record, about = chosen.record, chosen.about
-    yield f"# {_plain(record.model)} rescaled: {record.network}"
+    yield f"# {_plain(record.model)} rescaled: {about.network}"
     yield ""
     yield (
         f"{_plain(about.model.name)} with {'-'.join(map(str, record.blocks))} blocks and "
         f"{'-'.join(map(str, record.widths))} channels in its {len(record.blocks)} segments, "
-        f"classifying images into {about.num_classes} classes. Its code is `{record.network}`."
+        f"classifying images into {about.num_classes} classes. Its code is `{about.network}`."
     )
     yield ""
     yield "| cost | this network | of the seed network |"
@@ -173,7 +173,7 @@ def _usage(chosen: Chosen, outcome: Outcome) -> Iterator[str]:
         f"{_numbers(about.std)}. Output `logits`: batch x {about.num_classes}, one for each label:"
     )
     yield ""
-    yield f"`{json.dumps(list(about.classes), ensure_ascii=False)}`"
+    yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
     yield ""
     yield "Labels, mean, std and size are inside the files, too, and in `network.json`."
     for one in outcome.files:
@@ -194,7 +194,7 @@ def _training(chosen: Chosen, request: Request) -> Iterator[str]:
     told = [f"{key} {recipe[key]}" for key in RECIPE if isinstance(recipe, dict) and key in recipe]
     yield "## Training"
     yield ""
-    yield f"- Data set: {_plain(record.dataset)}; study `{record.study}`."
+    yield f"- Data set: {_plain(record.dataset)}; study `{_plain(record.study)}`."
     yield f"- Recipe: {record.epochs} epochs, {_plain(', '.join(told)) or 'not recorded'}."
     yield f"- Seed {record.seed}; {record.wall_s:.0f} s on {_plain(record.device)}."
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())

@@ -29,6 +29,7 @@ class Chosen:
         record: of its training.
         study: what decided its results, as `study.json` says it.
         folder: of the study that it is exported from.
+        label: tells it from the study's other runs.
         asked: what its run was asked to do, as `config.json` says it; empty if that is gone.
         comparison: the last comparison of the search that named it; empty without one.
     """
@@ -38,6 +39,7 @@ class Chosen:
     record: Record
     study: Mapping[str, Any]
     folder: Path
+    label: str
     asked: Mapping[str, Any]
     comparison: Sequence[Mapping[str, Any]] = ()
 
@@ -115,6 +117,7 @@ def _of_folder(folder: Path, study: Path, *, trust: bool) -> Chosen:
         record,
         _read(folder / studies.FILE) or _read(study.parent / record.study / studies.FILE),
         study,
+        folder.resolve().name,
         _read(run / "config.json"),
         [row for row in comparison if isinstance(row, dict)],
     )
@@ -153,6 +156,7 @@ def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
         record,
         _read(study / studies.FILE),
         study,
+        f"{folder.parent.name}-{folder.name}",
         _read(folder / "config.json"),
     )
 

@@ -26,6 +26,7 @@ from ssr_exp.runs import local, replaced, studies
 log = logging.getLogger(__name__)
 
 STEM, REPORT, CARD = "model", "export.json", "README.md"
+EAGER_BATCH = 64  # images that PyTorch runs at once
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path)
     check(request)
     store = local.Store(to.parent)
     with replaced.folder(store, to) as fresh, latency.torch_threads(request.threads):
-        expected = [verify.logits(_eager(chosen.network), p.images, batch=64) for p in parts]
+        expected = [verify.logits(_eager(chosen.network), p, batch=EAGER_BATCH) for p in parts]
         files, failed = [], []
         for name, int8 in _wanted(request):
             label = f"{name}{' int8' if int8 else ''}"
@@ -202,7 +203,7 @@ def _file(
     found = formats.find(name)
     path = folder / f"{STEM}{'.int8' if int8 else ''}{found.SUFFIX}"
     val = parts[0]
-    calibration = val.images[: request.calibration] if int8 else None
+    calibration = val.normalised(0, request.calibration) if int8 else None
     order = Order(chosen.network, chosen.about, request.max_batch, calibration)
     try:
         remarks = found.write(order, path)
@@ -221,7 +222,7 @@ def _timed(
     chosen: Chosen, val: Labelled, files: Sequence[Exported], request: Request, folder: Path
 ) -> tuple[list[Exported], Latency]:
     """Measure one image in PyTorch and in all files, in turn."""
-    image = val.images[:1]
+    image = val.normalised(0, 1)
     models: dict[str, Model] = {"": _eager(chosen.network)}
     for one in files:
         models[one.file] = formats.find(one.format).load(folder / one.file, threads=request.threads)

@@ -19,15 +19,27 @@ class Labelled:
 
     Args:
         name: of the part of the data set: `val` or `test`.
-        images: normalised, `n x c x h x w`, float32.
+        images: normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given.
         labels: `n`.
         learnt: whether the network learned from them, so that their accuracy flatters it.
+        mean: of each channel, in 0..1: what pixels are normalised by, a batch at a time.
+        std: likewise the standard deviation.
     """
 
     name: str
     images: Tensor
     labels: Tensor
     learnt: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] = ()
+
+    def normalised(self, first: int, last: int) -> Tensor:
+        """Return images `first` to `last`, without the last, as the network takes them."""
+        part = self.images[first:last]
+        if self.mean is None:
+            return part
+        mean, std = (torch.tensor(v)[None, :, None, None] for v in (self.mean, self.std))
+        return (part.float() / 255 - mean) / std
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,10 @@ class Agreement:
     eager: dict[str, float]
 
 
-def logits(model: Model, images: Tensor, *, batch: int) -> Tensor:
+def logits(model: Model, part: Labelled, *, batch: int) -> Tensor:
     """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
     with torch.inference_mode():
-        return torch.cat([model(part).clone() for part in _batches(images, batch)])
+        return torch.cat([model(images).clone() for images in _batches(part, batch)])
 
 
 def compare(
@@ -67,7 +79,7 @@ def compare(
     Raises:
         SsrError: if its outputs have another shape, or are no numbers.
     """
-    found = [logits(model, part.images, batch=batch) for part in parts]
+    found = [logits(model, part, batch=batch) for part in parts]
     for own, theirs in zip(found, expected, strict=True):
         if own.shape != theirs.shape:
             raise SsrError(f"its outputs are {_shape(own)}, and PyTorch's are {_shape(theirs)}")
@@ -118,9 +130,10 @@ def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Labelled]) -> dict[st
     return found
 
 
-def _batches(images: Tensor, batch: int) -> Iterator[Tensor]:
-    yield images[:1]
-    yield from images[1:].split(batch) if len(images) > 1 else ()
+def _batches(part: Labelled, batch: int) -> Iterator[Tensor]:
+    yield part.normalised(0, 1)
+    for first in range(1, len(part.images), batch):
+        yield part.normalised(first, first + batch)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -48,13 +48,14 @@ def test_a_network_without_blocks_to_remove_is_refused() -> None:
         latency.chosen(planned("resnet8"), 0.35)
 
 
-def test_multiples_are_of_the_channels_of_each_segment() -> None:
+def test_channels_are_of_their_multiple_and_not_of_the_next() -> None:
     seed = seeds.build(ModelConf("resnet14"), num_classes=10, input_shape=latency.SHAPE)
     for multiple in latency.Size().multiples:
         plan = segments.find(seed, latency.SHAPE, multiple=multiple)
         own = latency.thinned(plan)
         assert own.blocks == plan.baseline.blocks
         assert all(channels % multiple == 0 for channels in plan.channels(own))
+        assert multiple == 16 or all(channels % (2 * multiple) for channels in plan.channels(own))
 
 
 def test_a_claim_is_held_against_its_own_ratios(capsys: pytest.CaptureFixture[str]) -> None:
