@@ -41,7 +41,8 @@ def write(composed: Any) -> str:
     console.print_outcome(outcome, request)
     if conf.push is not None:
         address = hub.push(outcome.folder, conf.push)
-        offline = f"not pushed, HF_HUB_OFFLINE is set: hf upload {conf.push} {outcome.folder} ."
+        later = hub.command(outcome.folder, conf.push)
+        offline = f"not pushed, HF_HUB_OFFLINE is set; type later: {later}"
         print(offline if address is None else f"pushed to {address}")
     print(f"export: {outcome.folder}", flush=True)
     if outcome.failed:

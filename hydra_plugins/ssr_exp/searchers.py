@@ -159,6 +159,7 @@ def _latencies(
         return None
     from ssr_exp.edge import clock
     from ssr_exp.edge.timings import Seed
+    from ssr_exp.runs import local
 
     seed = Seed.of(conf.model, conf.segment, opened.plan, opened.splits.num_classes)
     subject = clock.Subject(seed, opened.seed_network, spanned.lattice)
@@ -172,7 +173,8 @@ def _latencies(
         found = clock.resume(subject, Path(asked.file).expanduser(), effort)
     else:
         setting = clock.here(asked.runtime, batch=asked.batch, threads=asked.threads)
-        path = store.study_folder(opened.name) / "latency" / f"{setting.slug}.json"
+        kept = "-".join((setting.slug, *sorted(conf.segment.frozen)))
+        path = store.study_folder(opened.name) / "latency" / f"{local.safe(kept)}.json"
         if path.exists():
             found = clock.resume(subject, path, effort)
         else:

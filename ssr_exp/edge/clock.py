@@ -63,6 +63,13 @@ class Subject:
         """Write a network's code."""
         return codes.write(self.lattice.plan, architecture)
 
+    def parse(self, code: str) -> Architecture | None:
+        """Read a network's code; None if it changes what is frozen by now."""
+        try:
+            return codes.parse(self.lattice.plan, code)
+        except SsrError:
+            return None
+
 
 @dataclass(frozen=True)
 class Check:
@@ -141,7 +148,7 @@ class Clock:
     def measure(self, architectures: Iterable[Architecture]) -> bool:
         """Measure networks that were not yet, if this machine is what the table is of.
 
-        The seed network and the smallest one are measured again with them: where the machine is
+        The lattice's two ends are measured again with them: where the machine is
         faster or slower than it was, the mean ratio of these two is taken out.
 
         Returns whether all are measured now.
@@ -155,7 +162,8 @@ class Clock:
             return True
         if not self._is_here():
             return False
-        anchors = [a for a in (plan.baseline, plan.smallest) if a in known]
+        ends = cost.decode(plan, self._subject.lattice.points([0]))
+        anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in known]
         found = _measured(self._subject, [*anchors, *missing], self._effort, self.setting)
         ratios = [known[a] / found[a].ms for a in anchors]
         pace = float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
@@ -164,8 +172,7 @@ class Clock:
         return True
 
     def _of(self, rows: Iterable[Row]) -> dict[Architecture, float]:
-        plan = self._subject.lattice.plan
-        return {codes.parse(plan, row.network): row.ms for row in rows}
+        return {a: row.ms for row in rows if (a := self._subject.parse(row.network)) is not None}
 
     def _is_here(self) -> bool:
         mine = self.setting
@@ -230,9 +237,10 @@ def resume(subject: Subject, path: Path, effort: Effort) -> Clock:
     table = timings.read(path)
     if difference := subject.seed.differs(table.seed):
         raise SsrError(f"{path} is of another network ({difference}): measure this one.")
-    if len(table.rows) < design.FEWEST:
+    least = min(design.FEWEST, subject.lattice.size)
+    if (own := sum(subject.parse(row.network) is not None for row in table.rows)) < least:
         raise SsrError(
-            f"{path} holds {len(table.rows)} networks, and a latency model takes {design.FEWEST}: "
+            f"{path} holds {own} networks of this lattice, and a latency model takes {least}: "
             "measure more."
         )
     return Clock(subject, table, path, effort)

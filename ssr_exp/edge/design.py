@@ -12,6 +12,7 @@ from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture
 
+DRAWS = 8  # parts of the sequence, each as long as the design
 FEWEST = 8  # networks that a latency model can be fitted to
 
 
@@ -37,11 +38,14 @@ def choose(lattice: Lattice, count: int, *, seed: int = 0) -> list[Architecture]
         return cost.decode(plan, lattice.points(range(lattice.size)))
     sequence = qmc.Sobol(2 * len(lattice.options), rng=np.random.default_rng(seed))
     size = 1 << (count - 1).bit_length()  # the sequence is even in powers of 2
-    while len(chosen) < count:
+    for _ in range(DRAWS):
         for architecture in cost.decode(plan, _points(lattice, sequence.random(size))):
-            if len(chosen) < count:
-                chosen.setdefault(architecture)
-    return list(chosen)
+            chosen.setdefault(architecture)
+        if len(chosen) >= count:
+            return list(chosen)[:count]
+    # Of a lattice that is hardly larger, the sequence meets the last points late.
+    chosen |= dict.fromkeys(lattice.sample(count, seed=seed))
+    return list(chosen)[:count]
 
 
 def _points(lattice: Lattice, unit: NDArray[np.float64]) -> Points:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 from pathlib import Path
 
 from ssr_exp.errors import SsrError, cause
@@ -27,6 +28,11 @@ def check(name: str) -> None:
         raise SsrError(f"push={name} names no repository: type push=USER/NAME.")
 
 
+def command(folder: Path, name: str) -> str:
+    """Write the command that uploads a folder later."""
+    return shlex.join(["hf", "upload", name, str(folder), "."])
+
+
 def push(folder: Path, name: str) -> str | None:
     """Upload a folder as a model, private if it is new; returns its address.
 
@@ -45,7 +51,7 @@ def push(folder: Path, name: str) -> str | None:
         api.upload_folder(repo_id=name, folder_path=folder, repo_type="model")
     except Exception as error:  # its own errors, and those of two HTTP libraries
         raise SsrError(
-            f"the Hub did not take {name} ({cause(error)}): {folder} is whole; log in with "
-            f"`hf auth login` and type hf upload {name} {folder} ."
+            f"the Hub did not take {name} ({cause(error)}): the export is whole; log in with "
+            f"`hf auth login`, and type {command(folder, name)}"
         ) from None
     return str(address)

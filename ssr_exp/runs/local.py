@@ -60,11 +60,11 @@ class Store:
 
     def folder(self, study: str, network: str, seed: int) -> Path:
         """Name a run's folder; nothing in a name can leave the store."""
-        return self.study_folder(study) / _safe(network) / f"seed{seed}"
+        return self.study_folder(study) / safe(network) / f"seed{seed}"
 
     def study_folder(self, study: str) -> Path:
         """Name the folder of a study's runs, and of what else is kept of it."""
-        return self.root / _safe(study)
+        return self.root / safe(study)
 
     def read(self, folder: Path) -> Record | None:
         """Read a run's record, or None if there is none that can be used (then with a warning)."""
@@ -179,7 +179,7 @@ def cannot_write(folder: Path, error: OSError) -> SsrError:
     )
 
 
-def _safe(name: str) -> str:
+def safe(name: str) -> str:
     """Name a folder; what is too long for one is cut, and told apart by a hash of all of it."""
     folder = UNSAFE.sub("-", name).strip(".") or "-"
     if len(folder) <= LONGEST:

@@ -79,7 +79,7 @@ def fold(program: ExportedProgram) -> tuple[GraphModule, int]:
     graph, folded = module.graph, 0
     for norm in [node for node in graph.nodes if node.target is NORM]:
         convolution = norm.args[0]
-        if convolution.target not in CONVOLUTIONS or len(convolution.users) > 1:
+        if not _can_fold(convolution, norm):
             continue
         weight, bias = _folded(module, convolution, norm)
         _replace(module, convolution, norm, weight, bias, number=folded)
@@ -87,6 +87,19 @@ def fold(program: ExportedProgram) -> tuple[GraphModule, int]:
     graph.eliminate_dead_code()
     used = {node.target for node in graph.nodes if node.op == "get_attr"}
     return GraphModule({name: _tensor_of(module, name) for name in used}, graph), folded
+
+
+def _can_fold(convolution: Node, norm: Node) -> bool:
+    """Say whether a norm with fixed statistics alone reads a convolution with fixed weights."""
+    if convolution.target not in CONVOLUTIONS or len(convolution.users) > 1:
+        return False
+    statistics, fixed = norm.args[3:5], (*convolution.args[1:3], *norm.args[1:5])
+    has_statistics = None not in statistics and not norm.args[5]
+    return has_statistics and all(n is None or _is_stored(n) for n in fixed)
+
+
+def _is_stored(node: Any) -> bool:
+    return isinstance(node, Node) and node.op == "get_attr"
 
 
 def _folded(module: nn.Module, convolution: Node, norm: Node) -> tuple[nn.Parameter, nn.Parameter]:
