@@ -11,7 +11,16 @@ from typing import Any
 
 from benchmarks import measure
 
-PARTS = ("counting", "tracing", "start", "proposals", "training", "scbp", "latency")
+PARTS = (
+    "counting",
+    "tracing",
+    "start",
+    "proposals",
+    "training",
+    "scbp",
+    "latency",
+    "latency_model",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from ssr_exp.edge.clock import Effort, Subject
 from ssr_exp.edge.latency import Latency
 from ssr_exp.edge.timings import Seed, Setting
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, lattice, segmented
+from ssr_exp.rescaling import codes, cost, lattice, segmented
 from ssr_exp.rescaling.plan import Architecture
 
 FEW = Effort(networks=10, held_out=3, repeats=1, spread=1e9)
@@ -130,6 +130,19 @@ def test_networks_that_change_what_is_frozen_by_now_do_not_count(
 ) -> None:
     with pytest.raises(SsrError, match=r"of this lattice, and a latency model takes 8"):
         clock.resume(subject("resnet20", "stage1"), path, FEW)
+
+
+def test_a_table_with_enough_networks_serves_whatever_is_frozen_by_now(
+    begun: clock.Clock, path: Path
+) -> None:
+    begun.measure(subject().lattice.sample(300, seed=5))
+    plan, frozen = subject().lattice.plan, subject("resnet20", "stage1")
+    again = clock.resume(frozen, path, FEW)
+    known = {codes.write(plan, a): ms for a, ms in begun.known().items()}
+    kept = {frozen.code(a): ms for a, ms in again.known().items()}
+    assert 8 <= len(kept) < len(known) and kept.items() <= known.items()
+    points = cost.encode(frozen.lattice.plan, list(again.known()))
+    assert again.ms(points).tolist() == list(kept.values())
 
 
 def test_a_table_too_small_for_a_model_is_refused(begun: clock.Clock, path: Path) -> None:

@@ -20,7 +20,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.rescaling.resnet import CifarResNet
 
-MOST = 4  # images at once
+MOST = 20  # images at once; ExecuTorch alone reserves memory for 15
 ABOUT = saved.Description(
     model=saved.Model(name="resnet8"),
     segment=saved.Segmentation(multiple=4),

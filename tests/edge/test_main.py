@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ssr_exp.edge import finished
+from ssr_exp.edge import finished, latency, timings
 from ssr_exp.edge.__main__ import main
+from ssr_exp.edge.latency import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import local
@@ -168,3 +169,91 @@ def test_a_function_is_called_only_if_it_is_trusted(study: Path) -> None:
 def test_the_latency_of_a_batch_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["anywhere", "--write", "--batch", "8"]) == 1
     assert "type --batch 1, or leave --write out" in capsys.readouterr().err
+
+
+# Any codes, runtimes and batches; a latency model
+
+
+TINY = ("resnet8", "--size", "8", "--channels", "1", "--repeats", "1")
+
+
+def test_any_code_of_a_model_is_measured_beside_its_seed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*TINY, "--network", SMALLER, "--batch", "1", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert [row[0] for row in rows(printed)] == [f"{FULL} (seed)", SMALLER]
+    for heading in ("eager batch 1 ms", "eager batch 2 ms"):
+        assert heading in printed
+    assert "train it with" not in printed
+
+
+def test_a_study_is_asked_for_some_of_its_networks_and_for_others(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main([str(study), *FEW, "--network", "d1-1-1_w4-4-4", SMALLER, "--write"]) == 0
+    assert [row[0].split()[0] for row in rows(capsys.readouterr().out)] == [
+        FULL,
+        "d1-1-1_w4-4-4",
+        SMALLER,
+    ]
+    assert all(record.latencies for record in records(study))
+
+
+def test_several_settings_are_added_to_the_records(study: Path) -> None:
+    main([str(study), *FEW, "--write"])
+    main([str(study), *FEW, "--write", "--threads", "2"])
+    assert all(len(record.latencies or {}) == 2 for record in records(study))
+
+
+def test_a_noisy_machine_writes_nothing_and_says_so(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = Latency((1.0, 2.0, 3.0))
+    monkeypatch.setattr(latency, "interleaved", lambda of, **_: dict.fromkeys(of, noisy))
+    capsys.readouterr()
+    assert main([str(study), *FEW, "--write"]) == 1
+    printed = capsys.readouterr()
+    assert "this machine is noisy" in printed.err and "nothing was written" in printed.err
+    assert rows(printed.out)
+    assert all(record.latency_ms is None for record in records(study))
+    assert main([str(study), *FEW]) == 0
+    assert "measure again before you believe it" in capsys.readouterr().out
+
+
+def test_a_latency_model_says_its_held_out_error_and_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "latency.json"
+    words = ("--fit", "16", "--held-out", "4", "--out", str(out), "--spread", "1e9")
+    assert main(["resnet14", *TINY[1:], *words]) == 0
+    printed = capsys.readouterr().out
+    assert "fitted to 16 networks; held-out error" in printed
+    assert "of 4 networks" in printed
+    assert len(timings.read(out).rows) == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("resnet8", "--runtime", "tflite"), "there is no runtime tflite: type one of eager"),
+        (("resnet8", "--network", "d9-1-1_w4-4-4"), "cannot keep 9 blocks"),
+        (("resnet57",), "resnet57"),
+        (("resnet8", "--fit"), "type --fit --out FILE"),
+        (("resnet8", "--out", "file"), "type --fit --out FILE"),
+        (("resnet8", "--fit", "--out", "f", "--batch", "1", "2"), "one runtime and batch"),
+        (("resnet8", "--fit", "--out", "f", "--network", FULL), "leave --write and --network out"),
+        (("resnet8", "--fit", "3", "--out", "f"), "takes 8 networks or more, not 3"),
+        (("resnet8", "--threads", "0"), "threads is 0"),
+        (("resnet8", "--repeats", "0"), "repeats is 0"),
+        (("resnet8", "--size", "0"), "--size is 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_bad_command_is_answered_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert main(words) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line

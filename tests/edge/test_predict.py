@@ -107,6 +107,23 @@ def test_the_better_kind_in_cross_validation_is_kept(law: Law) -> None:
     assert model.errors[model.kind] == min(model.errors.values())
 
 
+def test_cross_validation_is_of_what_a_model_was_not_shown() -> None:
+    model = predict.fit(whole().plan, measured(noisy))  # of noise nothing can be learned
+    assert all(error > 0.5 for error in model.errors.values())
+
+
+def test_small_networks_count_as_much_as_large_ones() -> None:
+    def jittered(blocks: Floats, channels: Floats) -> Floats:
+        draw = np.random.default_rng(0)
+        return added(blocks, channels) * np.exp(draw.normal(0, 0.1, len(blocks)))
+
+    plan, known = whole().plan, measured(jittered)
+    points, own = cost.encode(plan, list(known)), np.array([*known.values()])
+    model = predict.KINDS["blocks"](plan, points, own)
+    errors = np.abs(model(points) / own - 1)[np.argsort(own)]
+    assert np.mean(errors[:16]) < 2 * np.mean(errors[-16:])
+
+
 @pytest.mark.parametrize("kind", predict.KINDS)
 @pytest.mark.parametrize("count", [8, 24])
 def test_no_network_is_predicted_to_take_no_time(kind: str, count: int) -> None:
