@@ -64,7 +64,7 @@ class Subject:
         return codes.write(self.lattice.plan, architecture)
 
     def parse(self, code: str) -> Architecture | None:
-        """Read a network's code; None if it changes what is frozen by now."""
+        """Read a network's code; None if it is none of this plan, such as where more is frozen."""
         try:
             return codes.parse(self.lattice.plan, code)
         except SsrError:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from ssr_exp import machine
 from ssr_exp.edge import card, formats, latency, verify
 from ssr_exp.edge.chosen import Chosen
-from ssr_exp.edge.formats import Model, Order
+from ssr_exp.edge.formats import Format, Model, Order
 from ssr_exp.edge.latency import Latency
 from ssr_exp.edge.runtimes import Runner
 from ssr_exp.edge.verify import Agreement, Labelled
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import local, replaced, studies
 
@@ -128,15 +128,7 @@ def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path)
     store = local.Store(to.parent)
     with replaced.folder(store, to) as fresh, latency.torch_threads(request.threads):
         expected = [verify.logits(_eager(chosen.network), p, batch=EAGER_BATCH) for p in parts]
-        files, failed = [], []
-        for name, int8 in _wanted(request):
-            label = f"{name}{' int8' if int8 else ''}"
-            log.info("writing %s ...", label)
-            try:
-                files.append(_file(chosen, parts, expected, request, fresh, name, int8=int8))
-            except SsrError as error:
-                failed.append(f"{label}: {str(error).rstrip('.')}")
-                log.warning("%s failed: %s", label, error)
+        files, failed = _files(chosen, parts, expected, request, fresh)
         if not files:
             raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
         files, eager = _timed(chosen, parts[0], files, request, fresh)
@@ -176,6 +168,33 @@ def report(outcome: Outcome, request: Request) -> dict[str, object]:
     }
 
 
+def _files(
+    chosen: Chosen,
+    parts: Sequence[Labelled],
+    expected: Sequence[Tensor],
+    request: Request,
+    folder: Path,
+) -> tuple[list[Exported], list[str]]:
+    """Write and verify all files; returns those that passed, and why others did not.
+
+    Where the float32 file of a format fails, its int8 file is not tried: nobody would notice there
+    that the outputs are others, and not only rounded.
+    """
+    files, failed, broken = [], [], set()
+    for name, int8 in _wanted(request):
+        label = f"{name}{' int8' if int8 else ''}"
+        if name in broken:
+            continue
+        log.info("writing %s ...", label)
+        try:
+            files.append(_file(chosen, parts, expected, request, folder, name, int8=int8))
+        except SsrError as error:
+            broken.add(name)
+            failed.append(f"{label}: {str(error).rstrip('.')}")
+            log.warning("%s failed: %s", label, error)
+    return files, failed
+
+
 def _wanted(request: Request) -> list[tuple[str, bool]]:
     """List formats, each followed by its quantised file where one is asked for."""
     wanted = []
@@ -207,15 +226,26 @@ def _file(
     order = Order(chosen.network, chosen.about, request.max_batch, calibration)
     try:
         remarks = found.write(order, path)
-        model = found.load(path, threads=request.threads)
+        model = _loaded(found, path, request, remarks)
         agreement = verify.compare(model, expected, parts, batch=request.max_batch)
         most_drop = request.int8_drop if int8 else None
         verify.check(agreement, val, tolerance=request.tolerance, most_drop=most_drop)
-    except SsrError:
+    except Exception as error:  # a runtime may raise anything
         path.unlink(missing_ok=True)
-        raise
+        if isinstance(error, SsrError | OSError):
+            raise
+        raise SsrError(f"{found.version()} stopped with {cause(error)}") from error
     size = path.stat().st_size
     return Exported(path.name, name, int8, found.version(), size, agreement, remarks)
+
+
+def _loaded(found: Format, path: Path, request: Request, remarks: Sequence[str]) -> Model:
+    """Load a file; where its runtime refuses, what is known of its operators says why."""
+    try:
+        return found.load(path, threads=request.threads)
+    except SsrError as error:
+        known = "; ".join(remarks)
+        raise SsrError(f"{str(error).rstrip('.')}; {known}") from error
 
 
 def _timed(

@@ -44,7 +44,7 @@ class Setting(BaseModel):
     @property
     def slug(self) -> str:
         """A name for a file: of the runtime, the batch, the threads, and a hash of the rest."""
-        rest = hashlib.sha256(f"{self.version} {self.device}".encode()).hexdigest()[:8]
+        rest = hashlib.sha256(json.dumps([self.version, self.device]).encode()).hexdigest()[:8]
         return f"{self.runtime}-b{self.batch}-t{self.threads}-{rest}"
 
     def __str__(self) -> str:

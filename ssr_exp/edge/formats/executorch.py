@@ -153,7 +153,7 @@ def _name(node: Any) -> str:
     """Shorten an operator's name: `aten.convolution.default` to `convolution`."""
     target = node.target
     own = str(getattr(target, "_name", "") or getattr(target, "__name__", target))
-    return own.removeprefix("aten::").removesuffix("_copy").partition(".")[0]
+    return own.removeprefix("aten::").partition(".")[0].removesuffix("_copy")
 
 
 def _reserved(whole: Any, max_batch: int) -> str:

@@ -21,11 +21,12 @@ EXTRA = None
 NEEDS = ()
 QUANTISES = False
 METADATA = "metadata.json"
-NORM = torch.ops.aten.batch_norm.default
-CONVOLUTIONS = (
-    torch.ops.aten.conv1d.default,
-    torch.ops.aten.conv2d.default,
-    torch.ops.aten.conv3d.default,
+ATEN = torch.ops.aten
+NORM = ATEN.batch_norm.default
+CONVOLUTIONS = tuple(
+    kind
+    for packet in (ATEN.conv1d, ATEN.conv2d, ATEN.conv3d)
+    for kind in (packet.default, packet.padding)
 )
 
 
