@@ -14,3 +14,10 @@ def cause(error: BaseException) -> str:
     """Put someone else's error into a part of a sentence: its kind and its first line."""
     text, kind = str(error).strip().partition("\n")[0].rstrip("."), type(error).__name__
     return f"{kind}: {text}" if text else kind
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Follow an error's chain of causes to the first one, which says most."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

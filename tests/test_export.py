@@ -297,6 +297,19 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert f"cannot write to {tmp_path}/file" in ended.err
 
 
+def test_a_folder_that_is_no_export_is_not_replaced(
+    export_: Export, runs: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "models" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for to in (mine.parent, runs, runs.parent, mine):
+        ended = export_(f"run={network(runs)}", "format=torch_export", f"to={to}")
+        assert ended.code == 1
+        assert "is there already and is no export" in ended.err
+    assert mine.read_text() == "mine" and a_record(runs).exists()
+
+
 def test_other_images_than_those_of_the_training_are_refused(export_: Export, runs: Path) -> None:
     path = next(runs.glob("*/study.json"))
     fields = json.loads(path.read_text())

@@ -86,6 +86,12 @@ def test_every_key_of_scbp_in_the_text_exists() -> None:
     assert {*Preference} <= set(re.findall(r"`(\w+)`", table))
 
 
+def test_every_file_that_the_text_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_every_key_of_an_export_and_every_runtime_in_the_text_exists() -> None:
     from ssr_exp.config import ExportConfig
     from ssr_exp.edge import runtimes

@@ -287,24 +287,30 @@ def test_a_search_that_is_killed_in_a_round_completes_and_trains_nothing_twice(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 2])
 def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
-    search: Search, tmp_path: Path
+    search: Search, tmp_path: Path, batch: int
 ) -> None:
     words = ("rounds=1", "batch=2", "finalists.seeds=1", "objective=smallest")
     words += ("objective.max_drop=90", "latency=eager", "latency.networks=16", "latency.held_out=4")
     words += ("latency.repeats=5", "latency.spread=100", "cap.latency_ms=95%")
+    words += (f"latency.batch={batch}",)
     first = search(*words)
     assert first.code == 0, first.text
     assert first.lines("latency model: ", "fitted to 16 networks; held-out error")
     (line,) = first.lines("latency: ", "ms measured, where")
     taken, cap = map(float, re.findall(r"([\d.]+) (?:ms|are)", line))
     assert taken <= cap
-    (table_,) = (tmp_path / "runs").glob("*/latency/eager-b1-t1-*.json")
+    (table_,) = (tmp_path / "runs").glob(f"*/latency/eager-b{batch}-t1-*.json")
     best = Path(first.lines("best: ")[0].removeprefix("best: ").partition("  (")[0])
     metrics = json.loads((best / "metrics.json").read_text())
     record = json.loads((best / "record.json").read_text())
-    assert metrics["latency"]["ms"] == record["latency_ms"]
-    assert record["latency_device"].startswith("eager (PyTorch")
+    if batch == 1:
+        assert metrics["latency"]["ms"] == record["latency_ms"]
+        assert record["latencies"] == {record["latency_device"]: record["latency_ms"]}
+        assert record["latency_device"].startswith("eager (PyTorch")
+    else:  # a record's latency is that of one image
+        assert record["latency_ms"] is None and metrics["latency"]["ms"] > 0
     before = table_.read_bytes()
     again = search(*words)
     assert again.code == 0 and table_.read_bytes() == before

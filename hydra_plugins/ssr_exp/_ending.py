@@ -139,10 +139,10 @@ class Ending:
         conf = self._launcher.compose(member.overrides)
         to = local.Store(self._conf.paths.runs).study_folder(self._opened.name) / BEST
         taken = answer.latency(self._seen, self._seen.history.space.parse(record.network))
-        if taken is not None and taken.measured:
-            record = record.model_copy(
-                update={"latency_ms": taken.ms, "latency_device": taken.setting}
-            )
+        if taken is not None and taken.measured and self._conf.latency.batch == 1:
+            known = (record.latencies or {}) | {taken.setting: taken.ms}
+            fields = {"latency_ms": taken.ms, "latency_device": taken.setting, "latencies": known}
+            record = record.model_copy(update=fields)
         metrics = metrics | ({} if taken is None else {"latency": asdict(taken)})
         hand_over.write(study.open(conf), conf, record, member.folder, to, metrics)
         console.print_answer(record, drop=drop, on=metrics["accuracy"], folder=to, taken=taken)

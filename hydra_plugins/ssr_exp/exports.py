@@ -37,7 +37,9 @@ def write(composed: Any) -> str:
         Path(conf.paths.runs), conf.run, study=conf.study, seed=conf.seed, trust=conf.trust
     )
     to = Path(conf.to) if conf.to else found.folder / "export" / found.label
-    outcome = export.write(found, _parts(conf, found), request, to.expanduser().resolve())
+    to = to.expanduser().resolve()
+    export.check_folder(to)
+    outcome = export.write(found, _parts(conf, found), request, to)
     console.print_outcome(outcome, request)
     if conf.push is not None:
         address = hub.push(outcome.folder, conf.push)

@@ -5,6 +5,7 @@ Hydra imports this file at every start, so what is heavy is imported inside func
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shlex
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper
 from ssr_exp import config as configuration
-from ssr_exp.config import CostAxis, LatencySource, SearchConfig
+from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
+    from ssr_exp.edge.clock import Effort, Subject
     from ssr_exp.runs import local
     from ssr_exp.search.loop import Search
     from ssr_exp.search.prices import Latencies
@@ -161,27 +163,49 @@ def _latencies(
     from ssr_exp.edge.timings import Seed
     from ssr_exp.runs import local
 
-    seed = Seed.of(conf.model, conf.segment, opened.plan, opened.splits.num_classes)
+    seed = Seed.of(
+        conf.model, conf.segment, opened.plan, opened.splits.num_classes, opened.seed_network
+    )
     subject = clock.Subject(seed, opened.seed_network, spanned.lattice)
     effort = clock.Effort(asked.networks, asked.held_out, asked.repeats, asked.spread)
-    if asked.source is LatencySource.file:
-        if asked.file is None:
-            raise SsrError(
-                "latency=file reads a table that python -m ssr_exp.edge MODEL --fit --out FILE "
-                "wrote: type latency.file=FILE."
-            )
-        found = clock.resume(subject, Path(asked.file).expanduser(), effort)
-    else:
-        setting = clock.here(asked.runtime, batch=asked.batch, threads=asked.threads)
-        kept = "-".join((setting.slug, *sorted(conf.segment.frozen)))
-        path = store.study_folder(opened.name) / "latency" / f"{local.safe(kept)}.json"
-        if path.exists():
+    folder = store.study_folder(opened.name) / "latency"
+    frozen = sorted(conf.segment.frozen)
+    with store.claim(folder, wait=True):  # two searches that begin together measure once
+        if asked.source is LatencySource.file:
+            path = _copied(asked, subject, folder, effort)
             found = clock.resume(subject, path, effort)
         else:
-            log.info("measuring %d networks: %s", asked.networks + asked.held_out, setting)
-            found = clock.start(subject, setting, path, effort)
+            setting = clock.here(asked.runtime, batch=asked.batch, threads=asked.threads)
+            path = folder / f"{local.safe('-'.join((setting.slug, *frozen)))}.json"
+            if path.exists():
+                found = clock.resume(subject, path, effort)
+            else:
+                count = min(asked.networks + asked.held_out, spanned.lattice.size)
+                log.info("measuring %d networks: %s", count, setting)
+                found = clock.start(subject, setting, path, effort)
     log.info("%s; %s", found, found.check())
     return found
+
+
+def _copied(asked: LatencyConf, subject: Subject, folder: Path, effort: Effort) -> Path:
+    """Copy a table that was measured elsewhere to the study, where it may grow; returns its place.
+
+    Raises:
+        SsrError: if there is none, or it is of another network.
+    """
+    from ssr_exp.edge import clock, timings
+
+    if asked.file is None:
+        raise SsrError(
+            "latency=file reads a table that python -m ssr_exp.edge MODEL --fit --out FILE "
+            "wrote: type latency.file=FILE."
+        )
+    table = clock.resume(subject, Path(asked.file).expanduser(), effort).table
+    content = hashlib.sha256(table.model_dump_json().encode()).hexdigest()[:8]
+    path = folder / f"file-{content}.json"
+    if not path.exists():
+        timings.write(path, table)
+    return path
 
 
 def _is_trains(override: str) -> bool:

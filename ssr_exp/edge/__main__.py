@@ -52,6 +52,8 @@ def _check(options: argparse.Namespace) -> None:
         raise SsrError("--fit chooses its own networks: leave --write and --network out.")
     if options.fit is not None and (len(options.runtime) > 1 or len(options.batch) > 1):
         raise SsrError("a latency model is of one setting: type --fit with one runtime and batch.")
+    if options.out is not None and options.out.exists():
+        raise SsrError(f"{options.out} is there already: remove it, or type another --out FILE.")
     if (options.fit is None) != (options.out is None):
         raise SsrError("--fit and --out belong together: type --fit --out FILE.")
 
@@ -135,7 +137,7 @@ def _fit(options: argparse.Namespace, study: Study) -> None:
     effort = Effort(options.fit, options.held_out, options.repeats, options.spread)
     (runtime,), (batch,) = options.runtime, options.batch
     setting = clock.here(runtime, batch=batch, threads=options.threads)
-    found = clock.start(subject, setting, options.out, effort)
+    found = clock.start(subject, setting, options.out, effort, option="--out FILE")
     baseline = found.known()[study.plan.baseline]
     smallest = float(found.ms(points.points([0]))[0])
     console = terminal.console()

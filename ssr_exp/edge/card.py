@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ssr_exp import machine
 from ssr_exp.edge.chosen import Chosen
+from ssr_exp.edge.latency import Latency
 from ssr_exp.edge.verify import Labelled
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
@@ -78,54 +80,86 @@ def _what(chosen: Chosen) -> Iterator[str]:
 
 
 def _front(chosen: Chosen) -> str:
-    """Say which trained networks of the study beat it in accuracy on val and in parameters."""
-    rows = [r for r in local.Store(chosen.folder.parent).records(chosen.folder.name) if _counts(r)]
-    own = [r for r in rows if r.network == chosen.record.network]
-    if not own:
+    """Say which trained networks of the study beat it in accuracy on val and in parameters.
+
+    Networks that were trained with several seeds count by their mean.
+    """
+    finished = _finished(chosen)
+    if not finished:
         return (
             "The study that it comes from is not at hand, so its place on the front is not known."
         )
-    best = max(own, key=lambda r: r.val_acc or 0.0)
-    beaten = {
-        r.network
-        for r in rows
-        if r.params <= best.params
-        and (r.val_acc or 0) >= (best.val_acc or 0)
-        and (r.params, r.val_acc) != (best.params, best.val_acc)
-    } - {best.network}
+    points = _means([r for r in finished if r.val_acc is not None])
+    if (own := points.get(chosen.record.network)) is None:
+        return "It was not measured on val in its study, so its place on the front is not known."
+    beaten = [p for p in points.values() if p != own and p[0] <= own[0] and p[1] >= own[1]]
     place = (
         f"{len(beaten)} of them have no more parameters and are no less accurate"
         if beaten
         else "none has fewer parameters and is as accurate: it is on the front"
     )
-    trained = len({r.network for r in rows})
-    return f"Of the {trained} networks that were trained in the same study, {place} (val)."
+    return f"Of the {len(points)} networks that were trained in the same study, {place} (val)."
+
+
+def _finished(chosen: Chosen) -> list[Record]:
+    """Read the finished runs of the study that a network comes from."""
+    records = local.Store(chosen.folder.parent).records(chosen.folder.name)
+    return [record for record in records if record.status is Status.finished]
+
+
+def _means(records: Sequence[Record]) -> dict[str, tuple[int, float]]:
+    """List parameters and mean accuracy on val of each network."""
+    by_network: dict[str, list[Record]] = {}
+    for record in records:
+        by_network.setdefault(record.network, []).append(record)
+    return {
+        network: (own[0].params, mean(r.val_acc or 0.0 for r in own))
+        for network, own in by_network.items()
+    }
 
 
 def _accuracy(chosen: Chosen) -> Iterator[str]:
     record = chosen.record
     yield "## Accuracy"
     yield ""
-    for part, value in (("val", record.val_acc), ("test", record.test_acc)):
-        if value is not None:
-            yield f"- {value:.2f} % on {part}: this training, seed {record.seed}."
+    for part in ("val_acc", "test_acc"):
+        if (value := getattr(record, part)) is not None:
+            name = part.removesuffix("_acc")
+            yield f"- {value:.2f} % on {name}: this training, seed {record.seed}."
     if chosen.has_seen_val:
         yield "- Its last training learned from train and val; accuracy on val flatters it."
+    elif line := _seeds(chosen):
+        yield line
     for row in chosen.comparison:
-        if (line := _compared(row)) is not None:
-            yield line
+        if (compared := _compared(row)) is not None:
+            yield compared
+
+
+def _seeds(chosen: Chosen) -> str | None:
+    """Average over all seeds that the network was trained with; None if there is but one."""
+    own = [r for r in _finished(chosen) if r.network == chosen.record.network]
+    known = {r.seed: r.val_acc for r in own if r.val_acc is not None}
+    if len(known) < 2:
+        return None
+    seeds = ", ".join(map(str, known))
+    return (
+        f"- {mean(known.values()):.2f} +- {stdev(known.values()):.2f} % on val, mean and standard "
+        f"deviation over {len(known)} seeds ({seeds})."
+    )
 
 
 def _compared(row: Mapping[str, Any]) -> str | None:
     """Write a row of a search's last comparison; None if it is no such row."""
-    mean, deviation, seeds = (row.get(k) for k in ("test_acc_mean", "test_acc_std", "seeds"))
-    if not isinstance(mean, int | float) or not isinstance(seeds, list):
+    mean_, deviation, seeds = (row.get(k) for k in ("test_acc_mean", "test_acc_std", "seeds"))
+    if not isinstance(mean_, int | float) or not isinstance(seeds, list):
         return None
-    spread = f" +- {deviation:.2f}" if isinstance(deviation, int | float) else ""
+    has_spread = isinstance(deviation, int | float)
+    spread = f" +- {deviation:.2f}" if has_spread else ""
+    words = "mean and standard deviation" if has_spread else "mean"
     who = f"{_plain(row.get('role'))}, {_plain(row.get('model'))} {_plain(row.get('network'))}"
     return (
-        f"- {who}: {mean:.2f}{spread} % on test, mean and standard deviation over "
-        f"{len(seeds)} seeds ({', '.join(map(_plain, seeds))})."
+        f"- {who}: {mean_:.2f}{spread} % on test, {words} over {len(seeds)} seeds "
+        f"({', '.join(map(_plain, seeds))})."
     )
 
 
@@ -134,19 +168,21 @@ def _files(outcome: Outcome, parts: Sequence[Labelled], request: Request) -> Ite
     yield "## Files"
     yield ""
     titles = [f"{part.name} acc %{' (learned from)' if part.learnt else ''}" for part in parts]
-    yield f"| file | runtime | KiB | ms | {' | '.join(titles)} | same prediction % | difference |"
+    headings = ["file", "runtime", "KiB", "ms (quartiles)", *titles, "same prediction %"]
+    yield f"| {' | '.join([*headings, 'difference'])} |"
     yield f"|{'---|' * (len(names) + 6)}"
     eager = outcome.files[0].found.eager
     shown = " | ".join(f"{eager[name]:.2f}" for name in names)
-    yield f"| weights.pt | PyTorch | | {outcome.eager.ms:.3f} | {shown} | 100 | |"
+    yield f"| weights.pt | PyTorch | | {_ms(outcome.eager)} | {shown} | 100 | |"
     for one in outcome.files:
         yield _row(one, names)
     yield ""
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
         f"{machine.cpu(request.threads)}. "
-        f"Accuracy: re-measured in the runtime on {' and '.join(_count(p) for p in parts)} images; "
-        "difference: of logits, the largest one, as a share of the largest logit."
+        f"Accuracy: re-measured in the runtime on {' and '.join(map(_count, parts))} images; "
+        "difference: of logits, the largest one, as a share of the largest logit. int8 files are "
+        "calibrated on val images."
     )
     for one in outcome.files:
         for remark in one.remarks:
@@ -155,11 +191,16 @@ def _files(outcome: Outcome, parts: Sequence[Labelled], request: Request) -> Ite
 
 def _row(one: Exported, names: Sequence[str]) -> str:
     accuracies = " | ".join(f"{one.found.accuracy[name]:.2f}" for name in names)
-    ms = "" if one.latency is None else f"{one.latency.ms:.3f}"
+    ms = "" if one.latency is None else _ms(one.latency)
     return (
         f"| {one.file} | {one.runtime} | {one.size / 1024:,.0f} | {ms} | {accuracies} | "
         f"{one.found.agreement:.2f} | {one.found.difference:.1e} |"
     )
+
+
+def _ms(own: Latency) -> str:
+    low, high = own.quartiles
+    return f"{own.ms:.3g} ({low:.3g} - {high:.3g})"
 
 
 def _usage(chosen: Chosen, outcome: Outcome) -> Iterator[str]:
@@ -205,10 +246,6 @@ def _training(chosen: Chosen, request: Request) -> Iterator[str]:
     yield ""
     stated = request.licence and f"{_plain(request.licence)}."
     yield stated or "Not stated; `export.py license=IDENTIFIER` states one."
-
-
-def _counts(record: Record) -> bool:
-    return record.status is Status.finished and record.val_acc is not None
 
 
 def _count(part: Labelled) -> str:

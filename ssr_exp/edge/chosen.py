@@ -128,6 +128,8 @@ def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
     store = local.Store(study.parent)
     folders = [path for path in _seeds(study, code) if seed in (None, _number(path))]
     records = [(folder, record) for folder in folders if (record := store.read(folder))]
+    if folders and not records:
+        raise SsrError(f"no {local.FILE} of {code} in {study} can be read: train it again.")
     if not records:
         seeds = ", ".join(str(_number(path)) for path in _seeds(study, code))
         raise SsrError(f"{study.name} holds no such run of {code}: type seed=N, of {seeds}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from ssr_exp.rescaling import codes, cost, rescale
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import local
 
-log = logging.getLogger(__name__)
+TOGETHER = 24  # networks that are measured together, once the table is there
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Clock:
     def check(self) -> Check:
         """Fit a model to all but the held-out networks, and compare it with these."""
         plan = self._subject.lattice.plan
-        model = predict.fit(plan, self._of(row for row in self.table.rows if row.fits))
+        model = predict.fit(plan, self._of(r for r in self.table.rows if r.fits))
         held = self._of(row for row in self.table.rows if not row.fits)
         errors = predict.relative_errors(model, plan, held).tolist() if held else []
         return Check(model, tuple(errors))
@@ -148,28 +148,57 @@ class Clock:
     def measure(self, architectures: Iterable[Architecture]) -> bool:
         """Measure networks that were not yet, if this machine is what the table is of.
 
-        The lattice's two ends are measured again with them: where the machine is
-        faster or slower than it was, the mean ratio of these two is taken out.
+        The lattice's two ends are measured again with them: where the machine is faster or slower
+        than it was, the mean ratio of these two is taken out. What another process added to the
+        table meanwhile is kept.
 
         Returns whether all are measured now.
 
         Raises:
             SsrError: if the machine is too noisy, or the table cannot be written.
         """
-        known, plan = self.known(), self._subject.lattice.plan
-        missing = [a for a in dict.fromkeys(architectures) if a not in known]
+        missing = self._missing(architectures)
         if not missing:
             return True
         if not self._is_here():
             return False
+        with local.Store(self._path.parent).claim(self._path.parent, wait=True):
+            self._merge(timings.read(self._path).rows)
+            missing = self._missing(missing)
+            for first in range(0, len(missing), TOGETHER):
+                self._merge(self._rows(missing[first : first + TOGETHER]))
+                timings.write(self._path, self.table)
+        return True
+
+    def _missing(self, architectures: Iterable[Architecture]) -> list[Architecture]:
+        known = self.known()
+        return [a for a in dict.fromkeys(architectures) if a not in known]
+
+    def _rows(self, missing: Sequence[Architecture]) -> list[Row]:
+        """Measure networks beside the lattice's ends, at the pace of the table."""
+        known, plan = self.known(), self._subject.lattice.plan
         ends = cost.decode(plan, self._subject.lattice.points([0]))
         anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in known]
-        found = _measured(self._subject, [*anchors, *missing], self._effort, self.setting)
-        ratios = [known[a] / found[a].ms for a in anchors]
-        pace = float(np.exp(np.mean(np.log(ratios)))) if ratios else 1.0
-        rows = [_row(self._subject.code(a), found[a], pace=pace) for a in missing]
-        self._put(self.table.model_copy(update={"rows": (*self.table.rows, *rows)}))
-        return True
+        together = dict.fromkeys((*anchors, *missing))
+        found = _measured(
+            self._subject, list(together), self._effort, self.setting, quiet=list(together)
+        )
+        ratios = [known[a] / found[a].ms for a in anchors] or [1.0]
+        if max(ratios) / min(ratios) > 1 + self._effort.spread:
+            raise SsrError(
+                "this machine is too noisy to measure latency on: since the table was measured, "
+                f"one network's latency changed {1 / min(ratios):.2f}-fold and another's "
+                f"{1 / max(ratios):.2f}-fold; end what else runs on it, or measure anew."
+            )
+        pace = float(np.exp(np.mean(np.log(ratios))))
+        return [_row(self._subject.code(a), found[a], pace=pace) for a in missing]
+
+    def _merge(self, rows: Iterable[Row]) -> None:
+        """Add rows of networks that the table does not have."""
+        known = {row.network for row in self.table.rows}
+        new = tuple(row for row in rows if row.network not in known)
+        self.table = self.table.model_copy(update={"rows": (*self.table.rows, *new)})
+        self._model = None
 
     def _of(self, rows: Iterable[Row]) -> dict[Architecture, float]:
         return {a: row.ms for row in rows if (a := self._subject.parse(row.network)) is not None}
@@ -180,10 +209,6 @@ class Clock:
             return here(mine.runtime, batch=mine.batch, threads=mine.threads) == mine
         except SsrError:
             return False
-
-    def _put(self, table: Timings) -> None:
-        timings.write(self._path, table)
-        self.table, self._model = table, None
 
 
 def here(runtime: str, *, batch: int = 1, threads: int = 1) -> Setting:
@@ -203,7 +228,14 @@ def here(runtime: str, *, batch: int = 1, threads: int = 1) -> Setting:
     )
 
 
-def start(subject: Subject, setting: Setting, path: Path, effort: Effort) -> Clock:
+def start(
+    subject: Subject,
+    setting: Setting,
+    path: Path,
+    effort: Effort,
+    *,
+    option: str = "paths.runs=DIR",
+) -> Clock:
     """Measure a designed sample of a lattice, and further networks that check the model.
 
     Args:
@@ -211,11 +243,13 @@ def start(subject: Subject, setting: Setting, path: Path, effort: Effort) -> Clo
         setting: of this machine.
         path: where the table is kept.
         effort: how much is measured.
+        option: what chooses another place for the table, where that cannot be written.
 
     Raises:
         SsrError: if the runtime cannot run a network, or the machine is too noisy.
     """
     latency.check(repeats=effort.repeats)
+    local.Store(path.parent, option).check()
     lattice = subject.lattice
     chosen = design.choose(lattice, effort.networks, seed=effort.seed)
     spare = max(min(lattice.size - len(chosen), effort.held_out), 0)
@@ -224,7 +258,7 @@ def start(subject: Subject, setting: Setting, path: Path, effort: Effort) -> Clo
     found = _measured(subject, [*chosen, *held], effort, setting)
     rows = [_row(subject.code(a), own, fits=a not in held) for a, own in found.items()]
     table = Timings(seed=subject.seed, setting=setting, repeats=effort.repeats, rows=tuple(rows))
-    timings.write(path, table)
+    timings.write(path, table, option=option)
     return Clock(subject, table, path, effort)
 
 
@@ -234,13 +268,15 @@ def resume(subject: Subject, path: Path, effort: Effort) -> Clock:
     Raises:
         SsrError: if it is missing, damaged, of another network, or too small for a model.
     """
+    latency.check(repeats=effort.repeats)
     table = timings.read(path)
     if difference := subject.seed.differs(table.seed):
         raise SsrError(f"{path} is of another network ({difference}): measure this one.")
     least = min(design.FEWEST, subject.lattice.size)
-    if (own := sum(subject.parse(row.network) is not None for row in table.rows)) < least:
+    own = {a for row in table.rows if row.fits and (a := subject.parse(row.network)) is not None}
+    if len(own) < least:
         raise SsrError(
-            f"{path} holds {own} networks of this lattice, and a latency model takes {least}: "
+            f"{path} holds {len(own)} networks of this lattice, and a latency model takes {least}: "
             "measure more."
         )
     return Clock(subject, table, path, effort)
@@ -259,9 +295,14 @@ def _matches(points: Points, known: Points) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _measured(
-    subject: Subject, architectures: Sequence[Architecture], effort: Effort, setting: Setting
+    subject: Subject,
+    architectures: Sequence[Architecture],
+    effort: Effort,
+    setting: Setting,
+    *,
+    quiet: Sequence[Architecture] = (),
 ) -> dict[Architecture, Latency]:
-    """Build networks, and let them take turns."""
+    """Build networks, and let them take turns; those in `quiet` must each be quiet enough."""
     runtime, plan = runtimes.find(setting.runtime), subject.lattice.plan
     runners: dict[Architecture, Runner] = {}
     with latency.torch_threads(setting.threads):
@@ -270,7 +311,7 @@ def _measured(
             runners[architecture] = latency.prepare(
                 network, plan.input_shape, runtime, batch=setting.batch, threads=setting.threads
             )
-        return latency.settled(runners, repeats=effort.repeats, spread=effort.spread)
+        return latency.settled(runners, repeats=effort.repeats, spread=effort.spread, quiet=quiet)
 
 
 def _row(network: str, own: Latency, *, fits: bool = True, pace: float = 1.0) -> Row:

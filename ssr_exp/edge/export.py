@@ -110,6 +110,19 @@ def check(request: Request) -> None:
             raise SsrError(f"{name} is {getattr(request, name)}; it must be 0 or more.")
 
 
+def check_folder(to: Path) -> None:
+    """Refuse to replace a folder that is no export.
+
+    Raises:
+        SsrError: if something else is there.
+    """
+    if to.exists() and not (to / REPORT).exists() and (to.is_file() or any(to.iterdir())):
+        raise SsrError(
+            f"{to} is there already and is no export, and an export replaces its folder whole: "
+            "type to=DIR with another one."
+        )
+
+
 def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path) -> Outcome:
     """Export a network; the folder is replaced when all of its files are verified.
 
@@ -125,7 +138,8 @@ def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path)
         SsrError: if no format passes, or the folder cannot be written.
     """
     check(request)
-    store = local.Store(to.parent)
+    check_folder(to)
+    store = local.Store(to.parent, "to=DIR")
     with replaced.folder(store, to) as fresh, latency.torch_threads(request.threads):
         expected = [verify.logits(_eager(chosen.network), p, batch=EAGER_BATCH) for p in parts]
         files, failed = _files(chosen, parts, expected, request, fresh)
@@ -146,7 +160,7 @@ def report(outcome: Outcome, request: Request) -> dict[str, object]:
     rows = []
     for one in outcome.files:
         assert one.latency is not None
-        row = asdict(one.found) | {"latency_ms": one.latency.ms, "spread": one.latency.spread}
+        row = asdict(one.found) | _times(one.latency)
         rows.append(
             {
                 "file": one.file,
@@ -158,14 +172,17 @@ def report(outcome: Outcome, request: Request) -> dict[str, object]:
                 "remarks": one.remarks,
             }
         )
-    eager = {"latency_ms": outcome.eager.ms, "spread": outcome.eager.spread}
     return {
         "device": machine.cpu(request.threads),
-        "eager": eager,
+        "eager": _times(outcome.eager),
         "files": rows,
         "failed": outcome.failed,
         "request": asdict(request),
     }
+
+
+def _times(own: Latency) -> dict[str, object]:
+    return {"latency_ms": own.ms, "quartiles_ms": own.quartiles}
 
 
 def _files(
@@ -229,7 +246,7 @@ def _file(
         model = _loaded(found, path, request, remarks)
         agreement = verify.compare(model, expected, parts, batch=request.max_batch)
         most_drop = request.int8_drop if int8 else None
-        verify.check(agreement, val, tolerance=request.tolerance, most_drop=most_drop)
+        verify.check(agreement, parts, tolerance=request.tolerance, most_drop=most_drop)
     except Exception as error:  # a runtime may raise anything
         path.unlink(missing_ok=True)
         if isinstance(error, SsrError | OSError):
@@ -258,6 +275,8 @@ def _timed(
         models[one.file] = formats.find(one.format).load(folder / one.file, threads=request.threads)
     runners: dict[str, Runner] = {name: partial(model, image) for name, model in models.items()}
     times = latency.interleaved(runners, repeats=request.repeats)
+    if latency.noise(times) > latency.NOISY:
+        log.warning("this machine is noisy: %s", latency.spell_noise(times))
     return [replace(one, latency=times[one.file]) for one in files], times[""]
 
 

@@ -135,7 +135,7 @@ def read(folder: Path, *, trust: bool = False) -> Study:
     if not records:
         raise SsrError(f"{folder} holds no finished run: train some of its networks first.")
     networks = tuple(_trained(plan, records))
-    seed = Seed.of(about.model.conf(), about.segment.conf(), plan, about.num_classes)
+    seed = Seed.of(about.model.conf(), about.segment.conf(), plan, about.num_classes, seed_network)
     return Study(folder.name, seed, seed_network, plan, networks, folder)
 
 
@@ -150,7 +150,7 @@ def untrained(
     seed_network, plan = segmented.build(
         model, split, num_classes=num_classes, input_shape=input_shape
     )
-    seed = Seed.of(model, split, plan, num_classes)
+    seed = Seed.of(model, split, plan, num_classes, seed_network)
     networks = tuple(_trained(plan, ()))
     return Study(seeds.spell(model), seed, seed_network, plan, networks)
 

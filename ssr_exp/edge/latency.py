@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +64,8 @@ def measure(
     """Measure networks in one runtime, on the same random images.
 
     Args:
-        networks: by name; their weights do not matter. They are left in eval mode.
+        networks: by name; their weights do not matter. They are left in eval mode, and where the
+            runtime has them.
         input_shape: channels, height and width of the images, in pixels.
         batch: images at once.
         threads: of the runtime, on a CPU; torch has as many as before afterwards.
@@ -135,30 +136,43 @@ def noise(found: Mapping[Name, Latency]) -> float:
 
 
 def settled(
-    runners: Mapping[Name, Runner], *, repeats: int, spread: float, attempts: int = 3
+    runners: Mapping[Name, Runner],
+    *,
+    repeats: int,
+    spread: float,
+    attempts: int = 3,
+    quiet: Collection[Name] = (),
 ) -> dict[Name, Latency]:
-    """Let all take turns, again where the machine was too noisy.
+    """Let all take turns, again where the machine was too noisy; of each the quietest is kept.
 
     Args:
         runners: by name.
         repeats: measured turns of each.
         spread: the noise that is allowed, see `noise`.
         attempts: how often it is tried.
+        quiet: those that must each keep to it, and not only the middle one of all.
 
     Raises:
         SsrError: if it stays too noisy.
     """
+    found: dict[Name, Latency] = {}
     for left in range(attempts, 0, -1):
-        found = interleaved(runners, repeats=repeats)
-        if noise(found) <= spread:
+        latest = interleaved(runners, repeats=repeats)
+        found = {n: min(own, found.get(n, own), key=_spread) for n, own in latest.items()}
+        if noise(found) <= spread and all(found[name].spread <= spread for name in quiet):
             return found
         if left > 1:
             log.warning("this machine is noisy (%s); measuring again", spell_noise(found))
+    worst = max([noise(found), *(found[name].spread for name in quiet)])
     raise SsrError(
-        f"this machine is too noisy to measure latency on: {spell_noise(found)}, where "
-        f"{spread:.0%} are allowed; end what else runs on it, or allow more (--spread, or "
-        "latency.spread= of a search)."
+        f"this machine is too noisy to measure latency on: the quartiles of a network lie "
+        f"{worst:.0%} of its latency apart, where {spread:.0%} are allowed; end what else runs on "
+        "it, or allow more (--spread, or latency.spread= of a search)."
     )
+
+
+def _spread(own: Latency) -> float:
+    return own.spread
 
 
 def spell_noise(found: Mapping[Name, Latency]) -> str:

@@ -116,7 +116,8 @@ def _by_file(name: str) -> Prepare:
 
     def prepare(network: nn.Module, images: Tensor, threads: int) -> Runner:
         found = formats.find(name)
-        order = Order(network.eval(), _nameless(images), max_batch=len(images))
+        most = max(Order.max_batch, len(images))
+        order = Order(network.eval(), _nameless(images), max_batch=most)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"network{found.SUFFIX}"
             found.write(order, path)
@@ -127,6 +128,7 @@ def _by_file(name: str) -> Prepare:
 
 
 def _onnxruntime_cuda(network: nn.Module, images: Tensor, threads: int) -> Runner:
+    """Run on the GPU; images go there and logits come back each time."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"network{onnx.SUFFIX}"
         onnx.write(Order(network.eval(), _nameless(images)), path)
@@ -204,6 +206,7 @@ def _check_gpu() -> None:
 
 def _check_onnxruntime_cuda() -> None:
     formats.find("onnx")
+    _check_gpu()
     import onnxruntime
 
     if CUDA not in onnxruntime.get_available_providers():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from ssr_exp import parsing
 from ssr_exp.config import ModelConf, SegmentConf
@@ -86,12 +87,27 @@ class Seed(BaseModel):
     num_classes: Annotated[int, Field(ge=1)]
 
     @classmethod
-    def of(cls, model: ModelConf, split: SegmentConf, plan: Plan, num_classes: int) -> Seed:
-        """Say what a plan is of; which of its segments are frozen changes no code's meaning."""
+    def of(
+        cls,
+        model: ModelConf,
+        split: SegmentConf,
+        plan: Plan,
+        num_classes: int,
+        network: nn.Module | None = None,
+    ) -> Seed:
+        """Say what a plan is of; which of its segments are frozen changes no code's meaning.
+
+        Args:
+            model: the seed network's configuration.
+            split: how it was split.
+            plan: its plan.
+            num_classes: how many logits there are.
+            network: the seed network itself: of the user's own, its code is fingerprinted.
+        """
         segment = saved.Segmentation.of(split, plan.multiple)
         channels, height, width = plan.input_shape
         return cls(
-            model=saved.Model.of(model, plan.input_shape),
+            model=saved.Model.of(model, plan.input_shape, network),
             segment=segment.model_copy(update={"frozen": ()}),
             input_shape=(channels, height, width),
             num_classes=num_classes,
@@ -142,14 +158,19 @@ def read(path: Path) -> Timings:
         raise SsrError(f"{path} cannot be used: {error}; measure again.") from None
 
 
-def write(path: Path, timings: Timings) -> None:
+def write(path: Path, timings: Timings, *, option: str = "paths.runs=DIR") -> None:
     """Write a table, whole or not at all.
+
+    Args:
+        path: of the file.
+        timings: the table.
+        option: what chooses another place, for the sentence that says that this cannot be written.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
     text = json.dumps(timings.model_dump(mode="json"), indent=1) + "\n"
-    local.Store(path.parent).write_text(path, text)
+    local.Store(path.parent, option).write_text(path, text)
 
 
 def _spell(value: BaseModel | Sequence[int] | int) -> str:

@@ -95,12 +95,14 @@ def compare(
     )
 
 
-def check(found: Agreement, part: Labelled, *, tolerance: float, most_drop: float | None) -> None:
+def check(
+    found: Agreement, parts: Sequence[Labelled], *, tolerance: float, most_drop: float | None
+) -> None:
     """Refuse a file that does not do what the network did.
 
     Args:
         found: what it does.
-        part: the images whose accuracy counts.
+        parts: the images whose accuracy counts.
         tolerance: the largest difference of logits, as a share of the largest logit.
         most_drop: for a quantised file, points of accuracy that it may lose instead; else None.
 
@@ -114,12 +116,13 @@ def check(found: Agreement, part: Labelled, *, tolerance: float, most_drop: floa
                 f"and tolerance={tolerance:g} is allowed"
             )
         return
-    drop = found.eager[part.name] - found.accuracy[part.name]
-    if not drop <= most_drop:
-        raise SsrError(
-            f"it loses {drop:.2f} points of accuracy on {part.name}, and int8_drop={most_drop:g} "
-            "are allowed"
-        )
+    for part in parts:
+        drop = found.eager[part.name] - found.accuracy[part.name]
+        if not drop <= most_drop:
+            raise SsrError(
+                f"it loses {drop:.2f} points of accuracy on {part.name}, and "
+                f"int8_drop={most_drop:g} are allowed"
+            )
 
 
 def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Labelled]) -> dict[str, float]:

@@ -40,10 +40,11 @@ class Store:
 
     Args:
         root: the folder, `paths.runs`; made when the first run starts.
+        option: what chooses another one, for the sentence that says that it cannot be written.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, option: str = "paths.runs=DIR") -> None:
+        self.root, self.option = Path(root), option
 
     def check(self) -> None:
         """Make the folder and try to write there.
@@ -56,7 +57,7 @@ class Store:
             with tempfile.NamedTemporaryFile(dir=self.root, prefix=".check-") as file:
                 file.write(b"\0" * 4096)
         except OSError as error:
-            raise cannot_write(self.root, error) from error
+            raise cannot_write(self.root, error, self.option) from error
 
     def folder(self, study: str, network: str, seed: int) -> Path:
         """Name a run's folder; nothing in a name can leave the store."""
@@ -102,7 +103,7 @@ class Store:
                 taken = len(list(path.parent.glob(f"{FILE}.unreadable*")))
                 path.rename(path.with_name(f"{FILE}.unreadable{taken or ''}"))
         except OSError as error:
-            raise cannot_write(path.parent, error) from error
+            raise cannot_write(path.parent, error, self.option) from error
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a file atomically and flush it to the disk.
@@ -120,7 +121,7 @@ class Store:
             os.replace(temporary, path)
         except OSError as error:
             _discard(temporary)
-            raise cannot_write(path.parent, error) from error
+            raise cannot_write(path.parent, error, self.option) from error
 
     @contextmanager
     def claim(self, folder: Path, *, wait: bool) -> Iterator[None]:
@@ -137,7 +138,7 @@ class Store:
         except Timeout:
             raise Busy(f"another process is training {folder}") from None
         except OSError as error:
-            raise cannot_write(folder, error) from error
+            raise cannot_write(folder, error, self.option) from error
         try:
             yield
         finally:
@@ -169,14 +170,12 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
     return not tested or record.status is Status.diverged or record.test_acc is not None
 
 
-def cannot_write(folder: Path, error: OSError) -> SsrError:
-    """Put an error of the disk into a sentence."""
+def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -> SsrError:
+    """Put an error of the disk into a sentence; `option` chooses another folder."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     why = "the disk is full" if full else error.strerror or str(error)
     remedy = "free some space there, or choose" if full else "choose"
-    return SsrError(
-        f"cannot write to {folder}: {why}; {remedy} another folder with paths.runs=DIR."
-    )
+    return SsrError(f"cannot write to {folder}: {why}; {remedy} another place with {option}.")
 
 
 def safe(name: str) -> str:

@@ -33,7 +33,7 @@ def folder(store: local.Store, to: Path) -> Iterator[Path]:
             yield fresh
             _swap(fresh, old, to)
         except OSError as error:
-            raise local.cannot_write(to.parent, error) from error
+            raise local.cannot_write(to.parent, error, store.option) from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ import numpy as np
 import torch
 
 from ssr_exp.config import Arm, Outcome, SearchConfig
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import prices
 from ssr_exp.search.view import View
+
+log = logging.getLogger(__name__)
 
 BASELINE, ROLE = "baseline", "answer"  # roles in the last comparison
 NEAR = 0.05  # natural logarithm: costs within 5 % are equal
@@ -82,7 +86,11 @@ def latency(view: View, architecture: Architecture) -> Taken | None:
     """Tell the latency of a network, where latency is traded or capped on a device."""
     if view.latencies is None:
         return None
-    measured = view.latencies.measure([architecture])
+    try:
+        measured = view.latencies.measure([architecture])
+    except SsrError as error:  # a machine that is too noisy just now
+        log.warning("the answer's latency stays predicted: %s", error)
+        measured = False
     (ms,) = view.latencies.ms(cost.encode(view.history.space.plan, [architecture])).tolist()
     return Taken(ms, str(view.latencies), measured, view.caps.get("latency_ms"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -29,7 +30,7 @@ from ssr_exp.search.view import View
 
 log = logging.getLogger(__name__)
 
-REVISIONS = 5  # batches that are proposed anew because measuring changed what is known
+REVISIONS = 20  # batches that are proposed anew because measuring changed what is known
 ATTEMPTS = 2  # a failed training is tried once more
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 
@@ -120,8 +121,7 @@ class Search:
         known = history.of(self.space, records)
         self._check_enough(known, records)
         elsewhere = history.of(self.space, self.sources.elsewhere())
-        if self.latencies is not None:
-            self.latencies.measure(known.networks)
+        self._measure(known.networks)
         return views.of(
             known,
             self.conf,
@@ -145,19 +145,32 @@ class Search:
         """
         picks = self.next_batch(seen, number, count=count)
         for _ in range(REVISIONS):
-            if not self._measure_anew(pick.architecture for pick in picks):
-                break
+            if not self._measure(pick.architecture for pick in picks):
+                return seen, picks
             seen = self.look()
             picks = self.next_batch(seen, number, count=count)
-        return seen, picks
+        self._measure(pick.architecture for pick in picks)
+        return seen, [pick for pick in picks if self._keeps_latency(seen, pick.architecture)]
 
-    def _measure_anew(self, architectures: Iterable[Architecture]) -> bool:
-        """Measure latencies; returns whether any was not known before."""
+    def _measure(self, architectures: Iterable[Architecture]) -> bool:
+        """Measure latencies; returns whether any became known by it.
+
+        What cannot be measured, because the machine is too noisy, stays predicted.
+        """
         if self.latencies is None:
             return False
         known = self.latencies.known()
-        new = [a for a in architectures if a not in known]
-        return bool(new) and self.latencies.measure(new)
+        if not (new := [a for a in architectures if a not in known]):
+            return False
+        try:
+            return self.latencies.measure(new)
+        except SsrError as error:
+            log.warning("latencies stay predicted: %s", error)
+            return False
+
+    def _keeps_latency(self, seen: View, architecture: Architecture) -> bool:
+        known = {} if self.latencies is None else self.latencies.known()
+        return known.get(architecture, 0.0) <= seen.caps.get("latency_ms", math.inf)
 
     def _begin(self, train: Train) -> None:
         """Finish what was planned before; else train the first networks if there is a need."""
@@ -196,7 +209,7 @@ class Search:
         if costs_time or self.conf.cap.latency_ms is not None:
             price = prices.latency(history.of(self.space, self.sources.read()), self.latencies)
             if self.latencies is not None and self.conf.cap.latency_ms is not None:
-                self.latencies.measure([self.space.plan.baseline])
+                self._measure([self.space.plan.baseline])
                 baseline = self.latencies.known().get(self.space.plan.baseline)
                 known = {} if baseline is None else {"latency_ms": baseline}
                 caps = limits.of(CapConf(latency_ms=self.conf.cap.latency_ms), known)

@@ -21,6 +21,7 @@ from ssr_exp.runs.local import Store
 
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
 PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
+SETTING = "source runtime batch threads".split()
 LATER = {  # keys that came later: as they are by default, they must not rename earlier searches
     "segment": ("patterns",),
     "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer", "together"),
@@ -113,14 +114,15 @@ def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
 
 def _own(conf: SearchConfig) -> dict[str, Any]:
     asked, usual = asdict(conf), asdict(SearchConfig())
-    parts = PARTS
-    if conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None:
-        parts = [*PARTS, "latency"]
     for part, keys in LATER.items():
         for key in keys:
             if asked[part][key] == usual[part][key]:
                 del asked[part][key]
-    return {part: asked[part] for part in parts}
+    own = {part: asked[part] for part in PARTS}
+    if conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None:
+        # How well it is measured, and where a table lies, does not make it another search.
+        own["latency"] = {key: asked["latency"][key] for key in SETTING}
+    return own
 
 
 def others(book: Notebook) -> list[Notebook]:

@@ -137,7 +137,7 @@ def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Pat
         f"# resnet20 rescaled: {CODE}",
         "| parameters |",
         "it is on the front (val)",
-        "| model.onnx | ONNX Runtime 1 | 2 | 0.500 | 90.00 | 100.00 | 1.0e-07 |",
+        "| model.onnx | ONNX Runtime 1 | 2 | 0.5 (0.5 - 0.5) | 90.00 | 100.00 | 1.0e-07 |",
         'InferenceSession("model.onnx")',
         'network = saved.load(".")',
         "optimizer sgd, lr 0.1",
@@ -165,6 +165,31 @@ def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
     assert isinstance(read, dict)
     assert (read["license"], read["datasets"]) == ('mine: "free" #1', ["digits"])
     assert read["pipeline_tag"] == "image-classification"
+
+
+def test_several_seeds_are_told_with_their_mean(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    store = local.Store(runs)
+    for seed, accuracy in ((2, 90.0), (3, 92.0)):
+        one = make_record(study=STUDY, network=CODE, seed=seed, val_acc=accuracy)
+        store.write(store.folder(STUDY, CODE, seed), one)
+    first = store.read(store.folder(STUDY, CODE, 1))
+    assert first is not None and first.val_acc is not None
+    middle = (first.val_acc + 90 + 92) / 3
+    assert f"- {middle:.2f} +- " in write(runs, CODE)
+    assert "over 3 seeds (1, 2, 3)" in write(runs, CODE)
+
+
+def test_where_nothing_was_measured_on_val_no_place_on_the_front_is_claimed(runs: Path) -> None:
+    store = local.Store(runs)
+    known = store.read(store.folder(STUDY, CODE, 1))
+    assert known is not None
+    store.write(store.folder(STUDY, CODE, 1), known.model_copy(update={"val_acc": None}))
+    assert "It was not measured on val in its study" in write(runs, CODE)
+    moved = runs.parent / "elsewhere" / "best"
+    shutil.copytree(runs / STUDY / "best", moved)
+    assert "is not at hand" in write(runs, str(moved))
 
 
 def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record]) -> None:

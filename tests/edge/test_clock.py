@@ -47,18 +47,29 @@ class Machine:
     pace: float = 1.0
     broken: bool = False
     turns: list[list[Architecture]] = field(default_factory=list)
+    quiet: list[list[Architecture]] = field(default_factory=list)
+    slowed: set[Architecture] = field(default_factory=set)  # by something else that runs
 
     def ms(self, architecture: Architecture) -> float:
         parts = zip(architecture.blocks, architecture.widths, strict=True)
         return 1.0 + sum(blocks * (1 + width) for blocks, width in parts)
 
     def measure(
-        self, _: Subject, architectures: Sequence[Architecture], effort: Effort, setting: Setting
+        self,
+        _: Subject,
+        architectures: Sequence[Architecture],
+        effort: Effort,
+        setting: Setting,
+        *,
+        quiet: Sequence[Architecture] = (),
     ) -> dict[Architecture, Latency]:
         if self.broken:
             raise SsrError("this machine is too noisy")
         self.turns.append(list(architectures))
-        return {a: Latency((self.pace * self.ms(a),) * effort.repeats) for a in architectures}
+        self.quiet.append(list(quiet))
+        found = {a: self.pace * self.ms(a) for a in architectures}
+        found |= {a: 3 * ms for a, ms in found.items() if a in self.slowed}
+        return {a: Latency((ms,) * effort.repeats) for a, ms in found.items()}
 
 
 @pytest.fixture
@@ -186,6 +197,51 @@ def test_a_slower_machines_pace_is_taken_out(machine: Machine, begun: clock.Cloc
     row = begun.table.rows[-1]
     assert [row.ms, row.low, row.high] == pytest.approx([machine.ms(one)] * 3)
     assert row.fits
+
+
+def test_new_networks_must_each_be_quiet_and_the_ends_must_agree(
+    machine: Machine, begun: clock.Clock, path: Path
+) -> None:
+    begun = clock.resume(subject(), path, replace(FEW, spread=0.3))
+    (one, other, *_), whole = spare(*begun.known()), subject().lattice
+    assert begun.measure([one])
+    assert machine.quiet[-1] == machine.turns[-1] and one in machine.quiet[-1]
+    machine.slowed, before = {whole.plan.baseline}, begun.known()
+    with pytest.raises(SsrError, match=r"too noisy.*one network's latency changed 3.00-fold"):
+        begun.measure([other])
+    assert begun.known() == before
+
+
+def test_what_another_process_added_meanwhile_is_kept_and_not_measured_again(
+    machine: Machine, begun: clock.Clock, path: Path
+) -> None:
+    one, other, *_ = spare(*begun.known())
+    theirs = clock.resume(subject(), path, FEW)
+    assert theirs.measure([one])
+    assert begun.measure([one, other])
+    assert one not in machine.turns[-1]
+    assert {one, other} <= set(clock.resume(subject(), path, FEW).known())
+    assert {one, other} <= set(begun.known())
+
+
+def test_many_are_measured_in_groups_beside_the_ends(
+    machine: Machine, begun: clock.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "TOGETHER", 2)
+    turns, new = len(machine.turns), spare(*begun.known())[:5]
+    assert begun.measure(new)
+    assert [len(group) - 2 for group in machine.turns[turns:]] == [2, 2, 1]
+    assert set(new) <= set(begun.known())
+
+
+def test_only_distinct_networks_that_a_model_may_learn_from_count(
+    begun: clock.Clock, path: Path
+) -> None:
+    rows = begun.table.rows
+    for few in ((rows[0],) * 9, tuple(r.model_copy(update={"fits": False}) for r in rows)):
+        timings.write(path, begun.table.model_copy(update={"rows": few}))
+        with pytest.raises(SsrError, match=r"of this lattice, and a latency model takes 8"):
+            clock.resume(subject(), path, FEW)
 
 
 def test_on_another_device_nothing_is_measured_or_added(

@@ -102,6 +102,21 @@ def test_a_noisy_machine_is_measured_again_and_then_refused(
         latency.settled({}, repeats=3, spread=0.3)
 
 
+def test_of_each_network_the_quietest_attempt_is_kept_and_some_must_each_be_quiet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quiet, noisy = Latency((1.0, 1.1, 1.2)), Latency((1.0, 2.0, 3.0))
+    turns = [{"a": quiet, "b": noisy, "c": quiet}, {"a": noisy, "b": quiet, "c": noisy}]
+    ended = iter(turns)
+    monkeypatch.setattr(latency, "interleaved", lambda *_, **__: next(ended))
+    found = latency.settled({}, repeats=3, spread=0.3, quiet=["b"])
+    assert found == dict.fromkeys("abc", quiet)
+    monkeypatch.setattr(latency, "interleaved", lambda *_, **__: turns[0])
+    assert latency.settled({}, repeats=3, spread=0.3)["b"] == noisy
+    with pytest.raises(SsrError, match="50% of its latency apart"):
+        latency.settled({}, repeats=3, spread=0.3, quiet=["b"])
+
+
 def test_the_noise_is_the_middle_networks_spread() -> None:
     assert Latency((5.0, 1.0, 2.0, 100.0, 3.0)).spread == pytest.approx(1.0)
     found = {str(s): Latency((1.0 - s, 1.0, 1.0 + s)) for s in (0.1, 0.2, 0.9)}

@@ -72,8 +72,8 @@ def test_what_does_the_same_agrees_with_pytorch() -> None:
     found = agreement(lambda logits: logits, VAL, TEST)
     assert (found.difference, found.agreement) == (0.0, 100.0)
     assert found.accuracy == found.eager == pytest.approx({"val": 60.0, "test": 200 / 3})
-    verify.check(found, VAL, tolerance=0, most_drop=None)
-    verify.check(found, VAL, tolerance=0, most_drop=0)
+    verify.check(found, [VAL], tolerance=0, most_drop=None)
+    verify.check(found, [VAL], tolerance=0, most_drop=0)
 
 
 def test_accuracies_and_agreement_are_in_percent() -> None:
@@ -91,24 +91,24 @@ def test_the_difference_is_a_share_of_the_largest_logit() -> None:
 def test_a_difference_above_the_tolerance_is_refused() -> None:
     found = agreement(lambda logits: logits + 0.25, VAL)
     assert found.accuracy == found.eager
-    verify.check(found, VAL, tolerance=0.25, most_drop=None)
+    verify.check(found, [VAL], tolerance=0.25, most_drop=None)
     with pytest.raises(SsrError, match=r"differ from PyTorch's by 0\.25 .* tolerance=0\.2 is"):
-        verify.check(found, VAL, tolerance=0.2, most_drop=None)
+        verify.check(found, [VAL], tolerance=0.2, most_drop=None)
 
 
 def test_of_int8_accuracy_counts_and_not_the_difference() -> None:
-    verify.check(agreement(lambda logits: 100 * logits, VAL), VAL, tolerance=0, most_drop=0)
+    verify.check(agreement(lambda logits: 100 * logits, VAL), [VAL], tolerance=0, most_drop=0)
     found = agreement(lambda logits: logits.flip(1), VAL)
-    verify.check(found, VAL, tolerance=9, most_drop=40)
+    verify.check(found, [VAL], tolerance=9, most_drop=40)
     with pytest.raises(SsrError, match=r"loses 40\.00 points of accuracy on val, and int8_drop=39"):
-        verify.check(found, VAL, tolerance=9, most_drop=39)
+        verify.check(found, [VAL], tolerance=9, most_drop=39)
 
 
 def test_accuracy_counts_on_the_part_that_is_named() -> None:
     broken = Agreement(0.0, 0.0, {"val": 50.0, "test": 0.0}, {"val": 50.0, "test": 99.0})
-    verify.check(broken, VAL, tolerance=0, most_drop=0)
+    verify.check(broken, [VAL], tolerance=0, most_drop=0)
     with pytest.raises(SsrError, match="on test"):
-        verify.check(broken, TEST, tolerance=0, most_drop=50)
+        verify.check(broken, [TEST], tolerance=0, most_drop=50)
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
@@ -131,6 +131,6 @@ def test_outputs_of_another_shape_are_refused(change: Change, shape: str) -> Non
 def test_what_is_no_number_is_never_good_enough() -> None:
     nothing = Agreement(math.nan, 100.0, {"val": math.nan}, {"val": 1.0})
     with pytest.raises(SsrError, match=r"differ from PyTorch's by nan"):
-        verify.check(nothing, VAL, tolerance=math.inf, most_drop=None)
+        verify.check(nothing, [VAL], tolerance=math.inf, most_drop=None)
     with pytest.raises(SsrError, match="loses nan points"):
-        verify.check(nothing, VAL, tolerance=math.inf, most_drop=100)
+        verify.check(nothing, [VAL], tolerance=math.inf, most_drop=100)

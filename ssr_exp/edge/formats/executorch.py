@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 
 from ssr_exp.edge import formats
 from ssr_exp.edge.formats import Model, Order, traced
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError, cause, innermost
 
 SUFFIX = ".pte"
 EXTRA = "executorch"
@@ -57,7 +57,8 @@ def write(order: Order, path: Path) -> tuple[str, ...]:
             whole = lowered.to_executorch()
         except Exception as error:
             raise SsrError(
-                f"ExecuTorch cannot run a part of the network: {cause(error)}."
+                "ExecuTorch cannot run a part of the network: lowering it for XNNPACK stopped with "
+                f"{cause(innermost(error))}."
             ) from error
     path.write_bytes(whole.buffer)
     return (remark, _reserved(whole, order.max_batch))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ssr_exp.edge import formats
 from ssr_exp.edge.formats import INPUT, OUTPUT, Model, Order, traced
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError, cause, innermost
 
 SUFFIX = ".onnx"
 EXTRA = "onnx"
@@ -59,6 +59,9 @@ def load(path: Path, *, threads: int, provider: str = CPU) -> Model:
     except Exception as error:  # its own exceptions have no common base
         raise SsrError(f"ONNX Runtime cannot load {path.name}: {cause(error)}.") from None
 
+    if (own := session.get_providers()[0]) != provider:
+        raise SsrError(f"ONNX Runtime cannot use {provider} here, and would take {own}.")
+
     def run(images: Tensor) -> Tensor:
         (logits,) = session.run([OUTPUT], {INPUT: images.contiguous().numpy()})
         return torch.from_numpy(logits)
@@ -82,14 +85,9 @@ def _model(order: Order) -> Any:
                 program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
             )
     except Exception as error:
-        raise SsrError(f"the network cannot be written as ONNX: {_lacking(error)}.") from error
-
-
-def _lacking(error: BaseException) -> str:
-    """Name the operator that ONNX lacks, which is at the end of a chain of causes."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return cause(error)
+        raise SsrError(
+            f"the network cannot be written as ONNX: {cause(innermost(error))}."
+        ) from error
 
 
 def _save(model: Any, order: Order, path: Path) -> None:
