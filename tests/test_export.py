@@ -177,6 +177,20 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_export, "load", load)
 
 
+def test_an_interruption_says_so_and_leaves_nothing(
+    export_: Export, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ssr_exp.edge import verify
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "compare", interrupted)
+    ended = export_(f"run={network(runs)}", "format=torch_export")
+    assert (ended.code, "interrupted: nothing was changed" in ended.err) == (1, True)
+    assert left(runs) == []
+
+
 @pytest.mark.usefixtures("broken")
 def test_a_file_that_fails_is_gone_and_others_are_kept(export_: Export, runs: Path) -> None:
     ended = export_(f"run={network(runs)}", "format=torch_export,onnx")

@@ -42,6 +42,8 @@ class ListSweeper(Sweeper):
             return [self.task(composed)]
         except SsrError as error:
             raise SystemExit(str(error)) from None
+        except KeyboardInterrupt:
+            raise SystemExit("interrupted: nothing was changed; repeat the command.") from None
 
     def _word(self, override: Override) -> str:
         """Write values with commas between them as a list."""

@@ -23,6 +23,7 @@ from ssr_exp.edge.timings import Setting
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import command, lattice
 
+INTERRUPTED = 130  # as shells say it
 Measured = dict[Setting, dict[str, Latency]]
 
 
@@ -40,10 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SsrError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.write and not Path(options.what).expanduser().exists():
+        raise SsrError(
+            f"--write puts latencies into a study's records, and there is no folder {options.what}:"
+            " name the folder of a study, paths.runs/<study>."
+        )
     if options.write and options.batch != [1]:
         raise SsrError(
             "a record's latency is that of one image: type --batch 1, or leave --write out."
@@ -85,9 +94,14 @@ def _print(options: argparse.Namespace, study: Study) -> None:
         console.print(f"latency: median of {options.repeats} turns, {setting}")
     if study.folder is not None and not study.networks[0].records:
         console.print("the seed network has no finished run: train it with modifiers=baseline")
-    noisy = [own for own in measured.values() if latency.noise(own) > options.spread]
+    each = [(setting, *row) for setting, own in measured.items() for row in own.items()]
+    noisy = [row for row in each if row[2].spread > options.spread]
     if noisy:
-        told = f"this machine is noisy: {latency.spell_noise(noisy[0])}"
+        setting, code, own = max(noisy, key=lambda row: row[2].spread)
+        told = (
+            f"this machine is noisy: of {len(noisy)} latencies the quartiles lie far apart, most "
+            f"({own.spread:.0%}) of {code} in {setting.runtime}"
+        )
         if options.write:
             raise SsrError(
                 f"{told}, where {options.spread:.0%} are allowed, so nothing was written: end what "
@@ -175,7 +189,11 @@ def _parser() -> argparse.ArgumentParser:
         default=latency.NOISY,
         help=f"noise that is allowed: quartiles' distance over the median ({latency.NOISY:g})",
     )
-    parser.add_argument("--write", action="store_true", help="put latencies into the records")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="put latencies into the records; latency_ms is that of the first runtime",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table for a file")
     effort = Effort()
     parser.add_argument(

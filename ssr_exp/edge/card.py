@@ -14,6 +14,7 @@ from ssr_exp import machine
 from ssr_exp.edge.chosen import Chosen
 from ssr_exp.edge.latency import Latency
 from ssr_exp.edge.verify import Labelled
+from ssr_exp.rescaling import saved
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
 
@@ -28,7 +29,8 @@ logits = Runtime.get().load_program("{file}").load_method("forward").execute([im
     "torch_export": """import torch
 logits = torch.export.load("{file}").module()(images)""",
 }
-KINDS = {"onnx": "a NumPy array", "executorch": "a tensor", "torch_export": "a tensor"}
+TENSOR = "the tensor torch.from_numpy(images)"
+KINDS = {"onnx": "that array", "executorch": TENSOR, "torch_export": TENSOR}
 RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_smoothing")
 
 
@@ -98,7 +100,8 @@ def _front(chosen: Chosen) -> str:
         if beaten
         else "none has fewer parameters and is as accurate: it is on the front"
     )
-    return f"Of the {len(points)} networks that were trained in the same study, {place} (val)."
+    study = _plain(chosen.folder.name)
+    return f"Of the {len(points)} networks that were trained in study `{study}`, {place} (val)."
 
 
 def _finished(chosen: Chosen) -> list[Record]:
@@ -158,9 +161,13 @@ def _compared(row: Mapping[str, Any]) -> str | None:
     words = "mean and standard deviation" if has_spread else "mean"
     who = f"{_plain(row.get('role'))}, {_plain(row.get('model'))} {_plain(row.get('network'))}"
     return (
-        f"- {who}: {mean_:.2f}{spread} % on test, {words} over {len(seeds)} seeds "
+        f"- {who}: {mean_:.2f}{spread} % on test, {words} over {_seeds_of(len(seeds))} "
         f"({', '.join(map(_plain, seeds))})."
     )
+
+
+def _seeds_of(count: int) -> str:
+    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def _files(outcome: Outcome, parts: Sequence[Labelled], request: Request) -> Iterator[str]:
@@ -211,8 +218,13 @@ def _usage(chosen: Chosen, outcome: Outcome) -> Iterator[str]:
     yield (
         f"Input `image`: batch x {channels} x {height} x {width}, float32, normalised for each "
         f"channel: `(pixel / 255 - mean) / std` with mean {_numbers(about.mean)} and std "
-        f"{_numbers(about.std)}. Output `logits`: batch x {about.num_classes}, one for each label:"
+        f"{_numbers(about.std)}. Pixels are bytes, 0 to 255; bring others to that range first "
+        "(scikit-learn's digits, 0 to 16: times 255 / 16). From a file:"
     )
+    yield ""
+    yield f"```python\n{_preprocessing(about)}\n```"
+    yield ""
+    yield f"Output `logits`: batch x {about.num_classes}, one for each label:"
     yield ""
     yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
     yield ""
@@ -223,10 +235,23 @@ def _usage(chosen: Chosen, outcome: Outcome) -> Iterator[str]:
         yield ""
         yield f"```python\n{LOADERS[one.format].format(file=one.file)}\n```"
     yield ""
-    yield "The trained weights, in PyTorch with ssr_exp:"
+    needs = f", where `{about.model.name}` can be imported" if about.model.conf().target else ""
+    yield f"The trained weights, in PyTorch with ssr_exp{needs}:"
     yield ""
     trust = ", trust=True" if about.model.calls_code() else ""
     yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
+
+
+def _preprocessing(about: saved.Description) -> str:
+    """Write the lines that make `images`, a NumPy array, of an image file."""
+    channels, height, width = about.input_shape
+    mode = "L" if channels == 1 else "RGB"
+    return f"""import numpy as np
+from PIL import Image
+pixels = np.asarray(Image.open("image.png").convert("{mode}").resize(({width}, {height})))
+pixels = pixels.reshape({height}, {width}, {channels}).transpose(2, 0, 1)[None]
+mean, std = (np.reshape(v, (1, -1, 1, 1)) for v in ({list(about.mean)}, {list(about.std)}))
+images = ((pixels / 255 - mean) / std).astype(np.float32)"""
 
 
 def _training(chosen: Chosen, request: Request) -> Iterator[str]:

@@ -67,6 +67,14 @@ def find(
     where = Path(run).expanduser()
     if (where / saved.NETWORK).exists() and (where / saved.WEIGHTS).exists():
         return _of_folder(where, where.resolve().parent, trust=trust)
+    if (where / local.FILE).exists() and (where / checkpoints.LAST).exists():
+        network = where.resolve().parent
+        return _of_run(network.parent, network.name, _number(where.resolve()), trust=trust)
+    if "/" in run:
+        raise SsrError(
+            f"{run} is no folder of a trained network: name one like {BEST}/, or that of a run, "
+            "<study>/<network>/seed<seed>."
+        )
     if run == BEST:
         folder = _study(runs, study, lambda p: (p / BEST / saved.NETWORK).exists(), "best/")
         return _of_folder(folder / BEST, folder, trust=trust)

@@ -271,7 +271,10 @@ def resume(subject: Subject, path: Path, effort: Effort) -> Clock:
     latency.check(repeats=effort.repeats)
     table = timings.read(path)
     if difference := subject.seed.differs(table.seed):
-        raise SsrError(f"{path} is of another network ({difference}): measure this one.")
+        raise SsrError(
+            f"{path} is of another network ({difference}): measure this one with python -m "
+            "ssr_exp.edge STUDY --fit --out FILE."
+        )
     least = min(design.FEWEST, subject.lattice.size)
     own = {a for row in table.rows if row.fits and (a := subject.parse(row.network)) is not None}
     if len(own) < least:

@@ -143,6 +143,7 @@ def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path)
     with replaced.folder(store, to) as fresh, latency.torch_threads(request.threads):
         expected = [verify.logits(_eager(chosen.network), p, batch=EAGER_BATCH) for p in parts]
         files, failed = _files(chosen, parts, expected, request, fresh)
+        _say_what_is_odd(expected[0], request, to, files)
         if not files:
             raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
         files, eager = _timed(chosen, parts[0], files, request, fresh)
@@ -212,6 +213,17 @@ def _files(
     return files, failed
 
 
+def _say_what_is_odd(logits: Tensor, request: Request, to: Path, files: Sequence[Exported]) -> None:
+    """Warn of what a table of verified files does not show."""
+    if len(logits.argmax(1).unique()) == 1:
+        log.warning("the network sees one class in all val images: its files agree for little")
+    if request.int8 and "torch_export" in request.formats:
+        log.warning("torch_export has no int8 file: onnx and executorch have")
+    kept = {one.file for one in files}
+    if gone := sorted({p.name for p in to.glob(f"{STEM}.*")} - kept):
+        log.warning("the export that was there is replaced; it held %s, too", ", ".join(gone))
+
+
 def _wanted(request: Request) -> list[tuple[str, bool]]:
     """List formats, each followed by its quantised file where one is asked for."""
     wanted = []
@@ -275,8 +287,8 @@ def _timed(
         models[one.file] = formats.find(one.format).load(folder / one.file, threads=request.threads)
     runners: dict[str, Runner] = {name: partial(model, image) for name, model in models.items()}
     times = latency.interleaved(runners, repeats=request.repeats)
-    if latency.noise(times) > latency.NOISY:
-        log.warning("this machine is noisy: %s", latency.spell_noise(times))
+    if max(own.spread for own in times.values()) > latency.NOISY:
+        log.warning("this machine is noisy: see the quartiles before you believe a latency")
     return [replace(one, latency=times[one.file]) for one in files], times[""]
 
 

@@ -152,7 +152,7 @@ def read(path: Path) -> Timings:
         return parsing.parse(path.read_bytes(), Timings, version=SCHEMA)
     except FileNotFoundError:
         raise SsrError(
-            f"there is no {path}: python -m ssr_exp.edge MODEL --fit --out {path} writes it."
+            f"there is no {path}: python -m ssr_exp.edge STUDY --fit --out {path} writes it."
         ) from None
     except (OSError, ValueError) as error:
         raise SsrError(f"{path} cannot be used: {error}; measure again.") from None

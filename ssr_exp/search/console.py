@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from ssr_exp import terminal
-from ssr_exp.config import Outcome, SearchConfig
+from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, checks
 from ssr_exp.search.answer import Result, Taken
@@ -53,7 +54,9 @@ def print_batch(view: View, picks: Sequence[Pick], *, title: str) -> None:
     table.add_column("network", no_wrap=True)
     outcome = "val acc %" if view.scale.outcome is Outcome.val_acc else f"val loss {unit}"
     headings = ("parameters", "of baseline", "MACs", "of baseline", "GeMMs")
-    for heading in (*headings, f"expected {outcome}", "80 % interval"):
+    times = _times(view, [pick.architecture for pick in picks])
+    shown = (*headings, "ms") if times else headings
+    for heading in (*shown, f"expected {outcome}", "80 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     full = space.baseline
     for pick in picks:
@@ -66,10 +69,26 @@ def print_batch(view: View, picks: Sequence[Pick], *, title: str) -> None:
             f"{own.macs / 1e6:,.2f}M",
             f"{own.macs / full.macs:.1%}",
             f"{own.gemms:,}",
+            *([times[pick.architecture]] if times else []),
             f"{pick.mean:.2f}",
             f"{low:.2f} to {high:.2f}",
         )
-    terminal.console().print(table)
+    console = terminal.console()
+    console.print(table)
+    if times:
+        cap = view.caps.get("latency_ms")
+        allowed = "" if cap is None else f"; {cap:.4g} ms are allowed"
+        console.print(f"ms: {view.latencies} (~: predicted, not measured){allowed}")
+
+
+def _times(view: View, architectures: Sequence[Architecture]) -> dict[Architecture, str]:
+    """Write the latency of networks, where a device's is traded or capped; else nothing."""
+    if view.latencies is None or not architectures:
+        return {}
+    known = view.latencies.known()
+    points = cost.encode(view.history.space.plan, architectures)
+    pairs = zip(architectures, view.latencies.ms(points).tolist(), strict=True)
+    return {a: f"{'' if a in known else '~'}{ms:.4g}" for a, ms in pairs}
 
 
 def print_results(results: Sequence[Result]) -> None:
@@ -103,24 +122,28 @@ def print_smallest(view: View, conf: SearchConfig) -> None:
     """Print the smallest network that is accurate enough: trained, and predicted."""
     space, drop = view.history.space, conf.objective.max_drop
     screen, full = terminal.console(), space.baseline.params
-    screen.print(f"\nsmallest within {drop:g} points of the baseline, on val:")
+    what = "fastest" if conf.objective.cost is CostAxis.latency_ms else "smallest"
+    screen.print(f"\n{what} within {drop:g} points of the baseline, on val:")
     own = answer.trained(view)[0]
     accuracy = view.history.accuracies()[own]
     share = cost.of(space.plan, own).params / full
+    times = {a: f", {ms} ms" for a, ms in _times(view, [own]).items()}
     alone = ""
     if own == space.plan.baseline:
         alone = ", the baseline itself: no smaller one is accurate enough yet"
         if answer.breaks_a_cap(view, own):
             alone += ", and it does not keep to the caps"
     screen.print(
-        f"  trained    {space.code(own)}: {share:.1%} of its parameters, {accuracy:.2f} %{alone}"
+        f"  trained    {space.code(own)}: {share:.1%} of its parameters, {accuracy:.2f} %"
+        f"{times.get(own, '')}{alone}"
     )
     if (found := answer.predicted(view)) is not None:
         best, expected = found
         share = cost.of(space.plan, best).params / full
+        times = {a: f", {ms} ms" for a, ms in _times(view, [best]).items()}
         screen.print(
             f"  predicted  {space.code(best)}: {share:.1%} of its parameters, {expected:.2f} % "
-            f"expected{'' if best in view.networks else ', not trained'}"
+            f"expected{times.get(best, '')}{'' if best in view.networks else ', not trained'}"
         )
 
 

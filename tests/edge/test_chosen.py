@@ -94,6 +94,15 @@ def test_a_seed_that_failed_or_is_not_there_is_refused(runs: Path) -> None:
         chosen.find(runs, CODE, seed=2)
 
 
+def test_a_runs_own_folder_is_that_run(runs: Path) -> None:
+    found = chosen.find(Path("nowhere"), str(runs / STUDY / CODE / "seed1"))
+    assert found.record == chosen.find(runs, CODE).record
+    with pytest.raises(SsrError, match="seed0 failed"):
+        chosen.find(Path("nowhere"), str(runs / STUDY / CODE / "seed0"))
+    with pytest.raises(SsrError, match="is no folder of a trained network"):
+        chosen.find(runs, str(runs / "nowhere"))
+
+
 def test_one_of_several_studies_must_be_named(runs: Path) -> None:
     shutil.copytree(runs / STUDY, runs / "other")
     with pytest.raises(SsrError, match=f"type study=NAME, of other, {STUDY}"):
@@ -142,10 +151,30 @@ def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Pat
         'network = saved.load(".")',
         "optimizer sgd, lr 0.1",
         "mean [0.5] and std [0.25]",
+        'convert("L").resize((8, 8))',
+        "(`images` is that array)",
         "apache-2.0.",
     ):
         assert words in text, words
     assert str(runs) not in text
+
+
+def test_the_cards_lines_make_of_an_image_file_what_the_network_takes(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save("image.png")
+    (lines,) = (b for b in write(runs, CODE).split("```python\n")[1:] if "Image.open" in b)
+    made: dict[str, object] = {}
+    exec(lines.partition("```")[0], made)
+    images = made["images"]
+    assert isinstance(images, np.ndarray)
+    assert (images.shape, images.dtype) == ((1, 1, 8, 8), np.float32)
+    np.testing.assert_allclose(images[0, 0], (pixels / 255 - 0.5) / 0.25, rtol=1e-6)
 
 
 def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:

@@ -16,7 +16,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.local import Store
-from ssr_exp.search import answer, limits, loop, prices, rounds
+from ssr_exp.search import answer, console, limits, loop, prices, rounds
 from ssr_exp.search import view as views
 from ssr_exp.search.history import History
 from ssr_exp.search.loop import Search
@@ -142,6 +142,18 @@ def test_where_the_machine_is_too_noisy_the_search_goes_on_with_predictions(
     taken = answer.latency(seen, answer.trained(seen)[0])
     assert taken is not None and not taken.measured
     assert "latencies stay predicted: this machine is too noisy" in caplog.text
+
+
+def test_the_latency_of_a_batch_and_of_the_smallest_is_shown(
+    begin: Begin, small: Space, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = Device(small)
+    seen, _ = begin(device, latency_ms="1.1").run(world.train)
+    printed = capsys.readouterr().out
+    assert "ms: a phone (~: predicted, not measured); 1.1 ms are allowed" in printed
+    console.print_smallest(seen, SearchConfig())
+    own = device.known()[answer.trained(seen)[0]]
+    assert f"%, {own:.4g} ms" in capsys.readouterr().out
 
 
 def test_a_cap_below_the_fastest_network_names_it_before_anything_is_trained(

@@ -161,7 +161,10 @@ def _reserved(whole: Any, max_batch: int) -> str:
     """Say how much memory loading reserves beside XNNPACK's own."""
     plan = whole.executorch_program.execution_plan[0]
     kilobytes = sum(plan.non_const_buffer_sizes) / 1024
-    return f"memory for up to {max_batch} images: {kilobytes:,.0f} KiB, and XNNPACK's own"
+    return (
+        f"takes 1 to {max_batch} images at once, and reserves {kilobytes:,.0f} KiB for them beside "
+        "XNNPACK's own memory"
+    )
 
 
 @contextmanager
