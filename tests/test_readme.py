@@ -101,7 +101,7 @@ def test_every_key_of_an_export_and_every_runtime_in_the_text_exists() -> None:
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     said = {key for row in rows for key in re.findall(r"`([\w.]+)`", row)}
     assert said - {"paths.data"} <= set(vars(ExportConfig()))
-    part = TEXT[TEXT.index("| runtime | takes |") : TEXT.index("The third (`--fit`)")]
+    part = TEXT[TEXT.index("| runtime | takes |") : TEXT.index("The third (`--fit`")]
     rows = [row.split("|")[1] for row in part.splitlines() if row.startswith("| `")]
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == {*runtimes.NAMES}
 

@@ -48,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.write and options.batch != [1]:
+        raise SsrError(
+            "a record's latency is that of one image: type --batch 1, or leave --write out."
+        )
     if options.write and not Path(options.what).expanduser().exists():
         raise SsrError(
             f"--write puts latencies into a study's records, and there is no folder {options.what}:"
             " name the folder of a study, paths.runs/<study>."
-        )
-    if options.write and options.batch != [1]:
-        raise SsrError(
-            "a record's latency is that of one image: type --batch 1, or leave --write out."
         )
     if options.fit is not None and (options.write or options.network):
         raise SsrError("--fit chooses its own networks: leave --write and --network out.")

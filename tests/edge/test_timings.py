@@ -104,7 +104,7 @@ def test_a_table_that_was_cut_short_is_refused(tmp_path: Path, kept: float) -> N
 
 def test_a_missing_table_is_answered_with_what_writes_it(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
-    command = re.escape(f"python -m ssr_exp.edge MODEL --fit --out {path}")
+    command = re.escape(f"python -m ssr_exp.edge STUDY --fit --out {path}")
     with pytest.raises(SsrError, match=command):
         timings.read(path)
     with pytest.raises(SsrError, match="cannot be used"):
