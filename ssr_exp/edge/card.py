@@ -31,6 +31,7 @@ logits = torch.export.load("{file}").module()(images)""",
 }
 TENSOR = "the tensor torch.from_numpy(images)"
 KINDS = {"onnx": "that array", "executorch": TENSOR, "torch_export": TENSOR}
+RANGES = {"digits": " (scikit-learn's digits, 0 to 16, were multiplied by 255 / 16)"}
 RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_smoothing")
 
 
@@ -218,8 +219,8 @@ def _usage(chosen: Chosen, outcome: Outcome) -> Iterator[str]:
     yield (
         f"Input `image`: batch x {channels} x {height} x {width}, float32, normalised for each "
         f"channel: `(pixel / 255 - mean) / std` with mean {_numbers(about.mean)} and std "
-        f"{_numbers(about.std)}. Pixels are bytes, 0 to 255; bring others to that range first "
-        "(scikit-learn's digits, 0 to 16: times 255 / 16). From a file:"
+        f"{_numbers(about.std)}. Pixels are bytes, 0 to 255; others are brought to that range first"
+        f"{RANGES.get(chosen.record.dataset, '')}. From a file:"
     )
     yield ""
     yield f"```python\n{_preprocessing(about)}\n```"
