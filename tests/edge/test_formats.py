@@ -215,7 +215,7 @@ def test_executorch_says_what_xnnpack_runs_and_leaves(tmp_path: Path, written: W
     order = Order(After(lambda x: F.unfold(x, 2)).eval(), ABOUT, MOST)
     remark, reserved = executorch.write(order, tmp_path / "it.pte")
     assert "left outside" in remark and "4 arange" in remark
-    assert reserved.startswith(f"memory for up to {MOST} images: ")
+    assert reserved.startswith(f"takes 1 to {MOST} images at once, and reserves ")
 
 
 @pytest.mark.parametrize("name", SLOW)
