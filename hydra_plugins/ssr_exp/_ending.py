@@ -23,8 +23,6 @@ from ssr_exp.training.sweep import ALONE, Member
 
 log = logging.getLogger(__name__)
 
-BEST = "best"  # the answer's folder, in that of the study
-
 
 class Ending:
     """The end of one search.
@@ -137,7 +135,7 @@ class Ending:
                 "here: type finalists.seeds=1 or more, and it is trained again."
             )
         conf = self._launcher.compose(member.overrides)
-        to = local.Store(self._conf.paths.runs).study_folder(self._opened.name) / BEST
+        to = local.Store(self._conf.paths.runs).study_folder(self._opened.name) / local.BEST
         taken = answer.latency(self._seen, self._seen.history.space.parse(record.network))
         if taken is not None and taken.measured and self._conf.latency.batch == 1:
             known = (record.latencies or {}) | {taken.setting: taken.ms}

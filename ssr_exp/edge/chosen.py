@@ -15,9 +15,6 @@ from ssr_exp.rescaling import codes, rescale, saved
 from ssr_exp.runs import checkpoints, local, studies
 from ssr_exp.runs.record import Record, Status
 
-BEST = "best"
-METRICS = "metrics.json"  # of the last comparison, in `best/`
-
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
@@ -72,12 +69,12 @@ def find(
         return _of_run(network.parent, network.name, _number(where.resolve()), trust=trust)
     if "/" in run:
         raise SsrError(
-            f"{run} is no folder of a trained network: name one like {BEST}/, or that of a run, "
-            "<study>/<network>/seed<seed>."
+            f"{run} is no folder of a trained network: name one like {local.BEST}/, or that of a "
+            "run, <study>/<network>/seed<seed>."
         )
-    if run == BEST:
-        folder = _study(runs, study, lambda p: (p / BEST / saved.NETWORK).exists(), "best/")
-        return _of_folder(folder / BEST, folder, trust=trust)
+    if run == local.BEST:
+        folder = _study(runs, study, lambda p: (p / local.BEST / saved.NETWORK).exists(), "best/")
+        return _of_folder(folder / local.BEST, folder, trust=trust)
     folder = _study(runs, study, lambda p: bool(_seeds(p, run)), f"run of {run}")
     return _of_run(folder, run, seed, trust=trust)
 
@@ -98,7 +95,8 @@ def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: s
         raise SsrError(f"several studies in {runs} hold a {what}: type study=NAME, of {several}.")
     raise SsrError(
         f"no study in {runs} holds a {what} ({names}): type run=CODE with the code of a network "
-        f"that was trained, such as d3-2-1_w16-8-32, run={BEST} after a search, or run=FOLDER."
+        f"that was trained, such as d3-2-1_w16-8-32, run={local.BEST} after a search, or "
+        "run=FOLDER."
     )
 
 
@@ -116,7 +114,7 @@ def _of_folder(folder: Path, study: Path, *, trust: bool) -> Chosen:
         raise SsrError(f"{folder} holds no {local.FILE} that can be read: hand it over again.")
     _check(record, folder)
     _check_trust(about, folder, trust=trust)
-    found = _read(folder / METRICS).get("results", [])
+    found = _read(folder / local.METRICS).get("results", [])
     comparison = found if isinstance(found, list) else []
     run = local.Store(study.parent).folder(record.study, record.network, record.seed)
     return Chosen(
@@ -126,7 +124,7 @@ def _of_folder(folder: Path, study: Path, *, trust: bool) -> Chosen:
         _read(folder / studies.FILE) or _read(study.parent / record.study / studies.FILE),
         study,
         folder.resolve().name,
-        _read(run / "config.json"),
+        _read(run / local.CONFIG),
         [row for row in comparison if isinstance(row, dict)],
     )
 
@@ -167,7 +165,7 @@ def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
         _read(study / studies.FILE),
         study,
         f"{folder.parent.name}-{folder.name}",
-        _read(folder / "config.json"),
+        _read(folder / local.CONFIG),
     )
 
 

@@ -22,6 +22,9 @@ from ssr_exp.runs.record import Record, Status
 log = logging.getLogger(__name__)
 
 FILE = "record.json"
+CONFIG = "config.json"  # what a run was asked to do, beside its record
+BEST = "best"  # a search's answer, in the folder of its study
+METRICS = "metrics.json"  # of the last comparison, in `best/`
 LOCK = ".lock"
 BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")

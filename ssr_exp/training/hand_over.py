@@ -13,7 +13,7 @@ from ssr_exp.runs.record import Record
 from ssr_exp.training import environment
 from ssr_exp.training.study import Study
 
-METRICS, SCRIPT = "metrics.json", "load.py"
+SCRIPT = "load.py"
 
 LOAD = '''"""Load the network of this folder; saved.read says how to normalise its images."""
 
@@ -92,5 +92,5 @@ def _add_papers(
     trust = ", trust=True" if saved.read(fresh).model.calls_code() else ""
     store.write_text(fresh / local.FILE, record.to_json())
     store.write_text(fresh / studies.FILE, environment.to_json(study.fields))
-    store.write_text(fresh / METRICS, environment.to_json(dict(metrics)))
+    store.write_text(fresh / local.METRICS, environment.to_json(dict(metrics)))
     store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))

@@ -89,7 +89,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     blank = _blank(job)
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
-    store.write_text(where / "config.json", environment.to_json(asdict(job.conf)))
+    store.write_text(where / local.CONFIG, environment.to_json(asdict(job.conf)))
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)

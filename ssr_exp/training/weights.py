@@ -26,7 +26,6 @@ from ssr_exp.rescaling import codes, rescale, saved, seeds, segmented
 from ssr_exp.runs import checkpoints, local, studies
 from ssr_exp.runs.record import Status
 
-CONFIG = "config.json"  # what a run was asked to do, beside its record
 KINDS = (
     f"a folder with {saved.NETWORK} (such as the best/ of a search), the folder of a finished run, "
     "or a file with the seed network's state dict"
@@ -185,9 +184,9 @@ def _of_run(folder: Path, own: Own) -> Trained:
         ended = "cannot be read" if record is None else record.status.value
         raise SsrError(f"the run in {folder} {ended}: name the folder of one that finished.")
     try:
-        asked = parsing.parse((folder / CONFIG).read_bytes(), _Asked, version=1)
+        asked = parsing.parse((folder / local.CONFIG).read_bytes(), _Asked, version=1)
     except (OSError, parsing.Unreadable) as error:
-        raise SsrError(f"{folder / CONFIG} cannot be used ({error}): name {KINDS}.") from None
+        raise SsrError(f"{folder / local.CONFIG} cannot be used ({error}): name {KINDS}.") from None
     name = seeds.spell(asked.model)
     _check_code(folder, saved.Model(name=name), own)
     study = folder.resolve().parents[1]
