@@ -306,6 +306,7 @@ class Config:
     checkpoint: str | None = None  # a folder like best/, a run's, or a file: of the seed network
     seed: int = 0
     wait: bool = False  # for another process that is training the same network
+    origin: str | None = None  # why it is trained, for tables and pages; None: `modifiers.kind`
 
 
 @dataclass

@@ -81,10 +81,10 @@ class SearchSweeper(LaunchingSweeper):
     ) -> list[Any]:
         """Print surrogate, front and next batch, and write the batch for `train.py`."""
         from ssr_exp.runs import proposal
-        from ssr_exp.search import checks, console
+        from ssr_exp.search import console
 
         seen = search.look()
-        console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
+        search.tell(seen)
         _print_front(seen)
         console.print_smallest(seen, search.conf)
         picks = search.next_batch(seen, search.next_number(), count=search.conf.batch)
@@ -112,8 +112,9 @@ class SearchSweeper(LaunchingSweeper):
         from ssr_exp.training.finals import UNTESTED
         from ssr_exp.training.sweep import ALONE
 
-        def train(networks: Sequence[str]) -> dict[str, object]:
-            jobs = [[*arguments, *UNTESTED, *ALONE, f"modifiers.network={n}"] for n in networks]
+        def train(networks: Sequence[str], origin: str) -> dict[str, object]:
+            words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}"]
+            jobs = [[*words, f"modifiers.network={network}"] for network in networks]
             members = self.members(jobs)
             errors = self.train(members)
             pairs = zip(networks, members, strict=True)

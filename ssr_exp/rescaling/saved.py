@@ -141,6 +141,14 @@ class Shares(_Data):
     width: tuple[Share, ...]
 
 
+class Part(_Data):
+    """A segment of the seed network at its full size, for people."""
+
+    name: str
+    blocks: Annotated[int, Field(ge=1)]
+    channels: Annotated[int, Field(ge=0)]
+
+
 class Description(_Data):
     """What `network.json` holds: all that building the network takes, and what its user needs.
 
@@ -155,6 +163,7 @@ class Description(_Data):
         mean: of each channel of the images that it was trained on, in 0..1.
         std: likewise the standard deviation.
         modifiers: what the code stands for, for people.
+        segments: of the seed network, likewise; empty in older files.
     """
 
     schema_version: int = SCHEMA
@@ -167,6 +176,7 @@ class Description(_Data):
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     modifiers: Shares
+    segments: tuple[Part, ...] = ()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Description:

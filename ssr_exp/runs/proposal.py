@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from ssr_exp import parsing
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import local
+from ssr_exp.runs.predictions import FOLDER
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
-FOLDER, FILE = "search", "proposed.json"
+FILE = "proposed.json"
 AGAIN = "run `python search.py rounds=0`"
 
 Code = Annotated[str, Field(min_length=1, max_length=1000)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from ssr_exp import parsing
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+ROUND = re.compile(r"round(\d{1,6})")
+FINALIST = "finalist"
 
 
 class Status(StrEnum):
@@ -21,6 +24,19 @@ class Status(StrEnum):
     finished = "finished"
     failed = "failed"
     diverged = "diverged"
+
+
+class Kind(StrEnum):
+    """Why a network was trained, as far as pages and dashboards tell networks apart."""
+
+    baseline = "baseline"
+    sentinel = "sentinel"
+    uniform = "uniform"
+    scbp = "scbp"
+    random = "random"
+    proposed = "proposed"
+    finalist = "finalist"
+    other = "other"
 
 
 class Fractions(BaseModel):
@@ -38,7 +54,8 @@ class Record(BaseModel):
     Accuracies are in percent, losses in nats, MACs and GeMMs for one image. Metrics are those of
     the last epoch's weights; `best_val_acc` is the highest epoch's. `latency_ms` is what one image
     takes on `latency_device`; `latencies` are all that were measured, in ms, by runtime, batch and
-    device. What was not measured is None.
+    device. What was not measured is None. `origin` says why the network was trained: a kind of
+    modifiers, `round<k>` of a search, or `finalist`.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_enum_values=False)
@@ -75,6 +92,28 @@ class Record(BaseModel):
     versions: dict[str, str]
     git_commit: str | None
     started_at: str
+    origin: Annotated[str, Field(max_length=100)] | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Say why the network was trained; a full one is the baseline, whoever asked for it."""
+        origin = self.origin or ""
+        if origin == FINALIST:
+            return Kind.finalist
+        if all(share == 1 for share in (*self.modifiers.depth, *self.modifiers.width)):
+            return Kind.baseline
+        if origin == "compound":
+            return Kind.uniform
+        if self.round is not None:
+            return Kind.proposed
+        first = origin.partition("_")[0]
+        return Kind(first) if first in Kind.__members__ else Kind.other
+
+    @property
+    def round(self) -> int | None:
+        """Name the search's round that proposed the network; None if none did."""
+        match = ROUND.fullmatch(self.origin or "")
+        return int(match[1]) if match else None
 
     def to_json(self) -> str:
         """Write as indented JSON, one key a line."""

@@ -79,17 +79,37 @@ class Sensitivity:
     effect: float
 
 
-def check(view: View) -> Check:
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """The study's `n` trainings, each predicted from all others, on the surrogate's scale.
+
+    Args:
+        Y: outcomes.
+        mean: predicted.
+        sigma: standard deviations of the predictions, with the noise of a training.
+    """
+
+    Y: Tensor
+    mean: Tensor
+    sigma: Tensor
+
+
+def left_out(view: View) -> LeftOut:
     """Predict each training from all others, in closed form."""
-    Y, mean, sigma = view.surrogate.leave_one_out()
     own = len(view.history)  # of the study itself: they come first
-    Y, mean, sigma = Y[:own], mean[:own], sigma[:own]
+    return LeftOut(*(column[:own] for column in view.surrogate.leave_one_out()))
+
+
+def check(view: View) -> Check:
+    """Say how well each training is predicted from all others."""
+    found = left_out(view)
+    Y, mean, sigma = found.Y, found.mean, found.sigma
     measured, predicted = view.scale.back(Y), view.scale.back(mean)
     z = ((Y - mean) / sigma).abs().numpy()
     middle = Y.mean()
     noise = view.surrogate.noise
     return Check(
-        count=own,
+        count=len(Y),
         rmse=float((predicted - measured).square().mean().sqrt()),
         spread=float(measured.std(correction=0)),
         spearman=_rank(predicted, measured),

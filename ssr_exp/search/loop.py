@@ -18,9 +18,10 @@ import numpy as np
 from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import local
+from ssr_exp.runs import local, predictions
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import acquisition, checks, console, history, limits, prices, propose
+from ssr_exp.search import acquisition, checks, console, history, limits, prices, propose, summary
 from ssr_exp.search import view as views
 from ssr_exp.search.history import History
 from ssr_exp.search.prices import Latencies
@@ -34,8 +35,10 @@ REVISIONS = 20  # batches that are proposed anew because measuring changed what 
 ATTEMPTS = 2  # a failed training is tried once more
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 
-Train = Callable[[Sequence[str]], Mapping[str, object]]
-"""Train networks by their codes; returns when each has a record or was given up.
+Train = Callable[[Sequence[str], str], Mapping[str, object]]
+"""Train networks by their codes; the second argument says why, for their records.
+
+It returns when each has a record or was given up.
 
 It returns what is known, by network, of trainings that ended without a record.
 """
@@ -72,6 +75,7 @@ class Search:
         book: where its plans are kept.
         sources: of records.
         latencies: of a device, where latency is traded or capped; None: those of the records.
+        watch: told after each look what is believed then.
     """
 
     space: Space
@@ -80,6 +84,7 @@ class Search:
     book: Notebook
     sources: Sources
     latencies: Latencies | None = None
+    watch: Callable[[Predictions], None] = lambda _: None
 
     def run(self, train: Train) -> tuple[View, str]:
         """Go through all rounds; returns what is known at the end, and why it ended.
@@ -90,7 +95,7 @@ class Search:
         self._begin(train)
         while True:
             seen = self.look()
-            console.print_checks(seen, checks.check(seen), checks.sensitivities(seen))
+            self.tell(seen)
             number = self.next_number()
             if number > self.conf.rounds:
                 return seen, f"all {self.conf.rounds} rounds are done"
@@ -104,6 +109,14 @@ class Search:
             plan = self._plan(number, picks)
             self.book.write(plan)
             self._carry_out(plan, train)
+
+    def tell(self, seen: View) -> None:
+        """Print how far the surrogate is to be believed, and leave what it predicts for pages."""
+        check, sensitivities = checks.check(seen), checks.sensitivities(seen)
+        console.print_checks(seen, check, sensitivities)
+        told = summary.of(seen, self.conf, check, sensitivities, book=self.book)
+        predictions.write(self.book.store, self.book.folder, told)
+        self.watch(told)
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -219,7 +232,7 @@ class Search:
         """Train what a plan names and is not done; try once more what failed."""
         errors: dict[str, object] = {}
         while plan.attempts < ATTEMPTS and (todo := self._todo(plan)):
-            errors |= train(todo)
+            errors |= train(todo, self._origin(plan))
             counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
             plan = plan.model_copy(update=counts)
             self.book.write(plan)
@@ -232,6 +245,9 @@ class Search:
                 f"{self._error(failed[0], errors)}): mend the cause, then remove "
                 f"{self.book.folder / f'round{plan.number}.json'} and repeat the command."
             )
+
+    def _origin(self, plan: Round) -> str:
+        return f"round{plan.number}" if plan.number else self.conf.modifiers.kind
 
     def _todo(self, plan: Round) -> list[str]:
         done = {r.network for r in self.sources.read() if local.is_done(r) and r.seed == plan.seed}

@@ -18,6 +18,7 @@ from ssr_exp import parsing
 from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.local import Store
+from ssr_exp.runs.predictions import FOLDER
 
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
 PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
@@ -26,7 +27,6 @@ LATER = {  # keys that came later: as they are by default, they must not rename 
     "segment": ("patterns",),
     "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer", "together"),
 }
-FOLDER = "search"
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 

@@ -10,11 +10,12 @@ from ssr_exp.config import Arm, Config, CostAxis, FinalistsConf, ModelConf, Sear
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
+from ssr_exp.runs.record import FINALIST
 from ssr_exp.training import borrowed, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE
 
-FINAL = ("dataset.train_on_val=true", "trainer.test=true")
+FINAL = ("dataset.train_on_val=true", "trainer.test=true", f"origin={FINALIST}")
 ANEW = ("init=fresh", "init.kind=fresh")  # no other network's weights fit a sibling
 UNTESTED = ("trainer.test=false",)  # the test set is looked at once, for finalists
 

@@ -82,6 +82,10 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
         mean=splits.mean,
         std=splits.std,
         modifiers=saved.Shares(depth=shares.depth, width=shares.width),
+        segments=tuple(
+            saved.Part(name=segment.name, blocks=len(segment.blocks), channels=channels)
+            for segment, channels in zip(plan.segments, plan.channels(plan.baseline), strict=True)
+        ),
     )
 
 

@@ -145,6 +145,7 @@ def _blank(job: Job) -> Record:
         versions=environment.versions(),
         git_commit=environment.git_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        origin=conf.origin or conf.modifiers.kind,
     )
 
 

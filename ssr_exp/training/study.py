@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from operator import attrgetter
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 Part = TypeVar("Part")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
 
 
@@ -142,6 +144,11 @@ def _check(conf: Config) -> None:
         )
     if not conf.paths.runs.strip():
         raise SsrError("paths.runs is empty: type paths.runs=DIR, the folder of the records.")
+    if conf.origin is not None and not ORIGIN.fullmatch(conf.origin):
+        raise SsrError(
+            f"origin={conf.origin} is no name: type up to 40 letters, digits, dashes or "
+            "underscores, or leave it out."
+        )
     if not 0 <= conf.seed < 2**32:
         raise SsrError(f"seed is {conf.seed}; it must lie between 0 and {2**32 - 1}.")
 

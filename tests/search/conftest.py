@@ -91,13 +91,13 @@ class World:
     stop_after: int | None = None
     fetched: int = 0
 
-    def train(self, networks: Sequence[str]) -> dict[str, object]:
+    def train(self, networks: Sequence[str], origin: str) -> dict[str, object]:
         for network in networks:
             if self.stop_after is not None and len(self.trained) >= self.stop_after:
                 raise KeyboardInterrupt
             self.trained.append(network)
             status = self.broken.get(network, Status.finished)
-            own = {"status": status} | (
+            own = {"status": status, "origin": origin} | (
                 {} if status is Status.finished else {"val_acc": None, "error": "it broke"}
             )
             self.records = [r for r in self.records if r.network != network or r.val_acc]

@@ -269,7 +269,7 @@ def test_what_failed_for_others_gets_one_more_try(
 
 
 def test_a_launchers_error_is_told_where_there_is_no_record(begin: Begin, world: World) -> None:
-    def lost(networks: Sequence[str]) -> dict[str, object]:
+    def lost(networks: Sequence[str], origin: str) -> dict[str, object]:
         return dict.fromkeys(networks, "the node went away")
 
     with pytest.raises(SsrError, match="the node went away"):

@@ -172,6 +172,11 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(train: 
         "schema_version": 1,
         "model": {"name": "resnet8", "stem": "auto", "shortcut": "A", "arguments": {}},
         "segment": {"kind": "stage", "multiple": 4, "frozen": [], "patterns": []},
+        "segments": [
+            {"name": "stage1", "blocks": 1, "channels": 16},
+            {"name": "stage2", "blocks": 1, "channels": 32},
+            {"name": "stage3", "blocks": 1, "channels": 64},
+        ],
         "network": "d1-1-1_w4-16-16",
         "num_classes": 10,
         "input_shape": [1, 8, 8],

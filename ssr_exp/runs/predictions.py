@@ -1,0 +1,174 @@
+"""What a surrogate predicted last, and how far it is to be believed: what pages show of it.
+
+A search writes it after each look at the records, beside its plans; nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ssr_exp import parsing
+from ssr_exp.runs import local
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1  # raise when a reader of today could misread what is written
+FILE = "predictions.json"
+FOLDER = "search"  # in a study's folder
+
+Code = Annotated[str, Field(min_length=1, max_length=1000)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Expected(_Data):
+    """A network of a round, with the 80 % interval that its outcome was expected in."""
+
+    network: Code
+    low: float | None = None
+    mean: float | None = None
+    high: float | None = None
+    promise: float | None = None
+
+
+class Batch(_Data):
+    """A round's networks; round 0 holds the first ones."""
+
+    number: Count
+    planned: tuple[Expected, ...]
+
+
+class LeftOut(_Data):
+    """A training, predicted from all others; `z` is its distance in standard deviations."""
+
+    network: Code
+    seed: Count
+    measured: float
+    predicted: float
+    low: float
+    high: float
+    z: float
+
+
+class Sensitivity(_Data):
+    """The predicted change of the outcome from one modifier's lowest to full."""
+
+    segment: str
+    kind: str
+    effect: float
+
+
+class Look(_Data):
+    """One look at the records, after a round: errors are of trainings that were left out."""
+
+    round: Count
+    runs: Count
+    rmse: float
+    spread: float
+    spearman: float | None
+    coverage: tuple[float, ...]
+    noise: float
+    hypervolume: float
+    warnings: tuple[str, ...] = ()
+
+
+class Sample(_Data):
+    """Points of the lattice, one entry of each column for each: its front, and a sample.
+
+    `size` is the number of all points; `low` and `high` bound the 80 % interval that a training's
+    outcome is expected in; `latency_ms` is there where a device's latency is known.
+    """
+
+    size: Count
+    network: tuple[Code, ...]
+    params: tuple[Count, ...]
+    macs: tuple[Count, ...]
+    gemms: tuple[Count, ...]
+    latency_ms: tuple[float, ...] | None
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _has_equal_columns(self) -> Sample:
+        columns = [getattr(self, name) for name in type(self).model_fields if name != "size"]
+        if len({len(column) for column in columns if column is not None}) > 1:
+            raise ValueError("its columns are of different lengths")
+        return self
+
+
+class Predictions(_Data):
+    """What is believed of a study's networks.
+
+    Attributes:
+        study: whose.
+        search: the folder of the search; empty if no search is behind it.
+        outcome: `val_acc` in percent, or `val_loss` in nats.
+        levels: the intervals that `Look.coverage` is of.
+        created_at: date and time, ISO 8601.
+        looks: at the records, in order; the last one is what the rest is of.
+        rounds: of the search.
+        left_out: the trainings.
+        sensitivities: of each segment's depth and width.
+        lattice: some of its points.
+        latency: the device and runtime that latencies are of.
+        max_drop: points of accuracy that the search's answer may lose.
+    """
+
+    schema_version: int = SCHEMA
+    study: str
+    search: str
+    outcome: str
+    levels: tuple[float, ...]
+    created_at: str
+    looks: tuple[Look, ...] = Field(min_length=1)
+    rounds: tuple[Batch, ...]
+    left_out: tuple[LeftOut, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    lattice: Sample
+    latency: str | None
+    max_drop: float
+
+
+def write(store: local.Store, folder: Path, found: Predictions) -> Path:
+    """Write predictions, whole or not at all, in place of those before; keeps earlier looks.
+
+    Raises:
+        SsrError: if the disk is full or the folder cannot be written.
+    """
+    path = folder / FILE
+    before = _read(path) if path.exists() else None
+    if before is not None and before.study == found.study:
+        now = found.looks[-1].round
+        earlier = tuple(look for look in before.looks if look.round < now)
+        found = found.model_copy(update={"looks": (*earlier, *found.looks)})
+    store.write_text(path, json.dumps(found.model_dump(mode="json"), separators=(",", ":")) + "\n")
+    return path
+
+
+def latest(store: local.Store, study: str) -> Predictions | None:
+    """Read a study's predictions: of all its searches, those from most trainings, then the newest.
+
+    What cannot be read is skipped with a warning.
+    """
+    folder = store.study_folder(study) / FOLDER
+    found = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
+    own = [one for one in found if one is not None and one.study == study]
+    return max(own, key=lambda one: (one.looks[-1].runs, one.created_at), default=None)
+
+
+def _read(path: Path) -> Predictions | None:
+    """Read predictions, as data only."""
+    try:
+        return parsing.parse(path.read_bytes(), Predictions, version=SCHEMA)
+    except (OSError, parsing.Unreadable) as error:
+        log.warning("skipped %s: %s", path, error)
+        return None

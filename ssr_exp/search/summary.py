@@ -1,0 +1,177 @@
+"""What a search believes, as plain data for pages and dashboards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssr_exp.config import SearchConfig
+from ssr_exp.rescaling import cost
+from ssr_exp.runs import predictions
+from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
+from ssr_exp.search import checks
+from ssr_exp.search.checks import Check, Sensitivity
+from ssr_exp.search.propose import WITHIN_80
+from ssr_exp.search.rounds import Notebook, Round
+from ssr_exp.search.space import Numbers
+from ssr_exp.search.view import View
+
+MOST = 10_000  # points of the lattice that are listed
+BINS = 50  # of equal width in log parameters, that a sample is drawn from alike
+AXES = ("params", "macs", "gemms")
+DIGITS = 4  # after the point, of percent
+
+
+def of(
+    view: View,
+    conf: SearchConfig,
+    check: Check,
+    sensitivities: Sequence[Sensitivity],
+    *,
+    book: Notebook | None = None,
+    seed: int = 0,
+) -> Predictions:
+    """Summarise what is believed.
+
+    Args:
+        view: after reading the records.
+        conf: the search.
+        check: of the surrogate.
+        sensitivities: likewise.
+        book: the search's plans; None where no search is behind it.
+        seed: of the sample of the lattice.
+    """
+    plans = [] if book is None else book.read()
+    return Predictions(
+        study=view.history.records[0].study,
+        search="" if book is None else book.folder.name,
+        outcome=view.scale.outcome.value,
+        levels=checks.LEVELS,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        looks=(_look(view, check, plans),),
+        rounds=tuple(_batch(plan) for plan in plans),
+        left_out=_left_out(view),
+        sensitivities=tuple(_sensitivity(one) for one in sensitivities),
+        lattice=_sample(view, seed),
+        latency=None if view.latencies is None else str(view.latencies),
+        max_drop=conf.objective.max_drop,
+    )
+
+
+def _look(view: View, check: Check, plans: Sequence[Round]) -> Look:
+    return Look(
+        round=max((plan.number for plan in plans), default=0),
+        runs=check.count,
+        rmse=check.rmse,
+        spread=check.spread,
+        spearman=check.spearman,
+        coverage=check.coverage,
+        noise=check.noise,
+        hypervolume=view.state.front.hypervolume,
+        warnings=tuple(check.warnings()),
+    )
+
+
+def _batch(plan: Round) -> Batch:
+    planned = (Expected.model_validate(one.model_dump()) for one in plan.planned)
+    return Batch(number=plan.number, planned=tuple(planned))
+
+
+def _sensitivity(one: Sensitivity) -> predictions.Sensitivity:
+    kind, _, segment = one.name.partition(" ")
+    return predictions.Sensitivity(segment=segment, kind=kind, effect=round(one.effect, DIGITS))
+
+
+def _left_out(view: View) -> tuple[LeftOut, ...]:
+    found = checks.left_out(view)
+    ends = (_interval(view, found.mean, found.sigma)) if len(found.mean) else ()
+    columns = [view.accuracy(values).tolist() for values in (found.Y, found.mean, *ends)]
+    scores = ((found.Y - found.mean) / found.sigma).tolist()
+    return tuple(
+        LeftOut(
+            network=record.network,
+            seed=record.seed,
+            measured=round(measured, DIGITS),
+            predicted=round(predicted, DIGITS),
+            low=round(min(ends), DIGITS),
+            high=round(max(ends), DIGITS),
+            z=round(z, DIGITS),
+        )
+        for record, measured, predicted, *ends, z in zip(
+            view.history.records, *columns, scores, strict=True
+        )
+    )
+
+
+def _interval(view: View, mean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    return mean - WITHIN_80 * sigma, mean + WITHIN_80 * sigma
+
+
+def _sample(view: View, seed: int) -> Sample:
+    """List the lattice's predicted front for each cost, and points of all sizes."""
+    space, found = view.history.space, view.candidates
+    numbers = _chosen(view, seed)
+    points, at = space.lattice.points(numbers), torch.from_numpy(numbers)
+    counts = cost.count(space.plan, points)
+    mean = found.mean[at]
+    sigma = (found.sigma[at].square() + view.surrogate.noise**2).sqrt()
+    low, middle, high = (
+        np.round(view.accuracy(values).numpy(), DIGITS)
+        for values in (mean - WITHIN_80 * sigma, mean, mean + WITHIN_80 * sigma)
+    )
+    times = None if view.latencies is None else np.round(view.latencies.ms(points), 6)
+    return Sample(
+        size=len(space.lattice),
+        network=tuple(space.code(a) for a in space.architectures(numbers)),
+        params=tuple(counts.params.tolist()),
+        macs=tuple(counts.macs.tolist()),
+        gemms=tuple(counts.gemms.tolist()),
+        latency_ms=None if times is None else tuple(times.tolist()),
+        mean=tuple(middle.tolist()),
+        low=tuple(np.minimum(low, high).tolist()),
+        high=tuple(np.maximum(low, high).tolist()),
+    )
+
+
+def _chosen(view: View, seed: int) -> Numbers:
+    """Choose the points that are listed, in order."""
+    space = view.history.space
+    columns = space.evaluate(lambda points: _costs(view, points))
+    mean = view.candidates.mean.numpy()
+    fronts = [_front(column.numpy(), mean) for column in columns]
+    kept = np.unique(np.concatenate(fronts))[:MOST]
+    params = columns[0].numpy()
+    drawn = _spread(np.log(params), MOST - len(kept), np.random.default_rng(seed))
+    return np.union1d(kept, np.setdiff1d(drawn, kept)).astype(np.int64)
+
+
+def _costs(view: View, points: cost.Points) -> list[Tensor]:
+    counts = cost.count(view.history.space.plan, points)
+    found = [torch.from_numpy(getattr(counts, axis).astype(np.float64)) for axis in AXES]
+    return (
+        found if view.latencies is None else [*found, torch.from_numpy(view.latencies.ms(points))]
+    )
+
+
+def _front(costs: NDArray[np.float64], mean: NDArray[np.float64]) -> Numbers:
+    """Find the points that no cheaper one is predicted to match."""
+    order = np.lexsort((-mean, costs))
+    best = np.maximum.accumulate(mean[order])
+    rises = np.concatenate([[True], best[1:] > best[:-1]])
+    return order[rises]
+
+
+def _spread(sizes: NDArray[np.float64], count: int, draw: np.random.Generator) -> Numbers:
+    """Draw up to `count` points, as many from each bin of sizes as there are."""
+    if len(sizes) <= count:
+        return np.arange(len(sizes))
+    edges = np.linspace(sizes.min(), sizes.max(), BINS + 1)[1:-1]
+    bins = np.digitize(sizes, edges)
+    # A random key within its bin, divided by the bin's size, ranks points of all bins alike.
+    keys = draw.random(len(sizes)) * np.bincount(bins, minlength=BINS)[bins]
+    return np.argpartition(keys, count - 1)[:count]
