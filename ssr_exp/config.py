@@ -434,6 +434,26 @@ class ExportConfig:
     paths: PathsConf = field(default_factory=PathsConf)
 
 
+class ReportTo(StrEnum):
+    """Where trade-offs are shown."""
+
+    page = "page"  # one HTML file
+    wandb = "wandb"  # a workspace view and a report there
+
+
+@dataclass
+class ReportConfig:
+    """All trade-offs of a folder of runs, to look at."""
+
+    to: ReportTo = ReportTo.page
+    study: str | None = None  # only this one; None: all
+    file: str | None = None  # page: its place; None: report.html in paths.runs
+    predict: bool = True  # fit a surrogate where no search has, or runs came after it
+    trust: bool = False  # call the function that makes a seed network, if a function does
+    logger: LoggerConf = field(default_factory=LoggerConf)  # wandb: entity, project, timeout_s
+    paths: PathsConf = field(default_factory=PathsConf)
+
+
 OPEN = (
     "model.arguments",
     "modifiers.c_ratios_of",
@@ -451,9 +471,10 @@ def register() -> None:
     store.store(name="schema", node=_schema(Config), provider="ssr_exp")
     store.store(name="search_schema", node=_schema(SearchConfig), provider="ssr_exp")
     store.store(name="export_schema", node=_schema(ExportConfig), provider="ssr_exp")
+    store.store(name="report_schema", node=_schema(ReportConfig), provider="ssr_exp")
 
 
-def _schema(kind: type[Config | ExportConfig]) -> Any:
+def _schema(kind: type[Config | ExportConfig | ReportConfig]) -> Any:
     """Make a schema whose open dictionaries take keys without a `+` on the command line."""
     schema = OmegaConf.structured(kind)
     for key in OPEN:
@@ -475,6 +496,14 @@ def read_export(composed: Any) -> ExportConfig:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise SsrError(f"format={result.format} names no formats: type format=onnx,executorch.")
     result.format = names
+    return result
+
+
+def read_report(composed: Any) -> ReportConfig:
+    """Turn what Hydra composed for a report into a plain dataclass."""
+    own = OmegaConf.masked_copy(composed, [f.name for f in fields(ReportConfig)])
+    result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReportConfig), own))
+    assert isinstance(result, ReportConfig)
     return result
 
 

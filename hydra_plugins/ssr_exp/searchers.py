@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper
+from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper, name_page, write_page
 from ssr_exp import config as configuration
 from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
 from ssr_exp.errors import SsrError
@@ -53,10 +53,14 @@ class SearchSweeper(LaunchingSweeper):
         opened = study.open(conf)
         search = _search(conf, opened, store)
         if conf.rounds == 0:
-            return self._show(arguments, search, opened, store)
+            found = self._show(arguments, search, opened, store)
+            name_page(store)
+            return found
         try:
             with store.claim(search.book.folder, wait=False):
-                return self._run(arguments, search, opened)
+                found = self._run(arguments, search, opened)
+            name_page(store)
+            return found
         except local.Busy:
             raise SsrError(
                 f"this very search is running already ({search.book.folder}): wait for it, or "
@@ -145,7 +149,15 @@ def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
     book = rounds.notebook(store, opened.name, conf)
     sources = Sources(store, opened.name, opened.fields, spanned, conf, book)
     known = _latencies(conf, opened, spanned, store)
-    return Search(spanned, conf, tuple(dict.fromkeys(first)), book, sources, known)
+    return Search(
+        spanned,
+        conf,
+        tuple(dict.fromkeys(first)),
+        book,
+        sources,
+        known,
+        watch=lambda _: write_page(store),
+    )
 
 
 def _latencies(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -24,6 +25,7 @@ from ssr_exp import config as configuration
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
+    from ssr_exp.runs.local import Store
     from ssr_exp.training.sweep import Member
 
 log = logging.getLogger(__name__)
@@ -116,6 +118,8 @@ class SsrSweeper(LaunchingSweeper):
         errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
         table.print_trade_offs(records, known=sweep.neighbours(members, records))
+        for store in {member.store.root: member.store for member in members}.values():
+            name_page(store)
         if problems := sweep.problems(members, errors):
             raise SystemExit(_failures(problems, len(members)))
         return records
@@ -125,6 +129,23 @@ class SsrSweeper(LaunchingSweeper):
         overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         return jobs
+
+
+def write_page(store: Store) -> Path | None:
+    """Write the page of a folder of runs; what keeps it from being written is a warning."""
+    from ssr_exp.report import page
+
+    try:
+        return page.write(store)
+    except SsrError as error:
+        log.warning("the page was not written: %s", error)
+        return None
+
+
+def name_page(store: Store) -> None:
+    """Write the page of a folder of runs, and say where it is."""
+    if (path := write_page(store)) is not None:
+        print(f"page: {path}", flush=True)
 
 
 def _failures(problems: Sequence[str], total: int) -> str:

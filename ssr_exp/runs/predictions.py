@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssr_exp import parsing
 from ssr_exp.runs import local
+from ssr_exp.runs.record import Record, Status
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 FILE = "predictions.json"
 FOLDER = "search"  # in a study's folder
+FEWEST = 4  # distinct networks that a surrogate can be fitted to
+AXES = ("params", "macs", "gemms")  # exact costs
 
 Code = Annotated[str, Field(min_length=1, max_length=1000)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -163,6 +167,14 @@ def latest(store: local.Store, study: str) -> Predictions | None:
     found = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
     own = [one for one in found if one is not None and one.study == study]
     return max(own, key=lambda one: (one.looks[-1].runs, one.created_at), default=None)
+
+
+def are_due(records: Sequence[Record], before: Predictions | None) -> bool:
+    """Say whether runs of a study were finished that its last predictions did not learn from."""
+    finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
+    if len({record.network for record in finished}) < FEWEST:
+        return False
+    return before is None or before.looks[-1].runs < len(finished)
 
 
 def _read(path: Path) -> Predictions | None:

@@ -11,10 +11,8 @@ import logging
 import math
 import os
 import re
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,9 @@ import wandb
 from ssr_exp.config import LoggerConf, RunsConf, WandbMode
 from ssr_exp.errors import SsrError
 from ssr_exp.parsing import Unreadable
+from ssr_exp.runs import wandb_api
 from ssr_exp.runs.record import Record, parse
+from ssr_exp.runs.wandb_api import Asked, sentence
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,10 @@ _failed_at: float | None = None
 ENDED = ("finished", "failed")  # W&B's words; every other state is of a run that did not finish
 DROPPED = {"git_commit": None}  # W&B keeps no null
 PAGE = 200  # runs in one answer
-RETRIES = 3  # of a question; left to itself W&B retries for minutes and never says what was wrong
 LONGEST_NAME = 128  # characters of the name of a run
+LONGEST_TAG = 64  # likewise
+SEARCH = "search"  # the job type of a search's own run, see `ssr_exp.runs.wandb_search`
+MOST_AXES = 32  # segments whose modifiers are logged one by one, too
 
 
 def start(
@@ -56,18 +58,22 @@ def start(
     folder: Path,
     name: str,
     group: str,
-    tags: Sequence[str],
+    job_type: str,
+    tags: Sequence[str] = (),
     config: Mapping[str, Any],
+    run_id: str | None = None,
 ) -> wandb.Run | None:
     """Open a W&B run, offline if the server cannot be reached; None if W&B is disabled.
 
     Args:
         conf: mode, project and privacy.
         folder: the run's folder; W&B's files go below it.
-        name: the network's code.
+        name: the network's code, or the search.
         group: the study.
+        job_type: what kind of network it is, or `SEARCH`.
         tags: besides those of `conf`.
         config: what the run was asked to do.
+        run_id: of the run that this one goes on with, if W&B has it; None: a new one.
 
     Raises:
         SsrError: if W&B refuses what `conf` says.
@@ -82,11 +88,13 @@ def start(
         "dir": str(folder),
         "name": name[:LONGEST_NAME],
         "group": group,
-        "job_type": "train",
-        "tags": [*conf.tags, *tags],
+        "job_type": job_type,
+        "tags": list(dict.fromkeys([*conf.tags, *(tag[:LONGEST_TAG] for tag in tags if tag)])),
         "config": dict(config),
         "reinit": "finish_previous",
     }
+    if run_id is not None:
+        wanted |= {"id": run_id, "resume": "allow", "allow_val_change": True}
     if conf.mode is WandbMode.online and not _recently_failed():
         try:
             return wandb.init(mode="online", settings=_settings(conf), **wanted)
@@ -94,7 +102,7 @@ def start(
             _failed_at = time.monotonic()
             log.warning(
                 "W&B cannot be reached (%s): logging offline; later: wandb sync %s",
-                _sentence(error),
+                sentence(error),
                 folder / "wandb" / "offline-run-*",
             )
             wandb.teardown()
@@ -102,7 +110,7 @@ def start(
         return wandb.init(mode="offline", settings=_settings(conf), **wanted)
     except Exception as error:
         raise SsrError(
-            f"W&B does not start ({_sentence(error)}): mend logger.project, logger.entity or "
+            f"W&B does not start ({sentence(error)}): mend logger.project, logger.entity or "
             "logger.tags, or type logger=disabled."
         ) from error
 
@@ -121,11 +129,27 @@ def finish(run: wandb.Run | None, record: Record) -> None:
         log.warning("W&B did not finish (%s); later: wandb sync %s", error, run.dir)
 
 
+def axes(record: Record) -> dict[str, float]:
+    """List a network's modifiers one by one, by the names of config keys: `depth_1`, `width_1`.
+
+    W&B's panels reach no entry of a list. Of networks with more than `MOST_AXES` segments there
+    are too many to be looked at, and none is listed.
+    """
+    shares = {"depth": record.modifiers.depth, "width": record.modifiers.width}
+    return {
+        f"{kind}_{number}": share
+        for kind, values in shares.items()
+        for number, share in enumerate(values, start=1)
+        if len(values) <= MOST_AXES
+    }
+
+
 def records(conf: RunsConf, logger: LoggerConf, *, study: str) -> list[Record]:
     """Read the records of a study from the server, in the order in which their runs started.
 
     A network that was trained again is there again. Runs that were never finished do not count;
-    others that hold no record of this study are skipped, with one warning for all.
+    others that hold no record of this study are skipped, with one warning for all. The runs of
+    searches themselves are none.
 
     Args:
         conf: whose runs, which of them, and how long all of it may take.
@@ -143,7 +167,8 @@ def records(conf: RunsConf, logger: LoggerConf, *, study: str) -> list[Record]:
         try:
             found.append(_record(run, study))
         except Unreadable as error:
-            if "status" in run.summary_metrics or run.state in ENDED:
+            own = getattr(run, "job_type", None) == SEARCH
+            if not own and ("status" in run.summary_metrics or run.state in ENDED):
                 skipped.append(f"{run.id}, as {error}")
     if skipped:
         counted = f"{len(skipped)} of {len(skipped) + len(found)} finished runs"
@@ -161,85 +186,28 @@ def _record(run: Any, study: str) -> Record:
 
 
 def _runs(conf: RunsConf, logger: LoggerConf, study: str) -> list[Any]:
-    """Ask for a study's runs, page by page, and never for a password."""
-    entity, project = conf.entity or logger.entity, conf.project or logger.project
+    """Ask for a study's runs, page by page."""
     wanted: dict[str, Any] = {"group": study}
     if conf.filters:
         wanted = {"$and": [wanted, conf.filters]}
+    asked = Asked(
+        what="read runs from W&B",
+        entity=conf.entity or logger.entity,
+        project=conf.project or logger.project,
+        timeout_s=conf.timeout_s,
+        slower="runs.timeout_s=SECONDS",
+        elsewhere="runs.entity=NAME runs.project=NAME",
+        instead="runs=local",
+        filters=conf.filters,
+    )
     end = time.monotonic() + conf.timeout_s
     runs = []
-    try:
-        _close()
-        wandb.setup(settings=wandb.Settings(silent=True, x_graphql_retry_max=RETRIES))
-        owner = {"entity": entity} if entity else {}
-        api = wandb.Api(owner | {"project": project}, timeout=math.ceil(conf.timeout_s))
-        with _own_folder():
-            for run in api.runs(filters=wanted, per_page=PAGE, lazy=False):
-                runs.append(run)
-                if time.monotonic() > end:
-                    raise TimeoutError
-    except Exception as error:
-        place = f"{entity}/{project}" if entity else project
-        why = _refusal(error, conf, place)
-        raise SsrError(f"cannot read runs from W&B: {why}, or runs=local.") from error
-    finally:
-        _close()
+    with wandb_api.asking(asked) as api:
+        for run in api.runs(filters=wanted, per_page=PAGE, lazy=False):
+            runs.append(run)
+            if time.monotonic() > end:
+                raise TimeoutError
     return runs
-
-
-def _close() -> None:
-    """End W&B's own process, unless it logs a run: jobs started later must not look for it."""
-    if wandb.run is None:
-        try:
-            wandb.teardown()
-        except (Exception, SystemExit) as error:
-            log.debug("W&B ended with %s", error)
-
-
-@contextmanager
-def _own_folder() -> Iterator[None]:
-    """Sweep away the folders that W&B makes, one for each run that it lists."""
-    before = os.environ.get("WANDB_DIR")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ["WANDB_DIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["WANDB_DIR"]
-            if before is not None:
-                os.environ["WANDB_DIR"] = before
-
-
-def _refusal(error: Exception, conf: RunsConf, place: str) -> str:
-    """Say what keeps runs from being read, and what helps."""
-    chain: list[BaseException] = [error]
-    while cause := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(cause)
-    told = next((e for e in chain if getattr(e, "response", None) is not None), error)
-    status = getattr(getattr(told, "response", None), "http_status", 0)
-    text = _sentence(told)
-    late = any(isinstance(e, TimeoutError) for e in chain)
-    if late or "giving up after" in text:
-        why = f"more than {conf.timeout_s:g} s" if late else str(told).splitlines()[-1][:200]
-        return (
-            f"no answer ({why}): check network and WANDB_BASE_URL, or type runs.timeout_s=SECONDS"
-        )
-    if isinstance(error, wandb.errors.UsageError):
-        return "there is no API key here: type wandb login, or set WANDB_API_KEY"
-    if isinstance(error, wandb.errors.AuthenticationError) or status == 401:
-        return f"the API key is refused ({text}): type wandb login --relogin, or set WANDB_API_KEY"
-    if status in (403, 404) or "permission denied" in text or "Could not find project" in text:
-        return (
-            f"no project {place} for this account ({text}): type runs.entity=NAME runs.project=NAME"
-        )
-    if conf.filters and (status == 400 or text.startswith("input:")):
-        example = "MongoDB's words are allowed, such as runs.filters={state:finished}"
-        return f"runs.filters={conf.filters} is refused ({text}): {example}"
-    return text
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _recently_failed() -> bool:

@@ -19,7 +19,7 @@ from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import local, predictions
-from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.search import acquisition, checks, console, history, limits, prices, propose, summary
 from ssr_exp.search import view as views
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 REVISIONS = 20  # batches that are proposed anew because measuring changed what is known
 ATTEMPTS = 2  # a failed training is tried once more
-FEWEST = 4  # distinct networks that a surrogate can be fitted to
 
 Train = Callable[[Sequence[str], str], Mapping[str, object]]
 """Train networks by their codes; the second argument says why, for their records.
@@ -84,7 +83,7 @@ class Search:
     book: Notebook
     sources: Sources
     latencies: Latencies | None = None
-    watch: Callable[[Predictions], None] = lambda _: None
+    watch: Callable[[Predictions], object] = lambda _: None
 
     def run(self, train: Train) -> tuple[View, str]:
         """Go through all rounds; returns what is known at the end, and why it ended.

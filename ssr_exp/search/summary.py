@@ -23,7 +23,6 @@ from ssr_exp.search.view import View
 
 MOST = 10_000  # points of the lattice that are listed
 BINS = 50  # of equal width in log parameters, that a sample is drawn from alike
-AXES = ("params", "macs", "gemms")
 DIGITS = 4  # after the point, of percent
 
 
@@ -152,7 +151,9 @@ def _chosen(view: View, seed: int) -> Numbers:
 
 def _costs(view: View, points: cost.Points) -> list[Tensor]:
     counts = cost.count(view.history.space.plan, points)
-    found = [torch.from_numpy(getattr(counts, axis).astype(np.float64)) for axis in AXES]
+    found = [
+        torch.from_numpy(getattr(counts, axis).astype(np.float64)) for axis in predictions.AXES
+    ]
     return (
         found if view.latencies is None else [*found, torch.from_numpy(view.latencies.ms(points))]
     )

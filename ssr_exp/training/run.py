@@ -159,8 +159,14 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
         folder=where,
         name=job.network,
         group=job.study.name,
-        tags=[seeds.label(job.conf.model), job.conf.dataset.name, job.study.name],
-        config={"asked": asked} | known,
+        job_type=blank.kind.value,
+        tags=[
+            seeds.label(job.conf.model),
+            job.conf.dataset.name,
+            job.study.name,
+            blank.origin or "",
+        ],
+        config={"asked": asked} | known | wandb.axes(blank),
     )
 
 

@@ -1,0 +1,123 @@
+"""What `report.py` calls: predictions are brought up to date, then the page is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssr_exp import config
+from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
+from ssr_exp.errors import SsrError
+
+if TYPE_CHECKING:
+    from ssr_exp.runs import local
+    from ssr_exp.runs.record import Record
+
+log = logging.getLogger(__name__)
+
+
+def write(composed: Any) -> str:
+    """Show what a configuration asks for; prints last where.
+
+    Raises:
+        SsrError: if there are no records, the page cannot be written, or W&B refuses.
+    """
+    from ssr_exp.runs import local
+
+    conf = config.read_report(composed)
+    store = local.Store(conf.paths.runs)
+    studies = _studies(store, conf)
+    if conf.predict:
+        for study, records in studies.items():
+            _predict(store, study, records, trust=conf.trust)
+    shown = _page(store, conf) if conf.to is ReportTo.page else _dashboards(store, conf, studies)
+    print(f"report: {shown}", flush=True)
+    return shown
+
+
+def _studies(store: local.Store, conf: ReportConfig) -> dict[str, list[Record]]:
+    """Read the studies' records.
+
+    Raises:
+        SsrError: if there are none.
+    """
+    found: dict[str, list[Record]] = {}
+    for record in store.records():
+        found.setdefault(record.study, []).append(record)
+    if not found:
+        raise SsrError(
+            f"there are no records below {store.root}: type paths.runs=DIR, the folder that "
+            "train.py or search.py wrote to."
+        )
+    if conf.study is None:
+        return found
+    if conf.study not in found:
+        raise SsrError(
+            f"study={conf.study} is not below {store.root}; there are {', '.join(sorted(found))}."
+        )
+    return {conf.study: found[conf.study]}
+
+
+def _predict(store: local.Store, study: str, records: list[Record], *, trust: bool) -> None:
+    """Fit a surrogate to a study where runs came after its last predictions.
+
+    A page is worth writing without them, so what keeps them from being made is a warning.
+    """
+    from ssr_exp.runs import predictions
+
+    before = predictions.latest(store, study)
+    if not predictions.are_due(records, before):
+        return
+    log.info("%s: fitting a surrogate to %d runs", study, len(records))
+    try:
+        found = _fitted(store, study, records, before, trust=trust)
+        if found is not None:
+            predictions.write(store, store.study_folder(study) / predictions.FOLDER, found)
+    except SsrError as error:
+        log.warning("%s is shown without predictions of its last runs: %s", study, error)
+
+
+def _fitted(
+    store: local.Store, study: str, records: list[Record], before: Any, *, trust: bool
+) -> Any:
+    from ssr_exp.rescaling import saved
+    from ssr_exp.search import refit
+
+    description = saved.read(store.study_folder(study))
+    if description.model.calls_code() and not trust:
+        raise SsrError(
+            f"its seed network is made by the function {description.model.name}: type trust=true "
+            "if you trust where it comes from."
+        )
+    asked = _segment(store, records)
+    segment = description.segment.model_copy(update={"frozen": tuple(asked.frozen)})
+    _, plan = saved.seed_network(description.model_copy(update={"segment": segment}))
+    return refit.of(records, plan, width_steps=asked.width_steps, before=before)
+
+
+def _segment(store: local.Store, records: list[Record]) -> SegmentConf:
+    """Read how the newest run's lattice was made, as data; else the usual one."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from ssr_exp.runs import local
+
+    newest = max(records, key=lambda record: record.started_at)
+    path = store.folder(newest.study, newest.network, newest.seed) / local.CONFIG
+    try:
+        asked = json.loads(path.read_bytes())["segment"]
+        return TypeAdapter(SegmentConf).validate_python(asked)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
+        return SegmentConf()
+
+
+def _page(store: local.Store, conf: ReportConfig) -> str:
+    from ssr_exp.report import page
+
+    to = None if conf.file is None else Path(conf.file).expanduser()
+    return str(page.write(store, only=() if conf.study is None else (conf.study,), to=to))
+
+
+def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
+    raise SsrError("to=wandb is not there yet")

@@ -1,0 +1,55 @@
+// What a study is and took: recipe, seeds, versions, hours, failures.
+function leaves(fields, prefix = "") {
+  return Object.entries(fields).flatMap(([name, value]) =>
+    value !== null && typeof value === "object" && !Array.isArray(value) ? leaves(value, `${prefix}${name}.`) : [[`${prefix}${name}`, Array.isArray(value) ? value.join(", ") : String(value)]]);
+}
+
+const factList = (pairs) => element("dl", { class: "facts" }, pairs.map(([name, value]) => [element("dt", { text: name }), element("dd", { text: value })]));
+
+function answerCard() {
+  const answer = study().answer;
+  if (!answer || !Array.isArray(answer.results)) return null;
+  const names = ["", "network", "parameters", "of baseline", "test %", "\u00b1", "seeds"];
+  const head = element("tr", {}, names.map((name, i) => element("th", { scope: "col", class: i < 2 ? "text" : null, text: name })));
+  const body = answer.results.map((row) => element("tr", {}, [
+    row.role, `${row.model === study().model ? "" : `${row.model} `}${row.network}`, whole.format(row.params), percent(row.params_share),
+    points(row.test_acc_mean), isNumber(row.test_acc_std) ? points(row.test_acc_std) : "", (row.seeds || []).length,
+  ].map((text, i) => element("td", { class: i < 2 ? "text" : null, text: String(text) }))));
+  return element("div", { class: "card" }, element("h2", { text: "The search's answer: trained on train and val, tested once" }),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Finalists" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))),
+    element("p", { class: "note", text: `Accuracy drop ${points(answer.drop)} points on ${answer.accuracy}.` }));
+}
+
+function failuresCard() {
+  const failed = study().runs.filter((run) => run.status !== "finished");
+  const title = element("h2", { text: "Failed and diverged runs" });
+  if (!failed.length) return element("div", { class: "card" }, title, element("p", { class: "note", text: "None." }));
+  const head = element("tr", {}, ["network", "seed", "status", "why"].map((name) => element("th", { scope: "col", class: "text", text: name })));
+  const body = failed.map((run) => element("tr", {}, [
+    element("td", { class: "text code", text: run.network }), element("td", { class: "text", text: run.seed }),
+    element("td", { class: "text", text: run.status }), element("td", { class: "text wrap", text: run.error || "no error was recorded" }),
+  ]));
+  return element("div", { class: "card" }, title, element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Failed runs" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))));
+}
+
+function showAbout() {
+  if (state.tab !== "about") return;
+  const about = study().about;
+  const list = (values) => values.join(", ") || "not known";
+  const took = [
+    ["runs", Object.entries(about.statuses).map(([status, amount]) => `${amount} ${status}`).join(", ")],
+    ["device time", `${duration(3600 * about.hours)} in all`], ["first, last started", `${about.first}, ${about.last}`],
+    ["devices", Object.entries(about.devices).map(([device, amount]) => `${device} (${counted(amount, "run")})`).join("; ")],
+    ["seeds", list(about.seeds)], ["epochs", list(about.epochs)], ["precision", list(about.precisions)], ["commits", list(about.commits)],
+    ...Object.entries(about.versions).map(([name, versions]) => [name, versions.join(", ")]),
+  ];
+  const segments = study().segments.map((s) => [s.name, `${counted(s.blocks, "block")}, ${whole.format(s.channels)} channels`]);
+  byId("about").replaceChildren(...[answerCard(),
+    element("div", { class: "halves" },
+      element("div", { class: "card" }, element("h2", { text: "What it took" }), factList(took)),
+      element("div", { class: "card" }, element("h2", { text: "Seed network" }), factList([["model", study().model], ["parameters", whole.format(study().baseline.params)], ["MACs", whole.format(study().baseline.macs)], ["GeMMs", whole.format(study().baseline.gemms)], ...segments]))),
+    element("div", { class: "card" }, element("h2", { text: "Recipe, data and all else that makes runs comparable" }), Object.keys(study().about.fields).length ? factList(leaves(study().about.fields)) : element("p", { class: "note", text: "The study's study.json is missing or damaged." })),
+    failuresCard()].filter(Boolean));
+}
+
+whenChanged("study tab", showAbout);

@@ -1,0 +1,91 @@
+// The page itself: choose a study and a view; the address keeps both, and the pins.
+const TABS = ["trade", "surrogate", "about"];
+
+function options(select, pairs, chosen) {
+  select.replaceChildren(...pairs.map(([value, text]) => {
+    const option = element("option", { value, text });
+    option.selected = value === chosen;
+    return option;
+  }));
+}
+
+function showTab() {
+  for (const name of TABS) {
+    const tab = byId(`tab-${name}`);
+    const chosen = name === state.tab;
+    tab.setAttribute("aria-selected", String(chosen));
+    tab.tabIndex = chosen ? 0 : -1;
+    byId(name).hidden = !chosen;
+  }
+}
+
+function showStudy() {
+  const one = study();
+  document.title = `${one.model} on ${one.dataset}: trade-offs`;
+  const counts = Object.entries(one.about.statuses).map(([status, amount]) => `${whole.format(amount)} ${status}`).join(", ");
+  byId("summary").textContent = `${one.model} on ${one.dataset}: ${counted(one.networks.filter((n) => !isFinalist(n)).length, "network")}, runs: ${counts}; ${duration(3600 * one.about.hours)} of device time. Made ${moment(DATA.created_at)} UTC.`;
+  options(byId("axis"), axes().map((a) => [a.id, a.name]), axis().id);
+  options(byId("metric"), Object.entries(METRICS), state.metric);
+}
+
+function choose(number) {
+  state.study = number;
+  state.pins = state.pins.filter((key) => everything().some((network) => network.key === key));
+  Object.assign(state, { hidden: new Set(), cap: null, drop: study().predictions?.max_drop ?? 1, all: false });
+  if (!axes().some((one) => one.id === state.axis)) state.axis = "params";
+  showStudy();
+  changed("study");
+}
+
+function remember() {
+  const kept = new URLSearchParams({ study: study().name, view: state.tab, axis: state.axis });
+  if (state.pins.length) kept.set("pins", state.pins.join(" "));
+  history.replaceState(null, "", `#${kept}`);
+}
+
+function recall() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  if (TABS.includes(kept.get("view"))) state.tab = kept.get("view");
+  if (kept.get("axis")) state.axis = kept.get("axis");
+  state.pins = (kept.get("pins") || "").split(" ").filter(Boolean);
+  return Math.max(0, DATA.studies.findIndex((one) => one.name === kept.get("study")));
+}
+
+function walkTabs(event) {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  const next = TABS[(TABS.indexOf(state.tab) + step + TABS.length) % TABS.length];
+  byId(`tab-${next}`).click();
+  byId(`tab-${next}`).focus();
+}
+
+for (const name of TABS) {
+  byId(`tab-${name}`).addEventListener("click", () => { state.tab = name; showTab(); changed("tab"); });
+  byId(`tab-${name}`).addEventListener("keydown", walkTabs);
+}
+for (const name of ["axis", "scale", "metric", "colour"]) {
+  byId(name).addEventListener("change", (event) => {
+    state[name] = event.target.value;
+    if (name === "axis") state.cap = null;
+    if (name === "colour") state.hidden = new Set();
+    changed(name);
+  });
+}
+byId("show-lattice").addEventListener("change", (event) => { state.lattice = event.target.checked; changed("lattice"); });
+byId("study").addEventListener("change", (event) => choose(Number(event.target.value)));
+byId("drop").addEventListener("change", () => changed("settled"));
+byId("cap").addEventListener("change", () => changed("settled"));
+byId("controls").addEventListener("submit", (event) => event.preventDefault());
+whenChanged("study tab axis pins", remember);
+
+byId("footer").textContent = `ssr_exp ${DATA.version}. Ctrl and the wheel zoom the chart, dragging moves it. Charts: Apache ECharts.`;
+if (DATA.studies.length) {
+  const first = recall();
+  options(byId("study"), DATA.studies.map((one, i) => [String(i), one.name]), String(first));
+  showTab();
+  choose(first);
+  changed("tab");
+} else {
+  byId("content").replaceChildren(element("div", { class: "card" }, element("h2", { text: "No runs yet" }), element("p", { text: "This folder holds no records. python train.py or python search.py make some; this page is written again at their end." })));
+}
+root.dataset.ready = "true";

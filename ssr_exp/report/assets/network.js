@@ -1,0 +1,69 @@
+// One network: what is said of it, and its segments drawn before and after.
+const DRAWING = { width: 300, height: 84, gap: 10 };
+
+function facts(network) {
+  const full = study().baseline;
+  const own = shape(network);
+  const rows = [["kind", network.kind === "predicted" ? "not trained" : kindOf(network)]];
+  if (own) rows.push(["blocks", own.blocks.join("-")], ["channels", own.widths.join("-")]);
+  for (const one of axes()) {
+    const value = one.of(network);
+    if (isNumber(value)) rows.push([one.name, one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value)]);
+  }
+  if (network.expected) rows.push(["expected on val", `${points(network.expected[1])} %, 80 % interval ${points(network.expected[0])} to ${points(network.expected[2])}`]);
+  for (const [metric, name] of [["val_acc", "val"], ["test_acc", "test"]]) {
+    if (network[metric]) rows.push([name, scored(network, metric)]);
+  }
+  if (network.seeds) rows.push(["seeds", network.seeds.join(", ") || "none finished"]);
+  if (network.model !== study().model) rows.unshift(["seed network", network.model]);
+  return rows.filter(([, value]) => value !== "") && full ? rows : [];
+}
+
+const kindOf = (network) => KINDS[network.kind].name + (network.round ? ` in round ${network.round}` : "") + (network.status === "finished" ? "" : `, ${network.status}`);
+
+function scored(network, metric) {
+  const { mean, std } = accuracy(network, metric);
+  const full = baseline(metric);
+  const drop = full && network.kind !== "baseline" ? `, drop ${points(full.mean - mean)}` : "";
+  return `${points(mean)}${std === null ? "" : ` \u00b1 ${points(std)}`} %${drop}`;
+}
+
+function tip(network) {
+  const box = element("div", { class: "tip" }, element("b", { class: "code", text: network.code }));
+  for (const [name, value] of facts(network)) box.append(element("div", { text: `${name}: ${value}` }));
+  return box;
+}
+
+// Blocks are boxes; a box's height is the channels' share of the widest segment.
+function drawing(network) {
+  const own = shape(network);
+  const segments = study().segments;
+  if (!own || own.blocks.length !== segments.length) return null;
+  const { width, height, gap } = DRAWING;
+  const blocks = segments.reduce((sum, segment) => sum + segment.blocks, 0);
+  const each = Math.min(26, (width - gap * (segments.length - 1)) / Math.max(blocks, 1));
+  const widest = Math.max(...segments.map((segment) => segment.channels), 1);
+  const tall = (channels) => Math.max(2, (height * channels) / widest);
+  const picture = drawn("svg", { class: "drawing", viewBox: `0 0 ${width} ${height + 18}`, width: "100%", role: "img" });
+  const words = segments.map((s, i) => `${s.name}: ${own.blocks[i]} of ${s.blocks} blocks, ${own.widths[i]} of ${s.channels} channels`);
+  picture.append(drawn("title", { text: words.join("; ") }));
+  const box = (x, channels, ghost) =>
+    drawn("rect", {
+      x: x + 1, y: (height - tall(channels)) / 2 + 1, width: Math.max(each - 2, 1), height: Math.max(tall(channels) - 2, 1), rx: 1.5,
+      fill: ghost ? "none" : "var(--accent)", stroke: ghost ? "var(--ghost)" : "none", "stroke-dasharray": ghost ? "3 2" : null,
+    });
+  let x = 0;
+  segments.forEach((segment, i) => {
+    for (let b = 0; b < segment.blocks; b += 1) {
+      picture.append(box(x, segment.channels, true));
+      if (b < own.blocks[i]) picture.append(box(x, own.widths[i], false));
+      x += each;
+    }
+    const label = segments.length > 8 ? `${i + 1}` : shortened(segment.name, Math.max(segment.blocks * each, 24) / 5.4);
+    picture.append(drawn("text", { x: x - (segment.blocks * each) / 2, y: height + 14, "text-anchor": "middle", "font-size": 10, fill: "var(--muted)", text: label }));
+    x += gap;
+  });
+  return picture;
+}
+
+const shortened = (text, most) => (text.length <= Math.max(most, 3) ? text : `${text.slice(0, Math.max(Math.floor(most) - 1, 2))}\u2026`);

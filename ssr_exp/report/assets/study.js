@@ -1,0 +1,115 @@
+// What is shown: a study's networks, its lattice, its costs and accuracies.
+const KINDS = {
+  baseline: { name: "baseline", symbol: "diamond" },
+  sentinel: { name: "sentinel", symbol: "circle" },
+  uniform: { name: "uniform", symbol: "rect" },
+  scbp: { name: "SCBP", symbol: "roundRect" },
+  random: { name: "random", symbol: "hollow" },
+  proposed: { name: "proposed", symbol: "triangle" },
+  finalist: { name: "finalist", symbol: "star" },
+  other: { name: "other", symbol: "plus" },
+};
+const METRICS = {
+  auto: "val; finalists: test",
+  val_acc: "val, last epoch",
+  best_val_acc: "val, best epoch",
+  test_acc: "test",
+};
+const ROUND_INKS = ["sentinel", "proposed", "finalist", "scbp", "uniform", "other"];
+
+const study = () => DATA.studies[state.study];
+const isFinalist = (network) => network.kind === "finalist";
+
+// Networks get an own key, and a lattice's points become networks that have only a prediction.
+for (const one of DATA.studies) {
+  for (const network of one.networks) network.key = (isFinalist(network) ? "f:" : "m:") + network.code + ":" + network.model;
+  one.points = latticeOf(one);
+}
+
+function latticeOf(one) {
+  if (!one.predictions || one.predictions.outcome !== "val_acc") return [];
+  const sample = one.predictions.lattice;
+  const at = one.settings.indexOf(one.predictions.latency);
+  return sample.network.map((code, i) => ({
+    key: "p:" + code, code, kind: "predicted", model: one.model,
+    params: sample.params[i], macs: sample.macs[i], gemms: sample.gemms[i],
+    latency: one.settings.map((_, s) => (s === at && sample.latency_ms ? sample.latency_ms[i] : null)),
+    expected: [sample.low[i], sample.mean[i], sample.high[i]],
+  }));
+}
+
+function axes() {
+  const exact = [["params", "parameters"], ["macs", "MACs"], ["gemms", "GeMMs"]].map(([id, name]) => ({
+    id, name, full: study().baseline[id], of: (network) => network[id], write: (value) => whole.format(Math.round(value)),
+  }));
+  const timed = study().settings.map((setting, s) => {
+    const full = study().networks.find((n) => n.kind === "baseline" && isNumber(n.latency[s]));
+    return {
+      id: `latency${s}`, name: `latency in ms, ${setting}`, full: full ? full.latency[s] : null,
+      of: (network) => network.latency[s], write: (value) => `${Number(value.toPrecision(4))} ms`,
+    };
+  });
+  return [...exact, ...timed];
+}
+
+const axis = () => axes().find((one) => one.id === state.axis) || axes()[0];
+
+// What a network scores: mean, standard deviation over its trainings, and on which images.
+function accuracy(network, metric = state.metric) {
+  const name = metric === "auto" ? (isFinalist(network) ? "test_acc" : "val_acc") : metric;
+  const found = network[name];
+  return found ? { mean: found[0], std: found[1], on: name === "test_acc" ? "test" : "val" } : null;
+}
+
+function baseline(metric = comparedBy()) {
+  const found = study().networks.find((n) => n.kind === "baseline" && accuracy(n, metric)) || finalBaseline(metric);
+  return found ? accuracy(found, metric) : null;
+}
+
+function finalBaseline(metric) {
+  const full = study().baseline.params;
+  return study().networks.find((n) => isFinalist(n) && n.params === full && accuracy(n, metric));
+}
+
+// Networks are compared on the same images, so finalists only with finalists.
+const comparedBy = () => (state.metric === "auto" ? "val_acc" : state.metric);
+const comparable = () => study().networks.filter((n) => accuracy(n, comparedBy()) && isNumber(axis().of(n)));
+
+// The networks that no other one beats in accuracy and cost, the cheapest first.
+function front(networks, cost, score) {
+  const kept = [];
+  for (const network of [...networks].sort((a, b) => cost(a) - cost(b) || score(b) - score(a))) {
+    if (!kept.length || score(network) > score(kept[kept.length - 1])) kept.push(network);
+  }
+  return kept;
+}
+
+const measuredFront = () => front(comparable(), axis().of, (n) => accuracy(n, comparedBy()).mean);
+const predictedFront = () => front(study().points.filter((p) => isNumber(axis().of(p))), axis().of, (p) => p.expected[1]);
+
+function group(network) {
+  if (state.colour === "kind") return network.kind;
+  return isFinalist(network) ? "finalist" : `round ${network.round ?? 0}`;
+}
+
+function look(name) {
+  if (KINDS[name]) return { name: KINDS[name].name, symbol: KINDS[name].symbol, ink: ink(name) };
+  const number = Number(name.slice(6));
+  const first = number === 0;
+  return { name: first ? "first networks" : name, symbol: first ? "circle" : "triangle", ink: ink(first ? "random" : ROUND_INKS[(number - 1) % ROUND_INKS.length]) };
+}
+
+function groups() {
+  const order = state.colour === "kind" ? Object.keys(KINDS) : [];
+  const found = [...new Set(study().networks.map(group))];
+  const rank = (name) => (order.length ? order.indexOf(name) : name === "finalist" ? 1e9 : Number(name.slice(6)));
+  return found.sort((a, b) => rank(a) - rank(b));
+}
+
+// A network's code: its blocks and channels, segment by segment.
+function shape(network) {
+  if (network.blocks) return { blocks: network.blocks, widths: network.widths };
+  const match = /(?:^|_)d([\d-]+)_w([\da-z-]+)$/.exec(network.code);
+  if (!match) return null;
+  return { blocks: match[1].split("-").map(Number), widths: match[2].split("-").map((text) => parseInt(text, 10)) };
+}

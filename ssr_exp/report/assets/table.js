@@ -1,0 +1,114 @@
+// All networks as a table, and their trainings as a file.
+const FIRST_ROWS = 150;
+
+function columns() {
+  const full = study().baseline;
+  const acc = (metric) => (n) => (n[metric] ? n[metric][0] : null);
+  const timed = study().settings.slice(0, 2).map((setting, s) => ({
+    id: `latency${s}`, name: s ? "ms (2)" : "ms", title: setting, of: (n) => n.latency[s], write: (v) => `${Number(v.toPrecision(4))}`,
+  }));
+  const drop = (n) => { const base = baseline("val_acc"); return base && n.val_acc ? base.mean - n.val_acc[0] : null; };
+  return [
+    { id: "code", name: "network", text: true, of: (n) => n.code },
+    { id: "kind", name: "kind", text: true, of: kindOf },
+    { id: "params", name: "parameters", of: (n) => n.params, write: whole.format },
+    { id: "share", name: "of baseline", of: (n) => n.params / full.params, write: percent },
+    { id: "macs", name: "MACs", of: (n) => n.macs, write: short },
+    { id: "macs_share", name: "of baseline", of: (n) => n.macs / full.macs, write: percent },
+    { id: "gemms", name: "GeMMs", of: (n) => n.gemms, write: whole.format },
+    ...timed,
+    { id: "val_acc", name: "val %", of: acc("val_acc"), write: points },
+    { id: "std", name: "\u00b1", title: "standard deviation over seeds", of: (n) => { const found = n.val_acc || n.test_acc; return found ? found[1] : null; }, write: points },
+    { id: "drop", name: "drop", title: "points below the baseline, on val", of: drop, write: points },
+    { id: "test_acc", name: "test %", of: acc("test_acc"), write: points },
+    { id: "seeds", name: "runs", of: (n) => n.seeds.length, write: String },
+    { id: "wall_s", name: "time", of: (n) => n.wall_s, write: duration },
+  ];
+}
+
+function rows() {
+  const words = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const matches = (n) => words.every((word) => `${n.code} ${kindOf(n)} ${n.status} ${n.model}`.toLowerCase().includes(word));
+  const [id, direction] = state.sort;
+  const column = columns().find((one) => one.id === id) || columns()[0];
+  const compare = (a, b) => {
+    const [x, y] = [column.of(a), column.of(b)];
+    if (x === null || x === undefined) return y === null || y === undefined ? 0 : 1;
+    if (y === null || y === undefined) return -1;
+    return direction * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y);
+  };
+  return study().networks.filter(matches).sort((a, b) => compare(a, b) || a.params - b.params);
+}
+
+function sortBy(id) {
+  const [before, direction] = state.sort;
+  const isText = id === "code" || id === "kind";
+  state.sort = [id, before === id ? -direction : isText ? 1 : -1];
+  changed("table");
+  byId("networks").querySelector(`th[data-column="${id}"] button`).focus();
+}
+
+function showTable() {
+  const shown = columns();
+  const found = rows();
+  const best = new Set(measuredFront());
+  const own = taken().own;
+  const head = element("tr", {}, element("th", { class: "text", scope: "col", text: "pin" }), shown.map((one) => element("th", {
+    scope: "col", "data-column": one.id, class: one.text ? "text" : null, title: one.title,
+    "aria-sort": state.sort[0] === one.id ? (state.sort[1] > 0 ? "ascending" : "descending") : "none",
+  }, element("button", { type: "button", text: one.name, onclick: () => sortBy(one.id) }))));
+  const visible = state.all ? found : found.slice(0, FIRST_ROWS);
+  const body = visible.map((network) => {
+    const box = element("input", { type: "checkbox", "aria-label": `Pin ${network.code}`, onchange: () => pin(network) });
+    box.checked = isPinned(network);
+    const cells = shown.map((one) => {
+      const value = one.of(network);
+      if (one.id === "code") return element("td", { class: "text code" }, `${value}${best.has(network) ? " *" : ""} `, copyButton(value, "copy"));
+      return element("td", { class: one.text ? "text" : null, text: value === null || value === undefined ? "" : one.text ? value : one.write(value) });
+    });
+    const marks = [best.has(network) ? "front" : "", network === own ? "taken" : ""].filter(Boolean).join(" ");
+    return element("tr", { class: marks || null, "data-key": network.key }, element("td", { class: "text" }, box), cells);
+  });
+  byId("networks").replaceChildren(element("thead", {}, head), element("tbody", {}, body));
+  byId("count").textContent = `${counted(visible.length, "network")} of ${whole.format(study().networks.length)}; * no cheaper one is as accurate (${axis().name}).`;
+  byId("more").hidden = visible.length === found.length && !(state.all && found.length > FIRST_ROWS);
+  byId("more").textContent = state.all ? "Show fewer" : `Show all ${whole.format(found.length)}`;
+}
+
+// A spreadsheet must not take a text for a formula.
+function cell(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return String(value);
+  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function csv() {
+  const keys = new Set(rows().map((n) => `${n.code}:${isFinalist(n)}`));
+  const names = ["network", "study", "kind", "seed", "epochs", "status", "val_acc", "val_loss", "test_acc", "latency_ms", "latency_device", "wall_s", "device", "started_at", "error"];
+  const costs = ["params", "macs", "gemms"];
+  const byCode = new Map(study().networks.map((n) => [n.code, n]));
+  const lines = study().runs.filter((run) => keys.has(`${run.network}:${run.kind === "finalist"}`))
+    .map((run) => [...names.map((name) => run[name]), ...costs.map((name) => byCode.get(run.network)[name])]);
+  return [[...names, ...costs], ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
+}
+
+function download() {
+  const link = element("a", { href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })), download: `${study().name.replace(/[^\w.-]+/g, "-")}.csv` });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function markPins() {
+  for (const row of byId("networks").querySelectorAll("tbody tr")) {
+    row.querySelector("input").checked = state.pins.includes(row.dataset.key);
+  }
+}
+
+byId("filter").addEventListener("input", (event) => { state.filter = event.target.value; changed("table"); });
+byId("more").addEventListener("click", () => { state.all = !state.all; changed("table"); });
+byId("csv").addEventListener("click", download);
+whenChanged("study axis metric table settled", showTable);
+whenChanged("pins", markPins);

@@ -1,0 +1,75 @@
+// Which network to take: the cheapest one within a drop of accuracy and a limit on cost.
+const STEPS = 1000;
+
+function costRange() {
+  const values = everything().map(axis().of).filter((value) => isNumber(value) && value > 0);
+  return [Math.min(...values), Math.max(...values, axis().full || 0)];
+}
+
+const capValue = () => {
+  const [low, high] = costRange();
+  return state.cap === null ? high : low * (high / low) ** (state.cap / STEPS);
+};
+
+function largestDrop() {
+  const full = baseline();
+  const lowest = Math.min(...comparable().map((n) => accuracy(n, comparedBy()).mean));
+  return full && Number.isFinite(lowest) ? Math.min(20, Math.max(2, Math.ceil(full.mean - lowest))) : 5;
+}
+
+function taken() {
+  const full = baseline();
+  if (!full) return { full: null, own: null, expected: null };
+  const least = full.mean - state.drop - 1e-9;
+  const cap = capValue() * (1 + 1e-9);
+  const cheapest = (networks, score) => networks
+    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && score(n) >= least)
+    .sort((a, b) => axis().of(a) - axis().of(b) || score(b) - score(a))[0] || null;
+  const own = cheapest(comparable(), (n) => accuracy(n, comparedBy()).mean);
+  const known = new Set(study().networks.map((n) => n.code));
+  const expected = comparedBy() === "val_acc" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
+  const better = expected && (!own || axis().of(expected) < axis().of(own)) ? expected : null;
+  return { full, own, expected: better };
+}
+
+function showTake() {
+  const one = axis();
+  const drop = byId("drop");
+  Object.assign(drop, { min: 0, max: largestDrop(), step: 0.05 });
+  drop.value = state.drop;
+  byId("drop-value").textContent = `${points(Number(drop.value))} points`;
+  const cap = byId("cap");
+  Object.assign(cap, { min: 0, max: STEPS, step: 1 });
+  cap.value = state.cap === null ? STEPS : state.cap;
+  byId("cap-name").textContent = one.name;
+  const value = capValue();
+  byId("cap-value").textContent = one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value);
+  const { full, own, expected } = taken();
+  const box = byId("take");
+  if (!full) {
+    box.replaceChildren(element("p", { class: "note", text: `No finished baseline was measured on ${comparedBy() === "test_acc" ? "test" : "val"} yet, so there is nothing to compare with.` }));
+    return;
+  }
+  const parts = [found("Measured", own, own ? scored(own, comparedBy()) : "")];
+  if (!own) parts[0] = element("p", { class: "warning", text: "No trained network keeps to both limits: allow a larger drop or a higher cost." });
+  const final = own && study().networks.find((n) => isFinalist(n) && n.code === own.code && n.model === own.model);
+  if (final && final.test_acc) parts.push(element("p", { class: "note", text: `As a finalist, on test: ${scored(final, "test_acc")} (${counted(final.seeds.length, "seed")}).` }));
+  if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, `${points(expected.expected[1])} % expected, 80 % interval ${points(expected.expected[0])} to ${points(expected.expected[2])}`));
+  box.replaceChildren(...parts);
+}
+
+function found(title, network, score) {
+  if (!network) return element("div");
+  const one = axis();
+  const value = one.of(network);
+  const words = `modifiers=explicit modifiers.network=${network.code}`;
+  return element("div", { class: "found" }, element("h3", { text: title }), element("div", { class: "code", text: network.code }),
+    element("div", { text: `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` }),
+    element("div", { text: score }), drawing(network),
+    element("div", { class: "actions" }, copyButton(network.code), copyButton(words, network.expected ? "Copy words to train it" : "Copy words for train.py"),
+      element("button", { type: "button", class: "link", text: isPinned(network) ? "Unpin" : "Pin", onclick: () => pin(network) })));
+}
+
+byId("drop").addEventListener("input", (event) => { state.drop = Number(event.target.value); changed("take"); });
+byId("cap").addEventListener("input", (event) => { state.cap = Number(event.target.value) === STEPS ? null : Number(event.target.value); changed("take"); });
+whenChanged("study axis metric take pins", showTake);

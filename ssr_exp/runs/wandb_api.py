@@ -1,0 +1,138 @@
+"""How Weights & Biases is asked for something: in time, and never for a password at a terminal.
+
+What it answers badly, late or not at all becomes an error that says what to type.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import wandb
+
+from ssr_exp.errors import SsrError
+
+log = logging.getLogger(__name__)
+
+RETRIES = 3  # of a question; left to itself W&B retries for minutes and never says what was wrong
+GIVEN_UP = "giving up after"  # W&B's words for a server that did not answer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for, in the words of whoever asks.
+
+    Args:
+        what: "read runs from W&B".
+        entity: the owner; None: the account's own.
+        project: the project.
+        timeout_s: how long an answer may take.
+        slower: what allows more time, as one types it.
+        elsewhere: what names another project, as one types it.
+        instead: what needs no W&B, as one types it.
+        filters: that the server may refuse.
+    """
+
+    what: str
+    entity: str | None
+    project: str
+    timeout_s: float
+    slower: str
+    elsewhere: str
+    instead: str
+    filters: dict[str, object] | None = None
+
+    @property
+    def place(self) -> str:
+        """Name the project as W&B does."""
+        return f"{self.entity}/{self.project}" if self.entity else self.project
+
+
+@contextmanager
+def asking(asked: Asked) -> Iterator[wandb.Api]:
+    """Ask W&B, whose own process ends with the block.
+
+    Raises:
+        SsrError: if W&B has no such project, refuses the account, or is too slow.
+    """
+    try:
+        close()
+        wandb.setup(settings=wandb.Settings(silent=True, x_graphql_retry_max=RETRIES))
+        owner = {"entity": asked.entity} if asked.entity else {}
+        with _own_folder(), _in_time(asked.timeout_s) as seconds:
+            yield wandb.Api(owner | {"project": asked.project}, timeout=seconds)
+    except Exception as error:
+        why = _refusal(error, asked)
+        raise SsrError(f"cannot {asked.what}: {why}, or {asked.instead}.") from error
+    finally:
+        close()
+
+
+def close() -> None:
+    """End W&B's own process, unless it logs a run: jobs started later must not look for it."""
+    if wandb.run is None:
+        try:
+            wandb.teardown()
+        except (Exception, SystemExit) as error:
+            log.debug("W&B ended with %s", error)
+
+
+def sentence(error: BaseException) -> str:
+    """Put what W&B says into one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@contextmanager
+def _in_time(timeout_s: float) -> Iterator[int]:
+    """Give every client of the block so many seconds, those that other libraries make, too."""
+    seconds = math.ceil(timeout_s)
+    before = wandb.Api._HTTP_TIMEOUT
+    wandb.Api._HTTP_TIMEOUT = seconds
+    try:
+        yield seconds
+    finally:
+        wandb.Api._HTTP_TIMEOUT = before
+
+
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Sweep away the folders that W&B makes, one for each run that it lists."""
+    before = os.environ.get("WANDB_DIR")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["WANDB_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["WANDB_DIR"]
+            if before is not None:
+                os.environ["WANDB_DIR"] = before
+
+
+def _refusal(error: Exception, asked: Asked) -> str:
+    """Say what keeps W&B from answering, and what helps."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    told = next((e for e in chain if getattr(e, "response", None) is not None), error)
+    status = getattr(getattr(told, "response", None), "http_status", 0)
+    text = sentence(told)
+    late = any(isinstance(e, TimeoutError) for e in chain)
+    if late or GIVEN_UP in text:
+        why = f"more than {asked.timeout_s:g} s" if late else str(told).splitlines()[-1][:200]
+        return f"no answer ({why}): check network and WANDB_BASE_URL, or type {asked.slower}"
+    if any(isinstance(e, wandb.errors.UsageError) for e in chain):
+        return "there is no API key here: type wandb login, or set WANDB_API_KEY"
+    if isinstance(error, wandb.errors.AuthenticationError) or status == 401:
+        return f"the API key is refused ({text}): type wandb login --relogin, or set WANDB_API_KEY"
+    lost = ("permission denied", "Could not find project", "not found")
+    if status in (403, 404) or any(words in text for words in lost):
+        return f"no project {asked.place} for this account ({text}): type {asked.elsewhere}"
+    if asked.filters and (status == 400 or text.startswith("input:")):
+        example = "MongoDB's words are allowed, such as runs.filters={state:finished}"
+        return f"runs.filters={asked.filters} is refused ({text}): {example}"
+    return text
