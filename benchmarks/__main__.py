@@ -20,6 +20,7 @@ PARTS = (
     "scbp",
     "latency",
     "latency_model",
+    "page",
 )
 
 

@@ -144,9 +144,10 @@ def _chosen(view: View, seed: int) -> Numbers:
     mean = view.candidates.mean.numpy()
     fronts = [_front(column.numpy(), mean) for column in columns]
     kept = np.unique(np.concatenate(fronts))[:MOST]
-    params = columns[0].numpy()
-    drawn = _spread(np.log(params), MOST - len(kept), np.random.default_rng(seed))
-    return np.union1d(kept, np.setdiff1d(drawn, kept)).astype(np.int64)
+    others = np.setdiff1d(np.arange(len(mean)), kept, assume_unique=True)
+    sizes = np.log(columns[0].numpy()[others])
+    drawn = others[_spread(sizes, MOST - len(kept), np.random.default_rng(seed))]
+    return np.sort(np.concatenate([kept, drawn])).astype(np.int64)
 
 
 def _costs(view: View, points: cost.Points) -> list[Tensor]:

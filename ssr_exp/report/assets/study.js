@@ -39,6 +39,11 @@ function latticeOf(one) {
 }
 
 function axes() {
+  study().axes ||= axesOf();
+  return study().axes;
+}
+
+function axesOf() {
   const exact = [["params", "parameters"], ["macs", "MACs"], ["gemms", "GeMMs"]].map(([id, name]) => ({
     id, name, full: study().baseline[id], of: (network) => network[id], write: (value) => whole.format(Math.round(value)),
   }));

@@ -1,0 +1,208 @@
+"""A study's dashboard in W&B: a saved view of its workspace, and a report to read and to share.
+
+Both are descriptions that W&B fills with runs whenever they are looked at: nothing is copied. They
+tell runs apart by group (the study) and job type (why a network was trained). Building one sends
+no figures; only `publish` talks to a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ssr_exp.config import LoggerConf, WandbMode
+from ssr_exp.errors import SsrError
+from ssr_exp.report import panels
+from ssr_exp.report.panels import Client, Facts
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Kind, Record
+
+MOST_AXES = 24  # more cannot be told apart side by side
+LONGEST_TITLE = 128
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a dashboard is to be seen."""
+
+    workspace: str
+    report: str
+
+
+def facts(
+    records: Sequence[Record],
+    *,
+    entity: str,
+    project: str,
+    study: str,
+    searched: bool = False,
+    best: Record | None = None,
+) -> Facts:
+    """Say what a study's records let a dashboard show.
+
+    Raises:
+        SsrError: if no record is of the study.
+    """
+    from ssr_exp.runs import wandb
+
+    own = [record for record in records if record.study == study]
+    if not own:
+        raise SsrError(
+            f"no record is of study {study}: type study=NAME with a folder of paths.runs."
+        )
+    values: dict[str, set[float]] = {}
+    for record in own:
+        for key, share in wandb.axes(record).items():
+            values.setdefault(key, set()).add(share)
+    axes = [key for key, shares in values.items() if len(shares) > 1]
+    costs = [cost for cost in panels.COSTS if any(getattr(r, cost) is not None for r in own)]
+    tested = any(record.test_acc is not None for record in own)
+    return Facts(
+        entity, project, study, tuple(axes[:MOST_AXES]), tuple(costs), tested, searched, best
+    )
+
+
+def workspace(known: Facts) -> Any:
+    """Build the workspace's view."""
+    use = panels.client()
+    ws, wr = use.workspaces, use.reports
+    sections = {
+        "Accuracy against cost": panels.scatters(known, wr),
+        "Modifiers": panels.modifiers(known, wr),
+        "Surrogate": panels.surrogate(wr) if known.searched else [],
+        "Training": [wr.LinePlot(title="val acc %", x="epoch", y=["val/acc"])],
+    }
+    return ws.Workspace(
+        entity=known.entity,
+        project=known.project,
+        name=local.safe(f"ssr_exp {known.study}")[:LONGEST_TITLE],
+        sections=[
+            ws.Section(name=name, panels=shown, is_open=True)
+            for name, shown in sections.items()
+            if shown
+        ],
+        runset_settings=ws.RunsetSettings(
+            filters=panels.filters(use, known.study),
+            pinned_columns=[f"summary:{key}" for key in ("val_acc", *known.costs)],
+        ),
+    )
+
+
+def report(known: Facts) -> Any:
+    """Build the report."""
+    from ssr_exp.runs import wandb
+
+    use = panels.client()
+    wr = use.reports
+    runsets = panels.runsets(known, use)
+    blocks = [
+        wr.TableOfContents(),
+        wr.H1("Accuracy against cost"),
+        wr.P("Sentinels and other first networks beside what the surrogate proposed."),
+        wr.PanelGrid(runsets=runsets, panels=panels.laid(wr, panels.scatters(known, wr))),
+        *_modifier_blocks(known, wr, runsets),
+    ]
+    if known.searched:
+        search = panels.runset(known, use, "search", [wandb.SEARCH])
+        blocks += [
+            wr.H1("The surrogate"),
+            wr.P("How far it is to be believed: errors are of trainings that it was not shown."),
+            wr.PanelGrid(runsets=[search], panels=panels.laid(wr, panels.surrogate(wr))),
+        ]
+    blocks += _best_blocks(known, use)
+    return wr.Report(
+        project=known.project,
+        entity=known.entity,
+        title=f"ssr_exp: {known.study}"[:LONGEST_TITLE],
+        description="Structured Segment Rescaling: what each size of a ConvNet costs and scores.",
+        blocks=blocks,
+        width="fluid",
+    )
+
+
+def publish(
+    records: Sequence[Record],
+    *,
+    logger: LoggerConf,
+    study: str,
+    searched: bool = False,
+    best: Record | None = None,
+) -> Published:
+    """Save a study's workspace view and report on the server.
+
+    Args:
+        records: of the study, from wherever; they say what the panels are of.
+        logger: whose project it is, and how long the server may take for each answer.
+        study: the runs' group.
+        searched: whether a search logs a run of its own.
+        best: the answer's record.
+
+    Raises:
+        SsrError: if wandb-workspaces or the API key is missing, the project is unknown, or the
+            server refuses or is too slow.
+    """
+    if logger.mode is WandbMode.disabled:
+        raise SsrError("to=wandb needs W&B: type logger=offline or logger=online with it.")
+    panels.client()
+    from ssr_exp.runs import wandb_api
+
+    asked = wandb_api.Asked(
+        what="publish to W&B",
+        entity=logger.entity,
+        project=logger.project,
+        timeout_s=logger.timeout_s,
+        slower="logger.timeout_s=SECONDS",
+        elsewhere="logger.entity=NAME logger.project=NAME, once its runs are there (wandb sync)",
+        instead="to=page",
+    )
+    with wandb_api.asking(asked) as api, panels.quiet():
+        entity = logger.entity or api.default_entity
+        if entity is None:
+            raise SsrError("the account has no entity of its own: type logger.entity=NAME.")
+        known = facts(
+            records,
+            entity=entity,
+            project=logger.project,
+            study=study,
+            searched=searched,
+            best=best,
+        )
+        written = report(known).save()  # the first, as it says whether there is such a project
+        saved = workspace(known).save()
+        return Published(workspace=str(saved.url), report=str(written.url))
+
+
+def _modifier_blocks(known: Facts, wr: Any, runsets: list[Any]) -> list[Any]:
+    shown = panels.laid(wr, panels.modifiers(known, wr), columns=1)
+    return [wr.H1("Modifiers"), wr.PanelGrid(runsets=runsets, panels=shown)] if shown else []
+
+
+def _best_blocks(known: Facts, use: Client) -> list[Any]:
+    """Name the search's answer, and say how it is fetched."""
+    if known.best is None:
+        return []
+    from ssr_exp.runs import wandb_search
+
+    wr, best = use.reports, known.best
+    measured = {"val": best.val_acc, "test": best.test_acc}
+    shown = [f"{part} acc {acc:.2f} %" for part, acc in measured.items() if acc is not None]
+    share = best.params / best.baseline_params
+    words = [f"{best.params:,} parameters ({share:.1%} of the baseline's)", *shown]
+    place = f"{known.entity}/{known.project}/{wandb_search.artifact(known.study)}"
+    code = [
+        "import wandb",
+        "from ssr_exp.rescaling import saved",
+        f"name = {f'{place}:{wandb_search.ALIAS}'!r}",
+        'network = saved.load(wandb.Api().artifact(name, type="model").download())',
+    ]
+    blocks = [
+        wr.H1("Best network"),
+        wr.P([wr.InlineCode(best.network), f" {best.model}: {', '.join(words)}."]),
+        wr.CodeBlock("\n".join(code), language="python"),
+    ]
+    if known.tested:
+        finalists = panels.runset(known, use, "finalists", [Kind.finalist.value])
+        bars = wr.BarPlot(title="test acc % of the finalists", metrics=["test_acc"])
+        blocks.append(wr.PanelGrid(runsets=[finalists], panels=panels.laid(wr, [bars])))
+    return blocks

@@ -1,0 +1,179 @@
+"""The parts of a dashboard in W&B: which runs, and the panels that show them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.record import Kind, Record
+
+COSTS = {"params": "parameters", "macs": "MACs", "gemms": "GeMMs", "latency_ms": "latency in ms"}
+FIRST = (Kind.baseline, Kind.sentinel, Kind.uniform, Kind.scbp, Kind.random, Kind.other)
+GRID, HIGH = 24, 10  # columns of W&B's grid, and rows of a panel
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a dashboard is built from.
+
+    Args:
+        entity: the owner of the project.
+        project: where the runs are.
+        study: their group.
+        axes: config keys of the modifiers that differ between its networks.
+        costs: which costs the records have.
+        tested: whether any network saw the test set.
+        searched: whether a search logs a run of its own.
+        best: the answer's record.
+    """
+
+    entity: str
+    project: str
+    study: str
+    axes: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ("params", "macs", "gemms")
+    tested: bool = False
+    searched: bool = False
+    best: Record | None = None
+
+
+@dataclass(frozen=True)
+class Client:
+    """The parts of wandb-workspaces, which is an extra and slow to import."""
+
+    workspaces: Any
+    reports: Any
+    expr: Any = field(repr=False)
+
+
+def client() -> Client:
+    """Import wandb-workspaces.
+
+    Raises:
+        SsrError: if it is not installed.
+    """
+    try:
+        with quiet():
+            from wandb_workspaces import expr, workspaces
+            from wandb_workspaces.reports import v2
+    except ImportError as error:
+        raise SsrError(
+            f"to=wandb needs wandb-workspaces ({error}): type pip install 'ssr_exp[wandb]'."
+        ) from None
+    return Client(workspaces, v2, expr)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide wandb-workspaces' own deprecation warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def filters(use: Client, study: str, kinds: Sequence[str] = ()) -> str:
+    """Write a filter for a study's runs, in W&B's words.
+
+    Raises:
+        SsrError: if a name cannot be written in them.
+    """
+    parts: dict[str, Any] = {f"Metric('Group') == {study!r}": study}
+    if kinds:
+        parts[f"Metric('JobType') in {list(kinds)!r}"] = list(kinds)
+    text = " and ".join(parts)
+    try:
+        with quiet():
+            read = use.expr.expr_to_filters(text)
+        values = [one.value for one in read.filters or [read]]
+    except (ValueError, SyntaxError):
+        values = []
+    if values != list(parts.values()):  # its parser changes = and < inside of names, too
+        raise SsrError(f"W&B's filters cannot name study {study!r}: type to=page.")
+    return text
+
+
+def runset(known: Facts, use: Client, name: str, kinds: Sequence[str]) -> Any:
+    """Take a study's runs of some kinds."""
+    return use.reports.Runset(
+        entity=known.entity,
+        project=known.project,
+        name=name,
+        filters=filters(use, known.study, kinds),
+    )
+
+
+def runsets(known: Facts, use: Client) -> list[Any]:
+    """Tell first networks from proposed ones."""
+    return [
+        runset(known, use, "sentinels and other first networks", [k.value for k in FIRST]),
+        runset(known, use, "proposed", [Kind.proposed.value]),
+    ]
+
+
+def scatters(known: Facts, wr: Any) -> list[Any]:
+    """Draw accuracy against each cost that there is."""
+    return [
+        wr.ScatterPlot(
+            title=f"val acc % against {words}",
+            x=wr.SummaryMetric(cost),
+            y=wr.SummaryMetric("val_acc"),
+            log_x=True,
+        )
+        for cost, words in COSTS.items()
+        if cost in known.costs
+    ]
+
+
+def modifiers(known: Facts, wr: Any) -> list[Any]:
+    """Draw the modifiers that differ side by side, and what they give."""
+    if not known.axes:
+        return []
+    metrics = [wr.Config(key) for key in known.axes]
+    columns = [
+        wr.ParallelCoordinatesPlotColumn(metric, display_name=metric.name.replace("_", " "))
+        for metric in metrics
+    ]
+    columns += [
+        wr.ParallelCoordinatesPlotColumn(
+            wr.SummaryMetric("params"), display_name="parameters", log=True
+        ),
+        wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric("val_acc"), display_name="val acc %"),
+    ]
+    title = "Depth and width modifier of each segment, parameters, val acc %"
+    return [wr.ParallelCoordinatesPlot(title=title, columns=columns)]
+
+
+def surrogate(wr: Any) -> list[Any]:
+    """Draw how well the surrogate predicts, round by round, and what it believes now."""
+    from ssr_exp.runs import wandb_charts as names
+
+    lines = {
+        "Error on left-out trainings, and of guessing the mean": [names.RMSE, names.SPREAD],
+        "Rank correlation on left-out trainings": [names.SPEARMAN],
+        "Hypervolume": [names.HYPERVOLUME],
+        "Best val acc % within the allowed drop": [names.BEST_ACC],
+    }
+    plots = [wr.LinePlot(title=title, x=names.ROUND, y=keys) for title, keys in lines.items()]
+    charts = [
+        wr.CustomChart(
+            query={"summaryTable": {"tableKey": chart.table}},
+            chart_name=chart.form,
+            chart_fields=chart.fields,
+            chart_strings={"title": chart.title},
+        )
+        for chart in names.ALL
+    ]
+    return [*charts, *plots]
+
+
+def laid(wr: Any, panels: Sequence[Any], *, columns: int = 2) -> list[Any]:
+    """Lay panels out in columns."""
+    wide = GRID // columns
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        panel.layout = wr.Layout(x=column * wide, y=row * HIGH, w=wide, h=HIGH)
+    return list(panels)

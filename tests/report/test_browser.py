@@ -1,0 +1,527 @@
+"""The page in a real browser, opened from the disk, with the network away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import browser
+from benchmarks import page as large
+from ssr_exp.report import page
+from ssr_exp.runs import local, predictions
+from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
+from ssr_exp.runs.record import Record, Status
+
+MakeRecord = Callable[..., Record]
+STUDY = "resnet20-digits-0a1b2c3d"
+EVIL = "<img src=x onerror=window.evil=1></script><script>window.evil=1</script>${window.evil=1}"
+SETTING = "onnxruntime, one thread"
+
+pytestmark = pytest.mark.slow
+
+# blocks, widths, parameters, accuracy, why
+ROWS = (
+    ((3, 3, 3), (16, 32, 64), 269_434, 98.0, "baseline"),
+    ((1, 3, 3), (16, 32, 64), 260_090, 97.0, "sentinel_all"),
+    ((1, 1, 1), (16, 32, 64), 75_002, 97.8, "sentinel_all"),
+    ((3, 1, 1), (4, 8, 16), 9_000, 96.9, "round1"),
+    ((1, 1, 1), (4, 8, 16), 6_000, 93.0, "round2"),
+    ((2, 1, 1), (8, 8, 16), 12_000, 95.0, "random"),
+)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if browser.executable() is None and not os.environ.get("CI"):
+        pytest.skip("there is no Chromium: make browser")
+    with browser.started() as started:
+        yield started
+
+
+def code(blocks: tuple[int, ...], widths: tuple[int, ...]) -> str:
+    return f"d{'-'.join(map(str, blocks))}_w{'-'.join(map(str, widths))}"
+
+
+@pytest.fixture
+def records(make_record: MakeRecord) -> list[Record]:
+    found = []
+    for blocks, widths, params, accuracy, origin in ROWS:
+        shares = {
+            "depth": tuple(b / 3 for b in blocks),
+            "width": tuple(w / f for w, f in zip(widths, (16, 32, 64), strict=True)),
+        }
+        known = {
+            "blocks": blocks,
+            "widths": widths,
+            "params": params,
+            "macs": params * 9,
+            "val_acc": accuracy,
+            "origin": origin,
+            "network": code(blocks, widths),
+            "modifiers": shares,
+            "latencies": {SETTING: params / 1e6},
+        }
+        found.append(make_record(**known))
+    second = found[2].model_copy(update={"seed": 1, "val_acc": 97.6})
+    failed = {"status": Status.failed, "error": EVIL, "val_acc": None, "seed": 7, "latencies": None}
+    return [*found, second, found[5].model_copy(update=failed)]
+
+
+@pytest.fixture
+def told() -> Predictions:
+    size = 300
+    steps = [i / size for i in range(size)]
+    codes = tuple(f"d{1 + i % 3}-1-1_w4-{i + 1}-64" for i in range(size))
+    mean = tuple(98.5 - 5 * (1 - s) ** 4 for s in steps)
+    look = Look(
+        round=2, runs=7, rmse=0.5, spread=1.0, spearman=0.9, coverage=(0.5, 0.8, 0.9), noise=0.2,
+        hypervolume=1.0, warnings=("the surrogate is shy",),
+    )  # fmt: skip
+    return Predictions(
+        study=STUDY,
+        search="tradeoff-12345678",
+        outcome="val_acc",
+        levels=(0.5, 0.8, 0.95),
+        created_at="2026-01-01T00:00:00+00:00",
+        looks=(look.model_copy(update={"round": 1, "warnings": ()}), look),
+        rounds=(
+            Batch(number=0, planned=(Expected(network=code(*ROWS[1][:2])),)),
+            Batch(
+                number=1,
+                planned=(
+                    Expected(network=code(*ROWS[3][:2]), low=96, mean=97, high=98, promise=2.0),
+                ),
+            ),
+        ),
+        left_out=tuple(
+            LeftOut(
+                network=code(*row[:2]),
+                seed=0,
+                measured=row[3],
+                predicted=row[3] - 0.3,
+                low=row[3] - 1,
+                high=row[3] + 0.5,
+                z=0.4,
+            )
+            for row in ROWS
+        ),
+        sensitivities=tuple(
+            predictions.Sensitivity(segment=name, kind=kind, effect=0.5)
+            for name in ("stage1", "stage2", "stage3")
+            for kind in ("depth", "width")
+        ),
+        lattice=Sample(
+            size=size,
+            network=codes,
+            params=tuple(int(2000 + 267_000 * s) for s in steps),
+            macs=tuple(int(9 * (2000 + 267_000 * s)) for s in steps),
+            gemms=(10,) * size,
+            latency_ms=tuple(0.002 + 0.267 * s for s in steps),
+            mean=mean,
+            low=tuple(m - 0.5 for m in mean),
+            high=tuple(m + 0.5 for m in mean),
+        ),
+        latency=SETTING,
+        max_drop=1.0,
+    )
+
+
+@pytest.fixture
+def written(tmp_path: Path, records: list[Record], told: Predictions) -> Callable[..., Path]:
+    """Write a page: `written()`; with `names={...}` of what a record says."""
+
+    def write(rows: list[Record] = records, predicted: Predictions | None = told) -> Path:
+        store = local.Store(tmp_path / "runs")
+        for record in rows:
+            store.write(store.folder(record.study, record.network, record.seed), record)
+        if predicted is not None:
+            folder = store.study_folder(predicted.study) / predictions.FOLDER
+            predictions.write(store, folder, predicted)
+        fields = {"recipe": {"lr": 0.1}, "dataset": {"name": EVIL}}
+        text = json.dumps(fields)
+        for name in {record.study for record in rows}:
+            store.write_text(store.study_folder(name) / "study.json", text)
+        return page.write(store)
+
+    return write
+
+
+@pytest.fixture
+def opened(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Open a page: `opened(path)`; anything that its console complains of fails the test."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_(path: Path, *, width: int = 1400, hash_: str = "", **options: Any) -> Any:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, offline=True, accept_downloads=True, **options
+        )
+        contexts.append(context)
+        sheet = context.new_page()
+        sheet.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        sheet.on("pageerror", lambda error: complaints.append(str(error)))
+        sheet.on(
+            "request",
+            lambda r: None if r.url.startswith(("file:", "blob:")) else complaints.append(r.url),
+        )
+        sheet.goto(path.as_uri() + hash_)
+        sheet.wait_for_selector("html[data-ready]")
+        return sheet
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def networks(sheet: Any) -> list[str]:
+    found = sheet.locator("#networks tbody td:nth-child(2)").all_inner_texts()
+    return [text.split()[0] for text in found]
+
+
+def at(sheet: Any, network: str) -> tuple[float, float]:
+    """Say where a measured network is drawn, in pixels of the window."""
+    box = sheet.locator("#scatter").bounding_box()
+    place = sheet.evaluate(
+        "(code) => { const n = study().networks.find((one) => one.code === code);"
+        " return scatter.convertToPixel({ xAxisIndex: 0, yAxisIndex: 0 },"
+        " [place(axis().of(n)), accuracy(n).mean]); }",
+        network,
+    )
+    return box["x"] + place[0], box["y"] + place[1]
+
+
+BASELINE, SHALLOW, NARROW = code(*ROWS[0][:2]), code(*ROWS[2][:2]), code(*ROWS[3][:2])
+
+
+def test_all_views_open_without_a_complaint(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    assert sheet.locator("#trade canvas").count() == 1
+    assert sheet.locator("#summary").inner_text().startswith("resnet20 on digits: 6 networks")
+    sheet.click("#tab-surrogate")
+    assert sheet.locator("#surrogate canvas").count() == 5
+    assert "the surrogate is shy" in sheet.locator("#surrogate .warning").inner_text()
+    assert "96.90 inside" in sheet.locator("#surrogate").inner_text()
+    sheet.click("#tab-about")
+    shown = sheet.locator("#about").inner_text()
+    assert "recipe.lr" in shown and "torch" in shown and "1 failed" in shown
+    sheet.click("#tab-trade")
+
+
+def test_partial_results_open(written: Any, opened: Any, records: list[Record]) -> None:
+    sheet = opened(written(records[1:2], None))
+    assert "No finished baseline" in sheet.locator("#take").inner_text()
+    sheet.click("#tab-surrogate")
+    assert "No predictions yet" in sheet.locator("#surrogate").inner_text()
+    sheet.click("#tab-about")
+
+
+def test_only_failed_runs_open(written: Any, opened: Any, records: list[Record]) -> None:
+    sheet = opened(written(records[-1:], None))
+    sheet.click("#tab-about")
+    assert EVIL in sheet.locator("#about").inner_text()
+
+
+def test_pointing_at_a_network_says_what_it_is(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    sheet.mouse.move(*at(sheet, SHALLOW))
+    tip = sheet.locator("#scatter .tip")
+    tip.wait_for()
+    words = tip.inner_text()
+    assert SHALLOW in words and "75,002 (27.8%)" in words and "97.70 ± 0.14 %" in words
+    assert "blocks: 1-1-1" in words and "channels: 16-32-64" in words
+
+
+def test_pointing_at_the_lattice_says_what_is_expected(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    box = sheet.locator("#scatter").bounding_box()
+    place = sheet.evaluate(
+        "scatter.convertToPixel({ xAxisIndex: 0, yAxisIndex: 0 },"
+        " [place(study().points[150].params), study().points[150].expected[1]])"
+    )
+    sheet.mouse.move(box["x"] + place[0], box["y"] + place[1])
+    tip = sheet.locator("#scatter .tip")
+    tip.wait_for()
+    assert "not trained" in tip.inner_text() and "80 % interval" in tip.inner_text()
+
+
+def test_a_click_pins_a_network_and_draws_it_before_and_after(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    sheet.mouse.click(*at(sheet, NARROW))
+    pins = sheet.locator("#pins")
+    assert NARROW in pins.inner_text()
+    boxes = pins.locator("svg rect")
+    ghosts = pins.locator("svg rect[stroke-dasharray]")
+    assert ghosts.count() == 9 and boxes.count() == 9 + 5
+    kept = pins.locator("svg rect:not([stroke-dasharray])").first
+    heights = [float(one.get_attribute("height")) + 2 for one in (ghosts.first, kept)]
+    assert heights[1] / heights[0] == pytest.approx(4 / 16)
+    assert sheet.locator(f"#networks input[aria-label='Pin {NARROW}']").is_checked()
+    sheet.mouse.click(*at(sheet, NARROW))
+    assert NARROW not in pins.inner_text()
+
+
+def test_pins_are_compared_side_by_side_and_kept_in_the_address(written: Any, opened: Any) -> None:
+    path = written()
+    sheet = opened(path)
+    for network in (BASELINE, SHALLOW):
+        sheet.locator(f"#networks input[aria-label='Pin {network}']").check()
+    row = sheet.locator("#pins tr", has_text="parameters")
+    assert row.locator("td").all_inner_texts() == ["269,434 (100.0%)", "75,002 (27.8%)"]
+    again = opened(path, hash_=sheet.evaluate("location.hash"))
+    assert again.locator("#pins thead th .code").all_inner_texts() == [BASELINE, SHALLOW]
+
+
+def test_the_sliders_name_the_cheapest_network_that_is_accurate_enough(
+    written: Any, opened: Any
+) -> None:
+    sheet = opened(written())
+
+    def named(drop: float, cap: int = 1000) -> str:
+        for name, value in (("drop", drop), ("cap", cap)):
+            sheet.locator(f"#{name}").fill(str(value))
+        return str(sheet.locator("#take").inner_text())
+
+    assert SHALLOW in named(1.0) and "drop 0.30" in named(1.0)
+    assert NARROW in named(1.1)
+    assert BASELINE in named(0.1)
+    assert "No trained network keeps to both limits" in named(0.1, 300)
+    assert "Predicted to be enough" in named(1.05)
+
+
+def test_predicted_and_measured_are_told_apart_and_nothing_is_named_that_is_dearer(
+    written: Any, opened: Any
+) -> None:
+    sheet = opened(written())
+    sheet.locator("#drop").fill("3")
+    words = sheet.locator("#take").inner_text()
+    own, expected = (block.split("\n") for block in (words.split("Predicted")[0], words))
+    assert own[0] == "Measured" and own[1] == NARROW
+    shown = re.findall(r"parameters: ([\d,]+)", words)
+    values = [int(text.replace(",", "")) for text in shown]
+    assert len(values) == 1 or values[1] < values[0], expected
+
+
+def test_latency_is_an_axis_of_its_own(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    sheet.select_option("#axis", "latency0")
+    assert (
+        "ms (27.8%)" in sheet.locator("#take").inner_text()
+        or "0.075 ms" in sheet.locator("#take").inner_text()
+    )
+    assert "0.075" in sheet.locator(f"#networks tr:has-text('{SHALLOW}')").inner_text()
+    sheet.select_option("#scale", "value")
+    sheet.select_option("#colour", "round")
+    assert "round 1 (1)" in sheet.locator("#legend").inner_text()
+
+
+def test_a_kind_can_be_hidden(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    before = sheet.evaluate("visible().length")
+    sheet.click("#legend button:has-text('sentinel')")
+    assert sheet.evaluate("visible().length") == before - 2
+    assert sheet.locator("#legend button:has-text('sentinel')").get_attribute("aria-pressed") == (
+        "false"
+    )
+
+
+def test_the_table_sorts_both_ways_and_what_is_missing_comes_last(
+    written: Any, opened: Any
+) -> None:
+    sheet = opened(written())
+    by_params = [code(*row[:2]) for row in sorted(ROWS, key=lambda row: row[2])]
+    sheet.click("th[data-column=params] button")
+    assert networks(sheet) == by_params[::-1]
+    assert sheet.get_attribute("th[data-column=params]", "aria-sort") == "descending"
+    sheet.keyboard.press("Enter")  # the heading keeps the focus
+    assert networks(sheet) == by_params
+    sheet.click("th[data-column=std] button")
+    assert networks(sheet)[0] == SHALLOW
+    sheet.click("th[data-column=std] button")
+    assert networks(sheet)[0] == SHALLOW
+
+
+def test_the_filter_keeps_what_matches_all_words(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    sheet.fill("#filter", "round w4")
+    assert sorted(networks(sheet)) == sorted(code(*row[:2]) for row in ROWS[3:5])
+    sheet.fill("#filter", "no such thing")
+    assert networks(sheet) == []
+
+
+def test_the_csv_holds_all_runs_and_no_formula(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    evil = records[-1].model_copy(update={"error": '=HYPERLINK("http://example.org")\n"x",y'})
+    sheet = opened(written([*records[:-1], evil]))
+    with sheet.expect_download() as waiting:
+        sheet.click("#csv")
+    assert waiting.value.suggested_filename == f"{STUDY}.csv"
+    text = Path(waiting.value.path()).read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(rows) == len(records)
+    own = next(r for r in rows if r["network"] == SHALLOW and r["seed"] == "1")
+    assert (own["val_acc"], own["params"], own["kind"]) == ("97.6", "75002", "sentinel")
+    failed = next(r for r in rows if r["status"] == "failed")
+    assert failed["error"] == "'" + str(evil.error)
+
+
+def test_a_code_is_copied(written: Any, opened: Any) -> None:
+    sheet = opened(written(), permissions=["clipboard-read", "clipboard-write"])
+    sheet.locator(f"#networks tr:has-text('{NARROW}') button").click()
+    assert sheet.evaluate("navigator.clipboard.readText()") == NARROW
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_system_and_the_button(written: Any, opened: Any, scheme: str) -> None:
+    sheet = opened(written(), color_scheme=scheme)
+    background = "getComputedStyle(document.body).backgroundColor"
+    first = sheet.evaluate(background)
+    assert sheet.get_attribute("html", "data-theme") == scheme
+    sheet.click("#theme")
+    assert sheet.get_attribute("html", "data-theme") != scheme
+    assert sheet.evaluate(background) != first
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_marks_have_the_contrast_that_wcag_asks_for(
+    written: Any, opened: Any, scheme: str
+) -> None:
+    sheet = opened(written(), color_scheme=scheme)
+    inks = sheet.evaluate(
+        "Object.fromEntries(['page', 'card', 'text', 'muted', 'accent', 'good', 'bad', 'control',"
+        " 'lattice', 'ghost', ...Object.keys(KINDS)].map((name) => [name, ink(name)]))"
+    )
+
+    def contrast(one: str, two: str) -> float:
+        low, high = sorted((luminance(inks[one]), luminance(inks[two])))
+        return (high + 0.05) / (low + 0.05)
+
+    for ground in ("page", "card"):
+        for text in ("text", "muted", "accent"):
+            assert contrast(text, ground) >= 4.5, (text, ground)
+        for mark in set(inks) - {"page", "card", "lattice", "ghost"}:
+            assert contrast(mark, ground) >= 3, (mark, ground)
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2: relative luminance of `#rrggbb`."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("width", [390, 768, 1400])
+def test_nothing_sticks_out_of_the_window(written: Any, opened: Any, width: int) -> None:
+    sheet = opened(written(), width=width)
+    sheet.locator("#networks input").first.check()
+    for view in ("trade", "surrogate", "about"):
+        sheet.click(f"#tab-{view}")
+        assert sheet.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_keyboard_reaches_and_does_everything(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    reached = set()
+    for _ in range(60):
+        sheet.keyboard.press("Tab")
+        reached.add(sheet.evaluate("document.activeElement.id || document.activeElement.type"))
+    wanted = {"study", "theme", "tab-trade", "axis", "scale", "scatter", "drop", "cap", "filter"}
+    assert wanted | {"csv", "checkbox"} <= reached
+    sheet.locator("#scatter").focus()
+    sheet.keyboard.press("Home")
+    cheapest = code(*ROWS[4][:2])
+    assert cheapest in sheet.locator("#reading").inner_text()
+    sheet.keyboard.press("ArrowRight")
+    assert NARROW in sheet.locator("#reading").inner_text()
+    sheet.keyboard.press("Enter")
+    assert NARROW in sheet.locator("#pins").inner_text()
+    sheet.locator("#tab-trade").focus()
+    sheet.keyboard.press("ArrowRight")
+    assert sheet.get_attribute("#tab-surrogate", "aria-selected") == "true"
+
+
+def test_evil_names_and_errors_stay_text(
+    written: Any, opened: Any, records: list[Record], told: Predictions
+) -> None:
+    named = [r.model_copy(update={"study": EVIL, "model": EVIL, "origin": EVIL[:100],
+                                  "network": f"{r.network}{EVIL}" if i else r.network,
+                                  "device": EVIL, "versions": {EVIL: EVIL},
+                                  "latencies": {EVIL: 1.5}})
+             for i, r in enumerate(records)]  # fmt: skip
+    sheet_of = told.lattice.model_copy(update={"network": (EVIL,) * told.lattice.size})
+    evil = told.model_copy(
+        update={
+            "study": EVIL,
+            "search": EVIL,
+            "latency": EVIL,
+            "lattice": sheet_of,
+            "looks": (told.looks[-1].model_copy(update={"warnings": (EVIL,)}),),
+            "sensitivities": tuple(
+                s.model_copy(update={"segment": f"{s.segment}{EVIL}"}) for s in told.sensitivities
+            ),
+        }
+    )
+    sheet = opened(written(named, evil), hash_=f"#study={EVIL}&pins={EVIL}&view={EVIL}&axis={EVIL}")
+    for box in sheet.locator("#networks input").all():
+        box.check()
+    sheet.mouse.move(*at(sheet, named[0].network))
+    for view in ("surrogate", "about", "trade"):
+        sheet.click(f"#tab-{view}")
+    sheet.wait_for_timeout(100)
+    assert sheet.evaluate("window.evil") is None
+    assert sheet.locator("img").count() == 0
+    assert EVIL in sheet.locator("#study option").first.inner_text()
+
+
+def test_several_studies_are_chosen_from_and_the_address_names_one(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    other = [r.model_copy(update={"study": "other", "model": "resnet8"}) for r in records]
+    path = written([*records, *other])
+    sheet = opened(path, hash_="#study=other")
+    assert sheet.title().startswith("resnet8")
+    sheet.select_option("#study", label=STUDY)
+    assert sheet.title().startswith("resnet20")
+
+
+def test_finalists_stand_beside_what_they_come_from(
+    written: Any, opened: Any, records: list[Record], tmp_path: Path
+) -> None:
+    store = local.Store(tmp_path / "runs")
+    final = {"study": "finals", "origin": "finalist", "val_acc": None}
+    finalists = [
+        record.model_copy(update=final | {"seed": seed, "test_acc": accuracy + seed})
+        for record, accuracy in ((records[0], 97.0), (records[3], 96.0))
+        for seed in (0, 1)
+    ]
+    store.write(store.study_folder(STUDY) / local.BEST, finalists[-1])
+    sheet = opened(written([*records, *finalists]))
+    assert sheet.locator("#study option").count() == 1
+    sheet.locator("#drop").fill("1.2")
+    assert "As a finalist, on test: 96.50 ± 0.71 %, drop 1.00 (2 seeds)" in (
+        sheet.locator("#take").inner_text()
+    )
+    sheet.select_option("#metric", "test_acc")
+    assert "96.50" in sheet.locator("#take").inner_text()
+
+
+def test_a_large_study_stays_small_and_shows_its_first_rows(tmp_path: Path, opened: Any) -> None:
+    store = local.Store(tmp_path)
+    large.filled(store, large.Size(learned_from=30))
+    path = page.write(store)
+    assert path.stat().st_size < 8e6
+    sheet = opened(path)
+    assert sheet.evaluate("study().runs.length") == 1000
+    assert sheet.evaluate("study().points.length") == 10_000
+    assert len(networks(sheet)) == 150
+    sheet.click("#more")
+    assert len(networks(sheet)) == sheet.evaluate("study().networks.length")
