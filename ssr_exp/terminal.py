@@ -2,16 +2,24 @@
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.file_proxy import FileProxy
+from rich.live import Live
 from rich.progress import track
+from rich.text import Text
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Say = Callable[[], tuple[str, object]]
+Show = Callable[[str, object], object]
+BLINK_S = 1.0  # between two looks at what a live line says
 EVERY_S = 15.0  # between two lines of progress where there is no terminal
 WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
@@ -33,3 +41,74 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
             said = time.monotonic()
             log.info("%s: %d of %d", what, number, len(items))
         yield item
+
+
+@contextmanager
+def live(say: Say, *, bars: bool) -> Iterator[None]:
+    """Show for the time of a block how far something is, as one line that changes.
+
+    Where there is no terminal, or bars are on it already, a line is printed now and then, if it
+    says something new.
+
+    Args:
+        say: called in a thread of its own, about once a second; returns the line, and what of it
+            is worth a new one where lines cannot be taken back.
+        bars: whether something in the block draws bars of its own.
+    """
+    over = threading.Event()
+    with ExitStack() as stack:
+        if sys.stdout.isatty() and not bars:
+            show: Show = stack.enter_context(_line())
+        elif sys.stdout.isatty():
+            show = _Now(print, 0.0)
+        else:
+            show = _Now(log.info, EVERY_S)
+        thread = threading.Thread(target=_repeat, args=(say, show, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _repeat(say: Say, show: Show, over: threading.Event) -> None:
+    while not over.wait(BLINK_S):
+        try:
+            show(*say())
+        except Exception as error:  # what is only shown must not end what is done
+            log.debug("no progress is shown: %s", error)
+
+
+class _Now:
+    """Pass on what is new, but not too often."""
+
+    def __init__(self, write: Callable[[str], object], every_s: float) -> None:
+        self._write, self._every_s = write, every_s
+        self._last: object = None
+        self._at = time.monotonic()
+
+    def __call__(self, text: str, news: object) -> None:
+        if news != self._last and time.monotonic() - self._at >= self._every_s:
+            self._last, self._at = news, time.monotonic()
+            self._write(text)
+
+
+@contextmanager
+def _line() -> Iterator[Show]:
+    """Keep one line at the bottom of the terminal; what is logged meanwhile goes above it."""
+    screen = Console(markup=False, emoji=False, highlight=False)
+    handlers = [
+        h
+        for h in logging.getLogger().handlers
+        if isinstance(h, logging.StreamHandler) and h.stream in (sys.stdout, sys.stderr)
+    ]
+    streams = [handler.stream for handler in handlers]
+    with Live(console=screen, auto_refresh=False, transient=True) as shown:
+        for handler in handlers:
+            handler.setStream(FileProxy(screen, handler.stream))
+        try:
+            yield lambda text, _: shown.update(Text(text, overflow="ellipsis"), refresh=True)
+        finally:
+            for handler, stream in zip(handlers, streams, strict=True):
+                handler.setStream(stream)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,7 +21,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ssr_exp import config as configuration
 from ssr_exp.errors import SsrError
@@ -91,7 +93,8 @@ class LaunchingSweeper(Sweeper):
         jobs = [[*member.overrides, *extra] for member in members]
         first, self.launched = self.launched, self.launched + len(jobs)
         try:
-            returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
+            with self._progress(members):
+                returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
         except Exception as error:  # a launcher that lost a job; the records say which
             log.warning("the launcher stopped: %s", error)
             return {}
@@ -100,6 +103,18 @@ class LaunchingSweeper(Sweeper):
             for member, result in zip(members, returned, strict=True)
             if result.status is JobStatus.FAILED or result._return_value == BUSY
         }
+
+    def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
+        """Show how far a launch of several runs is."""
+        from ssr_exp import terminal
+        from ssr_exp.training import standing
+
+        if len(members) < 2:
+            return nullcontext()
+        is_here = isinstance(self.launcher, BasicLauncher)
+        bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
+        watch = standing.Watch(members)
+        return terminal.live(watch.say, bars=bars)
 
 
 class SsrSweeper(LaunchingSweeper):

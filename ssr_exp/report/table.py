@@ -31,14 +31,15 @@ def trade_offs(study: str, records: Sequence[Record], *, known: Sequence[Record]
     table.add_column("network", no_wrap=True)
     table.add_column("blocks", no_wrap=True)
     table.add_column("channels", no_wrap=True)
-    headings = ("parameters", "of baseline", "MACs", "of baseline", "GeMMs", "val acc %")
+    headings = "parameters,of baseline,MACs,of baseline,GeMMs,ms,val acc %,test acc %,seed,wall s"
     tested = any(record.test_acc is not None for record in records)
-    for heading in (*headings, *(["test acc %"] if tested else []), "seed", "wall s"):
+    timed = any(record.latency_ms is not None for record in records)
+    optional = {"ms": timed, "test acc %": tested}
+    for heading in (name for name in headings.split(",") if optional.get(name, True)):
         table.add_column(heading, justify="right", no_wrap=True)
     best = front(known or records)
     for record in sorted(records, key=lambda r: (_error(r), r.params)):
-        cells = _cells(record, star=record in best)
-        table.add_row(*(cells if tested else cells[:9] + cells[10:]))
+        table.add_row(*_cells(record, star=record in best, timed=timed, tested=tested))
     return table
 
 
@@ -61,10 +62,11 @@ def _error(record: Record) -> float:
     return math.inf if record.val_acc is None else 100.0 - record.val_acc
 
 
-def _cells(record: Record, *, star: bool) -> list[str]:
+def _cells(record: Record, *, star: bool, timed: bool, tested: bool) -> list[str]:
     ended = "" if record.status is Status.finished else record.status.value
     accuracy = ended if record.val_acc is None else f"{record.val_acc:.2f}"
     test = "" if record.test_acc is None else f"{record.test_acc:.2f}"
+    ms = "" if record.latency_ms is None else f"{record.latency_ms:.4g}"
     return [
         f"{record.network}{' *' if star else ''}",
         "-".join(map(str, record.blocks)),
@@ -74,8 +76,9 @@ def _cells(record: Record, *, star: bool) -> list[str]:
         f"{record.macs / 1e6:,.2f}M",
         f"{record.macs / record.baseline_macs:.1%}",
         f"{record.gemms:,}",
+        *([ms] if timed else []),
         accuracy,
-        test,
+        *([test] if tested else []),
         str(record.seed),
         f"{record.wall_s:.1f}",
     ]

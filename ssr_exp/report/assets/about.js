@@ -9,7 +9,7 @@ const factList = (pairs) => element("dl", { class: "facts" }, pairs.map(([name, 
 function answerCard() {
   const answer = study().answer;
   if (!answer || !Array.isArray(answer.results)) return null;
-  const names = ["", "network", "parameters", "of baseline", "test %", "\u00b1", "seeds"];
+  const names = ["role", "network", "parameters", "of baseline", "test %", "\u00b1", "seeds"];
   const head = element("tr", {}, names.map((name, i) => element("th", { scope: "col", class: i < 2 ? "text" : null, text: name })));
   const body = answer.results.map((row) => element("tr", {}, [
     row.role, `${row.model === study().model ? "" : `${row.model} `}${row.network}`, whole.format(row.params), percent(row.params_share),

@@ -1,0 +1,102 @@
+"""How far a sweep is: read from the records, whoever trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.training.sweep import Member
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a sweep is.
+
+    Args:
+        total: runs that were to be trained.
+        finished: that came to a result.
+        failed: or diverged.
+        running: right now.
+        best: the most accurate one so far.
+        left_s: how long the rest takes at this pace; None before the first has ended.
+    """
+
+    total: int
+    finished: int
+    failed: int
+    running: int
+    best: Record | None
+    left_s: float | None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        parts = [f"{self.finished} of {self.total} done, {self.running} running"]
+        parts.append(f"{self.failed} failed")
+        if self.best is not None:
+            parts.append(f"best {self.best.network} {self.best.val_acc:.2f} %")
+        if self.left_s is not None and self.finished + self.failed < self.total:
+            parts.append(f"about {_spelled(self.left_s)} left")
+        return ", ".join(parts)
+
+
+@dataclass
+class Watch:
+    """Looks at a sweep's members again and again, and reads a record once.
+
+    Args:
+        members: the runs that are to be trained.
+    """
+
+    members: Sequence[Member]
+    _begun: float = field(init=False)
+    _before: dict[Path, str] = field(default_factory=dict, init=False)
+    _ended: dict[Path, Record] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock, and remember the records of earlier tries, which are not this sweep's."""
+        self._begun = time.monotonic()
+        known = ((member.folder, member.record()) for member in self.members)
+        self._before = {folder: r.started_at for folder, r in known if r is not None}
+
+    def look(self) -> Standing:
+        """Say how far it is."""
+        running = 0
+        for member in self.members:
+            if member.folder not in self._ended:
+                record = member.record()
+                if record is not None and record.started_at != self._before.get(member.folder):
+                    self._ended[member.folder] = record
+                else:
+                    running += member.store.is_busy(member.folder)
+        finished = [r for r in self._ended.values() if r.status is Status.finished]
+        measured = [record for record in finished if record.val_acc is not None]
+        return Standing(
+            total=len(self.members),
+            finished=len(finished),
+            failed=len(self._ended) - len(finished),
+            running=running,
+            best=max(measured, key=lambda record: record.val_acc or 0.0, default=None),
+            left_s=self._left(len(self._ended)),
+        )
+
+    def say(self) -> tuple[str, object]:
+        """Say how far it is in one line, and what of it is news."""
+        now = self.look()
+        return str(now), (now.finished, now.failed)
+
+    def _left(self, ended: int) -> float | None:
+        if not ended:
+            return None
+        return (time.monotonic() - self._begun) / ended * (len(self.members) - ended)
+
+
+def _spelled(seconds: float) -> str:
+    """Write a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

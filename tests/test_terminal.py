@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ssr_exp import terminal
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what it is sent."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "BLINK_S", 0.01)
+    monkeypatch.setattr(terminal, "EVERY_S", 0.05)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+@contextmanager
+def shown() -> Iterator[tuple[Screen, logging.StreamHandler[Any]]]:
+    """Take the standard output's place, and log to it as Hydra does."""
+    screen, before, root = Screen(), sys.stdout, logging.getLogger()
+    handler, level = logging.StreamHandler(screen), root.level
+    sys.stdout = screen
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield screen, handler
+    finally:
+        sys.stdout = before
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def test_without_a_terminal_news_are_lines_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    counted = itertools.count()
+    with (
+        caplog.at_level(logging.INFO),
+        terminal.live(lambda: (f"look {next(counted)}", "the same"), bars=False),
+    ):
+        time.sleep(0.3)
+    lines = [r.getMessage() for r in caplog.records if r.name == "ssr_exp.terminal"]
+    assert len(lines) == 1 and next(counted) > 3
+    assert "\x1b" not in "".join(lines)
+
+
+def test_without_a_terminal_there_is_no_flood(caplog: pytest.LogCaptureFixture) -> None:
+    counted = itertools.count()
+    with (
+        caplog.at_level(logging.INFO),
+        terminal.live(lambda: ("news", next(counted)), bars=False),
+    ):
+        time.sleep(0.4)
+    said = sum(r.name == "ssr_exp.terminal" for r in caplog.records)
+    assert 1 <= said <= 8 < next(counted)
+
+
+def test_on_a_terminal_logs_go_above_a_line_that_is_gone_at_the_end() -> None:
+    with shown() as (screen, handler):
+        with terminal.live(lambda: ("3 of 8 done", 3), bars=False):
+            time.sleep(0.1)
+            logging.getLogger("anything").info("a run ended")
+            time.sleep(0.1)
+        assert handler.stream is screen
+    sent = screen.getvalue()
+    assert "3 of 8 done" in sent
+    assert "\r\x1b[2Ka run ended\n" in sent  # the line was wiped first
+    assert sent.rstrip("\n").endswith("\x1b[2K")
+
+
+def test_beside_bars_it_prints_whole_lines() -> None:
+    with shown() as (screen, _), terminal.live(lambda: ("3 of 8 done", 3), bars=True):
+        time.sleep(0.1)
+    assert screen.getvalue() == "3 of 8 done\n"
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_a_look_that_fails_ends_nothing(bars: bool) -> None:
+    def broken() -> tuple[str, object]:
+        raise OSError("the disk is away")
+
+    with shown() as (screen, _), terminal.live(broken, bars=bars):
+        time.sleep(0.05)
+    assert "disk" not in screen.getvalue()
+
+
+def test_an_error_of_the_block_goes_through_and_the_terminal_is_as_before() -> None:
+    with shown() as (screen, handler):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            terminal.live(lambda: ("3 of 8 done", 3), bars=False),
+        ):
+            raise KeyboardInterrupt
+        assert handler.stream is screen
+    assert screen.getvalue().count("\x1b[?25h") == screen.getvalue().count("\x1b[?25l")
