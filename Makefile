@@ -19,7 +19,7 @@ PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 APART  = not slurm and not ray
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow check format bench zoo lock clean
+.PHONY: help install demo test lint types slow check format bench figures browser zoo lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,14 @@ format: $(READY) ## Format the code and mend what ruff can
 
 bench: $(READY) ## Run the benchmarks
 	$(BIN)/python -m benchmarks
+
+figures: $(READY) ## Draw the README's pictures again, from committed results
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.figures
+
+browser: ## Install Chromium, which the tests of the page and `make figures` drive (Debian)
+	@command -v chromium chromium-browser google-chrome >/dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		chromium fonts-dejavu-core >/dev/null; }
 
 zoo: $(READY) ## Check all networks of the zoo (an hour), write results/zoo.md
 	$(BIN)/python -m tests.zoo --jobs $(WORKERS)

@@ -76,21 +76,28 @@ def filled(store: local.Store, size: Size) -> None:
 
 def resampled(own: Space, count: int) -> list[Record]:
     """Make so many records of the table's rows, the baseline's first; later ones are repeats."""
-    rows = tables.read(TABLE)
+    known = of_table(own)
+    return [
+        known[number % len(known)].model_copy(
+            update={
+                "seed": known[number % len(known)].seed + 2 * (number // len(known)),
+                "origin": ORIGINS[number % len(ORIGINS)],
+            }
+        )
+        for number in range(count)
+    ]
+
+
+def of_table(own: Space) -> list[Record]:
+    """Make a record of each row of the table, the baseline's first."""
     baseline = own.code(own.plan.baseline)
-    rows = sorted(rows, key=lambda row: row.network != baseline)
-    found = []
-    for number in range(count):
-        row = rows[number % len(rows)]
-        record = replay_arms.record(own, own.parse(row.network), row.val_acc or 0.0)
-        fields = {
-            "seed": row.seed + 2 * (number // len(rows)),
-            "origin": ORIGINS[number % len(ORIGINS)],
-            "wall_s": row.wall_s or 0.0,
-            "started_at": "2026-01-01T00:00:00+00:00",
-        }
-        found.append(record.model_copy(update=fields))
-    return found
+    rows = sorted(tables.read(TABLE), key=lambda row: row.network != baseline)
+    return [
+        replay_arms.record(own, own.parse(row.network), row.val_acc or 0.0).model_copy(
+            update={"seed": row.seed, "val_loss": row.val_loss, "wall_s": row.wall_s or 0.0}
+        )
+        for row in rows
+    ]
 
 
 Act = Callable[[Any], None]

@@ -1,4 +1,4 @@
-"""What `report.py` calls: predictions are brought up to date, then the page is written."""
+"""What `report.py` calls: predictions are brought up to date, then page or dashboards written."""
 
 from __future__ import annotations
 
@@ -120,4 +120,24 @@ def _page(store: local.Store, conf: ReportConfig) -> str:
 
 
 def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
-    raise SsrError("to=wandb is not there yet")
+    """Publish a workspace view and a report of each study; returns the last report's address."""
+    from ssr_exp.report import content, dashboard
+    from ssr_exp.runs import local, predictions
+
+    shown = ""
+    finals = set(content.finals_of(store, studies).values())
+    for study, records in studies.items():
+        if study in finals and conf.study is None:
+            continue
+        told = predictions.latest(store, study)
+        published = dashboard.publish(
+            records,
+            logger=conf.logger,
+            study=study,
+            searched=told is not None and bool(told.search),
+            best=store.read(store.study_folder(study) / local.BEST),
+        )
+        print(f"workspace: {published.workspace}")
+        shown = published.report
+        log.info("%s: %s", study, shown)
+    return shown

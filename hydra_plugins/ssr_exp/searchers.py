@@ -9,7 +9,7 @@ import hashlib
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ from ssr_exp.errors import SsrError
 if TYPE_CHECKING:
     from ssr_exp.edge.clock import Effort, Subject
     from ssr_exp.runs import local
+    from ssr_exp.runs.predictions import Predictions
+    from ssr_exp.runs.wandb_search import Diary
     from ssr_exp.search.loop import Search
     from ssr_exp.search.prices import Latencies
     from ssr_exp.search.space import Space
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from ssr_exp.training.study import Study
 
 log = logging.getLogger(__name__)
+
+# What W&B is told of a search; the rest is in its trainings' configurations, or names a machine.
+TOLD = "objective acquisition surrogate cap budget segment rounds batch min_gain seed".split()
 
 
 class SearchSweeper(LaunchingSweeper):
@@ -112,9 +117,16 @@ class SearchSweeper(LaunchingSweeper):
     def _run(self, arguments: Sequence[str], search: Search, opened: Study) -> list[Any]:
         """Go through the rounds, then train the last comparison and hand its answer over."""
         from hydra_plugins.ssr_exp._ending import Ending
+        from ssr_exp.runs.local import BEST
         from ssr_exp.search import console
         from ssr_exp.training.finals import UNTESTED
         from ssr_exp.training.sweep import ALONE
+
+        diary = _diary(search, opened)
+
+        def watch(told: Predictions) -> None:
+            search.watch(told)
+            diary.look(told, search.sources.read())
 
         def train(networks: Sequence[str], origin: str) -> dict[str, object]:
             words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}"]
@@ -124,11 +136,28 @@ class SearchSweeper(LaunchingSweeper):
             pairs = zip(networks, members, strict=True)
             return {n: errors[member.folder] for n, member in pairs if member.folder in errors}
 
-        seen, reason = search.run(train)
+        seen, reason = replace(search, watch=watch).run(train)
         log.info("the search ends: %s", reason)
         _print_front(seen)
         console.print_smallest(seen, search.conf)
-        return Ending(self, arguments, search.conf, opened, seen).carry_out()
+        records = Ending(self, arguments, search.conf, opened, seen).carry_out()
+        diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST)
+        return records
+
+
+def _diary(search: Search, opened: Study) -> Diary:
+    """Set up what a search tells W&B."""
+    from ssr_exp.runs.wandb_search import Diary
+
+    asked = asdict(search.conf)
+    told = {key: asked[key] for key in TOLD} | {
+        "model": search.conf.model.name,
+        "dataset": search.conf.dataset.name,
+        "study": opened.name,
+        "networks": len(search.space.lattice),
+    }
+    book = search.book
+    return Diary(search.conf.logger, book.store, book.folder, opened.name, told)
 
 
 def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:

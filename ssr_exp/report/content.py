@@ -37,7 +37,7 @@ def of(store: local.Store, only: Sequence[str] = ()) -> dict[str, Any]:
     for record in store.records():
         by_study.setdefault(record.study, []).append(record)
     known = studies.known(store.root)
-    finals = {name: study for name in by_study if (study := _finals(store, name)) in by_study}
+    finals = finals_of(store, by_study)
     shown = [n for n in by_study if (n in only if only else n not in finals.values())]
     share = POINTS // max(len(shown), 1)
     found = [
@@ -56,6 +56,13 @@ def of(store: local.Store, only: Sequence[str] = ()) -> dict[str, Any]:
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "studies": newest,
     }
+
+
+def finals_of(store: local.Store, studies: Iterable[str]) -> dict[str, str]:
+    """Name for each study the one that its search's finalists were trained in, if it is another."""
+    known = set(studies)
+    found = ((name, _finals(store, name)) for name in sorted(known))
+    return {name: study for name, study in found if study is not None and study in known}
 
 
 def _finals(store: local.Store, study: str) -> str | None:

@@ -7,6 +7,7 @@ no figures; only `publish` talks to a server.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,12 +77,13 @@ def workspace(known: Facts) -> Any:
     return ws.Workspace(
         entity=known.entity,
         project=known.project,
-        name=local.safe(f"ssr_exp {known.study}")[:LONGEST_TITLE],
+        name=_title(known),
         sections=[
             ws.Section(name=name, panels=shown, is_open=True)
             for name, shown in sections.items()
             if shown
         ],
+        settings=ws.WorkspaceSettings(max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=panels.filters(use, known.study),
             pinned_columns=[f"summary:{key}" for key in ("val_acc", *known.costs)],
@@ -114,7 +116,7 @@ def report(known: Facts) -> Any:
     return wr.Report(
         project=known.project,
         entity=known.entity,
-        title=f"ssr_exp: {known.study}"[:LONGEST_TITLE],
+        title=_title(known),
         description="Structured Segment Rescaling: what each size of a ConvNet costs and scores.",
         blocks=blocks,
         width="fluid",
@@ -144,6 +146,8 @@ def publish(
     """
     if logger.mode is WandbMode.disabled:
         raise SsrError("to=wandb needs W&B: type logger=offline or logger=online with it.")
+    if not 0 < logger.timeout_s < math.inf:
+        raise SsrError(f"logger.timeout_s is {logger.timeout_s}; it must be above 0 seconds.")
     panels.client()
     from ssr_exp.runs import wandb_api
 
@@ -171,6 +175,11 @@ def publish(
         written = report(known).save()  # the first, as it says whether there is such a project
         saved = workspace(known).save()
         return Published(workspace=str(saved.url), report=str(written.url))
+
+
+def _title(known: Facts) -> str:
+    """Name view and report; the name is part of an address."""
+    return local.safe(f"ssr_exp-{known.study}")[:LONGEST_TITLE]
 
 
 def _modifier_blocks(known: Facts, wr: Any, runsets: list[Any]) -> list[Any]:

@@ -66,6 +66,8 @@ def asking(asked: Asked) -> Iterator[wandb.Api]:
         owner = {"entity": asked.entity} if asked.entity else {}
         with _own_folder(), _in_time(asked.timeout_s) as seconds:
             yield wandb.Api(owner | {"project": asked.project}, timeout=seconds)
+    except SsrError:
+        raise
     except Exception as error:
         why = _refusal(error, asked)
         raise SsrError(f"cannot {asked.what}: {why}, or {asked.instead}.") from error
@@ -102,15 +104,24 @@ def _in_time(timeout_s: float) -> Iterator[int]:
 @contextmanager
 def _own_folder() -> Iterator[None]:
     """Sweep away the folders that W&B makes, one for each run that it lists."""
-    before = os.environ.get("WANDB_DIR")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ["WANDB_DIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["WANDB_DIR"]
-            if before is not None:
-                os.environ["WANDB_DIR"] = before
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        variable("WANDB_DIR", folder),
+    ):
+        yield
+
+
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _refusal(error: Exception, asked: Asked) -> str:

@@ -56,7 +56,7 @@ class Watch:
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Start the clock, and remember the records of earlier tries, which are not this sweep's."""
+        """Start the clock, and remember the records that were there before."""
         self._begun = time.monotonic()
         known = ((member.folder, member.record()) for member in self.members)
         self._before = {folder: r.started_at for folder, r in known if r is not None}

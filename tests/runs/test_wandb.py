@@ -49,7 +49,13 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def start(folder: Path, mode: WandbMode = WandbMode.offline, **fields: Any) -> Any:
     conf = LoggerConf(mode=mode, **fields)
     return wandb.start(
-        conf, folder=folder, name="d1_w4", group="a-study", tags=["digits"], config={"epochs": 7}
+        conf,
+        folder=folder,
+        name="d1_w4",
+        group="a-study",
+        job_type="sentinel",
+        tags=["digits"],
+        config={"epochs": 7},
     )
 
 

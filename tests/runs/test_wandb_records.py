@@ -123,6 +123,7 @@ def log(folder: Path, record: Record, *, rows: int = 3, open_: bool = False) -> 
         folder=folder,
         name=record.network,
         group=record.study,
+        job_type=record.kind.value,
         tags=["digits"],
         config={"asked": {"seed": record.seed}} | config,
     )

@@ -1,7 +1,8 @@
 """A W&B server on loopback: as much of one as the real client needs to log runs and to list them.
 
 The client's own process sends GraphQL to `/graphql` and a run's summary, curves and end to
-`/files/ENTITY/PROJECT/RUN/file_stream`. What a test cares about is kept: `runs`, and `asked`, the
+`/files/ENTITY/PROJECT/RUN/file_stream`, and puts files where it is told to. What a test cares about
+is kept: `runs` with their files, `artifacts`, `views` (workspaces and reports), and `asked`, the
 variables of each listing. `refusal` and `delay_s` are for trouble.
 """
 
@@ -9,13 +10,18 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+
+import pytest
 
 KEY = "0123456789" * 4
 ACCOUNT = "someone"  # whose key it is, and the entity of what names none
@@ -35,6 +41,7 @@ class Run:
 
     name: str
     group: str | None = None
+    job_type: str | None = None
     entity: str = ACCOUNT
     project: str = "ssr_exp"
     title: str = ""
@@ -43,11 +50,12 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def node(self) -> dict[str, Any]:
         """Answer as `fragment RunFragment on Run` asks."""
         config = {key: {"value": value} for key, value in self.config.items()}
-        absent = "sweepName jobType commit description notes historyKeys".split()
+        absent = "sweepName commit description notes historyKeys".split()
         return dict.fromkeys(absent) | {
             "id": f"id-{self.name}",
             "projectId": "1",
@@ -55,6 +63,7 @@ class Run:
             "displayName": self.title,
             "tags": self.tags,
             "group": self.group,
+            "jobType": self.job_type,
             "state": self.state,
             "readOnly": False,
             "createdAt": "2026-01-01T00:00:00Z",
@@ -65,6 +74,11 @@ class Run:
             "systemMetrics": "{}",
             "historyLineCount": len(self.history),
         }
+
+    def table(self, key: str) -> dict[str, Any]:
+        """Read a table that was logged, by the key of its summary: `columns` and `data`."""
+        content: dict[str, Any] = json.loads(self.files[self.summary[key]["path"]])
+        return content
 
     def matches(self, query: dict[str, Any]) -> bool:
         """Say whether a MongoDB filter holds.
@@ -88,7 +102,21 @@ class Run:
         part, _, name = key.partition(".")
         if name:
             return {"config": self.config, "summary_metrics": self.summary}[part].get(name)
-        return {"group": self.group, "state": self.state, "displayName": self.title}[key]
+        own = {"group": self.group, "jobType": self.job_type, "state": self.state}
+        return (own | {"displayName": self.title})[key]
+
+
+@dataclass
+class Artifact:
+    """What the server knows of an artifact."""
+
+    name: str
+    kind: str
+    run: str
+    aliases: list[str]
+    metadata: dict[str, Any]
+    state: str = "PENDING"
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class Stub(ThreadingHTTPServer):
@@ -100,11 +128,14 @@ class Stub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.runs: dict[str, Run] = {}
+        self.artifacts: list[Artifact] = []
+        self.views: list[dict[str, Any]] = []
         self.projects = {(ACCOUNT, "ssr_exp")}
         self.asked: list[dict[str, Any]] = []
         self.questions: list[str] = []  # the first line of each GraphQL question
-        self.refusal: tuple[int, str] | None = None  # of listings: HTTP status, and what is told
-        self.delay_s = 0.0  # before a listing is answered
+        # Of what is read and of views, not of runs that are logged.
+        self.refusal: tuple[int, str] | None = None  # HTTP status, and what is told
+        self.delay_s = 0.0  # before an answer
         self.closing = threading.Event()
 
     @property
@@ -123,6 +154,7 @@ class Stub(ThreadingHTTPServer):
         run = self.runs.setdefault(of["name"], Run(of["name"], **place))
         self.projects.add((run.entity, run.project))
         run.group, run.title = of["groupName"] or run.group, of["displayName"] or run.title
+        run.job_type = of["jobType"] or run.job_type
         run.tags = of["tags"] or run.tags
         run.config |= {k: v["value"] for k, v in json.loads(of["config"] or "{}").items()}
         owner = {"name": run.project, "id": "1", "entity": {"name": run.entity, "id": "1"}}
@@ -152,8 +184,92 @@ class Stub(ThreadingHTTPServer):
 
     def files(self, of: dict[str, Any]) -> dict[str, Any]:
         """Say where files may be sent to."""
-        named = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in of["files"]]
+        place = f"{self.url}/upload/run/{of['run']}"
+        named = [{"name": name, "uploadUrl": f"{place}/{name}"} for name in of["files"]]
         return {"createRunFiles": {"runID": of["run"], "uploadHeaders": [], "files": named}}
+
+    def resume(self, of: dict[str, Any]) -> dict[str, Any]:
+        """Say what is there of a run that is to be gone on with."""
+        run = self.runs.get(of["name"])
+        bucket = run and run.node() | {
+            "historyTail": json.dumps([json.dumps(row) for row in run.history[-1:]]),
+            "eventsTail": "[]",
+            "logLineCount": 0,
+            "eventsLineCount": 0,
+            "wandbConfig": json.dumps({"t": 1}),  # it has logged
+        }
+        owner = {"id": "1", "name": of["project"], "entity": {"id": "1", "name": ACCOUNT}}
+        return {"model": owner | {"bucket": bucket}}
+
+    def artifact(self, of: dict[str, Any]) -> dict[str, Any]:
+        """Make an artifact."""
+        made = Artifact(
+            name=of["artifactCollectionName"],
+            kind=of["artifactTypeName"],
+            run=of["runName"],
+            aliases=[one["alias"] for one in of["aliases"]],
+            metadata=json.loads(of.get("metadata") or "{}"),
+        )
+        self.artifacts.append(made)
+        number = str(len(self.artifacts) - 1)
+        told = {"id": number, "state": made.state, "artifactSequence": {"latestArtifact": None}}
+        return {"createArtifact": {"artifact": told}}
+
+    def manifest(self, answer: str, number: str) -> dict[str, Any]:
+        """Say where an artifact's list of files may be sent to."""
+        place = {"uploadUrl": f"{self.url}/upload/manifest/{number}", "uploadHeaders": []}
+        return {answer: {"artifactManifest": {"id": number, "file": {"id": "1"} | place}}}
+
+    def artifact_files(self, of: dict[str, Any]) -> dict[str, Any]:
+        """Say where an artifact's files may be sent to."""
+        edges = []
+        for file in of["artifactFiles"]:
+            place = f"artifact/{file['artifactID']}/{file['name']}"
+            node = {"storagePath": place, "uploadUrl": f"{self.url}/upload/{place}"}
+            rest = {"uploadHeaders": [], "uploadMultipartUrls": None}
+            edges.append({"node": node | rest | {"artifact": {"id": file["artifactID"]}}})
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def commit(self, number: str) -> dict[str, Any]:
+        """Take an artifact as whole."""
+        self.artifacts[int(number)].state = "COMMITTED"
+        return {"commitArtifact": {"artifact": {"id": number, "digest": "0"}}}
+
+    def take(self, path: str, content: bytes) -> None:
+        """Take a file."""
+        _, _, kind, owner, *rest = unquote(path).split("/", 4)
+        name = "".join(rest)
+        if kind == "run":
+            self.runs[owner].files[name] = content
+        elif kind == "artifact":
+            self.artifacts[int(owner)].files[name] = content
+
+    def view(self, of: dict[str, Any]) -> dict[str, Any]:
+        """Save a workspace or a report."""
+        kept = {key: of[key] for key in ("entityName", "projectName", "type", "displayName")}
+        self.views.append(kept | {"spec": json.loads(of["spec"])})
+        project = {"id": "1", "name": of["projectName"], "entityName": of["entityName"]}
+        told = {key: of[key] for key in ("type", "name", "displayName", "description", "spec")}
+        rest = {"id": f"view{len(self.views)}", "updatedAt": None, "project": project}
+        return {"upsertView": {"inserted": True, "view": told | rest}}
+
+    def known(self, of: dict[str, Any]) -> dict[str, Any]:
+        """Say whether there is a project."""
+        there = (of["entityName"], of["projectName"]) in self.projects
+        return {"project": {"id": "1", "internalId": "1"} if there else None}
+
+    def owned(self, of: dict[str, Any]) -> dict[str, Any]:
+        """List the projects of an account."""
+        names = [name for entity, name in sorted(self.projects) if entity == of["entity"]]
+        rest = {
+            "entityName": of["entity"],
+            "createdAt": "2026-01-01T00:00:00Z",
+            "isBenchmark": False,
+            "user": None,
+        }
+        edges = [{"node": {"id": "1", "name": name} | rest, "cursor": "1"} for name in names]
+        page = {"endCursor": None, "hasNextPage": False}
+        return {"models": {"edges": edges, "pageInfo": page}}
 
     def stream(self, run: Run, sent: dict[str, Any]) -> None:
         """Take a run's curves, summary and end."""
@@ -185,34 +301,54 @@ class Handler(BaseHTTPRequestHandler):
             self.graphql(sent["query"], sent.get("variables") or {})
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.take(self.path, content)
         self.answer({})
 
     def graphql(self, query: str, of: dict[str, Any]) -> None:
         server = self.server
         server.questions.append(query.removeprefix("#graphql").strip().split("(")[0].split()[1])
         viewer = {"id": "1", "entity": ACCOUNT, "username": ACCOUNT, "email": "", "flags": "{}"}
-        if "query Runs(" in query:
-            self.listing(of)
-        elif "mutation UpsertBucket" in query:
-            self.answer({"data": server.upsert(of)})
-        elif "mutation CreateRunFiles" in query:
-            self.answer({"data": server.files(of)})
-        elif "viewer" in query:
-            self.answer({"data": {"viewer": viewer | {"teams": {"edges": []}}}})
-        else:
-            self.answer({"data": {}})
+        logged: dict[str, Callable[[], dict[str, Any]]] = {
+            "mutation UpsertBucket": lambda: server.upsert(of),
+            "mutation CreateRunFiles": lambda: server.files(of),
+            "query RunResumeStatus": lambda: server.resume(of),
+            "query ArtifactType(": lambda: {"project": {"artifact": None}},
+            "mutation CreateArtifact ": lambda: server.artifact(of["input"]),
+            "mutation CreateArtifactManifest": lambda: server.manifest(
+                "createArtifactManifest", of["artifactID"]
+            ),
+            "mutation UpdateArtifactManifest": lambda: server.manifest(
+                "updateArtifactManifest", of["artifactManifestID"]
+            ),
+            "mutation CreateArtifactFiles": lambda: server.artifact_files(of["input"]),
+            "mutation CommitArtifact": lambda: server.commit(of["artifactID"]),
+        }
+        asked: dict[str, Callable[[], dict[str, Any]]] = {
+            "query Runs(": lambda: server.list(of),
+            "query ProjectInternalId": lambda: server.known(of),
+            "query GetProjects": lambda: server.owned(of),
+            "upsertView(": lambda: server.view(of),
+        }
+        for words, reply in logged.items():
+            if words in query:
+                return self.answer({"data": reply()})
+        for words, reply in asked.items():
+            if words in query:
+                return self.asked(reply)
+        found = {"viewer": viewer | {"teams": {"edges": []}}} if "viewer" in query else {}
+        self.answer({"data": found})
 
-    def listing(self, of: dict[str, Any]) -> None:
+    def asked(self, reply: Callable[[], dict[str, Any]]) -> None:
         self.server.closing.wait(self.server.delay_s)
         status, message = self.server.refusal or (200, "")
         data: dict[str, Any] = {}
         if not message:
             try:
-                data = self.server.list(of)
+                data = reply()
             except KeyError as error:
                 status, message = 400, f"unknown operator {error}"
-        told = {"errors": [{"message": message, "path": ["project", "runs"]}]} if message else {}
+        told = {"errors": [{"message": message, "path": ["project"]}]} if message else {}
         self.answer({"data": data} | told, status)
 
     def answer(self, content: dict[str, Any], status: int = 200) -> None:
@@ -225,6 +361,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+
+def isolate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give W&B an environment of its own: an account, no settings, no server but the one named."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(folder / "wandb-own" / name.lower()))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_MODE", "offline")  # as in `make test`
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ function remembered() {
 function setTheme(name) {
   root.dataset.theme = name;
   root.style.colorScheme = name;
-  byId("theme").setAttribute("aria-pressed", String(name === "dark"));
+  byId("theme").textContent = name === "dark" ? "Light" : "Dark";
   changed("theme");
 }
 

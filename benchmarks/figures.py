@@ -1,0 +1,139 @@
+"""`make figures`: draw the README's pictures from committed results, as the page shows them.
+
+They are screenshots of pages of `results/demo` (what `make demo` left, without weights) and of
+`results/search/table.csv`. `python -m benchmarks.figures --keep runs/demo` renews the former.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import browser
+from benchmarks import page as pages
+from ssr_exp.config import ModifiersConf
+from ssr_exp.report import page
+from ssr_exp.rescaling import segments, sets
+from ssr_exp.rescaling.resnet import CifarResNet
+from ssr_exp.runs import local, predictions
+from ssr_exp.search import refit, space
+
+RESULTS = Path(__file__).parents[1] / "results"
+DEMO, FIGURES = RESULTS / "demo", RESULTS / "figures"
+KEPT = ("record.json", "study.json", "network.json", "metrics.json", "predictions.json")
+SETS = ("sentinel_all", "uniform_width", "uniform_depth")  # of the table; the others are random
+STEPS = 4  # of the table's lattice
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A screenshot.
+
+    Args:
+        name: of its file.
+        source: whose page, `demo` or `table`.
+        view: which of its tabs.
+        width: of the window, in pixels.
+        height: likewise; None: of the whole page.
+        dark: whether the page is.
+    """
+
+    name: str
+    source: str
+    view: str
+    width: int = 1400
+    height: int | None = None
+    dark: bool = False
+
+
+PICTURES = (
+    Picture("trade-offs", "demo", "trade", height=1010),
+    Picture("surrogate", "demo", "surrogate"),
+    Picture("phone", "demo", "trade", 390, 1180, dark=True),
+    Picture("table", "table", "trade", height=760),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw, or keep what is drawn from."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=__doc__)
+    parser.add_argument("--keep", type=Path, metavar="RUNS", help="renew results/demo from there")
+    parser.add_argument("--out", type=Path, default=FIGURES, metavar="DIR")
+    options = parser.parse_args(arguments)
+    if options.keep is not None:
+        keep(options.keep, DEMO)
+    for path in draw(options.out):
+        print(path)
+
+
+def keep(runs: Path, to: Path) -> None:
+    """Copy what a page is made of, without weights and logs."""
+    shutil.rmtree(to, ignore_errors=True)
+    for path in sorted(runs.glob("*/**/*.json")):
+        hidden = any(part.startswith(".") for part in path.relative_to(runs).parts)
+        if not hidden and (path.name in KEPT or path.name.startswith("round")):
+            target = to / path.relative_to(runs)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def draw(to: Path) -> list[Path]:
+    """Draw all pictures; returns their files."""
+    to.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, browser.started() as chromium:
+        demo, table = Path(folder, "demo.html"), local.Store(Path(folder, "table"))
+        page.write(local.Store(DEMO), to=demo)
+        fill_from_table(table)
+        written = {"demo": demo, "table": page.write(table)}
+        return [drawn(chromium, written[p.source], p, to) for p in PICTURES]
+
+
+def drawn(chromium: Any, path: Path, picture: Picture, to: Path) -> Path:
+    """Draw one."""
+    size = {"width": picture.width, "height": picture.height or 900}
+    scheme = "dark" if picture.dark else "light"
+    file = to / f"{picture.name}.png"
+    with chromium.new_page(viewport=size, color_scheme=scheme) as sheet:
+        sheet.goto(f"{path.as_uri()}#view={picture.view}")
+        sheet.wait_for_selector("html[data-ready]")
+        pages.painted(sheet)
+        sheet.screenshot(path=file, full_page=picture.height is None)
+    return file
+
+
+def fill_from_table(store: local.Store) -> None:
+    """Fill a store with the runs of the committed table, and with predictions."""
+    about = json.loads((RESULTS / "search/table.json").read_text())
+    plan = segments.find(CifarResNet(20), (3, 12, 12), multiple=4)
+    own = space.of(plan, width_steps=STEPS)
+    origins = {own.code(a): kind for kind in SETS[::-1] for a in sets.expand(plan, _set(kind))}
+    names = {"study": about["study"], "model": "resnet20", "dataset": "image_folder"}
+    records = [
+        record.model_copy(
+            update=names
+            | {"origin": origins.get(record.network, "random"), "epochs": about["epochs"][0]}
+        )
+        for record in pages.of_table(own)
+    ]
+    for record in records:
+        store.write(store.folder(record.study, record.network, record.seed), record)
+    store.write_text(
+        store.study_folder(names["study"]) / "study.json", json.dumps(about["definition"])
+    )
+    told = refit.of(records, plan, width_steps=STEPS)
+    assert told is not None
+    predictions.write(store, store.study_folder(told.study) / predictions.FOLDER, told)
+
+
+def _set(kind: str) -> ModifiersConf:
+    return ModifiersConf(kind=kind)
+
+
+if __name__ == "__main__":
+    main()
