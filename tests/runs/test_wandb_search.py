@@ -314,6 +314,7 @@ def log_training(folder: Path, record: Record) -> None:
     wandb.finish(run, record)
 
 
+@pytest.mark.slow
 def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     server: Stub, tmp_path: Path, records: list[Record], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -348,6 +349,7 @@ def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instant")
 def test_a_sweep_arrives_by_what_its_networks_are_for(
     server: Stub, tmp_path: Path, command: Callable[..., Any]
