@@ -20,6 +20,7 @@ Item = TypeVar("Item")
 Say = Callable[[], tuple[str, object]]
 Show = Callable[[str, object], object]
 BLINK_S = 1.0  # between two looks at what a live line says
+SHARE = 20  # a look's time is at most so small a part of the time
 EVERY_S = 15.0  # between two lines of progress where there is no terminal
 WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
@@ -73,11 +74,14 @@ def live(say: Say, *, bars: bool) -> Iterator[None]:
 
 
 def _repeat(say: Say, show: Show, over: threading.Event) -> None:
-    while not over.wait(BLINK_S):
+    took = 0.0
+    while not over.wait(max(BLINK_S, SHARE * took)):
+        start = time.monotonic()
         try:
             show(*say())
         except Exception as error:  # what is only shown must not end what is done
             log.debug("no progress is shown: %s", error)
+        took = time.monotonic() - start
 
 
 class _Now:

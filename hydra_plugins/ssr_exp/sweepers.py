@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ssr_exp import config as configuration
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
     from ssr_exp.runs.local import Store
@@ -154,7 +154,10 @@ def write_page(store: Store) -> Path | None:
         return page.write(store)
     except SsrError as error:
         log.warning("the page was not written: %s", error)
-        return None
+    except Exception as error:  # what is only to be looked at ends neither a sweep nor a search
+        log.warning("the page was not written: %s", cause(error))
+        log.debug("the page was not written", exc_info=True)
+    return None
 
 
 def name_page(store: Store) -> None:

@@ -134,11 +134,12 @@ class Grouping:
 
     def _stuck(self, ledger: Ledger, class_of: NDArray[np.int64]) -> NDArray[np.bool_]:
         stuck = np.zeros(class_of.max(initial=-1) + 1, dtype=bool)
-        self.frozen = {}
+        fixed: dict[str, set[int]] = {}  # a channel that is fixed twice for one reason counts once
         for labels, reason in ledger.frozen:
             classes = np.unique(class_of[labels])
-            self.frozen[reason] = self.frozen.get(reason, 0) + len(classes)
+            fixed.setdefault(reason, set()).update(classes.tolist())
             stuck[classes] = True
+        self.frozen = {reason: len(classes) for reason, classes in fixed.items()}
         return stuck
 
     def _settle(self, ledger: Ledger, vectors: Sequence[Vector]) -> None:

@@ -55,12 +55,14 @@ class Watch(TorchDispatchMode):
 
     Attributes:
         path: the innermost module that is running, or was when it failed.
+        before: the innermost module that ended last; None before the first did.
         macs: for each module its own multiply-adds, without those of its children.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs: dict[str, int] = {}
+        self.before: str | None = None
         self._scope = [""]
         self._network = network
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -91,7 +93,9 @@ class Watch(TorchDispatchMode):
         return lambda module, args: self._scope.append(path)
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._scope.pop()
+        path = self._scope.pop()
+        if not any(module.children()):
+            self.before = path
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None

@@ -26,10 +26,17 @@ ATTEMPTS = 40  # faults that are mended before the whole network is given up
 
 @dataclass(frozen=True)
 class Fault:
-    """A network that does not run as planned: the module that says so, and how."""
+    """A network that does not run as planned.
+
+    Args:
+        path: the module that says so.
+        reason: how.
+        before: where that is the network's own code, the module that ran last before it.
+    """
 
     path: str
     reason: str
+    before: str | None = None
 
 
 def settle(
@@ -59,8 +66,7 @@ def settle(
             )
         narrow = _try(network, plan, _narrow(plan))
         if narrow is not None:
-            path = _wider(narrow.path, tried)
-            _freeze(trace, path, f"{path or 'the network'} cannot be narrower ({narrow.reason})")
+            _freeze_for(trace, narrow, tried)
             continue
         shallow = _try(network, plan, _shallow(plan))
         if shallow is None:
@@ -102,7 +108,8 @@ def _run(network: nn.Module, plan: Plan, architecture: Architecture) -> Fault | 
         with torch.inference_mode(False), torch.no_grad(), watch:
             rescaled(image)
     except Exception as error:  # whatever foreign code raises says that it does not fit
-        return Fault(watch.path, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return Fault(watch.path, reason, None if watch.path else watch.before)
     planned: dict[str, int] = {}
     for gemm in cost.gemms(plan, architecture):
         planned[gemm.path] = planned.get(gemm.path, 0) + gemm.load * BATCH
@@ -111,6 +118,29 @@ def _run(network: nn.Module, plan: Plan, architecture: Architecture) -> Fault | 
     path = next((p for p, macs in watch.macs.items() if planned.get(p) != macs), "")
     has, should = (counts.get(path, 0) // BATCH for counts in (watch.macs, planned))
     return Fault(path, f"it has {has} MACs and not {should}")
+
+
+def _freeze_for(trace: Trace, fault: Fault, tried: dict[str, int]) -> None:
+    """Freeze what a network stumbles over: at first only what ran into its own code.
+
+    Else that code, such as a `view` of a fixed number of channels, would freeze the whole network.
+    """
+    if fault.before is not None and f"after {fault.before}" not in tried:
+        tried[f"after {fault.before}"] = 1
+        reason = f"what {fault.before} puts out cannot be narrower ({fault.reason})"
+        if _freeze_output(trace, fault.before, reason):
+            return
+    path = _wider(fault.path, tried)
+    _freeze(trace, path, f"{path or 'the network'} cannot be narrower ({fault.reason})")
+
+
+def _freeze_output(trace: Trace, path: str, reason: str) -> bool:
+    """Freeze the channels that a module puts out; returns whether there are any."""
+    found = [labels for call in trace.calls if call.path == path for labels in call.out_labels]
+    known = [labels for labels in found if labels is not None]
+    for labels in known:
+        trace.ledger.freeze(labels, reason)
+    return bool(known)
 
 
 def _wider(path: str, tried: dict[str, int]) -> str:

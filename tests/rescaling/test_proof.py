@@ -192,3 +192,34 @@ def test_of_a_transformer_what_is_not_attention_is_rescaled(tokens: str) -> None
     for architecture in probes.arbitrary(plan, 2):
         built = rescale.skeleton(network, plan, architecture)
         assert probes.measured(built, shape) == cost.of(plan, architecture)[:2]
+
+
+class Flat(nn.Module):
+    """The code counts on the last convolution's channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3, padding=1)
+        self.again = nn.Conv2d(16, 48, 3, padding=1)
+        self.fc = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.again(torch.relu(self.conv(x))).relu().mean((2, 3))
+        return self.fc(x.reshape(len(x), 48))
+
+
+def test_code_that_counts_on_a_width_freezes_what_ran_into_it_and_no_more() -> None:
+    network = Flat()
+    plan = segments.find(network, probes.SHAPE, multiple=4)
+    narrow = rescale.skeleton(network, plan, plan.smallest)
+    assert (narrow.conv.out_channels, narrow.again.out_channels) == (4, 48)
+    assert any(why.startswith("what again puts out cannot be narrower") for why in plan.frozen)
+    checked(network, plan)
+
+
+def test_a_channel_that_is_fixed_twice_for_one_reason_counts_once() -> None:
+    plan = segments.find(Flat(), probes.SHAPE, multiple=4)
+    assert plan.frozen == {
+        "the network's output": 10,
+        next(why for why in plan.frozen if "again" in why): 48,
+    }
