@@ -61,7 +61,7 @@ def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> l
     """Complete a command line: what `words` does not name is small, and below `tmp_path`."""
     given = {word.partition("=")[0] for word in words}
     folders = {"paths.runs": f"{tmp_path}/runs", "paths.data": f"{tmp_path}/data"}
-    if "experiment" in given or script == "export.py":
+    if "experiment" in given or script in ("export.py", "report.py"):
         return [*words, *(f"{k}={v}" for k, v in folders.items() if k not in given)]
     return [*(f"{k}={v}" for k, v in (SMALL | folders).items() if k not in given), *words]
 

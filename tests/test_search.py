@@ -59,7 +59,8 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     words += ("objective=smallest", "objective.max_drop=5")
     first = search(*words)
     assert (first.code, first.err) == (0, "")
-    *_, answer, best = first.out.strip().splitlines()
+    *_, answer, best, page = first.out.strip().splitlines()
+    assert page == f"page: {tmp_path / 'runs' / 'report.html'}"
     match = re.match(
         r"answer: resnet8 (\S+), (\S+)% of the baseline's parameters \(.*\), .* of its MACs, "
         r"accuracy drop (\S+) points on test",
@@ -88,13 +89,18 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     before = records(tmp_path)
     searched = [p for p in before if json.loads(p.read_text())["val_acc"] is not None]
     assert len(searched) == FIRST + 4
+    assert {json.loads(p.read_text())["origin"] for p in before if p not in searched} == {
+        "finalist"
+    }
     again = search(*words)
     assert again.code == 0
     assert records(tmp_path) == before
-    assert again.out.strip().splitlines()[-2:] == [answer, best]
+    assert again.out.strip().splitlines()[-3:] == [answer, best, page]
 
 
-def test_the_rounds_print_check_batch_and_front(search: Search, instant: Instant) -> None:
+def test_the_rounds_print_check_batch_and_front(
+    search: Search, instant: Instant, tmp_path: Path
+) -> None:
     ended = search("rounds=1", "batch=3", "finalists.seeds=0")
     assert ended.lines("surrogate:", "8 runs of 8 networks")
     assert ended.lines("warning: the surrogate is flat")
@@ -102,10 +108,13 @@ def test_the_rounds_print_check_batch_and_front(search: Search, instant: Instant
     assert ended.lines("the search ends: all 1 rounds are done")
     assert ended.lines("smallest within 1 points")
     assert len(set(instant.done)) == FIRST + 3
+    origins = [json.loads(path.read_text())["origin"] for path in records(tmp_path)]
+    assert sorted(origins) == ["round1"] * 3 + ["sentinel_all"] * FIRST
+    assert len(list((tmp_path / "runs").glob("*/search/*/predictions.json"))) == 1
 
 
 def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
-    search: Search, command: Command, instant: Instant
+    search: Search, command: Command, instant: Instant, tmp_path: Path
 ) -> None:
     command("modifiers=sentinel_all")
     instant.done.clear()
@@ -114,7 +123,9 @@ def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
     assert instant.done == []
     proposed = table(shown.out, "next batch (not trained)")
     assert len(proposed) == 3
-    printed = shlex.split(shown.out.strip().splitlines()[-1])
+    *_, line, page = shown.out.strip().splitlines()
+    assert page == f"page: {tmp_path / 'runs' / 'report.html'}"
+    printed = shlex.split(line)
     assert printed[:2] == ["python", "train.py"] and printed[-1] == "modifiers=proposed"
     assert not any(word.startswith(("rounds", "batch", "acquisition")) for word in printed)
     ended = command(*printed[2:])
@@ -124,13 +135,25 @@ def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
     assert not set(table(again.out, "next batch (not trained)")) & set(proposed)
 
 
+def test_a_searchs_folder_does_not_depend_on_why_its_networks_are_trained(
+    tmp_path: Path,
+) -> None:
+    from ssr_exp.config import SearchConfig
+    from ssr_exp.runs.local import Store
+    from ssr_exp.search import rounds
+
+    named = SearchConfig(origin="round3")
+    plain, own = (rounds.notebook(Store(tmp_path), "s", c).folder for c in (SearchConfig(), named))
+    assert own == plain
+
+
 @pytest.mark.slow
 def test_without_finalists_the_searchs_own_training_is_handed_over(
     search: Search, tmp_path: Path
 ) -> None:
     ended = search("rounds=1", "batch=1", "finalists.seeds=0")
     assert ended.code == 0
-    assert "points on val" in ended.out.strip().splitlines()[-2]
+    assert "points on val" in ended.out.strip().splitlines()[-3]
     (found,) = (tmp_path / "runs").glob("*/best/record.json")
     assert json.loads(found.read_text())["val_acc"] is not None
 

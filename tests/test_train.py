@@ -86,6 +86,21 @@ def test_each_model_gets_its_own_networks(
     assert ended.out.count("resnet20-digits-") >= 1 and ended.out.count("resnet8-digits-") >= 1
 
 
+def test_a_sweeps_records_say_which_modifiers_they_are_of(
+    command: Command, instant: Instant, tmp_path: Path
+) -> None:
+    command("modifiers=uniform_width,sentinel_width", "modifiers.fractions=[0.5]")
+    assert Counter(one["origin"] for one in records(tmp_path)) == {
+        "uniform_width": 1,
+        "sentinel_width": 7,
+    }
+    command("modifiers=baseline", "origin=by_hand")
+    origins = {one["network"]: one["origin"] for one in records(tmp_path)}
+    assert origins[BASELINE] == "by_hand"
+    command("modifiers=sentinel_all")  # what is done keeps what it was done for
+    assert {one["network"]: one["origin"] for one in records(tmp_path)} == origins
+
+
 def test_a_network_that_two_sets_name_is_trained_once(command: Command, instant: Instant) -> None:
     assert command("modifiers=baseline,sentinel_width,baseline,sentinel_all").code == 0
     assert len(set(instant.done)) == len(instant.done) == 8
@@ -252,6 +267,7 @@ BAD = {
     ),
     "devices": ("trainer.devices=2", "type trainer.devices=1"),
     "no runs folder": ("paths.runs=''", "paths.runs=DIR"),
+    "origin": ("origin=my.own", "origin=my.own is no name: type up to 40 letters"),
 }
 
 

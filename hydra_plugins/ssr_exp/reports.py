@@ -114,20 +114,25 @@ def _segment(store: local.Store, records: list[Record]) -> SegmentConf:
 
 def _page(store: local.Store, conf: ReportConfig) -> str:
     from ssr_exp.report import page
+    from ssr_exp.runs import local
 
-    to = None if conf.file is None else Path(conf.file).expanduser()
+    to = None
+    if conf.file is not None:
+        to, store = Path(conf.file).expanduser(), local.Store(store.root, option="file=PAGE")
+        if not to.name or to.is_dir():
+            raise SsrError(f"file={conf.file} is no name of a file: type file=page.html.")
     return str(page.write(store, only=() if conf.study is None else (conf.study,), to=to))
 
 
 def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
     """Publish a workspace view and a report of each study; returns the last report's address."""
-    from ssr_exp.report import content, dashboard
+    from ssr_exp.report import dashboard, finals
     from ssr_exp.runs import local, predictions
 
     shown = ""
-    finals = set(content.finals_of(store, studies).values())
+    inside = {name for names in finals.studies(store, studies).values() for name in names}
     for study, records in studies.items():
-        if study in finals and conf.study is None:
+        if study in inside and conf.study is None:
             continue
         told = predictions.latest(store, study)
         published = dashboard.publish(

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from statistics import mean, stdev
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 import ssr_exp
+from ssr_exp.report import finals
 from ssr_exp.runs import local, predictions, studies
-from ssr_exp.runs.predictions import Predictions
-from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.runs.predictions import Predictions, Sample
+from ssr_exp.runs.record import FINALIST, Kind, Record, Status
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +36,16 @@ def of(store: local.Store, only: Sequence[str] = ()) -> dict[str, Any]:
     for record in store.records():
         by_study.setdefault(record.study, []).append(record)
     known = studies.known(store.root)
-    finals = finals_of(store, by_study)
-    shown = [n for n in by_study if (n in only if only else n not in finals.values())]
+    joined = finals.studies(store, by_study)
+    inside = {name for names in joined.values() for name in names}
+    shown = [n for n in by_study if (n in only if only else n not in inside)]
     share = POINTS // max(len(shown), 1)
     found = [
         _study(
             store,
             name,
-            by_study[name] + by_study.get(finals.get(name, ""), []),
-            known,
+            _joined(by_study[name], (by_study[final] for final in joined.get(name, ()))),
+            known.get(local.safe(name), {}),
             points=share,
         )
         for name in shown
@@ -58,30 +58,23 @@ def of(store: local.Store, only: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def finals_of(store: local.Store, studies: Iterable[str]) -> dict[str, str]:
-    """Name for each study the one that its search's finalists were trained in, if it is another."""
-    known = set(studies)
-    found = ((name, _finals(store, name)) for name in sorted(known))
-    return {name: study for name, study in found if study is not None and study in known}
-
-
-def _finals(store: local.Store, study: str) -> str | None:
-    """Name the study that a search's finalists were trained in, if it is another."""
-    folder = store.study_folder(study) / local.BEST
-    best = store.read(folder) if (folder / local.FILE).exists() else None
-    return best.study if best is not None and best.study != study else None
+def _joined(records: Sequence[Record], others: Iterable[Sequence[Record]]) -> list[Record]:
+    """Put a study's finalists, of other studies, behind its own records."""
+    finals = (record.model_copy(update={"origin": FINALIST}) for some in others for record in some)
+    return [*records, *finals]
 
 
 def _study(
     store: local.Store,
     name: str,
     records: Sequence[Record],
-    known: dict[str, dict[str, Any]],
+    fields: dict[str, Any],
     *,
     points: int,
 ) -> dict[str, Any]:
     own = [record for record in records if record.study == name]
     first, told = own[0], predictions.latest(store, name)
+    compared = finals.answer(store, name)
     settings = _settings(records, told)
     return {
         "name": name,
@@ -93,8 +86,8 @@ def _study(
         "networks": [_network(rows, settings) for rows in _grouped(records)],
         "runs": [_run(record) for record in records],
         "predictions": None if told is None else _told(told, points),
-        "answer": _answer(store, name),
-        "about": _about(records, known.get(name, {})),
+        "answer": None if compared is None else compared.model_dump(),
+        "about": _about(records, fields),
         "started_at": max(record.started_at for record in records),
     }
 
@@ -155,7 +148,7 @@ def _settings(records: Sequence[Record], told: Predictions | None) -> list[str]:
     """List the devices and runtimes that latencies are of, the one with most networks first."""
     counted: Counter[str] = Counter()
     for record in records:
-        counted.update(record.latencies or {})
+        counted.update((record.latencies or {}).keys())
         if record.latency_device is not None and record.latency_device not in (
             record.latencies or {}
         ):
@@ -189,71 +182,47 @@ def _segments(
             {"name": str(s["name"]), "blocks": int(s["blocks"]), "channels": int(s["channels"])}
             for s in about["segments"]
         ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         found = []
     if len(found) == len(first.blocks):
         return found
     named = [] if told is None else list(dict.fromkeys(s.segment for s in told.sensitivities))
     if len(named) != len(first.blocks):
         named = [f"segment {number}" for number in range(1, len(first.blocks) + 1)]
-    shares = zip(first.modifiers.depth, first.modifiers.width, strict=True)
-    sizes = zip(first.blocks, first.widths, shares, strict=True)
+    shares = zip(first.modifiers.depth, first.modifiers.width, strict=False)
+    sizes = zip(first.blocks, first.widths, shares, strict=False)  # a record may be damaged
     return [
         {
             "name": name,
             "blocks": round(blocks / max(depth, EPS)),
             "channels": round(channels / max(width, EPS)),
         }
-        for name, (blocks, channels, (depth, width)) in zip(named, sizes, strict=True)
+        for name, (blocks, channels, (depth, width)) in zip(named, sizes, strict=False)
     ]
 
 
 def _told(told: Predictions, points: int) -> dict[str, Any]:
-    """Thin the lattice's sample out where many studies share a page."""
+    """Thin the lattice's sample out where many studies share a page; its front stays."""
     fields = told.model_dump(mode="json")
     lattice = fields["lattice"]
     step = -(-len(lattice["network"]) // max(points, 1))
     if step > 1:
+        kept = sorted(_front(told.lattice) | set(range(0, len(lattice["network"]), step)))
         columns = {key: value for key, value in lattice.items() if isinstance(value, list)}
-        lattice |= {key: value[::step] for key, value in columns.items()}
+        lattice |= {key: [value[at] for at in kept] for key, value in columns.items()}
     return fields
 
 
-class _Result(BaseModel):
-    """A row of a search's last comparison, as `best/metrics.json` holds it."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    role: str
-    model: str
-    network: str
-    params: int
-    params_share: float
-    test_acc_mean: float
-    test_acc_std: float | None
-    seeds: list[int]
-
-
-class _Answer(BaseModel):
-    """A search's last comparison."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    accuracy: str
-    drop: float
-    results: list[_Result] = []
-
-
-def _answer(store: local.Store, study: str) -> dict[str, Any] | None:
-    """Read the last comparison of a search, as data; None if there is none that can be used."""
-    path = store.study_folder(study) / local.BEST / local.METRICS
-    try:
-        return _Answer.model_validate_json(path.read_bytes()).model_dump()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        log.warning("skipped %s: %s", path, str(error).partition("\n")[0])
-        return None
+def _front(sample: Sample) -> set[int]:
+    """Find the points that no cheaper one is predicted to match, for each cost."""
+    kept: set[int] = set()
+    for costs in filter(None, (*(getattr(sample, a) for a in predictions.AXES), sample.latency_ms)):
+        best = -math.inf
+        for at in sorted(range(len(costs)), key=lambda i: (costs[i], -sample.mean[i])):
+            if sample.mean[at] > best:
+                best = sample.mean[at]
+                kept.add(at)
+    return kept
 
 
 def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ssr_exp.rescaling.cost import Cost, Points
 from ssr_exp.rescaling.plan import Architecture, Plan
 
 LARGEST_SPELT = 10**12  # a number above it is not written out
+MOST_STEPS = 2**16  # between two widths; no network is as wide
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ def of(plan: Plan, *, width_steps: int = 8) -> Lattice:
     """Take every block count, and the widths `k / width_steps`, rounded and deduplicated.
 
     Raises:
-        SsrError: if `width_steps` is not positive.
+        SsrError: if `width_steps` is not positive, or beyond any width.
     """
-    if width_steps < 1:
-        raise SsrError(f"segment.width_steps is {width_steps}; it must be 1 or more.")
+    if not 1 <= width_steps <= MOST_STEPS:
+        raise SsrError(f"segment.width_steps is {width_steps}; it must be 1 to {MOST_STEPS:,}.")
     fractions = np.arange(1, width_steps + 1) / width_steps
     options = []
     for segment, widths in zip(plan.segments, plan.widths, strict=True):

@@ -151,7 +151,7 @@ def write(store: local.Store, folder: Path, found: Predictions) -> Path:
     path = folder / FILE
     before = _read(path) if path.exists() else None
     if before is not None and before.study == found.study:
-        now = found.looks[-1].round
+        now = found.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
         found = found.model_copy(update={"looks": (*earlier, *found.looks)})
     store.write_text(path, json.dumps(found.model_dump(mode="json"), separators=(",", ":")) + "\n")

@@ -16,6 +16,7 @@ SCHEMA = 1  # raise when a reader of today could misread what is written
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 ROUND = re.compile(r"round(\d{1,6})")
 FINALIST = "finalist"
+ORIGINS = ("sentinel", "uniform", "scbp", "random", "proposed")  # modifiers, up to a _
 
 
 class Status(StrEnum):
@@ -96,7 +97,10 @@ class Record(BaseModel):
 
     @property
     def kind(self) -> Kind:
-        """Say why the network was trained; a full one is the baseline, whoever asked for it."""
+        """Say why the network was trained.
+
+        A finalist is one whatever its size; else a full network is the baseline, whoever asked.
+        """
         origin = self.origin or ""
         if origin == FINALIST:
             return Kind.finalist
@@ -107,7 +111,7 @@ class Record(BaseModel):
         if self.round is not None:
             return Kind.proposed
         first = origin.partition("_")[0]
-        return Kind(first) if first in Kind.__members__ else Kind.other
+        return Kind(first) if first in ORIGINS else Kind.other
 
     @property
     def round(self) -> int | None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ssr_exp.parsing import Unreadable
 from ssr_exp.runs import record
-from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.record import Fractions, Kind, Record, Status
 
 MakeRecord = Callable[..., Record]
 
@@ -54,6 +54,7 @@ any_record = st.builds(
     versions=st.dictionaries(text, text),
     git_commit=st.none() | text,
     started_at=text,
+    origin=st.none() | st.text(st.characters(codec="utf-8"), max_size=100),
 )
 
 
@@ -218,3 +219,127 @@ WHOLE = """{"study": "s", "network": "d1_w4", "model": "m", "dataset": "d", "blo
 "status": "failed", "params": 1, "macs": 1, "gemms": 1, "baseline_params": 1, "baseline_macs": 1,
 "baseline_gemms": 1, "wall_s": 1, "device": "d", "precision": "p", "versions": {},
 "git_commit": null, "started_at": "now"}"""
+
+
+# Why it was trained
+
+SMALLER = Fractions(depth=(1.0, 1.0, 1.0), width=(1.0, 0.5, 1.0))
+FULL = Fractions(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0))
+KINDS = {
+    "sentinel_all": Kind.sentinel,
+    "sentinel_depth": Kind.sentinel,
+    "sentinel_width": Kind.sentinel,
+    "sentinel_joint": Kind.sentinel,
+    "uniform_depth": Kind.uniform,
+    "uniform_width": Kind.uniform,
+    "compound": Kind.uniform,
+    "scbp": Kind.scbp,
+    "random": Kind.random,
+    "proposed": Kind.proposed,
+    "round0": Kind.proposed,
+    "round12": Kind.proposed,
+    "finalist": Kind.finalist,
+    "explicit": Kind.other,
+    "my-own_sweep": Kind.other,
+    "round": Kind.other,
+    "round12b": Kind.other,
+    "around1": Kind.other,
+    "Sentinel_all": Kind.other,
+    "": Kind.other,
+    None: Kind.other,
+}
+
+
+@pytest.mark.parametrize("origin", KINDS, ids=repr)
+def test_the_origin_of_a_smaller_network_says_of_which_kind_it_is(
+    make_record: MakeRecord, origin: str | None
+) -> None:
+    assert make_record(origin=origin, modifiers=SMALLER).kind is KINDS[origin]
+
+
+@pytest.mark.parametrize("origin", [origin for origin in KINDS if origin != "finalist"], ids=repr)
+def test_a_full_network_is_the_baseline_whoever_asked_for_it(
+    make_record: MakeRecord, origin: str | None
+) -> None:
+    assert make_record(origin=origin, modifiers=FULL).kind is Kind.baseline
+
+
+def test_a_full_network_among_the_finalists_is_a_finalist(make_record: MakeRecord) -> None:
+    assert make_record(origin=record.FINALIST, modifiers=FULL).kind is Kind.finalist
+
+
+@pytest.mark.parametrize("origin", ["baseline", "baseline_2", "finalist_2"])
+def test_a_smaller_network_is_no_baseline_whatever_is_typed(
+    make_record: MakeRecord, origin: str
+) -> None:
+    kind = make_record(origin=origin, modifiers=SMALLER).kind
+    assert kind not in (Kind.baseline, Kind.finalist)
+
+
+def test_every_kind_of_modifiers_is_told_apart_or_other_on_purpose() -> None:
+    from ssr_exp.rescaling import sets
+
+    known = {*sets.KINDS, sets.PROPOSED}
+    assert known - set(KINDS) == {"baseline"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "number"),
+    [
+        ("round0", 0),
+        ("round1", 1),
+        ("round12", 12),
+        ("round999999", 999_999),
+        ("round1000000", None),
+        ("round", None),
+        ("round-1", None),
+        ("round1 ", None),
+        ("round1\n", None),
+        ("xround1", None),
+        ("finalist", None),
+        ("sentinel_all", None),
+        ("", None),
+        (None, None),
+    ],
+    ids=repr,
+)
+def test_a_searchs_round_is_read_from_the_origin(
+    make_record: MakeRecord, origin: str | None, number: int | None
+) -> None:
+    assert make_record(origin=origin).round == number
+
+
+@given(origin=st.none() | st.text(max_size=100), full=st.booleans())
+def test_every_origin_has_a_kind(origin: str | None, full: bool) -> None:
+    one = record.parse(WHOLE).model_copy(
+        update={"origin": origin, "modifiers": FULL if full else SMALLER}
+    )
+    assert one.kind in Kind
+    assert one.round is None or one.round >= 0
+
+
+def test_a_record_from_before_origins_were_kept_is_read(make_record: MakeRecord) -> None:
+    fields = json.loads(make_record().to_json())
+    del fields["origin"]
+    one = record.parse(json.dumps(fields))
+    assert one == make_record()
+    assert (one.origin, one.kind, one.round) == (None, Kind.other, None)
+    assert record.parse(WHOLE).kind is Kind.baseline
+
+
+def test_a_record_of_today_is_read_by_a_reader_that_knows_no_origin(
+    make_record: MakeRecord,
+) -> None:
+    """An earlier ssr_exp ignores a key that it does not know, if the version is its own."""
+    fields = json.loads(make_record(origin="round3").to_json())
+    assert fields["origin"] == "round3" and fields["schema_version"] == 1
+    assert set(fields) - {"origin"} == set(Record.model_fields) - {"origin"}
+    assert not {"kind", "round"} & set(fields)
+
+
+@pytest.mark.parametrize("origin", [3, ["round1"], "x" * 101], ids=["number", "list", "long"])
+def test_an_origin_that_is_no_short_text_is_unreadable(
+    make_record: MakeRecord, origin: object
+) -> None:
+    fields = json.loads(make_record().to_json())
+    assert "origin" in refusal(json.dumps(fields | {"origin": origin}))

@@ -103,6 +103,27 @@ def test_a_run_leaves_its_configuration_and_its_studys_beside_the_record(conf: C
     assert not list(Path(asked.paths.runs).rglob("wandb"))
 
 
+@pytest.mark.parametrize(
+    ("words", "origin", "kind"),
+    [
+        ("", "explicit", "other"),
+        ("origin=round3", "round3", "proposed"),
+        ("origin=finalist", "finalist", "finalist"),
+        ("modifiers=baseline", "baseline", "baseline"),
+        ("modifiers=baseline origin=sentinel_all", "sentinel_all", "baseline"),
+    ],
+    ids=["explicit", "round", "finalist", "baseline", "full"],
+)
+def test_a_record_says_why_its_network_was_trained(
+    conf: Compose, instant: Any, words: str, origin: str, kind: str
+) -> None:
+    asked = conf(*(() if "modifiers" in words else SMALLER), *words.split())
+    one = run.train(asked)
+    assert one == stored(asked)
+    assert (one.origin, one.kind.value) == (origin, kind)
+    assert run.train(conf(*(() if "modifiers" in words else SMALLER), "origin=later")) == one
+
+
 def test_what_a_run_froze_is_no_part_of_its_studys_network(conf: Compose) -> None:
     """Else codes of the study's other networks could not be read."""
     run.train(conf(*SMALLER))

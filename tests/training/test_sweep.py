@@ -76,6 +76,58 @@ def test_a_members_command_line_trains_it_alone(
         assert alone.folder == member.folder
 
 
+def origins(members: list[Member]) -> list[str]:
+    return [
+        word.removeprefix("origin=")
+        for member in members
+        for word in member.overrides
+        if word.startswith("origin=")
+    ]
+
+
+def test_a_member_is_told_why_it_is_trained_alone(
+    expand: Callable[..., list[Member]], conf: Compose
+) -> None:
+    """Alone, its modifiers are explicit: that would not say where it comes from."""
+    members = expand("modifiers=uniform_width", "modifiers=sentinel_width seed=1")
+    assert origins(members) == ["uniform_width"] * 3 + ["sentinel_width"] * 7
+    for member in members:
+        (alone,) = sweep.expand([(member.overrides, conf(*member.overrides))])
+        assert origins([alone])[-1] == origins([member])[-1]
+        assert conf(*member.overrides).modifiers.kind == "explicit"
+
+
+def test_a_run_that_two_configurations_name_is_of_the_first_ones_kind(
+    expand: Callable[..., list[Member]],
+) -> None:
+    both = expand("modifiers=baseline", "modifiers=sentinel_all")
+    assert origins(both) == ["baseline"] + ["sentinel_all"] * 7
+
+
+def test_what_is_typed_goes_before_the_kind(expand: Callable[..., list[Member]]) -> None:
+    for member in expand("modifiers=uniform_width origin=round3"):
+        assert [word for word in member.overrides if "origin" in word][-1] == "origin=round3"
+
+
+@pytest.mark.parametrize("origin", ["a", "round3", "finalist", "my-own_1", "x" * 40])
+def test_why_a_network_is_trained_does_not_change_its_run(
+    expand: Callable[..., list[Member]], origin: str
+) -> None:
+    (own,), (plain,) = expand(f"origin={origin}"), expand("modifiers=baseline")
+    assert own.folder == plain.folder  # the study is in it
+
+
+@pytest.mark.parametrize(
+    "origin", ["x" * 41, "a.b", "a/b", "two words", "", "\u00e9", "a\n", " a"], ids=repr
+)
+def test_an_origin_that_is_no_name_is_refused_in_a_sentence(conf: Compose, origin: str) -> None:
+    asked = conf()
+    asked.origin = origin
+    with pytest.raises(SsrError, match=r"is no name: type up to 40 letters") as caught:
+        sweep.expand([((), asked)])
+    assert str(caught.value).startswith("origin=")
+
+
 def test_proposed_networks_are_a_run_each_and_stay_so_when_others_are_proposed(
     expand: Callable[..., list[Member]], conf: Compose, tmp_path: Path
 ) -> None:

@@ -1,0 +1,115 @@
+"""Predictions where no search has made them, or runs came after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.config import SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import predictions
+from ssr_exp.runs.local import Store
+from ssr_exp.runs.predictions import FEWEST, Batch, Expected, Predictions
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.search import checks, history, refit, space
+from ssr_exp.search import view as views
+from ssr_exp.search.space import Space
+from tests.search.conftest import Tell
+
+First = tuple[Architecture, ...]
+
+
+def fit(small: Space, runs: Sequence[Record], before: Predictions | None = None) -> Predictions:
+    found = refit.of(runs, small.plan, width_steps=4, before=before)
+    assert found is not None
+    return found
+
+
+def test_too_few_networks_have_no_predictions(small: Space, tell: Tell, first: First) -> None:
+    def of(runs: Sequence[Record]) -> Predictions | None:
+        return refit.of(runs, small.plan, width_steps=4)
+
+    few = [tell(a) for a in first[: FEWEST - 1]]
+    failed = tell(first[FEWEST], status=Status.failed, val_acc=None)
+    repeated = tell(first[1], seed=1)
+    assert of([]) is None
+    assert of(few) is None
+    assert of([*few, failed, repeated]) is None
+    assert of([*few, tell(first[FEWEST])]) is not None
+
+
+def test_without_the_baseline_there_are_no_predictions(
+    small: Space, tell: Tell, first: First
+) -> None:
+    smaller = [tell(a) for a in first if a != small.plan.baseline]
+    assert len(smaller) == len(first) - 1 >= FEWEST
+    assert refit.of(smaller, small.plan, width_steps=4) is None
+
+
+def test_a_lattice_that_cannot_be_searched_is_told(
+    small: Space, tell: Tell, first: First, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space, "LIMIT", 100)
+    with pytest.raises(SsrError, match="the lattice has 512 points"):
+        refit.of([tell(a) for a in first], small.plan, width_steps=4)
+
+
+def test_it_is_the_usual_surrogates_and_runs_are_counted(
+    small: Space, tell: Tell, first: First
+) -> None:
+    runs = [tell(a) for a in first]
+    again = [tell(first[0], seed=1), tell(first[3], status=Status.failed, val_acc=None)]
+    found = fit(small, [*runs, *again])
+    assert (found.study, found.search, found.rounds) == (runs[0].study, "", ())
+    assert found.looks[0].runs == len(runs) + 1 == len(found.left_out)
+    assert not predictions.are_due([*runs, *again], found)
+    assert predictions.are_due([*runs, *again, tell(first[1], seed=1)], found)
+    assert found.lattice.size == len(small.lattice)
+    check = checks.check(views.of(history.of(small, [*runs, *again]), SearchConfig()))
+    assert found.looks[0].rmse == pytest.approx(check.rmse, rel=1e-6)
+
+
+def test_the_order_of_the_records_does_not_matter(small: Space, tell: Tell, first: First) -> None:
+    runs = [tell(a) for a in first]
+    one, other = (
+        fit(small, order).model_copy(update={"created_at": "now"}) for order in (runs, runs[::-1])
+    )
+    assert one == other
+
+
+def test_a_searchs_rounds_and_earlier_looks_stay(small: Space, tell: Tell, first: First) -> None:
+    runs = [tell(a) for a in first]
+    alone = fit(small, runs)
+    (look,) = alone.looks
+    looks = (look.model_copy(update={"rmse": 9.0}), look.model_copy(update={"round": 2, "runs": 9}))
+    plans = (Batch(number=1, planned=(Expected(network="d1_w4", mean=90.0),)),)
+    searched = {"search": "smallest-1", "rounds": plans, "max_drop": 2.5, "looks": looks}
+    before = alone.model_copy(update=searched)
+    found = fit(small, [*runs, tell(first[1], seed=1)], before)
+    assert (found.search, found.rounds, found.max_drop) == ("smallest-1", plans, 2.5)
+    assert found.looks[:-1] == looks[:-1]
+    assert (found.looks[-1].round, found.looks[-1].runs) == (2, len(runs) + 1)
+    assert len(found.left_out) == len(runs) + 1
+    assert found.lattice.mean != before.lattice.mean
+
+
+def test_predictions_that_are_continued_twice_tell_each_round_once(
+    small: Space, tell: Tell, first: First, tmp_path: Path
+) -> None:
+    """A page after a search, and a page after one more run."""
+    runs = [tell(a) for a in first]
+    alone = fit(small, runs)
+    looks = tuple(alone.looks[0].model_copy(update={"round": n}) for n in range(3))
+    store = Store(tmp_path)
+    folder = store.study_folder(alone.study) / predictions.FOLDER
+    predictions.write(store, folder / "smallest-1", alone.model_copy(update={"looks": looks}))
+    for seed in (1, 2):
+        runs.append(tell(first[1], seed=seed))
+        found = fit(small, runs, predictions.latest(store, alone.study))
+        predictions.write(store, folder, found)
+    last = predictions.latest(store, alone.study)
+    assert last is not None
+    assert [one.round for one in last.looks] == [0, 1, 2]
