@@ -19,6 +19,7 @@ COMMANDS = [
     if line.startswith("python ")
 ]
 EXPORTS = [command for command in COMMANDS if command[1] == "export.py"]
+REPORTS = [command for command in COMMANDS if command[1] == "report.py"]
 TRAININGS = [command for command in COMMANDS if command[1] == "train.py"]
 SEARCHES = [command for command in COMMANDS if command[1] == "search.py"]
 ANATOMIES = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.rescaling"]]
@@ -31,11 +32,12 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert len(SEARCHES) >= 4
     assert len(MEASUREMENTS) >= 3
     assert len(EXPORTS) >= 3
-    kinds = (TRAININGS, SEARCHES, EXPORTS, ANATOMIES, MEASUREMENTS)
+    assert len(REPORTS) >= 3
+    kinds = (TRAININGS, SEARCHES, EXPORTS, REPORTS, ANATOMIES, MEASUREMENTS)
     assert len(COMMANDS) == sum(map(len, kinds))
 
 
-@pytest.mark.parametrize("command", TRAININGS + SEARCHES + EXPORTS, ids=" ".join)
+@pytest.mark.parametrize("command", TRAININGS + SEARCHES + EXPORTS + REPORTS, ids=" ".join)
 def test_a_command_names_presets_and_keys_that_exist(command: list[str]) -> None:
     overrides = [word for word in command[2:] if word != "-m"]
     singles = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", override) for override in overrides]
@@ -87,7 +89,7 @@ def test_every_key_of_scbp_in_the_text_exists() -> None:
 
 
 def test_every_file_that_the_text_links_to_is_there() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT) + re.findall(r'src="([^"]+)"', TEXT)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
 
@@ -104,6 +106,14 @@ def test_every_key_of_an_export_and_every_runtime_in_the_text_exists() -> None:
     part = TEXT[TEXT.index("| runtime | takes |") : TEXT.index("The third (`--fit`")]
     rows = [row.split("|")[1] for row in part.splitlines() if row.startswith("| `")]
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == {*runtimes.NAMES}
+
+
+def test_every_key_of_a_report_in_the_text_exists() -> None:
+    from ssr_exp.config import ReportConfig
+
+    (line,) = [line for line in TEXT.splitlines() if line.startswith("Keys: `study=`")]
+    said = {key for key in re.findall(r"`(\w+)=", line)}
+    assert said <= set(vars(ReportConfig())) and len(said) == 4
 
 
 def test_the_lattice_size_that_the_text_names_is_true() -> None:

@@ -509,8 +509,16 @@ def test_a_finalist_of_another_seed_network_stands_beside_the_answer(
     best = put(study=FINALS, **tested)
     sibling = put(study="resnet8-finals", model="resnet8", network="d1-1-1_w16-32-64", **tested)
     put(study="resnet8-others", model="resnet8", network="d9-9-9_w16-32-64", **tested)
-    row = {"role": "family", "model": "resnet8", "network": sibling.network, "params": 1,
-           "params_share": 0.1, "test_acc_mean": 97.0, "test_acc_std": None, "seeds": [0]}  # fmt: skip
+    row = {
+        "role": "family",
+        "model": "resnet8",
+        "network": sibling.network,
+        "params": 1,
+        "params_share": 0.1,
+        "test_acc_mean": 97.0,
+        "test_acc_std": None,
+        "seeds": [0],
+    }
     answer(best, results=[row])
     by_name = {study["name"]: study for study in shown(store)}
     assert set(by_name) == {STUDY, "resnet8-others"}
