@@ -1,5 +1,9 @@
 """The errors that a user may meet, each one sentence that says what to type instead."""
 
+import re
+
+PATH = re.compile(r"(?<![\w./])(?:[A-Za-z]:|~)?[\\/][^\s'\",;()]*")
+
 
 class SsrError(Exception):
     """Base of every error that the user can mend: wrong input, missing data, a full disk.
@@ -21,3 +25,8 @@ def innermost(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def without_paths(text: str) -> str:
+    """Take out of a text what names folders of a machine, before others see it."""
+    return PATH.sub("<path>", text)

@@ -70,7 +70,7 @@ def live(say: Say, *, bars: bool) -> Iterator[None]:
             yield
         finally:
             over.set()
-            thread.join()
+            thread.join(timeout=BLINK_S)
 
 
 def _repeat(say: Say, show: Show, over: threading.Event) -> None:
@@ -78,7 +78,9 @@ def _repeat(say: Say, show: Show, over: threading.Event) -> None:
     while not over.wait(max(BLINK_S, SHARE * took)):
         start = time.monotonic()
         try:
-            show(*say())
+            said = say()
+            if not over.is_set():
+                show(*said)
         except Exception as error:  # what is only shown must not end what is done
             log.debug("no progress is shown: %s", error)
         took = time.monotonic() - start
@@ -101,7 +103,7 @@ class _Now:
 @contextmanager
 def _line() -> Iterator[Show]:
     """Keep one line at the bottom of the terminal; what is logged meanwhile goes above it."""
-    screen = Console(markup=False, emoji=False, highlight=False)
+    screen = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     handlers = [
         h
         for h in logging.getLogger().handlers

@@ -112,7 +112,7 @@ def test_every_key_of_a_report_in_the_text_exists() -> None:
     from ssr_exp.config import ReportConfig
 
     (line,) = [line for line in TEXT.splitlines() if line.startswith("Keys: `study=`")]
-    said = {key for key in re.findall(r"`(\w+)=", line)}
+    said = set(re.findall(r"`(\w+)=", line))
     assert said <= set(vars(ReportConfig())) and len(said) == 4
 
 

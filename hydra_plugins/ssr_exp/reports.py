@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ssr_exp import config
 from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
     from ssr_exp.runs import local
+    from ssr_exp.runs.predictions import Predictions
     from ssr_exp.runs.record import Record
 
 log = logging.getLogger(__name__)
@@ -29,10 +30,12 @@ def write(composed: Any) -> str:
     conf = config.read_report(composed)
     store = local.Store(conf.paths.runs)
     studies = _studies(store, conf)
+    told = {}
     if conf.predict:
-        for study, records in studies.items():
-            _predict(store, study, records, trust=conf.trust)
-    shown = _page(store, conf) if conf.to is ReportTo.page else _dashboards(store, conf, studies)
+        found = ((name, _predict(store, name, r, trust=conf.trust)) for name, r in studies.items())
+        told = {name: one for name, one in found if one is not None}
+    is_page = conf.to is ReportTo.page
+    shown = _page(store, conf, told) if is_page else _dashboards(store, conf, studies)
     print(f"report: {shown}", flush=True)
     return shown
 
@@ -60,28 +63,40 @@ def _studies(store: local.Store, conf: ReportConfig) -> dict[str, list[Record]]:
     return {conf.study: found[conf.study]}
 
 
-def _predict(store: local.Store, study: str, records: list[Record], *, trust: bool) -> None:
+def _predict(
+    store: local.Store, study: str, records: list[Record], *, trust: bool
+) -> Predictions | None:
     """Fit a surrogate to a study where runs came after its last predictions.
 
     A page is worth writing without them, so what keeps them from being made is a warning.
     """
     from ssr_exp.runs import predictions
 
-    before = predictions.latest(store, study)
+    before, found = predictions.latest(store, study), None
     if not predictions.are_due(records, before):
-        return
+        return None
     log.info("%s: fitting a surrogate to %d runs", study, len(records))
     try:
         found = _fitted(store, study, records, before, trust=trust)
         if found is not None:
             predictions.write(store, store.study_folder(study) / predictions.FOLDER, found)
     except SsrError as error:
-        log.warning("%s is shown without predictions of its last runs: %s", study, error)
+        lacks = "its last runs are not among the predictions" if found is None else "not kept"
+        log.warning("%s: %s: %s", study, lacks, error)
+    except Exception as error:  # of the fit
+        log.warning("%s: no surrogate could be fitted: %s", study, cause(error))
+        log.debug("no surrogate could be fitted", exc_info=True)
+    return found
 
 
 def _fitted(
-    store: local.Store, study: str, records: list[Record], before: Any, *, trust: bool
-) -> Any:
+    store: local.Store,
+    study: str,
+    records: list[Record],
+    before: Predictions | None,
+    *,
+    trust: bool,
+) -> Predictions | None:
     from ssr_exp.rescaling import saved
     from ssr_exp.search import refit
 
@@ -112,7 +127,7 @@ def _segment(store: local.Store, records: list[Record]) -> SegmentConf:
         return SegmentConf()
 
 
-def _page(store: local.Store, conf: ReportConfig) -> str:
+def _page(store: local.Store, conf: ReportConfig, told: dict[str, Predictions]) -> str:
     from ssr_exp.report import page
     from ssr_exp.runs import local
 
@@ -121,7 +136,9 @@ def _page(store: local.Store, conf: ReportConfig) -> str:
         to, store = Path(conf.file).expanduser(), local.Store(store.root, option="file=PAGE")
         if not to.name or to.is_dir():
             raise SsrError(f"file={conf.file} is no name of a file: type file=page.html.")
-    return str(page.write(store, only=() if conf.study is None else (conf.study,), to=to))
+    return str(
+        page.write(store, only=() if conf.study is None else (conf.study,), to=to, told=told)
+    )
 
 
 def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
@@ -139,7 +156,7 @@ def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[
             records,
             logger=conf.logger,
             study=study,
-            searched=told is not None and bool(told.search),
+            searched=told is not None and bool(told.rounds),
             best=store.read(store.study_folder(study) / local.BEST),
         )
         print(f"workspace: {published.workspace}")

@@ -63,9 +63,10 @@ class SearchSweeper(LaunchingSweeper):
             return found
         try:
             with store.claim(search.book.folder, wait=False):
-                found = self._run(arguments, search, opened)
-            name_page(store)
-            return found
+                try:
+                    return self._run(arguments, search, opened)
+                finally:
+                    name_page(store)
         except local.Busy:
             raise SsrError(
                 f"this very search is running already ({search.book.folder}): wait for it, or "

@@ -6,14 +6,16 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import mean, stdev
+from types import MappingProxyType
 from typing import Any
 
 import ssr_exp
+from ssr_exp.errors import without_paths
 from ssr_exp.report import finals
-from ssr_exp.runs import local, predictions, studies
+from ssr_exp.runs import front, local, predictions, studies
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
 
@@ -22,15 +24,20 @@ log = logging.getLogger(__name__)
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
-METRICS = ("val_acc", "best_val_acc", "test_acc")
+METRICS = ("val_acc", "best_val_acc", "test_acc", "val_loss")
 
 
-def of(store: local.Store, only: Sequence[str] = ()) -> dict[str, Any]:
+def of(
+    store: local.Store,
+    only: Sequence[str] = (),
+    told: Mapping[str, Predictions] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Gather all that a page of a store's studies shows.
 
     Args:
         store: of the records.
         only: the names of the studies; none: all.
+        told: predictions of studies, where they are not those that the store has.
     """
     by_study: dict[str, list[Record]] = {}
     for record in store.records():
@@ -39,18 +46,20 @@ def of(store: local.Store, only: Sequence[str] = ()) -> dict[str, Any]:
     joined = finals.studies(store, by_study)
     inside = {name for names in joined.values() for name in names}
     shown = [n for n in by_study if (n in only if only else n not in inside)]
-    share = POINTS // max(len(shown), 1)
+    known_told = {name: told.get(name) or predictions.latest(store, name) for name in shown}
+    share = POINTS // max(sum(one is not None for one in known_told.values()), 1)
     found = [
         _study(
             store,
             name,
             _joined(by_study[name], (by_study[final] for final in joined.get(name, ()))),
             known.get(local.safe(name), {}),
+            known_told[name],
             points=share,
         )
         for name in shown
     ]
-    newest = sorted(found, key=lambda study: str(study["started_at"]), reverse=True)
+    newest = sorted(found, key=lambda one: (one["has_val"], one["started_at"]), reverse=True)
     return {
         "version": ssr_exp.__version__,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,11 +78,12 @@ def _study(
     name: str,
     records: Sequence[Record],
     fields: dict[str, Any],
+    told: Predictions | None,
     *,
     points: int,
 ) -> dict[str, Any]:
     own = [record for record in records if record.study == name]
-    first, told = own[0], predictions.latest(store, name)
+    first = own[0]
     compared = finals.answer(store, name)
     settings = _settings(records, told)
     return {
@@ -88,6 +98,7 @@ def _study(
         "predictions": None if told is None else _told(told, points),
         "answer": None if compared is None else compared.model_dump(),
         "about": _about(records, fields),
+        "has_val": any(record.val_acc is not None for record in own),
         "started_at": max(record.started_at for record in records),
     }
 
@@ -110,7 +121,6 @@ def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, An
         "model": first.model,
         "kind": first.kind.value,
         "round": first.round,
-        "origin": first.origin,
         "blocks": first.blocks,
         "widths": first.widths,
         "params": first.params,
@@ -168,7 +178,7 @@ def _run(record: Record) -> dict[str, Any]:
         "kind": record.kind.value,
         "latency_ms": record.latency_ms,
         "latency_device": record.latency_device,
-        **({"error": record.error} if record.error else {}),
+        **({"error": without_paths(record.error)} if record.error else {}),
     }
 
 
@@ -215,14 +225,12 @@ def _told(told: Predictions, points: int) -> dict[str, Any]:
 
 def _front(sample: Sample) -> set[int]:
     """Find the points that no cheaper one is predicted to match, for each cost."""
-    kept: set[int] = set()
-    for costs in filter(None, (*(getattr(sample, a) for a in predictions.AXES), sample.latency_ms)):
-        best = -math.inf
-        for at in sorted(range(len(costs)), key=lambda i: (costs[i], -sample.mean[i])):
-            if sample.mean[at] > best:
-                best = sample.mean[at]
-                kept.add(at)
-    return kept
+    columns = [*(getattr(sample, axis) for axis in predictions.AXES), sample.latency_ms or ()]
+    return {
+        at
+        for costs in columns
+        for at in front.of(range(len(costs)), cost=costs.__getitem__, score=sample.mean.__getitem__)
+    }
 
 
 def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:

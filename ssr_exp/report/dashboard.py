@@ -58,10 +58,7 @@ def facts(
             values.setdefault(key, set()).add(share)
     axes = [key for key, shares in values.items() if len(shares) > 1]
     costs = [cost for cost in panels.COSTS if any(getattr(r, cost) is not None for r in own)]
-    tested = any(record.test_acc is not None for record in own)
-    return Facts(
-        entity, project, study, tuple(axes[:MOST_AXES]), tuple(costs), tested, searched, best
-    )
+    return Facts(entity, project, study, tuple(axes[:MOST_AXES]), tuple(costs), searched, best)
 
 
 def workspace(known: Facts) -> Any:
@@ -210,8 +207,9 @@ def _best_blocks(known: Facts, use: Client) -> list[Any]:
         wr.P([wr.InlineCode(best.network), f" {best.model}: {', '.join(words)}."]),
         wr.CodeBlock("\n".join(code), language="python"),
     ]
-    if known.tested:
-        finalists = panels.runset(known, use, "finalists", [Kind.finalist.value])
+    if best.test_acc is not None:  # they are of another study, since they have learned from val
+        kinds = [Kind.finalist.value]
+        finalists = panels.runset(known, use, "finalists", kinds, study=best.study)
         bars = wr.BarPlot(title="test acc % of the finalists", metrics=["test_acc"])
         blocks.append(wr.PanelGrid(runsets=[finalists], panels=panels.laid(wr, [bars])))
     return blocks

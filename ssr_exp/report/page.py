@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import Any
 
 from ssr_exp.report import content
 from ssr_exp.runs import local
+from ssr_exp.runs.predictions import Predictions
 
 FILE = "report.html"
 CHARTS = "echarts.common.min.js"  # Apache ECharts 6.1.0, Apache-2.0, as it is published
@@ -37,19 +39,26 @@ SCRIPTS = (
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def write(store: local.Store, *, only: Sequence[str] = (), to: Path | None = None) -> Path:
+def write(
+    store: local.Store,
+    *,
+    only: Sequence[str] = (),
+    to: Path | None = None,
+    told: Mapping[str, Predictions] = MappingProxyType({}),
+) -> Path:
     """Write the page of a store's studies, whole or not at all, in place of the one before.
 
     Args:
         store: of the records.
         only: the names of the studies; none: all.
         to: the page; None: `report.html` in the store's folder.
+        told: predictions of studies, where they are not those that the store has.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
     path = store.root / FILE if to is None else to
-    store.write_text(path, render(content.of(store, only)))
+    store.write_text(path, render(content.of(store, only, told)))
     return path
 
 

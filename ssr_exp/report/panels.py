@@ -26,7 +26,6 @@ class Facts:
         study: their group.
         axes: config keys of the modifiers that differ between its networks.
         costs: which costs the records have.
-        tested: whether any network saw the test set.
         searched: whether a search logs a run of its own.
         best: the answer's record.
     """
@@ -36,7 +35,6 @@ class Facts:
     study: str
     axes: tuple[str, ...] = ()
     costs: tuple[str, ...] = ("params", "macs", "gemms")
-    tested: bool = False
     searched: bool = False
     best: Record | None = None
 
@@ -96,13 +94,15 @@ def filters(use: Client, study: str, kinds: Sequence[str] = ()) -> str:
     return text
 
 
-def runset(known: Facts, use: Client, name: str, kinds: Sequence[str]) -> Any:
-    """Take a study's runs of some kinds."""
+def runset(
+    known: Facts, use: Client, name: str, kinds: Sequence[str], *, study: str | None = None
+) -> Any:
+    """Take the runs of some kinds, of the known study or of another."""
     return use.reports.Runset(
         entity=known.entity,
         project=known.project,
         name=name,
-        filters=filters(use, known.study, kinds),
+        filters=filters(use, study or known.study, kinds),
     )
 
 

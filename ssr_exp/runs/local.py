@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,7 @@ class Store:
         Raises:
             SsrError: if the disk is full or the folder cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -147,15 +148,21 @@ class Store:
         finally:
             lock.release()
 
-    def is_busy(self, folder: Path) -> bool:
+    def is_busy(self, folder: Path, *, glance_s: float | None = None) -> bool:
         """Say whether a process, this one included, is training the network right now.
 
         A claim that is made meanwhile waits for the answer, and is not refused because of it.
+
+        Args:
+            folder: the run's.
+            glance_s: how long others that only look may be in the way; 0: they count as training;
+                None: long enough.
         """
+        patience = GLANCE_S if glance_s is None else glance_s
         if not (folder / LOCK).exists() or is_done(self.read(folder)):
             return False
         try:
-            with FileLock(folder / LOCK, timeout=GLANCE_S):
+            with FileLock(folder / LOCK, timeout=patience):
                 return False
         except OSError:  # it was not given, or is another user's
             return True

@@ -71,7 +71,13 @@ class Sensitivity(_Data):
 
 
 class Look(_Data):
-    """One look at the records, after a round: errors are of trainings that were left out."""
+    """One look at the records, after a round.
+
+    Errors are of trainings that were left out; `rmse`, `spread` and `noise` have the outcome's
+    unit. `hypervolume` is that of the trained networks, higher is better: the area between their
+    front and 10 points below the baseline, over the natural logarithm of the cost, up to the
+    baseline's: points of accuracy times the logarithm.
+    """
 
     round: Count
     runs: Count
@@ -125,6 +131,7 @@ class Predictions(_Data):
         lattice: some of its points.
         latency: the device and runtime that latencies are of.
         max_drop: points of accuracy that the search's answer may lose.
+        seen: finished records that were there; the surrogate may have learned from fewer.
     """
 
     schema_version: int = SCHEMA
@@ -140,10 +147,13 @@ class Predictions(_Data):
     lattice: Sample
     latency: str | None
     max_drop: float
+    seen: Count
 
 
-def write(store: local.Store, folder: Path, found: Predictions) -> Path:
+def write(store: local.Store, folder: Path, found: Predictions) -> Predictions:
     """Write predictions, whole or not at all, in place of those before; keeps earlier looks.
+
+    Returns what was written.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
@@ -155,18 +165,18 @@ def write(store: local.Store, folder: Path, found: Predictions) -> Path:
         earlier = tuple(look for look in before.looks if look.round < now)
         found = found.model_copy(update={"looks": (*earlier, *found.looks)})
     store.write_text(path, json.dumps(found.model_dump(mode="json"), separators=(",", ":")) + "\n")
-    return path
+    return found
 
 
 def latest(store: local.Store, study: str) -> Predictions | None:
-    """Read a study's predictions: of all its searches, those from most trainings, then the newest.
+    """Read a study's predictions: those from most trainings, of a search with rounds, the newest.
 
     What cannot be read is skipped with a warning.
     """
     folder = store.study_folder(study) / FOLDER
     found = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
     own = [one for one in found if one is not None and one.study == study]
-    return max(own, key=lambda one: (one.looks[-1].runs, one.created_at), default=None)
+    return max(own, key=lambda one: (one.seen, bool(one.rounds), one.created_at), default=None)
 
 
 def are_due(records: Sequence[Record], before: Predictions | None) -> bool:
@@ -174,7 +184,7 @@ def are_due(records: Sequence[Record], before: Predictions | None) -> bool:
     finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
     if len({record.network for record in finished}) < FEWEST:
         return False
-    return before is None or before.looks[-1].runs < len(finished)
+    return before is None or before.seen < len(finished)
 
 
 def _read(path: Path) -> Predictions | None:

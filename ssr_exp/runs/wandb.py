@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import wandb
 
 from ssr_exp.config import LoggerConf, RunsConf, WandbMode
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, without_paths
 from ssr_exp.parsing import Unreadable
 from ssr_exp.runs import wandb_api
 from ssr_exp.runs.record import Record, parse
@@ -39,7 +38,6 @@ PRIVATE: dict[str, Any] = {
     "host": "local",
     "program": "train.py",
 }
-PATH = re.compile(r"(?<![\w./])(?:[A-Za-z]:|~)?[\\/][^\s'\",;()]*")  # stays on this machine
 RETRY_AFTER_S = 600.0  # after a failure, further runs of this process start offline for so long
 _failed_at: float | None = None
 
@@ -122,7 +120,7 @@ def finish(run: wandb.Run | None, record: Record) -> None:
     try:
         fields = record.model_dump(mode="json")
         if record.error is not None:
-            fields["error"] = PATH.sub("<path>", record.error)
+            fields["error"] = without_paths(record.error)
         run.summary.update(fields)
         run.finish(exit_code=0 if record.status.value == "finished" else 1)
     except Exception as error:

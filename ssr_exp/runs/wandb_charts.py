@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import mean
 from typing import Any
 
 import wandb
 from pydantic import BaseModel
 
+from ssr_exp.runs import front
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Kind, Record, Status
 
@@ -204,18 +206,9 @@ def _fronts(told: Predictions, records: Sequence[Record]) -> Rows:
     rows = [
         [name, network, count, _log10(count), accuracy]
         for name, points in series.items()
-        for count, accuracy, network in _front(points)
+        for count, accuracy, network in front.of(points, cost=itemgetter(0), score=itemgetter(1))
     ]
     return "front network params log10_params val_acc".split(), rows
-
-
-def _front(points: Sequence[tuple[int, float, str]]) -> list[tuple[int, float, str]]:
-    """Keep the points, of parameters and accuracy, that no cheaper one matches."""
-    kept: list[tuple[int, float, str]] = []
-    for point in sorted(points, key=lambda one: (one[0], -one[1])):
-        if not kept or point[1] > kept[-1][1]:
-            kept.append(point)
-    return kept
 
 
 def _batches(told: Predictions, records: Sequence[Record]) -> Rows:

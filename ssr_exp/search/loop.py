@@ -114,8 +114,7 @@ class Search:
         check, sensitivities = checks.check(seen), checks.sensitivities(seen)
         console.print_checks(seen, check, sensitivities)
         told = summary.of(seen, self.conf, check, sensitivities, book=self.book)
-        predictions.write(self.book.store, self.book.folder, told)
-        self.watch(told)
+        self.watch(predictions.write(self.book.store, self.book.folder, told))
 
     def next_number(self) -> int:
         """Number the next round."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
-from ssr_exp.search import checks
+from ssr_exp.runs.predictions import AXES, Batch, Expected, LeftOut, Look, Predictions, Sample
+from ssr_exp.search import acquisition, checks
 from ssr_exp.search.checks import Check, Sensitivity
 from ssr_exp.search.propose import WITHIN_80
 from ssr_exp.search.rounds import Notebook, Round
@@ -22,7 +22,9 @@ from ssr_exp.search.space import Numbers
 from ssr_exp.search.view import View
 
 MOST = 10_000  # points of the lattice that are listed
+POOL = 400_000  # points that a sample is drawn from, where there are more
 BINS = 50  # of equal width in log parameters, that a sample is drawn from alike
+WORTH = 10.0  # points below the baseline, from which on accuracy counts in a hypervolume
 DIGITS = 4  # after the point, of percent
 
 
@@ -34,6 +36,7 @@ def of(
     *,
     book: Notebook | None = None,
     seed: int = 0,
+    seen: int | None = None,
 ) -> Predictions:
     """Summarise what is believed.
 
@@ -44,6 +47,7 @@ def of(
         sensitivities: likewise.
         book: the search's plans; None where no search is behind it.
         seed: of the sample of the lattice.
+        seen: finished records that were there; None: those that the view is of.
     """
     plans = [] if book is None else book.read()
     return Predictions(
@@ -59,6 +63,7 @@ def of(
         lattice=_sample(view, seed),
         latency=None if view.latencies is None else str(view.latencies),
         max_drop=conf.objective.max_drop,
+        seen=len(view.history) if seen is None else seen,
     )
 
 
@@ -71,9 +76,20 @@ def _look(view: View, check: Check, plans: Sequence[Round]) -> Look:
         spearman=check.spearman,
         coverage=check.coverage,
         noise=check.noise,
-        hypervolume=view.state.front.hypervolume,
+        hypervolume=_hypervolume(view),
         warnings=tuple(check.warnings()),
     )
+
+
+def _hypervolume(view: View) -> float:
+    """Measure the front of the trained networks, by one measure for all rounds."""
+    accuracies, space = view.history.accuracies(), view.history.space
+    networks = view.networks
+    at = networks.index(space.plan.baseline)
+    measured = torch.tensor([accuracies[a] for a in networks], dtype=torch.float64)
+    reference = (float(measured[at]) - WORTH, float(view.state.log_costs[at]))
+    log_costs = view.state.log_costs[: len(networks)]
+    return acquisition.front(measured, log_costs, reference=reference).hypervolume
 
 
 def _batch(plan: Round) -> Batch:
@@ -88,8 +104,9 @@ def _sensitivity(one: Sensitivity) -> predictions.Sensitivity:
 
 def _left_out(view: View) -> tuple[LeftOut, ...]:
     found = checks.left_out(view)
-    ends = (_interval(view, found.mean, found.sigma)) if len(found.mean) else ()
-    columns = [view.accuracy(values).tolist() for values in (found.Y, found.mean, *ends)]
+    spread = WITHIN_80 * found.sigma
+    shown = (found.Y, found.mean, found.mean - spread, found.mean + spread)
+    columns = [view.accuracy(values).tolist() for values in shown]
     scores = ((found.Y - found.mean) / found.sigma).tolist()
     return tuple(
         LeftOut(
@@ -105,10 +122,6 @@ def _left_out(view: View) -> tuple[LeftOut, ...]:
             view.history.records, *columns, scores, strict=True
         )
     )
-
-
-def _interval(view: View, mean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    return mean - WITHIN_80 * sigma, mean + WITHIN_80 * sigma
 
 
 def _sample(view: View, seed: int) -> Sample:
@@ -138,29 +151,43 @@ def _sample(view: View, seed: int) -> Sample:
 
 
 def _chosen(view: View, seed: int) -> Numbers:
-    """Choose the points that are listed, in order."""
-    space = view.history.space
-    columns = space.evaluate(lambda points: _costs(view, points))
-    mean = view.candidates.mean.numpy()
-    fronts = [_front(column.numpy(), mean) for column in columns]
-    kept = np.unique(np.concatenate(fronts))[:MOST]
-    others = np.setdiff1d(np.arange(len(mean)), kept, assume_unique=True)
-    sizes = np.log(columns[0].numpy()[others])
-    drawn = others[_spread(sizes, MOST - len(kept), np.random.default_rng(seed))]
+    """Choose the points that are listed, in order.
+
+    The fronts are those of the whole lattice, the rest is drawn from at most `POOL` points of it.
+    """
+    space, draw = view.history.space, np.random.default_rng(seed)
+    kept = np.unique(np.concatenate(_fronts(view)))[:MOST]
+    total = len(space.lattice)
+    pool = np.arange(total) if total <= POOL else np.unique(draw.integers(total, size=POOL))
+    others = np.setdiff1d(pool, kept, assume_unique=True)
+    sizes = np.log(cost.count(space.plan, space.lattice.points(others)).params.astype(np.float64))
+    drawn = others[_spread(sizes, MOST - len(kept), draw)]
     return np.sort(np.concatenate([kept, drawn])).astype(np.int64)
 
 
-def _costs(view: View, points: cost.Points) -> list[Tensor]:
+def _fronts(view: View) -> list[Numbers]:
+    """Find the predicted front of the lattice for each cost."""
+    space, mean = view.history.space, view.candidates.mean.numpy()
+    parts: dict[str, list[Numbers]] = {}
+    for part, points in space.chunks():  # a front of the whole is one of its parts' fronts
+        for axis, costs in _costs(view, points).items():
+            parts.setdefault(axis, []).append(part.start + _front(costs, mean[part]))
+    fronts = []
+    for axis, found in parts.items():
+        numbers = np.concatenate(found)
+        costs = _costs(view, space.lattice.points(numbers))[axis]
+        fronts.append(numbers[_front(costs, mean[numbers])])
+    return fronts
+
+
+def _costs(view: View, points: cost.Points) -> dict[str, NDArray[Any]]:
+    """Price `m` points: their exact costs, and latency in ms where a device's is known."""
     counts = cost.count(view.history.space.plan, points)
-    found = [
-        torch.from_numpy(getattr(counts, axis).astype(np.float64)) for axis in predictions.AXES
-    ]
-    return (
-        found if view.latencies is None else [*found, torch.from_numpy(view.latencies.ms(points))]
-    )
+    found = {axis: getattr(counts, axis) for axis in AXES}
+    return found if view.latencies is None else found | {"latency": view.latencies.ms(points)}
 
 
-def _front(costs: NDArray[np.float64], mean: NDArray[np.float64]) -> Numbers:
+def _front(costs: NDArray[Any], mean: NDArray[np.float64]) -> Numbers:
     """Find the points that no cheaper one is predicted to match."""
     order = np.lexsort((-mean, costs))
     best = np.maximum.accumulate(mean[order])

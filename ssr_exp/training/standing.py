@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.training.sweep import Member
 
@@ -52,25 +53,20 @@ class Watch:
 
     members: Sequence[Member]
     _begun: float = field(init=False)
-    _before: dict[Path, str] = field(default_factory=dict, init=False)
+    _read: dict[Path, int | None] = field(default_factory=dict, init=False)
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Start the clock, and remember the records that were there before."""
         self._begun = time.monotonic()
-        known = ((member.folder, member.record()) for member in self.members)
-        self._before = {folder: r.started_at for folder, r in known if r is not None}
+        self._read = {member.folder: _changed(member) for member in self.members}
 
     def look(self) -> Standing:
         """Say how far it is."""
         running = 0
         for member in self.members:
-            if member.folder not in self._ended:
-                record = member.record()
-                if record is not None and record.started_at != self._before.get(member.folder):
-                    self._ended[member.folder] = record
-                else:
-                    running += member.store.is_busy(member.folder)
+            if member.folder not in self._ended and not self._reads(member):
+                running += member.store.is_busy(member.folder, glance_s=0)
         finished = [r for r in self._ended.values() if r.status is Status.finished]
         measured = [record for record in finished if record.val_acc is not None]
         return Standing(
@@ -82,6 +78,17 @@ class Watch:
             left_s=self._left(len(self._ended)),
         )
 
+    def _reads(self, member: Member) -> bool:
+        """Read a member's record if it is new; returns whether its training has ended."""
+        now = _changed(member)
+        if now is None or now == self._read[member.folder]:
+            return False
+        self._read[member.folder] = now
+        record = member.record()
+        if record is not None:
+            self._ended[member.folder] = record
+        return record is not None
+
     def say(self) -> tuple[str, object]:
         """Say how far it is in one line, and what of it is news."""
         now = self.look()
@@ -91,6 +98,14 @@ class Watch:
         if not ended:
             return None
         return (time.monotonic() - self._begun) / ended * (len(self.members) - ended)
+
+
+def _changed(member: Member) -> int | None:
+    """Say when a member's record was written, in ns; None if there is none."""
+    try:
+        return (member.folder / local.FILE).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _spelled(seconds: float) -> str:

@@ -84,6 +84,7 @@ def predicted(study: str = STUDY, *, points: int = 3, runs: int = 4, **fields: A
         },
         "latency": None,
         "max_drop": 1.0,
+        "seen": runs,
     }
     return Predictions.model_validate(known | fields)
 

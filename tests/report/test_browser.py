@@ -15,10 +15,11 @@ import pytest
 
 from benchmarks import browser
 from benchmarks import page as large
+from ssr_exp.errors import without_paths
 from ssr_exp.report import page
 from ssr_exp.runs import local, predictions
 from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import Fractions, Record, Status
 
 MakeRecord = Callable[..., Record]
 STUDY = "resnet20-digits-0a1b2c3d"
@@ -131,6 +132,7 @@ def told() -> Predictions:
         ),
         latency=SETTING,
         max_drop=1.0,
+        seen=7,
     )
 
 
@@ -208,6 +210,8 @@ def test_all_views_open_without_a_complaint(written: Any, opened: Any) -> None:
     assert sheet.locator("#summary").inner_text().startswith("resnet20 on digits: 6 networks")
     sheet.click("#tab-surrogate")
     assert sheet.locator("#surrogate canvas").count() == 5
+    sheet.click("#theme")
+    assert sheet.evaluate("smallCharts.length") == sheet.locator("#surrogate canvas").count() == 5
     assert "the surrogate is shy" in sheet.locator("#surrogate .warning").inner_text()
     assert "96.90 inside" in sheet.locator("#surrogate").inner_text()
     sheet.click("#tab-about")
@@ -371,7 +375,7 @@ def test_the_csv_holds_all_runs_and_no_formula(
     own = next(r for r in rows if r["network"] == SHALLOW and r["seed"] == "1")
     assert (own["val_acc"], own["params"], own["kind"]) == ("97.6", "75002", "sentinel")
     failed = next(r for r in rows if r["status"] == "failed")
-    assert failed["error"] == "'" + str(evil.error)
+    assert failed["error"] == "'" + without_paths(str(evil.error))
 
 
 def test_a_code_is_copied(written: Any, opened: Any) -> None:
@@ -525,3 +529,61 @@ def test_a_large_study_stays_small_and_shows_its_first_rows(tmp_path: Path, open
     assert len(networks(sheet)) == 150
     sheet.click("#more")
     assert len(networks(sheet)) == sheet.evaluate("study().networks.length")
+
+
+def test_a_limit_that_was_searched_with_is_shown_and_used(
+    written: Any, opened: Any, told: Predictions
+) -> None:
+    sheet = opened(written(predicted=told.model_copy(update={"max_drop": 30.33})))
+    assert sheet.locator("#drop-value").inner_text() == "30.33 points"
+    assert sheet.locator("#drop").input_value() == "30.33"
+    assert sheet.get_attribute("#drop", "aria-valuetext") == "30.33 points"
+
+
+def test_rounds_are_those_of_the_search_and_the_rest_is_told_apart(
+    written: Any, opened: Any
+) -> None:
+    sheet = opened(written())
+    sheet.select_option("#colour", "round")
+    legend = sheet.locator("#legend").inner_text()
+    assert "first networks (1)" in legend and "round 1 (1)" in legend and "others (4)" in legend
+
+
+def test_the_focus_stays_where_a_button_was_pressed(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    button = sheet.locator("#take button[data-pin]").first
+    button.focus()
+    sheet.keyboard.press("Enter")
+    assert sheet.evaluate("document.activeElement.textContent") == "Unpin"
+    sheet.keyboard.press("Enter")
+    assert sheet.locator("#pins table").count() == 0
+    for network in (BASELINE, SHALLOW):
+        sheet.locator(f"#networks input[aria-label='Pin {network}']").check()
+    sheet.locator(f"#pins [aria-label='Unpin {BASELINE}']").press("Enter")
+    assert sheet.evaluate("document.activeElement.ariaLabel") == f"Unpin {SHALLOW}"
+
+
+def test_many_segments_are_drawn_side_by_side(
+    written: Any, opened: Any, records: list[Record]
+) -> None:
+    many = 40
+    wide = records[0].model_copy(
+        update={
+            "network": f"d{'-'.join(['2'] * many)}_w{'-'.join(['16'] * many)}",
+            "blocks": (2,) * many,
+            "widths": (16,) * many,
+            "modifiers": Fractions(depth=(1.0,) * many, width=(1.0,) * many),
+        }
+    )
+    sheet = opened(written([wide], None))
+    sheet.locator("#networks input").first.check()
+    boxes = sheet.locator("#pins svg rect[stroke-dasharray]").all()
+    places = [float(box.get_attribute("x")) for box in boxes]
+    assert len(places) == 2 * many and places == sorted(places)
+    assert places[0] >= 0 and places[-1] < 300
+
+
+def test_a_loss_is_compared_with_losses(written: Any, opened: Any, told: Predictions) -> None:
+    sheet = opened(written(predicted=told.model_copy(update={"outcome": "val_loss"})))
+    sheet.click("#tab-surrogate")
+    assert "97.00\t96.00 to 98.00\t0.13 outside" in sheet.locator("#surrogate").inner_text()

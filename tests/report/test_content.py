@@ -102,12 +102,8 @@ def test_kind_and_round_are_the_records(store: Store, put: Put) -> None:
     put(network="n2", origin="compound")
     put(network="n3")
     study = one(store)
-    told = [(n["code"], n["kind"], n["round"], n["origin"]) for n in study["networks"]]
-    assert told == [
-        ("n1", "proposed", 3, "round3"),
-        ("n2", "uniform", None, "compound"),
-        ("n3", "other", None, None),
-    ]
+    told = [(n["code"], n["kind"], n["round"]) for n in study["networks"]]
+    assert told == [("n1", "proposed", 3), ("n2", "uniform", None), ("n3", "other", None)]
     assert [run["kind"] for run in study["runs"]] == ["proposed", "uniform", "other"]
 
 
@@ -524,3 +520,9 @@ def test_a_finalist_of_another_seed_network_stands_beside_the_answer(
     assert set(by_name) == {STUDY, "resnet8-others"}
     finalists = [n for n in by_name[STUDY]["networks"] if n["kind"] == "finalist"]
     assert {n["model"] for n in finalists} == {"resnet20", "resnet8"}
+
+
+def test_errors_name_no_folder_of_the_machine(store: Store, put: Put) -> None:
+    error = "cannot read /home/someone/secret/images.tar: no such file"
+    put(status=Status.failed, val_acc=None, error=error)
+    assert one(store)["runs"][0]["error"] == "cannot read <path> no such file"

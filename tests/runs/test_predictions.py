@@ -74,6 +74,7 @@ def made(*looks: Look, **fields: Any) -> Predictions:
         "lattice": lattice(),
         "latency": None,
         "max_drop": 1.0,
+        "seen": looks[-1].runs if looks else 8,
     }
     return Predictions.model_validate(known | fields)
 
@@ -88,13 +89,19 @@ def own(store: Store, search: str = "") -> Path:
     return store.study_folder(STUDY) / predictions.FOLDER / search
 
 
+def put(store: Store, found: Predictions) -> Path:
+    """Write predictions, and say where."""
+    predictions.write(store, own(store), found)
+    return own(store) / predictions.FILE
+
+
 # Round trips
 
 
 def test_what_is_written_is_read_back(store: Store) -> None:
     one = made(latency="a phone", lattice=lattice(latency_ms=[0.5, 1.5]))
-    path = predictions.write(store, own(store, "tradeoff-1"), one)
-    assert path == own(store, "tradeoff-1") / "predictions.json"
+    assert predictions.write(store, own(store, "tradeoff-1"), one) == one
+    assert (own(store, "tradeoff-1") / "predictions.json").is_file()
     assert predictions.latest(store, STUDY) == one
 
 
@@ -121,6 +128,13 @@ def test_earlier_looks_are_kept(store: Store) -> None:
     found = predictions.latest(store, STUDY)
     assert found is not None
     assert [(one.round, one.runs) for one in found.looks] == [(0, 8), (1, 9), (2, 10)]
+
+
+def test_what_is_written_is_returned_with_the_earlier_looks(store: Store) -> None:
+    predictions.write(store, own(store), made(look(0, 8)))
+    told = predictions.write(store, own(store), made(look(1, 9)))
+    assert told.looks == (look(0, 8), look(1, 9))
+    assert told == predictions.latest(store, STUDY)
 
 
 def test_a_look_after_the_same_round_replaces_the_one_before(store: Store) -> None:
@@ -150,7 +164,7 @@ def test_looks_that_are_given_again_are_not_repeated(store: Store) -> None:
 def test_a_damaged_file_is_replaced_with_a_warning(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = predictions.write(store, own(store), made())
+    path = put(store, made())
     path.write_text("{")
     predictions.write(store, own(store), made(look(1, 9)))
     assert len(caplog.messages) == 1
@@ -236,7 +250,7 @@ def test_a_file_that_cannot_be_used_is_skipped_with_one_warning(
 
 
 def test_a_file_cut_short_anywhere_is_skipped(store: Store) -> None:
-    path = predictions.write(store, own(store), made())
+    path = put(store, made())
     whole = path.read_bytes().strip()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
@@ -252,7 +266,7 @@ def test_a_folder_in_the_files_place_is_skipped(
 
 
 def test_a_key_that_a_later_writer_added_does_no_harm(store: Store) -> None:
-    path = predictions.write(store, own(store), made())
+    path = put(store, made())
     path.write_text(changed(energy_j=12.0))
     assert predictions.latest(store, STUDY) == made()
 
@@ -263,7 +277,7 @@ def test_a_key_that_a_later_writer_added_does_no_harm(store: Store) -> None:
 def test_a_disk_that_fails_leaves_the_predictions_of_before(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = predictions.write(store, own(store), made())
+    path = put(store, made())
     before = path.read_bytes()
 
     def full(_: int) -> None:

@@ -119,6 +119,7 @@ def believed(number: int) -> Predictions:
         ),
         latency=None,
         max_drop=1.0,
+        seen=8,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import predictions
+from ssr_exp.runs import front, predictions
 from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import FEWEST, Batch, Expected, Predictions
 from ssr_exp.runs.record import Record, Status
@@ -113,3 +113,28 @@ def test_predictions_that_are_continued_twice_tell_each_round_once(
     last = predictions.latest(store, alone.study)
     assert last is not None
     assert [one.round for one in last.looks] == [0, 1, 2]
+
+
+def test_predictions_of_a_loss_or_of_a_device_are_left_to_their_search(
+    small: Space, tell: Tell, first: First
+) -> None:
+    runs = [tell(a) for a in first]
+    alone = fit(small, runs)
+    for other in ({"outcome": "val_loss"}, {"latency": "a phone"}):
+        before = alone.model_copy(update=other)
+        with pytest.raises(SsrError, match=r"val_loss|a phone.*rounds=0"):
+            refit.of(runs, small.plan, width_steps=4, before=before)
+
+
+def test_of_many_runs_some_are_learned_from_the_baseline_and_the_front_among_them(
+    small: Space, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refit, "MOST", 20)
+    runs = [tell(a) for a in [*small.architectures(range(0, 500, 5)), small.plan.baseline]]
+    found = fit(small, runs)
+    learned = {one.network for one in found.left_out}
+    best = front.of(runs, cost=lambda r: r.params, score=lambda r: r.val_acc or 0.0)
+    assert len(found.left_out) == found.looks[0].runs == 20
+    assert {r.network for r in best} | {small.code(small.plan.baseline)} <= learned
+    assert found.seen == len(runs)
+    assert not predictions.are_due(runs, found)

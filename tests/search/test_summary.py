@@ -21,6 +21,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.record import Record
 from ssr_exp.search import checks, history, propose, rounds, summary
 from ssr_exp.search import view as views
 from ssr_exp.search.history import History
@@ -291,8 +292,34 @@ def test_a_look_says_what_the_check_says(view: View) -> None:
         check.coverage,
         check.noise,
     )
-    assert look.hypervolume == view.state.front.hypervolume > 0
     assert look.warnings == ()
+
+
+def test_the_hypervolume_grows_with_the_front_alone(small: Space, tell: Tell, first: First) -> None:
+    def measured(*more: Record) -> float:
+        known = [tell(a, noise=0) for a in first]
+        (look,) = summarised(seen(history.of(small, [*known, *more]))).looks
+        return look.hypervolume
+
+    (middle,) = small.architectures([300])
+    before = measured()
+    poor, good = (tell(middle, val_acc=accuracy) for accuracy in (75.0, 90.0))
+    (tiny,) = small.architectures([0])
+    assert before > 0
+    assert measured(poor) == pytest.approx(before)  # whatever it does to the surrogate
+    assert measured(tell(tiny, val_acc=10.0, seed=9)) <= before
+    assert measured(good) > before
+
+
+def test_the_hypervolume_is_the_area_over_ten_points_below_the_baseline(
+    small: Space, tell: Tell
+) -> None:
+    low, *others, full = small.architectures([0, 100, 200, 511])
+    known = [tell(full, val_acc=90.0), tell(low, val_acc=85.0)]
+    known += [tell(a, val_acc=70.0) for a in others]
+    (look,) = summarised(seen(history.of(small, known))).looks
+    costs = [cost.of(small.plan, a).params for a in (low, full)]
+    assert look.hypervolume == pytest.approx(5.0 * math.log(costs[1] / costs[0]))
 
 
 def test_what_speaks_against_believing_is_kept(small: Space, tell: Tell, first: First) -> None:

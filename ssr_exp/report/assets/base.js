@@ -33,7 +33,7 @@ const whole = new Intl.NumberFormat("en-US");
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const counted = (number, noun) => `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 const percent = (share) => (share >= 0.0995 ? `${(100 * share).toFixed(1)}%` : `${(100 * share).toPrecision(2)}%`);
-const points = (value) => value.toFixed(2);
+const fixed = (value) => value.toFixed(2);
 
 function short(value) {
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {

@@ -136,7 +136,7 @@ function showChart() {
   extent = [low, high, bottom, top];
   const zoom = { type: "inside", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, moveOnMouseMove: !isTouch, preventDefaultMouseMove: !isTouch, filterMode: "none" };
   scatter.setOption({
-    animation: false, grid: { left: 60, right: 18, top: 16, bottom: 48 }, tooltip: { ...tooltip(), formatter: told }, aria: { enabled: false },
+    animation: false, grid: { left: 60, right: 18, top: 16, bottom: 48 }, tooltip: { ...tooltip(), formatter: tipOf }, aria: { enabled: false },
     xAxis: frame(axis().name, low, high, {
       nameGap: 34, axisTick: { show: true, ...only },
       axisLabel: { color: ink("muted"), hideOverlap: true, formatter: (value) => short(replace(value)), ...only },
@@ -158,7 +158,7 @@ function begun(box) {
   return chart;
 }
 
-function told(event) {
+function tipOf(event) {
   const network = shownNetworks[event.seriesIndex]?.[event.dataIndex];
   return network ? tip(network) : "";
 }

@@ -1,5 +1,5 @@
 // One network: what is said of it, and its segments drawn before and after.
-const DRAWING = { width: 300, height: 84, gap: 10 };
+const DRAWING = { width: 300, height: 84 };
 
 function facts(network) {
   const full = study().baseline;
@@ -10,7 +10,7 @@ function facts(network) {
     const value = one.of(network);
     if (isNumber(value)) rows.push([one.name, one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value)]);
   }
-  if (network.expected) rows.push(["expected on val", `${points(network.expected[1])} %, 80 % interval ${points(network.expected[0])} to ${points(network.expected[2])}`]);
+  if (network.expected) rows.push(["expected on val", `${fixed(network.expected[1])} %, 80 % interval ${fixed(network.expected[0])} to ${fixed(network.expected[2])}`]);
   for (const [metric, name] of [["val_acc", "val"], ["test_acc", "test"]]) {
     if (network[metric]) rows.push([name, scored(network, metric)]);
   }
@@ -24,8 +24,8 @@ const kindOf = (network) => KINDS[network.kind].name + (network.round ? ` in rou
 function scored(network, metric) {
   const { mean, std } = accuracy(network, metric);
   const full = baseline(metric);
-  const drop = full && network.kind !== "baseline" ? `, drop ${points(full.mean - mean)}` : "";
-  return `${points(mean)}${std === null ? "" : ` \u00b1 ${points(std)}`} %${drop}`;
+  const drop = full && network.kind !== "baseline" ? `, drop ${fixed(full.mean - mean)}` : "";
+  return `${fixed(mean)}${std === null ? "" : ` \u00b1 ${fixed(std)}`} %${drop}`;
 }
 
 function tip(network) {
@@ -39,7 +39,8 @@ function drawing(network) {
   const own = shape(network);
   const segments = study().segments;
   if (!own || own.blocks.length !== segments.length) return null;
-  const { width, height, gap } = DRAWING;
+  const { width, height } = DRAWING;
+  const gap = Math.min(10, width / (3 * segments.length));
   const blocks = segments.reduce((sum, segment) => sum + segment.blocks, 0);
   const each = Math.min(26, (width - gap * (segments.length - 1)) / Math.max(blocks, 1));
   const widest = Math.max(...segments.map((segment) => segment.channels), 1);
@@ -49,7 +50,7 @@ function drawing(network) {
   picture.append(drawn("title", { text: words.join("; ") }));
   const box = (x, channels, ghost) =>
     drawn("rect", {
-      x: x + 1, y: (height - tall(channels)) / 2 + 1, width: Math.max(each - 2, 1), height: Math.max(tall(channels) - 2, 1), rx: 1.5,
+      x: x + each * 0.06, y: (height - tall(channels)) / 2 + 1, width: Math.max(each * 0.88, 0.5), height: Math.max(tall(channels) - 2, 1), rx: 1.5,
       fill: ghost ? "none" : "var(--accent)", stroke: ghost ? "var(--ghost)" : "none", "stroke-dasharray": ghost ? "3 2" : null,
     });
   let x = 0;
@@ -59,7 +60,8 @@ function drawing(network) {
       if (b < own.blocks[i]) picture.append(box(x, own.widths[i], false));
       x += each;
     }
-    const label = segments.length > 8 ? `${i + 1}` : shortened(segment.name, Math.max(segment.blocks * each, 24) / 5.4);
+    const every = Math.ceil(segments.length / 14);
+    const label = segments.length > 8 ? (i % every ? "" : `${i + 1}`) : shortened(segment.name, Math.max(segment.blocks * each, 24) / 5.4);
     picture.append(drawn("text", { x: x - (segment.blocks * each) / 2, y: height + 14, "text-anchor": "middle", "font-size": 10, fill: "var(--muted)", text: label }));
     x += gap;
   });

@@ -22,7 +22,7 @@ function showPins() {
   const row = (name, cells, scope) => element("tr", {}, element("th", { scope: "row", class: "text", text: name }), cells.map((cell) => element(scope || "td", { class: "text", scope: scope && "col" }, cell)));
   const head = row("network", shown.map((network) => [element("span", { class: "code", text: network.code }),
     element("div", { class: "actions" }, copyButton(network.code),
-      element("button", { type: "button", class: "link", text: "Unpin", "aria-label": `Unpin ${network.code}`, onclick: () => pin(network) }))]), "th");
+      element("button", { type: "button", class: "link", text: "Unpin", "aria-label": `Unpin ${network.code}`, onclick: () => { pin(network); (byId("pins").querySelector("[aria-label^=Unpin]") || byId("pins")).focus(); } }))]), "th");
   const body = [row("segments", shown.map((network) => [drawing(network) || ""])), ...names.map((name) => row(name, told.map((one) => [one.get(name) ?? ""])))];
   byId("pins").replaceChildren(element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Pinned networks" },
     element("table", { class: "compared" }, element("thead", {}, head), element("tbody", {}, body))));

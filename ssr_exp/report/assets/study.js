@@ -92,12 +92,24 @@ function front(networks, cost, score) {
 const measuredFront = () => front(comparable(), axis().of, (n) => accuracy(n, comparedBy()).mean);
 const predictedFront = () => front(study().points.filter((p) => isNumber(axis().of(p))), axis().of, (p) => p.expected[1]);
 
+// The round of the search that planned a network, 0 for its first ones; null if it planned none.
+function roundOf(network) {
+  if (isFinalist(network)) return null;
+  if (!study().rounds) {
+    const planned = study().predictions?.rounds ?? [];
+    study().rounds = new Map(planned.flatMap((round) => round.planned.map((one) => [one.network, round.number])));
+  }
+  return study().rounds.get(network.code) ?? (study().rounds.size ? null : network.round);
+}
+
 function group(network) {
   if (state.colour === "kind") return network.kind;
-  return isFinalist(network) ? "finalist" : `round ${network.round ?? 0}`;
+  if (isFinalist(network)) return "finalist";
+  return roundOf(network) === null ? "others" : `round ${roundOf(network)}`;
 }
 
 function look(name) {
+  if (name === "others") return { name, symbol: "hollow", ink: ink("other") };
   if (KINDS[name]) return { name: KINDS[name].name, symbol: KINDS[name].symbol, ink: ink(name) };
   const number = Number(name.slice(6));
   const first = number === 0;
@@ -107,7 +119,7 @@ function look(name) {
 function groups() {
   const order = state.colour === "kind" ? Object.keys(KINDS) : [];
   const found = [...new Set(study().networks.map(group))];
-  const rank = (name) => (order.length ? order.indexOf(name) : name === "finalist" ? 1e9 : Number(name.slice(6)));
+  const rank = (name) => (order.length ? order.indexOf(name) : name === "finalist" ? 1e9 : name === "others" ? 1e8 : Number(name.slice(6)));
   return found.sort((a, b) => rank(a) - rank(b));
 }
 

@@ -15,9 +15,10 @@ function card(title, note, height) {
 
 function plot(box, option) {
   const chart = echarts.init(box);
-  smallCharts.push(chart);
   chart.setOption({ animation: false, grid: { left: 56, right: 18, top: 16, bottom: 52 }, ...option });
-  new ResizeObserver(() => chart.resize()).observe(box);
+  const observer = new ResizeObserver(() => chart.resize());
+  observer.observe(box);
+  smallCharts.push({ dispose: () => { observer.disconnect(); chart.dispose(); } });
 }
 
 const diagonal = (low, high) => ({ type: "line", symbol: "none", silent: true, data: [[low, low], [high, high]], lineStyle: { color: ink("control"), type: "dashed" } });
@@ -27,7 +28,7 @@ function leftOutChart(told) {
   const [one, box] = card("Left out and predicted from the others", `Each of ${counted(told.left_out.length, "training")} as the surrogate would have predicted it without having seen it; lines are 80 % intervals.`);
   const [low, high] = padded(told.left_out.flatMap((row) => [row.measured, row.predicted]));
   const bars = told.left_out.flatMap((row) => [[row.measured, row.low], [row.measured, row.high], ["-", "-"]]);
-  const kinds = new Map(study().networks.map((n) => [n.code, n]));
+  const kinds = new Map(study().networks.filter((n) => !isFinalist(n)).map((n) => [n.code, n]));
   const draw = () => plot(box, {
     tooltip: { ...tooltip(), formatter: (event) => { const row = told.left_out[event.dataIndex]; return row ? leftOutTip(row, kinds.get(row.network)) : ""; } },
     xAxis: frame(`measured: ${unit}`, low, high, { nameGap: 32 }),
@@ -44,8 +45,8 @@ function leftOutChart(told) {
 function leftOutTip(row, network) {
   return element("div", { class: "tip" }, element("b", { class: "code", text: row.network }),
     element("div", { text: `seed ${row.seed}${network ? `, ${kindOf(network)}` : ""}` }),
-    element("div", { text: `measured ${points(row.measured)}, predicted ${points(row.predicted)} (80 %: ${points(row.low)} to ${points(row.high)})` }),
-    element("div", { text: `${points(Math.abs(row.z))} standard deviations off` }));
+    element("div", { text: `measured ${fixed(row.measured)}, predicted ${fixed(row.predicted)} (80 %: ${fixed(row.low)} to ${fixed(row.high)})` }),
+    element("div", { text: `${fixed(Math.abs(row.z))} standard deviations off` }));
 }
 
 function calibrationChart(told) {
@@ -54,7 +55,7 @@ function calibrationChart(told) {
   const levels = Array.from({ length: 19 }, (_, i) => (i + 1) / 20);
   const share = (level) => (100 * inside.filter((p) => p <= level).length) / Math.max(inside.length, 1);
   const draw = () => plot(box, {
-    tooltip: { ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${points(event.value[1])} % of the trainings lie in their ${event.value[0]} % intervals` }) },
+    tooltip: { ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${fixed(event.value[1])} % of the trainings lie in their ${event.value[0]} % intervals` }) },
     xAxis: frame("interval in %", 0, 100, { nameGap: 32, axisLabel: { color: ink("muted") } }), yAxis: frame("trainings inside in %", 0, 100, { nameGap: 40, axisLabel: { color: ink("muted") } }),
     series: [{ type: "line", symbolSize: 8, data: levels.map((level) => [Math.round(100 * level), share(level)]), lineStyle: { color: ink("accent") }, itemStyle: { color: ink("accent") } }, diagonal(0, 100)],
   });
@@ -71,7 +72,7 @@ function sensitivityChart(told) {
   });
   const draw = () => plot(box, {
     grid: { left: 110, right: 18, top: 34, bottom: 52 }, legend: { top: 0, textStyle: { color: ink("text") } },
-    tooltip: { ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${event.seriesName} of ${event.name}: ${event.value >= 0 ? "+" : ""}${points(event.value)} ${unit}` }) },
+    tooltip: { ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${event.seriesName} of ${event.name}: ${event.value >= 0 ? "+" : ""}${fixed(event.value)} ${unit}` }) },
     xAxis: frame(unit, null, null, { nameGap: 32 }),
     yAxis: { type: "category", inverse: true, data: segments, axisLabel: { color: ink("text"), width: 96, overflow: "truncate" }, axisLine: { lineStyle: { color: ink("control") } } },
     series: [bars("depth", ink("sentinel")), bars("width", ink("proposed"))],
@@ -81,12 +82,12 @@ function sensitivityChart(told) {
 
 // The area under the measured front, of parameters on a log scale, after each round.
 function volumes(last) {
-  const known = study().networks.filter((n) => !isFinalist(n) && n.val_acc);
+  const known = study().networks.filter((n) => n.val_acc && roundOf(n) !== null);
   if (!known.length) return [];
   const floor = Math.min(...known.map((n) => n.val_acc[0]));
   const end = Math.log(study().baseline.params);
   return Array.from({ length: last + 1 }, (_, round) => {
-    const line = front(known.filter((n) => (n.round ?? 0) <= round), (n) => n.params, (n) => n.val_acc[0]);
+    const line = front(known.filter((n) => roundOf(n) <= round), (n) => n.params, (n) => n.val_acc[0]);
     return line.reduce((sum, n, i) => {
       const next = i + 1 < line.length ? Math.log(line[i + 1].params) : end;
       return sum + (n.val_acc[0] - floor) * Math.max(0, Math.min(next, end) - Math.log(n.params));
@@ -102,10 +103,10 @@ function gainCharts(told) {
   const [measured, one] = card("Measured gain by round", "Area under the measured front, parameters on a log scale, as a share of the latest.");
   const [expected, two] = card("Expected gain by round", "What the best proposal of each round promised when it was chosen: the expected gain of hypervolume (tradeoff) or the expected fall of the log cost (smallest).");
   const category = (data) => ({ type: "category", data, axisLabel: { color: ink("muted") }, axisLine: { lineStyle: { color: ink("control") } } });
-  const whole_ = found[found.length - 1] || 1;
+  const latest = found[found.length - 1] || 1;
   const says = (digits) => ({ ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${event.name}: ${Number(event.value.toPrecision(digits))}` }) });
   const draw = () => {
-    plot(one, { tooltip: says(5), xAxis: category(rounds), yAxis: frame("% of the latest", null, 100, { nameGap: 40, scale: true, axisLabel: { color: ink("muted") } }), series: [{ type: "line", symbolSize: 9, data: found.map((v) => (100 * v) / whole_), lineStyle: { color: ink("accent") }, itemStyle: { color: ink("accent") } }] });
+    plot(one, { tooltip: says(5), xAxis: category(rounds), yAxis: frame("% of the latest", null, 100, { nameGap: 40, scale: true, axisLabel: { color: ink("muted") } }), series: [{ type: "line", symbolSize: 9, data: found.map((v) => (100 * v) / latest), lineStyle: { color: ink("accent") }, itemStyle: { color: ink("accent") } }] });
     plot(two, { tooltip: says(3), xAxis: category(planned.map((r) => `round ${r.number}`)), yAxis: frame("promise", null, null, { nameGap: 40 }), series: [{ type: "bar", barMaxWidth: 40, data: planned.map((r) => Math.max(...r.planned.map((p) => p.promise ?? 0))), itemStyle: { color: ink("proposed") } }] });
   };
   return [[measured, expected], draw];
@@ -116,21 +117,21 @@ function looksTable(told) {
   const names = ["after round", "runs", `error, ${unit}`, "guessing the mean", "rank correlation", ...told.levels.map((level) => `in ${100 * level} %`), `noise, ${unit}`];
   const head = element("tr", {}, names.map((name) => element("th", { scope: "col", text: name })));
   const body = told.looks.map((look) => element("tr", {}, [
-    look.round, look.runs, points(look.rmse), points(look.spread), look.spearman === null ? "none" : points(look.spearman),
-    ...look.coverage.map((share) => `${(100 * share).toFixed(0)} %`), points(look.noise),
+    look.round, look.runs, fixed(look.rmse), fixed(look.spread), look.spearman === null ? "none" : fixed(look.spearman),
+    ...look.coverage.map((share) => `${(100 * share).toFixed(0)} %`), fixed(look.noise),
   ].map((value) => element("td", { text: value }))));
   return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Errors by round" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body)));
 }
 
 function plannedTable(told) {
-  const measured = new Map(study().networks.filter((n) => n.val_acc && !isFinalist(n)).map((n) => [n.code, n.val_acc[0]]));
+  const measured = new Map(study().networks.filter((n) => n[told.outcome] && !isFinalist(n)).map((n) => [n.code, n[told.outcome][0]]));
   const proposals = told.rounds.filter((r) => r.number > 0).flatMap((r) => r.planned.map((p) => [r.number, p]));
   if (!proposals.length) return null;
   const head = ["round", "network", "expected", "80 % interval", "measured"].map((name) => element("th", { scope: "col", class: name === "network" ? "text" : null, text: name }));
   const body = proposals.map(([number, p]) => {
     const value = measured.get(p.network);
     const hit = isNumber(value) && isNumber(p.low) && value >= p.low && value <= p.high;
-    const cells = [number, p.network, isNumber(p.mean) ? points(p.mean) : "", isNumber(p.low) ? `${points(Math.min(p.low, p.high))} to ${points(Math.max(p.low, p.high))}` : "", isNumber(value) ? `${points(value)} ${hit ? "inside" : "outside"}` : "not yet"];
+    const cells = [number, p.network, isNumber(p.mean) ? fixed(p.mean) : "", isNumber(p.low) ? `${fixed(Math.min(p.low, p.high))} to ${fixed(Math.max(p.low, p.high))}` : "", isNumber(value) ? `${fixed(value)} ${hit ? "inside" : "outside"}` : "not yet"];
     return element("tr", {}, cells.map((text, i) => element("td", { class: i === 1 ? "text code" : null, text })));
   });
   return element("div", { class: "card" }, element("h2", { text: "Proposals: expected and measured" }),

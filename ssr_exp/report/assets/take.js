@@ -32,18 +32,25 @@ function taken() {
   return { full, own, expected: better };
 }
 
+const pinWord = (key) => (state.pins.includes(key) ? "Unpin" : "Pin");
+
+function markTaken() {
+  for (const button of byId("take").querySelectorAll("[data-pin]")) button.textContent = pinWord(button.dataset.pin);
+}
+
 function showTake() {
   const one = axis();
   const drop = byId("drop");
-  Object.assign(drop, { min: 0, max: largestDrop(), step: 0.05 });
+  Object.assign(drop, { min: 0, max: Math.max(largestDrop(), state.drop), step: 0.01 });
   drop.value = state.drop;
-  byId("drop-value").textContent = `${points(Number(drop.value))} points`;
+  byId("drop-value").textContent = `${fixed(state.drop)} points`;
   const cap = byId("cap");
   Object.assign(cap, { min: 0, max: STEPS, step: 1 });
   cap.value = state.cap === null ? STEPS : state.cap;
   byId("cap-name").textContent = one.name;
   const value = capValue();
   byId("cap-value").textContent = one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value);
+  for (const name of ["drop", "cap"]) byId(name).setAttribute("aria-valuetext", byId(`${name}-value`).textContent);
   const { full, own, expected } = taken();
   const box = byId("take");
   if (!full) {
@@ -54,7 +61,7 @@ function showTake() {
   if (!own) parts[0] = element("p", { class: "warning", text: "No trained network keeps to both limits: allow a larger drop or a higher cost." });
   const final = own && study().networks.find((n) => isFinalist(n) && n.code === own.code && n.model === own.model);
   if (final && final.test_acc) parts.push(element("p", { class: "note", text: `As a finalist, on test: ${scored(final, "test_acc")} (${counted(final.seeds.length, "seed")}).` }));
-  if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, `${points(expected.expected[1])} % expected, 80 % interval ${points(expected.expected[0])} to ${points(expected.expected[2])}`));
+  if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, `${fixed(expected.expected[1])} % expected, 80 % interval ${fixed(expected.expected[0])} to ${fixed(expected.expected[2])}`));
   box.replaceChildren(...parts);
 }
 
@@ -67,9 +74,10 @@ function found(title, network, score) {
     element("div", { text: `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` }),
     element("div", { text: score }), drawing(network),
     element("div", { class: "actions" }, copyButton(network.code), copyButton(words, network.expected ? "Copy words to train it" : "Copy words for train.py"),
-      element("button", { type: "button", class: "link", text: isPinned(network) ? "Unpin" : "Pin", onclick: () => pin(network) })));
+      element("button", { type: "button", class: "link", "data-pin": network.key, text: pinWord(network.key), onclick: () => pin(network) })));
 }
 
 byId("drop").addEventListener("input", (event) => { state.drop = Number(event.target.value); changed("take"); });
 byId("cap").addEventListener("input", (event) => { state.cap = Number(event.target.value) === STEPS ? null : Number(event.target.value); changed("take"); });
-whenChanged("study axis metric take pins", showTake);
+whenChanged("study axis metric take", showTake);
+whenChanged("pins", markTaken);
