@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.progress import track
+from rich.table import Table
 from rich.text import Text
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,41 @@ def console() -> Console:
     """Open the standard output for tables; names in them are not read as markup."""
     width = None if sys.stdout.isatty() else WIDTH
     return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> Table:
+    """Lay out a table; no cell is ever cut.
+
+    Args:
+        title: above it.
+        headings: of the columns.
+        rows: their cells.
+        left: headings of columns of text; the others are numbers.
+        spare: headings of what a narrow terminal can do without, the first one first; of equal
+            headings the last one goes.
+    """
+    kept = list(range(len(headings)))
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    room = console().width
+    for name in spare:
+        if sum(widths[at] + 3 for at in kept) + 1 <= room:
+            break
+        found = [at for at in kept if headings[at] == name]
+        kept = [at for at in kept if at not in found[-1:]]
+    laid = Table(title=title)
+    for at in kept:
+        justify: JustifyMethod = "left" if headings[at] in left else "right"
+        laid.add_column(headings[at], justify=justify, no_wrap=True, min_width=widths[at])
+    for row in rows:
+        laid.add_row(*(row[at] for at in kept))
+    return laid
 
 
 def progress(items: Sequence[Item], what: str) -> Iterator[Item]:

@@ -155,7 +155,9 @@ def test_too_few_runs_are_shown_without_predictions(
     command("modifiers=uniform_width")
     ended = report()
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.out.splitlines()) == 1
+    warned, last = ended.out.splitlines()
+    assert "no predictions, as its baseline has no finished run" in warned
+    assert last.startswith("report: ")
     (study,) = data(tmp_path / "runs" / "report.html")
     assert (len(study["networks"]), study["predictions"]) == (3, None)
 
@@ -179,7 +181,7 @@ def test_a_study_whose_network_is_not_known_is_shown_without_predictions(
     spoil(runs, "network.json", text)
     ended = report()
     assert ended.code == 0
-    (line,) = ended.lines(f"{study_name(runs)} is shown without predictions of its last runs: ")
+    (line,) = ended.lines(f"{study_name(runs)}: its last runs are not among the predictions: ")
     assert "network.json" in line
     (study,) = data(runs / "report.html")
     assert (len(study["networks"]), study["predictions"]) == (FIRST, None)
@@ -240,7 +242,7 @@ def test_a_function_is_not_called_unless_it_is_trusted(
     monkeypatch.setattr(module, "make", counted)
     shy = report()
     assert (shy.code, calls) == (0, [])
-    (line,) = shy.lines("is shown without predictions")
+    (line,) = shy.lines("its last runs are not among the predictions")
     assert "report_own.make" in line and "type trust=true" in line
     page = tmp_path / "runs" / "report.html"
     (study,) = data(page)
@@ -259,8 +261,16 @@ def test_without_records_a_sentence_says_what_to_type(report: Report, tmp_path: 
         ended = report(f"paths.runs={tmp_path}/{folder}")
         assert ended.code == 1
         assert ended.err.strip().count("\n") == 0
-        assert f"there are no records below {tmp_path}/{folder}: type paths.runs=DIR" in ended.err
+        assert f"there are no records of runs in {tmp_path}/{folder}: type" in ended.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_records_that_are_nearby_are_named(report: Report, runs: Path) -> None:
+    above = report(f"paths.runs={runs.parent}")
+    assert above.code == 1 and f"type paths.runs={runs}" in above.err
+    inside = report(f"paths.runs={runs / study_name(runs)}")
+    assert inside.code == 1
+    assert f"it is a study, type paths.runs={runs} study={study_name(runs)}" in inside.err
 
 
 def test_an_unknown_study_is_told_with_those_that_there_are(report: Report, runs: Path) -> None:
@@ -390,8 +400,7 @@ def test_a_search_ends_by_naming_the_page_that_shows_its_rounds_and_finalists(
         "proposed": 2,
         "finalist": 2,
     }
-    origins = {network["origin"] for network in study["networks"]}
-    assert origins == {"sentinel_all", "round1", "finalist"}
+    assert {network["round"] for network in study["networks"]} == {None, 1}
     assert [batch["number"] for batch in study["predictions"]["rounds"]] == [0, 1]
     assert [look["round"] for look in study["predictions"]["looks"]] == [0, 1]
     assert len(study["answer"]["results"]) == 2

@@ -105,3 +105,31 @@ def test_an_error_of_the_block_goes_through_and_the_terminal_is_as_before() -> N
             raise KeyboardInterrupt
         assert handler.stream is screen
     assert screen.getvalue().count("\x1b[?25h") == screen.getvalue().count("\x1b[?25l")
+
+
+def test_a_narrow_terminal_is_spared_columns_and_no_cell_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    headings = ["network", "MACs", "of baseline", "val acc %", "wall s"]
+    rows = [["d9-9-9_w16-32-64", "125.70M", "100.0%", "93.21", "1,234.5"]]
+
+    def printed(columns: int) -> str:
+        with shown() as (screen, _):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            laid = terminal.table(
+                "title", headings, rows, left=["network"], spare=["wall s", "MACs"]
+            )
+            terminal.console().print(laid)
+        return screen.getvalue()
+
+    assert "1,234.5" in printed(120) and "125.70M" in printed(120)
+    assert "1,234.5" not in printed(62) and "125.70M" in printed(62)
+    for columns in (50, 62, 120):
+        text = printed(columns)
+        assert "d9-9-9_w16-32-64" in text and "93.21" in text and "…" not in text
+
+
+def test_a_file_gets_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    laid = terminal.table("title", ["a", "b"], [["x" * 150, "y" * 150]], spare=["b"])
+    terminal.console().print(laid)
+    assert "y" * 150 in capsys.readouterr().out

@@ -143,5 +143,12 @@ class Ending:
             record = record.model_copy(update=fields)
         metrics = metrics | ({} if taken is None else {"latency": asdict(taken)})
         hand_over.write(study.open(conf), conf, record, member.folder, to, metrics)
-        console.print_answer(record, drop=drop, on=metrics["accuracy"], folder=to, taken=taken)
+        console.print_answer(
+            record,
+            drop=drop,
+            allowed=self._conf.objective.max_drop,
+            on=metrics["accuracy"],
+            folder=to,
+            taken=taken,
+        )
         return [record]

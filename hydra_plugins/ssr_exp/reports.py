@@ -50,10 +50,7 @@ def _studies(store: local.Store, conf: ReportConfig) -> dict[str, list[Record]]:
     for record in store.records():
         found.setdefault(record.study, []).append(record)
     if not found:
-        raise SsrError(
-            f"there are no records below {store.root}: type paths.runs=DIR, the folder that "
-            "train.py or search.py wrote to."
-        )
+        raise SsrError(f"there are no records of runs in {store.root}: {_elsewhere(store.root)}.")
     if conf.study is None:
         return found
     if conf.study not in found:
@@ -61,6 +58,16 @@ def _studies(store: local.Store, conf: ReportConfig) -> dict[str, list[Record]]:
             f"study={conf.study} is not below {store.root}; there are {', '.join(sorted(found))}."
         )
     return {conf.study: found[conf.study]}
+
+
+def _elsewhere(root: Path) -> str:
+    """Say where records are, near a folder that has none."""
+    if next(root.glob("*/seed*/record.json"), None) is not None:
+        return f"it is a study, type paths.runs={root.parent} study={root.name}"
+    below = sorted({str(path.parents[3]) for path in root.glob("*/*/*/seed*/record.json")})
+    if below:
+        return f"type paths.runs={below[0]}" + "".join(f", or {other}" for other in below[1:9])
+    return "type paths.runs=DIR, the folder that train.py or search.py wrote to"
 
 
 def _predict(
@@ -73,6 +80,12 @@ def _predict(
     from ssr_exp.runs import predictions
 
     before, found = predictions.latest(store, study), None
+    if not predictions.has_baseline(records) and any(r.val_acc is not None for r in records):
+        log.warning(
+            "%s: no predictions, as its baseline has no finished run: train.py modifiers=baseline "
+            "trains it, with the study's other words",
+            study,
+        )
     if not predictions.are_due(records, before):
         return None
     log.info("%s: fitting a surrogate to %d runs", study, len(records))

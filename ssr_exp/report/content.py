@@ -94,7 +94,7 @@ def _study(
         "segments": _segments(store, name, first, told),
         "settings": settings,
         "networks": [_network(rows, settings) for rows in _grouped(records)],
-        "runs": [_run(record) for record in records],
+        "runs": [_run(record, settings) for record in records],
         "predictions": None if told is None else _told(told, points),
         "answer": None if compared is None else compared.model_dump(),
         "about": _about(records, fields),
@@ -168,14 +168,16 @@ def _settings(records: Sequence[Record], told: Predictions | None) -> list[str]:
     return found if own is None or own in found else [own, *found]
 
 
-def _run(record: Record) -> dict[str, Any]:
+def _run(record: Record, settings: Sequence[str]) -> dict[str, Any]:
     """Keep of a run what a table for download holds, and what went wrong."""
-    fields = "network study seed epochs val_acc val_loss test_acc wall_s device started_at"
+    fields = "network study seed epochs val_acc best_val_acc val_loss test_acc device started_at"
     own: dict[str, Any] = {name: getattr(record, name) for name in fields.split()}
     own["wall_s"] = round(record.wall_s, 2)
     return own | {
         "status": record.status.value,
         "kind": record.kind.value,
+        "round": record.round,
+        "latency": [_latency(record, setting) for setting in settings],
         "latency_ms": record.latency_ms,
         "latency_device": record.latency_device,
         **({"error": without_paths(record.error)} if record.error else {}),

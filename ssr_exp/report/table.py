@@ -10,6 +10,13 @@ from rich.table import Table
 from ssr_exp import terminal
 from ssr_exp.runs.record import Record, Status
 
+HEADINGS = (
+    "network,blocks,channels,parameters,of baseline,MACs,of baseline,GeMMs,ms,val acc %,"
+    "test acc %,seed,wall s"
+).split(",")
+LEFT = ("network", "blocks", "channels")
+SPARE = ("wall s", "GeMMs", "channels", "blocks", "of baseline", "MACs", "seed", "ms")
+
 
 def print_trade_offs(records: Sequence[Record], *, known: Sequence[Record] = ()) -> None:
     """Print one table for each study, the most accurate network first.
@@ -27,20 +34,17 @@ def print_trade_offs(records: Sequence[Record], *, known: Sequence[Record] = ())
 def trade_offs(study: str, records: Sequence[Record], *, known: Sequence[Record] = ()) -> Table:
     """Lay out one study's records; a star marks those on the front of accuracy and parameters."""
     shown = f"{len(records)} of {len(known)} runs" if len(known) > len(records) else "all runs"
-    table = Table(title=f"{study}  {shown} (* none with fewer parameters is as accurate)")
-    table.add_column("network", no_wrap=True)
-    table.add_column("blocks", no_wrap=True)
-    table.add_column("channels", no_wrap=True)
-    headings = "parameters,of baseline,MACs,of baseline,GeMMs,ms,val acc %,test acc %,seed,wall s"
-    tested = any(record.test_acc is not None for record in records)
-    timed = any(record.latency_ms is not None for record in records)
-    optional = {"ms": timed, "test acc %": tested}
-    for heading in (name for name in headings.split(",") if optional.get(name, True)):
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"{study}  {shown} (* none with fewer parameters is as accurate)"
+    given = {
+        "ms": any(record.latency_ms is not None for record in records),
+        "test acc %": any(record.test_acc is not None for record in records),
+    }
+    at = [n for n, heading in enumerate(HEADINGS) if given.get(heading, True)]
     best = front(known or records)
-    for record in sorted(records, key=lambda r: (_error(r), r.params)):
-        table.add_row(*_cells(record, star=record in best, timed=timed, tested=tested))
-    return table
+    ordered = sorted(records, key=lambda r: (_error(r), r.params))
+    cells = (_cells(record, star=record in best) for record in ordered)
+    rows = [[row[n] for n in at] for row in cells]
+    return terminal.table(title, [HEADINGS[n] for n in at], rows, left=LEFT, spare=SPARE)
 
 
 def front(records: Sequence[Record]) -> list[Record]:
@@ -62,7 +66,7 @@ def _error(record: Record) -> float:
     return math.inf if record.val_acc is None else 100.0 - record.val_acc
 
 
-def _cells(record: Record, *, star: bool, timed: bool, tested: bool) -> list[str]:
+def _cells(record: Record, *, star: bool) -> list[str]:
     ended = "" if record.status is Status.finished else record.status.value
     accuracy = ended if record.val_acc is None else f"{record.val_acc:.2f}"
     test = "" if record.test_acc is None else f"{record.test_acc:.2f}"
@@ -76,9 +80,9 @@ def _cells(record: Record, *, star: bool, timed: bool, tested: bool) -> list[str
         f"{record.macs / 1e6:,.2f}M",
         f"{record.macs / record.baseline_macs:.1%}",
         f"{record.gemms:,}",
-        *([ms] if timed else []),
+        ms,
         accuracy,
-        *([test] if tested else []),
+        test,
         str(record.seed),
         f"{record.wall_s:.1f}",
     ]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssr_exp import parsing
 from ssr_exp.runs import local
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import Kind, Record, Status
 
 log = logging.getLogger(__name__)
 
@@ -182,9 +182,14 @@ def latest(store: local.Store, study: str) -> Predictions | None:
 def are_due(records: Sequence[Record], before: Predictions | None) -> bool:
     """Say whether runs of a study were finished that its last predictions did not learn from."""
     finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
-    if len({record.network for record in finished}) < FEWEST:
+    if len({record.network for record in finished}) < FEWEST or not has_baseline(finished):
         return False
     return before is None or before.seen < len(finished)
+
+
+def has_baseline(records: Sequence[Record]) -> bool:
+    """Say whether the seed network was trained, without which nothing is predicted."""
+    return any(r.kind is Kind.baseline and r.status is Status.finished for r in records)
 
 
 def _read(path: Path) -> Predictions | None:

@@ -66,17 +66,18 @@ class Diary:
             records: of the study.
         """
         self._last = told, records
-        note = self._note()
+        note, last = self._note(), told.looks[-1]
+        if [last.round, last.runs] == [note["round"], note.get("runs")]:
+            return  # a finished search was repeated
         with self._run(note) as run:
             if run is None:
                 return
             run.define_metric(ROUND, hidden=True)
             run.define_metric("search/*", step_metric=ROUND)
-            *before, last = told.looks
-            for look in _new(before, note):
+            for look in _new(told.looks[:-1], note):
                 run.log(scalars(look, told.levels))
             run.log(_numbers(told, records) | charts(told, records))
-            self._write(note | {"round": last.round})
+            self._write(note | {"round": last.round, "runs": last.runs})
 
     def answer(self, record: Record, folder: Path) -> None:
         """Log the answer's folder as an artifact; never raises.
@@ -90,7 +91,7 @@ class Diary:
                 return
             fields = record.model_dump(mode="json", exclude_none=True)
             known = {key: fields[key] for key in KEPT if key in fields}
-            made = client.Artifact(artifact(record.study), "model", metadata=known)
+            made = client.Artifact(artifact(self.study), "model", metadata=known)
             for path in sorted(folder.iterdir()):
                 if path.is_file() and not path.name.startswith("."):
                     # What is sent later is copied, as another answer may replace the folder.
@@ -163,7 +164,7 @@ class Diary:
         """Read which run is the search's own; without a note, a new one."""
         try:
             found = json.loads((self.folder / NOTE).read_bytes())
-            return {"id": str(found["id"]), "round": int(found["round"])}
+            return {"id": str(found["id"]), "round": int(found["round"]), "runs": found.get("runs")}
         except (OSError, ValueError, KeyError, TypeError):
             return {"id": secrets.token_hex(4), "round": BEFORE}
 

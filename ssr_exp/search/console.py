@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from ssr_exp import terminal
 from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.rescaling import cost
@@ -50,31 +48,31 @@ def print_checks(view: View, check: Check, sensitivities: Sequence[Sensitivity])
 def print_batch(view: View, picks: Sequence[Pick], *, title: str) -> None:
     """Print the networks that are trained next."""
     space, unit = view.history.space, UNITS[view.scale.outcome]
-    table = Table(title=title)
-    table.add_column("network", no_wrap=True)
     outcome = "val acc %" if view.scale.outcome is Outcome.val_acc else f"val loss {unit}"
-    headings = ("parameters", "of baseline", "MACs", "of baseline", "GeMMs")
     times = _times(view, [pick.architecture for pick in picks])
-    shown = (*headings, "ms") if times else headings
-    for heading in (*shown, f"expected {outcome}", "80 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = "network,parameters,of baseline,MACs,of baseline,GeMMs".split(",")
+    headings += [*(["ms"] if times else []), f"expected {outcome}", "80 % interval"]
+    rows = []
     full = space.baseline
     for pick in picks:
         own = cost.of(space.plan, pick.architecture)
         low, high = sorted((pick.low, pick.high))
-        table.add_row(
-            space.code(pick.architecture),
-            f"{own.params:,}",
-            f"{own.params / full.params:.1%}",
-            f"{own.macs / 1e6:,.2f}M",
-            f"{own.macs / full.macs:.1%}",
-            f"{own.gemms:,}",
-            *([times[pick.architecture]] if times else []),
-            f"{pick.mean:.2f}",
-            f"{low:.2f} to {high:.2f}",
+        rows.append(
+            [
+                space.code(pick.architecture),
+                f"{own.params:,}",
+                f"{own.params / full.params:.1%}",
+                f"{own.macs / 1e6:,.2f}M",
+                f"{own.macs / full.macs:.1%}",
+                f"{own.gemms:,}",
+                *([times[pick.architecture]] if times else []),
+                f"{pick.mean:.2f}",
+                f"{low:.2f} to {high:.2f}",
+            ]
         )
     console = terminal.console()
-    console.print(table)
+    spare = ("GeMMs", "of baseline", "MACs", "parameters")
+    console.print(terminal.table(title, headings, rows, left=("network",), spare=spare))
     if times:
         cap = view.caps.get("latency_ms")
         allowed = "" if cap is None else f"; {cap:.4g} ms are allowed"
@@ -93,29 +91,30 @@ def _times(view: View, architectures: Sequence[Architecture]) -> dict[Architectu
 
 def print_results(results: Sequence[Result]) -> None:
     """Print the last comparison: networks trained on train and val, and tested once."""
-    table = Table(title="finalists: trained on train and val, tested once")
-    for heading in ("", "network"):
-        table.add_column(heading, no_wrap=True)
-    headings = ("parameters", "of baseline", "MACs", "test acc %", "+-", "drop", "seeds", "wall s")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = "role,network,parameters,of baseline,MACs,test acc %,+-,drop,seeds,wall s".split(",")
+    rows = []
     full = results[0].accuracy
     for result in results:
         first, runs = result.records[0], len(result.records)
         model = f"{result.contender.model} " if result.contender.model else ""
-        table.add_row(
-            result.contender.role,
-            f"{model}{first.network}",
-            f"{first.params:,}",
-            f"{result.params_share:.1%}",
-            f"{first.macs / 1e6:,.2f}M",
-            f"{result.accuracy:.2f}",
-            "" if result.deviation is None else f"{result.deviation:.2f}",
-            f"{full - result.accuracy:.2f}",
-            str(runs),
-            f"{sum(r.wall_s for r in result.records):.1f}",
+        rows.append(
+            [
+                result.contender.role,
+                f"{model}{first.network}",
+                f"{first.params:,}",
+                f"{result.params_share:.1%}",
+                f"{first.macs / 1e6:,.2f}M",
+                f"{result.accuracy:.2f}",
+                "" if result.deviation is None else f"{result.deviation:.2f}",
+                f"{full - result.accuracy:.2f}",
+                str(runs),
+                f"{sum(r.wall_s for r in result.records):.1f}",
+            ]
         )
-    terminal.console().print(table)
+    title = "finalists: trained on train and val, tested once"
+    spare = ("wall s", "MACs", "seeds", "parameters")
+    left = ("role", "network")
+    terminal.console().print(terminal.table(title, headings, rows, left=left, spare=spare))
 
 
 def print_smallest(view: View, conf: SearchConfig) -> None:
@@ -148,7 +147,13 @@ def print_smallest(view: View, conf: SearchConfig) -> None:
 
 
 def print_answer(
-    record: Record, *, drop: float, on: str, folder: Path, taken: Taken | None = None
+    record: Record,
+    *,
+    drop: float,
+    allowed: float,
+    on: str,
+    folder: Path,
+    taken: Taken | None = None,
 ) -> None:
     """Print the last lines: the answer, what it costs and loses, and where it is."""
     screen = terminal.console()
@@ -159,6 +164,11 @@ def print_answer(
         f"({record.params:,} of {record.baseline_params:,}), {macs:.1%} of its MACs, accuracy drop "
         f"{drop:.2f} points on {on}"
     )
+    if drop > allowed:
+        screen.print(
+            f"warning: that is more than the {allowed:g} points that objective.max_drop allows; on "
+            "val it was within them: allow less there, or search on"
+        )
     if taken is not None:
         how = "measured" if taken.measured else "predicted, it was not measured"
         cap = "" if taken.cap is None else f", where {taken.cap:.4g} are allowed"

@@ -73,8 +73,8 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
         for job in run.plan(conf):
             folder = run.folder(store, job)
             alone = tuple(text for text in overrides if not _names_modifiers(text))
-            origin = conf.origin or conf.modifiers.kind
-            alone += (*ALONE, f"modifiers.network={job.network}", f"origin={origin}")
+            alone += (*ALONE, f"modifiers.network={job.network}")
+            alone += () if conf.origin else (f"origin={conf.modifiers.kind}",)
             member = Member(alone, store, folder, job.title, conf.trainer.test)
             members.setdefault(folder, member)
     if not members:

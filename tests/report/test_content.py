@@ -491,6 +491,9 @@ def test_a_run_keeps_what_a_table_needs(store: Store, put: Put) -> None:
         "kind": "other",
         "latency_ms": 1.5,
         "latency_device": "phone",
+        "latency": [1.5],
+        "best_val_acc": 98.0,
+        "round": None,
     }
 
 

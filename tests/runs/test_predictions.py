@@ -14,7 +14,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs import predictions
 from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import Look, Predictions
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import Fractions, Record, Status
 
 MakeRecord = Callable[..., Record]
 Made = Callable[..., Predictions]
@@ -303,13 +303,23 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) -> Non
 def test_predictions_are_due_where_enough_networks_were_trained_and_more_runs_came(
     make_record: MakeRecord,
 ) -> None:
-    runs = [make_record(network=f"n{n}") for n in range(predictions.FEWEST)]
+    full = {"network": "n0", "modifiers": Fractions(depth=(1.0,), width=(1.0,))}
+    runs = [make_record(**full), *(make_record(network=f"n{n}") for n in range(1, 4))]
+    assert len(runs) == predictions.FEWEST
     assert not predictions.are_due([], None)
     assert not predictions.are_due(runs[:-1], None)
     assert predictions.are_due(runs, None)
     assert not predictions.are_due(runs, made(look(0, len(runs))))
-    assert predictions.are_due(runs, made(look(0, len(runs)), look(1, len(runs) - 1)))
-    assert predictions.are_due([*runs, make_record(network="n0", seed=1)], made(look(0, len(runs))))
+    assert not predictions.are_due(runs, made(look(0, 2), seen=len(runs)))  # of which some counted
+    assert predictions.are_due([*runs, make_record(network="n1", seed=1)], made(look(0, len(runs))))
+
+
+def test_without_the_baseline_nothing_is_predicted(make_record: MakeRecord) -> None:
+    runs = [make_record(network=f"n{n}") for n in range(9)]
+    assert not predictions.are_due(runs, None)
+    full = Fractions(depth=(1.0,), width=(1.0,))
+    failed = make_record(modifiers=full, status=Status.failed, val_acc=None)
+    assert not predictions.are_due([*runs, failed], None)
 
 
 def test_repeats_of_a_network_are_no_further_networks(make_record: MakeRecord) -> None:

@@ -15,7 +15,7 @@ const replace = (value) => (isLog() ? 10 ** value : value);
 function ticks(low, high) {
   if (!isLog()) return undefined;
   const found = [];
-  const fine = high - low < 2.2 ? [1, 2, 5] : high - low < 4 ? [1, 3] : [1];
+  const fine = high - low < 0.8 ? [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8] : high - low < 2.2 ? [1, 2, 5] : high - low < 4 ? [1, 3] : [1];
   for (let power = Math.floor(low); power <= Math.ceil(high); power += 1) {
     for (const digit of fine) {
       const at = power + Math.log10(digit);
@@ -102,7 +102,7 @@ function ringSeries() {
     { id: "least", ...limit(full ? [[left, least], [right, least]] : []) },
     { id: "most", ...limit(state.cap === null ? [] : [[most, bottom], [most, top]]) },
     { id: "taken", ...ring([own].filter(Boolean), ink("good"), 24, 3) },
-    { id: "expected", ...ring([expected].filter((p) => p && state.lattice), ink("good"), 16, 2) },
+    { id: "expected", ...ring([expected].filter((p) => p && predictions().length), ink("good"), 16, 2) },
     { id: "pinned", ...ring(pinned(), ink("accent"), 18, 2) },
     { id: "cursor", ...ring([cursor].filter(Boolean), ink("text"), 28, 2) },
   ];
@@ -111,12 +111,24 @@ function ringSeries() {
 const visible = () => study().networks.filter((n) => accuracy(n) && isNumber(axis().of(n)) && !state.hidden.has(group(n)));
 const walkable = () => visible().sort((a, b) => axis().of(a) - axis().of(b));
 
+// They are of the accuracy on val, so they stand beside nothing else.
+function predictions() {
+  const isVal = state.metric === "auto" || state.metric === "val_acc";
+  return state.lattice && isVal ? study().points.filter((p) => isNumber(axis().of(p))) : [];
+}
+
+function reach(network) {
+  const { mean, std } = accuracy(network);
+  return [mean - (std || 0), mean + (std || 0)];
+}
+
 function showChart() {
   const box = byId("scatter");
+  box.hidden = false;
   if (!box.clientWidth) return;
   scatter = scatter || begun(box);
   const networks = visible();
-  const points = state.lattice ? study().points.filter((p) => isNumber(axis().of(p))) : [];
+  const points = predictions();
   const line = measuredFront().filter((n) => !state.hidden.has(group(n)));
   const layers = [
     ...latticeSeries(points),
@@ -126,12 +138,16 @@ function showChart() {
     ...groups().filter((name) => !state.hidden.has(name)).map((name) => kindSeries(name, networks.filter((n) => group(n) === name))),
   ].filter((one) => !one.networks || one.networks.length);
   shownNetworks = layers.map((one) => one.networks || []);
+  byId("reading").textContent = networks.length + points.length ? "" : "Nothing that has finished can be shown here; the Study view says what failed.";
+  box.hidden = !(networks.length + points.length);
+  if (box.hidden) return;
   const across = [...networks, ...points].map((n) => place(axis().of(n)));
-  const up = [...networks.flatMap((n) => [accuracy(n).mean]), ...(networks.length ? [] : points.map((p) => p.expected[1]))];
-  const [low, high] = across.length ? padded(across) : [0, 1];
+  const up = [...networks.flatMap(reach), ...(points.length ? predictedFront() : []).map((p) => p.expected[1])];
+  const [least, high] = padded(across);
+  const low = isLog() ? least : Math.max(0, least);
   const marks = ticks(low, high);
   const only = marks ? { customValues: marks } : {};
-  const [bottom, highest] = up.length ? padded(up, 0.08) : [0, 100];
+  const [bottom, highest] = padded(up, 0.08);
   const top = Math.min(highest, 100.5);
   extent = [low, high, bottom, top];
   const zoom = { type: "inside", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, moveOnMouseMove: !isTouch, preventDefaultMouseMove: !isTouch, filterMode: "none" };
@@ -154,6 +170,8 @@ function begun(box) {
   chart.on("click", (event) => { const network = shownNetworks[event.seriesIndex]?.[event.dataIndex]; if (network) pin(network); });
   new ResizeObserver(() => chart.resize()).observe(box);
   box.addEventListener("keydown", walk);
+  // Without Ctrl the wheel scrolls the page, which ECharts would prevent.
+  box.addEventListener("wheel", (event) => { if (!event.ctrlKey) event.stopPropagation(); }, { capture: true, passive: true });
   box.addEventListener("blur", () => { focused = -1; showRings(); });
   return chart;
 }
@@ -200,7 +218,7 @@ function symbolOf(name) {
 
 function showLegend(predicted) {
   const keys = groups().map((name) => {
-    const amount = study().networks.filter((n) => group(n) === name).length;
+    const amount = study().networks.filter((n) => group(n) === name && accuracy(n) && isNumber(axis().of(n))).length;
     return element("button", {
       type: "button", "aria-pressed": String(!state.hidden.has(name)), title: "Show or hide",
       onclick: (event) => {
@@ -216,6 +234,7 @@ function showLegend(predicted) {
   if (predicted) {
     keys.push(element("span", { class: "key" }, line(ink("lattice"), true), `predicted front, 80 % interval; ${whole.format(predicted)} of ${whole.format(study().predictions.lattice.size)} points of the lattice, the paler the less sure`));
   }
+  if (!predicted && study().points.length) keys.push(element("span", { class: "key", text: "no predictions of this cost and accuracy" }));
   byId("legend").replaceChildren(...keys);
 }
 

@@ -1,9 +1,11 @@
 // The page itself: choose a study and a view; the address keeps both, and the pins.
+const USUAL = { axis: "params", scale: "log", metric: "auto", colour: "kind" };
+const recalled = { drop: null, cap: null }; // of the address
 const TABS = ["trade", "surrogate", "about"];
 
 function options(select, pairs, chosen) {
-  select.replaceChildren(...pairs.map(([value, text]) => {
-    const option = element("option", { value, text });
+  select.replaceChildren(...pairs.map(([value, text, title]) => {
+    const option = element("option", { value, text, title });
     option.selected = value === chosen;
     return option;
   }));
@@ -24,21 +26,25 @@ function showStudy() {
   document.title = `${one.model} on ${one.dataset}: trade-offs`;
   const counts = Object.entries(one.about.statuses).map(([status, amount]) => `${whole.format(amount)} ${status}`).join(", ");
   byId("summary").textContent = `${one.model} on ${one.dataset}: ${counted(one.networks.filter((n) => !isFinalist(n)).length, "network")}, runs: ${counts}; ${duration(3600 * one.about.hours)} of device time. Made ${moment(DATA.created_at)} UTC.`;
-  options(byId("axis"), axes().map((a) => [a.id, a.name]), axis().id);
+  options(byId("axis"), axes().map((a) => [a.id, a.name, a.title]), axis().id);
   options(byId("metric"), Object.entries(METRICS), state.metric);
 }
 
 function choose(number) {
   state.study = number;
   state.pins = state.pins.filter((key) => everything().some((network) => network.key === key));
-  Object.assign(state, { hidden: new Set(), cap: null, drop: study().predictions?.max_drop ?? 1, all: false });
+  Object.assign(state, { hidden: new Set(), cap: recalled.cap, drop: recalled.drop ?? study().predictions?.max_drop ?? 1, all: false, filter: "" });
+  Object.assign(recalled, { drop: null, cap: null });
+  byId("filter").value = "";
   if (!axes().some((one) => one.id === state.axis)) state.axis = "params";
   showStudy();
   changed("study");
 }
 
 function remember() {
-  const kept = new URLSearchParams({ study: study().name, view: state.tab, axis: state.axis });
+  const kept = new URLSearchParams({ study: study().name, view: state.tab, drop: state.drop });
+  for (const name of ["axis", "scale", "metric", "colour"]) if (state[name] !== USUAL[name]) kept.set(name, state[name]);
+  if (state.cap !== null) kept.set("cap", state.cap);
   if (state.pins.length) kept.set("pins", state.pins.join(" "));
   history.replaceState(null, "", `#${kept}`);
 }
@@ -47,6 +53,14 @@ function recall() {
   const kept = new URLSearchParams(location.hash.slice(1));
   if (TABS.includes(kept.get("view"))) state.tab = kept.get("view");
   if (kept.get("axis")) state.axis = kept.get("axis");
+  for (const [name, known] of [["scale", ["log", "value"]], ["metric", Object.keys(METRICS)], ["colour", ["kind", "round"]]]) {
+    if (known.includes(kept.get(name))) state[name] = kept.get(name);
+    byId(name).value = state[name];
+  }
+  for (const name of ["drop", "cap"]) {
+    const value = Number.parseFloat(kept.get(name));
+    recalled[name] = value >= 0 && value <= (name === "cap" ? STEPS : 100) ? value : null;
+  }
   state.pins = (kept.get("pins") || "").split(" ").filter(Boolean);
   return Math.max(0, DATA.studies.findIndex((one) => one.name === kept.get("study")));
 }
@@ -76,7 +90,8 @@ byId("study").addEventListener("change", (event) => choose(Number(event.target.v
 byId("drop").addEventListener("change", () => changed("settled"));
 byId("cap").addEventListener("change", () => changed("settled"));
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
-whenChanged("study tab axis pins", remember);
+whenChanged("study tab axis scale metric colour pins settled", remember);
+addEventListener("hashchange", () => location.reload()); // another address was typed
 
 byId("footer").textContent = `ssr_exp ${DATA.version}. Ctrl and the wheel zoom the chart, dragging moves it. Charts: Apache ECharts.`;
 if (DATA.studies.length) {

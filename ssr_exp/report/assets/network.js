@@ -8,7 +8,7 @@ function facts(network) {
   if (own) rows.push(["blocks", own.blocks.join("-")], ["channels", own.widths.join("-")]);
   for (const one of axes()) {
     const value = one.of(network);
-    if (isNumber(value)) rows.push([one.name, one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value)]);
+    if (isNumber(value)) rows.push([one.title ? `latency, ${one.title}` : one.name, one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value)]);
   }
   if (network.expected) rows.push(["expected on val", `${fixed(network.expected[1])} %, 80 % interval ${fixed(network.expected[0])} to ${fixed(network.expected[2])}`]);
   for (const [metric, name] of [["val_acc", "val"], ["test_acc", "test"]]) {
@@ -60,7 +60,7 @@ function drawing(network) {
       if (b < own.blocks[i]) picture.append(box(x, own.widths[i], false));
       x += each;
     }
-    const every = Math.ceil(segments.length / 14);
+    const every = Math.ceil(segments.length / 10);
     const label = segments.length > 8 ? (i % every ? "" : `${i + 1}`) : shortened(segment.name, Math.max(segment.blocks * each, 24) / 5.4);
     picture.append(drawn("text", { x: x - (segment.blocks * each) / 2, y: height + 14, "text-anchor": "middle", "font-size": 10, fill: "var(--muted)", text: label }));
     x += gap;

@@ -50,11 +50,18 @@ function axesOf() {
   const timed = study().settings.map((setting, s) => {
     const full = study().networks.find((n) => n.kind === "baseline" && isNumber(n.latency[s]));
     return {
-      id: `latency${s}`, name: `latency in ms, ${setting}`, full: full ? full.latency[s] : null,
+      id: `latency${s}`, name: `ms, ${shortSetting(setting)}`, title: setting, full: full ? full.latency[s] : null,
       of: (network) => network.latency[s], write: (value) => `${Number(value.toPrecision(4))} ms`,
     };
   });
   return [...exact, ...timed];
+}
+
+// What a setting is called beside the others of its study; the whole name is said where there is room.
+function shortSetting(setting) {
+  const word = setting.split(/[ ,(]/)[0];
+  const alike = study().settings.filter((other) => other.split(/[ ,(]/)[0] === word);
+  return alike.length > 1 ? `${word} (${alike.indexOf(setting) + 1})` : word;
 }
 
 const axis = () => axes().find((one) => one.id === state.axis) || axes()[0];

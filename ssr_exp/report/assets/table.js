@@ -4,8 +4,8 @@ const FIRST_ROWS = 150;
 function columns() {
   const full = study().baseline;
   const acc = (metric) => (n) => (n[metric] ? n[metric][0] : null);
-  const timed = study().settings.slice(0, 2).map((setting, s) => ({
-    id: `latency${s}`, name: s ? "ms (2)" : "ms", title: setting, of: (n) => n.latency[s], write: (v) => `${Number(v.toPrecision(4))}`,
+  const timed = study().settings.map((setting, s) => ({
+    id: `latency${s}`, name: `ms, ${shortSetting(setting)}`, title: setting, of: (n) => n.latency[s], write: (v) => `${Number(v.toPrecision(4))}`,
   }));
   const drop = (n) => { const base = baseline("val_acc"); return base && n.val_acc ? base.mean - n.val_acc[0] : null; };
   return [
@@ -27,8 +27,11 @@ function columns() {
 }
 
 function rows() {
-  const words = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const matches = (n) => words.every((word) => `${n.code} ${kindOf(n)} ${n.status} ${n.model}`.toLowerCase().includes(word));
+  const phrase = state.filter.trim().toLowerCase();
+  const words = phrase.split(/\s+/).filter(Boolean);
+  const text = (n) => `${n.code} ${kindOf(n)} ${n.status}`.toLowerCase();
+  const isPhrase = study().networks.some((n) => text(n).includes(phrase)); // such as "round 2"
+  const matches = (n) => (isPhrase ? text(n).includes(phrase) : words.every((word) => text(n).includes(word)));
   const [id, direction] = state.sort;
   const column = columns().find((one) => one.id === id) || columns()[0];
   const compare = (a, b) => {
@@ -63,7 +66,7 @@ function showTable() {
     box.checked = isPinned(network);
     const cells = shown.map((one) => {
       const value = one.of(network);
-      if (one.id === "code") return element("td", { class: "text code" }, `${value}${best.has(network) ? " *" : ""} `, copyButton(value, "copy"));
+      if (one.id === "code") return element("td", { class: "text code" }, element("span", { class: "name", title: value, text: value }), best.has(network) ? " * " : " ", copyButton(value, "copy"));
       return element("td", { class: one.text ? "text" : null, text: value === null || value === undefined ? "" : one.text ? value : one.write(value) });
     });
     const marks = [best.has(network) ? "front" : "", network === own ? "taken" : ""].filter(Boolean).join(" ");
@@ -85,12 +88,14 @@ function cell(value) {
 
 function csv() {
   const keys = new Set(rows().map((n) => `${n.code}:${isFinalist(n)}`));
-  const names = ["network", "study", "kind", "seed", "epochs", "status", "val_acc", "val_loss", "test_acc", "latency_ms", "latency_device", "wall_s", "device", "started_at", "error"];
+  const names = ["network", "study", "kind", "round", "seed", "epochs", "status", "val_acc", "best_val_acc", "val_loss", "test_acc", "latency_ms", "latency_device", "wall_s", "device", "started_at", "error"];
   const costs = ["params", "macs", "gemms"];
+  const timed = study().settings.map((setting) => `ms: ${setting}`);
   const byCode = new Map(study().networks.map((n) => [n.code, n]));
+  const more = (n) => [...costs.map((name) => n[name]), n.blocks.join("-"), n.widths.join("-")];
   const lines = study().runs.filter((run) => keys.has(`${run.network}:${run.kind === "finalist"}`))
-    .map((run) => [...names.map((name) => run[name]), ...costs.map((name) => byCode.get(run.network)[name])]);
-  return [[...names, ...costs], ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
+    .map((run) => [...names.map((name) => run[name]), ...more(byCode.get(run.network)), ...run.latency]);
+  return [[...names, ...costs, "blocks", "channels", ...timed], ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
 function download() {

@@ -60,7 +60,11 @@ function showTake() {
   const parts = [found("Measured", own, own ? scored(own, comparedBy()) : "")];
   if (!own) parts[0] = element("p", { class: "warning", text: "No trained network keeps to both limits: allow a larger drop or a higher cost." });
   const final = own && study().networks.find((n) => isFinalist(n) && n.code === own.code && n.model === own.model);
-  if (final && final.test_acc) parts.push(element("p", { class: "note", text: `As a finalist, on test: ${scored(final, "test_acc")} (${counted(final.seeds.length, "seed")}).` }));
+  if (final && final.test_acc) {
+    const tested = baseline("test_acc");
+    const over = tested && tested.mean - final.test_acc[0] > state.drop;
+    parts.push(element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_acc")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` }));
+  }
   if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, `${fixed(expected.expected[1])} % expected, 80 % interval ${fixed(expected.expected[0])} to ${fixed(expected.expected[2])}`));
   box.replaceChildren(...parts);
 }
