@@ -201,6 +201,15 @@ def at(sheet: Any, network: str) -> tuple[float, float]:
     return box["x"] + place[0], box["y"] + place[1]
 
 
+def until(sheet: Any, expression: str) -> None:
+    """Wait for what scrolling takes; Playwright's own way needs what the page forbids."""
+    for _ in range(100):
+        if sheet.evaluate(expression):
+            return
+        sheet.wait_for_timeout(50)
+    raise AssertionError(expression)
+
+
 BASELINE, SHALLOW, NARROW = code(*ROWS[0][:2]), code(*ROWS[2][:2]), code(*ROWS[3][:2])
 
 
@@ -587,3 +596,64 @@ def test_a_loss_is_compared_with_losses(written: Any, opened: Any, told: Predict
     sheet = opened(written(predicted=told.model_copy(update={"outcome": "val_loss"})))
     sheet.click("#tab-surrogate")
     assert "97.00\t96.00 to 98.00\t0.13 outside" in sheet.locator("#surrogate").inner_text()
+
+
+def test_the_wheel_scrolls_the_page_and_zooms_with_ctrl(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    box = sheet.locator("#scatter").bounding_box()
+    sheet.mouse.move(box["x"] + 200, box["y"] + 200)
+    sheet.mouse.wheel(0, 240)
+    until(sheet, "window.scrollY > 0")
+    sheet.evaluate("window.scrollTo(0, 0)")
+    spread = "scatter.getModel().getComponent('dataZoom', 0).getPercentRange()"
+    assert sheet.evaluate(spread) == [0, 100]
+    sheet.keyboard.down("Control")
+    sheet.mouse.wheel(0, -240)
+    sheet.keyboard.up("Control")
+    until(sheet, f"{spread}[1] - {spread}[0] < 100")
+    sheet.click("#reset")
+    assert sheet.evaluate(spread) == [0, 100]
+
+
+def test_predictions_stand_beside_what_they_predict_alone(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    assert "300 of 300 points" in sheet.locator("#legend").inner_text()
+    sheet.select_option("#metric", "best_val_acc")
+    assert "no predictions of this cost and accuracy" in sheet.locator("#legend").inner_text()
+    assert sheet.evaluate("predictions().length") == 0
+
+
+def test_a_filter_of_several_words_is_a_phrase_first(written: Any, opened: Any) -> None:
+    sheet = opened(written())
+    sheet.fill("#filter", "round 2")
+    assert networks(sheet) == [code(*ROWS[4][:2])]
+
+
+def test_the_address_keeps_what_was_chosen(written: Any, opened: Any) -> None:
+    path = written()
+    sheet = opened(path)
+    sheet.select_option("#scale", "value")
+    sheet.select_option("#colour", "round")
+    for name, value in (("drop", "1.4"), ("cap", "600")):
+        sheet.locator(f"#{name}").fill(value)
+        sheet.locator(f"#{name}").dispatch_event("change")
+    again = opened(path, hash_=sheet.evaluate("location.hash"))
+    shown = [again.locator(f"#{n}").input_value() for n in ("scale", "colour", "drop", "cap")]
+    assert shown == ["value", "round", "1.4", "600"]
+    assert again.locator("#take").inner_text() == sheet.locator("#take").inner_text()
+
+
+def test_finalists_that_lose_more_than_is_allowed_are_marked(
+    written: Any, opened: Any, records: list[Record], tmp_path: Path
+) -> None:
+    store = local.Store(tmp_path / "runs")
+    final = {"study": "finals", "origin": "finalist", "val_acc": None}
+    finalists = [
+        record.model_copy(update=final | {"test_acc": accuracy})
+        for record, accuracy in ((records[0], 97.0), (records[2], 90.0))
+    ]
+    store.write(store.study_folder(STUDY) / local.BEST, finalists[-1])
+    sheet = opened(written([*records, *finalists]))
+    assert "drop 7.00 (1 seed): more than you allow" in (
+        sheet.locator("#take .warning").inner_text()
+    )
