@@ -1,0 +1,55 @@
+"""The README's pictures can be drawn again from what is committed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks import browser, figures, measure
+from benchmarks import page as pages
+from ssr_exp.report import content
+from ssr_exp.runs import local
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def chromium() -> None:
+    if browser.executable() is None and not os.environ.get("CI"):
+        pytest.skip("there is no Chromium: make browser")
+
+
+@pytest.mark.usefixtures("chromium")
+def test_all_pictures_are_drawn_and_are_those_of_the_readme(tmp_path: Path) -> None:
+    drawn = figures.draw(tmp_path)
+    text = (figures.RESULTS.parent / "README.md").read_text()
+    for picture, path in zip(figures.PICTURES, drawn, strict=True):
+        with Image.open(path) as image:
+            assert image.width == picture.width
+            assert len(image.convert("RGB").getcolors(2**24) or []) > 50  # and is not blank
+        assert f"results/figures/{path.name}" in text
+        assert (figures.FIGURES / path.name).is_file()
+
+
+def test_what_is_kept_of_a_demo_is_all_that_its_page_shows(tmp_path: Path) -> None:
+    figures.keep(figures.DEMO, tmp_path / "kept")
+    kept, whole = (content.of(local.Store(p)) for p in (tmp_path / "kept", figures.DEMO))
+    assert kept["studies"] == whole["studies"]
+    (study,) = kept["studies"]
+    assert study["predictions"] and study["answer"]
+    assert {n["kind"] for n in study["networks"]} == {
+        "baseline",
+        "sentinel",
+        "proposed",
+        "finalist",
+    }
+
+
+@pytest.mark.usefixtures("chromium")
+def test_a_page_is_timed_and_kept_small() -> None:
+    found = {each.name: each for each in pages.measured(pages.SMOKE)}
+    assert all(isinstance(each, measure.Figure) and each.value > 0 for each in found.values())
+    assert "open until it answers, 30 runs" in found
