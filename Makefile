@@ -17,6 +17,7 @@ UV_PIP = $(or $(UV),$(BIN)/uv) pip install $(if $(CI),-q) --python $(BIN)/python
 # Offline: no test can reach an account.
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 APART  = not slurm and not ray
+TIMED  = tests/edge tests/benchmarks tests/test_export.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types slow check format bench figures browser zoo lock clean
@@ -39,8 +40,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-slow: $(READY)
-	$(PYTEST) -m 'slow and $(APART)' || [ $$? -eq 5 ]  # 5: there are none
+slow: $(READY) # what measures time runs alone
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m 'slow and $(APART)' $(TIMED:%=--ignore=%)
+	$(PYTEST) -m 'slow and $(APART)' $(TIMED)
 
 check: lint types test demo slow ## Run all that CI runs: lint, types, every test, the demo
 
