@@ -12,12 +12,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ssr_exp import config
 from ssr_exp.config import Config
 from ssr_exp.runs.record import Fractions, Record, Status
+
+if TYPE_CHECKING:
+    from wandb_stub import Stub
 
 ROOT = Path(__file__).parents[1]
 SMALL = {  # the smallest training that is one
@@ -222,3 +226,15 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]
         return name
 
     return write
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """Serve as W&B, on loopback; the test's own environment says the rest."""
+    import wandb
+    import wandb_stub
+
+    with wandb_stub.serve() as stub:
+        monkeypatch.setenv("WANDB_BASE_URL", stub.url)
+        yield stub
+        wandb.teardown()

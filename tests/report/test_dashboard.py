@@ -39,14 +39,6 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    with wandb_stub.serve() as stub:
-        monkeypatch.setenv("WANDB_BASE_URL", stub.url)
-        yield stub
-        client.teardown()
-
-
-@pytest.fixture
 def records(make_record: MakeRecord) -> list[Record]:
     low = Fractions(depth=(1.0, 1 / 3, 1.0), width=(0.25, 1.0, 0.25))
     full = Fractions(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0))

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import wandb as client
-import wandb_stub
 from wandb_stub import KEY, Run, Stub
 
 from ssr_exp.config import Config, LoggerConf, RunsConf, RunsKind, WandbMode
@@ -57,14 +56,6 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     client.teardown()
     assert left() <= before
     assert list((tmp_path / "here").iterdir()) == []
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    with wandb_stub.serve() as stub:
-        monkeypatch.setenv("WANDB_BASE_URL", stub.url)
-        yield stub
-        client.teardown()
 
 
 def left() -> set[str]:

@@ -53,14 +53,6 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    with wandb_stub.serve() as stub:
-        monkeypatch.setenv("WANDB_BASE_URL", stub.url)
-        yield stub
-        client.teardown()
-
-
-@pytest.fixture
 def records(make_record: MakeRecord) -> list[Record]:
     shares = Fractions(depth=(1 / 3, 1 / 3, 1 / 3), width=(0.25, 0.25, 0.25))
     full = Fractions(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0))
