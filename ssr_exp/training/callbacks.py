@@ -37,9 +37,9 @@ def build(
         folder: where `last.ckpt` and `best.ckpt` are kept.
         has_val: whether there is anything to be best at.
     """
-    found: list[Callback] = [_last(folder)]
-    if has_val:
-        found.append(_best(folder))
+    # The best one first: what it knows after an epoch is part of the last one's file.
+    found: list[Callback] = [_best(folder)] if has_val else []
+    found.append(_last(folder))
     if recipe.ema_decay is not None:
         found.append(Ema(recipe.ema_decay))
     if shows_bar(trainer):

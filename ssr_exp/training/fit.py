@@ -16,20 +16,24 @@ from torch import nn
 from ssr_exp.config import Config
 from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.runs import checkpoints
-from ssr_exp.training import callbacks, trainers
+from ssr_exp.training import resume, trainers
 from ssr_exp.training.batches import Augmentation
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.study import Job
-from ssr_exp.training.task import TEST_ACC, TEST_LOSS, VAL_ACC, VAL_LOSS, Classification, Diverged
+from ssr_exp.training.task import TEST_ACC, TEST_LOSS, Classification, Diverged
 
 Metrics = dict[str, float | None]
 """Fields of the record: accuracies in percent, losses in nats."""
 
 
-def train(job: Job, folder: Path, wandb_run: Any) -> Metrics:
+def train(job: Job, folder: Path, wandb_run: Any) -> tuple[Metrics, float]:
     """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
-    Without val images there are no metrics of val.
+    A training that was killed goes on after its last whole epoch. Without val images there are no
+    metrics of val.
+
+    Returns:
+        The metrics, and the seconds that earlier processes spent on it.
 
     Raises:
         Diverged: if the loss or the outputs are no longer finite.
@@ -39,12 +43,18 @@ def train(job: Job, folder: Path, wandb_run: Any) -> Metrics:
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
-    trainer = trainers.build(job.conf, folder, wandb_run)
-    trainer.fit(task, images)
-    metrics = {} if job.study.splits.val is None else _validated(trainer)
+    left = resume.found(folder)
+    spent_s = 0.0 if left is None else left.spent_s
+    trainer = trainers.build(job.conf, folder, wandb_run, [resume.State(spent_s)])
+    if left is not None and left.epochs >= job.conf.trainer.max_epochs:
+        metrics = left.metrics
+        _load(task, left.path)
+    else:
+        trainer.fit(task, images, ckpt_path=None if left is None else left.path, weights_only=True)
+        metrics = resume.validated(trainer)
     if job.conf.trainer.test:
         metrics |= _tested(trainer, task, images)
-    return metrics
+    return metrics, spent_s
 
 
 def test(job: Job, folder: Path) -> Metrics:
@@ -54,8 +64,7 @@ def test(job: Job, folder: Path) -> Metrics:
         SsrError: if its checkpoint is missing or of another network.
     """
     task = _task(job)
-    checkpoint = folder / checkpoints.LAST
-    rescale.load(task.network, checkpoints.network_weights(checkpoint), source=str(checkpoint))
+    _load(task, folder / checkpoints.LAST)
     return _tested(trainers.build(job.conf, folder), task, _images(job))
 
 
@@ -68,6 +77,10 @@ def threads(conf: Config) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _load(task: Classification, checkpoint: Path) -> None:
+    rescale.load(task.network, checkpoints.network_weights(checkpoint), source=str(checkpoint))
 
 
 def _task(job: Job) -> Classification:
@@ -97,15 +110,6 @@ def _images(job: Job) -> TensorDataModule:
         seed=job.conf.seed,
         channels_last=job.conf.trainer.channels_last,
     )
-
-
-def _validated(trainer: Any) -> Metrics:
-    found = trainer.callback_metrics
-    return {
-        "val_acc": float(found[VAL_ACC]),
-        "val_loss": float(found[VAL_LOSS]),
-        "best_val_acc": callbacks.best_score(trainer),
-    }
 
 
 def _tested(trainer: Any, task: Classification, images: TensorDataModule) -> Metrics:

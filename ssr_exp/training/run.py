@@ -93,10 +93,10 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
-    start = time.perf_counter()
+    start, before_s = time.perf_counter(), 0.0
     try:
         with trainers.quiet():
-            metrics = fit.train(job, where, run)
+            metrics, before_s = fit.train(job, where, run)
         fit.check_finite(metrics)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
     except Diverged as error:
@@ -105,7 +105,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
         outcome = {"status": Status.failed, "error": _explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
         store.write_text(where / "traceback.txt", traceback.format_exc())
-    record = blank.model_copy(update=outcome | {"wall_s": time.perf_counter() - start})
+    record = blank.model_copy(update=outcome | {"wall_s": before_s + time.perf_counter() - start})
     store.write(where, record)
     wandb.finish(run, record)
     _report(job, record)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.fabric.plugins.environments import LightningEnvironment
 
 from ssr_exp.config import Config
-from ssr_exp.training import callbacks
+from ssr_exp.training import callbacks, resume
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
 
@@ -26,13 +27,16 @@ KNOWN = (
 )
 
 
-def build(conf: Config, folder: Path, wandb_run: Any = None) -> Trainer:
+def build(
+    conf: Config, folder: Path, wandb_run: Any = None, extra: Sequence[Callback] = ()
+) -> Trainer:
     """Set up the trainer of one run.
 
     Args:
         conf: where and how long it trains.
         folder: where checkpoints go.
         wandb_run: an open W&B run that the curves go to, or None.
+        extra: further callbacks.
     """
     logger: Logger | bool = False if wandb_run is None else WandbLogger(experiment=wandb_run)
     has_val = not conf.dataset.train_on_val
@@ -45,7 +49,12 @@ def build(conf: Config, folder: Path, wandb_run: Any = None) -> Trainer:
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val),
+        callbacks=[
+            *extra,
+            *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val),
+        ],
+        # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
+        plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,
         enable_progress_bar=callbacks.shows_bar(conf.trainer),
         enable_model_summary=False,

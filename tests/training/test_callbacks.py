@@ -170,7 +170,7 @@ def test_without_val_nothing_is_best(tmp_path: Path) -> None:
     for has_val in (True, False):
         built = callbacks.build(RecipeConf(), TrainerConf(), tmp_path, has_val=has_val)
         kept[has_val] = [c.filename for c in built if isinstance(c, ModelCheckpoint)]
-    assert kept == {True: ["last", "best"], False: ["last"]}
+    assert kept == {True: ["best", "last"], False: ["last"]}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,162 @@
+"""Go on with a training that was killed, so that it ends as if nothing had happened.
+
+Each epoch ends with `last.ckpt`: weights, averages, optimizer, schedule and callbacks by Lightning,
+and by `State` the generators, what val measured and the time spent. Order and augmentation of the
+images depend on the seed and the epoch alone, so nothing else is needed. On a CPU the result is the
+same bit for bit.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import random
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ssr_exp.errors import cause
+from ssr_exp.runs.checkpoints import LAST
+from ssr_exp.training import callbacks
+from ssr_exp.training.task import VAL_ACC, VAL_LOSS
+
+log = logging.getLogger(__name__)
+
+KEY = "ssr_exp"  # in a checkpoint
+SCHEMA = 1  # of what is kept there
+
+
+class State(Callback):
+    """Keep what Lightning does not: generators, the last measurements, and the time spent.
+
+    Args:
+        before_s: seconds that earlier processes spent on this training.
+    """
+
+    def __init__(self, before_s: float = 0.0) -> None:
+        self._before_s = before_s
+        self._begun = time.perf_counter()
+        self._generators: dict[str, Any] | None = None
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[KEY] = {
+            "schema": SCHEMA,
+            "generators": _generators(),
+            "metrics": validated(trainer),
+            "spent_s": self._before_s + time.perf_counter() - self._begun,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if KEY in checkpoint:
+            self._generators = checkpoint[KEY]["generators"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw on from where the last epoch ended."""
+        if self._generators is not None:
+            _restore(self._generators)
+            self._generators = None
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all, whatever happens meanwhile."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        buffer = io.BytesIO()  # torch does not say that a disk is full
+        torch.save(checkpoint, buffer)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a killed training left.
+
+    Args:
+        path: of its last checkpoint.
+        epochs: that were completed.
+        metrics: of val after them, by the record's names.
+        spent_s: seconds that earlier processes spent.
+    """
+
+    path: Path
+    epochs: int
+    metrics: dict[str, float | None]
+    spent_s: float
+
+
+def found(folder: Path) -> Left | None:
+    """Find the checkpoint that a killed training left.
+
+    One that cannot be used is left where it is until the first epoch replaces it.
+    """
+    path = folder / LAST
+    if not path.exists():
+        return None
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        kept = held[KEY]
+        if kept["schema"] > SCHEMA:
+            raise ValueError(f"it is of version {kept['schema']}")
+        left = Left(path, int(held["epoch"]) + 1, dict(kept["metrics"]), float(kept["spent_s"]))
+    except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
+        log.warning("%s cannot be gone on with (%s): from the start", path, cause(error))
+        return None
+    log.info("going on after epoch %d, from %s", left.epochs, path)
+    return left
+
+
+def validated(trainer: Trainer) -> dict[str, float | None]:
+    """List what val measured last, by the record's names; nothing where there is no val."""
+    measured = trainer.callback_metrics
+    if VAL_ACC not in measured:
+        return {}
+    return {
+        "val_acc": float(measured[VAL_ACC]),
+        "val_loss": float(measured[VAL_LOSS]),
+        "best_val_acc": callbacks.best_score(trainer),
+    }
+
+
+def _generators() -> dict[str, Any]:
+    """Copy the states of all generators, as plain data."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def _restore(kept: dict[str, Any]) -> None:
+    torch.set_rng_state(kept["torch"].cpu())
+    if kept["cuda"] and len(kept["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in kept["cuda"]])
+    kind, keys, *rest = kept["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = kept["python"]
+    random.setstate((version, tuple(internal), gauss))

@@ -1,0 +1,225 @@
+"""A training that is killed ends as one that nothing happened to, bit for bit on a CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssr_exp.config import Config
+from ssr_exp.runs import checkpoints
+from ssr_exp.runs.record import Record
+from ssr_exp.training import fit, resume, run
+from ssr_exp.training.task import Classification
+
+Compose = Callable[..., Config]
+WORDS = (
+    "trainer.max_epochs=3",
+    "recipe.ema_decay=0.9",
+    "dataset.crop_padding=1",
+    "dataset.flip=true",
+)
+DROPPING = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes=10, in_channels=3):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 16, 3, padding=1, stride=2), nn.BatchNorm2d(16), nn.ReLU())
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.drop(self.body(x).mean((2, 3))))
+"""
+
+
+class Killed(BaseException):
+    """What no training catches."""
+
+
+@pytest.fixture
+def dies(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the training die before a step, counted from 0 in all of it; -1: never again."""
+    left = [-1]
+    step = Classification.training_step
+
+    def counted(self: Classification, batch: tuple[Tensor, Tensor], at: int) -> Tensor:
+        if left[0] == 0:
+            left[0] = -1
+            raise Killed
+        left[0] -= left[0] > 0
+        return step(self, batch, at)
+
+    monkeypatch.setattr(Classification, "training_step", counted)
+
+    def set_(at: int) -> None:
+        left[0] = at
+
+    return set_
+
+
+def weights(conf: Config) -> dict[str, Tensor]:
+    (folder,) = Path(conf.paths.runs).glob("*/*/seed0")
+    return checkpoints.network_weights(folder / checkpoints.LAST)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def measured(record: Record) -> tuple[Any, ...]:
+    return record.val_acc, record.val_loss, record.best_val_acc
+
+
+@pytest.mark.usefixtures("repeatable")
+@pytest.mark.parametrize("network", ["resnet8", "dropout"])
+def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
+    conf: Compose,
+    tmp_path: Path,
+    dies: Callable[[int], None],
+    own: Callable[[str], str],
+    network: str,
+) -> None:
+    model = () if network == "resnet8" else ("model=module", f"model.target={own(DROPPING)}.Net")
+    whole = conf(*WORDS, *model, f"paths.runs={tmp_path}/whole")
+    undisturbed = run.train(whole)
+    steps = len(fit._images(run.plan(whole)[0]).train_dataloader())
+    for at in (0, steps // 2, steps, steps + 1, 2 * steps + steps // 2, 3 * steps - 1):
+        broken = conf(*WORDS, *model, f"paths.runs={tmp_path}/killed{at}")
+        dies(at)
+        with pytest.raises(Killed):
+            run.train(broken)
+        record = run.train(broken)
+        assert measured(record) == measured(undisturbed), at
+        assert same(weights(broken), weights(whole)), at
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_a_training_killed_before_its_record_repeats_no_step(
+    conf: Compose,
+    tmp_path: Path,
+    dies: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = conf(*WORDS, "trainer.test=true")
+    undisturbed = run.train(asked)
+    (path,) = tmp_path.glob("runs/*/*/seed0/record.json")
+    path.unlink()
+    dies(0)  # at the first step, if there is one
+    with caplog.at_level(logging.INFO):
+        again = run.train(asked)
+    assert measured(again) == measured(undisturbed)
+    assert again.test_acc == undisturbed.test_acc
+    assert "going on after epoch 3" in caplog.text
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_killed_twice_the_time_of_all_tries_counts(
+    conf: Compose, dies: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = conf(*WORDS)
+    validated = Classification.on_validation_epoch_end
+
+    def slow(self: Classification) -> None:
+        time.sleep(0.3)
+        validated(self)
+
+    monkeypatch.setattr(Classification, "on_validation_epoch_end", slow)
+    for at in (12, 12):
+        dies(at)
+        with pytest.raises(Killed):
+            run.train(asked)
+    assert run.train(asked).wall_s > 0.9
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign", "newer"])
+def test_what_cannot_be_gone_on_with_is_begun_anew(
+    conf: Compose,
+    tmp_path: Path,
+    dies: Callable[[int], None],
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = conf("trainer.max_epochs=2")
+    dies(12)
+    with pytest.raises(Killed):
+        run.train(asked)
+    (path,) = tmp_path.glob("runs/*/*/seed0/last.ckpt")
+    content = path.read_bytes()
+    held = torch.load(path, weights_only=True)
+    if damage == "foreign":
+        del held[resume.KEY]
+        torch.save(held, path)
+    elif damage == "newer":
+        held[resume.KEY]["schema"] = 99
+        torch.save(held, path)
+    else:
+        middle = len(content) // 2
+        path.write_bytes(
+            {"cut": content[:middle], "empty": b"", "flipped": content[:40] + b"?" * 99}[damage]
+        )
+    record = run.train(asked)
+    assert "cannot be gone on with" in caplog.text
+    assert record.status == "finished"
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "folder" / "last.ckpt"
+    writer = resume.WholeFiles()
+    writer.save_checkpoint({"a": torch.ones(3)}, path)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        writer.save_checkpoint({"a": torch.zeros(3)}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("repeatable")
+def test_kill_9_of_a_process_loses_no_whole_epoch(
+    conf: Compose, started: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = (
+        "trainer.max_epochs=30",
+        "recipe.ema_decay=0.9",
+        "modifiers=baseline",
+        "trainer.threads=1",
+    )
+    whole = conf(*words, f"paths.runs={tmp_path}/whole")
+    undisturbed = run.train(whole)
+    for _ in range(3):
+        process = started(*words)
+        end = time.monotonic() + 120
+        epochs = -1
+        while time.monotonic() < end and process.poll() is None:
+            found = list(tmp_path.glob("runs/*/*/seed0/last.ckpt"))
+            if found:
+                epochs = int(torch.load(found[0], weights_only=True)["epoch"])
+            if epochs >= 0:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    broken = conf(*words)
+    record = run.train(broken)
+    assert measured(record) == measured(undisturbed)
+    assert same(weights(broken), weights(whole))
