@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.fabric.plugins.environments import LightningEnvironment
 
 from ssr_exp.config import Config
 from ssr_exp.training import callbacks, resume
