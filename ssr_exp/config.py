@@ -465,8 +465,12 @@ Read = TypeVar("Read", bound=Config)
 
 def register() -> None:
     """Make the schemas known to Hydra: the first entries of `train.yaml` and `search.yaml`."""
+    import warnings
+
     from hydra.core.config_store import ConfigStore
 
+    # conf/hydra/launcher/ has the names of the plugins' schemas, and may.
+    warnings.filterwarnings("ignore", "\n'hydra/launcher/.*' is validated", UserWarning)
     store = ConfigStore.instance()
     store.store(name="schema", node=_schema(Config), provider="ssr_exp")
     store.store(name="search_schema", node=_schema(SearchConfig), provider="ssr_exp")

@@ -14,10 +14,12 @@ def train(composed: Any) -> str:
     Raises:
         CompactHydraException: with the sentence of an `SsrError`; Hydra prints no traceback for it.
     """
+    from hydra_plugins.ssr_exp._launchers import enter_folder
     from ssr_exp.runs import local
     from ssr_exp.training import run
 
     try:
+        enter_folder()
         return run.train(config.read(composed, config.Config)).status.value
     except local.Busy as error:
         print(error)

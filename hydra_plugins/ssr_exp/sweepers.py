@@ -9,6 +9,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,12 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.ssr_exp import _launchers
+from hydra_plugins.ssr_exp._launches import Launches
 from ssr_exp import config as configuration
 from ssr_exp.errors import SsrError, cause
 
@@ -42,10 +42,7 @@ class LaunchingSweeper(Sweeper):
         """Keep what launching needs."""
         self.loader = hydra_context.config_loader
         self.config: DictConfig = config
-        self.launched = 0  # jobs so far
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.open_launcher = partial(_launchers.open, hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Run what a command line asks for; returns the records' rows.
@@ -54,6 +51,7 @@ class LaunchingSweeper(Sweeper):
             SystemExit: with a message, if the command cannot be met, or a run failed.
         """
         try:
+            self.launches = Launches(self.open_launcher(), self._progress)
             return self.carry_out(arguments)
         except SsrError as error:
             raise SystemExit(str(error)) from None
@@ -73,36 +71,13 @@ class LaunchingSweeper(Sweeper):
         composed = self.loader.load_sweep_config(self.config, list(job))
         return configuration.read(composed, configuration.Config)
 
-    def train(self, members: Sequence[Member]) -> dict[Any, object]:
-        """Train what is not done; returns by folder the errors that only the launcher knows."""
-        from ssr_exp.training import sweep
+    def train(self, members: Sequence[Member]) -> dict[Path, object]:
+        """Train what is not done; returns by folder the errors that only the launcher knows.
 
-        todo = sweep.pending(members)
-        errors = self._launch(todo)
-        if waiting := sweep.busy(todo, errors):
-            log.info("waiting for %d networks that another process is training", len(waiting))
-            errors = errors | self._launch(waiting, "wait=true")
-        return errors
-
-    def _launch(self, members: Sequence[Member], *extra: str) -> dict[Any, object]:
-        """Hand jobs to the configured launcher; returns the errors of those that raised one."""
-        from ssr_exp.runs.local import BUSY
-
-        if not members:
-            return {}
-        jobs = [[*member.overrides, *extra] for member in members]
-        first, self.launched = self.launched, self.launched + len(jobs)
-        try:
-            with self._progress(members):
-                returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
-        except Exception as error:  # a launcher that lost a job; the records say which
-            log.warning("the launcher stopped: %s", error)
-            return {}
-        return {
-            member.folder: result._return_value
-            for member, result in zip(members, returned, strict=True)
-            if result.status is JobStatus.FAILED or result._return_value == BUSY
-        }
+        Raises:
+            SsrError: if the launcher could not begin anything.
+        """
+        return self.launches.train(members)
 
     def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
         """Show how far a launch of several runs is."""
@@ -111,7 +86,7 @@ class LaunchingSweeper(Sweeper):
 
         if len(members) < 2:
             return nullcontext()
-        is_here = isinstance(self.launcher, BasicLauncher)
+        is_here = isinstance(self.launches.launcher, BasicLauncher)
         bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
         watch = standing.Watch(members)
         return terminal.live(watch.say, bars=bars)

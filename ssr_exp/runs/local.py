@@ -168,6 +168,14 @@ class Store:
             return True
 
 
+def written_ns(path: Path) -> int | None:
+    """Say when a file was written, in ns; None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def is_done(record: Record | None, *, tested: bool = False) -> bool:
     """Say whether a run need not be repeated: a failed one may be, a diverged one would again.
 

@@ -59,7 +59,9 @@ class Watch:
     def __post_init__(self) -> None:
         """Start the clock, and remember the records that were there before."""
         self._begun = time.monotonic()
-        self._read = {member.folder: _changed(member) for member in self.members}
+        self._read = {
+            member.folder: local.written_ns(member.folder / local.FILE) for member in self.members
+        }
 
     def look(self) -> Standing:
         """Say how far it is."""
@@ -80,7 +82,7 @@ class Watch:
 
     def _reads(self, member: Member) -> bool:
         """Read a member's record if it is new; returns whether its training has ended."""
-        now = _changed(member)
+        now = _written(member)
         if now is None or now == self._read[member.folder]:
             return False
         self._read[member.folder] = now
@@ -100,12 +102,8 @@ class Watch:
         return (time.monotonic() - self._begun) / ended * (len(self.members) - ended)
 
 
-def _changed(member: Member) -> int | None:
-    """Say when a member's record was written, in ns; None if there is none."""
-    try:
-        return (member.folder / local.FILE).stat().st_mtime_ns
-    except OSError:
-        return None
+def _written(member: Member) -> int | None:
+    return local.written_ns(member.folder / local.FILE)
 
 
 def _spelled(seconds: float) -> str:

@@ -1,0 +1,104 @@
+"""Open the configured launcher, and say how many launches it takes at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from ssr_exp.errors import SsrError, cause
+
+log = logging.getLogger(__name__)
+
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # part of the target: the extra
+OBJECTS = 78_643_200  # bytes, the least that Ray takes: what jobs return is a word
+# Ray speaks to nobody but this machine where it believes that it cannot make clusters.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+LOCAL = "local"
+PRESETS = ("basic", "joblib", "submitit_slurm", "ray")  # conf/hydra/launcher/
+
+
+def open(context: HydraContext, task: TaskFunction, config: DictConfig) -> Launcher:
+    """Instantiate the launcher of a configuration.
+
+    Raises:
+        SsrError: if its package is not installed.
+    """
+    _forget_schemas()
+    target = str(OmegaConf.select(config, "hydra.launcher._target_"))
+    if "hydra_ray_launcher" in target:
+        _prepare_ray(config)
+    try:
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task, config=config
+        )
+    except Exception as error:
+        for name, extra in EXTRAS.items():
+            if f"hydra_{name}_launcher" in target and "Unknown plugin" in str(error):
+                raise SsrError(
+                    f"this launcher needs a package that is not installed: type pip install "
+                    f"'ssr_exp[{extra}]', or uv pip install hydra-{name}-launcher."
+                ) from None
+        raise SsrError(f"hydra/launcher cannot be used ({cause(error)}).") from None
+
+
+def slots(launcher: Launcher) -> int | None:
+    """Say how many launches can be under way at once; None: any number, the engine has a queue."""
+    if isinstance(launcher, BasicLauncher):
+        return 1
+    jobs = getattr(launcher, "joblib", {}).get("n_jobs")
+    if jobs is None:
+        return None
+    return int(jobs) if jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + int(jobs))
+
+
+def enter_folder() -> None:
+    """Go where the command was typed: a worker of a cluster begins elsewhere.
+
+    Raises:
+        SsrError: if this node has no such folder.
+    """
+    if not HydraConfig.initialized():
+        return
+    folder = Path(HydraConfig.get().runtime.cwd)
+    if not folder.is_dir():
+        raise SsrError(
+            f"{os.uname().nodename} has no folder {folder}, where the command was typed: share it "
+            "between the nodes."
+        )
+    os.chdir(folder)
+
+
+def _forget_schemas() -> None:
+    """Keep Hydra from warning of each job that our presets have the names of plugins' schemas."""
+    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in [name for name in launchers if name.removesuffix(".yaml") in PRESETS]:
+        del launchers[name]
+
+
+def _prepare_ray(config: DictConfig) -> None:
+    """Fill in what Ray needs to be told on this machine, and not on a cluster."""
+    ray = config.hydra.launcher.ray
+    if ray.init.get("address") == LOCAL:
+        for name, value in LOOPBACK.items():
+            os.environ.setdefault(name, value)
+        if ray.init.get("object_store_memory") is None:
+            ray.init.object_store_memory = OBJECTS
+    if ray.remote.get("num_gpus") is None:
+        ray.remote.num_gpus = int(_wants_gpu(config))
+
+
+def _wants_gpu(config: DictConfig) -> bool:
+    """Say whether a training is to have a GPU, without importing torch."""
+    accelerator = str(OmegaConf.select(config, "trainer.accelerator"))
+    if accelerator != "auto":
+        return accelerator in ("gpu", "cuda")
+    return any(Path("/dev").glob("nvidia[0-9]*"))

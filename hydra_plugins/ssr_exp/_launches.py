@@ -1,0 +1,145 @@
+"""Hand jobs to the configured launcher, and hand it again those that it lost.
+
+What a launcher returns is not to be trusted: one killed worker makes joblib end its siblings, and
+lets submitit raise while they go on. So the records are read again after each launch, whoever wrote
+them. A lost training is launched again among the others, then once alone, where it can end nobody
+else's, and then it is given up; each time it goes on after its last whole epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+
+from ssr_exp.errors import SsrError, cause
+
+if TYPE_CHECKING:
+    from ssr_exp.training.sweep import Member
+
+log = logging.getLogger(__name__)
+
+Errors = dict[Path, object]
+"""By folder: what a run raised, or `local.BUSY` if another process was training it."""
+
+SUSPECT = 2  # times that a training was lost, after which it is launched alone
+IDLE = 2  # launches in a row that ended before any training began
+WAIT = "wait=true"  # what the launcher lost may still run somewhere
+
+
+@dataclass
+class Launches:
+    """Launches of one command.
+
+    Args:
+        launcher: of Hydra.
+        progress: shows how far a launch of several runs is.
+    """
+
+    launcher: Launcher
+    progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
+    _launched: int = field(default=0, init=False)
+
+    def train(self, members: Sequence[Member]) -> Errors:
+        """Train what is not done; returns the errors that only the launcher knows.
+
+        Raises:
+            SsrError: if the launcher could not begin anything.
+        """
+        from ssr_exp.training import sweep
+
+        todo = sweep.pending(members)
+        errors = self._insist(todo)
+        if waiting := sweep.busy(todo, errors):
+            log.info("waiting for %d networks that another process is training", len(waiting))
+            errors |= self._insist(waiting, WAIT)
+        return errors
+
+    def _insist(self, members: Sequence[Member], *extra: str) -> Errors:
+        """Launch until each member has come to an end, raised an error, or was lost too often."""
+        errors: Errors = {}
+        left, lost, idle = list(members), Counter[Path](), 0
+        while left:
+            crowd = [m for m in left if lost[m.folder] < SUSPECT] or left[:1]
+            before = [_Trace.of(member) for member in crowd]
+            try:
+                errors |= self._launch(crowd, *extra)
+                ended = crowd
+            except Exception as error:  # a launcher that lost a job; the records say which
+                extra, why = (WAIT,), cause(error)
+                ended = [trace.member for trace in before if trace.has_ended]
+                begun = [t.member.folder for t in before if not t.has_ended and t.has_begun]
+                idle = 0 if ended or begun else idle + 1
+                _check_alive(idle, why)
+                lost.update(begun)
+                hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
+                errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
+                ended += hopeless
+                log.warning("the launcher stopped: %s", why)
+            left = [member for member in left if member not in ended]
+        return errors
+
+    def _launch(self, members: Sequence[Member], *extra: str) -> Errors:
+        """Hand jobs to the launcher; returns the errors of those that raised one."""
+        from ssr_exp.runs.local import BUSY
+
+        jobs = [[*member.overrides, *extra] for member in members]
+        first, self._launched = self._launched, self._launched + len(jobs)
+        with self.progress(members):
+            returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
+        return {
+            member.folder: result._return_value
+            for member, result in zip(members, returned, strict=True)
+            if result.status is JobStatus.FAILED or result._return_value == BUSY
+        }
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What a member had left before a launch.
+
+    Args:
+        member: of the launch.
+        record: when its record was written, in ns.
+        begin: when its training was begun.
+    """
+
+    member: Member
+    record: int | None
+    begin: int | None
+
+    @classmethod
+    def of(cls, member: Member) -> _Trace:
+        from ssr_exp.runs import local
+
+        return cls(
+            member,
+            local.written_ns(member.folder / local.FILE),
+            local.written_ns(member.folder / local.CONFIG),
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether it left a record since, or need not be trained."""
+        return self.member.is_done or _Trace.of(self.member).record != self.record
+
+    @property
+    def has_begun(self) -> bool:
+        """Say whether its training began since, or goes on."""
+        now, store = _Trace.of(self.member), self.member.store
+        return now.begin != self.begin or store.is_busy(self.member.folder)
+
+
+def _check_alive(idle: int, why: str) -> None:
+    if idle >= IDLE:
+        raise SsrError(
+            f"the launcher ended before any training began ({why}): mend that, or type "
+            "hydra/launcher=basic to train in this process."
+        )
