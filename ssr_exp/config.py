@@ -400,6 +400,7 @@ class SearchConfig(Config):
 
     rounds: int = 3  # 0: show what would be trained, and train nothing
     batch: int = 4  # networks of a round
+    asynchronous: bool = False  # propose when any training ends, instead of all of a round
     min_gain: float = 0.0  # stop when no network promises more; see `ssr_exp.search.loop`
     surrogate: SurrogateConf = field(default_factory=SurrogateConf)
     acquisition: AcquisitionConf = field(default_factory=AcquisitionConf)

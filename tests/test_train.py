@@ -163,29 +163,6 @@ def test_out_of_memory_is_recorded_and_the_sweep_goes_on(
     assert ended.lines(BASELINE, "out of memory")
 
 
-def test_a_launcher_that_breaks_loses_no_record_that_there_is(
-    command: Command, instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from hydra.core.plugins import Plugins
-
-    name = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-    launcher = Plugins.instance().class_name_to_class[name]
-    launch = launcher.launch  # type: ignore[attr-defined]
-
-    def half(self: object, jobs: list[list[str]], initial_job_idx: int) -> Any:
-        launch(self, jobs[:1], initial_job_idx)
-        raise RuntimeError("a worker was killed")
-
-    monkeypatch.setattr(launcher, "launch", half)
-    ended = command(THREE)
-    assert ended.code == 1
-    assert ended.lines("the launcher stopped: a worker was killed")
-    assert ended.err.startswith("2 of 3 runs failed")
-    assert len(ended.lines("it left no record")) == 2
-    assert "Traceback" not in ended.text
-    assert len(table(ended.out)) == len(records(tmp_path)) == 1
-
-
 def test_a_divergence_is_an_outcome_and_no_failure(command: Command, tmp_path: Path) -> None:
     words = ("recipe.lr=1e6", "modifiers=uniform_width", "modifiers.fractions=[0.25,1]")
     ended = command(*words)

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from hydra_plugins.ssr_exp import _launchers
 from hydra_plugins.ssr_exp.sweepers import LaunchingSweeper, name_page, write_page
 from ssr_exp import config as configuration
 from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
@@ -119,11 +121,11 @@ class SearchSweeper(LaunchingSweeper):
         """Go through the rounds, then train the last comparison and hand its answer over."""
         from hydra_plugins.ssr_exp._ending import Ending
         from ssr_exp.runs.local import BEST
-        from ssr_exp.search import console
+        from ssr_exp.search import asynchronous, console
         from ssr_exp.training.finals import UNTESTED
         from ssr_exp.training.sweep import ALONE
 
-        diary = _diary(search, opened)
+        diary, composing = _diary(search, opened), Lock()
 
         def watch(told: Predictions) -> None:
             search.watch(told)
@@ -132,12 +134,19 @@ class SearchSweeper(LaunchingSweeper):
         def train(networks: Sequence[str], origin: str) -> dict[str, object]:
             words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}"]
             jobs = [[*words, f"modifiers.network={network}"] for network in networks]
-            members = self.members(jobs)
+            with composing:
+                members = self.members(jobs)
             errors = self.train(members)
             pairs = zip(networks, members, strict=True)
             return {n: errors[member.folder] for n, member in pairs if member.folder in errors}
 
-        seen, reason = replace(search, watch=watch).run(train)
+        watched = replace(search, watch=watch)
+        if search.conf.asynchronous:
+            slots = _launchers.slots(self.launches.launcher)
+            run = asynchronous.Run(watched, asynchronous.Trainings(train, slots))
+            seen, reason = run.carry_out()
+        else:
+            seen, reason = watched.run(train)
         log.info("the search ends: %s", reason)
         _print_front(seen)
         console.print_smallest(seen, search.conf)

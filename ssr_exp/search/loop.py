@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +21,17 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import local, predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import acquisition, checks, console, history, limits, prices, propose, summary
+from ssr_exp.search import (
+    acquisition,
+    budget,
+    checks,
+    console,
+    history,
+    limits,
+    prices,
+    propose,
+    summary,
+)
 from ssr_exp.search import view as views
 from ssr_exp.search.history import History
 from ssr_exp.search.prices import Latencies
@@ -31,6 +41,7 @@ from ssr_exp.search.view import View
 
 log = logging.getLogger(__name__)
 
+USED_UP = "the budget is used up"
 REVISIONS = 20  # batches that are proposed anew because measuring changed what is known
 ATTEMPTS = 2  # a failed training is tried once more
 
@@ -91,21 +102,22 @@ class Search:
         Raises:
             SsrError: if the first networks, or a whole round, failed.
         """
-        self._begin(train)
+        for plan in self.begin():
+            self._carry_out(plan, train)
         while True:
             seen = self.look()
             self.tell(seen)
             number = self.next_number()
             if number > self.conf.rounds:
-                return seen, f"all {self.conf.rounds} rounds are done"
-            count = self._affordable(self.conf.batch)
+                return seen, self.all_done
+            count = self.affordable(self.conf.batch)
             if not count:
-                return seen, "the budget is used up"
-            seen, picks = self._measured_batch(seen, number, count=count)
-            if reason := self._no_gain(seen, picks):
+                return seen, USED_UP
+            seen, picks = self.measured_batch(seen, number, count=count)
+            if reason := self.no_gain(seen, picks):
                 return seen, reason
             console.print_batch(seen, picks, title=f"round {number} of {self.conf.rounds}")
-            plan = self._plan(number, picks)
+            plan = Round(number=number, seed=self.conf.seed, planned=self.planned(picks))
             self.book.write(plan)
             self._carry_out(plan, train)
 
@@ -121,8 +133,16 @@ class Search:
         planned = {plan.number for plan in self.book.read()}
         return next(n for n in itertools.count(1) if n not in planned)
 
-    def look(self) -> View:
+    @property
+    def all_done(self) -> str:
+        """Say that all rounds are done."""
+        return f"all {self.conf.rounds} rounds are done"
+
+    def look(self, running: Collection[str] = ()) -> View:
         """Read the records and fit the surrogate.
+
+        Args:
+            running: networks of this search that are being trained, or wait for their turn.
 
         Raises:
             SsrError: if they are too few; says how many there are.
@@ -137,29 +157,30 @@ class Search:
             known,
             self.conf,
             taken=self._parsed(self.book.networks() | history.unusable(records)),
-            pending=self._parsed(self.sources.pending()),
+            pending=self._parsed(self.sources.pending().union(running)),
             elsewhere=elsewhere,
             latencies=self.latencies,
         )
 
-    def next_batch(self, seen: View, number: int, *, count: int) -> list[propose.Pick]:
-        """Propose the batch of a round."""
-        state = np.random.SeedSequence([self.conf.seed, number]).generate_state(1)
+    def next_batch(self, seen: View, number: int, *, count: int, at: int = 0) -> list[propose.Pick]:
+        """Propose the batch of a round, or what follows its first `at` networks."""
+        entropy = [self.conf.seed, number, at] if at else [self.conf.seed, number]
+        state = np.random.SeedSequence(entropy).generate_state(1)
         return propose.propose(seen, self.conf, count=count, seed=int(state[0]))
 
-    def _measured_batch(
-        self, seen: View, number: int, *, count: int
+    def measured_batch(
+        self, seen: View, number: int, *, count: int, at: int = 0, running: Collection[str] = ()
     ) -> tuple[View, list[propose.Pick]]:
         """Propose a batch whose latencies were measured: what breaks the cap is not trained.
 
         Returns it with what is known after measuring.
         """
-        picks = self.next_batch(seen, number, count=count)
+        picks = self.next_batch(seen, number, count=count, at=at)
         for _ in range(REVISIONS):
             if not self._measure(pick.architecture for pick in picks):
                 return seen, picks
-            seen = self.look()
-            picks = self.next_batch(seen, number, count=count)
+            seen = self.look(running)
+            picks = self.next_batch(seen, number, count=count, at=at)
         self._measure(pick.architecture for pick in picks)
         return seen, [pick for pick in picks if self._keeps_latency(seen, pick.architecture)]
 
@@ -183,21 +204,24 @@ class Search:
         known = {} if self.latencies is None else self.latencies.known()
         return known.get(architecture, 0.0) <= seen.caps.get("latency_ms", math.inf)
 
-    def _begin(self, train: Train) -> None:
-        """Finish what was planned before; else train the first networks if there is a need."""
+    def begin(self) -> list[Round]:
+        """List the plans that there are; plan the first networks if there is a need.
+
+        Raises:
+            SsrError: if they cannot be met.
+        """
         self.sources.fetch()
         self._check_latency()
         plans = self.book.read()
         if not plans and (networks := self._missing()):
-            self._check_budget(len(networks))
+            budget.check(self.conf, len(networks))
             if strangers := self.sources.strangers():
                 log.info("no record is of this study.%s", strangers)
             log.info("%d first networks", len(networks))
             planned = tuple(Planned(network=network) for network in networks)
             plans = [Round(number=0, seed=self.conf.seed, planned=planned)]
             self.book.write(plans[0])
-        for plan in plans:
-            self._carry_out(plan, train)
+        return plans
 
     def _missing(self) -> list[str]:
         """List the first networks, if the records do not stand in for them."""
@@ -229,14 +253,24 @@ class Search:
     def _carry_out(self, plan: Round, train: Train) -> None:
         """Train what a plan names and is not done; try once more what failed."""
         errors: dict[str, object] = {}
-        while plan.attempts < ATTEMPTS and (todo := self._todo(plan)):
-            errors |= train(todo, self._origin(plan))
+        while plan.attempts < ATTEMPTS and (todo := self.todo(plan)):
+            errors |= train(todo, self.origin(plan))
             counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
             plan = plan.model_copy(update=counts)
             self.book.write(plan)
-        failed = self._todo(plan)
+        failed = self.todo(plan)
         for network in failed:
             log.warning("%s failed twice and is left out", network)
+        self.refuse_failure(plan, failed, errors)
+
+    def refuse_failure(
+        self, plan: Round, failed: Sequence[str], errors: Mapping[str, object]
+    ) -> None:
+        """Stop where nothing of a round could be trained.
+
+        Raises:
+            SsrError: if so; says why the first one failed.
+        """
         if failed and len(failed) == len(plan.networks):
             raise SsrError(
                 f"all {len(failed)} trainings of round {plan.number} failed (the first: "
@@ -244,10 +278,12 @@ class Search:
                 f"{self.book.folder / f'round{plan.number}.json'} and repeat the command."
             )
 
-    def _origin(self, plan: Round) -> str:
+    def origin(self, plan: Round) -> str:
+        """Say why a plan's networks are trained, for their records."""
         return f"round{plan.number}" if plan.number else self.conf.modifiers.kind
 
-    def _todo(self, plan: Round) -> list[str]:
+    def todo(self, plan: Round) -> list[str]:
+        """List a plan's networks that have no result yet."""
         done = {r.network for r in self.sources.read() if local.is_done(r) and r.seed == plan.seed}
         return [network for network in plan.networks if network not in done]
 
@@ -255,8 +291,9 @@ class Search:
         found = [r.error for r in self.sources.read() if r.network == network and r.error]
         return found[0] if found else errors.get(network, "it left no record")
 
-    def _plan(self, number: int, picks: Sequence[propose.Pick]) -> Round:
-        planned = tuple(
+    def planned(self, picks: Sequence[propose.Pick]) -> tuple[Planned, ...]:
+        """Write down what was proposed, and what is expected of it."""
+        return tuple(
             Planned(
                 network=self.space.code(pick.architecture),
                 low=pick.low,
@@ -266,7 +303,6 @@ class Search:
             )
             for pick in picks
         )
-        return Round(number=number, seed=self.conf.seed, planned=planned)
 
     def _parsed(self, names: Iterable[str]) -> list[Architecture]:
         found = []
@@ -299,38 +335,12 @@ class Search:
             + self.sources.strangers()
         )
 
-    def _check_budget(self, count: int) -> None:
-        """Refuse a budget that does not even cover the first networks."""
-        runs, epochs = self.conf.budget.runs, self.conf.budget.epochs
-        each = self.conf.trainer.max_epochs
-        for name, limit, need in (("runs", runs, count), ("epochs", epochs, count * each)):
-            if limit is not None and limit < need:
-                raise SsrError(
-                    f"budget.{name}={limit} does not cover the {count} first networks ({need} "
-                    f"{name}): type budget.{name}={need} or more, or fewer first networks, such as "
-                    "modifiers=sentinel_joint."
-                )
+    def affordable(self, count: int, running: int = 0) -> int:
+        """Say how many of `count` more trainings the budget allows, beside those under way."""
+        plans, records = self.book.read(), self.sources.read()
+        return budget.affordable(self.conf, plans, records, count=count, running=running)
 
-    def _affordable(self, count: int) -> int:
-        """Say how many of `count` more trainings the budget allows."""
-        budget, spent = self.conf.budget, self._spent()
-        if budget.runs is not None:
-            launched = sum(plan.launched for plan in self.book.read())
-            count = min(count, budget.runs - max(launched, len(spent)))
-        if budget.epochs is not None:
-            left = budget.epochs - sum(r.epochs for r in spent)
-            count = min(count, left // self.conf.trainer.max_epochs)
-        if budget.hours is not None:
-            hours = [r.wall_s / 3600 for r in spent] or [0.0]
-            each = max(sum(hours) / len(hours), 1e-9)
-            count = min(count, int((budget.hours - sum(hours)) / each))
-        return max(count, 0)
-
-    def _spent(self) -> list[Record]:
-        planned = {(n, plan.seed) for plan in self.book.read() for n in plan.networks}
-        return [r for r in self.sources.read() if (r.network, r.seed) in planned]
-
-    def _no_gain(self, seen: View, picks: Sequence[propose.Pick]) -> str | None:
+    def no_gain(self, seen: View, picks: Sequence[propose.Pick]) -> str | None:
         """Say why a batch is not worth its training, if it is not."""
         if not picks:
             return "no network that is left promises a gain"

@@ -31,7 +31,10 @@ SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
 class Planned(BaseModel):
-    """A network of a round, with what was expected of it: percent, or nats."""
+    """A network of a round, with what was expected of it: percent, or nats.
+
+    `attempts` counts its trainings that came to an end, where each is launched on its own.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -40,6 +43,7 @@ class Planned(BaseModel):
     mean: float | None = None
     high: float | None = None
     promise: float | None = None
+    attempts: Annotated[int, Field(ge=0)] = 0
 
 
 class Round(BaseModel):

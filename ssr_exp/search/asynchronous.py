@@ -1,0 +1,187 @@
+"""Propose whenever a training ends, instead of waiting for the slowest one of a batch.
+
+The networks that are still trained are pending points: they are believed to come out as predicted,
+so a proposal neither repeats them nor crowds around them (Ginsbourger et al. 2010). A round is then
+`batch` proposals in a row. Which network comes when depends on which training ends first, so unlike
+rounds of whole batches, the same seed need not propose the same networks.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ssr_exp.errors import SsrError
+from ssr_exp.search import console, loop
+from ssr_exp.search.loop import ATTEMPTS, Search, Train
+from ssr_exp.search.rounds import Round
+from ssr_exp.search.view import View
+
+log = logging.getLogger(__name__)
+
+WAITING = "the records are too few yet"
+Errors = Mapping[str, object]
+
+
+class Trainings:
+    """Trainings under way, each in a thread that waits for it.
+
+    Args:
+        train: trains networks by their codes, see `loop.Train`; threads call it at once.
+        slots: how many can be under way; 1: in this thread; None: any number.
+    """
+
+    def __init__(self, train: Train, slots: int | None) -> None:
+        self._train, self.slots = train, slots
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._ended: queue.SimpleQueue[tuple[str, Errors | BaseException]] = queue.SimpleQueue()
+
+    def start(self, network: str, origin: str) -> None:
+        """Begin to train a network."""
+
+        def work() -> None:
+            try:
+                self._ended.put((network, self._train([network], origin)))
+            except BaseException as error:  # raised again where it is waited for
+                self._ended.put((network, error))
+
+        if self.slots == 1:
+            self._waiting.append(work)
+        else:
+            threading.Thread(target=work, name=network, daemon=True).start()
+
+    def next(self) -> tuple[str, Errors]:
+        """Wait for the next one to end; returns its code and what is known of its errors."""
+        if self._waiting:
+            self._waiting.popleft()()
+        network, errors = self._ended.get()
+        if isinstance(errors, BaseException):
+            raise errors
+        return network, errors
+
+
+@dataclass
+class Run:
+    """An asynchronous search.
+
+    Args:
+        search: it.
+        trainings: where its networks are trained.
+    """
+
+    search: Search
+    trainings: Trainings
+    _running: dict[str, int] = field(default_factory=dict, init=False)  # network: its round
+    _queue: deque[tuple[str, int]] = field(default_factory=deque, init=False)
+    _errors: dict[str, object] = field(default_factory=dict, init=False)
+
+    def carry_out(self) -> tuple[View, str]:
+        """Search; returns what is known at the end, and why it ended.
+
+        Raises:
+            SsrError: if the first networks, or a whole round, failed.
+        """
+        for plan in self.search.begin():
+            todo = set(self.search.todo(plan))
+            left = [p.network for p in plan.planned if p.attempts < ATTEMPTS]
+            self._queue.extend((network, plan.number) for network in left if network in todo)
+        while True:
+            reason = self._fill()
+            if not self._running:
+                break
+            self._await_one()
+        seen = self.search.look()
+        self.search.tell(seen)
+        return seen, reason
+
+    def _fill(self) -> str:
+        """Start what waits for its turn, then what is proposed; returns why not more of it."""
+        while self._queue and self._free() > 0:
+            self._start(*self._queue.popleft())
+        while free := max(0, min(self._free(), self.search.conf.batch - len(self._running))):
+            if reason := self._propose(free):
+                return reason
+        return ""
+
+    def _free(self) -> int:
+        slots = self.trainings.slots
+        return (sys.maxsize if slots is None else slots) - len(self._running)
+
+    def _propose(self, count: int) -> str:
+        """Propose up to `count` networks and start them; returns why that was not possible."""
+        search, plan = self.search, self._open_round()
+        if plan is None:
+            return search.all_done
+        try:
+            seen = search.look(self._running)
+        except SsrError:
+            if not self._running:
+                raise
+            return WAITING
+        if not plan.planned:
+            search.tell(seen)
+        count = min(count, search.conf.batch - len(plan.planned))
+        if not (count := search.affordable(count, len(self._running))):
+            return loop.USED_UP
+        seen, picks = search.measured_batch(
+            seen, plan.number, count=count, at=len(plan.planned), running=self._running
+        )
+        if reason := search.no_gain(seen, picks):
+            return reason
+        title = f"round {plan.number} of {search.conf.rounds}, {len(self._running)} under way"
+        console.print_batch(seen, picks, title=title)
+        plan = plan.model_copy(update={"planned": (*plan.planned, *search.planned(picks))})
+        search.book.write(plan)
+        for network in plan.networks[-len(picks) :]:
+            self._start(network, plan.number)
+        return ""
+
+    def _open_round(self) -> Round | None:
+        """Return the round that is not full yet, or a new one; None if all are."""
+        plans, conf = self.search.book.read(), self.search.conf
+        for plan in plans[-1:]:
+            if plan.number and len(plan.planned) < conf.batch:
+                return plan if plan.number <= conf.rounds else None
+        number = self.search.next_number()
+        return Round(number=number, seed=conf.seed, planned=()) if number <= conf.rounds else None
+
+    def _start(self, network: str, number: int) -> None:
+        self._running[network] = number
+        self.trainings.start(network, self.search.origin(self._plan(number)))
+
+    def _await_one(self) -> None:
+        """Wait for a training to end; one that failed is tried once more."""
+        network, errors = self.trainings.next()
+        number = self._running.pop(network)
+        self._errors |= errors
+        plan = self._count(self._plan(number), network)
+        failed = self.search.todo(plan)
+        if network not in failed:
+            log.info("%s has ended; %d are under way", network, len(self._running))
+            return
+        tries = {one.network: one.attempts for one in plan.planned}
+        if tries[network] < ATTEMPTS:
+            self._queue.append((network, number))
+            return
+        log.warning("%s failed twice and is left out", network)
+        if number == 0 or len(plan.planned) >= self.search.conf.batch:
+            given_up = [name for name in failed if tries[name] >= ATTEMPTS]
+            self.search.refuse_failure(plan, given_up, self._errors)
+
+    def _plan(self, number: int) -> Round:
+        return next(plan for plan in self.search.book.read() if plan.number == number)
+
+    def _count(self, plan: Round, network: str) -> Round:
+        """Write down that a network's training came to an end."""
+        planned = tuple(
+            one.model_copy(update={"attempts": one.attempts + (one.network == network)})
+            for one in plan.planned
+        )
+        plan = plan.model_copy(update={"planned": planned, "launched": plan.launched + 1})
+        self.search.book.write(plan)
+        return plan
