@@ -1,0 +1,94 @@
+"""Sweeps and searches through a real Slurm of one node, and what becomes of their accidents."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+import slurm_lab
+
+from tests.cluster.conftest import SWEEP, WIDTHS, Lab
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+SLURM = (
+    "hydra/launcher=submitit_slurm",
+    "hydra.launcher.cpus_per_task=1",
+    "hydra.launcher.timeout_min=1",
+    "hydra.launcher.signal_delay_s=40",
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if lacking := slurm_lab.missing():
+        if "CI" in os.environ:
+            pytest.fail(f"{', '.join(lacking)}: not installed, `make test-cluster` does that")
+        pytest.skip(f"no {lacking[0]}: apt install {' '.join(slurm_lab.PACKAGES)}")
+    with slurm_lab.slurm(tmp_path_factory.mktemp("slurm")) as env:
+        yield env
+
+
+@pytest.fixture
+def slurm(lab: Callable[..., Lab], engine: dict[str, str]) -> Lab:
+    return lab(SLURM, engine)
+
+
+def logs(slurm: Lab) -> str:
+    found = slurm.folder.glob("runs/.hydra/.submitit/*/*_log.*")
+    return "\n".join(path.read_text() for path in sorted(found))
+
+
+def test_a_sweep_with_a_failure_a_kill_and_a_time_limit(slurm: Lab) -> None:
+    for trap in ("raise-4", "kill-16", "hang-16"):  # 16: of the first that gets there
+        (slurm.traps / trap).touch()
+    code, out = slurm.run(*SWEEP)
+    assert code == 1
+    assert slurm.finished() == {name for name in WIDTHS if "_w16-" in name}
+    assert "2 of 4 runs failed" in out and "ValueError: it was a trap" in out
+    assert "Traceback" not in out
+    assert not list(slurm.traps.glob("[kh]*"))  # both have happened
+    assert "requeue" in logs(slurm).lower()  # at the time limit
+    assert logs(slurm).count("going on after epoch 1") >= 2  # after the limit and after the kill
+    before = slurm.stamps()
+    (slurm.traps / "raise-4").unlink()
+    code, out = slurm.run(*SWEEP)
+    assert code == 0
+    assert slurm.finished() == WIDTHS
+    assert {path: at for path, at in slurm.stamps().items() if before.get(path) == at} == {
+        path: at for path, at in before.items() if "_w16-" in str(path)
+    }
+
+
+def test_a_search_whose_command_is_killed_goes_on_and_trains_nothing_twice(slurm: Lab) -> None:
+    words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0",
+             "modifiers=sentinel_width")  # fmt: skip
+    (slurm.traps / "slow-4").touch()
+    first = slurm.start(*words, script="search.py")
+    slurm.await_(slurm.begun)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = slurm.stamps()
+    code, out = slurm.run(*words, script="search.py")
+    assert code == 0, out
+    assert len(slurm.finished()) == 8 + 2
+    assert before.items() <= slurm.stamps().items()
+    assert logs(slurm).count(" val ") == 10  # each training says so once, when it ends
+    assert (next(slurm.folder.glob("runs/*/best/record.json"))).exists()
+
+
+def test_a_job_that_is_cancelled_is_launched_again(slurm: Lab) -> None:
+    (slurm.traps / "hang-16").touch()
+    process = slurm.start("modifiers=baseline")
+    slurm.await_(lambda: slurm.begun() and not list(slurm.traps.iterdir()))
+    queue = ["squeue", "-h", "-t", "R", "-o", "%A"]
+    (job,) = subprocess.check_output(queue, env=slurm.env, text=True).split()
+    subprocess.run(["scancel", job], env=slurm.env, check=True)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, out
+    assert "the launcher stopped" in out
+    assert len(slurm.finished()) == 1
+    assert "going on after epoch 1" in logs(slurm)
