@@ -43,7 +43,8 @@ class Chosen:
     @property
     def has_seen_val(self) -> bool:
         """Whether it learned from the images that a search compares networks by."""
-        return bool(self.study.get("dataset", {}).get("train_on_val", False))
+        dataset = self.study.get("dataset")
+        return isinstance(dataset, dict) and bool(dataset.get("train_on_val", False))
 
 
 def find(
@@ -197,4 +198,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _number(folder: Path) -> int:
     digits = folder.name.removeprefix("seed")
-    return int(digits) if digits.isdigit() else -1
+    return int(digits) if digits.isdecimal() else -1
