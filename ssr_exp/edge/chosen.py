@@ -180,7 +180,7 @@ def _check(record: Record, folder: Path) -> None:
 
 
 def _check_trust(about: saved.Description, folder: Path, *, trust: bool) -> None:
-    if not trust and about.model.calls_code():
+    if not trust and about.model.calls_code(folder):
         raise SsrError(
             f"{folder} is of a network that the function {about.model.name} makes: type trust=true "
             "if you trust where the folder comes from."

@@ -55,7 +55,7 @@ def value(rng: Random) -> Any:
             lambda: [rng.choice(NUMBERS)] * rng.choice((0, 1, 3, 100)),
             lambda: {"_target_": "os.system", "_args_": ["false"]},
             lambda: {rng.choice(STRINGS): rng.choice(NUMBERS)},
-            lambda: nested(rng.choice((3, 70, 400))),
+            lambda: nested(rng.choice((3, 20, 60))),
         )
     )()
 
