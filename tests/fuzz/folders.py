@@ -136,8 +136,8 @@ def _lay(root: Path, row: dict[str, Any]) -> None:
     path = root / row["path"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.resolve().is_relative_to(root):
-            return  # through a link that was laid before
+        if path.exists() or not path.resolve().is_relative_to(root.resolve()):
+            return  # a pipe, or through a link that was laid before
         if "link" in row:
             path.symlink_to(row["link"])
         elif "pipe" in row:

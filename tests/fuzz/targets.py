@@ -65,7 +65,7 @@ def _record() -> Target:
 
     whole = mutate.text(RECORD)
     return Target(
-        make, read, (parsing.Unreadable,), 0.54, ((record, "parse"), (parsing, "parse")), (whole,)
+        make, read, (parsing.Unreadable,), 0.543, ((record, "parse"), (parsing, "parse")), (whole,)
     )
 
 
@@ -109,13 +109,13 @@ def _numbers(rng: Random) -> list[str]:
 
 
 def _config() -> Target:
-    return Target(configs.make, configs.read, configs.refused(), 0.008)
+    return Target(configs.make, configs.read, configs.refused(), 0.007)
 
 
 def _images() -> Target:
     from ssr_exp.errors import SsrError
 
-    return Target(folders.make, folders.read, (SsrError,), 0.012)
+    return Target(folders.make, folders.read, (SsrError,), 0.01)
 
 
 MAKERS: dict[str, Callable[[], Target]] = {
