@@ -70,7 +70,8 @@ lock: $(READY) ## Resolve requirements.lock again; everything to its newest: UPG
 		$(UPGRADE) -o requirements.lock
 
 audit: $(READY) ## Look for known vulnerabilities of what requirements.lock lists (asks an advisory service)
-	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict \
+		--progress-spinner off
 
 fuzz: $(READY) ## Read a million damaged inputs (ten minutes); what breaks a reader goes to fuzz-failures/
 	WANDB_MODE=offline $(BIN)/python -m tests.fuzz
