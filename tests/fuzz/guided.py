@@ -15,6 +15,7 @@ from random import Random
 from tests.fuzz import driver, targets
 
 ROOT = Path(__file__).parents[2]
+FEWEST = 100  # inputs that are worth a process
 
 
 def run(name: str, *, inputs: int, seed: int, failures: Path | None) -> driver.Tally | None:
@@ -26,7 +27,11 @@ def run(name: str, *, inputs: int, seed: int, failures: Path | None) -> driver.T
         seed: of its choice.
         failures: folder that what breaks the reader is saved in.
     """
-    if not targets.find(name).watched or not inputs or importlib.util.find_spec("atheris") is None:
+    if (
+        not targets.find(name).watched
+        or inputs < FEWEST
+        or importlib.util.find_spec("atheris") is None
+    ):
         return None
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder, "tally.json")
@@ -48,12 +53,13 @@ def _child(name: str, inputs: int, seed: int, failures: Path | None, told: Path)
     import atheris
 
     target, tally, start = targets.find(name), driver.Tally(), time.monotonic()
+    runs = inputs - len(target.seeds) - 1  # it reads some of the first ones twice
     for module, function in target.watched:
         setattr(module, function, atheris.instrument_func(getattr(module, function)))
 
     def read(data: bytes) -> None:
         driver.one(target, data, tally, failures and failures / name)
-        if tally.inputs >= inputs or tally.inputs % 1000 == 0:
+        if tally.inputs >= runs or tally.inputs % 1000 == 0:
             tally.seconds = time.monotonic() - start
             told.write_text(json.dumps(tally.fields()))
 
@@ -66,7 +72,7 @@ def _child(name: str, inputs: int, seed: int, failures: Path | None, told: Path)
     with tempfile.TemporaryDirectory() as corpus, driver.quiet():
         for number, one in enumerate(target.seeds):
             Path(corpus, str(number)).write_bytes(one)
-        options = [f"-runs={inputs - len(target.seeds) - 1}", f"-seed={seed + 1}", "-max_len=8192"]
+        options = [f"-runs={runs}", f"-seed={seed + 1}", "-max_len=8192"]
         atheris.Setup(["fuzz", corpus, *options, "-timeout=20"], read, custom_mutator=mutated)
         atheris.Fuzz()
 

@@ -44,7 +44,7 @@ def run(tmp_path: Path, script: str, *words: str, code: int = 0) -> str:
         env=os.environ | SECRETS | {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
     )
     assert ended.returncode == code, ended.stderr[-2000:]
     return ended.stdout + ended.stderr
@@ -66,6 +66,7 @@ def leaks(name: str, data: bytes) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_secret_of_the_environment_is_written_or_printed(tmp_path: Path) -> None:
     small = SMALL.split()
     (tmp_path / "broken.py").write_text(BROKEN)
