@@ -20,7 +20,7 @@ APART  = not slurm and not ray
 TIMED  = tests/edge tests/benchmarks tests/test_export.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow check format bench figures browser zoo lock clean
+.PHONY: help install demo test lint types slow check format bench figures browser zoo lock audit fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,13 @@ lock: $(READY) ## Resolve requirements.lock again; everything to its newest: UPG
 	$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		$(UPGRADE) -o requirements.lock
+
+audit: $(READY) ## Look for known vulnerabilities of what requirements.lock lists (asks an advisory service)
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict \
+		--progress-spinner off
+
+fuzz: $(READY) ## Read a million damaged inputs (ten minutes); what breaks a reader goes to fuzz-failures/
+	WANDB_MODE=offline $(BIN)/python -m tests.fuzz
 
 clean: ## Remove .venv and caches; runs/ and data/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

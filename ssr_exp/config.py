@@ -495,7 +495,7 @@ def read_export(composed: Any) -> ExportConfig:
         SsrError: if `format` is neither a name nor a list of names.
     """
     own = OmegaConf.masked_copy(composed, [f.name for f in fields(ExportConfig)])
-    result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ExportConfig), own))
+    result = OmegaConf.to_object(_merged(ExportConfig, own))
     assert isinstance(result, ExportConfig)
     names = [result.format] if isinstance(result.format, str) else result.format
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -507,9 +507,17 @@ def read_export(composed: Any) -> ExportConfig:
 def read_report(composed: Any) -> ReportConfig:
     """Turn what Hydra composed for a report into a plain dataclass."""
     own = OmegaConf.masked_copy(composed, [f.name for f in fields(ReportConfig)])
-    result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReportConfig), own))
+    result = OmegaConf.to_object(_merged(ReportConfig, own))
     assert isinstance(result, ReportConfig)
     return result
+
+
+def _merged(schema: type[Any], own: Any) -> Any:
+    """Hold what was given against its schema."""
+    try:
+        return OmegaConf.merge(OmegaConf.structured(schema), own)
+    except (OverflowError, RecursionError) as error:
+        raise SsrError(f"a value of the configuration cannot be read ({error}): mend it.") from None
 
 
 def read(composed: Any, schema: type[Read]) -> Read:
@@ -523,7 +531,7 @@ def read(composed: Any, schema: type[Read]) -> Read:
         SsrError: if a value that has no default was not given.
     """
     own = OmegaConf.masked_copy(composed, [f.name for f in fields(schema)])
-    container = OmegaConf.merge(OmegaConf.structured(schema), own)
+    container = _merged(schema, own)
     if container.model.source is Source.module and container.model.target is None:
         missing = ["model.target"]  # model.name may refer to it
     else:

@@ -50,6 +50,7 @@ def table(
         spare: headings of what a narrow terminal can do without, the first one first; of equal
             headings the last one goes.
     """
+    rows = [[inert(cell) for cell in row] for row in rows]
     kept = list(range(len(headings)))
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     room = console().width
@@ -65,6 +66,11 @@ def table(
     for row in rows:
         laid.add_row(*(row[at] for at in kept))
     return laid
+
+
+def inert(text: str) -> str:
+    """Replace what a terminal would act on, as a name in someone's record may hold it."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def progress(items: Sequence[Item], what: str) -> Iterator[Item]:

@@ -62,6 +62,12 @@ def test_the_lock_holds_every_dependency() -> None:
     assert names - {line.split("==")[0] for line in locked()} == set()
 
 
+def test_the_audit_is_of_the_lock_and_its_hashes() -> None:
+    printed = run("make", "--dry-run", "audit").stdout
+    assert "pip-audit --requirement requirements.lock --require-hashes" in printed
+    assert "--strict" in printed  # what cannot be looked up has not passed
+
+
 def test_the_version_stands_in_one_place() -> None:
     assert "version" in PROJECT["project"]["dynamic"]
     source = ROOT / PROJECT["tool"]["hatch"]["version"]["path"]
@@ -77,7 +83,7 @@ def test_every_target_in_help_exists() -> None:
         assert run("make", "--dry-run", target).returncode == 0, target
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_every_target_that_a_page_names_exists(page: str) -> None:
     named = re.findall(r"(?:^|`|&& )make ([a-z]+)", (ROOT / page).read_text(), flags=re.MULTILINE)
     assert named

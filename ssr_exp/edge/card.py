@@ -32,6 +32,7 @@ logits = torch.export.load("{file}").module()(images)""",
 TENSOR = "the tensor torch.from_numpy(images)"
 KINDS = {"onnx": "that array", "executorch": TENSOR, "torch_export": TENSOR}
 RANGES = {"digits": " (scikit-learn's digits, 0 to 16, were multiplied by 255 / 16)"}
+INERT = str.maketrans({"|": "\\|", "`": "'", "<": "&lt;", "[": "&#91;"})
 RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_smoothing")
 
 
@@ -62,12 +63,13 @@ def _head(chosen: Chosen, request: Request) -> Iterator[str]:
 
 def _what(chosen: Chosen) -> Iterator[str]:
     record, about = chosen.record, chosen.about
-    yield f"# {_plain(record.model)} rescaled: {about.network}"
+    yield f"# {_plain(record.model)} rescaled: {_plain(about.network)}"
     yield ""
     yield (
         f"{_plain(about.model.name)} with {'-'.join(map(str, record.blocks))} blocks and "
         f"{'-'.join(map(str, record.widths))} channels in its {len(record.blocks)} segments, "
-        f"classifying images into {about.num_classes} classes. Its code is `{about.network}`."
+        f"classifying images into {about.num_classes} classes. Its code is "
+        f"`{_plain(about.network)}`."
     )
     yield ""
     yield "| cost | this network | of the seed network |"
@@ -265,7 +267,7 @@ def _training(chosen: Chosen, request: Request) -> Iterator[str]:
     yield f"- Recipe: {record.epochs} epochs, {_plain(', '.join(told)) or 'not recorded'}."
     yield f"- Seed {record.seed}; {record.wall_s:.0f} s on {_plain(record.device)}."
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    yield f"- {_plain(versions)}; commit {record.git_commit or 'not known'}."
+    yield f"- {_plain(versions)}; commit {_plain(record.git_commit or 'not known')}."
     yield "- All that decides the result: `study.json`; the run: `record.json`."
     yield ""
     yield "## Licence"
@@ -288,6 +290,6 @@ def _yaml(text: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """Keep a name from being read as Markdown or HTML."""
-    text = str(value).replace("\n", " ").replace("|", "\\|").replace("`", "'")
-    return text.replace("<", "&lt;")
+    """Keep a name from being read as Markdown or HTML, or from being shown as another one."""
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return text.translate(INERT)

@@ -43,7 +43,8 @@ class Chosen:
     @property
     def has_seen_val(self) -> bool:
         """Whether it learned from the images that a search compares networks by."""
-        return bool(self.study.get("dataset", {}).get("train_on_val", False))
+        dataset = self.study.get("dataset")
+        return isinstance(dataset, dict) and bool(dataset.get("train_on_val", False))
 
 
 def find(
@@ -179,7 +180,7 @@ def _check(record: Record, folder: Path) -> None:
 
 
 def _check_trust(about: saved.Description, folder: Path, *, trust: bool) -> None:
-    if not trust and about.model.calls_code():
+    if not trust and about.model.calls_code(folder):
         raise SsrError(
             f"{folder} is of a network that the function {about.model.name} makes: type trust=true "
             "if you trust where the folder comes from."
@@ -197,4 +198,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _number(folder: Path) -> int:
     digits = folder.name.removeprefix("seed")
-    return int(digits) if digits.isdigit() else -1
+    return int(digits) if digits.isdecimal() else -1

@@ -125,7 +125,7 @@ def read(folder: Path, *, trust: bool = False) -> Study:
     """
     folder = folder.expanduser().resolve()
     about = _description(folder)
-    if not trust and about.model.calls_code():
+    if not trust and about.model.calls_code(folder):
         raise SsrError(
             f"{folder} is of networks that the function {about.model.name} makes: type --trust if "
             "you trust where the folder comes from."

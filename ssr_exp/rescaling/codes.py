@@ -14,7 +14,8 @@ import numpy as np
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture, Plan, Widths
 
-PATTERN = re.compile(r"(?:.*_)?d(\d+(?:-\d+)*)_w(\d+[a-z]*(?:-\d+[a-z]*)*)")
+NUMBER = "[0-9]{1,9}"  # what is longer is no number of blocks or channels, and slow to read
+PATTERN = re.compile(rf"(?:.*_)?d({NUMBER}(?:-{NUMBER})*)_w({NUMBER}[a-z]*(?:-{NUMBER}[a-z]*)*)")
 
 
 def write(plan: Plan, architecture: Architecture) -> str:
@@ -41,12 +42,12 @@ def parse(plan: Plan, code: str) -> Architecture:
     match = PATTERN.fullmatch(code.strip())
     baseline = write(plan, plan.baseline)
     if match is None:
-        raise SsrError(f"{code!r} is not a network code; the baseline's is {baseline}.")
+        raise SsrError(f"{code!r:.80} is not a network code; the baseline's is {baseline}.")
     blocks, widths = (part.split("-") for part in match.groups())
     if not len(blocks) == len(widths) == len(plan.segments):
         raise SsrError(
-            f"{code!r} is for {len(blocks)} depths and {len(widths)} widths, but this network has "
-            f"{len(plan.segments)} segments; the baseline's code is {baseline}."
+            f"{code!r:.80} is for {len(blocks)} depths and {len(widths)} widths, but this network "
+            f"has {len(plan.segments)} segments; the baseline's code is {baseline}."
         )
     return Architecture(
         tuple(_blocks(plan, s, int(text)) for s, text in enumerate(blocks)),
@@ -83,7 +84,7 @@ def _position(plan: Plan, number: int, text: str) -> int:
     if text not in known:
         allowed = ", ".join(known if len(known) <= 20 else [*known[:9], "...", *known[-9:]])
         raise SsrError(
-            f"segment {plan.segments[number].name} cannot have {text} channels; it can have "
+            f"segment {plan.segments[number].name} cannot have {text:.40} channels; it can have "
             f"{allowed}."
         )
     return known.index(text)

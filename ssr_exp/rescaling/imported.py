@@ -7,10 +7,12 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -89,6 +91,23 @@ def is_class(target: str) -> bool:
     """Say whether `target` names a class of networks, which making one runs no other code of."""
     found = find(target)
     return inspect.isclass(found) and issubclass(found, nn.Module)
+
+
+def lies_in(target: str, folder: Path) -> bool:
+    """Say whether importing `target` would first run code of a folder; nothing is imported.
+
+    What this process imported already, or is installed, does not count.
+    """
+    top, below = target.partition(".")[0], folder.resolve()
+    if top in sys.modules:
+        return False
+    try:
+        spec = importlib.machinery.PathFinder.find_spec(top, [*sys.path, os.getcwd()])
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    found = [Path(place).resolve() for place in places if place is not None]
+    return any(p.is_relative_to(below) and not p.is_relative_to(sys.prefix) for p in found)
 
 
 LIBRARIES = ("torch", "torchvision", "timm", "builtins")  # whose versions are recorded

@@ -105,14 +105,21 @@ class Model(_Data):
         options = {"stem": self.stem, "shortcut": self.shortcut, "arguments": dict(self.arguments)}
         return seeds.parse(self.name, **options)
 
-    def calls_code(self) -> bool:
+    def calls_code(self, beside: Path | None = None) -> bool:
         """Say whether making it calls a function, which may do anything with its arguments.
+
+        Args:
+            beside: the folder that names it; code that lies there came with the name, and even
+                importing it runs it.
 
         Raises:
             SsrError: if the name is none, or names nothing that is there.
         """
         target = self.conf().target
-        return target is not None and not imported.is_class(target)
+        if target is None:
+            return False
+        came_along = beside is not None and imported.lies_in(target, beside)
+        return came_along or not imported.is_class(target)
 
 
 class Segmentation(_Data):
@@ -195,8 +202,8 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
 
     Args:
         folder: holds `network.json` and `weights.pt`.
-        trust: call the function that the folder names, if a function makes its seed network.
-            Classes of networks need no trust.
+        trust: call the function that the folder names, if a function makes its seed network, or
+            import code that lies in the folder. Other classes of networks need no trust.
 
     Raises:
         SsrError: if one of the two is missing, damaged or does not fit the other, or names a
@@ -205,10 +212,11 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     folder = Path(folder)
     description = read(folder)
     try:
-        if not trust and description.model.calls_code():
+        if not trust and description.model.calls_code(folder):
             raise SsrError(
-                f"it calls the function {description.model.name} with arguments of its own; if you "
-                "trust where it comes from, type saved.load(folder, trust=True)."
+                f"it calls the function {description.model.name} with arguments of its own, or "
+                "brings its code; if you trust where it comes from, type "
+                "saved.load(folder, trust=True)."
             )
         with torch.inference_mode(False):  # whose tensors could not be trained any more
             network = _build(description)

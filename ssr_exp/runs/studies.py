@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 
 FILE = "study.json"
 EPOCHS = "training.epochs"
+DEEPEST = 50  # objects and lists within each other; what is read here nests a few
 
 
 def known(root: Path) -> dict[str, dict[str, Any]]:
@@ -23,10 +24,12 @@ def known(root: Path) -> dict[str, dict[str, Any]]:
         except (OSError, ValueError, RecursionError) as error:
             log.warning("skipped %s: %s", path, error)
             continue
-        if isinstance(fields, dict):
-            found[path.parent.name] = fields
-        else:
+        if not isinstance(fields, dict):
             log.warning("skipped %s: it holds no JSON object", path)
+        elif _is_deeper(fields, DEEPEST):
+            log.warning("skipped %s: its objects nest deeper than %d", path, DEEPEST)
+        else:
+            found[path.parent.name] = fields
     return found
 
 
@@ -58,6 +61,11 @@ def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
         if _differing(there, here) == [EPOCHS] and there.get(EPOCHS, "").isdecimal():
             found[name] = int(there[EPOCHS])
     return found
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inner)
 
 
 def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ _UNREADABLE = (
     OSError,
     RuntimeError,
     KeyError,
+    IndexError,
     TypeError,
     ValueError,
     AttributeError,
@@ -60,7 +61,7 @@ def _read(path: Path) -> tuple[Tensor, str] | None:
     try:
         held = torch.load(path, weights_only=True, mmap=True)
         pixels, key = held["pixels"], held["digest"]
-        if digest(pixels) == key:
+        if pixels.dtype is torch.uint8 and pixels.ndim == 4 and digest(pixels) == key:
             return pixels, key
     except FileNotFoundError:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import struct
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,17 +26,10 @@ Pixels = NDArray[np.uint8]
 _CHUNK = 256  # images that a thread decodes before it reports
 _MAX_THREADS = 8  # small images spend half of their time under Python's lock
 _LOG_EVERY_S = 10.0
+# What is opened, whatever a file's name is: PostScript, for one, would be run by a program.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_MOST_PIXELS = 89_478_485  # of one image, where Pillow starts to warn: 256 MiB of RGB
 _GREY = frozenset(("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"))
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 def decode(root: Path, files: Sequence[str], resize: int | None) -> Tensor:
@@ -57,7 +49,7 @@ def decode(root: Path, files: Sequence[str], resize: int | None) -> Tensor:
     """
     first, _ = _read(root / files[0], resize)
     h, w, _ = first.shape
-    pixels = torch.empty(len(files), 3, h, w, dtype=torch.uint8)
+    pixels = _empty(len(files), h, w)
     array: Pixels = pixels.numpy()
     grey = np.zeros(len(files), dtype=np.bool_)
 
@@ -74,18 +66,32 @@ def decode(root: Path, files: Sequence[str], resize: int | None) -> Tensor:
     return pixels[:, :1].contiguous() if grey.all() else pixels
 
 
+def _empty(n: int, h: int, w: int) -> Tensor:
+    """Take the memory for `n x 3 x h x w` bytes."""
+    try:
+        return torch.empty(n, 3, h, w, dtype=torch.uint8)
+    except RuntimeError:
+        raise SsrError(
+            f"{n:,} images of {w} x {h} pixels take {3 * n * h * w / 2**30:,.0f} GiB of memory, "
+            "more than there is: type dataset.resize=32 (or another side) to scale them down"
+        ) from None
+
+
 def _read(path: Path, resize: int | None) -> tuple[Pixels, bool]:
     """Return one image as `h x w x 3`, and whether it is grey."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
             ImageOps.exif_transpose(image, in_place=True)
             rgb = _eight_bits(image).convert("RGB")
             if resize is not None and rgb.size != (resize, resize):
                 rgb = ImageOps.fit(rgb, (resize, resize), Image.Resampling.BILINEAR)
             return np.asarray(rgb), image.mode in _GREY
-    except _UNREADABLE as error:
+    except Exception as error:  # of a damaged file, Pillow may raise anything
+        why = str(error) or type(error).__name__
         raise SsrError(
-            f"{path} cannot be read as an image ({error}): replace or remove it"
+            f"{path} cannot be read as an image ({why}): replace or remove it"
         ) from error
 
 

@@ -6,11 +6,13 @@ import hashlib
 import json
 import logging
 import os
+import stat
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +44,10 @@ class Listing:
 
     def key(self, resize: int | None) -> str:
         """Hash what a cache of the decoded images depends on: names, sizes, times, `resize`."""
-        stats = [os.stat(self.root / file) for file in self.files]
+        found = [os.stat(self.root / file) for file in self.files]
         rows = [
-            (file, stat.st_size, stat.st_mtime_ns)
-            for file, stat in zip(self.files, stats, strict=True)
+            (file, one.st_size, one.st_mtime_ns)
+            for file, one in zip(self.files, found, strict=True)
         ]
         text = json.dumps([str(self.root.resolve()), resize, rows])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -59,10 +61,21 @@ def scan(root: Path) -> Listing:
 
     Raises:
         SsrError: the folder is missing or empty, has no or only one class, has a class without
-            images, or its parts differ in their classes.
+            images, or its parts differ in their classes; a class's name is no text, or what has
+            an image's name is no file that can be read, such as a pipe or a broken link.
     """
-    if not root.is_dir():
-        raise SsrError(f"there is no folder {root}: type dataset.root=DIR, holding {_LAYOUT}")
+    try:
+        if not root.is_dir():
+            raise SsrError(f"there is no folder {root}: type dataset.root=DIR, holding {_LAYOUT}")
+        return _scanned(root)
+    except (OSError, ValueError) as error:  # not allowed, or a name that no disk can hold
+        raise SsrError(
+            f"cannot read the folder {str(root)!r:.200} ({cause(error)}): type dataset.root=DIR, "
+            f"holding {_LAYOUT}"
+        ) from error
+
+
+def _scanned(root: Path) -> Listing:
     parts = _parts(root)
     classes = _classes(parts[0][1])
     for name, folder in parts[1:]:
@@ -107,7 +120,20 @@ def _classes(folder: Path) -> tuple[str, ...]:
             f"{folder} has one class, '{names[0]}', but at least two are needed: "
             f"dataset.root=DIR must hold {_LAYOUT}"
         )
+    for name in names:
+        if not _is_text(name):
+            raise SsrError(
+                f"the class folder {name!r} in {folder} is not named in UTF-8: rename it"
+            )
     return tuple(names)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _same_classes(first: str, classes: tuple[str, ...], name: str, folder: Path) -> None:
@@ -125,19 +151,29 @@ def _images(root: Path, folder: Path) -> list[str]:
     """List the images below a class folder, as sorted paths below `root`."""
     found: list[str] = []
     others: Counter[str] = Counter()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.startswith("."):
-                continue
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in SUFFIXES:
-                found.append(Path(where, name).relative_to(root).as_posix())
-            else:
-                others[suffix or "no suffix"] += 1
+    for path in _files(folder):
+        if path.suffix.lower() not in SUFFIXES:
+            others[path.suffix.lower() or "no suffix"] += 1
+        elif not stat.S_ISREG(os.stat(path).st_mode):  # a pipe, which nobody may ever write to
+            raise SsrError(f"{path} is no file that holds an image: remove it")
+        else:
+            found.append(path.relative_to(root).as_posix())
     if not found:
         raise SsrError(_no_images(folder, others))
     return sorted(found)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """List all files below a folder, hidden ones left out; each folder once, whatever links say."""
+    seen: set[tuple[int, int]] = set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        here = os.stat(where)
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(where, name) for name in names if not name.startswith("."))
 
 
 def _no_images(folder: Path, others: Counter[str]) -> str:

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, cause
 from ssr_exp.training import listing
 from ssr_exp.training.cache import cached
 from ssr_exp.training.decode import decode
@@ -23,6 +23,7 @@ from ssr_exp.training.split import stratified
 log = logging.getLogger(__name__)
 
 _TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
+_DAMAGED = (OSError, RuntimeError, ValueError, EOFError, AssertionError, LookupError, TypeError)
 _TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 
 
@@ -105,8 +106,8 @@ def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:
     dataset = getattr(datasets, _TORCHVISION[conf.name])
     try:
         return dataset(root, train=train, download=False)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        absent = error
+    except _DAMAGED as error:
+        absent = cause(error)
     if not conf.download:
         raise _absent(conf.name, root, f"{absent}; dataset.download=false")
     log.info("downloading %s into %s", conf.name, root)
@@ -114,8 +115,8 @@ def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{conf.name}.lock"):
             return dataset(root, train=train, download=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise _absent(conf.name, root, f"the download failed: {error}") from error
+    except _DAMAGED as error:
+        raise _absent(conf.name, root, f"the download failed: {cause(error)}") from error
 
 
 def _absent(name: str, root: Path, why: str) -> SsrError:

@@ -219,7 +219,7 @@ def _split(folder: Path) -> Split | None:
 
 def _check_code(folder: Path, model: saved.Model, own: Own) -> None:
     """Call no function of a checkpoint's choice: it may do anything. Classes need no trust."""
-    if model.name != own.model and model.calls_code():
+    if model.name != own.model and model.calls_code(folder):
         raise SsrError(
             f"the network in {folder} is made by the function {model.name}, which is not called "
             "because a file says so: name a network of this study's model, or one made by a class."
