@@ -27,14 +27,16 @@ class Lab:
     folder: Path
     words: tuple[str, ...]
     env: dict[str, str]
+    traps: Path
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    @property
-    def traps(self) -> Path:
-        return self.folder / "traps"
-
     def start(self, *words: str, script: str = "train.py") -> subprocess.Popen[str]:
-        given = ("model=module", "model.target=trapped.Net", "trainer.max_epochs=2", "segment.multiple=4")
+        given = (
+            "model=module",
+            "model.target=trapped.Net",
+            "trainer.max_epochs=2",
+            "segment.multiple=4",
+        )
         line = small(self.folder, (*given, *self.words, *words))
         process = subprocess.Popen(
             [sys.executable, str(ROOT / script), *line],
@@ -81,17 +83,22 @@ class Lab:
             process.communicate()
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """What trainings need of their environment, wherever they are; traps are below `folder`."""
+    (folder / "traps").mkdir(exist_ok=True)
+    path = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"
+    own = {"PYTHONPATH": path, "TRAPS": str(folder / "traps"), "OMP_NUM_THREADS": "1"}
+    return os.environ | own | {"WANDB_MODE": "offline"}
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
-    """Set a lab up: `lab(("hydra/launcher=ray",), env)`."""
+def make_lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    """Set a lab up: its words, its environment beside that of all, and where its traps are."""
     made: list[Lab] = []
 
-    def make(words: tuple[str, ...], env: dict[str, str]) -> Lab:
-        path = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"
-        own = {"PYTHONPATH": path, "TRAPS": str(tmp_path / "traps"), "OMP_NUM_THREADS": "1"}
-        own |= {"WANDB_MODE": "offline"}
-        (tmp_path / "traps").mkdir(exist_ok=True)
-        made.append(Lab(tmp_path, words, os.environ | env | own))
+    def make(words: tuple[str, ...], env: dict[str, str], traps: Path | None = None) -> Lab:
+        folder = tmp_path if traps is None else traps.parent
+        made.append(Lab(tmp_path, words, environment(folder) | env, folder / "traps"))
         return made[-1]
 
     yield make

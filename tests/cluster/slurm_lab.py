@@ -114,7 +114,7 @@ class Daemons:
 
     def start(self, *command: str) -> None:
         """Start one."""
-        log = self.stack.enter_context(open(self.folder / f"{command[0]}.out", "wb"))
+        log = self.stack.enter_context((self.folder / f"{command[0]}.out").open("wb"))
         process = subprocess.Popen(
             command, env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 SLURM = (
     "hydra/launcher=submitit_slurm",
     "hydra.launcher.cpus_per_task=1",
-    "hydra.launcher.timeout_min=1",
-    "hydra.launcher.signal_delay_s=40",
+    "hydra.launcher.timeout_min=2",
+    "hydra.launcher.signal_delay_s=75",
 )
 
 
@@ -33,8 +33,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 @pytest.fixture
-def slurm(lab: Callable[..., Lab], engine: dict[str, str]) -> Lab:
-    return lab(SLURM, engine)
+def slurm(make_lab: Callable[..., Lab], engine: dict[str, str]) -> Lab:
+    return make_lab(SLURM, engine)
 
 
 def logs(slurm: Lab) -> str:

@@ -1,7 +1,7 @@
 """A seed network whose trainings meet an accident, by the width of their first layer.
 
-A file in the folder `$TRAPS` says which: `raise-8`, `kill-8`, `hang-8`. All but `raise` happen once,
-in the second epoch, so that there is a checkpoint to go on from.
+A file in the folder `$TRAPS` says which: `raise-8`, `kill-8`, `hang-8`, `slow-8`. All but `raise`
+happen once, and all in the second epoch, so that there is a checkpoint to go on from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ssr_exp.rescaling.resnet import CifarResNet
 
-STEPS = 20  # more than an epoch of digits has, fewer than two
+STEPS = 14  # more than an epoch of digits has, fewer than two
 
 
 class Net(CifarResNet):

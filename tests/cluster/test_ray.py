@@ -1,0 +1,78 @@
+"""Sweeps and searches through a real Ray cluster of two nodes, and what becomes of accidents."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray_lab
+
+from tests.cluster.conftest import SWEEP, WIDTHS, Lab
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ray")
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[tuple[str, int]]:
+    from tests.cluster.conftest import environment
+
+    with ray_lab.ray_cluster(environment(folder)) as found:
+        yield found
+
+
+@pytest.fixture
+def ray(make_lab: Callable[..., Lab], engine: tuple[str, int], folder: Path) -> Lab:
+    words = ("hydra/launcher=ray", f"hydra.launcher.ray.init.address={engine[0]}")
+    return make_lab(words, ray_lab.LOOPBACK, traps=folder / "traps")
+
+
+def test_nothing_listens_beyond_loopback(ray: Lab, engine: tuple[str, int]) -> None:
+    own = psutil.Process(engine[1])
+    sockets = [c for p in own.children(recursive=True) for c in p.net_connections("inet")]
+    where = {c.laddr.ip for c in sockets if c.status == psutil.CONN_LISTEN}
+    listening = {ip.removeprefix("::ffff:") for ip in where}  # IPv4 through IPv6
+    assert listening
+    assert all(ipaddress.ip_address(ip).is_loopback for ip in listening), listening
+
+
+def test_a_sweep_with_a_failure_and_a_kill(ray: Lab) -> None:
+    for trap in ("raise-4", "kill-16"):
+        (ray.traps / trap).touch()
+    code, out = ray.run(*SWEEP)
+    assert code == 1
+    assert ray.finished() == {name for name in WIDTHS if "_w16-" in name}
+    assert "2 of 4 runs failed" in out and "ValueError: it was a trap" in out
+    assert not list(ray.traps.glob("kill*"))
+    assert "going on after epoch 1" in out
+    before = ray.stamps()
+    (ray.traps / "raise-4").unlink()
+    code, out = ray.run(*SWEEP)
+    assert code == 0
+    assert ray.finished() == WIDTHS
+    assert all(ray.stamps()[path] == at for path, at in before.items() if "_w16-" in str(path))
+
+
+def test_a_search_whose_command_is_killed_goes_on_and_trains_nothing_twice(ray: Lab) -> None:
+    words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0",
+             "modifiers=sentinel_width")  # fmt: skip
+    (ray.traps / "hang-16").touch()
+    first = ray.start(*words, script="search.py")
+    ray.await_(lambda: not list(ray.traps.iterdir()))
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = ray.stamps()
+    code, out = ray.run(*words, script="search.py")
+    assert code == 0, out
+    assert len(ray.finished()) == 8 + 2
+    assert before.items() <= ray.stamps().items()
+    assert next(ray.folder.glob("runs/*/best/record.json")).exists()
