@@ -30,7 +30,8 @@ def spread(X: Float[Tensor, "n d"], count: int) -> Int[Tensor, " m"]:
         Their places in `X`, in the order of choice.
     """
     at = int(X.sum(1).argmax())
-    chosen, nearest = [], torch.full((len(X),), torch.inf, dtype=X.dtype)
+    chosen: list[int] = []
+    nearest = torch.full((len(X),), torch.inf, dtype=X.dtype)
     while len(chosen) < min(count, len(X)) and float(nearest[at]) > 0:
         chosen.append(at)
         nearest = torch.minimum(nearest, (X - X[at]).square().sum(1))

@@ -253,7 +253,8 @@ def fit(
             log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
             model = _model(X[some], y[some], conf, segments)
         if len(some) < len(X):
-            model.set_train_data(X, y, strict=False)
+            fitted, model = model, _model(X, y, conf, segments)
+            model.load_state_dict(fitted.state_dict())
     return assembled(model.eval(), X, y, centre=centre, spread=spread)
 
 

@@ -152,7 +152,7 @@ def test_of_many_trainings_some_fit_the_kernel_and_all_are_learned_from(
     seen: list[torch.Tensor] = []
 
     def watched(likelihood: ExactMarginalLogLikelihood) -> ExactMarginalLogLikelihood:
-        seen.append(likelihood.model.train_inputs[0][0])
+        seen.append(likelihood.model.train_inputs[0])
         return fit_gpytorch_mll(likelihood)
 
     monkeypatch.setattr(surrogate, "fit_gpytorch_mll", watched)
