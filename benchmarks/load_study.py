@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "results/search/table.csv"
 WORDS = ("dataset=digits", "trainer=cpu", "logger=disabled")
 NOISE, SEED = 0.5, 0
+REAL, MADE_UP = "results/search/table.csv", "made up"  # devices of the records
 
 
 def words(model: str, runs: Path) -> list[str]:
@@ -99,8 +100,8 @@ def _record(of: Study, own: Space, network: Architecture, accuracy: float, *, re
         "git_commit": environment.git_commit(),
         "started_at": "2026-01-01T00:00:00+00:00",
         "origin": "explicit" if real else "random",
-        "error": None,
         "wall_s": 10.0,
+        "device": REAL if real else MADE_UP,
     }
     return made.model_copy(update=named | about)
 
