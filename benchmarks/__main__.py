@@ -21,6 +21,7 @@ PARTS = (
     "latency",
     "latency_model",
     "page",
+    "load",
 )
 
 

@@ -23,6 +23,7 @@ from ssr_exp.search.space import Numbers
 from ssr_exp.search.surrogate import Surrogate
 
 TOP = 4096  # networks that are scored again for each further member of a batch
+PART = 4096  # networks of the lattice that are scored at once: what they take stays in the cache
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Score networks by predicted means, standard deviations and log costs, `n` each."""
@@ -167,8 +168,8 @@ def _best(
 def score_all(candidates: Candidates, score: Score) -> Tensor:
     """Score the whole lattice, a part at a time."""
     found = torch.empty_like(candidates.mean)
-    for at in range(0, len(found), acquisition.CHUNK):
-        part = slice(at, at + acquisition.CHUNK)
+    for at in range(0, len(found), PART):
+        part = slice(at, at + PART)
         found[part] = score(
             candidates.mean[part], candidates.sigma[part], candidates.log_cost[part]
         )

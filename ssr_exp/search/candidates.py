@@ -23,7 +23,7 @@ class Candidates:
         space: the lattice.
         surrogate: fitted.
         mean: predicted outcomes, on the surrogate's scale.
-        sigma: their standard deviations.
+        sigma: their standard deviations, or what these do not exceed: see `Surrogate.screen`.
         log_cost: of the cost that is traded, natural logarithm.
         within: whether a point keeps to the caps.
         open: whether it may be proposed: within the caps, and not yet trained.
@@ -45,6 +45,12 @@ class Candidates:
         """List features and log cost of points, as the BoTorch acquisitions take them."""
         at = torch.from_numpy(np.asarray(numbers))
         return torch.cat([self.features(numbers), self.log_cost[at][:, None]], dim=1)
+
+    def sigmas(self, numbers: Numbers) -> Float[Tensor, " m"]:
+        """Return the standard deviations of points."""
+        if self.surrogate.screens:
+            return self.surrogate.predict(self.features(numbers))[1]
+        return self.sigma[torch.from_numpy(np.asarray(numbers))]
 
     def close(self, numbers: Numbers) -> None:
         """Take points out of what may be proposed."""
@@ -68,7 +74,7 @@ def of(
         within: whether each point keeps to the caps.
         taken: networks that are not to be proposed again.
     """
-    mean, sigma = space.evaluate(lambda points: surrogate.predict(space.features(points)))
+    mean, sigma = space.evaluate(lambda points: surrogate.screen(space.features(points)))
     found = Candidates(space, surrogate, mean, sigma, log_cost, within, within.clone())
     found.close(space.numbers(list(taken)))
     return found

@@ -88,7 +88,7 @@ def _chosen(
 
 def _picks(seen: View, numbers: Numbers, promised: list[float] | None) -> list[Pick]:
     at = torch.from_numpy(np.asarray(numbers))
-    mean, sigma = seen.candidates.mean[at], seen.candidates.sigma[at]
+    mean, sigma = seen.candidates.mean[at], seen.candidates.sigmas(numbers)
     spread = WITHIN_80 * (sigma.square() + seen.surrogate.noise**2).sqrt()
     columns = [seen.accuracy(values).tolist() for values in (mean - spread, mean, mean + spread)]
     promises: list[float | None] = [None] * len(at) if promised is None else list(promised)

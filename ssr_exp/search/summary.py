@@ -131,7 +131,7 @@ def _sample(view: View, seed: int) -> Sample:
     points, at = space.lattice.points(numbers), torch.from_numpy(numbers)
     counts = cost.count(space.plan, points)
     mean = found.mean[at]
-    sigma = (found.sigma[at].square() + view.surrogate.noise**2).sqrt()
+    sigma = (found.sigmas(numbers).square() + view.surrogate.noise**2).sqrt()
     low, middle, high = (
         np.round(view.accuracy(values).numpy(), DIGITS)
         for values in (mean - WITHIN_80 * sigma, mean, mean + WITHIN_80 * sigma)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from botorch import settings
@@ -18,7 +19,7 @@ from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP, SingleTaskMultiFidelityGP
 from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
 from gpytorch.constraints import GreaterThan
-from gpytorch.kernels import AdditiveKernel, Kernel, ScaleKernel
+from gpytorch.kernels import AdditiveKernel, Kernel, RBFKernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import GammaPrior, LogNormalPrior
@@ -27,12 +28,18 @@ from torch import Tensor
 
 from ssr_exp import config
 from ssr_exp.config import SurrogateConf
+from ssr_exp.search import subset
 
 log = logging.getLogger(__name__)
 
 # The noise's share of the outcomes' variance, log-normal. BoTorch's own (-4, 1) expects next to
 # none; two seeds of a short training differ by more (results/search/table.csv).
 NOISE_LOC, NOISE_SCALE = -2.0, 1.0
+# Up to so many trainings all is computed as the textbook has it. The hyperparameters of more are
+# fitted to so many of them: each step of that fit takes time with the third power of their number.
+MOST = 300
+WITNESSES = 128  # of more trainings; what they alone make certain bounds all points' uncertainty
+SLICE = 1 << 21  # covariances of trainings and points that are held at once, of more trainings
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +50,8 @@ class Surrogate:
     predicted as the study trains them.
 
     Its predictions are those of `model.posterior`, computed for any number of points in time and
-    memory that grow with their number (tests hold the two against each other).
+    memory that grow with their number (tests hold the two against each other). They are of all
+    trainings, however many the hyperparameters were fitted to.
 
     Args:
         model: BoTorch's model; it holds the hyperparameters.
@@ -68,10 +76,28 @@ class Surrogate:
 
     def predict(self, X: Float[Tensor, "m _"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
         """Return mean and standard deviation of `m` networks' expected outcomes, without noise."""
-        X = self._at_full_fidelity(X)
-        mean, whitened = self._project(X)
-        variance = self._prior_variance(X) - whitened.square().sum(0)
-        return self._back(mean), variance.clamp_min(1e-12).sqrt() * self.spread
+        parts = [self._predict(part) for part in self._parts(self._at_full_fidelity(X))]
+        means, sigmas = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(sigmas)
+
+    @property
+    def screens(self) -> bool:
+        """Say whether `screen` only bounds standard deviations."""
+        return len(self.X) > MOST
+
+    def screen(self, X: Float[Tensor, "m _"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
+        """Return means like `predict`, and what the standard deviations do not exceed.
+
+        Of up to `MOST` trainings these are the standard deviations. Of more, those after
+        `WITNESSES` of the trainings, which no further one can raise: the posterior variance of a
+        Gaussian process does not depend on outcomes, and each training only lowers it. Time for a
+        point grows with the number of trainings, and no longer with its square.
+        """
+        if not self.screens:
+            return self.predict(X)
+        parts = [self._screen(part) for part in self._parts(self._at_full_fidelity(X))]
+        means, sigmas = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(sigmas)
 
     def covariance(self, X: Float[Tensor, "m _"]) -> Float[Tensor, "m m"]:
         """Return the joint posterior covariance of `m` networks' expected outcomes."""
@@ -111,6 +137,54 @@ class Surrogate:
         residual = (inverse @ (self.y - self._constant)) * variance
         mean = self.y - residual
         return self._back(self.y), self._back(mean), variance.sqrt() * self.spread
+
+    def _parts(self, X: Tensor) -> Iterator[Tensor]:
+        """Split points where the trainings are many, so that little is held at once."""
+        size = SLICE // len(self.X) if self.screens else len(X)
+        return iter(X.split(max(size, 1)))
+
+    def _predict(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        mean, whitened = self._project(X)
+        variance = self._prior_variance(X) - whitened.square().sum(0)
+        return self._back(mean), self._sigma(variance)
+
+    def _screen(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        covariance = self._to_trainings(X)
+        few, factor = self._witnesses
+        whitened = torch.linalg.solve_triangular(factor, covariance[few], upper=False)
+        variance = self._prior_variance(X) - whitened.square_().sum(0)
+        return self._back(self._constant + self._weights @ covariance), self._sigma(variance)
+
+    def _sigma(self, variance: Tensor) -> Tensor:
+        return variance.clamp_min(1e-12).sqrt() * self.spread
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        """What each training's covariance with a point adds to its mean, `n`."""
+        residual = (self.y - self._constant)[:, None]
+        return torch.cholesky_solve(residual, self.factor)[:, 0]
+
+    @cached_property
+    def _witnesses(self) -> tuple[Tensor, Tensor]:
+        """Choose trainings, by their places, with the factor of their covariance."""
+        few = subset.spread(self.X, WITNESSES)
+        return few, _factor(self.model, self.X[few])
+
+    def _to_trainings(self, X: Tensor) -> Tensor:
+        """Return the covariances of `m` points with the trainings, `n x m`.
+
+        BoTorch's usual kernel is written out as one product and one exponential, in a third of the
+        time (tests hold the two against each other).
+        """
+        kernel = self.model.covar_module
+        if type(kernel) is not RBFKernel or kernel.active_dims is not None:
+            return self._kernel(self.X, X)
+        lengths, centre = kernel.lengthscale.detach(), self.X.mean(0)
+        first, second = (self.X - centre) / lengths, (X - centre) / lengths
+        halves = [-0.5 * some.square().sum(1, keepdim=True) for some in (first, second)]
+        left = torch.cat([first, halves[0], torch.ones_like(halves[0])], dim=1)
+        right = torch.cat([second, torch.ones_like(halves[1]), halves[1]], dim=1)
+        return (left @ right.T).clamp_max_(0).exp_()
 
     def _at_full_fidelity(self, X: Tensor) -> Tensor:
         missing = self.X.shape[1] - X.shape[1]
@@ -156,17 +230,31 @@ def fit(
         Y: outcomes on their scale, as many; repeats of a network are rows of their own.
         conf: kernel and fidelity.
         segments: for each of the first features the segment that it is of; for the additive kernel.
+
+    Of more than `MOST` trainings, so many that stand for all (see `ssr_exp.search.subset`) fit the
+    hyperparameters, and with these the surrogate learns from all.
     """
     centre, spread = float(Y.mean()), float(Y.std()) if len(Y) > 1 else 0.0
     spread = spread if spread > 1e-9 else 1.0
     y = (Y - centre) / spread
+    some = subset.representative(X, MOST)
+    if len(some) < len(X):
+        log.info(
+            "the surrogate learns from %d runs; its kernel's lengths and the noise are fitted to "
+            "%d of them",
+            len(X),
+            len(some),
+        )
     with settings.validate_input_scaling(False):  # it warns of outcomes that are all equal
-        model = _model(X, y, conf, segments)
+        model = _model(X[some], y[some], conf, segments)
         try:
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         except ModelFittingError:
             log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
-            model = _model(X, y, conf, segments)
+            model = _model(X[some], y[some], conf, segments)
+        if len(some) < len(X):
+            fitted, model = model, _model(X, y, conf, segments)
+            model.load_state_dict(fitted.state_dict())
     return assembled(model.eval(), X, y, centre=centre, spread=spread)
 
 
@@ -217,9 +305,14 @@ def assembled(
         centre: of the outcomes before they were standardised.
         spread: likewise.
     """
+    return Surrogate(model, X, y, centre, spread, _factor(model, X))
+
+
+def _factor(model: SingleTaskGP, X: Tensor) -> Tensor:
+    """Return the lower Cholesky factor of trainings' covariance with noise, `n x n`."""
     with torch.no_grad():
         covariance = model.covar_module(X, X).to_dense()
         noise = float(model.likelihood.noise)
     jitter = 1e-8 * float(covariance.diagonal().mean())
     covariance.diagonal().add_(noise + jitter)
-    return Surrogate(model, X, y, centre, spread, torch.linalg.cholesky(covariance))
+    return torch.linalg.cholesky(covariance)

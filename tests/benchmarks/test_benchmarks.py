@@ -26,7 +26,7 @@ def resnet56() -> tuple[nn.Module, Plan]:
 
 def smoke(out: Path, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks", "--smoke", "--out", str(out), *arguments]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=250)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=550)
     return json.loads(out.read_text())
 
 
@@ -84,6 +84,7 @@ def test_imports_of_a_process_are_seen() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_all_parts_run_at_their_smallest(tmp_path: Path) -> None:
     saved = smoke(tmp_path / "out.json", "--threads", "1")
     assert {"device", "versions", "commit", "load"} <= set(saved)

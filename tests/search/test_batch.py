@@ -8,7 +8,7 @@ import torch
 
 from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import batch, history, propose
+from ssr_exp.search import batch, history, propose, surrogate
 from ssr_exp.search import view as views
 from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
@@ -53,6 +53,27 @@ def test_a_lazy_choice_is_that_of_scoring_all_again(
     chosen, promised = batch.choose(view.candidates, view.state, SCORES[name], count=5)
     assert chosen.tolist() == plain(view, SCORES[name], 5)
     assert len(promised) == len(chosen)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_of_many_trainings_a_batch_is_chosen_and_told_as_of_few(
+    known: History, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deviations that are only bounded first decide nothing."""
+    monkeypatch.setattr(surrogate, "MOST", 12)
+    monkeypatch.setattr(surrogate, "WITNESSES", 6)
+    view = views.of(known, SearchConfig())
+    X = view.candidates.features(np.arange(len(view.candidates.mean)))
+    mean, sigma = view.surrogate.predict(X)
+    assert float((view.candidates.sigma / sigma).mean()) > 1.1
+    chosen, promised = batch.choose(view.candidates, view.state, SCORES[name], count=5)
+    assert chosen.tolist() == plain(view, SCORES[name], 5)
+    assert len(promised) == len(chosen)
+    torch.testing.assert_close(view.candidates.sigmas(chosen), sigma[chosen])
+    for pick in propose.propose(view, SearchConfig(), count=3, seed=0):
+        (at,) = view.history.space.numbers([pick.architecture])
+        spread = propose.WITHIN_80 * (sigma[at] ** 2 + view.surrogate.noise**2).sqrt()
+        assert pick.high == pytest.approx(float(view.accuracy(mean[at] + spread)), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", SCORES)

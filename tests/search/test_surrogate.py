@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from botorch.fit import fit_gpytorch_mll
+from gpytorch.mlls import ExactMarginalLogLikelihood
 
 from ssr_exp.config import Kernel, SurrogateConf
-from ssr_exp.search import surrogate
+from ssr_exp.search import subset, surrogate
 from ssr_exp.search.history import History
 from ssr_exp.search.scale import OutcomeScale
 from ssr_exp.search.surrogate import Surrogate
@@ -132,3 +134,75 @@ def test_it_learns_the_order_of_networks_from_the_first_ones(
     mean, _ = own.predict(space.features(points))
     true = [truth(space, a) for a in space.architectures(range(len(space.lattice)))]
     assert spearmanr(mean.numpy(), true).statistic > 0.85
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let 40 trainings be very many."""
+    monkeypatch.setattr(surrogate, "MOST", 15)
+    monkeypatch.setattr(surrogate, "WITNESSES", 8)
+    monkeypatch.setattr(surrogate, "SLICE", 300)  # 7 points
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_of_many_trainings_some_fit_the_kernel_and_all_are_learned_from(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def watched(likelihood: ExactMarginalLogLikelihood) -> ExactMarginalLogLikelihood:
+        seen.append(likelihood.model.train_inputs[0])
+        return fit_gpytorch_mll(likelihood)
+
+    monkeypatch.setattr(surrogate, "fit_gpytorch_mll", watched)
+    own, (X, _) = fitted(kernel, count=40), data(30, seed=1)
+    assert len(own.X) == len(own.y) == 40
+    assert torch.equal(seen[0], own.X[subset.representative(own.X, surrogate.MOST)])
+    posterior = own.model.posterior(X)
+    mean, sigma = own.predict(X)
+    expected = posterior.mean.detach()[:, 0] * own.spread + own.centre
+    torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-6)
+    deviation = posterior.variance.detach()[:, 0].sqrt() * own.spread
+    torch.testing.assert_close(sigma, deviation, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_screening_gives_the_means_and_bounds_the_deviations(kernel: Kernel) -> None:
+    own, (X, _) = fitted(kernel, count=40), data(30, seed=1)
+    assert own.screens
+    mean, sigma = own.predict(X)
+    screened, bound = own.screen(X)
+    torch.testing.assert_close(screened, mean, rtol=1e-9, atol=1e-9)
+    assert bool((bound >= sigma * (1 - 1e-9)).all())
+    alone = surrogate.assembled(own.model, own.X[:0], own.y[:0], centre=0.0, spread=own.spread)
+    assert bool((bound <= alone.predict(X)[1]).all())  # what is known without any training
+    assert float((bound / sigma).mean()) < 3
+
+
+def test_few_trainings_are_not_screened() -> None:
+    own, (X, _) = fitted(), data(30, seed=1)
+    assert not own.screens
+    for one, other in zip(own.screen(X), own.predict(X), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("many")
+def test_that_some_fit_the_kernel_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fitted(count=15)
+        assert caplog.messages == []
+        fitted(count=40)
+    assert "learns from 40 runs" in caplog.text
+    assert "fitted to 15 of them" in caplog.text
+
+
+def test_some_trainings_predict_like_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel of a third of 150 trainings, conditioned on all, against the exact fit."""
+    (unseen, _), exact = data(200, seed=1), fitted(count=150)
+    monkeypatch.setattr(surrogate, "MOST", 50)
+    mean, sigma = exact.predict(unseen)
+    other, _ = fitted(count=150).predict(unseen)
+    assert float(torch.corrcoef(torch.stack([mean, other]))[0, 1]) > 0.999
+    assert float(((other - mean) / sigma).square().mean().sqrt()) < 0.6
