@@ -14,7 +14,6 @@ divide by `about.std`, one number for each channel. Logit `i` is that of `about.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -252,8 +251,7 @@ def write(folder: str | Path, description: Description, state: Mapping[str, Tens
     buffer = io.BytesIO()  # torch does not say that a disk is full
     torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
     _put(folder / WEIGHTS, buffer.getvalue())
-    text = json.dumps(description.model_dump(mode="json"), indent=1) + "\n"
-    _put(folder / NETWORK, text.encode())
+    _put(folder / NETWORK, parsing.write(description).encode())
 
 
 def seed_network(description: Description) -> tuple[nn.Module, Plan]:
