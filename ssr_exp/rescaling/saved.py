@@ -33,7 +33,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from ssr_exp import parsing
+from ssr_exp import archives, parsing
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, imported, rescale, seeds, segmented
@@ -292,6 +292,7 @@ def _build(description: Description) -> nn.Module:
 def _state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, as data only."""
     try:
+        archives.check(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise _missing(path) from None
