@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,6 @@ from typing import Any
 from tests.faults import faults, processes
 from tests.faults.faults import JOB, SEARCH, SWEEP, Fault, Setting, Tally, Trial
 
-LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 OTHER = replace(SEARCH, words=(*SEARCH.words, "objective=smallest"))
 SHOWN = 3  # broken laws that are kept in words, for each fault and kind
 
@@ -37,7 +37,7 @@ class Asked:
         name: in words.
         fault: what happens.
         share: of the moments.
-        needs: "root", "faketime", or nothing.
+        needs: "root", "clock", or nothing.
     """
 
     name: str
@@ -64,7 +64,7 @@ def catalogue(kept: Path) -> dict[str, Asked]:
         "two-sweeps": Asked("two sweeps at once", two(SWEEP, SWEEP), 0.4),
         "two-searches": Asked("two searches at once", two(SEARCH, OTHER), 0.2),
         "same-search": Asked("the same search twice at once", two(SEARCH, SEARCH, same=True), 0.2),
-        "clock": Asked("clock set back in a sweep", faults.clock_set_back, 0.4, "faketime"),
+        "clock": Asked("clock set back in a sweep", faults.clock_set_back, 0.4, "clock"),
         "files": Asked("a file of a search damaged", faults.damaged_files(kept)),
         "checkpoint": Asked("a killed job's checkpoint damaged", faults.damaged_checkpoint),
         "wandb-killed": Asked("W&B's process killed", faults.wandb_is_killed, 0.4),
@@ -107,8 +107,8 @@ def _counted(name: str, asked: Asked, options: argparse.Namespace) -> Tally | No
     if asked.needs == "root" and os.geteuid() != 0:
         print(f"{asked.name}: left out, it takes root", file=sys.stderr)
         return None
-    if asked.needs == "faketime" and "FAKETIME_TIMESTAMP_FILE" not in os.environ:
-        return _with_faketime(name, asked, options)
+    if asked.needs == "clock" and faults.CLOCK not in os.environ:
+        return _with_own_clock(name, asked, options)
     tally, count = Tally(asked.name), max(1, round(asked.share * options.moments))
     setting = Setting(random.Random(f"{options.seed} {name}"), options.mutate)
     for number in range(count):
@@ -120,25 +120,22 @@ def _counted(name: str, asked: Asked, options: argparse.Namespace) -> Tally | No
             except TimeoutError as error:
                 trial.blame(str(error))
             tally.add(trial)
-    _say(f"{asked.name}: {count} of {count}, {_spelled(tally)}", end="\n")
+    _say(f"{asked.name}: {count} of {count}, {_spelled(tally)}", last=True)
     return tally
 
 
-def _with_faketime(name: str, asked: Asked, options: argparse.Namespace) -> Tally | None:
+def _with_own_clock(name: str, asked: Asked, options: argparse.Namespace) -> Tally | None:
     """Run a fault in a process whose clock can be set, and nobody else's with it."""
-    if not LIBRARY.exists():
-        print(f"{asked.name}: left out, it takes libfaketime", file=sys.stderr)
+    if shutil.which("cc") is None:
+        print(f"{asked.name}: left out, it takes a C compiler", file=sys.stderr)
         return None
     with tempfile.TemporaryDirectory() as folder:
-        clock, out = Path(folder) / "clock", Path(folder) / "out.json"
-        clock.write_text("+0\n")
-        own = {
-            "LD_PRELOAD": str(LIBRARY),
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        clock, library, out = (Path(folder) / name for name in ("clock", "clock.so", "out.json"))
+        faults.set_clock(clock, 0)
+        source = str(Path(__file__).with_name("clock.c"))
+        compiled = ["cc", "-O", "-shared", "-fPIC", source, "-o", str(library), "-ldl"]
+        subprocess.run(compiled, check=True)
+        own = {"LD_PRELOAD": str(library), faults.CLOCK: str(clock)}
         words = ["--moments", str(options.moments), "--seed", str(options.seed), "--only", name]
         subprocess.run(
             [sys.executable, "-m", "tests.faults", *words, "--out", str(out)],
@@ -176,9 +173,12 @@ def _spelled(tally: Tally) -> str:
     return "{} lost, {} repeated, {} incomplete".format(*counts)
 
 
-def _say(text: str, end: str = "") -> None:
-    clear = "\r\x1b[K" if sys.stderr.isatty() else "\n" if not end else ""
-    print(f"{clear}{text}", end=end, file=sys.stderr, flush=True)
+def _say(text: str, *, last: bool = False) -> None:
+    """Show how far it is: in one line that changes on a terminal, else line by line."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="\n" if last else "", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _commit() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
@@ -9,6 +10,7 @@ import resource
 import shutil
 import signal
 import socketserver
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -30,9 +32,9 @@ SEARCH = Command(
     ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1", "finalists.arms=[]"),
 )
 AT_ONCE = replace(SWEEP, words=(*SWEEP.words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
-NOBODY = 65534
 STOPS_S = 20.0  # a command that is told to stop has ended after so long, on a busy machine
-DAY_S = 86_400
+HOUR_S, DAY_S = 3_600, 86_400
+CLOCK = "SHIFTED_CLOCK"  # names the file that `clock.c` reads
 
 
 @dataclass
@@ -284,9 +286,7 @@ def read_only(command: Command) -> Fault:
     def fault(setting: Setting, trial: Trial) -> None:
         whole, moment = setting.undisturbed(command), setting.moment(command)
         trial.runs.mkdir()
-        for path in (trial.folder, trial.runs):
-            path.chmod(0o777)
-        child = setting.start(command, trial.folder, _become_nobody)
+        child = setting.start(command, trial.folder, _obey_permissions)
         time.sleep(moment)
         folders = [trial.runs, *(p for p in trial.runs.rglob("*") if p.is_dir())]
         for path in folders:
@@ -295,17 +295,23 @@ def read_only(command: Command) -> Fault:
         trial.struck = _is_told(trial, child, code, "Permission denied", "cannot write")
         trial.look()
         for path in folders:
-            path.chmod(0o777)
+            path.chmod(0o755)
         trial.complete(command, whole.results)
 
     return fault
 
 
-def _become_nobody() -> None:
-    os.umask(0)
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+def _obey_permissions() -> None:
+    """Give up what lets root write everywhere: CAP_DAC_OVERRIDE, the second capability."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("Ii", 0x20080522, 0)
+    held = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice
+    if libc.capget(header, held):
+        raise OSError(ctypes.get_errno(), "capget")
+    effective, permitted, *rest = struct.unpack("6I", held.raw)
+    less = struct.pack("6I", effective & ~2, permitted & ~2, *rest)
+    if libc.capset(header, less):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 # Company
@@ -342,14 +348,14 @@ def two_at_once(first: Command, second: Command, *, same: bool = False) -> Fault
 
 
 def clock_set_back(setting: Setting, trial: Trial) -> None:
-    """Set the clock back by days at a random moment; only under libfaketime."""
-    clock = Path(os.environ["FAKETIME_TIMESTAMP_FILE"])
-    clock.write_text("+0\n")
+    """Set the clock back by days at a random moment; only under `clock.c`."""
+    clock = Path(os.environ[CLOCK])
+    set_clock(clock, 0)
     whole, moment = setting.undisturbed(SWEEP), setting.moment(SWEEP)
     before = time.time()
     child = setting.start(SWEEP, trial.folder)
     time.sleep(moment)
-    clock.write_text(f"-{setting.draw.randint(1, 30) * DAY_S}\n")
+    set_clock(clock, -setting.draw.randint(1, 30) * DAY_S)
     trial.struck = not child.is_over() and time.time() < before
     if code := child.wait():
         trial.blame(f"it ended with {code}: {child.text[-300:]}")
@@ -357,9 +363,15 @@ def clock_set_back(setting: Setting, trial: Trial) -> None:
     trial.complete(SWEEP, whole.results)
     for path in trial.runs.glob(f"*/*/seed*/{local.FILE}"):
         record = laws.record.parse(path.read_bytes())
-        if not 0 < record.wall_s < 60:
+        if not 0 < record.wall_s < HOUR_S:
             trial.blame(f"it claims to have taken {record.wall_s} s")
-    clock.write_text("+0\n")
+    set_clock(clock, 0)
+
+
+def set_clock(path: Path, shift_s: int) -> None:
+    """Say how far the clock of `clock.c` is off, without a moment in which the file is short."""
+    with open(path, "r+b" if path.exists() else "wb") as file:
+        file.write(struct.pack("q", shift_s))
 
 
 # Damage
