@@ -3,7 +3,7 @@
 import hydra
 
 from hydra_plugins.ssr_exp import jobs
-from ssr_exp import config
+from ssr_exp import config, stopping
 
 config.register()
 
@@ -15,4 +15,5 @@ def main(composed: config.SearchConfig) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with stopping.command():
+        main()

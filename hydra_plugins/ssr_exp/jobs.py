@@ -4,7 +4,7 @@ from typing import Any
 
 from hydra.errors import CompactHydraException
 
-from ssr_exp import config
+from ssr_exp import config, stopping
 from ssr_exp.errors import SsrError
 
 
@@ -19,8 +19,9 @@ def train(composed: Any) -> str:
     from ssr_exp.training import run
 
     try:
-        enter_folder()
-        return run.train(config.read(composed, config.Config)).status.value
+        with stopping.job():
+            enter_folder()
+            return run.train(config.read(composed, config.Config)).status.value
     except local.Busy as error:
         print(error)
         return local.BUSY

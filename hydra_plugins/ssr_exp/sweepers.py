@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.ssr_exp import _launchers
 from hydra_plugins.ssr_exp._launches import Launches
 from ssr_exp import config as configuration
+from ssr_exp import stopping
 from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
@@ -50,9 +51,11 @@ class LaunchingSweeper(Sweeper):
         Raises:
             SystemExit: with a message, if the command cannot be met, or a run failed.
         """
+        self.asked: dict[Path, Member] = {}
         try:
-            self.launches = Launches(self.open_launcher(), self._progress)
-            return self.carry_out(arguments)
+            with stopping.command(self._done):
+                self.launches = Launches(self.open_launcher(), self._progress)
+                return self.carry_out(arguments)
         except SsrError as error:
             raise SystemExit(str(error)) from None
 
@@ -77,7 +80,12 @@ class LaunchingSweeper(Sweeper):
         Raises:
             SsrError: if the launcher could not begin anything.
         """
+        self.asked |= {member.folder: member for member in members}
         return self.launches.train(members)
+
+    def _done(self) -> tuple[int, int]:
+        """Say how many of the networks that were asked for so far are done."""
+        return sum(member.is_done for member in self.asked.values()), len(self.asked)
 
     def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
         """Show how far a launch of several runs is."""

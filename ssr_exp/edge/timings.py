@@ -169,8 +169,7 @@ def write(path: Path, timings: Timings, *, option: str = "paths.runs=DIR") -> No
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
-    text = json.dumps(timings.model_dump(mode="json"), indent=1) + "\n"
-    local.Store(path.parent, option).write_text(path, text)
+    local.Store(path.parent, option).write_text(path, parsing.write(timings))
 
 
 def _spell(value: BaseModel | Sequence[int] | int) -> str:

@@ -14,7 +14,6 @@ divide by `about.std`, one number for each channel. Logit `i` is that of `about.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from ssr_exp import parsing
+from ssr_exp import archives, parsing
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, imported, rescale, seeds, segmented
@@ -260,8 +259,7 @@ def write(folder: str | Path, description: Description, state: Mapping[str, Tens
     buffer = io.BytesIO()  # torch does not say that a disk is full
     torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
     _put(folder / WEIGHTS, buffer.getvalue())
-    text = json.dumps(description.model_dump(mode="json"), indent=1) + "\n"
-    _put(folder / NETWORK, text.encode())
+    _put(folder / NETWORK, parsing.write(description).encode())
 
 
 def seed_network(description: Description) -> tuple[nn.Module, Plan]:
@@ -302,6 +300,7 @@ def _build(description: Description) -> nn.Module:
 def _state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, as data only."""
     try:
+        archives.check(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise _missing(path) from None

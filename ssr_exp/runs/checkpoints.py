@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ssr_exp import archives
 from ssr_exp.errors import SsrError
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -21,6 +22,7 @@ def network_weights(path: Path) -> dict[str, Tensor]:
         SsrError: the file is missing, damaged or no checkpoint of a training.
     """
     try:
+        archives.check(path)
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:
         reason = str(error).partition("\n")[0]

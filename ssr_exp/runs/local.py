@@ -124,8 +124,9 @@ class Store:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
-            _discard(temporary)
             raise cannot_write(path.parent, error, self.option) from error
+        finally:  # also of what is stopped
+            _discard(temporary)
 
     @contextmanager
     def claim(self, folder: Path, *, wait: bool) -> Iterator[None]:

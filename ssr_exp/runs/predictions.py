@@ -5,7 +5,6 @@ A search writes it after each look at the records, beside its plans; nothing is 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,7 +163,7 @@ def write(store: local.Store, folder: Path, found: Predictions) -> Predictions:
         now = found.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
         found = found.model_copy(update={"looks": (*earlier, *found.looks)})
-    store.write_text(path, json.dumps(found.model_dump(mode="json"), separators=(",", ":")) + "\n")
+    store.write_text(path, parsing.write(found, compact=True))
     return found
 
 

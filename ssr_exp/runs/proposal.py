@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +49,7 @@ def write(store: local.Store, proposal: Proposal) -> Path:
         SsrError: if the disk is full or the folder cannot be written.
     """
     where = path(store, proposal.study)
-    store.write_text(where, json.dumps(proposal.model_dump(mode="json"), indent=1) + "\n")
+    store.write_text(where, parsing.write(proposal))
     return where
 
 

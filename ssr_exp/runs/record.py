@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from enum import StrEnum
 from typing import Annotated
@@ -120,14 +119,15 @@ class Record(BaseModel):
         return int(match[1]) if match else None
 
     def to_json(self) -> str:
-        """Write as indented JSON, one key a line."""
-        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+        """Write as indented JSON, one key a line, with a checksum."""
+        return parsing.write(self)
 
 
 def parse(text: str | bytes) -> Record:
     """Read a record from JSON, as data only.
 
     Raises:
-        parsing.Unreadable: if it is cut short, of a future version, or lacks what a record needs.
+        parsing.Unreadable: if it is cut short, damaged, of a future version, or lacks
+            what a record needs.
     """
     return parsing.parse(text, Record, version=SCHEMA)

@@ -105,12 +105,32 @@ def start(
             )
             wandb.teardown()
     try:
-        return wandb.init(mode="offline", settings=_settings(conf), **wanted)
+        return _offline(conf, wanted)
     except Exception as error:
         raise SsrError(
             f"W&B does not start ({sentence(error)}): mend logger.project, logger.entity or "
             "logger.tags, or type logger=disabled."
         ) from error
+
+
+def _offline(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run:
+    """Open a run that needs no server, but W&B's own process: if that has died, another one."""
+    try:
+        return wandb.init(mode="offline", settings=_settings(conf), **wanted)
+    except (wandb.errors.UsageError, ValueError):  # of what it was asked
+        raise
+    except Exception as error:
+        log.warning("W&B's process is gone (%s): starting another one", sentence(error))
+        _begin_anew()
+        return wandb.init(mode="offline", settings=_settings(conf), **wanted)
+
+
+def _begin_anew() -> None:
+    """Forget W&B's process, which may have died, so that the next run starts another one."""
+    try:
+        wandb.teardown()
+    except Exception as error:
+        log.debug("W&B: %s", error)
 
 
 def finish(run: wandb.Run | None, record: Record) -> None:
@@ -125,6 +145,7 @@ def finish(run: wandb.Run | None, record: Record) -> None:
         run.finish(exit_code=0 if record.status.value == "finished" else 1)
     except Exception as error:
         log.warning("W&B did not finish (%s); later: wandb sync %s", error, run.dir)
+        _begin_anew()
 
 
 def axes(record: Record) -> dict[str, float]:

@@ -99,8 +99,7 @@ class Notebook:
 
     def write(self, plan: Round) -> None:
         """Write a plan, whole or not at all."""
-        text = plan.model_dump_json(indent=1) + "\n"
-        self.store.write_text(self.folder / f"round{plan.number}.json", text)
+        self.store.write_text(self.folder / f"round{plan.number}.json", parsing.write(plan))
 
 
 def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:

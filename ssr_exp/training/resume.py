@@ -23,6 +23,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ssr_exp import archives
 from ssr_exp.errors import cause
 from ssr_exp.runs.checkpoints import LAST
 from ssr_exp.training import callbacks
@@ -116,6 +117,7 @@ def found(folder: Path) -> Left | None:
     if not path.exists():
         return None
     try:
+        archives.check(path)
         held = torch.load(path, map_location="cpu", weights_only=True)
         kept = held[KEY]
         if kept["schema"] > SCHEMA:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ssr_exp import parsing
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
@@ -118,7 +119,7 @@ def _describe_study(job: Job, store: local.Store, folder: Path) -> None:
     about = hand_over.describe(job.study, job.conf)
     # Runs with other segments frozen are of the same study, and their codes mean the same.
     about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})
-    store.write_text(folder / saved.NETWORK, environment.to_json(about.model_dump(mode="json")))
+    store.write_text(folder / saved.NETWORK, parsing.write(about))
 
 
 def _blank(job: Job) -> Record:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 from ssr_exp.config import Config
 from ssr_exp.training import callbacks, resume
+from ssr_exp.training.curves import Curves
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
 
@@ -38,7 +39,7 @@ def build(
         wandb_run: an open W&B run that the curves go to, or None.
         extra: further callbacks.
     """
-    logger: Logger | bool = False if wandb_run is None else WandbLogger(experiment=wandb_run)
+    logger: Logger | bool = False if wandb_run is None else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,

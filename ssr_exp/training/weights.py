@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from ssr_exp import parsing
+from ssr_exp import archives, parsing
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import codes, rescale, saved, seeds, segmented
@@ -144,6 +145,8 @@ def state_dict(path: Path) -> dict[str, Tensor]:
         SsrError: if the file is damaged or holds something else.
     """
     try:
+        if zipfile.is_zipfile(path):  # and not of a torch before 1.6
+            archives.check(path)
         held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         why = cause(error)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ssr_exp import parsing
 from ssr_exp.edge import finished, latency, timings
 from ssr_exp.edge.__main__ import main
 from ssr_exp.edge.latency import Latency
@@ -159,7 +160,7 @@ def test_a_study_without_a_finished_run_is_said_in_a_sentence(study: Path) -> No
 
 def test_a_function_is_called_only_if_it_is_trusted(study: Path) -> None:
     path = study / saved.NETWORK
-    about = json.loads(path.read_text())
+    about = parsing.fields(path.read_bytes())
     about["model"]["name"] = "torchvision.models.resnet18"
     path.write_text(json.dumps(about))
     with pytest.raises(SsrError, match="type --trust if you trust"):

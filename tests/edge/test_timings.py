@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssr_exp import parsing
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge import timings
 from ssr_exp.edge.timings import Row, Seed, Setting, Timings
@@ -41,7 +42,7 @@ SETTINGS = st.builds(Setting, runtime=WORDS, version=WORDS, device=WORDS, thread
 def edited(path: Path, *place: str | int, value: object) -> Path:
     """Write the table with one value changed."""
     timings.write(path, TABLE)
-    fields = inner = json.loads(path.read_text())
+    fields = inner = parsing.fields(path.read_bytes())
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssr_exp import parsing
 from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, partitions, rescale, saved, seeds, segmented
@@ -126,7 +127,7 @@ def test_weights_are_a_plain_state_dict(folder: Path) -> None:
 
 def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {NETWORK, WEIGHTS}
-    about = json.loads((folder / NETWORK).read_text())
+    about = parsing.fields((folder / NETWORK).read_bytes())
     assert about["schema_version"] == 1
     own = {"name": "resnet14", "stem": "auto", "shortcut": "A", "arguments": {}}
     assert about["model"] == own
@@ -140,7 +141,7 @@ def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -
 
 
 def test_a_folder_of_before_there_were_sources_is_read(folder: Path) -> None:
-    about = json.loads((folder / NETWORK).read_text())
+    about = parsing.fields((folder / NETWORK).read_bytes())
     del about["model"]["arguments"]
     del about["segment"]["patterns"]
     (folder / NETWORK).write_text(json.dumps(about))
@@ -245,7 +246,7 @@ def test_a_network_is_loaded_inside_inference_mode_and_can_still_be_trained(fold
 
 
 def test_a_folder_cannot_make_others_run_what_it_names(folder: Path) -> None:
-    about = json.loads((folder / NETWORK).read_text())
+    about = parsing.fields((folder / NETWORK).read_bytes())
     about["model"] = {"name": "os.mkdir", "arguments": {"path": str(EVIL)}}
     (folder / NETWORK).write_text(json.dumps(about))
     with pytest.raises(SsrError, match="if you trust where it comes from"):
@@ -297,7 +298,7 @@ def test_a_damaged_description_is_refused_with_a_reason(
     folder: Path, content: bytes | dict[str, Any], why: str
 ) -> None:
     if isinstance(content, dict):
-        content = json.dumps(json.loads((folder / NETWORK).read_text()) | content).encode()
+        content = json.dumps(parsing.fields((folder / NETWORK).read_bytes()) | content).encode()
     (folder / NETWORK).write_bytes(content)
     with pytest.raises(SsrError) as caught:
         saved.load(folder)
@@ -391,7 +392,7 @@ def test_without_its_description_no_network_is_there(
         raise KeyboardInterrupt
 
     network, description = made()
-    monkeypatch.setattr(saved.json, "dumps", killed)
+    monkeypatch.setattr(saved.parsing, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         saved.write(tmp_path, description, network.state_dict())
     with pytest.raises(SsrError, match=r"there is no .*network\.json"):

@@ -65,7 +65,7 @@ def test_a_record_survives_its_json(one: Record) -> None:
 
 
 def test_the_contracts_keys_are_in_the_json(make_record: MakeRecord) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     assert set(CONTRACT) <= set(fields)
     assert fields["status"] == "finished"
     assert fields["modifiers"] == {"depth": [1.0, 1 / 3, 1.0], "width": [1.0, 1.0, 1.0]}
@@ -96,7 +96,7 @@ def test_a_record_cut_short_anywhere_is_unreadable(make_record: MakeRecord) -> N
 
 
 def test_a_record_of_a_future_version_is_named_as_such(make_record: MakeRecord) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     later = json.dumps(fields | {"schema_version": record.SCHEMA + 1, "status": "promoted"})
     assert "version 2" in refusal(later)
 
@@ -105,18 +105,18 @@ def test_a_record_of_a_future_version_is_named_as_such(make_record: MakeRecord) 
 def test_a_version_that_is_no_whole_number_is_unreadable(
     make_record: MakeRecord, version: object
 ) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     refusal(json.dumps(fields | {"schema_version": version}))
 
 
 def test_a_record_from_before_latencies_were_measured_is_read(make_record: MakeRecord) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     del fields["latency_ms"], fields["latency_device"]
     assert record.parse(json.dumps(fields)) == make_record()
 
 
 def test_a_key_that_a_later_writer_added_does_no_harm(make_record: MakeRecord) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     assert record.parse(json.dumps(fields | {"energy_j": 12.0})) == make_record()
 
 
@@ -159,13 +159,13 @@ WRONG: list[tuple[str, Any]] = [
 def test_a_wrong_value_is_unreadable_and_its_key_named(
     make_record: MakeRecord, key: str, value: object
 ) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     assert key in refusal(json.dumps(fields | {key: value}))
 
 
 @pytest.mark.parametrize("key", [k for k in CONTRACT if k not in ("val_acc", "test_acc", "error")])
 def test_a_missing_key_is_unreadable_and_named(make_record: MakeRecord, key: str) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     del fields[key]
     assert key in refusal(json.dumps(fields))
 
@@ -319,7 +319,7 @@ def test_every_origin_has_a_kind(origin: str | None, full: bool) -> None:
 
 
 def test_a_record_from_before_origins_were_kept_is_read(make_record: MakeRecord) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     del fields["origin"]
     one = record.parse(json.dumps(fields))
     assert one == make_record()
@@ -331,7 +331,7 @@ def test_a_record_of_today_is_read_by_a_reader_that_knows_no_origin(
     make_record: MakeRecord,
 ) -> None:
     """An earlier ssr_exp ignores a key that it does not know, if the version is its own."""
-    fields = json.loads(make_record(origin="round3").to_json())
+    fields = make_record(origin="round3").model_dump(mode="json")
     assert fields["origin"] == "round3" and fields["schema_version"] == 1
     assert set(fields) - {"origin"} == set(Record.model_fields) - {"origin"}
     assert not {"kind", "round"} & set(fields)
@@ -341,5 +341,5 @@ def test_a_record_of_today_is_read_by_a_reader_that_knows_no_origin(
 def test_an_origin_that_is_no_short_text_is_unreadable(
     make_record: MakeRecord, origin: object
 ) -> None:
-    fields = json.loads(make_record().to_json())
+    fields = make_record().model_dump(mode="json")
     assert "origin" in refusal(json.dumps(fields | {"origin": origin}))

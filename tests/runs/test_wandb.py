@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import os
 import re
@@ -99,7 +98,7 @@ def test_the_file_holds_the_record_and_says_whose_it_is(
     run = start(tmp_path / "run", project="a-project", tags=["mine"])
     wandb.finish(run, make_record(study="my-study", test_acc=43.21))
     content = stored(tmp_path / "run")
-    fields = json.loads(make_record(study="my-study", test_acc=43.21).to_json())
+    fields = make_record(study="my-study", test_acc=43.21).model_dump(mode="json")
     for word in ("a-project", "a-study", "d1_w4", "digits", "mine", "my-study", "43.21", *fields):
         assert word.encode() in content
 

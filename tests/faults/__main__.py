@@ -1,0 +1,201 @@
+"""`python -m tests.faults --moments 50`: let every fault happen, and count what it broke.
+
+Commands are the real ones, in processes of their own that meet real signals; they are forked from
+a process that has paid for the imports, see `tests.faults.processes`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM
+from typing import Any
+
+from tests.faults import faults, processes
+from tests.faults.faults import JOB, SEARCH, SWEEP, Fault, Setting, Tally, Trial
+
+OTHER = replace(SEARCH, words=(*SEARCH.words, "objective=smallest"))
+SHOWN = 3  # broken laws that are kept in words, for each fault and kind
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A fault, and how often it is tried.
+
+    Args:
+        name: in words.
+        fault: what happens.
+        share: of the moments.
+        needs: "root", "clock", or nothing.
+    """
+
+    name: str
+    fault: Fault
+    share: float = 1.0
+    needs: str = ""
+
+
+def catalogue(kept: Path) -> dict[str, Asked]:
+    """List all faults, by the words of `--only`."""
+    ended, full, two = faults.ended_by, faults.disk_full, faults.two_at_once
+    return {
+        "kill-job": Asked("kill -9 of a job", ended(JOB, SIGKILL)),
+        "kill-sweep": Asked("kill -9 of a sweep", ended(SWEEP, SIGKILL)),
+        "kill-search": Asked("kill -9 of a search", ended(SEARCH, SIGKILL)),
+        "kill-worker": Asked("kill -9 of one of two jobs at once", faults.a_worker_is_killed, 0.2),
+        "term-sweep": Asked("SIGTERM to a sweep", ended(SWEEP, SIGTERM)),
+        "int-sweep": Asked("Ctrl-C in a sweep", ended(SWEEP, SIGINT)),
+        "term-search": Asked("SIGTERM to a search", ended(SEARCH, SIGTERM), 0.4),
+        "int-search": Asked("Ctrl-C in a search", ended(SEARCH, SIGINT), 0.4),
+        "full-sweep": Asked("disk full in a sweep", full(SWEEP), needs="root"),
+        "full-search": Asked("disk full in a search", full(SEARCH), 0.4, "root"),
+        "read-only": Asked("read-only folder in a sweep", faults.read_only(SWEEP), 1.0, "root"),
+        "two-sweeps": Asked("two sweeps at once", two(SWEEP, SWEEP), 0.4),
+        "two-searches": Asked("two searches at once", two(SEARCH, OTHER), 0.2),
+        "same-search": Asked("the same search twice at once", two(SEARCH, SEARCH, same=True), 0.2),
+        "clock": Asked("clock set back in a sweep", faults.clock_set_back, 0.4, "clock"),
+        "files": Asked("a file of a search damaged", faults.damaged_files(kept)),
+        "checkpoint": Asked("a killed job's checkpoint damaged", faults.damaged_checkpoint),
+        "wandb-killed": Asked("W&B's process killed", faults.wandb_is_killed, 0.4),
+        "wandb-slow": Asked("W&B slow", faults.wandb_in_trouble(30.0, 200), 0.1),
+        "wandb-refuses": Asked("W&B refuses", faults.wandb_in_trouble(0.0, 403), 0.1),
+        "divergence": Asked("all networks diverge", faults.divergence, 0.2),
+        "memory": Asked("out of memory in a sweep", faults.out_of_memory, 0.4),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the faults that the command line names, else all; returns 1 if a law was broken."""
+    options = _parser().parse_args(arguments)
+    start, begun = time.monotonic(), datetime.now(UTC)
+    processes.warm_up()
+    tallies = []
+    with tempfile.TemporaryDirectory(prefix="faults-kept-") as kept:
+        known = catalogue(Path(kept) / "runs")
+        if wrong := set(options.only) - set(known):
+            print(f"no such fault: {', '.join(wrong)}; there are {', '.join(known)}")
+            return 2
+        for name in options.only or known:
+            tallies.append(_counted(name, known[name], options))
+    found = {
+        "command": f"python -m tests.faults --moments {options.moments} --seed {options.seed}",
+        "commit": _commit(),
+        "seed": options.seed,
+        "date": begun.isoformat(timespec="seconds"),
+        "wall_s": round(time.monotonic() - start),
+        "faults": [_row(tally) for tally in tallies if tally is not None],
+    }
+    if options.out is not None:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found["faults"]))
+    return int(any(row["lost"] or row["repeated"] or row["incomplete"] for row in found["faults"]))
+
+
+def _counted(name: str, asked: Asked, options: argparse.Namespace) -> Tally | None:
+    """Let one fault happen as often as it is asked for; None where this machine cannot."""
+    if asked.needs == "root" and os.geteuid() != 0:
+        print(f"{asked.name}: left out, it takes root", file=sys.stderr)
+        return None
+    if asked.needs == "clock" and faults.CLOCK not in os.environ:
+        return _with_own_clock(name, asked, options)
+    tally, count = Tally(asked.name), max(1, round(asked.share * options.moments))
+    setting = Setting(random.Random(f"{options.seed} {name}"), options.mutate)
+    for number in range(count):
+        _say(f"{asked.name}: {number} of {count}, {_spelled(tally)}")
+        with processes.workplace() as folder:
+            trial = Trial(folder, setting.mutated)
+            try:
+                asked.fault(setting, trial)
+            except TimeoutError as error:
+                trial.blame(str(error))
+            tally.add(trial)
+    _say(f"{asked.name}: {count} of {count}, {_spelled(tally)}", last=True)
+    return tally
+
+
+def _with_own_clock(name: str, asked: Asked, options: argparse.Namespace) -> Tally | None:
+    """Run a fault in a process whose clock can be set, and nobody else's with it."""
+    if shutil.which("cc") is None:
+        print(f"{asked.name}: left out, it takes a C compiler", file=sys.stderr)
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        clock, library, out = (Path(folder) / name for name in ("clock", "clock.so", "out.json"))
+        faults.set_clock(clock, 0)
+        source = str(Path(__file__).with_name("clock.c"))
+        compiled = ["cc", "-O", "-shared", "-fPIC", source, "-o", str(library), "-ldl"]
+        subprocess.run(compiled, check=True)
+        own = {"LD_PRELOAD": str(library), faults.CLOCK: str(clock)}
+        words = ["--moments", str(options.moments), "--seed", str(options.seed), "--only", name]
+        subprocess.run(
+            [sys.executable, "-m", "tests.faults", *words, "--out", str(out)],
+            env=os.environ | own,
+            cwd=processes.ROOT,
+            stdout=subprocess.DEVNULL,
+        )
+        (row,) = json.loads(out.read_text())["faults"]
+    tally = Tally(row["fault"], row["tried"], row["struck"])
+    for kind in ("lost", "repeated", "incomplete"):
+        told = row.get("told", {}).get(kind, [])
+        getattr(tally.broken, kind).extend([*told, *[""] * (row[kind] - len(told))])
+    return tally
+
+
+def _row(tally: Tally) -> dict[str, Any]:
+    kinds = {kind: getattr(tally.broken, kind) for kind in ("lost", "repeated", "incomplete")}
+    row = {"fault": tally.fault, "tried": tally.tried, "struck": tally.struck}
+    row |= {kind: len(found) for kind, found in kinds.items()}
+    if tally.broken:
+        row["told"] = {kind: found[:SHOWN] for kind, found in kinds.items() if found}
+    return row
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Lay the counts out as Markdown."""
+    names = ("fault", "tried", "struck", "lost", "repeated", "incomplete")
+    lines = [names, ("---", *["--:"] * 5), *([str(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spelled(tally: Tally) -> str:
+    found = tally.broken
+    counts = (len(found.lost), len(found.repeated), len(found.incomplete))
+    return "{} lost, {} repeated, {} incomplete".format(*counts)
+
+
+def _say(text: str, *, last: bool = False) -> None:
+    """Show how far it is: in one line that changes on a terminal, else line by line."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="\n" if last else "", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _commit() -> str:
+    words = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+    ended = subprocess.run(words, cwd=processes.ROOT, capture_output=True, text=True)
+    return ended.stdout.strip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--moments", type=int, default=50, help="at which the kills strike (50)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=(), metavar="FAULT")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--mutate", choices=faults.MUTATIONS, help="a fault to be found")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

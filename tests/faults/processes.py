@@ -1,0 +1,183 @@
+"""Start the real commands many times, without paying for their imports each time.
+
+The driver has torch, Lightning, BoTorch and Hydra imported, and forks: the child runs the real
+`train.py` or `search.py` by `runpy` in a process and a session of its own, which then meets real
+signals. It only notes, besides, which trainings begin and end.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.laws import TRAININGS
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "model=resnet8",
+    "dataset=digits",
+    "recipe=sgd_cosine",
+    "recipe.warmup_epochs=0",
+    "trainer=cpu",
+    "trainer.threads=1",
+    "trainer.progress=false",
+)
+HEAVY = """
+sklearn.datasets torchvision lightning.pytorch botorch rich.live hydra wandb filelock
+hydra_plugins.ssr_exp._ending hydra_plugins.ssr_exp.searchers ssr_exp.training.run
+ssr_exp.training.finals ssr_exp.search.loop ssr_exp.search.sources ssr_exp.report.page
+ssr_exp.report.table ssr_exp.runs.wandb_search ssr_exp.edge.clock
+""".split()
+
+Prepare = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the real command line.
+
+    Args:
+        script: what is typed after `python`.
+        words: its overrides.
+        epochs: of each training.
+        logger: whether W&B is used.
+    """
+
+    script: str
+    words: tuple[str, ...]
+    epochs: int = 1
+    logger: str = "disabled"
+
+    def line(self, folder: Path) -> list[str]:
+        """Spell the overrides."""
+        folders = (f"paths.runs={folder}/runs", f"paths.data={folder}/data")
+        epochs = f"trainer.max_epochs={self.epochs}"
+        return [*SMALL, epochs, f"logger={self.logger}", *folders, *self.words]
+
+
+class Child:
+    """A command that was started in a process and a session of its own."""
+
+    def __init__(self, pid: int, output: Path) -> None:
+        self.pid, self._output = pid, output
+        self.code: int | None = None  # as of `subprocess`: negative after a signal
+        self._begun = time.monotonic()
+
+    def is_over(self) -> bool:
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code is not None
+
+    def wait(self, limit_s: float = 300.0) -> int:
+        end = time.monotonic() + limit_s
+        while not self.is_over():
+            if time.monotonic() > end:
+                os.killpg(self.pid, signal.SIGKILL)
+                _, status = os.waitpid(self.pid, 0)
+                self.code = os.waitstatus_to_exitcode(status)
+                raise TimeoutError(f"a command took more than {limit_s:.0f} s")
+            time.sleep(0.005)
+        assert self.code is not None
+        return self.code
+
+    def send(self, number: int) -> bool:
+        """Send a signal; returns whether the process was there to get it."""
+        if self.is_over():
+            return False
+        os.kill(self.pid, number)
+        return True
+
+    @property
+    def text(self) -> str:
+        return self._output.read_text(errors="replace")
+
+
+def warm_up() -> None:
+    """Import what the commands import; nothing may be started that a fork would lose."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in HEAVY:
+        importlib.import_module(name)
+
+
+def start(command: Command, folder: Path, prepare: Prepare = lambda: None) -> Child:
+    """Start a command.
+
+    Args:
+        command: what is run.
+        folder: of its runs and of its log.
+        prepare: called in the new process first.
+    """
+    output = folder / f"output{len(list(folder.glob('output*')))}.txt"
+    output.touch()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _become(command, folder, output, prepare)
+    return Child(pid, output)
+
+
+def _become(command: Command, folder: Path, output: Path, prepare: Prepare) -> None:
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        written = os.open(output, os.O_WRONLY | os.O_APPEND)
+        os.dup2(written, 1)
+        os.dup2(written, 2)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+        os.chdir(folder)
+        _note_trainings(folder)
+        prepare()
+        sys.argv = [command.script, *command.line(folder)]
+        runpy.run_path(str(ROOT / command.script), run_name="__main__")
+        code = 0
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _note_trainings(folder: Path) -> None:
+    from ssr_exp.training import run
+
+    log = os.open(folder / TRAININGS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    train = run._train
+
+    def noted(job: run.Job, store: run.local.Store, where: Path) -> run.Record:
+        name = where.relative_to(folder / "runs")
+        os.write(log, f"begin\t{name}\t\n".encode())
+        record = train(job, store, where)
+        os.write(log, f"end\t{name}\t{record.status.value}\n".encode())
+        return record
+
+    run._train = noted
+
+
+@contextmanager
+def workplace(parent: Path | None = None) -> Iterator[Path]:
+    """Make a folder for one trial."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
