@@ -1,11 +1,14 @@
 """What a launcher runs: one job trains one network."""
 
+import logging
 from typing import Any
 
 from hydra.errors import CompactHydraException
 
 from ssr_exp import config, stopping
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, cause
+
+log = logging.getLogger(__name__)
 
 
 def train(composed: Any) -> str:
@@ -13,6 +16,7 @@ def train(composed: Any) -> str:
 
     Raises:
         CompactHydraException: with the sentence of an `SsrError`; Hydra prints no traceback for it.
+        RuntimeError: with the kind and the first line of any other error.
     """
     from hydra_plugins.ssr_exp._launchers import enter_folder
     from ssr_exp.runs import local
@@ -27,3 +31,6 @@ def train(composed: Any) -> str:
         return local.BUSY
     except SsrError as error:
         raise CompactHydraException(str(error)) from error
+    except Exception as error:  # of any class: the next one survives the way to a launcher
+        log.debug("a job broke", exc_info=True)
+        raise RuntimeError(cause(error)) from None

@@ -114,7 +114,7 @@ def _fitted(
     from ssr_exp.search import refit
 
     description = saved.read(store.study_folder(study))
-    if description.model.calls_code() and not trust:
+    if not trust and description.model.calls_code(store.root):
         raise SsrError(
             f"its seed network is made by the function {description.model.name}: type trust=true "
             "if you trust where it comes from."

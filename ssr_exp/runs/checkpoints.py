@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,9 @@ def network_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         archives.check(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in state.items()):
+            raise TypeError("it holds no state dict")
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise SsrError(

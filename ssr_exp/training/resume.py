@@ -122,7 +122,10 @@ def found(folder: Path) -> Left | None:
         kept = held[KEY]
         if kept["schema"] > SCHEMA:
             raise ValueError(f"it is of version {kept['schema']}")
-        left = Left(path, int(held["epoch"]) + 1, dict(kept["metrics"]), float(kept["spent_s"]))
+        metrics = {str(n): None if v is None else float(v) for n, v in kept["metrics"].items()}
+        if not isinstance(kept["generators"], dict):
+            raise ValueError("it holds no states of generators")
+        left = Left(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be gone on with (%s): from the start", path, cause(error))
         return None
