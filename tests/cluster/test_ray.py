@@ -63,8 +63,7 @@ def test_a_sweep_with_a_failure_and_a_kill(ray: Lab) -> None:
 
 
 def test_a_search_whose_command_is_killed_goes_on_and_trains_nothing_twice(ray: Lab) -> None:
-    words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0",
-             "modifiers=sentinel_width")  # fmt: skip
+    words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0", *SWEEP)  # fmt: skip
     (ray.traps / "hang-16").touch()
     first = ray.start(*words, script="search.py")
     ray.await_(lambda: not list(ray.traps.iterdir()))
@@ -73,6 +72,6 @@ def test_a_search_whose_command_is_killed_goes_on_and_trains_nothing_twice(ray: 
     before = ray.stamps()
     code, out = ray.run(*words, script="search.py")
     assert code == 0, out
-    assert len(ray.finished()) == 8 + 2
+    assert len(ray.finished()) == 5 + 2
     assert before.items() <= ray.stamps().items()
     assert next(ray.folder.glob("runs/*/best/record.json")).exists()

@@ -1,0 +1,153 @@
+"""Every command and file of launchers/: composed, checked for syntax, and run where that is quick.
+
+The engines themselves are in tests/cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, small
+
+FOLDER = ROOT / "launchers"
+TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")
+LINES = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
+    for line in block.splitlines()
+]
+SCRIPTS = sorted([*FOLDER.glob("*.sh"), *FOLDER.glob("*.sbatch")])
+PYTHONS = {"train.py": "train", "search.py": "search", "gpus.sh": "train", "sweep.sbatch": "train"}
+PYTHONS |= {"search.sbatch": "search"}
+
+
+def overrides(line: str) -> tuple[str, list[str]]:
+    """Say which script a command ends in, and what it gives it."""
+    words = shlex.split(line, comments=True)
+    at = next(i for i, word in enumerate(words) if Path(word).name in PYTHONS)
+    own = ["hydra/launcher=submitit_slurm"] if words[at].endswith("search.sbatch") else []
+    return PYTHONS[Path(words[at]).name], own + words[at + 1 :]
+
+
+def composes(script: str, words: list[str]) -> Any:
+    import hydra
+
+    from ssr_exp import config
+
+    config.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra.compose(script, overrides=words, return_hydra_config=True)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if "ssr_exp" not in line], ids=str)
+def test_a_command_names_presets_and_keys_that_exist(line: str) -> None:
+    known = ("python ", "GPUS=", "sbatch ", "ray submit", "ray up", "kubectl create")
+    assert line.startswith(known)
+    if any(name in line for name in PYTHONS):
+        assert composes(*overrides(line)).hydra.launcher._target_
+    for name in re.findall(r"launchers/[\w.]+", line):
+        assert (ROOT / name).is_file()
+
+
+def test_every_preset_and_every_file_is_told_of() -> None:
+    presets = {path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml")}
+    assert presets == set(re.findall(r"`?hydra/launcher=(\w+)", TEXT))
+    files = {path.name for path in FOLDER.iterdir()} - {"README.md", "Dockerfile"}
+    assert files <= set(re.findall(r"\]\(([\w.]+)\)", TEXT))
+    assert "launchers/Dockerfile" in (FOLDER / "kuberay.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_slurm", "ray", "basic"])
+def test_a_preset_has_every_key_of_its_plugin(name: str) -> None:
+    """A key that a newer plugin brings is not silently missing, nor one that it dropped kept."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+    from omegaconf import OmegaConf
+
+    Plugins.instance()
+    own = yaml.safe_load((ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml").read_text())
+    schemas = {
+        "joblib": "hydra_plugins.hydra_joblib_launcher.config.JobLibLauncherConf",
+        "submitit_slurm": "hydra_plugins.hydra_submitit_launcher.config.SlurmQueueConf",
+        "ray": "hydra_plugins.hydra_ray_launcher._config.RayLauncherConf",
+    }
+    assert ConfigStore.instance() is not None
+    if name in schemas:
+        from hydra.utils import get_class
+
+        assert set(own) == set(OmegaConf.structured(get_class(schemas[name])))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_bash_that_parses(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (usage,) = re.findall(rf"^#   (.*{script.name}.*)$", script.read_text(), flags=re.MULTILINE)
+    assert composes(*overrides(usage))
+
+
+def test_the_ray_clusters_file_is_what_ray_takes() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load((FOLDER / "ray_cluster.yaml").read_text())))
+
+
+def test_the_kubernetes_file_holds_together() -> None:
+    (job,) = yaml.safe_load_all((FOLDER / "kuberay.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]["rayClusterSpec"]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for group in groups:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        pod = group["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        for container in pod["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+            assert container["image"] == groups[0]["template"]["spec"]["containers"][0]["image"]
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    script, words = overrides(job["spec"]["entrypoint"])
+    composed = composes(script, words)
+    assert composed.hydra.launcher.ray.init.address == "auto"
+    assert composed.paths.runs.startswith("/shared/")
+    lock = (ROOT / "requirements.lock").read_text()
+    assert f"ray=={spec['rayVersion']} " in lock
+    assert f"ray:{spec['rayVersion']}-" in (FOLDER / "Dockerfile").read_text()
+
+
+@pytest.mark.slow
+def test_gpus_share_one_sweep(tmp_path: Path) -> None:
+    words = small(tmp_path, ("modifiers=sentinel_width",))
+    ended = subprocess.run(
+        [str(FOLDER / "gpus.sh"), *words],
+        env=os.environ | {"GPUS": "0 1", "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout
+    records = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/*/seed0/record.json")]
+    assert len(records) == 7
+    trained = re.findall(r"^gpu (\d): resnet8 (\S+) .*: val ", ended.stdout, flags=re.MULTILINE)
+    assert len(trained) == len({network for _, network in trained}) == 7
+    assert {gpu for gpu, _ in trained} == {"0", "1"}
+
+
+def test_without_a_gpu_the_script_says_what_to_type() -> None:
+    env = {key: value for key, value in os.environ.items() if key != "GPUS"}
+    ended = subprocess.run(
+        ["bash", str(FOLDER / "gpus.sh")], env=env | {"PATH": "/usr/bin:/bin"}, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    if ended.returncode == 0:
+        pytest.skip("this machine has one")
+    assert "GPUS=" in ended.stderr
