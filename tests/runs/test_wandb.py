@@ -332,3 +332,21 @@ def test_the_server_is_tried_again_after_a_while(
     monkeypatch.setattr(wandb, "RETRY_AFTER_S", 0.0)
     start(tmp_path / "run", WandbMode.online)
     assert modes[3:] == ["online", "offline"]
+
+
+def test_a_process_of_wandb_that_died_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    def init(**_: object) -> Any:
+        asked.append("init")
+        if asked == ["init"]:
+            raise ConnectionResetError("Connection lost")
+        return FakeRun()
+
+    monkeypatch.setattr(client, "init", init)
+    monkeypatch.setattr(client, "teardown", lambda: asked.append("teardown"))
+    assert isinstance(start(tmp_path / "run"), FakeRun)
+    assert asked == ["init", "teardown", "init"]
+    assert "starting another one" in caplog.text

@@ -1,0 +1,126 @@
+"""Being told to stop: what is raised, what is said, and whose signals are left alone."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ssr_exp import stopping
+from ssr_exp.stopping import Stopped
+
+ROOT = Path(__file__).parents[1]
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    """Start each test with the handlers of a process that nobody changed, and put them back."""
+    before = {number: signal.getsignal(number) for number in BOTH}
+    for number, handler in stopping.OURS.items():
+        signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
+def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
+    with pytest.raises(Stopped) as caught, stopping.signals():
+        send(number)
+    assert caught.value.number == number
+    assert {n: signal.getsignal(n) for n in BOTH} == stopping.OURS
+    assert not isinstance(caught.value, Exception)
+    assert pickle.loads(pickle.dumps(caught.value)).number == number
+
+
+def test_blocks_may_be_nested() -> None:
+    with stopping.signals():
+        with stopping.signals():
+            pass
+        with pytest.raises(Stopped):
+            send(signal.SIGTERM)
+
+
+def test_signals_that_others_handle_or_ignore_stay_theirs() -> None:
+    seen: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stopping.signals():
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+    assert seen == [signal.SIGTERM]
+
+
+def test_another_thread_may_run_a_block() -> None:
+    done = []
+
+    def work() -> None:
+        with stopping.signals(), stopping.job(), stopping.command():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_stopped_says_how_to_go_on(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, stopping.command(), stopping.command(lambda: (3, 7)):
+        send(number)
+    assert caught.value.code == code
+    assert capsys.readouterr().err == (
+        "stopped; 3 of 7 networks are done: repeat the command to go on after the last whole "
+        "epoch.\n"
+    )
+
+
+def test_the_sentence_is_true_before_anything_is_known() -> None:
+    assert stopping.sentence(0, 0) == "stopped before anything was trained: repeat the command."
+    assert stopping.sentence(0, 1).startswith("stopped; 0 of 1 network is done")
+    assert stopping.sentence().startswith("stopped: repeat the command to go on")
+
+
+@pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
+def test_a_launchers_process_puts_its_things_in_order_and_dies_of_the_signal(
+    number: signal.Signals,
+) -> None:
+    code = f"""
+import os
+from ssr_exp import stopping
+with stopping.job():
+    try:
+        os.kill(os.getpid(), {number.value})
+    finally:
+        print("in order")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert ended.returncode == -number
+    assert ended.stdout == "in order\n"
+    assert "Traceback" not in ended.stderr
+
+
+def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
+    with pytest.raises(SystemExit) as caught, stopping.command(), stopping.job():
+        send(signal.SIGTERM)
+    assert caught.value.code == 143
