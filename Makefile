@@ -17,13 +17,14 @@ UV_PIP = $(or $(UV),$(BIN)/uv) pip install $(if $(CI),-q) --python $(BIN)/python
 # Offline: no test can reach an account.
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 APART  = not slurm and not ray
-TIMED  = tests/edge tests/benchmarks tests/test_export.py
+TIMED  = tests/edge tests/test_export.py
+CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow check format bench figures browser zoo lock audit fuzz clean
+.PHONY: help install demo test lint types slow check format bench figures browser zoo lock audit fuzz faults test-cluster clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## Create .venv and install what requirements.lock lists
 
@@ -43,6 +44,12 @@ types: $(READY)
 slow: $(READY) # what measures time runs alone
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m 'slow and $(APART)' $(TIMED:%=--ignore=%)
 	$(PYTEST) -m 'slow and $(APART)' $(TIMED)
+
+test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on loopback (installs what is missing: Debian)
+	@command -v slurmctld slurmd slurmdbd munged mariadbd >/dev/null || PATH="$$PATH:/usr/sbin:/sbin" \
+		command -v slurmctld slurmd slurmdbd munged mariadbd >/dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
+	$(PYTEST) -m 'slurm or ray' tests/cluster
 
 check: lint types test demo slow ## Run all that CI runs: lint, types, every test, the demo
 
@@ -72,6 +79,9 @@ lock: $(READY) ## Resolve requirements.lock again; everything to its newest: UPG
 audit: $(READY) ## Look for known vulnerabilities of what requirements.lock lists (asks an advisory service)
 	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict \
 		--progress-spinner off
+
+faults: $(READY) ## Kill, fill, cut, flip: every fault at 50 random moments (an hour), counted
+	WANDB_MODE=offline $(BIN)/python -m tests.faults --moments 50
 
 fuzz: $(READY) ## Read a million damaged inputs (ten minutes); what breaks a reader goes to fuzz-failures/
 	WANDB_MODE=offline $(BIN)/python -m tests.fuzz
