@@ -12,7 +12,7 @@ READY  = $(VENV)/.ready
 NEW    = import sys; sys.exit(sys.version_info < (3, 11))
 SUITS  = $(if $(UV),,import venv, ensurepip; )$(NEW)
 FIT    = no Python 3.11 or newer$(if $(UV),, that has venv and ensurepip)
-UV_PIP = $(or $(UV),$(BIN)/uv) pip install $(if $(CI),-q) --python $(BIN)/python
+UV_PIP = $(or $(UV),$(BIN)/uv) pip install --compile-bytecode $(if $(CI),-q) --python $(BIN)/python
 # One thread each: small networks gain little from a second, and crawl with it on a busy machine.
 # Offline: no test can reach an account.
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest

@@ -14,11 +14,14 @@ fi
 pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null' INT TERM
 for gpu in $GPUS; do
-    CUDA_VISIBLE_DEVICES=$gpu "$PYTHON" train.py "$@" trainer.progress=false > >(sed -u "s/^/gpu $gpu: /") 2>&1 &
+    CUDA_VISIBLE_DEVICES=$gpu "$PYTHON" train.py "$@" trainer.progress=false > >(trap '' INT TERM && sed -u "s/^/gpu $gpu: /") 2>&1 &
     pids+=($!)
 done
 code=0
 for pid in "${pids[@]}"; do
     wait "$pid" || code=$?
+    while kill -0 "$pid" 2>/dev/null; do # a signal ends a wait before the process
+        wait "$pid" || code=$?
+    done
 done
 exit $code

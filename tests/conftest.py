@@ -149,11 +149,11 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> Instant:
 
     trainings = Instant()
 
-    def fit(job: run.Job, where: Path, _: object) -> tuple[dict[str, float | None], float]:
+    def fit(job: run.Job, where: Path, *_: object) -> dict[str, float | None]:
         trainings.done.append(f"{job.title} {job.conf.trainer.max_epochs}")
         if job.network in trainings.broken:
             raise trainings.broken[job.network]
-        return {"val_acc": 50.0, "val_loss": 1.0, "best_val_acc": 50.0, "test_acc": None}, 0.0
+        return {"val_acc": 50.0, "val_loss": 1.0, "best_val_acc": 50.0, "test_acc": None}
 
     monkeypatch.setattr(run.fit, "train", fit)
     return trainings

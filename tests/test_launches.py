@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 
-from tests.conftest import Command, Instant
+from hydra_plugins.ssr_exp import _launchers
+from hydra_plugins.ssr_exp._launches import Launches
+from ssr_exp.runs.local import Store
+from ssr_exp.runs.record import Record
+from ssr_exp.training.sweep import Member
+from tests.conftest import Command, Instant, MakeRecord
 
 THREE = "modifiers=uniform_width"
 Jobs = list[list[str]]
@@ -33,6 +44,11 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> Break:
         monkeypatch.setattr(launcher, "launch", launch)
 
     return set_
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydra_plugins.ssr_exp._launches.PAUSE_S", 0.0)
 
 
 def records(tmp_path: Path) -> int:
@@ -84,7 +100,13 @@ def begin(tmp_path: Path, job: list[str]) -> None:
     (study,) = (tmp_path / "runs").glob("resnet8-digits-*")
     where = study / network / "seed0"
     where.mkdir(parents=True, exist_ok=True)
-    (where / "config.json").write_text("{}")
+    _write_now(where / "config.json")
+
+
+def _write_now(path: Path) -> None:
+    """Write a file with the time to the nanosecond: a file system counts in milliseconds."""
+    path.write_text("{}")
+    os.utime(path, ns=(time.time_ns(), time.time_ns()))
 
 
 def test_a_launcher_that_begins_nothing_stops_with_one_sentence(
@@ -157,3 +179,75 @@ def test_a_typo_in_a_launcher_or_its_keys_is_refused(command: Command) -> None:
     assert ended.code == 1 and ended.lines("submitit_slurm") and "Traceback" not in ended.text
     ended = command("hydra/launcher=joblib", "hydra.launcher.n_job=2")
     assert ended.code == 1 and ended.lines("n_job") and "Traceback" not in ended.text
+
+
+class Pool(Launcher):
+    """As joblib's: a lost process ends all others under way, whoever launched them."""
+
+    joblib: ClassVar[dict[str, int]] = {"n_jobs": 4}
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.lock, self.running, self.broken = threading.Lock(), 0, threading.Event()
+        self.crowds: list[int] = []
+
+    def setup(self, **_: object) -> None: ...
+
+    def launch(self, jobs: Any, initial_job_idx: int) -> Any:
+        folder = Path(jobs[0][0])
+        with self.lock:
+            self.running += 1
+            self.broken.clear()
+        _write_now(folder / "config.json")
+        if "poison" in folder.name:
+            time.sleep(0.05)
+            self.crowds.append(self.running)
+            self.broken.set()
+        is_lost = self.broken.wait(0.2)
+        with self.lock:
+            self.running -= 1
+        if is_lost:
+            raise RuntimeError("a worker was killed")
+        Store(folder.parent).write(folder, self.record)
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value="finished")]
+
+
+def test_threads_that_share_their_processes_lose_only_the_deadly_one(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    pool = Pool(make_record())
+    launches = Launches(pool, lambda _: nullcontext())
+    members = []
+    for name in ("poison", "a", "b", "c"):
+        (tmp_path / name).mkdir()
+        folder = tmp_path / name
+        members.append(Member((str(folder),), Store(tmp_path), folder, name))
+    errors: dict[Path, object] = {}
+
+    def train(member: Member) -> None:
+        errors.update(launches.train([member]))
+
+    threads = [threading.Thread(target=train, args=(member,)) for member in members]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert {folder.name for folder in errors} == {"poison"}
+    assert all(member.is_done for member in members[1:])
+    assert pool.crowds[-1] == 1
+
+
+@pytest.mark.parametrize("jobs", [(None, 1), (3, 3), (1, 1)])
+def test_places_of_joblib_are_its_processes(
+    jobs: tuple[int | None, int], make_record: MakeRecord
+) -> None:
+    class Joblib(Pool):
+        joblib: ClassVar[dict[str, int | None]] = {"n_jobs": jobs[0]}  # type: ignore[assignment]
+
+    assert _launchers.slots(Joblib(make_record())) == jobs[1]
+
+
+def test_on_a_cluster_the_gpus_of_a_training_are_to_be_said(command: Command) -> None:
+    ended = command("hydra/launcher=ray", "hydra.launcher.ray.init.address=auto")
+    assert ended.code == 1
+    assert "hydra.launcher.ray.remote.num_gpus=1" in ended.err and ended.err.count("\n") == 0

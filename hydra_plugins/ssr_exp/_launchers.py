@@ -6,7 +6,6 @@ import logging
 import os
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -30,7 +29,7 @@ def open(context: HydraContext, task: TaskFunction, config: DictConfig) -> Launc
     """Instantiate the launcher of a configuration.
 
     Raises:
-        SsrError: if its package is not installed.
+        SsrError: if its package is not installed, or it lacks a setting.
     """
     _forget_schemas()
     target = str(OmegaConf.select(config, "hydra.launcher._target_"))
@@ -50,14 +49,43 @@ def open(context: HydraContext, task: TaskFunction, config: DictConfig) -> Launc
         raise SsrError(f"hydra/launcher cannot be used ({cause(error)}).") from None
 
 
+def is_here(launcher: Launcher) -> bool:
+    """Say whether trainings run in this process; by name, because Hydra loads plugins anew."""
+    return type(launcher).__name__ == "BasicLauncher"
+
+
 def slots(launcher: Launcher) -> int | None:
     """Say how many launches can be under way at once; None: any number, the engine has a queue."""
-    if isinstance(launcher, BasicLauncher):
+    if is_here(launcher):
         return 1
-    jobs = getattr(launcher, "joblib", {}).get("n_jobs")
-    if jobs is None:
+    if not shares_fate(launcher):
         return None
+    jobs = getattr(launcher, "joblib", {}).get("n_jobs") or 1
     return int(jobs) if jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + int(jobs))
+
+
+def shares_fate(launcher: Launcher) -> bool:
+    """Say whether a process that is lost takes the others of its launcher along, as joblib's do."""
+    return hasattr(launcher, "joblib") or is_here(launcher)
+
+
+def connect(launcher: Launcher) -> None:
+    """Start or find Ray once, before threads launch at once; other launchers need nothing."""
+    if (conf := getattr(launcher, "ray_cfg", None)) is None:
+        return
+    from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
+
+    start_ray(conf.init)
+
+
+def abandon(launcher: Launcher) -> None:
+    """End what joblib's processes are doing, which would hold a command up that is to end."""
+    if hasattr(launcher, "joblib"):
+        from joblib.externals.loky import (  # type: ignore[import-untyped]
+            get_reusable_executor,
+        )
+
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
 def enter_folder() -> None:
@@ -93,6 +121,11 @@ def _prepare_ray(config: DictConfig) -> None:
         if ray.init.get("object_store_memory") is None:
             ray.init.object_store_memory = OBJECTS
     if ray.remote.get("num_gpus") is None:
+        if ray.init.get("address") != LOCAL:
+            raise SsrError(
+                "a cluster's trainings get the GPUs that they ask for: type "
+                "hydra.launcher.ray.remote.num_gpus=1, 0.5 for two on one, or 0 for none."
+            )
         ray.remote.num_gpus = int(_wants_gpu(config))
 
 

@@ -1,24 +1,27 @@
 """Hand jobs to the configured launcher, and hand it again those that it lost.
 
 What a launcher returns is not to be trusted: one killed worker makes joblib end its siblings, and
-lets submitit raise while they go on. So the records are read again after each launch, whoever wrote
-them. A lost training is launched again among the others, then once alone, where it can end nobody
-else's, and then it is given up; each time it goes on after its last whole epoch.
+lets submitit and Ray raise while they go on. So the records are read again after each launch,
+whoever wrote them. A lost training is launched again twice, and then given up; each time it goes on
+after its last whole epoch. Where one can end another, the last time it is alone.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
+from hydra_plugins.ssr_exp import _launchers
 from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
@@ -29,8 +32,11 @@ log = logging.getLogger(__name__)
 Errors = dict[Path, object]
 """By folder: what a run raised, or `local.BUSY` if another process was training it."""
 
-SUSPECT = 2  # times that a training was lost, after which it is launched alone
-IDLE = 2  # launches in a row that ended before any training began
+SUSPECT = 2  # times that a training was lost, after which it is tried a last time
+IDLE = 3  # launches in a row that ended before any training began
+PAUSE_S = 5.0  # before such a launch is repeated; twice as long the next time
+QUIET_S = 20.0  # that nothing of a launch has run, after which what is left is launched again
+LOOK_S = 1.0
 WAIT = "wait=true"  # what the launcher lost may still run somewhere
 
 
@@ -45,10 +51,12 @@ class Launches:
 
     launcher: Launcher
     progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
-    _launched: int = field(default=0, init=False)
+    _gate: Gate = field(default_factory=lambda: Gate(), init=False)
 
     def train(self, members: Sequence[Member]) -> Errors:
         """Train what is not done; returns the errors that only the launcher knows.
+
+        Threads may call it at once.
 
         Raises:
             SsrError: if the launcher could not begin anything.
@@ -66,23 +74,28 @@ class Launches:
         """Launch until each member has come to an end, raised an error, or was lost too often."""
         errors: Errors = {}
         left, lost, idle = list(members), Counter[Path](), 0
+        shared = _launchers.shares_fate(self.launcher)
         while left:
-            crowd = [m for m in left if lost[m.folder] < SUSPECT] or left[:1]
+            crowd = [m for m in left if lost[m.folder] < SUSPECT or not shared] or left[:1]
             before = [_Trace.of(member) for member in crowd]
+            is_suspect = shared and len(crowd) == 1 and lost[crowd[0].folder] > 0
             try:
-                errors |= self._launch(crowd, *extra)
+                with self._gate.alone() if is_suspect else self._gate.together():
+                    errors |= self._launch(crowd, *extra)
                 ended = crowd
             except Exception as error:  # a launcher that lost a job; the records say which
                 extra, why = (WAIT,), cause(error)
+                log.warning("the launcher stopped: %s", why)
+                if not shared:
+                    _outwait(before)
                 ended = [trace.member for trace in before if trace.has_ended]
                 begun = [t.member.folder for t in before if not t.has_ended and t.has_begun]
                 idle = 0 if ended or begun else idle + 1
-                _check_alive(idle, why)
+                _pause(idle, why)
                 lost.update(begun)
                 hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
                 errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
                 ended += hopeless
-                log.warning("the launcher stopped: %s", why)
             left = [member for member in left if member not in ended]
         return errors
 
@@ -91,7 +104,7 @@ class Launches:
         from ssr_exp.runs.local import BUSY
 
         jobs = [[*member.overrides, *extra] for member in members]
-        first, self._launched = self._launched, self._launched + len(jobs)
+        first = self._gate.number(len(jobs))
         with self.progress(members):
             returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
         return {
@@ -137,9 +150,73 @@ class _Trace:
         return now.begin != self.begin or store.is_busy(self.member.folder)
 
 
-def _check_alive(idle: int, why: str) -> None:
+class Gate:
+    """Lets threads launch together, or one alone when all the others have ended."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._inside = self._waiting = self._numbered = 0
+        self._is_alone = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Launch beside others, once nobody wants to be alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting and not self._is_alone)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Launch while nobody else does."""
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: not self._inside)
+                self._inside, self._is_alone = 1, True
+            finally:
+                self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def number(self, count: int) -> int:
+        """Number jobs; returns the first one's."""
+        with self._changed:
+            self._numbered += count
+            return self._numbered - count
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._inside, self._is_alone = self._inside - 1, False
+            self._changed.notify_all()
+
+
+def _outwait(before: Sequence[_Trace]) -> None:
+    """Wait for the others of a launch, which go on where none can end another."""
+    last = time.monotonic()
+    while left := [trace.member for trace in before if not trace.has_ended]:
+        if any(member.store.is_busy(member.folder) for member in left):
+            last = time.monotonic()
+        elif len(before) == 1 or time.monotonic() - last > QUIET_S:
+            return
+        time.sleep(LOOK_S)
+
+
+def _pause(idle: int, why: str) -> None:
+    """Give an engine that is out of breath a moment, but not for ever.
+
+    Raises:
+        SsrError: when it has begun nothing again and again.
+    """
     if idle >= IDLE:
         raise SsrError(
             f"the launcher ended before any training began ({why}): mend that, or type "
             "hydra/launcher=basic to train in this process."
         )
+    if idle:
+        time.sleep(PAUSE_S * 2 ** (idle - 1))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ssr_exp.runs import local
     from ssr_exp.runs.predictions import Predictions
     from ssr_exp.runs.wandb_search import Diary
-    from ssr_exp.search.loop import Search
+    from ssr_exp.search.loop import Search, Train
     from ssr_exp.search.prices import Latencies
     from ssr_exp.search.space import Space
     from ssr_exp.search.view import View
@@ -121,7 +121,7 @@ class SearchSweeper(LaunchingSweeper):
         """Go through the rounds, then train the last comparison and hand its answer over."""
         from hydra_plugins.ssr_exp._ending import Ending
         from ssr_exp.runs.local import BEST
-        from ssr_exp.search import asynchronous, console
+        from ssr_exp.search import console
         from ssr_exp.training.finals import UNTESTED
         from ssr_exp.training.sweep import ALONE
 
@@ -142,9 +142,7 @@ class SearchSweeper(LaunchingSweeper):
 
         watched = replace(search, watch=watch)
         if search.conf.asynchronous:
-            slots = _launchers.slots(self.launches.launcher)
-            run = asynchronous.Run(watched, asynchronous.Trainings(train, slots))
-            seen, reason = run.carry_out()
+            seen, reason = self._run_asynchronously(watched, train)
         else:
             seen, reason = watched.run(train)
         log.info("the search ends: %s", reason)
@@ -153,6 +151,18 @@ class SearchSweeper(LaunchingSweeper):
         records = Ending(self, arguments, search.conf, opened, seen).carry_out()
         diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST)
         return records
+
+    def _run_asynchronously(self, search: Search, train: Train) -> tuple[View, str]:
+        from ssr_exp.search import asynchronous
+
+        launcher = self.launches.launcher
+        _launchers.connect(launcher)
+        trainings = asynchronous.Trainings(train, _launchers.slots(launcher))
+        try:
+            return asynchronous.Run(search, trainings).carry_out()
+        except BaseException:
+            _launchers.abandon(launcher)
+            raise
 
 
 def _diary(search: Search, opened: Study) -> Diary:

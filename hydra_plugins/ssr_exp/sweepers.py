@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -94,7 +93,7 @@ class LaunchingSweeper(Sweeper):
 
         if len(members) < 2:
             return nullcontext()
-        is_here = isinstance(self.launches.launcher, BasicLauncher)
+        is_here = _launchers.is_here(self.launches.launcher)
         bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
         watch = standing.Watch(members)
         return terminal.live(watch.say, bars=bars)

@@ -16,9 +16,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ssr_exp.errors import SsrError
 from ssr_exp.search import console, loop
-from ssr_exp.search.loop import ATTEMPTS, Search, Train
+from ssr_exp.search.loop import ATTEMPTS, Search, TooFew, Train
 from ssr_exp.search.rounds import Round
 from ssr_exp.search.view import View
 
@@ -90,6 +89,8 @@ class Run:
             todo = set(self.search.todo(plan))
             left = [p.network for p in plan.planned if p.attempts < ATTEMPTS]
             self._queue.extend((network, plan.number) for network in left if network in todo)
+            given_up = todo.difference(left)
+            self.search.refuse_failure(plan, sorted(given_up), {})
         while True:
             reason = self._fill()
             if not self._running:
@@ -119,7 +120,7 @@ class Run:
             return search.all_done
         try:
             seen = search.look(self._running)
-        except SsrError:
+        except TooFew:
             if not self._running:
                 raise
             return WAITING

@@ -45,6 +45,11 @@ USED_UP = "the budget is used up"
 REVISIONS = 20  # batches that are proposed anew because measuring changed what is known
 ATTEMPTS = 2  # a failed training is tried once more
 
+
+class TooFew(SsrError):
+    """The study has too few records for a surrogate."""
+
+
 Train = Callable[[Sequence[str], str], Mapping[str, object]]
 """Train networks by their codes; the second argument says why, for their records.
 
@@ -320,7 +325,7 @@ class Search:
         baseline = self.space.code(self.space.plan.baseline)
         broken = [r for r in records if r.network == baseline and r.status is not Status.finished]
         if broken and self.space.plan.baseline not in known.networks:
-            raise SsrError(
+            raise TooFew(
                 f"the baseline {broken[0].status.value} ({broken[0].error}), and nothing can be "
                 "compared without it: mend the cause (a divergence: a lower recipe.lr), remove "
                 f"{self.book.folder} and {self.book.folder.parents[1] / baseline}, and repeat the "
@@ -329,7 +334,7 @@ class Search:
         what = f"{len(known.networks)} networks with a finished run"
         if failed:
             what += f" ({failed} runs failed or diverged)"
-        raise SsrError(
+        raise TooFew(
             f"the study has {what}, and the surrogate needs {FEWEST}, the baseline among them: "
             "type modifiers=sentinel_all rounds=1, and the search trains the first ones."
             + self.sources.strangers()

@@ -26,14 +26,16 @@ Metrics = dict[str, float | None]
 """Fields of the record: accuracies in percent, losses in nats."""
 
 
-def train(job: Job, folder: Path, wandb_run: Any) -> tuple[Metrics, float]:
+def train(job: Job, folder: Path, wandb_run: Any, left: resume.Left | None) -> Metrics:
     """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
-    A training that was killed goes on after its last whole epoch. Without val images there are no
-    metrics of val.
+    Without val images there are no metrics of val.
 
-    Returns:
-        The metrics, and the seconds that earlier processes spent on it.
+    Args:
+        job: what to train.
+        folder: where its checkpoints go.
+        wandb_run: an open W&B run that the curves go to, or None.
+        left: what a training that was killed left, to go on after its last whole epoch.
 
     Raises:
         Diverged: if the loss or the outputs are no longer finite.
@@ -43,7 +45,6 @@ def train(job: Job, folder: Path, wandb_run: Any) -> tuple[Metrics, float]:
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
-    left = resume.found(folder)
     spent_s = 0.0 if left is None else left.spent_s
     trainer = trainers.build(job.conf, folder, wandb_run, [resume.State(spent_s)])
     if left is not None and left.epochs >= job.conf.trainer.max_epochs:
@@ -54,7 +55,7 @@ def train(job: Job, folder: Path, wandb_run: Any) -> tuple[Metrics, float]:
         metrics = resume.validated(trainer)
     if job.conf.trainer.test:
         metrics |= _tested(trainer, task, images)
-    return metrics, spent_s
+    return metrics
 
 
 def test(job: Job, folder: Path) -> Metrics:

@@ -16,7 +16,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import local, studies, wandb
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.training import environment, fit, hand_over, study, trainers
+from ssr_exp.training import environment, fit, hand_over, resume, study, trainers
 from ssr_exp.training.borrowed import Borrowed
 from ssr_exp.training.study import Job
 from ssr_exp.training.task import Diverged
@@ -94,10 +94,10 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
-    start, before_s = time.perf_counter(), 0.0
+    start, left = time.perf_counter(), resume.found(where)
     try:
         with trainers.quiet():
-            metrics, before_s = fit.train(job, where, run)
+            metrics = fit.train(job, where, run, left)
         fit.check_finite(metrics)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
     except Diverged as error:
@@ -106,7 +106,8 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
         outcome = {"status": Status.failed, "error": _explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
         store.write_text(where / "traceback.txt", traceback.format_exc())
-    record = blank.model_copy(update=outcome | {"wall_s": before_s + time.perf_counter() - start})
+    spent_s = time.perf_counter() - start + (0.0 if left is None else left.spent_s)
+    record = blank.model_copy(update=outcome | {"wall_s": spent_s})
     store.write(where, record)
     wandb.finish(run, record)
     _report(job, record)

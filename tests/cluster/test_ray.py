@@ -33,6 +33,7 @@ def engine(folder: Path) -> Iterator[tuple[str, int]]:
 @pytest.fixture
 def ray(make_lab: Callable[..., Lab], engine: tuple[str, int], folder: Path) -> Lab:
     words = ("hydra/launcher=ray", f"hydra.launcher.ray.init.address={engine[0]}")
+    words += ("hydra.launcher.ray.remote.num_gpus=0",)
     return make_lab(words, ray_lab.LOOPBACK, traps=folder / "traps")
 
 

@@ -283,7 +283,7 @@ def test_a_diverged_run_is_recorded_as_such_and_not_repeated(
 def test_a_mean_that_is_not_finite_is_a_divergence(
     conf: Compose, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    monkeypatch.setattr(run.fit, "train", lambda *_: ({"val_acc": 10.0, "val_loss": value}, 0.0))
+    monkeypatch.setattr(run.fit, "train", lambda *_: {"val_acc": 10.0, "val_loss": value})
     asked = conf()
     assert run.train(asked).status is Status.diverged
     assert stored(asked) is not None
@@ -351,7 +351,7 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
         raise SsrError("the disk is full")
 
     asked = conf()
-    monkeypatch.setattr(run.fit, "train", lambda *_: ({"val_acc": 10.0}, 0.0))
+    monkeypatch.setattr(run.fit, "train", lambda *_: {"val_acc": 10.0})
     with monkeypatch.context() as patch:
         patch.setattr(local.Store, "write", write)
         with pytest.raises(SsrError, match="the disk is full"):
