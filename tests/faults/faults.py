@@ -113,11 +113,11 @@ class Setting:
 
     Args:
         draw: draws moments and damage.
-        mutate: a fault of our own to be found: "torn" or "forgetful".
+        mutate: a mutation of our own code, to be found; empty: none.
     """
 
     draw: random.Random
-    mutate: str | None = None
+    mutate: str = ""
     _known: dict[Command, Undisturbed] = field(default_factory=dict)
 
     def undisturbed(self, command: Command) -> Undisturbed:
@@ -198,7 +198,7 @@ def a_worker_is_killed(setting: Setting, trial: Trial) -> None:
     end = time.monotonic() + moment
     while time.monotonic() < end and not child.is_over():
         time.sleep(0.02)
-    if workers := _below(child.pid, "popen_loky"):
+    if workers := below(child.pid, "popen_loky"):
         victim = setting.draw.choice(workers)
         trial.struck = _kill(victim)
     if code := child.wait():
@@ -207,7 +207,7 @@ def a_worker_is_killed(setting: Setting, trial: Trial) -> None:
     trial.complete(AT_ONCE, whole.results)
 
 
-def _below(pid: int, word: str) -> list[int]:
+def below(pid: int, word: str) -> list[int]:
     """List the processes that a process started, itself or through others, with a word in them."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -500,7 +500,7 @@ def wandb_is_killed(setting: Setting, trial: Trial) -> None:
     child = setting.start(offline, trial.folder, lambda: _alone(trial.folder, ""))
     found: list[int] = []
     while not found and not child.is_over():
-        found = _below(child.pid, "wandb-core")
+        found = below(child.pid, "wandb-core")
     time.sleep(setting.draw.uniform(0, whole.wall_s))
     trial.struck = bool([pid for pid in found if _kill(pid)]) and not child.is_over()
     if code := child.wait():
@@ -554,28 +554,16 @@ def _limit_memory(more: int) -> None:
 
 
 def _torn() -> None:
-    """Write files where they belong, in two halves."""
-    from ssr_exp.training import resume
+    """Write files where they belong, in two halves; the first time, take long over it."""
+    pauses = iter([2.0])
 
     def write_text(self: local.Store, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = len(text) // 2
-        path.write_text(text[:half])
-        time.sleep(0.2)
+        path.write_text(text[: len(text) // 2])
+        time.sleep(next(pauses, 0.0))
         path.write_text(text)
 
-    def save_checkpoint(_: Any, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        import torch
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, path)
-        content = Path(path).read_bytes()
-        Path(path).write_bytes(content[: len(content) // 2])
-        time.sleep(0.2)
-        Path(path).write_bytes(content)
-
     local.Store.write_text = write_text  # type: ignore[method-assign]
-    resume.WholeFiles.save_checkpoint = save_checkpoint  # type: ignore[method-assign,assignment]
 
 
 def _forgetful() -> None:
