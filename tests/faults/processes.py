@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,8 @@ class Child:
                 self.code = os.waitstatus_to_exitcode(status)
                 raise TimeoutError(f"a command took more than {limit_s:.0f} s")
             time.sleep(0.005)
+        with suppress(ProcessLookupError):  # what it leaves running, where its exit was cut short
+            os.killpg(self.pid, signal.SIGKILL)
         assert self.code is not None
         return self.code
 
