@@ -20,7 +20,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from ssr_exp.runs import checkpoints, local
+from ssr_exp.rescaling import saved
+from ssr_exp.runs import checkpoints, local, studies
 from tests.faults import laws, processes
 from tests.faults.laws import Broken, Witness
 from tests.faults.processes import Child, Command
@@ -32,6 +33,7 @@ SEARCH = Command(
     ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1", "finalists.arms=[]"),
 )
 AT_ONCE = replace(SWEEP, words=(*SWEEP.words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
+READ_LATER = {checkpoints.LAST, checkpoints.BEST, local.CONFIG, studies.FILE, saved.NETWORK}
 STOPS_S = 20.0  # a command that is told to stop has ended after so long, on a busy machine
 HOUR_S, DAY_S = 3_600, 86_400
 CLOCK = "SHIFTED_CLOCK"  # names the file that `clock.c` reads
@@ -403,8 +405,8 @@ def damaged_files(kept: Path) -> Fault:
             if str(path) not in child.text or "Traceback" in child.text:
                 trial.blame(f"{path.name} damaged: {code}, no word of it: {child.text[-300:]}")
             path.unlink()  # as the sentence says
-        if path.name in (checkpoints.LAST, checkpoints.BEST, local.CONFIG) and path.exists():
-            path.unlink()  # nobody needs it any more, so nobody mended it
+        if path.name in READ_LATER and path.exists():
+            path.unlink()  # this command needs it no more; who does is told, see `laws.is_whole`
         trial.complete(SEARCH, whole.results)
 
     return fault

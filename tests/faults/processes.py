@@ -126,13 +126,18 @@ def start(command: Command, folder: Path, prepare: Prepare = lambda: None) -> Ch
     output.touch()
     sys.stdout.flush()
     sys.stderr.flush()
+    reads, writes = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(command, folder, output, prepare)
+        os.close(reads)
+        _become(command, folder, output, prepare, writes)
+    os.close(writes)
+    os.read(reads, 1)  # the command begins now, or the process has ended
+    os.close(reads)
     return Child(pid, output)
 
 
-def _become(command: Command, folder: Path, output: Path, prepare: Prepare) -> None:
+def _become(command: Command, folder: Path, output: Path, prepare: Prepare, ready: int) -> None:
     code = 1
     try:
         os.setsid()
@@ -145,6 +150,7 @@ def _become(command: Command, folder: Path, output: Path, prepare: Prepare) -> N
         _note_trainings(folder)
         prepare()
         sys.argv = [command.script, *command.line(folder)]
+        os.close(ready)
         runpy.run_path(str(ROOT / command.script), run_name="__main__")
         code = 0
     except SystemExit as stop:
