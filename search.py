@@ -1,11 +1,14 @@
 """Search rescaled versions of a ConvNet: `python search.py model=resnet56 rounds=3 batch=4`."""
 
-import hydra
+from ssr_exp import stopping
 
-from hydra_plugins.ssr_exp import jobs
-from ssr_exp import config, stopping
+with stopping.command():  # from the first moment on
+    import hydra
 
-config.register()
+    from hydra_plugins.ssr_exp import jobs
+    from ssr_exp import config
+
+    config.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="search")

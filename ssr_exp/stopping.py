@@ -22,6 +22,9 @@ OURS: dict[signal.Signals, Any] = {
 """Signals that stop, where nobody else has a use for them: a shell, nohup, Slurm's tools, Ray."""
 
 
+_told: list[int] = []  # signals that came, until their block is left
+
+
 class Stopped(BaseException):
     """The command was told to stop; no `Exception`, so that no training is recorded as failed.
 
@@ -60,7 +63,8 @@ def job() -> Iterator[None]:
     ends.
     """
     if not _free():
-        yield
+        with signals():
+            yield
         return
     try:
         with signals():
@@ -78,16 +82,21 @@ def job() -> Iterator[None]:
 def signals() -> Iterator[None]:
     """Raise `Stopped` wherever a block is when the process is told to stop.
 
-    Blocks may be nested; signals that somebody else handles, or ignores, stay theirs.
+    Blocks may be nested; signals that somebody else handles, or ignores, stay theirs. Where others
+    keep `Stopped` to themselves, it is raised again when the next block begins or ends.
     """
     free = _free()
     for number in free:
         signal.signal(number, _raise)
     try:
+        _check()
         yield
+        _check()
     finally:
         for number in free:
             signal.signal(number, OURS[number])
+        if free:
+            _told.clear()
 
 
 def sentence(done: int = 0, total: int | None = None) -> str:
@@ -109,4 +118,10 @@ def _free() -> list[signal.Signals]:
 
 
 def _raise(number: int, _: FrameType | None) -> None:
+    _told.append(number)
     raise Stopped(number)
+
+
+def _check() -> None:
+    if _told and threading.current_thread() is threading.main_thread():
+        raise Stopped(_told[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -46,11 +47,10 @@ def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
 
 
 def test_blocks_may_be_nested() -> None:
-    with stopping.signals():
+    with pytest.raises(Stopped), stopping.signals():
         with stopping.signals():
             pass
-        with pytest.raises(Stopped):
-            send(signal.SIGTERM)
+        send(signal.SIGTERM)
 
 
 def test_signals_that_others_handle_or_ignore_stay_theirs() -> None:
@@ -124,3 +124,18 @@ def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
     with pytest.raises(SystemExit) as caught, stopping.command(), stopping.job():
         send(signal.SIGTERM)
     assert caught.value.code == 143
+
+
+def test_what_others_keep_to_themselves_is_raised_again() -> None:
+    begun = []
+    for again in (stopping.signals, stopping.job):
+        with pytest.raises(Stopped), stopping.signals():
+            with contextlib.suppress(BaseException):
+                send(signal.SIGTERM)
+            with again():
+                begun.append(again)
+    with pytest.raises(Stopped), stopping.signals(), contextlib.suppress(BaseException):
+        send(signal.SIGTERM)
+    with stopping.signals():  # and is over then
+        pass
+    assert begun == []

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -79,30 +80,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the faults that the command line names, else all; returns 1 if a law was broken."""
     options = _parser().parse_args(arguments)
     start, begun = time.monotonic(), datetime.now(UTC)
-    processes.warm_up()
-    tallies = []
-    with tempfile.TemporaryDirectory(prefix="faults-kept-") as kept:
-        known = catalogue(Path(kept) / "runs")
-        if wrong := set(options.only) - set(known):
-            print(f"no such fault: {', '.join(wrong)}; there are {', '.join(known)}")
-            return 2
-        for name in options.only or known:
-            tallies.append(_counted(name, known[name], options))
-    found = {
-        "command": f"python -m tests.faults --moments {options.moments} --seed {options.seed}",
+    words = " ".join(
+        ["python -m tests.faults", *(sys.argv[1:] if arguments is None else arguments)]
+    )
+    found: dict[str, Any] = {
+        "command": re.sub(r" --out[ =]\S+", "", words),
         "commit": _commit(),
         "seed": options.seed,
         "date": begun.isoformat(timespec="seconds"),
-        "wall_s": round(time.monotonic() - start),
-        "faults": [_row(tally) for tally in tallies if tally is not None],
+        "faults": [],
     }
-    if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    processes.warm_up()
+    with tempfile.TemporaryDirectory(prefix="faults-kept-") as kept:
+        known = catalogue(Path(kept) / "runs")
+        for word in options.only or known:
+            name, _, mutation = word.partition("=")
+            if name not in known or mutation not in ("", *faults.MUTATIONS):
+                print(f"no such fault: {word}; there are {', '.join(known)}")
+                return 2
+            tally = _counted(name, known[name], options, mutation)
+            found["faults"] += [] if tally is None else [_row(tally)]
+            found["wall_s"] = round(time.monotonic() - start)
+            if options.out is not None:
+                options.out.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found["faults"]))
     return int(any(row["lost"] or row["repeated"] or row["incomplete"] for row in found["faults"]))
 
 
-def _counted(name: str, asked: Asked, options: argparse.Namespace) -> Tally | None:
+def _counted(name: str, asked: Asked, options: argparse.Namespace, mutation: str) -> Tally | None:
     """Let one fault happen as often as it is asked for; None where this machine cannot."""
     if asked.needs == "root" and os.geteuid() != 0:
         print(f"{asked.name}: left out, it takes root", file=sys.stderr)
@@ -110,7 +115,7 @@ def _counted(name: str, asked: Asked, options: argparse.Namespace) -> Tally | No
     if asked.needs == "clock" and faults.CLOCK not in os.environ:
         return _with_own_clock(name, asked, options)
     tally, count = Tally(asked.name), max(1, round(asked.share * options.moments))
-    setting = Setting(random.Random(f"{options.seed} {name}"), options.mutate)
+    setting = Setting(random.Random(f"{options.seed} {name}"), mutation)
     for number in range(count):
         _say(f"{asked.name}: {number} of {count}, {_spelled(tally)}")
         with processes.workplace() as folder:
@@ -191,9 +196,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--moments", type=int, default=50, help="at which the kills strike (50)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", default=(), metavar="FAULT")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="FAULT[=MUTATION]",
+        help=f"some faults, with one of {', '.join(faults.MUTATIONS)} in our own code to be found",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
-    parser.add_argument("--mutate", choices=faults.MUTATIONS, help="a fault to be found")
     return parser
 
 

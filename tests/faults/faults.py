@@ -20,7 +20,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from ssr_exp.runs import checkpoints, local
+from ssr_exp.rescaling import saved
+from ssr_exp.runs import checkpoints, local, studies
 from tests.faults import laws, processes
 from tests.faults.laws import Broken, Witness
 from tests.faults.processes import Child, Command
@@ -32,6 +33,7 @@ SEARCH = Command(
     ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1", "finalists.arms=[]"),
 )
 AT_ONCE = replace(SWEEP, words=(*SWEEP.words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
+READ_LATER = {checkpoints.LAST, checkpoints.BEST, local.CONFIG, studies.FILE, saved.NETWORK}
 STOPS_S = 20.0  # a command that is told to stop has ended after so long, on a busy machine
 HOUR_S, DAY_S = 3_600, 86_400
 CLOCK = "SHIFTED_CLOCK"  # names the file that `clock.c` reads
@@ -113,11 +115,11 @@ class Setting:
 
     Args:
         draw: draws moments and damage.
-        mutate: a fault of our own to be found: "torn" or "forgetful".
+        mutate: a mutation of our own code, to be found; empty: none.
     """
 
     draw: random.Random
-    mutate: str | None = None
+    mutate: str = ""
     _known: dict[Command, Undisturbed] = field(default_factory=dict)
 
     def undisturbed(self, command: Command) -> Undisturbed:
@@ -198,7 +200,7 @@ def a_worker_is_killed(setting: Setting, trial: Trial) -> None:
     end = time.monotonic() + moment
     while time.monotonic() < end and not child.is_over():
         time.sleep(0.02)
-    if workers := _below(child.pid, "popen_loky"):
+    if workers := below(child.pid, "popen_loky"):
         victim = setting.draw.choice(workers)
         trial.struck = _kill(victim)
     if code := child.wait():
@@ -207,7 +209,7 @@ def a_worker_is_killed(setting: Setting, trial: Trial) -> None:
     trial.complete(AT_ONCE, whole.results)
 
 
-def _below(pid: int, word: str) -> list[int]:
+def below(pid: int, word: str) -> list[int]:
     """List the processes that a process started, itself or through others, with a word in them."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -403,8 +405,8 @@ def damaged_files(kept: Path) -> Fault:
             if str(path) not in child.text or "Traceback" in child.text:
                 trial.blame(f"{path.name} damaged: {code}, no word of it: {child.text[-300:]}")
             path.unlink()  # as the sentence says
-        if path.name in (checkpoints.LAST, checkpoints.BEST, local.CONFIG) and path.exists():
-            path.unlink()  # nobody needs it any more, so nobody mended it
+        if path.name in READ_LATER and path.exists():
+            path.unlink()  # this command needs it no more; who does is told, see `laws.is_whole`
         trial.complete(SEARCH, whole.results)
 
     return fault
@@ -500,7 +502,7 @@ def wandb_is_killed(setting: Setting, trial: Trial) -> None:
     child = setting.start(offline, trial.folder, lambda: _alone(trial.folder, ""))
     found: list[int] = []
     while not found and not child.is_over():
-        found = _below(child.pid, "wandb-core")
+        found = below(child.pid, "wandb-core")
     time.sleep(setting.draw.uniform(0, whole.wall_s))
     trial.struck = bool([pid for pid in found if _kill(pid)]) and not child.is_over()
     if code := child.wait():
@@ -554,28 +556,16 @@ def _limit_memory(more: int) -> None:
 
 
 def _torn() -> None:
-    """Write files where they belong, in two halves."""
-    from ssr_exp.training import resume
+    """Write files where they belong, in two halves; the first time, take long over it."""
+    pauses = iter([2.0])
 
     def write_text(self: local.Store, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = len(text) // 2
-        path.write_text(text[:half])
-        time.sleep(0.2)
+        path.write_text(text[: len(text) // 2])
+        time.sleep(next(pauses, 0.0))
         path.write_text(text)
 
-    def save_checkpoint(_: Any, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        import torch
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, path)
-        content = Path(path).read_bytes()
-        Path(path).write_bytes(content[: len(content) // 2])
-        time.sleep(0.2)
-        Path(path).write_bytes(content)
-
     local.Store.write_text = write_text  # type: ignore[method-assign]
-    resume.WholeFiles.save_checkpoint = save_checkpoint  # type: ignore[method-assign,assignment]
 
 
 def _forgetful() -> None:

@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,8 @@ class Child:
                 self.code = os.waitstatus_to_exitcode(status)
                 raise TimeoutError(f"a command took more than {limit_s:.0f} s")
             time.sleep(0.005)
+        with suppress(ProcessLookupError):  # what it leaves running, where its exit was cut short
+            os.killpg(self.pid, signal.SIGKILL)
         assert self.code is not None
         return self.code
 
@@ -124,13 +126,18 @@ def start(command: Command, folder: Path, prepare: Prepare = lambda: None) -> Ch
     output.touch()
     sys.stdout.flush()
     sys.stderr.flush()
+    reads, writes = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(command, folder, output, prepare)
+        os.close(reads)
+        _become(command, folder, output, prepare, writes)
+    os.close(writes)
+    os.read(reads, 1)  # the command begins now, or the process has ended
+    os.close(reads)
     return Child(pid, output)
 
 
-def _become(command: Command, folder: Path, output: Path, prepare: Prepare) -> None:
+def _become(command: Command, folder: Path, output: Path, prepare: Prepare, ready: int) -> None:
     code = 1
     try:
         os.setsid()
@@ -143,6 +150,7 @@ def _become(command: Command, folder: Path, output: Path, prepare: Prepare) -> N
         _note_trainings(folder)
         prepare()
         sys.argv = [command.script, *command.line(folder)]
+        os.close(ready)
         runpy.run_path(str(ROOT / command.script), run_name="__main__")
         code = 0
     except SystemExit as stop:

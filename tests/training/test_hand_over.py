@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssr_exp import parsing
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
@@ -166,7 +167,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(train: 
     assert files(one.best).keys() == FILES
     assert local.Store("unused").read(one.best) == one.record
     assert json.loads((one.best / "metrics.json").read_text()) == METRICS
-    about = json.loads((one.best / "network.json").read_text())
+    about = parsing.fields((one.best / "network.json").read_bytes())
     splits = study.open(one.conf).splits
     assert about == {
         "schema_version": 1,
