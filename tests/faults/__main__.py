@@ -23,8 +23,8 @@ from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any
 
-from tests.faults import faults, processes
-from tests.faults.faults import JOB, SEARCH, SWEEP, Fault, Setting, Tally, Trial
+from tests.faults import away, disks, ends, mutations, processes, surroundings
+from tests.faults.trials import JOB, SEARCH, SWEEP, Fault, Setting, Tally, Trial
 
 OTHER = replace(SEARCH, words=(*SEARCH.words, "objective=smallest"))
 SHOWN = 3  # broken laws that are kept in words, for each fault and kind
@@ -49,30 +49,30 @@ class Asked:
 
 def catalogue(kept: Path) -> dict[str, Asked]:
     """List all faults, by the words of `--only`."""
-    ended, full, two = faults.ended_by, faults.disk_full, faults.two_at_once
+    ended, full, two = ends.ended_by, disks.disk_full, surroundings.two_at_once
     return {
         "kill-job": Asked("kill -9 of a job", ended(JOB, SIGKILL)),
         "kill-sweep": Asked("kill -9 of a sweep", ended(SWEEP, SIGKILL)),
         "kill-search": Asked("kill -9 of a search", ended(SEARCH, SIGKILL)),
-        "kill-worker": Asked("kill -9 of one of two jobs at once", faults.a_worker_is_killed, 0.2),
+        "kill-worker": Asked("kill -9 of one of two jobs at once", ends.a_worker_is_killed, 0.2),
         "term-sweep": Asked("SIGTERM to a sweep", ended(SWEEP, SIGTERM)),
         "int-sweep": Asked("Ctrl-C in a sweep", ended(SWEEP, SIGINT)),
         "term-search": Asked("SIGTERM to a search", ended(SEARCH, SIGTERM), 0.4),
         "int-search": Asked("Ctrl-C in a search", ended(SEARCH, SIGINT), 0.4),
         "full-sweep": Asked("disk full in a sweep", full(SWEEP), needs="root"),
         "full-search": Asked("disk full in a search", full(SEARCH), 0.4, "root"),
-        "read-only": Asked("read-only folder in a sweep", faults.read_only(SWEEP), 1.0, "root"),
+        "read-only": Asked("read-only folder in a sweep", disks.read_only(SWEEP), 1.0, "root"),
         "two-sweeps": Asked("two sweeps at once", two(SWEEP, SWEEP), 0.4),
         "two-searches": Asked("two searches at once", two(SEARCH, OTHER), 0.2),
         "same-search": Asked("the same search twice at once", two(SEARCH, SEARCH, same=True), 0.2),
-        "clock": Asked("clock set back in a sweep", faults.clock_set_back, 0.4, "clock"),
-        "files": Asked("a file of a search damaged", faults.damaged_files(kept)),
-        "checkpoint": Asked("a killed job's checkpoint damaged", faults.damaged_checkpoint),
-        "wandb-killed": Asked("W&B's process killed", faults.wandb_is_killed, 0.4),
-        "wandb-slow": Asked("W&B slow", faults.wandb_in_trouble(30.0, 200), 0.1),
-        "wandb-refuses": Asked("W&B refuses", faults.wandb_in_trouble(0.0, 403), 0.1),
-        "divergence": Asked("all networks diverge", faults.divergence, 0.2),
-        "memory": Asked("out of memory in a sweep", faults.out_of_memory, 0.4),
+        "clock": Asked("clock set back in a sweep", surroundings.clock_set_back, 0.4, "clock"),
+        "files": Asked("a file of a search damaged", disks.damaged_files(kept)),
+        "checkpoint": Asked("a killed job's checkpoint damaged", disks.damaged_checkpoint),
+        "wandb-killed": Asked("W&B's process killed", away.wandb_is_killed, 0.4),
+        "wandb-slow": Asked("W&B slow", away.wandb_in_trouble(30.0, 200), 0.1),
+        "wandb-refuses": Asked("W&B refuses", away.wandb_in_trouble(0.0, 403), 0.1),
+        "divergence": Asked("all networks diverge", surroundings.divergence, 0.2),
+        "memory": Asked("out of memory in a sweep", surroundings.out_of_memory, 0.4),
     }
 
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = catalogue(Path(kept) / "runs")
         for word in options.only or known:
             name, _, mutation = word.partition("=")
-            if name not in known or mutation not in ("", *faults.MUTATIONS):
+            if name not in known or mutation not in ("", *mutations.ALL):
                 print(f"no such fault: {word}; there are {', '.join(known)}")
                 return 2
             tally = _counted(name, known[name], options, mutation)
@@ -112,7 +112,7 @@ def _counted(name: str, asked: Asked, options: argparse.Namespace, mutation: str
     if asked.needs == "root" and os.geteuid() != 0:
         print(f"{asked.name}: left out, it takes root", file=sys.stderr)
         return None
-    if asked.needs == "clock" and faults.CLOCK not in os.environ:
+    if asked.needs == "clock" and surroundings.CLOCK not in os.environ:
         return _with_own_clock(name, asked, options)
     tally, count = Tally(asked.name), max(1, round(asked.share * options.moments))
     setting = Setting(random.Random(f"{options.seed} {name}"), mutation)
@@ -136,11 +136,11 @@ def _with_own_clock(name: str, asked: Asked, options: argparse.Namespace) -> Tal
         return None
     with tempfile.TemporaryDirectory() as folder:
         clock, library, out = (Path(folder) / name for name in ("clock", "clock.so", "out.json"))
-        faults.set_clock(clock, 0)
+        surroundings.set_clock(clock, 0)
         source = str(Path(__file__).with_name("clock.c"))
         compiled = ["cc", "-O", "-shared", "-fPIC", source, "-o", str(library), "-ldl"]
         subprocess.run(compiled, check=True)
-        own = {"LD_PRELOAD": str(library), faults.CLOCK: str(clock)}
+        own = {"LD_PRELOAD": str(library), surroundings.CLOCK: str(clock)}
         words = ["--moments", str(options.moments), "--seed", str(options.seed), "--only", name]
         subprocess.run(
             [sys.executable, "-m", "tests.faults", *words, "--out", str(out)],
@@ -201,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=(),
         metavar="FAULT[=MUTATION]",
-        help=f"some faults, with one of {', '.join(faults.MUTATIONS)} in our own code to be found",
+        help=f"some faults, with one of {', '.join(mutations.ALL)} in our own code to be found",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
     return parser

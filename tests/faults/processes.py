@@ -189,3 +189,33 @@ def workplace(parent: Path | None = None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def below(pid: int, word: str) -> list[int]:
+    """List the processes that a process started, itself or through others, with a word in them."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            number = int(folder.name)
+            parents[number] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+    below, found = {pid}, []
+    while new := {p for p, parent in parents.items() if parent in below} - below:
+        below |= new
+    for one in below - {pid}:
+        try:
+            if word in Path(f"/proc/{one}/cmdline").read_text():
+                found.append(one)
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def kill(pid: int) -> bool:
+    """Kill -9 a process; returns whether it was there."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import faults
+from tests.faults import disks, processes
 from tests.faults.__main__ import catalogue, table
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def driven(out: Path, *words: str, moments: int = 2) -> tuple[int, list[dict[str
 
 def test_no_fault_loses_repeats_or_leaves_anything_incomplete(tmp_path: Path) -> None:
     names = "kill-sweep term-sweep checkpoint wandb-killed".split()
-    if os.geteuid() == 0 and faults.can_mount(tmp_path):
+    if os.geteuid() == 0 and disks.can_mount(tmp_path):
         names += ["full-sweep", "read-only"]
     code, rows, printed = driven(tmp_path / "out.json", "--only", *names)
     assert [row["fault"] for row in rows] == [catalogue(tmp_path)[name].name for name in names]
@@ -66,7 +66,7 @@ def test_a_command_with_jobs_in_processes_stops_and_takes_them_along(
             break
         assert process.poll() is None
         time.sleep(0.05)
-    workers = faults.below(process.pid, "popen_loky")
+    workers = processes.below(process.pid, "popen_loky")
     assert len(workers) == 2
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

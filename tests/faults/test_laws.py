@@ -11,7 +11,7 @@ import torch
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
 from tests.faults import laws
-from tests.faults.faults import damage
+from tests.faults.disks import damage
 from tests.faults.laws import Witness
 
 MakeRecord = Callable[..., Record]

@@ -1,0 +1,142 @@
+"""What a trial of a fault is: a command in a folder of its own, and the laws."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests.faults import laws, mutations, processes
+from tests.faults.laws import Broken, Witness
+from tests.faults.processes import Child, Command
+
+JOB = Command("train.py", ("modifiers=explicit", "modifiers.network=d1-1-1_w4-8-16"), epochs=2)
+SWEEP = Command("train.py", ("modifiers=uniform_width",))
+SEARCH = Command(
+    "search.py",
+    ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1", "finalists.arms=[]"),
+)
+AT_ONCE = replace(SWEEP, words=(*SWEEP.words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
+
+
+@dataclass
+class Tally:
+    """What many trials of one fault came to.
+
+    Args:
+        fault: in words.
+        tried: trials.
+        struck: of them, those in which the command was still running.
+        broken: the laws that were broken, in words.
+    """
+
+    fault: str
+    tried: int = 0
+    struck: int = 0
+    broken: Broken = field(default_factory=Broken)
+
+    def add(self, trial: Trial) -> None:
+        self.tried += 1
+        self.struck += trial.struck
+        self.broken.add(trial.broken)
+
+
+class Trial:
+    """One command in a folder of its own, and the laws.
+
+    Args:
+        folder: where all of it happens.
+        mutate: changes our own code in a new process.
+    """
+
+    def __init__(self, folder: Path, mutate: processes.Prepare = lambda: None) -> None:
+        self._mutate = mutate
+        self.folder, self.runs = folder, folder / "runs"
+        self.witness, self.broken = Witness(folder), Broken()
+        self.struck = False
+
+    def blame(self, what: str) -> None:
+        self.broken.incomplete.append(what)
+
+    def look(self) -> None:
+        self.broken.add(self.witness.look())
+
+    def complete(self, command: Command, undisturbed: dict[str, Any] | None = None) -> Child:
+        """Repeat the command as a user would; it must end with 0 and all results."""
+        child = processes.start(command, self.folder, self._mutate)
+        code = child.wait()
+        self.look()
+        if code:
+            self.blame(f"the next command ended with {code}: {child.text[-300:]}")
+        if undisturbed is not None:
+            for line in laws.compared(laws.results(self.runs), undisturbed):
+                self.blame(line)
+        return child
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A command to which nothing happened.
+
+    Args:
+        wall_s: how long it took.
+        results: of its runs.
+        size: of the files that it left, in bytes.
+    """
+
+    wall_s: float
+    results: dict[str, Any]
+    size: int
+
+
+@dataclass
+class Setting:
+    """What trials share.
+
+    Args:
+        draw: draws moments and damage.
+        mutate: a mutation of our own code, to be found; empty: none.
+    """
+
+    draw: random.Random
+    mutate: str = ""
+    _known: dict[Command, Undisturbed] = field(default_factory=dict)
+
+    def undisturbed(self, command: Command) -> Undisturbed:
+        """Run a command once, and remember what came of it."""
+        if command not in self._known:
+            with processes.workplace() as folder:
+                start = time.monotonic()
+                child = processes.start(command, folder)
+                if code := child.wait():
+                    raise RuntimeError(f"{command} ended with {code}: {child.text[-2000:]}")
+                wall_s = time.monotonic() - start
+                files = [p for p in (folder / "runs").rglob("*") if p.is_file()]
+                size = sum(p.stat().st_size for p in files)
+                found = laws.results(folder / "runs")
+            self._known[command] = Undisturbed(wall_s, found, size)
+        return self._known[command]
+
+    def mutated(self) -> None:
+        """Change our own code, if that is asked for."""
+        if self.mutate:
+            mutations.ALL[self.mutate]()
+
+    def start(
+        self, command: Command, folder: Path, prepare: processes.Prepare = lambda: None
+    ) -> Child:
+        def both() -> None:
+            prepare()
+            self.mutated()
+
+        return processes.start(command, folder, both)
+
+    def moment(self, command: Command) -> float:
+        """Draw a moment of a command, in seconds after its start."""
+        return self.draw.uniform(0, self.undisturbed(command).wall_s)
+
+
+Fault = Callable[[Setting, Trial], None]
