@@ -51,6 +51,7 @@ def command(progress: Callable[[], tuple[int, int]] | None = None) -> Iterator[N
         with signals():
             yield
     except Stopped as stop:
+        _told.clear()
         print(sentence(*(progress() if progress else ())), file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
 
@@ -83,7 +84,8 @@ def signals() -> Iterator[None]:
     """Raise `Stopped` wherever a block is when the process is told to stop.
 
     Blocks may be nested; signals that somebody else handles, or ignores, stay theirs. Where others
-    keep `Stopped` to themselves, it is raised again when the next block begins or ends.
+    keep `Stopped` to themselves, or end in an error of their own because of it, it is raised again
+    when the next block begins or ends.
     """
     free = _free()
     for number in free:
@@ -92,6 +94,9 @@ def signals() -> Iterator[None]:
         _check()
         yield
         _check()
+    except (Exception, SystemExit):  # an error of others on the way out hides what happened
+        _check()
+        raise
     finally:
         for number in free:
             signal.signal(number, OURS[number])

@@ -139,3 +139,17 @@ def test_what_others_keep_to_themselves_is_raised_again() -> None:
     with stopping.signals():  # and is over then
         pass
     assert begun == []
+
+
+@pytest.mark.parametrize("masks", [UnboundLocalError, SystemExit])
+def test_an_error_of_others_because_of_it_does_not_hide_it(masks: type[BaseException]) -> None:
+    with pytest.raises(stopping.Stopped), stopping.signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise masks("of a finally block that counts on having got further")
+
+
+def test_an_error_before_anything_was_told_stays_itself() -> None:
+    with pytest.raises(ValueError, match="other"), stopping.signals():
+        raise ValueError("other")
