@@ -163,6 +163,16 @@ def test_out_of_memory_is_recorded_and_the_sweep_goes_on(
     assert ended.lines(BASELINE, "out of memory")
 
 
+def test_a_finished_run_that_cannot_be_tested_is_a_failure_of_the_command(
+    command: Command, instant: Instant
+) -> None:
+    assert command().code == 0  # it leaves no checkpoint
+    ended = command("trainer.test=true")
+    assert ended.code == 1
+    assert ended.err.startswith("1 of 1 runs failed")
+    assert "last.ckpt is not a readable checkpoint" in ended.err
+
+
 def test_a_divergence_is_an_outcome_and_no_failure(command: Command, tmp_path: Path) -> None:
     words = ("recipe.lr=1e6", "modifiers=uniform_width", "modifiers.fractions=[0.25,1]")
     ended = command(*words)

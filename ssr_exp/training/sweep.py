@@ -109,6 +109,8 @@ def problems(members: Sequence[Member], errors: Errors) -> list[str]:
             found.append(f"{member.title}: {errors.get(member.folder, 'it left no record')}")
         elif record.status is Status.failed:
             found.append(f"{member.title}: {record.error}")
+        elif member.folder in errors and not member.is_done:
+            found.append(f"{member.title}: {errors[member.folder]}")
     return found
 
 
