@@ -70,7 +70,8 @@ def a_record(runs: Path) -> Path:
 
 def change(runs: Path, **fields: object) -> None:
     path = a_record(runs)
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    held = {k: v for k, v in json.loads(path.read_text()).items() if k != "checksum"}
+    path.write_text(json.dumps(held | fields))
 
 
 def folder(ended: Any) -> Path:

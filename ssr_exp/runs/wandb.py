@@ -113,7 +113,7 @@ def start(
         ) from error
 
 
-def _offline(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run:
+def _offline(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
     """Open a run that needs no server, but W&B's own process: if that has died, another one."""
     try:
         return wandb.init(mode="offline", settings=_settings(conf), **wanted)

@@ -19,7 +19,7 @@ PRESETS = sorted(
     (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/**/*.yaml")
 )
 EXPERIMENTS = [name for group, name in PRESETS if group == "experiment"]
-NOT_SCHEMA = {"experiment"}  # groups that are no part of the configuration
+NOT_SCHEMA = {"experiment", "hydra/launcher"}  # groups that are no part of the configuration
 NO_PRESETS = {"cap", "budget", "finalists"}  # parts whose keys are typed one by one
 
 

@@ -43,6 +43,7 @@ FORBIDDEN = {
     "tempfile.mktemp": "a race",
 }
 MODULES = ("marshal", "shelve", "dill", "cloudpickle", "tarfile", "zipfile", "sqlite3", "telnetlib")
+CHECKING = ("archives.py", "weights.py")  # look at a zip file's checksums, and unpack nothing
 ALLOWED = {  # file and call: why it cannot be helped, or does no harm
     ("ssr_exp/rescaling/imported.py", "importlib.import_module"): "model.target is the user's own; "
     "what a file names asks for trust first, see saved.Model.calls_code",
@@ -103,6 +104,8 @@ def test_no_module_is_imported_that_unpacks_or_runs_what_it_reads() -> None:
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             found = [name for name in names if name.partition(".")[0] in MODULES]
+            if path.name in CHECKING:
+                found = [name for name in found if name != "zipfile"]
             assert not found, f"{path}: {found}"
 
 
@@ -126,4 +129,6 @@ def test_only_image_formats_that_run_nothing_are_opened() -> None:
 def test_no_preset_names_something_to_call() -> None:
     for path in ROOT.glob("conf/**/*.yaml"):
         for line in path.read_text().splitlines():
-            assert "_target_" not in line or "hydra_plugins" in line, path
+            assert "_target_" not in line or "hydra_plugins" in line or "BasicLauncher" in line, (
+                path
+            )

@@ -129,7 +129,7 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
-    with pytest.raises(SsrError, match=r"download failed: no network.*dataset\.root=DIR"):
+    with pytest.raises(SsrError, match=r"download failed: OSError: no network.*dataset\.root=DIR"):
         data.load(DatasetConf(name="cifar10"), tmp_path)
 
 
