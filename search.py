@@ -2,7 +2,7 @@
 
 from ssr_exp import stopping
 
-with stopping.command():  # from the first moment on
+with stopping.at_once():  # from the first moment on
     import hydra
 
     from hydra_plugins.ssr_exp import jobs
@@ -18,5 +18,5 @@ def main(composed: config.SearchConfig) -> str:
 
 
 if __name__ == "__main__":
-    with stopping.command():
+    with stopping.at_once():
         main()

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -21,6 +21,7 @@ OURS: dict[signal.Signals, Any] = {
 }
 """Signals that stop, where nobody else has a use for them: a shell, nohup, Slurm's tools, Ray."""
 
+AGAIN_S = 0.1  # after which a signal is sent again that had no effect
 
 _told: list[int] = []  # signals that came, until their block is left
 
@@ -38,11 +39,22 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def command(progress: Callable[[], tuple[int, int]] | None = None) -> Iterator[None]:
+def at_once() -> Iterator[None]:
+    """End the process with one sentence as soon as it is told to stop: nothing is begun yet.
+
+    Imports, and what composes configurations, do not stand being stopped in the middle. A block
+    inside this one that begins something puts its things in order first.
+    """
+    with _handled(_leave):
+        yield
+
+
+@contextmanager
+def command(progress: Callable[[], tuple[int, int]]) -> Iterator[None]:
     """End the process with one sentence when it is told to stop in the block.
 
     Args:
-        progress: how many networks are done, and of how many; None: nobody knows.
+        progress: how many networks are done, and of how many.
 
     Raises:
         SystemExit: then, with 130 or 143, by convention.
@@ -52,7 +64,7 @@ def command(progress: Callable[[], tuple[int, int]] | None = None) -> Iterator[N
             yield
     except Stopped as stop:
         _told.clear()
-        print(sentence(*(progress() if progress else ())), file=sys.stderr)
+        print(sentence(*progress()), file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
 
 
@@ -84,24 +96,24 @@ def signals() -> Iterator[None]:
     """Raise `Stopped` wherever a block is when the process is told to stop.
 
     Blocks may be nested; signals that somebody else handles, or ignores, stay theirs. Where others
-    keep `Stopped` to themselves, or end in an error of their own because of it, it is raised again
-    when the next block begins or ends.
+    keep `Stopped` to themselves, or make another error of it, it is raised again when the next
+    block begins or ends.
     """
-    free = _free()
-    for number in free:
-        signal.signal(number, _raise)
-    try:
-        _check()
-        yield
-        _check()
-    except (Exception, SystemExit):  # an error of others on the way out hides what happened
-        _check()
-        raise
-    finally:
-        for number in free:
-            signal.signal(number, OURS[number])
-        if free:
-            _told.clear()
+    with _handled(_raise) as is_outermost:
+        shown, sys.unraisablehook = sys.unraisablehook, _insist(sys.unraisablehook)
+        try:
+            _check()
+            yield
+            _check()
+        except Stopped:
+            raise
+        except BaseException:  # of somebody else's `finally`, which counts on having got further
+            _check()
+            raise
+        finally:
+            sys.unraisablehook = shown
+            if is_outermost:
+                _told.clear()
 
 
 def sentence(done: int = 0, total: int | None = None) -> str:
@@ -115,11 +127,31 @@ def sentence(done: int = 0, total: int | None = None) -> str:
     return f"stopped; {done} of {total} {networks} done: {how}"
 
 
+@contextmanager
+def _handled(handler: Any) -> Iterator[bool]:
+    """Handle what is ours to handle for the time of a block; yields whether anything is."""
+    before = {number: signal.getsignal(number) for number in _free()}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield bool(before)
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
+
+
 def _free() -> list[signal.Signals]:
     """List the signals that are ours to handle."""
     if threading.current_thread() is not threading.main_thread():
         return []
-    return [number for number, usual in OURS.items() if signal.getsignal(number) is usual]
+    return [n for n, usual in OURS.items() if signal.getsignal(n) in (usual, _leave)]
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    with suppress(Exception):  # of a stream that was just being written
+        sys.stdout.flush()
+    os.write(2, b"stopped: repeat the command.\n")
+    os._exit(128 + number)
 
 
 def _raise(number: int, _: FrameType | None) -> None:
@@ -127,6 +159,20 @@ def _raise(number: int, _: FrameType | None) -> None:
     raise Stopped(number)
 
 
+def _insist(show: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Send the signal again where `Stopped` was raised in a place that errors cannot leave."""
+
+    def hook(lost: Any) -> None:
+        if isinstance(lost.exc_value, Stopped):
+            again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), lost.exc_value.number))
+            again.daemon = True
+            again.start()
+        else:
+            show(lost)
+
+    return hook
+
+
 def _check() -> None:
     if _told and threading.current_thread() is threading.main_thread():
-        raise Stopped(_told[-1])
+        raise Stopped(_told[-1]) from None

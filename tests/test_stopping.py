@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_another_thread_may_run_a_block() -> None:
     done = []
 
     def work() -> None:
-        with stopping.signals(), stopping.job(), stopping.command():
+        with stopping.at_once(), stopping.signals(), stopping.job():
             done.append(True)
 
     thread = threading.Thread(target=work)
@@ -80,7 +81,7 @@ def test_another_thread_may_run_a_block() -> None:
 def test_a_command_that_is_stopped_says_how_to_go_on(
     number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught, stopping.command(), stopping.command(lambda: (3, 7)):
+    with pytest.raises(SystemExit) as caught, stopping.at_once(), stopping.command(lambda: (3, 7)):
         send(number)
     assert caught.value.code == code
     assert capsys.readouterr().err == (
@@ -121,7 +122,7 @@ with stopping.job():
 
 
 def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
-    with pytest.raises(SystemExit) as caught, stopping.command(), stopping.job():
+    with pytest.raises(SystemExit) as caught, stopping.command(lambda: (0, 1)), stopping.job():
         send(signal.SIGTERM)
     assert caught.value.code == 143
 
@@ -153,3 +154,51 @@ def test_an_error_of_others_because_of_it_does_not_hide_it(masks: type[BaseExcep
 def test_an_error_before_anything_was_told_stays_itself() -> None:
     with pytest.raises(ValueError, match="other"), stopping.signals():
         raise ValueError("other")
+
+
+def test_an_error_that_others_make_of_it_is_no_error() -> None:
+    def clumsy() -> None:
+        try:
+            send(signal.SIGTERM)
+        finally:
+            raise UnboundLocalError("no value")
+
+    with pytest.raises(Stopped), stopping.signals():
+        clumsy()
+    with pytest.raises(UnboundLocalError), stopping.signals():
+        raise UnboundLocalError
+
+
+def test_where_no_error_can_leave_the_signal_comes_again() -> None:
+    class Clumsy:
+        def __del__(self) -> None:
+            send(signal.SIGTERM)
+
+    begun = time.monotonic()
+    with pytest.raises(Stopped), stopping.signals():
+        one = Clumsy()
+        del one
+        while time.monotonic() < begun + 20:
+            time.sleep(0.01)
+    assert time.monotonic() < begun + 10
+
+
+@pytest.mark.parametrize("inside", ["at_once", "job"])
+def test_before_anything_is_begun_a_command_ends_at_once(inside: str) -> None:
+    code = f"""
+import os
+from ssr_exp import stopping
+with stopping.at_once(), stopping.{inside}():
+    print("begun")
+    try:
+        os.kill(os.getpid(), 15)
+    finally:
+        print("in order")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stderr.startswith("stopped: repeat the command")
+    assert len(ended.stderr.splitlines()) == 1
+    if inside == "job":
+        assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "begun\nin order\n")
+    else:
+        assert (ended.returncode, ended.stdout) == (143, "begun\n")

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssr_exp import stopping
 from tests.faults.laws import TRAININGS
 
 ROOT = Path(__file__).parents[2]
@@ -150,8 +151,9 @@ def _become(command: Command, folder: Path, output: Path, prepare: Prepare, read
         _note_trainings(folder)
         prepare()
         sys.argv = [command.script, *command.line(folder)]
-        os.close(ready)
-        runpy.run_path(str(ROOT / command.script), run_name="__main__")
+        with stopping.at_once():  # as of the script's first line, which is read first
+            os.close(ready)
+            runpy.run_path(str(ROOT / command.script), run_name="__main__")
         code = 0
     except SystemExit as stop:
         if isinstance(stop.code, str):
