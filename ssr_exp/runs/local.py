@@ -30,6 +30,8 @@ LOCK = ".lock"
 BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 SEED = re.compile(r"seed\d+")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CANNOT_WRITE = "cannot write to "  # how the sentence begins, also where a launcher carries it
 LONGEST = 200  # characters of a folder's name; disks take 255
 GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
 PATIENCE_S = 0.4  # how long a claim outlasts such glances
@@ -191,10 +193,15 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
 
 def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -> SsrError:
     """Put an error of the disk into a sentence; `option` chooses another folder."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in FULL
     why = "the disk is full" if full else error.strerror or str(error)
     remedy = "free some space there, or choose" if full else "choose"
-    return SsrError(f"cannot write to {folder}: {why}; {remedy} another place with {option}.")
+    return SsrError(f"{CANNOT_WRITE}{folder}: {why}; {remedy} another place with {option}.")
+
+
+def is_of_disk(error: object) -> bool:
+    """Say whether a job ended because the disk took no more, as others would after it."""
+    return str(error).startswith(CANNOT_WRITE)
 
 
 def safe(name: str) -> str:

@@ -86,11 +86,7 @@ class Run:
             SsrError: if the first networks, or a whole round, failed.
         """
         for plan in self.search.begin():
-            todo = set(self.search.todo(plan))
-            left = [p.network for p in plan.planned if p.attempts < ATTEMPTS]
-            self._queue.extend((network, plan.number) for network in left if network in todo)
-            given_up = todo.difference(left)
-            self.search.refuse_failure(plan, sorted(given_up), {})
+            self._queue.extend((network, plan.number) for network in self.search.todo(plan))
         while True:
             reason = self._fill()
             if not self._running:
@@ -160,6 +156,7 @@ class Run:
         network, errors = self.trainings.next()
         number = self._running.pop(network)
         self._errors |= errors
+        loop.refuse_disk(errors)
         plan = self._count(self._plan(number), network)
         failed = self.search.todo(plan)
         if network not in failed:
@@ -169,7 +166,7 @@ class Run:
         if tries[network] < ATTEMPTS:
             self._queue.append((network, number))
             return
-        log.warning("%s failed twice and is left out", network)
+        log.warning("%s failed again and is left out", network)
         if number == 0 or len(plan.planned) >= self.search.conf.batch:
             given_up = [name for name in failed if tries[name] >= ATTEMPTS]
             self.search.refuse_failure(plan, given_up, self._errors)

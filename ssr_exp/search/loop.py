@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 USED_UP = "the budget is used up"
 REVISIONS = 20  # batches that are proposed anew because measuring changed what is known
-ATTEMPTS = 2  # a failed training is tried once more
+ATTEMPTS = 2  # a failed training is tried once more, and once more by each repeated command
 
 
 class TooFew(SsrError):
@@ -77,6 +77,16 @@ class Sources(Protocol):
 
     def strangers(self) -> str:
         """Say which other studies are there, or nothing."""
+
+
+def refuse_disk(errors: Mapping[str, object]) -> None:
+    """Stop where a training could not write its files: the next ones could not, either.
+
+    Raises:
+        SsrError: if so; says what to do.
+    """
+    if told := [error for error in errors.values() if local.is_of_disk(error)]:
+        raise SsrError(f"{told[0]} Then repeat the command: it goes on from here.")
 
 
 @dataclass(frozen=True)
@@ -217,7 +227,7 @@ class Search:
         """
         self.sources.fetch()
         self._check_latency()
-        plans = self.book.read()
+        plans = [self._once_more(plan) for plan in self.book.read()]
         if not plans and (networks := self._missing()):
             budget.check(self.conf, len(networks))
             if strangers := self.sources.strangers():
@@ -227,6 +237,18 @@ class Search:
             plans = [Round(number=0, seed=self.conf.seed, planned=planned)]
             self.book.write(plans[0])
         return plans
+
+    def _once_more(self, plan: Round) -> Round:
+        """Grant what an earlier command gave up one more attempt: its cause may be mended."""
+        most = ATTEMPTS - 1
+        planned = tuple(
+            one.model_copy(update={"attempts": min(one.attempts, most)}) for one in plan.planned
+        )
+        granted = {"attempts": min(plan.attempts, most), "planned": planned}
+        if (again := plan.model_copy(update=granted)) != plan and self.todo(plan):
+            self.book.write(again)
+            return again
+        return plan
 
     def _missing(self) -> list[str]:
         """List the first networks, if the records do not stand in for them."""
@@ -260,12 +282,13 @@ class Search:
         errors: dict[str, object] = {}
         while plan.attempts < ATTEMPTS and (todo := self.todo(plan)):
             errors |= train(todo, self.origin(plan))
+            refuse_disk(errors)
             counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
             plan = plan.model_copy(update=counts)
             self.book.write(plan)
         failed = self.todo(plan)
         for network in failed:
-            log.warning("%s failed twice and is left out", network)
+            log.warning("%s failed again and is left out", network)
         self.refuse_failure(plan, failed, errors)
 
     def refuse_failure(
@@ -279,8 +302,8 @@ class Search:
         if failed and len(failed) == len(plan.networks):
             raise SsrError(
                 f"all {len(failed)} trainings of round {plan.number} failed (the first: "
-                f"{self._error(failed[0], errors)}): mend the cause, then remove "
-                f"{self.book.folder / f'round{plan.number}.json'} and repeat the command."
+                f"{str(self._error(failed[0], errors)).rstrip('.')}): mend the cause, then repeat "
+                "the command."
             )
 
     def origin(self, plan: Round) -> str:
@@ -325,11 +348,12 @@ class Search:
         baseline = self.space.code(self.space.plan.baseline)
         broken = [r for r in records if r.network == baseline and r.status is not Status.finished]
         if broken and self.space.plan.baseline not in known.networks:
+            remedy = "mend the cause, then repeat the command"
+            if broken[0].status is Status.diverged:
+                remedy = "repeat the command with a lower recipe.lr"
             raise TooFew(
                 f"the baseline {broken[0].status.value} ({broken[0].error}), and nothing can be "
-                "compared without it: mend the cause (a divergence: a lower recipe.lr), remove "
-                f"{self.book.folder} and {self.book.folder.parents[1] / baseline}, and repeat the "
-                "command."
+                f"compared without it: {remedy}."
             )
         what = f"{len(known.networks)} networks with a finished run"
         if failed:

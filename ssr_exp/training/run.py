@@ -49,7 +49,8 @@ def train(conf: Config) -> Record:
     Raises:
         local.Busy: if another process is training it and `conf.wait` is false.
         RunFailed: if the training failed; the record says so, too.
-        SsrError: if the configuration cannot be met or its folder cannot be written.
+        SsrError: if the configuration cannot be met, or its folder cannot be written; a training
+            that fills the disk leaves no record.
     """
     jobs = plan(conf)
     if len(jobs) != 1:
@@ -103,6 +104,8 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in local.FULL:  # nothing is wrong with it
+            raise local.cannot_write(where, error, store.option) from error
         outcome = {"status": Status.failed, "error": _explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
         store.write_text(where / "traceback.txt", traceback.format_exc())

@@ -191,9 +191,13 @@ def test_a_failure_is_tried_once_more_and_left_out(
     carry_out(search, clean.train, 1)
     assert clean.trained.count(broken) == 2
     assert all(clean.trained.count(name) == 1 for name in set(clean.trained) - {broken})
-    assert f"{broken} failed twice and is left out" in caplog.text
+    assert f"{broken} failed again and is left out" in caplog.text
     carry_out(search, clean.train, 1)
-    assert clean.trained.count(broken) == 2
+    assert clean.trained.count(broken) == 3
+    clean.broken = {}
+    carry_out(search, clean.train, 1)
+    carry_out(search, clean.train, 1)
+    assert clean.trained.count(broken) == 4
 
 
 @pytest.mark.usefixtures("looks")
@@ -231,6 +235,22 @@ def test_a_budget_counts_what_is_under_way(
     reason = carry_out(begin(budget__runs=runs), Slow(world).train, 3)
     assert len(world.trained) == trained
     assert (reason == "the budget is used up") == (runs < 28)
+
+
+@pytest.mark.usefixtures("looks")
+def test_a_full_disk_stops_the_search_and_costs_no_attempt(begin: Begin, world: World) -> None:
+    told = "cannot write to /runs/a: the disk is full; free some space there, or choose another."
+
+    def full(networks: Sequence[str], origin: str) -> dict[str, object]:
+        if len(world.trained) > limit:
+            return dict.fromkeys(networks, told)
+        return world.train(networks, origin)
+
+    for limit in (3, 23, 23, 23):
+        with pytest.raises(SsrError, match=r"disk is full; .* Then repeat the command"):
+            carry_out(begin(), full, 1)
+    carry_out(begin(), world.train, 1)
+    assert len(world.trained) == len(set(world.trained)) == 28
 
 
 def test_an_error_of_a_launcher_reaches_the_search(begin: Begin) -> None:

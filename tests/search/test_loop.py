@@ -122,8 +122,45 @@ def test_a_round_that_fails_whole_stops_the_search_and_says_why(begin: Begin, wo
     begin(rounds=1).run(world.train)
     clean = World(world.space, world.tell)
     clean.broken = dict.fromkeys(world.trained[-3:], Status.failed)
-    with pytest.raises(SsrError, match=r"all 3 trainings of round 1 failed .*it broke.*remove"):
+    with pytest.raises(SsrError, match=r"all 3 trainings of round 1 failed .*it broke.*repeat"):
         begin(rounds=3, at="clean", trains=clean).run(clean.train)
+    clean.broken = {}
+    begin(rounds=1, at="clean", trains=clean).run(clean.train)
+    assert sorted(set(clean.trained)) == sorted(world.trained)
+
+
+def test_a_repeated_command_tries_once_more_what_failed(begin: Begin, world: World) -> None:
+    begin(rounds=1).run(world.train)
+    broken = world.trained[-1]
+    clean = World(world.space, world.tell)
+    clean.broken = {broken: Status.failed}
+    search = begin(rounds=1, at="clean", trains=clean)
+    for tried in (2, 3, 4):
+        search.run(clean.train)
+        assert clean.trained.count(broken) == tried
+    clean.broken = {}
+    search.run(clean.train)
+    search.run(clean.train)
+    assert clean.trained.count(broken) == 5
+    assert len(clean.trained) == len(world.trained) + 4
+
+
+def test_a_full_disk_stops_the_search_at_once_and_costs_no_attempt(
+    begin: Begin, world: World
+) -> None:
+    told = "cannot write to /runs/a: the disk is full; free some space there, or choose another."
+
+    def full(networks: Sequence[str], origin: str) -> dict[str, object]:
+        launches.append(world.train(networks[:5], origin))
+        return dict.fromkeys(networks[5:], told)
+
+    launches: list[object] = []
+    for _ in range(4):
+        with pytest.raises(SsrError, match=r"disk is full; .* Then repeat the command"):
+            begin(rounds=1).run(full)
+    assert len(launches) == 4
+    begin(rounds=1).run(world.train)
+    assert len(world.trained) == len(set(world.trained)) == 25
 
 
 def test_what_others_train_is_not_proposed(begin: Begin, world: World) -> None:
@@ -216,9 +253,10 @@ def test_a_baseline_that_does_not_finish_is_named_with_what_to_do(
 ) -> None:
     world.broken = {small.code(small.plan.baseline): status}
     for _ in range(2):
-        with pytest.raises(SsrError, match=rf"the baseline {status.value} \(it broke\).*remove"):
+        with pytest.raises(SsrError, match=rf"the baseline {status.value} \(it broke\).*repeat"):
             begin(rounds=1).run(world.train)
-    assert world.trained.count(small.code(small.plan.baseline)) <= 2
+    tried = 3 if status is Status.failed else 1
+    assert world.trained.count(small.code(small.plan.baseline)) == tried
 
 
 def test_too_few_first_networks_are_refused_before_any_is_trained(
