@@ -25,12 +25,9 @@ from hydra_plugins.ssr_exp import _launchers
 from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
-    from ssr_exp.training.sweep import Member
+    from ssr_exp.training.sweep import Errors, Member
 
 log = logging.getLogger(__name__)
-
-Errors = dict[Path, object]
-"""By folder: what a run raised, or `local.BUSY` if another process was training it."""
 
 SUSPECT = 2  # times that a training was lost, after which it is tried a last time
 IDLE = 3  # launches in a row that ended before any training began

@@ -13,18 +13,17 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ssr_exp.search import console, loop
-from ssr_exp.search.loop import ATTEMPTS, Search, TooFew, Train
+from ssr_exp.search.loop import ATTEMPTS, Errors, Search, TooFew, Train
 from ssr_exp.search.rounds import Round
 from ssr_exp.search.view import View
 
 log = logging.getLogger(__name__)
 
 WAITING = "the records are too few yet"
-Errors = Mapping[str, object]
 
 
 class Trainings:

@@ -50,12 +50,13 @@ class TooFew(SsrError):
     """The study has too few records for a surrogate."""
 
 
-Train = Callable[[Sequence[str], str], Mapping[str, object]]
+Errors = Mapping[str, object]
+"""By network: what is known of trainings that ended without a record."""
+
+Train = Callable[[Sequence[str], str], Errors]
 """Train networks by their codes; the second argument says why, for their records.
 
 It returns when each has a record or was given up.
-
-It returns what is known, by network, of trainings that ended without a record.
 """
 
 
@@ -79,7 +80,7 @@ class Sources(Protocol):
         """Say which other studies are there, or nothing."""
 
 
-def refuse_disk(errors: Mapping[str, object]) -> None:
+def refuse_disk(errors: Errors) -> None:
     """Stop where a training could not write its files: the next ones could not, either.
 
     Raises:
@@ -291,9 +292,7 @@ class Search:
             log.warning("%s failed again and is left out", network)
         self.refuse_failure(plan, failed, errors)
 
-    def refuse_failure(
-        self, plan: Round, failed: Sequence[str], errors: Mapping[str, object]
-    ) -> None:
+    def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
         """Stop where nothing of a round could be trained.
 
         Raises:
@@ -315,7 +314,7 @@ class Search:
         done = {r.network for r in self.sources.read() if local.is_done(r) and r.seed == plan.seed}
         return [network for network in plan.networks if network not in done]
 
-    def _error(self, network: str, errors: Mapping[str, object]) -> object:
+    def _error(self, network: str, errors: Errors) -> object:
         found = [r.error for r in self.sources.read() if r.network == network and r.error]
         return found[0] if found else errors.get(network, "it left no record")
 

@@ -59,9 +59,7 @@ class Watch:
     def __post_init__(self) -> None:
         """Start the clock, and remember the records that were there before."""
         self._begun = time.monotonic()
-        self._read = {
-            member.folder: local.written_ns(member.folder / local.FILE) for member in self.members
-        }
+        self._read = {member.folder: _written(member) for member in self.members}
 
     def look(self) -> Standing:
         """Say how far it is."""

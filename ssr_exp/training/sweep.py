@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ssr_exp.training import run
 
 log = logging.getLogger(__name__)
 
-Errors = Mapping[Path, object]
+Errors = dict[Path, object]
 """By folder: what a run raised, or `local.BUSY` if another process was training it."""
 
 

@@ -30,17 +30,23 @@ class Lab:
     traps: Path
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def start(self, *words: str, script: str = "train.py") -> subprocess.Popen[str]:
+    def line(self, *words: str) -> list[str]:
+        """Spell the overrides of a small command."""
         given = (
             "model=module",
             "model.target=trapped.Net",
             "trainer.max_epochs=2",
             "segment.multiple=4",
         )
-        line = small(self.folder, (*given, *self.words, *words))
+        return small(self.folder, (*given, *words))
+
+    def start(self, *words: str, script: str = "train.py") -> subprocess.Popen[str]:
+        return self.begin(sys.executable, str(ROOT / script), *self.line(*self.words, *words))
+
+    def begin(self, *command: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / script), *line],
-            cwd=self.folder,
+            command,
+            cwd=self.folder if cwd is None else cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -51,7 +57,9 @@ class Lab:
         return process
 
     def run(self, *words: str, script: str = "train.py") -> tuple[int, str]:
-        process = self.start(*words, script=script)
+        return self.end(self.start(*words, script=script))
+
+    def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
         out, _ = process.communicate(timeout=280)
         print(out)
         return process.returncode, out

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 import slurm_lab
 
 from tests.cluster.conftest import SWEEP, WIDTHS, Lab
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -39,6 +41,18 @@ def slurm(make_lab: Callable[..., Lab], engine: dict[str, str]) -> Lab:
 def logs(slurm: Lab) -> str:
     found = slurm.folder.glob("runs/.hydra/.submitit/*/*_log.*")
     return "\n".join(path.read_text() for path in sorted(found))
+
+
+def submit(slurm: Lab, script: str, *words: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Hand one of our batch scripts to Slurm as a user would; options are of sbatch."""
+    slurm.env["PYTHON"] = sys.executable
+    own = ("--cpus-per-task=1", f"--output={slurm.folder}/batch-%a.log", *options)
+    path = f"launchers/{script}"
+    return slurm.end(slurm.begin("sbatch", *own, path, *slurm.line(*words), cwd=ROOT))
+
+
+def printed(slurm: Lab) -> str:
+    return "\n".join(path.read_text() for path in sorted(slurm.folder.glob("batch-*.log")))
 
 
 def test_a_sweep_with_a_failure_a_kill_and_a_time_limit(slurm: Lab) -> None:
@@ -70,8 +84,9 @@ def test_a_search_whose_command_is_killed_goes_on_and_trains_nothing_twice(slurm
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     before = slurm.stamps()
-    code, out = slurm.run(*words, script="search.py")
-    assert code == 0, out
+    cpus = "hydra.launcher.cpus_per_task=1"
+    code, _ = submit(slurm, "search.sbatch", *words, cpus, options=("--wait",))
+    assert code == 0, printed(slurm)
     assert len(slurm.finished()) == 5 + 2
     assert before.items() <= slurm.stamps().items()
     assert logs(slurm).count(" val ") == 7  # each training says so once, when it ends
@@ -90,3 +105,15 @@ def test_a_job_that_is_cancelled_is_launched_again(slurm: Lab) -> None:
     assert "the launcher stopped" in out
     assert len(slurm.finished()) == 1
     assert "going on after epoch 1" in logs(slurm)
+
+
+def test_an_arrays_elements_share_a_sweep_and_go_on_after_their_time_limit(slurm: Lab) -> None:
+    (slurm.traps / "hang-4").touch()
+    limits = ("--array=0-1", "--time=2", "--signal=B:USR1@60")
+    code, _ = submit(slurm, "sweep.sbatch", *SWEEP, options=limits)
+    assert code == 0
+    slurm.await_(lambda: slurm.finished() == WIDTHS, seconds=280)
+    slurm.await_(lambda: not subprocess.check_output(["squeue", "-h"], env=slurm.env))
+    assert "stopped;" in printed(slurm) and "going on after epoch 1" in printed(slurm)
+    assert printed(slurm).count(" val ") == 4  # each training says so once, when it ends
+    assert "Traceback" not in printed(slurm)
