@@ -26,6 +26,11 @@ EVERY_S = 15.0  # between two lines of progress where there is no terminal
 WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
 
+def counted(number: int, noun: str) -> str:
+    """Spell a number of things: 1 network, 2 networks."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def console() -> Console:
     """Open the standard output for tables; names in them are not read as markup."""
     width = None if sys.stdout.isatty() else WIDTH

@@ -103,6 +103,7 @@ def test_the_kubernetes_file_holds_together() -> None:
     (job,) = yaml.safe_load_all((FOLDER / "kuberay.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     spec = job["spec"]["rayClusterSpec"]
+    assert spec["authOptions"] == {"mode": "token"}
     groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
     for group in groups:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())

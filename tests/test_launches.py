@@ -66,6 +66,8 @@ def test_what_a_launcher_never_began_is_launched_again(
     ended = command(THREE)
     assert ended.code == 0
     assert len(ended.lines("the launcher stopped: RuntimeError: a worker was killed")) == 3
+    assert len(ended.lines("launching 2 networks again")) == 1
+    assert len(ended.lines("launching 1 network again")) == 1
     assert len(instant.done) == records(tmp_path) == 3
     assert "Traceback" not in ended.text
 
@@ -113,14 +115,14 @@ def test_a_launcher_that_begins_nothing_stops_with_one_sentence(
     command: Command, instant: Instant, breaks: Break
 ) -> None:
     def absent(launch: Launch, jobs: Jobs) -> Any:
-        raise FileNotFoundError("sbatch")
+        raise RuntimeError("sbatch: error: no host\nsbatch: fatal: no configuration\n")
 
     breaks(absent)
     ended = command(THREE)
     assert ended.code == 1
     assert ended.err.count("\n") == 0
     assert ended.err.startswith("the launcher ended before any training began")
-    assert "FileNotFoundError: sbatch" in ended.err and "hydra/launcher=basic" in ended.err
+    assert "(sbatch: fatal: no configuration)" in ended.err and "hydra/launcher=basic" in ended.err
     assert not instant.done
 
 

@@ -109,7 +109,7 @@ def test_the_rounds_print_check_batch_and_front(
     assert ended.lines("surrogate:", "8 runs of 8 networks")
     assert ended.lines("warning: the surrogate is flat")
     assert len(table(ended.out, "round 1 of 1")) == 3
-    assert ended.lines("the search ends: all 1 rounds are done")
+    assert ended.lines("the search ends: the round is done")
     assert ended.lines("smallest within 1 points")
     assert len(set(instant.done)) == FIRST + 3
     origins = [json.loads(path.read_text())["origin"] for path in records(tmp_path)]
@@ -197,7 +197,7 @@ BAD = {
     "budget.runs=3": "budget.runs=3 does not cover the 8 first networks",
     "segment.frozen=[stage1,stage2,stage3]": "the baseline alone",
     "surrogate.outcome=val_loss objective=smallest": "are points of accuracy",
-    "rounds=1 modifiers=baseline": "these are 1 networks to begin with",
+    "rounds=1 modifiers=baseline": "to begin with, and these are 1:",
     "dataset.train_on_val=true trainer.test=true": "leaves a search no val",
     "latency=records cap.latency_ms=5": "0 records have a latency",
     "latency=file cap.latency_ms=5": "type latency.file=FILE",

@@ -52,7 +52,7 @@ def test_a_command_trains_and_prints_and_a_repeat_only_prints(
     assert one["status"] == "finished"
     again = command(*words)
     assert again.code == 0
-    assert again.lines("1 networks: 1 done before, 0 to train")
+    assert again.lines("1 network: 1 done before, 0 to train")
     assert table(again.out) == table(first.out)
     assert records(tmp_path) == [one]
 

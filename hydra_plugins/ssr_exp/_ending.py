@@ -17,6 +17,7 @@ from ssr_exp.runs.record import Record, Status
 from ssr_exp.search import answer, console
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.view import View
+from ssr_exp.terminal import counted
 from ssr_exp.training import finals, hand_over, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE, Member
@@ -60,7 +61,9 @@ class Ending:
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         seeds = range(self._conf.seed, self._conf.seed + self._conf.finalists.seeds)
         named = answer.contenders(self._seen, self._conf, answers) + self._family(answers[0])
-        log.info("finalists: %d networks, %d seeds each", len(named), len(seeds))
+        log.info(
+            "finalists: %s, %s each", counted(len(named), "network"), counted(len(seeds), "seed")
+        )
         members = {
             contender: self._members(
                 finals.overrides(

@@ -63,7 +63,7 @@ class Launches:
         todo = sweep.pending(members)
         errors = self._insist(todo)
         if waiting := sweep.busy(todo, errors):
-            log.info("waiting for %d networks that another process is training", len(waiting))
+            log.info("waiting for %s that another process is training", _networks(waiting))
             errors |= self._insist(waiting, WAIT)
         return errors
 
@@ -81,7 +81,7 @@ class Launches:
                     errors |= self._launch(crowd, *extra)
                 ended = crowd
             except Exception as error:  # a launcher that lost a job; the records say which
-                extra, why = (WAIT,), cause(error)
+                extra, why = (WAIT,), _telling(error)
                 log.warning("the launcher stopped: %s", why)
                 if not shared:
                     _outwait(before)
@@ -93,6 +93,8 @@ class Launches:
                 hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
                 errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
                 ended += hopeless
+                if again := [member for member in crowd if member not in ended]:
+                    log.info("launching %s again", _networks(again))
             left = [member for member in left if member not in ended]
         return errors
 
@@ -191,6 +193,18 @@ class Gate:
         with self._changed:
             self._inside, self._is_alone = self._inside - 1, False
             self._changed.notify_all()
+
+
+def _telling(error: Exception) -> str:
+    """Put a launcher's error into a part of a sentence: of many lines, the fatal one."""
+    fatal = [line for line in str(error).splitlines() if "fatal" in line.lower()]
+    return fatal[-1].strip().rstrip(".") if fatal else cause(error)
+
+
+def _networks(members: Sequence[Member]) -> str:
+    from ssr_exp.terminal import counted
+
+    return counted(len(members), "network")
 
 
 def _outwait(before: Sequence[_Trace]) -> None:

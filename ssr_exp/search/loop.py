@@ -38,6 +38,7 @@ from ssr_exp.search.prices import Latencies
 from ssr_exp.search.rounds import Notebook, Planned, Round
 from ssr_exp.search.space import Space
 from ssr_exp.search.view import View
+from ssr_exp.terminal import counted
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,8 @@ class Search:
     @property
     def all_done(self) -> str:
         """Say that all rounds are done."""
+        if self.conf.rounds == 1:
+            return "the round is done"
         return f"all {self.conf.rounds} rounds are done"
 
     def look(self, running: Collection[str] = ()) -> View:
@@ -233,7 +236,7 @@ class Search:
             budget.check(self.conf, len(networks))
             if strangers := self.sources.strangers():
                 log.info("no record is of this study.%s", strangers)
-            log.info("%d first networks", len(networks))
+            log.info("%s to begin with", counted(len(networks), "network"))
             planned = tuple(Planned(network=network) for network in networks)
             plans = [Round(number=0, seed=self.conf.seed, planned=planned)]
             self.book.write(plans[0])
@@ -261,8 +264,8 @@ class Search:
         both = {*known.networks, *self.first}
         if len(both) < FEWEST:
             raise SsrError(
-                f"these are {len(both)} networks to begin with, and the surrogate needs {FEWEST}: "
-                "type modifiers=sentinel_all."
+                f"the surrogate needs {FEWEST} networks to begin with, and these are "
+                f"{len(both)}: type modifiers=sentinel_all."
             )
         return [self.space.code(a) for a in self.first if a not in known.networks]
 
@@ -354,7 +357,7 @@ class Search:
                 f"the baseline {broken[0].status.value} ({broken[0].error}), and nothing can be "
                 f"compared without it: {remedy}."
             )
-        what = f"{len(known.networks)} networks with a finished run"
+        what = f"{counted(len(known.networks), 'network')} with a finished run"
         if failed:
             what += f" ({failed} runs failed or diverged)"
         raise TooFew(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssr_exp import terminal
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import local
@@ -86,7 +87,8 @@ def pending(members: Sequence[Member]) -> list[Member]:
     """Keep the runs that are still to be trained."""
     todo = [member for member in members if not member.is_done]
     done = len(members) - len(todo)
-    log.info("%d networks: %d done before, %d to train", len(members), done, len(todo))
+    everything = terminal.counted(len(members), "network")
+    log.info("%s: %d done before, %d to train", everything, done, len(todo))
     return todo
 
 

@@ -103,7 +103,7 @@ def test_a_real_search_trains_its_rounds_and_each_network_once(
     begin: Begin, world: World, first: First
 ) -> None:
     search = begin(rounds=1)
-    assert carry_out(search, Slow(world).train, 2) == "all 1 rounds are done"
+    assert carry_out(search, Slow(world).train, 2) == "the round is done"
     assert len(world.trained) == len(set(world.trained)) == len(first) + 3
 
 

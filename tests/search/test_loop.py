@@ -231,7 +231,7 @@ def test_a_lattice_can_be_searched_to_its_end(begin: Begin, world: World) -> Non
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, "0 networks with a finished run"), (1, "1 networks"), (3, "3 networks")],
+    [(0, "0 networks with a finished run"), (1, "1 network "), (3, "3 networks")],
 )
 def test_too_few_records_are_told_when_nothing_is_to_be_trained(
     begin: Begin, world: World, tell: Tell, first: First, count: int, words: str
@@ -263,7 +263,7 @@ def test_too_few_first_networks_are_refused_before_any_is_trained(
     begin: Begin, world: World, first: First
 ) -> None:
     search = begin(rounds=1)
-    with pytest.raises(SsrError, match="these are 2 networks to begin with"):
+    with pytest.raises(SsrError, match="to begin with, and these are 2:"):
         replace(search, first=first[:2]).run(world.train)
     assert world.trained == []
 
