@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -37,13 +39,40 @@ def ray(make_lab: Callable[..., Lab], engine: tuple[str, int], folder: Path) -> 
     return make_lab(words, ray_lab.LOOPBACK, traps=folder / "traps")
 
 
-def test_nothing_listens_beyond_loopback(ray: Lab, engine: tuple[str, int]) -> None:
-    own = psutil.Process(engine[1])
-    sockets = [c for p in own.children(recursive=True) for c in p.net_connections("inet")]
+def listening(pid: int) -> set[str]:
+    """List the addresses where the processes that a process started listen."""
+    sockets = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            sockets += process.net_connections("inet")
     where = {c.laddr.ip for c in sockets if c.status == psutil.CONN_LISTEN}
-    listening = {ip.removeprefix("::ffff:") for ip in where}  # IPv4 through IPv6
-    assert listening
-    assert all(ipaddress.ip_address(ip).is_loopback for ip in listening), listening
+    return {ip.removeprefix("::ffff:") for ip in where}  # IPv4 through IPv6
+
+
+def is_of_this_machine(addresses: set[str]) -> bool:
+    return all(ipaddress.ip_address(ip).is_loopback for ip in addresses)
+
+
+def test_nothing_of_the_tests_cluster_listens_beyond_loopback(engine: tuple[str, int]) -> None:
+    assert (found := listening(engine[1]))
+    assert is_of_this_machine(found), found
+
+
+def test_a_search_starts_a_ray_of_its_own_that_listens_on_loopback(
+    make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ray_lab.LOOPBACK:
+        monkeypatch.delenv(name, raising=False)
+    lab = make_lab(("hydra/launcher=ray",), {})
+    words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0", *SWEEP)
+    process, found = lab.start(*words, script="search.py"), set[str]()
+    while process.poll() is None and len(lab.finished()) < 4:
+        found |= listening(process.pid)
+        time.sleep(0.5)
+    assert found and is_of_this_machine(found), found
+    code, out = lab.end(process)
+    assert code == 0 and "Traceback" not in out
+    assert len(lab.finished()) == 5 + 2
 
 
 def test_a_sweep_with_a_failure_and_a_kill(ray: Lab) -> None:
