@@ -24,7 +24,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any
 
 from tests.faults import away, disks, ends, mutations, processes, surroundings
-from tests.faults.trials import JOB, SEARCH, SWEEP, Fault, Setting, Tally, Trial
+from tests.faults.trials import ASYNCHRONOUS, JOB, SEARCH, SWEEP, Fault, Setting, Tally, Trial
 
 OTHER = replace(SEARCH, words=(*SEARCH.words, "objective=smallest"))
 SHOWN = 3  # broken laws that are kept in words, for each fault and kind
@@ -59,6 +59,16 @@ def catalogue(kept: Path) -> dict[str, Asked]:
         "int-sweep": Asked("Ctrl-C in a sweep", ended(SWEEP, SIGINT)),
         "term-search": Asked("SIGTERM to a search", ended(SEARCH, SIGTERM), 0.4),
         "int-search": Asked("Ctrl-C in a search", ended(SEARCH, SIGINT), 0.4),
+        "kill-async": Asked(
+            "kill -9 of an asynchronous search of two jobs at once",
+            ended(ASYNCHRONOUS, SIGKILL, repeatable=False),
+            0.2,
+        ),
+        "term-async": Asked(
+            "SIGTERM to an asynchronous search of two jobs at once",
+            ended(ASYNCHRONOUS, SIGTERM, repeatable=False),
+            0.2,
+        ),
         "full-sweep": Asked("disk full in a sweep", full(SWEEP), needs="root"),
         "full-search": Asked("disk full in a search", full(SEARCH), 0.4, "root"),
         "read-only": Asked("read-only folder in a sweep", disks.read_only(SWEEP), 1.0, "root"),

@@ -12,8 +12,14 @@ from tests.faults.trials import AT_ONCE, Fault, Setting, Trial
 STOPS_S = 20.0  # a command that is told to stop has ended after so long, on a busy machine
 
 
-def ended_by(command: Command, number: signal.Signals) -> Fault:
-    """End a command at a random moment, and repeat it."""
+def ended_by(command: Command, number: signal.Signals, *, repeatable: bool = True) -> Fault:
+    """End a command at a random moment, and repeat it.
+
+    Args:
+        command: what is run.
+        number: what it gets.
+        repeatable: whether the same command trains the same networks, whatever happens.
+    """
 
     def fault(setting: Setting, trial: Trial) -> None:
         whole, moment = setting.undisturbed(command), setting.moment(command)
@@ -24,7 +30,7 @@ def ended_by(command: Command, number: signal.Signals) -> Fault:
         if trial.struck and number is not signal.SIGKILL:
             _check_sentence(trial, child, code, number)
         trial.look()
-        trial.complete(command, whole.results)
+        trial.complete(command, whole.results if repeatable else None)
 
     return fault
 

@@ -19,7 +19,9 @@ SEARCH = Command(
     "search.py",
     ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1", "finalists.arms=[]"),
 )
-AT_ONCE = replace(SWEEP, words=(*SWEEP.words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
+TWO = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+AT_ONCE = replace(SWEEP, words=(*SWEEP.words, *TWO))
+ASYNCHRONOUS = replace(SEARCH, words=(*SEARCH.words, *TWO, "asynchronous=true"))
 
 
 @dataclass
