@@ -116,6 +116,20 @@ def signals() -> Iterator[None]:
                 _told.clear()
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Keep the handlers of before a block, whatever it sets: Ray sets its own, below Python's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in OURS}
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
+
+
 def sentence(done: int = 0, total: int | None = None) -> str:
     """Say how far a command came that was told to stop, and how to go on."""
     how = "repeat the command to go on after the last whole epoch."

@@ -253,3 +253,14 @@ def test_on_a_cluster_the_gpus_of_a_training_are_to_be_said(command: Command) ->
     ended = command("hydra/launcher=ray", "hydra.launcher.ray.init.address=auto")
     assert ended.code == 1
     assert "hydra.launcher.ray.remote.num_gpus=1" in ended.err and ended.err.count("\n") == 0
+
+
+@pytest.mark.parametrize("mode", ["train.py", "search.py asynchronous=true"])
+def test_a_ray_cluster_that_is_not_there_is_told_at_once(command: Command, mode: str) -> None:
+    script, *words = mode.split()
+    where = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
+    address = "hydra.launcher.ray.init.address=127.0.0.1:1"
+    ended = command(*where, address, *words, script=script)
+    assert ended.code == 1
+    assert ended.err.startswith(f"Ray cannot be used at {address} (ConnectionRefusedError")
+    assert ended.err.count("\n") == 0 and "local." in ended.err

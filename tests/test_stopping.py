@@ -202,3 +202,12 @@ with stopping.at_once(), stopping.{inside}():
         assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "begun\nin order\n")
     else:
         assert (ended.returncode, ended.stdout) == (143, "begun\n")
+
+
+def test_handlers_that_a_library_replaces_are_put_back() -> None:
+    mine = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = {number: signal.getsignal(number) for number in BOTH}
+    with stopping.kept():
+        signal.signal(signal.SIGTERM, mine)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert {number: signal.getsignal(number) for number in BOTH} == before

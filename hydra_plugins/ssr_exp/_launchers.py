@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -13,6 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ssr_exp import stopping
 from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ OBJECTS = 78_643_200  # bytes, the least that Ray takes: what jobs return is a w
 # Ray speaks to nobody but this machine where it believes that it cannot make clusters.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 LOCAL = "local"
+KNOCK_S = 10.0  # in which a cluster's head answers
 PRESETS = ("basic", "joblib", "submitit_slurm", "ray")  # conf/hydra/launcher/
 
 
@@ -70,12 +73,36 @@ def shares_fate(launcher: Launcher) -> bool:
 
 
 def connect(launcher: Launcher) -> None:
-    """Start or find Ray once, before threads launch at once; other launchers need nothing."""
+    """Start or find Ray, unless that was done; other launchers need nothing.
+
+    Raises:
+        SsrError: if there is none where it should be.
+    """
     if (conf := getattr(launcher, "ray_cfg", None)) is None:
         return
     from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
 
-    start_ray(conf.init)
+    address = str(conf.init.get("address"))
+    try:
+        _knock(address)
+        with stopping.kept():
+            start_ray(conf.init)
+    except Exception as error:
+        raise SsrError(
+            f"Ray cannot be used at hydra.launcher.ray.init.address={address} ({cause(error)}): "
+            f"type the address of a cluster that runs, or {LOCAL}."
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """See whether anybody is at an address; Ray itself would try for seven minutes.
+
+    Raises:
+        OSError: if nobody is.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def abandon(launcher: Launcher) -> None:

@@ -80,6 +80,8 @@ class Launches:
                 with self._gate.alone() if is_suspect else self._gate.together():
                     errors |= self._launch(crowd, *extra)
                 ended = crowd
+            except SsrError:
+                raise
             except Exception as error:  # a launcher that lost a job; the records say which
                 extra, why = (WAIT,), _telling(error)
                 log.warning("the launcher stopped: %s", why)
@@ -102,6 +104,7 @@ class Launches:
         """Hand jobs to the launcher; returns the errors of those that raised one."""
         from ssr_exp.runs.local import BUSY
 
+        _launchers.connect(self.launcher)
         jobs = [[*member.overrides, *extra] for member in members]
         first = self._gate.number(len(jobs))
         with self.progress(members):

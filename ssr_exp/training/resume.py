@@ -127,7 +127,7 @@ def found(folder: Path) -> Left | None:
             raise ValueError("it holds no states of generators")
         left = Left(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
-        log.warning("%s cannot be gone on with (%s): from the start", path, cause(error))
+        log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None
     log.info("going on after epoch %d, from %s", left.epochs, path)
     return left

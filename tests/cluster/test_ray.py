@@ -58,7 +58,7 @@ def test_nothing_of_the_tests_cluster_listens_beyond_loopback(engine: tuple[str,
     assert is_of_this_machine(found), found
 
 
-def test_a_search_starts_a_ray_of_its_own_that_listens_on_loopback(
+def test_a_ray_that_a_search_starts_listens_on_loopback_and_stops_with_it(
     make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ray_lab.LOOPBACK:
@@ -66,11 +66,15 @@ def test_a_search_starts_a_ray_of_its_own_that_listens_on_loopback(
     lab = make_lab(("hydra/launcher=ray",), {})
     words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0", *SWEEP)
     process, found = lab.start(*words, script="search.py"), set[str]()
-    while process.poll() is None and len(lab.finished()) < 4:
+    while process.poll() is None and not lab.finished():
         found |= listening(process.pid)
         time.sleep(0.5)
     assert found and is_of_this_machine(found), found
+    process.send_signal(signal.SIGTERM)
     code, out = lab.end(process)
+    assert code == 128 + signal.SIGTERM
+    assert "stopped; " in out and "Traceback" not in out and "SIGTERM received" not in out
+    code, out = lab.run(*words, script="search.py")
     assert code == 0 and "Traceback" not in out
     assert len(lab.finished()) == 5 + 2
 
