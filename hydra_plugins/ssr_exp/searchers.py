@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ssr_exp.runs import local
     from ssr_exp.runs.predictions import Predictions
     from ssr_exp.runs.wandb_search import Diary
-    from ssr_exp.search.loop import Search, Train
+    from ssr_exp.search.attempts import Train
+    from ssr_exp.search.loop import Search
     from ssr_exp.search.prices import Latencies
     from ssr_exp.search.space import Space
     from ssr_exp.search.view import View

@@ -16,8 +16,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ssr_exp.search import console, loop
-from ssr_exp.search.loop import ATTEMPTS, Errors, Search, TooFew, Train
+from ssr_exp.search import attempts, console, loop
+from ssr_exp.search.attempts import Errors, Train
+from ssr_exp.search.loop import Search, TooFew
 from ssr_exp.search.rounds import Round
 from ssr_exp.search.view import View
 
@@ -30,7 +31,7 @@ class Trainings:
     """Trainings under way, each in a thread that waits for it.
 
     Args:
-        train: trains networks by their codes, see `loop.Train`; threads call it at once.
+        train: trains networks by their codes, see `attempts.Train`; threads call it at once.
         slots: how many can be under way; 1: in this thread; None: any number.
     """
 
@@ -85,7 +86,9 @@ class Run:
             SsrError: if the first networks, or a whole round, failed.
         """
         for plan in self.search.begin():
-            self._queue.extend((network, plan.number) for network in self.search.todo(plan))
+            self._queue.extend(
+                (network, plan.number) for network in self.search.attempts.todo(plan)
+            )
         while True:
             reason = self._fill()
             if not self._running:
@@ -148,37 +151,27 @@ class Run:
 
     def _start(self, network: str, number: int) -> None:
         self._running[network] = number
-        self.trainings.start(network, self.search.origin(self._plan(number)))
+        self.trainings.start(network, self.search.attempts.origin(self._plan(number)))
 
     def _await_one(self) -> None:
         """Wait for a training to end; one that failed is tried once more."""
         network, errors = self.trainings.next()
         number = self._running.pop(network)
         self._errors |= errors
-        loop.refuse_disk(errors)
-        plan = self._count(self._plan(number), network)
-        failed = self.search.todo(plan)
+        attempts.refuse_disk(errors)
+        plan = self.search.attempts.count(self._plan(number), network)
+        failed = self.search.attempts.todo(plan)
         if network not in failed:
             log.info("%s has ended; %d are under way", network, len(self._running))
             return
         tries = {one.network: one.attempts for one in plan.planned}
-        if tries[network] < ATTEMPTS:
+        if tries[network] < attempts.MOST:
             self._queue.append((network, number))
             return
         log.warning("%s failed again and is left out", network)
         if number == 0 or len(plan.planned) >= self.search.conf.batch:
-            given_up = [name for name in failed if tries[name] >= ATTEMPTS]
-            self.search.refuse_failure(plan, given_up, self._errors)
+            given_up = [name for name in failed if tries[name] >= attempts.MOST]
+            self.search.attempts.refuse_failure(plan, given_up, self._errors)
 
     def _plan(self, number: int) -> Round:
         return next(plan for plan in self.search.book.read() if plan.number == number)
-
-    def _count(self, plan: Round, network: str) -> Round:
-        """Write down that a network's training came to an end."""
-        planned = tuple(
-            one.model_copy(update={"attempts": one.attempts + (one.network == network)})
-            for one in plan.planned
-        )
-        plan = plan.model_copy(update={"planned": planned, "launched": plan.launched + 1})
-        self.search.book.write(plan)
-        return plan

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ import numpy as np
 from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import local, predictions
+from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.search import (
@@ -33,6 +33,7 @@ from ssr_exp.search import (
     summary,
 )
 from ssr_exp.search import view as views
+from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.history import History
 from ssr_exp.search.prices import Latencies
 from ssr_exp.search.rounds import Notebook, Planned, Round
@@ -44,21 +45,10 @@ log = logging.getLogger(__name__)
 
 USED_UP = "the budget is used up"
 REVISIONS = 20  # batches that are proposed anew because measuring changed what is known
-ATTEMPTS = 2  # a failed training is tried once more, and once more by each repeated command
 
 
 class TooFew(SsrError):
     """The study has too few records for a surrogate."""
-
-
-Errors = Mapping[str, object]
-"""By network: what is known of trainings that ended without a record."""
-
-Train = Callable[[Sequence[str], str], Errors]
-"""Train networks by their codes; the second argument says why, for their records.
-
-It returns when each has a record or was given up.
-"""
 
 
 @runtime_checkable
@@ -79,16 +69,6 @@ class Sources(Protocol):
 
     def strangers(self) -> str:
         """Say which other studies are there, or nothing."""
-
-
-def refuse_disk(errors: Errors) -> None:
-    """Stop where a training could not write its files: the next ones could not, either.
-
-    Raises:
-        SsrError: if so; says what to do.
-    """
-    if told := [error for error in errors.values() if local.is_of_disk(error)]:
-        raise SsrError(f"{told[0]} Then repeat the command: it goes on from here.")
 
 
 @dataclass(frozen=True)
@@ -120,7 +100,7 @@ class Search:
             SsrError: if the first networks, or a whole round, failed.
         """
         for plan in self.begin():
-            self._carry_out(plan, train)
+            self.attempts.carry_out(plan, train)
         while True:
             seen = self.look()
             self.tell(seen)
@@ -136,7 +116,12 @@ class Search:
             console.print_batch(seen, picks, title=f"round {number} of {self.conf.rounds}")
             plan = Round(number=number, seed=self.conf.seed, planned=self.planned(picks))
             self.book.write(plan)
-            self._carry_out(plan, train)
+            self.attempts.carry_out(plan, train)
+
+    @property
+    def attempts(self) -> Attempts:
+        """What trains the networks of its plans."""
+        return Attempts(self.book, self.sources.read, self.conf.modifiers.kind)
 
     def tell(self, seen: View) -> None:
         """Print how far the surrogate is to be believed, and leave what it predicts for pages."""
@@ -231,7 +216,7 @@ class Search:
         """
         self.sources.fetch()
         self._check_latency()
-        plans = [self._once_more(plan) for plan in self.book.read()]
+        plans = [self.attempts.grant(plan) for plan in self.book.read()]
         if not plans and (networks := self._missing()):
             budget.check(self.conf, len(networks))
             if strangers := self.sources.strangers():
@@ -241,18 +226,6 @@ class Search:
             plans = [Round(number=0, seed=self.conf.seed, planned=planned)]
             self.book.write(plans[0])
         return plans
-
-    def _once_more(self, plan: Round) -> Round:
-        """Grant what an earlier command gave up one more attempt: its cause may be mended."""
-        most = ATTEMPTS - 1
-        planned = tuple(
-            one.model_copy(update={"attempts": min(one.attempts, most)}) for one in plan.planned
-        )
-        granted = {"attempts": min(plan.attempts, most), "planned": planned}
-        if (again := plan.model_copy(update=granted)) != plan and self.todo(plan):
-            self.book.write(again)
-            return again
-        return plan
 
     def _missing(self) -> list[str]:
         """List the first networks, if the records do not stand in for them."""
@@ -280,46 +253,6 @@ class Search:
                 known = {} if baseline is None else {"latency_ms": baseline}
                 caps = limits.of(CapConf(latency_ms=self.conf.cap.latency_ms), known)
                 limits.check_latency(self.space, caps["latency_ms"], price)
-
-    def _carry_out(self, plan: Round, train: Train) -> None:
-        """Train what a plan names and is not done; try once more what failed."""
-        errors: dict[str, object] = {}
-        while plan.attempts < ATTEMPTS and (todo := self.todo(plan)):
-            errors |= train(todo, self.origin(plan))
-            refuse_disk(errors)
-            counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
-            plan = plan.model_copy(update=counts)
-            self.book.write(plan)
-        failed = self.todo(plan)
-        for network in failed:
-            log.warning("%s failed again and is left out", network)
-        self.refuse_failure(plan, failed, errors)
-
-    def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
-        """Stop where nothing of a round could be trained.
-
-        Raises:
-            SsrError: if so; says why the first one failed.
-        """
-        if failed and len(failed) == len(plan.networks):
-            raise SsrError(
-                f"all {len(failed)} trainings of round {plan.number} failed (the first: "
-                f"{str(self._error(failed[0], errors)).rstrip('.')}): mend the cause, then repeat "
-                "the command."
-            )
-
-    def origin(self, plan: Round) -> str:
-        """Say why a plan's networks are trained, for their records."""
-        return f"round{plan.number}" if plan.number else self.conf.modifiers.kind
-
-    def todo(self, plan: Round) -> list[str]:
-        """List a plan's networks that have no result yet."""
-        done = {r.network for r in self.sources.read() if local.is_done(r) and r.seed == plan.seed}
-        return [network for network in plan.networks if network not in done]
-
-    def _error(self, network: str, errors: Errors) -> object:
-        found = [r.error for r in self.sources.read() if r.network == network and r.error]
-        return found[0] if found else errors.get(network, "it left no record")
 
     def planned(self, picks: Sequence[propose.Pick]) -> tuple[Planned, ...]:
         """Write down what was proposed, and what is expected of it."""

@@ -1,0 +1,116 @@
+"""How often a plan's networks are trained: what fails is tried again, but not for ever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import local
+from ssr_exp.runs.record import Record
+from ssr_exp.search.rounds import Notebook, Round
+
+log = logging.getLogger(__name__)
+
+MOST = 2  # a failed training is tried once more, and once more by each repeated command
+
+Errors = Mapping[str, object]
+"""By network: what is known of trainings that ended without a record."""
+
+Train = Callable[[Sequence[str], str], Errors]
+"""Train networks by their codes; the second argument says why, for their records.
+
+It returns when each has a record or was given up.
+"""
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Trainings of one search.
+
+    Args:
+        book: its plans.
+        read: lists the records of the study, whoever trained them.
+        kind: why the first networks are trained.
+    """
+
+    book: Notebook
+    read: Callable[[], Sequence[Record]]
+    kind: str
+
+    def carry_out(self, plan: Round, train: Train) -> None:
+        """Train what a plan names and is not done; try again what failed.
+
+        Raises:
+            SsrError: if the disk took no more, or nothing of the plan could be trained.
+        """
+        errors: dict[str, object] = {}
+        while plan.attempts < MOST and (todo := self.todo(plan)):
+            errors |= train(todo, self.origin(plan))
+            refuse_disk(errors)
+            counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
+            plan = plan.model_copy(update=counts)
+            self.book.write(plan)
+        failed = self.todo(plan)
+        for network in failed:
+            log.warning("%s failed again and is left out", network)
+        self.refuse_failure(plan, failed, errors)
+
+    def count(self, plan: Round, network: str) -> Round:
+        """Write down that a network's training, which was launched on its own, has ended."""
+        planned = tuple(
+            one.model_copy(update={"attempts": one.attempts + (one.network == network)})
+            for one in plan.planned
+        )
+        plan = plan.model_copy(update={"planned": planned, "launched": plan.launched + 1})
+        self.book.write(plan)
+        return plan
+
+    def grant(self, plan: Round) -> Round:
+        """Allow what an earlier command gave up one more attempt: its cause may be mended."""
+        most = MOST - 1
+        planned = tuple(
+            one.model_copy(update={"attempts": min(one.attempts, most)}) for one in plan.planned
+        )
+        granted = {"attempts": min(plan.attempts, most), "planned": planned}
+        if (again := plan.model_copy(update=granted)) != plan and self.todo(plan):
+            self.book.write(again)
+            return again
+        return plan
+
+    def todo(self, plan: Round) -> list[str]:
+        """List a plan's networks that have no result yet."""
+        done = {r.network for r in self.read() if local.is_done(r) and r.seed == plan.seed}
+        return [network for network in plan.networks if network not in done]
+
+    def origin(self, plan: Round) -> str:
+        """Say why a plan's networks are trained, for their records."""
+        return f"round{plan.number}" if plan.number else self.kind
+
+    def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
+        """Stop where nothing of a round could be trained.
+
+        Raises:
+            SsrError: if so; says why the first one failed.
+        """
+        if failed and len(failed) == len(plan.networks):
+            why = str(self._error(failed[0], errors)).rstrip(".")
+            raise SsrError(
+                f"all {len(failed)} trainings of round {plan.number} failed (the first: {why}): "
+                "mend the cause, then repeat the command."
+            )
+
+    def _error(self, network: str, errors: Errors) -> object:
+        found = [r.error for r in self.read() if r.network == network and r.error]
+        return found[0] if found else errors.get(network, "it left no record")
+
+
+def refuse_disk(errors: Errors) -> None:
+    """Stop where a training could not write its files: the next ones could not, either.
+
+    Raises:
+        SsrError: if so; says what to do.
+    """
+    if told := [error for error in errors.values() if local.is_of_disk(error)]:
+        raise SsrError(f"{told[0]} Then repeat the command: it goes on from here.")
