@@ -46,8 +46,8 @@ slow: $(READY) # what measures time runs alone
 	$(PYTEST) -m 'slow and $(APART)' $(TIMED)
 
 test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on loopback (installs what is missing: Debian)
-	@command -v slurmctld slurmd slurmdbd munged mariadbd >/dev/null || PATH="$$PATH:/usr/sbin:/sbin" \
-		command -v slurmctld slurmd slurmdbd munged mariadbd >/dev/null || { apt-get update -qq && \
+	@PATH="$$PATH:/usr/sbin:/sbin"; for p in sbatch slurmctld slurmd slurmdbd munged mariadbd; do \
+		command -v $$p >/dev/null || missing=$$p; done; test -z "$$missing" || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
 	$(PYTEST) -m 'slurm or ray' tests/cluster
 

@@ -11,12 +11,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
+import joblib
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from hydra_plugins.ssr_exp import _launchers
 from hydra_plugins.ssr_exp._launches import Launches
+from ssr_exp.errors import SsrError
 from ssr_exp.runs.local import Store
 from ssr_exp.runs.record import Record
 from ssr_exp.training.sweep import Member
@@ -239,7 +241,23 @@ def test_threads_that_share_their_processes_lose_only_the_deadly_one(
     assert pool.crowds[-1] == 1
 
 
-@pytest.mark.parametrize("jobs", [(None, 1), (3, 3), (1, 1)])
+def test_what_is_closed_launches_nothing_more_and_says_nothing(
+    tmp_path: Path, make_record: MakeRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Ending(Pool):
+        def launch(self, jobs: Any, initial_job_idx: int) -> Any:
+            launches.close()
+            raise RuntimeError("a worker was killed")
+
+    launches = Launches(Ending(make_record()), lambda _: nullcontext())
+    member = Member(("x",), Store(tmp_path), tmp_path / "a", "a")
+    for _ in range(2):
+        with pytest.raises(SsrError, match="nothing more is launched"):
+            launches.train([member])
+    assert "the launcher stopped" not in caplog.text
+
+
+@pytest.mark.parametrize("jobs", [(None, 1), (3, 3), (1, 1), (-1, joblib.effective_n_jobs(-1))])
 def test_places_of_joblib_are_its_processes(
     jobs: tuple[int | None, int], make_record: MakeRecord
 ) -> None:

@@ -63,8 +63,9 @@ def slots(launcher: Launcher) -> int | None:
         return 1
     if not shares_fate(launcher):
         return None
-    jobs = getattr(launcher, "joblib", {}).get("n_jobs") or 1
-    return int(jobs) if jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + int(jobs))
+    from joblib import effective_n_jobs  # type: ignore[import-untyped]
+
+    return int(effective_n_jobs(getattr(launcher, "joblib", {}).get("n_jobs") or 1))
 
 
 def shares_fate(launcher: Launcher) -> bool:
@@ -112,7 +113,7 @@ def abandon(launcher: Launcher) -> None:
             get_reusable_executor,
         )
 
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
 
 
 def enter_folder() -> None:

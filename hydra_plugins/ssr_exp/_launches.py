@@ -49,6 +49,7 @@ class Launches:
     launcher: Launcher
     progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
     _gate: Gate = field(default_factory=lambda: Gate(), init=False)
+    _is_closed: bool = field(default=False, init=False)
 
     def train(self, members: Sequence[Member]) -> Errors:
         """Train what is not done; returns the errors that only the launcher knows.
@@ -67,6 +68,11 @@ class Launches:
             errors |= self._insist(waiting, WAIT)
         return errors
 
+    def close(self) -> None:
+        """End what is under way in joblib's processes, and launch nothing more in any thread."""
+        self._is_closed = True
+        _launchers.abandon(self.launcher)
+
     def _insist(self, members: Sequence[Member], *extra: str) -> Errors:
         """Launch until each member has come to an end, raised an error, or was lost too often."""
         errors: Errors = {}
@@ -83,6 +89,7 @@ class Launches:
             except SsrError:
                 raise
             except Exception as error:  # a launcher that lost a job; the records say which
+                self._refuse_if_closed()
                 extra, why = (WAIT,), _telling(error)
                 log.warning("the launcher stopped: %s", why)
                 if not shared:
@@ -104,6 +111,7 @@ class Launches:
         """Hand jobs to the launcher; returns the errors of those that raised one."""
         from ssr_exp.runs.local import BUSY
 
+        self._refuse_if_closed()
         _launchers.connect(self.launcher)
         jobs = [[*member.overrides, *extra] for member in members]
         first = self._gate.number(len(jobs))
@@ -114,6 +122,10 @@ class Launches:
             for member, result in zip(members, returned, strict=True)
             if result.status is JobStatus.FAILED or result._return_value == BUSY
         }
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise SsrError("the command is ending: nothing more is launched.")
 
 
 @dataclass(frozen=True)

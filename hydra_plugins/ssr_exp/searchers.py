@@ -162,7 +162,7 @@ class SearchSweeper(LaunchingSweeper):
         try:
             return asynchronous.Run(search, trainings).carry_out()
         except BaseException:
-            _launchers.abandon(launcher)
+            self.launches.close()
             raise
 
 

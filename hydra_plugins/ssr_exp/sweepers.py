@@ -84,7 +84,8 @@ class LaunchingSweeper(Sweeper):
 
     def _done(self) -> tuple[int, int]:
         """Say how many of the networks that were asked for so far are done."""
-        return sum(member.is_done for member in self.asked.values()), len(self.asked)
+        asked = list(self.asked.values())  # threads of an asynchronous search add to it
+        return sum(member.is_done for member in asked), len(asked)
 
     def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
         """Show how far a launch of several runs is."""

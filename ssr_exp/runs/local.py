@@ -10,7 +10,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,7 +31,8 @@ BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 SEED = re.compile(r"seed\d+")
 FULL = (errno.ENOSPC, errno.EDQUOT)
-CANNOT_WRITE = "cannot write to "  # how the sentence begins, also where a launcher carries it
+IS_FULL = "the disk is full"
+UNFINISHED = re.compile(r"\.\w.*\.\d+-[0-9a-f]{8}")  # what a write that is killed leaves
 LONGEST = 200  # characters of a folder's name; disks take 255
 GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
 PATIENCE_S = 0.4  # how long a claim outlasts such glances
@@ -124,7 +125,7 @@ class Store:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            move(temporary, path)
         except OSError as error:
             raise cannot_write(path.parent, error, self.option) from error
         finally:  # also of what is stopped
@@ -133,6 +134,8 @@ class Store:
     @contextmanager
     def claim(self, folder: Path, *, wait: bool) -> Iterator[None]:
         """Keep other processes from training the same network; freed even by `kill -9`.
+
+        What a killed write left in the folder is removed.
 
         Raises:
             Busy: if another process has it and `wait` is false.
@@ -147,6 +150,9 @@ class Store:
         except OSError as error:
             raise cannot_write(folder, error, self.option) from error
         try:
+            for path in folder.iterdir():
+                if UNFINISHED.fullmatch(path.name):
+                    _discard(path)
             yield
         finally:
             lock.release()
@@ -169,6 +175,17 @@ class Store:
                 return False
         except OSError:  # it was not given, or is another user's
             return True
+
+
+def move(temporary: Path, path: Path) -> None:
+    """Give a file that is written and flushed its name, so that a loss of power keeps the name."""
+    os.replace(temporary, path)
+    with suppress(OSError):  # of file systems that do not flush folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def written_ns(path: Path) -> int | None:
@@ -194,14 +211,19 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
 def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -> SsrError:
     """Put an error of the disk into a sentence; `option` chooses another folder."""
     full = error.errno in FULL
-    why = "the disk is full" if full else error.strerror or str(error)
+    why = IS_FULL if full else error.strerror or str(error)
     remedy = "free some space there, or choose" if full else "choose"
-    return SsrError(f"{CANNOT_WRITE}{folder}: {why}; {remedy} another place with {option}.")
+    return SsrError(f"cannot write to {folder}: {why}; {remedy} another place with {option}.")
 
 
 def is_of_disk(error: object) -> bool:
-    """Say whether a job ended because the disk took no more, as others would after it."""
-    return str(error).startswith(CANNOT_WRITE)
+    """Say whether a job ended because the disk took no more, as others would after it.
+
+    A launcher carries only the sentence of `cannot_write` from there to here.
+    """
+    text = str(error)
+    reasons = (IS_FULL, os.strerror(errno.EROFS))
+    return text.startswith("cannot write to ") and any(f": {why}; " in text for why in reasons)
 
 
 def safe(name: str) -> str:

@@ -54,6 +54,11 @@ class Trainings:
         else:
             threading.Thread(target=work, name=network, daemon=True).start()
 
+    @property
+    def has_ended(self) -> bool:
+        """Say whether one has ended that nobody waited for."""
+        return not self._ended.empty()
+
     def next(self) -> tuple[str, Errors]:
         """Wait for the next one to end; returns its code and what is known of its errors."""
         if self._waiting:
@@ -94,6 +99,8 @@ class Run:
             if not self._running:
                 break
             self._await_one()
+            while self.trainings.has_ended:  # while the last proposal was thought of
+                self._await_one()
         seen = self.search.look()
         self.search.tell(seen)
         return seen, reason
@@ -142,10 +149,10 @@ class Run:
 
     def _open_round(self) -> Round | None:
         """Return the round that is not full yet, or a new one; None if all are."""
-        plans, conf = self.search.book.read(), self.search.conf
-        for plan in plans[-1:]:
-            if plan.number and len(plan.planned) < conf.batch:
-                return plan if plan.number <= conf.rounds else None
+        conf = self.search.conf
+        for plan in self.search.book.read():
+            if 0 < plan.number <= conf.rounds and len(plan.planned) < conf.batch:
+                return plan
         number = self.search.next_number()
         return Round(number=number, seed=conf.seed, planned=()) if number <= conf.rounds else None
 

@@ -67,22 +67,28 @@ class Attempts:
         self.book.write(plan)
         return plan
 
-    def grant(self, plan: Round) -> Round:
-        """Allow what an earlier command gave up one more attempt: its cause may be mended."""
-        most = MOST - 1
+    def left(self, plans: Sequence[Round]) -> list[Round]:
+        """List the plans of which not all is done.
+
+        What an earlier command gave up gets one more attempt: its cause may be mended.
+        """
+        records = self.read()
+        return [self._granted(plan) for plan in plans if _todo(plan, records)]
+
+    def _granted(self, plan: Round) -> Round:
+        tries = [min(max(one.attempts, plan.attempts), MOST - 1) for one in plan.planned]
         planned = tuple(
-            one.model_copy(update={"attempts": min(one.attempts, most)}) for one in plan.planned
+            one.model_copy(update={"attempts": tried})
+            for one, tried in zip(plan.planned, tries, strict=True)
         )
-        granted = {"attempts": min(plan.attempts, most), "planned": planned}
-        if (again := plan.model_copy(update=granted)) != plan and self.todo(plan):
-            self.book.write(again)
-            return again
-        return plan
+        granted = plan.model_copy(update={"attempts": max(tries), "planned": planned})
+        if granted != plan:
+            self.book.write(granted)
+        return granted
 
     def todo(self, plan: Round) -> list[str]:
         """List a plan's networks that have no result yet."""
-        done = {r.network for r in self.read() if local.is_done(r) and r.seed == plan.seed}
-        return [network for network in plan.networks if network not in done]
+        return _todo(plan, self.read())
 
     def origin(self, plan: Round) -> str:
         """Say why a plan's networks are trained, for their records."""
@@ -104,6 +110,11 @@ class Attempts:
     def _error(self, network: str, errors: Errors) -> object:
         found = [r.error for r in self.read() if r.network == network and r.error]
         return found[0] if found else errors.get(network, "it left no record")
+
+
+def _todo(plan: Round, records: Sequence[Record]) -> list[str]:
+    done = {r.network for r in records if local.is_done(r) and r.seed == plan.seed}
+    return [network for network in plan.networks if network not in done]
 
 
 def refuse_disk(errors: Errors) -> None:

@@ -209,15 +209,16 @@ class Search:
         return known.get(architecture, 0.0) <= seen.caps.get("latency_ms", math.inf)
 
     def begin(self) -> list[Round]:
-        """List the plans that there are; plan the first networks if there is a need.
+        """List the plans of which not all is done; plan the first networks if there is a need.
 
         Raises:
             SsrError: if they cannot be met.
         """
         self.sources.fetch()
         self._check_latency()
-        plans = [self.attempts.grant(plan) for plan in self.book.read()]
-        if not plans and (networks := self._missing()):
+        if plans := self.book.read():
+            return self.attempts.left(plans)
+        if networks := self._missing():
             budget.check(self.conf, len(networks))
             if strangers := self.sources.strangers():
                 log.info("no record is of this study.%s", strangers)

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
@@ -85,6 +86,20 @@ def best_score(trainer: Trainer) -> float | None:
 
 class Checkpoint(ModelCheckpoint):
     """Lightning's, silent about a folder that is not empty: a run's record lies there, too."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score alone.
+
+        Paths in a checkpoint are those of where it was written, or of anywhere, if others wrote it;
+        Lightning would delete what they name.
+        """
+        score = state_dict.get("best_model_score")
+        if self.monitor is None or score is None:
+            return
+        path = f"{self.dirpath}/{self.filename}{self.FILE_EXTENSION}"
+        self.best_model_score = self.kth_value = torch.as_tensor(float(score))
+        self.best_model_path = self.kth_best_model_path = path
+        self.best_k_models = {path: self.best_model_score}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         with warnings.catch_warnings():

@@ -25,6 +25,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssr_exp import archives
 from ssr_exp.errors import cause
+from ssr_exp.runs import local
 from ssr_exp.runs.checkpoints import LAST
 from ssr_exp.training import callbacks
 from ssr_exp.training.task import VAL_ACC, VAL_LOSS
@@ -86,7 +87,7 @@ class WholeFiles(TorchCheckpointIO):
                 file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            local.move(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -257,6 +257,11 @@ Store({str(store.root)!r}).write_text(Path({str(folder / local.FILE)!r}), "half"
     ended = subprocess.run([sys.executable, "-c", code])
     assert ended.returncode == -signal.SIGKILL
     assert store.records() == [make_record()]
+    left = {path.name for path in folder.iterdir() if path.name.startswith(f".{local.FILE}.")}
+    assert left
+    claim(store, folder)
+    assert not left & {path.name for path in folder.iterdir()}
+    assert store.records() == [make_record()]
 
 
 def test_text_that_no_codec_knows_is_written_all_the_same(store: Store) -> None:
@@ -278,6 +283,18 @@ def test_a_runs_path_that_is_a_file_is_a_sentence(tmp_path: Path, make_record: M
                 attempt()
         assert store.read(where) is None
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("code", "stops"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, True), (errno.EACCES, False)],
+)
+def test_a_disk_that_takes_no_more_is_told_from_a_folder_of_somebody_else(
+    tmp_path: Path, code: int, stops: bool
+) -> None:
+    told = local.cannot_write(tmp_path, OSError(code, os.strerror(code)))
+    assert local.is_of_disk(told) == local.is_of_disk(str(told)) == stops
+    assert not local.is_of_disk("OSError: the disk is full; says a training")
 
 
 def test_a_check_makes_the_folder_and_leaves_nothing_in_it(store: Store) -> None:

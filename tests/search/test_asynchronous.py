@@ -255,6 +255,31 @@ def test_a_full_disk_stops_the_search_and_costs_no_attempt(begin: Begin, world: 
     assert len(world.trained) == len(set(world.trained)) == 28
 
 
+@pytest.mark.usefixtures("looks")
+def test_a_round_whose_plan_is_gone_is_proposed_anew_in_full(begin: Begin, world: World) -> None:
+    search = begin()
+    carry_out(search, world.train, 1)
+    (search.book.folder / "round1.json").unlink()
+    carry_out(search, world.train, 1)
+    assert [len(plan.planned) for plan in search.book.read()] == [22, 3, 3]
+
+
+@pytest.mark.usefixtures("looks")
+@pytest.mark.parametrize("first_mode", ["rounds", "asynchronous"])
+def test_in_either_mode_a_repeated_command_tries_once_more(
+    begin: Begin, world: World, first_mode: str
+) -> None:
+    carry_out(begin(rounds=1), world.train, 1)
+    broken = world.trained[-1]
+    clean = World(world.space, world.tell)
+    clean.broken = {broken: Status.failed}
+    search = begin(rounds=1, at="clean", trains=clean)
+    modes = [lambda: search.run(clean.train), lambda: carry_out(search, clean.train, 1)]
+    for tried, mode in zip((2, 3), modes if first_mode == "rounds" else modes[::-1], strict=True):
+        mode()
+        assert clean.trained.count(broken) == tried
+
+
 def test_an_error_of_a_launcher_reaches_the_search(begin: Begin) -> None:
     def refuses(networks: Sequence[str], origin: str) -> dict[str, object]:
         raise SsrError("the launcher ended before any training began.")

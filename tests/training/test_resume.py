@@ -175,6 +175,35 @@ def test_what_cannot_be_gone_on_with_is_begun_anew(
     assert record.status == "finished"
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_of_a_checkpoint_the_best_score_is_taken_over_and_no_path(
+    conf: Compose, tmp_path: Path, dies: Callable[[int], None], moved: bool
+) -> None:
+    """Lightning would delete what a checkpoint of others names, and forget the score elsewhere."""
+    dies(12)
+    with pytest.raises(Killed):
+        run.train(conf("trainer.max_epochs=2"))
+    (path,) = tmp_path.glob("runs/*/*/seed0/last.ckpt")
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    held = torch.load(path, weights_only=True)
+    (name,) = [name for name in held["callbacks"] if "'monitor': 'val/acc'" in name]
+    named = f"{path.parent}/../../../../victim"
+    held["callbacks"][name] |= {
+        "best_model_score": torch.tensor(100.0),
+        "best_model_path": named,
+        "kth_best_model_path": named,
+        "kth_value": torch.tensor(0.0),
+        "best_k_models": {named: torch.tensor(0.0)},
+    }
+    torch.save(held, path)
+    runs = tmp_path / ("elsewhere" if moved else "runs")
+    (tmp_path / "runs").rename(runs)
+    record = run.train(conf("trainer.max_epochs=2", f"paths.runs={runs}"))
+    assert record.best_val_acc == 100.0
+    assert victim.is_dir()
+
+
 def test_a_checkpoint_is_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
