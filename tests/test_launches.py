@@ -183,6 +183,8 @@ def test_a_typo_in_a_launcher_or_its_keys_is_refused(command: Command) -> None:
     assert ended.code == 1 and ended.lines("submitit_slurm") and "Traceback" not in ended.text
     ended = command("hydra/launcher=joblib", "hydra.launcher.n_job=2")
     assert ended.code == 1 and ended.lines("n_job") and "Traceback" not in ended.text
+    ended = command("hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
+    assert ended.code == 1 and ended.err.startswith("hydra.launcher.n_jobs is 0; it must be 1 or")
 
 
 class Pool(Launcher):

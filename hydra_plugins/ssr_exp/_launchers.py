@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def open(context: HydraContext, task: TaskFunction, config: DictConfig) -> Launc
     target = str(OmegaConf.select(config, "hydra.launcher._target_"))
     if "hydra_ray_launcher" in target:
         _prepare_ray(config)
+    if "hydra_joblib_launcher" in target and config.hydra.launcher.get("n_jobs") == 0:
+        raise SsrError(
+            "hydra.launcher.n_jobs is 0; it must be 1 or more, or negative: -1 stands for all "
+            "cores, -2 for all but one."
+        )
     try:
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
@@ -88,11 +94,38 @@ def connect(launcher: Launcher) -> None:
         _knock(address)
         with stopping.kept():
             start_ray(conf.init)
+    except SystemExit as stop:  # of the handler that Ray sets first
+        raise stopping.Stopped(signal.SIGTERM) from stop
     except Exception as error:
         raise SsrError(
             f"Ray cannot be used at hydra.launcher.ray.init.address={address} ({cause(error)}): "
             f"type the address of a cluster that runs, or {LOCAL}."
         ) from None
+    if address == LOCAL:
+        _check_room(conf)
+
+
+def _check_room(conf: DictConfig) -> None:
+    """Refuse what a Ray of this machine never has; it would be waited for without end.
+
+    Raises:
+        SsrError: if one training asks for more than there is.
+    """
+    import ray
+
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for key, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+        asked, most = conf.remote.get(key) or 0, there.get(name, 0)
+        if asked > most:
+            raise SsrError(
+                f"hydra.launcher.ray.remote.{key} is {asked}, and this machine's Ray has {most:g}: "
+                "type that or less."
+            )
+
+
+def hides_signals(launcher: Launcher) -> bool:
+    """Say whether a launcher keeps to itself what a signal raises while it waits, as Ray does."""
+    return hasattr(launcher, "ray_cfg")
 
 
 def _knock(address: str) -> None:

@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Condition
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -116,7 +118,10 @@ class Launches:
         jobs = [[*member.overrides, *extra] for member in members]
         first = self._gate.number(len(jobs))
         with self.progress(members):
-            returned: Sequence[JobReturn] = self.launcher.launch(jobs, initial_job_idx=first)
+            launch = partial(self.launcher.launch, jobs, initial_job_idx=first)
+            returned: Sequence[JobReturn] = (
+                _in_thread(launch) if _launchers.hides_signals(self.launcher) else launch()
+            )
         return {
             member.folder: result._return_value
             for member, result in zip(members, returned, strict=True)
@@ -208,6 +213,23 @@ class Gate:
         with self._changed:
             self._inside, self._is_alone = self._inside - 1, False
             self._changed.notify_all()
+
+
+def _in_thread(work: Callable[[], Any]) -> Any:
+    """Do something that waits in another thread, so that a signal is heard in this one."""
+    ended: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((work(), None))
+        except BaseException as error:  # raised again where it is waited for
+            ended.put((None, error))
+
+    Thread(target=run, daemon=True).start()
+    result, error = ended.get()
+    if error is not None:
+        raise error
+    return result
 
 
 def _telling(error: Exception) -> str:

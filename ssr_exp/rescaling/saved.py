@@ -306,7 +306,10 @@ def _state(path: Path) -> dict[str, Tensor]:
         raise _missing(path) from None
     except Exception as error:
         why = str(error).partition("\n")[0] or type(error).__name__
-        raise SsrError(f"{path} is damaged ({why}); save the network again.") from None
+        raise SsrError(
+            f"{path} is damaged ({why}); save the network again (a search's best/: repeat the "
+            "search)."
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise SsrError(f"{path} holds no state dict; save the network again.")
     return state

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssr_exp import archives
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.local import FILE
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -29,7 +30,8 @@ def network_weights(path: Path) -> dict[str, Tensor]:
             raise TypeError("it holds no state dict")
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise SsrError(
-            f"{path} is not a readable checkpoint ({reason}): remove it to train that network again"
-        ) from error
+        remedy = "name another one"
+        if (path.parent / FILE).exists():
+            remedy = f"remove {path.parent}, and repeat the command to train that network again"
+        raise SsrError(f"{path} is not a readable checkpoint ({reason}): {remedy}") from error
     return {name.removeprefix("network."): value for name, value in state.items()}

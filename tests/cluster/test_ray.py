@@ -58,21 +58,24 @@ def test_nothing_of_the_tests_cluster_listens_beyond_loopback(engine: tuple[str,
     assert is_of_this_machine(found), found
 
 
-def test_a_ray_that_a_search_starts_listens_on_loopback_and_stops_with_it(
+def test_a_ray_that_a_command_starts_listens_on_loopback_and_stops_with_it(
     make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ray_lab.LOOPBACK:
         monkeypatch.delenv(name, raising=False)
     lab = make_lab(("hydra/launcher=ray",), {})
     words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0", *SWEEP)
-    process, found = lab.start(*words, script="search.py"), set[str]()
-    while process.poll() is None and not lab.finished():
+    (lab.traps / "hang-4").touch()
+    process, found = lab.start(*SWEEP), set[str]()
+    while process.poll() is None and list(lab.traps.iterdir()):
         found |= listening(process.pid)
         time.sleep(0.5)
     assert found and is_of_this_machine(found), found
+    own = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
-    code, out = lab.end(process)
-    assert code == 128 + signal.SIGTERM
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not psutil.wait_procs(own, timeout=20)[1]
     assert "stopped; " in out and "Traceback" not in out and "SIGTERM received" not in out
     code, out = lab.run(*words, script="search.py")
     assert code == 0 and "Traceback" not in out
