@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,9 +16,11 @@ import joblib
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from omegaconf import OmegaConf
 
 from hydra_plugins.ssr_exp import _launchers
 from hydra_plugins.ssr_exp._launches import Launches
+from ssr_exp import stopping
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.local import Store
 from ssr_exp.runs.record import Record
@@ -273,6 +276,47 @@ def test_on_a_cluster_the_gpus_of_a_training_are_to_be_said(command: Command) ->
     ended = command("hydra/launcher=ray", "hydra.launcher.ray.init.address=auto")
     assert ended.code == 1
     assert "hydra.launcher.ray.remote.num_gpus=1" in ended.err and ended.err.count("\n") == 0
+
+
+class Raylike(Launcher):
+    """Has the settings of a Ray of this machine."""
+
+    def __init__(self, **asked: float) -> None:
+        self.ray_cfg = OmegaConf.create({"init": {"address": "local"}, "remote": asked})
+
+    def setup(self, **_: object) -> None: ...
+
+    def launch(self, jobs: Any, initial_job_idx: int) -> Any: ...
+
+
+@pytest.fixture
+def ray_starts(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+    """Start no Ray but call something instead; it has two cores."""
+    import ray
+
+    from hydra_plugins.hydra_ray_launcher import _launcher_util
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    return lambda start: monkeypatch.setattr(_launcher_util, "start_ray", start)
+
+
+@pytest.mark.parametrize("asked", [{"num_cpus": 3}, {"num_cpus": 1, "num_gpus": 0.5}])
+def test_more_than_this_machines_ray_has_is_refused(
+    asked: dict[str, float], ray_starts: Callable[..., None]
+) -> None:
+    ray_starts(lambda _: None)
+    _launchers.connect(Raylike(num_cpus=2, num_gpus=0))
+    with pytest.raises(SsrError, match=r"remote\.num_.pus is .*this machine's Ray has"):
+        _launchers.connect(Raylike(**asked))
+
+
+def test_a_signal_while_ray_starts_is_a_stop(ray_starts: Callable[..., None]) -> None:
+    """Ray's own handler of SIGTERM ends Python with the signal's number."""
+    ray_starts(lambda _: sys.exit(15))
+    with pytest.raises(stopping.Stopped) as stop:
+        _launchers.connect(Raylike())
+    assert stop.value.number == 15
 
 
 @pytest.mark.parametrize("mode", ["train.py", "search.py asynchronous=true"])

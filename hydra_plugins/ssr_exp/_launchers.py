@@ -87,8 +87,12 @@ def connect(launcher: Launcher) -> None:
     """
     if (conf := getattr(launcher, "ray_cfg", None)) is None:
         return
+    import ray
+
     from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
 
+    if ray.is_initialized():
+        return
     address = str(conf.init.get("address"))
     try:
         _knock(address)
