@@ -1,0 +1,132 @@
+"""All that must hold of one rescaled network, whatever its seed is; it knows nothing of plans but their cost.
+
+Tests of cases, the zoo and the fuzz ask it of every kind of network.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssr_exp.rescaling import cost, rescale
+from ssr_exp.rescaling.plan import Architecture, Plan
+
+BATCH = 2  # inputs at once
+ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """List the tensors in a network's output, whatever it is made of."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, ATOMS):
+        return []
+    if isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, (list, tuple, set)):
+        parts = list(value)
+    elif dataclasses.is_dataclass(value):
+        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    else:
+        parts = list(getattr(value, "__dict__", {}).values())
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def example(shape: Sequence[int], batch: int = BATCH, *, device: str = "cpu") -> Tensor:
+    """Draw one batch of inputs."""
+    return torch.randn(batch, *shape, device=device)
+
+
+def ran(network: nn.Module, x: Tensor, *, training: bool) -> list[Tensor]:
+    """Run a network in one of its modes."""
+    return tensors(network.train(training)(x))
+
+
+def measured(network: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
+    """Count parameters, and MACs for one image in eval mode, of a real network."""
+    n_params = sum(parameter.numel() for parameter in network.parameters())
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(example(shape, 1))
+    return n_params, counter.get_total_flops() // 2
+
+
+def trained(network: nn.Module, x: Tensor) -> set[str]:
+    """Name the parameters that get a gradient from a network's outputs in train mode."""
+    network.zero_grad(set_to_none=True)
+    outputs = [y for y in ran(network, x, training=True) if y.requires_grad]
+    sum(y.float().square().mean() for y in outputs).backward()  # type: ignore[union-attr]
+    return {name for name, p in network.named_parameters() if p.grad is not None}
+
+
+@dataclasses.dataclass
+class Expected:
+    """What the seed network does."""
+
+    network: nn.Module
+    shape: Sequence[int]
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        self.x = example(self.shape)
+        runs = copy.deepcopy(self.network)
+        with torch.no_grad():
+            self.shapes = {
+                training: [tuple(y.shape) for y in ran(runs, self.x, training=training)]
+                for training in (False, True)
+            }
+        self.trained = trained(runs, self.x)
+
+    def problems(self, plan: Plan, architecture: Architecture) -> Iterator[str]:
+        """Name all that is wrong with one rescaled network."""
+        torch.manual_seed(1)
+        built = rescale.build(self.network, plan, architecture)
+        yield from self._undefined(built)
+        yield from self._runs(built)
+        seeds = rescale.names(self.network, plan, architecture)
+        learnt = {name for name, p in built.named_parameters() if p.requires_grad}
+        missing = {n for n in learnt if seeds[n] in self.trained} - trained(built, self.x)
+        yield from (f"{name} gets no gradient" for name in sorted(missing))
+        planned, counted = cost.of(plan, architecture), measured(built, self.shape)
+        if tuple(planned[:2]) != counted:
+            yield f"{planned[:2]} planned, {counted} counted (parameters, MACs)"
+
+    def _undefined(self, built: nn.Module) -> Iterator[str]:
+        for name, tensor in [*built.named_parameters(), *built.named_buffers()]:
+            if tensor.is_floating_point() and tensor.isnan().any():
+                yield f"{name} is not a number"
+            if tensor.is_meta:
+                yield f"{name} holds no data"
+
+    def _runs(self, built: nn.Module) -> Iterator[str]:
+        for training in (False, True):
+            with torch.no_grad():
+                outputs = ran(built, self.x, training=training)
+            mode = "train" if training else "eval"
+            shapes = [tuple(y.shape) for y in outputs]
+            if shapes != self.shapes[training]:
+                yield f"in {mode} mode it puts out {shapes}, the seed {self.shapes[training]}"
+            if not all(y.isfinite().all() for y in outputs if y.is_floating_point()):
+                yield f"in {mode} mode its output is not finite"
+
+
+def can_change(plan: Plan) -> float:
+    """Count the share of parameters that stand in a removable block, or whose shape can change."""
+    total = free = 0
+    for name, leaf in plan.leaves.items():
+        if not leaf.is_parameter:
+            continue
+        size = 1
+        for form in leaf.shape:
+            size *= int(form(plan.full_sizes))
+        place = plan.place(name)
+        goes = place is not None and place[1] >= plan.segments[place[0]].fewest
+        total += size
+        free += size if goes or any(form.parts for form in leaf.shape) else 0
+    return free / max(total, 1)
