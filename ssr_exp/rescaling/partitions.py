@@ -134,7 +134,7 @@ def _matching(finder: Finder, pattern: str) -> list[str]:
         )
     if not set(named) & set(finder.calls):
         raise SsrError(
-            f"segment.patterns: {named[0]} does not run exactly once by itself; name what it "
+            f"segment.patterns: {named[0]} does not run by itself; name what it "
             f"holds, for instance {named[0]}.*, or what holds it."
         )
     return [path for path in finder.calls if path in named]
