@@ -32,25 +32,6 @@ def is_container(module: nn.Module) -> bool:
     return isinstance(module, CONTAINERS) and any(own is kind.forward for kind in CONTAINERS)
 
 
-def find(network: nn.Module, trace: Trace) -> list[Chain]:
-    """Find the chains of identically dimensioned blocks, in the order in which they run.
-
-    A block is an instance of a class that the network repeats. Chains are looked for from the
-    outside inwards: the outermost class with a removable block anywhere is the network's block
-    class, and all its instances belong to chains. In plain networks, a convolution or linear map
-    and what follows it in a sequence is a block. Where that leaves out much of the network, the
-    outermost repeated classes are blocks that stay, all those of one resolution together; without
-    these, all layers of one resolution are.
-    """
-    finder = Finder(network, trace)
-    found = finder.stages()
-    if not found and finder.share_outside(plain := finder.plain()) < PLAIN_PART:
-        found = plain
-    if finder.share_outside(found) > LEFT_OUT:
-        found = finder.ordered([*found, *finder.singles(found)])
-    return found or finder.resolutions()
-
-
 class Finder:
     """Looks for chains in a traced network."""
 
@@ -77,6 +58,28 @@ class Finder:
         self.repeated: set[Kind] = {
             kind for kind, count in counts.items() if count > 1 and kind not in CONTAINERS
         }
+
+    def find(self) -> list[Chain]:
+        """Find the chains of identically dimensioned blocks, in the order in which they run.
+
+        A block is an instance of a class that the network repeats. Chains are looked for from the
+        outside inwards: the outermost class with a removable block anywhere is the network's block
+        class, and all its instances belong to chains. In plain networks, a convolution or linear
+        map and what follows it in a sequence is a block. Where that leaves out much of the network,
+        the outermost repeated classes are blocks that stay, all those of one resolution together;
+        without these, all layers of one resolution are.
+        """
+        found = self.stages()
+        if not found and self.share_outside(plain := self.plain()) < PLAIN_PART:
+            found = plain
+        if self.share_outside(found) > LEFT_OUT:
+            found = self.ordered([*found, *self.singles(found)])
+        return found or self.resolutions()
+
+    def fewest(self, chain: Sequence[Block]) -> int:
+        """Count how many blocks a chain must keep: up to the last one that cannot be taken out."""
+        stay = [n for n, block in enumerate(chain) if n and not self._can_be_taken_out(block)]
+        return max(stay, default=0) + 1
 
     def stages(self) -> list[Chain]:
         """Chains of the kinds of which a block can be removed, and that are no parts of others.
@@ -248,7 +251,6 @@ class Finder:
         return (
             all(self._passes_on(*calls, previous, block) for calls in zip(*ends, strict=True))
             and self._owns_its_parameters(block)
-            and self._can_be_taken_out(block)
         )
 
     def _passes_on(

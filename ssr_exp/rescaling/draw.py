@@ -55,6 +55,7 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
     learnt = {name: p for name, p in network.named_parameters() if p.requires_grad}
     kept = [t for n, t in copying.tensors(network) if n not in learnt and not t.is_meta]
     values = [tensor.detach().clone() for tensor in kept]
+    anew = set(map(id, _statistics(network)))
     with torch.no_grad():
         for parameter in learnt.values():
             parameter.fill_(math.nan)  # so that what nobody draws is seen
@@ -69,9 +70,17 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
         for name, parameter in learnt.items():
             _draw(parameter, originals[names[name]], owners[name], rules)
         for tensor, value in zip(kept, values, strict=True):
-            tensor.copy_(value)
+            if id(tensor) not in anew or not tensor.isfinite().all():
+                tensor.copy_(value)
         for module in network.modules():
             _settle(module)
+
+
+def _statistics(network: nn.Module) -> Iterator[Tensor]:
+    """Name the statistics that a module sets to their start when it draws its weights anew."""
+    for module in network.modules():
+        if draws(module) and all(p.requires_grad for p in module.parameters(recurse=False)):
+            yield from module.buffers(recurse=False)
 
 
 def _draw(
