@@ -22,6 +22,8 @@ Chain = list[Block]
 """Blocks in the order in which they run. All but the first can be removed."""
 
 
+REPEATED = "it holds one module at several places"
+
 Kind = object
 """What a module is: its class, or for a sequence `(class, kinds of what it holds)`."""
 
@@ -158,6 +160,8 @@ class Finder:
     def _units(self, path: str) -> list[Block]:
         """Cut a sequence into layers: a convolution or linear map, and what keeps its shape."""
         units: list[Block] = []
+        if self._repeats(path):
+            self.stays[path] = REPEATED
         for child in self._children(path):
             module = self.modules[child]
             if isinstance(module, PLAIN):
@@ -268,6 +272,10 @@ class Finder:
             and self._only_read_in(wrote, previous, block)
         )
 
+    def _repeats(self, path: str) -> bool:
+        """Say whether a sequence holds one module at several places."""
+        return len(set(self.modules[path].children())) < len(self.modules[path]._modules)
+
     def _can_be_taken_out(self, block: Block) -> bool:
         """Say whether what holds a block still runs without it; notes why where it does not."""
         for path in block:
@@ -275,8 +283,8 @@ class Finder:
             module = self.modules[holder]
             if not is_sequence(module):
                 continue
-            if len({id(child) for child in module.children()}) < len(module):
-                self.stays[holder] = "it holds a module twice"
+            if self._repeats(holder):
+                self.stays[holder] = REPEATED
             elif not self.reads.in_order(holder):
                 self.stays[holder] = (
                     "its modules are read by position (an index, a slice, enumerate, a name), not "

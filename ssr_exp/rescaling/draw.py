@@ -19,8 +19,6 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ssr_exp.rescaling import copying
-
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
 SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
@@ -53,7 +51,8 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
         names: for each parameter of `network` the seed's parameter of the same role.
     """
     learnt = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    kept = [t for n, t in copying.tensors(network) if n not in learnt and not t.is_meta]
+    named = [*network.named_parameters(), *network.named_buffers()]
+    kept = [t for n, t in named if n not in learnt and not t.is_meta]
     values = [tensor.detach().clone() for tensor in kept]
     anew = set(map(id, _statistics(network)))
     with torch.no_grad():

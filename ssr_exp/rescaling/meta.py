@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -81,7 +81,7 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """Take the data off what meets a tensor without: one made without `device=`, an index."""
-    found = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    found = _tensors_in((args, kwargs))
     n_meta = sum(x.is_meta for x in found)
     if n_meta in (0, len(found)):
         return args, kwargs
@@ -118,7 +118,8 @@ class Watch(TorchDispatchMode):
 
     Attributes:
         path: the innermost module that is running, or was when it failed.
-        before: the innermost module that ended last; None before the first did.
+        makers: modules whose products went into the operation that failed, or came out of the last
+            one. A product starts afresh; all else passes on what it is made of.
         macs: for each module its own multiply-adds, without those of its children.
         loads: the multiply-adds of each matrix product, in the order in which they ran.
     """
@@ -127,7 +128,9 @@ class Watch(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs: dict[str, int] = {}
         self.loads: list[int] = []
-        self.before: str | None = None
+        self.makers: frozenset[str] = frozenset()
+        self._made: dict[int, frozenset[str]] = {}
+        self._alive: list[Tensor] = []  # so that no other tensor takes their identity
         self._scope = [""]
         self._network = network
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -137,8 +140,14 @@ class Watch(TorchDispatchMode):
         """Say where the run is."""
         return self._scope[-1]
 
+    def made_by(self, tensors: Iterable[Tensor]) -> frozenset[str]:
+        """Name the modules whose products tensors are made of."""
+        return frozenset().union(*(self._made.get(id(x), frozenset()) for x in tensors))
+
     def __enter__(self) -> Watch:
         for path, module in self._network.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks; what it runs is its caller's
             self._hooks.append(module.register_forward_pre_hook(self._start(path)))
             self._hooks.append(module.register_forward_hook(self._end))
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -158,16 +167,23 @@ class Watch(TorchDispatchMode):
         return lambda module, args: self._scope.append(path)
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        path = self._scope.pop()
-        if not any(module.children()):
-            self.before = path
+        self._scope.pop()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
+        self.makers = self.made_by(_tensors_in((args, kwargs)))
         out = run(func, args, kwargs or {})
         if func.overloadpacket in flop_registry:
             macs = load(func, args, kwargs or {}, out)
             self.loads.append(macs)
             self.macs[self.path] = self.macs.get(self.path, 0) + macs
+            self.makers = frozenset({self.path})
+        results = _tensors_in(out)
+        self._alive += results
+        self._made.update((id(x), self.makers) for x in results)
         return out
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -50,6 +50,9 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     moved = _on_labels(func, *inputs)
     for y, labels in zip(tensors(out), tensors(moved), strict=True):
         tracer.label(y, labels)
+    if name(func) == "expand" and not varying(inputs[0][0]):
+        met = tracer.meeting(x)
+        tracer.stretch(out, met.reshape((1,) * (out.ndim - met.ndim) + tuple(met.shape)))
 
 
 def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, no_other
 from ssr_exp.rescaling import copying, draw, meta
 from ssr_exp.rescaling.chains import is_sequence
 from ssr_exp.rescaling.groups import Form, Sizes
@@ -54,8 +54,9 @@ def build(
         architecture = modifiers
     if not inherits:
         check_learnt(network, plan, architecture)
-    rescaled, names = _assembled(network, plan, architecture, device="cpu")
-    draw.fresh(rescaled, network, names)
+    with no_other(f"{type(network).__name__} cannot be rebuilt"):
+        rescaled, names = _assembled(network, plan, architecture, device="cpu")
+        draw.fresh(rescaled, network, names)
     return rescaled
 
 

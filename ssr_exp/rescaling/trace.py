@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -49,6 +50,8 @@ class Tracer(TorchDispatchMode):
         self._labels: dict[int, Tensor] = {}
         self._origin: dict[int, Origin] = {}
         self._parametric: set[int] = set()
+        self._sized: set[int] = set()
+        self._stretched: dict[int, Tensor] = {}
         self._known: set[int] = set()
         self._alive: list[Tensor] = []
         self._calls: list[tuple[str, bool, tuple[_Tensors, _Tensors], list[list[Tensor | None]]]]
@@ -74,6 +77,8 @@ class Tracer(TorchDispatchMode):
             self._parametric.update(map(id, results))
         if func.overloadpacket in flop_registry:
             self._note_product(meta.load(func, args, kwargs or {}, out))
+        if _is_made(func, inputs) or (inputs and all(id(x) in self._sized for x in inputs)):
+            self._sized.update(map(id, results))
         rules.find(func)(self, func, args, kwargs or {}, out)
         return out
 
@@ -100,6 +105,28 @@ class Tracer(TorchDispatchMode):
         """Remember that `x` is a parameter or buffer, its dimensions maybe moved."""
         self._alive.append(x)
         self._origin[id(x)] = origin
+
+    def stretch(self, x: Tensor, labels: Tensor) -> None:
+        """Remember that `x` repeats what `labels` are of: along these dimensions it fits any size."""
+        self._alive.append(x)
+        self._stretched[id(x)] = labels
+
+    def meeting(self, x: Tensor) -> Tensor:
+        """Look up the labels of `x` for a meeting: those of length 1 fit any number of channels.
+
+        So does a tensor that was made of a size alone (`torch.zeros(n, c)`): its code is asked for
+        another size in another network, and what does not ask the proof finds.
+        """
+        if id(x) in self._stretched:
+            return self._stretched[id(x)]
+        labels = self.labels(x)
+        if id(x) in self._sized and not varying(labels):
+            return fixed_like(torch.empty((1,) * x.ndim, device="meta"))
+        return labels
+
+    def is_sized(self, x: Tensor) -> bool:
+        """Say whether `x` was made of integers alone."""
+        return id(x) in self._sized
 
     def is_parametric(self, x: Tensor) -> bool:
         """Say whether `x` was computed from parameters, buffers and constants alone."""
@@ -205,6 +232,11 @@ class Tracer(TorchDispatchMode):
             )
 
 
+def _is_made(func: Any, inputs: Sequence[Tensor]) -> bool:
+    """Say whether an operation makes a tensor of a size that it is given."""
+    return not inputs and func.overloadpacket.__name__ in rules.MAKERS
+
+
 def _channels(labels: Tensor | None) -> Vector | None:
     """Read the labels of an activation, if they stand along one dimension."""
     if labels is None:
@@ -222,7 +254,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
         SsrError: if the network does not run on such images, decides by their values, runs layers
             that it does not hold, or puts out no tensor.
     """
-    _check_scripts(network)
+    _check_layers(network)
     # What runs inside inference mode is seen by no tracer.
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
         loads, shapes = _one_image(network, input_shape)
@@ -281,7 +313,13 @@ def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int
     return watch.loads, nested.shapes(output)
 
 
-def _check_scripts(network: nn.Module) -> None:
+def _check_layers(network: nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if isinstance(parameter, UninitializedTensorMixin):
+            raise SsrError(
+                f"{name} has no size yet (a lazy layer): run the network once on a batch of images "
+                "where it is made."
+            )
     for path, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise SsrError(
