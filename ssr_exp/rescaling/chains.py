@@ -252,18 +252,21 @@ class Finder:
             return False
         if not len(ends[0]) == len(ends[1]) == len(ends[2]):
             return False
-        return (
-            all(self._passes_on(*calls, previous, block) for calls in zip(*ends, strict=True))
-            and self._owns_its_parameters(block)
-        )
+        return all(
+            self._passes_on(calls, previous, block) for calls in zip(*ends, strict=True)
+        ) and self._owns_its_parameters(block)
 
-    def _passes_on(
-        self, wrote: Call, read: Call, last: Call, previous: Block, block: Block
-    ) -> bool:
+    def _passes_on(self, calls: tuple[Call, ...], previous: Block, block: Block) -> bool:
         """Say whether one call maps what the previous block put out to the same shapes.
 
         It may read more (an embedding of time), as long as that comes after.
+
+        Args:
+            calls: of the previous block's end, and of the block's first and last module.
+            previous: the block before.
+            block: that is called.
         """
+        wrote, read, last = calls
         n = len(wrote.writes)
         return (
             n > 0

@@ -148,7 +148,7 @@ def _is_smooth(original: Tensor, dim: int) -> bool:
 
 
 def _settle(module: nn.Module) -> None:
-    """Let norms of weights follow the weights that were drawn: spectral norm's vectors, old hooks."""
+    """Let norms of weights follow the weights that were drawn: spectral norm's, old hooks'."""
     parametrized = getattr(module, "parametrizations", None)
     if isinstance(parametrized, nn.ModuleDict) and any(True for _ in parametrized.buffers()):
         training = {part: part.training for part in parametrized.modules()}

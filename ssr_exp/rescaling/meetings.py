@@ -42,10 +42,12 @@ def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
 def _note_sizes(tracer: Tracer, inputs: list[Tensor], merged: Tensor | None) -> None:
     """What was made of integers met channels: an integer that a module stores may be theirs."""
     dims = [] if merged is None else varying(merged)
-    for x in inputs if len(dims) == 1 and merged is not None else ():
+    channels = along(merged, dims[0]) if len(dims) == 1 and merged is not None else None
+    if channels is None or merged is None:
+        return
+    for x in inputs:
         dim = dims[0] - merged.ndim + x.ndim
-        channels = along(merged, dims[0])
-        if tracer.is_sized(x) and dim >= 0 and x.shape[dim] > 1 and channels is not None:
+        if tracer.is_sized(x) and dim >= 0 and x.shape[dim] > 1:
             tracer.need([x.shape[dim]], [channels])
 
 

@@ -39,7 +39,7 @@ def copied(network: nn.Module) -> nn.Module:
 
 
 def bare(tensor: Tensor) -> Tensor:
-    """Take a tensor's shape without its data; of indices, flags and single numbers a copy of both."""
+    """Take a tensor's shape without its data; of indices, flags and single numbers both."""
     is_index = not (tensor.is_floating_point() or tensor.is_complex())
     keeps_values = is_index or tensor.ndim == 0
     if keeps_values and not isinstance(tensor, nn.Parameter) and not tensor.is_meta:
@@ -85,7 +85,12 @@ def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any
     n_meta = sum(x.is_meta for x in found)
     if n_meta in (0, len(found)):
         return args, kwargs
-    return tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, (args, kwargs))
+    args, kwargs = tree_map(_emptied, (args, kwargs))
+    return args, kwargs
+
+
+def _emptied(x: Any) -> Any:
+    return x.to("meta") if isinstance(x, Tensor) else x
 
 
 def _run_on_zeros(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -94,7 +99,7 @@ def _run_on_zeros(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any
 
     with torch.no_grad():
         out = func(*tree_map(filled, args), **tree_map(filled, kwargs))
-    return tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, out)
+    return tree_map(_emptied, out)
 
 
 def _batch_norm(args: Sequence[Any]) -> Any:
@@ -118,8 +123,10 @@ class Watch(TorchDispatchMode):
 
     Attributes:
         path: the innermost module that is running, or was when it failed.
-        makers: modules whose products went into the operation that failed, or came out of the last
-            one. A product starts afresh; all else passes on what it is made of.
+        makers: modules whose products went into the operation that failed; if none failed, those
+            that came out of the last one. A product starts afresh; all else passes on what it is
+            made of.
+        failed: whether an operation failed.
         macs: for each module its own multiply-adds, without those of its children.
         loads: the multiply-adds of each matrix product, in the order in which they ran.
     """
@@ -129,6 +136,7 @@ class Watch(TorchDispatchMode):
         self.macs: dict[str, int] = {}
         self.loads: list[int] = []
         self.makers: frozenset[str] = frozenset()
+        self.failed = False
         self._made: dict[int, frozenset[str]] = {}
         self._alive: list[Tensor] = []  # so that no other tensor takes their identity
         self._scope = [""]
@@ -172,8 +180,9 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        self.makers = self.made_by(_tensors_in((args, kwargs)))
+        self.makers, self.failed = self.made_by(_tensors_in((args, kwargs))), True
         out = run(func, args, kwargs or {})
+        self.failed = False
         if func.overloadpacket in flop_registry:
             macs = load(func, args, kwargs or {}, out)
             self.loads.append(macs)

@@ -213,11 +213,11 @@ def gather(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 
 def index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Elements are chosen by index tensors: channels along dimensions without one pass."""
-    x, indices = args[:2]
+    indices = args[1]
     given = [dim for dim, each in enumerate(indices) if each is not None]
     if any(indices[dim].dtype == torch.bool for dim in given):
         return unknown(tracer, func, args, kwargs, out)
-    new = max(indices[dim].ndim for dim in given)
+    new: int = max(indices[dim].ndim for dim in given)
     together = given == list(range(given[0], given[0] + len(given)))
 
     def moved(kept: int) -> int:
@@ -238,11 +238,9 @@ def _pass(
     gone: set[int],
     moved: Callable[[int], int],
 ) -> None:
-    """Label what was chosen of a tensor along some dimensions: the others hold their channels.
+    """Label what was chosen of a tensor along the dimensions `gone`: others hold their channels.
 
-    Args:
-        gone: the dimensions along which was chosen.
-        moved: where another dimension stands in the result.
+    `moved` says where another dimension stands in the result.
     """
     labels = tracer.labels(args[0])
     dims = varying(labels)

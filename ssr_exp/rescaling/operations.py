@@ -21,7 +21,7 @@ FAMILIES = ("_fft_", "linalg_", "_linalg_", "_cdist", "_thnn_", "mkldnn_", "quan
 
 
 def unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Freeze what goes in, and call what comes out fixed; name what is a product and not counted."""
+    """Freeze what goes in, call what comes out fixed; name products that are not counted."""
     reason = f"{where(tracer)} uses {name(func)}, which is not understood"
     for x in tensors(args, kwargs):
         tracer.trace.ledger.freeze(shrink(tracer.labels(x)).reshape(-1).numpy(), reason)

@@ -1,5 +1,4 @@
-"""The proof of a plan: its smallest networks run in both modes, put out what the seed puts out, and
-have the products that it counts.
+"""The proof of a plan: its smallest networks run, and have the shapes and products that it counts.
 
 What the trace's rules do not know (integers that a module computed when it was made, code that
 depends on a width) shows here. It is frozen at full size and named, and the plan is made anew.
@@ -17,7 +16,7 @@ from torch import nn
 
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import cost, integers, meta, nested, rescale
-from ssr_exp.rescaling.chains import is_inside
+from ssr_exp.rescaling.chains import PLAIN, is_inside
 from ssr_exp.rescaling.labels import BATCH, FIXED
 from ssr_exp.rescaling.observations import Shapes, Trace
 from ssr_exp.rescaling.partitions import Part
@@ -69,7 +68,7 @@ def settle(
             )
         narrow = _try(network, plan, trace, _narrow(plan))
         if narrow is not None:
-            if not integers.tie(network, trace, plan, narrow.path):
+            if not _mend_integers(network, trace, plan, narrow, tried):
                 _freeze_for(network, trace, narrow, tried)
             continue
         shallow = _try(network, plan, trace, _shallow(plan))
@@ -139,7 +138,8 @@ def _forward(
             output = rescaled.train(training)(image)
     except Exception as error:  # whatever foreign code raises says that it does not fit
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        return Fault(watch.path, reason, watch.makers)
+        known = watch.failed or not watch.path
+        return Fault(watch.path, reason, watch.makers if known else frozenset())
     found = nested.tensors(output)
     if tuple(tuple(tensor.shape) for tensor in found) == shapes:
         return None
@@ -188,6 +188,26 @@ def _check_values(network: nn.Module, plan: Plan) -> None:
                 f"{type(network).__name__} cannot be rescaled: the first output of its smallest "
                 "network is not a number."
             )
+
+
+def _mend_integers(
+    network: nn.Module, trace: Trace, plan: Plan, fault: Fault, tried: dict[str, int]
+) -> bool:
+    """Mend what a module stores: tie the widths that one integer stands for, or leave it alone.
+
+    An integer may equal a width by chance. Where leaving it alone does not help, it follows again.
+    """
+    if integers.tie(network, trace, plan, fault.path):
+        return True
+    own = {key for key in plan.attributes if key[0] == fault.path}
+    if own and not isinstance(network.get_submodule(fault.path), PLAIN):
+        key = f"integers of {fault.path}"
+        if key not in tried:
+            tried[key] = 1
+            trace.left_alone |= own
+            return True
+    trace.left_alone -= {key for key in trace.left_alone if key[0] == fault.path}
+    return False
 
 
 def _freeze_for(network: nn.Module, trace: Trace, fault: Fault, tried: dict[str, int]) -> None:

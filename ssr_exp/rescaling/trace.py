@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -107,7 +107,7 @@ class Tracer(TorchDispatchMode):
         self._origin[id(x)] = origin
 
     def stretch(self, x: Tensor, labels: Tensor) -> None:
-        """Remember that `x` repeats what `labels` are of: along these dimensions it fits any size."""
+        """Remember that `x` repeats what `labels` are of: there it fits any size."""
         self._alive.append(x)
         self._stretched[id(x)] = labels
 
@@ -315,7 +315,7 @@ def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int
 
 def _check_layers(network: nn.Module) -> None:
     for name, parameter in network.named_parameters():
-        if isinstance(parameter, UninitializedTensorMixin):
+        if is_lazy(parameter):
             raise SsrError(
                 f"{name} has no size yet (a lazy layer): run the network once on a batch of images "
                 "where it is made."

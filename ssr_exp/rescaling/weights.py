@@ -151,7 +151,7 @@ def times_vector(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) ->
 
 
 def fake_quantised(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Quantisation that is learnt with: a weight stays that weight, channels stay where they are."""
+    """Quantisation that is learnt with: a weight stays that weight, channels their place."""
     x, y = args[0], tensors(out)[0]
     if (origin := find(tracer, x)) is not None:
         tracer.derive(y, origin)

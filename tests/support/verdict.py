@@ -1,4 +1,4 @@
-"""All that must hold of one rescaled network, whatever its seed is; it knows nothing of plans but their cost.
+"""All that must hold of one rescaled network; it knows nothing of plans but their cost.
 
 Tests of cases, the zoo and the fuzz ask it of every kind of network.
 """
