@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.rescaling import copying
@@ -81,7 +81,7 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """Take the data off what meets a tensor without: one made without `device=`, an index."""
-    found = _tensors_in((args, kwargs))
+    found = tensors((args, kwargs))
     n_meta = sum(x.is_meta for x in found)
     if n_meta in (0, len(found)):
         return args, kwargs
@@ -125,14 +125,15 @@ class Watch(TorchDispatchMode):
         path: the innermost module that is running, or was when it failed.
         makers: modules whose products went into the operation that failed; if none failed, those
             that came out of the last one. A product starts afresh; all else passes on what it is
-            made of.
+            made of. Empty unless `names_makers`.
         failed: whether an operation failed.
         macs: for each module its own multiply-adds, without those of its children.
         loads: the multiply-adds of each matrix product, in the order in which they ran.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, names_makers: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.names_makers = names_makers
         self.macs: dict[str, int] = {}
         self.loads: list[int] = []
         self.makers: frozenset[str] = frozenset()
@@ -148,9 +149,9 @@ class Watch(TorchDispatchMode):
         """Say where the run is."""
         return self._scope[-1]
 
-    def made_by(self, tensors: Iterable[Tensor]) -> frozenset[str]:
+    def made_by(self, parts: Iterable[Tensor]) -> frozenset[str]:
         """Name the modules whose products tensors are made of."""
-        return frozenset().union(*(self._made.get(id(x), frozenset()) for x in tensors))
+        return frozenset().union(*(self._made.get(id(x), frozenset()) for x in parts))
 
     def __enter__(self) -> Watch:
         for path, module in self._network.named_modules():
@@ -180,7 +181,9 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        self.makers, self.failed = self.made_by(_tensors_in((args, kwargs))), True
+        self.failed = True
+        if self.names_makers:
+            self.makers = self.made_by(tensors((args, kwargs)))
         out = run(func, args, kwargs or {})
         self.failed = False
         if func.overloadpacket in flop_registry:
@@ -188,11 +191,19 @@ class Watch(TorchDispatchMode):
             self.loads.append(macs)
             self.macs[self.path] = self.macs.get(self.path, 0) + macs
             self.makers = frozenset({self.path})
-        results = _tensors_in(out)
-        self._alive += results
-        self._made.update((id(x), self.makers) for x in results)
+        if self.names_makers:
+            results = tensors(out)
+            self._alive += results
+            self._made.update((id(x), self.makers) for x in results)
         return out
 
 
-def _tensors_in(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+def tensors(value: Any) -> list[Tensor]:
+    """List the tensors in the arguments or the result of an operation."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        return []
+    return [tensor for part in value for tensor in tensors(part)]

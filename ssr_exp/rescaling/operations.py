@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from ssr_exp.rescaling import meta
 from ssr_exp.rescaling.labels import fixed_like, shrink
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _multiplies(tracer: Tracer, func: Any, inputs: list[Tensor]) -> bool:
 
 def tensors(*values: Any) -> list[Tensor]:
     """List the tensors in nested arguments or results."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return meta.tensors(values)
 
 
 def name(func: Any) -> str:

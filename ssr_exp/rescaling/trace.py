@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.errors import SsrError, cause
@@ -63,7 +62,7 @@ class Tracer(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         """Run one operation, then let its rule label what came out."""
-        inputs = _tensors_in((args, kwargs))
+        inputs = meta.tensors((args, kwargs))
         for tensor in inputs:
             if id(tensor) not in self._known:
                 self._meet(tensor)
@@ -71,7 +70,7 @@ class Tracer(TorchDispatchMode):
                 self.trace.reached.add(origin.leaf.name)
             self.trace.readers[id(tensor)].add(self.scope[-1])
         out = meta.run(func, args, kwargs or {})
-        results = _tensors_in(out)
+        results = meta.tensors(out)
         self._remember(results)
         if all(id(tensor) in self._parametric for tensor in inputs):
             self._parametric.update(map(id, results))
@@ -345,7 +344,3 @@ def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrErro
         f"the network does not run on images of {size} (channels x height x width): {inside}"
         f"{cause(error)}."
     )
-
-
-def _tensors_in(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
