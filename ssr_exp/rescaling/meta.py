@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ssr_exp.rescaling import copying
 
 NORMS = """native_batch_norm _native_batch_norm_legit
 _native_batch_norm_legit_no_training""".split()
 INDEXING = "index _unsafe_index index_put index_put_".split()  # on any device, by real indices, too
+OVERWRITTEN: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+"""Tensors with data into which a run has written some without: their values mean nothing."""
 DYNAMIC = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 
 
@@ -69,24 +72,28 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     name = func.overloadpacket.__name__
     if name in NORMS:
         return _batch_norm(args)
-    if name not in INDEXING:
-        args, kwargs = _without_data(args, kwargs)
+    empty = args, kwargs
+    if _meet_without_data(args, kwargs) and name not in INDEXING:
+        empty = tree_map(_emptied, (args, kwargs))
     try:
-        return func(*args, **kwargs)
+        out = func(*empty[0], **empty[1])
     except NotImplementedError:
         if not DYNAMIC.isdisjoint(func.tags):
             raise
-        return _run_on_zeros(func, args, kwargs)
+        out = _run_on_zeros(func, *empty)
+    if empty[0] is not args and func._schema.is_mutable and isinstance(out, Tensor):
+        OVERWRITTEN[args[0]] = True  # it is this tensor that Python goes on with
+        return args[0]
+    return out
 
 
-def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """Take the data off what meets a tensor without: one made without `device=`, an index."""
+def _meet_without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Say whether tensors with data meet some without (those made without `device=` do)."""
     found = tensors((args, kwargs))
     n_meta = sum(x.is_meta for x in found)
-    if n_meta in (0, len(found)):
-        return args, kwargs
-    args, kwargs = tree_map(_emptied, (args, kwargs))
-    return args, kwargs
+    return 0 < n_meta < len(found) or (
+        bool(OVERWRITTEN) and any(not x.is_meta and x in OVERWRITTEN for x in found)
+    )
 
 
 def _emptied(x: Any) -> Any:

@@ -78,7 +78,7 @@ def deformable(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
     for fixed in (offset, mask):
         seen = shrink(tracer.labels(fixed)).reshape(-1).numpy()
         tracer.trace.ledger.freeze(seen, f"{where(tracer)} reads its offsets")
-    labels = tracer.trace.ledger.produce(out.shape[1], where(tracer))
+    labels = tracer.name(out.shape[1])
     _claim(tracer, leaf, labels, channels, narrow=False)
     tracer.label(out, spread(labels, out.shape, 1))
     fit(tracer, bias, labels)
@@ -219,7 +219,7 @@ def _product(
 ) -> Vector:
     """Make `size` new channels from those of `inp`; returns their labels."""
     ledger = tracer.trace.ledger
-    labels = ledger.produce(size, where(tracer))
+    labels = tracer.name(size)
     narrow = is_narrow(len(inp) // groups, size // groups, groups)
     if narrow:
         repeat = size // len(inp)

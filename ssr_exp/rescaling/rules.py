@@ -84,6 +84,7 @@ RULES: dict[str, Rule] = {
     "vdot": meetings.dot,
     "mv": weights.times_vector,
     "index_select": moves.select_by_index,
+    "copy_": moves.write,
     "index": moves.index,
     "_unsafe_index": moves.index,
     "gather": moves.gather,

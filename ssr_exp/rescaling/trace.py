@@ -50,7 +50,9 @@ class Tracer(TorchDispatchMode):
         self._origin: dict[int, Origin] = {}
         self._parametric: set[int] = set()
         self._sized: set[int] = set()
+        self._makers: set[str] = set()
         self._stretched: dict[int, Tensor] = {}
+        self._slices: dict[int, tuple[Tensor, int, slice]] = {}
         self._known: set[int] = set()
         self._alive: list[Tensor] = []
         self._calls: list[tuple[str, bool, tuple[_Tensors, _Tensors], list[list[Tensor | None]]]]
@@ -123,6 +125,15 @@ class Tracer(TorchDispatchMode):
             return fixed_like(torch.empty((1,) * x.ndim, device="meta"))
         return labels
 
+    def cut(self, x: Tensor, part: Tensor, dim: int, where: slice) -> None:
+        """Remember that `part` is a view of `x`: what is written there is written to `x`."""
+        self._alive.append(part)
+        self._slices[id(part)] = (x, dim, where)
+
+    def cut_from(self, part: Tensor) -> tuple[Tensor, int, slice] | None:
+        """Say of which tensor `part` is a view, along which dimension, and where."""
+        return self._slices.get(id(part))
+
     def is_sized(self, x: Tensor) -> bool:
         """Say whether `x` was made of integers alone."""
         return id(x) in self._sized
@@ -134,6 +145,15 @@ class Tracer(TorchDispatchMode):
     def need(self, sizes: Sequence[int], labels: Sequence[Vector], divisor: int = 1) -> None:
         """Remember integers that the running operation was given and that count channels."""
         self.trace.needs.append(Need(self.scope[-1], tuple(sizes), tuple(labels), divisor))
+
+    def name(self, size: int) -> Vector:
+        """Make labels for what the running module puts out; it makes the same in either mode."""
+        path = self.scope[-1]
+        if self.training and path in self._makers:
+            return self.trace.ledger.name(size)
+        if not self.training:
+            self._makers.add(path)
+        return self.trace.ledger.produce(size, path)
 
     def produce(self, product: Product) -> None:
         """Remember a matrix product; those of train mode cost nothing."""
