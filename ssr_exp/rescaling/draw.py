@@ -173,9 +173,9 @@ def _find(rules: Mapping[Any, Rule | None], owner: nn.Module) -> Rule | None:
 def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:
     """Find the rule of normal draws that all weights of one kind of module follow, if any."""
     samples = [
-        (module.weight.detach(), module)  # a computed one is not asked for: that may change it
+        (weight.detach(), module)  # a computed weight is not asked for: that may change it
         for module in seed.modules()
-        if isinstance(module, kind) and isinstance(module._parameters.get("weight"), nn.Parameter)
+        if isinstance(module, kind) and (weight := module._parameters.get("weight")) is not None
     ]
     samples = [pair for pair in samples if _says_something(pair[0])]
     if not samples:
