@@ -33,6 +33,8 @@ class Tracer(TorchDispatchMode):
         trace: what was seen so far.
         images: how many images the running product treats: all of the batch, or one where it runs
             once for a whole batch.
+        times_one: how many times the multiply-adds of one image the running product takes; more
+            than `images` where images of a batch see each other.
     """
 
     def __init__(self, network: nn.Module, seed: nn.Module, loads: Sequence[int]) -> None:
@@ -40,7 +42,7 @@ class Tracer(TorchDispatchMode):
         self.trace = Trace()
         self.modules = dict(network.named_modules())
         self.scope: list[str] = [""]
-        self.images = BATCH
+        self.images = self.times_one = BATCH
         self.training = False
         self._loads = loads
         self._n_products = 0
@@ -165,6 +167,7 @@ class Tracer(TorchDispatchMode):
         once = self._loads[self._n_products] if self._n_products < len(self._loads) else None
         self._n_products += 1
         self.images = 1 if once == load and not self.training else BATCH
+        self.times_one = load // once if once and load % once == 0 else self.images
 
     def _adopt(self, name: str, tensor: Tensor) -> None:
         leaf = Leaf(name, tuple(tensor.shape), [None] * tensor.ndim)
