@@ -304,7 +304,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
 
 
 def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: bool) -> None:
-    image = torch.empty((BATCH, *shape), device="meta")
+    image = meta.images(network, shape, BATCH)
     tracer.start(image, training=training)
     with tracer.inside(network), tracer:
         output = network.train(training)(image)
@@ -329,7 +329,7 @@ def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int
     watch = meta.Watch(shadow)
     try:
         with watch:
-            output = shadow(torch.empty((1, *input_shape), device="meta"))
+            output = shadow(meta.images(shadow, input_shape, 1))
     except Exception:  # a network may be anyone's code; a whole batch says what is wrong with it
         return [], None
     return watch.loads, nested.shapes(output)
