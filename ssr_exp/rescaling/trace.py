@@ -256,7 +256,8 @@ class Tracer(TorchDispatchMode):
 
 def _is_made(func: Any, inputs: Sequence[Tensor]) -> bool:
     """Say whether an operation makes a tensor of a size that it is given."""
-    return not inputs and func.overloadpacket.__name__ in rules.MAKERS
+    name = func.overloadpacket.__name__
+    return name in rules.MAKERS and (not inputs or name.startswith("new_"))
 
 
 def _channels(labels: Tensor | None) -> Vector | None:
