@@ -30,7 +30,7 @@ PLANS = [("resnet20", "A"), ("resnet56", "B"), ("resnet50", "cifar"), ("resnext5
 @pytest.fixture
 def no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave weights unset: they cost most of a build's time, and no law here looks at them."""
-    monkeypatch.setattr(draw, "fresh", lambda *_: None)
+    monkeypatch.setattr(draw, "fresh", lambda *_, **__: None)
 
 
 def plan_of(name: str, variant: str) -> Plan:
