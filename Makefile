@@ -68,7 +68,7 @@ browser: ## Install Chromium, which the tests of the page and `make figures` dri
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium fonts-dejavu-core >/dev/null; }
 
-zoo: $(READY) ## Check all networks of the zoo (an hour), write results/zoo.md
+zoo: $(READY) ## Check all networks of the zoo (an hour and a half), write results/zoo.md
 	$(BIN)/python -m tests.zoo --jobs $(WORKERS)
 
 lock: $(READY) ## Resolve requirements.lock again; everything to its newest: UPGRADE=--upgrade

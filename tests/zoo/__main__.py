@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 from ssr_exp.training import environment
 from tests.zoo import members, pool, rows, table
+from tests.zoo.dense import members as dense_members
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -23,7 +24,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Check networks, and write what was found about all of them."""
     options = _parser().parse_args(arguments)
-    store, order = options.out.with_suffix(".jsonl"), members.names()
+    store, order = options.out.with_suffix(".jsonl"), members.names() + dense_members.names()
     if unknown := set(options.only or ()) - set(order):
         raise SystemExit(f"not in the zoo: {', '.join(sorted(unknown))}")
     if not (options.only or options.resume):

@@ -39,7 +39,7 @@ def check(name: str) -> Row:
         step = "plan"
         member = Member(network, _planned(network, row), row)
     except Exception as error:
-        row.problems.append(f"{step}: {_where(error)}")
+        row.problems.append(f"{step}: {located(error)}")
     else:
         row.problems += member.problems()
     row.wall_s = round(time.perf_counter() - start, 1)
@@ -80,7 +80,7 @@ class Member:
             try:
                 found = [*self._check(kind, architecture)]
             except Exception as error:
-                found = [_where(error)]
+                found = [located(error)]
             yield from (f"{kind}: {problem}" for problem in found)
 
     def _check(self, kind: str, architecture: Architecture) -> Iterator[str]:
@@ -202,7 +202,7 @@ def _differences(network: nn.Module, full: nn.Module) -> Iterator[str]:
         yield "its tensors have not the seed network's names and shapes"
 
 
-def _where(error: Exception) -> str:
+def located(error: Exception) -> str:
     """Name an error, and the line of code that raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

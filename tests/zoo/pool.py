@@ -10,7 +10,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from tests.zoo import check
-from tests.zoo.rows import Row
+from tests.zoo.dense import check as dense_check
+from tests.zoo.dense.members import MEMBERS as DENSE
+from tests.zoo.rows import DenseRow, Row
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Running:
     deadline: float
 
 
-def checked(names: Sequence[str], jobs: int, limit: float) -> Iterator[Row]:
+def checked(names: Sequence[str], jobs: int, limit: float) -> Iterator[Row | DenseRow]:
     """Check networks, so many at a time, each for so many seconds."""
     # What the server imported, its processes need not import again.
     context = multiprocessing.get_context("forkserver")
@@ -42,18 +44,22 @@ def checked(names: Sequence[str], jobs: int, limit: float) -> Iterator[Row]:
                 yield _ended(reader, running.pop(reader), limit)
 
 
-def _ended(reader: Connection, one: Running, limit: float) -> Row:
+def _ended(reader: Connection, one: Running, limit: float) -> Row | DenseRow:
     """Take a row from its process, or say why there is none."""
     try:
-        row = reader.recv() if reader.poll() else Row(one.name, problems=[f"over {limit:g} s"])
+        row = reader.recv() if reader.poll() else _failed(one.name, f"over {limit:g} s")
     except EOFError:
         one.process.join()
-        row = Row(one.name, problems=[f"its process ended with code {one.process.exitcode}"])
+        row = _failed(one.name, f"its process ended with code {one.process.exitcode}")
     one.process.kill()
     one.process.join()
     reader.close()
     return row
 
 
+def _failed(name: str, problem: str) -> Row | DenseRow:
+    return (DenseRow if name in DENSE else Row)(name, problems=[problem])
+
+
 def _work(name: str, writer: Connection) -> None:
-    writer.send(check.check(name))
+    writer.send((dense_check if name in DENSE else check).check(name))

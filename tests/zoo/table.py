@@ -9,8 +9,10 @@ from importlib import metadata
 
 from ssr_exp.training import environment
 from tests.zoo import check, members
-from tests.zoo.rows import Row
+from tests.zoo.dense import table as dense_table
+from tests.zoo.rows import DenseRow, Row
 
+SEEDS = ("timm", "segmentation-models-pytorch", "monai")  # where the networks come from
 OUTPUT = "the network's output"  # its channels stay in every network
 LONGEST = 2  # reasons in a row
 COLUMNS = "network|px|params|blocks|lattice|smallest|fixed|plan|ran on|export|result|notes".split(
@@ -52,23 +54,27 @@ LEGEND = """\
 """
 
 
-def write(rows: Sequence[Row]) -> str:
-    """Write all rows: facts, totals, a table, and each failure explained."""
+def write(rows: Sequence[Row | DenseRow]) -> str:
+    """Write all rows: facts, totals, two tables, and each failure explained."""
+    classifiers = [row for row in rows if isinstance(row, Row)]
     header = HEADER.format(
         facts="\n".join(_facts(rows)),
-        totals="\n".join(_totals(rows)),
+        totals="\n".join(_totals(classifiers)),
         classes=check.CLASSES,
         batch=check.BATCH,
         tolerance=check.TOLERANCE,
         largest=check.LARGEST / 1e6,
     )
     lines = [header, "## Networks", "", LEGEND.format(sizes=", ".join(map(str, check.SIZES)))]
-    lines += [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *(_line(_cells(row)) for row in rows)]
+    lines += [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines += [_line(_cells(row)) for row in classifiers]
+    dense = dense_table.lines([row for row in rows if isinstance(row, DenseRow)])
+    lines += ["", *(each if isinstance(each, str) else _line(each) for each in dense)]
     return "\n".join([*lines, "", *_failures(rows)])
 
 
-def _facts(rows: Sequence[Row]) -> Iterator[str]:
-    versions = environment.versions() | {"timm": metadata.version("timm")}
+def _facts(rows: Sequence[Row | DenseRow]) -> Iterator[str]:
+    versions = environment.versions() | {name: metadata.version(name) for name in SEEDS}
     yield f"- versions: {', '.join(f'{name} {version}' for name, version in versions.items())}"
     yield f"- commit: {', '.join(sorted({row.commit for row in rows}))} (`+`: changed since)"
     yield f"- seed: {check.SEED}, with each network's name"
@@ -129,7 +135,7 @@ def reasons_of(row: Row) -> Counter[str]:
     return found
 
 
-def _failures(rows: Sequence[Row]) -> Iterator[str]:
+def _failures(rows: Sequence[Row | DenseRow]) -> Iterator[str]:
     yield "## Failures"
     yield ""
     failed = [row for row in rows if row.problems]

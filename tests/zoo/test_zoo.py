@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.zoo import check, members, rows, table
-from tests.zoo.rows import Row
+from tests.zoo import check, members, pool, rows, table
+from tests.zoo.dense import check as dense_check
+from tests.zoo.dense import members as dense_members
+from tests.zoo.dense import table as dense_table
+from tests.zoo.rows import DenseRow, Row, Split
 
 FAST = """
 torchvision/mobilenet_v3_small torchvision/shufflenet_v2_x0_5 torchvision/squeezenet1_1
@@ -20,6 +23,17 @@ torchvision/alexnet torchvision/densenet121 torchvision/efficientnet_b0 torchvis
 torchvision/resnext50_32x4d timm/cspresnext50 timm/dla46x_c timm/ecaresnet26t timm/fasternet_t0
 timm/ghostnet_050 timm/inception_next_atto timm/mixnet_s timm/repvgg_a0 timm/res2net50_14w_8s
 timm/rexnet_100
+""".split()
+FAST_DENSE = """
+monai/UNet2d monai/DynUNet2d sequences/ResNet1d sequences/Tcn sequences/UNet1d
+timm-features/mobilenetv3_small_050
+""".split()
+SLOW_DENSE = """
+monai/AttentionUnet2d monai/BasicUNetPlusPlus2d monai/SegResNetDS3d monai/VNet2d monai/resnet10_3d
+sequences/Tcn_weight_norm sequences/WaveNet smp/Unet/resnet18 smp/FPN/mobilenet_v2
+smp/DeepLabV3Plus/efficientnet-b0 timm-features/hrnet_w18_small
+torchvision/detection/resnet18_fpn torchvision/segmentation/deeplabv3_mobilenet_v3_large+aux
+torchvision/video/mc3_18
 """.split()
 
 
@@ -45,11 +59,28 @@ def test_networks_of_more_kinds_pass_all_checks(name: str) -> None:
     passes(name)
 
 
+def passes_dense(name: str) -> None:
+    row = dense_check.check(name)
+    assert row.problems == []
+    assert row.splits["stage"].smallest < 1
+
+
+@pytest.mark.parametrize("name", FAST_DENSE)
+def test_dense_and_one_dimensional_networks_pass_with_all_kinds_of_segments(name: str) -> None:
+    passes_dense(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW_DENSE)
+def test_more_dense_networks_pass_with_all_kinds_of_segments(name: str) -> None:
+    passes_dense(name)
+
+
 def test_each_member_is_listed_once_and_each_explanation_is_of_a_member() -> None:
-    names = members.names()
+    names = members.names() + dense_members.names()
     assert len(names) == len(set(names))
     assert set(members.EXPLAINED) <= set(names)
-    assert set(FAST + SLOW) <= set(names)
+    assert set(FAST + SLOW + FAST_DENSE + SLOW_DENSE) <= set(names)
 
 
 def test_the_table_says_who_fails_and_why(tmp_path: Path) -> None:
@@ -60,3 +91,26 @@ def test_the_table_says_who_fails_and_why(tmp_path: Path) -> None:
     assert f"timm: 1 of {len(members.TIMM)} pass" in text
     assert "8 channels: slices channels" in text
     assert "- **timm/regnety_002**: Not yet explained. (1 found, the first: plan:" in text
+
+
+def test_the_second_table_says_which_kind_fails_and_where_too_little_can_change(
+    tmp_path: Path,
+) -> None:
+    good = DenseRow("smp/Unet/resnet18", splits={"stage": Split(blocks=[2], changeable=0.99)})
+    good.splits |= {"superblock": Split(refused="it has no segment")}
+    bad = DenseRow("smp/FPN/resnet18", problems=["stage, full: no"], splits={"stage": Split()})
+    rows.save(tmp_path / "zoo.jsonl", [good, bad])
+    text = table.write([*rows.load(tmp_path / "zoo.jsonl").values()])
+    assert f"smp: 1 of {len(dense_members.SMP) * len(dense_members.ENCODERS)} pass" in text
+    assert f"1 FPNs; less than {dense_table.ENOUGH:.0%} can change of 1 (smp/FPN/" in text
+    assert "| passes | **fails** | refused: it has no segment | **fails** |" in text
+    assert (
+        "- **smp/FPN/resnet18**: Not yet explained. (1 found, the first: stage, full: no)" in text
+    )
+
+
+@pytest.mark.slow
+def test_a_network_over_its_limit_gets_a_row_of_its_own_kind() -> None:
+    (row,) = pool.checked(["sequences/Tcn"], jobs=1, limit=0)
+    assert isinstance(row, DenseRow)
+    assert row.problems == ["over 0 s"]
