@@ -67,15 +67,22 @@ def trained(network: nn.Module, x: Tensor) -> set[str]:
 
 @dataclasses.dataclass
 class Expected:
-    """What the seed network does."""
+    """What the seed network does.
+
+    Args:
+        network: the seed network.
+        shape: of one input.
+        twin: another instance of it, which is run; without it a copy is.
+    """
 
     network: nn.Module
     shape: Sequence[int]
+    twin: nn.Module | None = None
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
         self.x = example(self.shape)
-        runs = copy.deepcopy(self.network)
+        runs = copy.deepcopy(self.network) if self.twin is None else self.twin
         with torch.no_grad():
             self.shapes = {
                 training: [tuple(y.shape) for y in ran(runs, self.x, training=training)]

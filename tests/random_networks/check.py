@@ -1,0 +1,205 @@
+"""Check one random network: plan it, build some of its architectures, and judge each."""
+
+from __future__ import annotations
+
+import random
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import rescale, segments
+from ssr_exp.rescaling.plan import Architecture, Plan
+from tests.fuzz import driver
+from tests.random_networks import networks
+from tests.random_networks.descriptions import Description, write
+from tests.support import verdict
+
+LIMIT_S = 120  # for one network
+DRAWN = 2  # random architectures, beside the full and the smallest one
+REFUSALS = {
+    "nothing can be rescaled": "nothing of .* can be rescaled",
+    "has no segment": "has no segment",
+    "does not run": "does not run on",
+    "decides by values": "cannot be traced: it decides",
+    "cannot be counted": "cannot be counted",
+    "cannot be rescaled": "cannot be rescaled",
+}
+DOCUMENTED = {"decides by values": {"asks"}}
+"""What may be refused, and the extras and traits that it is refused for."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Args:
+        kind: the same for all that is wrong in the same way.
+        detail: what exactly.
+        architecture: blocks and widths, where it is about one.
+    """
+
+    kind: str
+    detail: str
+    architecture: str = ""
+
+
+@dataclass
+class Result:
+    """What became of one network.
+
+    Args:
+        architectures: how many were checked.
+        refusal: its kind, if the network was refused; a refusal that is not documented is a
+            finding, too.
+        findings: all that is wrong.
+        can_remove: whether a block can be removed.
+        can_change: the share of its parameters that can change.
+    """
+
+    architectures: int = 0
+    refusal: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    can_remove: bool = False
+    can_change: float = 0.0
+
+
+def check(description: Description) -> Result:
+    """Check the network of a description."""
+    result = Result()
+    with driver.quiet(), driver.within(LIMIT_S) as restart:
+        restart()
+        try:
+            _check(description, result)
+        except driver.TooLongError as error:
+            result.findings.append(Finding("takes too long", str(error)))
+    return result
+
+
+def _check(description: Description, result: Result) -> None:
+    network, twin = networks.build(description), networks.build(description)
+    shape, before = networks.input_shape(description), _state(network)
+    try:
+        plan = segments.find(network, shape, multiple=description.multiple, kind=description.split)
+    except Exception as error:
+        _note(error, description, result, "find")
+        return
+    expected = verdict.Expected(network, shape, twin)
+    result.can_remove = any(len(s.blocks) > s.fewest for s in plan.segments)
+    result.can_change = verdict.can_change(plan)
+    for architecture in _architectures(plan, description):
+        result.architectures += 1
+        named = f"{list(architecture.blocks)} blocks, widths {list(architecture.widths)}"
+        try:
+            problems = [*expected.problems(plan, architecture)]
+            problems += _more_problems(expected, plan, architecture)
+        except Exception as error:
+            _note(error, description, result, named)
+        else:
+            result.findings += [Finding(_kind(text), text, named) for text in problems]
+    if not _equal(before, _state(network)):
+        result.findings.append(Finding("the seed network was changed", ""))
+
+
+def _architectures(plan: Plan, description: Description) -> Iterator[Architecture]:
+    rng = random.Random(write(description))
+    drawn = [
+        Architecture(
+            tuple(rng.randint(s.fewest, len(s.blocks)) for s in plan.segments),
+            tuple(rng.randrange(len(widths)) for widths in plan.widths),
+        )
+        for _ in range(DRAWN)
+    ]
+    yield from dict.fromkeys([plan.baseline, plan.smallest, *drawn])
+
+
+def _more_problems(
+    expected: verdict.Expected, plan: Plan, architecture: Architecture
+) -> Iterator[str]:
+    """Name what else must hold: what the seed keeps constant or fixed stays so."""
+    built = rescale.build(expected.network, plan, architecture)
+    seeds = rescale.names(expected.network, plan, architecture)
+    originals = dict(expected.network.named_parameters())
+    for name, parameter in built.named_parameters():
+        seed = originals[seeds[name]]
+        is_constant = seed.numel() > 1 and bool((seed == seed.flatten()[0]).all())
+        is_fixed = not seed.requires_grad and seed.shape == parameter.shape
+        if parameter.requires_grad != seed.requires_grad:
+            yield f"{name} is fixed in only one of seed and rescaled network"
+        if is_constant and not bool((parameter == seed.flatten()[0]).all()):
+            yield f"{name} is constant in the seed"
+        if is_fixed and not torch.equal(seed, parameter):
+            yield f"{name} is fixed, and was drawn anew"
+    if architecture == plan.baseline:
+        yield from _differences(expected, built)
+
+
+def _differences(expected: verdict.Expected, full: nn.Module) -> Iterator[str]:
+    """Give the network of full size the seed's weights: it must compute what the seed does."""
+    twin = expected.twin
+    assert twin is not None
+    full.load_state_dict(twin.state_dict())
+    with torch.no_grad():
+        wanted, got = (verdict.ran(each, expected.x, training=False) for each in (twin, full))
+    pairs = zip(wanted, got, strict=True)
+    if not all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs):
+        yield "at full size, with the seed's weights, it computes something else"
+
+
+def _state(network: nn.Module) -> dict[str, Any]:
+    """Note what a plan must leave as it is."""
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules())
+    tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    return {"hooks": hooks, "modes": modes, "repr": repr(network), **tensors}
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[name]) if isinstance(value, Tensor) else value == other[name]
+        for name, value in one.items()
+    )
+
+
+def _note(error: Exception, description: Description, result: Result, where: str) -> None:
+    """Note a refusal, or an error that is none."""
+    if isinstance(error, driver.TooLongError):
+        raise error
+    if not isinstance(error, SsrError):
+        last = traceback.extract_tb(error.__traceback__)
+        ours = next((f for f in reversed(last) if "ssr_exp" in f.filename), last[-1])
+        place = f"{ours.filename.rpartition('/')[2]}:{ours.name}"
+        text = f"{type(error).__name__}: {error}"
+        kind = _kind(f"{'find' if where == 'find' else 'run'}: {text.partition(chr(10))[0]}")
+        result.findings.append(Finding(f"{kind} ({place})", text, where))
+        return
+    text = str(error)
+    kinds = (kind for kind, pattern in REFUSALS.items() if re.search(pattern, text))
+    result.refusal = next(kinds, _kind(text))
+    given = {entry[0] for entry in (*description.extras, *description.traits)}
+    if not given & DOCUMENTED.get(result.refusal, set()):
+        result.findings.append(Finding(f"refused: {result.refusal}", text, where))
+
+
+def _kind(text: str) -> str:
+    """Leave out of a text what differs between networks."""
+    for pattern, word in (
+        (r"\(\d[\d, ]*\) planned, \(\d[\d, ]*\) counted", "what is planned is not what is counted"),
+        (r"puts out .*", "puts out other shapes than the seed"),
+        (r"^\S+ ((gets no|is not|is fixed|is constant|holds no))", r"a tensor \1"),
+        (r"\b[\w]+(\.[\w]+)+\b", "M"),
+        (r"[\[(][\d, x\[\]()]*[\])]", "N"),
+        (r"\d+", "N"),
+    ):
+        text = re.sub(pattern, word, text)
+    return text[:160]
+
+
+def kinds(findings: Sequence[Finding]) -> list[str]:
+    """List the kinds of findings, each once."""
+    return list(dict.fromkeys(finding.kind for finding in findings))
