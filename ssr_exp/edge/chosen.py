@@ -146,7 +146,7 @@ def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
     _check_trust(about, study, trust=trust)
     seed_network, plan = saved.seed_network(about)
     architecture = codes.parse(plan, code)
-    network = rescale.build(seed_network, plan, architecture)
+    network = rescale.build(seed_network, plan, architecture, inherits=True)
     path = folder / checkpoints.LAST
     if not path.exists():
         raise SsrError(

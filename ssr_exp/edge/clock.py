@@ -310,7 +310,7 @@ def _measured(
     runners: dict[Architecture, Runner] = {}
     with latency.torch_threads(setting.threads):
         for architecture in terminal.progress(architectures, f"preparing for {setting.runtime}"):
-            network = rescale.build(subject.network, plan, architecture)
+            network = rescale.build(subject.network, plan, architecture, inherits=True)
             runners[architecture] = latency.prepare(
                 network, plan.input_shape, runtime, batch=setting.batch, threads=setting.threads
             )

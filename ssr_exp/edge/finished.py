@@ -80,7 +80,10 @@ class Study:
         """Build all networks with fresh weights, by code."""
         return {
             each.network: rescale.build(
-                self.seed_network, self.plan, codes.parse(self.plan, each.network)
+                self.seed_network,
+                self.plan,
+                codes.parse(self.plan, each.network),
+                inherits=True,
             )
             for each in self.networks
         }

@@ -63,7 +63,7 @@ def _summary(plan: Plan, points: int, width_steps: int) -> str:
         f"smallest: {least.params:,} parameters ({least.params / full.params:.1%}), "
         f"{least.macs:,} MACs ({least.macs / full.macs:.1%})",
     ]
-    return "\n".join([*lines, *_fixed(plan)])
+    return "\n".join([*lines, *_fixed(plan), *(f"note: {remark}" for remark in plan.remarks)])
 
 
 def _fixed(plan: Plan) -> list[str]:

@@ -32,36 +32,23 @@ def is_container(module: nn.Module) -> bool:
     return isinstance(module, CONTAINERS) and any(own is kind.forward for kind in CONTAINERS)
 
 
-def find(network: nn.Module, trace: Trace) -> list[Chain]:
-    """Find the chains of identically dimensioned blocks, in the order in which they run.
-
-    A block is an instance of a class that the network repeats. Chains are looked for from the
-    outside inwards: the outermost class with a removable block anywhere is the network's block
-    class, and all its instances belong to chains. In plain networks, a convolution or linear map
-    and what follows it in a sequence is a block. Where that leaves out much of the network, the
-    outermost repeated classes are blocks that stay, all those of one resolution together; without
-    these, all layers of one resolution are.
-    """
-    finder = Finder(network, trace)
-    found = finder.stages()
-    if not found and finder.share_outside(plain := finder.plain()) < PLAIN_PART:
-        found = plain
-    if finder.share_outside(found) > LEFT_OUT:
-        found = finder.ordered([*found, *finder.singles(found)])
-    return found or finder.resolutions()
-
-
 class Finder:
     """Looks for chains in a traced network."""
 
     def __init__(self, network: nn.Module, trace: Trace) -> None:
         self.modules = dict(network.named_modules())
         self.kinds = {path: _structure(module) for path, module in self.modules.items()}
-        times = Counter(call.path for call in trace.calls)
-        self.calls = {call.path: call for call in trace.calls if times[call.path] == 1}
+        self.all_calls: dict[str, list[Call]] = {}
+        for call in trace.calls:
+            self.all_calls.setdefault(call.path, []).append(call)
+        self.calls = {
+            path: calls[0] for path, calls in self.all_calls.items() if not calls[0].training
+        }
         self.products = list(dict.fromkeys(product.path for product in trace.products))
         self.workers = {holder for path in self.products for holder in (path, *_holders(path))}
         self.readers = trace.readers
+        self.reads = trace.reads
+        self.stays = trace.stays
         self.parameters = dict(network.named_parameters())
         names = network.named_parameters(remove_duplicate=False)
         self.holders: dict[int, list[str]] = {}
@@ -71,6 +58,28 @@ class Finder:
         self.repeated: set[Kind] = {
             kind for kind, count in counts.items() if count > 1 and kind not in CONTAINERS
         }
+
+    def find(self) -> list[Chain]:
+        """Find the chains of identically dimensioned blocks, in the order in which they run.
+
+        A block is an instance of a class that the network repeats. Chains are looked for from the
+        outside inwards: the outermost class with a removable block anywhere is the network's block
+        class, and all its instances belong to chains. In plain networks, a convolution or linear
+        map and what follows it in a sequence is a block. Where that leaves out much of the network,
+        the outermost repeated classes are blocks that stay, all those of one resolution together;
+        without these, all layers of one resolution are.
+        """
+        found = self.stages()
+        if not found and self.share_outside(plain := self.plain()) < PLAIN_PART:
+            found = plain
+        if self.share_outside(found) > LEFT_OUT:
+            found = self.ordered([*found, *self.singles(found)])
+        return found or self.resolutions()
+
+    def fewest(self, chain: Sequence[Block]) -> int:
+        """Count how many blocks a chain must keep: up to the last one that cannot be taken out."""
+        stay = [n for n, block in enumerate(chain) if n and not self._can_be_taken_out(block)]
+        return max(stay, default=0) + 1
 
     def stages(self) -> list[Chain]:
         """Chains of the kinds of which a block can be removed, and that are no parts of others.
@@ -234,24 +243,59 @@ class Finder:
 
     def _continues(self, previous: Block, block: Block) -> bool:
         """Say whether a block could be left out: same class and shape, and nobody reads between."""
-        wrote, read, last = self.calls[previous[-1]], self.calls[block[0]], self.calls[block[-1]]
+        ends = [self.all_calls[path] for path in (previous[-1], block[0], block[-1])]
+        if [*map(self._kind, previous)] != [*map(self._kind, block)]:
+            return False
+        if not len(ends[0]) == len(ends[1]) == len(ends[2]):
+            return False
         return (
-            [*map(self._kind, previous)] == [*map(self._kind, block)]
-            and bool(read.reads)
-            and read.reads == wrote.writes
-            and read.in_shapes == last.out_shapes
-            and self._only_read_in(wrote, previous, block)
+            all(self._passes_on(*calls, previous, block) for calls in zip(*ends, strict=True))
             and self._owns_its_parameters(block)
         )
 
+    def _passes_on(
+        self, wrote: Call, read: Call, last: Call, previous: Block, block: Block
+    ) -> bool:
+        """Say whether one call maps what the previous block put out to the same shapes.
+
+        It may read more (an embedding of time), as long as that comes after.
+        """
+        n = len(wrote.writes)
+        return (
+            n > 0
+            and read.reads[:n] == wrote.writes
+            and read.in_shapes[:n] == last.out_shapes
+            and self._only_read_in(wrote, previous, block)
+        )
+
+    def _can_be_taken_out(self, block: Block) -> bool:
+        """Say whether what holds a block still runs without it; notes why where it does not."""
+        for path in block:
+            holder = path.rpartition(".")[0]
+            module = self.modules[holder]
+            if not is_sequence(module):
+                continue
+            if len({id(child) for child in module.children()}) < len(module):
+                self.stays[holder] = "it holds a module twice"
+            elif not self.reads.in_order(holder):
+                self.stays[holder] = (
+                    "its modules are read by position (an index, a slice, enumerate, a name), not "
+                    "in a plain loop"
+                )
+            else:
+                continue
+            return False
+        return True
+
     def _owns_its_parameters(self, block: Block) -> bool:
         """Say whether no other block uses this one's weights, which are counted only once."""
-        return all(
-            is_inside(name, block)
-            for path in block
-            for parameter in self.modules[path].parameters()
-            for name in self.holders[id(parameter)]
-        )
+        for path in block:
+            for parameter in self.modules[path].parameters():
+                names = self.holders[id(parameter)]
+                if other := [name for name in names if not is_inside(name, block)]:
+                    self.stays[path] = f"its weights are known as {other[0]}, too"
+                    return False
+        return True
 
     def _only_read_in(self, call: Call, previous: Block, block: Block) -> bool:
         return all(
@@ -259,6 +303,13 @@ class Finder:
             for tensor in call.writes
             for reader in self.readers[tensor]
         )
+
+
+def is_sequence(module: nn.Module) -> bool:
+    """Say whether a module runs whatever children it has, in order."""
+    return isinstance(module, nn.ModuleList) or (
+        isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    )
 
 
 def _structure(module: nn.Module) -> Kind:

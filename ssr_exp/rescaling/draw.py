@@ -15,10 +15,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from ssr_exp.rescaling import copying
 
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
-
+SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
+SMOOTH = 64  # entries that may show that neighbours are alike
+LONGEST = 4096  # entries that are looked at
+POWER_ITERATIONS = 15  # of spectral norm, as PyTorch's own at its start
 
 Rule = Callable[[float, float, int], float]
 """The standard deviation of weights for a fan in, a fan out and a number of groups."""
@@ -30,16 +38,27 @@ RULES: tuple[Rule, ...] = (
     lambda fan_in, fan_out, groups: math.sqrt(2 / (fan_in + fan_out)),
     lambda fan_in, fan_out, groups: math.sqrt(2 * groups / fan_out),  # EfficientNet
 )
+DEFAULT: Rule = lambda fan_in, fan_out, groups: math.sqrt(1 / (3 * fan_in))  # noqa: E731
+"""PyTorch's own, a uniform draw."""
 
 
 def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None:
-    """Draw all parameters of `network` anew, in place, from torch's global generator.
+    """Draw all that `network` learns anew, in place, from torch's global generator.
+
+    What is not learnt (fixed weights, statistics, tables) keeps its values.
 
     Args:
         network: the rescaled network.
         seed: the seed network, with the weights that its constructor drew.
         names: for each parameter of `network` the seed's parameter of the same role.
     """
+    learnt = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    kept = [t for n, t in copying.tensors(network) if n not in learnt and not t.is_meta]
+    values = [tensor.detach().clone() for tensor in kept]
+    anew = set(map(id, _statistics(network)))
+    with torch.no_grad():
+        for parameter in learnt.values():
+            parameter.fill_(math.nan)  # so that what nobody draws is seen
     for module in network.modules():
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
@@ -48,19 +67,104 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
     rules = {kind: _rule(seed, kind) for kind in (nn.modules.conv._ConvNd, nn.Linear)}
     owners = dict(_owners(network))
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
+        for name, parameter in learnt.items():
             _draw(parameter, originals[names[name]], owners[name], rules)
+        for tensor, value in zip(kept, values, strict=True):
+            if id(tensor) not in anew or not tensor.isfinite().all():
+                tensor.copy_(value)
+        for module in network.modules():
+            _settle(module)
+
+
+def _statistics(network: nn.Module) -> Iterator[Tensor]:
+    """Name the statistics that a module sets to their start when it draws its weights anew."""
+    for module in network.modules():
+        if draws(module) and all(p.requires_grad for p in module.parameters(recurse=False)):
+            yield from module.buffers(recurse=False)
 
 
 def _draw(
     parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[Any, Rule | None]
 ) -> None:
+    original = original.detach()
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
+    elif is_patterned(original, by_itself=draws(owner)):
+        parameter.copy_(original[tuple(slice(size) for size in parameter.shape)])
     elif parameter.ndim >= 2 and (rule := _find(rules, owner)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, owner)))
-    elif not hasattr(owner, "reset_parameters"):
-        parameter.normal_(float(original.mean()), float(original.std()))
+    elif parameter.isnan().any():
+        parameter.normal_(float(original.mean()), float(original.std(correction=0)))
+    elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)):
+        _draw_by_own_rule(parameter, original, owner)
+
+
+def _draw_by_own_rule(parameter: Tensor, original: Tensor, owner: nn.Module) -> None:
+    """Draw a layer that has a rule of its own: a last one that starts near zero, for instance."""
+    if not _says_something(original) or _follows(original, owner, DEFAULT, normal=False):
+        return
+    if (rule := next((rule for rule in RULES if _follows(original, owner, rule)), None)) is None:
+        std = float(original.std())
+        parameter.mul_(std / float(parameter.std())) if parameter.numel() > 1 else None
+    else:
+        parameter.normal_(0, rule(*_fans(parameter, owner)))
+
+
+def draws(owner: nn.Module) -> bool:
+    """Say whether a module draws its own weights."""
+    return callable(getattr(owner, "reset_parameters", None))
+
+
+def is_patterned(original: Tensor, *, by_itself: bool) -> bool:
+    """Say whether a parameter's first values were set and not drawn: a kernel, a table, edges.
+
+    Few values that repeat (a bilinear kernel, an identity), a sequence that only rises or falls,
+    or, where its module draws none by itself, values of which each is near the next (sines).
+
+    Args:
+        original: as the seed network's constructor left it.
+        by_itself: whether its module draws it (`reset_parameters`).
+    """
+    if original.is_meta or original.numel() < SHORTEST or not original.is_floating_point():
+        return False
+    if _is_constant(original):
+        return False
+    values = original.flatten()[:LONGEST].double()
+    few = len(values) // 4 if original.dtype.itemsize >= 4 else min(16, len(values) // 4)
+    steps = values.diff()
+    if len(values.unique()) <= few or bool((steps > 0).all() or (steps < 0).all()):
+        return True
+    return not by_itself and any(_is_smooth(original, dim) for dim in range(original.ndim))
+
+
+def _is_smooth(original: Tensor, dim: int) -> bool:
+    """Say whether entries are near their neighbours along a dimension; random ones are not."""
+    centred = original.double() - original.double().mean(dim, keepdim=True)
+    if original.shape[dim] < SHORTEST or original.numel() < SMOOTH:
+        return False
+    near = centred.narrow(dim, 1, original.shape[dim] - 1) * centred.narrow(
+        dim, 0, original.shape[dim] - 1
+    )
+    return bool(near.mean() > 0.7 * centred.square().mean())
+
+
+def _settle(module: nn.Module) -> None:
+    """Let norms of weights follow the weights that were drawn: spectral norm's vectors, old hooks."""
+    parametrized = getattr(module, "parametrizations", None)
+    if isinstance(parametrized, nn.ModuleDict) and any(True for _ in parametrized.buffers()):
+        training = {part: part.training for part in parametrized.modules()}
+        parametrized.train()
+        for name in parametrized:
+            for _ in range(POWER_ITERATIONS):  # one each time that the weight is read
+                getattr(module, name)
+        for part, mode in training.items():
+            part.training = mode
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, (WeightNorm, SpectralNorm, BasePruningMethod)):
+            mode, module.training = module.training, True
+            for _ in range(POWER_ITERATIONS if isinstance(hook, SpectralNorm) else 1):
+                hook(module, None)
+            module.training = mode
 
 
 def _find(rules: Mapping[Any, Rule | None], owner: nn.Module) -> Rule | None:
@@ -92,12 +196,12 @@ def _says_something(weight: Tensor) -> bool:
     return weight.numel() >= SMALLEST_SAMPLE and not weight.is_meta and not _is_constant(weight)
 
 
-def _follows(weight: Tensor, owner: nn.Module, rule: Rule) -> bool:
+def _follows(weight: Tensor, owner: nn.Module, rule: Rule, *, normal: bool = True) -> bool:
     """Compare spread and shape: a uniform draw never reaches twice its standard deviation."""
     std = float(weight.std())
     expected = rule(*_fans(weight, owner))
     is_normal = float(weight.abs().max()) > 2 * std
-    return is_normal and abs(std / expected - 1) < SIGMAS / math.sqrt(2 * weight.numel())
+    return is_normal is normal and abs(std / expected - 1) < SIGMAS / math.sqrt(2 * weight.numel())
 
 
 def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:

@@ -61,7 +61,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Flow:
     watch = _Watch(seen)
     try:
         shadow = meta.copied(network).eval()
-        with torch.inference_mode(False), torch.no_grad(), watch:
+        with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
             image = torch.empty((BATCH, *input_shape), device="meta")
             watch.mark(image, frozenset({IMAGE}))
             watch.follow(shadow)
@@ -94,7 +94,7 @@ class _Watch(TorchDispatchMode):
         origins = self.origins((args, kwargs))
         if origins and getattr(func, "overloadpacket", None) in PRODUCTS:
             origins = self._note_product(origins)
-        out = func(*args, **(kwargs or {}))
+        out = meta.run(func, args, kwargs or {})
         self.mark(out, origins)
         return out
 

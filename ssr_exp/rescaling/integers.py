@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ssr_exp.rescaling.groups import Form, Grouping
-from ssr_exp.rescaling.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
+from ssr_exp.rescaling.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT, Vector
 from ssr_exp.rescaling.observations import Need, Trace
+from ssr_exp.rescaling.plan import Plan
 
 NOT_WIDTHS = ("stride", "kernel_size", "padding", "dilation", "output_size")
 
@@ -34,6 +36,35 @@ def find(
     certain = {key: next(iter(forms)) for key, forms in given.items() if len(forms) == 1}
     named = dict(_named(network, traced, grouping))
     return certain | named | dict(_layers(network, traced, grouping))
+
+
+def tie(network: nn.Module, traced: Trace, plan: Plan, path: str) -> bool:
+    """Tie the widths that one stored integer repeats, in the module at `path` and what holds it.
+
+    Args:
+        network: the seed network.
+        traced: what was seen of it; ties are added to its ledger.
+        plan: whose integers were left alone where they repeat different widths.
+        path: of the module that did not run at another width.
+
+    Returns:
+        Whether anything was tied.
+    """
+    modules, tied = dict(network.named_modules()), False
+    repeated: dict[Attribute, list[Vector]] = {}
+    for need in traced.needs:
+        inside = need.path == path or path.startswith(f"{need.path}." if need.path else "")
+        if inside and len(need.sizes) == 1:
+            for name in _stored(vars(modules[need.path]), need):
+                if (need.path, name) not in plan.attributes:
+                    repeated.setdefault((need.path, name), []).append(need.labels[0])
+    for (holder, name), (first, *others) in repeated.items():
+        for other in (vector for vector in others if len(vector) == len(first)):
+            if not np.array_equal(first, other) and not traced.ledger.are_tied(first, other):
+                reason = f"{holder}.{name} is the width of several"
+                traced.ledger.tie(first, other, reason=reason)
+                tied = True
+    return tied
 
 
 def _given(

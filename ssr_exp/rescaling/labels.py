@@ -73,6 +73,12 @@ class Ledger:
             self.freeze(one[~known], reason)
             self.freeze(other[~known], reason)
 
+    def are_tied(self, one: Vector, other: Vector) -> bool:
+        """Say whether just these two vectors were tied before."""
+        return any(
+            np.array_equal(one, a) and np.array_equal(other, b) for a, b in reversed(self.ties)
+        )
+
     def split(self, parts: list[Vector]) -> None:
         """Keep parts of one length equally long, whatever their channels are scaled to."""
         self.splits.append(parts)
@@ -115,7 +121,7 @@ def shrink(labels: Tensor) -> Tensor:
 def _one_of_each(labels: Tensor) -> NDArray[np.int64]:
     array = labels.numpy()
     index = [slice(0, 1) if stride == 0 else slice(None) for stride in array.strides]
-    return array[tuple(index)]
+    return np.asarray(array[tuple(index)])
 
 
 def apart(labels: Tensor, dim: int) -> list[Vector]:
@@ -131,3 +137,25 @@ def along(labels: Tensor, dim: int) -> Vector | None:
     index: list[int | slice] = [0] * labels.ndim
     index[dim] = slice(None)
     return np.ascontiguousarray(labels.numpy()[tuple(index)])
+
+
+def channels_of(labels: Tensor, dim: int, ledger: Ledger) -> Vector | None:
+    """Read which channels stand along one dimension.
+
+    Where several stand side by side in one (a linear map's outputs that were laid out as maps, a
+    pixel shuffle), these are tied: they go together.
+
+    Returns:
+        None if the dimension is not one of channels.
+    """
+    dims = varying(labels)
+    if set(dims) <= {dim}:
+        return along(labels, dim)
+    if dim not in dims or 0 in dims:
+        return None
+    small = shrink(labels).transpose(0, dim).flatten(1).numpy()
+    first = np.ascontiguousarray(small[:, 0])
+    pairs = np.stack([np.broadcast_to(first[:, None], small.shape), small], axis=-1)
+    one, other = np.unique(pairs.reshape(-1, 2), axis=0).T
+    ledger.tie(one, other, reason="fixed and other elements stand in one channel")
+    return first

@@ -138,6 +138,11 @@ def glu(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     tracer.label(out, _merge(tracer, func, one, other))
 
 
+def dot(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Two vectors are multiplied and summed up."""
+    _merge(tracer, func, *(tracer.labels(x) for x in args[:2]))
+
+
 def same(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """What comes out belongs to the channels that went in."""
     for x in tensors(out):

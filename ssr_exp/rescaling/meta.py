@@ -2,52 +2,115 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
+
+from ssr_exp.rescaling import copying
 
 NORMS = """native_batch_norm _native_batch_norm_legit
 _native_batch_norm_legit_no_training""".split()
+INDEXING = "index _unsafe_index index_put index_put_".split()  # on any device, by real indices, too
+DYNAMIC = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 
 
 def copied(network: nn.Module) -> nn.Module:
     """Copy the modules of a network but none of its data.
 
-    What is trained stays so: `matmul` turns into other products where a factor is not.
+    What is trained stays so: `matmul` turns into other products where a factor is not. Small
+    integers and flags keep their values, which a forward may ask for.
     """
-    memo: dict[int, Any] = {}
-    for parameter in network.parameters():
-        empty = parameter.detach().to("meta")
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    for buffer in network.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(network, memo)
+    replaced: dict[int, Any] = {}
+    for _, tensor in copying.tensors(network):
+        empty = bare(tensor)
+        if isinstance(tensor, nn.Parameter):
+            empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+        replaced[id(tensor)] = empty
+    return copying.copied(network, replaced)
+
+
+def bare(tensor: Tensor) -> Tensor:
+    """Take a tensor's shape without its data; of indices, flags and single numbers a copy of both."""
+    is_index = not (tensor.is_floating_point() or tensor.is_complex())
+    keeps_values = is_index or tensor.ndim == 0
+    if keeps_values and not isinstance(tensor, nn.Parameter) and not tensor.is_meta:
+        return tensor.detach().to("cpu", copy=True)
+    return tensor.detach().to("meta")
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Leave all generators of random numbers as they were: a run may draw from them."""
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    random.setstate(python)
+    np.random.set_state(arrays)
 
 
 def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Run one operation on meta tensors.
+    """Run one operation on tensors without data; those with data among them lose it.
 
     PyTorch works out the shapes of a batch norm by a chain of smaller operations; here they are
-    known.
+    known. An operation that has no rule for shapes is run on zeros.
 
     Raises:
         RuntimeError: if the tensors do not fit.
     """
-    if func.overloadpacket.__name__ not in NORMS:
+    name = func.overloadpacket.__name__
+    if name in NORMS:
+        return _batch_norm(args)
+    if name not in INDEXING:
+        args, kwargs = _without_data(args, kwargs)
+    try:
         return func(*args, **kwargs)
+    except NotImplementedError:
+        if not DYNAMIC.isdisjoint(func.tags):
+            raise
+        return _run_on_zeros(func, args, kwargs)
+
+
+def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """Take the data off what meets a tensor without: one made without `device=`, an index."""
+    found = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    n_meta = sum(x.is_meta for x in found)
+    if n_meta in (0, len(found)):
+        return args, kwargs
+    return tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, (args, kwargs))
+
+
+def _run_on_zeros(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def filled(x: Any) -> Any:
+        return torch.zeros_like(x, device="cpu") if isinstance(x, Tensor) else x
+
+    with torch.no_grad():
+        out = func(*tree_map(filled, args), **tree_map(filled, kwargs))
+    return tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, out)
+
+
+def _batch_norm(args: Sequence[Any]) -> Any:
     x = args[0]
     for parameter in args[1:5]:
         if isinstance(parameter, Tensor) and parameter.numel() != x.shape[1]:
             raise RuntimeError(
                 f"a batch norm of {parameter.numel()} channels meets {x.shape[1]} channels"
             )
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+    return torch.empty_like(x, device="meta"), *(torch.empty(0, device="meta") for _ in range(2))
+
+
+def load(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
+    """Count the multiply-adds of one operation, as PyTorch does."""
+    count = flop_registry.get(func.overloadpacket)
+    return 0 if count is None else int(count(*args, **kwargs, out_val=out)) // 2
 
 
 class Watch(TorchDispatchMode):
@@ -57,11 +120,13 @@ class Watch(TorchDispatchMode):
         path: the innermost module that is running, or was when it failed.
         before: the innermost module that ended last; None before the first did.
         macs: for each module its own multiply-adds, without those of its children.
+        loads: the multiply-adds of each matrix product, in the order in which they ran.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs: dict[str, int] = {}
+        self.loads: list[int] = []
         self.before: str | None = None
         self._scope = [""]
         self._network = network
@@ -101,8 +166,8 @@ class Watch(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         out = run(func, args, kwargs or {})
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None:
-            flops = count(*args, **(kwargs or {}), out_val=out)
-            self.macs[self.path] = self.macs.get(self.path, 0) + flops // 2
+        if func.overloadpacket in flop_registry:
+            macs = load(func, args, kwargs or {}, out)
+            self.loads.append(macs)
+            self.macs[self.path] = self.macs.get(self.path, 0) + macs
         return out

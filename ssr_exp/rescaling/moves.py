@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from ssr_exp.rescaling.labels import (
     Vector,
     along,
     apart,
+    channels_of,
     fixed_like,
     shrink,
     spread,
@@ -126,6 +127,7 @@ def _fold(tracer: Tracer, x: Tensor, shape: Sequence[int]) -> None:
         sizes = [size for size in inner if size > 1]
         if len(sizes) > 1:
             tracer.trace.ledger.multiples.append((vector, min(sizes)))
+            tracer.need(sizes[:1], [vector[:: len(vector) // sizes[0]]])
         elif len(sizes) == 1:
             tracer.need(sizes, [vector])
 
@@ -182,12 +184,70 @@ def _touched(func: Any, args: Any, kwargs: Any) -> set[int]:
 
 def spatial(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Pooling, up-sampling, padding of space: channels pass."""
-    dim = args[0].ndim - (2 if "1d" in name(func) else 3)
-    channels = along(tracer.labels(args[0]), dim)
-    if channels is None:
+    x, *others = tensors(args, kwargs)
+    n_spatial = next((int(digit) for digit in "123" if f"{digit}d" in name(func)), 2)
+    dim = x.ndim - 1 - n_spatial
+    channels = channels_of(tracer.labels(x), dim, tracer.trace.ledger)
+    if channels is None or any(varying(tracer.labels(other)) for other in others):
         return unknown(tracer, func, args, kwargs, out)
-    for x in tensors(out):
-        tracer.label(x, spread(channels, x.shape, x.ndim - args[0].ndim + dim))
+    for y in tensors(out):
+        tracer.label(y, spread(channels, y.shape, y.ndim - x.ndim + dim))
+
+
+def select_by_index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Rows are chosen by an index: channels along other dimensions pass."""
+    x, dim, _ = args
+    _pass(tracer, func, args, out, gone={dim % x.ndim}, moved=lambda kept: kept)
+
+
+def gather(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Elements are chosen along one dimension, by as many indices as there are elements."""
+    x, dim, index = args[:3]
+    if varying(tracer.labels(index)):
+        return unknown(tracer, func, args, kwargs, out)
+    _pass(tracer, func, args, out, gone={dim % x.ndim}, moved=lambda kept: kept)
+
+
+def index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Elements are chosen by index tensors: channels along dimensions without one pass."""
+    x, indices = args[:2]
+    given = [dim for dim, each in enumerate(indices) if each is not None]
+    if any(indices[dim].dtype == torch.bool for dim in given):
+        return unknown(tracer, func, args, kwargs, out)
+    new = max(indices[dim].ndim for dim in given)
+    together = given == list(range(given[0], given[0] + len(given)))
+
+    def moved(kept: int) -> int:
+        before = sum(dim < kept for dim in given)
+        if together and not before:
+            return kept
+        return kept - before + new
+
+    _pass(tracer, func, args, out, gone=set(given), moved=moved)
+
+
+def _pass(
+    tracer: Tracer,
+    func: Any,
+    args: Any,
+    out: Tensor,
+    *,
+    gone: set[int],
+    moved: Callable[[int], int],
+) -> None:
+    """Label what was chosen of a tensor along some dimensions: the others hold their channels.
+
+    Args:
+        gone: the dimensions along which was chosen.
+        moved: where another dimension stands in the result.
+    """
+    labels = tracer.labels(args[0])
+    dims = varying(labels)
+    channels = along(labels, dims[0]) if len(dims) == 1 and dims[0] not in gone else None
+    if channels is not None:
+        tracer.label(out, spread(channels, out.shape, moved(dims[0])))
+    elif dims or tracer.origin(args[0]) is not None:
+        unknown(tracer, func, args, {}, out)
 
 
 def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ssr_exp.rescaling import weights
-from ssr_exp.rescaling.labels import Vector, along, varying
+from ssr_exp.rescaling.labels import Vector, along, channels_of, varying
 from ssr_exp.rescaling.operations import tensors, unknown
 from ssr_exp.rescaling.products import fit, is_narrow
 
@@ -24,12 +24,19 @@ def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
         channels: Vector | None = weights.labels(tracer, origin.leaf, axis[0])
         tracer.derive(tensors(out)[0], origin)
     else:
-        channels = along(tracer.labels(x), 1)
+        channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
         tracer.label(tensors(out)[0], tracer.labels(x))
     if channels is None:
         return unknown(tracer, func, args, kwargs, out)
     for parameter in tensors(parameters):
         fit(tracer, parameter, channels)
+
+
+def weight_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Weight norm: a weight is its direction times its length, one for each channel."""
+    direction, length = args[:2]
+    if not weights.pointwise(tracer, [direction, length], tensors(out)[0]):
+        unknown(tracer, func, args, kwargs, out)
 
 
 def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -52,7 +59,7 @@ def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
 def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Group norm: many narrow groups change their number, few wide ones their width."""
     x, weight, bias, *_, groups, _ = args
-    channels = along(tracer.labels(x), 1)
+    channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
     if channels is None:
         return unknown(tracer, func, args, kwargs, out)
     width = len(channels) // groups

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from ssr_exp.rescaling.labels import Ledger, Vector
+from ssr_exp.rescaling.labels import BATCH, Ledger, Vector
+from ssr_exp.rescaling.positions import Reads
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Call:
         in_labels: for each tensor read the labels of its channels, None if they are on no or
             several dimensions.
         out_labels: likewise.
+        training: whether the network ran in train mode.
     """
 
     path: str
@@ -57,6 +59,7 @@ class Call:
     out_shapes: tuple[tuple[int, ...], ...]
     in_labels: tuple[Vector | None, ...]
     out_labels: tuple[Vector | None, ...]
+    training: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,41 @@ class Leaf:
         return sum(size > 1 for size in self.shape) > 1
 
 
+Shapes = tuple[tuple[int, ...], ...]
+
+
 @dataclass
 class Trace:
-    """What was seen: everything that planning reads."""
+    """What was seen: everything that planning reads.
+
+    Attributes:
+        ledger: what is known of the channels.
+        products: of a run in eval mode; what an image costs.
+        training_products: of a run in train mode.
+        calls: of modules, in eval mode, then in train mode.
+        leaves: parameters, buffers and tensors that modules hold, by name.
+        readers: for each tensor the modules in which it was read.
+        needs: integers that follow the channels.
+        reached: names of the leaves that an operation read.
+        batch: how many images the outputs in eval mode are of: 1, or `BATCH` where it needs several.
+        outputs: shapes of the network's outputs, for each mode (train or not) that it runs in.
+        reads: how its sequences were read.
+        uncounted: operations whose multiply-adds no rule counts, and where they ran.
+        untrained: why it does not run in train mode; None if it does.
+        stays: modules whose blocks can not be removed, though they are alike, and why.
+    """
 
     ledger: Ledger = field(default_factory=Ledger)
     products: list[Product] = field(default_factory=list)
+    training_products: list[Product] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     leaves: dict[str, Leaf] = field(default_factory=dict)
     readers: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     needs: list[Need] = field(default_factory=list)
+    reached: set[str] = field(default_factory=set)
+    batch: int = BATCH
+    outputs: dict[bool, Shapes] = field(default_factory=dict)
+    reads: Reads = field(default_factory=Reads)
+    uncounted: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    untrained: str | None = None
+    stays: dict[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ def of(segments: Sequence[Segment], trace: Trace, groups: Sequence[Group]) -> tu
         trace: of it.
         groups: its channels.
     """
-    order = {call.path: position for position, call in enumerate(trace.calls)}
+    order = {call.path: position for position, call in [*enumerate(trace.calls)][::-1]}
     paths_of = [[path for block in segment.blocks for path in block] for segment in segments]
     starts = [min(order[path] for path in paths) for paths in paths_of]
     number_of = {path: number for number, paths in enumerate(paths_of) for path in paths}

@@ -47,23 +47,26 @@ def find(network: nn.Module, trace: Trace, kind: str, patterns: Sequence[str]) -
 
 def stage(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
     """Chains of identically dimensioned blocks (SSR)."""
-    found = chains.find(network, trace)
-    return [Part(name, tuple(c)) for name, c in zip(_names(found), found, strict=True)]
+    finder = Finder(network, trace)
+    found = finder.find()
+    named = zip(_names(found), found, strict=True)
+    return [Part(name, tuple(chain), finder.fewest(chain)) for name, chain in named]
 
 
 def block(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
     """Each block a segment: it has a width of its own, and no depth."""
-    blocks = [block for chain in chains.find(network, trace) for block in chain]
+    blocks = [block for chain in Finder(network, trace).find() for block in chain]
     return [Part(path[0], (path,)) for path in blocks]
 
 
 def whole(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
     """One segment: depth takes the last blocks of all stages in turn."""
-    found = chains.find(network, trace)
-    turns = zip_longest(*(chain[1:] for chain in found))
+    finder = Finder(network, trace)
+    cut = [(chain, finder.fewest(chain)) for chain in finder.find()]
+    stay = [block for chain, fewest in cut for block in chain[:fewest]]
+    turns = zip_longest(*(chain[fewest:] for chain, fewest in cut))
     rest = [block for turn in turns for block in turn if block is not None]
-    blocks = (*(chain[0] for chain in found), *rest)
-    return [Part("network", blocks, least=len(found))] if found else []
+    return [Part("network", (*stay, *rest), least=len(stay))] if cut else []
 
 
 def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
@@ -114,7 +117,7 @@ def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Pa
 def _part(finder: Finder, pattern: str, paths: Sequence[str]) -> Part:
     blocks = [(path,) for path in paths]
     if len(finder.chain(blocks)) == 1:
-        return Part(pattern, tuple(blocks))
+        return Part(pattern, tuple(blocks), finder.fewest(blocks))
     return Part(pattern, (tuple(paths),))
 
 
@@ -132,10 +135,10 @@ def _matching(finder: Finder, pattern: str) -> list[str]:
             f"segment.patterns: no module is named {pattern!r}; there are "
             f"{', '.join(examples)}, and what they hold."
         )
-    if not set(named) & set(finder.calls):
+    if not set(named) & set(finder.calls) & finder.workers:
         raise SsrError(
-            f"segment.patterns: {named[0]} does not run exactly once by itself; name what it "
-            f"holds, for instance {named[0]}.*, or what holds it."
+            f"segment.patterns: {named[0]} does not run by itself, or holds no convolution or "
+            f"linear map; name what it holds, for instance {named[0]}.*, or what holds it."
         )
     return [path for path in finder.calls if path in named]
 

@@ -137,6 +137,8 @@ class Plan:
             form for each entry of a list.
         frozen: for each reason, how many channels stay at full size because of it.
         channel_groups: for each channel of the seed network its group, -1 if it is always kept.
+        unlearnt: names of parameters that take part and are not learnt (`requires_grad=False`).
+        remarks: what a user should know of it, each a sentence without its full stop.
     """
 
     input_shape: tuple[int, ...]
@@ -149,6 +151,8 @@ class Plan:
     attributes: Mapping[tuple[str, str], Form | tuple[Form, ...]]
     frozen: Mapping[str, int]
     channel_groups: NDArray[np.int64]
+    unlearnt: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def widths(self) -> tuple[Widths, ...]:

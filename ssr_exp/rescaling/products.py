@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ssr_exp.rescaling import weights
-from ssr_exp.rescaling.labels import BATCH, FIXED, Vector, along, spread, varying
+from ssr_exp.rescaling.labels import FIXED, Vector, along, channels_of, spread, varying
 from ssr_exp.rescaling.observations import Leaf, Product
 from ssr_exp.rescaling.operations import unknown, where
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Make new channels; remember which ones were read."""
     x, weight, bias, *_, transposed, _, groups = args
-    leaf, channels = _stored(tracer, weight), along(tracer.labels(x), 1)
-    kernel = int(np.prod(weight.shape[2:]))
-    if channels is None and _slides(tracer, x, out):
+    leaf, kernel = _stored(tracer, weight), int(np.prod(weight.shape[2:]))
+    if _slides(tracer, x, out):
         return _sliding(tracer, x, kernel, groups, out)
+    channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
     positions = (x if transposed else out)[:, 0].numel()
-    if leaf is None or channels is None or (transposed and groups > 1):
+    if leaf is None or channels is None:
         sizes = positions, out.shape[1], x.shape[1], kernel, groups
-        _fixed_product(tracer, *sizes, side_by_side=len(x) % BATCH != 0)
+        _fixed_product(tracer, *sizes, side_by_side=len(x) % tracer.images != 0)
         return unknown(tracer, func, args, kwargs, out)
-    labels = _product(tracer, channels, out.shape[1], kernel, groups, positions // BATCH)
-    _claim(tracer, leaf, *((channels, labels) if transposed else (labels, channels)), groups)
+    labels = _product(tracer, channels, out.shape[1], kernel, groups, positions // tracer.images)
+    narrow = is_narrow(len(channels) // groups, len(labels) // groups, groups)
+    _claim(tracer, leaf, *((channels, labels) if transposed else (labels, channels)), narrow)
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
         fit(tracer, bias, labels)
@@ -46,9 +47,9 @@ def _sliding(tracer: Tracer, x: Tensor, kernel: int, groups: int, out: Tensor) -
     rows = along(tracer.labels(x), dim)
     assert rows is not None
     out_, inp = _fixed(out.shape[1]), _fixed(x.shape[1])
-    positions = out[:, 0].numel() // len(rows) // BATCH
+    positions = out[:, 0].numel() // len(rows) // tracer.images
     product = Product(where(tracer), positions, out_, inp, kernel, groups, False, rows)
-    tracer.trace.products.append(product)
+    tracer.produce(product)
     tracer.label(out, spread(rows, out.shape, dim))
 
 
@@ -62,8 +63,8 @@ def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     if leaf is None or channels is None:
         _fixed_product(tracer, positions, n, k, 1, 1)
         return unknown(tracer, func, args, kwargs, out)
-    labels = _product(tracer, channels, n, 1, 1, positions // BATCH)
-    _claim(tracer, leaf, labels, channels, 1)
+    labels = _product(tracer, channels, n, 1, 1, positions // tracer.images)
+    _claim(tracer, leaf, labels, channels, narrow=False)
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
         fit(tracer, bias, labels)
@@ -73,10 +74,11 @@ def _alike(tracer: Tracer, x: Tensor, out: Tensor) -> None:
     """A linear map over positions treats each channel alike: they stay in the rows."""
     rows = along(tracer.labels(x), 0)
     assert rows is not None
-    rows = rows[: len(rows) // BATCH]
+    images = tracer.images
+    rows = rows[: len(rows) // images]
     product = Product(where(tracer), 1, _fixed(out.shape[1]), _fixed(x.shape[1]), 1, 1, False, rows)
-    tracer.trace.products.append(product)
-    tracer.label(out, spread(np.tile(rows, BATCH), out.shape, 0))
+    tracer.produce(product)
+    tracer.label(out, spread(np.tile(rows, images), out.shape, 0))
 
 
 def batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -87,22 +89,22 @@ def batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     """
     one, other = args[-2:]
     rows, columns, inner = _sides(tracer, one, other)
-    is_first = len(out) % BATCH == 0  # else the images stand in the rows: tokens come first
-    times = len(out) // BATCH if is_first else len(out)
+    is_first = len(out) % tracer.images == 0  # else the images stand in the rows: tokens come first
+    times = len(out) // tracer.images if is_first else len(out)
     if rows is None or columns is None or (_named(rows) and (_named(columns) or not is_first)):
         positions, n, k = one.shape[1], other.shape[2], one.shape[2]
-        positions *= BATCH if is_first else 1
+        positions *= tracer.images if is_first else 1
         _fixed_product(tracer, positions, n * times, k * times, 1, times)
         return unknown(tracer, func, args, kwargs, out)
     if _named(rows):
         positions, labels = 1, spread(rows, out.shape, 1)
     else:
-        positions = len(rows) if is_first else len(rows) // BATCH
+        positions = len(rows) if is_first else len(rows) // tracer.images
         labels = spread(columns, out.shape, 2)
     product = Product(
         where(tracer), positions, columns, inner, 1, 1, False, rows if _named(rows) else None, times
     )
-    tracer.trace.products.append(product)
+    tracer.produce(product)
     tracer.label(out, labels)
 
 
@@ -128,9 +130,9 @@ def _sides(
 def attention(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Attention in one operation: two products of activations; its channels are frozen."""
     query, key, value = args[:3]
-    heads = query.shape[0] // BATCH * query.shape[1]
+    heads = query.shape[0] // tracer.images * query.shape[1]
     for inner, width in ((query.shape[-1], key.shape[-2]), (key.shape[-2], value.shape[-1])):
-        positions = query.shape[-2] * BATCH
+        positions = query.shape[-2] * tracer.images
         _fixed_product(tracer, positions, width * heads, inner * heads, 1, heads)
     unknown(tracer, func, args, kwargs, out)
 
@@ -173,11 +175,11 @@ def _fixed_product(
     The images stand in its positions; or, where each has kernels of its own, side by side.
     """
     if side_by_side:
-        n, k, groups = n // BATCH, k // BATCH, groups // BATCH
+        n, k, groups = n // tracer.images, k // tracer.images, groups // tracer.images
     else:
-        positions = max(positions // BATCH, 1)
+        positions = max(positions // tracer.images, 1)
     product = Product(where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
-    tracer.trace.products.append(product)
+    tracer.produce(product)
 
 
 def _product(
@@ -195,7 +197,7 @@ def _product(
     elif groups > 1:
         ledger.multiples += [(labels, groups), (inp, groups)]
     product = Product(where(tracer), positions, labels, inp, kernel, groups, narrow)
-    tracer.trace.products.append(product)
+    tracer.produce(product)
     return labels
 
 
@@ -208,10 +210,13 @@ def is_narrow(in_width: int, out_width: int, groups: int) -> bool:
     return groups > 1 and (in_width == 1 or (in_width == out_width and in_width <= groups))
 
 
-def _claim(tracer: Tracer, leaf: Leaf, first: Vector, second: Vector, groups: int) -> None:
-    """Label a weight's dimensions; a weight that is used twice ties both uses."""
-    narrow = groups > 1 and len(second) != leaf.shape[1] and _keeps_width(leaf, second, groups)
-    for dim, labels in ((0, first), (1, None if narrow else second)):
+def _claim(tracer: Tracer, leaf: Leaf, first: Vector, second: Vector, narrow: bool) -> None:
+    """Label a weight's dimensions; a weight that is used twice ties both uses.
+
+    The second one is that of a group: it keeps its length where groups keep their width.
+    """
+    inside = None if narrow and len(second) != leaf.shape[1] else second
+    for dim, labels in ((0, first), (1, inside)):
         known = leaf.dims[dim]
         if labels is None or known is None:
             leaf.dims[dim] = known if labels is None else labels
@@ -220,7 +225,3 @@ def _claim(tracer: Tracer, leaf: Leaf, first: Vector, second: Vector, groups: in
         else:
             for vector in (known, labels):
                 tracer.trace.ledger.freeze(vector, f"{leaf.name} is combined with other weights")
-
-
-def _keeps_width(leaf: Leaf, inp: Vector, groups: int) -> bool:
-    return is_narrow(len(inp) // groups, leaf.shape[0] // groups, groups)

@@ -1,4 +1,5 @@
-"""The proof of a plan: its smallest networks run, and have the products that it counts.
+"""The proof of a plan: its smallest networks run in both modes, put out what the seed puts out, and
+have the products that it counts.
 
 What the trace's rules do not know (integers that a module computed when it was made, code that
 depends on a width) shows here. It is frozen at full size and named, and the plan is made anew.
@@ -7,21 +8,23 @@ depends on a width) shows here. It is frozen at full size and named, and the pla
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, meta, rescale
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.rescaling import cost, integers, meta, nested, rescale
 from ssr_exp.rescaling.chains import is_inside
 from ssr_exp.rescaling.labels import BATCH
-from ssr_exp.rescaling.observations import Trace
+from ssr_exp.rescaling.observations import Shapes, Trace
 from ssr_exp.rescaling.partitions import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
 
 ATTEMPTS = 40  # faults that are mended before the whole network is given up
+LARGEST_INPUT = 3 * 512 * 512  # elements; on larger inputs no network is run with data
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,21 @@ def settle(
     tried: dict[str, int] = {}
     for attempt in range(ATTEMPTS):
         plan = make(parts)
-        if attempt == 0 and (fault := _run(network, plan, plan.baseline)) is not None:
+        if attempt == 0 and (fault := _run(network, plan, trace, plan.baseline)) is not None:
             raise SsrError(
                 f"{type(network).__name__} cannot be counted, even at full size: in "
                 f"{fault.path or 'the network'}, {fault.reason}."
             )
-        narrow = _try(network, plan, _narrow(plan))
+        narrow = _try(network, plan, trace, _narrow(plan))
         if narrow is not None:
-            _freeze_for(trace, narrow, tried)
+            if not integers.tie(network, trace, plan, narrow.path):
+                _freeze_for(trace, narrow, tried)
             continue
-        shallow = _try(network, plan, _shallow(plan))
+        shallow = _try(network, plan, trace, _shallow(plan))
         if shallow is None:
+            _check_values(network, plan)
             return plan
-        parts = _kept(network, plan, parts)
+        parts = _kept(network, plan, trace, parts)
     raise SsrError(
         f"{type(network).__name__} cannot be rescaled: after {ATTEMPTS} attempts a smaller network "
         f"still does not run ({(narrow or shallow).reason})."  # type: ignore[union-attr]
@@ -90,34 +95,96 @@ def _shallow(plan: Plan) -> Iterator[Architecture]:
     yield Architecture(plan.smallest.blocks, plan.baseline.widths)
 
 
-def _try(network: nn.Module, plan: Plan, candidates: Iterator[Architecture]) -> Fault | None:
+def _try(
+    network: nn.Module, plan: Plan, trace: Trace, candidates: Iterator[Architecture]
+) -> Fault | None:
     for architecture in candidates:
         if architecture != plan.baseline:
-            fault = _run(network, plan, architecture)
+            fault = _run(network, plan, trace, architecture)
             if fault is not None:
                 return fault
     return None
 
 
-def _run(network: nn.Module, plan: Plan, architecture: Architecture) -> Fault | None:
-    """Run one network on the meta device, and compare its multiply-adds with the plan's."""
-    rescaled = rescale.skeleton(network, plan, architecture).eval()
-    image = torch.empty((BATCH, *plan.input_shape), device="meta")
-    watch = meta.Watch(rescaled)
+def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architecture) -> Fault | None:
+    """Run one network on the meta device, in each mode that the seed network runs in.
+
+    What it puts out has the seed's shapes, and its multiply-adds for one image are the plan's.
+    """
+    rescaled = rescale.skeleton(network, plan, architecture)
+    for training, shapes in trace.outputs.items():
+        batch = BATCH if training else trace.batch
+        watch = meta.Watch(rescaled)
+        fault = _forward(rescaled, plan, watch, shapes, batch=batch, training=training)
+        if fault is None and not training:
+            fault = _miscounted(plan, architecture, watch.macs, batch)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _forward(
+    rescaled: nn.Module,
+    plan: Plan,
+    watch: meta.Watch,
+    shapes: Shapes,
+    *,
+    batch: int,
+    training: bool,
+) -> Fault | None:
+    """Run a network once, and compare what it puts out with the seed network's shapes."""
+    image = torch.empty((batch, *plan.input_shape), device="meta")
     try:
-        with torch.inference_mode(False), torch.no_grad(), watch:
-            rescaled(image)
+        with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
+            output = rescaled.train(training)(image)
     except Exception as error:  # whatever foreign code raises says that it does not fit
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return Fault(watch.path, reason, None if watch.path else watch.before)
+    found = nested.shapes(output)
+    if found == shapes:
+        return None
+    pairs = zip(found, shapes, strict=False)
+    has, should = next((pair for pair in pairs if pair[0] != pair[1]), (found, shapes))
+    return Fault("", f"it puts out the shape {has} and not {should}", watch.before)
+
+
+def _miscounted(
+    plan: Plan, architecture: Architecture, counted: Mapping[str, int], batch: int
+) -> Fault | None:
     planned: dict[str, int] = {}
     for gemm in cost.gemms(plan, architecture):
-        planned[gemm.path] = planned.get(gemm.path, 0) + gemm.load * BATCH
-    if sum(planned.values()) == sum(watch.macs.values()):
+        planned[gemm.path] = planned.get(gemm.path, 0) + gemm.load * batch
+    if sum(planned.values()) == sum(counted.values()):
         return None
-    path = next((p for p, macs in watch.macs.items() if planned.get(p) != macs), "")
-    has, should = (counts.get(path, 0) // BATCH for counts in (watch.macs, planned))
+    path = next((p for p, macs in counted.items() if planned.get(p) != macs), "")
+    has, should = (counts.get(path, 0) // batch for counts in (counted, planned))
     return Fault(path, f"it has {has} MACs and not {should}")
+
+
+def _check_values(network: nn.Module, plan: Plan) -> None:
+    """Build the smallest network with data, and look at its first output.
+
+    Raises:
+        SsrError: if it is not finite, where the seed network's weights are.
+    """
+    state = [*network.parameters(), *network.buffers()]
+    if any(tensor.is_meta for tensor in state) or math.prod(plan.input_shape) > LARGEST_INPUT:
+        return
+    with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
+        rescaled = rescale.build(network, plan, plan.smallest, inherits=True)
+        try:
+            output = rescaled.eval()(torch.randn(BATCH, *plan.input_shape))
+        except Exception as error:  # of anyone's code: it ran without data
+            raise SsrError(
+                f"{type(network).__name__} cannot be rescaled: its smallest network runs on shapes "
+                f"and not on data ({cause(error)})."
+            ) from error
+        bad = [y for y in nested.tensors(output) if y.is_floating_point() and y.isnan().any()]
+        if bad and not any(t.isnan().any() for t in state if t.is_floating_point()):
+            raise SsrError(
+                f"{type(network).__name__} cannot be rescaled: the first output of its smallest "
+                "network is not a number."
+            )
 
 
 def _freeze_for(trace: Trace, fault: Fault, tried: dict[str, int]) -> None:
@@ -158,20 +225,20 @@ def _freeze(trace: Trace, path: str, reason: str) -> None:
             for labels in (*call.in_labels, *call.out_labels):
                 if labels is not None:
                     trace.ledger.freeze(labels, reason)
-    for product in trace.products:
+    for product in (*trace.products, *trace.training_products):
         if not path or is_inside(product.path, (path,)):
             trace.ledger.freeze(product.out, reason)
             trace.ledger.freeze(product.inp, reason)
 
 
-def _kept(network: nn.Module, plan: Plan, parts: Sequence[Part]) -> list[Part]:
+def _kept(network: nn.Module, plan: Plan, trace: Trace, parts: Sequence[Part]) -> list[Part]:
     """Keep the blocks of all segments without which the network does not run."""
     kept = []
     for number, part in enumerate(parts):
         blocks = list(plan.baseline.blocks)
         blocks[number] = plan.segments[number].fewest
         alone = Architecture(tuple(blocks), plan.baseline.widths)
-        runs = alone == plan.baseline or _run(network, plan, alone) is None
+        runs = alone == plan.baseline or _run(network, plan, trace, alone) is None
         kept.append(part if runs else dataclasses.replace(part, least=len(part.blocks)))
     if kept == list(parts):
         return [dataclasses.replace(part, least=len(part.blocks)) for part in parts]

@@ -11,13 +11,22 @@ import torch
 from torch import nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import draw
+from ssr_exp.rescaling import copying, draw, meta
+from ssr_exp.rescaling.chains import is_sequence
 from ssr_exp.rescaling.groups import Form, Sizes
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 
+MOST_UNLEARNT = 0.25  # share of the weights that may be fixed and lose inputs
 
-def build(network: nn.Module, plan: Plan, modifiers: Modifiers | Architecture) -> nn.Module:
+
+def build(
+    network: nn.Module,
+    plan: Plan,
+    modifiers: Modifiers | Architecture,
+    *,
+    inherits: bool = False,
+) -> nn.Module:
     """Make the rescaled network of a seed network.
 
     The result is an ordinary module of the seed's classes, freshly initialised from torch's global
@@ -28,9 +37,11 @@ def build(network: nn.Module, plan: Plan, modifiers: Modifiers | Architecture) -
         network: the seed network, as its constructor left it.
         plan: what `segments.find` made of it.
         modifiers: one depth and width for each segment, or an effective architecture.
+        inherits: whether the caller fills it with trained weights.
 
     Raises:
-        SsrError: if the modifiers cannot be met.
+        SsrError: if the modifiers cannot be met, or most of a smaller network would be weights
+            that are neither learnt nor inherited.
 
     Warns:
         UserWarning: if modifiers other than 1 round to the seed network itself.
@@ -41,9 +52,34 @@ def build(network: nn.Module, plan: Plan, modifiers: Modifiers | Architecture) -
             warnings.warn(unchanged(modifiers), stacklevel=2)
     else:
         architecture = modifiers
+    if not inherits:
+        check_learnt(network, plan, architecture)
     rescaled, names = _assembled(network, plan, architecture, device="cpu")
     draw.fresh(rescaled, network, names)
     return rescaled
+
+
+def check_learnt(network: nn.Module, plan: Plan, architecture: Architecture) -> None:
+    """Refuse a network whose fixed part would be neither the seed's nor learnt.
+
+    Weights with `requires_grad=False` are kept. Those that lose inputs compute something else, and
+    the rest of the network can make up for a few of them only.
+
+    Raises:
+        SsrError: if they are more than a quarter of all weights.
+    """
+    sizes, cut, total, example = plan.sizes(architecture), 0, 0, ""
+    for name, parameter in network.named_parameters():
+        shape = plan.leaves[name].shape
+        total += parameter.numel()
+        if name in plan.unlearnt and len(shape) > 1 and int(shape[1](sizes)) < parameter.shape[1]:
+            cut, example = cut + parameter.numel(), name
+    if cut > MOST_UNLEARNT * total:
+        raise SsrError(
+            f"{cut / total:.0%} of the weights of {type(network).__name__} are not learnt "
+            f"(requires_grad=False, such as {example}): a narrower network could not make up for "
+            "them. Give trained weights and type init=inherit checkpoint=PATH, or let them learn."
+        )
 
 
 def skeleton(network: nn.Module, plan: Plan, architecture: Architecture) -> nn.Module:
@@ -109,22 +145,33 @@ def _by_holder(paths: list[str]) -> dict[str, list[str]]:
 
 
 def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device: str) -> nn.Module:
-    """Copy the modules around tensors of the new shapes; no weight is copied."""
+    """Copy the modules around tensors of the new shapes; no weight that is learnt is copied."""
     sizes = plan.sizes(architecture)
     memo: dict[int, Any] = {}
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+    for name, tensor in copying.tensors(network):
+        if name not in plan.leaves:  # an activation that a run has left since
+            continue
         shape = [int(form(sizes)) for form in plan.leaves[name].shape]
+        if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
+            memo[id(tensor)] = nn.Parameter(torch.empty(shape, dtype=tensor.dtype, device=device))
+            continue
+        kept = tensor if list(tensor.shape) == shape else _leading(tensor, shape)
+        kept = kept.detach().to(device, copy=True) if device != "meta" else meta.bare(kept)
         if isinstance(tensor, nn.Parameter):
-            empty = torch.empty(shape, dtype=tensor.dtype, device=device)
-            memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad)
-        elif list(tensor.shape) == shape:
-            memo[id(tensor)] = tensor.detach().to(device, copy=True)
-        else:
-            memo[id(tensor)] = _leading(tensor, shape).to(device, copy=True)
-    rescaled = copy.deepcopy(network, memo)
+            kept = nn.Parameter(kept, requires_grad=False)
+        memo[id(tensor)] = kept
+    rescaled = copying.copied(network, memo)
     for (path, attribute), form in plan.attributes.items():
         _set(rescaled.get_submodule(path), attribute, form, sizes)
     return rescaled
+
+
+class Passing(nn.Identity):
+    """Stands where a block was taken out: puts out its first input, whatever else it is given."""
+
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Pass on what the block before put out."""
+        return x
 
 
 def _leading(buffer: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -152,9 +199,9 @@ def _remove(
     prefix = f"{holder}." if holder else ""
     old = [name for name, _ in module.named_children()]
     kept = [name for name in old if name not in children]
-    if not _is_sequence(module):
+    if not is_sequence(module):
         for child in children:
-            setattr(module, child, nn.Identity())
+            setattr(module, child, Passing())
         return {new: seed for new, seed in names.items() if not _below(new, prefix, children)}
     modules = [module.get_submodule(name) for name in kept]
     numbered = all(name.isdigit() for name in old)
@@ -166,13 +213,6 @@ def _remove(
     moves = {prefix + old_name: prefix + new for old_name, new in zip(kept, renamed, strict=True)}
     names = {new: seed for new, seed in names.items() if not _below(new, prefix, children)}
     return {_moved(new, moves): seed for new, seed in names.items()}
-
-
-def _is_sequence(module: nn.Module) -> bool:
-    """Say whether a module runs whatever children it has, in order."""
-    return isinstance(module, nn.ModuleList) or (
-        isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-    )
 
 
 def _below(name: str, prefix: str, children: list[str]) -> bool:

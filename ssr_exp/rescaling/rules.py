@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ssr_exp.rescaling import meetings, moves, norms, operations, products
+from ssr_exp.rescaling import meetings, moves, norms, operations, products, weights
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
@@ -20,17 +20,19 @@ Rule = Callable[["Tracer", Any, Sequence[Any], dict[str, Any], Any], None]
 
 MOVES = """view _unsafe_view reshape permute transpose t unsqueeze squeeze expand slice select split
 split_with_sizes unbind cat stack flip roll pixel_shuffle pixel_unshuffle repeat channel_shuffle
-alias detach clone contiguous _to_copy lift_fresh unfold narrow movedim index_select""".split()
+alias detach clone contiguous _to_copy lift_fresh unfold narrow movedim""".split()
 POINTWISE = """hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu
 leaky_relu_ elu elu_ celu celu_ selu selu_ silu silu_ mish mish_ gelu gelu_ softplus relu6 relu6_
 log_sigmoid_forward threshold threshold_ clamp_min_ clamp_max_ clamp_ _prelu_kernel rrelu
 rrelu_with_noise addcmul addcdiv lerp where""".split()
 SAME = """as_strided_ dropout native_dropout alpha_dropout feature_dropout _softmax
 _log_softmax softmax cumsum _safe_softmax""".split()
-SPATIAL = """max_pool2d_with_indices avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d
-adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
-_upsample_nearest_exact2d reflection_pad2d replication_pad2d avg_pool1d max_pool1d
-adaptive_avg_pool1d""".split()
+SPATIAL = """max_pool{n}d_with_indices max_pool{n}d avg_pool{n}d adaptive_avg_pool{n}d
+_adaptive_avg_pool{n}d adaptive_max_pool{n}d fractional_max_pool{n}d upsample_nearest{n}d
+_upsample_nearest_exact{n}d reflection_pad{n}d replication_pad{n}d"""
+INTERPOLATIONS = """upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
+_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d
+cudnn_grid_sampler""".split()
 REDUCTIONS = """mean sum amax amin max min var var_mean std std_mean argmax prod
 linalg_vector_norm norm logsumexp any all""".split()
 NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
@@ -55,7 +57,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(MOVES, moves.move),
     **dict.fromkeys(POINTWISE, meetings.pointwise),
     **dict.fromkeys(SAME, meetings.same),
-    **dict.fromkeys(SPATIAL, moves.spatial),
+    **dict.fromkeys((name for n in "123" for name in SPATIAL.format(n=n).split()), moves.spatial),
+    **dict.fromkeys(INTERPOLATIONS, moves.spatial),
     **dict.fromkeys(REDUCTIONS, meetings.reduce),
     **dict.fromkeys(NORMS, norms.batch_norm),
     **dict.fromkeys(MAKERS, meetings.nothing),
@@ -69,5 +72,13 @@ RULES: dict[str, Rule] = {
     "_fused_rms_norm": norms.layer_norm,
     "native_group_norm": norms.group_norm,
     "glu": meetings.glu,
+    "_weight_norm_interface": norms.weight_norm,
+    "dot": meetings.dot,
+    "vdot": meetings.dot,
+    "mv": weights.times_vector,
+    "index_select": moves.select_by_index,
+    "index": moves.index,
+    "_unsafe_index": moves.index,
+    "gather": moves.gather,
     "constant_pad_nd": moves.pad,
 }

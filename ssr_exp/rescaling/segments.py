@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import integers, owners, partitions, proof, trace
+from ssr_exp.rescaling import integers, owners, partitions, proof, remarks, trace
 from ssr_exp.rescaling.groups import Form, Grouping
 from ssr_exp.rescaling.labels import FIXED, Ledger, Vector
 from ssr_exp.rescaling.observations import Call, Product, Trace
@@ -108,6 +108,8 @@ def _plan(
         attributes=integers.find(network, traced, grouping),
         frozen=grouping.frozen,
         channel_groups=grouping.group_of,
+        unlearnt=remarks.unlearnt(network, traced),
+        remarks=tuple(remarks.of(network, traced)),
     )
 
 
@@ -115,31 +117,35 @@ def _vectors(traced: Trace) -> Iterator[Vector]:
     """All dimensions whose length must be a form of the groups' sizes."""
     for leaf in traced.leaves.values():
         yield from (labels for labels in leaf.dims if labels is not None)
-    for product in traced.products:
+    for product in (*traced.products, *traced.training_products):
         yield product.inp
 
 
 def _tie(parts: Sequence[Part], traced: Trace, ledger: Ledger) -> None:
     """Keep what a removable block reads and writes of one size, so that it can be left out."""
-    calls = {call.path: call for call in traced.calls}
-    for block in (block for part in parts for block in part.blocks[part.least :]):
-        first, last = calls[block[0]], calls[block[-1]]
-        for one, other in zip(first.in_labels, last.out_labels, strict=True):
+    calls: dict[str, list[Call]] = {}
+    for call in traced.calls:
+        calls.setdefault(call.path, []).append(call)
+    removable = [block for part in parts for block in part.blocks[part.least :]]
+    ends = [pair for b in removable for pair in zip(calls[b[0]], calls[b[-1]], strict=True)]
+    for first, last in ends:
+        block = first.path
+        for one, other in zip(first.in_labels, last.out_labels, strict=False):
             if one is not None and other is not None and len(one) == len(other):
-                ledger.tie(one, other, reason=f"{block[0]} passes fixed channels")
+                ledger.tie(one, other, reason=f"{block} passes fixed channels")
             else:
                 for labels in (one, other):
                     if labels is not None:
-                        ledger.freeze(labels, f"{block[0]} changes what its channels mean")
+                        ledger.freeze(labels, f"{block} changes what its channels mean")
 
 
 def _segments(
     parts: Sequence[Part], traced: Trace, grouping: Grouping, frozen: Sequence[str]
 ) -> tuple[Segment, ...]:
-    calls = {call.path: call for call in traced.calls}
+    calls = {call.path: call for call in reversed(traced.calls)}  # the first of each
     segments = []
     for part in parts:
-        last = max((path for block in part.blocks for path in block), key=list(calls).index)
+        last = max((path for block in part.blocks for path in block), key=[*reversed(calls)].index)
         channels = _width(calls[last], grouping)
         stays = part.name in frozen
         segments.append(Segment(part.name, part.blocks, channels, stays, part.least))

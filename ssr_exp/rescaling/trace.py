@@ -1,7 +1,8 @@
-"""One run of the seed network on the meta device: its channels, products and modules' calls.
+"""Runs of the seed network on the meta device: its channels, products and modules' calls.
 
-No data is computed and no weight is copied. What each operation means for the labels stands in
-`rules`; what is not understood there is frozen at full size and named.
+It runs in eval and in train mode. No data is computed and no weight is copied. What each operation
+means for the labels stands in `rules`; what is not understood there is frozen at full size and
+named.
 """
 
 from __future__ import annotations
@@ -14,44 +15,72 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import meta, rules, values, weights
+from ssr_exp.rescaling import copying, meta, nested, positions, rules, values, weights
 from ssr_exp.rescaling.labels import BATCH, Vector, along, fixed_like, spread, varying
-from ssr_exp.rescaling.observations import Call, Leaf, Need, Trace
+from ssr_exp.rescaling.observations import Call, Leaf, Need, Product, Shapes, Trace
 from ssr_exp.rescaling.weights import Origin
+
+_Tensors = list[Tensor]
 
 
 class Tracer(TorchDispatchMode):
-    """Carries labels along while the network runs."""
+    """Carries labels along while the network runs.
 
-    def __init__(self, network: nn.Module) -> None:
+    Attributes:
+        trace: what was seen so far.
+        images: how many images the running product treats: all of the batch, or one where it runs
+            once for a whole batch.
+    """
+
+    def __init__(self, network: nn.Module, seed: nn.Module, loads: Sequence[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.modules = dict(network.named_modules())
         self.scope: list[str] = [""]
+        self.images = BATCH
+        self.training = False
+        self._loads = loads
+        self._n_products = 0
+        self._seed = {id(tensor) for _, tensor in copying.tensors(seed)}
+        self._stored: dict[int, str] = {}
         self._labels: dict[int, Tensor] = {}
         self._origin: dict[int, Origin] = {}
         self._parametric: set[int] = set()
+        self._known: set[int] = set()
         self._alive: list[Tensor] = []
-        self._calls: list[tuple[str, list[list[Tensor]], list[list[Tensor | None]]]] = []
-        for name, tensor in _tensors(network):
+        self._calls: list[tuple[str, bool, tuple[_Tensors, _Tensors], list[list[Tensor | None]]]]
+        self._calls = []
+        for name, tensor in copying.tensors(network):
             self._adopt(name, tensor)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         """Run one operation, then let its rule label what came out."""
-        out = meta.run(func, args, kwargs or {})
         inputs = _tensors_in((args, kwargs))
         for tensor in inputs:
+            if id(tensor) not in self._known:
+                self._meet(tensor)
+            if (origin := self._origin.get(id(tensor))) is not None:
+                self.trace.reached.add(origin.leaf.name)
             self.trace.readers[id(tensor)].add(self.scope[-1])
+        out = meta.run(func, args, kwargs or {})
         results = _tensors_in(out)
-        self._alive += results  # so that no other tensor takes their identity
-        if inputs and all(id(tensor) in self._parametric for tensor in inputs):
+        self._remember(results)
+        if all(id(tensor) in self._parametric for tensor in inputs):
             self._parametric.update(map(id, results))
+        if func.overloadpacket in flop_registry:
+            self._note_product(meta.load(func, args, kwargs or {}, out))
         rules.find(func)(self, func, args, kwargs or {}, out)
         return out
+
+    def start(self, image: Tensor, *, training: bool) -> None:
+        """Begin a run on a batch of images."""
+        self.training, self._n_products, self.scope[:] = training, 0, [""]
+        self._remember([image])
 
     def labels(self, x: Tensor) -> Tensor:
         """Look up the labels of `x`; what was never labelled belongs to no channel."""
@@ -73,29 +102,67 @@ class Tracer(TorchDispatchMode):
         self._origin[id(x)] = origin
 
     def is_parametric(self, x: Tensor) -> bool:
-        """Say whether `x` was computed from parameters and buffers alone."""
+        """Say whether `x` was computed from parameters, buffers and constants alone."""
         return id(x) in self._parametric
 
     def need(self, sizes: Sequence[int], labels: Sequence[Vector], divisor: int = 1) -> None:
         """Remember integers that the running operation was given and that count channels."""
         self.trace.needs.append(Need(self.scope[-1], tuple(sizes), tuple(labels), divisor))
 
+    def produce(self, product: Product) -> None:
+        """Remember a matrix product; those of train mode cost nothing."""
+        seen = self.trace.training_products if self.training else self.trace.products
+        seen.append(product)
+
+    def _note_product(self, load: int) -> None:
+        """Compare with the same product of a run on one image: does it treat each image?"""
+        once = self._loads[self._n_products] if self._n_products < len(self._loads) else None
+        self._n_products += 1
+        self.images = 1 if once == load and not self.training else BATCH
+
     def _adopt(self, name: str, tensor: Tensor) -> None:
         leaf = Leaf(name, tuple(tensor.shape), [None] * tensor.ndim)
         self.trace.leaves[name] = leaf
         self.derive(tensor, Origin(leaf, weights.whole(leaf)))
         self._parametric.add(id(tensor))
+        self._known.add(id(tensor))
+        if tensor.is_meta and tensor.numel():
+            self._stored[tensor.untyped_storage()._cdata] = name
         if tensor.ndim and not leaf.is_weight:
             dim = max(range(tensor.ndim), key=lambda d: leaf.shape[d])
             labels = self.trace.ledger.name(leaf.shape[dim])
             leaf.dims[dim] = labels
             self.label(tensor, spread(labels, tensor.shape, dim))
 
+    def _remember(self, results: Sequence[Tensor]) -> None:
+        self._alive += results  # so that no other tensor takes their identity
+        self._known.update(map(id, results))
+
+    def _meet(self, tensor: Tensor) -> None:
+        """Look at a tensor that no operation of this run has made.
+
+        Raises:
+            SsrError: if it is the seed network's, or learnt outside of the network.
+        """
+        if id(tensor) in self._seed or (tensor.requires_grad and not tensor.is_meta):
+            raise SsrError(_foreign(self.scope[-1]))
+        self._remember([tensor])
+        name = self._stored.get(tensor.untyped_storage()._cdata)
+        leaf = None if name is None else self.trace.leaves[name]
+        if leaf is not None and leaf.shape == tuple(tensor.shape):  # `weight.data`
+            self.derive(tensor, Origin(leaf, weights.whole(leaf)))
+            dims = [dim for dim, labels in enumerate(leaf.dims) if labels is not None]
+            if not leaf.is_weight and dims:
+                self.label(tensor, spread(leaf.dims[dims[0]], tensor.shape, dims[0]))  # type: ignore[arg-type]
+        self._parametric.add(id(tensor))
+
     @contextmanager
     def inside(self, network: nn.Module) -> Iterator[None]:
         """Note which module is running, and what goes in and out of it."""
         hooks = []
         for path, module in network.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks; what it runs is its caller's
             hooks.append(module.register_forward_pre_hook(self._enter(path)))
             hooks.append(module.register_forward_hook(self._leave(path), with_kwargs=True))
         try:
@@ -116,16 +183,16 @@ class Tracer(TorchDispatchMode):
     def _leave(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             self.scope.pop()
-            ends = [_tensors_in((args, kwargs)), _tensors_in(output)]
+            ends = nested.tensors((args, kwargs)), nested.tensors(output)
             self._alive += ends[0] + ends[1]
             labels = [[self._labels.get(id(x)) for x in end] for end in ends]
-            self._calls.append((path, ends, labels))
+            self._calls.append((path, self.training, ends, labels))
 
         return hook
 
     def calls(self) -> Iterator[Call]:
         """List the calls of modules, once the run is over."""
-        for path, (reads, writes), (read, written) in self._calls:
+        for path, training, (reads, writes), (read, written) in self._calls:
             yield Call(
                 path,
                 reads=tuple(map(id, reads)),
@@ -134,6 +201,7 @@ class Tracer(TorchDispatchMode):
                 out_shapes=tuple(tuple(x.shape[1:]) for x in writes),
                 in_labels=tuple(map(_channels, read)),
                 out_labels=tuple(map(_channels, written)),
+                training=training,
             )
 
 
@@ -146,28 +214,88 @@ def _channels(labels: Tensor | None) -> Vector | None:
 
 
 def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
-    """Trace `network` on images of `input_shape` (channels, height, width).
+    """Trace `network`, in both modes, on images of `input_shape` (channels, height, width).
 
-    The network itself is neither changed nor moved.
+    The network itself is neither changed nor moved, and no generator of random numbers either.
 
     Raises:
-        SsrError: if the network does not run on such images, or decides by their values.
+        SsrError: if the network does not run on such images, decides by their values, runs layers
+            that it does not hold, or puts out no tensor.
+    """
+    _check_scripts(network)
+    # What runs inside inference mode is seen by no tracer.
+    with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
+        loads, shapes = _one_image(network, input_shape)
+        shadow = meta.copied(network)
+        tracer = Tracer(shadow, network, loads)
+        trace = tracer.trace
+        trace.reads = positions.watch(shadow)
+        try:
+            _run(tracer, shadow, input_shape, training=False)
+        except SsrError:
+            raise
+        except Exception as error:  # a network may be anyone's code
+            raise _stopped(tracer.scope[-1], input_shape, error) from error
+        try:
+            _run(tracer, shadow, input_shape, training=True)
+        except SsrError:
+            raise
+        except Exception as error:
+            inside = f"in {tracer.scope[-1]}, " if tracer.scope[-1] else ""
+            trace.untrained = inside + cause(error)
+    trace.calls.extend(tracer.calls())
+    if shapes is not None:
+        trace.batch, trace.outputs[False] = 1, shapes
+    return trace
+
+
+def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: bool) -> None:
+    image = torch.empty((BATCH, *shape), device="meta")
+    tracer.start(image, training=training)
+    with tracer.inside(network), tracer:
+        output = network.train(training)(image)
+    found = nested.tensors(output)
+    if not found and not training:
+        raise SsrError(
+            f"{type(network).__name__} puts out {type(output).__name__}, in which there is no "
+            "tensor: its forward must return tensors, alone or in lists, dictionaries or objects."
+        )
+    for tensor in found:
+        labels = tracer.labels(tensor).reshape(-1).numpy()
+        tracer.trace.ledger.freeze(labels, "the network's output")
+    tracer.trace.outputs[training] = nested.shapes(output)
+
+
+def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int], Shapes | None]:
+    """Run on one image: the multiply-adds of each product, and the shapes of what comes out.
+
+    The shapes are None if the network does not run on one.
     """
     shadow = meta.copied(network).eval()
-    image = torch.empty((BATCH, *input_shape), device="meta")
-    tracer = Tracer(shadow)
+    watch = meta.Watch(shadow)
     try:
-        # What runs inside inference mode is seen by no tracer.
-        with torch.inference_mode(False), torch.no_grad(), tracer.inside(shadow), tracer:
-            output = shadow(image)
-    except Exception as error:  # a network may be anyone's code
-        raise _stopped(tracer.scope[-1], input_shape, error) from error
-    for tensor in tree_leaves(output):
-        if isinstance(tensor, Tensor):
-            labels = tracer.labels(tensor)
-            tracer.trace.ledger.freeze(labels.reshape(-1).numpy(), "the network's output")
-    tracer.trace.calls.extend(tracer.calls())
-    return tracer.trace
+        with watch:
+            output = shadow(torch.empty((1, *input_shape), device="meta"))
+    except Exception:  # a network may be anyone's code; a whole batch says what is wrong with it
+        return [], None
+    return watch.loads, nested.shapes(output)
+
+
+def _check_scripts(network: nn.Module) -> None:
+    for path, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
+            raise SsrError(
+                f"{path or 'the network'} is a scripted module (torch.jit), whose layers cannot be "
+                "rebuilt: give the network as it was before torch.jit.script or trace."
+            )
+
+
+def _foreign(path: str) -> str:
+    return (
+        f"{path or 'the network'} runs layers that the network does not hold (a forward that was "
+        "replaced by a function, or layers in a closure): a smaller copy would still run them. "
+        "Write it as a module that holds its layers."
+    )
 
 
 def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrError:
@@ -179,11 +307,6 @@ def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrErro
         f"the network does not run on images of {size} (channels x height x width): {inside}"
         f"{cause(error)}."
     )
-
-
-def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from network.named_parameters()
-    yield from network.named_buffers()
 
 
 def _tensors_in(value: Any) -> list[Tensor]:

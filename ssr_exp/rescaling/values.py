@@ -9,7 +9,7 @@ from ssr_exp.errors import SsrError, cause
 ASKED = re.compile(  # what PyTorch says when a tensor without data is asked for its values
     r"cannot be called on meta tensors|copy out of meta tensor|meta device type tensor to numpy"
     r"|register_meta function for torch\.nonzero|repeat_interleave a meta tensor"
-    r"|aten::\w+: attempted to run this operator with Meta tensors"
+    r"|aten::\w+: attempted to run this operator with Meta tensors|with unallocated storage"
 )
 
 

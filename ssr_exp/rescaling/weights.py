@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ssr_exp.rescaling.labels import Vector, along, varying
+from ssr_exp.rescaling.labels import FIXED, Vector, along, varying
 from ssr_exp.rescaling.observations import Leaf
-from ssr_exp.rescaling.operations import name, tensors, where
+from ssr_exp.rescaling.operations import name, tensors, unknown, where
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
@@ -134,6 +135,29 @@ def reduced(tracer: Tracer, origin: Origin, gone: set[int], out: Tensor) -> None
     if out.ndim < len(kept):
         kept = [axis for dim, axis in enumerate(kept) if dim not in gone]
     tracer.derive(out, Origin(origin.leaf, tuple(kept)))
+
+
+def times_vector(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """A weight as a matrix times a vector, in spectral norm: both have its channels."""
+    weight, vector = args[:2]
+    origin = find(tracer, weight)
+    sides = [] if origin is None else [_laid_out(tracer, origin, axis) for axis in origin.axes]
+    if len(sides) != 2 or not (tracer.is_parametric(weight) and tracer.is_parametric(vector)):
+        return unknown(tracer, func, args, kwargs, out)
+    rows, columns = sides
+    known = tracer.labels(vector).reshape(-1).numpy()
+    tracer.trace.ledger.tie(known, columns, reason=f"{where(tracer)} multiplies a fixed vector")
+    tracer.label(out, torch.from_numpy(rows))
+
+
+def _laid_out(tracer: Tracer, origin: Origin, axis: Sequence[int]) -> Vector:
+    """Label an axis into which several dimensions of a weight were laid, its channels first."""
+    if not axis:
+        return np.full(1, FIXED, dtype=np.int64)
+    inner = prod(origin.leaf.shape[dim] for dim in axis[1:])
+    if axis[0] > 1:
+        return np.full(origin.leaf.shape[axis[0]] * inner, FIXED, dtype=np.int64)
+    return np.repeat(labels(tracer, origin.leaf, axis[0]), inner)
 
 
 def labels(tracer: Tracer, leaf: Leaf, dim: int) -> Vector:

@@ -96,8 +96,8 @@ def _task(job: Job) -> Classification:
 
 def _network(job: Job) -> nn.Module:
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
-    network = rescale.build(seed, plan, architecture)
     state = job.study.borrowed.state
+    network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:
         inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
     return network

@@ -18,7 +18,7 @@ from torch import nn
 
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, seeds, segmented, sets
+from ssr_exp.rescaling import codes, rescale, seeds, segmented, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import local, proposal
 from ssr_exp.training import borrowed, data
@@ -58,12 +58,17 @@ class Study:
         """List the networks that a configuration's modifiers name.
 
         Raises:
-            SsrError: if they cannot be met, or a proposal is missing or of another study.
+            SsrError: if they cannot be met, a proposal is missing or of another study, or fresh
+                weights would leave most of a network neither learnt nor trained before.
         """
         asked, steps = conf.modifiers, conf.segment.width_steps
         sets.check(asked)
         proposed = self._proposed(conf) if asked.kind == sets.PROPOSED else ()
-        return sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
+        found = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
+        if self.borrowed.state is None:
+            for architecture in found:
+                rescale.check_learnt(self.seed_network, self.plan, architecture)
+        return found
 
     def _proposed(self, conf: Config) -> tuple[str, ...]:
         """Read the codes that a search proposed for this study."""
@@ -229,4 +234,9 @@ def _traced(
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return segmented.build(model.part, segment.part, num_classes=num_classes, input_shape=shape)
+        found = segmented.build(
+            model.part, segment.part, num_classes=num_classes, input_shape=shape
+        )
+    for remark in found[1].remarks:
+        log.warning("%s: %s.", model.part.name, remark)
+    return found

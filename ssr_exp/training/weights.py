@@ -238,7 +238,7 @@ def _built(folder: Path, asked: _Asked, code: str, own: Own) -> nn.Module:
                 num_classes=own.num_classes,
                 input_shape=own.image_shape,
             )
-            return rescale.build(seed, plan, codes.parse(plan, code))
+            return rescale.build(seed, plan, codes.parse(plan, code), inherits=True)
     except SsrError as error:
         raise SsrError(f"the network of the run in {folder} cannot be built: {error}") from None
 

@@ -89,7 +89,8 @@ def _check(description: Description, result: Result) -> None:
     except Exception as error:
         _note(error, description, result, "find")
         return
-    expected = verdict.Expected(network, shape, twin)
+    expected = verdict.Expected(twin, shape)
+    expected.network = network  # as it was made: it has never run
     result.can_remove = any(len(s.blocks) > s.fewest for s in plan.segments)
     result.can_change = verdict.can_change(plan)
     for architecture in _architectures(plan, description):
@@ -97,7 +98,11 @@ def _check(description: Description, result: Result) -> None:
         named = f"{list(architecture.blocks)} blocks, widths {list(architecture.widths)}"
         try:
             problems = [*expected.problems(plan, architecture)]
-            problems += _more_problems(expected, plan, architecture)
+            problems += _more_problems(network, plan, architecture)
+            if architecture == plan.baseline:
+                problems += _differences(
+                    twin, rescale.build(network, plan, architecture), expected.x
+                )
         except Exception as error:
             _note(error, description, result, named)
         else:
@@ -118,34 +123,27 @@ def _architectures(plan: Plan, description: Description) -> Iterator[Architectur
     yield from dict.fromkeys([plan.baseline, plan.smallest, *drawn])
 
 
-def _more_problems(
-    expected: verdict.Expected, plan: Plan, architecture: Architecture
-) -> Iterator[str]:
-    """Name what else must hold: what the seed keeps constant or fixed stays so."""
-    built = rescale.build(expected.network, plan, architecture)
-    seeds = rescale.names(expected.network, plan, architecture)
-    originals = dict(expected.network.named_parameters())
+def _more_problems(network: nn.Module, plan: Plan, architecture: Architecture) -> Iterator[str]:
+    """Name what else must hold: what the seed keeps constant stays so, what is fixed stays fixed."""
+    built = rescale.build(network, plan, architecture)
+    seeds, originals = (
+        rescale.names(network, plan, architecture),
+        dict(network.named_parameters()),
+    )
     for name, parameter in built.named_parameters():
         seed = originals[seeds[name]]
         is_constant = seed.numel() > 1 and bool((seed == seed.flatten()[0]).all())
-        is_fixed = not seed.requires_grad and seed.shape == parameter.shape
         if parameter.requires_grad != seed.requires_grad:
             yield f"{name} is fixed in only one of seed and rescaled network"
         if is_constant and not bool((parameter == seed.flatten()[0]).all()):
             yield f"{name} is constant in the seed"
-        if is_fixed and not torch.equal(seed, parameter):
-            yield f"{name} is fixed, and was drawn anew"
-    if architecture == plan.baseline:
-        yield from _differences(expected, built)
 
 
-def _differences(expected: verdict.Expected, full: nn.Module) -> Iterator[str]:
+def _differences(twin: nn.Module, full: nn.Module, x: Tensor) -> Iterator[str]:
     """Give the network of full size the seed's weights: it must compute what the seed does."""
-    twin = expected.twin
-    assert twin is not None
     full.load_state_dict(twin.state_dict())
     with torch.no_grad():
-        wanted, got = (verdict.ran(each, expected.x, training=False) for each in (twin, full))
+        wanted, got = (verdict.ran(network, x, training=False) for network in (twin, full))
     pairs = zip(wanted, got, strict=True)
     if not all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs):
         yield "at full size, with the seed's weights, it computes something else"

@@ -14,7 +14,7 @@ SHAPE = (3, 16, 16)
 
 def found(network: nn.Module) -> list[list[str]]:
     """Join the paths of each block: `0 1 2`."""
-    seen = chains.find(network, trace.run(network, SHAPE))
+    seen = chains.Finder(network, trace.run(network, SHAPE)).find()
     return [[" ".join(block) for block in chain] for chain in seen]
 
 
@@ -63,6 +63,6 @@ def test_a_plain_network_loses_whole_layers() -> None:
 @pytest.mark.parametrize("name", ["Plain", "Residual", "Inverted", "Tapped", "named_blocks"])
 def test_classes_that_repeat_are_blocks_and_their_layers_are_not(name: str) -> None:
     network = probes.build(name)
-    blocks = [block for chain in chains.find(network, trace.run(network, SHAPE)) for block in chain]
+    blocks = [block for chain in chains.Finder(network, trace.run(network, SHAPE)).find() for block in chain]
     kinds = {type(network.get_submodule(path)) for block in blocks for path in block}
     assert len(kinds) == 1 and not kinds & {nn.Conv2d, nn.Sequential}

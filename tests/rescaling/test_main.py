@@ -81,7 +81,7 @@ def test_many_reasons_are_cut_short_and_those_that_hold_most_come_first(
     assert anatomy.main([f"{own(UNKNOWN)}.Net", "--size", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     fixed = [line for line in lines if line.startswith("fixed: ")]
-    assert len(fixed) == 12 and lines[-1] == "... and 4 more reasons"
+    assert len(fixed) == 12 and "... and 4 more reasons" in lines
     assert fixed[0].startswith("fixed: 24 channels, because: 15 uses _fft_r2c")
 
 

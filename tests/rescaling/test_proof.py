@@ -158,14 +158,16 @@ def test_a_network_that_runs_at_full_size_alone_is_refused_in_one_sentence() -> 
 
 
 class Moody(Residual):
-    """Does more from its second run on."""
+    """Does more in each run."""
 
     runs = 0
 
     def inner(self, x: Tensor) -> Tensor:
         Moody.runs += 1
         y = super().inner(x)
-        return y if Moody.runs == 1 else self.conv2(y)
+        for _ in range(Moody.runs):
+            y = self.conv2(y)
+        return y
 
 
 def test_a_network_that_never_does_what_was_traced_is_refused_and_the_module_named() -> None:

@@ -81,7 +81,6 @@ def test_inner_widths_round_on_their_own(name: str) -> None:
     [
         ("Fourier", "stage1.0 uses _fft_r2c"),
         ("Linalg", "stage2.2 uses linalg_matrix_exp"),
-        ("Normalised", "uses _weight_norm_interface"),
     ],
 )
 def test_channels_that_meet_an_unknown_operation_are_frozen_and_named(
@@ -137,9 +136,9 @@ def test_blocks_are_not_removed_across_a_tap() -> None:
     ]
 
 
-def test_a_block_that_runs_twice_is_in_no_segment() -> None:
+def test_a_block_that_runs_twice_is_a_segment_too() -> None:
     _, plan = plan_of("Shared")
-    assert [segment.name for segment in plan.segments] == ["stage1"]
+    assert [segment.name for segment in plan.segments] == ["stage1", "again"]
 
 
 def test_blocks_that_share_weights_are_not_removed() -> None:

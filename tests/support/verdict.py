@@ -5,7 +5,6 @@ Tests of cases, the zoo and the fuzz ask it of every kind of network.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -67,28 +66,22 @@ def trained(network: nn.Module, x: Tensor) -> set[str]:
 
 @dataclasses.dataclass
 class Expected:
-    """What the seed network does.
-
-    Args:
-        network: the seed network.
-        shape: of one input.
-        twin: another instance of it, which is run; without it a copy is.
-    """
+    """What the seed network does."""
 
     network: nn.Module
     shape: Sequence[int]
-    twin: nn.Module | None = None
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
         self.x = example(self.shape)
-        runs = copy.deepcopy(self.network) if self.twin is None else self.twin
+        before = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         with torch.no_grad():
             self.shapes = {
-                training: [tuple(y.shape) for y in ran(runs, self.x, training=training)]
+                training: [tuple(y.shape) for y in ran(self.network, self.x, training=training)]
                 for training in (False, True)
             }
-        self.trained = trained(runs, self.x)
+        self.trained = trained(self.network, self.x)
+        self.network.load_state_dict(before)
 
     def problems(self, plan: Plan, architecture: Architecture) -> Iterator[str]:
         """Name all that is wrong with one rescaled network."""
@@ -97,6 +90,8 @@ class Expected:
         yield from self._undefined(built)
         yield from self._runs(built)
         seeds = rescale.names(self.network, plan, architecture)
+        if architecture == plan.baseline:
+            yield from self._unlike(built)
         learnt = {name for name, p in built.named_parameters() if p.requires_grad}
         missing = {n for n in learnt if seeds[n] in self.trained} - trained(built, self.x)
         yield from (f"{name} gets no gradient" for name in sorted(missing))
@@ -110,6 +105,13 @@ class Expected:
                 yield f"{name} is not a number"
             if tensor.is_meta:
                 yield f"{name} holds no data"
+
+    def _unlike(self, built: nn.Module) -> Iterator[str]:
+        """What is not learnt is the seed's own at full size."""
+        own = dict(self.network.named_parameters())
+        for name, parameter in built.named_parameters():
+            if not parameter.requires_grad and not torch.equal(parameter, own[name]):
+                yield f"{name} is fixed, and not the seed's"
 
     def _runs(self, built: nn.Module) -> Iterator[str]:
         for training in (False, True):

@@ -1,0 +1,55 @@
+"""Tensors in values of any kind: lists and dictionaries, dataclasses, namespaces, a class of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+DEEPEST = 12  # levels of objects that are looked into
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """List the tensors in a value, in the order in which it holds them.
+
+    Modules are not looked into: their tensors are parameters, and no activations.
+    """
+    return list(_tensors(value, set(), 0))
+
+
+def shapes(value: Any) -> tuple[tuple[int, ...], ...]:
+    """List the shapes of the tensors in a value."""
+    return tuple(tuple(tensor.shape) for tensor in tensors(value))
+
+
+def _tensors(value: Any, seen: set[int], depth: int) -> Iterator[Tensor]:
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif id(leaf) not in seen and depth < DEEPEST and (parts := _parts(leaf)):
+            seen.add(id(leaf))
+            for part in parts:
+                yield from _tensors(part, seen, depth + 1)
+
+
+def _parts(value: Any) -> list[Any]:
+    """List what an object holds that is no container of PyTorch's."""
+    if isinstance(value, (type, nn.Module)):
+        return []
+    if dataclasses.is_dataclass(value):
+        return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return list(value.values())
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    return [*getattr(value, "__dict__", {}).values(), *(getattr(value, n, None) for n in slots)]
+
+
+def _slots(kind: type) -> list[str]:
+    names = vars(kind).get("__slots__", ())
+    names = [names] if isinstance(names, str) else list(names)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]

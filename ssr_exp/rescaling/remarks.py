@@ -1,0 +1,64 @@
+"""What a user should know of a plan: what no run reaches, what stays, what is not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import fx, nn
+
+from ssr_exp.rescaling import draw
+from ssr_exp.rescaling.observations import Trace
+
+LISTED = 4  # names in a sentence
+
+
+def unlearnt(network: nn.Module, traced: Trace) -> frozenset[str]:
+    """Name the parameters that take part in a run and are not learnt."""
+    fixed = {name for name, p in network.named_parameters() if not p.requires_grad}
+    return frozenset(fixed & traced.reached)
+
+
+def of(network: nn.Module, traced: Trace) -> Iterator[str]:
+    """Write the remarks on a traced network, each a sentence without its full stop."""
+    if traced.untrained is not None:
+        yield (
+            f"it does not run in train mode on images alone ({traced.untrained}): what only runs "
+            "in training was not looked at"
+        )
+    parameters = dict(network.named_parameters())
+    if unreached := [name for name in parameters if name not in traced.reached]:
+        yield (
+            f"no run reaches {_listed(unreached)}: they stay as they are, and code that uses them "
+            "may not fit a narrower network"
+        )
+    if fixed := unlearnt(network, traced):
+        yield f"not learnt (requires_grad=False), and kept: {_listed(sorted(fixed))}"
+    if patterned := sorted(_patterned(network, traced)):
+        yield (
+            f"set and not drawn at random, and kept, cut where channels go: {_listed(patterned)}"
+        )
+    for operation, paths in traced.uncounted.items():
+        yield f"not counted in MACs: {operation} in {_listed(sorted(paths))}"
+    for holder, why in traced.stays.items():
+        yield f"no block of {holder or 'the network'} can be removed: {why}"
+    for path, module in network.named_modules():
+        if isinstance(module, fx.GraphModule):
+            yield (
+                f"no block of {path or 'the network'} can be removed: it is an fx graph, which "
+                "calls each layer by itself"
+            )
+
+
+def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
+    for path, module in network.named_modules():
+        for name, parameter in module.named_parameters(prefix=path, recurse=False):
+            if parameter.requires_grad and name in traced.reached:
+                if draw.is_patterned(parameter.detach(), by_itself=draw.draws(module)):
+                    yield name
+
+
+def _listed(names: Iterable[str]) -> str:
+    """List names, the first few of many."""
+    known = [name or "the network" for name in names]
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return ", ".join(known[:LISTED]) + more
