@@ -16,22 +16,12 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import rescale, segments
 from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.fuzz import driver
-from tests.random_networks import networks
+from tests.random_networks import networks, refusals
 from tests.random_networks.descriptions import Description, write
 from tests.support import verdict
 
 LIMIT_S = 120  # for one network
 DRAWN = 2  # random architectures, beside the full and the smallest one
-REFUSALS = {
-    "nothing can be rescaled": "nothing of .* can be rescaled",
-    "has no segment": "has no segment",
-    "does not run": "does not run on",
-    "decides by values": "cannot be traced: it decides",
-    "cannot be counted": "cannot be counted",
-    "cannot be rescaled": "cannot be rescaled",
-}
-DOCUMENTED = {"decides by values": {"asks"}}
-"""What may be refused, and the extras and traits that it is refused for."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +45,9 @@ class Result:
 
     Args:
         architectures: how many were checked.
-        refusal: its kind, if the network was refused; a refusal that is not documented is a
-            finding, too.
+        refusal: its kind, if the network was refused; one that is not documented is a finding.
         findings: all that is wrong.
+        frozen: reasons why channels stay at full size.
         can_remove: whether a block can be removed.
         can_change: the share of its parameters that can change.
     """
@@ -65,6 +55,7 @@ class Result:
     architectures: int = 0
     refusal: str = ""
     findings: list[Finding] = field(default_factory=list)
+    frozen: set[str] = field(default_factory=set)
     can_remove: bool = False
     can_change: float = 0.0
 
@@ -92,6 +83,7 @@ def _check(description: Description, result: Result) -> None:
     expected = verdict.Expected(twin, shape)
     expected.network = network  # as it was made: it has never run
     result.can_remove = any(len(s.blocks) > s.fewest for s in plan.segments)
+    result.frozen = set(map(refusals.without_names, plan.frozen))
     result.can_change = verdict.can_change(plan)
     for architecture in _architectures(plan, description):
         result.architectures += 1
@@ -124,12 +116,10 @@ def _architectures(plan: Plan, description: Description) -> Iterator[Architectur
 
 
 def _more_problems(network: nn.Module, plan: Plan, architecture: Architecture) -> Iterator[str]:
-    """Name what else must hold: what the seed keeps constant stays so, what is fixed stays fixed."""
+    """Name what else must hold: what the seed keeps constant, or fixed, stays so."""
     built = rescale.build(network, plan, architecture)
-    seeds, originals = (
-        rescale.names(network, plan, architecture),
-        dict(network.named_parameters()),
-    )
+    seeds = rescale.names(network, plan, architecture)
+    originals = dict(network.named_parameters())
     for name, parameter in built.named_parameters():
         seed = originals[seeds[name]]
         is_constant = seed.numel() > 1 and bool((seed == seed.flatten()[0]).all())
@@ -177,10 +167,8 @@ def _note(error: Exception, description: Description, result: Result, where: str
         result.findings.append(Finding(f"{kind} ({place})", text, where))
         return
     text = str(error)
-    kinds = (kind for kind, pattern in REFUSALS.items() if re.search(pattern, text))
-    result.refusal = next(kinds, _kind(text))
-    given = {entry[0] for entry in (*description.extras, *description.traits)}
-    if not given & DOCUMENTED.get(result.refusal, set()):
+    result.refusal = refusals.kind(text)
+    if not refusals.is_right(text, description):
         result.findings.append(Finding(f"refused: {result.refusal}", text, where))
 
 

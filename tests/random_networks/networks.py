@@ -189,13 +189,13 @@ class Layers(nn.Module):
     def __init__(self, description: Description) -> None:
         super().__init__()
         self.description = description
-        stages, size = description.stages, description.size
-        layers, channels, ends_at = [], IMAGE_CHANNELS, []
+        stages, size, ends_at = description.stages, description.size, []
+        channels = stages[0].channels
+        layers = [*style(description, stages[0]).unit(IMAGE_CHANNELS, channels).children()]
         for stage in stages:
             made = style(description, stage)
-            if layers:
-                layer, size = resize(stage.resize, made, channels, size)
-                layers.append(layer)
+            layer, size = resize(stage.resize, made, channels, size)
+            layers.append(layer)
             for _ in range(stage.count):
                 layers += [*made.unit(channels, stage.channels).children()]
                 channels = stage.channels

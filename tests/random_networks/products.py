@@ -102,15 +102,15 @@ class Standardised(nn.Module):
 
     def __init__(self, style: Style, inp: int, out: int) -> None:
         super().__init__()
-        self.conv, self.run = CONVS[style.dims](inp, out, 3, padding=1), FUNCTIONAL[style.dims]
-        self.norm = style.normed(out)
+        self.run, self.norm = FUNCTIONAL[style.dims], style.normed(out)
+        self.weight = nn.Parameter(torch.randn(out, inp, *[3] * style.dims) / 8)
+        self.bias = nn.Parameter(torch.zeros(out))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.conv.weight
-        inside = tuple(range(1, weight.ndim))
-        weight = weight - weight.mean(inside, keepdim=True)
+        inside = tuple(range(1, self.weight.ndim))
+        weight = self.weight - self.weight.mean(inside, keepdim=True)
         weight = weight / (weight.std(inside, keepdim=True) + 1e-3)
-        return F.relu(self.norm(self.run(x, weight, self.conv.bias, padding=1)))
+        return F.relu(self.norm(self.run(x, weight, self.bias, padding=1)))
 
 
 class LowRank(nn.Module):

@@ -50,6 +50,7 @@ class Tally:
     wrong: int = 0
     seconds: float = 0.0
     refusals: Counter[str] = field(default_factory=Counter)
+    frozen: Counter[str] = field(default_factory=Counter)
     causes: list[Cause] = field(default_factory=list)
 
     def add(self, description: Description, *, shrink: bool = True) -> None:
@@ -58,6 +59,7 @@ class Tally:
         self.networks += 1
         self.architectures += result.architectures
         self.refusals.update([result.refusal] if result.refusal else [])
+        self.frozen.update(result.frozen)
         self.wrong += bool(result.findings)
         if not result.refusal and result.architectures:
             self.planned += 1
@@ -93,6 +95,7 @@ class Tally:
             "with a removable block": self.removable,
             "mean share that can change": round(self.changeable / max(self.planned, 1), 3),
             "refusals": dict(self.refusals.most_common()),
+            "stays at full size": dict(self.frozen.most_common()),
             "networks with findings": self.wrong,
             "findings": [
                 {
