@@ -1,6 +1,8 @@
 """The errors that a user may meet, each one sentence that says what to type instead."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PATH = re.compile(r"(?<![\w./])(?:[A-Za-z]:|~)?[\\/][^\s'\",;()]*")
 
@@ -18,6 +20,24 @@ def cause(error: BaseException) -> str:
     """Put someone else's error into a part of a sentence: its kind and its first line."""
     text, kind = str(error).strip().partition("\n")[0].rstrip("."), type(error).__name__
     return f"{kind}: {text}" if text else kind
+
+
+@contextmanager
+def no_other(what: str) -> Iterator[None]:
+    """Turn every error but `SsrError` into one: it is a fault of this library's, and says so.
+
+    Args:
+        what: could not be done, as the sentence begins.
+    """
+    try:
+        yield
+    except SsrError:
+        raise
+    except Exception as error:
+        raise SsrError(
+            f"{what} ({cause(error)}): a fault of ssr_exp's, not of yours. Please report it, with "
+            "the code of the network."
+        ) from error
 
 
 def innermost(error: BaseException) -> BaseException:

@@ -22,6 +22,8 @@ Chain = list[Block]
 """Blocks in the order in which they run. All but the first can be removed."""
 
 
+REPEATED = "it holds one module at several places"
+
 Kind = object
 """What a module is: its class, or for a sequence `(class, kinds of what it holds)`."""
 
@@ -158,6 +160,8 @@ class Finder:
     def _units(self, path: str) -> list[Block]:
         """Cut a sequence into layers: a convolution or linear map, and what keeps its shape."""
         units: list[Block] = []
+        if self._repeats(path):
+            self.stays[path] = REPEATED
         for child in self._children(path):
             module = self.modules[child]
             if isinstance(module, PLAIN):
@@ -248,18 +252,21 @@ class Finder:
             return False
         if not len(ends[0]) == len(ends[1]) == len(ends[2]):
             return False
-        return (
-            all(self._passes_on(*calls, previous, block) for calls in zip(*ends, strict=True))
-            and self._owns_its_parameters(block)
-        )
+        return all(
+            self._passes_on(calls, previous, block) for calls in zip(*ends, strict=True)
+        ) and self._owns_its_parameters(block)
 
-    def _passes_on(
-        self, wrote: Call, read: Call, last: Call, previous: Block, block: Block
-    ) -> bool:
+    def _passes_on(self, calls: tuple[Call, ...], previous: Block, block: Block) -> bool:
         """Say whether one call maps what the previous block put out to the same shapes.
 
         It may read more (an embedding of time), as long as that comes after.
+
+        Args:
+            calls: of the previous block's end, and of the block's first and last module.
+            previous: the block before.
+            block: that is called.
         """
+        wrote, read, last = calls
         n = len(wrote.writes)
         return (
             n > 0
@@ -268,6 +275,10 @@ class Finder:
             and self._only_read_in(wrote, previous, block)
         )
 
+    def _repeats(self, path: str) -> bool:
+        """Say whether a sequence holds one module at several places."""
+        return len(set(self.modules[path].children())) < len(self.modules[path]._modules)
+
     def _can_be_taken_out(self, block: Block) -> bool:
         """Say whether what holds a block still runs without it; notes why where it does not."""
         for path in block:
@@ -275,8 +286,8 @@ class Finder:
             module = self.modules[holder]
             if not is_sequence(module):
                 continue
-            if len({id(child) for child in module.children()}) < len(module):
-                self.stays[holder] = "it holds a module twice"
+            if self._repeats(holder):
+                self.stays[holder] = REPEATED
             elif not self.reads.in_order(holder):
                 self.stays[holder] = (
                     "its modules are read by position (an index, a slice, enumerate, a name), not "

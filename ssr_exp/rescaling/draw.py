@@ -19,8 +19,6 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ssr_exp.rescaling import copying
-
 SIGMAS = 5  # how far a sample's standard deviation may stray from the rule's
 SMALLEST_SAMPLE = 256  # elements; fewer say too little of a spread
 SHORTEST = 8  # entries that may show a pattern; fewer rise or fall by chance
@@ -53,7 +51,8 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
         names: for each parameter of `network` the seed's parameter of the same role.
     """
     learnt = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    kept = [t for n, t in copying.tensors(network) if n not in learnt and not t.is_meta]
+    named = [*network.named_parameters(), *network.named_buffers()]
+    kept = [t for n, t in named if n not in learnt and not t.is_meta]
     values = [tensor.detach().clone() for tensor in kept]
     anew = set(map(id, _statistics(network)))
     with torch.no_grad():
@@ -149,7 +148,7 @@ def _is_smooth(original: Tensor, dim: int) -> bool:
 
 
 def _settle(module: nn.Module) -> None:
-    """Let norms of weights follow the weights that were drawn: spectral norm's vectors, old hooks."""
+    """Let norms of weights follow the weights that were drawn: spectral norm's, old hooks'."""
     parametrized = getattr(module, "parametrizations", None)
     if isinstance(parametrized, nn.ModuleDict) and any(True for _ in parametrized.buffers()):
         training = {part: part.training for part in parametrized.modules()}
@@ -174,9 +173,9 @@ def _find(rules: Mapping[Any, Rule | None], owner: nn.Module) -> Rule | None:
 def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:
     """Find the rule of normal draws that all weights of one kind of module follow, if any."""
     samples = [
-        (module.weight.detach(), module)
+        (module.weight.detach(), module)  # a computed one is not asked for: that may change it
         for module in seed.modules()
-        if isinstance(module, kind) and isinstance(module.weight, nn.Parameter)
+        if isinstance(module, kind) and isinstance(module._parameters.get("weight"), nn.Parameter)
     ]
     samples = [pair for pair in samples if _says_something(pair[0])]
     if not samples:

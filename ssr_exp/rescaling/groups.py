@@ -168,7 +168,12 @@ class Grouping:
 
     def _freeze_indivisible(self, vector: Vector, multiple: int) -> None:
         form = self.form(vector)
-        if form.fixed % (multiple * form.divisor):
+        whole = multiple * form.divisor
+        uneven = [g for g, coefficient in form.parts if coefficient * self._sizes[g] % whole]
+        if uneven and len(form.parts) > 1:  # at full size only their sum can be divided
+            self._freeze(uneven, "their number can only be divided with that of others")
+            form = self.form(vector)
+        if form.fixed % whole:
             self._freeze(
                 [g for g, _ in form.parts], "fixed channels share a grouped convolution or a split"
             )

@@ -35,7 +35,8 @@ def find(
         given.setdefault(key, set()).add(form)
     certain = {key: next(iter(forms)) for key, forms in given.items() if len(forms) == 1}
     named = dict(_named(network, traced, grouping))
-    return certain | named | dict(_layers(network, traced, grouping))
+    found = certain | named | dict(_layers(network, traced, grouping))
+    return {key: form for key, form in found.items() if key not in traced.left_alone}
 
 
 def tie(network: nn.Module, traced: Trace, plan: Plan, path: str) -> bool:

@@ -27,13 +27,28 @@ def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
     merged = None
     for x in inputs:
         if not any(x is weight for weight in loose):
-            labels = tracer.labels(x)
+            labels = tracer.meeting(x)
             merged = labels if merged is None else _merge(tracer, func, merged, labels)
     for x in loose:
         assert merged is not None
         merged = _merge(tracer, func, merged, _met(tracer, x, merged))
     for x in tensors(out):
         tracer.label(x, fixed_like(x) if merged is None else merged.expand(x.shape))
+        if merged is not None and merged.shape != x.shape and not varying(merged):
+            tracer.stretch(x, merged)
+    _note_sizes(tracer, inputs, merged)
+
+
+def _note_sizes(tracer: Tracer, inputs: list[Tensor], merged: Tensor | None) -> None:
+    """What was made of integers met channels: an integer that a module stores may be theirs."""
+    dims = [] if merged is None else varying(merged)
+    channels = along(merged, dims[0]) if len(dims) == 1 and merged is not None else None
+    if channels is None or merged is None:
+        return
+    for x in inputs:
+        dim = dims[0] - merged.ndim + x.ndim
+        if tracer.is_sized(x) and dim >= 0 and x.shape[dim] > 1:
+            tracer.need([x.shape[dim]], [channels])
 
 
 def _met(tracer: Tracer, weight: Tensor, labels: Tensor) -> Tensor:
@@ -147,6 +162,15 @@ def same(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """What comes out belongs to the channels that went in."""
     for x in tensors(out):
         tracer.label(x, tracer.labels(args[0]).expand(x.shape))
+
+
+def alike(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """A tensor of the size of another one, or filled anew: it has as many channels."""
+    labels = tracer.meeting(args[0])
+    for x in tensors(out):
+        tracer.label(x, labels.expand(x.shape))
+        if labels.shape != x.shape:
+            tracer.stretch(x, labels)
 
 
 def nothing(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

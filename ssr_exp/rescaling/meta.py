@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ssr_exp.rescaling import copying
 
 NORMS = """native_batch_norm _native_batch_norm_legit
 _native_batch_norm_legit_no_training""".split()
 INDEXING = "index _unsafe_index index_put index_put_".split()  # on any device, by real indices, too
+OVERWRITTEN: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+"""Tensors with data into which a run has written some without: their values mean nothing."""
 DYNAMIC = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 
 
@@ -39,7 +42,7 @@ def copied(network: nn.Module) -> nn.Module:
 
 
 def bare(tensor: Tensor) -> Tensor:
-    """Take a tensor's shape without its data; of indices, flags and single numbers a copy of both."""
+    """Take a tensor's shape without its data; of indices, flags and single numbers both."""
     is_index = not (tensor.is_floating_point() or tensor.is_complex())
     keeps_values = is_index or tensor.ndim == 0
     if keeps_values and not isinstance(tensor, nn.Parameter) and not tensor.is_meta:
@@ -69,23 +72,32 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     name = func.overloadpacket.__name__
     if name in NORMS:
         return _batch_norm(args)
-    if name not in INDEXING:
-        args, kwargs = _without_data(args, kwargs)
+    empty = args, kwargs
+    if _meet_without_data(args, kwargs) and name not in INDEXING:
+        empty = tree_map(_emptied, (args, kwargs))
     try:
-        return func(*args, **kwargs)
+        out = func(*empty[0], **empty[1])
     except NotImplementedError:
         if not DYNAMIC.isdisjoint(func.tags):
             raise
-        return _run_on_zeros(func, args, kwargs)
+        out = _run_on_zeros(func, *empty)
+    if empty[0] is not args and func._schema.is_mutable and isinstance(out, Tensor):
+        OVERWRITTEN[args[0]] = True  # it is this tensor that Python goes on with
+        return args[0]
+    return out
 
 
-def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """Take the data off what meets a tensor without: one made without `device=`, an index."""
-    found = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+def _meet_without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Say whether tensors with data meet some without (those made without `device=` do)."""
+    found = tensors((args, kwargs))
     n_meta = sum(x.is_meta for x in found)
-    if n_meta in (0, len(found)):
-        return args, kwargs
-    return tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, (args, kwargs))
+    return 0 < n_meta < len(found) or (
+        bool(OVERWRITTEN) and any(not x.is_meta and x in OVERWRITTEN for x in found)
+    )
+
+
+def _emptied(x: Any) -> Any:
+    return x.to("meta") if isinstance(x, Tensor) else x
 
 
 def _run_on_zeros(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -94,7 +106,7 @@ def _run_on_zeros(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any
 
     with torch.no_grad():
         out = func(*tree_map(filled, args), **tree_map(filled, kwargs))
-    return tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, out)
+    return tree_map(_emptied, out)
 
 
 def _batch_norm(args: Sequence[Any]) -> Any:
@@ -118,16 +130,23 @@ class Watch(TorchDispatchMode):
 
     Attributes:
         path: the innermost module that is running, or was when it failed.
-        before: the innermost module that ended last; None before the first did.
+        makers: modules whose products went into the operation that failed; if none failed, those
+            that came out of the last one. A product starts afresh; all else passes on what it is
+            made of. Empty unless `names_makers`.
+        failed: whether an operation failed.
         macs: for each module its own multiply-adds, without those of its children.
         loads: the multiply-adds of each matrix product, in the order in which they ran.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, names_makers: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.names_makers = names_makers
         self.macs: dict[str, int] = {}
         self.loads: list[int] = []
-        self.before: str | None = None
+        self.makers: frozenset[str] = frozenset()
+        self.failed = False
+        self._made: dict[int, frozenset[str]] = {}
+        self._alive: list[Tensor] = []  # so that no other tensor takes their identity
         self._scope = [""]
         self._network = network
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -137,8 +156,14 @@ class Watch(TorchDispatchMode):
         """Say where the run is."""
         return self._scope[-1]
 
+    def made_by(self, parts: Iterable[Tensor]) -> frozenset[str]:
+        """Name the modules whose products tensors are made of."""
+        return frozenset().union(*(self._made.get(id(x), frozenset()) for x in parts))
+
     def __enter__(self) -> Watch:
         for path, module in self._network.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks; what it runs is its caller's
             self._hooks.append(module.register_forward_pre_hook(self._start(path)))
             self._hooks.append(module.register_forward_hook(self._end))
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -158,16 +183,34 @@ class Watch(TorchDispatchMode):
         return lambda module, args: self._scope.append(path)
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        path = self._scope.pop()
-        if not any(module.children()):
-            self.before = path
+        self._scope.pop()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
+        self.failed = True
+        if self.names_makers:
+            self.makers = self.made_by(tensors((args, kwargs)))
         out = run(func, args, kwargs or {})
+        self.failed = False
         if func.overloadpacket in flop_registry:
             macs = load(func, args, kwargs or {}, out)
             self.loads.append(macs)
             self.macs[self.path] = self.macs.get(self.path, 0) + macs
+            self.makers = frozenset({self.path})
+        if self.names_makers:
+            results = tensors(out)
+            self._alive += results
+            self._made.update((id(x), self.makers) for x in results)
         return out
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """List the tensors in the arguments or the result of an operation."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        return []
+    return [tensor for part in value for tensor in tensors(part)]

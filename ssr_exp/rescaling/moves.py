@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -50,6 +51,13 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     moved = _on_labels(func, *inputs)
     for y, labels in zip(tensors(out), tensors(moved), strict=True):
         tracer.label(y, labels)
+    if name(func) == "slice":
+        dim = (args[1] if len(args) > 1 else 0) % x.ndim
+        start = _start(func, args)
+        tracer.cut(x, out, dim, slice(start, start + out.shape[dim] * _step(func, args)))
+    if name(func) == "expand" and not varying(inputs[0][0]):
+        met = tracer.meeting(x)
+        tracer.stretch(out, met.reshape((1,) * (out.ndim - met.ndim) + tuple(met.shape)))
 
 
 def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
@@ -194,6 +202,32 @@ def spatial(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
         tracer.label(y, spread(channels, y.shape, y.ndim - x.ndim + dim))
 
 
+def write(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Elements are copied into a tensor, or into a slice of one: it holds their channels then."""
+    target, source = args[:2]
+    dims = varying(tracer.labels(source)) if isinstance(source, Tensor) else []
+    channels = along(tracer.labels(source), dims[0]) if len(dims) == 1 else None
+    if channels is None:
+        return unknown(tracer, func, args, kwargs, out) if dims else None
+    dim = target.ndim - source.ndim + dims[0]
+    if len(channels) != target.shape[dim]:
+        return unknown(tracer, func, args, kwargs, out)
+    tracer.label(out, spread(channels, out.shape, dim))
+    while (cut := tracer.cut_from(target)) is not None:
+        target, along_dim, where_ = cut
+        whole = tracer.labels(target)
+        known = along(whole, dim) if set(varying(whole)) <= {dim} else None
+        if known is None or (where_.step or 1) != 1:
+            return unknown(tracer, func, args, kwargs, out)
+        if along_dim == dim:
+            channels = np.concatenate([known[: where_.start], channels, known[where_.stop :]])
+        elif (known != FIXED).any():
+            tracer.trace.ledger.tie(
+                known, channels, reason=f"{where(tracer)} writes fixed channels"
+            )
+        tracer.label(target, spread(channels, target.shape, dim))
+
+
 def select_by_index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Rows are chosen by an index: channels along other dimensions pass."""
     x, dim, _ = args
@@ -210,11 +244,11 @@ def gather(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 
 def index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Elements are chosen by index tensors: channels along dimensions without one pass."""
-    x, indices = args[:2]
+    indices = args[1]
     given = [dim for dim, each in enumerate(indices) if each is not None]
     if any(indices[dim].dtype == torch.bool for dim in given):
         return unknown(tracer, func, args, kwargs, out)
-    new = max(indices[dim].ndim for dim in given)
+    new: int = max(indices[dim].ndim for dim in given)
     together = given == list(range(given[0], given[0] + len(given)))
 
     def moved(kept: int) -> int:
@@ -235,11 +269,9 @@ def _pass(
     gone: set[int],
     moved: Callable[[int], int],
 ) -> None:
-    """Label what was chosen of a tensor along some dimensions: the others hold their channels.
+    """Label what was chosen of a tensor along the dimensions `gone`: others hold their channels.
 
-    Args:
-        gone: the dimensions along which was chosen.
-        moved: where another dimension stands in the result.
+    `moved` says where another dimension stands in the result.
     """
     labels = tracer.labels(args[0])
     dims = varying(labels)

@@ -1,4 +1,4 @@
-"""Tensors in values of any kind: lists and dictionaries, dataclasses, namespaces, a class of one's own."""
+"""Tensors in values of any kind: lists, dictionaries, dataclasses, objects of any class."""
 
 from __future__ import annotations
 

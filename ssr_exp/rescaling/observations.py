@@ -116,11 +116,12 @@ class Trace:
         readers: for each tensor the modules in which it was read.
         needs: integers that follow the channels.
         reached: names of the leaves that an operation read.
-        batch: how many images the outputs in eval mode are of: 1, or `BATCH` where it needs several.
+        batch: how many images the outputs in eval mode are of; 1 where it runs on one.
         outputs: shapes of the network's outputs, for each mode (train or not) that it runs in.
         reads: how its sequences were read.
         uncounted: operations whose multiply-adds no rule counts, and where they ran.
         untrained: why it does not run in train mode; None if it does.
+        left_alone: integers that modules store, by path and name, and that follow no width.
         stays: modules whose blocks can not be removed, though they are alike, and why.
     """
 
@@ -137,4 +138,5 @@ class Trace:
     reads: Reads = field(default_factory=Reads)
     uncounted: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     untrained: str | None = None
+    left_alone: set[tuple[str, str]] = field(default_factory=set)
     stays: dict[str, str] = field(default_factory=dict)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from ssr_exp.rescaling import meta
 from ssr_exp.rescaling.labels import fixed_like, shrink
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FAMILIES = ("_fft_", "linalg_", "_linalg_", "_cdist", "_thnn_", "mkldnn_", "quan
 
 
 def unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Freeze what goes in, and call what comes out fixed; name what is a product and not counted."""
+    """Freeze what goes in, call what comes out fixed; name products that are not counted."""
     reason = f"{where(tracer)} uses {name(func)}, which is not understood"
     for x in tensors(args, kwargs):
         tracer.trace.ledger.freeze(shrink(tracer.labels(x)).reshape(-1).numpy(), reason)
@@ -33,6 +33,8 @@ def unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
 
 def _multiplies(tracer: Tracer, func: Any, inputs: list[Tensor]) -> bool:
     """Say whether an operation is a matrix product that is not counted: of a weight, or known."""
+    if name(func) == "deform_conv2d":
+        return False  # named by its rule
     if func.overloadpacket in flop_registry or all(map(tracer.is_parametric, inputs)):
         return False
     if name(func).startswith(FAMILIES):
@@ -43,7 +45,7 @@ def _multiplies(tracer: Tracer, func: Any, inputs: list[Tensor]) -> bool:
 
 def tensors(*values: Any) -> list[Tensor]:
     """List the tensors in nested arguments or results."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return meta.tensors(values)
 
 
 def name(func: Any) -> str:

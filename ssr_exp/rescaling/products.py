@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ssr_exp.rescaling import weights
-from ssr_exp.rescaling.labels import FIXED, Vector, along, channels_of, spread, varying
+from ssr_exp.rescaling.labels import FIXED, Vector, along, channels_of, shrink, spread, varying
 from ssr_exp.rescaling.observations import Leaf, Product
 from ssr_exp.rescaling.operations import unknown, where
 
@@ -22,7 +22,7 @@ def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> 
     leaf, kernel = _stored(tracer, weight), int(np.prod(weight.shape[2:]))
     if _slides(tracer, x, out):
         return _sliding(tracer, x, kernel, groups, out)
-    channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
+    channels = channels_of(_named_anew(tracer, x), 1, tracer.trace.ledger)
     positions = (x if transposed else out)[:, 0].numel()
     if leaf is None or channels is None:
         sizes = positions, out.shape[1], x.shape[1], kernel, groups
@@ -34,6 +34,20 @@ def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> 
     tracer.label(out, spread(labels, out.shape, 1))
     if bias is not None:
         fit(tracer, bias, labels)
+
+
+def _named_anew(tracer: Tracer, x: Tensor) -> Tensor:
+    """Look up labels; channels of a tensor that was made of a size alone are new ones.
+
+    A state that starts at zero has as many channels as it has later.
+    """
+    labels = tracer.labels(x)
+    if tracer.is_sized(x) and not varying(labels) and x.shape[1] > 1:
+        fresh = tracer.trace.ledger.name(x.shape[1])
+        labels = spread(fresh, x.shape, 1)
+        tracer.label(x, labels)
+        tracer.need([x.shape[1]], [fresh])
+    return labels
 
 
 def _slides(tracer: Tracer, x: Tensor, out: Tensor) -> bool:
@@ -53,10 +67,28 @@ def _sliding(tracer: Tracer, x: Tensor, kernel: int, groups: int, out: Tensor) -
     tracer.label(out, spread(rows, out.shape, dim))
 
 
+def deformable(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """A convolution at offsets: these are fixed, and its multiply-adds are named, not counted."""
+    x, weight, offset, mask, bias = args[:5]
+    leaf, channels = _stored(tracer, weight), along(tracer.labels(x), 1)
+    if not tracer.training:
+        tracer.trace.uncounted["deformable convolutions"].add(where(tracer))
+    if leaf is None or channels is None or weight.shape[1] != x.shape[1]:
+        return unknown(tracer, func, args, kwargs, out)
+    for fixed in (offset, mask):
+        seen = shrink(tracer.labels(fixed)).reshape(-1).numpy()
+        tracer.trace.ledger.freeze(seen, f"{where(tracer)} reads its offsets")
+    labels = tracer.name(out.shape[1])
+    _claim(tracer, leaf, labels, channels, narrow=False)
+    tracer.label(out, spread(labels, out.shape, 1))
+    fit(tracer, bias, labels)
+
+
 def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Matrix products whose second factor is a weight: `addmm`, `mm`."""
     bias, x, weight = (None, *args) if len(args) == 2 else args[:3]
-    leaf, channels = _stored(tracer, weight, is_transposed=True), along(tracer.labels(x), 1)
+    leaf = _stored(tracer, weight, is_transposed=True)
+    channels = along(_named_anew(tracer, x), 1)
     positions, (k, n) = out.shape[0], weight.shape
     if leaf is not None and varying(tracer.labels(x)) == [0]:
         return _alike(tracer, x, out)
@@ -187,7 +219,7 @@ def _product(
 ) -> Vector:
     """Make `size` new channels from those of `inp`; returns their labels."""
     ledger = tracer.trace.ledger
-    labels = ledger.produce(size, where(tracer))
+    labels = tracer.name(size)
     narrow = is_narrow(len(inp) // groups, size // groups, groups)
     if narrow:
         repeat = size // len(inp)

@@ -1,5 +1,4 @@
-"""The proof of a plan: its smallest networks run in both modes, put out what the seed puts out, and
-have the products that it counts.
+"""The proof of a plan: its smallest networks run, and have the shapes and products that it counts.
 
 What the trace's rules do not know (integers that a module computed when it was made, code that
 depends on a width) shows here. It is frozen at full size and named, and the plan is made anew.
@@ -17,8 +16,8 @@ from torch import nn
 
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import cost, integers, meta, nested, rescale
-from ssr_exp.rescaling.chains import is_inside
-from ssr_exp.rescaling.labels import BATCH
+from ssr_exp.rescaling.chains import PLAIN, is_inside
+from ssr_exp.rescaling.labels import BATCH, FIXED
 from ssr_exp.rescaling.observations import Shapes, Trace
 from ssr_exp.rescaling.partitions import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
@@ -34,12 +33,12 @@ class Fault:
     Args:
         path: the module that says so.
         reason: how.
-        before: where that is the network's own code, the module that ran last before it.
+        makers: modules that made the channels which it stumbled over.
     """
 
     path: str
     reason: str
-    before: str | None = None
+    makers: frozenset[str] = frozenset()
 
 
 def settle(
@@ -69,8 +68,8 @@ def settle(
             )
         narrow = _try(network, plan, trace, _narrow(plan))
         if narrow is not None:
-            if not integers.tie(network, trace, plan, narrow.path):
-                _freeze_for(trace, narrow, tried)
+            if not _mend_integers(network, trace, plan, narrow, tried):
+                _freeze_for(network, trace, narrow, tried)
             continue
         shallow = _try(network, plan, trace, _shallow(plan))
         if shallow is None:
@@ -112,13 +111,17 @@ def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architectur
     What it puts out has the seed's shapes, and its multiply-adds for one image are the plan's.
     """
     rescaled = rescale.skeleton(network, plan, architecture)
+    ends = plan.baseline.widths, plan.smallest.widths
     for training, shapes in trace.outputs.items():
+        if training and (architecture == plan.baseline or architecture.widths not in ends):
+            continue  # the extremes say enough of what only runs in training
         batch = BATCH if training else trace.batch
         watch = meta.Watch(rescaled)
         fault = _forward(rescaled, plan, watch, shapes, batch=batch, training=training)
-        if fault is None and not training:
-            fault = _miscounted(plan, architecture, watch.macs, batch)
         if fault is not None:
+            watch = meta.Watch(rescaled, names_makers=True)
+            return _forward(rescaled, plan, watch, shapes, batch=batch, training=training) or fault
+        if not training and (fault := _miscounted(plan, architecture, watch.macs, batch)):
             return fault
     return None
 
@@ -139,13 +142,17 @@ def _forward(
             output = rescaled.train(training)(image)
     except Exception as error:  # whatever foreign code raises says that it does not fit
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        return Fault(watch.path, reason, None if watch.path else watch.before)
-    found = nested.shapes(output)
-    if found == shapes:
+        known = watch.failed or not watch.path
+        return Fault(watch.path, reason, watch.makers if known else frozenset())
+    found = nested.tensors(output)
+    if tuple(tuple(tensor.shape) for tensor in found) == shapes:
         return None
     pairs = zip(found, shapes, strict=False)
-    has, should = next((pair for pair in pairs if pair[0] != pair[1]), (found, shapes))
-    return Fault("", f"it puts out the shape {has} and not {should}", watch.before)
+    wrong = next((pair for pair in pairs if tuple(pair[0].shape) != pair[1]), None)
+    if wrong is None:
+        return Fault("", f"it puts out {len(found)} tensors and not {len(shapes)}")
+    reason = f"it puts out the shape {tuple(wrong[0].shape)} and not {wrong[1]}"
+    return Fault("", reason, watch.made_by([wrong[0]]))
 
 
 def _miscounted(
@@ -187,27 +194,51 @@ def _check_values(network: nn.Module, plan: Plan) -> None:
             )
 
 
-def _freeze_for(trace: Trace, fault: Fault, tried: dict[str, int]) -> None:
-    """Freeze what a network stumbles over: at first only what ran into its own code.
+def _mend_integers(
+    network: nn.Module, trace: Trace, plan: Plan, fault: Fault, tried: dict[str, int]
+) -> bool:
+    """Mend what a module stores: tie the widths that one integer stands for, or leave it alone.
 
-    Else that code, such as a `view` of a fixed number of channels, would freeze the whole network.
+    An integer may equal a width by chance. Where leaving it alone does not help, it follows again.
     """
-    if fault.before is not None and f"after {fault.before}" not in tried:
-        tried[f"after {fault.before}"] = 1
-        reason = f"what {fault.before} puts out cannot be narrower ({fault.reason})"
-        if _freeze_output(trace, fault.before, reason):
+    if integers.tie(network, trace, plan, fault.path):
+        return True
+    own = {key for key in plan.attributes if key[0] == fault.path}
+    if own and not isinstance(network.get_submodule(fault.path), PLAIN):
+        key = f"integers of {fault.path}"
+        if key not in tried:
+            tried[key] = 1
+            trace.left_alone |= own
+            return True
+    trace.left_alone -= {key for key in trace.left_alone if key[0] == fault.path}
+    return False
+
+
+def _freeze_for(network: nn.Module, trace: Trace, fault: Fault, tried: dict[str, int]) -> None:
+    """Freeze what a network stumbles over: where code of its own does, only what ran into it.
+
+    Else that code, such as a `view` of a fixed number of channels, would freeze all that it holds.
+    """
+    is_own_code = any(network.get_submodule(fault.path).children())
+    makers = sorted(maker for maker in fault.makers if f"after {maker}" not in tried)
+    if is_own_code and makers:
+        for maker in makers:
+            tried[f"after {maker}"] = 1
+        if _freeze_output(trace, makers, f"cannot be narrower ({fault.reason})"):
             return
     path = _wider(fault.path, tried)
     _freeze(trace, path, f"{path or 'the network'} cannot be narrower ({fault.reason})")
 
 
-def _freeze_output(trace: Trace, path: str, reason: str) -> bool:
-    """Freeze the channels that a module puts out; returns whether there are any."""
-    found = [labels for call in trace.calls if call.path == path for labels in call.out_labels]
-    known = [labels for labels in found if labels is not None]
-    for labels in known:
-        trace.ledger.freeze(labels, reason)
-    return bool(known)
+def _freeze_output(trace: Trace, makers: Sequence[str], reason: str) -> bool:
+    """Freeze the channels that modules make; returns whether any of them were free."""
+    fixed = {label for labels, _ in trace.ledger.frozen for label in labels.tolist()}
+    found = False
+    for product in (*trace.products, *trace.training_products):
+        if product.path in makers and not fixed.issuperset(product.out.tolist()):
+            trace.ledger.freeze(product.out, f"what {product.path} puts out {reason}")
+            found = found or bool((product.out != FIXED).any())
+    return found
 
 
 def _wider(path: str, tried: dict[str, int]) -> str:

@@ -52,9 +52,9 @@ def of(network: nn.Module, traced: Trace) -> Iterator[str]:
 def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
     for path, module in network.named_modules():
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
-            if parameter.requires_grad and name in traced.reached:
-                if draw.is_patterned(parameter.detach(), by_itself=draw.draws(module)):
-                    yield name
+            is_learnt = parameter.requires_grad and name in traced.reached
+            if is_learnt and draw.is_patterned(parameter.detach(), by_itself=draw.draws(module)):
+                yield name
 
 
 def _listed(names: Iterable[str]) -> str:

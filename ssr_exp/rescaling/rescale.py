@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, no_other
 from ssr_exp.rescaling import copying, draw, meta
 from ssr_exp.rescaling.chains import is_sequence
 from ssr_exp.rescaling.groups import Form, Sizes
@@ -54,8 +53,9 @@ def build(
         architecture = modifiers
     if not inherits:
         check_learnt(network, plan, architecture)
-    rescaled, names = _assembled(network, plan, architecture, device="cpu")
-    draw.fresh(rescaled, network, names)
+    with no_other(f"{type(network).__name__} cannot be rebuilt"):
+        rescaled, names = _assembled(network, plan, architecture, device="cpu")
+        draw.fresh(rescaled, network, names)
     return rescaled
 
 
@@ -169,7 +169,7 @@ def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device:
 class Passing(nn.Identity):
     """Stands where a block was taken out: puts out its first input, whatever else it is given."""
 
-    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Pass on what the block before put out."""
         return x
 

@@ -40,9 +40,13 @@ cudnn_batch_norm _batch_norm_no_update""".split()
 ATTENTION = """_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention
 _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_cudnn_attention
 _scaled_dot_product_fused_attention_overrideable""".split()
-MAKERS = """empty zeros ones full arange rand randn scalar_tensor empty_like zeros_like
-ones_like full_like rand_like randn_like new_empty new_zeros new_ones new_full empty_strided
-bernoulli""".split()
+MAKERS = """empty zeros ones full arange rand randn randint linspace logspace eye empty_strided
+bernoulli scalar_tensor new_empty new_zeros new_ones new_full""".split()
+LIKE = """empty_like zeros_like ones_like full_like rand_like randn_like randint_like
+bernoulli bernoulli_ normal_ uniform_ exponential_ random_ fill_ zero_""".split()
+FAKE_QUANTISED = """_fused_moving_avg_obs_fq_helper fake_quantize_per_tensor_affine_cachemask
+_fake_quantize_per_tensor_affine_cachemask_tensor_qparams
+fake_quantize_per_channel_affine_cachemask""".split()
 
 
 def find(func: Any) -> Rule:
@@ -62,8 +66,11 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(REDUCTIONS, meetings.reduce),
     **dict.fromkeys(NORMS, norms.batch_norm),
     **dict.fromkeys(MAKERS, meetings.nothing),
+    **dict.fromkeys(LIKE, meetings.alike),
+    **dict.fromkeys(FAKE_QUANTISED, weights.fake_quantised),
     **dict.fromkeys(ATTENTION, products.attention),
     "convolution": products.convolution,
+    "deform_conv2d": products.deformable,
     "addmm": products.linear,
     "mm": products.linear,
     "bmm": products.batched,
@@ -77,6 +84,7 @@ RULES: dict[str, Rule] = {
     "vdot": meetings.dot,
     "mv": weights.times_vector,
     "index_select": moves.select_by_index,
+    "copy_": moves.write,
     "index": moves.index,
     "_unsafe_index": moves.index,
     "gather": moves.gather,

@@ -294,9 +294,7 @@ def _compare_code(description: Description, seed: nn.Module) -> None:
 def _build(description: Description) -> nn.Module:
     seed, plan = seed_network(description)
     with torch.random.fork_rng(devices=[]):
-        return rescale.build(
-            seed, plan, codes.parse(plan, description.network), inherits=True
-        )
+        return rescale.build(seed, plan, codes.parse(plan, description.network), inherits=True)
 
 
 def _state(path: Path) -> dict[str, Tensor]:

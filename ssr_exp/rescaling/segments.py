@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import nn
 
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, no_other
 from ssr_exp.rescaling import integers, owners, partitions, proof, remarks, trace
 from ssr_exp.rescaling.groups import Form, Grouping
 from ssr_exp.rescaling.labels import FIXED, Ledger, Vector
@@ -51,6 +51,18 @@ def find(
     """
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
+    with no_other(f"{type(network).__name__} cannot be split into segments"):
+        return _find(network, input_shape, multiple, frozen, kind, patterns)
+
+
+def _find(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    multiple: int,
+    frozen: Sequence[str],
+    kind: str,
+    patterns: Sequence[str],
+) -> Plan:
     traced = trace.run(network, input_shape)
     parts = partitions.find(network, traced, kind, patterns)
     if not parts:

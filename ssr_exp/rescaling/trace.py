@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.errors import SsrError, cause
@@ -49,6 +49,10 @@ class Tracer(TorchDispatchMode):
         self._labels: dict[int, Tensor] = {}
         self._origin: dict[int, Origin] = {}
         self._parametric: set[int] = set()
+        self._sized: set[int] = set()
+        self._makers: set[str] = set()
+        self._stretched: dict[int, Tensor] = {}
+        self._slices: dict[int, tuple[Tensor, int, slice]] = {}
         self._known: set[int] = set()
         self._alive: list[Tensor] = []
         self._calls: list[tuple[str, bool, tuple[_Tensors, _Tensors], list[list[Tensor | None]]]]
@@ -60,7 +64,7 @@ class Tracer(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         """Run one operation, then let its rule label what came out."""
-        inputs = _tensors_in((args, kwargs))
+        inputs = meta.tensors((args, kwargs))
         for tensor in inputs:
             if id(tensor) not in self._known:
                 self._meet(tensor)
@@ -68,12 +72,14 @@ class Tracer(TorchDispatchMode):
                 self.trace.reached.add(origin.leaf.name)
             self.trace.readers[id(tensor)].add(self.scope[-1])
         out = meta.run(func, args, kwargs or {})
-        results = _tensors_in(out)
+        results = meta.tensors(out)
         self._remember(results)
         if all(id(tensor) in self._parametric for tensor in inputs):
             self._parametric.update(map(id, results))
         if func.overloadpacket in flop_registry:
             self._note_product(meta.load(func, args, kwargs or {}, out))
+        if _is_made(func, inputs) or (inputs and all(id(x) in self._sized for x in inputs)):
+            self._sized.update(map(id, results))
         rules.find(func)(self, func, args, kwargs or {}, out)
         return out
 
@@ -101,6 +107,37 @@ class Tracer(TorchDispatchMode):
         self._alive.append(x)
         self._origin[id(x)] = origin
 
+    def stretch(self, x: Tensor, labels: Tensor) -> None:
+        """Remember that `x` repeats what `labels` are of: there it fits any size."""
+        self._alive.append(x)
+        self._stretched[id(x)] = labels
+
+    def meeting(self, x: Tensor) -> Tensor:
+        """Look up the labels of `x` for a meeting: those of length 1 fit any number of channels.
+
+        So does a tensor that was made of a size alone (`torch.zeros(n, c)`): its code is asked for
+        another size in another network, and what does not ask the proof finds.
+        """
+        if id(x) in self._stretched:
+            return self._stretched[id(x)]
+        labels = self.labels(x)
+        if id(x) in self._sized and not varying(labels):
+            return fixed_like(torch.empty((1,) * x.ndim, device="meta"))
+        return labels
+
+    def cut(self, x: Tensor, part: Tensor, dim: int, where: slice) -> None:
+        """Remember that `part` is a view of `x`: what is written there is written to `x`."""
+        self._alive.append(part)
+        self._slices[id(part)] = (x, dim, where)
+
+    def cut_from(self, part: Tensor) -> tuple[Tensor, int, slice] | None:
+        """Say of which tensor `part` is a view, along which dimension, and where."""
+        return self._slices.get(id(part))
+
+    def is_sized(self, x: Tensor) -> bool:
+        """Say whether `x` was made of integers alone."""
+        return id(x) in self._sized
+
     def is_parametric(self, x: Tensor) -> bool:
         """Say whether `x` was computed from parameters, buffers and constants alone."""
         return id(x) in self._parametric
@@ -108,6 +145,15 @@ class Tracer(TorchDispatchMode):
     def need(self, sizes: Sequence[int], labels: Sequence[Vector], divisor: int = 1) -> None:
         """Remember integers that the running operation was given and that count channels."""
         self.trace.needs.append(Need(self.scope[-1], tuple(sizes), tuple(labels), divisor))
+
+    def name(self, size: int) -> Vector:
+        """Make labels for what the running module puts out; it makes the same in either mode."""
+        path = self.scope[-1]
+        if self.training and path in self._makers:
+            return self.trace.ledger.name(size)
+        if not self.training:
+            self._makers.add(path)
+        return self.trace.ledger.produce(size, path)
 
     def produce(self, product: Product) -> None:
         """Remember a matrix product; those of train mode cost nothing."""
@@ -205,6 +251,11 @@ class Tracer(TorchDispatchMode):
             )
 
 
+def _is_made(func: Any, inputs: Sequence[Tensor]) -> bool:
+    """Say whether an operation makes a tensor of a size that it is given."""
+    return not inputs and func.overloadpacket.__name__ in rules.MAKERS
+
+
 def _channels(labels: Tensor | None) -> Vector | None:
     """Read the labels of an activation, if they stand along one dimension."""
     if labels is None:
@@ -222,7 +273,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
         SsrError: if the network does not run on such images, decides by their values, runs layers
             that it does not hold, or puts out no tensor.
     """
-    _check_scripts(network)
+    _check_layers(network)
     # What runs inside inference mode is seen by no tracer.
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
         loads, shapes = _one_image(network, input_shape)
@@ -281,7 +332,13 @@ def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int
     return watch.loads, nested.shapes(output)
 
 
-def _check_scripts(network: nn.Module) -> None:
+def _check_layers(network: nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if is_lazy(parameter):
+            raise SsrError(
+                f"{name} has no size yet (a lazy layer): run the network once on a batch of images "
+                "where it is made."
+            )
     for path, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise SsrError(
@@ -307,7 +364,3 @@ def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrErro
         f"the network does not run on images of {size} (channels x height x width): {inside}"
         f"{cause(error)}."
     )
-
-
-def _tensors_in(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

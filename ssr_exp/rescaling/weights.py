@@ -150,6 +150,18 @@ def times_vector(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) ->
     tracer.label(out, torch.from_numpy(rows))
 
 
+def fake_quantised(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Quantisation that is learnt with: a weight stays that weight, channels their place."""
+    x, y = args[0], tensors(out)[0]
+    if (origin := find(tracer, x)) is not None:
+        tracer.derive(y, origin)
+        for scale in tensors(args[1:]):
+            if scale.ndim == 1 and scale.numel() == x.shape[0] > 1:
+                _fits(tracer, origin, 0, tracer.labels(scale).reshape(-1).numpy())
+    else:
+        tracer.label(y, tracer.labels(x))
+
+
 def _laid_out(tracer: Tracer, origin: Origin, axis: Sequence[int]) -> Vector:
     """Label an axis into which several dimensions of a weight were laid, its channels first."""
     if not axis:

@@ -63,6 +63,7 @@ def test_a_plain_network_loses_whole_layers() -> None:
 @pytest.mark.parametrize("name", ["Plain", "Residual", "Inverted", "Tapped", "named_blocks"])
 def test_classes_that_repeat_are_blocks_and_their_layers_are_not(name: str) -> None:
     network = probes.build(name)
-    blocks = [block for chain in chains.Finder(network, trace.run(network, SHAPE)).find() for block in chain]
+    found = chains.Finder(network, trace.run(network, SHAPE)).find()
+    blocks = [block for chain in found for block in chain]
     kinds = {type(network.get_submodule(path)) for block in blocks for path in block}
     assert len(kinds) == 1 and not kinds & {nn.Conv2d, nn.Sequential}

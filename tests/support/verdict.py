@@ -1,4 +1,4 @@
-"""All that must hold of one rescaled network, whatever its seed is; it knows nothing of plans but their cost.
+"""All that must hold of one rescaled network; it knows nothing of plans but their cost.
 
 Tests of cases, the zoo and the fuzz ask it of every kind of network.
 """
@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssr_exp.rescaling import cost, rescale
 from ssr_exp.rescaling.plan import Architecture, Plan
 
+FUSED = (nn.LSTM, nn.GRU, nn.RNN, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 BATCH = 2  # inputs at once
 ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
 
@@ -33,7 +34,8 @@ def tensors(value: Any) -> list[Tensor]:
     elif dataclasses.is_dataclass(value):
         parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
     else:
-        parts = list(getattr(value, "__dict__", {}).values())
+        slots = [s for kind in type(value).__mro__ for s in getattr(kind, "__slots__", ())]
+        parts = [*getattr(value, "__dict__", {}).values(), *(getattr(value, s) for s in slots)]
     return [tensor for part in parts for tensor in tensors(part)]
 
 
@@ -51,8 +53,12 @@ def measured(network: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
     """Count parameters, and MACs for one image in eval mode, of a real network."""
     n_params = sum(parameter.numel() for parameter in network.parameters())
     network.eval()
+    if any(type(m) in FUSED for m in network.modules()):  # whose fused operation is not counted
+        network, device = network.to("meta"), "meta"
+    else:
+        device = "cpu"
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(example(shape, 1))
+        network(example(shape, 1, device=device))
     return n_params, counter.get_total_flops() // 2
 
 

@@ -1,0 +1,267 @@
+"""Networks of kinds that people have are rebuilt rightly, or refused by a true sentence."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from threading import Lock
+
+import pytest
+import torch
+import verdict
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, rescale, segments
+from ssr_exp.rescaling.plan import Plan
+from tests.rescaling import cases, probes
+from tests.rescaling.cases import SHAPE
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*nn.utils.spectral_norm. is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*reduce_range:UserWarning"),
+]
+
+MOST = 0.95  # the share of parameters that can change
+Make = Callable[[], nn.Module]
+
+# Each with its input's shape and the share of its parameters that can change at least.
+SCALES: dict[str, tuple[Make, tuple[int, ...], float]] = {
+    "fixed filter": (cases.FixedFilter, SHAPE, MOST),
+    "fixed table": (cases.FixedTable, SHAPE, MOST),
+    "learnt table": (lambda: cases.FixedTable(learnt=True), SHAPE, MOST),
+    "fixed kernel": (cases.FixedKernel, SHAPE, MOST),
+    "frozen stem": (lambda: cases.frozen("stem"), SHAPE, MOST),
+    "bilinear kernel": (cases.BilinearUpsampling, SHAPE, MOST),
+    "band edges": (cases.BandEdges, (1, 256), MOST),
+    "small head": (cases.SmallHead, SHAPE, MOST),
+    "old weight norm": (cases.normed(nn.utils.weight_norm), SHAPE, MOST),
+    "weight norm": (cases.normed(parametrizations.weight_norm), SHAPE, MOST),
+    "old spectral norm": (cases.normed(nn.utils.spectral_norm), SHAPE, MOST),
+    "spectral norm": (cases.normed(parametrizations.spectral_norm), SHAPE, MOST),
+    "pruned": (cases.normed(cases.pruned), SHAPE, MOST),
+    "low rank": (cases.LowRank, SHAPE, 0.9),
+    "position net": (cases.PositionNet, SHAPE, MOST),
+    "data of a weight": (cases.SharedData, SHAPE, 0.5),
+    **{f"{k} output": (lambda o=o: cases.Puts(o), SHAPE, MOST) for k, o in cases.OUTPUTS.items()},
+    "head in training": (cases.HeadInTraining, SHAPE, MOST),
+    "deep supervision": (cases.DeepSupervision, SHAPE, MOST),
+    "loss inside": (cases.LossInside, SHAPE, MOST),
+    "taps by position": (cases.Taps, SHAPE, MOST),
+    "enumerate": (lambda: cases.Reads(cases.by_enumerate), SHAPE, MOST),
+    "index": (lambda: cases.Reads(cases.by_index), SHAPE, MOST),
+    "slice": (lambda: cases.Reads(cases.by_slice), SHAPE, MOST),
+    "name": (lambda: cases.Reads(cases.by_name), SHAPE, MOST),
+    "loop": (lambda: cases.Reads(cases.in_a_loop), SHAPE, MOST),
+    "bound method": (cases.bound, SHAPE, MOST),
+    "ran before": (lambda: cases.ran(cases.KeepsActivation()), SHAPE, MOST),
+    "keeps activation": (cases.KeepsActivation, SHAPE, MOST),
+    "holds a lock": (cases.holding(Lock), SHAPE, MOST),
+    "holds a generator": (cases.holding(torch.Generator), SHAPE, MOST),
+    "holds an iterator": (cases.holding(lambda: iter(x for x in range(3))), SHAPE, MOST),
+    "holds a locked list": (cases.holding(lambda: [{"locks": (Lock(), 1)}]), SHAPE, MOST),
+    "no device": (lambda: cases.OnFeatures(cases.without_device), SHAPE, MOST),
+    "plain tensor": (cases.PlainTensor, SHAPE, MOST),
+    "cached grid": (cases.CachedGrid, SHAPE, MOST),
+    "cached grid, ran": (lambda: cases.ran(cases.CachedGrid()), SHAPE, MOST),
+    "asks a flag": (cases.Initialised, SHAPE, MOST),
+    "0-d tensor": (lambda: cases.OnFeatures(lambda x: x / torch.empty(()).fill_(2.0)), SHAPE, MOST),
+    "0-d to a device": (
+        lambda: cases.OnFeatures(lambda x: x * torch.ones(()).to(x.device).square()),
+        SHAPE,
+        MOST,
+    ),
+    "index select": (cases.Permuted, SHAPE, MOST),
+    "index buffer": (lambda: cases.Chosen(torch.randperm(16)), SHAPE, MOST),
+    "mask buffer": (lambda: cases.Chosen(torch.arange(16) % 3 > 0), SHAPE, MOST),
+    "scripted activation": (
+        lambda: cases.OnFeatures(torch.jit.script(nn.Hardswish())),
+        SHAPE,
+        MOST,
+    ),
+    "quantisation aware": (cases.quantised, SHAPE, MOST),
+    "siamese": (cases.Siamese, (6, 16, 16), MOST),
+    "cell over time": (cases.Recurrent, (4, 3, 8, 8), MOST),
+    "rnn": (cases.WithRnn, (4, 3, 8, 8), 0.85),
+    "blocks that read time": (cases.Diffusion, SHAPE, MOST),
+    "non-local": (cases.of_blocks(cases.NonLocal), SHAPE, MOST),
+    "deformable": (cases.of_blocks(cases.Deformable), SHAPE, MOST),
+    "generator": (cases.Generator, (16,), 0.7),
+    "generator that stores": (lambda: cases.Generator(literal=False), (16,), MOST),
+    "upsampling": (cases.Upsampling, SHAPE, MOST),
+    "1-D": (cases.in_1d, (2, 64), MOST),
+    "3-D max pool": (cases.in_3d(nn.MaxPool3d(2)), (1, 8, 8, 8), MOST),
+    "3-D avg pool": (cases.in_3d(nn.AvgPool3d(2)), (1, 8, 8, 8), MOST),
+    "3-D upsampling": (cases.in_3d(nn.Upsample(scale_factor=2)), (1, 8, 8, 8), MOST),
+    "3-D trilinear": (
+        cases.in_3d(nn.Upsample(scale_factor=2, mode="trilinear")),
+        (1, 8, 8, 8),
+        MOST,
+    ),
+    "3-D padding": (
+        cases.in_3d(nn.Sequential(nn.ReplicationPad3d(1), nn.ReflectionPad3d(1))),
+        (1, 8, 8, 8),
+        MOST,
+    ),
+}
+REFUSED: dict[str, tuple[Make, str]] = {
+    "patched forward": (cases.patched, "body runs layers that the network does not hold"),
+    "layer in a hook": (cases.hooked(nn.Conv2d(16, 16, 1)), "that the network does not hold"),
+    "no tensor": (lambda: cases.Puts(lambda f, y: "yes"), "puts out str, in which there is no"),
+    "lazy": (cases.Lazy, r"fc\.weight has no size yet \(a lazy layer\)"),
+    "scripted": (lambda: torch.jit.script(cases.Base()), "the network is a scripted module"),
+    "scripted part": (
+        lambda: nn.Sequential(cases.conv(3, 8), torch.jit.script(cases.conv(8, 8))),
+        "1 is a scripted module",
+    ),
+}
+REMARKS: dict[str, tuple[Make, str]] = {
+    "fixed filter": (cases.FixedFilter, r"not learnt \(requires_grad=False\), and kept: edge"),
+    "bilinear kernel": (cases.BilinearUpsampling, r"set and not drawn at random, .* up\.weight"),
+    "learnt table": (lambda: cases.FixedTable(learnt=True), r"set and not drawn .*: table"),
+    "loss inside": (cases.LossInside, r"no run reaches center\.weight, center\.bias"),
+    "needs targets": (cases.NeedsTargets, r"it does not run in train mode on images alone \(Type"),
+    "deformable": (cases.of_blocks(cases.Deformable), "not counted in MACs: deformable conv"),
+    "fft": (
+        lambda: cases.OnFeatures(lambda x: torch.fft.rfft2(x).abs()),
+        "not counted in MACs: _fft_r2c",
+    ),
+    "index": (lambda: cases.Reads(cases.by_index), "no block of body can be removed: its modules"),
+    "fx graph": (lambda: torch.fx.symbolic_trace(cases.Base()), "it is an fx graph"),
+    "one module twice": (
+        cases.repeated,
+        "it holds one module at several places",
+    ),
+}
+
+
+def planned(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Plan:
+    return segments.find(network, shape, multiple=4)
+
+
+@pytest.mark.parametrize(("make", "shape", "share"), SCALES.values(), ids=list(SCALES))
+def test_a_network_is_rescaled_in_all_that_can_change(
+    make: Make, shape: tuple[int, ...], share: float
+) -> None:
+    torch.manual_seed(0)
+    network = make()
+    plan = planned(network, shape)
+    assert verdict.can_change(plan) >= share
+    assert any(len(widths) > 1 for widths in plan.widths)
+    expected = verdict.Expected(network, shape)
+    for architecture in probes.arbitrary(plan, 3):
+        assert list(expected.problems(plan, architecture)) == []
+
+
+@pytest.mark.parametrize(("make", "why"), REFUSED.values(), ids=list(REFUSED))
+def test_what_cannot_be_followed_is_refused_by_a_true_sentence(make: Make, why: str) -> None:
+    with pytest.raises(SsrError, match=why) as caught:
+        planned(make())
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(("make", "remark"), REMARKS.values(), ids=list(REMARKS))
+def test_what_a_user_should_know_is_remarked(make: Make, remark: str) -> None:
+    plan = planned(make())
+    assert [said for said in plan.remarks if re.search(remark, said)]
+
+
+def test_of_an_ordinary_network_there_is_nothing_to_remark() -> None:
+    assert planned(cases.Base()).remarks == ()
+
+
+@pytest.mark.parametrize("read", ["by_enumerate", "by_index", "by_slice", "by_name"])
+def test_no_block_is_taken_out_of_a_sequence_that_is_read_by_position(read: str) -> None:
+    plan = planned(cases.Reads(getattr(cases, read)))
+    assert all(segment.fewest == len(segment.blocks) for segment in plan.segments)
+
+
+def test_blocks_are_taken_out_of_a_sequence_that_a_loop_goes_through() -> None:
+    (segment,) = planned(cases.Reads(cases.in_a_loop)).segments
+    assert (len(segment.blocks), segment.fewest) == (3, 1)
+
+
+def test_a_frozen_backbone_gets_no_fresh_weights_where_it_loses_channels() -> None:
+    network = cases.frozen("body")
+    plan = planned(network)
+    with pytest.raises(SsrError, match=r"9\d% of the weights .* type init=inherit checkpoint="):
+        rescale.build(network, plan, plan.smallest)
+    rescale.build(network, plan, plan.smallest, inherits=True)
+    full = rescale.build(network, plan, plan.baseline)
+    for name, parameter in full.body.named_parameters():
+        assert torch.equal(parameter, network.body.get_parameter(name))
+
+
+def test_first_values_that_were_set_are_kept() -> None:
+    network = cases.BilinearUpsampling()
+    plan = planned(network)
+    built = rescale.build(network, plan, plan.smallest)
+    width = built.up.weight.shape[0]
+    assert torch.equal(built.up.weight, network.up.weight[:width, :width])
+    assert (built.fc.bias == network.fc.bias).all()
+
+
+def test_a_layer_with_a_rule_of_its_own_is_drawn_by_it() -> None:
+    network = cases.SmallHead()
+    plan = planned(network)
+    head = rescale.build(network, plan, plan.smallest).fc.weight
+    assert 0.0005 < head.std() < 0.002 and not torch.equal(head, network.fc.weight[:, :4])
+
+
+def test_spectral_norm_starts_with_vectors_of_its_new_weights() -> None:
+    torch.manual_seed(0)
+    for norm in (parametrizations.spectral_norm, nn.utils.spectral_norm):
+        network = cases.normed(norm)()
+        plan = planned(network)
+        for layer in cases.convolutions(rescale.build(network, plan, plan.smallest).eval()):
+            largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+            assert 0.9 < largest < 1.1
+
+
+def test_integers_that_equal_a_width_by_chance_are_left_alone() -> None:
+    class Chance(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.reach = nn.Conv1d(16, 16, 3, dilation=16), 16
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            gain = x.mean(-1).view(-1, x.shape[1], 1).expand(-1, x.shape[1], 1)
+            return x * gain + self.conv(nn.functional.pad(x, (2 * self.reach, 0)))
+
+    network = nn.Sequential(nn.Conv1d(2, 16, 1), *[Chance() for _ in range(3)], nn.Conv1d(16, 2, 1))
+    plan = planned(network, (2, 64))
+    assert verdict.can_change(plan) > MOST
+    assert list(verdict.Expected(network, (2, 64)).problems(plan, plan.smallest)) == []
+
+
+def test_what_runs_once_a_batch_is_counted_once() -> None:
+    network = cases.PositionNet()
+    plan = planned(network)
+    per_image = 256 * (2 * 64 + 64 * 16)
+    rest = cases.Base()
+    other = planned(rest)
+    macs = [cost.of(p, p.baseline).macs for p in (plan, other)]
+    assert macs[0] - macs[1] == per_image
+
+
+def test_no_error_but_ours_leaves_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("a slip")
+
+    monkeypatch.setattr(segments, "_plan", fails)
+    with pytest.raises(SsrError, match=r"cannot be split into segments \(KeyError: 'a slip'\)"):
+        planned(cases.Base())
+
+
+def test_tracing_draws_nothing_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    network = cases.DeepSupervision()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state = torch.get_rng_state()
+    with caplog.at_level(logging.WARNING):
+        planned(network)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
