@@ -205,35 +205,6 @@ class Selective(Residual):
         return (both * weights.view(*weights.shape, *[1] * (x.ndim - 2))).sum(1)
 
 
-class Timed(Residual):
-    """Reads an embedding beside the map (diffusion)."""
-
-    timed = True
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
-        self.embed = nn.Linear(12, 2 * out)
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        scale, shift = self.embed(F.silu(t)).chunk(2, 1)
-        y = self.one(x)
-        y = self.norm(y) * (1 + wide(scale, y)) + wide(shift, y)
-        return self.skip(x) + self.other(F.silu(y))
-
-
-class Shifted(Timed):
-    """Adds the embedding to the map."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
-        self.embed = nn.Linear(12, out)
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        y = self.one(x)
-        y = y + wide(self.embed(t), y)
-        return self.skip(x) + self.norm(self.other(y))
-
-
 BRANCHES: dict[str, type[nn.Module]] = {
     "two_branch": TwoBranch,
     "uneven": Uneven,
@@ -249,6 +220,4 @@ BRANCHES: dict[str, type[nn.Module]] = {
     "along": Along,
     "spatial": Spatial,
     "selective": Selective,
-    "timed": Timed,
-    "shifted": Shifted,
 }

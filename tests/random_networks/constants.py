@@ -113,3 +113,25 @@ class Statistics(Extra):
                 self.mean.lerp_(x.mean((0, *space(x))), 0.1)
                 self.runs += 1
         return x - wide(self.mean[None], x)
+
+
+class Asserts(Extra):
+    """Checks how many channels it gets."""
+
+    def prepare(self, style: Style, channels: int, size: int) -> None:
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == self.channels, f"{x.shape[1]} channels, not {self.channels}"
+        return x * 1.0
+
+
+class Passing(Extra):
+    """A buffer for each channel that is not saved."""
+
+    def prepare(self, style: Style, channels: int, size: int) -> None:
+        gains = torch.linspace(0.5, 1, channels)
+        self.register_buffer("gains", gains, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * wide(self.gains[None], x)

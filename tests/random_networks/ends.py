@@ -46,6 +46,19 @@ class PerFrame(nn.Module):
         return self.join(frames.reshape(batch, -1, *size))
 
 
+class Normed(nn.Module):
+    """Takes the mean of the data off, which is a buffer."""
+
+    def __init__(self, style: Style, inp: int, out: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.rand(1, inp, *[1] * style.dims))
+        self.register_buffer("std", torch.full((1, inp, *[1] * style.dims), 0.5))
+        self.conv = style.unit(inp, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv((x - self.mean) / self.std)
+
+
 class Edges(nn.Module):
     """A fixed filter of each input channel, beside the image."""
 
@@ -82,6 +95,7 @@ STEMS: dict[str, Callable[[Style, int, int], nn.Module]] = {
     ),
     "recurrent": Recurrent,
     "per_frame": PerFrame,
+    "normed": Normed,
     "edges": Edges,
     "latent": Latent,
 }
@@ -149,6 +163,31 @@ class Prototypes(nn.Module):
         return features @ F.normalize(self.prototypes, dim=1).t()
 
 
+class OverPositions(nn.Module):
+    """A recurrent layer that reads one position after the other."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.rnn, self.fc = nn.GRU(channels, 10, batch_first=True), nn.Linear(10, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.rnn(x.flatten(2).transpose(1, 2))[0][:, -1])
+
+
+class AttentionPool(nn.Module):
+    """A learnt query looks at all positions."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(channels) / 4)
+        self.fc = nn.Linear(channels, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2)
+        looks = (tokens * self.query[:, None]).sum(1).softmax(-1)
+        return self.fc((tokens * looks[:, None]).sum(-1))
+
+
 class Map(nn.Module):
     """A map for each class."""
 
@@ -173,6 +212,8 @@ HEADS: dict[str, type[nn.Module]] = {
     "flat": Flat,
     "low_rank": LowRankHead,
     "prototypes": Prototypes,
+    "over_positions": OverPositions,
+    "attention_pool": AttentionPool,
     "map": Map,
     "pooled_map": PooledMap,
 }

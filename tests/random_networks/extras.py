@@ -92,6 +92,8 @@ EXTRAS: dict[str, type[Extra]] = {
     "blur": Blur,
     "blur_buffer": BlurBuffer,
     "statistics": constants.Statistics,
+    "asserts": constants.Asserts,
+    "passing": constants.Passing,
     "stored_view": constants.StoredView,
     "literal_view": constants.LiteralView,
     "vector": Vector,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tests.random_networks.layers import CONVS, TRANSPOSED, LayerNorm, Style, space, wide
+from tests.random_networks.functions import FUNCTIONS
+from tests.random_networks.layers import CONVS, TRANSPOSED, LayerNorm, Style
 
 MOST = 64  # channels of one value
 
@@ -21,115 +21,6 @@ class Step:
     op: str = "conv"
     one: int = 0
     other: int = 1
-
-
-@dataclass(frozen=True)
-class Function:
-    """An operation without parameters, and how many channels it puts out; 0 where it cannot."""
-
-    run: Callable[[Tensor, Tensor], Tensor]
-    channels: Callable[[int, int], int]
-
-
-def _even(one: int, other: int) -> int:
-    return 0 if one % 2 else one
-
-
-def _half(one: int, other: int) -> int:
-    return 0 if one % 2 else one // 2
-
-
-def _same(one: int, other: int) -> int:
-    return one
-
-
-def _alike(one: int, other: int) -> int:
-    return one if one == other else 0
-
-
-def _swapped(one: Tensor, other: Tensor) -> Tensor:
-    return torch.cat(one.chunk(2, 1)[::-1], 1)
-
-
-def _split(one: Tensor, other: Tensor) -> Tensor:
-    few = one.shape[1] // 4
-    first, rest = one.split([few, one.shape[1] - few], 1)
-    return torch.cat([rest, first.relu()], 1)
-
-
-def _shuffled(one: Tensor, other: Tensor) -> Tensor:
-    return one.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
-
-
-def _attended(one: Tensor, other: Tensor) -> Tensor:
-    flat = one.flatten(2)
-    looks = torch.softmax(flat.transpose(1, 2) @ flat / 8, -1)
-    return (flat @ looks).view(one.shape)
-
-
-def _gram(one: Tensor, other: Tensor) -> Tensor:
-    looks = torch.einsum("bcn,bkn->bck", one.flatten(2), one.flatten(2)).softmax(-1)
-    return torch.einsum("bck,bkn->bcn", looks, one.flatten(2)).view(one.shape)
-
-
-def _half_size(one: Tensor, other: Tensor) -> Tensor:
-    return F.interpolate(F.interpolate(one, scale_factor=0.5), size=one.shape[2:])
-
-
-FUNCTIONS: dict[str, Function] = {
-    "add": Function(lambda a, b: a + b, _alike),
-    "subtract": Function(lambda a, b: a - 0.5 * b, _alike),
-    "gate": Function(lambda a, b: a * b.sigmoid(), _alike),
-    "maximum": Function(torch.maximum, _alike),
-    "where": Function(lambda a, b: torch.where(a > 0, a, b), _alike),
-    "lerp": Function(lambda a, b: torch.lerp(a, b, 0.3), _alike),
-    "stack_mean": Function(lambda a, b: torch.stack([a, b], 1).mean(1), _alike),
-    "stack_max": Function(lambda a, b: torch.stack([a, b]).amax(0), _alike),
-    "interleave": Function(
-        lambda a, b: torch.stack([a, b], 2).flatten(1, 2), lambda a, b: 2 * _alike(a, b)
-    ),
-    "cat": Function(lambda a, b: torch.cat([a, b], 1), lambda a, b: a + b),
-    "cat_again": Function(lambda a, b: torch.cat([b, a, b], 1), lambda a, b: a + 2 * b),
-    "cat_mean": Function(
-        lambda a, b: torch.cat([a, b.mean(1, keepdim=True)], 1), lambda a, b: a + 1
-    ),
-    "cat_zeros": Function(
-        lambda a, b: torch.cat([a, a.new_zeros(len(a), 4, *a.shape[2:])], 1), lambda a, b: a + 4
-    ),
-    "pad": Function(
-        lambda a, b: F.pad(a, [0, 0] * (a.ndim - 2) + [0, 4]), lambda a, b: a + 4
-    ),
-    "glu": Function(lambda a, b: F.glu(a, 1), _half),
-    "first_half": Function(lambda a, b: a[:, : a.shape[1] // 2], _half),
-    "last_half": Function(lambda a, b: a[:, a.shape[1] // 2 :], _half),
-    "every_other": Function(lambda a, b: a[:, ::2], _half),
-    "narrow": Function(lambda a, b: a.narrow(1, 0, a.shape[1] - 2), lambda a, b: a - 2),
-    "swapped": Function(_swapped, _even),
-    "split": Function(_split, lambda a, b: a if a >= 4 else 0),
-    "shuffle": Function(_shuffled, _even),
-    "flip": Function(lambda a, b: a.flip(1), _same),
-    "roll": Function(lambda a, b: a.roll(1, 1), _same),
-    "repeat": Function(lambda a, b: a.repeat(1, 2, *[1] * (a.ndim - 2)), lambda a, b: 2 * a),
-    "repeat_interleave": Function(lambda a, b: a.repeat_interleave(2, 1), lambda a, b: 2 * a),
-    "sum_of_halves": Function(lambda a, b: a.unflatten(1, (2, -1)).sum(1), _half),
-    "maxout": Function(lambda a, b: a.unflatten(1, (-1, 2)).amax(2), _half),
-    "mean_gate": Function(lambda a, b: a * a.mean(space(a), keepdim=True).sigmoid(), _same),
-    "channel_gate": Function(lambda a, b: a * a.mean(1, keepdim=True).sigmoid(), _same),
-    "expanded": Function(lambda a, b: a.mean(space(a), keepdim=True).expand_as(a), _same),
-    "standardised": Function(
-        lambda a, b: (a - a.mean(space(a), keepdim=True)) / (a.std() + 1), _same
-    ),
-    "normalised": Function(lambda a, b: F.normalize(a, dim=1), _same),
-    "softmax": Function(lambda a, b: a * a.softmax(1), _same),
-    "cumulative": Function(lambda a, b: a.cumsum(1) / a.shape[1], _same),
-    "sorted": Function(lambda a, b: a.sort(1).values, _same),
-    "half_size": Function(_half_size, _same),
-    "attended": Function(_attended, _same),
-    "gram": Function(_gram, _same),
-    "positions": Function(lambda a, b: a + torch.linspace(0, 1, a.shape[-1]), _same),
-    "numbered": Function(lambda a, b: a + 0.01 * wide(torch.arange(a.shape[1])[None], a), _same),
-    "indexed": Function(lambda a, b: a[:, torch.arange(a.shape[1]).flip(0)], _same),
-}  # fmt: skip
 
 
 class Permuted(nn.Module):

@@ -191,6 +191,42 @@ class Outer(nn.Module):
         return x + self.body(x, *t)
 
 
+class Pair(nn.Module):
+    """Passes two maps on, and changes one of them (a reversible network)."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, pair: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        one, other, *t = pair
+        return other, one + self.block(other, *t), *t
+
+
+class Pairs(nn.Module):
+    """A sequence of blocks that pass two maps on."""
+
+    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
+        super().__init__()
+        self.timed = any(map(is_timed, blocks))
+        self.enter, self.body = blocks[0], nn.Sequential(*map(Pair, blocks[1:]))
+
+    def forward(self, x: Tensor, *t: Tensor) -> Tensor:
+        x = self.enter(x, *t)
+        one, other, *_ = self.body((x, x, *t))
+        return one + other
+
+
+class Recalled(Stage):
+    """Each block reads what came out of the one before, and what went into it."""
+
+    def forward(self, x: Tensor, *t: Tensor) -> Tensor:
+        before = x = self.blocks[0](x, *t)
+        for block in list(self.blocks)[1:]:
+            before, x = x, block(x + before, *t)
+        return x
+
+
 def _sequence(blocks: Sequence[nn.Module], channels: int) -> nn.Module:
     timed = any(map(is_timed, blocks))
     return (TimedSequential if timed else nn.Sequential)(*blocks)
@@ -222,6 +258,8 @@ HOLDERS: dict[str, Callable[[Sequence[nn.Module], int], nn.Module]] = {
     "dictionary": Dictionary,
     "repeated": Repeated,
     "outer": Outer,
+    "pairs": Pairs,
+    "recalled": Recalled,
     "named": _named,
     "nested": _nested,
 }

@@ -70,6 +70,20 @@ class ChannelNorm(nn.Module):
         return x * self.weight.view(-1, *ones) + self.bias.view(-1, *ones)
 
 
+class FrozenNorm(nn.Module):
+    """Batch norm whose statistics and gains are buffers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.eps = 1e-5
+        for name, value in (("weight", 1.0), ("bias", 0.0), ("mean", 0.0), ("var", 1.0)):
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.var + self.eps).rsqrt()
+        return x * wide(scale[None], x) + wide((self.bias - self.mean * scale)[None], x)
+
+
 class Activated(nn.Module):
     """A convolution and a norm; what follows them is a function that is no module."""
 
@@ -93,6 +107,12 @@ NORMS: dict[str, Callable[[int, int], nn.Module]] = {
     "channel": lambda dims, channels: ChannelNorm(channels),
     "instance": lambda dims, channels: INSTANCE_NORMS[dims](channels, affine=True),
     "plain_instance": lambda dims, channels: INSTANCE_NORMS[dims](channels),
+    "frozen": lambda dims, channels: FrozenNorm(channels),
+    "bare_batch": lambda dims, channels: BATCH_NORMS[dims](channels, affine=False),
+    "untracked_batch": lambda dims, channels: BATCH_NORMS[dims](
+        channels, track_running_stats=False
+    ),
+    "response": lambda dims, channels: nn.LocalResponseNorm(3),
     "tracked_instance": lambda dims, channels: INSTANCE_NORMS[dims](
         channels, track_running_stats=True
     ),
@@ -108,6 +128,8 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
     "prelu": lambda channels: nn.PReLU(channels),
     "shared_prelu": lambda channels: nn.PReLU(),
     "hardswish": lambda channels: nn.Hardswish(),
+    "random_leak": lambda channels: nn.RReLU(),
+    "dropout": lambda channels: nn.Dropout(0.1),
 }
 ACTIVATIONS = (*MODULES, *FUNCTIONS)
 

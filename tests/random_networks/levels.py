@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tests.random_networks.blocks import BLOCKS
 from tests.random_networks.branches import BRANCHES
+from tests.random_networks.conditioned import CONDITIONED
 from tests.random_networks.descriptions import Description, Stage
 from tests.random_networks.extras import EXTRAS
 from tests.random_networks.graphs import Graph
@@ -14,7 +15,7 @@ from tests.random_networks.layers import Style
 from tests.random_networks.products import PRODUCTS
 from tests.random_networks.resizes import resize
 
-ALL_BLOCKS: dict[str, type[nn.Module]] = {**BLOCKS, **BRANCHES, **PRODUCTS}
+ALL_BLOCKS: dict[str, type[nn.Module]] = {**BLOCKS, **BRANCHES, **CONDITIONED, **PRODUCTS}
 BLOCK_KINDS = (*ALL_BLOCKS, "graph")
 
 

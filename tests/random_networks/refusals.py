@@ -11,9 +11,11 @@ import re
 from tests.random_networks.descriptions import Description
 
 BY_VALUES, NOTHING = "decides by values", "nothing can be rescaled"
+NOT_LEARNT = "too little is learnt"
 KINDS = {
     NOTHING: "nothing of .* can be rescaled: ",
     BY_VALUES: "cannot be traced: it decides",
+    NOT_LEARNT: r"are not learnt \(requires_grad=False",
     "has no segment": "has no segment",
     "does not run": "does not run on",
     "cannot be counted": "cannot be counted",
@@ -45,6 +47,8 @@ def is_right(text: str, description: Description) -> bool:
     has = _kinds(description)
     if re.search(KINDS[BY_VALUES], text):
         return "asks" in has
+    if re.search(KINDS[NOT_LEARNT], text):
+        return bool(has & {"fixed", "frozen", "blur"})
     if not re.search(KINDS[NOTHING], text):
         return False
     return all(

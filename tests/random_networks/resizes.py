@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +20,7 @@ from tests.random_networks.layers import (
     Style,
 )
 
+FUNCTIONAL = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 Make = Callable[[Style, int, int], nn.Module]
 
 
@@ -44,6 +46,19 @@ class Interpolated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(x, size=[2 * pixels for pixels in x.shape[2:]])
+
+
+class BlurPool(nn.Module):
+    """A fixed filter, then every other pixel; its groups are stored."""
+
+    def __init__(self, style: Style, channels: int, size: int) -> None:
+        super().__init__()
+        kernel = torch.full([channels, 1, *[2] * style.dims], 1 / 2**style.dims)
+        self.register_buffer("kernel", kernel)
+        self.channels, self.run = channels, FUNCTIONAL[style.dims]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x, self.kernel, stride=2, groups=self.channels)
 
 
 class PixelShuffle(nn.Module):
@@ -72,6 +87,8 @@ DOWN: dict[str, Make] = {
     "adaptive_max": lambda style, channels, size: ADAPTIVE_MAX[style.dims](size // 2),
     "stride": lambda style, channels, size: CONVS[style.dims](channels, channels, 2, 2),
     "unshuffle": Unshuffle,
+    "blur": BlurPool,
+    "ceiling": lambda style, channels, size: MAX_POOLS[style.dims](2, ceil_mode=True),
 }
 UP: dict[str, Make] = {
     "nearest": lambda style, channels, size: nn.Upsample(scale_factor=2),

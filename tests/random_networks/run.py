@@ -157,14 +157,20 @@ def draw(
     one: Callable[[Description], None], drawn: SearchStrategy[Description], *, seed: int
 ) -> None:
     """Draw some descriptions; so few that hypothesis does not vary one of them again and again."""
-    few = settings(
+
+    @hypothesis.seed(seed)
+    @settings(
         max_examples=FEW,
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    hypothesis.seed(seed)(few(hypothesis.given(drawn)(one)))()
+    @hypothesis.given(drawn)
+    def draws(description: Description) -> None:
+        one(description)
+
+    draws()
 
 
 def _progress(tally: Tally, networks: int) -> str:

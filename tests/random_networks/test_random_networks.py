@@ -110,9 +110,9 @@ def test_a_network_of_each_kind_runs(dims: int) -> None:
                 assert all(y.isfinite().all() for y in found if y.is_floating_point()), name
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_a_description_is_read_as_it_was_written(name: str) -> None:
-    assert read(write(EACH[name])) == EACH[name]
+def test_a_description_is_read_as_it_was_written() -> None:
+    for description in EACH.values():
+        assert read(write(description)) == description
 
 
 def test_the_same_seed_draws_the_same_networks() -> None:
@@ -135,7 +135,7 @@ def test_a_simple_network_is_right_and_its_blocks_can_be_removed() -> None:
     result = check.check(SIMPLE)
     assert result.findings == []
     assert result.can_remove
-    assert result.can_change == 1.0
+    assert result.can_change > 0.99
     assert result.architectures >= 3
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from tests.random_networks.layers import CONVS
 
@@ -29,6 +29,29 @@ def _old_weight_norm(network: nn.Module, convs: Convs) -> None:
 def _spectral_norm(network: nn.Module, convs: Convs) -> None:
     for conv in convs:
         parametrizations.spectral_norm(conv)
+
+
+class Scaled(nn.Module):
+    """A parametrization of anyone's own."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * 0.5
+
+
+def _parametrized(network: nn.Module, convs: Convs) -> None:
+    for conv in convs:
+        parametrize.register_parametrization(conv, "weight", Scaled())
+
+
+def _orthogonal(network: nn.Module, convs: Convs) -> None:
+    for conv in convs:
+        parametrizations.orthogonal(conv)
+
+
+def _fixed_biases(network: nn.Module, convs: Convs) -> None:
+    for conv in convs:
+        if conv.bias is not None:
+            conv.bias.requires_grad_(False)
 
 
 def _old_spectral_norm(network: nn.Module, convs: Convs) -> None:
@@ -121,6 +144,9 @@ TRAITS: dict[str, Callable[[nn.Module, Convs], None]] = {
     "weight_norm": _weight_norm,
     "old_weight_norm": _old_weight_norm,
     "spectral_norm": _spectral_norm,
+    "parametrized": _parametrized,
+    "orthogonal": _orthogonal,
+    "fixed_biases": _fixed_biases,
     "old_spectral_norm": _old_spectral_norm,
     "pruned": _pruned,
     "pruned_channels": _pruned_channels,
