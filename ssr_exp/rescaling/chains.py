@@ -13,6 +13,7 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 PLAIN = (nn.modules.conv._ConvNd, nn.Linear)
 
 LEFT_OUT = 0.2  # the share of the parameters that may stand in no block
+FEWEST_CHAINED = 0.2  # the share of a kind's modules that stand in chains, for it to be a block
 PLAIN_PART = 0.5  # the same, for a network to be called plain
 
 Block = tuple[str, ...]
@@ -89,7 +90,11 @@ class Finder:
         All blocks of these kinds count, removable or not. Plain sequences are blocks only where no
         class is.
         """
-        kinds = {self._kind(chain[0][0]) for chain in self._walk("", None, shortest=2)}
+        chained = Counter[Kind]()
+        for chain in self._walk("", None, shortest=2):
+            chained[self._kind(chain[0][0])] += len(chain)
+        instances = Counter(self._kind(path) for path in self.calls)
+        kinds = {kind for kind, n in chained.items() if n >= FEWEST_CHAINED * instances[kind]}
         kinds = {kind for kind in kinds if isinstance(kind, type)} or kinds
         parts = {
             self._kind(path)

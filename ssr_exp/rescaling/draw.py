@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -100,13 +102,18 @@ def _draw(
 
 def _draw_by_own_rule(parameter: Tensor, original: Tensor, owner: nn.Module) -> None:
     """Draw a layer that has a rule of its own: a last one that starts near zero, for instance."""
-    if not _says_something(original) or _follows(original, owner, DEFAULT, normal=False):
+    sample = _Sample(original, owner)
+    if not sample.says_something() or sample.follows(DEFAULT, normal=False):
         return
-    if (rule := next((rule for rule in RULES if _follows(original, owner, rule)), None)) is None:
-        std = float(original.std())
-        parameter.mul_(std / float(parameter.std())) if parameter.numel() > 1 else None
-    else:
-        parameter.normal_(0, rule(*_fans(parameter, owner)))
+    for rule in RULES:
+        std = rule(*_fans(parameter, owner))
+        if sample.follows(rule, normal=True):
+            parameter.normal_(0, std)
+            return
+        if sample.follows(rule, normal=False):
+            parameter.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)
+            return
+    parameter.mul_(sample.std / float(parameter.std()))
 
 
 def draws(owner: nn.Module) -> bool:
@@ -173,34 +180,50 @@ def _find(rules: Mapping[Any, Rule | None], owner: nn.Module) -> Rule | None:
 def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:
     """Find the rule of normal draws that all weights of one kind of module follow, if any."""
     samples = [
-        (module.weight.detach(), module)  # a computed one is not asked for: that may change it
+        _Sample(weight.detach(), module)  # a computed weight is not asked for: that may change it
         for module in seed.modules()
-        if isinstance(module, kind) and isinstance(module._parameters.get("weight"), nn.Parameter)
+        if isinstance(module, kind) and (weight := module._parameters.get("weight")) is not None
     ]
-    samples = [pair for pair in samples if _says_something(pair[0])]
+    samples = [sample for sample in samples if sample.says_something()]
     if not samples:
         return None
-    spread = float(max(samples, key=lambda pair: pair[0].numel())[0].std())
+    spread = max(samples, key=lambda sample: sample.weight.numel()).std
 
     def constant(fan_in: float, fan_out: float, groups: int) -> float:
         return spread  # 0.02 of ConvNeXt
 
     for rule in (*RULES, constant):
-        if all(_follows(weight, module, rule) for weight, module in samples):
+        if all(sample.follows(rule, normal=True) for sample in samples):
             return rule
     return None
 
 
-def _says_something(weight: Tensor) -> bool:
-    return weight.numel() >= SMALLEST_SAMPLE and not weight.is_meta and not _is_constant(weight)
+@dataclass(frozen=True)
+class _Sample:
+    """A weight as the seed network's constructor left it."""
 
+    weight: Tensor
+    owner: nn.Module
 
-def _follows(weight: Tensor, owner: nn.Module, rule: Rule, *, normal: bool = True) -> bool:
-    """Compare spread and shape: a uniform draw never reaches twice its standard deviation."""
-    std = float(weight.std())
-    expected = rule(*_fans(weight, owner))
-    is_normal = float(weight.abs().max()) > 2 * std
-    return is_normal is normal and abs(std / expected - 1) < SIGMAS / math.sqrt(2 * weight.numel())
+    @cached_property
+    def std(self) -> float:
+        return float(self.weight.std())
+
+    @cached_property
+    def is_normal(self) -> bool:
+        """Say whether it reaches twice its standard deviation, as no uniform draw does."""
+        low, high = self.weight.aminmax()
+        return max(-float(low), float(high)) > 2 * self.std
+
+    def says_something(self) -> bool:
+        weight = self.weight
+        return weight.numel() >= SMALLEST_SAMPLE and not weight.is_meta and not _is_constant(weight)
+
+    def follows(self, rule: Rule, *, normal: bool) -> bool:
+        """Compare its spread and its shape with a rule's."""
+        expected = rule(*_fans(self.weight, self.owner))
+        near = abs(self.std / expected - 1) < SIGMAS / math.sqrt(2 * self.weight.numel())
+        return near and self.is_normal is normal
 
 
 def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
@@ -210,7 +233,10 @@ def _fans(weight: Tensor, owner: nn.Module) -> tuple[float, float, int]:
 
 
 def _is_constant(parameter: Tensor) -> bool:
-    return not parameter.is_meta and bool((parameter == parameter.flatten()[0]).all())
+    if parameter.is_meta:
+        return False
+    values = parameter.flatten()
+    return all(bool((part == values[0]).all()) for part in (values[:LONGEST], values))
 
 
 def _owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

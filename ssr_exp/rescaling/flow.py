@@ -62,7 +62,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Flow:
     try:
         shadow = meta.copied(network).eval()
         with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
-            image = torch.empty((BATCH, *input_shape), device="meta")
+            image = meta.images(shadow, input_shape, BATCH)
             watch.mark(image, frozenset({IMAGE}))
             watch.follow(shadow)
             seen.output = shadow(image)

@@ -150,7 +150,7 @@ def glu(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", -1)) % labels.ndim
     half = labels.shape[dim] // 2
     one, other = labels.narrow(dim, 0, half), labels.narrow(dim, half, half)
-    tracer.label(out, _merge(tracer, func, one, other))
+    tracer.label(out, _merge(tracer, func, one, other).expand(out.shape))
 
 
 def dot(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

@@ -23,6 +23,7 @@ _native_batch_norm_legit_no_training""".split()
 INDEXING = "index _unsafe_index index_put index_put_".split()  # on any device, by real indices, too
 OVERWRITTEN: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
 """Tensors with data into which a run has written some without: their values mean nothing."""
+TORCH = ("aten", "prims")
 DYNAMIC = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 
 
@@ -48,6 +49,13 @@ def bare(tensor: Tensor) -> Tensor:
     if keeps_values and not isinstance(tensor, nn.Parameter) and not tensor.is_meta:
         return tensor.detach().to("cpu", copy=True)
     return tensor.detach().to("meta")
+
+
+def images(network: nn.Module, shape: Sequence[int], batch: int, *, device: str = "meta") -> Tensor:
+    """Make a batch of images in the precision of a network's parameters; drawn if with data."""
+    kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
+    make = torch.empty if device == "meta" else torch.randn
+    return make((batch, *shape), device=device, dtype=next(kinds, None))
 
 
 @contextmanager
@@ -77,8 +85,9 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         empty = tree_map(_emptied, (args, kwargs))
     try:
         out = func(*empty[0], **empty[1])
-    except NotImplementedError:
-        if not DYNAMIC.isdisjoint(func.tags):
+    except (NotImplementedError, RuntimeError) as error:
+        has_no_rule = isinstance(error, NotImplementedError) or func.namespace not in TORCH
+        if not (has_no_rule and DYNAMIC.isdisjoint(func.tags)):
             raise
         out = _run_on_zeros(func, *empty)
     if empty[0] is not args and func._schema.is_mutable and isinstance(out, Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,9 +210,18 @@ def _fixed_product(
     if side_by_side:
         n, k, groups = n // tracer.images, k // tracer.images, groups // tracer.images
     else:
-        positions = max(positions // tracer.images, 1)
+        rest = tracer.times_one
+        positions, rest = _divided(positions, rest)
+        n, rest = _divided(n, rest)
+        k, rest = _divided(k, rest)
     product = Product(where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
     tracer.produce(product)
+
+
+def _divided(size: int, divisor: int) -> tuple[int, int]:
+    """Divide by as much of a divisor as goes; returns what is left of it, too."""
+    common = math.gcd(size, divisor)
+    return size // common, divisor // common
 
 
 def _product(

@@ -136,7 +136,7 @@ def _forward(
     training: bool,
 ) -> Fault | None:
     """Run a network once, and compare what it puts out with the seed network's shapes."""
-    image = torch.empty((batch, *plan.input_shape), device="meta")
+    image = meta.images(rescaled, plan.input_shape, batch)
     try:
         with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
             output = rescaled.train(training)(image)
@@ -180,7 +180,7 @@ def _check_values(network: nn.Module, plan: Plan) -> None:
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
         rescaled = rescale.build(network, plan, plan.smallest, inherits=True)
         try:
-            output = rescaled.eval()(torch.randn(BATCH, *plan.input_shape))
+            output = rescaled.eval()(meta.images(rescaled, plan.input_shape, BATCH, device="cpu"))
         except Exception as error:  # of anyone's code: it ran without data
             raise SsrError(
                 f"{type(network).__name__} cannot be rescaled: its smallest network runs on shapes "

@@ -33,6 +33,8 @@ class Tracer(TorchDispatchMode):
         trace: what was seen so far.
         images: how many images the running product treats: all of the batch, or one where it runs
             once for a whole batch.
+        times_one: how many times the multiply-adds of one image the running product takes; more
+            than `images` where images of a batch see each other.
     """
 
     def __init__(self, network: nn.Module, seed: nn.Module, loads: Sequence[int]) -> None:
@@ -40,7 +42,7 @@ class Tracer(TorchDispatchMode):
         self.trace = Trace()
         self.modules = dict(network.named_modules())
         self.scope: list[str] = [""]
-        self.images = BATCH
+        self.images = self.times_one = BATCH
         self.training = False
         self._loads = loads
         self._n_products = 0
@@ -165,6 +167,7 @@ class Tracer(TorchDispatchMode):
         once = self._loads[self._n_products] if self._n_products < len(self._loads) else None
         self._n_products += 1
         self.images = 1 if once == load and not self.training else BATCH
+        self.times_one = load // once if once and load % once == 0 else self.images
 
     def _adopt(self, name: str, tensor: Tensor) -> None:
         leaf = Leaf(name, tuple(tensor.shape), [None] * tensor.ndim)
@@ -253,7 +256,8 @@ class Tracer(TorchDispatchMode):
 
 def _is_made(func: Any, inputs: Sequence[Tensor]) -> bool:
     """Say whether an operation makes a tensor of a size that it is given."""
-    return not inputs and func.overloadpacket.__name__ in rules.MAKERS
+    name = func.overloadpacket.__name__
+    return name in rules.MAKERS and (not inputs or name.startswith("new_"))
 
 
 def _channels(labels: Tensor | None) -> Vector | None:
@@ -301,7 +305,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
 
 
 def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: bool) -> None:
-    image = torch.empty((BATCH, *shape), device="meta")
+    image = meta.images(network, shape, BATCH)
     tracer.start(image, training=training)
     with tracer.inside(network), tracer:
         output = network.train(training)(image)
@@ -326,7 +330,7 @@ def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int
     watch = meta.Watch(shadow)
     try:
         with watch:
-            output = shadow(torch.empty((1, *input_shape), device="meta"))
+            output = shadow(meta.images(shadow, input_shape, 1))
     except Exception:  # a network may be anyone's code; a whole batch says what is wrong with it
         return [], None
     return watch.loads, nested.shapes(output)

@@ -415,6 +415,15 @@ def without_device(x: Tensor) -> Tensor:
     return (torch.zeros(b, c, h, w) + x) * mask * ramp[0] * torch.tensor([1.0, 2.0]).sum()
 
 
+@torch.library.custom_op("ssr_exp_tests::doubled", mutates_args=())
+def doubled(x: Tensor) -> Tensor:
+    """An operation that says nothing of its shapes."""
+    return x * 2
+
+
+doubled.register_autograd(lambda context, gradient: gradient * 2)
+
+
 class PlainTensor(Base):
     def __init__(self) -> None:
         super().__init__()

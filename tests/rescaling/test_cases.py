@@ -84,6 +84,15 @@ SCALES: dict[str, tuple[Make, tuple[int, ...], float]] = {
         MOST,
     ),
     "quantisation aware": (cases.quantised, SHAPE, MOST),
+    "double": (lambda: cases.Base().double(), SHAPE, MOST),
+    "operation without shapes": (lambda: cases.OnFeatures(cases.doubled), SHAPE, 0.9),
+    "gates of chosen channels": (
+        lambda: cases.OnFeatures(
+            lambda x: cases.F.glu(x.flip(1)[:, torch.arange(16)], 1).repeat(1, 2, 1, 1)
+        ),
+        SHAPE,
+        0.9,
+    ),
     "siamese": (cases.Siamese, (6, 16, 16), MOST),
     "cell over time": (cases.Recurrent, (4, 3, 8, 8), MOST),
     "rnn": (cases.WithRnn, (4, 3, 8, 8), 0.85),

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from ssr_exp.rescaling.groups import Form, Grouping
-from ssr_exp.rescaling.labels import FIXED, Ledger, along, fixed_like, shrink, spread, varying
+from ssr_exp.rescaling.labels import (
+    FIXED,
+    Ledger,
+    along,
+    channels_of,
+    fixed_like,
+    shrink,
+    spread,
+    varying,
+)
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
@@ -101,3 +110,27 @@ def test_forms_divide_after_adding() -> None:
     form = Form(4, ((0, 2),), divisor=3)
     assert form([4]) == 4
     assert form({0: np.array([1, 4, 7])}).tolist() == [2, 4, 6]
+
+
+def test_elements_that_lie_in_one_channel_go_together() -> None:
+    ledger = Ledger()
+    made = ledger.produce(8, "a")
+    labels = spread(made, torch.Size([2, 8]), 1).reshape(2, 2, 2, 2)
+    channels = channels_of(labels, 1, ledger)
+    assert channels is not None and channels.tolist() == [0, 4]
+    grouping = Grouping(ledger, [made])
+    assert [group.size for group in grouping.groups] == [2]
+    assert grouping.form(made) == Form(0, ((0, 4),))
+
+
+def test_channels_that_stand_elsewhere_are_none_of_a_dimension() -> None:
+    ledger = Ledger()
+    made = ledger.produce(4, "a")
+    assert channels_of(spread(made, torch.Size([2, 3, 4]), 2), 1, ledger) is None
+    assert channels_of(spread(made, torch.Size([4, 3, 2]), 0), 1, ledger) is None
+    assert not ledger.ties
+
+
+def test_labels_of_a_single_number_have_no_dimension() -> None:
+    assert varying(fixed_like(torch.empty(()))) == []
+    assert shrink(fixed_like(torch.empty(()))).shape == ()

@@ -57,8 +57,8 @@ def measured(network: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
         network, device = network.to("meta"), "meta"
     else:
         device = "cpu"
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(example(shape, 1, device=device))
+    with torch.no_grad(), torch.device(device), FlopCounterMode(display=False) as counter:
+        network(example(shape, 1, device=device).to(next(network.parameters()).dtype))
     return n_params, counter.get_total_flops() // 2
 
 
@@ -79,7 +79,8 @@ class Expected:
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
-        self.x = example(self.shape)
+        dtypes = [p.dtype for p in self.network.parameters() if p.is_floating_point()]
+        self.x = example(self.shape).to(dtypes[0])
         before = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         with torch.no_grad():
             self.shapes = {

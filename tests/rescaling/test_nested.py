@@ -1,0 +1,55 @@
+"""Tensors are found in whatever a network puts out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.rescaling import nested
+
+ONE, TWO = torch.zeros(1), torch.zeros(2)
+Pair = namedtuple("Pair", "a b")
+
+
+@dataclass
+class Data:
+    a: Tensor
+    b: Any
+
+
+class Slots:
+    __slots__ = ("a", "b", "never")
+
+    def __init__(self) -> None:
+        self.a, self.b = ONE, {"x": TWO}
+
+
+VALUES: list[Any] = [
+    (ONE, TWO),
+    [ONE, [None, "word", TWO]],
+    {"a": ONE, "b": (3, TWO)},
+    OrderedDict(a=ONE, b=TWO),
+    Pair(ONE, TWO),
+    Data(ONE, Data(TWO, 1.5)),
+    SimpleNamespace(a=ONE, b=SimpleNamespace(c=TWO)),
+    Slots(),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_all_tensors_are_listed_in_order(value: Any) -> None:
+    found = nested.tensors(value)
+    assert len(found) == 2 and found[0] is ONE and found[1] is TWO
+    assert nested.shapes(value) == ((1,), (2,))
+
+
+def test_modules_are_not_looked_into_and_circles_end() -> None:
+    circle = SimpleNamespace(a=ONE, layer=nn.Linear(1, 1))
+    circle.self = circle
+    assert nested.tensors(circle) == [ONE]
