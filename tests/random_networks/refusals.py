@@ -21,12 +21,14 @@ KINDS = {
     "cannot be counted": "cannot be counted",
     "cannot be rescaled": "cannot be rescaled",
 }
+UNKNOWN = {"permuted", "permutation", "sorted", "gram", "heads", "literal_view"}
 FROZEN_RIGHTLY = (
     ("^the network's output$", None),
     ("uses index_select, which is not understood$", {"permuted", "permutation"}),
     ("uses sort, which is not understood$", {"sorted"}),
     ("uses bmm, which is not understood$", {"gram", "heads"}),
     ("cannot be narrower", {"heads", "literal_view"}),
+    ("(groups|scales|passes|adds|meets) fixed channels$", UNKNOWN),
 )
 """Reasons, and of which a network must have one; None: they are always right."""
 
