@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -252,14 +253,21 @@ class Finder:
 
     def _continues(self, previous: Block, block: Block) -> bool:
         """Say whether a block could be left out: same class and shape, and nobody reads between."""
-        ends = [self.all_calls[path] for path in (previous[-1], block[0], block[-1])]
         if [*map(self._kind, previous)] != [*map(self._kind, block)]:
             return False
-        if not len(ends[0]) == len(ends[1]) == len(ends[2]):
-            return False
-        return all(
-            self._passes_on(calls, previous, block) for calls in zip(*ends, strict=True)
-        ) and self._owns_its_parameters(block)
+        for training in (False, True):
+            ends = [
+                [call for call in self.all_calls[path] if call.training is training]
+                for path in (previous[-1], block[0], block[-1])
+            ]
+            is_even = len({len(calls) for calls in ends}) == 1
+            if not is_even and training:
+                continue  # one of them was skipped by chance
+            if not is_even or not all(
+                self._passes_on(calls, previous, block) for calls in zip(*ends, strict=True)
+            ):
+                return False
+        return self._owns_its_parameters(block)
 
     def _passes_on(self, calls: tuple[Call, ...], previous: Block, block: Block) -> bool:
         """Say whether one call maps what the previous block put out to the same shapes.
@@ -280,6 +288,14 @@ class Finder:
             and self._only_read_in(wrote, previous, block)
         )
 
+    def _is_tapped(self, path: str) -> bool:
+        """Say whether others read what modules of a sequence put out, the last one's left aside."""
+        children = self._children(path)
+        return not all(
+            self._only_read_in(self.calls[one], (one,), (other,))
+            for one, other in itertools.pairwise(children)
+        )
+
     def _repeats(self, path: str) -> bool:
         """Say whether a sequence holds one module at several places."""
         return len(set(self.modules[path].children())) < len(self.modules[path]._modules)
@@ -293,6 +309,8 @@ class Finder:
                 continue
             if self._repeats(holder):
                 self.stays[holder] = REPEATED
+            elif holder not in self.calls and self._is_tapped(holder):
+                self.stays[holder] = "what its modules put out is read on the way, not at its end"
             elif not self.reads.in_order(holder):
                 self.stays[holder] = (
                     "its modules are read by position (an index, a slice, enumerate, a name), not "
@@ -309,7 +327,7 @@ class Finder:
             for parameter in self.modules[path].parameters():
                 names = self.holders[id(parameter)]
                 if other := [name for name in names if not is_inside(name, block)]:
-                    self.stays[path] = f"its weights are known as {other[0]}, too"
+                    self.stays[path] = f"its weights are those of {other[0]}, too"
                     return False
         return True
 

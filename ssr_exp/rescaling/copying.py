@@ -48,12 +48,15 @@ def _substitutes(network: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:
     for module in network.modules():
         for name, value in vars(module).items():
             if name not in NOT_STATE:
-                _try(value, known, found)
+                _try(value, known, found, set())
     return found
 
 
-def _try(value: Any, known: Mapping[int, Any], found: dict[int, Any]) -> None:
+def _try(value: Any, known: Mapping[int, Any], found: dict[int, Any], seen: set[int]) -> None:
     """Copy a value in parts until the part is found that cannot be copied."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
     try:
         copy.deepcopy(value, dict(known) | found)
     except Exception:  # of anyone's code
@@ -61,12 +64,12 @@ def _try(value: Any, known: Mapping[int, Any], found: dict[int, Any]) -> None:
             found[id(value)] = value.detach().clone()
         elif isinstance(value, Mapping):
             for part in list(value.values()):
-                _try(part, known, found)
+                _try(part, known, found, seen)
         elif isinstance(value, (list, tuple, set)):
             for part in list(value):
-                _try(part, known, found)
+                _try(part, known, found, seen)
         elif parts := getattr(value, "__dict__", None):
-            _try(dict(parts), known, found)
+            _try(parts, known, found, seen)
         if not _copies(value, known, found):
             found[id(value)] = value
 

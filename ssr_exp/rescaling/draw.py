@@ -9,6 +9,7 @@ fans. Rules: He et al. 2015 (https://arxiv.org/abs/1502.01852) and Glorot and Be
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -42,7 +45,11 @@ DEFAULT: Rule = lambda fan_in, fan_out, groups: math.sqrt(1 / (3 * fan_in))  # n
 """PyTorch's own, a uniform draw."""
 
 
-def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None:
+Cut = Callable[[str, Tensor, torch.Size], Tensor]
+"""Cuts a tensor of the seed network, by its name there, to a shape: its kept channels."""
+
+
+def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut: Cut) -> None:
     """Draw all that `network` learns anew, in place, from torch's global generator.
 
     What is not learnt (fixed weights, statistics, tables) keeps its values.
@@ -51,6 +58,7 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
         network: the rescaled network.
         seed: the seed network, with the weights that its constructor drew.
         names: for each parameter of `network` the seed's parameter of the same role.
+        cut: takes the kept channels of a tensor of the seed's.
     """
     learnt = {name: p for name, p in network.named_parameters() if p.requires_grad}
     named = [*network.named_parameters(), *network.named_buffers()]
@@ -61,15 +69,19 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
         for parameter in learnt.values():
             parameter.fill_(math.nan)  # so that what nobody draws is seen
     for module in network.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
+        if draws(module):
+            module.reset_parameters()  # type: ignore[operator]
     originals = dict(seed.named_parameters())
     rules = {kind: _rule(seed, kind) for kind in (nn.modules.conv._ConvNd, nn.Linear)}
     owners = dict(_owners(network))
     with torch.no_grad():
         for name, parameter in learnt.items():
-            _draw(parameter, originals[names[name]], owners[name], rules)
+            original = originals[names[name]].detach()
+            if is_patterned(original, by_itself=draws(owners[name])):
+                parameter.copy_(cut(names[name], original, parameter.shape))
+            else:
+                _draw(parameter, original, owners[name], rules)
+        _follow_lengths(network, seed, names)
         for tensor, value in zip(kept, values, strict=True):
             if id(tensor) not in anew or not tensor.isfinite().all():
                 tensor.copy_(value)
@@ -79,33 +91,38 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None
 
 def _statistics(network: nn.Module) -> Iterator[Tensor]:
     """Name the statistics that a module sets to their start when it draws its weights anew."""
-    for module in network.modules():
-        if draws(module) and all(p.requires_grad for p in module.parameters(recurse=False)):
+    for path, module in network.named_modules():
+        own = list(module.parameters(recurse=False))
+        beside = own or list(network.get_submodule(path.rpartition(".")[0]).parameters())
+        if draws(module) and (not beside or any(p.requires_grad for p in beside)):
             yield from module.buffers(recurse=False)
 
 
 def _draw(
     parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[Any, Rule | None]
 ) -> None:
-    original = original.detach()
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
-    elif is_patterned(original, by_itself=draws(owner)):
-        parameter.copy_(original[tuple(slice(size) for size in parameter.shape)])
+    elif parameter.is_complex():
+        _draw(torch.view_as_real(parameter), torch.view_as_real(original), owner, {})
     elif parameter.ndim >= 2 and (rule := _find(rules, owner)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, owner)))
-    elif parameter.isnan().any():
-        parameter.normal_(float(original.mean()), float(original.std(correction=0)))
     elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)):
         _draw_by_own_rule(parameter, original, owner)
+    elif parameter.isnan().any():
+        parameter.normal_(float(original.mean()), float(original.std(correction=0)))
 
 
 def _draw_by_own_rule(parameter: Tensor, original: Tensor, owner: nn.Module) -> None:
     """Draw a layer that has a rule of its own: a last one that starts near zero, for instance."""
-    sample = _Sample(original, owner)
-    if not sample.says_something() or sample.follows(DEFAULT, normal=False):
+    sample, is_drawn = _Sample(original, owner), not bool(parameter.isnan().any())
+    if not sample.says_something():
+        if not is_drawn:
+            parameter.normal_(float(original.mean()), float(original.std(correction=0)))
         return
-    for rule in RULES:
+    if is_drawn and sample.follows(DEFAULT, normal=False):
+        return
+    for rule in (DEFAULT, *RULES):
         std = rule(*_fans(parameter, owner))
         if sample.follows(rule, normal=True):
             parameter.normal_(0, std)
@@ -113,12 +130,18 @@ def _draw_by_own_rule(parameter: Tensor, original: Tensor, owner: nn.Module) -> 
         if sample.follows(rule, normal=False):
             parameter.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)
             return
-    parameter.mul_(sample.std / float(parameter.std()))
+    if is_drawn and parameter.numel() > 1 and float(parameter.std()) > 0:
+        parameter.mul_(sample.std / float(parameter.std()))
+    else:
+        parameter.normal_(0, sample.std)
 
 
 def draws(owner: nn.Module) -> bool:
-    """Say whether a module draws its own weights."""
-    return callable(getattr(owner, "reset_parameters", None))
+    """Say whether a module draws its own weights, when it is asked to and told nothing."""
+    reset = getattr(owner, "reset_parameters", None)
+    if not callable(reset):
+        return False
+    return all(p.default is not p.empty for p in inspect.signature(reset).parameters.values())
 
 
 def is_patterned(original: Tensor, *, by_itself: bool) -> bool:
@@ -152,6 +175,26 @@ def _is_smooth(original: Tensor, dim: int) -> bool:
         dim, 0, original.shape[dim] - 1
     )
     return bool(near.mean() > 0.7 * centred.square().mean())
+
+
+def _follow_lengths(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None:
+    """Give weight norm the lengths of the directions that were drawn, as in the seed."""
+    ours, seeds = dict(network.named_parameters()), dict(seed.named_parameters())
+    for length, direction, dim in _norms_of_weights(network):
+        known = torch.norm_except_dim(seeds[names[direction]], 2, dim)
+        if ours[length].requires_grad and torch.allclose(known, seeds[names[length]], rtol=1e-3):
+            ours[length].copy_(torch.norm_except_dim(ours[direction], 2, dim))
+
+
+def _norms_of_weights(network: nn.Module) -> Iterator[tuple[str, str, int]]:
+    """List weight norms: the names of lengths and of directions, and the dimension that stays."""
+    for path, module in network.named_modules():
+        prefix = f"{path}." if path else ""
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                yield f"{prefix}{hook.name}_g", f"{prefix}{hook.name}_v", hook.dim
+        if isinstance(module, ParametrizationList) and isinstance(module[0], _WeightNorm):
+            yield f"{prefix}original0", f"{prefix}original1", module[0].dim
 
 
 def _settle(module: nn.Module) -> None:
@@ -240,6 +283,11 @@ def _is_constant(parameter: Tensor) -> bool:
 
 
 def _owners(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name the module of each parameter; of a parametrized one, whose weight it is."""
     for path, module in network.named_modules():
+        if isinstance(module, ParametrizationList):
+            holder = network.get_submodule(path.rpartition(".parametrizations.")[0])
+            yield from ((name, holder) for name, _ in module.named_parameters(path, recurse=False))
+            continue
         for name, _ in module.named_parameters(prefix=path, recurse=False):
             yield name, module

@@ -118,6 +118,8 @@ class _Watch(TorchDispatchMode):
     def follow(self, network: nn.Module) -> None:
         """Note from now on which module is running."""
         for path, module in network.named_modules():
+            if not meta.takes_hooks(module):
+                continue
             module.register_forward_pre_hook(self._enter(path))
             module.register_forward_hook(self._leave)
 

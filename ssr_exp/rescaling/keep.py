@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -67,6 +68,44 @@ def products(leaf: Leaf, shape: Sequence[int]) -> int:
     """
     columns = leaf.channels[1] if len(shape) > 1 else None
     return 1 if columns is None else max(1, len(columns) // shape[1])
+
+
+def cut(source: Tensor, shape: torch.Size, leaf: Leaf, kept: Mask) -> tuple[Tensor, bool]:
+    """Take the kept slices of a tensor, product by product; say whether all of them fit.
+
+    Args:
+        source: a parameter or buffer of the seed network.
+        shape: that it is cut to.
+        leaf: what the plan says of it.
+        kept: the channels that are kept, as `choose` returns them.
+    """
+    if not source.ndim:
+        return source, True
+    n, fits = products(leaf, source.shape), True
+    sizes = (shape[0] // n, *shape[1:])
+    masks = [_masks(source, leaf, kept, dim, n if dim < 2 else 1) for dim in range(source.ndim)]
+    parts = []
+    for j, part in enumerate(source.chunk(n)):
+        own = [each[j % len(each)] for each in masks]
+        fits &= all(mask.sum() == size for mask, size in zip(own, sizes, strict=True))
+        parts.append(_take(part, own, sizes))
+    return torch.cat(parts), fits
+
+
+def _masks(source: Tensor, leaf: Leaf, kept: Mask, dim: int, n: int) -> list[Mask]:
+    """Say which positions of a dimension are kept, for each of `n` products."""
+    channels = leaf.channels[dim]
+    if channels is None:
+        everything = np.ones(source.shape[dim], dtype=bool)
+        return np.split(everything, n) if dim == 0 else [everything]
+    return np.split((channels < 0) | kept[channels], n)
+
+
+def _take(part: Tensor, masks: Sequence[Mask], sizes: Sequence[int]) -> Tensor:
+    for dim, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
+        positions = np.flatnonzero(mask) if mask.sum() == size else np.arange(size)
+        part = part.index_select(dim, torch.from_numpy(positions))
+    return part
 
 
 def _norms(state: Mapping[str, Tensor], plan: Plan, names: Collection[str]) -> NDArray[np.float64]:

@@ -48,7 +48,11 @@ class Lattice:
         return prod(self.shape)
 
     def __len__(self) -> int:
-        """Count the points."""
+        """Count the points; where Python's `len` cannot say how many, `size` can."""
+        if self.size > sys.maxsize:
+            raise SsrError(
+                f"the lattice has {spell(self.size)} networks: ask for .size, not len()."
+            )
         return self.size
 
     def points(self, numbers: Sequence[int] | NDArray[Any]) -> Points:

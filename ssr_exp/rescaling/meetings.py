@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssr_exp.rescaling import weights
 from ssr_exp.rescaling.labels import FIXED, along, apart, fixed_like, shrink, spread, varying
-from ssr_exp.rescaling.operations import name, tensors, unknown, where
+from ssr_exp.rescaling.operations import name, named, tensors, unknown
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
@@ -36,6 +36,9 @@ def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
         tracer.label(x, fixed_like(x) if merged is None else merged.expand(x.shape))
         if merged is not None and merged.shape != x.shape and not varying(merged):
             tracer.stretch(x, merged)
+    if len(inputs) == 1 and (origin := tracer.origin(inputs[0])) is not None:
+        for x in (x for x in tensors(out) if x.shape == inputs[0].shape):
+            tracer.derive(x, origin)  # a weight with one output, times a number, stays that weight
     _note_sizes(tracer, inputs, merged)
 
 
@@ -85,7 +88,7 @@ def _merge_vectors(tracer: Tracer, func: Any, one: Tensor, other: Tensor, dim: i
     mine, theirs = along(one, one.ndim + dim), along(other, other.ndim + dim)
     assert mine is not None and theirs is not None
     if not np.array_equal(mine, theirs):
-        reason = f"{where(tracer)} meets a tensor of fixed size in {name(func)}"
+        reason = f"{named(tracer)} meets a tensor of fixed size in {name(func)}"
         tracer.trace.ledger.tie(mine, theirs, reason=reason)
     ndim = max(one.ndim, other.ndim)
     shape = torch.Size(np.broadcast_shapes(one.shape, other.shape))
@@ -103,7 +106,7 @@ def _freeze_on_fixed(tracer: Tracer, func: Any, mine: Tensor, theirs: Tensor) ->
     for dim in varying(mine):
         theirs_dim = dim - mine.ndim + theirs.ndim
         if theirs_dim >= 0 and theirs.shape[theirs_dim] > 1:
-            reason = f"{where(tracer)} meets a tensor of fixed size in {name(func)}"
+            reason = f"{named(tracer)} meets a tensor of fixed size in {name(func)}"
             met, fixed = torch.broadcast_tensors(shrink(mine), shrink(theirs) == FIXED)
             tracer.trace.ledger.freeze(met[fixed].numpy(), reason)
 
@@ -140,7 +143,7 @@ def _summed(tracer: Tracer, labels: Tensor, dim: int) -> Tensor:
     """Tie the channels of branches that are added up, and keep those of the first."""
     first, *others = apart(labels, dim)
     for other in others:
-        tracer.trace.ledger.tie(first, other, reason=f"{where(tracer)} adds fixed channels")
+        tracer.trace.ledger.tie(first, other, reason=f"{named(tracer)} adds fixed channels")
     return labels.narrow(dim, 0, 1).expand(labels.shape)
 
 

@@ -60,12 +60,17 @@ def images(network: nn.Module, shape: Sequence[int], batch: int, *, device: str 
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Leave all generators of random numbers as they were: a run may draw from them."""
+    """Leave all generators of random numbers as they were; meanwhile they always draw the same."""
     python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    random.setstate(python)
-    np.random.set_state(arrays)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            random.seed(0)
+            np.random.seed(0)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
 
 
 def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -128,6 +133,11 @@ def _batch_norm(args: Sequence[Any]) -> Any:
     return torch.empty_like(x, device="meta"), *(torch.empty(0, device="meta") for _ in range(2))
 
 
+def takes_hooks(module: nn.Module) -> bool:
+    """Say whether a module can be watched; what a scripted one runs is its caller's."""
+    return not isinstance(module, torch.jit.ScriptModule)
+
+
 def load(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
     """Count the multiply-adds of one operation, as PyTorch does."""
     count = flop_registry.get(func.overloadpacket)
@@ -171,8 +181,8 @@ class Watch(TorchDispatchMode):
 
     def __enter__(self) -> Watch:
         for path, module in self._network.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # it takes no hooks; what it runs is its caller's
+            if not takes_hooks(module):
+                continue
             self._hooks.append(module.register_forward_pre_hook(self._start(path)))
             self._hooks.append(module.register_forward_hook(self._end))
         super().__enter__()  # type: ignore[no-untyped-call]

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -24,7 +23,7 @@ from ssr_exp.rescaling.labels import (
     spread,
     varying,
 )
-from ssr_exp.rescaling.operations import name, tensors, unknown, where
+from ssr_exp.rescaling.operations import name, named, tensors, unknown, where
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
@@ -54,7 +53,8 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     if name(func) == "slice":
         dim = (args[1] if len(args) > 1 else 0) % x.ndim
         start = _start(func, args)
-        tracer.cut(x, out, dim, slice(start, start + out.shape[dim] * _step(func, args)))
+        step = _step(func, args)
+        tracer.cut(x, out, dim, slice(start, start + out.shape[dim] * step, step))
     if name(func) == "expand" and not varying(inputs[0][0]):
         met = tracer.meeting(x)
         tracer.stretch(out, met.reshape((1,) * (out.ndim - met.ndim) + tuple(met.shape)))
@@ -71,7 +71,7 @@ def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
         start, step = _start(func, args), _step(func, args)
         whole = along(labels, dim)
         if step != 1 or whole is None:
-            reason = f"{where(tracer)} takes a slice of the channels"
+            reason = f"{named(tracer)} takes a slice of the channels"
             ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
             continue
         ends = [start, *(start + total for total in itertools.accumulate(lengths))]
@@ -117,7 +117,7 @@ def _pick(tracer: Tracer, x: Tensor, dim: int) -> None:
     if dim not in varying(labels):
         return
     if varying(labels) == [dim]:
-        reason = f"{where(tracer)} takes single channels"
+        reason = f"{named(tracer)} takes single channels"
         tracer.trace.ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
     else:
         tracer.trace.ledger.split(apart(labels, dim))
@@ -217,13 +217,14 @@ def write(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         target, along_dim, where_ = cut
         whole = tracer.labels(target)
         known = along(whole, dim) if set(varying(whole)) <= {dim} else None
-        if known is None or (where_.step or 1) != 1:
+        if known is None:
             return unknown(tracer, func, args, kwargs, out)
         if along_dim == dim:
-            channels = np.concatenate([known[: where_.start], channels, known[where_.stop :]])
+            written, channels = channels, known.copy()
+            channels[where_] = written[: len(channels[where_])]
         elif (known != FIXED).any():
             tracer.trace.ledger.tie(
-                known, channels, reason=f"{where(tracer)} writes fixed channels"
+                known, channels, reason=f"{named(tracer)} writes fixed channels"
             )
         tracer.label(target, spread(channels, target.shape, dim))
 

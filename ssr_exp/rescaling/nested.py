@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import partial
+from logging import Logger
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 DEEPEST = 12  # levels of objects that are looked into
+OTHERS = (type, nn.Module, ModuleType, FunctionType, MethodType, BuiltinFunctionType, Logger)
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -37,11 +42,13 @@ def _tensors(value: Any, seen: set[int], depth: int) -> Iterator[Tensor]:
 
 def _parts(value: Any) -> list[Any]:
     """List what an object holds that is no container of PyTorch's."""
-    if isinstance(value, (type, nn.Module)):
+    if isinstance(value, OTHERS):
         return []
+    if isinstance(value, partial):
+        return [value.args, value.keywords]
     if dataclasses.is_dataclass(value):
         return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
-    if isinstance(value, (set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         return list(value)
     if isinstance(value, Mapping):
         return list(value.values())
@@ -50,6 +57,11 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _slots(kind: type) -> list[str]:
+    """Name the slots of a class; those that begin with two underscores are known by its name."""
     names = vars(kind).get("__slots__", ())
     names = [names] if isinstance(names, str) else list(names)
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
+    return [
+        f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+        for name in names
+        if name not in ("__dict__", "__weakref__")
+    ]

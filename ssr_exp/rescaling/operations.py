@@ -22,7 +22,7 @@ FAMILIES = ("_fft_", "linalg_", "_linalg_", "_cdist", "_thnn_", "mkldnn_", "quan
 
 def unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Freeze what goes in, call what comes out fixed; name products that are not counted."""
-    reason = f"{where(tracer)} uses {name(func)}, which is not understood"
+    reason = f"{named(tracer)} uses {name(func)}, which is not understood"
     for x in tensors(args, kwargs):
         tracer.trace.ledger.freeze(shrink(tracer.labels(x)).reshape(-1).numpy(), reason)
     for x in tensors(out):
@@ -51,6 +51,11 @@ def tensors(*values: Any) -> list[Tensor]:
 def name(func: Any) -> str:
     """Name an operation without its overload."""
     return str(func.overloadpacket.__name__)
+
+
+def named(tracer: Tracer) -> str:
+    """Name the module that is running, for people."""
+    return where(tracer) or "the network"
 
 
 def where(tracer: Tracer) -> str:

@@ -67,5 +67,5 @@ def _watched(kind: Any, paths: dict[int, str], reads: Reads) -> type:
 
 
 def _is_loop(frame: FrameType) -> bool:
-    """Say whether a frame starts a `for` loop, and is at no call such as `enumerate`."""
-    return opname[frame.f_code.co_code[frame.f_lasti]] == "GET_ITER"
+    """Say whether a frame starts a `for` loop or `[*unpacks]`, and is at no call: `enumerate`."""
+    return opname[frame.f_code.co_code[frame.f_lasti]] in ("GET_ITER", "LIST_EXTEND")

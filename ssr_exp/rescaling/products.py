@@ -11,7 +11,7 @@ from torch import Tensor
 from ssr_exp.rescaling import weights
 from ssr_exp.rescaling.labels import FIXED, Vector, along, channels_of, shrink, spread, varying
 from ssr_exp.rescaling.observations import Leaf, Product
-from ssr_exp.rescaling.operations import unknown, where
+from ssr_exp.rescaling.operations import named, unknown, where
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
@@ -78,7 +78,7 @@ def deformable(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
         return unknown(tracer, func, args, kwargs, out)
     for fixed in (offset, mask):
         seen = shrink(tracer.labels(fixed)).reshape(-1).numpy()
-        tracer.trace.ledger.freeze(seen, f"{where(tracer)} reads its offsets")
+        tracer.trace.ledger.freeze(seen, f"{named(tracer)} reads its offsets")
     labels = tracer.name(out.shape[1])
     _claim(tracer, leaf, labels, channels, narrow=False)
     tracer.label(out, spread(labels, out.shape, 1))
@@ -153,7 +153,7 @@ def _sides(
     inner = [along(ends[0], 2), along(ends[1], 1)]
     if all(vector is not None and _named(vector) for vector in inner):
         assert inner[0] is not None and inner[1] is not None
-        tracer.trace.ledger.tie(inner[0], inner[1], reason=f"{where(tracer)} meets fixed channels")
+        tracer.trace.ledger.tie(inner[0], inner[1], reason=f"{named(tracer)} meets fixed channels")
         return _fixed(one.shape[1]), _fixed(other.shape[2]), inner[0]
     if any(vector is not None and _named(vector) for vector in inner):
         return None, None, nothing
@@ -173,7 +173,7 @@ def attention(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
 def fit(tracer: Tracer, parameter: Tensor, channels: Vector) -> None:
     """Tie a parameter of one dimension (a bias, a gain, a statistic) to channels."""
     labels = tracer.labels(parameter).reshape(-1).numpy()
-    tracer.trace.ledger.tie(labels, channels, reason=f"{where(tracer)} scales fixed channels")
+    tracer.trace.ledger.tie(labels, channels, reason=f"{named(tracer)} scales fixed channels")
 
 
 def _named(vector: Vector) -> bool:
@@ -233,7 +233,7 @@ def _product(
     narrow = is_narrow(len(inp) // groups, size // groups, groups)
     if narrow:
         repeat = size // len(inp)
-        ledger.tie(labels, np.repeat(inp, repeat), reason=f"{where(tracer)} groups fixed channels")
+        ledger.tie(labels, np.repeat(inp, repeat), reason=f"{named(tracer)} groups fixed channels")
         ledger.multiples.append((inp, len(inp) // groups))
         tracer.need([groups], [inp], divisor=len(inp) // groups)
     elif groups > 1:
@@ -263,7 +263,7 @@ def _claim(tracer: Tracer, leaf: Leaf, first: Vector, second: Vector, narrow: bo
         if labels is None or known is None:
             leaf.dims[dim] = known if labels is None else labels
         elif len(known) == len(labels):
-            tracer.trace.ledger.tie(known, labels, reason=f"{leaf.name} is shared")
+            tracer.trace.ledger.tie(known, labels, reason=f"{leaf.name} meets fixed channels")
         else:
             for vector in (known, labels):
                 tracer.trace.ledger.freeze(vector, f"{leaf.name} is combined with other weights")

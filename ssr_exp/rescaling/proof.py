@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,7 +66,8 @@ def settle(
         if attempt == 0 and (fault := _run(network, plan, trace, plan.baseline)) is not None:
             raise SsrError(
                 f"{type(network).__name__} cannot be counted, even at full size: in "
-                f"{fault.path or 'the network'}, {fault.reason}."
+                f"{fault.path or 'the network'}, {fault.reason}. Does it treat images one by "
+                "one, or does a hook or closure hold a part of it? A copy would use the original's."
             )
         narrow = _try(network, plan, trace, _narrow(plan))
         if narrow is not None:
@@ -86,12 +89,20 @@ def _narrow(plan: Plan) -> Iterator[Architecture]:
     """List networks of full depth: the narrowest, and two whose widths are all in between."""
     blocks, full = plan.baseline.blocks, plan.baseline.widths
     yield Architecture(blocks, plan.smallest.widths)
-    yield Architecture(blocks, tuple(w // (2 + s % 2) for s, w in enumerate(full)))
-    yield Architecture(blocks, tuple(max(0, w - 1 - s % 2) for s, w in enumerate(full)))
+    draw = random.Random(0)
+    for _ in range(2):
+        yield Architecture(blocks, tuple(draw.randint(0, width) for width in full))
 
 
 def _shallow(plan: Plan) -> Iterator[Architecture]:
-    yield Architecture(plan.smallest.blocks, plan.baseline.widths)
+    """List shallow networks: the shallowest, and two in which each segment may stay as it is."""
+    fewest, full, widths = plan.smallest.blocks, plan.baseline.blocks, plan.baseline.widths
+    yield Architecture(fewest, widths)
+    if sum(few < most for few, most in zip(fewest, full, strict=True)) > 1:
+        draw = random.Random(0)
+        for _ in range(2):
+            blocks = (draw.randint(*ends) for ends in zip(fewest, full, strict=True))
+            yield Architecture(tuple(blocks), widths)
 
 
 def _try(
@@ -179,19 +190,25 @@ def _check_values(network: nn.Module, plan: Plan) -> None:
         return
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
         rescaled = rescale.build(network, plan, plan.smallest, inherits=True)
+        image = meta.images(rescaled, plan.input_shape, BATCH, device="cpu")
         try:
-            output = rescaled.eval()(meta.images(rescaled, plan.input_shape, BATCH, device="cpu"))
+            output = rescaled.eval()(image)
         except Exception as error:  # of anyone's code: it ran without data
             raise SsrError(
                 f"{type(network).__name__} cannot be rescaled: its smallest network runs on shapes "
                 f"and not on data ({cause(error)})."
             ) from error
-        bad = [y for y in nested.tensors(output) if y.is_floating_point() and y.isnan().any()]
-        if bad and not any(t.isnan().any() for t in state if t.is_floating_point()):
-            raise SsrError(
-                f"{type(network).__name__} cannot be rescaled: the first output of its smallest "
-                "network is not a number."
-            )
+        if not _is_finite(output):
+            full = rescale.build(network, plan, plan.baseline, inherits=True).eval()
+            if _is_finite(full(image)):
+                raise SsrError(
+                    f"{type(network).__name__} cannot be rescaled: the first output of its "
+                    "smallest network is not finite, and the network's own is."
+                )
+
+
+def _is_finite(output: Any) -> bool:
+    return all(bool(y.isfinite().all()) for y in nested.tensors(output) if y.is_floating_point())
 
 
 def _mend_integers(
@@ -269,8 +286,11 @@ def _kept(network: nn.Module, plan: Plan, trace: Trace, parts: Sequence[Part]) -
         blocks = list(plan.baseline.blocks)
         blocks[number] = plan.segments[number].fewest
         alone = Architecture(tuple(blocks), plan.baseline.widths)
-        runs = alone == plan.baseline or _run(network, plan, trace, alone) is None
-        kept.append(part if runs else dataclasses.replace(part, least=len(part.blocks)))
+        fault = None if alone == plan.baseline else _run(network, plan, trace, alone)
+        if fault is not None:
+            trace.stays[part.name] = f"without some of them it fails ({fault.reason})"
+            part = dataclasses.replace(part, least=len(part.blocks))
+        kept.append(part)
     if kept == list(parts):
         return [dataclasses.replace(part, least=len(part.blocks)) for part in parts]
     return kept

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from torch import fx, nn
 
 from ssr_exp.rescaling import draw
+from ssr_exp.rescaling.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
 from ssr_exp.rescaling.observations import Trace
+from ssr_exp.rescaling.plan import Plan
 
 LISTED = 4  # names in a sentence
 
@@ -18,7 +20,7 @@ def unlearnt(network: nn.Module, traced: Trace) -> frozenset[str]:
     return frozenset(fixed & traced.reached)
 
 
-def of(network: nn.Module, traced: Trace) -> Iterator[str]:
+def of(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
     """Write the remarks on a traced network, each a sentence without its full stop."""
     if traced.untrained is not None:
         yield (
@@ -34,19 +36,28 @@ def of(network: nn.Module, traced: Trace) -> Iterator[str]:
     if fixed := unlearnt(network, traced):
         yield f"not learnt (requires_grad=False), and kept: {_listed(sorted(fixed))}"
     if patterned := sorted(_patterned(network, traced)):
-        yield (
-            f"set and not drawn at random, and kept, cut where channels go: {_listed(patterned)}"
-        )
+        yield (f"of few or ordered values, and kept, cut where channels go: {_listed(patterned)}")
     for operation, paths in traced.uncounted.items():
         yield f"not counted in MACs: {operation} in {_listed(sorted(paths))}"
     for holder, why in traced.stays.items():
-        yield f"no block of {holder or 'the network'} can be removed: {why}"
+        yield f"blocks in {holder or 'the network'} stay: {why}"
+    if chosen := sorted(f"{path}.{name}".lstrip(".") for path, name in _chosen(network, plan)):
+        yield f"follow a width, since they equal it: {_listed(chosen)}"
     for path, module in network.named_modules():
         if isinstance(module, fx.GraphModule):
             yield (
-                f"no block of {path or 'the network'} can be removed: it is an fx graph, which "
+                f"blocks in {path or 'the network'} stay: it is an fx graph, which "
                 "calls each layer by itself"
             )
+
+
+def _chosen(network: nn.Module, plan: Plan) -> Iterator[tuple[str, str]]:
+    """List the integers of modules of the user's own that follow a width and do not say so."""
+    says = (*FOLLOWS_INPUT, *FOLLOWS_OUTPUT)
+    for path, name in plan.attributes:
+        module = network.get_submodule(path)
+        if name not in says and not type(module).__module__.startswith("torch."):
+            yield path, name
 
 
 def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from ssr_exp.config import ChannelChoice
 from ssr_exp.errors import SsrError, no_other
-from ssr_exp.rescaling import copying, draw, meta
+from ssr_exp.rescaling import copying, draw, keep, meta
 from ssr_exp.rescaling.chains import is_sequence
 from ssr_exp.rescaling.groups import Form, Sizes
 from ssr_exp.rescaling.modifiers import Modifiers
@@ -51,11 +53,16 @@ def build(
             warnings.warn(unchanged(modifiers), stacklevel=2)
     else:
         architecture = modifiers
+    if unknown := {name for name, _ in network.named_parameters()} - set(plan.leaves):
+        raise SsrError(
+            f"the plan is of another network: it does not know {min(unknown)} of this "
+            f"{type(network).__name__}; give the network that segments.find was given."
+        )
     if not inherits:
         check_learnt(network, plan, architecture)
     with no_other(f"{type(network).__name__} cannot be rebuilt"):
         rescaled, names = _assembled(network, plan, architecture, device="cpu")
-        draw.fresh(rescaled, network, names)
+        draw.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
     return rescaled
 
 
@@ -68,11 +75,15 @@ def check_learnt(network: nn.Module, plan: Plan, architecture: Architecture) -> 
     Raises:
         SsrError: if they are more than a quarter of all weights.
     """
+    if not plan.unlearnt:
+        return
     sizes, cut, total, example = plan.sizes(architecture), 0, 0, ""
     for name, parameter in network.named_parameters():
-        shape = plan.leaves[name].shape
+        shape, holder = plan.leaves[name].shape, network.get_submodule(name.rpartition(".")[0])
+        inputs = 0 if isinstance(holder, nn.modules.conv._ConvTransposeNd) else 1
         total += parameter.numel()
-        if name in plan.unlearnt and len(shape) > 1 and int(shape[1](sizes)) < parameter.shape[1]:
+        is_fixed = name in plan.unlearnt and len(shape) > 1
+        if is_fixed and int(shape[inputs](sizes)) < parameter.shape[inputs]:
             cut, example = cut + parameter.numel(), name
     if cut > MOST_UNLEARNT * total:
         raise SsrError(
@@ -147,16 +158,20 @@ def _by_holder(paths: list[str]) -> dict[str, list[str]]:
 def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device: str) -> nn.Module:
     """Copy the modules around tensors of the new shapes; no weight that is learnt is copied."""
     sizes = plan.sizes(architecture)
+    cut = _cutter(plan, architecture)
     memo: dict[int, Any] = {}
     for name, tensor in copying.tensors(network):
-        if name not in plan.leaves:  # an activation that a run has left since
+        leaf = plan.leaves.get(name)
+        if leaf is None or len(leaf.shape) != tensor.ndim:  # an activation that a run has left
             continue
         shape = [int(form(sizes)) for form in plan.leaves[name].shape]
         if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
             memo[id(tensor)] = nn.Parameter(torch.empty(shape, dtype=tensor.dtype, device=device))
             continue
-        kept = tensor if list(tensor.shape) == shape else _leading(tensor, shape)
-        kept = kept.detach().to(device, copy=True) if device != "meta" else meta.bare(kept)
+        if device == "meta":
+            kept = meta.bare(tensor.detach()[tuple(slice(size) for size in shape)])
+        else:
+            kept = cut(name, tensor.detach(), torch.Size(shape)).to(device, copy=True)
         if isinstance(tensor, nn.Parameter):
             kept = nn.Parameter(kept, requires_grad=False)
         memo[id(tensor)] = kept
@@ -166,17 +181,31 @@ def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device:
     return rescaled
 
 
+def _in_place_of(block: nn.Module) -> nn.Module:
+    """Make what stands where a block was taken out."""
+    parameters = inspect.signature(block.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty]
+    return nn.Identity() if len(needed) == 1 else Passing()
+
+
+def _cutter(plan: Plan, architecture: Architecture) -> draw.Cut:
+    """Make what cuts a tensor of the seed network to the channels that are kept: the first ones."""
+    kept = keep.choose({}, plan, architecture, names=(), by=ChannelChoice.first)
+
+    def cut(name: str, tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        if tensor.shape == shape or tensor.is_meta:
+            return tensor[tuple(slice(size) for size in shape)]
+        return keep.cut(tensor, shape, plan.leaves[name], kept)[0]
+
+    return cut
+
+
 class Passing(nn.Identity):
     """Stands where a block was taken out: puts out its first input, whatever else it is given."""
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Pass on what the block before put out."""
         return x
-
-
-def _leading(buffer: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Take the first entries of a buffer: statistics and kernels are alike for all channels."""
-    return buffer.detach()[tuple(slice(size) for size in shape)]
 
 
 def _set(module: nn.Module, attribute: str, form: Form | tuple[Form, ...], sizes: Sizes) -> None:
@@ -201,7 +230,7 @@ def _remove(
     kept = [name for name in old if name not in children]
     if not is_sequence(module):
         for child in children:
-            setattr(module, child, Passing())
+            setattr(module, child, _in_place_of(getattr(module, child)))
         return {new: seed for new, seed in names.items() if not _below(new, prefix, children)}
     modules = [module.get_submodule(name) for name in kept]
     numbered = all(name.isdigit() for name in old)

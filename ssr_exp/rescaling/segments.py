@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -77,6 +78,7 @@ def _find(
         traced,
         lambda parts: _plan(network, traced, parts, input_shape, multiple, frozen),
     )
+    plan = dataclasses.replace(plan, remarks=tuple(remarks.of(network, traced, plan)))
     if plan.baseline == plan.smallest and not frozen:
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
@@ -121,7 +123,6 @@ def _plan(
         frozen=grouping.frozen,
         channel_groups=grouping.group_of,
         unlearnt=remarks.unlearnt(network, traced),
-        remarks=tuple(remarks.of(network, traced)),
     )
 
 
@@ -139,7 +140,7 @@ def _tie(parts: Sequence[Part], traced: Trace, ledger: Ledger) -> None:
     for call in traced.calls:
         calls.setdefault(call.path, []).append(call)
     removable = [block for part in parts for block in part.blocks[part.least :]]
-    ends = [pair for b in removable for pair in zip(calls[b[0]], calls[b[-1]], strict=True)]
+    ends = [pair for b in removable for pair in zip(calls[b[0]], calls[b[-1]], strict=False)]
     for first, last in ends:
         block = first.path
         for one, other in zip(first.in_labels, last.out_labels, strict=False):

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import copying, meta, nested, positions, rules, values, weights
+from ssr_exp.rescaling import copying, meta, nested, operations, positions, rules, values, weights
 from ssr_exp.rescaling.labels import BATCH, Vector, along, fixed_like, spread, varying
 from ssr_exp.rescaling.observations import Call, Leaf, Need, Product, Shapes, Trace
 from ssr_exp.rescaling.weights import Origin
@@ -82,13 +82,29 @@ class Tracer(TorchDispatchMode):
             self._note_product(meta.load(func, args, kwargs or {}, out))
         if _is_made(func, inputs) or (inputs and all(id(x) in self._sized for x in inputs)):
             self._sized.update(map(id, results))
-        rules.find(func)(self, func, args, kwargs or {}, out)
+        try:
+            rules.find(func)(self, func, args, kwargs or {}, out)
+        except Exception:  # a slip of a rule is no fault of the network's
+            operations.unknown(self, func, args, kwargs or {}, out)
         return out
 
     def start(self, image: Tensor, *, training: bool) -> None:
         """Begin a run on a batch of images."""
         self.training, self._n_products, self.scope[:] = training, 0, [""]
         self._remember([image])
+
+    def mark(self) -> Callable[[], None]:
+        """Note what was seen so far; what this returns forgets all that was seen since."""
+        ledger, trace = self.trace.ledger, self.trace
+        lists: list[list[Any]] = [ledger.producers, ledger.ties, ledger.frozen, ledger.multiples]
+        lists += [ledger.splits, ledger.pieces, trace.training_products, trace.needs, self._calls]
+        lengths = [len(each) for each in lists]
+
+        def undo() -> None:
+            for each, length in zip(lists, lengths, strict=True):
+                del each[length:]
+
+        return undo
 
     def labels(self, x: Tensor) -> Tensor:
         """Look up the labels of `x`; what was never labelled belongs to no channel."""
@@ -210,8 +226,8 @@ class Tracer(TorchDispatchMode):
         """Note which module is running, and what goes in and out of it."""
         hooks = []
         for path, module in network.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # it takes no hooks; what it runs is its caller's
+            if not meta.takes_hooks(module):
+                continue
             hooks.append(module.register_forward_pre_hook(self._enter(path)))
             hooks.append(module.register_forward_hook(self._leave(path), with_kwargs=True))
         try:
@@ -291,11 +307,13 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
             raise
         except Exception as error:  # a network may be anyone's code
             raise _stopped(tracer.scope[-1], input_shape, error) from error
+        undo = tracer.mark()
         try:
             _run(tracer, shadow, input_shape, training=True)
         except SsrError:
             raise
         except Exception as error:
+            undo()
             inside = f"in {tracer.scope[-1]}, " if tracer.scope[-1] else ""
             trace.untrained = inside + cause(error)
     trace.calls.extend(tracer.calls())
@@ -354,7 +372,8 @@ def _check_layers(network: nn.Module) -> None:
 def _foreign(path: str) -> str:
     return (
         f"{path or 'the network'} runs layers that the network does not hold (a forward that was "
-        "replaced by a function, or layers in a closure): a smaller copy would still run them. "
+        "replaced by a function, layers in a closure or a plain list): a smaller copy would still "
+        "run them. "
         "Write it as a module that holds its layers."
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ssr_exp.rescaling.labels import FIXED, Vector, along, varying
 from ssr_exp.rescaling.observations import Leaf
-from ssr_exp.rescaling.operations import name, tensors, unknown, where
+from ssr_exp.rescaling.operations import name, named, tensors, unknown
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.trace import Tracer
@@ -91,7 +91,8 @@ def _permuted(func: Any, axes: Axes, args: Any, kwargs: Any) -> Axes:
 def pointwise(tracer: Tracer, inputs: Sequence[Tensor], out: Any) -> bool:
     """Follow a weight through arithmetic with other parameters; says whether it could be."""
     results = tensors(out)
-    origins = [o for x in inputs if (o := find(tracer, x)) and x.shape == results[0].shape]
+    origins = [o for x in inputs if (o := tracer.origin(x)) and x.shape == results[0].shape]
+    origins = [o for o in origins if len(o.leaf.shape) > 1]
     if not origins or len(results) != 1:
         return False
     if not all(_meets(tracer, origins[0], x, results[0].ndim) for x in inputs):
@@ -111,7 +112,7 @@ def _meets(tracer: Tracer, origin: Origin, x: Tensor, ndim: int) -> bool:
         for dim in {dim for axis in other.axes for dim in axis} if other != origin else ():
             if dim < 2:
                 one, two = (labels(tracer, leaf, dim) for leaf in (origin.leaf, other.leaf))
-                tracer.trace.ledger.tie(one, two, reason=f"{where(tracer)} combines weights")
+                tracer.trace.ledger.tie(one, two, reason=f"{named(tracer)} combines weights")
         return True
     return all(
         _fits(tracer, origin, ahead + dim, along(tracer.labels(x), dim))
@@ -125,7 +126,7 @@ def _fits(tracer: Tracer, origin: Origin, dim: int, vector: Vector | None) -> bo
     if vector is None or len(axis) != 1:
         return False
     mine = labels(tracer, origin.leaf, axis[0])
-    tracer.trace.ledger.tie(mine, vector, reason=f"{where(tracer)} scales fixed channels")
+    tracer.trace.ledger.tie(mine, vector, reason=f"{named(tracer)} scales fixed channels")
     return True
 
 
@@ -140,13 +141,13 @@ def reduced(tracer: Tracer, origin: Origin, gone: set[int], out: Tensor) -> None
 def times_vector(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """A weight as a matrix times a vector, in spectral norm: both have its channels."""
     weight, vector = args[:2]
-    origin = find(tracer, weight)
+    origin = tracer.origin(weight)
     sides = [] if origin is None else [_laid_out(tracer, origin, axis) for axis in origin.axes]
     if len(sides) != 2 or not (tracer.is_parametric(weight) and tracer.is_parametric(vector)):
         return unknown(tracer, func, args, kwargs, out)
     rows, columns = sides
     known = tracer.labels(vector).reshape(-1).numpy()
-    tracer.trace.ledger.tie(known, columns, reason=f"{where(tracer)} multiplies a fixed vector")
+    tracer.trace.ledger.tie(known, columns, reason=f"{named(tracer)} multiplies a fixed vector")
     tracer.label(out, torch.from_numpy(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
 from collections.abc import Callable
 from threading import Lock
@@ -130,8 +131,8 @@ REFUSED: dict[str, tuple[Make, str]] = {
 }
 REMARKS: dict[str, tuple[Make, str]] = {
     "fixed filter": (cases.FixedFilter, r"not learnt \(requires_grad=False\), and kept: edge"),
-    "bilinear kernel": (cases.BilinearUpsampling, r"set and not drawn at random, .* up\.weight"),
-    "learnt table": (lambda: cases.FixedTable(learnt=True), r"set and not drawn .*: table"),
+    "bilinear kernel": (cases.BilinearUpsampling, r"of few or ordered values, .* up\.weight"),
+    "learnt table": (lambda: cases.FixedTable(learnt=True), r"of few or ordered values, .*: table"),
     "loss inside": (cases.LossInside, r"no run reaches center\.weight, center\.bias"),
     "needs targets": (cases.NeedsTargets, r"it does not run in train mode on images alone \(Type"),
     "deformable": (cases.of_blocks(cases.Deformable), "not counted in MACs: deformable conv"),
@@ -139,7 +140,7 @@ REMARKS: dict[str, tuple[Make, str]] = {
         lambda: cases.OnFeatures(lambda x: torch.fft.rfft2(x).abs()),
         "not counted in MACs: _fft_r2c",
     ),
-    "index": (lambda: cases.Reads(cases.by_index), "no block of body can be removed: its modules"),
+    "index": (lambda: cases.Reads(cases.by_index), "blocks in body stay: its modules"),
     "fx graph": (lambda: torch.fx.symbolic_trace(cases.Base()), "it is an fx graph"),
     "one module twice": (
         cases.repeated,
@@ -274,3 +275,142 @@ def test_tracing_draws_nothing_and_changes_nothing(caplog: pytest.LogCaptureFixt
         planned(network)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
+
+
+def test_kept_values_are_those_of_the_channels_that_are_kept() -> None:
+    class Mean(cases.Base):
+        """The mean of two branches, by a kernel that is not learnt."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.other, self.mix = cases.conv(3, 16), nn.Conv2d(32, 16, 1, bias=False)
+            self.mix.weight.data = torch.cat([torch.eye(16)] * 2, 1)[:, :, None, None] / 2
+            self.mix.weight.requires_grad_(False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.mix(torch.cat([self.stem(x), self.other(x)], 1))
+            return self.head(self.body(y))  # type: ignore[no-any-return]
+
+    network = Mean()
+    plan = planned(network)
+    built = rescale.build(network, plan, plan.smallest)
+    width = built.mix.weight.shape[0]
+    expected = torch.cat([torch.eye(width)] * 2, 1) / 2
+    assert width < 16 and torch.equal(built.mix.weight[:, :, 0, 0], expected)
+
+
+def test_chance_in_training_does_not_change_a_plan() -> None:
+    class Skipping(cases.Base):
+        def features(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            for block in self.body:
+                if not self.training or random.random() < 0.5:
+                    x = block(x)
+            return x
+
+    plans = []
+    for seed in range(4):
+        random.seed(seed)
+        (segment,) = planned(Skipping()).segments
+        plans.append((len(segment.blocks), segment.fewest))
+    assert set(plans) == {(3, 1)}
+
+
+def test_a_train_mode_that_fails_leaves_no_trace_in_the_plan() -> None:
+    class Failing(cases.Base):
+        def features(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            for number, block in zip("012", self.body, strict=True):
+                if self.training and number == "2":
+                    raise ValueError("no")
+                x = block(x)
+            return x
+
+    plan = planned(Failing())
+    assert [len(segment.blocks) for segment in plan.segments] == [3]
+    assert "ValueError: no" in plan.remarks[0]
+
+
+def test_lengths_of_weight_norm_are_those_of_its_new_directions() -> None:
+    for norm in (nn.utils.weight_norm, parametrizations.weight_norm):
+        network = cases.Base()
+        for layer in cases.convolutions(network):
+            nn.init.kaiming_normal_(layer.weight)
+            norm(layer)
+        plan = planned(network)
+        for layer in cases.convolutions(rescale.build(network, plan, plan.smallest)):
+            fan_in = layer.weight[0].numel()
+            assert 0.6 < layer.weight.std() * (fan_in / 2) ** 0.5 < 1.4
+
+
+def test_statistics_beside_frozen_weights_are_kept() -> None:
+    network = cases.frozen("body")
+    for norm in (m for m in network.body.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.fill_(3)
+    plan = planned(network)
+    full = rescale.build(network, plan, plan.baseline)
+    assert (full.body[0].a[1].running_mean == 3).all() and (full.stem[1].running_mean == 0).all()
+
+
+def test_a_tap_that_is_counted_holds_the_blocks_before_it() -> None:
+    def counted(body: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+        number, tap = 0, x
+        for block in body:
+            x, number = block(x), number + 1
+            tap = x if number == 2 else tap
+        return x + tap
+
+    plan = planned(cases.Reads(counted))
+    assert all(segment.fewest == len(segment.blocks) for segment in plan.segments)
+
+
+def test_a_strided_write_is_followed() -> None:
+    def interleaved(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(len(x), 2 * x.shape[1], *x.shape[2:])
+        out[:, 0::2], out[:, 1::2] = x, x * x
+        return out[:, 0::2] + out[:, 1::2]
+
+    network = cases.OnFeatures(interleaved)
+    plan = planned(network)
+    assert list(verdict.Expected(network, SHAPE).problems(plan, plan.smallest)) == []
+
+
+def test_a_seed_that_is_not_finite_itself_is_no_fault_of_the_plan() -> None:
+    assert planned(cases.OnFeatures(lambda x: (x - 9).log())).segments
+
+
+def test_pairs_that_training_holds_alike_lose_no_block_alone() -> None:
+    class Averaged(nn.Module):
+        """A teacher that follows the student."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.online, self.teacher = cases.Base(), cases.Base()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                with torch.no_grad():
+                    pairs = zip(self.online.parameters(), self.teacher.parameters(), strict=True)
+                    for student, teacher in pairs:
+                        teacher.data.lerp_(student.data, 0.1)
+            return self.online(x) - self.teacher(x)  # type: ignore[no-any-return]
+
+    network = Averaged()
+    plan = planned(network)
+    expected = verdict.Expected(network, SHAPE)
+    for architecture in probes.arbitrary(plan, 4):
+        assert list(expected.problems(plan, architecture)) == []
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_what_a_normed_single_output_reads_is_rescaled(norm: Callable[..., nn.Module]) -> None:
+    network = nn.Sequential(cases.conv(3, 16), nn.Flatten(), norm(nn.Linear(16 * 256, 1)))
+    plan = planned(network)
+    assert len(plan.widths[0]) > 1
+    assert list(verdict.Expected(network, SHAPE).problems(plan, plan.smallest)) == []
+
+
+def test_a_plan_of_another_network_is_refused() -> None:
+    plan = planned(cases.Base())
+    with pytest.raises(SsrError, match=r"the plan is of another network: it does not know aux\."):
+        rescale.build(cases.HeadInTraining(), plan, plan.smallest)

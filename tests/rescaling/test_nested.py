@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, deque, namedtuple
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,17 @@ class Slots:
         self.a, self.b = ONE, {"x": TWO}
 
 
+class Listed(list):  # type: ignore[type-arg]
+    pass
+
+
+class Hidden:
+    __slots__ = ("__a", "__b")
+
+    def __init__(self) -> None:
+        self.__a, self.__b = ONE, TWO
+
+
 VALUES: list[Any] = [
     (ONE, TWO),
     [ONE, [None, "word", TWO]],
@@ -39,6 +51,10 @@ VALUES: list[Any] = [
     Data(ONE, Data(TWO, 1.5)),
     SimpleNamespace(a=ONE, b=SimpleNamespace(c=TWO)),
     Slots(),
+    Listed([ONE, TWO]),
+    Hidden(),
+    partial(max, ONE, key=TWO),
+    deque([ONE, TWO]),
 ]
 
 

@@ -13,6 +13,7 @@ from ssr_exp.rescaling import positions
 
 LOOPS: dict[str, Callable[[Any], Any]] = {
     "for": lambda layers: [layer for layer in layers],  # noqa: C416
+    "unpacked": lambda layers: [layer for layer in [*layers, *layers]],  # noqa: C416
     "sum": lambda layers: sum(1 for _ in layers),
     "own forward": lambda layers: nn.Sequential.forward(layers, torch.zeros(1)),
 }
