@@ -20,6 +20,7 @@ from tests.random_networks.outputs import packed
 from tests.random_networks.resizes import resize
 
 IMAGE_CHANNELS = 3
+NECK = 12  # channels that nothing but the next layer reads: they can always be fewer
 EMBEDDED = 12  # features of the embedding that some blocks read
 PLACES = ("image", "stem", "stage", "block", "head")
 
@@ -64,7 +65,8 @@ class Forward(nn.Module):
         self.description = description
         first, last = description.stages[0], description.stages[-1]
         made = style(description, first)
-        self.stem = ends.STEMS[description.stem](made, IMAGE_CHANNELS, first.channels)
+        self.stem = ends.STEMS[description.stem](made, IMAGE_CHANNELS, NECK)
+        self.neck = made.unit(NECK, first.channels, 1)
         size = ends.START if description.stem == "latent" else description.size
         size = size // 2 if description.stem == "patch" else size
         is_timed = any(map(reads_time, description.stages))
@@ -111,7 +113,7 @@ class Forward(nn.Module):
     def features(self, x: Tensor) -> list[Tensor]:
         """List what the stages put out."""
         t = () if self.embedding is None else (self.embedding(x),)
-        x = self._extra("stem", self.stem(self._extra("image", x)))
+        x = self._extra("stem", self.neck(self.stem(self._extra("image", x))))
         found = []
         for number, level in enumerate(self.levels):
             x = apply(level, x, *t)
@@ -191,7 +193,8 @@ class Layers(nn.Module):
         self.description = description
         stages, size, ends_at = description.stages, description.size, []
         channels = stages[0].channels
-        layers = [*style(description, stages[0]).unit(IMAGE_CHANNELS, channels).children()]
+        layers = [*style(description, stages[0]).unit(IMAGE_CHANNELS, NECK).children()]
+        layers += [*style(description, stages[0]).unit(NECK, channels).children()]
         for stage in stages:
             made = style(description, stage)
             layer, size = resize(stage.resize, made, channels, size)
