@@ -21,7 +21,7 @@ TIMED  = tests/edge tests/test_export.py
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow check format bench figures browser zoo lock audit fuzz faults test-cluster clean
+.PHONY: help install demo test lint types slow check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ faults: $(READY) ## Kill, fill, cut, flip: every fault at 50 random moments (an 
 
 fuzz: $(READY) ## Read a million damaged inputs (ten minutes); what breaks a reader goes to fuzz-failures/
 	WANDB_MODE=offline $(BIN)/python -m tests.fuzz
+
+random-networks: $(READY) ## Rescale 2,000 random networks (an hour), write results/random-networks.json
+	$(BIN)/python -m tests.random_networks --networks 2000 --out results/random-networks.json
 
 clean: ## Remove .venv and caches; runs/ and data/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -54,12 +54,21 @@ def measured(network: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
     n_params = sum(parameter.numel() for parameter in network.parameters())
     network.eval()
     if any(type(m) in FUSED for m in network.modules()):  # whose fused operation is not counted
-        network, device = network.to("meta"), "meta"
+        network, device = _without_data(network), "meta"
     else:
         device = "cpu"
     with torch.no_grad(), torch.device(device), FlopCounterMode(display=False) as counter:
         network(example(shape, 1, device=device).to(next(network.parameters()).dtype))
     return n_params, counter.get_total_flops() // 2
+
+
+def _without_data(network: nn.Module) -> nn.Module:
+    """Move a network to the meta device, with the tensors that its modules keep as attributes."""
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.to("meta"))
+    return network.to("meta")
 
 
 def trained(network: nn.Module, x: Tensor) -> set[str]:

@@ -1,0 +1,219 @@
+"""How a network begins (stems) and how it ends (heads)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.random_networks.layers import ADAPTIVE, CONVS, Style, space
+
+CLASSES = 5
+STEPS = 3  # of a recurrent stem
+LATENT = 12  # features that a latent stem reads
+START = 4  # pixels that it puts out
+
+
+class Recurrent(nn.Module):
+    """One gated cell that runs for each time step, on a part of the channels."""
+
+    def __init__(self, style: Style, inp: int, out: int) -> None:
+        super().__init__()
+        self.hidden, self.inp = out, inp
+        self.cell = style.conv(inp + out, 2 * out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(len(x), self.hidden, *x.shape[2:])
+        for step in range(STEPS):
+            frame = x[:, step * self.inp : (step + 1) * self.inp]
+            gates, new = self.cell(torch.cat([frame, state], 1)).chunk(2, 1)
+            state = state + gates.sigmoid() * (new.tanh() - state)
+        return state
+
+
+class PerFrame(nn.Module):
+    """One stem for all time steps, which stand in the batch meanwhile."""
+
+    def __init__(self, style: Style, inp: int, out: int) -> None:
+        super().__init__()
+        self.stem, self.join = style.unit(inp, out), style.unit(STEPS * out, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, *size = x.shape
+        frames = self.stem(x.reshape(batch * STEPS, channels // STEPS, *size))
+        return self.join(frames.reshape(batch, -1, *size))
+
+
+class Normed(nn.Module):
+    """Takes the mean of the data off, which is a buffer."""
+
+    def __init__(self, style: Style, inp: int, out: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.rand(1, inp, *[1] * style.dims))
+        self.register_buffer("std", torch.full((1, inp, *[1] * style.dims), 0.5))
+        self.conv = style.unit(inp, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv((x - self.mean) / self.std)
+
+
+class Edges(nn.Module):
+    """A fixed filter of each input channel, beside the image."""
+
+    def __init__(self, style: Style, inp: int, out: int) -> None:
+        super().__init__()
+        self.edge = CONVS[style.dims](inp, 2 * inp, 3, 1, 1, groups=inp, bias=False)
+        self.edge.weight.requires_grad_(False)
+        self.conv = style.unit(3 * inp, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.cat([x, self.edge(x)], 1))
+
+
+class Latent(nn.Module):
+    """A linear layer whose output is laid into a map."""
+
+    def __init__(self, style: Style, inp: int, out: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(LATENT, out * START**style.dims)
+        self.channels, self.dims = out, style.dims
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.relu(self.fc(z)).view(-1, self.channels, *[START] * self.dims)
+
+
+STEMS: dict[str, Callable[[Style, int, int], nn.Module]] = {
+    "unit": lambda style, inp, out: style.unit(inp, out),
+    "conv": lambda style, inp, out: style.conv(inp, out),
+    "deep": lambda style, inp, out: nn.Sequential(
+        style.unit(inp, out // 2), style.unit(out // 2, out // 2), style.unit(out // 2, out)
+    ),
+    "patch": lambda style, inp, out: nn.Sequential(
+        CONVS[style.dims](inp, out, 2, 2), style.normed(out)
+    ),
+    "recurrent": Recurrent,
+    "per_frame": PerFrame,
+    "normed": Normed,
+    "edges": Edges,
+    "latent": Latent,
+}
+FRAMES = ("recurrent", "per_frame")
+
+
+class Pooled(nn.Module):
+    """Global pooling, then linear layers."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(channels, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.mean(space(x)))
+
+
+class MaxAndMean(nn.Module):
+    """Two poolings side by side."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(nn.Linear(2 * channels, 12), nn.ReLU(), nn.Linear(12, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.cat([x.mean(space(x)), x.amax(space(x))], 1))
+
+
+class Flat(nn.Module):
+    """Flattens a small map; how many features that gives is stored."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.features = channels * 2**style.dims
+        self.pool, self.fc = ADAPTIVE[style.dims](2), nn.Linear(self.features, 12)
+        self.drop, self.classify = nn.Dropout(0.2), nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.fc(self.pool(x).reshape(-1, self.features)))
+        return self.classify(self.drop(x))
+
+
+class LowRankHead(nn.Module):
+    """A weight that is a product of two parameters."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.u = nn.Parameter(torch.randn(24, 4) / 2)
+        self.v = nn.Parameter(torch.randn(4, channels) / 4)
+        self.fc = nn.Linear(24, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(F.linear(x.mean(space(x)), self.u @ self.v)))
+
+
+class Prototypes(nn.Module):
+    """Similarities to a prototype of each class."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(CLASSES, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = F.normalize(x.mean(space(x)), dim=1)
+        return features @ F.normalize(self.prototypes, dim=1).t()
+
+
+class OverPositions(nn.Module):
+    """A recurrent layer that reads one position after the other."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.rnn, self.fc = nn.GRU(channels, 10, batch_first=True), nn.Linear(10, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.rnn(x.flatten(2).transpose(1, 2))[0][:, -1])
+
+
+class AttentionPool(nn.Module):
+    """A learnt query looks at all positions."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(channels) / 4)
+        self.fc = nn.Linear(channels, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2)
+        looks = (tokens * self.query[:, None]).sum(1).softmax(-1)
+        return self.fc((tokens * looks[:, None]).sum(-1))
+
+
+class Map(nn.Module):
+    """A map for each class."""
+
+    def __init__(self, style: Style, channels: int) -> None:
+        super().__init__()
+        self.conv = CONVS[style.dims](channels, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class PooledMap(Map):
+    """The mean of a map for each class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(2).mean(2)
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "pooled": Pooled,
+    "max_and_mean": MaxAndMean,
+    "flat": Flat,
+    "low_rank": LowRankHead,
+    "prototypes": Prototypes,
+    "over_positions": OverPositions,
+    "attention_pool": AttentionPool,
+    "map": Map,
+    "pooled_map": PooledMap,
+}
