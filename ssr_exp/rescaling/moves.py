@@ -196,10 +196,24 @@ def spatial(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     n_spatial = next((int(digit) for digit in "123" if f"{digit}d" in name(func)), 2)
     dim = x.ndim - 1 - n_spatial
     channels = channels_of(tracer.labels(x), dim, tracer.trace.ledger)
+    if channels is None and _slides_over_channels(tracer, x, out):
+        return None
     if channels is None or any(varying(tracer.labels(other)) for other in others):
         return unknown(tracer, func, args, kwargs, out)
     for y in tensors(out):
         tracer.label(y, spread(channels, y.shape, y.ndim - x.ndim + dim))
+
+
+def _slides_over_channels(tracer: Tracer, x: Tensor, out: Any) -> bool:
+    """Follow a pooling over padded channels that keeps their number (local response norm)."""
+    labels = tracer.labels(x)
+    dims = varying(labels)
+    padded = along(labels, dims[0]) if len(dims) == 1 else None
+    channels = None if padded is None else padded[padded != FIXED]
+    if channels is None or not isinstance(out, Tensor) or len(channels) != out.shape[dims[0]]:
+        return False
+    tracer.label(out, spread(channels, out.shape, dims[0]))
+    return True
 
 
 def write(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

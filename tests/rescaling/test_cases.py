@@ -94,6 +94,11 @@ SCALES: dict[str, tuple[Make, tuple[int, ...], float]] = {
         SHAPE,
         0.9,
     ),
+    "response norm": (
+        lambda: cases.OnFeatures(nn.LocalResponseNorm(5)),
+        SHAPE,
+        MOST,
+    ),
     "siamese": (cases.Siamese, (6, 16, 16), MOST),
     "cell over time": (cases.Recurrent, (4, 3, 8, 8), MOST),
     "rnn": (cases.WithRnn, (4, 3, 8, 8), 0.85),
