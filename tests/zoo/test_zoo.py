@@ -25,15 +25,12 @@ timm/ghostnet_050 timm/inception_next_atto timm/mixnet_s timm/repvgg_a0 timm/res
 timm/rexnet_100
 """.split()
 FAST_DENSE = """
-monai/UNet2d monai/DynUNet2d sequences/ResNet1d sequences/Tcn sequences/UNet1d
-timm-features/mobilenetv3_small_050
+monai/UNet2d sequences/ResNet1d sequences/Tcn timm-features/mobilenetv3_small_050
 """.split()
 SLOW_DENSE = """
-monai/AttentionUnet2d monai/BasicUNetPlusPlus2d monai/SegResNetDS3d monai/VNet2d monai/resnet10_3d
-sequences/Tcn_weight_norm sequences/WaveNet smp/Unet/resnet18 smp/FPN/mobilenet_v2
-smp/DeepLabV3Plus/efficientnet-b0 timm-features/hrnet_w18_small
-torchvision/detection/resnet18_fpn torchvision/segmentation/deeplabv3_mobilenet_v3_large+aux
-torchvision/video/mc3_18
+monai/AttentionUnet2d monai/SegResNetDS3d monai/resnet10_3d sequences/Tcn_weight_norm
+sequences/WaveNet smp/Unet/resnet18 torchvision/detection/resnet18_fpn
+torchvision/segmentation/deeplabv3_mobilenet_v3_large+aux
 """.split()
 
 
