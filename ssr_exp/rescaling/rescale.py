@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -190,12 +191,15 @@ def _in_place_of(block: nn.Module) -> nn.Module:
 
 def _cutter(plan: Plan, architecture: Architecture) -> draw.Cut:
     """Make what cuts a tensor of the seed network to the channels that are kept: the first ones."""
-    kept = keep.choose({}, plan, architecture, names=(), by=ChannelChoice.first)
+
+    @cache
+    def kept() -> keep.Mask:
+        return keep.choose({}, plan, architecture, names=(), by=ChannelChoice.first)
 
     def cut(name: str, tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         if tensor.shape == shape or tensor.is_meta:
             return tensor[tuple(slice(size) for size in shape)]
-        return keep.cut(tensor, shape, plan.leaves[name], kept)[0]
+        return keep.cut(tensor, shape, plan.leaves[name], kept())[0]
 
     return cut
 
