@@ -32,7 +32,7 @@ from tests.random_networks.holders import HOLDERS
 from tests.random_networks.levels import BLOCK_KINDS
 from tests.support import verdict
 
-PART = 15  # networks
+PART = 20  # networks
 SIMPLE = Description(stages=(Stage(count=3),))
 
 
@@ -86,7 +86,7 @@ def test_random_networks_are_rescaled_right() -> None:
     tally = _checked(seed=0)
     assert not tally.causes, _told(tally)
     assert tally.networks == PART
-    assert tally.removable > PART / 5
+    assert tally.removable >= PART / 5
     assert tally.changeable / tally.planned > 0.3, "too little can change: this proves nothing"
 
 
