@@ -7,8 +7,10 @@ block is gone.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from opcode import opname
 from types import FrameType
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from torch import nn
 
 SEQUENCES = (nn.Sequential, nn.ModuleList)
-PART = "a slice of a sequence"  # no module has this path
+READS = ("__iter__", "__getitem__")
 
 
 class Reads:
@@ -36,34 +38,31 @@ class Reads:
         return path in self.in_loops and path not in self.by_position
 
 
-def watch(network: nn.Module) -> Reads:
-    """Note from now on how a network's sequences are read; changes the network's classes."""
-    reads = Reads()
-    kinds: dict[type, type] = {}
-    paths: dict[int, str] = {}
-    for path, module in network.named_modules():
-        if isinstance(module, SEQUENCES):
-            kind = type(module)
-            kinds.setdefault(kind, _watched(kind, paths, reads))
-            paths[id(module)] = path
-            module.__class__ = kinds[kind]
-    return reads
+@contextmanager
+def watched(network: nn.Module, reads: Reads) -> Iterator[None]:
+    """Note how a network's sequences are read meanwhile; their classes stay what they are."""
+    paths = {id(m): path for path, m in network.named_modules() if isinstance(m, SEQUENCES)}
+    own = [(kind, name, vars(kind)[name]) for kind in SEQUENCES for name in READS]
+    for kind, name, method in own:
+        setattr(kind, name, _noting(method, paths, reads))
+    try:
+        yield
+    finally:
+        for kind, name, method in own:
+            setattr(kind, name, method)
 
 
-def _watched(kind: Any, paths: dict[int, str], reads: Reads) -> type:
-    """Derive a class that behaves like `kind`, and notes who reads it."""
+def _noting(method: Callable[..., Any], paths: Mapping[int, str], reads: Reads) -> Any:
+    """Make a method that notes its call and its caller."""
 
-    def iterate(self: Any) -> Iterator[nn.Module]:
-        noted = reads.in_loops if _is_loop(sys._getframe(1)) else reads.by_position
-        noted.add(paths.get(id(self), PART))
-        return kind.__iter__(self)  # type: ignore[no-any-return]
+    @functools.wraps(method)
+    def read(self: nn.Module, *args: Any) -> Any:
+        in_order = method.__name__ == "__iter__" and _is_loop(sys._getframe(1))
+        if (path := paths.get(id(self))) is not None:
+            (reads.in_loops if in_order else reads.by_position).add(path)
+        return method(self, *args)
 
-    def pick(self: Any, index: Any) -> Any:
-        reads.by_position.add(paths.get(id(self), PART))
-        return kind.__getitem__(self, index)
-
-    members: dict[str, Callable[..., Any]] = {"__iter__": iterate, "__getitem__": pick}
-    return type(kind.__name__, (kind,), members | {"__module__": kind.__module__})
+    return read
 
 
 def _is_loop(frame: FrameType) -> bool:

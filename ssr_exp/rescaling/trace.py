@@ -300,7 +300,6 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
         shadow = meta.copied(network)
         tracer = Tracer(shadow, network, loads)
         trace = tracer.trace
-        trace.reads = positions.watch(shadow)
         try:
             _run(tracer, shadow, input_shape, training=False)
         except SsrError:
@@ -325,7 +324,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
 def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: bool) -> None:
     image = meta.images(network, shape, BATCH)
     tracer.start(image, training=training)
-    with tracer.inside(network), tracer:
+    with tracer.inside(network), positions.watched(network, tracer.trace.reads), tracer:
         output = network.train(training)(image)
     found = nested.tensors(output)
     if not found and not training:

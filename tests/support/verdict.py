@@ -104,10 +104,10 @@ class Expected:
         torch.manual_seed(1)
         built = rescale.build(self.network, plan, architecture)
         yield from self._undefined(built)
-        yield from self._runs(built)
-        seeds = rescale.names(self.network, plan, architecture)
         if architecture == plan.baseline:
             yield from self._unlike(built)
+        yield from self._runs(built)
+        seeds = rescale.names(self.network, plan, architecture)
         learnt = {name for name, p in built.named_parameters() if p.requires_grad}
         missing = {n for n in learnt if seeds[n] in self.trained} - trained(built, self.x)
         yield from (f"{name} gets no gradient" for name in sorted(missing))

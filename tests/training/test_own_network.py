@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssr_exp.config import Config, ModifiersConf
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, lattice, rescale, sets
 from ssr_exp.runs.record import Status
 from ssr_exp.training import run, study
@@ -59,7 +60,25 @@ class MyNet(nn.Module):
         return self.classifier(x.flatten(1))  # type: ignore[no-any-return]
 
 
+class FrozenNet(MyNet):
+    """Only its classifier learns."""
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.one.requires_grad_(False)
+        self.two.requires_grad_(False)
+
+
 WORDS = ("model=module", f"model.target={__name__}.MyNet", "segment.multiple=4")
+
+
+def test_a_frozen_backbone_is_refused_before_anything_is_trained(conf: Compose) -> None:
+    words = [word.replace("MyNet", "FrozenNet") for word in WORDS]
+    opened = study.open(conf(*words))
+    assert "not learnt (requires_grad=False), and kept" in opened.plan.remarks[0]
+    assert len(opened.expand(conf(*words, "modifiers=baseline"))) == 1
+    with pytest.raises(SsrError, match="type init=inherit checkpoint=PATH"):
+        opened.expand(conf(*words, "modifiers=sentinel_all"))
 
 
 def test_its_segments_sentinels_and_costs_are_those_of_real_builds(conf: Compose) -> None:
