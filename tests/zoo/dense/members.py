@@ -80,17 +80,22 @@ def build(name: str) -> nn.Module:
 
 
 def _smp() -> dict[str, Member]:
-    return {
+    options: dict[str, Any] = {"encoder_weights": None, "in_channels": 3, "classes": CLASSES}
+    found = {
         f"smp/{name}/{encoder}": Member(
-            lambda name=name, encoder=encoder: getattr(smp, name)(
-                encoder, encoder_weights=None, in_channels=3, classes=CLASSES
-            ),
+            lambda name=name, encoder=encoder: getattr(smp, name)(encoder, **options),
             (3, 128, 128) if name == "PAN" else IMAGE,
             family,
         )
         for name, family in SMP.items()
         for encoder in ENCODERS
     }
+    logits = {"classes": CLASSES, "dropout": 0.1}
+    found["smp/Unet/resnet18+logits"] = Member(
+        lambda: smp.Unet("resnet18", aux_params=logits, **options), IMAGE, UNET
+    )
+    found["smp/Segformer/resnet18"] = Member(lambda: smp.Segformer("resnet18", **options), IMAGE)
+    return found
 
 
 def _monai() -> dict[str, Member]:
@@ -139,6 +144,28 @@ def _monai() -> dict[str, Member]:
         "RegUNet3d": Member(lambda: nets.RegUNet(3, 1, 8, 3, out_channels=CLASSES), SCAN, UNET),
         "FlexibleUNet2d": Member(
             lambda: nets.FlexibleUNet(3, CLASSES, "efficientnet-b0"), IMAGE, UNET
+        ),
+        "SegResNetVAE3d": Member(
+            lambda: nets.SegResNetVAE((32, 32, 32), init_filters=8, **maps), SCAN, UNET
+        ),
+        "MedNeXtS2d": Member(
+            lambda: nets.MedNeXtSmall(spatial_dims=2, **maps, deep_supervision=True), SLICE, UNET
+        ),
+        "LocalNet2d": Member(lambda: nets.LocalNet(2, 1, 8, (0, 1, 2), out_channels=2), SLICE),
+        "GlobalNet2d": Member(lambda: nets.GlobalNet((64, 64), 2, 1, 8, 3), SLICE),
+        "AutoencoderKL2d": Member(
+            lambda: nets.AutoencoderKL(
+                spatial_dims=2,
+                in_channels=1,
+                num_res_blocks=(1, 1, 1),
+                channels=(32, 32, 64),
+                attention_levels=(False, False, False),
+                latent_channels=4,
+                norm_num_groups=8,
+                with_encoder_nonlocal_attn=False,
+                with_decoder_nonlocal_attn=False,
+            ),
+            (1, 32, 32),
         ),
         "HighResNet3d": Member(lambda: nets.HighResNet(3, **maps), (1, 16, 16, 16)),
         "AutoEncoder2d": Member(
