@@ -29,7 +29,7 @@ class Net(nn.Module):
         self.a = nn.Conv2d(in_channels, 16, 3, padding=1)
         self.b = nn.Linear(16, num_classes)
     def forward(self, x):
-        if x.device.type != "meta":
+        if self.training and len(x) > 16:  # a batch of the training
             raise RuntimeError("broken on purpose")
         return self.b(self.a(x).mean((2, 3)))
 """
