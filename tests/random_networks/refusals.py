@@ -21,16 +21,19 @@ KINDS = {
     "cannot be counted": "cannot be counted",
     "cannot be rescaled": "cannot be rescaled",
 }
-UNKNOWN = {"permuted", "permutation", "sorted", "gram", "heads", "literal_view"}
+ATTENTION = {"gram", "heads", "linear_attention", "channel_attention"}
+UNKNOWN = {"permuted", "permutation", "sorted", "literal_view", *ATTENTION}
 FROZEN_RIGHTLY = (
     ("^the network's output$", None),
     ("uses index_select, which is not understood$", {"permuted", "permutation"}),
     ("uses sort, which is not understood$", {"sorted"}),
-    ("uses bmm, which is not understood$", {"gram", "heads"}),
+    ("uses bmm, which is not understood$", ATTENTION),
     ("cannot be narrower", {"heads", "literal_view"}),
     ("(groups|scales|passes|adds|meets) fixed channels$", UNKNOWN),
 )
 """Reasons, and of which a network must have one; None: they are always right."""
+COMPUTED = "uses convolution, which is not understood"
+"""Said of a weight that an orthogonal parametrization computes; whatever it meets stays as it is."""
 
 
 def kind(text: str) -> str:
@@ -53,6 +56,8 @@ def is_right(text: str, description: Description) -> bool:
         return bool(has & {"fixed", "frozen", "blur"})
     if not re.search(KINDS[NOTHING], text):
         return False
+    if "orthogonal" in has and COMPUTED in text:
+        return True
     return all(
         any(
             re.search(pattern, reason) and (needed is None or needed & has)
