@@ -99,7 +99,7 @@ def test_the_second_table_says_which_kind_fails_and_where_too_little_can_change(
     rows.save(tmp_path / "zoo.jsonl", [good, bad])
     text = table.write([*rows.load(tmp_path / "zoo.jsonl").values()])
     assert f"smp: 1 of {sum(n.startswith('smp/') for n in dense_members.names())} pass" in text
-    assert f"1 FPNs; less than {dense_table.ENOUGH:.0%} can change of 1 (smp/FPN/" in text
+    assert f"FPNs of which less than {dense_table.ENOUGH:.0%} can change: 1 (smp/FPN/" in text
     assert "| passes | **fails** | refused: it has no segment | **fails** |" in text
     assert (
         "- **smp/FPN/resnet18**: Not yet explained. (1 found, the first: stage, full: no)" in text

@@ -27,14 +27,18 @@ of the others, both at random and the smallest.
 
 A kind may be refused where a network has no such segment, but not `stage`.
 
-- input: the shape of one; params: in millions; blocks: in each segment (`stage`)
+- input: the shape of one; params: in millions; blocks: in each segment; removable: how many of them
+  depth can remove (`stage`)
 - smallest: the share of the parameters that the smallest network keeps (`stage`)
 - can change: the share of the parameters that go with a block, or whose shape can change (`stage`);
   bold where it is below {enough:.0%} in a family of which that is asked
 - of used: the same without the parameters that the seed network itself never trains
 - plan: seconds, of a busy core (`stage`)
 """
-COLUMNS = [*"network|input|params|blocks|smallest|can change|of used|plan".split("|"), *KINDS]
+COLUMNS = [
+    *"network|input|params|blocks|removable|smallest|can change|of used|plan".split("|"),
+    *KINDS,
+]
 
 
 def totals(rows: Sequence[DenseRow]) -> Iterator[str]:
@@ -52,9 +56,11 @@ def totals(rows: Sequence[DenseRow]) -> Iterator[str]:
         below = [row.name for row in own if not _is_wide(row)]
         used = [row.name for row in own if _stage(row).changeable_of_used < ENOUGH]
         yield (
-            f"- {len(own)} {family}; less than {ENOUGH:.0%} can change of {_named(below)}; "
-            f"without what is never trained: of {_named(used)}"
+            f"- {family} of which less than {ENOUGH:.0%} can change: {_named(below)} of "
+            f"{len(own)}; without what is never trained: {_named(used)}"
         )
+    stuck = sum(not _stage(row).removable for row in rows)
+    yield f"- without a block that can be removed: {stuck} of {len(rows)}"
 
 
 def lines(rows: Sequence[DenseRow]) -> Iterator[list[str] | str]:
@@ -91,6 +97,7 @@ def _cells(row: DenseRow) -> list[str]:
         "x".join(map(str, row.shape)),
         f"{row.params / 1e6:.1f}",
         " ".join(map(str, split.blocks)),
+        str(split.removable),
         f"{100 * split.smallest:.2g}%",
         f"**{share}**" if asked and not _is_wide(row) else share,
         f"{split.changeable_of_used:.1%}",
