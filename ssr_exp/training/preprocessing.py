@@ -1,0 +1,165 @@
+"""How an image file becomes pixels, and pixels what a network takes.
+
+Training, verification and the `predict.py` of every export run this very file: it needs Pillow and
+NumPy alone, and Python 3.9, and imports nothing of this project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# What is opened, whatever a file's name is: PostScript, for one, would be run by a program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 89_478_485  # of one image, where Pillow starts to warn: 256 MiB of RGB
+GREY = frozenset(("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"))
+DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners; files hold 8 or 16
+FITS = ("crop", "stretch", "pad")
+BACKGROUNDS = {"white": 255, "black": 0}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image file.
+
+    It is turned as its EXIF data say. What is transparent shows the background. Grey images of
+    more than 8 bits are shifted to 8, floating-point ones scaled; then the image is fitted to the
+    size with Pillow's (antialiased) bilinear filter, and its bytes are normalised:
+    `(pixel / 255 - mean) / std`.
+
+    Args:
+        channels: 1 (grey) or 3 (RGB).
+        size: height and width in pixels.
+        fit: how an image of another size gets there: `crop` its centre to the shape and scale,
+            `stretch`, or `pad` with the background; None: an image must have the size.
+        background: the byte that lies behind what is transparent, and beside a padded image.
+        depth: bits of grey images whose files hold more than 8.
+        white: the value that is white in floating-point images.
+        mean: of each channel, in 0..1.
+        std: likewise the standard deviation.
+    """
+
+    channels: int
+    size: tuple[int, int]
+    fit: str | None = None
+    background: int = 255
+    depth: int = 16
+    white: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image as its file holds it.
+
+    Args:
+        mode: Pillow's.
+        size: height and width in pixels, turned as EXIF says.
+        is_grey: whether it has no colours.
+        is_transparent: whether the background shows through it somewhere.
+        low: the lowest value, where the file holds more than 8 bits of grey or floating-point
+            numbers; 0 else.
+        peak: likewise the highest; 255 else.
+    """
+
+    mode: str
+    size: tuple[int, int]
+    is_grey: bool
+    is_transparent: bool = False
+    low: float = 0.0
+    peak: float = 255.0
+
+
+def read(
+    path: Any, *, size: tuple[int, int] | None, how: Preprocessing
+) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Opened]:
+    """Read an image file as RGB; every third of a grey one is the same.
+
+    Args:
+        path: the file, or an open one.
+        size: height and width in pixels that it is fitted to; None: it keeps its own.
+        how: its fit, background, depth and white count here, and no size or channels.
+
+    Returns:
+        uint8, `h x w x 3`, and the image as its file holds it.
+
+    Raises:
+        Exception: of any kind; Pillow's for a damaged file, ValueError for one that is understood
+            and of no use, both with a text that says why.
+    """
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb, opened = _eight_bits(image, how)
+    if size is not None and opened.size != size:
+        rgb = _fitted(rgb, size, how)
+    return np.asarray(rgb), opened
+
+
+def pixels(path: Any, how: Preprocessing) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Read an image file as the network's training did: uint8, `h x w x c`.
+
+    Raises:
+        Exception: as `read` does; ValueError, too, if the size is another and there is no fit.
+    """
+    rgb, opened = read(path, size=how.size if how.fit else None, how=how)
+    if rgb.shape[:2] != tuple(how.size):
+        (h, w), (height, width) = opened.size, how.size
+        raise ValueError(f"it has {w} x {h} pixels, and the network takes {width} x {height}")
+    if how.channels == 3:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).convert("L"))[:, :, None]
+
+
+def normalised(
+    images: np.ndarray[Any, np.dtype[np.uint8]], how: Preprocessing
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Turn images, uint8 `n x h x w x c`, into what the network takes, float32 `n x c x h x w`."""
+    mean, std = np.asarray(how.mean), np.asarray(how.std)
+    scaled = (images / 255.0 - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))
+
+
+def _eight_bits(image: Image.Image, how: Preprocessing) -> tuple[Image.Image, Opened]:
+    """Bring an image to RGB of 8 bits."""
+    mode, size, is_grey = image.mode, (image.height, image.width), image.mode in GREY
+    if mode == "F" or mode.startswith("I"):
+        values = np.asarray(image)
+        if not np.isfinite(values).all():
+            raise ValueError("some of its values are no finite numbers")
+        low, peak = float(values.min()), float(values.max())
+        grey = Image.fromarray(_scaled(values, how, is_float=mode == "F"))
+        return grey.convert("RGB"), Opened(mode, size, is_grey, low=low, peak=peak)
+    if not image.has_transparency_data:
+        return image.convert("RGB"), Opened(mode, size, is_grey)
+    rgba = image.convert("RGBA")
+    behind = Image.new("RGBA", rgba.size, (*[how.background] * 3, 255))
+    is_transparent = int(np.asarray(rgba)[:, :, 3].min()) < 255
+    rgb = Image.alpha_composite(behind, rgba).convert("RGB")
+    return rgb, Opened(mode, size, is_grey, is_transparent)
+
+
+def _scaled(
+    values: np.ndarray[Any, Any], how: Preprocessing, *, is_float: bool
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Bring numbers to bytes; what lies outside is cut."""
+    if is_float:
+        scaled = np.rint(values * (255.0 / how.white))
+    else:
+        scaled = values.astype(np.int64) >> (how.depth - 8)
+    return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], how: Preprocessing) -> Image.Image:
+    """Bring an image to a size."""
+    to, filter_ = (size[1], size[0]), Image.Resampling.BILINEAR
+    if how.fit == "stretch":
+        return image.resize(to, filter_)
+    if how.fit == "pad":
+        return ImageOps.pad(image, to, filter_, color=(how.background,) * 3)
+    return ImageOps.fit(image, to, filter_)
