@@ -421,6 +421,7 @@ class ExportConfig:
     seed: int | None = None  # of a code that was trained with several; None: the lowest
     format: Any = field(default_factory=lambda: ["onnx"])  # onnx, executorch, torch_export
     int8: bool = False  # also quantised, where the format can be
+    uint8_input: bool = False  # the files take bytes of pixels, and normalise them inside
     max_batch: int = 8  # executorch: images at once that memory is reserved for
     calibration: int = 256  # val images that int8 is calibrated on
     tolerance: float = 1e-3  # largest difference of logits, as a share of the largest logit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ssr_exp.config import DatasetConf, ExportConfig
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
+    from ssr_exp.datasets.preprocessing import Preprocessing
     from ssr_exp.edge.chosen import Chosen
     from ssr_exp.edge.verify import Labelled
     from ssr_exp.training.images import Splits
@@ -39,7 +40,8 @@ def write(composed: Any) -> str:
     to = Path(conf.to) if conf.to else found.folder / "export" / found.label
     to = to.expanduser().resolve()
     export.check_folder(to)
-    outcome = export.write(found, _parts(conf, found), request, to)
+    parts, how = _images(conf, found)
+    outcome = export.write(found, parts, request, to, how=how)
     console.print_outcome(outcome, request)
     if conf.push is not None:
         address = hub.push(outcome.folder, conf.push)
@@ -58,6 +60,7 @@ def _request(conf: ExportConfig) -> Any:
     return export.Request(
         tuple(conf.format),
         int8=conf.int8,
+        uint8_input=conf.uint8_input,
         max_batch=conf.max_batch,
         calibration=conf.calibration,
         tolerance=conf.tolerance,
@@ -68,8 +71,10 @@ def _request(conf: ExportConfig) -> Any:
     )
 
 
-def _parts(conf: ExportConfig, found: Chosen) -> list[Labelled]:
+def _images(conf: ExportConfig, found: Chosen) -> tuple[list[Labelled], Preprocessing]:
     """Load the images that a network was compared by; for one that learned from val, test, too.
+
+    Returns what is done to image files, too, by the statistics that the network was trained with.
 
     Raises:
         SsrError: if they are not where they were, or are others.
@@ -90,10 +95,11 @@ def _parts(conf: ExportConfig, found: Chosen) -> list[Labelled]:
     assert splits.val is not None
     about, seen = found.about, found.has_seen_val
     named = {"val": splits.val} | ({"test": splits.test} if seen and splits.test else {})
-    return [
-        Labelled(name, i.pixels, i.labels, seen and name == "val", about.mean, about.std)
+    parts = [
+        Labelled(name, i.pixels, i.labels, seen and name == "val", i.files, about.mean, about.std)
         for name, i in named.items()
     ]
+    return parts, replace(splits.preprocessing, mean=about.mean, std=about.std)
 
 
 def _dataset(conf: ExportConfig, found: Chosen) -> tuple[DatasetConf, Mapping[str, Any]]:
@@ -136,8 +142,6 @@ def _check(
     folder: Path,
 ) -> None:
     """Refuse other images than those that the network was trained by."""
-    from dataclasses import replace
-
     from ssr_exp.training import data
 
     whole = data.load(replace(asked, train_on_val=True), folder) if found.has_seen_val else splits

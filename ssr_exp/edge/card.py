@@ -11,6 +11,8 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ssr_exp import machine
+from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
+from ssr_exp.edge import standalone
 from ssr_exp.edge.chosen import Chosen
 from ssr_exp.edge.latency import Latency
 from ssr_exp.edge.verify import Labelled
@@ -21,29 +23,28 @@ from ssr_exp.runs.record import Record, Status
 if TYPE_CHECKING:
     from ssr_exp.edge.export import Exported, Outcome, Request
 
-LOADERS = {
-    "onnx": """import onnxruntime
-logits = onnxruntime.InferenceSession("{file}").run(["logits"], {{"image": images}})[0]""",
-    "executorch": """from executorch.runtime import Runtime
-logits = Runtime.get().load_program("{file}").load_method("forward").execute([images])[0]""",
-    "torch_export": """import torch
-logits = torch.export.load("{file}").module()(images)""",
-}
-TENSOR = "the tensor torch.from_numpy(images)"
-KINDS = {"onnx": "that array", "executorch": TENSOR, "torch_export": TENSOR}
+LOADER = """import predict
+run = predict.load(predict.Path("{file}"))
+logits = run(predict.tensor(["photo.jpg"], predict.ABOUT))"""
 RANGES = {"digits": " (scikit-learn's digits, 0 to 16, were multiplied by 255 / 16)"}
 INERT = str.maketrans({"|": "\\|", "`": "'", "<": "&lt;", "[": "&#91;"})
 RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_smoothing")
 
 
-def write(chosen: Chosen, outcome: Outcome, parts: Sequence[Labelled], request: Request) -> str:
+def write(
+    chosen: Chosen,
+    outcome: Outcome,
+    parts: Sequence[Labelled],
+    request: Request,
+    how: Preprocessing,
+) -> str:
     """Write the card, in Markdown."""
     sections = (
         _head(chosen, request),
         _what(chosen),
         _accuracy(chosen),
         _files(outcome, parts, request),
-        _usage(chosen, outcome),
+        _usage(chosen, outcome, request, how),
         _training(chosen, request),
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
@@ -190,7 +191,8 @@ def _files(outcome: Outcome, parts: Sequence[Labelled], request: Request) -> Ite
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
         f"{machine.cpu(request.threads)}. "
-        f"Accuracy: re-measured in the runtime on {' and '.join(map(_count, parts))} images; "
+        f"Accuracy: measured by `{standalone.SCRIPT}` on the files of "
+        f"{' and '.join(map(_count, parts))} images; "
         "difference: of logits, the largest one, as a share of the largest logit. int8 files are "
         "calibrated on val images."
     )
@@ -213,30 +215,33 @@ def _ms(own: Latency) -> str:
     return f"{own.ms:.3g} ({low:.3g} - {high:.3g})"
 
 
-def _usage(chosen: Chosen, outcome: Outcome) -> Iterator[str]:
+def _usage(chosen: Chosen, outcome: Outcome, request: Request, how: Preprocessing) -> Iterator[str]:
     about = chosen.about
     channels, height, width = about.input_shape
     yield "## Use"
     yield ""
+    yield f"```bash\npython {standalone.SCRIPT} photo.jpg\n```"
+    yield ""
     yield (
-        f"Input `image`: batch x {channels} x {height} x {width}, float32, normalised for each "
-        f"channel: `(pixel / 255 - mean) / std` with mean {_numbers(about.mean)} and std "
-        f"{_numbers(about.std)}. Pixels are bytes, 0 to 255; others are brought to that range first"
-        f"{RANGES.get(chosen.record.dataset, '')}. From a file:"
+        f"prints the labels of image files and their probabilities. It needs this folder, Pillow, "
+        f"NumPy and the runtime alone, and is what the accuracies above were measured with. What "
+        f"it does to an image: {_preprocessing(how)}."
     )
     yield ""
-    yield f"```python\n{_preprocessing(about)}\n```"
+    yield (
+        f"In a program of yours: the input `image` is batch x {channels} x {height} x {width}, "
+        f"{_taken(about, request)}. Pixels are bytes, 0 to 255; others are brought to that range "
+        f"first{RANGES.get(chosen.record.dataset, '')}."
+    )
+    for one in outcome.files:
+        yield ""
+        yield f"```python\n{LOADER.format(file=one.file)}\n```"
     yield ""
     yield f"Output `logits`: batch x {about.num_classes}, one for each label:"
     yield ""
     yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
     yield ""
-    yield "Labels, mean, std and size are inside the files, too, and in `network.json`."
-    for one in outcome.files:
-        yield ""
-        yield f"`{one.file}` (`images` is {KINDS[one.format]}):"
-        yield ""
-        yield f"```python\n{LOADERS[one.format].format(file=one.file)}\n```"
+    yield "Labels and what is done to an image are inside the files, too."
     yield ""
     needs = f", where `{about.model.name}` can be imported" if about.model.conf().target else ""
     yield f"The trained weights, in PyTorch with ssr_exp{needs}:"
@@ -245,16 +250,38 @@ def _usage(chosen: Chosen, outcome: Outcome) -> Iterator[str]:
     yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
 
 
-def _preprocessing(about: saved.Description) -> str:
-    """Write the lines that make `images`, a NumPy array, of an image file."""
-    channels, height, width = about.input_shape
-    mode = "L" if channels == 1 else "RGB"
-    return f"""import numpy as np
-from PIL import Image
-pixels = np.asarray(Image.open("image.png").convert("{mode}").resize(({width}, {height})))
-pixels = pixels.reshape({height}, {width}, {channels}).transpose(2, 0, 1)[None]
-mean, std = (np.reshape(v, (1, -1, 1, 1)) for v in ({list(about.mean)}, {list(about.std)}))
-images = ((pixels / 255 - mean) / std).astype(np.float32)"""
+def _taken(about: saved.Description, request: Request) -> str:
+    """Say what a file takes."""
+    mean, std = _numbers(about.mean), _numbers(about.std)
+    if request.uint8_input:
+        return f"uint8: pixels, which are normalised inside (mean {mean}, std {std} of 0 to 1)"
+    return (
+        f"float32, normalised for each channel: `(pixel / 255 - mean) / std` with mean {mean} and "
+        f"std {std}"
+    )
+
+
+def _preprocessing(how: Preprocessing) -> str:
+    """Say what is done to an image file, in the order in which it is."""
+    height, width = how.size
+    behind = next((k for k, v in BACKGROUNDS.items() if v == how.background), str(how.background))
+    fits = {
+        "crop": f"its centre is cropped to the shape of {width} x {height}, and scaled to it",
+        "stretch": f"it is stretched to {width} x {height}",
+        "pad": f"it is scaled into {width} x {height}, and {behind} is laid beside it",
+    }
+    steps = (
+        "it is turned as its EXIF data say",
+        f"what is transparent in it shows {behind}",
+        f"grey of more than 8 bits is taken for {how.depth} bits and shifted to 8",
+        f"in floating-point images {how.white:g} is white",
+        "it becomes " + ("grey" if how.channels == 1 else "RGB"),
+        f"{fits[how.fit]}, by Pillow's bilinear filter"
+        if how.fit
+        else f"it must have {width} x {height} pixels",
+        "its pixels are normalised",
+    )
+    return "; ".join(steps)
 
 
 def _training(chosen: Chosen, request: Request) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp import machine
-from ssr_exp.edge import card, formats, latency, verify
+from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.edge import card, formats, latency, standalone, verify
 from ssr_exp.edge.chosen import Chosen
 from ssr_exp.edge.formats import Format, Model, Order
 from ssr_exp.edge.latency import Latency
 from ssr_exp.edge.runtimes import Runner
-from ssr_exp.edge.verify import Agreement, Labelled
+from ssr_exp.edge.standalone import Predictor
+from ssr_exp.edge.verify import Agreement, Labelled, Originals
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import local, replaced, studies
@@ -36,6 +39,7 @@ class Request:
     Args:
         formats: names, see `formats.NAMES`.
         int8: whether a quantised file is written beside each, where the format has one.
+        uint8_input: whether the files take pixels as bytes, and normalise them inside.
         max_batch: images at once, where a runtime reserves memory for them.
         calibration: val images to quantise by.
         tolerance: the largest difference of logits, as a share of the largest logit.
@@ -47,6 +51,7 @@ class Request:
 
     formats: tuple[str, ...]
     int8: bool = False
+    uint8_input: bool = False
     max_batch: int = 8
     calibration: int = 256
     tolerance: float = 1e-3
@@ -123,7 +128,47 @@ def check_folder(to: Path) -> None:
         )
 
 
-def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path) -> Outcome:
+@dataclass(frozen=True, eq=False)
+class Work:
+    """An export that is being made.
+
+    Args:
+        chosen: the network.
+        request: what is asked for.
+        how: what is done to an image file.
+        parts: the images that the network was trained and compared by; the first part is val.
+        expected: PyTorch's logits for each part.
+        predictor: runs the script that is shipped.
+        originals: the image files of each part.
+        folder: where the files are written.
+    """
+
+    chosen: Chosen
+    request: Request
+    how: Preprocessing
+    parts: Sequence[Labelled]
+    expected: Sequence[Tensor]
+    predictor: Predictor
+    originals: Sequence[Originals]
+    folder: Path
+
+    def order(self, *, int8: bool) -> Order:
+        """Say what a file must hold."""
+        count, val = self.request.calibration, self.parts[0]
+        images = val.images[:count] if self.request.uint8_input else val.batch(0, count)
+        return Order(
+            self.chosen.network,
+            self.chosen.about,
+            self.request.max_batch,
+            images if int8 else None,
+            self.request.uint8_input,
+            self.how,
+        )
+
+
+def write(
+    chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path, *, how: Preprocessing
+) -> Outcome:
     """Export a network; the folder is replaced when all of its files are verified.
 
     A format that fails is left out, and the others are kept.
@@ -133,6 +178,7 @@ def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path)
         parts: real images; the first part, val, is what a file is verified and quantised by.
         request: what is asked for.
         to: the folder.
+        how: what is done to an image file.
 
     Raises:
         SsrError: if no format passes, or the folder cannot be written.
@@ -140,20 +186,37 @@ def write(chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path)
     check(request)
     check_folder(to)
     store = local.Store(to.parent, "to=DIR")
-    with replaced.folder(store, to) as fresh, latency.torch_threads(request.threads):
+    with (
+        replaced.folder(store, to) as fresh,
+        tempfile.TemporaryDirectory() as aside,
+        latency.torch_threads(request.threads),
+    ):
         expected = [verify.logits(_eager(chosen.network), p, batch=EAGER_BATCH) for p in parts]
-        files, failed = _files(chosen, parts, expected, request, fresh)
+        script = fresh / standalone.SCRIPT
+        store.write_text(script, _script(chosen, how, {}, request))
+        predictor = Predictor(script)
+        originals = [predictor.originals(part, Path(aside)) for part in parts]
+        work = Work(chosen, request, how, parts, expected, predictor, originals, fresh)
+        files, failed = _files(work)
         _say_what_is_odd(expected[0], request, to, files)
         if not files:
             raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
-        files, eager = _timed(chosen, parts[0], files, request, fresh)
+        files, eager = _timed(work, files)
         saved.write(fresh, chosen.about, chosen.network.state_dict())
+        batches = {one.file: request.max_batch for one in files}
+        store.write_text(script, _script(chosen, how, batches, request))
         store.write_text(fresh / local.FILE, chosen.record.to_json())
         store.write_text(fresh / studies.FILE, json.dumps(dict(chosen.study), indent=1) + "\n")
         outcome = Outcome(to, tuple(files), tuple(failed), eager)
         store.write_text(fresh / REPORT, json.dumps(report(outcome, request), indent=1) + "\n")
-        store.write_text(fresh / CARD, card.write(chosen, outcome, parts, request))
+        store.write_text(fresh / CARD, card.write(chosen, outcome, parts, request, how))
     return outcome
+
+
+def _script(chosen: Chosen, how: Preprocessing, files: Mapping[str, int], request: Request) -> str:
+    """Write the script that is shipped, for files and how many images at once each takes."""
+    known = standalone.about(chosen.about.classes, how, files, takes_bytes=request.uint8_input)
+    return standalone.text(known)
 
 
 def report(outcome: Outcome, request: Request) -> dict[str, object]:
@@ -186,26 +249,20 @@ def _times(own: Latency) -> dict[str, object]:
     return {"latency_ms": own.ms, "quartiles_ms": own.quartiles}
 
 
-def _files(
-    chosen: Chosen,
-    parts: Sequence[Labelled],
-    expected: Sequence[Tensor],
-    request: Request,
-    folder: Path,
-) -> tuple[list[Exported], list[str]]:
+def _files(work: Work) -> tuple[list[Exported], list[str]]:
     """Write and verify all files; returns those that passed, and why others did not.
 
     Where the float32 file of a format fails, its int8 file is not tried: nobody would notice there
     that the outputs are others, and not only rounded.
     """
     files, failed, broken = [], [], set()
-    for name, int8 in _wanted(request):
+    for name, int8 in _wanted(work.request):
         label = f"{name}{' int8' if int8 else ''}"
         if name in broken:
             continue
         log.info("writing %s ...", label)
         try:
-            files.append(_file(chosen, parts, expected, request, folder, name, int8=int8))
+            files.append(_file(work, name, int8=int8))
         except SsrError as error:
             broken.add(name)
             failed.append(f"{label}: {str(error).rstrip('.')}")
@@ -233,32 +290,21 @@ def _wanted(request: Request) -> list[tuple[str, bool]]:
     return wanted
 
 
-def _file(
-    chosen: Chosen,
-    parts: Sequence[Labelled],
-    expected: Sequence[Tensor],
-    request: Request,
-    folder: Path,
-    name: str,
-    *,
-    int8: bool,
-) -> Exported:
+def _file(work: Work, name: str, *, int8: bool) -> Exported:
     """Write one file and verify it; one that fails is gone.
 
     Raises:
         SsrError: says why it failed.
     """
-    found = formats.find(name)
-    path = folder / f"{STEM}{'.int8' if int8 else ''}{found.SUFFIX}"
-    val = parts[0]
-    calibration = val.normalised(0, request.calibration) if int8 else None
-    order = Order(chosen.network, chosen.about, request.max_batch, calibration)
+    found, request = formats.find(name), work.request
+    path = work.folder / f"{STEM}{'.int8' if int8 else ''}{found.SUFFIX}"
     try:
-        remarks = found.write(order, path)
-        model = _loaded(found, path, request, remarks)
-        agreement = verify.compare(model, expected, parts, batch=request.max_batch)
+        remarks = found.write(work.order(int8=int8), path)
+        _check_loads(found, path, request, remarks)
+        model = work.predictor.model(path, threads=request.threads)
+        agreement = verify.compare(model, work.expected, work.originals, batch=request.max_batch)
         most_drop = request.int8_drop if int8 else None
-        verify.check(agreement, parts, tolerance=request.tolerance, most_drop=most_drop)
+        verify.check(agreement, work.parts, tolerance=request.tolerance, most_drop=most_drop)
     except Exception as error:  # a runtime may raise anything
         path.unlink(missing_ok=True)
         if isinstance(error, SsrError | OSError):
@@ -268,24 +314,24 @@ def _file(
     return Exported(path.name, name, int8, found.version(), size, agreement, remarks)
 
 
-def _loaded(found: Format, path: Path, request: Request, remarks: Sequence[str]) -> Model:
+def _check_loads(found: Format, path: Path, request: Request, remarks: Sequence[str]) -> None:
     """Load a file; where its runtime refuses, what is known of its operators says why."""
     try:
-        return found.load(path, threads=request.threads)
+        found.load(path, threads=request.threads)
     except SsrError as error:
         known = "; ".join(remarks)
         raise SsrError(f"{str(error).rstrip('.')}; {known}") from error
 
 
-def _timed(
-    chosen: Chosen, val: Labelled, files: Sequence[Exported], request: Request, folder: Path
-) -> tuple[list[Exported], Latency]:
+def _timed(work: Work, files: Sequence[Exported]) -> tuple[list[Exported], Latency]:
     """Measure one image in PyTorch and in all files, in turn."""
-    image = val.normalised(0, 1)
-    models: dict[str, Model] = {"": _eager(chosen.network)}
+    request, val = work.request, work.parts[0]
+    image = val.batch(0, 1)
+    taken = val.images[:1] if request.uint8_input else image
+    runners: dict[str, Runner] = {"": partial(_eager(work.chosen.network), image)}
     for one in files:
-        models[one.file] = formats.find(one.format).load(folder / one.file, threads=request.threads)
-    runners: dict[str, Runner] = {name: partial(model, image) for name, model in models.items()}
+        load = formats.find(one.format).load
+        runners[one.file] = partial(load(work.folder / one.file, threads=request.threads), taken)
     times = latency.interleaved(runners, repeats=request.repeats)
     if max(own.spread for own in times.values()) > latency.NOISY:
         log.warning("this machine is noisy: see the quartiles before you believe a latency")

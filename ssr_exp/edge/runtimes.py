@@ -97,7 +97,7 @@ def _compiled(network: nn.Module, images: Tensor, _threads: int) -> Runner:
     The network is exported first: that gives each one code of its own, where torch.compile would
     count all networks of a class as recompilations of one, and give up after eight.
     """
-    program = traced.export(network.eval(), images.shape[1:])
+    program = traced.export(network.eval(), torch.zeros(2, *images.shape[1:]))
     compiled = torch.compile(program.module(), dynamic=False)
 
     def run() -> object:

@@ -1,10 +1,16 @@
-"""Whether a file does what the network did: outputs and accuracy on real images."""
+"""Whether a file does what the network did: outputs and accuracy on real images.
+
+PyTorch runs the pixels that the network was trained by; a file runs the original image files, by
+the `predict.py` that is shipped with it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,15 +19,31 @@ from ssr_exp.edge.formats import Model
 from ssr_exp.errors import SsrError
 
 
+class Part(Protocol):
+    """Real images with their labels, a batch at a time."""
+
+    @property
+    def name(self) -> str:
+        """Of the part of the data set: `val` or `test`."""
+
+    @property
+    def labels(self) -> Tensor:
+        """One for each image, `n`."""
+
+    def batch(self, first: int, last: int) -> Tensor:
+        """Return images `first` to `last`, without the last, as a network takes them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Real images.
+    """Images in memory.
 
     Args:
         name: of the part of the data set: `val` or `test`.
         images: normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given.
         labels: `n`.
         learnt: whether the network learned from them, so that their accuracy flatters it.
+        files: the original image files, if there are any.
         mean: of each channel, in 0..1: what pixels are normalised by, a batch at a time.
         std: likewise the standard deviation.
     """
@@ -30,16 +52,38 @@ class Labelled:
     images: Tensor
     labels: Tensor
     learnt: bool = False
+    files: tuple[Path, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] = ()
 
-    def normalised(self, first: int, last: int) -> Tensor:
+    def batch(self, first: int, last: int) -> Tensor:
         """Return images `first` to `last`, without the last, as the network takes them."""
         part = self.images[first:last]
         if self.mean is None:
             return part
         mean, std = (torch.tensor(v)[None, :, None, None] for v in (self.mean, self.std))
         return (part.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True, eq=False)
+class Originals:
+    """Image files.
+
+    Args:
+        name: of the part of the data set.
+        files: one for each image.
+        labels: `n`.
+        read: makes images of files, as the network takes them.
+    """
+
+    name: str
+    files: Sequence[Path]
+    labels: Tensor
+    read: Callable[[Sequence[Path]], Tensor]
+
+    def batch(self, first: int, last: int) -> Tensor:
+        """Read images `first` to `last`, without the last."""
+        return self.read(self.files[first:last])
 
 
 @dataclass(frozen=True)
@@ -59,14 +103,14 @@ class Agreement:
     eager: dict[str, float]
 
 
-def logits(model: Model, part: Labelled, *, batch: int) -> Tensor:
+def logits(model: Model, part: Part, *, batch: int) -> Tensor:
     """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
     with torch.inference_mode():
         return torch.cat([model(images).clone() for images in _batches(part, batch)])
 
 
 def compare(
-    model: Model, expected: Sequence[Tensor], parts: Sequence[Labelled], *, batch: int
+    model: Model, expected: Sequence[Tensor], parts: Sequence[Part], *, batch: int
 ) -> Agreement:
     """Run a file on all images, and compare it with what PyTorch gave.
 
@@ -96,7 +140,7 @@ def compare(
 
 
 def check(
-    found: Agreement, parts: Sequence[Labelled], *, tolerance: float, most_drop: float | None
+    found: Agreement, parts: Sequence[Part], *, tolerance: float, most_drop: float | None
 ) -> None:
     """Refuse a file that does not do what the network did.
 
@@ -125,7 +169,7 @@ def check(
             )
 
 
-def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Labelled]) -> dict[str, float]:
+def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Part]) -> dict[str, float]:
     found = {}
     for own, part in zip(outputs, parts, strict=True):
         hits = (own.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
@@ -133,10 +177,11 @@ def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Labelled]) -> dict[st
     return found
 
 
-def _batches(part: Labelled, batch: int) -> Iterator[Tensor]:
-    yield part.normalised(0, 1)
-    for first in range(1, len(part.images), batch):
-        yield part.normalised(first, first + batch)
+def _batches(part: Part, batch: int) -> Iterator[Tensor]:
+    count = len(part.labels)
+    yield part.batch(0, min(1, count))
+    for first in range(1, count, batch):
+        yield part.batch(first, min(first + batch, count))
 
 
 def _shape(tensor: Tensor) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import card, chosen
 from ssr_exp.edge.export import Exported, Outcome, Request
 from ssr_exp.edge.latency import Latency
@@ -137,7 +138,8 @@ def outcome(folder: Path) -> Outcome:
 def write(runs: Path, run: str, **changes: object) -> str:
     parts = [Labelled("val", torch.zeros(3, 1, 8, 8), torch.zeros(3))]
     request = Request(("onnx",), **changes)  # type: ignore[arg-type]
-    return card.write(chosen.find(runs, run), outcome(runs), parts, request)
+    how = Preprocessing(1, (8, 8), fit="stretch", background=0, depth=12)
+    return card.write(chosen.find(runs, run), outcome(runs), parts, request, how)
 
 
 def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Path) -> None:
@@ -147,34 +149,18 @@ def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Pat
         "| parameters |",
         "it is on the front (val)",
         "| model.onnx | ONNX Runtime 1 | 2 | 0.5 (0.5 - 0.5) | 90.00 | 100.00 | 1.0e-07 |",
-        'InferenceSession("model.onnx")',
+        "python predict.py photo.jpg",
+        'run = predict.load(predict.Path("model.onnx"))',
         'network = saved.load(".")',
         "optimizer sgd, lr 0.1",
         "mean [0.5] and std [0.25]",
-        'convert("L").resize((8, 8))',
-        "(`images` is that array)",
+        "it is turned as its EXIF data say; what is transparent in it shows black",
+        "taken for 12 bits",
+        "it becomes grey; it is stretched to 8 x 8, by Pillow's bilinear filter",
         "apache-2.0.",
     ):
         assert words in text, words
     assert str(runs) not in text
-
-
-def test_the_cards_lines_make_of_an_image_file_what_the_network_takes(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import numpy as np
-    from PIL import Image
-
-    monkeypatch.chdir(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
-    Image.fromarray(pixels).save("image.png")
-    (lines,) = (b for b in write(runs, CODE).split("```python\n")[1:] if "Image.open" in b)
-    made: dict[str, object] = {}
-    exec(lines.partition("```")[0], made)
-    images = made["images"]
-    assert isinstance(images, np.ndarray)
-    assert (images.shape, images.dtype) == ((1, 1, 8, 8), np.float32)
-    np.testing.assert_allclose(images[0, 0], (pixels / 255 - 0.5) / 0.25, rtol=1e-6)
 
 
 def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:

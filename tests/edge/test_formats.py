@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import formats
 from ssr_exp.edge.formats import Order, executorch, torch_export
 from ssr_exp.errors import SsrError
@@ -34,6 +36,7 @@ ABOUT = saved.Description(
 )
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx", "executorch")]
 ALL = [*SLOW, "torch_export"]
+HOW = Preprocessing(3, (8, 8), fit="pad", depth=12)
 
 Write = Callable[..., tuple[Path, str]]
 
@@ -95,7 +98,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Write:
     def write(name: str, int8: bool = False, most: int = MOST) -> tuple[Path, str]:
         found = formats.find(name)
         path = folder / f"{name}-{int8}-{most}{found.SUFFIX}"
-        order = Order(resnet(), ABOUT, most, images(33, seed=2) if int8 else None)
+        calibration = images(33, seed=2) if int8 else None
+        order = Order(resnet(), ABOUT, most, calibration, preprocessing=HOW)
         return path, found.write(order, path)[0]
 
     return write
@@ -116,7 +120,7 @@ def inside(name: str, path: Path) -> dict[str, object]:
         import onnx
 
         texts = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
-        return {k: json.loads(v) if v[0] in "[0123456789" else v for k, v in texts.items()}
+        return {k: json.loads(v) if v[0] in "[{0123456789" else v for k, v in texts.items()}
     if name == "torch_export":
         torch.export.load(path, extra_files=(extra := {torch_export.METADATA: ""}))
         return dict(json.loads(extra[torch_export.METADATA]))
@@ -139,6 +143,28 @@ def test_a_file_gives_pytorchs_logits_for_any_batch(written: Write, name: str) -
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize(
+    ("name", "int8"),
+    [*((p.values[0], i) for p in SLOW for i in (False, True)), ("torch_export", False)],
+)
+@pytest.mark.slow
+def test_a_file_may_take_bytes_and_normalise_them_inside(
+    tmp_path: Path, name: str, int8: bool
+) -> None:
+    found, path = formats.find(name), tmp_path / "it"
+    path = path.with_suffix(found.SUFFIX)
+    pixels = torch.randint(0, 256, (33, 3, 8, 8), dtype=torch.uint8)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (ABOUT.mean, ABOUT.std))
+    found.write(Order(resnet(), ABOUT, MOST, pixels if int8 else None, takes_bytes=True), path)
+    model = found.load(path, threads=1)
+    with torch.inference_mode():
+        expected = resnet()((pixels / 255 - mean) / std)[:MOST]
+    assert len(model(pixels[:1])) == 1
+    difference = (model(pixels[:MOST]) - expected).abs().max() / expected.abs().max()
+    assert difference < (0.1 if int8 else 1e-4)
+    assert "uint8" in str(inside(name, path)["input"])
+
+
 @pytest.mark.slow
 def test_executorch_takes_no_more_images_than_were_asked_for(written: Write) -> None:
     path, _ = written("executorch", most=1)
@@ -150,7 +176,9 @@ def test_executorch_takes_no_more_images_than_were_asked_for(written: Write) -> 
 @pytest.mark.parametrize("name", ALL)
 def test_what_its_user_must_know_is_inside(written: Write, name: str) -> None:
     about = inside(name, written(name)[0])
-    assert about == formats.metadata(ABOUT)
+    known = formats.metadata(Order(resnet(), ABOUT, preprocessing=HOW))
+    assert about == json.loads(json.dumps(known))
+    assert about["preprocessing"] == {**asdict(HOW), "size": [8, 8], "mean": [], "std": []}
     assert (about["labels"], about["size"]) == (list(ABOUT.classes), [8, 8])
     assert (about["mean"], about["std"]) == (list(ABOUT.mean), list(ABOUT.std))
 

@@ -54,7 +54,7 @@ def test_pixels_are_normalised_a_batch_at_a_time() -> None:
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 2, 1, 1)
     part = Labelled("val", pixels, torch.zeros(3), mean=(0.2, 0.5), std=(0.4, 0.25))
     expected = torch.tensor([[-0.5, -2.0], [0.0, -1.2], [2.0, 2.0]])
-    torch.testing.assert_close(part.normalised(0, 3).flatten(1), expected)
+    torch.testing.assert_close(part.batch(0, 3).flatten(1), expected)
     found = verify.logits(lambda images: images.flatten(1), part, batch=2)
     torch.testing.assert_close(found, expected)
 

@@ -1,7 +1,8 @@
 """Files that run a network without this project: one module for each format.
 
-Every file takes `image`, normalised images `b x c x h x w` in float32, and gives `logits`,
-`b x num_classes`; what a user of it must know (labels, mean, standard deviation, size) is inside.
+Every file takes `image`, normalised images `b x c x h x w` in float32 (or, if that was asked for,
+their pixels as bytes), and gives `logits`, `b x num_classes`; what a user of it must know (labels,
+what is done to an image file) is inside.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 
@@ -22,7 +25,7 @@ INPUT, OUTPUT = "image", "logits"
 NAMES = ("onnx", "executorch", "torch_export")
 
 Model = Callable[[Tensor], Tensor]
-"""Maps normalised images, `b x c x h x w`, to logits, `b x num_classes`; float32, on the CPU."""
+"""Maps images, `b x c x h x w`, to logits, `b x num_classes` in float32, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,48 @@ class Order:
         about: what it is.
         max_batch: images at once that the file must take, where its runtime reserves memory for
             them; others take any number.
-        calibration: normalised images, `n x c x h x w`, to quantise by, to int8; None: float32.
+        calibration: images, `n x c x h x w`, to quantise by, to int8; None: float32.
+        takes_bytes: whether the file takes pixels as bytes, and normalises them inside.
+        preprocessing: what is done to an image file; None: it is not known.
     """
 
     network: nn.Module
     about: saved.Description
     max_batch: int = 8
     calibration: Tensor | None = None
+    takes_bytes: bool = False
+    preprocessing: Preprocessing | None = None
+
+    def module(self) -> nn.Module:
+        """Make what the file holds: the network, behind its normalisation if that is inside."""
+        if not self.takes_bytes:
+            return self.network
+        return Normalising(self.network, self.about.mean, self.about.std).eval()
+
+    def images(self, count: int) -> Tensor:
+        """Make images of the shape and kind that the file takes; all of them black."""
+        dtype = torch.uint8 if self.takes_bytes else torch.float32
+        return torch.zeros(count, *self.about.input_shape, dtype=dtype)
+
+
+class Normalising(nn.Module):
+    """A network that takes pixels as bytes: `(pixel / 255 - mean) / std` is its first step."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        means, stds = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (mean, std))
+        self.register_buffer("scale", (1 / (255 * stds)).float())
+        self.register_buffer("shift", (-means / stds).float())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map pixels, uint8 `b x c x h x w`, to logits."""
+        logits = self.network(image.float() * self.scale + self.shift)
+        assert isinstance(logits, Tensor)
+        return logits
 
 
 class Format(Protocol):
@@ -83,17 +121,20 @@ def find(name: str) -> Format:
     return cast(Format, found)
 
 
-def metadata(about: saved.Description) -> dict[str, object]:
+def metadata(order: Order) -> dict[str, object]:
     """Say what the user of a file must know, under the same keys in every format."""
+    about = order.about
     channels, height, width = about.input_shape
+    kind = "uint8, pixels" if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
+    how = order.preprocessing
     return {
         "labels": list(about.classes),
         "mean": list(about.mean),
         "std": list(about.std),
         "channels": channels,
         "size": [height, width],
-        "input": f"{INPUT}: batch x {channels} x {height} x {width}, float32, (pixel / 255 - mean) "
-        "/ std",
+        **({} if how is None else {"preprocessing": asdict(how)}),
+        "input": f"{INPUT}: batch x {channels} x {height} x {width}, {kind}",
         "output": f"{OUTPUT}: batch x {about.num_classes}, float32, one for each label",
         "model": about.model.name,
         "network": about.network,

@@ -43,10 +43,10 @@ def write(order: Order, path: Path) -> tuple[str, ...]:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        program = traced.export(order.network, order.about.input_shape, max_batch=order.max_batch)
+        program = traced.export(order.module(), order.images(2), max_batch=order.max_batch)
         if order.calibration is not None:
             program = _quantised(program, order)
-        about = json.dumps(formats.metadata(order.about))
+        about = json.dumps(formats.metadata(order))
         try:
             lowered = to_edge_transform_and_lower(
                 program, partitioner=[XnnpackPartitioner()], constant_methods={METADATA: about}
@@ -110,7 +110,7 @@ def _quantised(program: ExportedProgram, order: Order) -> ExportedProgram:
     with torch.no_grad():
         for images in order.calibration.split(size):
             prepared(images)
-    return traced.export(convert_pt2e(prepared), order.about.input_shape, max_batch=order.max_batch)
+    return traced.export(convert_pt2e(prepared), order.images(2), max_batch=order.max_batch)
 
 
 def _bound(program: ExportedProgram, max_batch: int) -> None:

@@ -78,7 +78,7 @@ def version() -> str:
 
 def _model(order: Order) -> Any:
     """Translate a network into ONNX."""
-    program = traced.export(order.network, order.about.input_shape)
+    program = traced.export(order.module(), order.images(2))
     try:
         with _quiet():
             return torch.onnx.export(
@@ -96,7 +96,7 @@ def _save(model: Any, order: Order, path: Path) -> None:
     proto = model.model_proto
     _name_batch(proto.graph)
     _strip(proto.graph)
-    for key, value in formats.metadata(order.about).items():
+    for key, value in formats.metadata(order).items():
         text = value if isinstance(value, str) else json.dumps(value)
         proto.metadata_props.add(key=key, value=text)
     onnx.checker.check_model(proto)

@@ -32,10 +32,10 @@ CONVOLUTIONS = tuple(
 
 def write(order: Order, path: Path) -> tuple[str, ...]:
     """Write a network with a dynamic batch; batch norms become part of their convolutions."""
-    shape = order.about.input_shape
-    graph, folded = fold(traced.export(order.network, shape))
-    program = traced.export(graph, shape)
-    about = json.dumps(formats.metadata(order.about))
+    images = order.images(2)
+    graph, folded = fold(traced.export(order.module(), images))
+    program = traced.export(graph, images)
+    about = json.dumps(formats.metadata(order))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, path, extra_files={METADATA: about})

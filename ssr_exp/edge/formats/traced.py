@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +13,24 @@ from ssr_exp.errors import SsrError, cause
 ANY = 1 << 16  # images at once, where a runtime reserves nothing for them
 
 
-def export(
-    network: nn.Module, input_shape: Sequence[int], *, max_batch: int = ANY
-) -> ExportedProgram:
+def export(network: nn.Module, images: Tensor, *, max_batch: int = ANY) -> ExportedProgram:
     """Trace a network for any batch of 1 to `max_batch` images; for one only if that is 1.
 
-    It must be in eval mode.
+    Args:
+        network: in eval mode.
+        images: two like those that it takes, `2 x c x h x w`; of one, torch.export assumes 1.
+        max_batch: images at once.
 
     Raises:
         SsrError: if torch.export cannot trace it so.
     """
     dynamic = ({0: Dim("batch", min=1, max=max_batch)},) if max_batch > 1 else None
-    images = torch.zeros(min(max_batch, 2), *input_shape)  # 2: of one image, torch.export assumes 1
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(_Named(network), (images,), dynamic_shapes=dynamic)
+            return torch.export.export(
+                _Named(network), (images[:max_batch],), dynamic_shapes=dynamic
+            )
     except Exception as error:
         raise SsrError(
             f"torch.export cannot trace the network for batches of 1 to {max_batch}: {cause(error)}"

@@ -1,0 +1,1 @@
+"""What a network learns from. Reads no configuration of a training."""

@@ -1,0 +1,215 @@
+"""Classify image files with the network of this folder.
+
+    python predict.py photo.jpg more/           the likeliest labels of each image
+    python predict.py --model model.pte --top 3 photo.jpg
+    python predict.py --json photo.jpg          one line of JSON for each image
+    python predict.py --score val/              images in folders named by their label: accuracy
+
+Needs Python 3.9, Pillow 10.1, NumPy and what runs the file: onnxruntime, executorch or torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from ssr_exp.datasets.preprocessing import Preprocessing, normalised, pixels
+
+ABOUT: dict[str, Any] = {}  # labels, preprocessing and files of an export
+
+Run = Callable[[Any], Any]
+"""Maps images as the network takes them, `b x c x h x w`, to logits, `b x labels`; NumPy's."""
+
+BATCH = 8  # images at once
+
+
+def tensor(files: Sequence[Any], about: dict[str, Any]) -> Any:
+    """Read image files as the network takes them, `n x c x h x w`: normalised, or bytes."""
+    how = Preprocessing(**about["preprocessing"])
+    images = np.stack([pixels(file, how) for file in files])
+    if about["input"] == "uint8":
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return normalised(images, how)
+
+
+def load(path: Path, *, threads: int = 1) -> Run:
+    """Load a file into its runtime, on the CPU."""
+    return {".onnx": _onnx, ".pte": _executorch, ".pt2": _torch_export}[path.suffix](path, threads)
+
+
+def probabilities(logits: Any) -> Any:
+    """Turn logits into probabilities, each row's sum being 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def classify(
+    run: Run, files: Iterable[Path], about: dict[str, Any], *, batch: int = BATCH
+) -> Iterator[tuple[Path, Any]]:
+    """Give each file its probabilities; one that is no image its error instead."""
+    held: list[tuple[Path, Any]] = []
+    for file in files:
+        try:
+            held.append((file, tensor([file], about)))
+        except Exception as error:  # of a damaged file, Pillow may raise anything
+            held.append((file, error))
+        if len(held) == batch:
+            yield from _run(run, held)
+            held = []
+    yield from _run(run, held)
+
+
+def _run(run: Run, held: Sequence[tuple[Path, Any]]) -> Iterator[tuple[Path, Any]]:
+    """Run what could be read, all at once."""
+    images = [image for _, image in held if not isinstance(image, Exception)]
+    found = iter(probabilities(run(np.concatenate(images)))) if images else iter(())
+    for file, image in held:
+        yield file, image if isinstance(image, Exception) else next(found)
+
+
+def _onnx(path: Path, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    return lambda images: session.run(["logits"], {"image": images})[0]
+
+
+def _executorch(path: Path, threads: int) -> Run:
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime, Verification
+
+    portable_lib._unsafe_reset_threadpool(threads)
+    program = Runtime.get().load_program(path, verification=Verification.Minimal)
+    method = program.load_method("forward")
+    return lambda images: method.execute([torch.from_numpy(images)])[0].numpy().copy()
+
+
+def _torch_export(path: Path, threads: int) -> Run:
+    import logging
+
+    import torch
+
+    logging.disable(logging.WARNING)  # it logs the traceback of what it raises
+    try:
+        module: Any = torch.export.load(path).module()  # a pickle inside: only what you trust
+    finally:
+        logging.disable(logging.NOTSET)
+
+    def run(images: Any) -> Any:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                return module(torch.from_numpy(images)).numpy()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Classify what a command line names; the exit status is 1 if anything could not be read."""
+    options = _parser().parse_args(arguments)
+    here = Path(__file__).resolve().parent
+    model = Path(options.model) if options.model else here / next(iter(ABOUT["files"]))
+    if not model.is_file():
+        return _failed(f"there is no file {model}: type --model FILE, one of {_known()}")
+    try:
+        run = load(model, threads=options.threads)
+    except ImportError as error:
+        return _failed(f"{model.name} takes a package that is not installed: {error}")
+    except KeyError:
+        return _failed(f"{model.name} is no .onnx, .pte or .pt2 file: type one of {_known()}")
+    except Exception as error:  # each runtime has its own
+        return _failed(f"{model} cannot be loaded: {error}")
+    batch = ABOUT["files"].get(model.name, BATCH)
+    return _say(classify(run, _files(options.images), ABOUT, batch=min(batch, BATCH)), options)
+
+
+def _known() -> str:
+    return ", ".join(ABOUT["files"])
+
+
+def _say(found: Iterable[tuple[Path, Any]], options: argparse.Namespace) -> int:
+    """Print what was found; returns the exit status."""
+    hits, count, failed, others = 0, 0, 0, 0
+    for file, chances in found:
+        if isinstance(chances, UnidentifiedImageError) and str(file) not in options.images:
+            others += 1
+            continue
+        if isinstance(chances, Exception):
+            failed += 1
+            _failed(f"{file} cannot be read as an image: {_reason(chances)}")
+            continue
+        count += 1
+        best = {ABOUT["labels"][i]: float(chances[i]) for i in np.argsort(-chances)}
+        hits += file.parent.name == next(iter(best))
+        if not options.score:
+            shown = dict(list(best.items())[: options.top])
+            print(_line(file, shown, as_json=options.json))
+    if others:
+        _failed(f"{others} other files in these folders are no images")
+    if not count:
+        return _failed("no image was classified: name image files, or folders of them")
+    if options.score:
+        print(f"{100 * hits / count:.2f} % of {count} images have the label of their folder")
+    return int(failed > 0)
+
+
+def _line(file: Path, shown: dict[str, float], *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"file": str(file), "labels": shown}, ensure_ascii=False)
+    return f"{file}: " + ", ".join(f"{label} {100 * share:.1f} %" for label, share in shown.items())
+
+
+def _files(names: Iterable[str]) -> Iterator[Path]:
+    """List files, and what lies in folders, hidden files left out."""
+    for name in map(Path, names):
+        if not name.is_dir():
+            yield name
+            continue
+        for folder, folders, inside in os.walk(name):
+            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            yield from (Path(folder, one) for one in sorted(inside) if not one.startswith("."))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is of no kind that is known"
+    return str(error) or type(error).__name__
+
+
+def _failed(text: str) -> int:
+    print(text, file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    about, _, examples = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument("--model", metavar="FILE", help="the first file of this export")
+    parser.add_argument("--top", type=int, default=3, help="labels of each image (3)")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each image")
+    parser.add_argument("--score", action="store_true", help="folders are labels: the accuracy")
+    parser.add_argument("--threads", type=int, default=1, help="of the runtime (1)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
