@@ -30,6 +30,7 @@ from ssr_exp.training.batches import Augmentation
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.images import Images, Splits
 from ssr_exp.training.images import statistics as image_statistics
+from ssr_exp.training.preprocessing import Preprocessing
 
 CLASSES, SHAPE = 10, (3, 32, 32)
 
@@ -104,7 +105,8 @@ def random_splits(n_train: int, n_val: int) -> Splits:
     images = Images(pixels, labels, tuple("abcdefghij"))
     train, val = images.subset(np.arange(n_train)), images.subset(np.arange(n_train, n))
     mean, std = image_statistics(train.pixels)
-    return Splits("random", train, val, None, mean, std, fingerprint="random")
+    how = Preprocessing(channels=3, size=(32, 32), mean=mean, std=std)
+    return Splits("random", train, val, None, mean, std, "random", how)
 
 
 def data_module(training: Training) -> TensorDataModule:

@@ -223,6 +223,8 @@ class DatasetConf:
     root: str | None = None  # None: `paths.data`
     download: bool = True  # torchvision sets: fetch on first use
     resize: int | None = None  # pixels, square; None: as they are, all of one size
+    fit: str = "crop"  # with `resize`: the centre square, or `stretch`, or `pad` to a square
+    background: str = "white"  # or `black`: behind what is transparent, beside what is padded
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: int = 0
     train_on_val: bool = False  # for finalists: learn from val, too, and measure nothing there

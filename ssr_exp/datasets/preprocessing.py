@@ -6,7 +6,7 @@ NumPy alone, and Python 3.9, and imports nothing of this project.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class Opened:
         low: the lowest value, where the file holds more than 8 bits of grey or floating-point
             numbers; 0 else.
         peak: likewise the highest; 255 else.
+        is_animated: whether its file holds more frames or pages than the first, which is read.
     """
 
     mode: str
@@ -72,6 +73,17 @@ class Opened:
     is_transparent: bool = False
     low: float = 0.0
     peak: float = 255.0
+    is_animated: bool = False
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether its file holds more than 8 bits of grey."""
+        return self.mode.startswith("I")
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its file holds floating-point numbers."""
+        return self.mode == "F"
 
 
 def read(
@@ -94,11 +106,12 @@ def read(
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
+        is_animated = _is_animated(image)
         ImageOps.exif_transpose(image, in_place=True)
         rgb, opened = _eight_bits(image, how)
     if size is not None and opened.size != size:
-        rgb = _fitted(rgb, size, how)
-    return np.asarray(rgb), opened
+        rgb = fitted(rgb, size, how)
+    return np.asarray(rgb), replace(opened, is_animated=True) if is_animated else opened
 
 
 def pixels(path: Any, how: Preprocessing) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -125,6 +138,22 @@ def normalised(
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))
 
 
+def fitted(image: Image.Image, size: tuple[int, int], how: Preprocessing) -> Image.Image:
+    """Bring an image of bytes to a size, height and width in pixels."""
+    to, filter_ = (size[1], size[0]), Image.Resampling.BILINEAR
+    if how.fit == "stretch":
+        return image.resize(to, filter_)
+    if how.fit == "pad":
+        color = (how.background,) * len(image.getbands())
+        return ImageOps.pad(image, to, filter_, color=color)
+    return ImageOps.fit(image, to, filter_)
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Say whether frames follow the first; a phone's JPEG may hold copies, which do not count."""
+    return image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
+
+
 def _eight_bits(image: Image.Image, how: Preprocessing) -> tuple[Image.Image, Opened]:
     """Bring an image to RGB of 8 bits."""
     mode, size, is_grey = image.mode, (image.height, image.width), image.mode in GREY
@@ -145,7 +174,7 @@ def _eight_bits(image: Image.Image, how: Preprocessing) -> tuple[Image.Image, Op
 
 
 def _scaled(
-    values: np.ndarray[Any, Any], how: Preprocessing, *, is_float: bool
+    values: np.ndarray[Any, np.dtype[Any]], how: Preprocessing, *, is_float: bool
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Bring numbers to bytes; what lies outside is cut."""
     if is_float:
@@ -153,13 +182,3 @@ def _scaled(
     else:
         scaled = values.astype(np.int64) >> (how.depth - 8)
     return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)
-
-
-def _fitted(image: Image.Image, size: tuple[int, int], how: Preprocessing) -> Image.Image:
-    """Bring an image to a size."""
-    to, filter_ = (size[1], size[0]), Image.Resampling.BILINEAR
-    if how.fit == "stretch":
-        return image.resize(to, filter_)
-    if how.fit == "pad":
-        return ImageOps.pad(image, to, filter_, color=(how.background,) * 3)
-    return ImageOps.fit(image, to, filter_)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
+from pydantic import TypeAdapter
 
+from ssr_exp.training.decode import Decoded
 from ssr_exp.training.images import digest
+from ssr_exp.training.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +35,18 @@ _UNREADABLE = (
 )
 
 
-def cached(path: Path, decode: Callable[[], Tensor]) -> tuple[Tensor, str]:
-    """Read pixels from `path`, or decode them and write them there.
+def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
+    """Read images from `path`, or decode them and write them there.
 
     Of several processes that ask at once, one decodes and the others wait for its file. A damaged
-    file is made anew. Where the file cannot be written, the pixels come back all the same.
+    file is made anew. Where the file cannot be written, the images come back all the same.
 
     Args:
         path: the cache file; its name says what it holds.
-        decode: makes the pixels, uint8.
+        decode: makes the images.
 
     Returns:
-        The pixels, mapped from the file where it existed, and their `images.digest`.
+        The images, their pixels mapped from the file where it existed, and their `images.digest`.
     """
     found = _read(path)
     if found is not None:
@@ -50,19 +55,19 @@ def cached(path: Path, decode: Callable[[], Tensor]) -> tuple[Tensor, str]:
         found = _read(path) if writable else None
         if found is not None:
             return found
-        pixels = decode()
-        key = digest(pixels)
+        decoded = decode()
+        key = digest(decoded.pixels)
         if writable:
-            _write(path, pixels, key)
-        return pixels, key
+            _write(path, decoded, key)
+        return decoded, key
 
 
-def _read(path: Path) -> tuple[Tensor, str] | None:
+def _read(path: Path) -> tuple[Decoded, str] | None:
     try:
         held = torch.load(path, weights_only=True, mmap=True)
-        pixels, key = held["pixels"], held["digest"]
-        if pixels.dtype is torch.uint8 and pixels.ndim == 4 and digest(pixels) == key:
-            return pixels, key
+        decoded, key = _checked(held), held["digest"]
+        if digest(decoded.pixels) == key:
+            return decoded, key
     except FileNotFoundError:
         return None
     except _UNREADABLE:
@@ -71,10 +76,25 @@ def _read(path: Path) -> tuple[Tensor, str] | None:
     return None
 
 
-def _write(path: Path, pixels: Tensor, key: str) -> None:
+def _checked(held: dict[str, Any]) -> Decoded:
+    """Take what a file holds, if it is what is written here.
+
+    Raises:
+        ValueError: if it is something else, or damaged.
+    """
+    decoded = Decoded(held["pixels"], TypeAdapter(Preprocessing).validate_json(held["how"]))
+    c, *size = decoded.pixels.shape[1:]
+    how = decoded.preprocessing
+    if decoded.pixels.dtype is not torch.uint8 or (c, tuple(size)) != (how.channels, how.size):
+        raise ValueError("its parts do not fit together")
+    return decoded
+
+
+def _write(path: Path, decoded: Decoded, key: str) -> None:
     unfinished = path.with_suffix(".tmp")
     try:
-        torch.save({"pixels": pixels, "digest": key}, unfinished)
+        how = json.dumps(asdict(decoded.preprocessing))
+        torch.save({"pixels": decoded.pixels, "how": how, "digest": key}, unfinished)
         os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)

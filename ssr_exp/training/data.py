@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
         mean=mean,
         std=std,
         fingerprint=fingerprint(pool, train=train, val=val),
+        preprocessing=replace(pool.preprocessing, mean=mean, std=std),
     )
 
 

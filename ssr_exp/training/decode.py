@@ -7,17 +7,20 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from ssr_exp.errors import SsrError
+from ssr_exp.training import preprocessing, ranges
+from ssr_exp.training.preprocessing import Opened, Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -26,44 +29,57 @@ Pixels = NDArray[np.uint8]
 _CHUNK = 256  # images that a thread decodes before it reports
 _MAX_THREADS = 8  # small images spend half of their time under Python's lock
 _LOG_EVERY_S = 10.0
-# What is opened, whatever a file's name is: PostScript, for one, would be run by a program.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_MOST_PIXELS = 89_478_485  # of one image, where Pillow starts to warn: 256 MiB of RGB
-_GREY = frozenset(("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"))
 
 
-def decode(root: Path, files: Sequence[str], resize: int | None) -> Tensor:
+@dataclass(frozen=True)
+class Decoded:
+    """Image files as pixels.
+
+    Attributes:
+        pixels: uint8, `n x c x h x w`; `c` is 1 if all images are grey and 3 otherwise.
+        preprocessing: how they became that; without mean and standard deviation.
+    """
+
+    pixels: Tensor
+    preprocessing: Preprocessing
+
+
+def decode(root: Path, files: Sequence[str], how: Preprocessing) -> Decoded:
     """Decode `files` below `root`.
 
     Args:
         root: folder that the paths start from.
         files: at least one path.
-        resize: side in pixels to which each image is scaled, its centre square if it is not
-            square; None: all images have one size and keep it.
-
-    Returns:
-        uint8, `n x c x h x w`; `c` is 1 if all images are grey and 3 otherwise.
+        how: its fit and background; its size, too, unless its fit is None: then all images have
+            one size and keep it. Channels, depth and white are learnt from the images.
 
     Raises:
-        SsrError: a file is not a readable image, or images differ in size without `resize`.
+        SsrError: a file is not a readable image, images differ in size without a fit, or their
+            numbers are in no known range.
     """
-    first, _ = _read(root / files[0], resize)
+    first, _ = _read(root / files[0], how)
     h, w, _ = first.shape
     pixels = _empty(len(files), h, w)
     array: Pixels = pixels.numpy()
-    grey = np.zeros(len(files), dtype=np.bool_)
+    opened: list[Opened] = [Opened("", (0, 0), is_grey=False)] * len(files)
 
-    def fill(start: int) -> int:
-        stop = min(start + _CHUNK, len(files))
-        for i in range(start, stop):
-            image, grey[i] = _read(root / files[i], resize)
+    def fill(index: Sequence[int], how: Preprocessing) -> int:
+        for i in index:
+            image, opened[i] = _read(root / files[i], how)
             _same_size(root, (files[0], first), (files[i], image))
             array[i] = image.transpose(2, 0, 1)
-        return stop - start
+        return len(index)
 
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
-        _watch(threads.map(fill, range(0, len(files), _CHUNK)), len(files), root)
-    return pixels[:, :1].contiguous() if grey.all() else pixels
+        parts = [range(i, min(i + _CHUNK, len(files))) for i in range(0, len(files), _CHUNK)]
+        _watch(threads.map(partial(fill, how=how), parts), len(files), root)
+        learnt = ranges.learn(how, opened, root, files)
+        again = ranges.changed(how, learnt, opened)
+        rest = [again[i : i + _CHUNK] for i in range(0, len(again), _CHUNK)]
+        sum(threads.map(partial(fill, how=learnt), rest))
+    grey = all(one.is_grey for one in opened)
+    kept = pixels[:, :1].contiguous() if grey else pixels
+    return Decoded(kept, replace(learnt, channels=kept.shape[1], size=(h, w)))
 
 
 def _empty(n: int, h: int, w: int) -> Tensor:
@@ -77,29 +93,15 @@ def _empty(n: int, h: int, w: int) -> Tensor:
         ) from None
 
 
-def _read(path: Path, resize: int | None) -> tuple[Pixels, bool]:
-    """Return one image as `h x w x 3`, and whether it is grey."""
+def _read(path: Path, how: Preprocessing) -> tuple[Pixels, Opened]:
+    """Return one image as `h x w x 3`, and what its file holds."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
-            ImageOps.exif_transpose(image, in_place=True)
-            rgb = _eight_bits(image).convert("RGB")
-            if resize is not None and rgb.size != (resize, resize):
-                rgb = ImageOps.fit(rgb, (resize, resize), Image.Resampling.BILINEAR)
-            return np.asarray(rgb), image.mode in _GREY
+        return preprocessing.read(path, size=how.size if how.fit else None, how=how)
     except Exception as error:  # of a damaged file, Pillow may raise anything
         why = str(error) or type(error).__name__
         raise SsrError(
             f"{path} cannot be read as an image ({why}): replace or remove it"
         ) from error
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey down, which Pillow's own conversion would clip."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _same_size(root: Path, one: tuple[str, Pixels], other: tuple[str, Pixels]) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+
+from ssr_exp.training import preprocessing
+from ssr_exp.training.preprocessing import Preprocessing
 
 Indices = NDArray[np.int64]  # positions of images, ascending
 
@@ -23,11 +27,13 @@ class Images:
         pixels: uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB).
         labels: int64, `n`, positions in `classes`.
         classes: names of the classes.
+        files: the original file of each; empty for data sets that have no image files.
     """
 
     pixels: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,14 +41,15 @@ class Images:
     def subset(self, index: Indices) -> Images:
         """Keep the images at `index`; a contiguous range shares memory with this object."""
         start, stop = int(index[0]), int(index[-1]) + 1
+        files = tuple(self.files[i] for i in index) if self.files else ()
         if stop - start == len(index):
-            return Images(self.pixels[start:stop], self.labels[start:stop], self.classes)
+            return Images(self.pixels[start:stop], self.labels[start:stop], self.classes, files)
         at = torch.from_numpy(index)
-        return Images(self.pixels[at], self.labels[at], self.classes)
+        return Images(self.pixels[at], self.labels[at], self.classes, files)
 
     def to(self, device: torch.device) -> Images:
         """Move to a device; on the same device nothing is copied."""
-        return Images(self.pixels.to(device), self.labels.to(device), self.classes)
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Pool:
         train: positions of the images that may be trained on or held out as `val`.
         val: positions of the images that came as val; None: split them off `train`.
         test: positions of the images that came as test; None: there are none.
+        preprocessing: how they became pixels; without mean and standard deviation.
     """
 
     images: Images
@@ -62,6 +70,7 @@ class Pool:
     train: Indices
     val: Indices | None
     test: Indices | None
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ class Splits:
         std: likewise the standard deviation; 1 for a channel that never changes.
         fingerprint: hex hash of pixels, labels, classes and the split; the same wherever and
             under whatever file names the images lie.
+        preprocessing: how an image file becomes what the network takes; its `fit` is None where
+            images are not resized.
     """
 
     name: str
@@ -86,6 +97,7 @@ class Splits:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    preprocessing: Preprocessing
 
     @property
     def num_classes(self) -> int:
@@ -134,16 +146,19 @@ def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def resize(pixels: Tensor, size: int, *, chunk: int = 1024) -> Tensor:
-    """Scale images to `size x size` pixels, with antialiasing.
+def resize(pixels: Tensor, how: Preprocessing) -> Tensor:
+    """Fit images to the size of `how`, as files of them would be.
 
     Args:
         pixels: uint8, `n x c x h x w`.
-        size: pixels.
-        chunk: images at a time; bounds the memory for intermediate floats.
+        how: its size and fit count.
     """
-    parts = [
-        F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)
-        for part in (pixels[at : at + chunk] for at in range(0, len(pixels), chunk))
-    ]
-    return torch.cat([part.round_().clamp_(0, 255).to(torch.uint8) for part in parts])
+    return torch.stack([_fitted(image, how) for image in pixels])
+
+
+def _fitted(pixels: Tensor, how: Preprocessing) -> Tensor:
+    """Fit one image, `c x h x w`, through Pillow, which has no first dimension for grey."""
+    array = pixels.permute(1, 2, 0).numpy()
+    image = Image.fromarray(array[:, :, 0] if len(pixels) == 1 else np.ascontiguousarray(array))
+    fitted = np.array(preprocessing.fitted(image, how.size, how))
+    return torch.from_numpy(fitted).reshape(*how.size, len(pixels)).permute(2, 0, 1)

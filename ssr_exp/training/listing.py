@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssr_exp.errors import SsrError, cause
+from ssr_exp.training.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +43,15 @@ class Listing:
     classes: tuple[str, ...]
     parts: dict[str, int]
 
-    def key(self, resize: int | None) -> str:
-        """Hash what a cache of the decoded images depends on: names, sizes, times, `resize`."""
+    def key(self, how: Preprocessing) -> str:
+        """Hash what a cache of the decoded images depends on: names, sizes, times, how."""
         found = [os.stat(self.root / file) for file in self.files]
         rows = [
             (file, one.st_size, one.st_mtime_ns)
             for file, one in zip(self.files, found, strict=True)
         ]
-        text = json.dumps([str(self.root.resolve()), resize, rows])
+        resize = how.size[0] if how.fit else None
+        text = json.dumps([str(self.root.resolve()), resize, rows, how.fit, how.background])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

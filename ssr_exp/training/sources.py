@@ -18,6 +18,7 @@ from ssr_exp.training import listing
 from ssr_exp.training.cache import cached
 from ssr_exp.training.decode import decode
 from ssr_exp.training.images import Images, Indices, Pool, digest, resize
+from ssr_exp.training.preprocessing import BACKGROUNDS, FITS, Preprocessing
 from ssr_exp.training.split import stratified
 
 log = logging.getLogger(__name__)
@@ -46,12 +47,20 @@ def pool(conf: DatasetConf, data_dir: Path) -> Pool:
         raise SsrError(
             f"unknown data set '{conf.name}': type dataset=NAME with one of {', '.join(sources)}"
         )
+    _check(conf)
+    return sources[conf.name](conf, data_dir)
+
+
+def _check(conf: DatasetConf) -> None:
     if conf.resize is not None and conf.resize < 1:
         raise SsrError(
             f"dataset.resize={conf.resize} is not a size: type a number of pixels above 0, "
             "such as dataset.resize=32"
         )
-    return sources[conf.name](conf, data_dir)
+    for key, allowed in (("fit", FITS), ("background", tuple(BACKGROUNDS))):
+        if getattr(conf, key) not in allowed:
+            words = " or ".join(f"dataset.{key}={word}" for word in allowed)
+            raise SsrError(f"dataset.{key}={getattr(conf, key)} is not known: type {words}")
 
 
 def _digits(conf: DatasetConf, _: Path) -> Pool:
@@ -61,8 +70,8 @@ def _digits(conf: DatasetConf, _: Path) -> Pool:
     held = load_digits()
     pixels = torch.from_numpy(np.rint(held.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(held.target.astype(np.int64))
-    images = _resized(Images(pixels, labels, tuple("0123456789")), conf.resize)
-    return _with_test_split(images, digest(images.pixels), fraction=0.2)
+    images, how = _resized(Images(pixels, labels, tuple("0123456789")), conf)
+    return _with_test_split(images, digest(images.pixels), how, fraction=0.2)
 
 
 def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
@@ -70,19 +79,22 @@ def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
     if conf.root is None:
         raise SsrError("image_folder needs to know the folder: type dataset.root=DIR")
     found = listing.scan(Path(conf.root).expanduser())
-    pixels, key = cached(
-        data_dir / "cache" / f"{found.key(conf.resize)}.pt",
-        lambda: decode(found.root, found.files, conf.resize),
+    asked = _asked(conf)
+    decoded, key = cached(
+        data_dir / "cache" / f"{found.key(asked)}.pt",
+        lambda: decode(found.root, found.files, asked),
     )
-    images = Images(pixels, torch.tensor(found.labels), found.classes)
+    files = tuple(found.root / file for file in found.files)
+    images = Images(decoded.pixels, torch.tensor(found.labels), found.classes, files)
+    how = decoded.preprocessing
     if "all" in found.parts:
-        return _with_test_split(images, key, fraction=0.1)
+        return _with_test_split(images, key, how, fraction=0.1)
     ends = np.cumsum(list(found.parts.values()))
     ranges = {
         name: np.arange(end - count, end, dtype=np.int64)
         for (name, count), end in zip(found.parts.items(), ends, strict=True)
     }
-    return Pool(images, key, ranges["train"], ranges.get("val"), ranges.get("test"))
+    return Pool(images, key, ranges["train"], ranges.get("val"), ranges.get("test"), how)
 
 
 def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
@@ -94,9 +106,9 @@ def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
         torch.cat([torch.as_tensor(part.targets) for part in (train, test)]),
         tuple(train.classes),
     )
-    images = _resized(images, conf.resize)
+    images, how = _resized(images, conf)
     index = np.arange(len(images), dtype=np.int64)
-    return Pool(images, digest(images.pixels), index[: len(train)], None, index[len(train) :])
+    return Pool(images, digest(images.pixels), index[: len(train)], None, index[len(train) :], how)
 
 
 def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:
@@ -134,11 +146,26 @@ def _channels_first(pixels: Any) -> torch.Tensor:
     return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
 
 
-def _resized(images: Images, size: int | None) -> Images:
-    return images if size is None else replace(images, pixels=resize(images.pixels, size))
+def _resized(images: Images, conf: DatasetConf) -> tuple[Images, Preprocessing]:
+    """Fit images to the size that is asked for, and say how files like them are brought there."""
+    c, h, w = images.pixels.shape[1:]
+    how = replace(_asked(conf), channels=c)
+    if how.fit is None:
+        return images, replace(how, size=(h, w))
+    return replace(images, pixels=resize(images.pixels, how)), how
 
 
-def _with_test_split(images: Images, key: str, *, fraction: float) -> Pool:
+def _asked(conf: DatasetConf) -> Preprocessing:
+    """Say what is asked for, before an image was seen: its size counts where it has a fit."""
+    return Preprocessing(
+        channels=3,
+        size=(conf.resize or 0, conf.resize or 0),
+        fit=None if conf.resize is None else conf.fit,
+        background=BACKGROUNDS[conf.background],
+    )
+
+
+def _with_test_split(images: Images, key: str, how: Preprocessing, *, fraction: float) -> Pool:
     index: Indices = np.arange(len(images), dtype=np.int64)
     train, test = stratified(images, index, fraction=fraction, seed=_TEST_SEED)
-    return Pool(images, key, train, None, test)
+    return Pool(images, key, train, None, test, how)

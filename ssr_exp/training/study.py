@@ -32,6 +32,7 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
+LATER = ("train_on_val", "fit", "background")  # keys that must not rename the studies before them
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +193,9 @@ def _fields(
     conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Borrowed
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
-    if not conf.dataset.train_on_val:
-        del dataset["train_on_val"]  # a key that came later: it must not rename the studies before
+    for key in LATER:
+        if dataset[key] == getattr(DatasetConf, key):
+            del dataset[key]
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in borrowed.KEYS}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),

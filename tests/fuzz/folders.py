@@ -112,6 +112,7 @@ def _text(data: bytes) -> str:
 def read(data: bytes) -> None:
     """Lay out the tree, list it and decode it."""
     from ssr_exp.training import decode, listing
+    from ssr_exp.training.preprocessing import Preprocessing
 
     held = json.loads(data)
     with tempfile.TemporaryDirectory(dir=_memory(), prefix="ssr-fuzz-") as folder:
@@ -120,10 +121,12 @@ def read(data: bytes) -> None:
         for row in held["rows"]:
             _lay(root, row)
         found = listing.scan(root)
-        found.key(held["resize"])
+        side = held["resize"]
+        how = Preprocessing(3, size=(side or 0, side or 0), fit=side and "crop")
+        found.key(how)
         assert all((root / file).exists() for file in found.files)
-        pixels = decode.decode(found.root, found.files, held["resize"])
-        assert len(pixels) == len(found.labels)
+        decoded = decode.decode(found.root, found.files, how)
+        assert len(decoded.pixels) == len(found.labels)
 
 
 @lru_cache

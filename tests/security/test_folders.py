@@ -12,7 +12,11 @@ from PIL import Image
 
 from ssr_exp.errors import SsrError
 from ssr_exp.training import decode, listing
+from ssr_exp.training.preprocessing import Preprocessing
 from tests.fuzz.folders import PROGRAM, declared
+
+SMALL = Preprocessing(channels=3, size=(4, 4), fit="crop")
+AS_THEY_ARE = Preprocessing(channels=3, size=(0, 0))
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 def refused(root: Path, match: str) -> str:
     with pytest.raises(SsrError, match=match) as caught:
         found = listing.scan(root)
-        decode.decode(root, found.files, 4)
+        decode.decode(root, found.files, SMALL)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -99,7 +103,7 @@ def test_every_usual_mode_is_read(root: Path, mode: str) -> None:
     pixels = np.full((4, 4), 255 * 256, np.uint16)
     image = Image.fromarray(pixels) if mode == "I;16" else Image.new("RGB", (4, 4)).convert(mode)
     image.save(root / "cat" / ("1.jpg" if mode in ("CMYK", "YCbCr") else "1.png"))
-    assert len(decode.decode(root, listing.scan(root).files, None)) == 3
+    assert len(decode.decode(root, listing.scan(root).files, AS_THEY_ARE).pixels) == 3
 
 
 def test_a_cut_off_image_names_the_file(root: Path) -> None:

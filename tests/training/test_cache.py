@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ssr_exp.training import decode
 from ssr_exp.training.data import Splits
+from ssr_exp.training.decode import Decoded
 
 Draw = Callable[..., Path]
 Load = Callable[..., Splits]
 
 
-def undecodable(*_: object) -> Tensor:
+def undecodable(*_: object) -> Decoded:
     raise AssertionError("decoded again")
 
 
@@ -95,7 +95,7 @@ def test_two_at_once_decode_once(
 ) -> None:
     decoded: list[int] = []
 
-    def slow(*args: Any) -> Tensor:
+    def slow(*args: Any) -> Decoded:
         decoded.append(1)
         time.sleep(0.3)
         return decode.decode(*args)

@@ -14,6 +14,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.training import data, images
 from ssr_exp.training.data import Splits
 from ssr_exp.training.images import Images
+from ssr_exp.training.preprocessing import Preprocessing
 
 Draw = Callable[..., Path]
 Load = Callable[..., Splits]
@@ -127,7 +128,9 @@ def test_resize_makes_all_images_square(tmp_path: Path, draw: Draw, load: Load) 
 
 def test_resize_keeps_a_plain_colour() -> None:
     plain = torch.full((3, 1, 8, 8), 200, dtype=torch.uint8)
-    assert images.resize(plain, 5, chunk=2).unique().tolist() == [200]
+    for fit in ("crop", "stretch", "pad"):
+        how = Preprocessing(channels=1, size=(5, 5), fit=fit)
+        assert images.resize(plain, how).unique().tolist() == [200]
 
 
 def test_hidden_and_other_files_are_left_out(tmp_path: Path, draw: Draw, load: Load) -> None:
