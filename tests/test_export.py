@@ -109,6 +109,7 @@ def test_files_are_verified_and_their_folder_stands_alone(export_: Export, runs:
         "study.json",
         "export.json",
         "README.md",
+        "predict.py",
     }
     images, labels = val_images(runs)
     with torch.inference_mode():
@@ -167,15 +168,16 @@ def test_a_network_is_named_by_its_folder_too_and_exported_again(
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.export's runtime gives other logits than PyTorch."""
-    from ssr_exp.edge.formats import torch_export
+    from ssr_exp.edge.standalone import Predictor
 
-    real = torch_export.load
+    real = Predictor.model
 
-    def load(path: Path, *, threads: int) -> Callable[[Tensor], Tensor]:
-        model = real(path, threads=threads)
-        return lambda images: model(images) + 1.0
+    def model(self: Predictor, path: Path, *, threads: int) -> Callable[[Tensor], Tensor]:
+        run = real(self, path, threads=threads)
+        more = 1.0 if path.suffix == ".pt2" else 0.0
+        return lambda images: run(images) + more
 
-    monkeypatch.setattr(torch_export, "load", load)
+    monkeypatch.setattr(Predictor, "model", model)
 
 
 def test_an_interruption_says_so_and_leaves_nothing(

@@ -16,9 +16,9 @@ import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.training.decode import Decoded
 from ssr_exp.training.images import digest
-from ssr_exp.training.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.preprocessing import Opened, Preprocessing
 from ssr_exp.errors import SsrError
-from ssr_exp.training import preprocessing, ranges
-from ssr_exp.training.preprocessing import Opened, Preprocessing
+from ssr_exp.training import ranges
 
 log = logging.getLogger(__name__)
 

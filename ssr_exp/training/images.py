@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssr_exp.training import preprocessing
-from ssr_exp.training.preprocessing import Preprocessing
+from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.preprocessing import Preprocessing
 
 Indices = NDArray[np.int64]  # positions of images, ascending
 

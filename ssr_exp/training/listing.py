@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.training.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ssr_exp.datasets.preprocessing import DEPTHS, Opened, Preprocessing
 from ssr_exp.errors import SsrError
-from ssr_exp.training.preprocessing import DEPTHS, Opened, Preprocessing
 
 MOST = 2 ** DEPTHS[-1] - 1
 

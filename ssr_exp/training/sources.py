@@ -13,12 +13,12 @@ import torch
 from filelock import FileLock
 
 from ssr_exp.config import DatasetConf
+from ssr_exp.datasets.preprocessing import BACKGROUNDS, FITS, Preprocessing
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.training import listing
 from ssr_exp.training.cache import cached
 from ssr_exp.training.decode import decode
 from ssr_exp.training.images import Images, Indices, Pool, digest, resize
-from ssr_exp.training.preprocessing import BACKGROUNDS, FITS, Preprocessing
 from ssr_exp.training.split import stratified
 
 log = logging.getLogger(__name__)

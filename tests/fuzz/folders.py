@@ -111,8 +111,8 @@ def _text(data: bytes) -> str:
 
 def read(data: bytes) -> None:
     """Lay out the tree, list it and decode it."""
+    from ssr_exp.datasets.preprocessing import Preprocessing
     from ssr_exp.training import decode, listing
-    from ssr_exp.training.preprocessing import Preprocessing
 
     held = json.loads(data)
     with tempfile.TemporaryDirectory(dir=_memory(), prefix="ssr-fuzz-") as folder:

@@ -33,7 +33,7 @@ FROZEN_RIGHTLY = (
 )
 """Reasons, and of which a network must have one; None: they are always right."""
 COMPUTED = "uses convolution, which is not understood"
-"""Said of a weight that an orthogonal parametrization computes; whatever it meets stays as it is."""
+"""Said of a weight that an orthogonal parametrization computes; what it meets is frozen, too."""
 
 
 def kind(text: str) -> str:

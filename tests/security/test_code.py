@@ -121,7 +121,7 @@ def test_no_option_that_runs_what_is_read_is_given(option: str) -> None:
 def test_only_image_formats_that_run_nothing_are_opened() -> None:
     opened = [(file, call) for file, name, call in CALLS if name == "Image.open"]
     assert [file for file, call in opened if given(call, "formats") is None] == []
-    from ssr_exp.training import preprocessing
+    from ssr_exp.datasets import preprocessing
 
     assert set(preprocessing.FORMATS).isdisjoint({"EPS", "PDF", "WMF", "FPX", "MIC", "ICNS", "MSP"})
 

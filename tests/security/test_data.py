@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ssr_exp.config import DatasetConf, LoggerConf, RunsConf
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved, segments
 from ssr_exp.rescaling.resnet import CifarResNet
@@ -21,7 +22,6 @@ from ssr_exp.runs import checkpoints, local, predictions, proposal, studies, tab
 from ssr_exp.runs.record import Record
 from ssr_exp.training import cache, resume, sources, weights
 from ssr_exp.training.decode import Decoded
-from ssr_exp.training.preprocessing import Preprocessing
 
 CANARY = "made-by-what-was-read"
 TARGET = {"_target_": "os.mkdir", "_args_": [CANARY], "path": CANARY}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from ssr_exp.training import decode, listing
-from ssr_exp.training.preprocessing import Preprocessing
 from tests.fuzz.folders import PROGRAM, declared
 
 SMALL = Preprocessing(channels=3, size=(4, 4), fit="crop")

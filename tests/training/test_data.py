@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from ssr_exp.config import DatasetConf
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from ssr_exp.training import data, images
 from ssr_exp.training.data import Splits
 from ssr_exp.training.images import Images
-from ssr_exp.training.preprocessing import Preprocessing
 
 Draw = Callable[..., Path]
 Load = Callable[..., Splits]
