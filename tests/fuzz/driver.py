@@ -135,18 +135,26 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[Any]:
-    """Raise `TooLongError` where the time since the last restart is too long."""
+def within(seconds: float, *, of_work: bool = False) -> Iterator[Any]:
+    """Raise `TooLongError` where the time since the last restart is too long.
+
+    Args:
+        seconds: that are allowed.
+        of_work: count what this process works, so that other work of the machine does not count.
+    """
+    timer, number = (
+        (signal.ITIMER_PROF, signal.SIGPROF) if of_work else (signal.ITIMER_REAL, signal.SIGALRM)
+    )
 
     def stop(*_: object) -> None:
         raise TooLongError(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(number, stop)
     try:
-        yield lambda: signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield lambda: signal.setitimer(timer, seconds)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(timer, 0)
+        signal.signal(number, before)
 
 
 def versions() -> dict[str, str]:

@@ -82,7 +82,8 @@ class Tally:
             shown.update((simpler, f) for f in reversed(findings) if f.kind == finding.kind)
             return simpler in shown
 
-        small = simplify.smallest(description, shows) if shrink else description
+        shrinks = shrink and finding.kind != check.TOO_LONG  # which shrinking would take, too
+        small = simplify.smallest(description, shows) if shrinks else description
         detail = f"{shown[small].architecture}: {shown[small].detail}"
         self.causes.append(Cause(finding.kind, small, detail))
         return self.causes[-1]
