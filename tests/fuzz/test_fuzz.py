@@ -73,8 +73,9 @@ def test_what_breaks_a_reader_is_counted_and_kept(tmp_path: Path) -> None:
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"a", b"b"]
 
 
-def test_a_reader_that_hangs_is_stopped() -> None:
-    with pytest.raises(driver.TooLongError), driver.within(0.05) as restart:
+@pytest.mark.parametrize("of_work", [False, True])
+def test_a_reader_that_hangs_is_stopped(of_work: bool) -> None:
+    with pytest.raises(driver.TooLongError), driver.within(0.05, of_work=of_work) as restart:
         restart()
         while True:
             pass
