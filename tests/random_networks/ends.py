@@ -14,6 +14,7 @@ CLASSES = 5
 STEPS = 3  # of a recurrent stem
 LATENT = 12  # features that a latent stem reads
 START = 4  # pixels that it puts out
+MOST_POSITIONS = 16  # of a recurrent layer
 
 
 class Recurrent(nn.Module):
@@ -164,14 +165,15 @@ class Prototypes(nn.Module):
 
 
 class OverPositions(nn.Module):
-    """A recurrent layer that reads one position after the other."""
+    """A recurrent layer that reads one position after the other; few, for each takes its time."""
 
     def __init__(self, style: Style, channels: int) -> None:
         super().__init__()
         self.rnn, self.fc = nn.GRU(channels, 10, batch_first=True), nn.Linear(10, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.rnn(x.flatten(2).transpose(1, 2))[0][:, -1])
+        positions = x.flatten(2).transpose(1, 2)[:, :MOST_POSITIONS]
+        return self.fc(self.rnn(positions)[0][:, -1])
 
 
 class AttentionPool(nn.Module):
