@@ -94,6 +94,6 @@ def _paths(node: Any, above: str) -> Iterator[str]:
     for key in node:
         path = f"{above}.{key}"
         yield path
-        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-            if isinstance(inner := node[key], DictConfig):
-                yield from _paths(inner, path)
+        is_there = not (OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key))
+        if is_there and isinstance(inner := node[key], DictConfig):
+            yield from _paths(inner, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -58,8 +57,7 @@ class Kind:
         return SINGLE.get(self.type, "a dictionary, as {name:1}")
 
 
-@lru_cache
-def all_of(schema: type[Any]) -> dict[str, Kind]:
+def all_of(schema: Any) -> dict[str, Kind]:
     """List the keys of a schema, those of its parts behind a dot."""
     found: dict[str, Kind] = {}
     for name, hint in get_type_hints(schema).items():

@@ -31,8 +31,10 @@ def is_misread(override: Override) -> bool:
     `2024_01` is a number to it, `true` a truth, `[a]` a list, and `a,b` two values.
     """
     raw, value = override.get_value_string(), override.value()
-    if value is None or (isinstance(value, str) and value == raw):
+    if value is None:
         return False
+    if isinstance(value, str) and value == raw:
+        return "${" in raw and os.path.exists(raw)  # OmegaConf would look it up
     if isinstance(value, bool | list | dict):
         return True
     if isinstance(value, int | float):

@@ -21,6 +21,7 @@ from hydra_plugins.ssr_exp import messages, words
 from ssr_exp import config, streams
 from ssr_exp.errors import SsrError, cause, innermost
 
+LAUNCHER = "hydra.launcher."
 TRACES = "HYDRA_FULL_ERROR"  # environment: what it is set to 1 for
 SHOWS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # flags that run nothing
 
@@ -121,7 +122,10 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return words.no_preset(group, name, list(error.options))
-    text = _joined(str(error))
+    text = _joined(str(error).partition("Config search path:")[0])
+    if text.startswith(f"Could not override '{LAUNCHER}"):
+        key = text.split("'")[1]
+        return f"{key} is a key of another launcher: type hydra/launcher=NAME with it."
     if text.startswith(("Ambiguous value", "Sweep parameters")):
         return "one configuration can be shown or run so: type one value of each key."
     if isinstance(error, ConfigCompositionException) and first is not error:

@@ -43,6 +43,9 @@ def command() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = shown
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
         if before is None:
             del os.environ[COMMAND]
         else:
@@ -106,7 +109,7 @@ class LogFile(logging.FileHandler):
         _lost.add(os.environ.get(COMMAND))
         with suppress(OSError):
             self.close()
-        self.stream = None  # type: ignore[assignment]  # what it still held cannot be kept
+        self.stream = None  # what it still held cannot be kept
         log.warning(
             "the log file %s cannot be written (%s): going on without it.",
             self._place,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,7 +61,7 @@ class Checker:
         self.kinds = _kinds.all_of(schema)
         self.groups = {key for key, kind in self.kinds.items() if is_dataclass(kind.type)}
         self.groups = {key for key in self.groups if not CONF.is_dir() or (CONF / key).is_dir()}
-        if issubclass(schema, config.Config):
+        if _is_preset("experiment", schema):
             self.groups.add("experiment")
         self._parser = OverridesParser.create()
 
@@ -136,16 +137,18 @@ class Checker:
 
     def _refuse_key(self, key: str, word: str) -> NoReturn:
         """Name the nearest key, or the command that knows this one."""
+        if not key:
+            raise SsrError(f"{word}: the key is missing: type KEY=VALUE.")
         others = [
             name
             for name, schema in COMMANDS.items()
-            if name != self.command and key in _kinds.all_of(schema)
+            if name != self.command and (key in _kinds.all_of(schema) or _is_preset(key, schema))
         ]
         if others:
             raise SsrError(f"{word}: {key} is a key of {others[0]}.py, and not of {self._script}.")
         near = nearest(key, [*self.kinds, *self.groups])
         raise SsrError(
-            f"{word}: there is no key {key or '(none)'}, the nearest is {near}: type "
+            f"{word}: there is no key {key}, the nearest is {near}: type "
             f"{near}={_value(word) or 'VALUE'}; python {self._script} --help lists all."
         )
 
@@ -163,9 +166,8 @@ class Checker:
         key, value = override.key_or_group, override.value()
         if isinstance(value, list):
             several = ",".join(map(str, value))
-            raise SsrError(
-                f"{override.input_line}: {key} is one preset{self._sweep(key, several)}."
-            )
+            sweep = self._sweep(key, several)
+            raise SsrError(f"{override.input_line}: {key} is one preset{sweep}.")
         if isinstance(value, dict) or (not value and value is not None):
             raise SsrError(
                 f"{override.input_line}: {key} is the name of a preset: type {key}=NAME, or "
@@ -194,7 +196,7 @@ class Checker:
         if isinstance(found, RangeSweep):
             if found.step == 0:
                 raise SsrError(f"{override.input_line}: a range needs steps that are not 0.")
-            yield from list(found.range())[:1] if _size(override) else []
+            yield from islice(found.range(), 1)
         elif isinstance(found, ChoiceSweep):
             values = [Override._convert_value(value) for value in found.list]
             yield from values if issubclass(self.schema, config.Config) else [values]
@@ -207,9 +209,9 @@ class Checker:
         if kind.is_list and not isinstance(value, list | dict):
             items = raw.strip("()[]{} ")
             raise SsrError(f"{told}: type {_quoting.shell(f'{key}=[{items}]')}.")
-        if kind.is_one:
-            raise SsrError(f"{told}{self._sweep(key, _kinds.several(kind, raw, value))}.")
-        raise SsrError(f"{told}.")
+        if kind.is_one and (several := _kinds.several(kind, raw, value)):
+            raise SsrError(f"{told}{self._sweep(key, several)}.")
+        raise SsrError(f"{told}: type {key}{'.KEY' if is_dataclass(kind.type) else ''}=VALUE.")
 
     def _sweep(self, key: str, several: str | None = None) -> str:
         """Say how several values of a key are tried, as the end of a sentence."""
@@ -231,9 +233,9 @@ class Checker:
         except HydraException:
             self._refuse_key(name.strip(" +~-/@"), word)
         key, kind = found.key_or_group, self.kinds.get(found.key_or_group)
-        if kind is None and not found.is_hydra_override() and not self._is_open(key):
-            if not self._is_further(key) and key not in self.groups:
-                self._refuse_key(key, word)
+        is_there = key in self.groups or self._is_open(key) or self._is_further(key)
+        if kind is None and not is_there and not found.is_hydra_override():
+            self._refuse_key(key, word)
         if kind is None or kind.is_text or key in self.groups:
             whole = _quoting.quoted(name.lstrip("+"), raw)
             raise SsrError(f"{word} cannot be read as it stands: type {whole}.")
@@ -250,6 +252,11 @@ def no_preset(group: str, name: str, options: Sequence[str]) -> str:
         f"{group}={name}: there is no such preset, the nearest is {group}="
         f"{nearest(name, options)}; there are {', '.join(sorted(options))}."
     )
+
+
+def _is_preset(key: str, schema: type[AnyConfig]) -> bool:
+    """Say whether a key is that of the presets which are of no part of the configuration."""
+    return key == "experiment" and issubclass(schema, config.Config)
 
 
 def _value(word: str) -> str:
