@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hydra_plugins.ssr_exp import messages
+from ssr_exp import messages
 
 
 def record(name: str, level: int, text: str) -> logging.LogRecord:
@@ -28,7 +28,7 @@ def command() -> Iterator[None]:
 @pytest.mark.usefixtures("command")
 def test_a_warning_is_shown_once_in_all_processes_of_a_command() -> None:
     code = (
-        "import logging; from hydra_plugins.ssr_exp.messages import Shown;"
+        "import logging; from ssr_exp.messages import Shown;"
         "r = logging.LogRecord('ssr_exp.x', 30, '', 0, 'twice', (), None); print(Shown().filter(r))"
     )
     told = [

@@ -51,7 +51,7 @@ class Launches:
 
     launcher: Launcher
     progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
-    loudness: Callable[[Sequence[Member]], Sequence[str]]
+    loudness: Callable[[Sequence[Member]], Sequence[str]] = lambda members: ()
     _gate: Gate = field(default_factory=lambda: Gate(), init=False)
     _is_closed: bool = field(default=False, init=False)
 

@@ -17,8 +17,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.ssr_exp import messages, words
-from ssr_exp import config, streams
+from hydra_plugins.ssr_exp import words
+from ssr_exp import config, messages, streams
 from ssr_exp.errors import SsrError, cause, innermost
 
 LAUNCHER = "hydra.launcher."

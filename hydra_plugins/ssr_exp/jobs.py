@@ -5,8 +5,7 @@ from typing import Any
 
 from hydra.errors import CompactHydraException
 
-from hydra_plugins.ssr_exp import messages
-from ssr_exp import config, stopping, streams
+from ssr_exp import config, messages, stopping, streams
 from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)

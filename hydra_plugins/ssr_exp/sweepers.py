@@ -21,10 +21,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.ssr_exp import _launchers, messages
+from hydra_plugins.ssr_exp import _launchers
 from hydra_plugins.ssr_exp._launches import Launches
 from ssr_exp import config as configuration
-from ssr_exp import stopping
+from ssr_exp import messages, stopping
 from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:

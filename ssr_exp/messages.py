@@ -1,7 +1,7 @@
 """What a command says where: its own words on the screen, all of them in its log file.
 
 Trainings of one command may run in many processes, and each would warn of the same: the first to
-say it leaves a mark that all of them see. Hydra imports this file at every start.
+say it leaves a mark that all of them see.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from hydra.core.config_store import ConfigStore
 
 OURS = ("ssr_exp", "hydra_plugins.ssr_exp")
 COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all processes of a command
@@ -140,36 +138,3 @@ def _is_first(text: str) -> bool:
     except OSError:  # better twice than not at all
         pass
     return True
-
-
-def _setting(*handlers: str) -> dict[str, Any]:
-    """Say to `logging.config` where messages go."""
-    known = {
-        "console": {
-            "class": "logging.StreamHandler",
-            "formatter": "plain",
-            "filters": ["shown"],
-            "stream": "ext://sys.stdout",
-        },
-        "file": {
-            "class": f"{__name__}.LogFile",
-            "formatter": "full",
-            "folder": "${paths.runs}",
-            "name": "${hydra.job.name}.log",
-        },
-    }
-    full = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"plain": {"format": "%(message)s"}, "full": {"format": full}},
-        "filters": {"shown": {"()": f"{__name__}.Shown"}},
-        "handlers": {name: known[name] for name in handlers},
-        "root": {"level": "INFO", "handlers": list(handlers)},
-    }
-
-
-for _group in ("hydra/job_logging", "hydra/hydra_logging"):
-    _store = ConfigStore.instance()
-    _store.store(group=_group, name="ssr", node=_setting("console", "file"), provider="ssr_exp")
-    _store.store(group=_group, name="ssr_screen", node=_setting("console"), provider="ssr_exp")
