@@ -26,7 +26,7 @@ FOLDER = ".hydra"  # of log files, in the runs folder
 
 log = logging.getLogger(__name__)
 aside = logging.getLogger("aside")  # what is worth keeping, and not the screen
-_said: set[tuple[str | None, str]] = set()  # by command, where marks cannot be kept
+_said: set[tuple[str, str]] = set()  # by command, where marks cannot be kept
 _lost: set[str | None] = set()  # commands whose log file cannot be written
 
 
@@ -67,7 +67,7 @@ class Shown(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return any(f"{record.name}.".startswith(f"{name}.") for name in OURS)
-        return _is_first(record.getMessage())
+        return is_first(record.getMessage())
 
 
 class LogFile(logging.FileHandler):
@@ -121,14 +121,14 @@ def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -
     logging.getLogger("py.warnings").warning("%s: %s", category.__name__, text)
 
 
-def _is_first(text: str) -> bool:
-    """Say whether no process of the command has said a text before."""
+def is_first(text: str) -> bool:
+    """Say whether no process of the command has said a text before; true outside of commands."""
     marks = os.environ.get(COMMAND)
+    if marks is None:
+        return True
     if (marks, text) in _said:
         return False
     _said.add((marks, text))
-    if marks is None:
-        return True
     mark = Path(marks) / hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
     try:
         mark.parent.mkdir(mode=0o700, exist_ok=True)

@@ -60,6 +60,11 @@ def test_marks_that_cannot_be_kept_are_kept_in_mind(
     assert shown == [True, False]
 
 
+def test_outside_of_a_command_everything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(messages.COMMAND, raising=False)
+    assert messages.is_first("w") and messages.is_first("w")
+
+
 @pytest.mark.usefixtures("command")
 def test_the_screen_shows_our_own_words_and_everybodys_warnings() -> None:
     shown = messages.Shown().filter
