@@ -2,7 +2,7 @@
 
 import hydra
 
-from hydra_plugins.ssr_exp import exports
+from hydra_plugins.ssr_exp import commands, exports
 from ssr_exp import config
 
 config.register()
@@ -15,4 +15,4 @@ def main(composed: config.ExportConfig) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main, config.ExportConfig)

@@ -1,11 +1,12 @@
 """Search rescaled versions of a ConvNet: `python search.py model=resnet56 rounds=3 batch=4`."""
 
-from ssr_exp import stopping
+from ssr_exp import stopping, streams
 
+streams.harden()
 with stopping.at_once():  # from the first moment on
     import hydra
 
-    from hydra_plugins.ssr_exp import jobs
+    from hydra_plugins.ssr_exp import commands, jobs
     from ssr_exp import config
 
     config.register()
@@ -19,4 +20,4 @@ def main(composed: config.SearchConfig) -> str:
 
 if __name__ == "__main__":
     with stopping.at_once():
-        main()
+        commands.run(main, config.SearchConfig)

@@ -458,6 +458,8 @@ class ReportConfig:
     paths: PathsConf = field(default_factory=PathsConf)
 
 
+AnyConfig = Config | ExportConfig | ReportConfig
+
 OPEN = (
     "model.arguments",
     "modifiers.c_ratios_of",
@@ -482,7 +484,7 @@ def register() -> None:
     store.store(name="report_schema", node=_schema(ReportConfig), provider="ssr_exp")
 
 
-def _schema(kind: type[Config | ExportConfig | ReportConfig]) -> Any:
+def _schema(kind: type[AnyConfig]) -> Any:
     """Make a schema whose open dictionaries take keys without a `+` on the command line."""
     schema = OmegaConf.structured(kind)
     for key in OPEN:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console, JustifyMethod
@@ -23,6 +24,9 @@ Show = Callable[[str, object], object]
 BLINK_S = 1.0  # between two looks at what a live line says
 SHARE = 20  # a look's time is at most so small a part of the time
 EVERY_S = 15.0  # between two lines of progress where there is no terminal
+ENDED, PROGRESS = 25, 27  # levels of logging's: a network was trained; so far is the command
+logging.addLevelName(ENDED, "ENDED")
+logging.addLevelName(PROGRESS, "PROGRESS")
 WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
 
@@ -110,7 +114,7 @@ def live(say: Say, *, bars: bool) -> Iterator[None]:
         elif sys.stdout.isatty():
             show = _Now(print, 0.0)
         else:
-            show = _Now(log.info, EVERY_S)
+            show = _Now(partial(log.log, PROGRESS), EVERY_S)
         thread = threading.Thread(target=_repeat, args=(say, show, over), daemon=True)
         thread.start()
         try:

@@ -434,3 +434,70 @@ def test_a_sweep_that_is_interrupted_ends_and_records_only_what_finished(
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert {one["status"] for one in records(tmp_path)} == {"finished"}
+
+
+# What a command prints
+
+
+def test_a_sweep_is_short_where_lines_stay_and_its_log_file_has_the_rest(
+    command: Command, instant: Instant, tmp_path: Path
+) -> None:
+    ended = command("model=resnet20", "modifiers=sentinel_all", "-m", "trainer.max_epochs=1")
+    assert (ended.code, len(table(ended.out))) == (0, 22)
+    assert len(ended.text.splitlines()) <= 40
+    assert "hydra" not in ended.text.replace("/.hydra/", "") and "Launching" not in ended.text
+    kept = (tmp_path / "runs/.hydra/train.log").read_text()
+    for number in range(22):
+        assert re.search(rf"#{number} : .*model=resnet20 .*modifiers\.network=d", kept)
+    assert kept.count(" seed 0: val 50.00 % in ") == 22
+
+
+def test_a_short_sweep_has_one_line_for_each_network(command: Command, instant: Instant) -> None:
+    ended = command(THREE)
+    said = [line.split()[1] for line in ended.out.splitlines() if line.startswith("resnet8 ")]
+    assert sorted(said) == sorted(table(ended.out)) and len(said) == 3
+    assert not ended.lines("epoch")
+
+
+def test_a_sweep_that_fails_is_short_too(command: Command, instant: Instant) -> None:
+    instant.broken |= {f"d1-1-1_w{w}": ValueError("it broke") for w in ("8-16-32", "16-32-64")}
+    for low in ("4-32-64", "16-8-64", "16-32-16", "4-8-64", "4-32-16", "16-8-16", "4-8-16"):
+        instant.broken[f"d1-1-1_w{low}"] = ValueError("it broke")
+    ended = command("modifiers=sentinel_all,uniform_width")
+    assert ended.code == 1
+    *told, more = ended.err.splitlines()
+    assert len(told) == 5 and more.startswith("  ... and 5 more") and "train.log" in more
+    log_file = Path(more.rpartition(" ")[2])
+    assert log_file.read_text().count("aside: resnet8 d1-1-1_w") == 9
+
+
+def test_each_warning_is_printed_once(command: Command, instant: Instant, tmp_path: Path) -> None:
+    ended = command(THREE, f"checkpoint={tmp_path}/none.pt")
+    assert len(ended.lines("is not read: type init=inherit")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_a_reader_that_leaves_ends_no_training_and_the_page_is_written(
+    started: Started, tmp_path: Path, lines: int
+) -> None:
+    process = started(THREE)
+    assert process.stdout is not None and process.stderr is not None
+    for _ in range(lines):
+        process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=120) == 0
+    assert len(records(tmp_path)) == 3
+    assert (tmp_path / "runs/report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_launcher_print_each_warning_once(
+    started: Started, tmp_path: Path
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ("hydra/launcher=joblib", f"checkpoint={tmp_path}/none.pt", THREE)
+    out, err = started(*words).communicate(timeout=240)
+    assert (out + err).count("is not read: type init=inherit") == 1
+    assert len(re.findall(r"^resnet8 \S+ seed 0: val ", out, flags=re.MULTILINE)) == 3

@@ -46,10 +46,12 @@ class Launches:
     Args:
         launcher: of Hydra.
         progress: shows how far a launch of several runs is.
+        loudness: says to the trainings of a launch what of theirs is for the screen.
     """
 
     launcher: Launcher
     progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
+    loudness: Callable[[Sequence[Member]], Sequence[str]] = lambda members: ()
     _gate: Gate = field(default_factory=lambda: Gate(), init=False)
     _is_closed: bool = field(default=False, init=False)
 
@@ -78,7 +80,7 @@ class Launches:
     def _insist(self, members: Sequence[Member], *extra: str) -> Errors:
         """Launch until each member has come to an end, raised an error, or was lost too often."""
         errors: Errors = {}
-        left, lost, idle = list(members), Counter[Path](), 0
+        left, lost, idle, stops = list(members), Counter[Path](), 0, 0
         shared = _launchers.shares_fate(self.launcher)
         while left:
             crowd = [m for m in left if lost[m.folder] < SUSPECT or not shared] or left[:1]
@@ -93,7 +95,9 @@ class Launches:
             except Exception as error:  # a launcher that lost a job; the records say which
                 self._refuse_if_closed()
                 extra, why = (WAIT,), _telling(error)
-                log.warning("the launcher stopped: %s", why)
+                stops += 1
+                often = f" ({stops} times now)" if stops > 1 else ""
+                log.warning("the launcher stopped: %s%s", why, often)
                 if not shared:
                     _outwait(before)
                 ended = [trace.member for trace in before if trace.has_ended]
@@ -115,7 +119,8 @@ class Launches:
 
         self._refuse_if_closed()
         _launchers.connect(self.launcher)
-        jobs = [[*member.overrides, *extra] for member in members]
+        words = (*self.loudness(members), *extra)
+        jobs = [[*member.overrides, *words] for member in members]
         first = self._gate.number(len(jobs))
         with self.progress(members):
             launch = partial(self.launcher.launch, jobs, initial_job_idx=first)

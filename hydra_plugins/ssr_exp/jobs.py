@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.errors import CompactHydraException
 
-from ssr_exp import config, stopping
+from ssr_exp import config, messages, stopping, streams
 from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,9 @@ def train(composed: Any) -> str:
     from ssr_exp.runs import local
     from ssr_exp.training import run
 
+    streams.harden()  # of a launcher's process
     try:
-        with stopping.job():
+        with stopping.job(), messages.job():
             enter_folder()
             return run.train(config.read(composed, config.Config)).status.value
     except local.Busy as error:

@@ -45,6 +45,8 @@ TOLD = "objective acquisition surrogate cap budget segment rounds batch min_gain
 class SearchSweeper(LaunchingSweeper):
     """Run a search and hand its answer over."""
 
+    shows_epochs = False
+
     def carry_out(self, arguments: list[str]) -> list[Any]:
         """Search, or with `rounds=0` show what a search would train.
 

@@ -6,6 +6,7 @@ Hydra imports this file at every start, so what is heavy is imported inside func
 from __future__ import annotations
 
 import logging
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.ssr_exp import _launchers
 from hydra_plugins.ssr_exp._launches import Launches
 from ssr_exp import config as configuration
-from ssr_exp import stopping
+from ssr_exp import messages, stopping
 from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
@@ -32,9 +33,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CONSOLE = "hydra.job_logging.handlers.console"
+LINES = 10  # networks of a launch that have a line each where lines stay
+FAILURES = 4  # runs that failed and are told of one by one
+
 
 class LaunchingSweeper(Sweeper):
     """What a sweep and a search share: networks become jobs of the configured launcher."""
+
+    shows_epochs = True  # of a command that trains one network
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -53,7 +60,7 @@ class LaunchingSweeper(Sweeper):
         self.asked: dict[Path, Member] = {}
         try:
             with stopping.command(self._done):
-                self.launches = Launches(self.open_launcher(), self._progress)
+                self.launches = Launches(self.open_launcher(), self._progress, self._loudness)
                 return self.carry_out(arguments)
         except SsrError as error:
             raise SystemExit(str(error)) from None
@@ -92,12 +99,27 @@ class LaunchingSweeper(Sweeper):
         from ssr_exp import terminal
         from ssr_exp.training import standing
 
-        if len(members) < 2:
+        says_each = len(members) <= LINES and _launchers.shares_fate(self.launches.launcher)
+        if len(members) < 2 or (says_each and not sys.stdout.isatty()):
             return nullcontext()
         is_here = _launchers.is_here(self.launches.launcher)
         bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
         watch = standing.Watch(members)
         return terminal.live(watch.say, bars=bars)
+
+    def _loudness(self, members: Sequence[Member]) -> list[str]:
+        """Show of a single network each epoch, of several a line for each that was trained.
+
+        Lines of very many would bury the table where they stay, so there only parts of them count.
+        """
+        from ssr_exp import terminal
+
+        if not OmegaConf.select(self.config, f"{CONSOLE}"):
+            return []  # the user's own logging
+        if self.shows_epochs and len(self.asked) == 1:
+            return []
+        is_long = len(members) > LINES and not sys.stdout.isatty()
+        return [f"++{CONSOLE}.level={terminal.PROGRESS if is_long else terminal.ENDED}"]
 
 
 class SsrSweeper(LaunchingSweeper):
@@ -119,8 +141,12 @@ class SsrSweeper(LaunchingSweeper):
         for store in {member.store.root: member.store for member in members}.values():
             name_page(store)
         if problems := sweep.problems(members, errors):
-            raise SystemExit(_failures(problems, len(members)))
+            log_file = Path(members[0].store.root) / messages.FOLDER / f"{self._name()}.log"
+            raise SystemExit(_failures(problems, len(members), log_file))
         return records
+
+    def _name(self) -> str:
+        return str(OmegaConf.select(self.config, "hydra.job.name"))
 
     def _split(self, arguments: list[str]) -> list[list[str]]:
         """Take the product of all swept values."""
@@ -149,8 +175,13 @@ def name_page(store: Store) -> None:
         print(f"page: {path}", flush=True)
 
 
-def _failures(problems: Sequence[str], total: int) -> str:
-    lines = "\n".join(f"  {problem}" for problem in problems)
+def _failures(problems: Sequence[str], total: int, log_file: Path) -> str:
+    for problem in problems:
+        messages.aside.info("%s", problem)
+    told = [f"  {problem}" for problem in problems[:FAILURES]]
+    if more := len(problems) - len(told):
+        told.append(f"  ... and {more} more, for the reasons in {log_file}")
+    lines = "\n".join(told)
     return (
         f"{len(problems)} of {total} runs failed (repeat the command to try them again):\n{lines}"
     )

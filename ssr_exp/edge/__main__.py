@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssr_exp import terminal
+from ssr_exp import streams, terminal
 from ssr_exp.config import Source
 from ssr_exp.edge import clock, finished, latency, runtimes, table
 from ssr_exp.edge.clock import Effort, Subject
@@ -219,4 +219,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    streams.harden()
     sys.exit(main())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from ssr_exp import streams
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import command, cost, lattice, seeds, segmented
 from ssr_exp.rescaling.plan import Plan
@@ -85,4 +86,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    streams.harden()
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssr_exp import terminal
+from ssr_exp import messages, terminal
 from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
@@ -36,7 +36,7 @@ def print_checks(view: View, check: Check, sensitivities: Sequence[Sensitivity])
         f"rank correlation {rank}, intervals {intervals}; noise of one run {check.noise:.2f} "
         f"{unit} ({seeds})"
     )
-    for warning in check.warnings():
+    for warning in filter(messages.is_first, check.warnings()):
         screen.print(f"warning: {warning}")
     parts = []
     for name, effects in checks.describe(view.history.space, list(sensitivities)).items():

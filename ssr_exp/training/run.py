@@ -16,6 +16,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import local, studies, wandb
 from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.terminal import ENDED
 from ssr_exp.training import environment, fit, hand_over, resume, study, trainers
 from ssr_exp.training.borrowed import Borrowed
 from ssr_exp.training.study import Job
@@ -82,7 +83,7 @@ def _test(job: Job, store: local.Store, where: Path, done: Record) -> Record:
     fit.check_finite(metrics)
     record = done.model_copy(update=metrics)
     store.write(where, record)
-    log.info("%s: test %.2f %%", job.title, record.test_acc)
+    log.log(ENDED, "%s: test %.2f %%", job.title, record.test_acc)
     return record
 
 
@@ -193,6 +194,6 @@ def _report(job: Job, record: Record) -> None:
     if record.status is Status.finished:
         measured = {"val": record.val_acc, "test": record.test_acc}
         shown = [f"{part} {acc:.2f} %" for part, acc in measured.items() if acc is not None]
-        log.info("%s: %s in %.1f s", job.title, ", ".join(shown), record.wall_s)
+        log.log(ENDED, "%s: %s in %.1f s", job.title, ", ".join(shown), record.wall_s)
     else:
-        log.warning("%s %s: %s", job.title, record.status.value, record.error)
+        log.log(ENDED, "%s %s: %s", job.title, record.status.value, record.error)

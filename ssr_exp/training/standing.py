@@ -11,6 +11,8 @@ from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.training.sweep import Member
 
+PARTS = 4  # of a sweep, that are told of when they are done
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -23,6 +25,7 @@ class Standing:
         running: right now.
         best: the most accurate one so far.
         left_s: how long the rest takes at this pace; None before the first has ended.
+        trouble: the first one that failed or diverged, and why.
     """
 
     total: int
@@ -31,6 +34,7 @@ class Standing:
     running: int
     best: Record | None
     left_s: float | None
+    trouble: str | None = None
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -40,7 +44,7 @@ class Standing:
             parts.append(f"best {self.best.network} {self.best.val_acc:.2f} %")
         if self.left_s is not None and self.finished + self.failed < self.total:
             parts.append(f"about {_spelled(self.left_s)} left")
-        return ", ".join(parts)
+        return ", ".join(parts) + (f"; {self.trouble}" if self.trouble else "")
 
 
 @dataclass
@@ -76,6 +80,7 @@ class Watch:
             running=running,
             best=max(measured, key=lambda record: record.val_acc or 0.0, default=None),
             left_s=self._left(len(self._ended)),
+            trouble=next((_trouble(r) for r in self._ended.values() if r not in finished), None),
         )
 
     def _reads(self, member: Member) -> bool:
@@ -90,14 +95,21 @@ class Watch:
         return record is not None
 
     def say(self) -> tuple[str, object]:
-        """Say how far it is in one line, and what of it is news."""
+        """Say how far it is in one line, and what of it is news: each part of a sweep that ended.
+
+        So a sweep of any size has few lines where they stay, and its first trouble is one of them.
+        """
         now = self.look()
-        return str(now), (now.finished, now.failed)
+        return str(now), ((now.finished + now.failed) * PARTS // now.total, now.failed > 0)
 
     def _left(self, ended: int) -> float | None:
         if not ended:
             return None
         return (time.monotonic() - self._begun) / ended * (len(self.members) - ended)
+
+
+def _trouble(record: Record) -> str:
+    return f"{record.network} {record.status.value}: {record.error}"
 
 
 def _written(member: Member) -> int | None:

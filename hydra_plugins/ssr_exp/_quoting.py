@@ -1,0 +1,42 @@
+"""A value as it must be typed: quoted for Hydra, and around that for the shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+
+
+def quoted(key: str, text: str) -> str:
+    """Write an argument that Hydra reads as a text, whatever it holds, for a POSIX shell.
+
+    A home folder, `~`, is spelled out: shell and Hydra leave it alone here. What stands in quotes
+    of Hydra's that were not closed loses them.
+    """
+    if text.startswith("~"):
+        text = os.path.expanduser(text)
+    literal = text.replace("${", "\\${")  # else OmegaConf would look it up
+    return shell(f"{key}={QuotedString(literal, Quote.double).with_quotes()}")
+
+
+def shell(argument: str) -> str:
+    """Quote an argument for the shell, if it has to be."""
+    return argument if shlex.quote(argument) == argument else shlex.quote(argument)
+
+
+def is_misread(override: Override) -> bool:
+    """Say whether Hydra reads the name of a file or folder as something else.
+
+    `2024_01` is a number to it, `true` a truth, `[a]` a list, and `a,b` two values.
+    """
+    raw, value = override.get_value_string(), override.value()
+    if value is None:
+        return False
+    if isinstance(value, str) and value == raw:
+        return "${" in raw and os.path.exists(raw)  # OmegaConf would look it up
+    if isinstance(value, bool | list | dict):
+        return True
+    if isinstance(value, int | float):
+        return str(value) != raw.strip()
+    return os.path.exists(os.path.expanduser(raw))

@@ -1,0 +1,140 @@
+"""What a command says where: its own words on the screen, all of them in its log file.
+
+Trainings of one command may run in many processes, and each would warn of the same: the first to
+say it leaves a mark that all of them see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+OURS = ("ssr_exp", "hydra_plugins.ssr_exp")
+COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all processes of a command
+
+FOLDER = ".hydra"  # of log files, in the runs folder
+
+log = logging.getLogger(__name__)
+aside = logging.getLogger("aside")  # what is worth keeping, and not the screen
+_said: set[tuple[str, str]] = set()  # by command, where marks cannot be kept
+_lost: set[str | None] = set()  # commands whose log file cannot be written
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """Say each warning once in a block, whichever of its processes has it."""
+    before, shown = os.environ.get(COMMAND), warnings.showwarning
+    marks = Path(tempfile.gettempdir()) / f"ssr_exp-{uuid.uuid4().hex}"
+    os.environ[COMMAND] = str(marks)
+    warnings.showwarning = _show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+        if before is None:
+            del os.environ[COMMAND]
+        else:
+            os.environ[COMMAND] = before
+        shutil.rmtree(marks, ignore_errors=True)
+
+
+@contextmanager
+def job() -> Iterator[None]:
+    """Let what Python warns of in a launcher's process be heard as the command's other warnings."""
+    shown, warnings.showwarning = warnings.showwarning, _show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+class Shown(logging.Filter):
+    """Keep for the screen what is ours, and of all warnings each one once a command."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return any(f"{record.name}.".startswith(f"{name}.") for name in OURS)
+        return is_first(record.getMessage())
+
+
+class LogFile(logging.FileHandler):
+    """A log file in the runs folder; one that cannot be written ends nothing.
+
+    Args:
+        folder: of the runs.
+        name: of the file, below its folder `.hydra`.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        place = Path(folder) / FOLDER / name
+        super().__init__(place, encoding="utf-8", delay=True, errors="backslashreplace")
+        self._place = place if folder.strip() else None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._place is None or os.environ.get(COMMAND) in _lost:
+            return
+        try:
+            super().emit(record)
+        except OSError as error:
+            self._give_up(error)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print no traceback."""
+        if isinstance(error := sys.exception(), OSError):
+            self._give_up(error)
+
+    def _open(self) -> Any:
+        """Open it where the process is by now: a cluster's worker begins elsewhere."""
+        assert self._place is not None
+        self.baseFilename = os.path.abspath(self._place)
+        os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
+        return super()._open()
+
+    def _give_up(self, error: OSError) -> None:
+        _lost.add(os.environ.get(COMMAND))
+        with suppress(OSError):
+            self.close()
+        self.stream = None  # what it still held cannot be kept
+        log.warning(
+            "the log file %s cannot be written (%s): going on without it.",
+            self._place,
+            error.strerror or error,
+        )
+
+
+def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Log what Python warns of, in one line and without a place in somebody else's code."""
+    text = " ".join(str(message).split())
+    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, text)
+
+
+def is_first(text: str) -> bool:
+    """Say whether no process of the command has said a text before; true outside of commands."""
+    marks = os.environ.get(COMMAND)
+    if marks is None:
+        return True
+    if (marks, text) in _said:
+        return False
+    _said.add((marks, text))
+    mark = Path(marks) / hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+    try:
+        mark.parent.mkdir(mode=0o700, exist_ok=True)
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # better twice than not at all
+        pass
+    return True

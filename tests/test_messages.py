@@ -1,0 +1,128 @@
+"""What is said, how often, and where it is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ssr_exp import messages
+
+
+def record(name: str, level: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord(name, level, "", 0, text, (), None)
+
+
+@pytest.fixture
+def command() -> Iterator[None]:
+    with messages.command():
+        yield
+
+
+@pytest.mark.usefixtures("command")
+def test_a_warning_is_shown_once_in_all_processes_of_a_command() -> None:
+    code = (
+        "import logging; from ssr_exp.messages import Shown;"
+        "r = logging.LogRecord('ssr_exp.x', 30, '', 0, 'twice', (), None); print(Shown().filter(r))"
+    )
+    told = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        for _ in range(2)
+    ]
+    assert told == ["True\n", "False\n"]
+    assert not messages.Shown().filter(record("ssr_exp.x", logging.WARNING, "twice"))
+    assert messages.Shown().filter(record("ssr_exp.x", logging.WARNING, "another"))
+
+
+def test_the_next_command_warns_again_and_nothing_is_left() -> None:
+    for _ in range(2):
+        with messages.command():
+            marks = Path(os.environ[messages.COMMAND])
+            assert messages.Shown().filter(record("x", logging.WARNING, "w"))
+            assert not messages.Shown().filter(record("x", logging.WARNING, "w"))
+            assert marks.is_dir()
+        assert not marks.exists() and messages.COMMAND not in os.environ
+
+
+@pytest.mark.usefixtures("command")
+def test_marks_that_cannot_be_kept_are_kept_in_mind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(messages.COMMAND, str(tmp_path / "file" / "below"))
+    shown = [messages.Shown().filter(record("x", logging.WARNING, "w")) for _ in range(2)]
+    assert shown == [True, False]
+
+
+def test_outside_of_a_command_everything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(messages.COMMAND, raising=False)
+    assert messages.is_first("w") and messages.is_first("w")
+
+
+@pytest.mark.usefixtures("command")
+def test_the_screen_shows_our_own_words_and_everybodys_warnings() -> None:
+    shown = messages.Shown().filter
+    assert shown(record("ssr_exp.training", logging.INFO, "a"))
+    assert shown(record("hydra_plugins.ssr_exp.sweepers", logging.INFO, "a"))
+    assert not shown(record("hydra._internal.core_plugins.basic_launcher", logging.INFO, "a"))
+    assert not shown(record("ssr_experiment", logging.INFO, "a"))
+    assert shown(record("anybody", logging.ERROR, "a"))
+
+
+@pytest.mark.usefixtures("command")
+def test_what_python_warns_of_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("two\n  lines", UserWarning, stacklevel=1)
+    assert caplog.messages == ["UserWarning: two lines"]
+
+
+@pytest.mark.usefixtures("command")
+def test_a_log_file_keeps_everything_below_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = messages.LogFile("runs", "train.log")
+    monkeypatch.chdir(tmp_path)  # as a cluster's worker does before its first word
+    handler.emit(record("x", logging.INFO, "kept \udcff"))
+    handler.close()
+    assert (tmp_path / "runs/.hydra/train.log").read_text() == "kept \\udcff\n"
+
+
+@pytest.mark.usefixtures("command")
+def test_a_log_file_that_cannot_be_written_is_told_once_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").touch()
+    for _ in range(2):
+        handler = messages.LogFile(str(tmp_path / "runs"), "train.log")
+        handler.emit(record("x", logging.INFO, "lost"))
+        handler.close()
+    assert len([m for m in caplog.messages if "cannot be written" in m]) == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("command")
+def test_a_full_disk_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/train.log").symlink_to("/dev/full")
+    handler = messages.LogFile(str(tmp_path), "train.log")
+    for _ in range(2):
+        handler.handle(record("x", logging.INFO, "lost"))
+    handler.close()
+    (told,) = (m for m in caplog.messages if "cannot be written" in m)
+    assert "No space left on device" in told
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("command")
+def test_no_folder_is_no_log_file() -> None:
+    messages.LogFile("", "train.log").emit(record("x", logging.INFO, "lost"))
+    assert not Path("/.hydra/train.log").exists()
