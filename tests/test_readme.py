@@ -25,6 +25,8 @@ SEARCHES = [command for command in COMMANDS if command[1] == "search.py"]
 ANATOMIES = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.rescaling"]]
 MEASUREMENTS = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.edge"]]
 
+CLASSIFICATIONS = [command for command in COMMANDS if Path(command[1]).name == "predict.py"]
+
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert len(TRAININGS) >= 4
@@ -33,7 +35,8 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
     assert len(MEASUREMENTS) >= 3
     assert len(EXPORTS) >= 3
     assert len(REPORTS) >= 3
-    kinds = (TRAININGS, SEARCHES, EXPORTS, REPORTS, ANATOMIES, MEASUREMENTS)
+    assert len(CLASSIFICATIONS) >= 2
+    kinds = (TRAININGS, SEARCHES, EXPORTS, REPORTS, ANATOMIES, MEASUREMENTS, CLASSIFICATIONS)
     assert len(COMMANDS) == sum(map(len, kinds))
 
 
@@ -75,6 +78,13 @@ def test_a_measurement_is_understood(
         monkeypatch.setattr(edge, name, lambda options, study: asked.append(study))
     assert edge.main(command[3:]) == 0
     assert [study.name for study in asked] == [command[3]]
+
+
+@pytest.mark.parametrize("command", CLASSIFICATIONS, ids=" ".join)
+def test_what_classifies_images_is_understood(command: list[str]) -> None:
+    from ssr_exp.edge.predict_files import _parser
+
+    assert _parser().parse_args(command[2:]).images
 
 
 def test_every_key_of_scbp_in_the_text_exists() -> None:
