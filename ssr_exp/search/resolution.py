@@ -47,6 +47,6 @@ class ValSet:
             return []
         return [
             f"the baseline scores {accuracy:.2f} % on val, and always naming its largest class "
-            f"({largest}) scores {share:.2f} %: it has learnt next to nothing, so a comparison with "
-            "it says nothing; train longer, or look at images and labels"
+            f"({largest}) scores {share:.2f} %: it has learnt nothing, so comparing with it "
+            "says nothing; train longer, or look at images and labels"
         ]

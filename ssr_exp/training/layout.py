@@ -54,7 +54,7 @@ def find(root: Folder) -> Layout:
     where, folder = _unwrapped(root)
     found = _parts(folder, where)
     for part, inner in found.parts.items():
-        further, found.parts[part] = _unwrapped(inner)
+        further, found.parts[part] = _unwrapped(inner, any_name=True)
         found.sources[part] += further
         found.left_out["beside the class folders"] += found.parts[part].images
     if where:
@@ -74,13 +74,18 @@ def part_of(name: str) -> str | None:
     return _PART.get(_ADDED.sub("", name.casefold()))
 
 
-def _unwrapped(folder: Folder) -> tuple[str, Folder]:
-    """Go into single folders around everything, as archives have them; returns the way there."""
+def _unwrapped(folder: Folder, *, any_name: bool = False) -> tuple[str, Folder]:
+    """Go into single folders around everything, as archives have them; returns the way there.
+
+    Args:
+        folder: where to begin.
+        any_name: go into one with a part's name, too.
+    """
     where = ""
     while not folder.images and len(folder.holders) == 1:
         ((name, inner),) = folder.holders.items()
         alone = len(folder.folders) == 1 or name.casefold() in _WRAPPERS
-        if not alone or part_of(name) or inner.images or not inner.holders:
+        if not alone or inner.images or not inner.holders or (part_of(name) and not any_name):
             break
         where, folder = f"{where}{name}/", inner
     return where, folder
@@ -88,25 +93,37 @@ def _unwrapped(folder: Folder) -> tuple[str, Folder]:
 
 def _parts(folder: Folder, where: str) -> Layout:
     """Find the parts that a folder came with; a folder that holds images only is a class."""
-    named = {name: part for name in folder.holders if (part := part_of(name))}
+    named = _named(folder.holders)
     given = {name: part for name, part in named.items() if folder.folders[name].holders}
     others = [name for name in folder.holders if name not in given]
     strangers = [name for name in others if name not in named]
     if not given or _is_class(folder, given, strangers):
         return _unsplit(folder, where, named)
     _check_parts(folder, given, strangers)
-    ordered = sorted(given, key=lambda name: PARTS.index(given[name]))
     found = Layout(
-        {given[name]: folder.folders[name] for name in ordered},
-        {given[name]: f"{where}{name}/" for name in ordered},
+        {part: folder.folders[name] for name, part in given.items()},
+        {part: f"{where}{name}/" for name, part in given.items()},
     )
     if others:
         found.left_out["in other folders"] = sum(folder.folders[name].total for name in others)
         found.warnings.append(
-            f"the images in {_listed(others)} are not used: {_listed(ordered)} hold the classes"
+            f"the images in {_listed(others)} are not used: {_listed(given)} hold the classes"
         )
     found.left_out["beside the class folders"] += folder.images
     return found
+
+
+def _named(names: Iterable[str]) -> dict[str, str]:
+    """Tell which names stand for parts, train first: `Train`, or `seg_train` beside `seg_test`."""
+    found = {name: part for name in names if (part := part_of(name))}
+    if not found:
+        groups: dict[str, dict[str, str]] = {}
+        for name in names:
+            before, _, last = re.sub(r"[ -]", "_", name).rpartition("_")
+            if part := part_of(last):
+                groups.setdefault(before, {})[name] = part
+        found = next((own for own in groups.values() if len(set(own.values())) > 1), {})
+    return dict(sorted(found.items(), key=lambda pair: PARTS.index(pair[1])))
 
 
 def _is_class(folder: Folder, given: Mapping[str, str], strangers: list[str]) -> bool:
@@ -203,7 +220,7 @@ def _same_classes(first: str, classes: tuple[str, ...], part: str, folder: Folde
 def _check_nested(folder: Folder) -> None:
     """Refuse classes that hold no images but the same folders: those may be the classes."""
     inner = {
-        name: set(one.holders)
+        name: set(_unwrapped(one, any_name=True)[1].holders)
         for name, one in folder.folders.items()
         if one.holders and not one.images
     }
