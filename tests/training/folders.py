@@ -62,7 +62,7 @@ def split(root: Path, *parts: str) -> Path:
 
 def grey(image: Image.Image, kind: str, factor: float) -> Image.Image:
     """Make numbers of another kind of a picture's bytes, such as uint16."""
-    return Image.fromarray((np.asarray(image.convert("L")) * factor).astype(kind))
+    return Image.fromarray((np.asarray(image.convert("L"), np.float64) * factor).astype(kind))
 
 
 def phone(image: Image.Image, path: Path) -> None:
@@ -94,6 +94,13 @@ def icon(image: Image.Image, path: Path) -> None:
     drawn.save(f"{path}.png")
 
 
+def red_icon(image: Image.Image, path: Path) -> None:
+    """Keep the shape in the transparency, in a colour that shows on black and on white."""
+    drawn = Image.new("RGBA", image.size, (200, 0, 0, 255))
+    drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
+    drawn.save(f"{path}.png")
+
+
 def half_jfif(image: Image.Image, path: Path) -> None:
     """Call every second file .jfif, which is JPEG."""
     suffix = "jfif" if int(path.name) % 2 else "png"
@@ -108,5 +115,5 @@ def one_picture(image: Image.Image, path: Path) -> None:
 def copied(source: Path, to: Path, prefix: str = "") -> None:
     """Copy the files of a folder to another one."""
     to.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
+    for path in source.glob("*.*"):
         shutil.copy(path, to / f"{prefix}{path.name}")
