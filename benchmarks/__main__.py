@@ -17,6 +17,7 @@ PARTS = (
     "start",
     "proposals",
     "training",
+    "decoding",
     "scbp",
     "latency",
     "latency_model",

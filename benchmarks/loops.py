@@ -24,13 +24,14 @@ from torchvision import transforms
 
 from benchmarks.measure import Contestant, timed
 from ssr_exp.config import Config, DatasetConf, ModelConf, RecipeConf, TrainerConf
+from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.rescaling import rescale, seeds, segments, sets
 from ssr_exp.training import task, trainers
 from ssr_exp.training.batches import Augmentation
 from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.images import Images, Splits
 from ssr_exp.training.images import statistics as image_statistics
-from ssr_exp.training.preprocessing import Preprocessing
+from ssr_exp.training.reading import Reading
 
 CLASSES, SHAPE = 10, (3, 32, 32)
 
@@ -106,7 +107,9 @@ def random_splits(n_train: int, n_val: int) -> Splits:
     train, val = images.subset(np.arange(n_train)), images.subset(np.arange(n_train, n))
     mean, std = image_statistics(train.pixels)
     how = Preprocessing(channels=3, size=(32, 32), mean=mean, std=std)
-    return Splits("random", train, val, None, mean, std, "random", how)
+    return Splits(
+        "random", train, val, None, mean, std, "random", how, Reading("random", {}, {}, "")
+    )
 
 
 def data_module(training: Training) -> TensorDataModule:

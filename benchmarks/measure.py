@@ -112,11 +112,13 @@ def ratio(
     under: Sequence[float],
     *,
     at_least: float | None = None,
+    at_most: float | None = None,
 ) -> Figure:
     """The median of `over` divided by the median of `under`; the spread is that of the rounds."""
     rounds = [a / b for a, b in zip(over, under, strict=True)]
     value = statistics.median(over) / statistics.median(under)
-    return Figure(part, name, value, "x", (min(rounds), max(rounds)), at_least=at_least)
+    spread = (min(rounds), max(rounds))
+    return Figure(part, name, value, "x", spread, at_least=at_least, at_most=at_most)
 
 
 def conditions() -> dict[str, Any]:

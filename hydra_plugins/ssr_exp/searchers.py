@@ -54,13 +54,14 @@ class SearchSweeper(LaunchingSweeper):
             SsrError: if the command cannot be met, or all of a round's trainings failed.
         """
         from ssr_exp.runs import local
-        from ssr_exp.training import study
+        from ssr_exp.training import reading, study
 
         self._refuse_sweeps(arguments)
         conf = self._read(arguments)
         store = local.Store(conf.paths.runs)
         store.check()
         opened = study.open(conf)
+        reading.print_all([opened.splits.reading])
         search = _search(conf, opened, store)
         if conf.rounds == 0:
             found = self._show(arguments, search, opened, store)
@@ -102,6 +103,7 @@ class SearchSweeper(LaunchingSweeper):
         search.tell(seen)
         _print_front(seen)
         console.print_smallest(seen, search.conf)
+        search.conclude(seen)
         picks = search.next_batch(seen, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")
@@ -152,6 +154,7 @@ class SearchSweeper(LaunchingSweeper):
         _print_front(seen)
         console.print_smallest(seen, search.conf)
         records = Ending(self, arguments, search.conf, opened, seen).carry_out()
+        search.conclude(seen)
         diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST)
         return records
 
@@ -191,6 +194,7 @@ def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
     """
     from ssr_exp.search import limits, rounds, space
     from ssr_exp.search.loop import Search
+    from ssr_exp.search.resolution import ValSet
     from ssr_exp.search.sources import Sources
     from ssr_exp.training import finals
 
@@ -209,6 +213,7 @@ def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
         sources,
         known,
         watch=lambda _: write_page(store),
+        val=ValSet(opened.splits.reading.parts.get("val", {})),
     )
 
 

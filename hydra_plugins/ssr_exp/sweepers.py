@@ -135,6 +135,7 @@ class SsrSweeper(LaunchingSweeper):
         from ssr_exp.training import sweep
 
         members = self.members(self._split(arguments))
+        sweep.print_readings(members)
         errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
         table.print_trade_offs(records, known=sweep.neighbours(members, records))

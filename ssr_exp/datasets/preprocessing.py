@@ -6,8 +6,8 @@ NumPy alone, and Python 3.9, and imports nothing of this project.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -52,8 +52,7 @@ class Preprocessing:
     std: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """An image as its file holds it.
 
     Args:
@@ -111,7 +110,7 @@ def read(
         rgb, opened = _eight_bits(image, how)
     if size is not None and opened.size != size:
         rgb = fitted(rgb, size, how)
-    return np.asarray(rgb), replace(opened, is_animated=True) if is_animated else opened
+    return np.asarray(rgb), opened._replace(is_animated=True) if is_animated else opened
 
 
 def pixels(path: Any, how: Preprocessing) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -165,7 +164,8 @@ def _eight_bits(image: Image.Image, how: Preprocessing) -> tuple[Image.Image, Op
         grey = Image.fromarray(_scaled(values, how, is_float=mode == "F"))
         return grey.convert("RGB"), Opened(mode, size, is_grey, low=low, peak=peak)
     if not image.has_transparency_data:
-        return image.convert("RGB"), Opened(mode, size, is_grey)
+        rgb = image if mode == "RGB" else image.convert("RGB")  # to convert is to copy
+        return rgb, Opened(mode, size, is_grey)
     rgba = image.convert("RGBA")
     behind = Image.new("RGBA", rgba.size, (*[how.background] * 3, 255))
     is_transparent = int(np.asarray(rgba)[:, :, 3].min()) < 255

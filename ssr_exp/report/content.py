@@ -243,7 +243,8 @@ def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
             if version not in versions.setdefault(name, []):
                 versions[name].append(version)
     return {
-        "fields": _finite(fields),
+        "fields": _finite(studies.compared(fields)),
+        "reading": _read(fields),
         "epochs": sorted({record.epochs for record in records}),
         "seeds": sorted({record.seed for record in records}),
         "versions": versions,
@@ -255,6 +256,13 @@ def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
         "first": min(record.started_at for record in records),
         "last": max(record.started_at for record in records),
     }
+
+
+def _read(fields: Mapping[str, Any]) -> list[str]:
+    """Take the lines that say what was read of the data set, where a study's file has them."""
+    reading = fields.get(studies.READING)
+    lines = reading.get("text") if isinstance(reading, dict) else None
+    return [str(line) for line in lines] if isinstance(lines, list) else []
 
 
 def _finite(value: Any) -> Any:

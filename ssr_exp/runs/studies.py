@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 FILE = "study.json"
 EPOCHS = "training.epochs"
+READING = "reading"  # what was read of the data set, in words and numbers
+PREPROCESSING = "preprocessing"  # how an image file becomes what the network takes
 DEEPEST = 50  # objects and lists within each other; what is read here nests a few
 
 
@@ -33,12 +35,17 @@ def known(root: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def compared(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what only describes a study, and decides nothing of its results."""
+    return {key: value for key, value in fields.items() if key not in (READING, PREPROCESSING)}
+
+
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Say in what a study differs from ours, as `recipe.lr is 0.1 there and 0.05 here`.
 
     Values differ where their JSON does, as in a study's fingerprint: 1 is not 1.0.
     """
-    there, here = dict(_leaves(theirs)), dict(_leaves(ours))
+    there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
     return [
         f"{key} is {_shown(there, key)} there and {_shown(here, key)} here"
         for key in _differing(there, here)
@@ -55,9 +62,9 @@ def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
     Returns:
         The epochs of each, by name.
     """
-    here, found = dict(_leaves(fields)), {}
+    here, found = dict(_leaves(compared(fields))), {}
     for name, theirs in known(root).items():
-        there = dict(_leaves(theirs))
+        there = dict(_leaves(compared(theirs)))
         if _differing(there, here) == [EPOCHS] and there.get(EPOCHS, "").isdecimal():
             found[name] = int(there[EPOCHS])
     return found

@@ -16,6 +16,7 @@ from ssr_exp.search.view import View
 
 LEVELS = (0.5, 0.8, 0.95)  # of the intervals whose calibration is checked
 POOR_SPEARMAN = 0.5
+POOR_ERROR = 0.9  # of the error of guessing the mean: about as bad
 FLAT = 0.25  # of the trainings' spread: a lattice predicted within less is flat
 SLICES = 512  # points that a sensitivity is averaged over
 
@@ -42,6 +43,12 @@ class Check:
     noise: float
     flat: bool
 
+    @property
+    def is_poor(self) -> bool:
+        """Whether it orders the trainings badly, or errs about as much as their mean does."""
+        badly = self.spearman is None or self.spearman < POOR_SPEARMAN
+        return badly or self.rmse >= POOR_ERROR * self.spread
+
     def warnings(self) -> list[str]:
         """Say what speaks against believing the surrogate."""
         found = []
@@ -50,7 +57,7 @@ class Check:
                 "the surrogate is flat: it predicts about the same for all networks, so its "
                 "proposals are close to chance. Train longer, or more different networks."
             )
-        elif self.spearman is None or self.spearman < POOR_SPEARMAN or self.rmse >= self.spread:
+        elif self.is_poor:
             rank = "none" if self.spearman is None else f"{self.spearman:.2f}"
             found.append(
                 f"the surrogate predicts poorly (rank correlation {rank}, error {self.rmse:.2f} "

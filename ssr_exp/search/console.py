@@ -36,13 +36,18 @@ def print_checks(view: View, check: Check, sensitivities: Sequence[Sensitivity])
         f"rank correlation {rank}, intervals {intervals}; noise of one run {check.noise:.2f} "
         f"{unit} ({seeds})"
     )
-    for warning in filter(messages.is_first, check.warnings()):
-        screen.print(f"warning: {warning}")
+    print_warnings(list(filter(messages.is_first, check.warnings())))
     parts = []
     for name, effects in checks.describe(view.history.space, list(sensitivities)).items():
         words = ", ".join(f"{kind} {effect:+.2f}" for kind, effect in effects.items())
         parts.append(f"{name}: {words or 'fixed'}")
     screen.print(f"from lowest to full, in {unit}: {'; '.join(parts)}\n")
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print each warning in a line."""
+    for warning in warnings:
+        terminal.console().print(f"warning: {terminal.inert(warning)}")
 
 
 def print_batch(view: View, picks: Sequence[Pick], *, title: str) -> None:

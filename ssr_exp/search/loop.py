@@ -36,6 +36,7 @@ from ssr_exp.search import view as views
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.history import History
 from ssr_exp.search.prices import Latencies
+from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.rounds import Notebook, Planned, Round
 from ssr_exp.search.space import Space
 from ssr_exp.search.view import View
@@ -83,6 +84,7 @@ class Search:
         sources: of records.
         latencies: of a device, where latency is traded or capped; None: those of the records.
         watch: told after each look what is believed then.
+        val: the images that networks are compared by; None: not known.
     """
 
     space: Space
@@ -92,6 +94,7 @@ class Search:
     sources: Sources
     latencies: Latencies | None = None
     watch: Callable[[Predictions], object] = lambda _: None
+    val: ValSet | None = None
 
     def run(self, train: Train) -> tuple[View, str]:
         """Go through all rounds; returns what is known at the end, and why it ended.
@@ -127,8 +130,20 @@ class Search:
         """Print how far the surrogate is to be believed, and leave what it predicts for pages."""
         check, sensitivities = checks.check(seen), checks.sensitivities(seen)
         console.print_checks(seen, check, sensitivities)
+        console.print_warnings(self._of_baseline(seen))
         told = summary.of(seen, self.conf, check, sensitivities, book=self.book)
         self.watch(predictions.write(self.book.store, self.book.folder, told))
+
+    def conclude(self, seen: View) -> None:
+        """Repeat, beside the answer, what speaks against believing it."""
+        coarse = [] if self.val is None else self.val.too_coarse(self.conf)
+        console.print_warnings([*coarse, *self._of_baseline(seen), *checks.check(seen).warnings()])
+
+    def _of_baseline(self, seen: View) -> list[str]:
+        if self.val is None:
+            return []
+        accuracy = seen.history.accuracies()[self.space.plan.baseline]
+        return self.val.learnt_nothing(accuracy)
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -214,6 +229,8 @@ class Search:
         Raises:
             SsrError: if they cannot be met.
         """
+        if self.val is not None:
+            console.print_warnings(self.val.too_coarse(self.conf))
         self.sources.fetch()
         self._check_latency()
         if plans := self.book.read():

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.training.contents import Contents
 from ssr_exp.training.decode import Decoded
 from ssr_exp.training.images import digest
 
@@ -82,19 +83,28 @@ def _checked(held: dict[str, Any]) -> Decoded:
     Raises:
         ValueError: if it is something else, or damaged.
     """
-    decoded = Decoded(held["pixels"], TypeAdapter(Preprocessing).validate_json(held["how"]))
-    c, *size = decoded.pixels.shape[1:]
-    how = decoded.preprocessing
-    if decoded.pixels.dtype is not torch.uint8 or (c, tuple(size)) != (how.channels, how.size):
-        raise ValueError("its parts do not fit together")
-    return decoded
+    pixels, hashes = held["pixels"], held["hashes"]
+    how = TypeAdapter(Preprocessing).validate_json(held["how"])
+    contents = TypeAdapter(Contents).validate_json(held["contents"])
+    c, *size = pixels.shape[1:]
+    if pixels.dtype is not torch.uint8 or (c, tuple(size)) != (how.channels, how.size):
+        raise ValueError("its pixels are not those that it describes")
+    if hashes.dtype is not torch.int64 or hashes.shape != pixels.shape[:1]:
+        raise ValueError("its hashes are not those of its images")
+    return Decoded(pixels, how, hashes, contents)
 
 
 def _write(path: Path, decoded: Decoded, key: str) -> None:
     unfinished = path.with_suffix(".tmp")
     try:
-        how = json.dumps(asdict(decoded.preprocessing))
-        torch.save({"pixels": decoded.pixels, "how": how, "digest": key}, unfinished)
+        held = {
+            "pixels": decoded.pixels,
+            "hashes": decoded.hashes,
+            "how": json.dumps(asdict(decoded.preprocessing)),
+            "contents": json.dumps(asdict(decoded.contents)),
+            "digest": key,
+        }
+        torch.save(held, unfinished)
         os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.errors import SsrError
-from ssr_exp.training import sources
+from ssr_exp.training import inspection, sources
 from ssr_exp.training.batches import Augmentation, Batches
-from ssr_exp.training.images import Images, Indices, Pool, Splits, fingerprint, statistics
+from ssr_exp.training.images import Images, Indices, Pool, Splits, fingerprint, histogram, moments
 from ssr_exp.training.split import hold_out_val
 
 __all__ = ["Augmentation", "Batches", "Images", "Splits", "TensorDataModule", "load"]
@@ -37,7 +37,8 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
     pool = sources.pool(conf, data_dir)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
-    mean, std = statistics(images.pixels)
+    counts = histogram(images.pixels)
+    mean, std = moments(counts)
     return Splits(
         name=conf.name,
         train=images,
@@ -47,6 +48,7 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
         std=std,
         fingerprint=fingerprint(pool, train=train, val=val),
         preprocessing=replace(pool.preprocessing, mean=mean, std=std),
+        reading=inspection.read(conf, pool, train, val, counts),
     )
 
 

@@ -95,6 +95,6 @@ def _add_papers(
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     trust = ", trust=True" if saved.read(fresh).model.calls_code() else ""
     store.write_text(fresh / local.FILE, record.to_json())
-    store.write_text(fresh / studies.FILE, environment.to_json(study.fields))
+    store.write_text(fresh / studies.FILE, environment.to_json(study.about))
     store.write_text(fresh / local.METRICS, environment.to_json(dict(metrics)))
     store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))

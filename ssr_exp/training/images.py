@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ssr_exp.datasets import preprocessing
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.training.reading import Origin, Reading
 
 Indices = NDArray[np.int64]  # positions of images, ascending
 
@@ -63,6 +65,8 @@ class Pool:
         val: positions of the images that came as val; None: split them off `train`.
         test: positions of the images that came as test; None: there are none.
         preprocessing: how they became pixels; without mean and standard deviation.
+        hashes: int64, `n`, of the pixels of each: equal where these are.
+        origin: where they come from.
     """
 
     images: Images
@@ -71,6 +75,8 @@ class Pool:
     val: Indices | None
     test: Indices | None
     preprocessing: Preprocessing
+    hashes: NDArray[np.int64]
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Splits:
             under whatever file names the images lie.
         preprocessing: how an image file becomes what the network takes; its `fit` is None where
             images are not resized.
+        reading: what was read, to be said on screen and kept with the study.
     """
 
     name: str
@@ -98,6 +105,7 @@ class Splits:
     std: tuple[float, ...]
     fingerprint: str
     preprocessing: Preprocessing
+    reading: Reading
 
     @property
     def num_classes(self) -> int:
@@ -116,6 +124,16 @@ def digest(pixels: Tensor) -> str:
     sha = hashlib.sha256(str(tuple(pixels.shape)).encode())
     sha.update(pixels.contiguous().numpy().data)
     return sha.hexdigest()
+
+
+def hashed(image: NDArray[np.uint8]) -> int:
+    """Hash the pixels of an image to 63 bits, to find doubles: two checksums, side by side.
+
+    A cryptographic hash gives Python's lock away for every small image, and threads that decode
+    then wait for each other.
+    """
+    content = np.ascontiguousarray(image).data
+    return zlib.crc32(content) << 31 ^ zlib.adler32(content)
 
 
 def fingerprint(pool: Pool, *, train: Indices, val: Indices | None) -> str:
@@ -137,8 +155,18 @@ def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     Args:
         pixels: uint8, `n x c x h x w`.
     """
+    return moments(histogram(pixels))
+
+
+def histogram(pixels: Tensor) -> Tensor:
+    """Count the 256 values in each channel of `n x c x h x w` pixels: int64, `c x 256`."""
     counts = [torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]
-    share = torch.stack(counts).double() / counts[0].sum()
+    return torch.stack(counts)
+
+
+def moments(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, in 0..1, from its `histogram`."""
+    share = counts.double() / counts[0].sum()
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ values
     std = (share @ values.square() - mean.square()).clamp(min=0).sqrt()

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
-import stat
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError, cause
-
-log = logging.getLogger(__name__)
-
-SUFFIXES = frozenset(
-    ".bmp .gif .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()
-)  # lower case
-PARTS = ("train", "val", "test")
-_LAYOUT = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE with DIR/val and DIR/test beside it or not"
+from ssr_exp.training import layout, tree
+from ssr_exp.training.layout import LAYOUT
+from ssr_exp.training.tree import SUFFIXES, UNREAD, File, Folder
 
 
 @dataclass(frozen=True)
@@ -35,6 +26,11 @@ class Listing:
         classes: names of the class folders, sorted.
         parts: for each part (`train`, `val`, `test`; or only `all`) how many of `files` it has,
             in their order.
+        stats: size in bytes and time of each file, in ns.
+        sources: for each part the folder below `root` that it is.
+        left_out: how many files are not among them, by kind or reason.
+        notes: what is to be said of them.
+        warnings: likewise, where it may be wrong.
     """
 
     root: Path
@@ -42,151 +38,107 @@ class Listing:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     parts: dict[str, int]
+    stats: tuple[tuple[int, int], ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def key(self, how: Preprocessing) -> str:
         """Hash what a cache of the decoded images depends on: names, sizes, times, how."""
-        found = [os.stat(self.root / file) for file in self.files]
-        rows = [
-            (file, one.st_size, one.st_mtime_ns)
-            for file, one in zip(self.files, found, strict=True)
-        ]
-        resize = how.size[0] if how.fit else None
-        text = json.dumps([str(self.root.resolve()), resize, rows, how.fit, how.background])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        rows = [(file, *stat) for file, stat in zip(self.files, self.stats, strict=True)]
+        asked = [str(self.root.resolve()), how.size[0] if how.fit else None, rows]
+        if how.fit not in (None, "crop") or how.background != 255:
+            asked += [how.fit, how.background]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
 def scan(root: Path) -> Listing:
     """List the images of `root/CLASS`, or of `root/train/CLASS` and `root/val` and `root/test`.
 
-    Images may lie deeper inside a class folder. Hidden files and other kinds of files are left
-    out.
+    Parts may have any of their usual names. Images may lie deeper inside a class folder. Hidden
+    files and those of other kinds are left out, and counted.
 
     Raises:
         SsrError: the folder is missing or empty, has no or only one class, has a class without
-            images, or its parts differ in their classes; a class's name is no text, or what has
-            an image's name is no file that can be read, such as a pipe or a broken link.
+            images, its parts differ in their classes, or what its classes are is not clear; a
+            class's name is no text, or what has an image's name is no file that can be read, such
+            as a pipe or a broken link.
     """
     try:
         if not root.is_dir():
-            raise SsrError(f"there is no folder {root}: type dataset.root=DIR, holding {_LAYOUT}")
+            raise SsrError(f"there is no folder {root}: type dataset.root=DIR, holding {LAYOUT}")
         return _scanned(root)
-    except (OSError, ValueError) as error:  # not allowed, or a name that no disk can hold
+    except (OSError, ValueError, RecursionError) as error:  # not allowed, or no name for a disk
         raise SsrError(
             f"cannot read the folder {str(root)!r:.200} ({cause(error)}): type dataset.root=DIR, "
-            f"holding {_LAYOUT}"
+            f"holding {LAYOUT}"
         ) from error
 
 
 def _scanned(root: Path) -> Listing:
-    parts = _parts(root)
-    classes = _classes(parts[0][1])
-    for name, folder in parts[1:]:
-        _same_classes(parts[0][0], classes, name, folder)
-    files: list[str] = []
+    found = layout.find(tree.read(root))
+    files: list[tuple[str, File]] = []
     labels: list[int] = []
     counts: dict[str, int] = {}
-    for name, folder in parts:
+    left_out = found.left_out
+    for part, folder in found.parts.items():
         before = len(files)
-        for label, class_name in enumerate(classes):
-            found = _images(root, folder / class_name)
-            files += found
-            labels += [label] * len(found)
-        counts[name] = len(files) - before
-    return Listing(root, tuple(files), tuple(labels), classes, counts)
-
-
-def _parts(root: Path) -> list[tuple[str, Path]]:
-    """Return the parts that a folder came with; a folder that holds images only is a class."""
-    folders = _subfolders(root)
-    given = [(name, root / name) for name in PARTS if name in folders and _subfolders(root / name)]
-    names = [name for name, _ in given]
-    if not given:
-        return [("all", root)]
-    if "train" not in names:
-        raise SsrError(
-            f"{root} has {' and '.join(names)} but no train folder: add {root / 'train'}, or type "
-            f"dataset.root={root / names[0]} to split that one"
-        )
-    unused = sorted(set(folders) - set(names))
-    if unused:
-        log.warning("%s has a train folder: its folders %s are not used", root, ", ".join(unused))
-    return given
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    names = _subfolders(folder)
-    if not names:
-        raise SsrError(f"{folder} has no class folders: dataset.root=DIR must hold {_LAYOUT}")
-    if len(names) == 1:
-        raise SsrError(
-            f"{folder} has one class, '{names[0]}', but at least two are needed: "
-            f"dataset.root=DIR must hold {_LAYOUT}"
-        )
-    for name in names:
-        if not _is_text(name):
-            raise SsrError(
-                f"the class folder {name!r} in {folder} is not named in UTF-8: rename it"
-            )
-    return tuple(names)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _same_classes(first: str, classes: tuple[str, ...], name: str, folder: Path) -> None:
-    others = set(_subfolders(folder))
-    missing, extra = sorted(set(classes) - others), sorted(others - set(classes))
-    if missing or extra:
-        raise SsrError(
-            f"{folder.parent} has different classes in {first} and {name} "
-            f"(only in {first}: {', '.join(missing) or 'none'}; only in {name}: "
-            f"{', '.join(extra) or 'none'}): both must hold the same class folders"
-        )
-
-
-def _images(root: Path, folder: Path) -> list[str]:
-    """List the images below a class folder, as sorted paths below `root`."""
-    found: list[str] = []
-    others: Counter[str] = Counter()
-    for path in _files(folder):
-        if path.suffix.lower() not in SUFFIXES:
-            others[path.suffix.lower() or "no suffix"] += 1
-        elif not stat.S_ISREG(os.stat(path).st_mode):  # a pipe, which nobody may ever write to
-            raise SsrError(f"{path} is no file that holds an image: remove it")
-        else:
-            found.append(path.relative_to(root).as_posix())
-    if not found:
-        raise SsrError(_no_images(folder, others))
-    return sorted(found)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """List all files below a folder, hidden ones left out; each folder once, whatever links say."""
-    seen: set[tuple[int, int]] = set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        here = os.stat(where)
-        if (here.st_dev, here.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(where, name) for name in names if not name.startswith("."))
-
-
-def _no_images(folder: Path, others: Counter[str]) -> str:
-    holds = f"only {others.total()} files of other kinds ({', '.join(sorted(others))})"
-    return (
-        f"class folder {folder} has no images, {holds if others else 'it is empty'}: add images "
-        f"({', '.join(sorted(SUFFIXES))}) or remove the folder"
+        for label, name in enumerate(found.classes):
+            own = _images(folder.folders[name], f"{found.sources[part]}{name}/", left_out)
+            files += own
+            labels += [label] * len(own)
+        counts[part] = len(files) - before
+    return Listing(
+        root,
+        tuple(path for path, _ in files),
+        tuple(labels),
+        found.classes,
+        counts,
+        stats=tuple((file.size, file.mtime_ns) for _, file in files),
+        sources=found.sources,
+        left_out=dict(left_out.most_common()),
+        notes=tuple(found.notes),
+        warnings=(*found.warnings, *_unread(left_out)),
     )
 
 
-def _subfolders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in `folder`, hidden ones left out."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def _images(folder: Folder, prefix: str, left_out: Counter[str]) -> list[tuple[str, File]]:
+    """List the images below a class folder with their paths below the root, sorted by these."""
+    found: list[tuple[str, File]] = []
+    others: Counter[str] = Counter()
+    for where, inner in folder.walk(prefix):
+        left_out.update(inner.left_out)
+        for file in inner.files:
+            if file.fault and file.kind in SUFFIXES:
+                raise SsrError(
+                    f"{inner.path / file.name} is no file that holds an image ({file.fault}): "
+                    "remove it"
+                )
+            if file.is_image:
+                found.append((f"{where}{file.name}", file))
+            else:
+                others[file.kind] += 1
+    if not found:
+        raise SsrError(_no_images(folder, others))
+    left_out.update(others)
+    return sorted(found)
+
+
+def _no_images(folder: Folder, others: Counter[str]) -> str:
+    holds = f"only {others.total()} files of other kinds ({', '.join(sorted(others))})"
+    return (
+        f"class folder {folder.path} has no images, {holds if others else 'it is empty'}: add "
+        f"images ({', '.join(sorted(SUFFIXES))}) or remove the folder"
+    )
+
+
+def _unread(left_out: Counter[str]) -> list[str]:
+    """Warn of images that are left out because their kind is not read."""
+    kinds = {kind: count for kind, count in left_out.items() if kind in UNREAD}
+    if not kinds:
+        return []
+    words = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return [
+        f"images of kinds that are not read are left out ({words}): convert them to PNG or JPEG"
+    ]

@@ -120,7 +120,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
 
 def _describe_study(job: Job, store: local.Store, folder: Path) -> None:
     """Say what all runs of a study share, and what their networks are rescaled from."""
-    store.write_text(folder / studies.FILE, environment.to_json(job.study.fields))
+    store.write_text(folder / studies.FILE, environment.to_json(job.study.about))
     about = hand_over.describe(job.study, job.conf)
     # Runs with other segments frozen are of the same study, and their codes mean the same.
     about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, FITS, Preprocessing
@@ -18,8 +19,11 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.training import listing
 from ssr_exp.training.cache import cached
 from ssr_exp.training.decode import decode
-from ssr_exp.training.images import Images, Indices, Pool, digest, resize
-from ssr_exp.training.split import stratified
+from ssr_exp.training.images import Images, Indices, Pool, digest, hashed, resize
+from ssr_exp.training.layout import ALL
+from ssr_exp.training.listing import Listing
+from ssr_exp.training.reading import Origin
+from ssr_exp.training.split import check_enough, stratified
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +75,11 @@ def _digits(conf: DatasetConf, _: Path) -> Pool:
     pixels = torch.from_numpy(np.rint(held.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(held.target.astype(np.int64))
     images, how = _resized(Images(pixels, labels, tuple("0123456789")), conf)
-    return _with_test_split(images, digest(images.pixels), how, fraction=0.2)
+    index = np.arange(len(images), dtype=np.int64)
+    train, test = stratified(images, index, fraction=0.2, seed=_TEST_SEED)
+    origin = Origin({"test": "20 % of all"})
+    hashes = _hashes(images)
+    return Pool(images, digest(images.pixels), train, None, test, how, hashes, origin)
 
 
 def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
@@ -86,15 +94,50 @@ def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
     )
     files = tuple(found.root / file for file in found.files)
     images = Images(decoded.pixels, torch.tensor(found.labels), found.classes, files)
-    how = decoded.preprocessing
-    if "all" in found.parts:
-        return _with_test_split(images, key, how, fraction=0.1)
+    parts, sources = _parts(found, images, conf)
+    return Pool(
+        images,
+        key,
+        train=parts["train"],
+        val=parts.get("val"),
+        test=parts.get("test"),
+        preprocessing=decoded.preprocessing,
+        hashes=decoded.hashes.numpy(),
+        origin=Origin(
+            sources,
+            found.root,
+            found.left_out,
+            found.notes,
+            found.warnings,
+            decoded.contents,
+        ),
+    )
+
+
+def _parts(
+    found: Listing, images: Images, conf: DatasetConf
+) -> tuple[dict[str, Indices], dict[str, str]]:
+    """Take the parts that a folder came with, or split off a tenth of it as test.
+
+    Returns:
+        Positions and source, in words, of train, of val if it came with one, and of test.
+
+    Raises:
+        SsrError: a class has too few images.
+    """
     ends = np.cumsum(list(found.parts.values()))
-    ranges = {
+    index: dict[str, Indices] = {
         name: np.arange(end - count, end, dtype=np.int64)
         for (name, count), end in zip(found.parts.items(), ends, strict=True)
     }
-    return Pool(images, key, ranges["train"], ranges.get("val"), ranges.get("test"), how)
+    needed = {"train": True, "val": not conf.train_on_val, "test": True}
+    if ALL not in index:
+        needed = {"train": True, "val": "val" not in index and not conf.train_on_val}
+        check_enough(images, index["train"], [name for name in needed if needed[name]])
+        return index, {name: path.rstrip("/") for name, path in found.sources.items()}
+    check_enough(images, index[ALL], [name for name in needed if needed[name]])
+    train, test = stratified(images, index[ALL], fraction=0.1, seed=_TEST_SEED)
+    return {"train": train, "test": test}, {"test": "10 % of all"}
 
 
 def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
@@ -108,7 +151,16 @@ def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
     )
     images, how = _resized(images, conf)
     index = np.arange(len(images), dtype=np.int64)
-    return Pool(images, digest(images.pixels), index[: len(train)], None, index[len(train) :], how)
+    return Pool(
+        images,
+        digest(images.pixels),
+        train=index[: len(train)],
+        val=None,
+        test=index[len(train) :],
+        preprocessing=how,
+        hashes=_hashes(images),
+        origin=Origin({"train": "as published", "test": "as published"}),
+    )
 
 
 def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:
@@ -165,7 +217,5 @@ def _asked(conf: DatasetConf) -> Preprocessing:
     )
 
 
-def _with_test_split(images: Images, key: str, how: Preprocessing, *, fraction: float) -> Pool:
-    index: Indices = np.arange(len(images), dtype=np.int64)
-    train, test = stratified(images, index, fraction=fraction, seed=_TEST_SEED)
-    return Pool(images, key, train, None, test, how)
+def _hashes(images: Images) -> NDArray[np.int64]:
+    return np.array([hashed(image) for image in images.pixels.numpy()], dtype=np.int64)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from ssr_exp.errors import SsrError
 from ssr_exp.training.images import Images, Indices
+
+_NAMED = 5  # classes in an error
 
 
 def stratified(
@@ -46,6 +49,31 @@ def stratified(
     return np.setdiff1d(index, out, assume_unique=True), out
 
 
+def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
+    """Refuse classes that have less than one image for each part.
+
+    Args:
+        images: the images that `index` points into.
+        index: positions that are split.
+        parts: what they are split into, such as train and val.
+
+    Raises:
+        SsrError: names these classes, and what can be done.
+    """
+    counts = np.bincount(images.labels.numpy()[index], minlength=len(images.classes))
+    few = [(name, int(n)) for name, n in zip(images.classes, counts, strict=True) if n < len(parts)]
+    if not few:
+        return
+    named = ", ".join(f"class '{name}' has {n} image{'s' * (n != 1)}" for name, n in few[:_NAMED])
+    more = f", and {len(few) - _NAMED} other classes have too few" if len(few) > _NAMED else ""
+    removal = ", or remove its folder" if len(few) == 1 else ", or remove their folders"
+    rest = len(images.classes) - len(few)
+    raise SsrError(
+        f"{named}{more}; {len(parts)} are needed, one each for {' and '.join(parts)}: add images"
+        f"{removal if rest >= 2 else ''}"
+    )
+
+
 def hold_out_val(
     images: Images, index: Indices, *, fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
@@ -60,7 +88,7 @@ def hold_out_val(
             "type a number above 0 and below 1, such as dataset.val_fraction=0.1"
         )
     n, classes = len(index), len(images.classes)
-    if fraction * n < classes:
+    if fraction * n < classes - 1e-9:  # the advice, times n, may round to a little less
         enough = min(math.ceil(1e3 * classes / n) / 1e3, 0.5)
         raise SsrError(
             f"dataset.val_fraction={fraction} of {n} training images is less than one image for "

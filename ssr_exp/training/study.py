@@ -20,7 +20,7 @@ from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, seeds, segmented, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
-from ssr_exp.runs import local, proposal
+from ssr_exp.runs import local, proposal, studies
 from ssr_exp.training import borrowed, data
 from ssr_exp.training.borrowed import Borrowed
 from ssr_exp.training.images import Splits
@@ -54,6 +54,15 @@ class Study:
     seed_network: nn.Module
     plan: Plan
     borrowed: Borrowed = field(default_factory=Borrowed)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its file says: its fields, and what was read, which no fingerprint is of."""
+        read = self.splits.reading
+        return self.fields | {
+            studies.PREPROCESSING: asdict(self.splits.preprocessing),
+            studies.READING: asdict(read) | {"text": read.lines()},
+        }
 
     def expand(self, conf: Config) -> list[Architecture]:
         """List the networks that a configuration's modifiers name.

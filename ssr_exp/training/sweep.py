@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssr_exp import terminal
@@ -12,7 +12,8 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.training import run
+from ssr_exp.training import reading, run
+from ssr_exp.training.reading import Reading
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Member:
         folder: its own folder there.
         title: the run in words.
         tested: whether the test set is asked for, too.
+        reading: what was read of its data set.
     """
 
     overrides: tuple[str, ...]
@@ -47,6 +49,7 @@ class Member:
     folder: Path
     title: str
     tested: bool = False
+    reading: Reading | None = field(default=None, compare=False, repr=False)
 
     def record(self) -> Record | None:
         """Read its record, if there is a whole one."""
@@ -76,11 +79,17 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
             alone = tuple(text for text in overrides if not _names_modifiers(text))
             alone += (*ALONE, f"modifiers.network={job.network}")
             alone += () if conf.origin else (f"origin={conf.modifiers.kind}",)
-            member = Member(alone, store, folder, job.title, conf.trainer.test)
+            read = job.study.splits.reading
+            member = Member(alone, store, folder, job.title, conf.trainer.test, read)
             members.setdefault(folder, member)
     if not members:
         raise SsrError("this command stands for no run: its sweep is empty.")
     return list(members.values())
+
+
+def print_readings(members: Sequence[Member]) -> None:
+    """Say once of each data set of a sweep what was read of it."""
+    reading.print_all(member.reading for member in members if member.reading is not None)
 
 
 def pending(members: Sequence[Member]) -> list[Member]:

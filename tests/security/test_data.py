@@ -21,6 +21,7 @@ from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs import checkpoints, local, predictions, proposal, studies, tables, wandb
 from ssr_exp.runs.record import Record
 from ssr_exp.training import cache, resume, sources, weights
+from ssr_exp.training.contents import Contents
 from ssr_exp.training.decode import Decoded
 
 CANARY = "made-by-what-was-read"
@@ -88,7 +89,8 @@ def test_a_checkpoint_with_code_is_not_gone_on_from(caplog: pytest.LogCaptureFix
 def test_a_cache_of_pixels_that_holds_something_else_is_made_anew(held: Any) -> None:
     torch.save(held, "cache.pt")
     pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    decoded = Decoded(pixels, Preprocessing(channels=3, size=(4, 4)))
+    how, held = Preprocessing(channels=3, size=(4, 4)), Contents({}, (4, 4), (4, 4), 1)
+    decoded = Decoded(pixels, how, torch.zeros(2, dtype=torch.int64), held)
     assert cache.cached(Path("cache.pt"), lambda: decoded)[0] is decoded
 
 

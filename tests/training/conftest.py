@@ -43,12 +43,13 @@ def draw() -> Draw:
 
 
 @pytest.fixture
-def load() -> Callable[..., data.Splits]:
-    """Load a folder of images, with its cache beside it: `load(root, resize=4)`."""
+def load(tmp_path: Path) -> Callable[..., data.Splits]:
+    """Load a folder of images, with its cache aside: `load(root, resize=4)`."""
 
     def read(root: Path, **fields: Any) -> data.Splits:
-        conf = DatasetConf(name="image_folder", root=str(root), val_fraction=0.25, **fields)
-        return data.load(conf, root.parent / "data")
+        asked = {"val_fraction": 0.25} | fields
+        conf = DatasetConf(name="image_folder", root=str(root), **asked)
+        return data.load(conf, tmp_path / "data")
 
     return read
 

@@ -115,9 +115,15 @@ def test_grey_stays_grey_and_a_mixture_becomes_rgb(tmp_path: Path, draw: Draw, l
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, draw: Draw, load: Load) -> None:
     root = draw(tmp_path / "set", mode="L", cat=9, dog=9)
     wide = np.full((6, 6), 0x8012, dtype=np.uint16)
-    for file in root.rglob("*.png"):
+    for number, file in enumerate(sorted(root.rglob("*.png"))):
+        wide[0, 0] = 0x40FF + 0x100 * number
         Image.fromarray(wide).save(file)
-    assert load(root).train.pixels.unique().tolist() == [0x80]
+    splits = load(root)
+    assert splits.train.pixels[:, 0, 1:].unique().tolist() == [0x80]
+    corners = torch.cat(
+        [part.pixels[:, 0, 0, 0] for part in (splits.train, splits.val, splits.test)]
+    )
+    assert sorted(corners.tolist()) == [0x40 + number for number in range(18)]
 
 
 def test_resize_makes_all_images_square(tmp_path: Path, draw: Draw, load: Load) -> None:

@@ -32,6 +32,12 @@ function failuresCard() {
   return element("div", { class: "card" }, title, element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Failed runs" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))));
 }
 
+function dataCard() {
+  const lines = study().about.reading;
+  if (!lines.length) return null;
+  return element("div", { class: "card" }, element("h2", { text: "Images that were read" }), lines.map((text) => element("p", { class: "note", text })));
+}
+
 function showAbout() {
   if (state.tab !== "about") return;
   const about = study().about;
@@ -48,6 +54,7 @@ function showAbout() {
     element("div", { class: "halves" },
       element("div", { class: "card" }, element("h2", { text: "What it took" }), factList(took)),
       element("div", { class: "card" }, element("h2", { text: "Seed network" }), factList([["model", study().model], ["parameters", whole.format(study().baseline.params)], ["MACs", whole.format(study().baseline.macs)], ["GeMMs", whole.format(study().baseline.gemms)], ...segments]))),
+    dataCard(),
     element("div", { class: "card" }, element("h2", { text: "Recipe, data and all else that makes runs comparable" }), Object.keys(study().about.fields).length ? factList(leaves(study().about.fields)) : element("p", { class: "note", text: "The study's study.json is missing or damaged." })),
     failuresCard()].filter(Boolean));
 }

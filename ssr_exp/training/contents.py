@@ -1,0 +1,83 @@
+"""What the files of a folder hold, counted: sizes, kinds of pixels, frames, plain pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from ssr_exp.datasets.preprocessing import Opened
+
+Size = tuple[int, int]  # height and width in pixels
+
+_KINDS = {"1": "black and white", "L": "grey", "P": "palette", "F": "floating-point", "RGB": "RGB"}
+_ALPHA = {"RGBA": "RGB", "RGBa": "RGB", "LA": "grey", "La": "grey", "PA": "palette"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What image files hold, before they are fitted to a size.
+
+    Attributes:
+        kinds: how many files there are of each kind of pixels, in words.
+        smallest: the size of the fewest pixels.
+        largest: that of the most.
+        sizes: how many different ones there are.
+        not_square: how many images are not.
+        transparent: how many show the background somewhere.
+        animated: how many hold more than one frame or page.
+        plain: how many have one colour, and nothing else.
+        examples: the first file of each of the last three, where there is one.
+    """
+
+    kinds: dict[str, int]
+    smallest: Size
+    largest: Size
+    sizes: int
+    not_square: int = 0
+    transparent: int = 0
+    animated: int = 0
+    plain: int = 0
+    examples: dict[str, str] = field(default_factory=dict)
+
+
+def count(opened: Sequence[Opened], files: Sequence[str], pixels: Tensor) -> Contents:
+    """Count what was opened.
+
+    Args:
+        opened: of each file.
+        files: their names, for examples.
+        pixels: uint8, `n x c x h x w`, what became of them.
+    """
+    shapes = Counter(one.size for one in opened)
+    odd = {
+        "transparent": [i for i, one in enumerate(opened) if one.is_transparent],
+        "animated": [i for i, one in enumerate(opened) if one.is_animated],
+        "plain": plain(pixels),
+    }
+    return Contents(
+        kinds=dict(Counter(_kind(one) for one in opened).most_common()),
+        smallest=min(shapes, key=lambda size: size[0] * size[1]),
+        largest=max(shapes, key=lambda size: size[0] * size[1]),
+        sizes=len(shapes),
+        not_square=sum(count for (h, w), count in shapes.items() if h != w),
+        **{name: len(index) for name, index in odd.items()},
+        examples={name: files[index[0]] for name, index in odd.items() if index},
+    )
+
+
+def plain(pixels: Tensor) -> list[int]:
+    """List the images whose pixels are all the same."""
+    rows = pixels.numpy().reshape(len(pixels), pixels.shape[1], -1)
+    return [int(i) for i in np.flatnonzero((rows.min(2) == rows.max(2)).all(1))]
+
+
+def _kind(one: Opened) -> str:
+    if one.is_deep:
+        return "grey of more than 8 bits"
+    if one.mode in _ALPHA:
+        return f"{_ALPHA[one.mode]} with transparency"
+    return _KINDS.get(one.mode, one.mode)

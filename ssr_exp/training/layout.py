@@ -1,0 +1,251 @@
+"""Tell from a folder what its parts are, train, val and test, and what its classes are."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ssr_exp.errors import SsrError
+from ssr_exp.training.tree import Folder
+
+LAYOUT = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE with DIR/val and DIR/test beside it or not"
+PARTS = ("train", "val", "test")
+ALL = "all"  # the one part of a folder that is split here
+_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev", "development"),
+    "test": ("test", "testing"),
+}
+_PART = {name: part for part, names in _NAMES.items() for name in names}
+_ADDED = re.compile(r"[ _-]?(set|data|images|imgs|split)$")
+_WRAPPERS = frozenset("data dataset image images img imgs jpeg jpg photos pictures png raw".split())
+
+
+@dataclass
+class Layout:
+    """Where the images of a folder are.
+
+    Args:
+        parts: for each part the folder that holds its classes; only `all` where it is to be split.
+        sources: for each part the path of that folder below the root.
+        classes: names of the class folders, sorted; the same in all parts.
+        left_out: images that belong to no class, by the reason.
+        notes: what is to be said of it.
+        warnings: likewise, where it may be wrong.
+    """
+
+    parts: dict[str, Folder]
+    sources: dict[str, str]
+    classes: tuple[str, ...] = ()
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def find(root: Folder) -> Layout:
+    """Find parts and classes.
+
+    Raises:
+        SsrError: if there are none, or it is not clear what they are.
+    """
+    where, folder = _unwrapped(root)
+    found = _parts(folder, where)
+    for part, inner in found.parts.items():
+        further, found.parts[part] = _unwrapped(inner, any_name=True)
+        found.sources[part] += further
+        found.left_out["beside the class folders"] += found.parts[part].images
+    if where:
+        found.notes.append(f"the images are those below {where}")
+    (first, top), *others = found.parts.items()
+    found.classes = _classes(top)
+    for part, inner in others:
+        _same_classes(first, found.classes, part, inner)
+    for inner in found.parts.values():
+        _check_nested(inner)
+    found.left_out = +found.left_out
+    return found
+
+
+def part_of(name: str) -> str | None:
+    """Say which part a folder's name stands for: `Training`, `valid`, `test_set`, ...; or none."""
+    return _PART.get(_ADDED.sub("", name.casefold()))
+
+
+def _unwrapped(folder: Folder, *, any_name: bool = False) -> tuple[str, Folder]:
+    """Go into single folders around everything, as archives have them; returns the way there.
+
+    Args:
+        folder: where to begin.
+        any_name: go into one with a part's name, too.
+    """
+    where = ""
+    while not folder.images and len(folder.holders) == 1:
+        ((name, inner),) = folder.holders.items()
+        alone = len(folder.folders) == 1 or name.casefold() in _WRAPPERS
+        if not alone or inner.images or not inner.holders or (part_of(name) and not any_name):
+            break
+        where, folder = f"{where}{name}/", inner
+    return where, folder
+
+
+def _parts(folder: Folder, where: str) -> Layout:
+    """Find the parts that a folder came with; a folder that holds images only is a class."""
+    named = _named(folder.holders)
+    given = {name: part for name, part in named.items() if folder.folders[name].holders}
+    others = [name for name in folder.holders if name not in given]
+    strangers = [name for name in others if name not in named]
+    if not given or _is_class(folder, given, strangers):
+        return _unsplit(folder, where, named)
+    _check_parts(folder, given, strangers)
+    found = Layout(
+        {part: folder.folders[name] for name, part in given.items()},
+        {part: f"{where}{name}/" for name, part in given.items()},
+    )
+    if others:
+        found.left_out["in other folders"] = sum(folder.folders[name].total for name in others)
+        found.warnings.append(
+            f"the images in {_listed(others)} are not used: {_listed(given)} hold the classes"
+        )
+    found.left_out["beside the class folders"] += folder.images
+    return found
+
+
+def _named(names: Iterable[str]) -> dict[str, str]:
+    """Tell which names stand for parts, train first: `Train`, or `seg_train` beside `seg_test`."""
+    found = {name: part for name in names if (part := part_of(name))}
+    if not found:
+        groups: dict[str, dict[str, str]] = {}
+        for name in names:
+            before, _, last = re.sub(r"[ -]", "_", name).rpartition("_")
+            if part := part_of(last):
+                groups.setdefault(before, {})[name] = part
+        found = next((own for own in groups.values() if len(set(own.values())) > 1), {})
+    return dict(sorted(found.items(), key=lambda pair: PARTS.index(pair[1])))
+
+
+def _is_class(folder: Folder, given: Mapping[str, str], strangers: list[str]) -> bool:
+    """Say whether the one folder that could be a part is a class among others: it holds images."""
+    return len(given) == 1 and bool(strangers) and folder.folders[next(iter(given))].images > 0
+
+
+def _unsplit(folder: Folder, where: str, named: Mapping[str, str]) -> Layout:
+    if named and len(named) == len(folder.holders):
+        raise SsrError(
+            f"the folders {_listed(named)} of {folder.path} hold images and no class folders: "
+            f"dataset.root=DIR must hold {LAYOUT}"
+        )
+    found = Layout({ALL: folder}, {ALL: where})
+    found.notes += [
+        f"{name} is taken for a class: it holds images, as the other classes do" for name in named
+    ]
+    return found
+
+
+def _check_parts(folder: Folder, given: Mapping[str, str], strangers: list[str]) -> None:
+    """Refuse parts that are there twice, no train, and what may be a part or a class."""
+    for part in PARTS:
+        names = [name for name, own in given.items() if own == part]
+        if len(names) > 1:
+            raise SsrError(
+                f"{folder.path} has {_listed(names)}, which are all names of {part}: keep one of "
+                "them, or put their images together"
+            )
+    first = next(iter(given))
+    if "train" not in given.values():
+        raise SsrError(
+            f"{folder.path} has {_listed(given)} but no train folder: add "
+            f"{folder.path / 'train'}, or type dataset.root={folder.path / first} to split that one"
+        )
+    if len(given) == 1 and strangers:
+        raise SsrError(
+            f"{folder.path} has {first} with folders of images in it, and beside it "
+            f"{_listed(strangers)}: type dataset.root={folder.path / first} to split what is in "
+            f"{first}; if {first} is a class like the others, rename it"
+        )
+
+
+def _classes(folder: Folder) -> tuple[str, ...]:
+    names = sorted(folder.folders)
+    if not names:
+        raise SsrError(f"{folder.path} has no class folders: dataset.root=DIR must hold {LAYOUT}")
+    if len(names) == 1:
+        raise SsrError(
+            f"{folder.path} has one class, '{names[0]}', but at least two are needed: "
+            f"dataset.root=DIR must hold {LAYOUT}"
+        )
+    for name in names:
+        if not _is_text(name):
+            raise SsrError(
+                f"the class folder {name!r} in {folder.path} is not named in UTF-8: rename it"
+            )
+    for alike in _alike(names):
+        raise SsrError(
+            f"the class folders {_listed(alike)} in {folder.path} differ in capital letters or "
+            "accents alone: put their images together, or rename one"
+        )
+    return tuple(names)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _alike(names: Iterable[str]) -> list[list[str]]:
+    """List the names that are the same for a reader, or for another disk."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _same_classes(first: str, classes: tuple[str, ...], part: str, folder: Folder) -> None:
+    others = set(folder.folders)
+    missing, extra = sorted(set(classes) - others), sorted(others - set(classes))
+    if missing or extra:
+        differ = "; names differ in capital letters or accents" if _alike(missing + extra) else ""
+        raise SsrError(
+            f"{folder.path.parent} has different classes in {first} and {part} "
+            f"(only in {first}: {', '.join(missing) or 'none'}; only in {part}: "
+            f"{', '.join(extra) or 'none'}{differ}): both must hold the same class folders"
+        )
+
+
+def _check_nested(folder: Folder) -> None:
+    """Refuse classes that hold no images but the same folders: those may be the classes."""
+    inner = {
+        name: set(_unwrapped(one, any_name=True)[1].holders)
+        for name, one in folder.folders.items()
+        if one.holders and not one.images
+    }
+    counts = Counter(name for names in inner.values() for name in names)
+    outer = sorted(o for o, names in inner.items() if all(counts[name] > 1 for name in names))
+    repeated = sorted({name for o in outer for name in inner[o]})
+    if len(repeated) < 2:
+        return  # such as CLASS/images/IMAGE
+    if all(part_of(name) for name in repeated):
+        advice = f"move them up, to {repeated[0]}/{outer[0]} and {repeated[1]}/{outer[0]} and so on"
+    else:
+        advice = (
+            f"if {_listed(repeated)} are the classes, type dataset.root={folder.path / outer[0]} "
+            f"to take those of {outer[0]} alone, or put the images of each together in one folder; "
+            f"if {_listed(outer)} are, move their images out of the folders within"
+        )
+    raise SsrError(
+        f"in {folder.path} {_listed(outer)} hold no images but the same folders "
+        f"{_listed(repeated)}, so what the classes are is not clear: {advice}"
+    )
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    """Join names with commas and `and`; of many, the first ones."""
+    shown = list(names)
+    if len(shown) > most:
+        return f"{', '.join(shown[:most])} and {len(shown) - most} others"
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))

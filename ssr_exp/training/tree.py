@@ -1,0 +1,201 @@
+"""Walk a folder once: what is in it, which files are images, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from ssr_exp.datasets.preprocessing import FORMATS
+
+# Files of these names are images; whether they are is decided when they are decoded.
+SUFFIXES = frozenset(
+    ".apng .bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pfm .pgm .png .pnm .ppm .tif .tiff"
+    " .webp".split()
+)
+# Files of these are not even looked into; all others are, since JPEG may be called anything.
+OTHERS = frozenset(
+    ".avi .bz2 .cfg .csv .db .doc .docx .gz .htm .html .ini .ipynb .js .json .jsonl .lock .log .m"
+    " .mat .md .mov .mp4 .parquet .pdf .pkl .pt .pth .py .rar .rst .rtf .sh .sqlite .tar .tex .tgz"
+    " .toml .tsv .txt .url .xls .xlsx .xml .yaml .yml .zip".split()
+)
+# Images of kinds that are not read.
+UNREAD = frozenset(
+    ".ai .arw .avif .cr2 .cr3 .dcm .dds .dng .emf .eps .exr .fits .hdr .heic .heif .icns .ico .j2c"
+    " .j2k .jp2 .jpx .jxl .nef .nii .npy .npz .orf .pcx .ps .psd .raf .raw .rw2 .svg .tga .wmf"
+    " .xcf".split()
+)
+JUNK = frozenset(
+    "__macosx thumbs.db ehthumbs.db desktop.ini icon\r @eadir $recycle.bin lost+found".split(" ")
+)  # what systems leave in folders
+DEEPEST = 100  # folders in each other
+
+Inode = tuple[int, int]
+
+
+class File(NamedTuple):
+    """A file, and what a cache of its content depends on.
+
+    Args:
+        name: without its folders.
+        size: bytes.
+        mtime_ns: when it was written.
+        kind: its suffix in lower case, or words.
+        is_image: whether it is to be decoded.
+        fault: why it is no regular file; empty where it is one.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+    kind: str
+    is_image: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """A folder and all below it.
+
+    Args:
+        path: as it was reached.
+        inode: the same for all links to it.
+        files: by name; hidden ones and those of the system are left out.
+        folders: likewise.
+        left_out: how many entries are not listed, by the reason.
+    """
+
+    path: Path
+    inode: Inode
+    files: tuple[File, ...]
+    folders: dict[str, Folder]
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def images(self) -> int:
+        """How many images lie in it, in no folder of its own."""
+        return sum(file.is_image for file in self.files)
+
+    @cached_property
+    def total(self) -> int:
+        """How many images lie in it, at any depth."""
+        return self.images + sum(folder.total for folder in self.folders.values())
+
+    @cached_property
+    def holders(self) -> dict[str, Folder]:
+        """Its folders that hold images, at any depth."""
+        return {name: folder for name, folder in self.folders.items() if folder.total}
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Folder]]:
+        """List it and all folders below with the paths to them, each once, whatever links say."""
+        seen: set[Inode] = set()
+        waiting = [(prefix, self)]
+        while waiting:
+            where, folder = waiting.pop()
+            if folder.inode not in seen:
+                seen.add(folder.inode)
+                yield where, folder
+                waiting += [(f"{where}{name}/", inner) for name, inner in folder.folders.items()]
+
+
+def read(root: Path) -> Folder:
+    """Read a folder and all below it, with one look at each file.
+
+    Links are followed, but none that leads upwards, to a folder that holds the link.
+
+    Raises:
+        OSError: if a folder cannot be read.
+        ValueError: if folders nest deeper than `DEEPEST`.
+    """
+    above = {_inode(os.stat(folder)) for folder in root.resolve().parents}
+    return _read(root, _inode(os.stat(root)), above, {}, 0)
+
+
+def _inode(of: os.stat_result) -> Inode:
+    return of.st_dev, of.st_ino
+
+
+def _read(
+    path: Path, inode: Inode, above: set[Inode], known: dict[Inode, Folder], depth: int
+) -> Folder:
+    if depth > DEEPEST:
+        raise ValueError(f"folders nest deeper than {DEEPEST}")
+    files: list[File] = []
+    folders: dict[str, Folder] = {}
+    left_out: Counter[str] = Counter()
+    with os.scandir(path) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        if entry.name.casefold() in JUNK:
+            continue
+        if entry.name.startswith("."):
+            left_out["hidden"] += _suffix(entry.name) in SUFFIXES
+        elif not _is_folder(entry):
+            files.append(_file(entry))
+        elif _leads_up(entry, path, target := _inode(entry.stat()), {*above, inode}):
+            left_out["links to folders above"] += 1
+        else:
+            if target not in known:
+                inner = _read(path / entry.name, target, {*above, inode}, known, depth + 1)
+                known[target] = inner
+            folders[entry.name] = known[target]
+    return Folder(path, inode, tuple(files), folders, +left_out)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _leads_up(entry: os.DirEntry[str], folder: Path, target: Inode, above: set[Inode]) -> bool:
+    if target in above:
+        return True
+    return entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _file(entry: os.DirEntry[str]) -> File:
+    kind = _suffix(entry.name) or "no suffix"
+    try:
+        found = entry.stat()
+    except OSError:
+        return File(entry.name, 0, 0, kind, kind in SUFFIXES, "a broken link")
+    size, mtime = found.st_size, found.st_mtime_ns
+    if not stat.S_ISREG(found.st_mode):  # a pipe, which nobody may ever write to
+        return File(entry.name, size, mtime, kind, kind in SUFFIXES, "a pipe or a device")
+    is_image = kind in SUFFIXES or (kind not in OTHERS and _holds_image(entry.path))
+    return File(entry.name, size, mtime, kind, is_image)
+
+
+def _holds_image(path: str) -> bool:
+    """Say whether a file whose name does not tell holds an image of a kind that is read."""
+    Image.preinit()
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+        if not any(_accepts(name, start) for name in FORMATS):
+            return False
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # of what is no image, Pillow may raise anything
+        return False
+
+
+def _accepts(name: str, start: bytes) -> bool:
+    """Ask the reader of a format whether it knows the first bytes of a file."""
+    if name not in Image.OPEN:
+        Image.init()
+    accept = Image.OPEN[name][1]
+    return accept is not None and accept(start) is True

@@ -1,0 +1,119 @@
+"""Folders of small pictures of three shapes, as people have them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+CLASSES = ("circle", "cross", "square")
+Save = Callable[[Image.Image, Path], None]
+
+
+def picture(kind: str, draw: np.random.Generator, size: tuple[int, int] = (16, 16)) -> Image.Image:
+    """Draw one bright shape on a dark ground; of size width and height."""
+    w, h = size
+    image = Image.new("RGB", size, tuple(int(v) for v in draw.integers(0, 90, 3)))
+    pen, r = ImageDraw.Draw(image), min(w, h) // 4
+    x, y = int(draw.integers(r, w - r)), int(draw.integers(r, h - r))
+    ink = tuple(int(v) for v in draw.integers(150, 255, 3))
+    box = (x - r, y - r, x + r, y + r)
+    if kind == "circle":
+        pen.ellipse(box, fill=ink)
+    elif kind == "square":
+        pen.rectangle(box, fill=ink)
+    else:
+        pen.line((x - r, y, x + r, y), fill=ink, width=2)
+        pen.line((x, y - r, x, y + r), fill=ink, width=2)
+    return image
+
+
+def as_png(image: Image.Image, path: Path) -> None:
+    """Save as everybody does; `path` has no suffix yet."""
+    image.save(f"{path}.png")
+
+
+def fill(
+    root: Path,
+    classes: Sequence[str] = CLASSES,
+    count: int = 6,
+    save: Save = as_png,
+    size: tuple[int, int] = (16, 16),
+    seed: int = 0,
+) -> Path:
+    """Write `count` pictures for each class below `root`; each seed draws others."""
+    draw = np.random.default_rng(seed)
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for k in range(count):
+            save(picture(CLASSES[number % 3], draw, size), root / name / f"{k:03}")
+    return root
+
+
+def split(root: Path, *parts: str) -> Path:
+    """Write folders of different pictures, one for each part."""
+    for seed, part in enumerate(parts):
+        fill(root / part, seed=seed)
+    return root
+
+
+def grey(image: Image.Image, kind: str, factor: float) -> Image.Image:
+    """Make numbers of another kind of a picture's bytes, such as uint16."""
+    return Image.fromarray((np.asarray(image.convert("L"), np.float64) * factor).astype(kind))
+
+
+def phone(image: Image.Image, path: Path) -> None:
+    """Store a picture as a phone does: turned, with the turn in EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(f"{path}.jpg", exif=exif, quality=92)
+
+
+def sixteen_bit(image: Image.Image, path: Path) -> None:
+    """Use all of 16 bits."""
+    grey(image, "uint16", 257).save(f"{path}.png")
+
+
+def twelve_bit(image: Image.Image, path: Path) -> None:
+    """Use 12 of 16 bits, as cameras do."""
+    grey(image, "uint16", 16).save(f"{path}.png")
+
+
+def float_tiff(image: Image.Image, path: Path) -> None:
+    """Write floating-point numbers from 0 to 1."""
+    grey(image, "float32", 1 / 255).save(f"{path}.tiff")
+
+
+def icon(image: Image.Image, path: Path) -> None:
+    """Keep the shape in the transparency alone."""
+    drawn = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
+    drawn.save(f"{path}.png")
+
+
+def red_icon(image: Image.Image, path: Path) -> None:
+    """Keep the shape in the transparency, in a colour that shows on black and on white."""
+    drawn = Image.new("RGBA", image.size, (200, 0, 0, 255))
+    drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
+    drawn.save(f"{path}.png")
+
+
+def half_jfif(image: Image.Image, path: Path) -> None:
+    """Call every second file .jfif, which is JPEG."""
+    suffix = "jfif" if int(path.name) % 2 else "png"
+    image.save(f"{path}.{suffix}", "JPEG" if suffix == "jfif" else "PNG")
+
+
+def one_picture(image: Image.Image, path: Path) -> None:
+    """Save the same dark picture, whatever was drawn."""
+    as_png(Image.new("RGB", image.size, (9, 9, 9)), path)
+
+
+def copied(source: Path, to: Path, prefix: str = "") -> None:
+    """Copy the files of a folder to another one."""
+    to.mkdir(parents=True, exist_ok=True)
+    for path in source.glob("*.*"):
+        shutil.copy(path, to / f"{prefix}{path.name}")

@@ -1,0 +1,372 @@
+"""What a folder is taken for: its parts, its classes, what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ssr_exp.errors import SsrError
+from ssr_exp.training import layout, listing, tree
+from ssr_exp.training.data import Splits
+from tests.training.folders import CLASSES, as_png, copied, fill, half_jfif, split
+
+Load = Callable[..., Splits]
+
+
+def counts(splits: Splits) -> dict[str, int]:
+    return {part: sum(own.values()) for part, own in splits.reading.parts.items()}
+
+
+def refused(load: Load, root: Path, **fields: object) -> str:
+    with pytest.raises(SsrError) as caught:
+        load(root, **fields)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def typed(message: str) -> Path:
+    """Take the folder that a sentence says to type."""
+    return Path(re.findall(r"type dataset\.root=(\S+) to", message)[0])
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Train", "Val", "Test"),
+        ("TRAIN", "VALID", "TEST"),
+        ("training", "validation", "testing"),
+        ("Training", "dev", "test"),
+        ("train_set", "valid set", "test-data"),
+        ("training_images", "development", "TestSet"),
+        ("seg_train", "seg_val", "seg_test"),
+        ("Fruit Training", "Fruit Dev", "Fruit Test"),
+    ],
+)
+def test_split_folders_are_known_by_all_usual_names(
+    tmp_path: Path, load: Load, train: str, val: str, test: str
+) -> None:
+    splits = load(split(tmp_path / "set", train, val, test))
+    assert splits.train.classes == CLASSES
+    assert counts(splits) == {"train": 18, "val": 18, "test": 18}
+    for name in (train, val, test):
+        assert f"({name}" in str(splits.reading)
+
+
+def test_train_and_valid_are_not_split_again(tmp_path: Path, load: Load) -> None:
+    root = split(tmp_path / "set", "train", "valid")
+    splits = load(root)
+    assert splits.val is not None and splits.test is None
+    assert {path.relative_to(root).parts[0] for path in splits.val.files} == {"valid"}
+    assert {path.relative_to(root).parts[0] for path in splits.train.files} == {"train"}
+
+
+def test_train_and_test_leave_val_to_be_split_off(tmp_path: Path, load: Load) -> None:
+    splits = load(split(tmp_path / "set", "Train", "Test"))
+    assert counts(splits) == {"train": 12, "val": 6, "test": 18}
+    assert "25 % of train" in str(splits.reading)
+
+
+def test_two_names_of_one_part_are_refused(tmp_path: Path, load: Load) -> None:
+    message = refused(load, split(tmp_path / "set", "train", "Training", "test"))
+    assert "Training and train, which are all names of train" in message
+    assert "all names of val" in refused(load, split(tmp_path / "b", "train", "val", "dev"))
+
+
+def test_val_without_train_says_what_to_type(tmp_path: Path, load: Load) -> None:
+    message = refused(load, split(tmp_path / "set", "Valid", "Testing"))
+    assert "Valid and Testing but no train folder" in message
+    assert counts(load(typed(message)))["test"] == 3
+
+
+def test_parts_that_hold_images_and_no_classes_are_refused(tmp_path: Path, load: Load) -> None:
+    message = refused(load, fill(tmp_path / "set", ("Train", "Test")))
+    assert "the folders Train and Test of" in message
+    assert "hold images and no class folders" in message
+
+
+def test_a_test_folder_without_classes_is_not_used_and_that_is_said(
+    tmp_path: Path, load: Load
+) -> None:
+    root = split(tmp_path / "set", "train")
+    copied(root / "train" / "circle", root / "test")
+    splits = load(root)
+    assert splits.train.classes == CLASSES
+    assert "the images in test are not used" in splits.reading.warnings[0]
+    assert splits.reading.left_out == {"in other folders": 6}
+
+
+def test_a_class_among_others_may_be_called_train(tmp_path: Path, load: Load) -> None:
+    splits = load(fill(tmp_path / "set", ("car", "plane", "train")))
+    assert splits.train.classes == ("car", "plane", "train")
+    assert "train is taken for a class" in splits.reading.notes[0]
+
+
+def test_a_folder_of_folders_called_train_beside_classes_is_not_guessed(
+    tmp_path: Path, load: Load
+) -> None:
+    root = fill(tmp_path / "set", ("car", "plane"))
+    fill(root / "train", ("steam", "diesel"), seed=1)
+    message = refused(load, root)
+    assert "if train is a class like the others, rename it" in message
+    assert load(typed(message)).train.classes == ("diesel", "steam")
+    (root / "train").rename(root / "trains")
+    assert load(root).train.classes == ("car", "plane", "trains")
+
+
+@pytest.mark.parametrize("above", ["archive", "images", "a/b/c", "archive/images"])
+@pytest.mark.parametrize("parts", [(), ("Train", "Val")])
+def test_single_folders_around_everything_are_gone_through(
+    tmp_path: Path, load: Load, above: str, parts: tuple[str, ...]
+) -> None:
+    top = tmp_path / "set" / above
+    split(top, *parts) if parts else fill(top)
+    splits = load(tmp_path / "set")
+    assert splits.train.classes == CLASSES
+    assert f"the images are those below {above}/" in splits.reading.notes
+
+
+def test_images_beside_annotations_are_gone_into(tmp_path: Path, load: Load) -> None:
+    fill(tmp_path / "set" / "images")
+    (tmp_path / "set" / "annotations").mkdir()
+    (tmp_path / "set" / "annotations" / "000.xml").write_text("<xml/>")
+    assert load(tmp_path / "set").train.classes == CLASSES
+
+
+def test_a_part_within_its_own_folder_is_gone_into(tmp_path: Path, load: Load) -> None:
+    splits = load(split(tmp_path / "set", "train/train", "test/test"))
+    assert splits.train.classes == CLASSES
+    assert splits.reading.sources["train"] == "train/train"
+
+
+# Classes
+
+
+def test_classes_that_hold_the_same_folders_are_refused_with_advice_that_works(
+    tmp_path: Path, load: Load
+) -> None:
+    root = tmp_path / "set"
+    for seed, camera in enumerate(("camA", "camB")):
+        fill(root / camera, ("circle", "square"), seed=seed)
+    message = refused(load, root)
+    assert "camA and camB hold no images but the same folders circle and square" in message
+    assert load(typed(message)).train.classes == ("circle", "square")
+    for name in ("circle", "square"):
+        copied(root / "camA" / name, root / name, "a")
+        copied(root / "camB" / name, root / name, "b")
+    for camera in ("camA", "camB"):
+        shutil.rmtree(root / camera)
+    assert load(root).train.classes == ("circle", "square")
+
+
+def test_the_same_folders_deeper_within_are_refused_too(tmp_path: Path, load: Load) -> None:
+    for seed, part in enumerate(("first", "second")):
+        fill(tmp_path / "set" / part / part, ("circle", "square"), seed=seed)
+    assert "the same folders circle and square" in refused(load, tmp_path / "set")
+
+
+def test_parts_within_classes_are_refused(tmp_path: Path, load: Load) -> None:
+    for seed, name in enumerate(CLASSES):
+        for part in ("train", "test"):
+            fill(tmp_path / "set" / name / part, (".",), seed=seed)
+    assert "move them up, to test/circle and train/circle" in refused(load, tmp_path / "set")
+
+
+def test_folders_within_classes_are_theirs(tmp_path: Path, load: Load) -> None:
+    for seed, name in enumerate(CLASSES):
+        fill(tmp_path / "set" / name, ("images",), seed=seed)
+    assert load(tmp_path / "set").train.classes == CLASSES
+    fill(tmp_path / "more", ("cat/siamese", "cat/persian", "dog"))
+    assert load(tmp_path / "more").train.classes == ("cat", "dog")
+
+
+def test_class_folders_that_differ_in_case_only_are_refused(tmp_path: Path, load: Load) -> None:
+    message = refused(load, fill(tmp_path / "set", ("Cat", "cat", "dog")))
+    assert "Cat and cat" in message and "differ in capital letters" in message
+
+
+def test_parts_whose_classes_differ_in_case_only_are_refused(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set" / "train", ("cat", "dog")).parent
+    fill(root / "test", ("Cat", "dog"))
+    assert "names differ in capital letters" in refused(load, root)
+
+
+def test_a_class_of_size_zero_is_refused(tmp_path: Path, load: Load) -> None:
+    (fill(tmp_path / "set") / "zebra").mkdir()
+    assert "zebra has no images, it is empty" in refused(load, tmp_path / "set")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_classes_too_small_to_split_say_how_many_images_they_need(
+    tmp_path: Path, load: Load, count: int
+) -> None:
+    root = fill(tmp_path / "set")
+    fill(root, ("triangle",), count=count, seed=9)
+    message = refused(load, root)
+    assert f"class 'triangle' has {count} image" in message
+    assert "3 are needed, one each for train and val and test" in message
+    assert "or remove its folder" in message and "val_fraction" not in message
+    fill(root, ("triangle",), count=3, seed=9)
+    assert counts(load(root))["train"] > 0
+    shutil.rmtree(root / "triangle")
+    assert load(root).train.classes == CLASSES
+
+
+def test_where_all_classes_are_too_small_only_more_images_help(tmp_path: Path, load: Load) -> None:
+    message = refused(load, fill(tmp_path / "set", count=2))
+    assert message.endswith("add images")
+
+
+def test_two_images_are_enough_where_test_came_apart(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set" / "train", count=2).parent
+    fill(root / "test", count=1, seed=1)
+    assert counts(load(root, val_fraction=0.5)) == {"train": 3, "val": 3, "test": 3}
+    for name in CLASSES:
+        (root / "train" / name / "000.png").unlink()
+    assert "2 are needed, one each for train and val" in refused(load, root)
+
+
+# Files
+
+
+def test_jfif_is_jpeg(tmp_path: Path, load: Load) -> None:
+    splits = load(fill(tmp_path / "set", save=half_jfif))
+    assert sum(counts(splits).values()) == 18
+    assert not splits.reading.left_out
+
+
+@pytest.mark.parametrize("suffix", ["", ".JPG", ".jpe", ".Jfif", ".img", ".jpg_large", ".PNG"])
+def test_images_are_known_by_their_content(tmp_path: Path, load: Load, suffix: str) -> None:
+    def save(image: Image.Image, path: Path) -> None:
+        image.save(f"{path}{suffix}", "JPEG")
+
+    assert sum(counts(load(fill(tmp_path / "set", save=save))).values()) == 18
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set")
+    for name in ("a.txt", "b.txt", "c", "d.heic", "e.npy", "._000.png", "Thumbs.db", ".DS_Store"):
+        (root / "circle" / name).write_bytes(b"P9 no image")
+    splits = load(root)
+    assert sum(counts(splits).values()) == 18
+    left_out = {".txt": 2, "no suffix": 1, ".heic": 1, ".npy": 1, "hidden": 1}
+    assert splits.reading.left_out == left_out
+    assert "left out: .txt (2)" in str(splits.reading)
+    assert "(1 .heic, 1 .npy): convert them to PNG or JPEG" in splits.reading.warnings[0]
+
+
+def test_what_archives_and_systems_leave_behind_is_no_class(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set")
+    for name in ("__MACOSX", ".ipynb_checkpoints", "@eaDir"):
+        fill(root / name)
+    (root / ".DS_Store").write_bytes(b"")
+    assert load(root).train.classes == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is empty"),
+        (b"\n<!DOCTYPE html><html>404</html>", "it is an HTML page"),
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1", "it is HEIC, AVIF or a film"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "it is JPEG 2000"),
+        (b'<?xml version="1.0"?><svg width="9"/>', "it is SVG"),
+        (b"hello", "cannot identify image file"),
+    ],
+)
+def test_what_only_has_an_images_name_is_told(
+    tmp_path: Path, load: Load, content: bytes, said: str
+) -> None:
+    root = fill(tmp_path / "set")
+    (root / "circle" / "000.png").write_bytes(content)
+    message = refused(load, root)
+    assert f"{root / 'circle' / '000.png'} cannot be read as an image" in message
+    assert said in message
+
+
+def test_files_that_are_no_images_are_told_all_at_once(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set")
+    for path in (root / "square").iterdir():
+        path.write_bytes(b"")
+    message = refused(load, root)
+    assert "6 files cannot be read as an image" in message and "and 3 more" in message
+    for path in (root / "square").iterdir():
+        path.unlink()
+    fill(root, ("square",), seed=5)
+    assert sum(counts(load(root)).values()) == 18
+
+
+# Links
+
+
+def test_links_upwards_are_not_followed_and_counted(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set")
+    for number, target in enumerate((root, tmp_path, root / "circle", Path("/"))):
+        (root / "circle" / f"up{number}").symlink_to(target, target_is_directory=True)
+    splits = load(root)
+    assert sum(counts(splits).values()) == 18
+    assert splits.reading.left_out == {"links to folders above": 4}
+
+
+def test_a_link_upwards_beside_the_classes_is_no_class(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set")
+    (root / "again").symlink_to(root, target_is_directory=True)
+    assert load(root).train.classes == CLASSES
+
+
+def test_links_to_files_and_to_folders_elsewhere_are_followed(tmp_path: Path, load: Load) -> None:
+    store = fill(tmp_path / "store")
+    root = tmp_path / "set"
+    (root / "circle").mkdir(parents=True)
+    for path in (store / "circle").iterdir():
+        (root / "circle" / path.name).symlink_to(path)
+    for name in ("cross", "square"):
+        (root / name).symlink_to(store / name, target_is_directory=True)
+    (store / "square" / "up").symlink_to(store, target_is_directory=True)
+    splits = load(root)
+    assert sum(counts(splits).values()) == 18
+    assert splits.train.classes == CLASSES
+
+
+def test_links_that_fan_out_end_soon(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", count=3)
+    for level in range(25):  # 2^25 ways through
+        (tmp_path / f"level{level}").mkdir()
+        for way in ("a", "b"):
+            link = tmp_path / f"level{level}" / way
+            link.symlink_to(tmp_path / f"level{level + 1}", target_is_directory=True)
+    (tmp_path / "level25").mkdir()
+    as_png(Image.new("RGB", (4, 4)), tmp_path / "level25" / "deep")
+    (root / "circle" / "more").symlink_to(tmp_path / "level0", target_is_directory=True)
+    assert len(listing.scan(root).files) == 10
+
+
+# Many files
+
+
+def test_files_whose_names_tell_are_not_opened_to_list_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "set")
+    (root / "circle" / "label.txt").write_text("circle")
+    opened: list[str] = []
+    monkeypatch.setattr(tree, "_holds_image", opened.append)
+    assert len(listing.scan(root).stats) == 18
+    assert not opened
+
+
+@pytest.mark.parametrize("name", ["train", "Valid", "DEV", "test_set", "training images"])
+def test_names_of_parts_are_known(name: str) -> None:
+    assert layout.part_of(name) in layout.PARTS
+
+
+@pytest.mark.parametrize("name", ["trains", "value", "contest", "devon", "latest", "testament"])
+def test_other_names_are_no_parts(name: str) -> None:
+    assert layout.part_of(name) is None

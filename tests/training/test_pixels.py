@@ -1,0 +1,309 @@
+"""What becomes of files of all kinds of pixels, and that what is read is described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.preprocessing import FITS
+from ssr_exp.errors import SsrError
+from ssr_exp.training import data
+from ssr_exp.training.data import Splits
+from tests.training.folders import (
+    as_png,
+    fill,
+    float_tiff,
+    grey,
+    icon,
+    one_picture,
+    phone,
+    picture,
+    red_icon,
+    sixteen_bit,
+    twelve_bit,
+)
+
+Load = Callable[..., Splits]
+GREYS = np.random.default_rng(1)
+
+
+def values(splits: Splits) -> torch.Tensor:
+    parts = [part for part in (splits.train, splits.val, splits.test) if part is not None]
+    return torch.cat([part.pixels for part in parts])
+
+
+def refused(load: Load, root: Path, **fields: object) -> str:
+    with pytest.raises(SsrError) as caught:
+        load(root, **fields)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# One description for training and for files
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("background", ["white", "black"])
+@pytest.mark.parametrize("save", [as_png, phone, sixteen_bit, twelve_bit, float_tiff, red_icon])
+def test_the_description_makes_the_same_pixels_of_each_file(
+    tmp_path: Path, load: Load, save: Any, fit: str, background: str
+) -> None:
+    root = fill(tmp_path / "set", save=save, size=(20, 14))
+    splits = load(root, resize=8, fit=fit, background=background)
+    how = splits.preprocessing
+    assert (how.fit, how.size) == (fit, (8, 8))
+    assert (how.mean, how.std) == (splits.mean, splits.std)
+    for part in (splits.train, splits.val, splits.test):
+        assert part is not None and len(part.files) == len(part)
+        for pixels, file in zip(part.pixels, part.files, strict=True):
+            assert np.array_equal(preprocessing.pixels(file, how), pixels.permute(1, 2, 0))
+
+
+def test_without_a_size_nothing_is_fitted(tmp_path: Path, load: Load) -> None:
+    splits = load(fill(tmp_path / "set", size=(20, 14)))
+    assert (splits.preprocessing.fit, splits.preprocessing.size) == (None, (14, 20))
+    other = fill(tmp_path / "other", size=(14, 20)) / "circle" / "000.png"
+    with pytest.raises(ValueError, match="it has 14 x 20 pixels, and the network takes 20 x 14"):
+        preprocessing.pixels(other, splits.preprocessing)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_sets_in_memory_are_fitted_as_files_of_them_are(tmp_path: Path, fit: str) -> None:
+    whole = data.load(DatasetConf(name="digits"), tmp_path)
+    small = data.load(DatasetConf(name="digits", resize=12, fit=fit), tmp_path)
+    assert small.preprocessing.size == (12, 12) and small.train.files == ()
+    for number in range(20):
+        Image.fromarray(whole.train.pixels[number, 0].numpy()).save(tmp_path / "digit.png")
+        read = preprocessing.pixels(tmp_path / "digit.png", small.preprocessing)
+        assert np.array_equal(read[:, :, 0], small.train.pixels[number, 0])
+
+
+def test_files_stay_in_step_with_images(tmp_path: Path, load: Load) -> None:
+    splits = load(fill(tmp_path / "set"))
+    for part in (splits.train, splits.val, splits.test):
+        assert part is not None
+        for label, file in zip(part.labels, part.files, strict=True):
+            assert part.classes[label] == file.parent.name
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"fit": "zoom"}, "type dataset.fit=crop or dataset.fit=stretch or dataset.fit=pad"),
+        ({"background": "red"}, "type dataset.background=white or dataset.background=black"),
+    ],
+)
+def test_unknown_fits_and_backgrounds_get_the_list(
+    tmp_path: Path, load: Load, fields: dict[str, str], said: str
+) -> None:
+    assert said in refused(load, fill(tmp_path / "set"), **fields)
+
+
+def test_that_images_are_cropped_is_said(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", size=(32, 16))
+    said = str(load(root, resize=16).reading)
+    assert "32 x 16 pixels, RGB, of which the centre square is scaled to 16 x 16" in said
+    assert "stretched to 16 x 16" in str(load(root, resize=16, fit="stretch").reading)
+    assert "padded to a square" in str(load(root, resize=16, fit="pad").reading)
+    square = fill(tmp_path / "square", size=(24, 24))
+    assert "24 x 24 pixels, RGB, scaled to 16 x 16" in str(load(square, resize=16).reading)
+
+
+# More than 8 bits
+
+
+def test_the_depth_is_that_of_the_highest_value_of_all_images(tmp_path: Path, load: Load) -> None:
+    plain = load(fill(tmp_path / "set", save=lambda i, p: as_png(i.convert("L"), p)))
+    for bits in (8, 10, 12, 14, 16):
+        save = lambda i, p, bits=bits: grey(i, "uint16", 2 ** (bits - 8)).save(f"{p}.png")  # noqa: E731
+        deep = load(fill(tmp_path / f"deep{bits}", save=save))
+        assert deep.preprocessing.depth == bits
+        assert torch.equal(values(deep), values(plain))
+        assert f"grey of {bits} bits" in str(deep.reading)
+
+
+def test_one_bright_image_decides_for_the_dark_ones(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", save=twelve_bit)
+    Image.fromarray(np.full((16, 16), 2**15, np.uint16)).save(root / "circle" / "000.png")
+    splits = load(root)
+    assert splits.preprocessing.depth == 16
+    assert "of one colour and nothing else (circle/000.png)" in str(splits.reading)
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint16"])
+def test_integers_of_32_bits_are_read_alike(tmp_path: Path, load: Load, kind: str) -> None:
+    splits = load(fill(tmp_path / "set", save=lambda i, p: grey(i, kind, 16).save(f"{p}.tiff")))
+    assert splits.preprocessing.depth == 12
+    assert int(values(splits).max()) > 200
+
+
+@pytest.mark.parametrize("factor", [-1, 2**12])
+def test_integers_of_no_known_range_are_refused(tmp_path: Path, load: Load, factor: int) -> None:
+    root = fill(tmp_path / "set", save=lambda i, p: grey(i, "int32", factor).save(f"{p}.tiff"))
+    assert "scale all images alike, to values in 0 to 65535" in refused(load, root)
+
+
+def test_floats_are_scaled_by_what_all_of_them_hold(tmp_path: Path, load: Load) -> None:
+    plain = load(fill(tmp_path / "set", save=lambda i, p: as_png(i.convert("L"), p)))
+    for white in (1, 255):
+        save = lambda i, p, white=white: grey(i, "float32", white / 255).save(f"{p}.tiff")  # noqa: E731
+        splits = load(fill(tmp_path / f"white{white}", save=save))
+        assert splits.preprocessing.white == white
+        assert torch.equal(values(splits), values(plain))
+
+
+@pytest.mark.parametrize("factor", [-1 / 255, 20.0, float("nan")])
+def test_floats_of_no_known_range_are_refused(tmp_path: Path, load: Load, factor: float) -> None:
+    root = fill(tmp_path / "set", save=lambda i, p: grey(i, "float32", factor).save(f"{p}.tiff"))
+    assert "0 to 1 or in 0 to 255" in refused(load, root) or np.isnan(factor)
+
+
+def test_files_of_8_bits_are_read_once(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "set", ("circle", "square"))
+    fill(root, ("cross",), save=twelve_bit)
+    read, times = preprocessing.read, []
+    monkeypatch.setattr(
+        preprocessing, "read", lambda path, **how: (times.append(path), read(path, **how))[1]
+    )
+    load(root)
+    counted = {path: times.count(path) for path in times}
+    assert {n for path, n in counted.items() if path.parent.name == "cross"} == {2}
+    assert sorted(n for path, n in counted.items() if path.parent.name != "cross") == [1] * 11 + [2]
+
+
+# Transparency, colours, frames
+
+
+def test_what_is_transparent_shows_the_background(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", save=red_icon)
+    white, black = load(root), load(root, background="black", resize=16)
+    assert values(white)[:, 1].unique().tolist() == [0, 255]
+    assert values(black)[:, 0].unique().tolist() == [0, 200]
+    assert "18 transparent images (circle/000.png): dataset.background=white" in str(white.reading)
+    assert white.preprocessing.background == 255
+    assert black.preprocessing.background == 0
+
+
+def test_shapes_in_the_colour_of_the_background_get_advice_that_works(
+    tmp_path: Path, load: Load
+) -> None:
+    root = fill(tmp_path / "set", save=icon)
+    message = refused(load, root, background="black")
+    assert "they are transparent: type dataset.background=white" in message
+    load(root, background="white")
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "P", "RGBA"])
+def test_transparency_counts_in_every_mode(tmp_path: Path, load: Load, mode: str) -> None:
+    def save(image: Image.Image, path: Path) -> None:
+        drawn = Image.new("RGBA", image.size, (200, 0, 0, 255))
+        drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
+        if mode == "P":
+            drawn.save(f"{path}.gif")
+        else:
+            drawn.convert(mode).save(f"{path}.{'png' if mode != 'PA' else 'webp'}", lossless=True)
+
+    splits = load(fill(tmp_path / "set", save=save))
+    assert "transparent image" in str(splits.reading)
+    corners = values(splits)[:, :, 0, 0]
+    assert (corners > 200).any()
+
+
+def test_a_mixture_of_grey_and_colour_is_said(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", ("circle", "square"))
+    fill(root, ("cross",), save=lambda i, p: as_png(i.convert("L"), p))
+    splits = load(root)
+    assert splits.image_shape[0] == 3
+    assert "12 RGB, 6 grey, read as RGB of 8 bits" in str(splits.reading)
+
+
+def test_cmyk_is_read_as_rgb(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", save=lambda i, p: i.convert("CMYK").save(f"{p}.jpg", quality=95))
+    plain = values(load(fill(tmp_path / "plain"))).double()
+    splits = load(root)
+    assert "CMYK, read as RGB" in str(splits.reading)
+    assert (values(splits).double().mean() - plain.mean()).abs() < 5
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "tiff", "png"])
+def test_of_several_frames_the_first_is_read_and_that_is_said(
+    tmp_path: Path, load: Load, suffix: str
+) -> None:
+    red, others = Image.new("RGB", (16, 16), "red"), [Image.new("RGB", (16, 16), "blue")] * 2
+
+    root = fill(tmp_path / "set")
+    red.save(root / "circle" / f"film.{suffix}", save_all=True, append_images=others, lossless=True)
+    splits = load(root)
+    assert f"1 file of several frames or pages (circle/film.{suffix})" in str(splits.reading)
+    film = [
+        pixels
+        for part in (splits.train, splits.val, splits.test)
+        if part is not None
+        for pixels, file in zip(part.pixels, part.files, strict=True)
+        if file.stem == "film"
+    ]
+    assert film[0][:, 3, 3].tolist() == [pytest.approx(255, abs=2), 0, 0]
+
+
+# Pictures with nothing in them
+
+
+def test_images_that_are_all_one_picture_are_refused(tmp_path: Path, load: Load) -> None:
+    message = refused(load, fill(tmp_path / "set", save=one_picture))
+    assert "all 18 images are the same picture" in message
+
+
+def test_pictures_near_to_constant_are_warned_of(tmp_path: Path, load: Load) -> None:
+    def save(image: Image.Image, path: Path) -> None:
+        as_png(image.point(lambda v: v // 32), path)
+
+    (warning,) = load(fill(tmp_path / "set", save=save)).reading.warnings
+    assert "nearly all pixels lie between" in warning
+
+
+def test_a_few_odd_pixels_do_not_hide_that(tmp_path: Path, load: Load) -> None:
+    def save(image: Image.Image, path: Path) -> None:
+        image = image.point(lambda v: v // 32)
+        image.putpixel((0, 0), (255, 255, 255))
+        as_png(image, path)
+
+    found = load(fill(tmp_path / "set", save=save, size=(64, 64))).reading.warnings
+    assert "nearly all pixels lie between" in found[0]
+
+
+def test_colours_of_16_bits_that_use_12_are_warned_of(tmp_path: Path, load: Load) -> None:
+    """Pillow keeps the high byte of such files, which is dark."""
+    splits = load(fill(tmp_path / "set", save=lambda i, p: as_png(i.point(lambda v: v >> 4), p)))
+    assert "nearly all pixels lie between" in splits.reading.warnings[0]
+
+
+def test_pixels_of_two_values_are_warned_of(tmp_path: Path, load: Load) -> None:
+    splits = load(fill(tmp_path / "set", save=lambda i, p: as_png(i.convert("1"), p)))
+    assert "the pixels have 2 of 256 values" in splits.reading.warnings[0]
+
+
+def test_usual_images_are_not_warned_of(tmp_path: Path, load: Load) -> None:
+    assert not load(fill(tmp_path / "set")).reading.warnings
+    digits = data.load(DatasetConf(name="digits"), tmp_path)
+    assert not digits.reading.warnings and not digits.reading.notes
+
+
+def test_black_pictures_among_others_are_counted(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set")
+    for number in range(3):
+        as_png(Image.new("RGB", (16, 16)), root / "cross" / f"black{number}")
+    assert "3 images of one colour and nothing else (cross/black0.png)" in str(load(root).reading)
+
+
+def test_kinds_are_drawn_apart() -> None:
+    assert picture("circle", GREYS).tobytes() != picture("cross", GREYS).tobytes()
