@@ -109,10 +109,11 @@ class _Work:
         if not self.failures:
             return
         rows = sorted(self.failures.items())
-        named = "; ".join(f"{self.root / self.files[i]} ({why})" for i, why in rows[:_NAMED])
+        paths = {i: one_line(str(self.root / self.files[i])) for i, _ in rows[:_NAMED]}
+        named = "; ".join(f"{paths[i]} ({why})" for i, why in rows[:_NAMED])
         if len(rows) == 1:
-            path, why = self.root / self.files[rows[0][0]], rows[0][1]
-            raise SsrError(f"{path} cannot be read as an image ({why}): replace or remove it")
+            ((i, why),) = rows
+            raise SsrError(f"{paths[i]} cannot be read as an image ({why}): replace or remove it")
         more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
         raise SsrError(
             f"{len(rows)} files cannot be read as an image: replace or remove them: {named}{more}"
@@ -145,6 +146,11 @@ class _Work:
             return None
 
 
+def one_line(text: str) -> str:
+    """Replace what would break a line, as the name of a file may hold it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def _why(path: Path, error: Exception) -> str:
     """Say why a file is no image: what it is instead, or what its reader says."""
     try:
@@ -160,7 +166,7 @@ def _why(path: Path, error: Exception) -> str:
     for mark, kind in known.items():
         if mark in start[:300]:
             return f"it is {kind}, which is not read"
-    return " ".join((str(error) or type(error).__name__).split())
+    return one_line(" ".join((str(error) or type(error).__name__).split()))
 
 
 def _empty(n: int, h: int, w: int) -> Tensor:

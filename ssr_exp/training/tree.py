@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ UNREAD = frozenset(
 JUNK = frozenset(
     "__macosx thumbs.db ehthumbs.db desktop.ini icon\r @eadir $recycle.bin lost+found".split(" ")
 )  # what systems leave in folders
+_USUAL = re.compile(r"no suffix|\.[\w-]{1,16}")
 DEEPEST = 100  # folders in each other
 
 Inode = tuple[int, int]
@@ -168,6 +170,8 @@ def _suffix(name: str) -> str:
 
 def _file(entry: os.DirEntry[str]) -> File:
     kind = _suffix(entry.name) or "no suffix"
+    if kind not in SUFFIXES and not _USUAL.fullmatch(kind):
+        kind = "odd suffixes"
     try:
         found = entry.stat()
     except OSError:

@@ -303,6 +303,14 @@ def test_files_that_are_no_images_are_told_all_at_once(tmp_path: Path, load: Loa
     assert sum(counts(load(root)).values()) == 18
 
 
+def test_odd_names_break_no_line(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set")
+    (root / "circle" / "a.x\ny").write_text("")
+    assert load(root).reading.left_out == {"odd suffixes": 1}
+    (root / "circle" / "a\nb.png").write_text("")
+    assert "cannot be read as an image" in refused(load, root)
+
+
 # Links
 
 
