@@ -22,7 +22,7 @@ KINDS = {
     "cannot be rescaled": "cannot be rescaled",
 }
 ATTENTION = {"gram", "heads", "linear_attention", "channel_attention"}
-UNKNOWN = {"permuted", "permutation", "sorted", "literal_view", *ATTENTION}
+UNKNOWN = {"permuted", "permutation", "sorted", "literal_view", "orthogonal", *ATTENTION}
 FROZEN_RIGHTLY = (
     ("^the network's output$", None),
     ("uses index_select, which is not understood$", {"permuted", "permutation"}),
