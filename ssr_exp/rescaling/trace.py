@@ -80,12 +80,17 @@ class Tracer(TorchDispatchMode):
             self._parametric.update(map(id, results))
         if func.overloadpacket in flop_registry:
             self._note_product(meta.load(func, args, kwargs or {}, out))
-        if _is_made(func, inputs) or (inputs and all(id(x) in self._sized for x in inputs)):
+        is_sized = _is_made(func, inputs) or (
+            bool(inputs) and all(id(x) in self._sized for x in inputs)
+        )
+        if is_sized:
             self._sized.update(map(id, results))
         try:
             rules.find(func)(self, func, args, kwargs or {}, out)
         except Exception:  # a slip of a rule is no fault of the network's
             operations.unknown(self, func, args, kwargs or {}, out)
+        if not is_sized:  # something else was written into what it held
+            self._sized.difference_update(map(id, results))
         return out
 
     def start(self, image: Tensor, *, training: bool) -> None:

@@ -415,6 +415,20 @@ def without_device(x: Tensor) -> Tensor:
     return (torch.zeros(b, c, h, w) + x) * mask * ramp[0] * torch.tensor([1.0, 2.0]).sum()
 
 
+class SummedImages(Base):
+    """Sums up images from zeros on, and blurs each of their channels on its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv(16, 16)
+        self.kernel = nn.Parameter(torch.full([16, 1, 3, 3], 1 / 9), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Any:
+        total = torch.zeros(x.shape)
+        total += x
+        return super().forward(F.conv2d(total, self.kernel, padding=1, groups=16))
+
+
 @torch.library.custom_op("ssr_exp_tests::doubled", mutates_args=())
 def doubled(x: Tensor) -> Tensor:
     """An operation that says nothing of its shapes."""

@@ -66,6 +66,7 @@ SCALES: dict[str, tuple[Make, tuple[int, ...], float]] = {
     "holds an iterator": (cases.holding(lambda: iter(x for x in range(3))), SHAPE, MOST),
     "holds a locked list": (cases.holding(lambda: [{"locks": (Lock(), 1)}]), SHAPE, MOST),
     "no device": (lambda: cases.OnFeatures(cases.without_device), SHAPE, MOST),
+    "summed images": (cases.SummedImages, (16, 16, 16), MOST),
     "plain tensor": (cases.PlainTensor, SHAPE, MOST),
     "cached grid": (cases.CachedGrid, SHAPE, MOST),
     "cached grid, ran": (lambda: cases.ran(cases.CachedGrid()), SHAPE, MOST),
