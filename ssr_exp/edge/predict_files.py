@@ -42,7 +42,7 @@ def tensor(files: Sequence[Any], about: dict[str, Any]) -> Any:
 
 def load(path: Path, *, threads: int = 1) -> Run:
     """Load a file into its runtime, on the CPU."""
-    return {".onnx": _onnx, ".pte": _executorch, ".pt2": _torch_export}[path.suffix](path, threads)
+    return LOADERS[path.suffix](path, threads)
 
 
 def probabilities(logits: Any) -> Any:
@@ -75,15 +75,19 @@ def _run(run: Run, held: Sequence[tuple[Path, Any]]) -> Iterator[tuple[Path, Any
         yield file, image if isinstance(image, Exception) else next(found)
 
 
-def _onnx(path: Path, threads: int) -> Run:
+def session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> Any:
+    """Load a file into ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors
-    providers = ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    return lambda images: session.run(["logits"], {"image": images})[0]
+    return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+
+
+def _onnx(path: Path, threads: int) -> Run:
+    loaded = session(path, threads)
+    return lambda images: loaded.run(["logits"], {"image": images})[0]
 
 
 def _executorch(path: Path, threads: int) -> Run:
@@ -99,12 +103,15 @@ def _executorch(path: Path, threads: int) -> Run:
 
 def _torch_export(path: Path, threads: int) -> Run:
     import logging
+    import warnings
 
     import torch
 
     logging.disable(logging.WARNING)  # it logs the traceback of what it raises
     try:
-        module: Any = torch.export.load(path).module()  # a pickle inside: only what you trust
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module: Any = torch.export.load(path).module()  # a pickle: only what you trust
     finally:
         logging.disable(logging.NOTSET)
 
@@ -120,6 +127,13 @@ def _torch_export(path: Path, threads: int) -> Run:
     return run
 
 
+LOADERS: dict[str, Callable[[Path, int], Run]] = {
+    ".onnx": _onnx,
+    ".pte": _executorch,
+    ".pt2": _torch_export,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classify what a command line names; the exit status is 1 if anything could not be read."""
     options = _parser().parse_args(arguments)
@@ -127,46 +141,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = Path(options.model) if options.model else here / next(iter(ABOUT["files"]))
     if not model.is_file():
         return _failed(f"there is no file {model}: type --model FILE, one of {_known()}")
+    if model.suffix not in LOADERS:
+        return _failed(f"{model.name} is no .onnx, .pte or .pt2 file: type one of {_known()}")
     try:
         run = load(model, threads=options.threads)
     except ImportError as error:
         return _failed(f"{model.name} takes a package that is not installed: {error}")
-    except KeyError:
-        return _failed(f"{model.name} is no .onnx, .pte or .pt2 file: type one of {_known()}")
     except Exception as error:  # each runtime has its own
         return _failed(f"{model} cannot be loaded: {error}")
-    batch = ABOUT["files"].get(model.name, BATCH)
-    return _say(classify(run, _files(options.images), ABOUT, batch=min(batch, BATCH)), options)
+    files = dict(_files(options.images))
+    if options.score and (odd := next((f for f in files if _label(f) is None), None)):
+        return _failed(f"{odd} lies in no folder that is named by a label: leave out --score")
+    try:
+        batch = min(BATCH, ABOUT["files"].get(model.name, 1))
+        return _say(classify(run, files, ABOUT, batch=batch), files, options)
+    except BrokenPipeError:  # nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # each runtime has its own
+        return _failed(f"{model} cannot run these images: {error}")
 
 
 def _known() -> str:
     return ", ".join(ABOUT["files"])
 
 
-def _say(found: Iterable[tuple[Path, Any]], options: argparse.Namespace) -> int:
+def _say(
+    found: Iterable[tuple[Path, Any]], named: dict[Path, bool], options: argparse.Namespace
+) -> int:
     """Print what was found; returns the exit status."""
-    hits, count, failed, others = 0, 0, 0, 0
+    hits, classified, others, failed = 0, 0, 0, 0
     for file, chances in found:
-        if isinstance(chances, UnidentifiedImageError) and str(file) not in options.images:
+        if isinstance(chances, UnidentifiedImageError) and not named[file]:
             others += 1
-            continue
-        if isinstance(chances, Exception):
-            failed += 1
-            _failed(f"{file} cannot be read as an image: {_reason(chances)}")
-            continue
-        count += 1
-        best = {ABOUT["labels"][i]: float(chances[i]) for i in np.argsort(-chances)}
-        hits += file.parent.name == next(iter(best))
-        if not options.score:
+        elif isinstance(chances, Exception):
+            failed += _failed(f"{file} cannot be read as an image: {_reason(chances)}")
+        else:
+            classified += 1
+            best = {ABOUT["labels"][i]: float(chances[i]) for i in np.argsort(-chances)}
+            hits += _label(file) == next(iter(best))
             shown = dict(list(best.items())[: options.top])
-            print(_line(file, shown, as_json=options.json))
+            if not options.score:
+                print(_line(file, shown, as_json=options.json), flush=True)
     if others:
-        _failed(f"{others} other files in these folders are no images")
-    if not count:
+        _failed(f"{others} other files in these folders are of no kind that is read")
+    if not classified:
         return _failed("no image was classified: name image files, or folders of them")
     if options.score:
-        print(f"{100 * hits / count:.2f} % of {count} images have the label of their folder")
+        share = 100 * hits / classified
+        print(f"{share:.2f} % of {classified} images have the label of their folder")
     return int(failed > 0)
+
+
+def _label(file: Path) -> str | None:
+    """Name the nearest folder above a file that is a label."""
+    names = (folder.name for folder in file.absolute().parents)
+    return next((name for name in names if name in ABOUT["labels"]), None)
 
 
 def _line(file: Path, shown: dict[str, float], *, as_json: bool) -> str:
@@ -175,15 +205,21 @@ def _line(file: Path, shown: dict[str, float], *, as_json: bool) -> str:
     return f"{file}: " + ", ".join(f"{label} {100 * share:.1f} %" for label, share in shown.items())
 
 
-def _files(names: Iterable[str]) -> Iterator[Path]:
-    """List files, and what lies in folders, hidden files left out."""
+def _files(names: Iterable[str]) -> Iterator[tuple[Path, bool]]:
+    """List files, and whether each was named itself; hidden files in folders are left out."""
     for name in map(Path, names):
         if not name.is_dir():
-            yield name
+            yield name, True
             continue
-        for folder, folders, inside in os.walk(name):
+        seen: set[tuple[int, int]] = set()  # links may lead back
+        for folder, folders, inside in os.walk(name, followlinks=True):
+            here = os.stat(folder)
+            if (here.st_dev, here.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((here.st_dev, here.st_ino))
             folders[:] = sorted(one for one in folders if not one.startswith("."))
-            yield from (Path(folder, one) for one in sorted(inside) if not one.startswith("."))
+            yield from ((Path(folder, one), False) for one in sorted(inside) if one[0] != ".")
 
 
 def _reason(error: Exception) -> str:
@@ -197,6 +233,13 @@ def _failed(text: str) -> int:
     return 1
 
 
+def _count(text: str) -> int:
+    """Read a number of labels."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     about, _, examples = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
@@ -204,12 +247,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--model", metavar="FILE", help="the first file of this export")
-    parser.add_argument("--top", type=int, default=3, help="labels of each image (3)")
+    parser.add_argument("--top", type=_count, default=3, help="labels of each image (3)")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each image")
     parser.add_argument("--score", action="store_true", help="folders are labels: the accuracy")
-    parser.add_argument("--threads", type=int, default=1, help="of the runtime (1)")
+    parser.add_argument("--threads", type=_count, default=1, help="of the runtime (1)")
     return parser
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main())

@@ -7,13 +7,13 @@ the one that runs them. So what it does to an image is what training did.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -71,14 +71,14 @@ class Predictor:
     """
 
     def __init__(self, path: Path) -> None:
-        spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}", path)
-        assert spec is not None and spec.loader is not None
-        self._script: Any = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = self._script  # where its dataclasses look for their module
+        self._script: Any = ModuleType(f"{__name__}.{path.stem}")
+        self._script.__file__ = str(path)
+        code = compile(path.read_text(encoding="utf-8"), path, "exec")  # leaves no bytecode there
+        sys.modules[self._script.__name__] = self._script  # where dataclasses look
         try:
-            spec.loader.exec_module(self._script)
+            exec(code, vars(self._script))
         finally:
-            del sys.modules[spec.name]
+            del sys.modules[self._script.__name__]
 
     def images(self, files: Sequence[Path]) -> Tensor:
         """Read image files as the network takes them.
@@ -106,11 +106,21 @@ class Predictor:
 
 
 def _written(part: Labelled, folder: Path) -> Iterator[Path]:
-    """Write pixels as image files."""
+    """Write pixels as image files.
+
+    Raises:
+        SsrError: if the disk is full.
+    """
     for number, pixels in enumerate(part.images):
         path = folder / f"{part.name}-{number}.png"
         array = pixels.permute(1, 2, 0).numpy()
-        Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)
+        try:
+            Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)
+        except OSError as error:
+            raise SsrError(
+                f"cannot write the images that verify an export to {folder} ({cause(error)}): make "
+                "room there, or set TMPDIR to another folder."
+            ) from error
         yield path
 
 

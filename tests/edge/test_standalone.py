@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,7 +85,7 @@ def run(
 
 
 def save(path: Path, level: int, size: tuple[int, int] = (6, 4)) -> Path:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (level,) * 3).save(path)
     return path
 
@@ -225,11 +227,63 @@ def test_folders_are_walked_and_scored_by_their_names(
         save(val / "dark" / f"{number}.png", 10)
     save(val / "bright" / "0.png", 240)
     save(val / "bright" / "1.png", 12)
-    (val / "notes.txt").write_text("none")
+    (val / "dark" / "notes.txt").write_text("none")
     (val / ".hidden.png").write_text("none")
     ended = run("--score", "val")
     assert ended.out == "90.91 % of 11 images have the label of their folder\n"
-    assert (ended.code, ended.err) == (0, "1 other files in these folders are no images\n")
+    assert ended.code == 0
+    assert ended.err == "1 other files in these folders are of no kind that is read\n"
+
+
+def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
+    run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = save(tmp_path / "photos" / "dark" / "2019.png", 10).parent / "2019"
+    save(below / "1.png", 20)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "bright").symlink_to(tmp_path / "elsewhere")
+    save(tmp_path / "elsewhere" / "2.png", 250)
+    (below / "up").symlink_to(tmp_path / "photos")
+    for folder, count in (("photos", 2), ("linked", 1)):
+        said = f"100.00 % of {count} images have the label of their folder\n"
+        assert run("--score", folder).out == said
+    monkeypatch.chdir(below.parent)
+    assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
+
+
+def test_a_score_of_images_without_labels_is_refused(
+    run: Callable[..., Ended], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "unknown" / "1.png", 10)
+    ended = run("--score", "unknown")
+    assert ended.code == 1 and ended.out == ""
+    assert ended.err.startswith(f"{path.relative_to(tmp_path)} lies in no folder that is named by")
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
+    path = script(tmp_path)
+    torch_export.write(Order(Brightness().eval(), ABOUT), tmp_path / "model.pt2")
+    for number in range(20):
+        save(tmp_path / "many" / f"{number}.png", 10)
+    odd = os.fsdecode(b"many/\xff.png")
+    shutil.copy(tmp_path / "many" / "0.png", tmp_path / odd)
+    for words in ("many | head -1", "many > /dev/null"):
+        command = f"exec 3>&1; {sys.executable} -P {path.name} {words}; exit ${{PIPESTATUS[0]}}"
+        ended = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_export_holds_no_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    Predictor(script(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["predict.py"]
 
 
 def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(
@@ -239,9 +293,10 @@ def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(
     (tmp_path / "notes.txt").write_text("none")
     (tmp_path / "broken.pt2").write_bytes(b"none")
     good = save(tmp_path / "good.png", 250)
-    ended = run("broken.png", "notes.txt", "gone.png", str(good))
-    assert ended.code == 1 and ended.out.startswith(f"{good}: bright")
-    assert len(ended.err.splitlines()) == 3
+    for path in ("broken.png", "./notes.txt", "gone.png"):
+        ended = run(path, str(good))
+        assert ended.code == 1 and ended.out.startswith(f"{good}: bright")
+        assert "cannot be read as an image" in ended.err and len(ended.err.splitlines()) == 1
     for words, said in (
         (["--model", "gone.pt2", str(good)], "there is no file gone.pt2: type --model FILE"),
         (["--model", "notes.txt", str(good)], "is no .onnx, .pte or .pt2 file"),
@@ -250,6 +305,9 @@ def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(
     ):
         ended = run(*words)
         assert ended.code == 1 and said in ended.err
+    for top in ("0", "-1", "many"):
+        with pytest.raises(SystemExit):
+            run("--top", top, str(good))
 
 
 def test_an_image_of_another_size_is_refused_where_training_refused_it(tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.export import ExportedProgram
 
-from ssr_exp.edge import formats
+from ssr_exp.edge import formats, predict_files
 from ssr_exp.edge.formats import Model, Order, traced
 from ssr_exp.errors import SsrError, cause, innermost
 
@@ -71,22 +70,11 @@ def load(path: Path, *, threads: int) -> Model:
         SsrError: if it cannot be loaded.
     """
     with _quiet():
-        from executorch.extension.pybindings import portable_lib
-        from executorch.runtime import Runtime, Verification
-
-        portable_lib._unsafe_reset_threadpool(threads)
         try:
-            program = Runtime.get().load_program(path, verification=Verification.Minimal)
-            method = program.load_method("forward")
+            run = predict_files.LOADERS[SUFFIX](path, threads)
         except Exception as error:
             raise SsrError(f"ExecuTorch cannot load {path.name}: {cause(error)}.") from None
-
-    def run(images: Tensor) -> Tensor:
-        (logits,) = method.execute([images.contiguous()])
-        assert isinstance(logits, Tensor)
-        return logits
-
-    return run
+    return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
 
 
 def version() -> str:

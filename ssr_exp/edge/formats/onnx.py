@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssr_exp.edge import formats
+from ssr_exp.edge import formats, predict_files
 from ssr_exp.edge.formats import INPUT, OUTPUT, Model, Order, traced
 from ssr_exp.errors import SsrError, cause, innermost
 
@@ -49,13 +49,8 @@ def load(path: Path, *, threads: int, provider: str = CPU) -> Model:
     Raises:
         SsrError: if it has no kernel for an operator.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3  # errors
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        session = predict_files.session(path, threads, provider)
     except Exception as error:  # its own exceptions have no common base
         raise SsrError(f"ONNX Runtime cannot load {path.name}: {cause(error)}.") from None
 

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ssr_exp.edge import formats
+from ssr_exp.edge import formats, predict_files
 from ssr_exp.edge.formats import Model, Order, traced
 
 SUFFIX = ".pt2"
@@ -47,22 +47,8 @@ def load(path: Path, *, threads: int) -> Model:
 
     It is a pickle inside: load only what you trust.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = torch.export.load(path).module()
-
-    def run(images: Tensor) -> Tensor:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode():
-                logits = module(images)
-        finally:
-            torch.set_num_threads(before)
-        assert isinstance(logits, Tensor)
-        return logits
-
-    return run
+    run = predict_files.LOADERS[SUFFIX](path, threads)
+    return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
 
 
 def version() -> str:
