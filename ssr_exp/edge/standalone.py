@@ -7,13 +7,14 @@ the one that runs them. So what it does to an image is what training did.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -63,6 +64,13 @@ def text(known: Mapping[str, Any]) -> str:
     return "\n".join([title, "", *head, "", body, "", rest.replace(DATA, data), ""])
 
 
+class _Script(SourceFileLoader):
+    """Loads a script, and leaves no bytecode beside it: that folder is shipped."""
+
+    def set_data(self, *_: Any, **__: Any) -> None:
+        """Write nothing."""
+
+
 class Predictor:
     """The script of an export, run in this process: it reads image files and runs the export's.
 
@@ -71,14 +79,15 @@ class Predictor:
     """
 
     def __init__(self, path: Path) -> None:
-        self._script: Any = ModuleType(f"{__name__}.{path.stem}")
-        self._script.__file__ = str(path)
-        code = compile(path.read_text(encoding="utf-8"), path, "exec")  # leaves no bytecode there
-        sys.modules[self._script.__name__] = self._script  # where dataclasses look
+        loader = _Script(f"{__name__}.{path.stem}", str(path))
+        spec = importlib.util.spec_from_loader(loader.name, loader)
+        assert spec is not None
+        self._script: Any = importlib.util.module_from_spec(spec)
+        sys.modules[loader.name] = self._script  # where dataclasses look
         try:
-            exec(code, vars(self._script))
+            loader.exec_module(self._script)
         finally:
-            del sys.modules[self._script.__name__]
+            del sys.modules[loader.name]
 
     def images(self, files: Sequence[Path]) -> Tensor:
         """Read image files as the network takes them.
