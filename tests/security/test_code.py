@@ -48,7 +48,7 @@ ALLOWED = {  # file and call: why it cannot be helped, or does no harm
     ("ssr_exp/rescaling/imported.py", "importlib.import_module"): "model.target is the user's own; "
     "what a file names asks for trust first, see saved.Model.calls_code",
     ("ssr_exp/edge/formats/__init__.py", "importlib.import_module"): "one of our own formats",
-    ("ssr_exp/edge/predict_files.py", "torch.export.load"): "an export's file, which its user names",
+    ("ssr_exp/edge/predict_files.py", "torch.export.load"): "an export's file, as its user says",
 }
 METHODS = ("extractall", "unpack_archive", "load_from_checkpoint")
 
