@@ -67,7 +67,7 @@ class Shown(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return any(f"{record.name}.".startswith(f"{name}.") for name in OURS)
-        return is_first(record.getMessage())
+        return is_first(_text(record))
 
 
 class LogFile(logging.FileHandler):
@@ -88,7 +88,7 @@ class LogFile(logging.FileHandler):
             return
         try:
             super().emit(record)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of opening it
             self._give_up(error)
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -103,7 +103,7 @@ class LogFile(logging.FileHandler):
         os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
         return super()._open()
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, error: OSError | ValueError) -> None:
         _lost.add(os.environ.get(COMMAND))
         with suppress(OSError):
             self.close()
@@ -111,8 +111,19 @@ class LogFile(logging.FileHandler):
         log.warning(
             "the log file %s cannot be written (%s): going on without it.",
             self._place,
-            error.strerror or error,
+            getattr(error, "strerror", None) or error,
         )
+
+
+def _text(record: logging.LogRecord) -> str:
+    """Read a record; of one that cannot be read, the place of its call, which is the same again.
+
+    Such a record goes on to its handler, where logging says what is wrong with it and goes on.
+    """
+    try:
+        return record.getMessage()
+    except Exception:  # of any library's arguments
+        return f"{record.pathname}:{record.lineno}"
 
 
 def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -75,6 +75,47 @@ def test_the_screen_shows_our_own_words_and_everybodys_warnings() -> None:
     assert shown(record("anybody", logging.ERROR, "a"))
 
 
+class Unreadable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+WRONG = {
+    "a text for a number": ("%d", ("x",)),
+    "too few": ("%s and %s", ("x",)),
+    "too many": ("none", ("x", "y")),
+    "a missing name": ("%(name)s", ({"key": 1},)),
+    "a half specifier": ("100 %", ("x",)),
+    "no text": (Unreadable(), ()),
+    "an argument that is no text": ("%s", (Unreadable(),)),
+}
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.CRITICAL])
+@pytest.mark.parametrize(("text", "arguments"), WRONG.values(), ids=list(WRONG))
+def test_a_wrongly_formatted_log_call_ends_nothing_and_is_told_once(
+    text: object,
+    arguments: tuple[object, ...],
+    level: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = logging.StreamHandler()
+    screen.addFilter(messages.Shown())
+    logger = logging.Logger("ssr_exp.x")
+    logger.addHandler(screen)
+    logger.addHandler(kept := messages.LogFile(str(tmp_path), "train.log"))
+    for _ in range(3):
+        logger.log(level, text, *arguments)
+    logger.warning("the next one")
+    kept.close()
+    err = capsys.readouterr().err
+    assert err.count("--- Logging error ---") == (3 if level < logging.WARNING else 1)
+    assert err.endswith("the next one\n")
+    assert (tmp_path / ".hydra/train.log").read_text() == "the next one\n"
+
+
 @pytest.mark.usefixtures("command")
 def test_what_python_warns_of_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with warnings.catch_warnings():
@@ -120,6 +161,15 @@ def test_a_full_disk_ends_nothing(
     (told,) = (m for m in caplog.messages if "cannot be written" in m)
     assert "No space left on device" in told
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+def test_a_name_that_no_file_can_have_ends_nothing(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages.LogFile(name, "train.log").emit(record("x", logging.INFO, "lost"))
+    assert "cannot be written" in caplog.text
 
 
 @pytest.mark.usefixtures("command")
