@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+import yaml
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,7 +19,9 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.ssr_exp import _kinds, _quoting, words
 from hydra_plugins.ssr_exp.words import COMMANDS, Checker
+from ssr_exp import config
 from ssr_exp.errors import SsrError
+from tests.conftest import ROOT
 
 PLUSES = ("", "+", "++")
 
@@ -87,6 +92,12 @@ OPEN = {
     "model.arguments.stem.width=32": "model.arguments.stem.width=32",
     "modifiers.c_ratios_of.head=[0.5,1]": "modifiers.c_ratios_of.head=[0.5,1]",
     "hydra.job.env_set.FOO=1": "++hydra.job.env_set.FOO=1",
+    "hydra.job_logging.root.level=DEBUG": "++hydra.job_logging.root.level=DEBUG",
+    "hydra.job_logging.version=1": "++hydra.job_logging.version=1",
+    "hydra.job_logging.handlers.file=null": "++hydra.job_logging.handlers.file=null",
+    "hydra.hydra_logging.root.level=ERROR": "++hydra.hydra_logging.root.level=ERROR",
+    "hydra.callbacks.x._target_=a.B": "++hydra.callbacks.x._target_=a.B",
+    "hydra.job_logging.loggers.a.b.level=INFO": "++hydra.job_logging.loggers.a.b.level=INFO",
     "hydra.launcher.ray.init.x=true": "++hydra.launcher.ray.init.x=true",
     "hydra.launcher.additional_parameters.x=1": "++hydra.launcher.additional_parameters.x=1",
 }
@@ -98,6 +109,34 @@ def test_keys_that_are_not_ours_to_know_need_no_plus_and_may_have_one(
     typed: str, taken: str, plus: str
 ) -> None:
     assert checked(plus + typed) == [taken]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "word", [word for word in OPEN if word.startswith(("hydra.job", "hydra.hydra", "hydra.call"))]
+)
+def test_open_keys_of_hydras_reach_its_configuration(word: str, command: str) -> None:
+    config.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = hydra.compose(
+            command, overrides=checked(word, command=command), return_hydra_config=True
+        )
+    key, _, value = word.partition("=")
+    taken = OmegaConf.select(composed, key, default="nothing")
+    assert str(taken) == str(yaml.safe_load(value))
+
+
+HYDRAS = [  # and what is no key of them
+    key
+    for key, kind in _kinds.all_of(HydraConf).items()
+    if kind.type in (str, bool, int) and not key.startswith(("launcher", "sweeper"))
+]
+
+
+@pytest.mark.parametrize("key", HYDRAS)
+def test_every_key_of_hydras_is_taken_and_nothing_is_below_a_single_value(key: str) -> None:
+    assert checked(f"hydra.{key}=x") == [f"hydra.{key}=x"]
+    assert f"there is no key hydra.{key}.x" in refusal(f"hydra.{key}.x=1")
 
 
 def test_a_users_own_presets_need_no_plus(tmp_path: Path) -> None:
