@@ -27,6 +27,7 @@ FOLDER = ".hydra"  # of log files, in the runs folder
 log = logging.getLogger(__name__)
 aside = logging.getLogger("aside")  # what is worth keeping, and not the screen
 _said: set[tuple[str, str]] = set()  # by command, where marks cannot be kept
+_has_own_screen = False  # of this process's job
 _lost: set[str | None] = set()  # commands whose log file cannot be written
 
 
@@ -37,6 +38,8 @@ def command() -> Iterator[None]:
     marks = Path(tempfile.gettempdir()) / f"ssr_exp-{uuid.uuid4().hex}"
     os.environ[COMMAND] = str(marks)
     warnings.showwarning = _show
+    with suppress(OSError):  # then each process keeps its own in mind
+        marks.mkdir(mode=0o700)
     try:
         yield
     finally:
@@ -48,17 +51,33 @@ def command() -> Iterator[None]:
             del os.environ[COMMAND]
         else:
             os.environ[COMMAND] = before
-        shutil.rmtree(marks, ignore_errors=True)
+        _remove(marks)
+
+
+def _remove(marks: Path) -> None:
+    """Remove the marks at once, as workers that outlive the command may still leave some."""
+    gone = marks.with_suffix(".gone")
+    with suppress(OSError):
+        marks.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextmanager
-def job() -> Iterator[None]:
-    """Let what Python warns of in a launcher's process be heard as the command's other warnings."""
+def job(*, has_own_screen: bool = False) -> Iterator[None]:
+    """Let what Python warns of in a launcher's process be heard as the command's other warnings.
+
+    Args:
+        has_own_screen: whether what it prints goes into a log file of its own, as on Slurm: there
+            each warning stands once, too, whoever else gave it, and it counts as given only there.
+    """
+    global _has_own_screen
     shown, warnings.showwarning = warnings.showwarning, _show
+    before, _has_own_screen = _has_own_screen, has_own_screen
     try:
         yield
     finally:
         warnings.showwarning = shown
+        _has_own_screen = before
 
 
 class Shown(logging.Filter):
@@ -140,12 +159,13 @@ def is_first(text: str) -> bool:
     if (marks, text) in _said:
         return False
     _said.add((marks, text))
+    if _has_own_screen:
+        return True
     mark = Path(marks) / hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
     try:
-        mark.parent.mkdir(mode=0o700, exist_ok=True)
         mark.touch(exist_ok=False)
     except FileExistsError:
         return False
-    except OSError:  # better twice than not at all
+    except OSError:  # on another node, or after the command: better twice than not at all
         pass
     return True

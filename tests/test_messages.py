@@ -6,13 +6,18 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
+from hydra_plugins.ssr_exp import _launchers
 from ssr_exp import messages
+from tests.conftest import ROOT
 
 
 def record(name: str, level: int, text: str) -> logging.LogRecord:
@@ -48,6 +53,53 @@ def test_the_next_command_warns_again_and_nothing_is_left() -> None:
             assert not messages.Shown().filter(record("x", logging.WARNING, "w"))
             assert marks.is_dir()
         assert not marks.exists() and messages.COMMAND not in os.environ
+
+
+def test_a_worker_that_outlives_its_command_leaves_nothing_and_says_a_warning_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with messages.command():
+        marks = Path(os.environ[messages.COMMAND])
+        assert messages.is_first("before")
+    monkeypatch.setenv(messages.COMMAND, str(marks))
+    assert [messages.is_first("after") for _ in range(2)] == [True, False]
+    assert not list(marks.parent.glob(f"{marks.name}*"))
+
+
+def test_a_place_that_takes_no_marks_ends_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "away"))
+    with messages.command():
+        assert [messages.is_first("w") for _ in range(2)] == [True, False]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("command")
+def test_a_warning_in_a_jobs_own_log_file_is_said_on_the_screen_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(*, apart: bool) -> list[bool]:
+        monkeypatch.setattr(messages, "_said", set())  # as in a process of its own
+        with messages.job(has_own_screen=apart):
+            return [messages.is_first("w") for _ in range(2)]
+
+    assert told(apart=True) == told(apart=True) == [True, False]
+    assert told(apart=False) == [True, False]
+    assert told(apart=False) == [False, False]
+    assert told(apart=True) == [True, False]
+
+
+@pytest.mark.parametrize("preset", _launchers.PRESETS)
+def test_only_slurms_jobs_print_into_log_files_of_their_own(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = OmegaConf.load(ROOT / f"conf/hydra/launcher/{preset}.yaml")
+    assert not _launchers.logs_apart()
+    monkeypatch.setattr(
+        HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"launcher": conf}})
+    )
+    assert _launchers.logs_apart() == (preset == "submitit_slurm")
 
 
 @pytest.mark.usefixtures("command")
