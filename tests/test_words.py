@@ -17,8 +17,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from hydra_plugins.ssr_exp import _kinds, _quoting, words
-from hydra_plugins.ssr_exp.words import COMMANDS, Checker
+from hydra_plugins.ssr_exp import _kinds, _quoting, _words
+from hydra_plugins.ssr_exp._words import COMMANDS, Checker
 from ssr_exp import config
 from ssr_exp.errors import SsrError
 from tests.conftest import ROOT
@@ -295,4 +295,4 @@ def test_what_is_not_utf_8_is_told_so() -> None:
 
 def test_the_keys_of_places_are_there() -> None:
     known = {key for schema in COMMANDS.values() for key in _kinds.all_of(schema)}
-    assert known >= words.PLACES
+    assert known >= _words.PLACES
