@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from hydra_plugins.ssr_exp import _commands
+from hydra_plugins.ssr_exp import _commands, _quoting
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 
@@ -71,6 +71,41 @@ def test_no_refusal_of_hydras_advises_a_plus_or_shows_objects() -> None:
         "Could not override 'x'.\nTo append to your config use +x=1\nfull_key: x"
     )
     assert _commands._sentence(hydras) == "Could not override 'x'."
+
+
+FORGED = ["a\nanswer: b(", "a\r(", "a\x1b[2Jb(", "a\x85b(", "a\u2028b(", "a\u202eb(", "a\x00("]
+
+
+@pytest.mark.parametrize("traces", ["0", "1"])
+@pytest.mark.parametrize("value", FORGED)
+@pytest.mark.parametrize(
+    "key", ["model", "dataset", "dataset.root", "seed", "modle", "logger.tags"]
+)
+def test_no_value_forges_a_line(
+    key: str, value: str, traces: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(_commands.TRACES, traces)
+    for word in (f"{key}={value}", f"{key}{value}=1", f"--{key}={value}", value):
+        monkeypatch.setattr(sys, "argv", ["train.py", word])
+        with pytest.raises(SystemExit) as refused:
+            _commands.run(lambda: None, Config)
+        assert _quoting.can_be_shown(str(refused.value))
+        assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", FORGED)
+@pytest.mark.parametrize("kind", [SsrError, ValueError, ConfigCompositionException, OSError])
+def test_no_error_of_a_command_forges_a_line(
+    kind: type[Exception], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(_commands.TRACES, raising=False)
+
+    def main() -> None:
+        raise kind(f"{value} is not there")
+
+    with pytest.raises(SystemExit) as refused:
+        _commands.run(main, Config)
+    assert len(str(refused.value).splitlines()) == 1
 
 
 BAD = {

@@ -111,7 +111,7 @@ def test_keys_that_are_not_ours_to_know_need_no_plus_and_may_have_one(
     assert checked(plus + typed) == [taken]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["train", "export"])
 @pytest.mark.parametrize(
     "word", [word for word in OPEN if word.startswith(("hydra.job", "hydra.hydra", "hydra.call"))]
 )
@@ -183,6 +183,73 @@ def test_several_values_where_one_belongs_say_how_to_sweep(
     assert "search.py takes one value of it" in refusal(typed, command="search")
 
 
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    {
+        "seed=3-1": "type 'seed=range(1,4)'.",
+        "seed=03-01": "type 'seed=range(1,4)'.",
+        "recipe.lr=1/3": "recipe.lr is a number: type recipe.lr=0.333.",
+        "recipe.lr=1/0": "type recipe.lr=VALUE.",
+        "seed=0-1000000000": "type seed=VALUE,VALUE.",
+        "dataset=./photos": "type dataset=image_folder dataset.root=./photos.",
+        "model=./net.py": "type model=NAME, or model.KEY=VALUE",
+        "lr=1/3": "type recipe.lr=VALUE;",
+        "hydra/launcher=~x": "type hydra/launcher=NAME.",
+    }.items(),
+)
+def test_advice_is_what_was_meant(typed: str, advice: str) -> None:
+    assert advice in refusal(typed)
+
+
+@pytest.mark.parametrize("typed", ["run=a,b", "run=choice(a,b)", "int8=true,false", "threads=1,2"])
+def test_an_export_takes_one_value(typed: str) -> None:
+    assert "export.py takes one value of it" in refusal(typed, command="export")
+
+
+WRONG = [
+    *"3-1 5..2 1:1 1/3 1/0 1/2,1/3 ~/photos ./photos /data a(b a,b [1 1,2 (1,2) rang(3,1)".split(),
+    *"0-1000000000 2024-01-05 \u0663-\u0665 true,false glob(*) range(3,1) choice(a,b)".split(),
+    *"interval(1,2) {a:1 x-y [a,b] {a:1} ${x} 'a 1e400 0x1 50%".split(),
+    *("a\nb(", "1 2", "", "a b(c", "a\x1b[2J("),
+]
+
+
+def kinds_of_keys(command: str) -> list[str]:
+    """Draw a key of each kind, all places and presets, and what is near them."""
+    known = _kinds.all_of(COMMANDS[command])
+    drawn = {str(kind.type): key for key, kind in known.items()}
+    presets = Checker(COMMANDS[command], command).groups
+    others = ("lrr", "modle", "hydra.job.name", "hydra.job.nmae", "hydra.launcher.n_job")
+    places = _words.PLACES & known.keys()
+    return sorted({*drawn.values(), *places, *presets, *others, "hydra/launcher", "hydra/lancher"})
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize("value", WRONG)
+def test_every_concrete_advice_is_taken_when_it_is_typed(value: str, command: str) -> None:
+    for key in kinds_of_keys(command):
+        try:
+            checked(f"{key}={value}", command=command)
+            continue
+        except SsrError as error:
+            told = str(error)
+        advice = re.findall(
+            r"type (.+?)(?=[.;]? ?$|; python|, or | instead| if it is one|, as |: it)",
+            told.removeprefix(f"{key}={value}"),
+            flags=re.DOTALL,
+        )
+        for one in advice:
+            if re.search(r"VALUE|NAME|KEY|a link", one):
+                continue
+            words = shlex.split(one)
+            assert checked(*words, command=command), told
+            assert _quoting.can_be_shown(one), told
+            for group, _, name in (word.partition("=") for word in words):
+                if group in Checker(COMMANDS[command], command).groups:
+                    folder = ROOT / "conf" / group
+                    assert all((folder / f"{n}.yaml").is_file() for n in name.split(",")), told
+
+
 @pytest.mark.parametrize("typed", ["modifiers.depth=1,0.5", "modifiers.depth=1", "logger.tags=a,b"])
 def test_one_value_where_a_list_belongs_says_how_to_type_it(typed: str) -> None:
     told = refusal(typed)
@@ -223,7 +290,6 @@ NAMES = (
     "a ${x} b",
     "$(touch x) `y`",
     " a ",
-    "a\nb",
     "x(1)",
     "2024_01",
     "1e3",

@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.ssr_exp import _words
+from hydra_plugins.ssr_exp import _quoting, _words
 from ssr_exp import config, messages, streams
 from ssr_exp.errors import SsrError, cause, innermost
 
@@ -101,15 +101,15 @@ def _refusals() -> Iterator[None]:
         try:
             yield
         except SsrError as error:
-            raise SystemExit(str(error)) from None
+            raise SystemExit(_quoting.shown(str(error))) from None
         return
     os.environ[TRACES] = "1"  # so that errors come here instead of being printed
     try:
         yield
     except SsrError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(_quoting.shown(str(error))) from None
     except Exception as error:
-        raise SystemExit(_sentence(error)) from None
+        raise SystemExit(_quoting.shown(_sentence(error))) from None
     finally:
         with suppress(KeyError):
             del os.environ[TRACES]

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.ssr_exp._nearest import nearest
+from hydra_plugins.ssr_exp._quoting import shell
 from ssr_exp.errors import SsrError
 
 LAUNCHER, SWEEPER = "hydra.launcher", "hydra.sweeper"
@@ -53,7 +54,8 @@ class HydraKeys:
         if key not in known:
             near, value = nearest(key, known), word.partition("=")[2] or "VALUE"
             raise SsrError(
-                f"{word}: there is no key {key}, the nearest is {near}: type {near}={value}."
+                f"{word}: there is no key {key}, the nearest is {near}: type "
+                f"{shell(f'{near}={value}')}."
             )
 
     def _is_anothers(self, key: str) -> bool:
