@@ -192,7 +192,7 @@ class Checker:
         key, value = override.key_or_group, override.value()
         if isinstance(value, list):
             several = ",".join(map(str, value))
-            sweep = self._sweep(key, several)
+            sweep = self._sweep(key, several if self._has_presets(key, several) else None)
             raise SsrError(f"{override.input_line}: {key} is one preset{sweep}.")
         is_path = isinstance(value, str) and value.startswith(("/", "./", "../"))
         if isinstance(value, dict) or (not value and value is not None) or is_path:
