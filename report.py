@@ -2,7 +2,7 @@
 
 import hydra
 
-from hydra_plugins.ssr_exp import commands, reports
+from hydra_plugins.ssr_exp import _commands, reports
 from ssr_exp import config
 
 config.register()
@@ -15,4 +15,4 @@ def main(composed: config.ReportConfig) -> str:
 
 
 if __name__ == "__main__":
-    commands.run(main, config.ReportConfig)
+    _commands.run(main, config.ReportConfig)

@@ -6,7 +6,7 @@ streams.harden()
 with stopping.at_once():  # from the first moment on
     import hydra
 
-    from hydra_plugins.ssr_exp import commands, jobs
+    from hydra_plugins.ssr_exp import _commands, jobs
     from ssr_exp import config
 
     config.register()
@@ -20,4 +20,4 @@ def main(composed: config.Config) -> str:
 
 if __name__ == "__main__":
     with stopping.at_once():
-        commands.run(main, config.Config)
+        _commands.run(main, config.Config)

@@ -27,6 +27,7 @@ FOLDER = ".hydra"  # of log files, in the runs folder
 log = logging.getLogger(__name__)
 aside = logging.getLogger("aside")  # what is worth keeping, and not the screen
 _said: set[tuple[str, str]] = set()  # by command, where marks cannot be kept
+_has_own_screen = False  # of this process's job
 _lost: set[str | None] = set()  # commands whose log file cannot be written
 
 
@@ -37,6 +38,8 @@ def command() -> Iterator[None]:
     marks = Path(tempfile.gettempdir()) / f"ssr_exp-{uuid.uuid4().hex}"
     os.environ[COMMAND] = str(marks)
     warnings.showwarning = _show
+    with suppress(OSError):  # then each process keeps its own in mind
+        marks.mkdir(mode=0o700)
     try:
         yield
     finally:
@@ -48,17 +51,33 @@ def command() -> Iterator[None]:
             del os.environ[COMMAND]
         else:
             os.environ[COMMAND] = before
-        shutil.rmtree(marks, ignore_errors=True)
+        _remove(marks)
+
+
+def _remove(marks: Path) -> None:
+    """Remove the marks at once, as workers that outlive the command may still leave some."""
+    gone = marks.with_suffix(".gone")
+    with suppress(OSError):
+        marks.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextmanager
-def job() -> Iterator[None]:
-    """Let what Python warns of in a launcher's process be heard as the command's other warnings."""
+def job(*, has_own_screen: bool = False) -> Iterator[None]:
+    """Let what Python warns of in a launcher's process be heard as the command's other warnings.
+
+    Args:
+        has_own_screen: whether what it prints goes into a log file of its own, as on Slurm: there
+            each warning stands once, too, whoever else gave it, and it counts as given only there.
+    """
+    global _has_own_screen
     shown, warnings.showwarning = warnings.showwarning, _show
+    before, _has_own_screen = _has_own_screen, has_own_screen
     try:
         yield
     finally:
         warnings.showwarning = shown
+        _has_own_screen = before
 
 
 class Shown(logging.Filter):
@@ -67,7 +86,7 @@ class Shown(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return any(f"{record.name}.".startswith(f"{name}.") for name in OURS)
-        return is_first(record.getMessage())
+        return is_first(_text(record))
 
 
 class LogFile(logging.FileHandler):
@@ -88,7 +107,7 @@ class LogFile(logging.FileHandler):
             return
         try:
             super().emit(record)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of opening it
             self._give_up(error)
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -103,7 +122,7 @@ class LogFile(logging.FileHandler):
         os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
         return super()._open()
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, error: OSError | ValueError) -> None:
         _lost.add(os.environ.get(COMMAND))
         with suppress(OSError):
             self.close()
@@ -111,8 +130,19 @@ class LogFile(logging.FileHandler):
         log.warning(
             "the log file %s cannot be written (%s): going on without it.",
             self._place,
-            error.strerror or error,
+            getattr(error, "strerror", None) or error,
         )
+
+
+def _text(record: logging.LogRecord) -> str:
+    """Read a record; of one that cannot be read, the place of its call, which is the same again.
+
+    Such a record goes on to its handler, where logging says what is wrong with it and goes on.
+    """
+    try:
+        return record.getMessage()
+    except Exception:  # of any library's arguments
+        return f"{record.pathname}:{record.lineno}"
 
 
 def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -129,12 +159,13 @@ def is_first(text: str) -> bool:
     if (marks, text) in _said:
         return False
     _said.add((marks, text))
+    if _has_own_screen:
+        return True
     mark = Path(marks) / hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
     try:
-        mark.parent.mkdir(mode=0o700, exist_ok=True)
         mark.touch(exist_ok=False)
     except FileExistsError:
         return False
-    except OSError:  # better twice than not at all
+    except OSError:  # on another node, or after the command: better twice than not at all
         pass
     return True

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from hydra_plugins.ssr_exp import commands
+from hydra_plugins.ssr_exp import _commands, _quoting
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 
@@ -28,7 +28,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_m_may_stand_anywhere_and_changes_nothing(flag: str) -> None:
     taken = {
-        frozenset(commands.arguments([*WORDS[:at], *flags, *WORDS[at:]], Config)) - {flag, "-m"}
+        frozenset(_commands.arguments([*WORDS[:at], *flags, *WORDS[at:]], Config)) - {flag, "-m"}
         for at, flags in itertools.product(range(4), ([flag], [flag, flag], []))
     }
     assert taken == {frozenset(WORDS)}
@@ -36,18 +36,18 @@ def test_m_may_stand_anywhere_and_changes_nothing(flag: str) -> None:
 
 def test_flags_with_values_keep_them_and_words_their_order() -> None:
     typed = ["seed=1", "-cn", "train", "-m", "seed=2", "--config-dir", "here", "model=resnet8"]
-    taken = commands.arguments(typed, Config)
+    taken = _commands.arguments(typed, Config)
     assert taken == ["seed=1", "seed=2", "model=resnet8", *"-cn train -m --config-dir here".split()]
 
 
 @pytest.mark.parametrize("shows", [["-c", "job"], ["--info"], ["--help"], ["--cfg", "all"]])
 def test_m_beside_what_only_shows_something_is_left_out(shows: list[str]) -> None:
-    assert commands.arguments(["-m", *WORDS[:1], *shows, "-m"], Config) == [WORDS[0], *shows]
+    assert _commands.arguments(["-m", *WORDS[:1], *shows, "-m"], Config) == [WORDS[0], *shows]
 
 
 def test_a_mode_that_was_typed_is_kept() -> None:
-    assert commands.arguments(["hydra.mode=RUN"], Config) == ["hydra.mode=RUN"]
-    assert commands.arguments(["--run"], Config) == ["--run"]
+    assert _commands.arguments(["hydra.mode=RUN"], Config) == ["hydra.mode=RUN"]
+    assert _commands.arguments(["--run"], Config) == ["--run"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_mode_that_was_typed_is_kept() -> None:
 )
 def test_an_unknown_flag_is_told_in_a_sentence(typed: str, told: str) -> None:
     with pytest.raises(SsrError, match=told) as refused:
-        commands.arguments([typed], Config)
+        _commands.arguments([typed], Config)
     assert "\n" not in str(refused.value)
 
 
@@ -70,7 +70,42 @@ def test_no_refusal_of_hydras_advises_a_plus_or_shows_objects() -> None:
     hydras = ConfigCompositionException(
         "Could not override 'x'.\nTo append to your config use +x=1\nfull_key: x"
     )
-    assert commands._sentence(hydras) == "Could not override 'x'."
+    assert _commands._sentence(hydras) == "Could not override 'x'."
+
+
+FORGED = ["a\nanswer: b(", "a\r(", "a\x1b[2Jb(", "a\x85b(", "a\u2028b(", "a\u202eb(", "a\x00("]
+
+
+@pytest.mark.parametrize("traces", ["0", "1"])
+@pytest.mark.parametrize("value", FORGED)
+@pytest.mark.parametrize(
+    "key", ["model", "dataset", "dataset.root", "seed", "modle", "logger.tags"]
+)
+def test_no_value_forges_a_line(
+    key: str, value: str, traces: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(_commands.TRACES, traces)
+    for word in (f"{key}={value}", f"{key}{value}=1", f"--{key}={value}", value):
+        monkeypatch.setattr(sys, "argv", ["train.py", word])
+        with pytest.raises(SystemExit) as refused:
+            _commands.run(lambda: None, Config)
+        assert _quoting.can_be_shown(str(refused.value))
+        assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", FORGED)
+@pytest.mark.parametrize("kind", [SsrError, ValueError, ConfigCompositionException, OSError])
+def test_no_error_of_a_command_forges_a_line(
+    kind: type[Exception], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(_commands.TRACES, raising=False)
+
+    def main() -> None:
+        raise kind(f"{value} is not there")
+
+    with pytest.raises(SystemExit) as refused:
+        _commands.run(main, Config)
+    assert len(str(refused.value).splitlines()) == 1
 
 
 BAD = {

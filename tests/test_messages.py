@@ -6,13 +6,18 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
+from hydra_plugins.ssr_exp import _launchers
 from ssr_exp import messages
+from tests.conftest import ROOT
 
 
 def record(name: str, level: int, text: str) -> logging.LogRecord:
@@ -50,6 +55,53 @@ def test_the_next_command_warns_again_and_nothing_is_left() -> None:
         assert not marks.exists() and messages.COMMAND not in os.environ
 
 
+def test_a_worker_that_outlives_its_command_leaves_nothing_and_says_a_warning_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with messages.command():
+        marks = Path(os.environ[messages.COMMAND])
+        assert messages.is_first("before")
+    monkeypatch.setenv(messages.COMMAND, str(marks))
+    assert [messages.is_first("after") for _ in range(2)] == [True, False]
+    assert not list(marks.parent.glob(f"{marks.name}*"))
+
+
+def test_a_place_that_takes_no_marks_ends_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "away"))
+    with messages.command():
+        assert [messages.is_first("w") for _ in range(2)] == [True, False]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("command")
+def test_a_warning_in_a_jobs_own_log_file_is_said_on_the_screen_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(*, apart: bool) -> list[bool]:
+        monkeypatch.setattr(messages, "_said", set())  # as in a process of its own
+        with messages.job(has_own_screen=apart):
+            return [messages.is_first("w") for _ in range(2)]
+
+    assert told(apart=True) == told(apart=True) == [True, False]
+    assert told(apart=False) == [True, False]
+    assert told(apart=False) == [False, False]
+    assert told(apart=True) == [True, False]
+
+
+@pytest.mark.parametrize("preset", _launchers.PRESETS)
+def test_only_slurms_jobs_print_into_log_files_of_their_own(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = OmegaConf.load(ROOT / f"conf/hydra/launcher/{preset}.yaml")
+    assert not _launchers.logs_apart()
+    monkeypatch.setattr(
+        HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"launcher": conf}})
+    )
+    assert _launchers.logs_apart() == (preset == "submitit_slurm")
+
+
 @pytest.mark.usefixtures("command")
 def test_marks_that_cannot_be_kept_are_kept_in_mind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -73,6 +125,47 @@ def test_the_screen_shows_our_own_words_and_everybodys_warnings() -> None:
     assert not shown(record("hydra._internal.core_plugins.basic_launcher", logging.INFO, "a"))
     assert not shown(record("ssr_experiment", logging.INFO, "a"))
     assert shown(record("anybody", logging.ERROR, "a"))
+
+
+class Unreadable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+WRONG = {
+    "a text for a number": ("%d", ("x",)),
+    "too few": ("%s and %s", ("x",)),
+    "too many": ("none", ("x", "y")),
+    "a missing name": ("%(name)s", ({"key": 1},)),
+    "a half specifier": ("100 %", ("x",)),
+    "no text": (Unreadable(), ()),
+    "an argument that is no text": ("%s", (Unreadable(),)),
+}
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.CRITICAL])
+@pytest.mark.parametrize(("text", "arguments"), WRONG.values(), ids=list(WRONG))
+def test_a_wrongly_formatted_log_call_ends_nothing_and_is_told_once(
+    text: object,
+    arguments: tuple[object, ...],
+    level: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = logging.StreamHandler()
+    screen.addFilter(messages.Shown())
+    logger = logging.Logger("ssr_exp.x")
+    logger.addHandler(screen)
+    logger.addHandler(kept := messages.LogFile(str(tmp_path), "train.log"))
+    for _ in range(3):
+        logger.log(level, text, *arguments)
+    logger.warning("the next one")
+    kept.close()
+    err = capsys.readouterr().err
+    assert err.count("--- Logging error ---") == (3 if level < logging.WARNING else 1)
+    assert err.endswith("the next one\n")
+    assert (tmp_path / ".hydra/train.log").read_text() == "the next one\n"
 
 
 @pytest.mark.usefixtures("command")
@@ -120,6 +213,15 @@ def test_a_full_disk_ends_nothing(
     (told,) = (m for m in caplog.messages if "cannot be written" in m)
     assert "No space left on device" in told
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+def test_a_name_that_no_file_can_have_ends_nothing(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages.LogFile(name, "train.log").emit(record("x", logging.INFO, "lost"))
+    assert "cannot be written" in caplog.text
 
 
 @pytest.mark.usefixtures("command")

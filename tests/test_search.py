@@ -122,9 +122,13 @@ def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
 ) -> None:
     command("modifiers=sentinel_all")
     instant.done.clear()
-    shown = search("rounds=0", "batch=3", "acquisition=random")
+    shown = search("rounds=0", "batch=3", "acquisition=random", "objective.max_drop=0.5")
     assert shown.code == 0
     assert instant.done == []
+    warnings = shown.lines("warning: ")
+    assert any("is flat" in line for line in warnings)
+    assert any("less than two of the" in line for line in warnings)
+    assert len(warnings) == len(set(warnings))
     proposed = table(shown.out, "next batch (not trained)")
     assert len(proposed) == 3
     *_, line, page = shown.out.strip().splitlines()

@@ -8,15 +8,20 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+import yaml
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from hydra_plugins.ssr_exp import _kinds, _quoting, words
-from hydra_plugins.ssr_exp.words import COMMANDS, Checker
+from hydra_plugins.ssr_exp import _kinds, _quoting, _words
+from hydra_plugins.ssr_exp._words import COMMANDS, Checker
+from ssr_exp import config
 from ssr_exp.errors import SsrError
+from tests.conftest import ROOT
 
 PLUSES = ("", "+", "++")
 
@@ -87,6 +92,12 @@ OPEN = {
     "model.arguments.stem.width=32": "model.arguments.stem.width=32",
     "modifiers.c_ratios_of.head=[0.5,1]": "modifiers.c_ratios_of.head=[0.5,1]",
     "hydra.job.env_set.FOO=1": "++hydra.job.env_set.FOO=1",
+    "hydra.job_logging.root.level=DEBUG": "++hydra.job_logging.root.level=DEBUG",
+    "hydra.job_logging.version=1": "++hydra.job_logging.version=1",
+    "hydra.job_logging.handlers.file=null": "++hydra.job_logging.handlers.file=null",
+    "hydra.hydra_logging.root.level=ERROR": "++hydra.hydra_logging.root.level=ERROR",
+    "hydra.callbacks.x._target_=a.B": "++hydra.callbacks.x._target_=a.B",
+    "hydra.job_logging.loggers.a.b.level=INFO": "++hydra.job_logging.loggers.a.b.level=INFO",
     "hydra.launcher.ray.init.x=true": "++hydra.launcher.ray.init.x=true",
     "hydra.launcher.additional_parameters.x=1": "++hydra.launcher.additional_parameters.x=1",
 }
@@ -98,6 +109,34 @@ def test_keys_that_are_not_ours_to_know_need_no_plus_and_may_have_one(
     typed: str, taken: str, plus: str
 ) -> None:
     assert checked(plus + typed) == [taken]
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize(
+    "word", [word for word in OPEN if word.startswith(("hydra.job", "hydra.hydra", "hydra.call"))]
+)
+def test_open_keys_of_hydras_reach_its_configuration(word: str, command: str) -> None:
+    config.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = hydra.compose(
+            command, overrides=checked(word, command=command), return_hydra_config=True
+        )
+    key, _, value = word.partition("=")
+    taken = OmegaConf.select(composed, key, default="nothing")
+    assert str(taken) == str(yaml.safe_load(value))
+
+
+HYDRAS = [  # and what is no key of them
+    key
+    for key, kind in _kinds.all_of(HydraConf).items()
+    if kind.type in (str, bool, int) and not key.startswith(("launcher", "sweeper"))
+]
+
+
+@pytest.mark.parametrize("key", HYDRAS)
+def test_every_key_of_hydras_is_taken_and_nothing_is_below_a_single_value(key: str) -> None:
+    assert checked(f"hydra.{key}=x") == [f"hydra.{key}=x"]
+    assert f"there is no key hydra.{key}.x" in refusal(f"hydra.{key}.x=1")
 
 
 def test_a_users_own_presets_need_no_plus(tmp_path: Path) -> None:
@@ -144,6 +183,73 @@ def test_several_values_where_one_belongs_say_how_to_sweep(
     assert "search.py takes one value of it" in refusal(typed, command="search")
 
 
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    {
+        "seed=3-1": "type 'seed=range(1,4)'.",
+        "seed=03-01": "type 'seed=range(1,4)'.",
+        "recipe.lr=1/3": "recipe.lr is a number: type recipe.lr=0.333.",
+        "recipe.lr=1/0": "type recipe.lr=VALUE.",
+        "seed=0-1000000000": "type seed=VALUE,VALUE.",
+        "dataset=./photos": "type dataset=image_folder dataset.root=./photos.",
+        "model=./net.py": "type model=NAME, or model.KEY=VALUE",
+        "lr=1/3": "type recipe.lr=VALUE;",
+        "hydra/launcher=~x": "type hydra/launcher=NAME.",
+    }.items(),
+)
+def test_advice_is_what_was_meant(typed: str, advice: str) -> None:
+    assert advice in refusal(typed)
+
+
+@pytest.mark.parametrize("typed", ["run=a,b", "run=choice(a,b)", "int8=true,false", "threads=1,2"])
+def test_an_export_takes_one_value(typed: str) -> None:
+    assert "export.py takes one value of it" in refusal(typed, command="export")
+
+
+WRONG = [
+    *"3-1 5..2 1:1 1/3 1/0 1/2,1/3 ~/photos ./photos /data a(b a,b [1 1,2 (1,2) rang(3,1)".split(),
+    *"0-1000000000 2024-01-05 \u0663-\u0665 true,false glob(*) range(3,1) choice(a,b)".split(),
+    *"interval(1,2) {a:1 x-y [a,b] {a:1} ${x} 'a 1e400 0x1 50%".split(),
+    *("a\nb(", "1 2", "", "a b(c", "a\x1b[2J("),
+]
+
+
+def kinds_of_keys(command: str) -> list[str]:
+    """Draw a key of each kind, all places and presets, and what is near them."""
+    known = _kinds.all_of(COMMANDS[command])
+    drawn = {str(kind.type): key for key, kind in known.items()}
+    presets = Checker(COMMANDS[command], command).groups
+    others = ("lrr", "modle", "hydra.job.name", "hydra.job.nmae", "hydra.launcher.n_job")
+    places = _words.PLACES & known.keys()
+    return sorted({*drawn.values(), *places, *presets, *others, "hydra/launcher", "hydra/lancher"})
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize("value", WRONG)
+def test_every_concrete_advice_is_taken_when_it_is_typed(value: str, command: str) -> None:
+    for key in kinds_of_keys(command):
+        try:
+            checked(f"{key}={value}", command=command)
+            continue
+        except SsrError as error:
+            told = str(error)
+        advice = re.findall(
+            r"type (.+?)(?=[.;]? ?$|; python|, or | instead| if it is one|, as |: it)",
+            told.removeprefix(f"{key}={value}"),
+            flags=re.DOTALL,
+        )
+        for one in advice:
+            if re.search(r"VALUE|NAME|KEY|a link", one):
+                continue
+            words = shlex.split(one)
+            assert checked(*words, command=command), told
+            assert _quoting.can_be_shown(one), told
+            for group, _, name in (word.partition("=") for word in words):
+                if group in Checker(COMMANDS[command], command).groups:
+                    folder = ROOT / "conf" / group
+                    assert all((folder / f"{n}.yaml").is_file() for n in name.split(",")), told
+
+
 @pytest.mark.parametrize("typed", ["modifiers.depth=1,0.5", "modifiers.depth=1", "logger.tags=a,b"])
 def test_one_value_where_a_list_belongs_says_how_to_type_it(typed: str) -> None:
     told = refusal(typed)
@@ -184,7 +290,6 @@ NAMES = (
     "a ${x} b",
     "$(touch x) `y`",
     " a ",
-    "a\nb",
     "x(1)",
     "2024_01",
     "1e3",
@@ -256,4 +361,4 @@ def test_what_is_not_utf_8_is_told_so() -> None:
 
 def test_the_keys_of_places_are_there() -> None:
     known = {key for schema in COMMANDS.values() for key in _kinds.all_of(schema)}
-    assert known >= words.PLACES
+    assert known >= _words.PLACES

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.ssr_exp._nearest import nearest
+from hydra_plugins.ssr_exp._quoting import shell
 from ssr_exp.errors import SsrError
 
 LAUNCHER, SWEEPER = "hydra.launcher", "hydra.sweeper"
@@ -53,7 +54,8 @@ class HydraKeys:
         if key not in known:
             near, value = nearest(key, known), word.partition("=")[2] or "VALUE"
             raise SsrError(
-                f"{word}: there is no key {key}, the nearest is {near}: type {near}={value}."
+                f"{word}: there is no key {key}, the nearest is {near}: type "
+                f"{shell(f'{near}={value}')}."
             )
 
     def _is_anothers(self, key: str) -> bool:
@@ -66,14 +68,17 @@ class HydraKeys:
     def _is_open(self, key: str) -> bool:
         if any(key.startswith(f"{name}.") for name in OPEN):
             return True
+        if key.startswith((LAUNCHER, SWEEPER)):
+            return False
         node: Any = OmegaConf.structured(HydraConf)
         for part in key.split(".")[1:-1]:
-            if not isinstance(node, DictConfig) or part not in node:
+            if not isinstance(node, DictConfig) or part not in list(node):  # `in` skips `???`
                 return False
-            if key.startswith((LAUNCHER, SWEEPER)):
-                return False
-            node = None if OmegaConf.is_missing(node, part) else node[part]
-        return node is None or OmegaConf.get_type(node) is dict
+            kind, is_missing = OmegaConf.get_type(node, part), OmegaConf.is_missing(node, part)
+            if kind is dict or (is_missing and kind is None):
+                return True  # what is in it, at any depth, is anybody's
+            node = None if is_missing else node[part]
+        return False
 
     @cached_property
     def _keys(self) -> list[str]:

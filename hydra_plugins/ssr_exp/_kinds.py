@@ -9,7 +9,8 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-RANGE = re.compile(rf"\s*\(?({NUMBER})\s*(?:\.\.\.?|:|-|to)\s*({NUMBER})\)?\s*")
+RANGE = re.compile(rf"\s*\(?({NUMBER})\s*(?:\.\.\.?|:|-|to)\s*({NUMBER})\)?\s*", re.ASCII)
+FRACTION = re.compile(rf"\s*({NUMBER})\s*/\s*({NUMBER})\s*", re.ASCII)
 SINGLE = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -75,11 +76,21 @@ def several(kind: Kind, raw: str, value: Any) -> str | None:
     if kind.type in (int, float) and (found := RANGE.fullmatch(raw)):
         first, last = found.groups()
         if kind.type is int and first.isdecimal() and last.isdecimal():
-            return f"range({first},{int(last) + 1})"
+            low, high = sorted((int(first), int(last)))
+            return f"range({low},{high + 1})"
         return f"{first},{last}"
-    if len(parts := re.findall(NUMBER, raw)) > 1 and kind.type in (int, float):
-        return ",".join(parts)
-    return None
+    if "/" in raw or kind.type not in (int, float):
+        return None
+    parts = re.findall(NUMBER, raw, re.ASCII)
+    return ",".join(parts) if len(parts) > 1 else None
+
+
+def number(kind: Kind, raw: str) -> str | None:
+    """Write a fraction as Hydra reads a number."""
+    if kind.type is not float or not (found := FRACTION.fullmatch(raw)):
+        return None
+    above, below = map(float, found.groups())
+    return f"{above / below:.3g}" if below else None
 
 
 def _kind(hint: Any) -> Kind:

@@ -153,6 +153,15 @@ def abandon(launcher: Launcher) -> None:
         get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
 
 
+def logs_apart() -> bool:
+    """Say whether a job's screen is a log file of its own, as submitit's is."""
+    if not HydraConfig.initialized():
+        return False
+    return "hydra_submitit_launcher" in str(
+        OmegaConf.select(HydraConfig.get(), "launcher._target_")
+    )
+
+
 def enter_folder() -> None:
     """Go where the command was typed: a worker of a cluster begins elsewhere.
 

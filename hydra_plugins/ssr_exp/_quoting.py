@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import unicodedata
 
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
@@ -23,6 +24,22 @@ def quoted(key: str, text: str) -> str:
 def shell(argument: str) -> str:
     """Quote an argument for the shell, if it has to be."""
     return argument if shlex.quote(argument) == argument else shlex.quote(argument)
+
+
+def shown(text: str) -> str:
+    """Write what a terminal would act on, a line break above all, as Python's `repr` does."""
+    return "".join(c if _is_plain(c) else repr(c)[1:-1] for c in text)
+
+
+def can_be_shown(text: str) -> bool:
+    """Say whether a text can be copied from the screen."""
+    return all(map(_is_plain, text))
+
+
+def _is_plain(character: str) -> bool:
+    joins = "\u200c\u200d"  # within letters and emoji
+    is_space = unicodedata.category(character) == "Zs"
+    return character.isprintable() or is_space or character in joins
 
 
 def is_misread(override: Override) -> bool:

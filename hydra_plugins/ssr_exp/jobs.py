@@ -18,13 +18,13 @@ def train(composed: Any) -> str:
         CompactHydraException: with the sentence of an `SsrError`; Hydra prints no traceback for it.
         RuntimeError: with the kind and the first line of any other error.
     """
-    from hydra_plugins.ssr_exp._launchers import enter_folder
+    from hydra_plugins.ssr_exp._launchers import enter_folder, logs_apart
     from ssr_exp.runs import local
     from ssr_exp.training import run
 
     streams.harden()  # of a launcher's process
     try:
-        with stopping.job(), messages.job():
+        with stopping.job(), messages.job(has_own_screen=logs_apart()):
             enter_folder()
             return run.train(config.read(composed, config.Config)).status.value
     except local.Busy as error:

@@ -103,7 +103,6 @@ class SearchSweeper(LaunchingSweeper):
         search.tell(seen)
         _print_front(seen)
         console.print_smallest(seen, search.conf)
-        search.conclude(seen)
         picks = search.next_batch(seen, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from ssr_exp.search.checks import Check, Sensitivity
 from ssr_exp.search.propose import Pick
 from ssr_exp.search.view import View
 
+FIGURE = re.compile(
+    r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b"
+)  # moves from round to round
 UNITS = {Outcome.val_acc: "points", Outcome.val_loss: "nats"}
 
 
@@ -36,12 +40,17 @@ def print_checks(view: View, check: Check, sensitivities: Sequence[Sensitivity])
         f"rank correlation {rank}, intervals {intervals}; noise of one run {check.noise:.2f} "
         f"{unit} ({seeds})"
     )
-    print_warnings(list(filter(messages.is_first, check.warnings())))
+    print_new(check.warnings())
     parts = []
     for name, effects in checks.describe(view.history.space, list(sensitivities)).items():
         words = ", ".join(f"{kind} {effect:+.2f}" for kind, effect in effects.items())
         parts.append(f"{name}: {words or 'fixed'}")
     screen.print(f"from lowest to full, in {unit}: {'; '.join(parts)}\n")
+
+
+def print_new(warnings: Sequence[str]) -> None:
+    """Print the warnings that the command has not given before, with these figures or others."""
+    print_warnings([one for one in warnings if messages.is_first(FIGURE.sub("N", one))])
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

@@ -127,23 +127,25 @@ class Search:
         return Attempts(self.book, self.sources.read, self.conf.modifiers.kind)
 
     def tell(self, seen: View) -> None:
-        """Print how far the surrogate is to be believed, and leave what it predicts for pages."""
+        """Print how far the surrogate is to be believed, and leave what it predicts for pages.
+
+        What speaks against it is printed the first time that it is so.
+        """
         check, sensitivities = checks.check(seen), checks.sensitivities(seen)
         console.print_checks(seen, check, sensitivities)
-        console.print_warnings(self._of_baseline(seen))
+        console.print_new(self._of_val(seen))
         told = summary.of(seen, self.conf, check, sensitivities, book=self.book)
         self.watch(predictions.write(self.book.store, self.book.folder, told))
 
     def conclude(self, seen: View) -> None:
         """Repeat, beside the answer, what speaks against believing it."""
-        coarse = [] if self.val is None else self.val.too_coarse(self.conf)
-        console.print_warnings([*coarse, *self._of_baseline(seen), *checks.check(seen).warnings()])
+        console.print_warnings([*self._of_val(seen), *checks.check(seen).warnings()])
 
-    def _of_baseline(self, seen: View) -> list[str]:
+    def _of_val(self, seen: View) -> list[str]:
         if self.val is None:
             return []
         accuracy = seen.history.accuracies()[self.space.plan.baseline]
-        return self.val.learnt_nothing(accuracy)
+        return [*self.val.too_coarse(self.conf), *self.val.learnt_nothing(accuracy)]
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -230,7 +232,7 @@ class Search:
             SsrError: if they cannot be met.
         """
         if self.val is not None:
-            console.print_warnings(self.val.too_coarse(self.conf))
+            console.print_new(self.val.too_coarse(self.conf))
         self.sources.fetch()
         self._check_latency()
         if plans := self.book.read():

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from ssr_exp import messages
 from ssr_exp.config import Acquisition, CostAxis, Objective, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.local import Store
 from ssr_exp.runs.record import Status
-from ssr_exp.search import rounds
+from ssr_exp.search import checks, rounds
+from ssr_exp.search.asynchronous import Run, Trainings
 from ssr_exp.search.loop import Search
+from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
 from tests.search.conftest import Tell, World
 
@@ -320,6 +323,36 @@ def test_equal_accuracies_can_be_searched(
     world.records = [tell(a, val_acc=90.0, val_loss=0.3) for a in first]
     begin(rounds=1).run(world.train)
     assert "the surrogate is flat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+def test_each_warning_is_printed_once_during_the_search_and_once_beside_the_answer(
+    begin: Begin,
+    world: World,
+    tell: Tell,
+    first: First,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_asynchronous: bool,
+) -> None:
+    monkeypatch.setattr(checks.Check, "warnings", lambda self: [f"it errs by {self.rmse:.9f}"])
+    world.records = [tell(a) for a in first]
+    val = ValSet({"cat 1": 99, "dog": 1})
+    search = replace(begin(rounds=3, batch=1, acquisition__kind=Acquisition.random), val=val)
+
+    def printed() -> list[str]:
+        lines = capsys.readouterr().out.splitlines()
+        return sorted(line[:20] for line in lines if line.startswith("warning: "))
+
+    with messages.command():
+        if is_asynchronous:
+            seen, _ = Run(search, Trainings(world.train, 1)).carry_out()
+        else:
+            seen, _ = search.run(world.train)
+        during = printed()
+        search.conclude(seen)
+    assert len(during) == len(set(during)) == 3
+    assert printed() == during
 
 
 def test_sources_are_read_anew_each_round(begin: Begin, world: World) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
+    Glob,
     IntervalSweep,
     Override,
     RangeSweep,
@@ -44,6 +45,13 @@ PLACES = set(
     "dataset.root paths.runs paths.data checkpoint recipe.distill modifiers.file runs.file "
     "latency.file run to root file".split()
 )
+# A path where the name of a preset belongs, and what it is the value of.
+PATHS = {
+    "dataset": ("dataset=image_folder", "dataset.root"),
+    "latency": ("latency=file", "latency.file"),
+    "modifiers": ("modifiers=proposed", "modifiers.file"),
+    "runs": ("runs=table", "runs.file"),
+}
 CONF = Path(__file__).parents[2] / "conf"
 
 
@@ -64,6 +72,7 @@ class Checker:
         if _is_preset("experiment", schema):
             self.groups.add("experiment")
         self._parser = OverridesParser.create()
+        self._is_advice = False
 
     def check(self, typed: Sequence[str]) -> list[str]:
         """Return the words as Hydra takes them.
@@ -147,10 +156,27 @@ class Checker:
         if others:
             raise SsrError(f"{word}: {key} is a key of {others[0]}.py, and not of {self._script}.")
         near = nearest(key, [*self.kinds, *self.groups])
+        advice = f"{near}={_value(word) or 'VALUE'}"
+        if near in self.groups and not self._has_presets(near, _value(word)):
+            advice = f"{near}=NAME"
+        elif _value(word) and not self._takes(advice):
+            advice = f"{near}=VALUE"
         raise SsrError(
             f"{word}: there is no key {key}, the nearest is {near}: type "
-            f"{near}={_value(word) or 'VALUE'}; python {self._script} --help lists all."
+            f"{_quoting.shell(advice)}; python {self._script} --help lists all."
         )
+
+    def _takes(self, word: str) -> bool:
+        """Say whether a word that is to be advised can be copied and would be taken."""
+        if self._is_advice:
+            return False  # nobody reads this refusal
+        other = Checker(self.schema, self.command, self.folders)
+        other._is_advice = True
+        try:
+            other.check([word])
+        except SsrError:
+            return False
+        return _quoting.can_be_shown(word)
 
     @property
     def _script(self) -> str:
@@ -166,24 +192,58 @@ class Checker:
         key, value = override.key_or_group, override.value()
         if isinstance(value, list):
             several = ",".join(map(str, value))
-            sweep = self._sweep(key, several)
+            sweep = self._sweep(key, several if self._has_presets(key, several) else None)
             raise SsrError(f"{override.input_line}: {key} is one preset{sweep}.")
-        if isinstance(value, dict) or (not value and value is not None):
-            raise SsrError(
-                f"{override.input_line}: {key} is the name of a preset: type {key}=NAME, or "
-                f"{key}.KEY=VALUE for one of its keys."
-            )
+        is_path = isinstance(value, str) and value.startswith(("/", "./", "../"))
+        if isinstance(value, dict) or (not value and value is not None) or is_path:
+            self._refuse_preset(key, str(override.input_line))
+
+    def _refuse_preset(self, key: str, word: str) -> NoReturn:
+        """Say where a path belongs that stands for a preset's name, or that a name belongs here."""
+        raw = _value(word)
+        told = f"{word}: {key} is the name of a preset"
+        if raw and self._has_presets(key, raw):
+            self._refuse_for_quotes(key, raw, f"{word} cannot be read as it stands")
+        if key in PATHS and raw.startswith(("~", "/", "./", "../")):
+            preset, place = PATHS[key]
+            plain = f"{place}={raw}"
+            path = _quoting.shell(plain) if self._takes(plain) else _quoting.quoted(place, raw)
+            if _quoting.can_be_shown(raw):
+                raise SsrError(f"{told}, and a path has a key of its own: type {preset} {path}.")
+        own = f", or {key}.KEY=VALUE for one of its keys" if key in self.kinds else ""
+        raise SsrError(f"{told}: type {key}=NAME{own}.")
+
+    def _has_presets(self, key: str, names: str) -> bool:
+        """Say whether there are presets of a group with these names, commas between them."""
+        if "\0" in names:
+            return False
+        folders = (CONF, *self.folders)
+        return all(
+            any((folder / key / f"{name}.yaml").is_file() for folder in folders)
+            for name in names.split(",")
+        )
+
+    def _refuse_for_quotes(self, key: str, raw: str, told: str, end: str = "") -> NoReturn:
+        """Advise quotes; not around what a screen cannot show."""
+        if _quoting.can_be_shown(raw):
+            raise SsrError(f"{told}: type {_quoting.quoted(key, raw)}{end}.")
+        raise SsrError(
+            f"{told}: it has a line break or another character that is none to type: rename the "
+            f"file or folder, or type a link to it (ln -s), as {key}=NAME."
+        )
 
     def _check_values(self, override: Override) -> None:
         """Hold a value, or each that is swept over, against the key's type."""
         key, raw = override.key_or_group, override.get_value_string()
         if key in PLACES and _quoting.is_misread(override):
-            raise SsrError(
-                f"{override.input_line} is not read as a name: type {_quoting.quoted(key, raw)} "
-                "if it is one."
-            )
+            told = f"{override.input_line} is not read as a name"
+            self._refuse_for_quotes(key, raw, told, " if it is one")
         if isinstance(override.value(), IntervalSweep):
             raise SsrError(f"{override.input_line}: an interval has no steps{self._sweep(key)}.")
+        if isinstance(override.value(), Glob):
+            raise SsrError(
+                f"{override.input_line}: {key} has no presets to list{self._sweep(key)}."
+            )
         for value in self._values(override):
             conf = OmegaConf.structured(self.schema)
             try:
@@ -196,19 +256,31 @@ class Checker:
         if isinstance(found, RangeSweep):
             if found.step == 0:
                 raise SsrError(f"{override.input_line}: a range needs steps that are not 0.")
-            yield from islice(found.range(), 1)
+            first = list(islice(found.range(), 1))
+            yield from first if self._sweeps else [first]
         elif isinstance(found, ChoiceSweep):
             values = [Override._convert_value(value) for value in found.list]
-            yield from values if issubclass(self.schema, config.Config) else [values]
+            yield from values if self._sweeps else [values]
         elif not override.is_sweep_override():
             yield found
+
+    @property
+    def _sweeps(self) -> bool:
+        """Say whether several values are several configurations, and no list."""
+        return issubclass(self.schema, config.Config)
 
     def _refuse_value(self, key: str, raw: str, value: Any) -> NoReturn:
         kind = self.kinds[key]
         told = f"{key}={raw}: {key} is {kind}"
         if kind.is_list and not isinstance(value, list | dict):
-            items = raw.strip("()[]{} ")
-            raise SsrError(f"{told}: type {_quoting.shell(f'{key}=[{items}]')}.")
+            advice = f"{key}=[{raw.strip('()[]{} ')}]"
+            if not self._takes(advice):
+                advice = f"{key}=[VALUE,VALUE]"
+            raise SsrError(f"{told}: type {_quoting.shell(advice)}.")
+        if (number := _kinds.number(kind, raw)) is not None:
+            raise SsrError(f"{told}: type {key}={number}.")
+        if kind.is_one and not self._sweeps and isinstance(value, ChoiceSweep | RangeSweep):
+            raise SsrError(f"{told}{self._sweep(key)}.")
         if kind.is_one and (several := _kinds.several(kind, raw, value)):
             raise SsrError(f"{told}{self._sweep(key, several)}.")
         raise SsrError(f"{told}: type {key}{'.KEY' if is_dataclass(kind.type) else ''}=VALUE.")
@@ -216,8 +288,10 @@ class Checker:
     def _sweep(self, key: str, several: str | None = None) -> str:
         """Say how several values of a key are tried, as the end of a sentence."""
         if self.command == "train":
-            values = several or "VALUE,VALUE"
-            return f"; to train with several, type {_quoting.shell(f'{key}={values}')}"
+            advice = f"{key}={several}"
+            if several is None or not self._takes(advice):
+                advice = f"{key}=VALUE,VALUE"
+            return f"; to train with several, type {_quoting.shell(advice)}"
         return f"; {self._script} takes one value of it: repeat the command with each"
 
     def _refuse_unreadable(self, word: str) -> NoReturn:
@@ -236,9 +310,14 @@ class Checker:
         is_there = key in self.groups or self._is_open(key) or self._is_further(key)
         if kind is None and not is_there and not found.is_hydra_override():
             self._refuse_key(key, word)
-        if kind is None or kind.is_text or key in self.groups:
-            whole = _quoting.quoted(name.lstrip("+"), raw)
-            raise SsrError(f"{word} cannot be read as it stands: type {whole}.")
+        if found.is_hydra_override() and not self._is_advice:
+            self.check([f"{key}=VALUE"])  # refuses a typo
+        if key in self.groups or "/" in key:
+            self._refuse_preset(key, word)
+        if kind is None or kind.is_text:
+            self._refuse_for_quotes(key, raw, f"{word} cannot be read as it stands")
+        if (number := _kinds.number(kind, raw)) is not None:
+            raise SsrError(f"{word}: {key} is {kind}: type {key}={number}.")
         if kind.is_one:
             raise SsrError(
                 f"{word}: {key} is {kind}{self._sweep(key, _kinds.several(kind, raw, raw))}."

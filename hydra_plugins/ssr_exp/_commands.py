@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.ssr_exp import words
+from hydra_plugins.ssr_exp import _quoting, _words
 from ssr_exp import config, messages, streams
 from ssr_exp.errors import SsrError, cause, innermost
 
@@ -67,7 +67,7 @@ def arguments(typed: Sequence[str], schema: type[config.AnyConfig]) -> list[str]
     if options.shell_completion or options.experimental_rerun:
         return [*overrides, *flags]
     folders = [Path(options.config_dir)] if options.config_dir else []
-    checked = words.Checker(schema, Path(sys.argv[0]).stem, folders).check(overrides)
+    checked = _words.Checker(schema, Path(sys.argv[0]).stem, folders).check(overrides)
     is_plain = not (shows or options.run or options.multirun)
     if is_plain and not any(word.startswith("hydra.mode=") for word in checked):
         flags.append("-m")  # as conf/ has it; Hydra asks, and reads the answer from an error, too
@@ -101,15 +101,15 @@ def _refusals() -> Iterator[None]:
         try:
             yield
         except SsrError as error:
-            raise SystemExit(str(error)) from None
+            raise SystemExit(_quoting.shown(str(error))) from None
         return
     os.environ[TRACES] = "1"  # so that errors come here instead of being printed
     try:
         yield
     except SsrError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(_quoting.shown(str(error))) from None
     except Exception as error:
-        raise SystemExit(_sentence(error)) from None
+        raise SystemExit(_quoting.shown(_sentence(error))) from None
     finally:
         with suppress(KeyError):
             del os.environ[TRACES]
@@ -121,7 +121,7 @@ def _sentence(error: Exception) -> str:
         return str(first)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return words.no_preset(group, name, list(error.options))
+        return _words.no_preset(group, name, list(error.options))
     text = _joined(str(error).partition("Config search path:")[0])
     if text.startswith(f"Could not override '{LAUNCHER}"):
         key = text.split("'")[1]
