@@ -202,10 +202,10 @@ def _eight_bits(image: Image.Image, how: Preprocessing) -> tuple[Image.Image, Op
         rgb = image if mode == "RGB" else image.convert("RGB")  # to convert is to copy
         return rgb, Opened(mode, size, is_grey)
     rgba = image if mode == "RGBA" else image.convert("RGBA")
-    least, _ = rgba.getchannel("A").getextrema()
+    is_transparent = any(rgba.getchannel("A").histogram()[:255])
     rgb = Image.new("RGB", rgba.size, (how.background,) * 3)
     rgb.paste(rgba, mask=rgba)
-    return rgb, Opened(mode, size, is_grey, least < 255)
+    return rgb, Opened(mode, size, is_grey, is_transparent)
 
 
 def _scaled(
