@@ -22,6 +22,20 @@ def cause(error: BaseException) -> str:
     return f"{kind}: {text}" if text else kind
 
 
+def one_line(text: str) -> str:
+    """Replace what would break a line, or act on a terminal, as the name of a file may hold it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Keep the sentence of an error one line, whatever names are in it."""
+    try:
+        yield
+    except SsrError as error:
+        raise SsrError(one_line(str(error))) from error.__cause__
+
+
 @contextmanager
 def no_other(what: str) -> Iterator[None]:
     """Turn every error but `SsrError` into one: it is a fault of this library's, and says so.

@@ -17,6 +17,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 89_478_485  # of one image, where Pillow starts to warn: 256 MiB of RGB
 GREY = frozenset(("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"))
 DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners; files hold 8 or 16
+_ROWS = 256  # of an image, scaled at a time
+DEPTH, WHITE = 16, 1.0  # what is taken for them until they are learnt
 FITS = ("crop", "stretch", "pad")
 BACKGROUNDS = {"white": 255, "black": 0}
 
@@ -36,8 +38,8 @@ class Preprocessing:
         fit: how an image of another size gets there: `crop` its centre to the shape and scale,
             `stretch`, or `pad` with the background; None: an image must have the size.
         background: the byte that lies behind what is transparent, and beside a padded image.
-        depth: bits of grey images whose files hold more than 8.
-        white: the value that is white in floating-point images.
+        depth: bits of grey images whose files hold more than 8; None: there were none.
+        white: the value that is white in floating-point images; None: there were none.
         mean: of each channel, in 0..1.
         std: likewise the standard deviation.
     """
@@ -46,8 +48,8 @@ class Preprocessing:
     size: tuple[int, int]
     fit: str | None = None
     background: int = 255
-    depth: int = 16
-    white: float = 1.0
+    depth: int | None = None
+    white: float | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
@@ -64,6 +66,7 @@ class Opened(NamedTuple):
             numbers; 0 else.
         peak: likewise the highest; 255 else.
         is_animated: whether its file holds more frames or pages than the first, which is read.
+        is_cut: whether its file holds 16 bits of each colour, of which Pillow keeps the high 8.
     """
 
     mode: str
@@ -73,6 +76,7 @@ class Opened(NamedTuple):
     low: float = 0.0
     peak: float = 255.0
     is_animated: bool = False
+    is_cut: bool = False
 
     @property
     def is_deep(self) -> bool:
@@ -105,21 +109,24 @@ def read(
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
-        is_animated = _is_animated(image)
+        is_animated, is_cut = _is_animated(image), _is_cut(image)
         ImageOps.exif_transpose(image, in_place=True)
-        rgb, opened = _eight_bits(image, how)
+        eight, opened = _eight_bits(image, how)
     if size is not None and opened.size != size:
-        rgb = fitted(rgb, size, how)
-    return np.asarray(rgb), opened._replace(is_animated=True) if is_animated else opened
+        eight = fitted(eight, size, how)
+    rgb = eight if eight.mode == "RGB" else eight.convert("RGB")
+    return np.asarray(rgb), opened._replace(is_animated=is_animated, is_cut=is_cut)
 
 
 def pixels(path: Any, how: Preprocessing) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Read an image file as the network's training did: uint8, `h x w x c`.
 
     Raises:
-        Exception: as `read` does; ValueError, too, if the size is another and there is no fit.
+        Exception: as `read` does; ValueError, too, if the size is another and there is no fit, or
+            its numbers are none that the training knew.
     """
     rgb, opened = read(path, size=how.size if how.fit else None, how=how)
+    _check_numbers(opened, how)
     if rgb.shape[:2] != tuple(how.size):
         (h, w), (height, width) = opened.size, how.size
         raise ValueError(f"it has {w} x {h} pixels, and the network takes {width} x {height}")
@@ -148,37 +155,70 @@ def fitted(image: Image.Image, size: tuple[int, int], how: Preprocessing) -> Ima
     return ImageOps.fit(image, to, filter_)
 
 
+def _check_numbers(opened: Opened, how: Preprocessing) -> None:
+    """Refuse numbers that the training would have refused, or scaled otherwise."""
+    if opened.is_deep:
+        kind = "grey of more than 8 bits"
+        most = None if how.depth is None else 2.0**how.depth - 1
+    elif opened.is_float:
+        kind, most = "floating-point numbers", how.white
+    else:
+        return
+    if most is None:
+        raise ValueError(
+            f"it holds {kind}, and the images of the training did not, so what is white is not "
+            "known: scale it to 8 bits, as these were"
+        )
+    if opened.low < 0 or opened.peak > most:
+        raise ValueError(
+            f"it has values from {opened.low:g} to {opened.peak:g}, and the images of the training "
+            f"lay in 0 to {most:g}: scale it as these were"
+        )
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Say whether colours of 16 bits are read by their high bytes, before the image is loaded."""
+    if image.mode.startswith("I"):
+        return False
+    return any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
+
+
 def _is_animated(image: Image.Image) -> bool:
     """Say whether frames follow the first; a phone's JPEG may hold copies, which do not count."""
     return image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
 
 
 def _eight_bits(image: Image.Image, how: Preprocessing) -> tuple[Image.Image, Opened]:
-    """Bring an image to RGB of 8 bits."""
+    """Bring an image to RGB, or grey, of 8 bits."""
     mode, size, is_grey = image.mode, (image.height, image.width), image.mode in GREY
     if mode == "F" or mode.startswith("I"):
         values = np.asarray(image)
-        if not np.isfinite(values).all():
-            raise ValueError("some of its values are no finite numbers")
         low, peak = float(values.min()), float(values.max())
+        if not np.isfinite((low, peak)).all():  # a NaN is the lowest and the highest of all
+            raise ValueError("some of its values are no finite numbers")
         grey = Image.fromarray(_scaled(values, how, is_float=mode == "F"))
-        return grey.convert("RGB"), Opened(mode, size, is_grey, low=low, peak=peak)
+        return grey, Opened(mode, size, is_grey, low=low, peak=peak)
     if not image.has_transparency_data:
         rgb = image if mode == "RGB" else image.convert("RGB")  # to convert is to copy
         return rgb, Opened(mode, size, is_grey)
-    rgba = image.convert("RGBA")
-    behind = Image.new("RGBA", rgba.size, (*[how.background] * 3, 255))
-    is_transparent = int(np.asarray(rgba)[:, :, 3].min()) < 255
-    rgb = Image.alpha_composite(behind, rgba).convert("RGB")
+    rgba = image if mode == "RGBA" else image.convert("RGBA")
+    is_transparent = any(rgba.getchannel("A").histogram()[:255])
+    rgb = Image.new("RGB", rgba.size, (how.background,) * 3)
+    rgb.paste(rgba, mask=rgba)
     return rgb, Opened(mode, size, is_grey, is_transparent)
 
 
 def _scaled(
     values: np.ndarray[Any, np.dtype[Any]], how: Preprocessing, *, is_float: bool
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Bring numbers to bytes; what lies outside is cut."""
-    if is_float:
-        scaled = np.rint(values * (255.0 / how.white))
-    else:
-        scaled = values.astype(np.int64) >> (how.depth - 8)
-    return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)
+    """Bring numbers to bytes; what lies outside is cut.
+
+    Some rows at a time: an image of all the pixels that are allowed is copied but once.
+    """
+    white, depth = WHITE if how.white is None else how.white, how.depth or DEPTH
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _ROWS):
+        rows = values[start : start + _ROWS]
+        numbers = np.rint(rows * (255.0 / white)) if is_float else rows >> (depth - 8)
+        scaled[start : start + _ROWS] = np.clip(numbers, 0, 255)
+    return scaled

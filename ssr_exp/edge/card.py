@@ -273,8 +273,7 @@ def _preprocessing(how: Preprocessing) -> str:
     steps = (
         "it is turned as its EXIF data say",
         f"what is transparent in it shows {behind}",
-        f"grey of more than 8 bits is taken for {how.depth} bits and shifted to 8",
-        f"in floating-point images {how.white:g} is white",
+        *_numbers_of_files(how),
         "it becomes " + ("grey" if how.channels == 1 else "RGB"),
         f"{fits[how.fit]}, by Pillow's bilinear filter"
         if how.fit
@@ -282,6 +281,14 @@ def _preprocessing(how: Preprocessing) -> str:
         "its pixels are normalised",
     )
     return "; ".join(steps)
+
+
+def _numbers_of_files(how: Preprocessing) -> Iterator[str]:
+    """Say how more than 8 bits are read, where the training had such images."""
+    if how.depth is not None:
+        yield f"grey of more than 8 bits is taken for {how.depth} bits and shifted to 8"
+    if how.white is not None:
+        yield f"in floating-point images {how.white:g} is white"
 
 
 def _training(chosen: Chosen, request: Request) -> Iterator[str]:

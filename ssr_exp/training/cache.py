@@ -53,7 +53,7 @@ def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
     if found is not None:
         return found
     with _locked(path) as writable:
-        found = _read(path) if writable else None
+        found = _read(path, warn=False) if writable else None
         if found is not None:
             return found
         decoded = decode()
@@ -63,7 +63,7 @@ def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
         return decoded, key
 
 
-def _read(path: Path) -> tuple[Decoded, str] | None:
+def _read(path: Path, *, warn: bool = True) -> tuple[Decoded, str] | None:
     try:
         held = torch.load(path, weights_only=True, mmap=True)
         decoded, key = _checked(held), held["digest"]
@@ -73,7 +73,8 @@ def _read(path: Path) -> tuple[Decoded, str] | None:
         return None
     except _UNREADABLE:
         pass
-    log.warning("the cache file %s is damaged: the images are decoded again", path)
+    if warn:
+        log.warning("the cache file %s is damaged: the images are decoded again", path)
     return None
 
 

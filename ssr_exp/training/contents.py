@@ -30,7 +30,7 @@ class Contents:
         transparent: how many show the background somewhere.
         animated: how many hold more than one frame or page.
         plain: how many have one colour, and nothing else.
-        examples: the first file of each of the last three, where there is one.
+        examples: the position of the first file of each of the last three, where there is one.
     """
 
     kinds: dict[str, int]
@@ -41,15 +41,14 @@ class Contents:
     transparent: int = 0
     animated: int = 0
     plain: int = 0
-    examples: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, int] = field(default_factory=dict)
 
 
-def count(opened: Sequence[Opened], files: Sequence[str], pixels: Tensor) -> Contents:
+def count(opened: Sequence[Opened], pixels: Tensor) -> Contents:
     """Count what was opened.
 
     Args:
         opened: of each file.
-        files: their names, for examples.
         pixels: uint8, `n x c x h x w`, what became of them.
     """
     shapes = Counter(one.size for one in opened)
@@ -65,7 +64,7 @@ def count(opened: Sequence[Opened], files: Sequence[str], pixels: Tensor) -> Con
         sizes=len(shapes),
         not_square=sum(count for (h, w), count in shapes.items() if h != w),
         **{name: len(index) for name, index in odd.items()},
-        examples={name: files[index[0]] for name, index in odd.items() if index},
+        examples={name: index[0] for name, index in odd.items() if index},
     )
 
 
@@ -79,5 +78,8 @@ def _kind(one: Opened) -> str:
     if one.is_deep:
         return "grey of more than 8 bits"
     if one.mode in _ALPHA:
-        return f"{_ALPHA[one.mode]} with transparency"
+        kind = "colours of 16 bits" if one.is_cut else _ALPHA[one.mode]
+        return f"{kind} with transparency"
+    if one.is_cut:
+        return "colours of 16 bits"
     return _KINDS.get(one.mode, one.mode)

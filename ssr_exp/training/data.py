@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, in_one_line
 from ssr_exp.training import inspection, sources
 from ssr_exp.training.batches import Augmentation, Batches
 from ssr_exp.training.images import Images, Indices, Pool, Splits, fingerprint, histogram, moments
@@ -19,6 +19,7 @@ from ssr_exp.training.split import hold_out_val
 __all__ = ["Augmentation", "Batches", "Images", "Splits", "TensorDataModule", "load"]
 
 
+@in_one_line()
 def load(conf: DatasetConf, data_dir: Path) -> Splits:
     """Load a data set and hold `val` out of its training images, unless it came with a val.
 

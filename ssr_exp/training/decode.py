@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ssr_exp.datasets import preprocessing
 from ssr_exp.datasets.preprocessing import Opened, Preprocessing
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, in_one_line, one_line
 from ssr_exp.training import contents, ranges
 from ssr_exp.training.contents import Contents
 from ssr_exp.training.images import hashed
@@ -52,6 +52,7 @@ class Decoded:
     contents: Contents
 
 
+@in_one_line()
 def decode(root: Path, files: Sequence[str], how: Preprocessing) -> Decoded:
     """Decode `files` below `root`.
 
@@ -74,6 +75,7 @@ def decode(root: Path, files: Sequence[str], how: Preprocessing) -> Decoded:
         again = ranges.changed(how, learnt, work.opened)
         rest = [again[i : i + _CHUNK] for i in range(0, len(again), _CHUNK)]
         sum(threads.map(partial(work.fill, how=learnt), rest))
+        work.check()  # a file may be gone by now
     return work.done(learnt)
 
 
@@ -109,7 +111,7 @@ class _Work:
         if not self.failures:
             return
         rows = sorted(self.failures.items())
-        paths = {i: one_line(str(self.root / self.files[i])) for i, _ in rows[:_NAMED]}
+        paths = {i: self.root / self.files[i] for i, _ in rows[:_NAMED]}
         named = "; ".join(f"{paths[i]} ({why})" for i, why in rows[:_NAMED])
         if len(rows) == 1:
             ((i, why),) = rows
@@ -125,7 +127,7 @@ class _Work:
         pixels = self.pixels[:, :1].contiguous() if is_grey else self.pixels
         c, h, w = pixels.shape[1:]
         how = replace(learnt, channels=c, size=(h, w))
-        held = contents.count(self.opened, self.files, pixels)
+        held = contents.count(self.opened, pixels)
         return Decoded(pixels, how, torch.from_numpy(self.hashes), held)
 
     def _first(self, how: Preprocessing) -> tuple[str, Pixels]:
@@ -146,11 +148,6 @@ class _Work:
             return None
 
 
-def one_line(text: str) -> str:
-    """Replace what would break a line, as the name of a file may hold it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _why(path: Path, error: Exception) -> str:
     """Say why a file is no image: what it is instead, or what its reader says."""
     try:
@@ -166,7 +163,7 @@ def _why(path: Path, error: Exception) -> str:
     for mark, kind in known.items():
         if mark in start[:300]:
             return f"it is {kind}, which is not read"
-    return one_line(" ".join((str(error) or type(error).__name__).split()))
+    return " ".join((str(error) or type(error).__name__).split())
 
 
 def _empty(n: int, h: int, w: int) -> Tensor:
@@ -193,7 +190,7 @@ def _watch(done: Iterable[int], total: int, root: Path) -> None:
     """Show how many images are done: as a bar on a terminal, else as a line now and then."""
     console = Console(stderr=True)
     columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    log.info("decoding %d images of %s", total, root)
+    log.info("decoding %d images of %s", total, one_line(str(root)))
     start = said = time.monotonic()
     count = 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -8,11 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, one_line
 from ssr_exp.training import reading
 from ssr_exp.training.images import Indices, Pool
 from ssr_exp.training.reading import Reading
 
+DARK = 63  # of 255: 14 bits in files of 16 are no brighter
 NARROW = 16  # values of 256: images whose pixels lie within so many are near to constant
 FEW = 16  # different values of 256
 BULK = 0.999  # of the pixels, whose values count: a few odd ones hide nothing
@@ -53,8 +54,9 @@ def read(
         sources=_sources(conf, pool),
         pixels=reading.pixels(origin.contents, pool.preprocessing),
         left_out=origin.left_out,
-        notes=(*origin.notes, *_notes(conf, pool, train)),
-        warnings=tuple(warnings),
+        notes=tuple(map(one_line, (*origin.notes, *_notes(conf, pool, train)))),
+        warnings=tuple(map(one_line, warnings)),
+        folder=str(origin.root) if pool.images.files else "",
     )
 
 
@@ -128,7 +130,7 @@ def _alike(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
 def _plain(pool: Pool) -> Iterator[str]:
     contents = pool.origin.contents
     if contents is not None and contents.plain:
-        count, example = contents.plain, contents.examples["plain"]
+        count, example = contents.plain, _file(pool, contents.examples["plain"])
         yield f"{_counted(count, 'image', 'images')} of one colour and nothing else ({example})"
 
 
@@ -143,24 +145,30 @@ def _narrow(counts: Tensor) -> Iterator[str]:
             f"nearly all pixels lie between {low} and {high} of 255, so the images are near to "
             "constant: if their files are wider than their numbers, scale them up"
         )
+    elif (brightest := int(np.flatnonzero(total)[-1])) <= DARK:
+        yield (
+            f"no pixel is brighter than {brightest} of 255: if the files are wider than their "
+            "numbers, such as 14 bits in files of 16, scale them up"
+        )
     elif used < FEW:
         yield f"the pixels have {used} of 256 values: were they cut, or are they drawings?"
 
 
 def _notes(conf: DatasetConf, pool: Pool, train: Indices) -> Iterator[str]:
-    contents = pool.origin.contents
+    contents, background = pool.origin.contents, conf.background
     copies = len(train) - len(np.unique(pool.hashes[train]))
     if copies:
         yield f"train holds {_counted(copies, 'copy', 'copies')} of other images of it"
     if contents is not None and contents.transparent:
         yield (
             f"{_counted(contents.transparent, 'transparent image', 'transparent images')} "
-            f"({contents.examples['transparent']}): dataset.background={conf.background} shows"
+            f"({_file(pool, contents.examples['transparent'])}): dataset.background={background} "
+            "shows"
         )
     if contents is not None and contents.animated:
         yield (
             f"{_counted(contents.animated, 'file', 'files')} of several frames or pages "
-            f"({contents.examples['animated']}): the first is read"
+            f"({_file(pool, contents.examples['animated'])}): the first is read"
         )
 
 
@@ -168,11 +176,15 @@ def _counted(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
 
 
+def _file(pool: Pool, number: int) -> str:
+    return pool.images.files[number].relative_to(pool.origin.root).as_posix()
+
+
 def _pair(pool: Pool, one: int, other: int) -> str:
     """Name two images, by their files where they have some."""
-    images, root = pool.images, pool.origin.root
+    images = pool.images
     if images.files:
-        names = [images.files[i].relative_to(root).as_posix() for i in (one, other)]
+        names = [_file(pool, i) for i in (one, other)]
     else:
         names = [f"{images.classes[int(images.labels[i])]} number {i}" for i in (one, other)]
     return f"{names[0]} is {names[1]}"

@@ -5,22 +5,24 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ssr_exp.errors import SsrError
-from ssr_exp.training.tree import Folder
+from ssr_exp.training.tree import UNREAD, Folder, Inode
 
 LAYOUT = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE with DIR/val and DIR/test beside it or not"
 PARTS = ("train", "val", "test")
 ALL = "all"  # the one part of a folder that is split here
 _NAMES = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev", "development"),
-    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "holdout", "hold-out", "hold_out"),
 }
 _PART = {name: part for part, names in _NAMES.items() for name in names}
-_ADDED = re.compile(r"[ _-]?(set|data|images|imgs|split)$")
+_ADDED = re.compile(r"([ _-]?(set|data|images|imgs|split)|[ _-]*\d+)+$")  # also 2017, 1
+_ASIDE = frozenset("extra gallery query unlabeled unlabelled unsup unsupervised".split())
+_FEW = 10  # images of a folder, of which one may lie beside the folders in it
 _WRAPPERS = frozenset("data dataset image images img imgs jpeg jpg photos pictures png raw".split())
 
 
@@ -56,7 +58,6 @@ def find(root: Folder) -> Layout:
     for part, inner in found.parts.items():
         further, found.parts[part] = _unwrapped(inner, any_name=True)
         found.sources[part] += further
-        found.left_out["beside the class folders"] += found.parts[part].images
     if where:
         found.notes.append(f"the images are those below {where}")
     (first, top), *others = found.parts.items()
@@ -65,12 +66,12 @@ def find(root: Folder) -> Layout:
         _same_classes(first, found.classes, part, inner)
     for inner in found.parts.values():
         _check_nested(inner)
-    found.left_out = +found.left_out
+    found.left_out = _left_out(root, found)
     return found
 
 
 def part_of(name: str) -> str | None:
-    """Say which part a folder's name stands for: `Training`, `valid`, `test_set`, ...; or none."""
+    """Say which part a folder's name stands for: `Training`, `test_set`, `val2017`; or none."""
     return _PART.get(_ADDED.sub("", name.casefold()))
 
 
@@ -96,20 +97,17 @@ def _parts(folder: Folder, where: str) -> Layout:
     named = _named(folder.holders)
     given = {name: part for name, part in named.items() if folder.folders[name].holders}
     others = [name for name in folder.holders if name not in given]
-    strangers = [name for name in others if name not in named]
-    if not given or _is_class(folder, given, strangers):
+    if not given:
         return _unsplit(folder, where, named)
-    _check_parts(folder, given, strangers)
+    _check_parts(folder, given, [name for name in others if name not in named])
     found = Layout(
         {part: folder.folders[name] for name, part in given.items()},
         {part: f"{where}{name}/" for name, part in given.items()},
     )
     if others:
-        found.left_out["in other folders"] = sum(folder.folders[name].total for name in others)
         found.warnings.append(
             f"the images in {_listed(others)} are not used: {_listed(given)} hold the classes"
         )
-    found.left_out["beside the class folders"] += folder.images
     return found
 
 
@@ -126,22 +124,64 @@ def _named(names: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda pair: PARTS.index(pair[1])))
 
 
-def _is_class(folder: Folder, given: Mapping[str, str], strangers: list[str]) -> bool:
-    """Say whether the one folder that could be a part is a class among others: it holds images."""
-    return len(given) == 1 and bool(strangers) and folder.folders[next(iter(given))].images > 0
-
-
 def _unsplit(folder: Folder, where: str, named: Mapping[str, str]) -> Layout:
-    if named and len(named) == len(folder.holders):
-        raise SsrError(
-            f"the folders {_listed(named)} of {folder.path} hold images and no class folders: "
-            f"dataset.root=DIR must hold {LAYOUT}"
-        )
+    """Take all folders for classes, unless some may be parts that have no class folders.
+
+    A part beside another part, or beside one other folder alone, is hardly a class.
+    """
+    groups = _parts_of_classes(folder.holders)
+    if len(groups) > 1 or (groups and not named):
+        raise SsrError(_split_classes(folder, groups))
+    aside = [name for name in folder.holders if _ADDED.sub("", name.casefold()) in _ASIDE]
+    few = len(folder.holders) < 3
+    if named and (few or aside or len(named) == len(folder.holders) or _several(named)):
+        raise SsrError(_flat_parts(folder, [*named, *aside]))
     found = Layout({ALL: folder}, {ALL: where})
-    found.notes += [
-        f"{name} is taken for a class: it holds images, as the other classes do" for name in named
+    found.warnings += [
+        f"{name} is taken for a class: it holds images, as the other classes do; if it is a part "
+        f"of the data set, move it out of {folder.path}"
+        for name in named
     ]
     return found
+
+
+def _several(named: Mapping[str, str]) -> bool:
+    return len(set(named.values())) > 1
+
+
+def _flat_parts(folder: Folder, names: list[str]) -> str:
+    rest = [name for name in folder.holders if name not in names]
+    beside = f", beside {_listed(rest)}" if rest else ""
+    folders, hold = ("folders", "hold") if len(names) > 1 else ("folder", "holds")
+    return (
+        f"the {folders} {_listed(names)} of {folder.path} {hold} images and no class folders"
+        f"{beside}: if these are parts of a data set, sort their images into class folders, as "
+        f"dataset.root=DIR must hold {LAYOUT}, or move out of {folder.path} what is not to be "
+        "used; if these are classes, rename them, so that none has the name of a part"
+    )
+
+
+def _parts_of_classes(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Find classes that came in parts: `cat_train` and `cat_test`, or `train_cat`, `test_cat`."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in names:
+        words = re.split(r"[ _-]", name)
+        for part, rest in ((part_of(words[-1]), words[:-1]), (part_of(words[0]), words[1:])):
+            if part and rest and not part_of(name):
+                groups.setdefault("_".join(rest), {})[name] = part
+                break
+    return {stem: own for stem, own in groups.items() if _several(own)}
+
+
+def _split_classes(folder: Folder, groups: Mapping[str, Mapping[str, str]]) -> str:
+    (stem, own), *_ = groups.items()
+    to = [f"{part}/{stem}" for part in own.values()]
+    names = [name for group in groups.values() for name in group]
+    return (
+        f"the folders {_listed(names)} of {folder.path} hold images, and are named as parts of "
+        f"{_listed(groups)}: if they are, move {_listed(own)} to {_listed(to)}, and so on; if each "
+        "is a class, rename them without the names of parts"
+    )
 
 
 def _check_parts(folder: Folder, given: Mapping[str, str], strangers: list[str]) -> None:
@@ -218,12 +258,30 @@ def _same_classes(first: str, classes: tuple[str, ...], part: str, folder: Folde
 
 
 def _check_nested(folder: Folder) -> None:
-    """Refuse classes that hold no images but the same folders: those may be the classes."""
-    inner = {
-        name: set(_unwrapped(one, any_name=True)[1].holders)
-        for name, one in folder.folders.items()
-        if one.holders and not one.images
-    }
+    """Refuse classes that hold few images but the same folders: those may be the classes."""
+    levels = {name: [one] for name, one in folder.folders.items()}
+    while levels := {name: own for name, ones in levels.items() if (own := _further(ones))}:
+        inner = {name: {n for one in own for n in one.holders} for name, own in levels.items()}
+        _check_level(folder, inner, levels)
+        levels = {n: [f for one in own for f in one.holders.values()] for n, own in levels.items()}
+
+
+def _further(folders: Iterable[Folder]) -> list[Folder]:
+    """List the folders whose images lie deeper, but for a few: each once, whatever links say."""
+    found = {one.inode: one for one in folders if one.images <= max(1, one.total // _FEW)}
+    return [one for one in found.values() if one.holders]
+
+
+def _check_level(
+    folder: Folder, inner: Mapping[str, set[str]], holders: Mapping[str, list[Folder]]
+) -> None:
+    """Refuse classes that hold the same folders at one level.
+
+    Args:
+        folder: holds the classes.
+        inner: for each class the names of the folders.
+        holders: likewise the folders that hold them.
+    """
     counts = Counter(name for names in inner.values() for name in names)
     outer = sorted(o for o, names in inner.items() if all(counts[name] > 1 for name in names))
     repeated = sorted({name for o in outer for name in inner[o]})
@@ -232,15 +290,46 @@ def _check_nested(folder: Folder) -> None:
     if all(part_of(name) for name in repeated):
         advice = f"move them up, to {repeated[0]}/{outer[0]} and {repeated[1]}/{outer[0]} and so on"
     else:
+        first = max(holders[outer[0]], key=lambda one: len(one.holders))
         advice = (
-            f"if {_listed(repeated)} are the classes, type dataset.root={folder.path / outer[0]} "
-            f"to take those of {outer[0]} alone, or put the images of each together in one folder; "
-            f"if {_listed(outer)} are, move their images out of the folders within"
+            f"if {_listed(repeated)} are the classes, type dataset.root={first.path} to take "
+            f"those of {first.path.relative_to(folder.path)} alone, or put the images of each "
+            f"together in one folder; if {_listed(outer)} are, move their images out of the "
+            "folders within"
         )
+    few = "few" if any(folder.folders[name].images for name in outer) else "no"
     raise SsrError(
-        f"in {folder.path} {_listed(outer)} hold no images but the same folders "
+        f"in {folder.path} {_listed(outer)} hold {few} images but the same folders "
         f"{_listed(repeated)}, so what the classes are is not clear: {advice}"
     )
+
+
+def _left_out(root: Folder, found: Layout) -> Counter[str]:
+    """Count the images that belong to no class, and what is hidden or of kinds that are not read.
+
+    What lies in class folders is not counted.
+    """
+    seen = {one.inode for part in found.parts.values() for one in part.folders.values()}
+    above = {inode for way in found.sources.values() for inode in _way(root, way)}
+    left_out: Counter[str] = Counter()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        if folder.inode not in seen:
+            seen.add(folder.inode)
+            waiting += folder.folders.values()
+            where = "beside the class folders" if folder.inode in above else "in other folders"
+            left_out[where] += folder.images
+            left_out += folder.left_out
+            left_out.update(file.kind for file in folder.files if file.kind in UNREAD)
+    return +left_out
+
+
+def _way(folder: Folder, way: str) -> Iterator[Inode]:
+    yield folder.inode
+    for name in filter(None, way.split("/")):
+        folder = folder.folders[name]
+        yield folder.inode
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError, cause, in_one_line, one_line
 from ssr_exp.training import layout, tree
 from ssr_exp.training.layout import LAYOUT
 from ssr_exp.training.tree import SUFFIXES, UNREAD, File, Folder
+
+CACHE = 2  # raised whenever decoded images become others, or are kept otherwise
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ class Listing:
     warnings: tuple[str, ...] = ()
 
     def key(self, how: Preprocessing) -> str:
-        """Hash what a cache of the decoded images depends on: names, sizes, times, how."""
+        """Hash what a cache of the decoded images depends on: its format, names, times, how."""
         rows = [(file, *stat) for file, stat in zip(self.files, self.stats, strict=True)]
-        asked = [str(self.root.resolve()), how.size[0] if how.fit else None, rows]
-        if how.fit not in (None, "crop") or how.background != 255:
-            asked += [how.fit, how.background]
+        asked = [CACHE, str(self.root.resolve()), how.size[0] if how.fit else None, rows]
+        asked += [how.fit, how.background]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
+@in_one_line()
 def scan(root: Path) -> Listing:
     """List the images of `root/CLASS`, or of `root/train/CLASS` and `root/val` and `root/test`.
 
@@ -98,8 +100,8 @@ def _scanned(root: Path) -> Listing:
         stats=tuple((file.size, file.mtime_ns) for _, file in files),
         sources=found.sources,
         left_out=dict(left_out.most_common()),
-        notes=tuple(found.notes),
-        warnings=(*found.warnings, *_unread(left_out)),
+        notes=tuple(map(one_line, found.notes)),
+        warnings=tuple(map(one_line, (*found.warnings, *_unread(left_out)))),
     )
 
 

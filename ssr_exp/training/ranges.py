@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ssr_exp.datasets.preprocessing import DEPTHS, Opened, Preprocessing
+from ssr_exp.datasets.preprocessing import DEPTH, DEPTHS, WHITE, Opened, Preprocessing
 from ssr_exp.errors import SsrError
 
 MOST = 2 ** DEPTHS[-1] - 1
@@ -21,7 +21,7 @@ def learn(
     the highest value of all images together.
 
     Args:
-        how: what was guessed before.
+        how: what was asked for; depth and white stay None where there are no such images.
         opened: all images.
         root: the folder, to name one in an error.
         files: likewise.
@@ -54,7 +54,8 @@ def _check(opened: Sequence[Opened], root: Path, files: Sequence[str]) -> None:
 
 def changed(before: Preprocessing, after: Preprocessing, opened: Sequence[Opened]) -> list[int]:
     """List the images that another depth or white makes other pixels of."""
-    deep, floats = before.depth != after.depth, before.white != after.white
+    deep = after.depth not in (None, before.depth or DEPTH)
+    floats = after.white not in (None, before.white or WHITE)
     return [
         i for i, one in enumerate(opened) if (deep and one.is_deep) or (floats and one.is_float)
     ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ssr_exp import terminal
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.errors import one_line
 from ssr_exp.training.contents import Contents
 
 _NAMED = 10  # classes whose images are counted one by one on screen
@@ -47,6 +49,7 @@ class Reading:
         left_out: how many files are not among them, by kind or reason.
         notes: what else is to be said.
         warnings: what may be wrong.
+        folder: where the images lie on this machine; empty where they have no files.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Reading:
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    folder: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         """Say it in some lines."""
@@ -67,7 +71,7 @@ class Reading:
         for counts in self.parts.values():
             classes.update(counts)
         left_out = ", ".join(f"{reason} ({count:,})" for reason, count in self.left_out.items())
-        return [
+        lines = [
             f"{self.name}: {classes.total():,} images of {len(classes)} classes: {_shown(classes)}",
             "; ".join(self._part(name) for name in self.parts),
             self.pixels,
@@ -75,6 +79,16 @@ class Reading:
             *self.notes,
             *(f"warning: {warning}" for warning in self.warnings),
         ]
+        return [one_line(line) for line in lines]
+
+    def on_screen(self) -> str:
+        """Say it with the folder, which nobody else is told."""
+        first, *rest = self.lines()
+        return "\n".join([f"{first} ({one_line(self.folder)})" if self.folder else first, *rest])
+
+    def fields(self) -> dict[str, Any]:
+        """Return what a study keeps of it: all but the folder, which is the machine's."""
+        return {name: value for name, value in asdict(self).items() if name != "folder"}
 
     def _part(self, name: str) -> str:
         images = sum(self.parts[name].values())
@@ -87,8 +101,8 @@ class Reading:
 
 def print_all(readings: Iterable[Reading]) -> None:
     """Say what was read, each of the same once."""
-    for text in dict.fromkeys(map(str, readings)):
-        terminal.console().print(terminal.inert(text))
+    for text in dict.fromkeys(reading.on_screen() for reading in readings):
+        terminal.console().print(text)
 
 
 def points(images: int) -> str:
@@ -125,10 +139,11 @@ def _sizes(contents: Contents) -> str:
 
 
 def _kinds(contents: Contents, how: Preprocessing) -> str:
-    ranges = {
-        "grey of more than 8 bits": f"grey of {how.depth} bits",
-        "floating-point": f"floating-point from 0 to {how.white:g}",
-    }
+    ranges = {}
+    if how.depth is not None:
+        ranges["grey of more than 8 bits"] = f"grey of {how.depth} bits"
+    if how.white is not None:
+        ranges["floating-point"] = f"floating-point from 0 to {how.white:g}"
     named = {ranges.get(kind, kind): count for kind, count in contents.kinds.items()}
     if len(named) == 1:
         return next(iter(named))

@@ -56,6 +56,11 @@ def pool(conf: DatasetConf, data_dir: Path) -> Pool:
 
 
 def _check(conf: DatasetConf) -> None:
+    if conf.root is not None and not conf.root.strip():
+        raise SsrError(
+            "dataset.root is empty: type dataset.root=DIR, the folder of the images (or . for the "
+            "current one)"
+        )
     if conf.resize is not None and conf.resize < 1:
         raise SsrError(
             f"dataset.resize={conf.resize} is not a size: type a number of pixels above 0, "
@@ -65,6 +70,12 @@ def _check(conf: DatasetConf) -> None:
         if getattr(conf, key) not in allowed:
             words = " or ".join(f"dataset.{key}={word}" for word in allowed)
             raise SsrError(f"dataset.{key}={getattr(conf, key)} is not known: type {words}")
+    if conf.resize is None and conf.fit != DatasetConf.fit:
+        raise SsrError(
+            f"dataset.fit={conf.fit} says how images are brought to a size, and none is asked "
+            f"for: type dataset.fit={conf.fit} dataset.resize=32 (or another side), or leave "
+            "dataset.fit out"
+        )
 
 
 def _digits(conf: DatasetConf, _: Path) -> Pool:

@@ -61,7 +61,7 @@ class Study:
         read = self.splits.reading
         return self.fields | {
             studies.PREPROCESSING: asdict(self.splits.preprocessing),
-            studies.READING: asdict(read) | {"text": read.lines()},
+            studies.READING: read.fields() | {"text": read.lines()},
         }
 
     def expand(self, conf: Config) -> list[Architecture]:

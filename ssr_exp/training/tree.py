@@ -138,7 +138,7 @@ def _read(
         if entry.name.casefold() in JUNK:
             continue
         if entry.name.startswith("."):
-            left_out["hidden"] += _suffix(entry.name) in SUFFIXES
+            left_out["hidden"] += _hidden(entry)
         elif not _is_folder(entry):
             files.append(_file(entry))
         elif _leads_up(entry, path, target := _inode(entry.stat()), {*above, inode}):
@@ -149,6 +149,14 @@ def _read(
                 known[target] = inner
             folders[entry.name] = known[target]
     return Folder(path, inode, tuple(files), folders, +left_out)
+
+
+def _hidden(entry: os.DirEntry[str]) -> int:
+    """Count the images of a hidden entry by their names: a file, or a folder and all below it."""
+    if not entry.is_dir(follow_symlinks=False):
+        return int(_suffix(entry.name) in SUFFIXES)
+    below = (name for _, _, names in os.walk(entry.path) for name in names)
+    return sum(_suffix(name) in SUFFIXES for name in below)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -160,6 +160,7 @@ def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Pat
         "apache-2.0.",
     ):
         assert words in text, words
+    assert "floating-point" not in text  # the training had no such images
     assert str(runs) not in text
 
 

@@ -310,6 +310,17 @@ def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(
             run("--top", top, str(good))
 
 
+def test_numbers_that_the_training_did_not_know_are_refused_by_the_script(
+    tmp_path: Path, run: Callable[..., Ended]
+) -> None:
+    sixteen(tmp_path / "deep.png")
+    Image.fromarray(np.full((4, 6), 200, np.float32)).save(tmp_path / "float.tiff")
+    ended = run("deep.png", "float.tiff")
+    assert ended.code == 1
+    assert "holds grey of more than 8 bits, and the images of the training did not" in ended.err
+    assert "holds floating-point numbers" in ended.err
+
+
 def test_an_image_of_another_size_is_refused_where_training_refused_it(tmp_path: Path) -> None:
     how = Preprocessing(3, (4, 6), mean=HOW.mean, std=HOW.std)
     path = save(tmp_path / "large.png", 9, (12, 8))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ssr_exp.config import SearchConfig
@@ -39,8 +40,17 @@ def test_a_drop_below_two_images_is_warned_of_and_the_advice_is_enough(images: i
 def test_a_baseline_that_names_the_largest_class_is_warned_of() -> None:
     val = ValSet({"cat": 30, "dog": 70})
     assert "always naming its largest class (dog) scores 70.00 %" in val.learnt_nothing(70.0)[0]
-    assert val.learnt_nothing(50.0) and val.learnt_nothing(70.9)
+    assert val.learnt_nothing(50.0) and val.learnt_nothing(70.4)
     assert not val.learnt_nothing(71.0)
+
+
+@pytest.mark.parametrize("images", range(2, 300))
+def test_one_image_more_than_the_largest_class_is_learnt_however_it_is_rounded(images: int) -> None:
+    largest = (images + 1) // 2
+    val = ValSet({"cat": largest, "dog": images - largest})
+    percent = [100 * float(np.float32(hits / images)) for hits in (largest, largest + 1)]
+    percent += [float(np.float32(100) * np.float32(h / images)) for h in (largest, largest + 1)]
+    assert [bool(val.learnt_nothing(own)) for own in percent] == [True, False] * 2
 
 
 def test_nothing_is_said_of_a_val_set_that_is_not_known() -> None:

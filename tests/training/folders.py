@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -85,6 +87,23 @@ def twelve_bit(image: Image.Image, path: Path) -> None:
 def float_tiff(image: Image.Image, path: Path) -> None:
     """Write floating-point numbers from 0 to 1."""
     grey(image, "float32", 1 / 255).save(f"{path}.tiff")
+
+
+def sixteen_bit_colours(image: Image.Image, path: Path, *, bits: int = 16) -> None:
+    """Write numbers of so many bits into a PNG of 16 bits a channel, which Pillow cannot."""
+    mode = image.mode if image.mode in ("RGBA", "LA") else "RGB"
+    values = np.asarray(image.convert(mode)).astype(np.uint32) * (2**bits - 1) // 255
+    rows = values.astype(">u2").tobytes()
+    step = 2 * image.width * values.shape[2]
+    lines = b"".join(b"\0" + rows[at : at + step] for at in range(0, len(rows), step))
+    colours = {"RGB": 2, "LA": 4, "RGBA": 6}[mode]
+    header = struct.pack(">IIBBBBB", *image.size, 16, colours, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    Path(f"{path}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 def icon(image: Image.Image, path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssr_exp.training import decode
+from ssr_exp.training import decode, listing
 from ssr_exp.training.data import Splits
 from ssr_exp.training.decode import Decoded
 
@@ -64,6 +64,43 @@ def test_a_damaged_cache_is_made_anew(
     caplog.clear()
     assert load(root).fingerprint == first.fingerprint
     assert "damaged" not in caplog.text
+
+
+def test_names_that_are_no_text_are_kept(
+    tmp_path: Path, draw: Draw, caplog: pytest.LogCaptureFixture, load: Load
+) -> None:
+    root = draw(tmp_path / "set", cat=9, dog=9)
+    Image.new("RGBA", (6, 6), (9, 9, 9, 99)).save(root / "cat" / "\udcff.png")
+    first = load(root)
+    assert load(root).reading == first.reading
+    assert "damaged" not in caplog.text
+    assert "1 transparent image (cat/\N{REPLACEMENT CHARACTER}.png)" in str(first.reading)
+
+
+def test_a_damaged_cache_is_said_once(
+    tmp_path: Path, draw: Draw, caplog: pytest.LogCaptureFixture, load: Load
+) -> None:
+    root = draw(tmp_path / "set", cat=9, dog=9)
+    load(root)
+    (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
+    cache.write_bytes(b"hello")
+    load(root)
+    assert caplog.text.count("is damaged: ") == 1
+
+
+def test_a_cache_of_another_format_is_not_looked_at(
+    tmp_path: Path,
+    draw: Draw,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    load: Load,
+) -> None:
+    root = draw(tmp_path / "set", cat=9, dog=9)
+    first = load(root)
+    monkeypatch.setattr(listing, "CACHE", listing.CACHE + 1)
+    assert load(root).fingerprint == first.fingerprint
+    assert "damaged" not in caplog.text
+    assert len(list((tmp_path / "data" / "cache").glob("*.pt"))) == 2
 
 
 @pytest.mark.parametrize("moment", ["folder", "file"])

@@ -90,7 +90,8 @@ def test_all_three_folders_are_kept_as_they_are(tmp_path: Path, draw: Draw, load
 
 
 def test_a_class_may_be_called_train(tmp_path: Path, draw: Draw, load: Load) -> None:
-    assert load(draw(tmp_path / "set", plane=9, train=9)).train.classes == ("plane", "train")
+    root = draw(tmp_path / "set", car=9, plane=9, train=9)
+    assert load(root).train.classes == ("car", "plane", "train")
 
 
 def test_pixels_and_labels_are_those_of_the_files(tmp_path: Path, draw: Draw, load: Load) -> None:

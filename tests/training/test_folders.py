@@ -106,7 +106,67 @@ def test_a_test_folder_without_classes_is_not_used_and_that_is_said(
 def test_a_class_among_others_may_be_called_train(tmp_path: Path, load: Load) -> None:
     splits = load(fill(tmp_path / "set", ("car", "plane", "train")))
     assert splits.train.classes == ("car", "plane", "train")
-    assert "train is taken for a class" in splits.reading.notes[0]
+    assert "train is taken for a class" in splits.reading.warnings[0]
+    assert "warning: train is taken for a class" in str(splits.reading)
+
+
+def test_a_part_without_classes_among_others_is_warned_of(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", ("cat", "dog", "test"))
+    assert "move it out of" in load(root).reading.warnings[0]
+    (root / "test").rename(tmp_path / "test")
+    assert not load(root).reading.warnings
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        "train test1",
+        "train eval",
+        "train unlabeled",
+        "train extra unlabeled",
+        "train2017 val2017",
+        "train_2017 test-2017",
+        "train holdout",
+        "train test cat dog",
+        "cat_train cat_test dog_train dog_test",
+        "train_cat train_dog test_cat test_dog",
+        "cat-train cat-val fox",
+        "train car",
+        "cat test",
+    ],
+)
+def test_parts_without_class_folders_never_become_classes(
+    tmp_path: Path, load: Load, flat: str
+) -> None:
+    names = flat.split()
+    message = refused(load, fill(tmp_path / "set", names))
+    assert (
+        "hold images" in message
+        and re.search("if (they|these) are", message)
+        and "rename them" in message
+    )
+    assert sum(name in message for name in names) > 1
+
+
+def test_classes_that_came_in_parts_are_refused_with_advice_that_works(
+    tmp_path: Path, load: Load
+) -> None:
+    names = ("cat_train", "cat_test", "dog_train", "dog_test")
+    root = fill(tmp_path / "set", names)
+    assert "move cat_test and cat_train to test/cat and train/cat" in refused(load, root)
+    for name in names:
+        kind, part = name.split("_")
+        (root / part).mkdir(exist_ok=True)
+        (root / name).rename(root / part / kind)
+    assert load(root).train.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("stray", [0, 1, 3])
+def test_a_stray_image_makes_no_class_of_a_part(tmp_path: Path, load: Load, stray: int) -> None:
+    root = fill(tmp_path / "set", ("train/cat", "train/dog", "extra"))
+    for number in range(stray):
+        as_png(Image.new("RGB", (16, 16), (number, 0, 9)), root / "train" / f"preview{number}")
+    assert "has train with folders of images in it, and beside it extra" in refused(load, root)
 
 
 def test_a_folder_of_folders_called_train_beside_classes_is_not_guessed(
@@ -166,16 +226,44 @@ def test_classes_that_hold_the_same_folders_are_refused_with_advice_that_works(
     assert load(root).train.classes == ("circle", "square")
 
 
+def test_few_images_beside_the_same_folders_hide_nothing(tmp_path: Path, load: Load) -> None:
+    for seed, camera in enumerate(("camA", "camB")):
+        root = fill(tmp_path / "set" / camera, ("cat", "dog"), count=10, seed=seed).parent
+        for number in range(2):
+            as_png(Image.new("RGB", (16, 16), (seed, number, 9)), root / camera / f"over{number}")
+    message = refused(load, root)
+    assert "the same folders cat and dog" in message
+    assert load(typed(message)).train.classes == ("cat", "dog")
+    for seed, camera in enumerate(("camA", "camB")):  # as many as in the folders
+        fill(root / camera, (".",), count=20, seed=seed + 5)
+    assert load(root).train.classes == ("camA", "camB")
+
+
+def test_the_same_folders_below_others_are_refused_with_advice_that_works(
+    tmp_path: Path, load: Load
+) -> None:
+    root = tmp_path / "set"
+    for seed, above in enumerate(("siteA/2019", "siteA/2020", "siteB/2021", "siteB/2022")):
+        fill(root / above, ("cat", "dog"), seed=seed)
+    message = refused(load, root)
+    assert "siteA and siteB" in message and "the same folders cat and dog" in message
+    assert typed(message) == root / "siteA" / "2019"
+    assert load(typed(message)).train.classes == ("cat", "dog")
+
+
 def test_the_same_folders_deeper_within_are_refused_too(tmp_path: Path, load: Load) -> None:
     for seed, part in enumerate(("first", "second")):
         fill(tmp_path / "set" / part / part, ("circle", "square"), seed=seed)
     assert "the same folders circle and square" in refused(load, tmp_path / "set")
 
 
-def test_parts_within_classes_are_refused(tmp_path: Path, load: Load) -> None:
+@pytest.mark.parametrize("cover", [0, 1])
+def test_parts_within_classes_are_refused(tmp_path: Path, load: Load, cover: int) -> None:
     for seed, name in enumerate(CLASSES):
         for part in ("train", "test"):
             fill(tmp_path / "set" / name / part, (".",), seed=seed)
+        for number in range(cover):
+            as_png(Image.new("RGB", (16, 16)), tmp_path / "set" / name / f"cover{number}")
     assert "move them up, to test/circle and train/circle" in refused(load, tmp_path / "set")
 
 
@@ -260,6 +348,30 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path: Path, load: Load) -> None
     assert splits.reading.left_out == left_out
     assert "left out: .txt (2)" in str(splits.reading)
     assert "(1 .heic, 1 .npy): convert them to PNG or JPEG" in splits.reading.warnings[0]
+
+
+def test_what_lies_above_the_class_folders_is_counted(tmp_path: Path, load: Load) -> None:
+    root = split(tmp_path / "set" / "archive", "train", "test")
+    fill(root, (".thumbs/a", "train/.old"), count=2)
+    fill(root / "train" / "circle", (".old",), count=3)
+    for place in (".", "train", "../", "test"):
+        (root / place / "photo.heic").write_bytes(b"")
+    for place in (".", "train"):
+        (root / place / ".hidden.png").write_bytes(b"")
+        (root / place / "up").symlink_to(root, target_is_directory=True)
+    as_png(Image.new("RGB", (16, 16)), root / "train" / "stray")
+    fill(root, ("extra",), count=4)
+    (root / "extra" / "photo.avif").write_bytes(b"")
+    splits = load(tmp_path / "set")
+    assert splits.reading.left_out == {
+        "hidden": 2 + 2 + 3 + 2,
+        ".heic": 4,
+        ".avif": 1,
+        "in other folders": 4,
+        "beside the class folders": 1,
+        "links to folders above": 2,
+    }
+    assert any("(4 .heic, 1 .avif)" in text for text in splits.reading.warnings)
 
 
 def test_what_archives_and_systems_leave_behind_is_no_class(tmp_path: Path, load: Load) -> None:
@@ -370,11 +482,28 @@ def test_files_whose_names_tell_are_not_opened_to_list_them(
     assert not opened
 
 
-@pytest.mark.parametrize("name", ["train", "Valid", "DEV", "test_set", "training images"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train",
+        "Valid",
+        "DEV",
+        "test_set",
+        "training images",
+        "train2017",
+        "test1",
+        "val_2",
+        "eval",
+        "Evaluation",
+        "hold-out",
+    ],
+)
 def test_names_of_parts_are_known(name: str) -> None:
     assert layout.part_of(name) in layout.PARTS
 
 
-@pytest.mark.parametrize("name", ["trains", "value", "contest", "devon", "latest", "testament"])
+@pytest.mark.parametrize(
+    "name", ["trains", "value", "contest", "devon", "latest", "testament", "2019", "0"]
+)
 def test_other_names_are_no_parts(name: str) -> None:
     assert layout.part_of(name) is None

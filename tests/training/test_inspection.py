@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 import torch
 
 from ssr_exp.config import Config, DatasetConf
+from ssr_exp.errors import SsrError
 from ssr_exp.runs import studies
 from ssr_exp.training import data, reading, study, sweep
 from ssr_exp.training.data import Splits
 from ssr_exp.training.study import Study
-from tests.training.folders import copied, fill, split
+from tests.training.folders import copied, fill, grey, one_picture, split
 
 Load = Callable[..., Splits]
 Compose = Callable[..., Config]
@@ -234,3 +236,78 @@ def test_names_cannot_act_on_a_terminal(
 ) -> None:
     reading.print_all([load(fill(tmp_path / "set", ("a\x1b[31m", "b"))).reading])
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_the_folder_is_said_on_screen_and_nowhere_else(
+    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fill(tmp_path / "set")
+    one = load(root).reading
+    reading.print_all([one, data.load(DatasetConf(name="digits"), tmp_path).reading])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"{one.lines()[0]} ({root})"
+    assert str(tmp_path) not in "".join(rest) + str(one) + json.dumps(one.fields())
+
+
+def test_names_forge_no_line(
+    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = "a\nwarning: nothing"
+    root = fill(tmp_path / odd, (odd, "b"))
+    for name in (f"{odd}.png", f"{odd}2.png"):
+        shutil.copy(root / "b" / "000.png", root / odd / name)
+    fill(root, (f"{odd} 3",), save=one_picture)
+    found = load(root).reading
+    reading.print_all([found])
+    printed = capsys.readouterr().out
+    assert "\nwarning: nothing" not in printed + str(found)
+    assert sum(line.startswith("warning: ") for line in printed.splitlines()) == len(found.warnings)
+    assert len(printed.splitlines()) == len(found.lines())
+
+
+def small(root: Path) -> None:
+    fill(root, (ODD,), size=(4, 4))
+
+
+def deep(root: Path) -> None:
+    fill(root, (ODD,), save=lambda i, p: grey(i, "int32", -1).save(f"{p}.tiff"))
+
+
+def single(root: Path) -> None:
+    (root / ODD / "one").mkdir(parents=True)
+    shutil.copy(next((root / "b").iterdir()), root / ODD / "one.png")
+
+
+def nothing(root: Path) -> None:
+    (root / ODD).mkdir()
+
+
+def fifo(root: Path) -> None:
+    (fill(root, (ODD,)) / ODD / f"{ODD}.png").symlink_to("nowhere")
+
+
+def parts(root: Path) -> None:
+    split(root / ODD, "train", "test")
+    fill(root / ODD / "test", (ODD,))
+
+
+def again(root: Path) -> None:
+    fill(root / ODD, ("x", "y"))
+    fill(root / f"{ODD} 2", ("x", "y"))
+
+
+ODD = "a\nwarning: nothing"
+
+
+@pytest.mark.parametrize("add", [small, deep, single, nothing, fifo, parts, again])
+def test_names_break_no_refusal(tmp_path: Path, load: Load, add: Callable[[Path], None]) -> None:
+    root = fill(tmp_path / "set", ("b",))
+    add(root)
+    said = []
+    for place in (root, root / ODD):
+        try:
+            load(place)
+        except SsrError as error:
+            said.append(str(error))
+    assert said and all(text.isprintable() for text in said)
+    assert "warning: nothing" in said[-1]

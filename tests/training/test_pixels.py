@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from tests.training.folders import (
     picture,
     red_icon,
     sixteen_bit,
+    sixteen_bit_colours,
     twelve_bit,
 )
 
@@ -160,10 +164,120 @@ def test_floats_are_scaled_by_what_all_of_them_hold(tmp_path: Path, load: Load) 
         assert torch.equal(values(splits), values(plain))
 
 
-@pytest.mark.parametrize("factor", [-1 / 255, 20.0, float("nan")])
+@pytest.mark.parametrize("factor", [-1 / 255, 20.0])
 def test_floats_of_no_known_range_are_refused(tmp_path: Path, load: Load, factor: float) -> None:
     root = fill(tmp_path / "set", save=lambda i, p: grey(i, "float32", factor).save(f"{p}.tiff"))
-    assert "0 to 1 or in 0 to 255" in refused(load, root) or np.isnan(factor)
+    assert "to values in 0 to 1 or in 0 to 255" in refused(load, root)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_floats_that_are_no_numbers_are_refused(tmp_path: Path, load: Load, value: float) -> None:
+    def save(image: Image.Image, path: Path) -> None:
+        values = np.array(grey(image, "float32", 1 / 255))
+        values[3, 3] = value
+        Image.fromarray(values).save(f"{path}.tiff")
+
+    assert "some of its values are no finite numbers" in refused(
+        load, fill(tmp_path / "set", save=save)
+    )
+
+
+def test_a_file_that_goes_between_the_passes_is_refused_and_not_kept(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "set", save=twelve_bit)
+    read = preprocessing.read
+
+    def gone(path: Path, **how: Any) -> Any:
+        if path.name == "003.png" and how["how"].depth is not None:
+            path.unlink(missing_ok=True)
+        return read(path, **how)
+
+    monkeypatch.setattr(preprocessing, "read", gone)
+    assert "3 files cannot be read as an image" in refused(load, root)
+    assert not list((tmp_path / "data" / "cache").glob("*.pt"))
+
+
+# What predict.py is given and the training was not
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "said"),
+    [
+        (twelve_bit, sixteen_bit, "the images of the training lay in 0 to 4095"),
+        (as_png, twelve_bit, "holds grey of more than 8 bits, and the images of the training did"),
+        (as_png, float_tiff, "holds floating-point numbers, and the images of the training did"),
+        (sixteen_bit, float_tiff, "holds floating-point numbers"),
+        (
+            float_tiff,
+            lambda image, path: grey(image, "float32", 1.0).save(f"{path}.tiff"),
+            "the images of the training lay in 0 to 1:",
+        ),
+        (
+            sixteen_bit,
+            lambda image, path: grey(image, "int32", -1).save(f"{path}.tiff"),
+            "it has values from -",
+        ),
+        (twelve_bit, as_png, ""),
+        (sixteen_bit, twelve_bit, ""),
+    ],
+)
+def test_a_file_that_training_would_have_scaled_otherwise_is_refused(
+    tmp_path: Path, load: Load, trained: Any, given: Any, said: str
+) -> None:
+    how = load(fill(tmp_path / "set", save=trained)).preprocessing
+    (file, *_) = sorted((fill(tmp_path / "other", save=given, seed=5) / "circle").iterdir())
+    if not said:
+        assert preprocessing.pixels(file, how).dtype == np.uint8
+        return
+    with pytest.raises(ValueError, match=said):
+        preprocessing.pixels(file, how)
+
+
+def test_depth_and_white_are_not_known_until_they_are_learnt(tmp_path: Path, load: Load) -> None:
+    for save, learnt in (
+        (as_png, (None, None)),
+        (sixteen_bit, (16, None)),
+        (float_tiff, (None, 1.0)),
+    ):
+        how = load(fill(tmp_path / save.__name__, save=save)).preprocessing
+        assert (how.depth, how.white) == learnt
+
+
+# Memory
+
+PEAK = """
+import sys
+import numpy as np
+from PIL import Image
+from ssr_exp.datasets.preprocessing import Preprocessing, read
+
+def peak():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+how = Preprocessing(3, (8, 8), fit="crop")
+Image.preinit()
+before = peak()
+read(sys.argv[1], size=how.size, how=how)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize("kind", ["I;16", "RGBA", "RGB", "F"])
+def test_a_large_image_takes_little_more_memory_than_its_pixels(tmp_path: Path, kind: str) -> None:
+    side = 4000
+    made = {
+        "I;16": lambda: Image.fromarray(np.full((side, side), 999, np.uint16)),
+        "F": lambda: Image.fromarray(np.full((side, side), 0.5, np.float32)),
+    }.get(kind, lambda: Image.new(kind, (side, side), (9, 99, 200, 100)[: len(kind)]))()
+    file = tmp_path / f"large.{'tiff' if kind == 'F' else 'png'}"
+    made.save(file)
+    ended = subprocess.run(
+        [sys.executable, "-c", PEAK, str(file)], capture_output=True, text=True, check=True
+    )
+    assert int(ended.stdout) < 15 * side**2  # bytes; copies as int64 or float took 20
 
 
 def test_files_of_8_bits_are_read_once(
@@ -281,10 +395,32 @@ def test_a_few_odd_pixels_do_not_hide_that(tmp_path: Path, load: Load) -> None:
     assert "nearly all pixels lie between" in found[0]
 
 
-def test_colours_of_16_bits_that_use_12_are_warned_of(tmp_path: Path, load: Load) -> None:
+@pytest.mark.parametrize(("bits", "said"), [(12, "nearly all pixels lie"), (14, "no pixel is")])
+def test_colours_of_16_bits_that_use_fewer_are_warned_of(
+    tmp_path: Path, load: Load, bits: int, said: str
+) -> None:
     """Pillow keeps the high byte of such files, which is dark."""
-    splits = load(fill(tmp_path / "set", save=lambda i, p: as_png(i.point(lambda v: v >> 4), p)))
-    assert "nearly all pixels lie between" in splits.reading.warnings[0]
+    save = partial(sixteen_bit_colours, bits=bits)
+    splits = load(fill(tmp_path / "set", save=save))
+    assert said in splits.reading.warnings[0]
+    assert "colours of 16 bits, read as RGB of 8 bits" in str(splits.reading)
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("RGB", "colours of 16 bits"),
+        ("RGBA", "colours of 16 bits with transparency"),
+    ],
+)
+def test_colours_of_16_bits_are_said(tmp_path: Path, load: Load, mode: str, said: str) -> None:
+    save = lambda i, p: sixteen_bit_colours(i.convert(mode), p)  # noqa: E731
+    splits = load(fill(tmp_path / "set", save=save))
+    assert f"{said}, read as" in str(splits.reading)
+    assert not splits.reading.warnings
+    plain = load(fill(tmp_path / "plain", save=lambda i, p: as_png(i.convert(mode), p)))
+    assert torch.equal(values(splits), values(plain))
+    assert "of 16 bits" not in str(plain.reading)
 
 
 def test_pixels_of_two_values_are_warned_of(tmp_path: Path, load: Load) -> None:

@@ -117,6 +117,24 @@ def test_resize_must_be_positive(tmp_path: Path, draw: Draw, resize: int, refusa
     assert "dataset.resize=32" in refusal(draw(tmp_path / "set", cat=3, dog=3), resize=resize)
 
 
+@pytest.mark.parametrize("name", ["image_folder", "cifar10"])
+@pytest.mark.parametrize("root", ["", "  "])
+def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root: str) -> None:
+    with pytest.raises(SsrError, match=r"dataset\.root is empty: type dataset\.root=DIR"):
+        data.load(DatasetConf(name=name, root=root, download=False), tmp_path)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("name", ["digits", "image_folder"])
+def test_a_fit_to_no_size_is_refused_with_what_to_type(
+    tmp_path: Path, draw: Draw, name: str, fit: str
+) -> None:
+    conf = DatasetConf(name=name, fit=fit, root=str(draw(tmp_path / "set", cat=5, dog=5)))
+    with pytest.raises(SsrError, match=rf"type dataset\.fit={fit} dataset\.resize=32"):
+        data.load(conf, tmp_path)
+    assert data.load(replace(conf, resize=8, val_fraction=0.3), tmp_path)
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
 def test_an_absent_set_says_where_it_was_looked_for(tmp_path: Path, name: str) -> None:
     with pytest.raises(SsrError, match=re.escape(str(tmp_path))) as caught:
