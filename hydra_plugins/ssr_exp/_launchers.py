@@ -157,9 +157,7 @@ def logs_apart() -> bool:
     """Say whether a job's screen is a log file of its own, as submitit's is."""
     if not HydraConfig.initialized():
         return False
-    return "hydra_submitit_launcher" in str(
-        OmegaConf.select(HydraConfig.get(), "launcher._target_")
-    )
+    return "hydra_submitit_launcher" in str(HydraConfig.get().launcher["_target_"])
 
 
 def enter_folder() -> None:
