@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.ssr_exp import _kinds, _quoting
 from hydra_plugins.ssr_exp._hydra_keys import HydraKeys
-from hydra_plugins.ssr_exp._nearest import nearest
+from hydra_plugins.ssr_exp._nearest import is_near, nearest
 from ssr_exp import config
 from ssr_exp.config import AnyConfig
 from ssr_exp.errors import SsrError
@@ -156,6 +156,11 @@ class Checker:
         if others:
             raise SsrError(f"{word}: {key} is a key of {others[0]}.py, and not of {self._script}.")
         near = nearest(key, [*self.kinds, *self.groups])
+        if not is_near(key, near):
+            raise SsrError(
+                f"{word}: there is no key {key}: type KEY=VALUE with one that there is; "
+                f"{self._keys_beside(key)}."
+            )
         advice = f"{near}={_value(word) or 'VALUE'}"
         if near in self.groups and not self._has_presets(near, _value(word)):
             advice = f"{near}=NAME"
@@ -165,6 +170,14 @@ class Checker:
             f"{word}: there is no key {key}, the nearest is {near}: type "
             f"{_quoting.shell(advice)}; python {self._script} --help lists all."
         )
+
+    def _keys_beside(self, key: str) -> str:
+        """List what might be meant instead: the keys of its part, or the parts."""
+        part = key.partition(".")[0]
+        inside = sorted(k for k in self.kinds if k.startswith(f"{part}."))
+        if inside:
+            return f"the keys of {part} are {', '.join(inside)}"
+        return f"keys begin with {', '.join(sorted({k.partition('.')[0] for k in self.kinds}))}"
 
     def _takes(self, word: str) -> bool:
         """Say whether a word that is to be advised can be copied and would be taken."""

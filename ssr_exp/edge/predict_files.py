@@ -137,10 +137,8 @@ LOADERS: dict[str, Callable[[Path, int], Run]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classify what a command line names; the exit status is 1 if anything could not be read."""
     options = _parser().parse_args(arguments)
-    here = Path(__file__).resolve().parent
-    model = Path(options.model) if options.model else here / next(iter(ABOUT["files"]))
-    if not model.is_file():
-        return _failed(f"there is no file {model}: type --model FILE, one of {_known()}")
+    if (model := _model(options.model)) is None:
+        return _failed(f"there is no file {options.model or _known()}: type --model FILE")
     if model.suffix not in LOADERS:
         return _failed(f"{model.name} is no .onnx, .pte or .pt2 file: type one of {_known()}")
     try:
@@ -150,8 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # each runtime has its own
         return _failed(f"{model} cannot be loaded: {error}")
     files = dict(_files(options.images))
-    if options.score and (odd := next((f for f in files if _label(f) is None), None)):
-        return _failed(f"{odd} lies in no folder that is named by a label: leave out --score")
+    if options.score:
+        labelled = {file: named for file, named in files.items() if _label(file) is not None}
+        if not labelled:
+            return _failed("no image lies in a folder that is named by a label: leave out --score")
+        if len(labelled) < len(files):
+            _failed(f"{len(files) - len(labelled)} files in no folder of a label are left out")
+        files = labelled
     try:
         batch = min(BATCH, ABOUT["files"].get(model.name, 1))
         return _say(classify(run, files, ABOUT, batch=batch), files, options)
@@ -160,6 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:  # each runtime has its own
         return _failed(f"{model} cannot run these images: {error}")
+
+
+def _model(name: str | None) -> Path | None:
+    """Find the file that is run: beside this script, too."""
+    here = Path(__file__).resolve().parent
+    paths = [Path(name), here / name] if name else [here / file for file in ABOUT["files"]]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _known() -> str:
@@ -185,9 +195,9 @@ def _say(
                 print(_line(file, shown, as_json=options.json), flush=True)
     if others:
         _failed(f"{others} other files in these folders are of no kind that is read")
-    if not classified:
+    if not classified and not failed:
         return _failed("no image was classified: name image files, or folders of them")
-    if options.score:
+    if options.score and classified:
         share = 100 * hits / classified
         print(f"{share:.2f} % of {classified} images have the label of their folder")
     return int(failed > 0)
@@ -246,7 +256,9 @@ def _parser() -> argparse.ArgumentParser:
         description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
-    parser.add_argument("--model", metavar="FILE", help="the first file of this export")
+    parser.add_argument(
+        "--model", metavar="FILE", help="the first file of this export that is there"
+    )
     parser.add_argument("--top", type=_count, default=3, help="labels of each image (3)")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each image")
     parser.add_argument("--score", action="store_true", help="folders are labels: the accuracy")

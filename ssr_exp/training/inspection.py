@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssr_exp.config import DatasetConf
@@ -16,6 +17,8 @@ from ssr_exp.training.reading import Reading
 DARK = 63  # of 255: 14 bits in files of 16 are no brighter
 NARROW = 16  # values of 256: images whose pixels lie within so many are near to constant
 FEW = 16  # different values of 256
+LEAST = 3  # images of a class; fewer in a part say next to nothing of it
+MOST = 0.75  # of val in one class, beyond which accuracy says little
 BULK = 0.999  # of the pixels, whose values count: a few odd ones hide nothing
 
 
@@ -42,6 +45,7 @@ def read(
     shares = {name: np.bincount(labels[i], minlength=len(names)) for name, i in parts.items()}
     warnings = [
         *origin.warnings,
+        *_uneven(names, shares),
         *_doubles(pool, parts),
         *_contradictions(pool),
         *_alike(pool, parts),
@@ -113,6 +117,25 @@ def _contradictions(pool: Pool) -> Iterator[str]:
         yield (
             f"{_counted(count, 'image', 'images')} under two labels ({pair}): keep each under the "
             "right one"
+        )
+
+
+def _uneven(names: Sequence[str], shares: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:
+    """Warn of classes that a part can say little of, and of one that is nearly all of val."""
+    for part in ("val", "test"):
+        few = [] if part not in shares else [i for i, n in enumerate(shares[part]) if n < LEAST]
+        if few and len(few) < len(names):
+            held = _counted(int(shares[part][few[0]]), "image", "images")
+            more = f" (and as few of {len(few) - 1} others)" if len(few) > 1 else ""
+            yield (
+                f"{part} has {held} of class '{names[few[0]]}'{more}, which say next to nothing of "
+                "it: add images"
+            )
+    val = shares.get("val")
+    if val is not None and len(names) > 1 and (share := val.max() / max(val.sum(), 1)) > MOST:
+        yield (
+            f"{100 * share:.1f} % of val is of class '{names[int(val.argmax())]}': a network that "
+            "always names it scores that"
         )
 
 

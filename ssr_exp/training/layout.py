@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ssr_exp.errors import SsrError
-from ssr_exp.training.tree import UNREAD, Folder, Inode
+from ssr_exp.training.tree import BROKEN, OTHERS, UNREAD, Folder, Inode
 
 LAYOUT = "DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE with DIR/val and DIR/test beside it or not"
 PARTS = ("train", "val", "test")
@@ -23,7 +23,13 @@ _PART = {name: part for part, names in _NAMES.items() for name in names}
 _ADDED = re.compile(r"([ _-]?(set|data|images|imgs|split)|[ _-]*\d+)+$")  # also 2017, 1
 _ASIDE = frozenset("extra gallery query unlabeled unlabelled unsup unsupervised".split())
 _FEW = 10  # images of a folder, of which one may lie beside the folders in it
-_WRAPPERS = frozenset("data dataset image images img imgs jpeg jpg photos pictures png raw".split())
+_MASKS = frozenset(
+    "annotation annotations ground_truth groundtruth gt label labels mask masks seg segmentation"
+    " segmentationclass segmentations trimaps".split()
+)  # beside images
+_WRAPPERS = frozenset(
+    "data dataset image images img imgs jpeg jpegimages jpg photos pictures png raw".split()
+)
 
 
 @dataclass
@@ -66,6 +72,7 @@ def find(root: Folder) -> Layout:
         _same_classes(first, found.classes, part, inner)
     for inner in found.parts.values():
         _check_nested(inner)
+        found.notes += [note for note in _pooled(inner) if note not in found.notes]
     found.left_out = _left_out(root, found)
     return found
 
@@ -207,8 +214,38 @@ def _check_parts(folder: Folder, given: Mapping[str, str], strangers: list[str])
         )
 
 
+def _pooled(folder: Folder) -> Iterator[str]:
+    """Say which classes hold folders whose images are taken together."""
+    deep = {name: list(one.holders) for name, one in folder.folders.items()}
+    pooled = [name for name, inner in deep.items() if len(inner) > 1]
+    if pooled:
+        more = f", and so do {len(pooled) - 1} more classes" if len(pooled) > 1 else ""
+        yield (
+            f"class {pooled[0]} holds the folders {_listed(deep[pooled[0]])}{more}: the images of "
+            "each class are taken together"
+        )
+
+
+def _check_content(folder: Folder, names: Iterable[str]) -> None:
+    """Refuse what would leave out a class, or take masks for one."""
+    for file in folder.files:
+        if file.fault == BROKEN and file.kind not in OTHERS:
+            raise SsrError(
+                f"the link {file.name} in {folder.path} leads nowhere, and it may be a class: mend "
+                "it or remove it"
+            )
+    plain = {name.casefold() for name in names}
+    if plain & _MASKS and plain & _WRAPPERS and plain <= _MASKS | _WRAPPERS:
+        raise SsrError(
+            f"the folders {_listed(sorted(names))} in {folder.path} are named as images and their "
+            f"masks or labels, and not as classes: dataset.root=DIR must hold {LAYOUT}; if they "
+            "are classes, rename them"
+        )
+
+
 def _classes(folder: Folder) -> tuple[str, ...]:
     names = sorted(folder.folders)
+    _check_content(folder, names)
     if not names:
         raise SsrError(f"{folder.path} has no class folders: dataset.root=DIR must hold {LAYOUT}")
     if len(names) == 1:
@@ -252,9 +289,14 @@ def _same_classes(first: str, classes: tuple[str, ...], part: str, folder: Folde
         differ = "; names differ in capital letters or accents" if _alike(missing + extra) else ""
         raise SsrError(
             f"{folder.path.parent} has different classes in {first} and {part} "
-            f"(only in {first}: {', '.join(missing) or 'none'}; only in {part}: "
-            f"{', '.join(extra) or 'none'}{differ}): both must hold the same class folders"
+            f"(only in {first}: {_quoted(missing)}; only in {part}: {_quoted(extra)}{differ}): "
+            "both must hold the same class folders"
         )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    """List names; one with blanks around it is quoted, so that they are seen."""
+    return ", ".join(repr(n) if n != n.strip() else n for n in names) or "none"
 
 
 def _check_nested(folder: Folder) -> None:

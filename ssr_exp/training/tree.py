@@ -37,6 +37,7 @@ JUNK = frozenset(
     "__macosx thumbs.db ehthumbs.db desktop.ini icon\r @eadir $recycle.bin lost+found".split(" ")
 )  # what systems leave in folders
 _USUAL = re.compile(r"no suffix|\.[\w-]{1,16}")
+BROKEN = "a broken link"
 DEEPEST = 100  # folders in each other
 
 Inode = tuple[int, int]
@@ -183,7 +184,7 @@ def _file(entry: os.DirEntry[str]) -> File:
     try:
         found = entry.stat()
     except OSError:
-        return File(entry.name, 0, 0, kind, kind in SUFFIXES, "a broken link")
+        return File(entry.name, 0, 0, kind, kind in SUFFIXES, BROKEN)
     size, mtime = found.st_size, found.st_mtime_ns
     if not stat.S_ISREG(found.st_mode):  # a pipe, which nobody may ever write to
         return File(entry.name, size, mtime, kind, kind in SUFFIXES, "a pipe or a device")

@@ -251,13 +251,15 @@ def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
     assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
 
 
-def test_a_score_of_images_without_labels_is_refused(
-    run: Callable[..., Ended], tmp_path: Path
-) -> None:
-    path = save(tmp_path / "unknown" / "1.png", 10)
-    ended = run("--score", "unknown")
-    assert ended.code == 1 and ended.out == ""
-    assert ended.err.startswith(f"{path.relative_to(tmp_path)} lies in no folder that is named by")
+def test_images_without_labels_are_not_scored(run: Callable[..., Ended], tmp_path: Path) -> None:
+    save(tmp_path / "all" / "test" / "1.png", 10)
+    ended = run("--score", "all")
+    assert (ended.code, ended.out) == (1, "")
+    assert "no image lies in a folder that is named by a label" in ended.err
+    save(tmp_path / "all" / "dark" / "1.png", 10)
+    ended = run("--score", "all")
+    assert ended.out == "100.00 % of 1 images have the label of their folder\n"
+    assert ended.err == "1 files in no folder of a label are left out\n"
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
@@ -292,16 +294,17 @@ def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "notes.txt").write_text("none")
     (tmp_path / "broken.pt2").write_bytes(b"none")
+    (tmp_path / ".hidden").mkdir()
     good = save(tmp_path / "good.png", 250)
     for path in ("broken.png", "./notes.txt", "gone.png"):
         ended = run(path, str(good))
         assert ended.code == 1 and ended.out.startswith(f"{good}: bright")
         assert "cannot be read as an image" in ended.err and len(ended.err.splitlines()) == 1
     for words, said in (
-        (["--model", "gone.pt2", str(good)], "there is no file gone.pt2: type --model FILE"),
+        (["--model", "gone.pt2", str(good)], "there is no file gone.pt2: type --model"),
         (["--model", "notes.txt", str(good)], "is no .onnx, .pte or .pt2 file"),
         (["--model", "broken.pt2", str(good)], "broken.pt2 cannot be loaded"),
-        (["notes.txt"], "no image was classified"),
+        ([str(tmp_path / ".hidden")], "no image was classified"),
     ):
         ended = run(*words)
         assert ended.code == 1 and said in ended.err

@@ -141,7 +141,7 @@ def test_parts_without_class_folders_never_become_classes(
     names = flat.split()
     message = refused(load, fill(tmp_path / "set", names))
     assert (
-        "hold images" in message
+        re.search("holds? images", message)
         and re.search("if (they|these) are", message)
         and "rename them" in message
     )
@@ -507,3 +507,37 @@ def test_names_of_parts_are_known(name: str) -> None:
 )
 def test_other_names_are_no_parts(name: str) -> None:
     assert layout.part_of(name) is None
+
+
+def test_a_class_that_is_a_broken_link_is_not_lost_in_silence(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", ("bus", "car"))
+    (root / "bike").symlink_to(tmp_path / "unmounted")
+    assert "the link bike in" in refused(load, root)
+    (root / "bike").unlink()
+    (root / "notes.txt").symlink_to(tmp_path / "gone.txt")
+    assert load(root).train.classes == ("bus", "car")
+
+
+@pytest.mark.parametrize("names", ["images masks", "JPEGImages Annotations", "images labels masks"])
+def test_masks_and_labels_are_no_classes(tmp_path: Path, load: Load, names: str) -> None:
+    assert "images and their masks or labels" in refused(load, fill(tmp_path / "a", names.split()))
+    parts = tmp_path / "b"
+    for part in ("train", "val"):
+        fill(parts / part, names.split())
+    assert "rename them" in refused(load, parts)
+    assert load(fill(tmp_path / "c", ("masks", "gloves"))).train.classes == ("gloves", "masks")
+
+
+def test_folders_in_classes_that_are_taken_together_are_said(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set" / "animals", ("cat", "dog")).parent
+    fill(root / "vehicles", ("bus", "car", "train"))
+    splits = load(root)
+    assert splits.train.classes == ("animals", "vehicles")
+    assert "animals holds the folders cat and dog, and so do 1 more classes" in str(splits.reading)
+
+
+def test_blanks_in_names_are_seen(tmp_path: Path, load: Load) -> None:
+    root = tmp_path / "set"
+    fill(root / "train", ("cat", "dog"))
+    fill(root / "val", ("cat", "dog "))
+    assert "only in val: 'dog '" in refused(load, root)

@@ -311,3 +311,13 @@ def test_names_break_no_refusal(tmp_path: Path, load: Load, add: Callable[[Path]
             said.append(str(error))
     assert said and all(text.isprintable() for text in said)
     assert "warning: nothing" in said[-1]
+
+
+def test_a_class_of_which_a_part_has_next_to_nothing_is_named(tmp_path: Path, load: Load) -> None:
+    root = fill(tmp_path / "set", ("common",), count=60)
+    fill(root, ("rare",), count=3, seed=1)
+    found = load(root).reading.warnings
+    assert any("val has 1 image of class 'rare', which say next to nothing" in t for t in found)
+    assert any("% of val is of class 'common': a network that always names it" in t for t in found)
+    even = load(fill(tmp_path / "even", ("a", "b"), count=20)).reading.warnings
+    assert not [text for text in even if "next to nothing" in text or "always names" in text]
