@@ -10,7 +10,7 @@ from ssr_exp.runs import local
 
 def _torn() -> None:
     """Write files where they belong, in two halves; the first time, take long over it."""
-    pauses = iter([2.0])
+    pauses = iter([6.0])  # as long as a start takes on a busy machine
 
     def write_text(self: local.Store, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
