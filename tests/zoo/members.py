@@ -50,10 +50,7 @@ iformer_t levit_conv_128s efficientvim_m1 tiny_vit_5m_224 coatnet_nano_rw_224 co
 """.split()
 
 # One sentence for each member that fails, and why it may.
-EXPLAINED: dict[str, str] = {
-    "timm/csatv2": "its spatial attention multiplies `q @ k.T` over the images of a batch, which "
-    "see each other: what one image takes depends on how many there are.",
-}
+EXPLAINED: dict[str, str] = {}
 
 
 def torchvision_names() -> list[str]:
