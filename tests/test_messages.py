@@ -216,7 +216,7 @@ def test_a_full_disk_ends_nothing(
 
 
 @pytest.mark.usefixtures("command")
-@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"], ids=["null", "surrogate"])
 def test_a_name_that_no_file_can_have_ends_nothing(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
