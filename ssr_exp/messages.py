@@ -127,10 +127,10 @@ class LogFile(logging.FileHandler):
         with suppress(OSError):
             self.close()
         self.stream = None  # what it still held cannot be kept
+        why = getattr(error, "strerror", None) or error
         log.warning(
             "the log file %s cannot be written (%s): going on without it.",
-            self._place,
-            getattr(error, "strerror", None) or error,
+            *(str(text).encode(errors="backslashreplace").decode() for text in (self._place, why)),
         )
 
 
