@@ -16,6 +16,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from ssr_exp.errors import one_line
+
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
@@ -79,7 +81,7 @@ def table(
 
 def inert(text: str) -> str:
     """Replace what a terminal would act on, as a name in someone's record may hold it."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
