@@ -27,6 +27,7 @@ from ssr_exp import archives
 from ssr_exp.errors import cause
 from ssr_exp.runs import local
 from ssr_exp.runs.checkpoints import LAST
+from ssr_exp.terminal import PROGRESS
 from ssr_exp.training import callbacks
 from ssr_exp.training.task import VAL_ACC, VAL_LOSS
 
@@ -130,7 +131,7 @@ def found(folder: Path) -> Left | None:
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None
-    log.info("going on after epoch %d, from %s", left.epochs, path)
+    log.log(PROGRESS, "going on after epoch %d, from %s", left.epochs, path)  # in a sweep, too
     return left
 
 
