@@ -2,8 +2,9 @@
 
 import hydra
 
-from hydra_plugins.ssr_exp import _commands, reports
 from ssr_exp import config
+from ssr_exp.app import reports
+from ssr_exp.app.command_line import commands
 
 config.register()
 
@@ -15,4 +16,4 @@ def main(composed: config.ReportConfig) -> str:
 
 
 if __name__ == "__main__":
-    _commands.run(main, config.ReportConfig)
+    commands.run(main, config.ReportConfig)

@@ -1,13 +1,14 @@
 """Search rescaled versions of a ConvNet: `python search.py model=resnet56 rounds=3 batch=4`."""
 
-from ssr_exp import stopping, streams
+from ssr_exp import signals, streams
 
 streams.harden()
-with stopping.at_once():  # from the first moment on
+with signals.at_once():  # from the first moment on
     import hydra
 
-    from hydra_plugins.ssr_exp import _commands, jobs
     from ssr_exp import config
+    from ssr_exp.app import jobs
+    from ssr_exp.app.command_line import commands
 
     config.register()
 
@@ -19,5 +20,5 @@ def main(composed: config.SearchConfig) -> str:
 
 
 if __name__ == "__main__":
-    with stopping.at_once():
-        _commands.run(main, config.SearchConfig)
+    with signals.at_once():
+        commands.run(main, config.SearchConfig)

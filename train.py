@@ -1,13 +1,14 @@
 """Train rescaled versions of a ConvNet: `python train.py model=resnet56 modifiers=sentinel_all`."""
 
-from ssr_exp import stopping, streams
+from ssr_exp import signals, streams
 
 streams.harden()
-with stopping.at_once():  # from the first moment on
+with signals.at_once():  # from the first moment on
     import hydra
 
-    from hydra_plugins.ssr_exp import _commands, jobs
     from ssr_exp import config
+    from ssr_exp.app import jobs
+    from ssr_exp.app.command_line import commands
 
     config.register()
 
@@ -19,5 +20,5 @@ def main(composed: config.Config) -> str:
 
 
 if __name__ == "__main__":
-    with stopping.at_once():
-        _commands.run(main, config.Config)
+    with signals.at_once():
+        commands.run(main, config.Config)

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import measure
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf
-from ssr_exp.rescaling import cost, lattice, rescale, seeds, segments
+from ssr_exp.rescaling import cost, lattice, planning, rescale, seeds
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.modifiers import Modifiers
@@ -85,7 +85,7 @@ def _others(size: Size) -> Iterator[Figure]:
         conf = seeds.parse(word)
         with torch.device("meta"):
             network = seeds.build(conf, num_classes=1000, input_shape=(3, 224, 224))
-        plan = segments.find(network, (3, 224, 224), multiple=seeds.multiple(conf))
+        plan = planning.find(network, (3, 224, 224), multiple=seeds.multiple(conf))
         points = drawn(lattice.of(plan), size.networks, np.random.default_rng(0))
         work = measure.timed(partial(cost.count, plan, points))
         with one_thread():
@@ -118,7 +118,7 @@ def _figures(
 def resnet56() -> tuple[nn.Module, Plan]:
     """Trace the seed network of the requirement."""
     network = seeds.build(ModelConf("resnet56"), num_classes=10, input_shape=(3, 32, 32))
-    return network, segments.find(network, (3, 32, 32), multiple=4)
+    return network, planning.find(network, (3, 32, 32), multiple=4)
 
 
 def drawn(grid: Lattice, count: int, rng: np.random.Generator) -> Points:

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 
 from benchmarks import measure
 from benchmarks.measure import Contestant, Figure
+from ssr_exp.datasets.image_folder import decoding
 from ssr_exp.datasets.preprocessing import FORMATS, GREY, MOST_PIXELS, Preprocessing
-from ssr_exp.training import decode
 
 PART = "decoding"
 MOST = 1.1  # of plain decoding's time
@@ -59,10 +59,10 @@ def _folder(
     side = resize or 0
     how = Preprocessing(channels=3, size=(side, side), fit="crop" if resize else None)
     contestants: dict[str, Callable[[], object]] = {
-        "now": partial(decode.decode, root, files, how),
+        "now": partial(decoding.decode, root, files, how),
         "plain": partial(plain, root, files, resize),
     }
-    assert torch.equal(decode.decode(root, files, how).pixels, plain(root, files, resize))
+    assert torch.equal(decoding.decode(root, files, how).pixels, plain(root, files, resize))
     timed = {who: _on_processor(work) for who, work in contestants.items()}
     seconds = measure.interleaved(timed, rounds=rounds)
     return [
@@ -101,7 +101,7 @@ def plain(root: Path, files: Sequence[str], resize: int | None) -> torch.Tensor:
         return CHUNK
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        decode._watch(threads.map(fill, range(0, len(files), CHUNK)), len(files), root)
+        decoding._watch(threads.map(fill, range(0, len(files), CHUNK)), len(files), root)
     return pixels[:, :1].contiguous() if grey.all() else pixels
 
 

@@ -19,9 +19,10 @@ from benchmarks import browser
 from benchmarks import page as pages
 from ssr_exp.config import ModifiersConf
 from ssr_exp.report import page
-from ssr_exp.rescaling import segments, sets
+from ssr_exp.rescaling import planning, sets
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.runs import local, predictions
+from ssr_exp.runs import predictions
+from ssr_exp.runs import store as local
 from ssr_exp.search import refit, space
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -110,7 +111,7 @@ def drawn(chromium: Any, path: Path, picture: Picture, to: Path) -> Path:
 def fill_from_table(store: local.Store) -> None:
     """Fill a store with the runs of the committed table, and with predictions."""
     about = json.loads((RESULTS / "search/table.json").read_text())
-    plan = segments.find(CifarResNet(20), (3, 12, 12), multiple=4)
+    plan = planning.find(CifarResNet(20), (3, 12, 12), multiple=4)
     own = space.of(plan, width_steps=STEPS)
     origins = {own.code(a): kind for kind in SETS[::-1] for a in sets.expand(plan, _set(kind))}
     names = {"study": about["study"], "model": "resnet20", "dataset": "image_folder"}

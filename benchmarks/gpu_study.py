@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu import RUNS, few_images
-from ssr_exp.runs.local import Store
+from ssr_exp.runs.store import Store
 
 ROOT = Path(__file__).parents[1]
 AGAIN = 3  # the exit status of a part that wants to be repeated

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import Store
 
 ROOT = Path(__file__).parents[1]
 NETWORKS = ("d3-3-3_w12-24-48", "d2-2-2_w12-24-48", "d2-2-2_w8-16-32", "d1-1-1_w16-32-64")

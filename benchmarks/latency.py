@@ -38,10 +38,10 @@ from torch import nn
 from benchmarks import measure
 from benchmarks.measure import Figure, Seconds
 from ssr_exp.config import ModelConf, SegmentConf
-from ssr_exp.edge import latency, runtimes
-from ssr_exp.edge.runtimes import Runner, Runtime
+from ssr_exp.edge.latency import runtimes, stopwatch
+from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, lattice, rescale, seeds, segmented, segments
+from ssr_exp.rescaling import codes, cost, lattice, planning, rescale, seed_segments, seeds
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
@@ -232,7 +232,7 @@ def held(claim: Claim, figures: Sequence[Figure]) -> Figure:
 def _rescaled(name: str, size: Size) -> list[Figure]:
     """Time a seed network and its three rescaled ones."""
     conf = ModelConf(name)
-    seed, plan = segmented.build(conf, SegmentConf(), num_classes=CLASSES, input_shape=SHAPE)
+    seed, plan = seed_segments.build(conf, SegmentConf(), num_classes=CLASSES, input_shape=SHAPE)
     architectures = {SEED: plan.baseline, **chosen(plan, size.share)}
     figures = _costs(name, plan, architectures)
     built = {kind: rescale.build(seed, plan, own) for kind, own in architectures.items()}
@@ -269,7 +269,7 @@ def _multiples(size: Size) -> list[Figure]:
     seed = seeds.build(ModelConf(name), num_classes=CLASSES, input_shape=SHAPE)
     built, macs, figures = {}, {}, []
     for multiple in size.multiples:
-        plan, label = segments.find(seed, SHAPE, multiple=multiple), f"multiple {multiple}"
+        plan, label = planning.find(seed, SHAPE, multiple=multiple), f"multiple {multiple}"
         own, full = thinned(plan), cost.of(plan, plan.baseline)
         built[label], macs[label] = rescale.build(seed, plan, own), cost.of(plan, own).macs
         what = f"{name} at width {UNIFORM}, {label} ({codes.write(plan, own)}): share of MACs"
@@ -303,14 +303,14 @@ def _timed(
 ) -> dict[str, Seconds]:
     """Let all networks in all runtimes take turns; returns the seconds by runtime and network."""
     print(f"preparing {label} ...", flush=True)
-    with latency.torch_threads(size.threads):
+    with stopwatch.torch_threads(size.threads):
         runners = {
             (way.name, name): _runner(network, way, batch=batch, size=size)
             for way in _runtimes(size)
             for name, network in networks.items()
         }
         print(f"timing {label} ...", flush=True)
-        found = latency.interleaved(runners, repeats=size.turns(batch), warm_up=WARM_UP)
+        found = stopwatch.interleaved(runners, repeats=size.turns(batch), warm_up=WARM_UP)
     seconds: dict[str, Seconds] = {}
     for (way_name, name), own in found.items():
         seconds.setdefault(way_name, {})[name] = [ms / 1000 for ms in own.times]
@@ -320,7 +320,7 @@ def _timed(
 def _runner(network: nn.Module, way: Runtime, *, batch: int, size: Size) -> Runner:
     """Prepare a copy, since a runtime of the GPU moves the network there."""
     own = copy.deepcopy(network)
-    return latency.prepare(own, SHAPE, way, batch=batch, threads=size.threads)
+    return stopwatch.prepare(own, SHAPE, way, batch=batch, threads=size.threads)
 
 
 def _setting(way: Runtime, size: Size) -> Figure:

@@ -14,8 +14,9 @@ import numpy as np
 
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, SegmentConf
-from ssr_exp.edge import clock, finished
-from ssr_exp.edge.clock import Effort, Subject
+from ssr_exp.edge import measured_networks
+from ssr_exp.edge.latency import table
+from ssr_exp.edge.latency.table import Effort, Subject
 from ssr_exp.rescaling import lattice
 
 PART = "latency_model"
@@ -46,7 +47,7 @@ def measured(size: Size) -> list[Figure]:
 
 
 def _of(name: str, runtime: str, batch: int, *, size: Size) -> list[Figure]:
-    study = finished.untrained(
+    study = measured_networks.untrained(
         ModelConf(name), SegmentConf(), num_classes=10, input_shape=(3, 32, 32)
     )
     points = lattice.of(study.plan)
@@ -54,7 +55,7 @@ def _of(name: str, runtime: str, batch: int, *, size: Size) -> list[Figure]:
     effort = Effort(size.networks, size.held_out, size.repeats, size.spread)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.json"
-        found = clock.start(subject, clock.here(runtime, batch=batch), path, effort)
+        found = table.start(subject, table.here(runtime, batch=batch), path, effort)
     check = found.check()
     label = f"{name}, {runtime}, batch {batch}"
     print(f"{label}: {check}")

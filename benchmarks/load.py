@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks import load_study, load_surrogate, load_writers, measure
 from benchmarks.measure import Figure
-from ssr_exp.report import table
-from ssr_exp.runs import local
+from ssr_exp.report import trade_offs
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
 from ssr_exp.search import history
 
@@ -145,7 +145,7 @@ def _reading(size: Size, store: local.Store) -> tuple[list[Figure], list[Record]
 
     def print_table() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            table.print_trade_offs(rows, known=rows)
+            trade_offs.print_trade_offs(rows, known=rows)
 
     seconds = measure.interleaved(
         {"read": measure.timed(store.records), "table": measure.timed(print_table)},

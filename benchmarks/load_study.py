@@ -27,11 +27,12 @@ from ssr_exp import config
 from ssr_exp.config import Config
 from ssr_exp.rescaling import cost, saved
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import local, proposal, studies, tables
+from ssr_exp.runs import proposal, provenance, studies, tables
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
 from ssr_exp.search import space
 from ssr_exp.search.space import Space
-from ssr_exp.training import environment, hand_over, study
+from ssr_exp.training import answer_folder, study
 from ssr_exp.training.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -96,8 +97,8 @@ def _record(of: Study, own: Space, network: Architecture, accuracy: float, *, re
     named = {"study": of.name, "model": of.fields["model"]["name"], "dataset": "digits"}
     about = {
         "val_loss": round(-np.log(max(accuracy, 1.0) / 100), 4),
-        "versions": environment.versions(),
-        "git_commit": environment.git_commit(),
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
         "started_at": "2026-01-01T00:00:00+00:00",
         "origin": "explicit" if real else "random",
         "wall_s": 10.0,
@@ -113,7 +114,7 @@ def fill(model: str, runs: Path, count: int) -> Path:
     """
     conf, of, own = opened(model, runs)
     store = local.Store(runs)
-    asked = environment.to_json(asdict(conf))
+    asked = provenance.to_json(asdict(conf))
     made = records(of, own, count)
     for record in made:
         folder = store.folder(of.name, record.network, record.seed)
@@ -122,9 +123,9 @@ def fill(model: str, runs: Path, count: int) -> Path:
         (folder / local.CONFIG).write_text(asked)
         (folder / local.FILE).write_text(record.to_json())
     folder = store.study_folder(of.name)
-    about = hand_over.describe(of, conf)
-    (folder / studies.FILE).write_text(environment.to_json(of.fields))
-    (folder / saved.NETWORK).write_text(environment.to_json(about.model_dump(mode="json")))
+    about = answer_folder.describe(of, conf)
+    (folder / studies.FILE).write_text(provenance.to_json(of.fields))
+    (folder / saved.NETWORK).write_text(provenance.to_json(about.model_dump(mode="json")))
     listed = proposal.Proposal(
         study=of.name, networks=tuple(r.network for r in made), created_at="2026-01-01"
     )

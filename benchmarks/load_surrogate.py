@@ -13,9 +13,10 @@ from benchmarks import measure, proposals
 from benchmarks.measure import Figure
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import propose, surrogate, view
+from ssr_exp.search import belief, surrogate
+from ssr_exp.search.belief import View
 from ssr_exp.search.history import History
-from ssr_exp.search.view import View
+from ssr_exp.search.proposals import propose
 
 EVERYTHING = 10**9  # runs: none are too many
 DRAWS = 65_536  # for the joint improvement of a batch
@@ -28,7 +29,7 @@ def compared(part: str, known: History, *, batch: int, sample: int) -> list[Figu
 
     def proposed(name: str) -> None:
         with exact_up_to(most[name]):
-            seen = view.of(known, SearchConfig())
+            seen = belief.of(known, SearchConfig())
             picks = propose.propose(seen, SearchConfig(), count=batch, seed=0)
         found[name] = seen, [pick.architecture for pick in picks]
 

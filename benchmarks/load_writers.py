@@ -10,7 +10,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
 
 

@@ -24,14 +24,15 @@ from torchvision import transforms
 
 from benchmarks.measure import Contestant, timed
 from ssr_exp.config import Config, DatasetConf, ModelConf, RecipeConf, TrainerConf
+from ssr_exp.datasets.batches import Augmentation
+from ssr_exp.datasets.images import Images, Splits
+from ssr_exp.datasets.images import statistics as image_statistics
+from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.rescaling import rescale, seeds, segments, sets
-from ssr_exp.training import task, trainers
-from ssr_exp.training.batches import Augmentation
-from ssr_exp.training.data import TensorDataModule
-from ssr_exp.training.images import Images, Splits
-from ssr_exp.training.images import statistics as image_statistics
-from ssr_exp.training.reading import Reading
+from ssr_exp.datasets.reading import Reading
+from ssr_exp.rescaling import planning, rescale, seeds, sets
+from ssr_exp.tasks import classification
+from ssr_exp.training import trainers
 
 CLASSES, SHAPE = 10, (3, 32, 32)
 
@@ -89,7 +90,7 @@ def prepared(
     torch.manual_seed(0)
     network = seeds.build(conf.model, num_classes=CLASSES, input_shape=SHAPE)
     if low:
-        plan = segments.find(network, SHAPE, multiple=seeds.multiple(conf.model))
+        plan = planning.find(network, SHAPE, multiple=seeds.multiple(conf.model))
         lowest = sets.sentinels(plan, depth=sets.FEWEST, width=0.25)[-1]
         network = rescale.build(network, plan, lowest)
     layout = torch.channels_last if trainer.channels_last else torch.contiguous_format
@@ -127,7 +128,7 @@ def data_module(training: Training) -> TensorDataModule:
 def ours(training: Training) -> Contestant:
     """The loop of `train.py`: same module, data, callbacks and trainer, without W&B."""
     conf, device = training.conf, training.device
-    module = task.Classification(
+    module = classification.Classification(
         training.network, conf.recipe, CLASSES, channels_last=conf.trainer.channels_last
     )
 
@@ -217,7 +218,7 @@ class Clock(Callback):
 
 def _plain(training: Training, batches: Iterable[tuple[Tensor, Tensor]]) -> Contestant:
     network, recipe, device = training.network, training.conf.recipe, training.device
-    optimizer = task.optimizer(network, recipe)
+    optimizer = classification.optimizer(network, recipe)
     bf16 = training.conf.trainer.precision == "bf16-mixed"
 
     def epoch() -> float:

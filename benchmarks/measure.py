@@ -123,14 +123,14 @@ def ratio(
 
 def conditions() -> dict[str, Any]:
     """Under what the numbers were measured."""
-    from ssr_exp.training import environment
+    from ssr_exp.runs import provenance
 
     return {
-        "device": environment.device("auto"),
+        "device": provenance.device("auto"),
         "cores": os.cpu_count(),
         "load": list(os.getloadavg()),
-        "versions": environment.versions(),
-        "commit": environment.git_commit(),
+        "versions": provenance.versions(),
+        "commit": provenance.git_commit(),
     }
 
 

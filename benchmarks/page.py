@@ -16,9 +16,10 @@ from typing import Any
 from benchmarks import browser, measure, replay_arms
 from benchmarks.measure import Figure
 from ssr_exp.report import page
-from ssr_exp.rescaling import segments
+from ssr_exp.rescaling import planning
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.runs import local, predictions, tables
+from ssr_exp.runs import predictions, tables
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
 from ssr_exp.search import refit, space
 from ssr_exp.search.space import Space
@@ -62,7 +63,7 @@ def measured(size: Size) -> list[Figure]:
 
 def filled(store: local.Store, size: Size) -> None:
     """Fill a store with a study of so many runs, and with predictions."""
-    plan = segments.find(CifarResNet(20), (3, 32, 32), multiple=4)
+    plan = planning.find(CifarResNet(20), (3, 32, 32), multiple=4)
     own = space.of(plan, width_steps=size.width_steps)
     records = resampled(own, size.runs)
     for record in records:

@@ -20,13 +20,14 @@ from torch import Tensor
 from benchmarks import counting, measure, replay_arms
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, SearchConfig
-from ssr_exp.rescaling import cost, seeds, segments
-from ssr_exp.search import batch, history, propose, sampled, space, surrogate, view
-from ssr_exp.search.acquisition import Front
+from ssr_exp.rescaling import cost, planning, seeds
+from ssr_exp.search import belief, history, space, surrogate
+from ssr_exp.search.belief import View
 from ssr_exp.search.history import History
-from ssr_exp.search.scale import OutcomeScale
+from ssr_exp.search.outcome import OutcomeScale
+from ssr_exp.search.proposals import batch, propose, sampling
+from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.space import Numbers, Space
-from ssr_exp.search.view import View
 
 PART = "proposals"
 NOISE = 0.3  # points of accuracy
@@ -134,7 +135,7 @@ def spanned(model: str, width_steps: int) -> Space:
     """Span a seed network's lattice."""
     shape, classes = INPUT.get(model, ((3, 32, 32), 10))
     network = seeds.build(ModelConf(model), num_classes=classes, input_shape=shape)
-    plan = segments.find(network, shape, multiple=seeds.multiple(ModelConf(model)))
+    plan = planning.find(network, shape, multiple=seeds.multiple(ModelConf(model)))
     return space.of(plan, width_steps=width_steps)
 
 
@@ -151,7 +152,7 @@ def made(own: Space, count: int) -> History:
 
 def proposed(known: History, conf: SearchConfig, count: int) -> tuple[View, Numbers]:
     """Do all that a search does between two rounds; returns the numbers of the chosen points."""
-    seen = view.of(known, conf)
+    seen = belief.of(known, conf)
     picks = propose.propose(seen, conf, count=count, seed=0)
     return seen, known.space.numbers([pick.architecture for pick in picks])
 
@@ -166,13 +167,13 @@ def fitted(known: History, conf: SearchConfig) -> surrogate.Surrogate:
 def promising(seen: View, count: int) -> Numbers:
     """List the open points with the highest expected hypervolume improvement."""
     scores = batch.score_all(seen.candidates, batch.hypervolume_scores(seen.state)[0])
-    return sampled.pool(seen.candidates, scores, size=count, seed=0, share=1.0)
+    return sampling.pool(seen.candidates, scores, size=count, seed=0, share=1.0)
 
 
 def by_botorch(seen: View, pool: Numbers, size: Size) -> Numbers:
     """Let BoTorch choose a batch of a pool."""
     features = seen.history.features(seen.networks)
-    return sampled.qlognehvi(
+    return sampling.qlognehvi(
         seen.candidates,
         pool,
         torch.cat([features, seen.state.log_costs[:, None]], dim=1),

@@ -24,7 +24,8 @@ from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.search import history, propose, view
+from ssr_exp.search import belief, history
+from ssr_exp.search.proposals import propose
 from ssr_exp.search.space import Space
 
 SAMPLES = 128  # of the posterior, as BoTorch's tutorials have it
@@ -51,7 +52,7 @@ def ours(kind: Acquisition) -> Begin:
 
         def ask(known: Known, count: int) -> list[Architecture]:
             records = [record(own, a, accuracy) for a, accuracy in known.items()]
-            seen = view.of(history.of(own, records), conf, taken=outside)
+            seen = belief.of(history.of(own, records), conf, taken=outside)
             picks = propose.propose(seen, conf, count=count, seed=seed * 1000 + len(known))
             return [pick.architecture for pick in picks]
 

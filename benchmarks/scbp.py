@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from benchmarks import measure
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, ModifiersConf
-from ssr_exp.edge import latency
-from ssr_exp.rescaling import codes, cost, rescale, seeds, segments, sets
+from ssr_exp.edge.latency import stopwatch
+from ssr_exp.rescaling import codes, cost, planning, rescale, seeds, sets
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Architecture, Plan
 
@@ -42,11 +42,11 @@ def measured(size: Size) -> list[Figure]:
 
 def _of(name: str, size: Size) -> list[Figure]:
     seed = seeds.build(ModelConf(name), num_classes=CLASSES, input_shape=SHAPE)
-    plan = segments.find(seed, SHAPE, kind="superblock")
+    plan = planning.find(seed, SHAPE, kind="superblock")
     conf = ModifiersConf(kind="scbp", count=size.derived, params=HALF)
     found = sets.expand(plan, conf)
     built = {codes.write(plan, a): rescale.build(seed, plan, a) for a in found}
-    times = latency.measure(built, SHAPE, threads=size.threads, repeats=size.repeats)
+    times = stopwatch.measure(built, SHAPE, threads=size.threads, repeats=size.repeats)
     full, *costs = [cost.of(plan, a) for a in found]
     seconds = [[ms / 1000 for ms in own.times] for own in times.values()]
     labels = [f"{name}, derived {n}" for n, _ in enumerate(costs, start=1)]

@@ -28,8 +28,8 @@ from ssr_exp.config import Kernel, Outcome, Scale, SurrogateConf
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import surrogate
-from ssr_exp.search.propose import WITHIN_80
-from ssr_exp.search.scale import OutcomeScale
+from ssr_exp.search.outcome import OutcomeScale
+from ssr_exp.search.proposals.propose import WITHIN_80
 
 EXTRA = (0, 10, 30)  # random networks to learn from, beside the sentinels
 BOTORCH_NOISE = -4.0  # the location of BoTorch's prior; the scale is 1 in both

@@ -19,9 +19,10 @@ import numpy as np
 
 from ssr_exp.config import ModelConf, ModifiersConf, Shortcut
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, seeds, segments, sets
+from ssr_exp.rescaling import cost, planning, seeds, sets
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import local, studies, tables
+from ssr_exp.runs import store as local
+from ssr_exp.runs import studies, tables
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.search import space
 from ssr_exp.search.space import Space
@@ -124,7 +125,7 @@ def spanned(
     """Span the lattice that a table's JSON describes."""
     conf = ModelConf(model, shortcut=Shortcut(shortcut))
     network = seeds.build(conf, num_classes=num_classes, input_shape=input_shape)
-    return space.of(segments.find(network, input_shape, multiple=multiple), width_steps=width_steps)
+    return space.of(planning.find(network, input_shape, multiple=multiple), width_steps=width_steps)
 
 
 def gather(runs: Path, out: Path, *, study: str | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks import measure
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, Source
-from ssr_exp.rescaling import seeds, segments
+from ssr_exp.rescaling import planning, seeds
 
 PART = "tracing"
 NETWORKS = {"resnet56": (32, 10), "resnet50": (224, 1000)}  # image side in pixels, classes
@@ -97,7 +97,7 @@ def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 def find(conf: ModelConf, network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Trace and plan, to the lists of widths that are made on demand; returns the segments."""
-    plan = segments.find(network, shape, multiple=seeds.multiple(conf))
+    plan = planning.find(network, shape, multiple=seeds.multiple(conf))
     return len(plan.widths)
 
 

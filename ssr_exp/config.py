@@ -48,7 +48,7 @@ class Init(StrEnum):
 
 
 class ChannelChoice(StrEnum):
-    """Which channels of a trained seed network are inherited; see `ssr_exp.rescaling.keep`."""
+    """Which channels of a trained seed network are inherited; see `rescaling.kept_channels`."""
 
     l1 = "l1"  # those whose filters have the largest L1 norm
     first = "first"
@@ -102,7 +102,7 @@ class CostAxis(StrEnum):
 
 
 class Acquisition(StrEnum):
-    """How the next networks are chosen; see `ssr_exp.search.acquisition`."""
+    """How the next networks are chosen; see `ssr_exp.search.proposals.acquisition`."""
 
     auto = "auto"  # `ehvi` for a trade-off, `smallest` for the smallest network
     ehvi = "ehvi"
@@ -355,7 +355,7 @@ class LatencyConf:
     """What a latency is of, where a search trades it or caps it."""
 
     source: LatencySource = LatencySource.measure
-    runtime: str = "onnxruntime"  # measure; see `ssr_exp.edge.runtimes`
+    runtime: str = "onnxruntime"  # measure; see `ssr_exp.edge.latency.runtimes`
     batch: int = 1  # images at once
     threads: int = 1  # of the runtime
     networks: int = 48  # of the lattice, measured to fit the model

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-OURS = ("ssr_exp", "hydra_plugins.ssr_exp")
+OURS = "ssr_exp"
 COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all processes of a command
 
 FOLDER = ".hydra"  # of log files, in the runs folder
@@ -85,7 +85,7 @@ class Shown(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
-            return any(f"{record.name}.".startswith(f"{name}.") for name in OURS)
+            return f"{record.name}.".startswith(f"{OURS}.")
         return is_first(_text(record))
 
 

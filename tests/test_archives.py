@@ -16,7 +16,7 @@ from ssr_exp.archives import Damaged
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import checkpoints
-from ssr_exp.training import resume, weights
+from ssr_exp.training import pretrained, resume
 
 STATE = {"network.weight": torch.linspace(-1, 1, 60).reshape(3, 20), "network.n": torch.tensor(7)}
 
@@ -90,7 +90,7 @@ def test_every_reader_of_weights_notices(
     value = whole.index(STATE["network.weight"].numpy().tobytes())
     path = tmp_path / checkpoints.LAST
     path.write_bytes(flipped(whole, 8 * value + 3))
-    for read in (checkpoints.network_weights, weights.state_dict, saved._state):
+    for read in (checkpoints.network_weights, pretrained.state_dict, saved._state):
         with pytest.raises(SsrError, match="does not match"):
             read(path)
     assert resume.found(tmp_path) is None
@@ -99,4 +99,4 @@ def test_every_reader_of_weights_notices(
 
 def test_a_file_of_an_older_torch_is_read_all_the_same(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert weights.state_dict(tmp_path / "old.pth").keys() == {"weight", "n"}
+    assert pretrained.state_dict(tmp_path / "old.pth").keys() == {"weight", "n"}

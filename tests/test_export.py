@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssr_exp.edge import export, formats
+from ssr_exp.edge.export import exporter, formats
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, local
+from ssr_exp.runs import checkpoints, store
 from ssr_exp.runs.record import Status
 
 Command = Callable[..., Any]  # conftest's
@@ -60,12 +60,12 @@ def export_(command: Command, runs: Path) -> Export:
 
 def network(runs: Path) -> str:
     """The code of the smallest network that was trained."""
-    records = local.Store(runs).records()
+    records = store.Store(runs).records()
     return min(records, key=lambda r: r.params).network
 
 
 def a_record(runs: Path) -> Path:
-    return next(runs.glob(f"*/{network(runs)}/seed0/{local.FILE}"))
+    return next(runs.glob(f"*/{network(runs)}/seed0/{store.FILE}"))
 
 
 def change(runs: Path, **fields: object) -> None:
@@ -86,11 +86,11 @@ def left(runs: Path) -> list[Path]:
 def val_images(runs: Path) -> tuple[Tensor, Tensor]:
     """The real images that the study held out, normalised, with their labels."""
     from ssr_exp.config import DatasetConf
-    from ssr_exp.training import data
+    from ssr_exp.datasets import in_memory
 
     fields = json.loads(next(runs.glob("*/study.json")).read_text())["dataset"]
     del fields["content"]
-    splits = data.load(DatasetConf(**fields), Path("unused"))
+    splits = in_memory.load(DatasetConf(**fields), Path("unused"))
     assert splits.val is not None
     mean, std = (torch.tensor(v)[None, :, None, None] for v in (splits.mean, splits.std))
     return (splits.val.pixels.float() / 255 - mean) / std, splits.val.labels
@@ -117,7 +117,7 @@ def test_files_are_verified_and_their_folder_stands_alone(export_: Export, runs:
     accuracy = 100 * float((eager.argmax(1) == labels).double().mean())
     record = json.loads(a_record(runs).read_text())
     assert accuracy == pytest.approx(record["val_acc"], abs=1e-3)
-    report = json.loads((to / export.REPORT).read_text())
+    report = json.loads((to / exporter.REPORT).read_text())
     for row in report["files"]:
         assert row["accuracy"]["val"] == pytest.approx(record["val_acc"], abs=0.4)
         assert (row["agreement"], row["difference"] < 1e-4) == (100, True)
@@ -168,7 +168,7 @@ def test_a_network_is_named_by_its_folder_too_and_exported_again(
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.export's runtime gives other logits than PyTorch."""
-    from ssr_exp.edge.standalone import Predictor
+    from ssr_exp.edge.export.predictor import Predictor
 
     real = Predictor.model
 
@@ -183,12 +183,12 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interruption_says_so_and_leaves_nothing(
     export_: Export, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ssr_exp.edge import verify
+    from ssr_exp.edge.export import verification
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify, "compare", interrupted)
+    monkeypatch.setattr(verification, "compare", interrupted)
     ended = export_(f"run={network(runs)}", "format=torch_export")
     assert (ended.code, "interrupted: nothing was changed" in ended.err) == (1, True)
     assert left(runs) == []
@@ -216,9 +216,9 @@ def test_a_failure_leaves_the_export_before(
     export_: Export, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as inside:
-        from ssr_exp.edge import verify
+        from ssr_exp.edge.export import verification
 
-        inside.setattr(verify, "check", lambda *_, **__: None)
+        inside.setattr(verification, "check", lambda *_, **__: None)
         before = folder(export_(f"run={network(runs)}", "format=torch_export"))
     content = {p.name: p.read_bytes() for p in before.iterdir()}
     assert export_(f"run={network(runs)}", "format=torch_export").code == 1
@@ -239,10 +239,11 @@ def test_an_operator_that_a_runtime_lacks_is_named(
 
     real = saved.rescale.build  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        "ssr_exp.edge.chosen.rescale.load", lambda network, state, source: None, raising=True
+        "ssr_exp.edge.selection.rescale.load", lambda network, state, source: None, raising=True
     )
     monkeypatch.setattr(
-        "ssr_exp.edge.chosen.rescale.build", lambda *words, **named: Lacking(real(*words, **named))
+        "ssr_exp.edge.selection.rescale.build",
+        lambda *words, **named: Lacking(real(*words, **named)),
     )
     ended = export_(f"run={network(runs)}", "format=onnx")
     assert ended.code == 1

@@ -15,8 +15,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from hydra_plugins.ssr_exp import _launchers
 from ssr_exp import messages
+from ssr_exp.app import launchers
 from tests.conftest import ROOT
 
 
@@ -90,16 +90,16 @@ def test_a_warning_in_a_jobs_own_log_file_is_said_on_the_screen_too(
     assert told(apart=True) == [True, False]
 
 
-@pytest.mark.parametrize("preset", _launchers.PRESETS)
+@pytest.mark.parametrize("preset", launchers.PRESETS)
 def test_only_slurms_jobs_print_into_log_files_of_their_own(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = OmegaConf.load(ROOT / f"conf/hydra/launcher/{preset}.yaml")
-    assert not _launchers.logs_apart()
+    assert not launchers.logs_apart()
     monkeypatch.setattr(
         HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"launcher": conf}})
     )
-    assert _launchers.logs_apart() == (preset == "submitit_slurm")
+    assert launchers.logs_apart() == (preset == "submitit_slurm")
 
 
 @pytest.mark.usefixtures("command")
@@ -121,7 +121,6 @@ def test_outside_of_a_command_everything_is_said(monkeypatch: pytest.MonkeyPatch
 def test_the_screen_shows_our_own_words_and_everybodys_warnings() -> None:
     shown = messages.Shown().filter
     assert shown(record("ssr_exp.training", logging.INFO, "a"))
-    assert shown(record("hydra_plugins.ssr_exp.sweepers", logging.INFO, "a"))
     assert not shown(record("hydra._internal.core_plugins.basic_launcher", logging.INFO, "a"))
     assert not shown(record("ssr_experiment", logging.INFO, "a"))
     assert shown(record("anybody", logging.ERROR, "a"))

@@ -82,7 +82,7 @@ def test_a_measurement_is_understood(
 
 @pytest.mark.parametrize("command", CLASSIFICATIONS, ids=" ".join)
 def test_what_classifies_images_is_understood(command: list[str]) -> None:
-    from ssr_exp.edge.predict_files import _parser
+    from ssr_exp.edge.export.predict_script import _parser
 
     assert _parser().parse_args(command[2:]).images
 
@@ -106,7 +106,7 @@ def test_every_file_that_the_text_links_to_is_there() -> None:
 
 def test_every_key_of_an_export_and_every_runtime_in_the_text_exists() -> None:
     from ssr_exp.config import ExportConfig
-    from ssr_exp.edge import runtimes
+    from ssr_exp.edge.latency import runtimes
 
     part = TEXT[TEXT.index("## Export") : TEXT.index("## Use it as a library")]
     table = part[part.index("| key | meaning |") :]
@@ -127,11 +127,11 @@ def test_every_key_of_a_report_in_the_text_exists() -> None:
 
 
 def test_the_lattice_size_that_the_text_names_is_true() -> None:
-    from ssr_exp.rescaling import lattice, segments
+    from ssr_exp.rescaling import lattice, planning
     from ssr_exp.rescaling.resnet import CifarResNet
 
     (said,) = re.findall(r"ResNet-56: ([\d,]+)\)", TEXT)
-    plan = segments.find(CifarResNet(56), (3, 32, 32), multiple=4)
+    plan = planning.find(CifarResNet(56), (3, 32, 32), multiple=4)
     assert f"{len(lattice.of(plan)):,}" == said
 
 
@@ -160,7 +160,7 @@ def test_the_records_keys_in_the_text_exist() -> None:
 
 
 def test_every_way_to_split_is_in_the_table() -> None:
-    from ssr_exp.rescaling.partitions import KINDS
+    from ssr_exp.rescaling.segmentations import KINDS
 
     table = TEXT[TEXT.index("| `segment=` |") : TEXT.index("No module is in two segments")]
     assert {*KINDS} <= set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE))

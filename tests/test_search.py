@@ -147,7 +147,7 @@ def test_a_searchs_folder_does_not_depend_on_why_its_networks_are_trained(
     tmp_path: Path,
 ) -> None:
     from ssr_exp.config import SearchConfig
-    from ssr_exp.runs.local import Store
+    from ssr_exp.runs.store import Store
     from ssr_exp.search import rounds
 
     named = SearchConfig(origin="round3")

@@ -1,196 +1,66 @@
-"""How Hydra calls us: one command becomes one job for each network that it names.
+"""What Hydra finds of this project: its sweepers, each of which calls `ssr_exp.app`.
 
 Hydra imports this file at every start, so what is heavy is imported inside functions.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
-from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
-
-from hydra_plugins.ssr_exp import _launchers
-from hydra_plugins.ssr_exp._launches import Launches
-from ssr_exp import config as configuration
-from ssr_exp import messages, stopping
-from ssr_exp.errors import SsrError, cause
-
-if TYPE_CHECKING:
-    from ssr_exp.runs.local import Store
-    from ssr_exp.training.sweep import Member
-
-log = logging.getLogger(__name__)
-
-CONSOLE = "hydra.job_logging.handlers.console"
-LINES = 10  # networks of a launch that have a line each where lines stay
-FAILURES = 4  # runs that failed and are told of one by one
+from omegaconf import DictConfig
 
 
-class LaunchingSweeper(Sweeper):
-    """What a sweep and a search share: networks become jobs of the configured launcher."""
-
-    shows_epochs = True  # of a command that trains one network
+class _Sweeper(Sweeper):
+    """Hand a command line to what carries it out."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what launching needs."""
-        self.loader = hydra_context.config_loader
-        self.config: DictConfig = config
-        self.open_launcher = partial(_launchers.open, hydra_context, task_function, config)
+        """Keep what carrying out takes."""
+        self.given = (hydra_context, task_function, config)
+
+
+class SsrSweeper(_Sweeper):
+    """Train each network that `train.py` names."""
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run what a command line asks for; returns the records' rows.
+        """Run a sweep; returns its records."""
+        from ssr_exp.app import sweeping
 
-        Raises:
-            SystemExit: with a message, if the command cannot be met, or a run failed.
-        """
-        self.asked: dict[Path, Member] = {}
-        try:
-            with stopping.command(self._done):
-                self.launches = Launches(self.open_launcher(), self._progress, self._loudness)
-                return self.carry_out(arguments)
-        except SsrError as error:
-            raise SystemExit(str(error)) from None
-
-    @abstractmethod
-    def carry_out(self, arguments: list[str]) -> list[Any]:
-        """Run what a command line asks for."""
-
-    def members(self, jobs: Sequence[Sequence[str]]) -> list[Member]:
-        """List the runs that command lines stand for."""
-        from ssr_exp.training import sweep
-
-        return sweep.expand((job, self.compose(job)) for job in jobs)
-
-    def compose(self, job: Sequence[str]) -> configuration.Config:
-        """Compose the configuration of one training."""
-        composed = self.loader.load_sweep_config(self.config, list(job))
-        return configuration.read(composed, configuration.Config)
-
-    def train(self, members: Sequence[Member]) -> dict[Path, object]:
-        """Train what is not done; returns by folder the errors that only the launcher knows.
-
-        Raises:
-            SsrError: if the launcher could not begin anything.
-        """
-        self.asked |= {member.folder: member for member in members}
-        return self.launches.train(members)
-
-    def _done(self) -> tuple[int, int]:
-        """Say how many of the networks that were asked for so far are done."""
-        asked = list(self.asked.values())  # threads of an asynchronous search add to it
-        return sum(member.is_done for member in asked), len(asked)
-
-    def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
-        """Show how far a launch of several runs is."""
-        from ssr_exp import terminal
-        from ssr_exp.training import standing
-
-        says_each = len(members) <= LINES and _launchers.shares_fate(self.launches.launcher)
-        if len(members) < 2 or (says_each and not sys.stdout.isatty()):
-            return nullcontext()
-        is_here = _launchers.is_here(self.launches.launcher)
-        bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
-        watch = standing.Watch(members)
-        return terminal.live(watch.say, bars=bars)
-
-    def _loudness(self, members: Sequence[Member]) -> list[str]:
-        """Show of a single network each epoch, of several a line for each that was trained.
-
-        Lines of very many would bury the table where they stay, so there only parts of them count.
-        """
-        from ssr_exp import terminal
-
-        if not OmegaConf.select(self.config, f"{CONSOLE}"):
-            return []  # the user's own logging
-        if self.shows_epochs and len(self.asked) == 1:
-            return []
-        is_long = len(members) > LINES and not sys.stdout.isatty()
-        return [f"++{CONSOLE}.level={terminal.PROGRESS if is_long else terminal.ENDED}"]
+        return sweeping.TrainCommand(*self.given).run(arguments)
 
 
-class SsrSweeper(LaunchingSweeper):
-    """Expand modifiers, skip what is done, launch the rest, print the trade-offs."""
+class SearchSweeper(_Sweeper):
+    """Run the search of `search.py`."""
 
-    def carry_out(self, arguments: list[str]) -> list[Any]:
-        """Train a sweep.
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run a search; returns its answers."""
+        from ssr_exp.app import searching
 
-        Raises:
-            SystemExit: if a run failed.
-        """
-        from ssr_exp.report import table
-        from ssr_exp.training import sweep
-
-        members = self.members(self._split(arguments))
-        sweep.print_readings(members)
-        errors = self.train(members)
-        records = [record for member in members if (record := member.record()) is not None]
-        table.print_trade_offs(records, known=sweep.neighbours(members, records))
-        for store in {member.store.root: member.store for member in members}.values():
-            name_page(store)
-        if problems := sweep.problems(members, errors):
-            log_file = Path(members[0].store.root) / messages.FOLDER / f"{self._name()}.log"
-            raise SystemExit(_failures(problems, len(members), log_file))
-        return records
-
-    def _name(self) -> str:
-        return str(OmegaConf.select(self.config, "hydra.job.name"))
-
-    def _split(self, arguments: list[str]) -> list[list[str]]:
-        """Take the product of all swept values."""
-        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
-        (jobs,) = BasicSweeper.split_arguments(overrides, None)
-        return jobs
+        return searching.SearchCommand(*self.given).run(arguments)
 
 
-def write_page(store: Store) -> Path | None:
-    """Write the page of a folder of runs; what keeps it from being written is a warning."""
-    from ssr_exp.report import page
+class ListSweeper(_Sweeper):
+    """Run `export.py` or `report.py` once."""
 
-    try:
-        return page.write(store)
-    except SsrError as error:
-        log.warning("the page was not written: %s", error)
-    except Exception as error:  # what is only to be looked at ends neither a sweep nor a search
-        log.warning("the page was not written: %s", cause(error))
-        log.debug("the page was not written", exc_info=True)
-    return None
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run the task; returns what it returns."""
+        from ssr_exp.app import lists
+
+        return lists.ListCommand(*self.given).run(arguments)
 
 
-def name_page(store: Store) -> None:
-    """Write the page of a folder of runs, and say where it is."""
-    if (path := write_page(store)) is not None:
-        print(f"page: {path}", flush=True)
-
-
-def _failures(problems: Sequence[str], total: int, log_file: Path) -> str:
-    for problem in problems:
-        messages.aside.info("%s", problem)
-    told = [f"  {problem}" for problem in problems[:FAILURES]]
-    if more := len(problems) - len(told):
-        told.append(f"  ... and {more} more, for the reasons in {log_file}")
-    lines = "\n".join(told)
-    return (
-        f"{len(problems)} of {total} runs failed (repeat the command to try them again):\n{lines}"
+for _name, _sweeper in {
+    "ssr": SsrSweeper,
+    "ssr_search": SearchSweeper,
+    "ssr_list": ListSweeper,
+}.items():
+    ConfigStore.instance().store(
+        group="hydra/sweeper",
+        name=_name,
+        node={"_target_": f"{__name__}.{_sweeper.__name__}"},
+        provider="ssr_exp",
     )
-
-
-ConfigStore.instance().store(
-    group="hydra/sweeper",
-    name="ssr",
-    node={"_target_": "hydra_plugins.ssr_exp.sweepers.SsrSweeper"},
-    provider="ssr_exp",
-)

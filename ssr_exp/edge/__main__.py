@@ -14,14 +14,16 @@ from pathlib import Path
 
 from ssr_exp import streams, terminal
 from ssr_exp.config import Source
-from ssr_exp.edge import clock, finished, latency, runtimes, table
-from ssr_exp.edge.clock import Effort, Subject
-from ssr_exp.edge.finished import Study
-from ssr_exp.edge.latency import Latency
-from ssr_exp.edge.runtimes import Runner
-from ssr_exp.edge.timings import Setting
+from ssr_exp.edge import measured_networks
+from ssr_exp.edge.latency import comparison, runtimes, stopwatch
+from ssr_exp.edge.latency import table as clock
+from ssr_exp.edge.latency.runtimes import Runner
+from ssr_exp.edge.latency.stopwatch import Latency
+from ssr_exp.edge.latency.table import Effort, Subject
+from ssr_exp.edge.latency.table_file import Setting
+from ssr_exp.edge.measured_networks import Study
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import command, lattice
+from ssr_exp.rescaling import arguments, lattice
 
 INTERRUPTED = 130  # as shells say it
 Measured = dict[Setting, dict[str, Latency]]
@@ -72,14 +74,14 @@ def _study(options: argparse.Namespace) -> Study:
     folder = Path(options.what).expanduser()
     source, slash, _ = options.what.partition("/")
     if folder.exists() or options.write or (slash and source not in set(Source)):
-        study = finished.read(folder, trust=options.trust)
+        study = measured_networks.read(folder, trust=options.trust)
     else:
-        model = command.model(options.what, options)
-        study = finished.untrained(
+        model = arguments.model(options.what, options)
+        study = measured_networks.untrained(
             model,
-            command.segment(options),
+            arguments.segment(options),
             num_classes=options.classes,
-            input_shape=command.input_shape(options),
+            input_shape=arguments.input_shape(options),
         )
     return study.only(options.network) if options.network else study
 
@@ -89,7 +91,7 @@ def _print(options: argparse.Namespace, study: Study) -> None:
     measured = _measured(options, study)
     console = terminal.console()
     short = {_short(setting, options): own for setting, own in measured.items()}
-    console.print(table.lay_out(study, short, markdown=options.markdown))
+    console.print(comparison.lay_out(study, short, markdown=options.markdown))
     for setting in measured:
         console.print(f"latency: median of {options.repeats} turns, {setting}")
     if study.folder is not None and not study.networks[0].records:
@@ -114,25 +116,25 @@ def _print(options: argparse.Namespace, study: Study) -> None:
 
 
 def _measured(options: argparse.Namespace, study: Study) -> Measured:
-    latency.check(repeats=options.repeats)
+    stopwatch.check(repeats=options.repeats)
     settings = [
         clock.here(name, batch=batch, threads=options.threads)
         for name in options.runtime
         for batch in options.batch
     ]
     runners: dict[tuple[Setting, str], Runner] = {}
-    with latency.torch_threads(options.threads):
+    with stopwatch.torch_threads(options.threads):
         for setting in settings:
             runtime, built = runtimes.find(setting.runtime), study.build()
             for code in terminal.progress(list(built), f"preparing for {setting.runtime}"):
-                runners[setting, code] = latency.prepare(
+                runners[setting, code] = stopwatch.prepare(
                     built[code],
                     study.input_shape,
                     runtime,
                     batch=setting.batch,
                     threads=setting.threads,
                 )
-        times = latency.interleaved(runners, repeats=options.repeats)
+        times = stopwatch.interleaved(runners, repeats=options.repeats)
     found: Measured = {setting: {} for setting in settings}
     for (setting, code), own in times.items():
         found[setting][code] = own
@@ -173,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure latency on this machine, all networks and runtimes in turn.",
     )
     parser.add_argument(
-        "what", help=f"a study's folder, paths.runs/<study>, or a model: {command.MODELS}"
+        "what", help=f"a study's folder, paths.runs/<study>, or a model: {arguments.MODELS}"
     )
     names = ", ".join(runtimes.NAMES)
     parser.add_argument(
@@ -186,8 +188,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--spread",
         type=float,
-        default=latency.NOISY,
-        help=f"noise that is allowed: quartiles' distance over the median ({latency.NOISY:g})",
+        default=stopwatch.NOISY,
+        help=f"noise that is allowed: quartiles' distance over the median ({stopwatch.NOISY:g})",
     )
     parser.add_argument(
         "--write",
@@ -214,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--trust", action="store_true", help="call the function that makes the seed network"
     )
-    command.add_network(parser.add_argument_group("of a model"))
+    arguments.add_network(parser.add_argument_group("of a model"))
     return parser
 
 

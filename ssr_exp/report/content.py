@@ -14,8 +14,9 @@ from typing import Any
 
 import ssr_exp
 from ssr_exp.errors import without_paths
-from ssr_exp.report import finals
-from ssr_exp.runs import front, local, predictions, studies
+from ssr_exp.report import answers
+from ssr_exp.runs import pareto, predictions, studies
+from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
 
@@ -43,7 +44,7 @@ def of(
     for record in store.records():
         by_study.setdefault(record.study, []).append(record)
     known = studies.known(store.root)
-    joined = finals.studies(store, by_study)
+    joined = answers.studies(store, by_study)
     inside = {name for names in joined.values() for name in names}
     shown = [n for n in by_study if (n in only if only else n not in inside)]
     known_told = {name: told.get(name) or predictions.latest(store, name) for name in shown}
@@ -84,7 +85,7 @@ def _study(
 ) -> dict[str, Any]:
     own = [record for record in records if record.study == name]
     first = own[0]
-    compared = finals.answer(store, name)
+    compared = answers.answer(store, name)
     settings = _settings(records, told)
     return {
         "name": name,
@@ -231,7 +232,9 @@ def _front(sample: Sample) -> set[int]:
     return {
         at
         for costs in columns
-        for at in front.of(range(len(costs)), cost=costs.__getitem__, score=sample.mean.__getitem__)
+        for at in pareto.of(
+            range(len(costs)), cost=costs.__getitem__, score=sample.mean.__getitem__
+        )
     }
 
 

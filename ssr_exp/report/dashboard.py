@@ -16,7 +16,7 @@ from ssr_exp.config import LoggerConf, WandbMode
 from ssr_exp.errors import SsrError
 from ssr_exp.report import panels
 from ssr_exp.report.panels import Client, Facts
-from ssr_exp.runs import local
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Kind, Record
 
 MOST_AXES = 24  # more cannot be told apart side by side
@@ -45,7 +45,7 @@ def facts(
     Raises:
         SsrError: if no record is of the study.
     """
-    from ssr_exp.runs import wandb
+    from ssr_exp.runs.wandb import training_run
 
     own = [record for record in records if record.study == study]
     if not own:
@@ -54,7 +54,7 @@ def facts(
         )
     values: dict[str, set[float]] = {}
     for record in own:
-        for key, share in wandb.axes(record).items():
+        for key, share in training_run.axes(record).items():
             values.setdefault(key, set()).add(share)
     axes = [key for key, shares in values.items() if len(shares) > 1]
     costs = [cost for cost in panels.COSTS if any(getattr(r, cost) is not None for r in own)]
@@ -90,7 +90,7 @@ def workspace(known: Facts) -> Any:
 
 def report(known: Facts) -> Any:
     """Build the report."""
-    from ssr_exp.runs import wandb
+    from ssr_exp.runs.wandb import training_run
 
     use = panels.client()
     wr = use.reports
@@ -103,7 +103,7 @@ def report(known: Facts) -> Any:
         *_modifier_blocks(known, wr, runsets),
     ]
     if known.searched:
-        search = panels.runset(known, use, "search", [wandb.SEARCH])
+        search = panels.runset(known, use, "search", [training_run.SEARCH])
         blocks += [
             wr.H1("The surrogate"),
             wr.P("How far it is to be believed: errors are of trainings that it was not shown."),
@@ -146,7 +146,7 @@ def publish(
     if not 0 < logger.timeout_s < math.inf:
         raise SsrError(f"logger.timeout_s is {logger.timeout_s}; it must be above 0 seconds.")
     panels.client()
-    from ssr_exp.runs import wandb_api
+    from ssr_exp.runs.wandb import api as wandb_api
 
     asked = wandb_api.Asked(
         what="publish to W&B",
@@ -176,7 +176,7 @@ def publish(
 
 def _title(known: Facts) -> str:
     """Name view and report; the name is part of an address."""
-    return local.safe(f"ssr_exp-{known.study}")[:LONGEST_TITLE]
+    return store.safe(f"ssr_exp-{known.study}")[:LONGEST_TITLE]
 
 
 def _modifier_blocks(known: Facts, wr: Any, runsets: list[Any]) -> list[Any]:
@@ -188,18 +188,18 @@ def _best_blocks(known: Facts, use: Client) -> list[Any]:
     """Name the search's answer, and say how it is fetched."""
     if known.best is None:
         return []
-    from ssr_exp.runs import wandb_search
+    from ssr_exp.runs.wandb import search_run
 
     wr, best = use.reports, known.best
     measured = {"val": best.val_acc, "test": best.test_acc}
     shown = [f"{part} acc {acc:.2f} %" for part, acc in measured.items() if acc is not None]
     share = best.params / best.baseline_params
     words = [f"{best.params:,} parameters ({share:.1%} of the baseline's)", *shown]
-    place = f"{known.entity}/{known.project}/{wandb_search.artifact(known.study)}"
+    place = f"{known.entity}/{known.project}/{search_run.artifact(known.study)}"
     code = [
         "import wandb",
         "from ssr_exp.rescaling import saved",
-        f"name = {f'{place}:{wandb_search.ALIAS}'!r}",
+        f"name = {f'{place}:{search_run.ALIAS}'!r}",
         'network = saved.load(wandb.Api().artifact(name, type="model").download())',
     ]
     blocks = [

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ssr_exp.report import content
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Predictions
 
 FILE = "report.html"

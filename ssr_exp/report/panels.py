@@ -149,7 +149,7 @@ def modifiers(known: Facts, wr: Any) -> list[Any]:
 
 def surrogate(wr: Any) -> list[Any]:
     """Draw how well the surrogate predicts, round by round, and what it believes now."""
-    from ssr_exp.runs import wandb_charts as names
+    from ssr_exp.runs.wandb import charts as names
 
     lines = {
         "Error on left-out trainings, and of guessing the mean": [names.RMSE, names.SPREAD],

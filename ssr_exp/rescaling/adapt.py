@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import flow, meta, values
-from ssr_exp.rescaling.flow import Flow
+from ssr_exp.rescaling import dataflow, meta
+from ssr_exp.rescaling.dataflow import Flow
+from ssr_exp.rescaling.tracing import data_dependence
 
 SIZES = (32, 64, 96, 128, 224)  # pixels: those that are proposed where the images are too small
 SMALL = 64  # pixels; up to here an ImageNet network gets the CIFAR stem by itself
@@ -42,15 +43,15 @@ def fit(
     """
     _check_inputs(network, name)
     original = meta.copied(network) if small else network
-    seen = flow.run(network, input_shape)
+    seen = dataflow.run(network, input_shape)
     if _fit_stem(network, seen, small=small):
-        seen = flow.run(network, input_shape)
+        seen = dataflow.run(network, input_shape)
     if seen.error is not None:
         raise _stopped(network, original, name, input_shape, seen)
     found = _classes(seen.output, name)
     if found != num_classes:
         _fit_head(network, seen, name, found, num_classes)
-        seen = flow.run(network, input_shape)
+        seen = dataflow.run(network, input_shape)
         if seen.error is not None or _classes(seen.output, name) != num_classes:
             raise _wrong_head(name, found, num_classes)
     return network
@@ -90,7 +91,7 @@ def _strided(network: nn.Module, seen: Flow) -> nn.Conv2d | None:
     if len(seen.readers) != 1 or seen.order.count(seen.readers[0]) != 1:
         return None
     stem = network.get_submodule(seen.readers[0])
-    if not (isinstance(stem, nn.Conv2d) and flow.has_own_weight(stem)):
+    if not (isinstance(stem, nn.Conv2d) and dataflow.has_own_weight(stem)):
         return None
     return stem if max(stem.stride) > 1 else None
 
@@ -101,7 +102,7 @@ def _pooling(network: nn.Module, seen: Flow) -> str | None:
     if not after or seen.order.count(after[0]) != 1:
         return None
     found = network.get_submodule(after[0])
-    if not isinstance(found, flow.POOLINGS):
+    if not isinstance(found, dataflow.POOLINGS):
         return None
     stride = found.stride if isinstance(found.stride, tuple) else (found.stride,)
     return after[0] if max(stride) > 1 else None
@@ -140,12 +141,12 @@ def _mode(weight: Tensor) -> Any:
 
 def _classes(output: Any, name: str) -> int:
     """Count the logits."""
-    if isinstance(output, Tensor) and output.ndim == 2 and output.shape[0] == flow.BATCH:
+    if isinstance(output, Tensor) and output.ndim == 2 and output.shape[0] == dataflow.BATCH:
         return output.shape[1]
     what = f"a {type(output).__name__}"
     if isinstance(output, Tensor):
         size = "x".join(map(str, output.shape)) or "one number"
-        what = f"a tensor of {size} for {flow.BATCH} images"
+        what = f"a tensor of {size} for {dataflow.BATCH} images"
     raise SsrError(
         f"{name} puts out {what}, not logits: its forward must return one tensor, images x classes."
     )
@@ -166,13 +167,13 @@ def _fit_head(network: nn.Module, seen: Flow, name: str, found: int, num_classes
 
 
 def _is_linear(module: nn.Module, outputs: int) -> bool:
-    if not (isinstance(module, nn.Linear) and flow.has_own_weight(module)):
+    if not (isinstance(module, nn.Linear) and dataflow.has_own_weight(module)):
         return False
     return module.out_features == outputs
 
 
 def _is_pointwise(module: nn.Module, outputs: int) -> bool:
-    if not (isinstance(module, nn.Conv2d) and flow.has_own_weight(module)):
+    if not (isinstance(module, nn.Conv2d) and dataflow.has_own_weight(module)):
         return False
     return tuple(module.weight.shape) == (outputs, module.in_channels, 1, 1)
 
@@ -189,16 +190,16 @@ def _stopped(
 ) -> SsrError:
     """Say why a run stopped, and which stem or size would help: that was tried."""
     assert seen.error is not None
-    if values.are_asked(seen.error):
-        return values.refusal(name, seen.path, seen.error)
+    if data_dependence.are_asked(seen.error):
+        return data_dependence.refusal(name, seen.path, seen.error)
     advice = ""
-    if original is not network and flow.run(original, input_shape).error is None:
+    if original is not network and dataflow.run(original, input_shape).error is None:
         advice = "; type model.stem=imagenet, which keeps its own stem"
     else:
         larger = (size for size in SIZES if size > max(input_shape[1:]))
         for size in larger:
             tried = original if size > SMALL else network
-            if flow.run(tried, (input_shape[0], size, size)).error is None:
+            if dataflow.run(tried, (input_shape[0], size, size)).error is None:
                 advice = f"; try dataset.resize={size}"
                 break
     shape = "x".join(map(str, input_shape))

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssr_exp.rescaling.groups import Form
 from ssr_exp.rescaling.plan import Architecture, Place, Plan
+from ssr_exp.rescaling.tracing.channel_groups import Form
 
 Points = NDArray[np.int32]
 """`n x S`: for each of `n` networks the option that each of `S` segments takes; see `encode`."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.config import ChannelChoice
-from ssr_exp.rescaling import keep, rescale
+from ssr_exp.rescaling import kept_channels, rescale
 from ssr_exp.rescaling.plan import Architecture, Plan
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ def fill(
     names = {
         new: old for new, old in rescale.names(seed, plan, architecture).items() if old in state
     }
-    kept = keep.choose(state, plan, architecture, names=set(names.values()), by=by)
+    kept = kept_channels.choose(state, plan, architecture, names=set(names.values()), by=by)
     targets = dict(network.named_parameters()) | dict(network.named_buffers())
     for new, old in names.items():
-        cut, fits = keep.cut(state[old], targets[new].shape, plan.leaves[old], kept)
+        cut, fits = kept_channels.cut(state[old], targets[new].shape, plan.leaves[old], kept)
         targets[new].copy_(cut)
         if not fits:
             log.warning("%s inherits its first channels: those that were kept do not fit.", new)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling.chains import Block
-from ssr_exp.rescaling.groups import Form, Group
-from ssr_exp.rescaling.labels import Vector
 from ssr_exp.rescaling.modifiers import Modifiers
+from ssr_exp.rescaling.tracing.blocks import Block
+from ssr_exp.rescaling.tracing.channel_groups import Form, Group
+from ssr_exp.rescaling.tracing.labels import Vector
 
 CLOSE = 1e-9  # fractions this close to a rounding threshold count as reaching it
 

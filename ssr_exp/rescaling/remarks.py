@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from torch import fx, nn
 
-from ssr_exp.rescaling import draw
-from ssr_exp.rescaling.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
-from ssr_exp.rescaling.observations import Trace
+from ssr_exp.rescaling import initialise
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
+from ssr_exp.rescaling.tracing.trace import Trace
 
 LISTED = 4  # names in a sentence
 
@@ -64,7 +64,9 @@ def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
     for path, module in network.named_modules():
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
             is_learnt = parameter.requires_grad and name in traced.reached
-            if is_learnt and draw.is_patterned(parameter.detach(), by_itself=draw.draws(module)):
+            if is_learnt and initialise.is_patterned(
+                parameter.detach(), by_itself=initialise.draws(module)
+            ):
                 yield name
 
 

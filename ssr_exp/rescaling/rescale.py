@@ -13,11 +13,11 @@ from torch import nn
 
 from ssr_exp.config import ChannelChoice
 from ssr_exp.errors import SsrError, no_other
-from ssr_exp.rescaling import copying, draw, keep, meta
-from ssr_exp.rescaling.chains import is_sequence
-from ssr_exp.rescaling.groups import Form, Sizes
+from ssr_exp.rescaling import copying, initialise, kept_channels, meta
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.tracing.blocks import is_sequence
+from ssr_exp.rescaling.tracing.channel_groups import Form, Sizes
 
 MOST_UNLEARNT = 0.25  # share of the weights that may be fixed and lose inputs
 
@@ -63,7 +63,7 @@ def build(
         check_learnt(network, plan, architecture)
     with no_other(f"{type(network).__name__} cannot be rebuilt"):
         rescaled, names = _assembled(network, plan, architecture, device="cpu")
-        draw.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
+        initialise.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
     return rescaled
 
 
@@ -189,17 +189,17 @@ def _in_place_of(block: nn.Module) -> nn.Module:
     return nn.Identity() if len(needed) == 1 else Passing()
 
 
-def _cutter(plan: Plan, architecture: Architecture) -> draw.Cut:
+def _cutter(plan: Plan, architecture: Architecture) -> initialise.Cut:
     """Make what cuts a tensor of the seed network to the channels that are kept: the first ones."""
 
     @cache
-    def kept() -> keep.Mask:
-        return keep.choose({}, plan, architecture, names=(), by=ChannelChoice.first)
+    def kept() -> kept_channels.Mask:
+        return kept_channels.choose({}, plan, architecture, names=(), by=ChannelChoice.first)
 
     def cut(name: str, tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         if tensor.shape == shape or tensor.is_meta:
             return tensor[tuple(slice(size) for size in shape)]
-        return keep.cut(tensor, shape, plan.leaves[name], kept())[0]
+        return kept_channels.cut(tensor, shape, plan.leaves[name], kept())[0]
 
     return cut
 

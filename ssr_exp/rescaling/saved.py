@@ -33,10 +33,10 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from ssr_exp import archives, parsing
+from ssr_exp import archives, files
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, imported, rescale, seeds, segmented
+from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, user_modules
 from ssr_exp.rescaling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -117,8 +117,8 @@ class Model(_Data):
         target = self.conf().target
         if target is None:
             return False
-        came_along = beside is not None and imported.lies_in(target, beside)
-        return came_along or not imported.is_class(target)
+        came_along = beside is not None and user_modules.lies_in(target, beside)
+        return came_along or not user_modules.is_class(target)
 
 
 class Segmentation(_Data):
@@ -236,7 +236,7 @@ def read(folder: str | Path) -> Description:
     """
     path = Path(folder) / NETWORK
     try:
-        return parsing.parse(path.read_bytes(), Description, version=SCHEMA)
+        return files.parse(path.read_bytes(), Description, version=SCHEMA)
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
@@ -259,7 +259,7 @@ def write(folder: str | Path, description: Description, state: Mapping[str, Tens
     buffer = io.BytesIO()  # torch does not say that a disk is full
     torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
     _put(folder / WEIGHTS, buffer.getvalue())
-    _put(folder / NETWORK, parsing.write(description).encode())
+    _put(folder / NETWORK, files.write(description).encode())
 
 
 def seed_network(description: Description) -> tuple[nn.Module, Plan]:
@@ -269,7 +269,7 @@ def seed_network(description: Description) -> tuple[nn.Module, Plan]:
         SsrError: if it names none, or one that cannot be split so.
     """
     with torch.random.fork_rng(devices=[]):
-        seed, plan = segmented.build(
+        seed, plan = seed_segments.build(
             description.model.conf(),
             description.segment.conf(),
             num_classes=description.num_classes,

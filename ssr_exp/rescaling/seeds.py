@@ -15,7 +15,7 @@ from torch import nn
 
 from ssr_exp.config import ModelConf, Source, Stem
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import adapt, imported
+from ssr_exp.rescaling import adapt, user_modules
 from ssr_exp.rescaling.resnet import CifarResNet
 
 CIFAR = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56, 110)}
@@ -89,7 +89,7 @@ def identity(conf: ModelConf, input_shape: Sequence[int], network: nn.Module) ->
         same["arguments"] = conf.arguments
     if (
         conf.source is Source.module
-        and (code := imported.digest(_target(conf), network)) is not None
+        and (code := user_modules.digest(_target(conf), network)) is not None
     ):
         same["code"] = code
     return same
@@ -224,7 +224,7 @@ def _timm(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
 
 
 def _module(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
-    return imported.build(
+    return user_modules.build(
         _target(conf), conf.arguments, num_classes=num_classes, in_channels=in_channels
     )
 
@@ -246,6 +246,6 @@ def _call(make: Callable[..., Any], conf: ModelConf, options: dict[str, Any]) ->
 
 def _unknown(conf: ModelConf, known: Sequence[str]) -> SsrError:
     source = conf.source.value
-    if close := imported.nearest(conf.name, known):
+    if close := user_modules.nearest(conf.name, known):
         return SsrError(f"there is no {source} model {conf.name!r}{close}.")
     return SsrError(f"there is no {source} model {conf.name!r}: {source}.list_models() lists all.")

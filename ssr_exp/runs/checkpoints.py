@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssr_exp import archives
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.local import FILE
+from ssr_exp.runs.store import FILE
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 

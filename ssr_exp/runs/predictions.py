@@ -12,8 +12,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ssr_exp import parsing
-from ssr_exp.runs import local
+from ssr_exp import files
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Kind, Record, Status
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def write(store: local.Store, folder: Path, found: Predictions) -> Predictions:
         now = found.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
         found = found.model_copy(update={"looks": (*earlier, *found.looks)})
-    store.write_text(path, parsing.write(found, compact=True))
+    store.write_text(path, files.write(found, compact=True))
     return found
 
 
@@ -194,7 +194,7 @@ def has_baseline(records: Sequence[Record]) -> bool:
 def _read(path: Path) -> Predictions | None:
     """Read predictions, as data only."""
     try:
-        return parsing.parse(path.read_bytes(), Predictions, version=SCHEMA)
-    except (OSError, parsing.Unreadable) as error:
+        return files.parse(path.read_bytes(), Predictions, version=SCHEMA)
+    except (OSError, files.Unreadable) as error:
         log.warning("skipped %s: %s", path, error)
         return None

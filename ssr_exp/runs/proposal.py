@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ssr_exp import parsing
+from ssr_exp import files
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import FOLDER
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
@@ -49,7 +49,7 @@ def write(store: local.Store, proposal: Proposal) -> Path:
         SsrError: if the disk is full or the folder cannot be written.
     """
     where = path(store, proposal.study)
-    store.write_text(where, parsing.write(proposal))
+    store.write_text(where, files.write(proposal))
     return where
 
 
@@ -60,7 +60,7 @@ def read(path: Path) -> Proposal:
         SsrError: if there is none, or it cannot be used.
     """
     try:
-        return parsing.parse(path.read_bytes(), Proposal, version=SCHEMA)
+        return files.parse(path.read_bytes(), Proposal, version=SCHEMA)
     except FileNotFoundError:
         raise SsrError(
             f"nothing is proposed yet, there is no {path}: {AGAIN} first, with the same model, "

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ssr_exp import parsing
+from ssr_exp import files
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
@@ -120,7 +120,7 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         """Write as indented JSON, one key a line, with a checksum."""
-        return parsing.write(self)
+        return files.write(self)
 
 
 def parse(text: str | bytes) -> Record:
@@ -130,4 +130,4 @@ def parse(text: str | bytes) -> Record:
         parsing.Unreadable: if it is cut short, damaged, of a future version, or lacks
             what a record needs.
     """
-    return parsing.parse(text, Record, version=SCHEMA)
+    return files.parse(text, Record, version=SCHEMA)

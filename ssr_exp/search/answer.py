@@ -17,8 +17,8 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
-from ssr_exp.search import prices
-from ssr_exp.search.view import View
+from ssr_exp.search import costs
+from ssr_exp.search.belief import View
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +135,8 @@ def contenders(view: View, conf: SearchConfig, answers: Sequence[Architecture]) 
 def _equal(view: View, arm: Arm, answer: Architecture, conf: SearchConfig) -> Architecture:
     """Find the network of an arm whose cost is nearest to the answer's."""
     space = view.history.space
-    price = prices.of(conf.objective.cost, view.history, view.latencies)
-    (target,) = prices.of_architectures(price, space, [answer]).tolist()
+    price = costs.of(conf.objective.cost, view.history, view.latencies)
+    (target,) = costs.of_architectures(price, space, [answer]).tolist()
     if arm is Arm.random:
         return _random(view, target, answer, conf.seed)
     options = list(
@@ -149,7 +149,7 @@ def _equal(view: View, arm: Arm, answer: Architecture, conf: SearchConfig) -> Ar
             )
         )
     )
-    distance = (prices.of_architectures(price, space, options) - target).abs()
+    distance = (costs.of_architectures(price, space, options) - target).abs()
     return options[int(distance.argmin())]
 
 

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ssr_exp.search import attempts, console, loop
+from ssr_exp.search import attempts, loop, printing
 from ssr_exp.search.attempts import Errors, Train
+from ssr_exp.search.belief import View
 from ssr_exp.search.loop import Search, TooFew
 from ssr_exp.search.rounds import Round
-from ssr_exp.search.view import View
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Run:
         if reason := search.no_gain(seen, picks):
             return reason
         title = f"round {plan.number} of {search.conf.rounds}, {len(self._running)} under way"
-        console.print_batch(seen, picks, title=title)
+        printing.print_batch(seen, picks, title=title)
         plan = plan.model_copy(update={"planned": (*plan.planned, *search.planned(picks))})
         search.book.write(plan)
         for network in plan.networks[-len(picks) :]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import local
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
 from ssr_exp.search.rounds import Notebook, Round
 
@@ -113,7 +113,7 @@ class Attempts:
 
 
 def _todo(plan: Round, records: Sequence[Record]) -> list[str]:
-    done = {r.network for r in records if local.is_done(r) and r.seed == plan.seed}
+    done = {r.network for r in records if store.is_done(r) and r.seed == plan.seed}
     return [network for network in plan.networks if network not in done]
 
 
@@ -123,5 +123,5 @@ def refuse_disk(errors: Errors) -> None:
     Raises:
         SsrError: if so; says what to do.
     """
-    if told := [error for error in errors.values() if local.is_of_disk(error)]:
+    if told := [error for error in errors.values() if store.is_of_disk(error)]:
         raise SsrError(f"{told[0]} Then repeat the command: it goes on from here.")

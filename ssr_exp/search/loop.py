@@ -21,25 +21,17 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import (
-    acquisition,
-    budget,
-    checks,
-    console,
-    history,
-    limits,
-    prices,
-    propose,
-    summary,
-)
-from ssr_exp.search import view as views
+from ssr_exp.search import belief as views
+from ssr_exp.search import budget, costs, diagnostics, history, printing, summary
+from ssr_exp.search import caps as limits
 from ssr_exp.search.attempts import Attempts, Train
+from ssr_exp.search.belief import View
+from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
-from ssr_exp.search.prices import Latencies
+from ssr_exp.search.proposals import acquisition, propose
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.rounds import Notebook, Planned, Round
 from ssr_exp.search.space import Space
-from ssr_exp.search.view import View
 from ssr_exp.terminal import counted
 
 log = logging.getLogger(__name__)
@@ -54,7 +46,7 @@ class TooFew(SsrError):
 
 @runtime_checkable
 class Sources(Protocol):
-    """Where records come from; see `ssr_exp.search.sources`."""
+    """Where records come from; see `ssr_exp.search.evidence`."""
 
     def fetch(self) -> None:
         """Read anew what is not local."""
@@ -116,7 +108,7 @@ class Search:
             seen, picks = self.measured_batch(seen, number, count=count)
             if reason := self.no_gain(seen, picks):
                 return seen, reason
-            console.print_batch(seen, picks, title=f"round {number} of {self.conf.rounds}")
+            printing.print_batch(seen, picks, title=f"round {number} of {self.conf.rounds}")
             plan = Round(number=number, seed=self.conf.seed, planned=self.planned(picks))
             self.book.write(plan)
             self.attempts.carry_out(plan, train)
@@ -131,15 +123,15 @@ class Search:
 
         What speaks against it is printed the first time that it is so.
         """
-        check, sensitivities = checks.check(seen), checks.sensitivities(seen)
-        console.print_checks(seen, check, sensitivities)
-        console.print_new(self._of_val(seen))
+        check, sensitivities = diagnostics.check(seen), diagnostics.sensitivities(seen)
+        printing.print_checks(seen, check, sensitivities)
+        printing.print_new(self._of_val(seen))
         told = summary.of(seen, self.conf, check, sensitivities, book=self.book)
         self.watch(predictions.write(self.book.store, self.book.folder, told))
 
     def conclude(self, seen: View) -> None:
         """Repeat, beside the answer, what speaks against believing it."""
-        console.print_warnings([*self._of_val(seen), *checks.check(seen).warnings()])
+        printing.print_warnings([*self._of_val(seen), *diagnostics.check(seen).warnings()])
 
     def _of_val(self, seen: View) -> list[str]:
         if self.val is None:
@@ -232,7 +224,7 @@ class Search:
             SsrError: if they cannot be met.
         """
         if self.val is not None:
-            console.print_new(self.val.too_coarse(self.conf))
+            printing.print_new(self.val.too_coarse(self.conf))
         self.sources.fetch()
         self._check_latency()
         if plans := self.book.read():
@@ -266,7 +258,7 @@ class Search:
         """Refuse to begin what needs latencies that nobody measured."""
         costs_time = self.conf.objective.cost is CostAxis.latency_ms
         if costs_time or self.conf.cap.latency_ms is not None:
-            price = prices.latency(history.of(self.space, self.sources.read()), self.latencies)
+            price = costs.latency(history.of(self.space, self.sources.read()), self.latencies)
             if self.latencies is not None and self.conf.cap.latency_ms is not None:
                 self._measure([self.space.plan.baseline])
                 baseline = self.latencies.known().get(self.space.plan.baseline)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from ssr_exp.config import Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import front
+from ssr_exp.runs import pareto
 from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import checks, history, space, summary
-from ssr_exp.search import view as views
+from ssr_exp.search import belief as views
+from ssr_exp.search import diagnostics, history, space, summary
 from ssr_exp.search.history import History
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def of(
         return None
     finished = sum(r.status is Status.finished and r.val_acc is not None for r in records)
     conf, seen = SearchConfig(), views.of(_thinned(known), SearchConfig())
-    check, sensitivities = checks.check(seen), checks.sensitivities(seen)
+    check, sensitivities = diagnostics.check(seen), diagnostics.sensitivities(seen)
     found = summary.of(seen, conf, check, sensitivities, seen=finished)
     return found if before is None else _continued(found, before)
 
@@ -61,7 +61,7 @@ def _thinned(known: History) -> History:
     log.info("the surrogate learns from %d of %d runs", MOST, total)
     plan, accuracies = known.space.plan, known.accuracies()
     pairs = list(enumerate(known.architectures))
-    best = front.of(
+    best = pareto.of(
         pairs,
         cost=lambda pair: known.records[pair[0]].params,
         score=lambda pair: accuracies[pair[1]],

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ssr_exp import parsing
+from ssr_exp import files
 from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import FOLDER
+from ssr_exp.runs.store import Store
 
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
 PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
@@ -99,7 +99,7 @@ class Notebook:
 
     def write(self, plan: Round) -> None:
         """Write a plan, whole or not at all."""
-        self.store.write_text(self.folder / f"round{plan.number}.json", parsing.write(plan))
+        self.store.write_text(self.folder / f"round{plan.number}.json", files.write(plan))
 
 
 def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
@@ -141,8 +141,8 @@ def _number(path: Path) -> int:
 
 def _parsed(path: Path) -> Round:
     try:
-        return parsing.parse(path.read_bytes(), Round, version=SCHEMA)
-    except (parsing.Unreadable, OSError) as error:
+        return files.parse(path.read_bytes(), Round, version=SCHEMA)
+    except (files.Unreadable, OSError) as error:
         raise SsrError(
             f"the plan {path} cannot be read ({error}): remove that file, and "
             "the search proposes this round anew."

@@ -14,12 +14,13 @@ from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import AXES, Batch, Expected, LeftOut, Look, Predictions, Sample
-from ssr_exp.search import acquisition, checks
-from ssr_exp.search.checks import Check, Sensitivity
-from ssr_exp.search.propose import WITHIN_80
+from ssr_exp.search import diagnostics
+from ssr_exp.search.belief import View
+from ssr_exp.search.diagnostics import Check, Sensitivity
+from ssr_exp.search.proposals import acquisition
+from ssr_exp.search.proposals.propose import WITHIN_80
 from ssr_exp.search.rounds import Notebook, Round
 from ssr_exp.search.space import Numbers
-from ssr_exp.search.view import View
 
 MOST = 10_000  # points of the lattice that are listed
 POOL = 400_000  # points that a sample is drawn from, where there are more
@@ -54,7 +55,7 @@ def of(
         study=view.history.records[0].study,
         search="" if book is None else book.folder.name,
         outcome=view.scale.outcome.value,
-        levels=checks.LEVELS,
+        levels=diagnostics.LEVELS,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         looks=(_look(view, check, plans),),
         rounds=tuple(_batch(plan) for plan in plans),
@@ -103,7 +104,7 @@ def _sensitivity(one: Sensitivity) -> predictions.Sensitivity:
 
 
 def _left_out(view: View) -> tuple[LeftOut, ...]:
-    found = checks.left_out(view)
+    found = diagnostics.left_out(view)
     spread = WITHIN_80 * found.sigma
     shown = (found.Y, found.mean, found.mean - spread, found.mean + spread)
     columns = [view.accuracy(values).tolist() for values in shown]

@@ -1,6 +1,6 @@
 """The surrogate: a Gaussian process that predicts what was not trained.
 
-Outcomes are on the scale of `ssr_exp.search.scale`, where higher is better. Shapes: `n` trainings
+Outcomes are on the scale of `ssr_exp.search.outcome`, where higher is better. Shapes: `n` trainings
 or points, `d` features.
 """
 

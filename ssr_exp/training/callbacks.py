@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.checkpoints import BEST, LAST
-from ssr_exp.training.task import VAL_ACC, VAL_LOSS, Classification
+from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS, Classification
 
 log = logging.getLogger(__name__)
 

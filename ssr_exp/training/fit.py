@@ -14,13 +14,13 @@ from lightning.pytorch import seed_everything
 from torch import nn
 
 from ssr_exp.config import Config
+from ssr_exp.datasets.batches import Augmentation
+from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.runs import checkpoints
+from ssr_exp.tasks.classification import TEST_ACC, TEST_LOSS, Classification, Diverged
 from ssr_exp.training import resume, trainers
-from ssr_exp.training.batches import Augmentation
-from ssr_exp.training.data import TensorDataModule
 from ssr_exp.training.study import Job
-from ssr_exp.training.task import TEST_ACC, TEST_LOSS, Classification, Diverged
 
 Metrics = dict[str, float | None]
 """Fields of the record: accuracies in percent, losses in nats."""

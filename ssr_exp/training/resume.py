@@ -25,11 +25,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssr_exp import archives
 from ssr_exp.errors import cause
-from ssr_exp.runs import local
+from ssr_exp.runs import store
 from ssr_exp.runs.checkpoints import LAST
+from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS
 from ssr_exp.terminal import PROGRESS
 from ssr_exp.training import callbacks
-from ssr_exp.training.task import VAL_ACC, VAL_LOSS
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class WholeFiles(TorchCheckpointIO):
                 file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            local.move(temporary, path)
+            store.move(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 

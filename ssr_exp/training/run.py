@@ -10,17 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ssr_exp import parsing
+from ssr_exp import files
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
-from ssr_exp.runs import local, studies, wandb
+from ssr_exp.runs import provenance, studies
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.wandb import training_run
+from ssr_exp.tasks.classification import Diverged
 from ssr_exp.terminal import ENDED
-from ssr_exp.training import environment, fit, hand_over, resume, study, trainers
-from ssr_exp.training.borrowed import Borrowed
+from ssr_exp.training import answer_folder, fit, resume, study, trainers
+from ssr_exp.training.starting_points import Borrowed
 from ssr_exp.training.study import Job
-from ssr_exp.training.task import Diverged
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     blank = _blank(job)
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
-    store.write_text(where / local.CONFIG, environment.to_json(asdict(job.conf)))
+    store.write_text(where / local.CONFIG, provenance.to_json(asdict(job.conf)))
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
@@ -113,18 +115,18 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     spent_s = time.perf_counter() - start + (0.0 if left is None else left.spent_s)
     record = blank.model_copy(update=outcome | {"wall_s": spent_s})
     store.write(where, record)
-    wandb.finish(run, record)
+    training_run.finish(run, record)
     _report(job, record)
     return record
 
 
 def _describe_study(job: Job, store: local.Store, folder: Path) -> None:
     """Say what all runs of a study share, and what their networks are rescaled from."""
-    store.write_text(folder / studies.FILE, environment.to_json(job.study.about))
-    about = hand_over.describe(job.study, job.conf)
+    store.write_text(folder / studies.FILE, provenance.to_json(job.study.about))
+    about = answer_folder.describe(job.study, job.conf)
     # Runs with other segments frozen are of the same study, and their codes mean the same.
     about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})
-    store.write_text(folder / saved.NETWORK, parsing.write(about))
+    store.write_text(folder / saved.NETWORK, files.write(about))
 
 
 def _blank(job: Job) -> Record:
@@ -146,10 +148,10 @@ def _blank(job: Job) -> Record:
         **own._asdict(),
         **{f"baseline_{key}": value for key, value in full._asdict().items()},
         wall_s=0.0,
-        device=environment.device(conf.trainer.accelerator),
+        device=provenance.device(conf.trainer.accelerator),
         precision=conf.trainer.precision,
-        versions=environment.versions(),
-        git_commit=environment.git_commit(),
+        versions=provenance.versions(),
+        git_commit=provenance.git_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         origin=conf.origin or conf.modifiers.kind,
     )
@@ -160,7 +162,7 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     asked["dataset"].pop("root")
     _name_by_content(asked, job.study.borrowed)
     known = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
-    return wandb.start(
+    return training_run.start(
         job.conf.logger,
         folder=where,
         name=job.network,
@@ -172,7 +174,7 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
             job.study.name,
             blank.origin or "",
         ],
-        config={"asked": asked} | known | wandb.axes(blank),
+        config={"asked": asked} | known | training_run.axes(blank),
     )
 
 
@@ -185,7 +187,7 @@ def _name_by_content(asked: dict[str, Any], taken: Borrowed) -> None:
 def _explain(error: Exception) -> str:
     """Put an error of a training into one sentence."""
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
-    if environment.is_out_of_memory(error):
+    if provenance.is_out_of_memory(error):
         return f"out of memory: {text or kind}; try a smaller recipe.batch_size."
     return text if isinstance(error, SsrError) else f"{kind}: {text}" if text else kind
 

@@ -17,13 +17,14 @@ import torch
 from torch import nn
 
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
+from ssr_exp.datasets import in_memory
+from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, seeds, segmented, sets
+from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
-from ssr_exp.runs import local, proposal, studies
-from ssr_exp.training import borrowed, data
-from ssr_exp.training.borrowed import Borrowed
-from ssr_exp.training.images import Splits
+from ssr_exp.runs import proposal, store, studies
+from ssr_exp.training import starting_points
+from ssr_exp.training.starting_points import Borrowed
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Study:
     def _proposed(self, conf: Config) -> tuple[str, ...]:
         """Read the codes that a search proposed for this study."""
         named = conf.modifiers.file
-        own = proposal.path(local.Store(conf.paths.runs), self.name)
+        own = proposal.path(store.Store(conf.paths.runs), self.name)
         path = own if named is None else Path(named).expanduser()
         found = proposal.read(path)
         if found.study != self.name:
@@ -124,7 +125,7 @@ def open(conf: Config) -> Study:
     """
     _check(conf)
     _check_recipe(conf)
-    borrowed.check(conf)
+    starting_points.check(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
@@ -135,7 +136,7 @@ def open(conf: Config) -> Study:
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
-    taken = borrowed.read(conf, splits, seed_network, plan)
+    taken = starting_points.read(conf, splits, seed_network, plan)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
@@ -205,7 +206,7 @@ def _fields(
     for key in LATER:
         if dataset[key] == getattr(DatasetConf, key):
             del dataset[key]
-    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in borrowed.KEYS}
+    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in starting_points.KEYS}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
         "segment": {"kind": conf.segment.kind, "multiple": multiple} | _patterns(conf),
@@ -236,7 +237,7 @@ class _Key(Generic[Part]):
 
 @lru_cache(maxsize=2)
 def _splits(dataset: _Key[DatasetConf], folder: str) -> Splits:
-    return data.load(dataset.part, Path(folder))
+    return in_memory.load(dataset.part, Path(folder))
 
 
 @lru_cache(maxsize=8)
@@ -245,7 +246,7 @@ def _traced(
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = segmented.build(
+        found = seed_segments.build(
             model.part, segment.part, num_classes=num_classes, input_shape=shape
         )
     for remark in found[1].remarks:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ssr_exp import terminal
 from ssr_exp.config import Config
+from ssr_exp.datasets import reading
+from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.training import reading, run
-from ssr_exp.training.reading import Reading
+from ssr_exp.training import run
 
 log = logging.getLogger(__name__)
 

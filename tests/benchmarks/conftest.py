@@ -15,7 +15,7 @@ from benchmarks import replay_arms, table_of_networks
 from benchmarks.table_of_networks import Table
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.search.space import Space
 

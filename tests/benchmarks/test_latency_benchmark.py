@@ -14,7 +14,7 @@ from benchmarks.latency import Claim
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, seeds, segmented, segments
+from ssr_exp.rescaling import cost, planning, seed_segments, seeds
 from ssr_exp.rescaling.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def planned(name: str) -> Plan:
     shape = latency.SHAPE
-    return segmented.build(ModelConf(name), SegmentConf(), num_classes=10, input_shape=shape)[1]
+    return seed_segments.build(ModelConf(name), SegmentConf(), num_classes=10, input_shape=shape)[1]
 
 
 @pytest.mark.parametrize("name", ["resnet14", "resnet56", "resnet18"])
@@ -51,7 +51,7 @@ def test_a_network_without_blocks_to_remove_is_refused() -> None:
 def test_channels_are_of_their_multiple_and_not_of_the_next() -> None:
     seed = seeds.build(ModelConf("resnet14"), num_classes=10, input_shape=latency.SHAPE)
     for multiple in latency.Size().multiples:
-        plan = segments.find(seed, latency.SHAPE, multiple=multiple)
+        plan = planning.find(seed, latency.SHAPE, multiple=multiple)
         own = latency.thinned(plan)
         assert own.blocks == plan.baseline.blocks
         assert all(channels % multiple == 0 for channels in plan.channels(own))

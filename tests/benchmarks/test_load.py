@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import load, load_study, load_surrogate, load_writers, proposals
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
 from ssr_exp.search import surrogate
 

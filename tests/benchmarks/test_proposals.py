@@ -8,8 +8,8 @@ from benchmarks import proposals, replay
 from benchmarks.proposals import SMOKE, Size
 from benchmarks.replay import Outcome
 from ssr_exp.config import SearchConfig
-from ssr_exp.search import acquisition
 from ssr_exp.search.history import History
+from ssr_exp.search.proposals import acquisition
 from ssr_exp.search.space import Space
 
 

@@ -10,7 +10,7 @@ from benchmarks.surrogate_quality import Choice
 from benchmarks.table_of_networks import Table
 from ssr_exp.config import Scale
 from ssr_exp.search import surrogate
-from ssr_exp.search.scale import OutcomeScale
+from ssr_exp.search.outcome import OutcomeScale
 
 
 @pytest.mark.parametrize("kind", Scale)

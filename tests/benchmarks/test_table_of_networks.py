@@ -10,7 +10,8 @@ import pytest
 from benchmarks import table_of_networks
 from benchmarks.table_of_networks import Table
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import local, tables
+from ssr_exp.runs import store as local
+from ssr_exp.runs import tables
 from ssr_exp.runs.record import Status
 
 

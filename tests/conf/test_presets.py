@@ -99,7 +99,7 @@ def test_every_kind_of_a_search_has_a_preset_and_every_preset_a_kind(
 def test_every_preset_of_a_latency_is_of_its_runtime_or_source(
     compose: Callable[..., Config],
 ) -> None:
-    from ssr_exp.edge import runtimes
+    from ssr_exp.edge.latency import runtimes
 
     for name in of("latency"):
         read = compose("latency", f"latency={name}").latency  # type: ignore[attr-defined]
@@ -143,9 +143,9 @@ def test_every_set_of_modifiers_has_a_preset_and_every_preset_a_set(conf: Compos
 
 
 def test_every_way_to_split_has_a_preset_and_every_preset_a_way(conf: Compose) -> None:
-    from ssr_exp.rescaling import partitions
+    from ssr_exp.rescaling import segmentations
 
-    assert of("segment") == set(partitions.KINDS)
+    assert of("segment") == set(segmentations.KINDS)
     for name in of("segment"):
         assert conf(f"segment={name}").segment.kind == name
 
@@ -164,8 +164,8 @@ def test_superblocks_may_have_c_ratios_of_their_own(conf: Compose) -> None:
 
 
 def test_every_data_set_is_known(conf: Compose) -> None:
+    from ssr_exp.datasets import sources
     from ssr_exp.errors import SsrError
-    from ssr_exp.training import sources
 
     with pytest.raises(SsrError, match="unknown data set") as caught:
         sources.pool(config.DatasetConf(name="nothing"), Path("unused"))
@@ -174,11 +174,11 @@ def test_every_data_set_is_known(conf: Compose) -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_a_study_that_can_be_expanded(conf: Compose, name: str) -> None:
-    from ssr_exp.rescaling import seeds, segments, sets
+    from ssr_exp.rescaling import planning, seeds, sets
 
     read = conf(f"experiment={name}")
     network = seeds.build(read.model, num_classes=10, input_shape=(3, 32, 32))
-    plan = segments.find(network, (3, 32, 32), multiple=seeds.multiple(read.model))
+    plan = planning.find(network, (3, 32, 32), multiple=seeds.multiple(read.model))
     assert sets.expand(plan, read.modifiers)
 
 

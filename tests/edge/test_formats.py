@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge import formats
-from ssr_exp.edge.formats import Order, executorch, torch_export
+from ssr_exp.edge.export import formats
+from ssr_exp.edge.export.formats import Order, executorch, torch_export
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.rescaling.resnet import CifarResNet

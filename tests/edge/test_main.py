@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ssr_exp import parsing
-from ssr_exp.edge import finished, latency, timings
+from ssr_exp import files
+from ssr_exp.edge import measured_networks
 from ssr_exp.edge.__main__ import main
-from ssr_exp.edge.latency import Latency
+from ssr_exp.edge.latency import stopwatch, table_file
+from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
 
 FEW = ("--repeats", "1")
@@ -124,7 +125,7 @@ def test_the_seed_network_is_measured_without_a_training_of_it(
 
 def test_failed_trainings_are_left_out(study: Path) -> None:
     change(study, SMALLER, status=Status.failed, val_acc=None)
-    assert [each.network for each in finished.read(study).networks] == [FULL]
+    assert [each.network for each in measured_networks.read(study).networks] == [FULL]
 
 
 def test_a_study_of_superblocks_is_built_as_it_was_trained(
@@ -132,7 +133,7 @@ def test_a_study_of_superblocks_is_built_as_it_was_trained(
 ) -> None:
     command("segment=superblock", "modifiers=scbp", "modifiers.count=2")
     (folder,) = (path.parent for path in (tmp_path / "runs").glob(f"*/{saved.NETWORK}"))
-    study = finished.read(folder)
+    study = measured_networks.read(folder)
     assert len(study.networks) == 3
     for network, built in study.build().items():
         (record,) = (r for r in records(folder) if r.network == network)
@@ -155,16 +156,16 @@ def test_a_study_without_a_finished_run_is_said_in_a_sentence(study: Path) -> No
     for path in study.glob(f"*/*/{local.FILE}"):
         path.unlink()
     with pytest.raises(SsrError, match="holds no finished run"):
-        finished.read(study)
+        measured_networks.read(study)
 
 
 def test_a_function_is_called_only_if_it_is_trusted(study: Path) -> None:
     path = study / saved.NETWORK
-    about = parsing.fields(path.read_bytes())
+    about = files.fields(path.read_bytes())
     about["model"]["name"] = "torchvision.models.resnet18"
     path.write_text(json.dumps(about))
     with pytest.raises(SsrError, match="type --trust if you trust"):
-        finished.read(study)
+        measured_networks.read(study)
 
 
 def test_the_latency_of_a_batch_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +213,7 @@ def test_a_noisy_machine_writes_nothing_and_says_so(
     study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noisy = Latency((1.0, 2.0, 3.0))
-    monkeypatch.setattr(latency, "interleaved", lambda of, **_: dict.fromkeys(of, noisy))
+    monkeypatch.setattr(stopwatch, "interleaved", lambda of, **_: dict.fromkeys(of, noisy))
     capsys.readouterr()
     assert main([str(study), *FEW, "--write"]) == 1
     printed = capsys.readouterr()
@@ -232,7 +233,7 @@ def test_a_latency_model_says_its_held_out_error_and_is_kept(
     printed = capsys.readouterr().out
     assert "fitted to 16 networks; held-out error" in printed
     assert "of 4 networks" in printed
-    assert len(timings.read(out).rows) == 20
+    assert len(table_file.read(out).rows) == 20
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, local, studies
+from ssr_exp.runs import checkpoints, store, studies
 from tests.faults import processes
 from tests.faults.processes import Child, Command
 from tests.faults.trials import JOB, SEARCH, Fault, Setting, Trial
 
-READ_LATER = {checkpoints.LAST, checkpoints.BEST, local.CONFIG, studies.FILE, saved.NETWORK}
+READ_LATER = {checkpoints.LAST, checkpoints.BEST, store.CONFIG, studies.FILE, saved.NETWORK}
 
 
 def disk_full(command: Command) -> Fault:
@@ -122,11 +122,11 @@ def damaged_files(kept: Path) -> Fault:
         whole = setting.undisturbed(SEARCH)
         shutil.copytree(kept, trial.runs)
         trial.look()
-        paths = sorted(p for p in trial.runs.rglob("*") if p.is_file() and p.name != local.LOCK)
+        paths = sorted(p for p in trial.runs.rglob("*") if p.is_file() and p.name != store.LOCK)
         path = setting.draw.choice(paths)
         trial.struck = True
         damage(path, setting.draw)
-        if path.name == local.FILE:
+        if path.name == store.FILE:
             trial.witness.forgive(str(path.parent.relative_to(trial.runs)))
         child = setting.start(SEARCH, trial.folder)
         if code := child.wait():

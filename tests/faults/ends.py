@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from ssr_exp.runs import local
+from ssr_exp.runs import store
 from tests.faults.processes import Child, Command, below, kill
 from tests.faults.trials import AT_ONCE, Fault, Setting, Trial
 
@@ -43,7 +43,7 @@ def _check_sentence(trial: Trial, child: Child, code: int, number: signal.Signal
         trial.blame(f"{number.name}: a traceback: {child.text[-300:]}")
     if code and "stopped" not in child.text:
         trial.blame(f"{number.name}: not a word")
-    for path in trial.runs.glob(f"*/*/seed*/{local.FILE}"):
+    for path in trial.runs.glob(f"*/*/seed*/{store.FILE}"):
         if b'"failed"' in path.read_bytes():
             trial.blame(f"{number.name}: a training was recorded as failed")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from ssr_exp import archives, parsing
+from ssr_exp import archives, files
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, local, predictions, proposal, record, studies
+from ssr_exp.runs import checkpoints, predictions, proposal, record, store, studies
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.record import Status
@@ -25,7 +25,7 @@ from ssr_exp.search.rounds import Round
 
 TRAININGS = "trainings.log"  # beside the runs: what began, what ended
 UNFINISHED = re.compile(r"\.\w.*\.\d+(-[0-9a-f]{8})?|\.check-\w+")  # of a write that was killed
-OTHER = {local.LOCK, "traceback.txt", "load.py", "hydra.yaml", "overrides.yaml"}
+OTHER = {store.LOCK, "traceback.txt", "load.py", "hydra.yaml", "overrides.yaml"}
 
 
 def is_whole(path: Path) -> None:
@@ -35,17 +35,17 @@ def is_whole(path: Path) -> None:
         Exception: if it is not whole, or nobody knows what it is.
     """
     content, name = path.read_bytes(), path.name
-    if name == local.FILE:
+    if name == store.FILE:
         record.parse(content)
     elif re.fullmatch(r"round\d+\.json", name):
-        parsing.parse(content, Round, version=1)
+        files.parse(content, Round, version=1)
     elif name == predictions.FILE:
-        parsing.parse(content, Predictions, version=1)
+        files.parse(content, Predictions, version=1)
     elif name == proposal.FILE:
-        parsing.parse(content, Proposal, version=1)
+        files.parse(content, Proposal, version=1)
     elif name == saved.NETWORK:
         saved.read(path.parent)
-    elif name in (studies.FILE, local.CONFIG, local.METRICS):
+    elif name in (studies.FILE, store.CONFIG, store.METRICS):
         json.loads(content)
     elif name in (checkpoints.LAST, checkpoints.BEST, saved.WEIGHTS):
         archives.check(path)
@@ -68,7 +68,7 @@ def broken(runs: Path) -> list[str]:
         parts = path.relative_to(runs).parts
         if UNFINISHED.fullmatch(path.name) or ".unreadable" in path.name:
             continue
-        if "wandb" in parts or any(part.startswith(".") and part != local.LOCK for part in parts):
+        if "wandb" in parts or any(part.startswith(".") and part != store.LOCK for part in parts):
             continue
         try:
             is_whole(path)
@@ -80,11 +80,11 @@ def broken(runs: Path) -> list[str]:
 def finished(runs: Path) -> dict[str, bytes]:
     """Read the finished runs' records, by their folders."""
     found = {}
-    for path in runs.glob(f"*/*/seed*/{local.FILE}"):
+    for path in runs.glob(f"*/*/seed*/{store.FILE}"):
         try:
             content = path.read_bytes()
             ended = record.parse(content).status
-        except (OSError, parsing.Unreadable):
+        except (OSError, files.Unreadable):
             continue
         if ended is not Status.failed:
             found[str(path.parent.relative_to(runs))] = content

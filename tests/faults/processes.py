@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssr_exp import stopping
+from ssr_exp import signals
 from tests.faults.laws import TRAININGS
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +36,9 @@ SMALL = (
 )
 HEAVY = """
 sklearn.datasets torchvision lightning.pytorch botorch rich.live hydra wandb filelock
-hydra_plugins.ssr_exp._ending hydra_plugins.ssr_exp.searchers ssr_exp.training.run
-ssr_exp.training.finals ssr_exp.search.loop ssr_exp.search.sources ssr_exp.report.page
-ssr_exp.report.table ssr_exp.runs.wandb_search ssr_exp.edge.clock
+ssr_exp.app.search_ending ssr_exp.app.searching ssr_exp.training.run
+ssr_exp.training.finalists ssr_exp.search.loop ssr_exp.search.evidence ssr_exp.report.page
+ssr_exp.report.trade_offs ssr_exp.runs.wandb.search_run ssr_exp.edge.latency.table
 """.split()
 
 Prepare = Callable[[], object]
@@ -151,7 +151,7 @@ def _become(command: Command, folder: Path, output: Path, prepare: Prepare, read
         _note_trainings(folder)
         prepare()
         sys.argv = [command.script, *command.line(folder)]
-        with stopping.at_once():  # as of the script's first line, which is read first
+        with signals.at_once():  # as of the script's first line, which is read first
             os.close(ready)
             runpy.run_path(str(ROOT / command.script), run_name="__main__")
         code = 0

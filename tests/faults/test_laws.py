@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
 from tests.faults import laws
 from tests.faults.disks import damage

@@ -17,7 +17,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
-from ssr_exp.training import environment
+from ssr_exp.runs import provenance
 from tests.fuzz import driver, guided, targets
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ MEMORY = 16 * 2**30  # bytes of address space: an image must not take the machin
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz all targets; the exit status is 1 if anything but a refusal came back."""
     options = _parser().parse_args(arguments)
-    environment.git_commit()  # kept: of the code that runs, whatever is committed meanwhile
+    provenance.git_commit()  # kept: of the code that runs, whatever is committed meanwhile
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     found = {}
     for name in options.only or targets.names():
@@ -49,9 +49,9 @@ def _report(options: argparse.Namespace, found: dict[str, driver.Tally]) -> dict
     return {
         "command": f"python -m tests.fuzz --inputs {options.inputs} --seed {options.seed}",
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": environment.git_commit(),
-        "device": environment.device("cpu"),
-        "versions": environment.versions() | driver.versions(),
+        "commit": provenance.git_commit(),
+        "device": provenance.device("cpu"),
+        "versions": provenance.versions() | driver.versions(),
         "seed": options.seed,
         "inputs": sum(tally.inputs for tally in found.values()),
         "failures": sum(len(tally.failures) for tally in found.values()),

@@ -111,8 +111,8 @@ def _text(data: bytes) -> str:
 
 def read(data: bytes) -> None:
     """Lay out the tree, list it and decode it."""
+    from ssr_exp.datasets.image_folder import decoding, listing
     from ssr_exp.datasets.preprocessing import Preprocessing
-    from ssr_exp.training import decode, listing
 
     held = json.loads(data)
     with tempfile.TemporaryDirectory(dir=_memory(), prefix="ssr-fuzz-") as folder:
@@ -125,7 +125,7 @@ def read(data: bytes) -> None:
         how = Preprocessing(3, size=(side or 0, side or 0), fit=side and "crop")
         found.key(how)
         assert all((root / file).exists() for file in found.files)
-        decoded = decode.decode(found.root, found.files, how)
+        decoded = decoding.decode(found.root, found.files, how)
         assert len(decoded.pixels) == len(found.labels)
 
 

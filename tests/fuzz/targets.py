@@ -49,7 +49,7 @@ def find(name: str) -> Target:
 
 
 def _record() -> Target:
-    from ssr_exp import parsing
+    from ssr_exp import files
     from ssr_exp.runs import record
 
     def make(rng: Random) -> bytes:
@@ -65,16 +65,16 @@ def _record() -> Target:
 
     whole = mutate.text(RECORD)
     return Target(
-        make, read, (parsing.Unreadable,), 0.543, ((record, "parse"), (parsing, "parse")), (whole,)
+        make, read, (files.Unreadable,), 0.543, ((record, "parse"), (files, "parse")), (whole,)
     )
 
 
 def _code() -> Target:
     from ssr_exp.errors import SsrError
-    from ssr_exp.rescaling import codes, segments
+    from ssr_exp.rescaling import codes, planning
     from ssr_exp.rescaling.resnet import CifarResNet
 
-    plan = segments.find(CifarResNet(20), (3, 32, 32), multiple=4)
+    plan = planning.find(CifarResNet(20), (3, 32, 32), multiple=4)
     alphabet = "0123456789-_dwbz \n\u0663<>/.\0"
 
     def make(rng: Random) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssr_exp import parsing
+from ssr_exp import files
 from ssr_exp.runs import record
 from tests.fuzz import driver, mutate, targets
 
@@ -38,7 +38,7 @@ def test_no_reader_breaks_at_a_damaged_input(name: str, tmp_path: Path) -> None:
 def test_a_record_is_read_again_as_it_was_written_or_refused(key: str, value: object) -> None:
     try:
         found = record.parse(json.dumps(targets.RECORD | {key: value}))
-    except parsing.Unreadable as error:
+    except files.Unreadable as error:
         assert str(error)
     else:
         assert record.parse(found.to_json()) == found
@@ -47,7 +47,7 @@ def test_a_record_is_read_again_as_it_was_written_or_refused(key: str, value: ob
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_are_a_record_or_refused(data: bytes) -> None:
-    with pytest.raises(parsing.Unreadable):
+    with pytest.raises(files.Unreadable):
         record.parse(data)
 
 

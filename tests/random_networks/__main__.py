@@ -18,14 +18,14 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
-from ssr_exp.training import environment
+from ssr_exp.runs import provenance
 from tests.random_networks import check, descriptions, networks, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check networks; the exit status is 1 if anything was wrong."""
     options = _parser().parse_args(arguments)
-    environment.git_commit()  # kept: of the code that runs, whatever is committed meanwhile
+    provenance.git_commit()  # kept: of the code that runs, whatever is committed meanwhile
     if options.only:
         return _once(descriptions.read(options.only))
     tally = run.Tally()
@@ -66,9 +66,9 @@ def _report(options: argparse.Namespace, tally: run.Tally) -> dict[str, Any]:
         "command": f"python -m tests.random_networks --networks {options.networks} "
         f"--seed {options.seed}{without}",
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": environment.git_commit(),
-        "device": environment.device("cpu"),
-        "versions": environment.versions() | {"hypothesis": metadata.version("hypothesis")},
+        "commit": provenance.git_commit(),
+        "device": provenance.device("cpu"),
+        "versions": provenance.versions() | {"hypothesis": metadata.version("hypothesis")},
         "seed": options.seed,
         **tally.fields(),
     }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import rescale, segments
+from ssr_exp.rescaling import planning, rescale
 from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.fuzz import driver
 from tests.random_networks import networks, refusals
@@ -77,7 +77,7 @@ def _check(description: Description, result: Result) -> None:
     network, twin = networks.build(description), networks.build(description)
     shape, before = networks.input_shape(description), _state(network)
     try:
-        plan = segments.find(network, shape, multiple=description.multiple, kind=description.split)
+        plan = planning.find(network, shape, multiple=description.multiple, kind=description.split)
     except Exception as error:
         _note(error, description, result, "find")
         return

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ssr_exp.runs import local, predictions
-from ssr_exp.runs.local import Store
+from ssr_exp.runs import predictions
+from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Fractions, Record
+from ssr_exp.runs.store import Store
 
 MakeRecord = Callable[..., Record]
 Put = Callable[..., Record]

@@ -17,7 +17,8 @@ from benchmarks import browser
 from benchmarks import page as large
 from ssr_exp.errors import without_paths
 from ssr_exp.report import page
-from ssr_exp.runs import local, predictions
+from ssr_exp.runs import predictions
+from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
 from ssr_exp.runs.record import Fractions, Record, Status
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import ssr_exp
-from ssr_exp import parsing
+from ssr_exp import files
 from ssr_exp.report import content
-from ssr_exp.runs import local
-from ssr_exp.runs.local import Store
+from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
+from ssr_exp.runs.store import Store
 from tests.report.conftest import FULL, STUDY, Put, predicted
 
 Predict = Callable[..., Predictions]
@@ -411,7 +411,7 @@ def test_an_answer_that_cannot_be_used_is_none(
     answer(record)
     assert one(store)["answer"] is not None
     path = store.study_folder(STUDY) / local.BEST / local.METRICS
-    told = parsing.fields(path.read_bytes())
+    told = files.fields(path.read_bytes())
     told["results"][0] |= row
     path.write_text(json.dumps(told))
     assert one(store)["answer"] is None

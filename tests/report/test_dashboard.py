@@ -19,8 +19,8 @@ from ssr_exp.errors import SsrError
 from ssr_exp.report import dashboard, panels
 from ssr_exp.report.dashboard import Published
 from ssr_exp.report.panels import Facts
-from ssr_exp.runs import wandb_charts
 from ssr_exp.runs.record import Fractions, Record
+from ssr_exp.runs.wandb import charts as wandb_charts
 
 MakeRecord = Callable[..., Record]
 

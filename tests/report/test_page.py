@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 import ssr_exp.report
 from ssr_exp.errors import SsrError, without_paths
 from ssr_exp.report import content, page
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import Store
 from tests.report.conftest import FULL, STUDY, Put
 
 ASSETS = Path(ssr_exp.report.__file__).parent / "assets"

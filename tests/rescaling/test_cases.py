@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, rescale, segments
+from ssr_exp.rescaling import cost, planning, rescale
 from ssr_exp.rescaling.plan import Plan
 from tests.rescaling import cases, probes
 from tests.rescaling.cases import SHAPE
@@ -156,7 +156,7 @@ REMARKS: dict[str, tuple[Make, str]] = {
 
 
 def planned(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Plan:
-    return segments.find(network, shape, multiple=4)
+    return planning.find(network, shape, multiple=4)
 
 
 @pytest.mark.parametrize(("make", "shape", "share"), SCALES.values(), ids=list(SCALES))
@@ -268,7 +268,7 @@ def test_no_error_but_ours_leaves_the_library(monkeypatch: pytest.MonkeyPatch) -
     def fails(*_: object) -> None:
         raise KeyError("a slip")
 
-    monkeypatch.setattr(segments, "_plan", fails)
+    monkeypatch.setattr(planning, "_plan", fails)
     with pytest.raises(SsrError, match=r"cannot be split into segments \(KeyError: 'a slip'\)"):
         planned(cases.Base())
 

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, lattice, segments
+from ssr_exp.rescaling import codes, lattice, planning
 from ssr_exp.rescaling.plan import Plan
 from tests.rescaling import probes
 
@@ -58,7 +58,7 @@ def all_twins() -> list[str]:
     for block in (network.c, network.d):
         block.conv1 = nn.Conv2d(16, 64, 3, padding=1)
         block.conv2 = nn.Conv2d(64, 16, 3, padding=1)
-    plan = segments.find(network, probes.SHAPE, multiple=1)
+    plan = planning.find(network, probes.SHAPE, multiple=1)
     written = [codes.write(plan, architecture) for architecture in widths_of(plan, 1)]
     assert [codes.parse(plan, code) for code in written] == widths_of(plan, 1)
     return written

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssr_exp.config import ModelConf, Shortcut
-from ssr_exp.rescaling import cost, draw, lattice, rescale, seeds, segments
+from ssr_exp.rescaling import cost, initialise, lattice, planning, rescale, seeds
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
@@ -30,7 +30,7 @@ PLANS = [("resnet20", "A"), ("resnet56", "B"), ("resnet50", "cifar"), ("resnext5
 @pytest.fixture
 def no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave weights unset: they cost most of a build's time, and no law here looks at them."""
-    monkeypatch.setattr(draw, "fresh", lambda *_, **__: None)
+    monkeypatch.setattr(initialise, "fresh", lambda *_, **__: None)
 
 
 def plan_of(name: str, variant: str) -> Plan:
@@ -113,7 +113,7 @@ def test_macs_of_option_a_stay_as_they_were(depth: int, macs: int) -> None:
 def test_torchvision_resnets_have_the_published_cost(name: str, params: int, gmacs: float) -> None:
     shape = (3, 224, 224)
     network = seeds.build(ModelConf(name), num_classes=1000, input_shape=shape)
-    plan = segments.find(network, shape)
+    plan = planning.find(network, shape)
     counted = cost.of(plan, plan.baseline)
     assert (counted.params, round(counted.macs / 1e9, 2)) == (params, gmacs)
 
@@ -122,7 +122,7 @@ def test_torchvision_resnets_have_the_published_cost(name: str, params: int, gma
 def test_cost_is_exact_for_any_image_shape(shape: tuple[int, int, int]) -> None:
     conf = ModelConf("resnet20", shortcut=Shortcut.B)
     network = seeds.build(conf, num_classes=7, input_shape=shape)
-    plan = segments.find(network, shape, multiple=4)
+    plan = planning.find(network, shape, multiple=4)
     for architecture in probes.arbitrary(plan, 3):
         counted = cost.of(plan, architecture)
         built = rescale.build(network, plan, architecture)
@@ -222,7 +222,7 @@ def test_a_smaller_network_never_costs_more() -> None:
 
 
 def test_gemms_of_a_stem_are_pixels_times_channels_times_kernel() -> None:
-    plan = segments.find(CifarResNet(8), (3, 32, 32), multiple=4)
+    plan = planning.find(CifarResNet(8), (3, 32, 32), multiple=4)
     first, *_, last = cost.gemms(plan, plan.baseline)
     assert first == cost.GemmSize("conv", m=1024, n=16, k=27, count=1)
     assert last == cost.GemmSize("fc", m=1, n=10, k=64, count=1)

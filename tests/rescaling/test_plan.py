@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import segments
+from ssr_exp.rescaling import planning
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.resnet import CifarResNet
@@ -77,7 +77,7 @@ _plans: dict[int, Plan] = {}
 
 def segments_of_resnet8(multiple: int) -> Plan:
     if multiple not in _plans:
-        _plans[multiple] = segments.find(CifarResNet(8), (3, 16, 16), multiple=multiple)
+        _plans[multiple] = planning.find(CifarResNet(8), (3, 16, 16), multiple=multiple)
     return _plans[multiple]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssr_exp.config import ModelConf, Shortcut
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import rescale, seeds, segments
+from ssr_exp.rescaling import planning, rescale, seeds
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
@@ -27,7 +27,7 @@ KINDS = [("resnet14", "A"), ("resnet14", "B"), ("resnet18", "A"), ("resnext50_32
 def planned(name: str, shortcut: str = "A") -> tuple[nn.Module, Plan]:
     conf = ModelConf(name, shortcut=Shortcut(shortcut))
     network = seeds.build(conf, num_classes=10, input_shape=IMAGES)
-    return network, segments.find(network, IMAGES, multiple=seeds.multiple(conf))
+    return network, planning.find(network, IMAGES, multiple=seeds.multiple(conf))
 
 
 def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

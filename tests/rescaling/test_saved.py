@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssr_exp import parsing
+from ssr_exp import files
 from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, partitions, rescale, saved, seeds, segmented
+from ssr_exp.rescaling import codes, rescale, saved, seed_segments, seeds, segmentations
 from ssr_exp.rescaling.saved import NETWORK, WEIGHTS, Description, Model, Segmentation, Shares
 
 SHAPE = (3, 16, 16)
@@ -43,7 +43,7 @@ def made(
 
 
 def smallest(conf: ModelConf, split: Segmentation = STAGES) -> tuple[nn.Module, Description]:
-    seed, plan = segmented.build(conf, split.conf(), num_classes=3, input_shape=SHAPE)
+    seed, plan = seed_segments.build(conf, split.conf(), num_classes=3, input_shape=SHAPE)
     small = plan.smallest
     network = rescale.build(seed, plan, small)
     for tensor in network.state_dict().values():
@@ -127,7 +127,7 @@ def test_weights_are_a_plain_state_dict(folder: Path) -> None:
 
 def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {NETWORK, WEIGHTS}
-    about = parsing.fields((folder / NETWORK).read_bytes())
+    about = files.fields((folder / NETWORK).read_bytes())
     assert about["schema_version"] == 1
     own = {"name": "resnet14", "stem": "auto", "shortcut": "A", "arguments": {}}
     assert about["model"] == own
@@ -141,7 +141,7 @@ def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -
 
 
 def test_a_folder_of_before_there_were_sources_is_read(folder: Path) -> None:
-    about = parsing.fields((folder / NETWORK).read_bytes())
+    about = files.fields((folder / NETWORK).read_bytes())
     del about["model"]["arguments"]
     del about["segment"]["patterns"]
     (folder / NETWORK).write_text(json.dumps(about))
@@ -161,7 +161,7 @@ def test_a_network_that_was_split_in_any_way_is_given_back(tmp_path: Path, kind:
 
 
 def test_every_way_to_split_a_network_can_be_written() -> None:
-    for kind in partitions.KINDS:
+    for kind in segmentations.KINDS:
         assert Segmentation(kind=kind, multiple=4).conf().kind == kind
 
 
@@ -246,7 +246,7 @@ def test_a_network_is_loaded_inside_inference_mode_and_can_still_be_trained(fold
 
 
 def test_a_folder_cannot_make_others_run_what_it_names(folder: Path) -> None:
-    about = parsing.fields((folder / NETWORK).read_bytes())
+    about = files.fields((folder / NETWORK).read_bytes())
     about["model"] = {"name": "os.mkdir", "arguments": {"path": str(EVIL)}}
     (folder / NETWORK).write_text(json.dumps(about))
     with pytest.raises(SsrError, match="if you trust where it comes from"):
@@ -298,7 +298,7 @@ def test_a_damaged_description_is_refused_with_a_reason(
     folder: Path, content: bytes | dict[str, Any], why: str
 ) -> None:
     if isinstance(content, dict):
-        content = json.dumps(parsing.fields((folder / NETWORK).read_bytes()) | content).encode()
+        content = json.dumps(files.fields((folder / NETWORK).read_bytes()) | content).encode()
     (folder / NETWORK).write_bytes(content)
     with pytest.raises(SsrError) as caught:
         saved.load(folder)

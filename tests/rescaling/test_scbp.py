@@ -14,7 +14,7 @@ from torch import nn
 
 from ssr_exp.config import ModelConf, ModifiersConf, Preference
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, rescale, scbp, seeds, segments, set_product, sets
+from ssr_exp.rescaling import codes, cost, planning, rescale, scbp, seeds, set_product, sets
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.rescaling import probes
@@ -26,7 +26,7 @@ RATIOS = [0.5, 0.625, 0.75, 0.875, 1.0]
 def traced(name: str, kind: str = "superblock", *frozen: str) -> tuple[nn.Module, Plan]:
     network = probes.hollow(name, "A" if name in seeds.CIFAR else "cifar")
     multiple = seeds.multiple(ModelConf(name))
-    return network, segments.find(network, (3, 32, 32), multiple=multiple, kind=kind, frozen=frozen)
+    return network, planning.find(network, (3, 32, 32), multiple=multiple, kind=kind, frozen=frozen)
 
 
 def derived(plan: Plan, **values: object) -> list[Architecture]:

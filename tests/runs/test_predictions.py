@@ -12,9 +12,9 @@ import pytest
 
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import predictions
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.store import Store
 
 MakeRecord = Callable[..., Record]
 Made = Callable[..., Predictions]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssr_exp import parsing
+from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import proposal
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.proposal import Proposal
+from ssr_exp.runs.store import Store
 
 ONE = Proposal(
     study="resnet20-digits-0a1b2c3d",
@@ -42,7 +42,7 @@ text = st.text(st.characters(codec="utf-8"), max_size=20)
 def test_any_proposal_survives_its_json(study: str, networks: list[str], created_at: str) -> None:
     one = Proposal(study=study, networks=tuple(networks), created_at=created_at)
     written = json.dumps(one.model_dump(mode="json")).encode()
-    assert parsing.parse(written, Proposal, version=1) == one
+    assert files.parse(written, Proposal, version=1) == one
 
 
 def test_a_proposal_replaces_the_one_before_and_no_other_studys(store: Store) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ssr_exp.parsing import Unreadable
+from ssr_exp.files import Unreadable
 from ssr_exp.runs import record
 from ssr_exp.runs.record import Fractions, Kind, Record, Status
 

@@ -22,8 +22,9 @@ from wandb_stub import KEY, Run, Stub
 
 from ssr_exp.config import Config, LoggerConf, RunsConf, RunsKind, WandbMode
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import local, wandb
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.wandb import training_run
 
 Compose = Callable[..., Config]
 MakeRecord = Callable[..., Record]
@@ -45,7 +46,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", closed())
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(wandb, "_failed_at", None)
+    monkeypatch.setattr(training_run, "_failed_at", None)
     for name in ("here", "temporary"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -77,7 +78,7 @@ def closed() -> str:
 def read(study: str = STUDY, **fields: Any) -> list[Record]:
     conf = RunsConf(kind=RunsKind.wandb, **({"timeout_s": 60} | fields))
     try:
-        return wandb.records(conf, LoggerConf(), study=study)
+        return training_run.records(conf, LoggerConf(), study=study)
     finally:
         assert "WANDB_SERVICE" not in os.environ  # jobs on other machines would look for it there
         assert not [*Path(tempfile.gettempdir()).glob("*/ssr_exp")]  # one folder for each run
@@ -109,7 +110,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def log(folder: Path, record: Record, *, rows: int = 3, open_: bool = False) -> Any:
     """Log a run online as training does."""
     config = record.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
-    run = wandb.start(
+    run = training_run.start(
         ONLINE,
         folder=folder,
         name=record.network,
@@ -123,7 +124,7 @@ def log(folder: Path, record: Record, *, rows: int = 3, open_: bool = False) -> 
     for epoch in range(rows):
         run.log({"epoch": epoch, "train/loss": 2.5 - epoch, "val/acc": 10.0 * epoch})
     if not open_:
-        wandb.finish(run, record)
+        training_run.finish(run, record)
     return run
 
 
@@ -153,9 +154,9 @@ def test_a_run_that_is_still_open_does_not_count_and_stays_open(
     record = make_record(study=STUDY)
     run = log(tmp_path / "run", record, open_=True)
     conf = RunsConf(kind=RunsKind.wandb, timeout_s=60)
-    assert wandb.records(conf, LoggerConf(), study=STUDY) == []
+    assert training_run.records(conf, LoggerConf(), study=STUDY) == []
     assert client.run is run
-    wandb.finish(run, record)
+    training_run.finish(run, record)
     assert read() == [record]
     assert warnings(caplog) == []
 
@@ -178,7 +179,7 @@ def test_a_training_that_was_logged_online_is_read_as_its_local_record(
 
     asked = conf("logger=online", "logger.timeout_s=60", "trainer.test=true")
     made = run.train(asked)
-    assert local.Store(asked.paths.runs).records() == [made]
+    assert store.Store(asked.paths.runs).records() == [made]
     assert read(study=made.study) == [made]
     (row, *_) = [row for row in next(iter(server.runs.values())).history if "val/acc" in row]
     assert 0 <= row["val/acc"] <= 100
@@ -190,7 +191,7 @@ def test_a_training_that_was_logged_online_is_read_as_its_local_record(
 def test_each_page_is_one_question(
     server: Stub, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wandb, "PAGE", 2)
+    monkeypatch.setattr(training_run, "PAGE", 2)
     made = [make_record(study=STUDY, seed=seed) for seed in range(7)]
     server.add(*(logged(f"run{r.seed}", r) for r in made))
     assert read() == made
@@ -240,7 +241,7 @@ def test_runs_are_looked_for_where_they_would_be_logged(
         (RunsConf(entity="lab", project="theirs"), logger),
     ):
         conf.timeout_s = 60
-        wandb.records(conf, own, study=STUDY)
+        training_run.records(conf, own, study=STUDY)
     assert [(asked["entity"], asked["project"]) for asked in server.asked] == places
 
 
@@ -332,7 +333,7 @@ def test_a_server_that_is_not_there_is_named_once_it_was_tried_some_times() -> N
 def test_a_slow_server_is_a_sentence_in_time(
     server: Stub, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, delay_s: float
 ) -> None:
-    monkeypatch.setattr(wandb, "PAGE", 1)
+    monkeypatch.setattr(training_run, "PAGE", 1)
     server.add(*(logged(f"run{n}", make_record(study=STUDY)) for n in range(200)))
     server.delay_s = delay_s
     start = time.monotonic()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssr_exp.config import SearchConfig
-from ssr_exp.rescaling import cost, segments, sets
+from ssr_exp.rescaling import cost, planning, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.record import Record, Status
@@ -24,7 +24,7 @@ Tell = Callable[..., Record]
 @pytest.fixture(scope="session")
 def small() -> Space:
     """512 networks: three segments of one or two blocks, four widths each."""
-    plan = segments.find(CifarResNet(14), (3, 8, 8), multiple=4)
+    plan = planning.find(CifarResNet(14), (3, 8, 8), multiple=4)
     return space.of(plan, width_steps=4)
 
 

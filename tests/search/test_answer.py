@@ -8,8 +8,8 @@ from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
-from ssr_exp.search import answer, console, history
-from ssr_exp.search import view as views
+from ssr_exp.search import answer, history, printing
+from ssr_exp.search import belief as views
 from ssr_exp.search.answer import Contender
 from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
@@ -85,7 +85,7 @@ def test_a_baseline_that_breaks_the_caps_is_said_to(
 ) -> None:
     conf = SearchConfig()
     conf.objective.max_drop, conf.cap.params = 0.0, "4%"
-    console.print_smallest(views.of(known, conf), conf)
+    printing.print_smallest(views.of(known, conf), conf)
     assert "does not keep to the caps" in capsys.readouterr().out
 
 
@@ -151,7 +151,7 @@ def test_results_are_means_over_seeds_and_untested_ones_are_left_out(
 def test_the_last_comparison_is_printed(
     small: Space, tell: Tell, first: First, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    console.print_results(results(tell, small, first))
+    printing.print_results(results(tell, small, first))
     printed = capsys.readouterr().out
     (line,) = [line for line in printed.splitlines() if "answer" in line]
     assert "89.50" in line and "1.50" in line
@@ -159,9 +159,9 @@ def test_the_last_comparison_is_printed(
 
 def test_what_is_smallest_is_printed(known: History, capsys: pytest.CaptureFixture[str]) -> None:
     conf = SearchConfig()
-    console.print_smallest(views.of(known, conf), conf)
+    printing.print_smallest(views.of(known, conf), conf)
     conf.objective.max_drop = 0.0
-    console.print_smallest(views.of(known, conf), conf)
+    printing.print_smallest(views.of(known, conf), conf)
     printed = capsys.readouterr().out
     assert "smallest within 1 points" in printed
     assert "predicted" in printed

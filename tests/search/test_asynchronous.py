@@ -14,15 +14,15 @@ import pytest
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import Store
 from ssr_exp.search import asynchronous, rounds
 from ssr_exp.search.asynchronous import Run, Trainings
+from ssr_exp.search.belief import View
 from ssr_exp.search.loop import Search
-from ssr_exp.search.propose import Pick
+from ssr_exp.search.proposals.propose import Pick
 from ssr_exp.search.space import Space
-from ssr_exp.search.view import View
 from tests.search.conftest import World
 
 First = tuple[Architecture, ...]

@@ -15,12 +15,12 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.local import Store
-from ssr_exp.search import answer, console, limits, loop, prices, rounds
-from ssr_exp.search import view as views
+from ssr_exp.runs.store import Store
+from ssr_exp.search import answer, caps, costs, loop, printing, rounds
+from ssr_exp.search import belief as views
+from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
 from ssr_exp.search.loop import Search
-from ssr_exp.search.prices import Latencies
 from ssr_exp.search.space import Space
 from tests.search.conftest import World
 
@@ -151,7 +151,7 @@ def test_the_latency_of_a_batch_and_of_the_smallest_is_shown(
     seen, _ = begin(device, latency_ms="1.1").run(world.train)
     printed = capsys.readouterr().out
     assert "ms: a phone (~: predicted, not measured); 1.1 ms are allowed" in printed
-    console.print_smallest(seen, SearchConfig())
+    printing.print_smallest(seen, SearchConfig())
     own = device.known()[answer.trained(seen)[0]]
     assert f"%, {own:.4g} ms" in capsys.readouterr().out
 
@@ -198,9 +198,9 @@ def test_latency_is_asked_for_once_over_a_lattice(known: History, small: Space) 
 
 
 def test_the_fastest_is_found_by_the_price(small: Space) -> None:
-    price: prices.Price = lambda points: -torch.from_numpy(points.sum(axis=1) * 1.0)  # noqa: E731
+    price: costs.Price = lambda points: -torch.from_numpy(points.sum(axis=1) * 1.0)  # noqa: E731
     with pytest.raises(SsrError, match=small.code(small.plan.baseline)):
-        limits.check_latency(small, 1e-30, price)
+        caps.check_latency(small, 1e-30, price)
 
 
 def test_a_search_with_a_latency_is_another_one_and_one_without_keeps_its_name(

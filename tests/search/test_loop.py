@@ -12,9 +12,9 @@ from ssr_exp import messages
 from ssr_exp.config import Acquisition, CostAxis, Objective, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.record import Status
-from ssr_exp.search import checks, rounds
+from ssr_exp.runs.store import Store
+from ssr_exp.search import diagnostics, rounds
 from ssr_exp.search.asynchronous import Run, Trainings
 from ssr_exp.search.loop import Search
 from ssr_exp.search.resolution import ValSet
@@ -335,7 +335,7 @@ def test_each_warning_is_printed_once_during_the_search_and_once_beside_the_answ
     monkeypatch: pytest.MonkeyPatch,
     is_asynchronous: bool,
 ) -> None:
-    monkeypatch.setattr(checks.Check, "warnings", lambda self: [f"it errs by {self.rmse:.9f}"])
+    monkeypatch.setattr(diagnostics.Check, "warnings", lambda self: [f"it errs by {self.rmse:.9f}"])
     world.records = [tell(a) for a in first]
     val = ValSet({"cat 1": 99, "dog": 1})
     search = replace(begin(rounds=3, batch=1, acquisition__kind=Acquisition.random), val=val)

@@ -10,12 +10,12 @@ import pytest
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import front, predictions
-from ssr_exp.runs.local import Store
+from ssr_exp.runs import pareto, predictions
 from ssr_exp.runs.predictions import FEWEST, Batch, Expected, Predictions
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.search import checks, history, refit, space
-from ssr_exp.search import view as views
+from ssr_exp.runs.store import Store
+from ssr_exp.search import belief as views
+from ssr_exp.search import diagnostics, history, refit, space
 from ssr_exp.search.space import Space
 from tests.search.conftest import Tell
 
@@ -68,7 +68,7 @@ def test_it_is_the_usual_surrogates_and_runs_are_counted(
     assert not predictions.are_due([*runs, *again], found)
     assert predictions.are_due([*runs, *again, tell(first[1], seed=1)], found)
     assert found.lattice.size == len(small.lattice)
-    check = checks.check(views.of(history.of(small, [*runs, *again]), SearchConfig()))
+    check = diagnostics.check(views.of(history.of(small, [*runs, *again]), SearchConfig()))
     assert found.looks[0].rmse == pytest.approx(check.rmse, rel=1e-6)
 
 
@@ -133,7 +133,7 @@ def test_of_many_runs_some_are_learned_from_the_baseline_and_the_front_among_the
     runs = [tell(a) for a in [*small.architectures(range(0, 500, 5)), small.plan.baseline]]
     found = fit(small, runs)
     learned = {one.network for one in found.left_out}
-    best = front.of(runs, cost=lambda r: r.params, score=lambda r: r.val_acc or 0.0)
+    best = pareto.of(runs, cost=lambda r: r.params, score=lambda r: r.val_acc or 0.0)
     assert len(found.left_out) == found.looks[0].runs == 20
     assert {r.network for r in best} | {small.code(small.plan.baseline)} <= learned
     assert found.seen == len(runs)

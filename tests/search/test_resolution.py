@@ -12,8 +12,8 @@ import pytest
 
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.local import Store
-from ssr_exp.search import checks, rounds
+from ssr_exp.runs.store import Store
+from ssr_exp.search import diagnostics, rounds
 from ssr_exp.search.loop import Search
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
@@ -58,7 +58,7 @@ def test_nothing_is_said_of_a_val_set_that_is_not_known() -> None:
 
 
 def test_an_error_about_that_of_the_mean_is_poor() -> None:
-    one = checks.Check(30, 0.5, 1.0, 0.9, (0.5, 0.8, 0.95), 0.1, flat=False)
+    one = diagnostics.Check(30, 0.5, 1.0, 0.9, (0.5, 0.8, 0.95), 0.1, flat=False)
     assert not one.warnings()
     assert "predicts poorly" in replace(one, rmse=0.92).warnings()[0]
     assert "predicts poorly" in replace(one, spearman=0.3).warnings()[0]

@@ -8,7 +8,7 @@ import pytest
 
 from ssr_exp.config import Objective, SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.local import Store
+from ssr_exp.runs.store import Store
 from ssr_exp.search import rounds
 from ssr_exp.search.rounds import Planned, Round
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, segments
+from ssr_exp.rescaling import cost, planning
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.search import prices, space
+from ssr_exp.search import costs, space
 from ssr_exp.search.space import Space
 
 
@@ -32,7 +32,7 @@ def test_the_baseline_is_the_corner_of_ones_and_the_smallest_that_of_zeros(small
 
 
 def test_halving_weighs_the_same_wherever_it_happens() -> None:
-    plan = segments.find(CifarResNet(56), (3, 8, 8), multiple=4)
+    plan = planning.find(CifarResNet(56), (3, 8, 8), multiple=4)
     own = space.of(plan, width_steps=8)
 
     def depth(blocks: int) -> float:
@@ -64,7 +64,7 @@ def test_a_function_of_all_points_is_that_of_each(
     small: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space, "CHUNK", 100)
-    price = prices.exact(small, "params")
+    price = costs.exact(small, "params")
     (logs,) = small.evaluate(lambda points: [price(points)])
     for number in (0, 99, 100, 511):
         (architecture,) = small.architectures([number])
@@ -73,7 +73,7 @@ def test_a_function_of_all_points_is_that_of_each(
 
 
 def test_frozen_segments_and_single_blocks_are_no_features() -> None:
-    plan = segments.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=["stage2"])
+    plan = planning.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=["stage2"])
     own = space.of(plan, width_steps=4)
     assert own.names == ("width stage1", "width stage3")
     assert own.segments == (0, 2)
@@ -81,7 +81,7 @@ def test_frozen_segments_and_single_blocks_are_no_features() -> None:
 
 def test_a_lattice_over_the_limit_says_how_to_coarsen_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space, "LIMIT", 600)
-    plan = segments.find(CifarResNet(14), (3, 8, 8), multiple=4)
+    plan = planning.find(CifarResNet(14), (3, 8, 8), multiple=4)
     with pytest.raises(SsrError, match=r"2,048 points.*600 at most.*width_steps=4 \(512 points\)"):
         space.of(plan, width_steps=8)
     monkeypatch.setattr(space, "LIMIT", 2)
@@ -90,7 +90,7 @@ def test_a_lattice_over_the_limit_says_how_to_coarsen_it(monkeypatch: pytest.Mon
 
 
 def test_a_lattice_beyond_64_bits_is_refused_in_one_sentence() -> None:
-    plan = segments.find(CifarResNet(110), (3, 8, 8), multiple=4, kind="block")
+    plan = planning.find(CifarResNet(110), (3, 8, 8), multiple=4, kind="block")
     with pytest.raises(SsrError, match=r"has 2\.2e\+43 points, .* 10,000,000 at most") as caught:
         space.of(plan, width_steps=8)
     assert "segment=whole" in str(caught.value) and "width_steps" not in str(caught.value)
@@ -98,6 +98,6 @@ def test_a_lattice_beyond_64_bits_is_refused_in_one_sentence() -> None:
 
 def test_a_lattice_of_the_baseline_alone_cannot_be_searched() -> None:
     frozen = ["stage1", "stage2", "stage3"]
-    plan = segments.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=frozen)
+    plan = planning.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=frozen)
     with pytest.raises(SsrError, match="the baseline alone"):
         space.of(plan, width_steps=8)

@@ -19,15 +19,16 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
-from ssr_exp.search import checks, history, propose, rounds, summary
-from ssr_exp.search import view as views
+from ssr_exp.runs.store import Store
+from ssr_exp.search import belief as views
+from ssr_exp.search import diagnostics, history, rounds, summary
+from ssr_exp.search.belief import View
 from ssr_exp.search.history import History
+from ssr_exp.search.proposals import propose
 from ssr_exp.search.rounds import Planned, Round
 from ssr_exp.search.space import Space
-from ssr_exp.search.view import View
 from tests.search.conftest import Tell
 
 First = tuple[Architecture, ...]
@@ -41,7 +42,9 @@ def seen(known: History, conf: SearchConfig | None = None) -> View:
 
 def summarised(view: View, **others: object) -> Predictions:
     conf = SearchConfig()
-    return summary.of(view, conf, checks.check(view), checks.sensitivities(view), **others)  # type: ignore[arg-type]
+    return summary.of(
+        view, conf, diagnostics.check(view), diagnostics.sensitivities(view), **others
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +238,7 @@ def test_without_a_device_there_are_no_latencies_and_with_one_there_are(
 
 def test_left_out_trainings_are_those_of_the_check(view: View) -> None:
     found = summarised(view).left_out
-    mine = checks.left_out(view)
+    mine = diagnostics.left_out(view)
     assert [(one.network, one.seed) for one in found] == [
         (record.network, record.seed) for record in view.history.records
     ]
@@ -284,7 +287,7 @@ def test_the_distances_of_what_was_left_out_are_standard_ones(small: Space, tell
 
 
 def test_a_look_says_what_the_check_says(view: View) -> None:
-    check = checks.check(view)
+    check = diagnostics.check(view)
     (look,) = summarised(view).looks
     assert (look.round, look.runs, look.rmse, look.spread) == (0, 22, check.rmse, check.spread)
     assert (look.spearman, look.coverage, look.noise) == (
@@ -330,7 +333,7 @@ def test_what_speaks_against_believing_is_kept(small: Space, tell: Tell, first: 
 
 
 def test_sensitivities_are_named_by_segment_and_kind(view: View, small: Space) -> None:
-    told = checks.sensitivities(view)
+    told = diagnostics.sensitivities(view)
     found = summarised(view).sensitivities
     assert [f"{one.kind} {one.segment}" for one in found] == [one.name for one in told]
     assert {one.segment for one in found} == {s.name for s in small.plan.segments}
@@ -345,7 +348,7 @@ def test_without_a_search_there_are_no_rounds(view: View) -> None:
     found = summarised(view)
     assert (found.search, found.rounds, found.looks[0].round) == ("", (), 0)
     assert found.study == view.history.records[0].study
-    assert found.levels == checks.LEVELS
+    assert found.levels == diagnostics.LEVELS
     assert datetime.fromisoformat(found.created_at).utcoffset() is not None
 
 
@@ -356,7 +359,9 @@ def test_a_searchs_plans_and_limit_are_told(view: View, tmp_path: Path) -> None:
     book.write(Round(number=0, seed=0, planned=(Planned(network="d1_w4"),)))
     two = Planned(network="d1_w8", low=1.0, mean=2.0, high=3.0, promise=0.5)
     book.write(Round(number=2, seed=0, planned=(two,), attempts=1, launched=1))
-    found = summary.of(view, conf, checks.check(view), checks.sensitivities(view), book=book)
+    found = summary.of(
+        view, conf, diagnostics.check(view), diagnostics.sensitivities(view), book=book
+    )
     assert (found.search, found.max_drop) == (book.folder.name, 2.5)
     assert found.looks[0].round == 2
     assert [batch.number for batch in found.rounds] == [0, 2]

@@ -10,7 +10,7 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from ssr_exp.config import Kernel, SurrogateConf
 from ssr_exp.search import subset, surrogate
 from ssr_exp.search.history import History
-from ssr_exp.search.scale import OutcomeScale
+from ssr_exp.search.outcome import OutcomeScale
 from ssr_exp.search.surrogate import Surrogate
 
 KERNELS = list(Kernel)

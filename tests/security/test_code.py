@@ -45,10 +45,19 @@ FORBIDDEN = {
 MODULES = ("marshal", "shelve", "dill", "cloudpickle", "tarfile", "zipfile", "sqlite3", "telnetlib")
 CHECKING = ("archives.py", "weights.py")  # look at a zip file's checksums, and unpack nothing
 ALLOWED = {  # file and call: why it cannot be helped, or does no harm
-    ("ssr_exp/rescaling/imported.py", "importlib.import_module"): "model.target is the user's own; "
+    (
+        "ssr_exp/rescaling/user_modules.py",
+        "importlib.import_module",
+    ): "model.target is the user's own; "
     "what a file names asks for trust first, see saved.Model.calls_code",
-    ("ssr_exp/edge/formats/__init__.py", "importlib.import_module"): "one of our own formats",
-    ("ssr_exp/edge/predict_files.py", "torch.export.load"): "an export's file, as its user says",
+    (
+        "ssr_exp/edge/export/formats/__init__.py",
+        "importlib.import_module",
+    ): "one of our own formats",
+    (
+        "ssr_exp/edge/export/predict_script.py",
+        "torch.export.load",
+    ): "an export's file, as its user says",
 }
 METHODS = ("extractall", "unpack_archive", "load_from_checkpoint")
 
@@ -70,7 +79,7 @@ CALLS = list(calls())
 
 def test_every_file_of_the_product_is_read() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in FILES}
-    assert {"train.py", "ssr_exp/parsing.py", "hydra_plugins/ssr_exp/jobs.py"} <= names
+    assert {"train.py", "ssr_exp/files.py", "ssr_exp/app/jobs.py"} <= names
     assert len(CALLS) > 1000
 
 

@@ -14,15 +14,19 @@ import pytest
 import torch
 
 from ssr_exp.config import DatasetConf, LoggerConf, RunsConf
+from ssr_exp.datasets import sources
+from ssr_exp.datasets.contents import Contents
+from ssr_exp.datasets.image_folder import cache
+from ssr_exp.datasets.image_folder.decoding import Decoded
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, saved, segments
+from ssr_exp.rescaling import codes, planning, saved
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.runs import checkpoints, local, predictions, proposal, studies, tables, wandb
+from ssr_exp.runs import checkpoints, predictions, proposal, studies, tables
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
-from ssr_exp.training import cache, resume, sources, weights
-from ssr_exp.training.contents import Contents
-from ssr_exp.training.decode import Decoded
+from ssr_exp.runs.wandb import training_run
+from ssr_exp.training import pretrained, resume
 
 CANARY = "made-by-what-was-read"
 TARGET = {"_target_": "os.mkdir", "_args_": [CANARY], "path": CANARY}
@@ -52,7 +56,7 @@ def test_the_canary_would_be_made(tmp_path: Path) -> None:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "checkpoint": checkpoints.network_weights,
-    "state dict": weights.state_dict,
+    "state dict": pretrained.state_dict,
     "weights.pt": saved._state,
 }
 
@@ -159,8 +163,8 @@ def test_a_row_of_wandb_calls_nothing_it_names(
         summary_metrics: dict[str, Any] = {"status": TARGET, "_target_": "os.mkdir"}  # noqa: RUF012
         config = json.loads(make_record().to_json()) | {"modifiers": TARGET}
 
-    monkeypatch.setattr(wandb, "_runs", lambda *_: [Run()])
-    assert wandb.records(RunsConf(), LoggerConf(), study=make_record().study) == []
+    monkeypatch.setattr(training_run, "_runs", lambda *_: [Run()])
+    assert training_run.records(RunsConf(), LoggerConf(), study=make_record().study) == []
 
 
 def described(name: str, arguments: Any = None) -> str:
@@ -237,7 +241,7 @@ def test_a_study_of_usual_depth_is_known() -> None:
 
 @pytest.mark.parametrize("digits", ["9" * 10, "9" * 5_000, "\u0663"])
 def test_a_code_of_numbers_that_no_network_has_is_refused_in_a_short_sentence(digits: str) -> None:
-    plan = segments.find(CifarResNet(8), (3, 32, 32), multiple=4)
+    plan = planning.find(CifarResNet(8), (3, 32, 32), multiple=4)
     for code in (f"d{digits}-1-1_w16-32-64", f"d1-1-1_w16-32-{digits}"):
         with pytest.raises(SsrError, match="is not a network code") as caught:
             codes.parse(plan, code)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssr_exp.datasets.image_folder import decoding, listing
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
-from ssr_exp.training import decode, listing
 from tests.fuzz.folders import PROGRAM, declared
 
 SMALL = Preprocessing(channels=3, size=(4, 4), fit="crop")
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 def refused(root: Path, match: str) -> str:
     with pytest.raises(SsrError, match=match) as caught:
         found = listing.scan(root)
-        decode.decode(root, found.files, SMALL)
+        decoding.decode(root, found.files, SMALL)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -82,7 +82,7 @@ def test_images_that_no_memory_holds_are_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SsrError, match=r"GiB of memory.* type dataset\.resize=32"):
-        decode._empty(10**9, 9_000, 9_000)
+        decoding._empty(10**9, 9_000, 9_000)
 
 
 def test_a_class_that_is_not_named_in_text_is_refused(root: Path) -> None:
@@ -103,7 +103,7 @@ def test_every_usual_mode_is_read(root: Path, mode: str) -> None:
     pixels = np.full((4, 4), 255 * 256, np.uint16)
     image = Image.fromarray(pixels) if mode == "I;16" else Image.new("RGB", (4, 4)).convert(mode)
     image.save(root / "cat" / ("1.jpg" if mode in ("CMYK", "YCbCr") else "1.png"))
-    assert len(decode.decode(root, listing.scan(root).files, AS_THEY_ARE).pixels) == 3
+    assert len(decoding.decode(root, listing.scan(root).files, AS_THEY_ARE).pixels) == 3
 
 
 def test_a_cut_off_image_names_the_file(root: Path) -> None:

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from ssr_exp import terminal
 from ssr_exp.config import ModelConf
-from ssr_exp.edge import card, hub
+from ssr_exp.edge.export import hub, model_card
 from ssr_exp.errors import SsrError
 from ssr_exp.report import content, page
 from ssr_exp.rescaling import seeds
-from ssr_exp.runs import local
+from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
 
 HOSTILE = {
@@ -80,7 +80,7 @@ def test_a_page_holds_a_name_as_data_alone(
 
 @EVERY
 def test_a_card_shows_a_name_as_text_on_its_line(name: str) -> None:
-    shown = card._plain(name)
+    shown = model_card._plain(name)
     assert "\n" not in shown and shown.isprintable()
     assert not set("<[`") & set(shown)
     assert "|" not in shown.replace("\\|", "")
@@ -88,7 +88,7 @@ def test_a_card_shows_a_name_as_text_on_its_line(name: str) -> None:
 
 @EVERY
 def test_the_head_of_a_card_quotes_a_name(name: str) -> None:
-    quoted = card._yaml(name)
+    quoted = model_card._yaml(name)
     assert json.loads(quoted) == name
     assert quoted.isprintable()
 

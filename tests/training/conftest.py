@@ -12,8 +12,8 @@ from PIL import Image
 from torch import nn
 
 from ssr_exp.config import DatasetConf, RecipeConf
-from ssr_exp.training import data
-from ssr_exp.training.task import Classification
+from ssr_exp.datasets import in_memory
+from ssr_exp.tasks.classification import Classification
 
 Draw = Callable[..., Path]
 
@@ -43,20 +43,20 @@ def draw() -> Draw:
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Callable[..., data.Splits]:
+def load(tmp_path: Path) -> Callable[..., in_memory.Splits]:
     """Load a folder of images, with its cache aside: `load(root, resize=4)`."""
 
-    def read(root: Path, **fields: Any) -> data.Splits:
+    def read(root: Path, **fields: Any) -> in_memory.Splits:
         asked = {"val_fraction": 0.25} | fields
         conf = DatasetConf(name="image_folder", root=str(root), **asked)
-        return data.load(conf, tmp_path / "data")
+        return in_memory.load(conf, tmp_path / "data")
 
     return read
 
 
 @pytest.fixture(scope="session")
-def digits() -> data.Splits:
-    return data.load(DatasetConf(name="digits"), Path("unused"))
+def digits() -> in_memory.Splits:
+    return in_memory.load(DatasetConf(name="digits"), Path("unused"))
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def small_task() -> Callable[..., Classification]:
 
 
 @pytest.fixture
-def digits_module(digits: data.Splits) -> Callable[..., data.TensorDataModule]:
-    def make(seed: int = 0) -> data.TensorDataModule:
-        changes = data.Augmentation(crop_padding=1, flip=True, cutout=2)
-        return data.TensorDataModule(digits, batch_size=64, augmentation=changes, seed=seed)
+def digits_module(digits: in_memory.Splits) -> Callable[..., in_memory.TensorDataModule]:
+    def make(seed: int = 0) -> in_memory.TensorDataModule:
+        changes = in_memory.Augmentation(crop_padding=1, flip=True, cutout=2)
+        return in_memory.TensorDataModule(digits, batch_size=64, augmentation=changes, seed=seed)
 
     return make
 

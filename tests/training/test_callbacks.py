@@ -12,13 +12,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
 from ssr_exp.config import RecipeConf, TrainerConf
+from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import checkpoints
 from ssr_exp.runs.checkpoints import BEST, LAST
-from ssr_exp.training import callbacks, task
+from ssr_exp.tasks import classification
+from ssr_exp.tasks.classification import Classification
+from ssr_exp.training import callbacks
 from ssr_exp.training.callbacks import Ema, EpochLines
-from ssr_exp.training.data import TensorDataModule
-from ssr_exp.training.task import Classification
 
 MakeTask = Callable[..., Classification]
 Fit = Callable[..., tuple[Trainer, Classification]]
@@ -71,7 +72,7 @@ class Scores(Callback):
         self._weights = {k: v.clone() for k, v in pl_module.network.state_dict().items()}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.accuracies.append(float(trainer.callback_metrics[task.VAL_ACC]))
+        self.accuracies.append(float(trainer.callback_metrics[classification.VAL_ACC]))
         self.measured.append(self._weights)
 
 
@@ -139,7 +140,7 @@ def test_average_needs_a_share(decay: float) -> None:
 
 
 def test_no_checkpoint_of_a_diverged_epoch(fit: Fit, tmp_path: Path) -> None:
-    with pytest.raises(task.Diverged):
+    with pytest.raises(classification.Diverged):
         fit(lr=1e30)
     assert not list(tmp_path.glob("*.ckpt"))
 

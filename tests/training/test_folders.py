@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ssr_exp.datasets.image_folder import layout, listing, tree
+from ssr_exp.datasets.in_memory import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.training import layout, listing, tree
-from ssr_exp.training.data import Splits
 from tests.training.folders import CLASSES, as_png, copied, fill, half_jfif, split
 
 Load = Callable[..., Splits]

@@ -15,11 +15,10 @@ import torch
 from PIL import Image
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets import in_memory, preprocessing
+from ssr_exp.datasets.in_memory import Splits
 from ssr_exp.datasets.preprocessing import FITS
 from ssr_exp.errors import SsrError
-from ssr_exp.training import data
-from ssr_exp.training.data import Splits
 from tests.training.folders import (
     as_png,
     fill,
@@ -81,8 +80,8 @@ def test_without_a_size_nothing_is_fitted(tmp_path: Path, load: Load) -> None:
 
 @pytest.mark.parametrize("fit", FITS)
 def test_sets_in_memory_are_fitted_as_files_of_them_are(tmp_path: Path, fit: str) -> None:
-    whole = data.load(DatasetConf(name="digits"), tmp_path)
-    small = data.load(DatasetConf(name="digits", resize=12, fit=fit), tmp_path)
+    whole = in_memory.load(DatasetConf(name="digits"), tmp_path)
+    small = in_memory.load(DatasetConf(name="digits", resize=12, fit=fit), tmp_path)
     assert small.preprocessing.size == (12, 12) and small.train.files == ()
     for number in range(20):
         Image.fromarray(whole.train.pixels[number, 0].numpy()).save(tmp_path / "digit.png")
@@ -430,7 +429,7 @@ def test_pixels_of_two_values_are_warned_of(tmp_path: Path, load: Load) -> None:
 
 def test_usual_images_are_not_warned_of(tmp_path: Path, load: Load) -> None:
     assert not load(fill(tmp_path / "set")).reading.warnings
-    digits = data.load(DatasetConf(name="digits"), tmp_path)
+    digits = in_memory.load(DatasetConf(name="digits"), tmp_path)
     assert not digits.reading.warnings and not digits.reading.notes
 
 

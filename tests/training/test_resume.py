@@ -17,8 +17,8 @@ from torch import Tensor
 from ssr_exp.config import Config
 from ssr_exp.runs import checkpoints
 from ssr_exp.runs.record import Record
+from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import fit, resume, run
-from ssr_exp.training.task import Classification
 
 Compose = Callable[..., Config]
 WORDS = (

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from ssr_exp.config import Config
+from ssr_exp.datasets.in_memory import Splits, TensorDataModule
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
-from ssr_exp.runs import checkpoints, local
+from ssr_exp.runs import checkpoints, store
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import run, study
-from ssr_exp.training.data import Splits, TensorDataModule
 from ssr_exp.training.run import RunFailed
-from ssr_exp.training.task import Classification
 
 Compose = Callable[..., Config]
 pytestmark = pytest.mark.usefixtures("repeatable")
@@ -32,11 +32,11 @@ SMALLER = ("modifiers=explicit", "modifiers.network=d1-1-1_w4-16-16")
 
 def folder(conf: Config) -> Path:
     (job,) = run.plan(conf)
-    return run.folder(local.Store(conf.paths.runs), job)
+    return run.folder(store.Store(conf.paths.runs), job)
 
 
 def stored(conf: Config) -> Record | None:
-    return local.Store(conf.paths.runs).read(folder(conf))
+    return store.Store(conf.paths.runs).read(folder(conf))
 
 
 def raising(error: BaseException) -> Callable[..., NoReturn]:
@@ -347,13 +347,13 @@ def test_an_interrupt_leaves_no_record_and_no_claim(
 def test_a_record_that_cannot_be_written_ends_in_a_sentence(
     conf: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(self: local.Store, where: Path, record: Record) -> NoReturn:
+    def write(self: store.Store, where: Path, record: Record) -> NoReturn:
         raise SsrError("the disk is full")
 
     asked = conf()
     monkeypatch.setattr(run.fit, "train", lambda *_: {"val_acc": 10.0})
     with monkeypatch.context() as patch:
-        patch.setattr(local.Store, "write", write)
+        patch.setattr(store.Store, "write", write)
         with pytest.raises(SsrError, match="the disk is full"):
             run.train(asked)
     assert stored(asked) is None
@@ -363,7 +363,7 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
 def test_a_damaged_record_is_trained_again(conf: Compose) -> None:
     asked = conf()
     one = run.train(asked)
-    (folder(asked) / local.FILE).write_text(one.to_json()[:-9])
+    (folder(asked) / store.FILE).write_text(one.to_json()[:-9])
     again = run.train(asked)
     assert again.val_loss == one.val_loss
     assert stored(asked) == again
@@ -374,7 +374,7 @@ def test_a_run_that_is_claimed_is_not_trained(
 ) -> None:
     asked = conf()
     monkeypatch.setattr(run.fit, "train", raising(AssertionError("it trained")))
-    with local.Store(asked.paths.runs).claim(folder(asked), wait=False), pytest.raises(local.Busy):
+    with store.Store(asked.paths.runs).claim(folder(asked), wait=False), pytest.raises(store.Busy):
         run.train(asked)
     assert stored(asked) is None
 

@@ -11,8 +11,8 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes
 from ssr_exp.runs import proposal
-from ssr_exp.runs.local import Store
 from ssr_exp.runs.proposal import Proposal
+from ssr_exp.runs.store import Store
 from ssr_exp.training import study
 from ssr_exp.training.study import Study
 

@@ -7,10 +7,10 @@ import pytest
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import local, proposal
-from ssr_exp.runs.local import Store
+from ssr_exp.runs import proposal, store
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import Store
 from ssr_exp.training import sweep
 from ssr_exp.training.sweep import Member
 
@@ -165,7 +165,7 @@ def test_what_is_done_is_not_pending(
     for member, status in zip(members, Status, strict=False):
         member.store.write(member.folder, make_record(status=status))
     (members[3].folder).mkdir(parents=True)
-    (members[3].folder / local.FILE).write_text('{"schema_version": 9')
+    (members[3].folder / store.FILE).write_text('{"schema_version": 9')
     order = list(Status)
     assert sweep.pending(members) == [members[order.index(Status.failed)], *members[3:]]
 
@@ -177,7 +177,7 @@ def test_a_run_is_busy_if_it_was_refused_as_such_and_is_not_done(
     new, failed, finished, other = members
     failed.store.write(failed.folder, make_record(status=Status.failed))
     finished.store.write(finished.folder, make_record())
-    refused = {member.folder: local.BUSY for member in (new, failed, finished)}
+    refused = {member.folder: store.BUSY for member in (new, failed, finished)}
     assert sweep.busy(members, {**refused, other.folder: ValueError("odd")}) == [new, failed]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
-from ssr_exp.training import environment
+from ssr_exp.runs import provenance
 from tests.zoo import members, pool, rows, table
 from tests.zoo.dense import members as dense_members
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     done = rows.load(store) if options.resume else {}
     names = [name for name in options.only or order if name not in done]
     for number, row in enumerate(pool.checked(names, options.jobs, options.limit), start=1):
-        row.commit = environment.git_commit() or "unknown"
+        row.commit = provenance.git_commit() or "unknown"
         rows.append(store, row)
         verdict = "; ".join(row.problems) or "ok"
         print(f"{number}/{len(names)} {row.name} {row.wall_s:g} s: {verdict}", flush=True)

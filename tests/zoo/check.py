@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssr_exp.errors import cause
-from ssr_exp.rescaling import cost, lattice, meta, rescale, segments
+from ssr_exp.rescaling import cost, lattice, meta, planning, rescale
 from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.zoo import counts, members
 from tests.zoo.rows import Row
@@ -173,7 +173,7 @@ def _pixels(network: nn.Module) -> int:
 
 def _planned(network: nn.Module, row: Row) -> Plan:
     start = time.perf_counter()
-    plan = segments.find(network, (3, row.pixels, row.pixels))
+    plan = planning.find(network, (3, row.pixels, row.pixels))
     row.plan_s = round(time.perf_counter() - start, 2)
     row.blocks = [len(segment.blocks) for segment in plan.segments]
     row.removable = sum(len(segment.blocks) - segment.fewest for segment in plan.segments)

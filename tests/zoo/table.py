@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 
-from ssr_exp.training import environment
+from ssr_exp.runs import provenance
 from tests.zoo import check, members
 from tests.zoo.dense import table as dense_table
 from tests.zoo.rows import DenseRow, Row
@@ -74,7 +74,7 @@ def write(rows: Sequence[Row | DenseRow]) -> str:
 
 
 def _facts(rows: Sequence[Row | DenseRow]) -> Iterator[str]:
-    versions = environment.versions() | {name: metadata.version(name) for name in SEEDS}
+    versions = provenance.versions() | {name: metadata.version(name) for name in SEEDS}
     yield f"- versions: {', '.join(f'{name} {version}' for name, version in versions.items())}"
     yield f"- commit: {', '.join(sorted({row.commit for row in rows}))} (`+`: changed since)"
     yield f"- seed: {check.SEED}, with each network's name"

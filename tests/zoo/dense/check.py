@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, segments
+from ssr_exp.rescaling import cost, planning
 from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.support import verdict
 from tests.zoo.check import SEED, drawn, located
@@ -75,7 +75,7 @@ class Checked:
 
     def _planned(self, split: Split) -> Plan:
         start = time.perf_counter()
-        plan = segments.find(self.network, self.row.shape, kind=self.kind)
+        plan = planning.find(self.network, self.row.shape, kind=self.kind)
         split.plan_s = round(time.perf_counter() - start, 2)
         split.blocks = [len(segment.blocks) for segment in plan.segments]
         split.removable = sum(len(segment.blocks) - segment.fewest for segment in plan.segments)

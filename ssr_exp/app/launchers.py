@@ -1,0 +1,209 @@
+"""Open the configured launcher, and say how many launches it takes at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from ssr_exp import signals
+from ssr_exp.errors import SsrError, cause
+
+log = logging.getLogger(__name__)
+
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # part of the target: the extra
+OBJECTS = 78_643_200  # bytes, the least that Ray takes: what jobs return is a word
+# Ray speaks to nobody but this machine where it believes that it cannot make clusters.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+LOCAL = "local"
+KNOCK_S = 10.0  # in which a cluster's head answers
+PRESETS = ("basic", "joblib", "submitit_slurm", "ray")  # conf/hydra/launcher/
+
+
+def open(context: HydraContext, task: TaskFunction, config: DictConfig) -> Launcher:
+    """Instantiate the launcher of a configuration.
+
+    Raises:
+        SsrError: if its package is not installed, or it lacks a setting.
+    """
+    _forget_schemas()
+    target = str(OmegaConf.select(config, "hydra.launcher._target_"))
+    if "hydra_ray_launcher" in target:
+        _prepare_ray(config)
+    if "hydra_joblib_launcher" in target and config.hydra.launcher.get("n_jobs") == 0:
+        raise SsrError(
+            "hydra.launcher.n_jobs is 0; it must be 1 or more, or negative: -1 stands for all "
+            "cores, -2 for all but one."
+        )
+    try:
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task, config=config
+        )
+    except Exception as error:
+        for name, extra in EXTRAS.items():
+            if f"hydra_{name}_launcher" in target and "Unknown plugin" in str(error):
+                raise SsrError(
+                    f"this launcher needs a package that is not installed: type pip install "
+                    f"'ssr_exp[{extra}]', or uv pip install hydra-{name}-launcher."
+                ) from None
+        raise SsrError(f"hydra/launcher cannot be used ({cause(error)}).") from None
+
+
+def is_here(launcher: Launcher) -> bool:
+    """Say whether trainings run in this process; by name, because Hydra loads plugins anew."""
+    return type(launcher).__name__ == "BasicLauncher"
+
+
+def slots(launcher: Launcher) -> int | None:
+    """Say how many launches can be under way at once; None: any number, the engine has a queue."""
+    if is_here(launcher):
+        return 1
+    if not shares_fate(launcher):
+        return None
+    from joblib import effective_n_jobs  # type: ignore[import-untyped]
+
+    return int(effective_n_jobs(getattr(launcher, "joblib", {}).get("n_jobs") or 1))
+
+
+def shares_fate(launcher: Launcher) -> bool:
+    """Say whether a process that is lost takes the others of its launcher along, as joblib's do."""
+    return hasattr(launcher, "joblib") or is_here(launcher)
+
+
+def connect(launcher: Launcher) -> None:
+    """Start or find Ray, unless that was done; other launchers need nothing.
+
+    Raises:
+        SsrError: if there is none where it should be.
+    """
+    if (conf := getattr(launcher, "ray_cfg", None)) is None:
+        return
+    import ray
+
+    from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
+
+    if ray.is_initialized():
+        return
+    address = str(conf.init.get("address"))
+    try:
+        _knock(address)
+        with signals.kept():
+            start_ray(conf.init)
+    except SystemExit as stop:  # of the handler that Ray sets first
+        raise signals.Stopped(signal.SIGTERM) from stop
+    except Exception as error:
+        raise SsrError(
+            f"Ray cannot be used at hydra.launcher.ray.init.address={address} ({cause(error)}): "
+            f"type the address of a cluster that runs, or {LOCAL}."
+        ) from None
+    if address == LOCAL:
+        _check_room(conf)
+
+
+def _check_room(conf: DictConfig) -> None:
+    """Refuse what a Ray of this machine never has; it would be waited for without end.
+
+    Raises:
+        SsrError: if one training asks for more than there is.
+    """
+    import ray
+
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for key, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+        asked, most = conf.remote.get(key) or 0, there.get(name, 0)
+        if asked > most:
+            raise SsrError(
+                f"hydra.launcher.ray.remote.{key} is {asked}, and this machine's Ray has {most:g}: "
+                "type that or less."
+            )
+
+
+def hides_signals(launcher: Launcher) -> bool:
+    """Say whether a launcher keeps to itself what a signal raises while it waits, as Ray does."""
+    return hasattr(launcher, "ray_cfg")
+
+
+def _knock(address: str) -> None:
+    """See whether anybody is at an address; Ray itself would try for seven minutes.
+
+    Raises:
+        OSError: if nobody is.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+
+
+def abandon(launcher: Launcher) -> None:
+    """End what joblib's processes are doing, which would hold a command up that is to end."""
+    if hasattr(launcher, "joblib"):
+        from joblib.externals.loky import (  # type: ignore[import-untyped]
+            get_reusable_executor,
+        )
+
+        get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+
+
+def logs_apart() -> bool:
+    """Say whether a job's screen is a log file of its own, as submitit's is."""
+    if not HydraConfig.initialized():
+        return False
+    return "hydra_submitit_launcher" in str(HydraConfig.get().launcher["_target_"])
+
+
+def enter_folder() -> None:
+    """Go where the command was typed: a worker of a cluster begins elsewhere.
+
+    Raises:
+        SsrError: if this node has no such folder.
+    """
+    if not HydraConfig.initialized():
+        return
+    folder = Path(HydraConfig.get().runtime.cwd)
+    if not folder.is_dir():
+        raise SsrError(
+            f"{os.uname().nodename} has no folder {folder}, where the command was typed: share it "
+            "between the nodes."
+        )
+    os.chdir(folder)
+
+
+def _forget_schemas() -> None:
+    """Keep Hydra from warning of each job that our presets have the names of plugins' schemas."""
+    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in [name for name in launchers if name.removesuffix(".yaml") in PRESETS]:
+        del launchers[name]
+
+
+def _prepare_ray(config: DictConfig) -> None:
+    """Fill in what Ray needs to be told on this machine, and not on a cluster."""
+    ray = config.hydra.launcher.ray
+    if ray.init.get("address") == LOCAL:
+        for name, value in LOOPBACK.items():
+            os.environ.setdefault(name, value)
+        if ray.init.get("object_store_memory") is None:
+            ray.init.object_store_memory = OBJECTS
+    if ray.remote.get("num_gpus") is None:
+        if ray.init.get("address") != LOCAL:
+            raise SsrError(
+                "a cluster's trainings get the GPUs that they ask for: type "
+                "hydra.launcher.ray.remote.num_gpus=1, 0.5 for two on one, or 0 for none."
+            )
+        ray.remote.num_gpus = int(_wants_gpu(config))
+
+
+def _wants_gpu(config: DictConfig) -> bool:
+    """Say whether a training is to have a GPU, without importing torch."""
+    accelerator = str(OmegaConf.select(config, "trainer.accelerator"))
+    if accelerator != "auto":
+        return accelerator in ("gpu", "cuda")
+    return any(Path("/dev").glob("nvidia[0-9]*"))

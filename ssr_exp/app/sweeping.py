@@ -1,0 +1,180 @@
+"""`train.py`: one command becomes one job for each network that it names."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from ssr_exp import config as configuration
+from ssr_exp import messages, signals
+from ssr_exp.app import launchers
+from ssr_exp.app.launching import Launches
+from ssr_exp.errors import SsrError, cause
+
+if TYPE_CHECKING:
+    from ssr_exp.runs.store import Store
+    from ssr_exp.training.sweep import Member
+
+log = logging.getLogger(__name__)
+
+CONSOLE = "hydra.job_logging.handlers.console"
+LINES = 10  # networks of a launch that have a line each where lines stay
+FAILURES = 4  # runs that failed and are told of one by one
+
+
+class LaunchingCommand:
+    """What a sweep and a search share: networks become jobs of the configured launcher."""
+
+    shows_epochs = True  # of a command that trains one network
+
+    def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
+        self.loader = context.config_loader
+        self.config = config
+        self.open_launcher = partial(launchers.open, context, task, config)
+
+    def run(self, arguments: list[str]) -> list[Any]:
+        """Run what a command line asks for; returns the records' rows.
+
+        Raises:
+            SystemExit: with a message, if the command cannot be met, or a run failed.
+        """
+        self.asked: dict[Path, Member] = {}
+        try:
+            with signals.command(self._done):
+                self.launches = Launches(self.open_launcher(), self._progress, self._loudness)
+                return self.carry_out(arguments)
+        except SsrError as error:
+            raise SystemExit(str(error)) from None
+
+    @abstractmethod
+    def carry_out(self, arguments: list[str]) -> list[Any]:
+        """Run what a command line asks for."""
+
+    def members(self, jobs: Sequence[Sequence[str]]) -> list[Member]:
+        """List the runs that command lines stand for."""
+        from ssr_exp.training import sweep
+
+        return sweep.expand((job, self.compose(job)) for job in jobs)
+
+    def compose(self, job: Sequence[str]) -> configuration.Config:
+        """Compose the configuration of one training."""
+        composed = self.loader.load_sweep_config(self.config, list(job))
+        return configuration.read(composed, configuration.Config)
+
+    def train(self, members: Sequence[Member]) -> dict[Path, object]:
+        """Train what is not done; returns by folder the errors that only the launcher knows.
+
+        Raises:
+            SsrError: if the launcher could not begin anything.
+        """
+        self.asked |= {member.folder: member for member in members}
+        return self.launches.train(members)
+
+    def _done(self) -> tuple[int, int]:
+        """Say how many of the networks that were asked for so far are done."""
+        asked = list(self.asked.values())  # threads of an asynchronous search add to it
+        return sum(member.is_done for member in asked), len(asked)
+
+    def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
+        """Show how far a launch of several runs is."""
+        from ssr_exp import terminal
+        from ssr_exp.training import progress
+
+        says_each = len(members) <= LINES and launchers.shares_fate(self.launches.launcher)
+        if len(members) < 2 or (says_each and not sys.stdout.isatty()):
+            return nullcontext()
+        is_here = launchers.is_here(self.launches.launcher)
+        bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
+        watch = progress.Watch(members)
+        return terminal.live(watch.say, bars=bars)
+
+    def _loudness(self, members: Sequence[Member]) -> list[str]:
+        """Show of a single network each epoch, of several a line for each that was trained.
+
+        Lines of very many would bury the table where they stay, so there only parts of them count.
+        """
+        from ssr_exp import terminal
+
+        if not OmegaConf.select(self.config, f"{CONSOLE}"):
+            return []  # the user's own logging
+        if self.shows_epochs and len(self.asked) == 1:
+            return []
+        is_long = len(members) > LINES and not sys.stdout.isatty()
+        return [f"++{CONSOLE}.level={terminal.PROGRESS if is_long else terminal.ENDED}"]
+
+
+class TrainCommand(LaunchingCommand):
+    """Expand modifiers, skip what is done, launch the rest, print the trade-offs."""
+
+    def carry_out(self, arguments: list[str]) -> list[Any]:
+        """Train a sweep.
+
+        Raises:
+            SystemExit: if a run failed.
+        """
+        from ssr_exp.report import trade_offs
+        from ssr_exp.training import sweep
+
+        members = self.members(self._split(arguments))
+        sweep.print_readings(members)
+        errors = self.train(members)
+        records = [record for member in members if (record := member.record()) is not None]
+        trade_offs.print_trade_offs(records, known=sweep.neighbours(members, records))
+        for store in {member.store.root: member.store for member in members}.values():
+            name_page(store)
+        if problems := sweep.problems(members, errors):
+            log_file = Path(members[0].store.root) / messages.FOLDER / f"{self._name()}.log"
+            raise SystemExit(_failures(problems, len(members), log_file))
+        return records
+
+    def _name(self) -> str:
+        return str(OmegaConf.select(self.config, "hydra.job.name"))
+
+    def _split(self, arguments: list[str]) -> list[list[str]]:
+        """Take the product of all swept values."""
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        return jobs
+
+
+def write_page(store: Store) -> Path | None:
+    """Write the page of a folder of runs; what keeps it from being written is a warning."""
+    from ssr_exp.report import page
+
+    try:
+        return page.write(store)
+    except SsrError as error:
+        log.warning("the page was not written: %s", error)
+    except Exception as error:  # what is only to be looked at ends neither a sweep nor a search
+        log.warning("the page was not written: %s", cause(error))
+        log.debug("the page was not written", exc_info=True)
+    return None
+
+
+def name_page(store: Store) -> None:
+    """Write the page of a folder of runs, and say where it is."""
+    if (path := write_page(store)) is not None:
+        print(f"page: {path}", flush=True)
+
+
+def _failures(problems: Sequence[str], total: int, log_file: Path) -> str:
+    for problem in problems:
+        messages.aside.info("%s", problem)
+    told = [f"  {problem}" for problem in problems[:FAILURES]]
+    if more := len(problems) - len(told):
+        told.append(f"  ... and {more} more, for the reasons in {log_file}")
+    lines = "\n".join(told)
+    return (
+        f"{len(problems)} of {total} runs failed (repeat the command to try them again):\n{lines}"
+    )

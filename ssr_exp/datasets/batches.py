@@ -1,0 +1,135 @@
+"""Make batches of images, shuffled and augmented, on the device where the images live."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import augmentation
+from ssr_exp.datasets.images import Images
+from ssr_exp.errors import SsrError
+
+Batch = tuple[Tensor, Tensor]  # x: float32, b x c x h x w; y: int64, b
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is drawn anew for each training image in each epoch; see `datasets.augmentation`.
+
+    Attributes:
+        crop_padding: pixels on each side before a random crop; 0: none.
+        flip: left to right, half of the time.
+        cutout: side of the erased square in pixels; 0: none.
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("crop_padding", "cutout"):
+            if getattr(self, name) < 0:
+                raise SsrError(
+                    f"dataset.{name}={getattr(self, name)} is negative: "
+                    f"type a number of pixels, or dataset.{name}=0 for none"
+                )
+
+    @classmethod
+    def of(cls, conf: DatasetConf) -> Augmentation:
+        """Take the fields of the same names."""
+        return cls(crop_padding=conf.crop_padding, flip=conf.flip, cutout=conf.cutout)
+
+
+class Batches:
+    """Batches of normalised images, all made on the device where the images live.
+
+    Without a `seed` the images come in their order. With one they are shuffled and augmented, and
+    order and augmentation depend on the seed and the epoch alone: any epoch can be repeated.
+    Shuffled batches all have the full size, unless there are fewer images than that.
+
+    Args:
+        images: on the device where the batches are wanted.
+        mean: of each channel, in 0..1; subtracted.
+        std: of each channel, in 0..1; divided by.
+        batch_size: images.
+        seed: of the order and the augmentation; None: neither.
+        augmentation: None: none.
+        channels_last: memory format of the batches.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        batch_size: int,
+        seed: int | None = None,
+        augmentation: Augmentation | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        device = images.pixels.device
+        self._images = images
+        self._scale = 1 / (255 * torch.tensor(std, device=device).view(1, -1, 1, 1))
+        self._shift = -255 * torch.tensor(mean, device=device).view(1, -1, 1, 1) * self._scale
+        self._batch_size = min(batch_size, len(images))
+        self._seed = seed
+        self._augmentation = augmentation or Augmentation()
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._epoch = 0
+
+    batch_sampler = None  # Lightning asks for both
+
+    @property
+    def sampler(self) -> Batches:
+        """The object whose `set_epoch` Lightning calls when an epoch starts: this one."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration serves, counted from 0."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self._images), self._batch_size)
+        return whole if self._seed is not None or not rest else whole + 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._in_order() if self._seed is None else self._shuffled(self._seed)
+
+    def _in_order(self) -> Iterator[Batch]:
+        for at in self._slices():
+            yield self._normalised(self._images.pixels[at]), self._images.labels[at]
+
+    def _shuffled(self, seed: int) -> Iterator[Batch]:
+        device = self._images.pixels.device
+        draw = torch.Generator(device).manual_seed(_mixed(seed, self._epoch))
+        order = torch.randperm(len(self._images), generator=draw, device=device)
+        for at in self._slices():
+            index = order[at]
+            yield self._augmented(self._images.pixels[index], draw), self._images.labels[index]
+
+    def _slices(self) -> list[slice]:
+        size = self._batch_size
+        return [slice(i * size, (i + 1) * size) for i in range(len(self))]
+
+    def _augmented(self, x: Tensor, draw: torch.Generator) -> Tensor:
+        wanted = self._augmentation
+        if wanted.crop_padding:
+            x = augmentation.crop(x, wanted.crop_padding, draw)
+        if wanted.flip:
+            x = augmentation.flip(x, draw)
+        x = self._normalised(x)
+        return augmentation.cutout(x, wanted.cutout, draw) if wanted.cutout else x
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """Hash to 63 bits, so that seed 0 in epoch 1 has nothing of seed 1 in epoch 0."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "big") >> 1

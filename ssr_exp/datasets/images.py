@@ -1,0 +1,192 @@
+"""What a data set is once it is in memory: tensors of pixels and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.datasets.reading import Origin, Reading
+
+Indices = NDArray[np.int64]  # positions of images, ascending
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images of one size.
+
+    Attributes:
+        pixels: uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB).
+        labels: int64, `n`, positions in `classes`.
+        classes: names of the classes.
+        files: the original file of each; empty for data sets that have no image files.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Indices) -> Images:
+        """Keep the images at `index`; a contiguous range shares memory with this object."""
+        start, stop = int(index[0]), int(index[-1]) + 1
+        files = tuple(self.files[i] for i in index) if self.files else ()
+        if stop - start == len(index):
+            return Images(self.pixels[start:stop], self.labels[start:stop], self.classes, files)
+        at = torch.from_numpy(index)
+        return Images(self.pixels[at], self.labels[at], self.classes, files)
+
+    def to(self, device: torch.device) -> Images:
+        """Move to a device; on the same device nothing is copied."""
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All images of a data set, and the split that it came with.
+
+    Attributes:
+        images: all of them.
+        digest: `digest` of their pixels.
+        train: positions of the images that may be trained on or held out as `val`.
+        val: positions of the images that came as val; None: split them off `train`.
+        test: positions of the images that came as test; None: there are none.
+        preprocessing: how they became pixels; without mean and standard deviation.
+        hashes: int64, `n`, of the pixels of each: equal where these are.
+        origin: where they come from.
+    """
+
+    images: Images
+    digest: str
+    train: Indices
+    val: Indices | None
+    test: Indices | None
+    preprocessing: Preprocessing
+    hashes: NDArray[np.int64]
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set, ready to be trained on.
+
+    Attributes:
+        name: of the data set, as in the configuration.
+        train: images to learn from.
+        val: images that search sees, never part of `train` or `test`; None: learnt from, too.
+        test: images to look at once, or None.
+        mean: of each channel of `train`'s pixels, in 0..1.
+        std: likewise the standard deviation; 1 for a channel that never changes.
+        fingerprint: hex hash of pixels, labels, classes and the split; the same wherever and
+            under whatever file names the images lie.
+        preprocessing: how an image file becomes what the network takes; its `fit` is None where
+            images are not resized.
+        reading: what was read, to be said on screen and kept with the study.
+    """
+
+    name: str
+    train: Images
+    val: Images | None
+    test: Images | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    preprocessing: Preprocessing
+    reading: Reading
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.train.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of each image."""
+        c, h, w = self.train.pixels.shape[1:]
+        return c, h, w
+
+
+def digest(pixels: Tensor) -> str:
+    """Hash shape and content of a uint8 tensor on the CPU, in hex."""
+    sha = hashlib.sha256(str(tuple(pixels.shape)).encode())
+    sha.update(pixels.contiguous().numpy().data)
+    return sha.hexdigest()
+
+
+def hashed(image: NDArray[np.uint8]) -> int:
+    """Hash the pixels of an image to 63 bits, to find doubles: two checksums, side by side.
+
+    A cryptographic hash gives Python's lock away for every small image, and threads that decode
+    then wait for each other.
+    """
+    content = np.ascontiguousarray(image).data
+    return zlib.crc32(content) << 31 ^ zlib.adler32(content)
+
+
+def fingerprint(pool: Pool, *, train: Indices, val: Indices | None) -> str:
+    """Hash a data set and how it is split, in hex; see `Splits.fingerprint`."""
+    sha = hashlib.sha256(json.dumps([pool.digest, pool.images.classes]).encode())
+    empty = np.empty(0, dtype=np.int64)
+    parts = [empty if part is None else part for part in (train, val, pool.test)]
+    for part in (pool.images.labels.numpy(), *parts):
+        sha.update(len(part).to_bytes(8, "little"))
+        sha.update(part.astype("<i8").tobytes())
+    return sha.hexdigest()
+
+
+def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, in 0..1.
+
+    They come from exact counts of the 256 values, so they are the same on any machine.
+
+    Args:
+        pixels: uint8, `n x c x h x w`.
+    """
+    return moments(histogram(pixels))
+
+
+def histogram(pixels: Tensor) -> Tensor:
+    """Count the 256 values in each channel of `n x c x h x w` pixels: int64, `c x 256`."""
+    counts = [torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]
+    return torch.stack(counts)
+
+
+def moments(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, in 0..1, from its `histogram`."""
+    share = counts.double() / counts[0].sum()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ values
+    std = (share @ values.square() - mean.square()).clamp(min=0).sqrt()
+    std = torch.where(std < 1e-6, torch.ones_like(std), std)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def resize(pixels: Tensor, how: Preprocessing) -> Tensor:
+    """Fit images to the size of `how`, as files of them would be.
+
+    Args:
+        pixels: uint8, `n x c x h x w`.
+        how: its size and fit count.
+    """
+    return torch.stack([_fitted(image, how) for image in pixels])
+
+
+def _fitted(pixels: Tensor, how: Preprocessing) -> Tensor:
+    """Fit one image, `c x h x w`, through Pillow, which has no first dimension for grey."""
+    array = pixels.permute(1, 2, 0).numpy()
+    image = Image.fromarray(array[:, :, 0] if len(pixels) == 1 else np.ascontiguousarray(array))
+    fitted = np.array(preprocessing.fitted(image, how.size, how))
+    return torch.from_numpy(fitted).reshape(*how.size, len(pixels)).permute(2, 0, 1)

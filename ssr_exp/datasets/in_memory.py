@@ -1,0 +1,151 @@
+"""Load a data set and serve it in batches that are augmented on the training device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import inspection, sources
+from ssr_exp.datasets.batches import Augmentation, Batches
+from ssr_exp.datasets.images import Images, Indices, Pool, Splits, fingerprint, histogram, moments
+from ssr_exp.datasets.split import hold_out_val
+from ssr_exp.errors import SsrError, in_one_line
+
+__all__ = ["Augmentation", "Batches", "Images", "Splits", "TensorDataModule", "load"]
+
+
+@in_one_line()
+def load(conf: DatasetConf, data_dir: Path) -> Splits:
+    """Load a data set and hold `val` out of its training images, unless it came with a val.
+
+    With `conf.train_on_val` the training images are both together and there is no val; mean and
+    standard deviation are then those of both.
+
+    Args:
+        conf: which data set, and how it is split.
+        data_dir: folder of downloads, and of the cache of decoded image folders.
+
+    Raises:
+        SsrError: the data set is unknown, absent, damaged or cannot be split.
+    """
+    if not 0 <= conf.split_seed < 2**32:
+        raise SsrError(f"dataset.split_seed={conf.split_seed} must lie in 0 to {2**32 - 1}")
+    pool = sources.pool(conf, data_dir)
+    train, val = _train_and_val(conf, pool)
+    images = pool.images.subset(train)
+    counts = histogram(images.pixels)
+    mean, std = moments(counts)
+    return Splits(
+        name=conf.name,
+        train=images,
+        val=None if val is None else pool.images.subset(val),
+        test=None if pool.test is None else pool.images.subset(pool.test),
+        mean=mean,
+        std=std,
+        fingerprint=fingerprint(pool, train=train, val=val),
+        preprocessing=replace(pool.preprocessing, mean=mean, std=std),
+        reading=inspection.read(conf, pool, train, val, counts),
+    )
+
+
+def _train_and_val(conf: DatasetConf, pool: Pool) -> tuple[Indices, Indices | None]:
+    """Choose the positions to learn from, and those of val."""
+    if conf.train_on_val:
+        return (pool.train if pool.val is None else np.union1d(pool.train, pool.val)), None
+    if pool.val is not None:
+        return pool.train, pool.val
+    return hold_out_val(pool.images, pool.train, fraction=conf.val_fraction, seed=conf.split_seed)
+
+
+class TensorDataModule(LightningDataModule):
+    """Serve `Splits` to a Lightning trainer from tensors that are moved to its device once.
+
+    Args:
+        splits: the data set.
+        batch_size: images.
+        augmentation: of the training images; None: none.
+        seed: of the order and augmentation of the training images.
+        channels_last: memory format of the batches.
+
+    Raises:
+        SsrError: `batch_size` is below 1.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        *,
+        batch_size: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise SsrError(
+                f"recipe.batch_size={batch_size} is not a number of images: "
+                "type one above 0, such as recipe.batch_size=128"
+            )
+        self._splits = splits
+        self._batch_size = batch_size
+        self._augmentation = augmentation
+        self._seed = seed
+        self._channels_last = channels_last
+
+    def setup(self, stage: str) -> None:
+        """Check that one device trains: batches are not shared out between several."""
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise SsrError("a network is trained on one device: type trainer.devices=1")
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled and augmented batches."""
+        return self._batches(self._splits.train, seed=self._seed, augmentation=self._augmentation)
+
+    def val_dataloader(self) -> Batches:
+        """Batches in order, none left out.
+
+        Raises:
+            SsrError: the val images are learnt from; give the trainer `limit_val_batches=0`.
+        """
+        if self._splits.val is None:
+            raise SsrError("dataset.train_on_val=true leaves no val images to measure")
+        return self._batches(self._splits.val)
+
+    def test_dataloader(self) -> Batches:
+        """Batches in order, none left out.
+
+        Raises:
+            SsrError: the data set has no test images.
+        """
+        if self._splits.test is None:
+            raise SsrError(
+                f"data set {self._splits.name} has no test images: add a test folder beside "
+                "train, or type trainer.test=false"
+            )
+        return self._batches(self._splits.test)
+
+    def _batches(
+        self,
+        images: Images,
+        *,
+        seed: int | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> Batches:
+        return Batches(
+            images.to(self._device),
+            mean=self._splits.mean,
+            std=self._splits.std,
+            batch_size=self._batch_size,
+            seed=seed,
+            augmentation=augmentation,
+            channels_last=self._channels_last,
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device

@@ -1,0 +1,213 @@
+"""Look at what was read of a data set: doubles, labels that contradict, pictures with nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import reading
+from ssr_exp.datasets.images import Indices, Pool
+from ssr_exp.datasets.reading import Reading
+from ssr_exp.errors import SsrError, one_line
+
+DARK = 63  # of 255: 14 bits in files of 16 are no brighter
+NARROW = 16  # values of 256: images whose pixels lie within so many are near to constant
+FEW = 16  # different values of 256
+LEAST = 3  # images of a class; fewer in a part say next to nothing of it
+MOST = 0.75  # of val in one class, beyond which accuracy says little
+BULK = 0.999  # of the pixels, whose values count: a few odd ones hide nothing
+
+
+def read(
+    conf: DatasetConf, pool: Pool, train: Indices, val: Indices | None, counts: Tensor
+) -> Reading:
+    """Say what was read, and warn of what may be wrong with it.
+
+    Args:
+        conf: how the images are split.
+        pool: all images.
+        train: positions of those that are learnt from.
+        val: likewise of val; None: there is none.
+        counts: `histogram` of the pixels of train.
+
+    Raises:
+        SsrError: if all images are the same picture.
+    """
+    found = {"train": train, "val": val, "test": pool.test}
+    parts = {name: index for name, index in found.items() if index is not None}
+    _check_alike(pool)
+    names, labels = pool.images.classes, pool.images.labels.numpy()
+    origin = pool.origin
+    shares = {name: np.bincount(labels[i], minlength=len(names)) for name, i in parts.items()}
+    warnings = [
+        *origin.warnings,
+        *_uneven(names, shares),
+        *_doubles(pool, parts),
+        *_contradictions(pool),
+        *_alike(pool, parts),
+        *_plain(pool),
+        *_narrow(counts),
+    ]
+    return Reading(
+        name=conf.name,
+        parts={part: dict(zip(names, map(int, own), strict=True)) for part, own in shares.items()},
+        sources=_sources(conf, pool),
+        pixels=reading.pixels(origin.contents, pool.preprocessing),
+        left_out=origin.left_out,
+        notes=tuple(map(one_line, (*origin.notes, *_notes(conf, pool, train)))),
+        warnings=tuple(map(one_line, warnings)),
+        folder=str(origin.root) if pool.images.files else "",
+    )
+
+
+def _sources(conf: DatasetConf, pool: Pool) -> dict[str, str]:
+    sources = dict(pool.origin.sources)
+    if conf.train_on_val:
+        sources.pop("val", None)
+        return sources | {"train": "with val"}
+    if pool.val is None:
+        of = f"{100 * conf.val_fraction:g} % of train"
+        sources["val"] = f"{of}, drawn with dataset.split_seed={conf.split_seed}"
+    return sources
+
+
+def _check_alike(pool: Pool) -> None:
+    if len(pool.hashes) < 2 or (pool.hashes != pool.hashes[0]).any():
+        return
+    contents = pool.origin.contents
+    advice = "look at the files"
+    if contents is not None and contents.transparent:
+        other = "black" if pool.preprocessing.background else "white"
+        advice = f"they are transparent: type dataset.background={other}"
+    raise SsrError(
+        f"all {len(pool.hashes):,} images are the same picture once they are read, so nothing can "
+        f"be learnt from them: {advice}"
+    )
+
+
+def _doubles(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
+    """Count the images of one part that stand in another, too."""
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if one not in parts or other not in parts:
+            continue
+        here, there = pool.hashes[parts[one]], pool.hashes[parts[other]]
+        if len(again := parts[other][np.isin(there, here)]):
+            first = int(again[0])
+            twin = int(parts[one][here == pool.hashes[first]][0])
+            yield (
+                f"{len(again):,} of the {len(there):,} {other} images stand in {one}, too "
+                f"({_pair(pool, first, twin)}): what {other} measures was partly learnt by heart, "
+                "so remove one of each two"
+            )
+
+
+def _contradictions(pool: Pool) -> Iterator[str]:
+    """Name an image that stands under two labels."""
+    labels = pool.images.labels.numpy()
+    order = np.lexsort((labels, pool.hashes))
+    same = pool.hashes[order][1:] == pool.hashes[order][:-1]
+    (at,) = np.nonzero(same & (labels[order][1:] != labels[order][:-1]))
+    if len(at):
+        count = len(np.unique(pool.hashes[order][at]))
+        pair = _pair(pool, int(order[at[0]]), int(order[at[0] + 1]))
+        yield (
+            f"{_counted(count, 'image', 'images')} under two labels ({pair}): keep each under the "
+            "right one"
+        )
+
+
+def _uneven(names: Sequence[str], shares: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:
+    """Warn of classes that a part can say little of, and of one that is nearly all of val."""
+    for part in ("val", "test"):
+        few = [] if part not in shares else [i for i, n in enumerate(shares[part]) if n < LEAST]
+        if few and len(few) < len(names):
+            held = _counted(int(shares[part][few[0]]), "image", "images")
+            more = f" (and as few of {len(few) - 1} others)" if len(few) > 1 else ""
+            yield (
+                f"{part} has {held} of class '{names[few[0]]}'{more}, which say next to nothing of "
+                "it: add images"
+            )
+    val = shares.get("val")
+    if val is not None and len(names) > 1 and (share := val.max() / max(val.sum(), 1)) > MOST:
+        yield (
+            f"{100 * share:.1f} % of val is of class '{names[int(val.argmax())]}': a network that "
+            "always names it scores that"
+        )
+
+
+def _alike(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
+    """Name parts, and classes of train, that are one picture many times."""
+    labels, train = pool.images.labels.numpy(), parts["train"]
+    groups = {f"{name} images": parts[name] for name in ("val", "test") if name in parts}
+    for label, name in enumerate(pool.images.classes):
+        groups[f"train images of class '{name}'"] = train[labels[train] == label]
+    for what, index in groups.items():
+        if len(index) > 1 and (pool.hashes[index] == pool.hashes[index[0]]).all():
+            yield f"all {len(index):,} {what} are the same picture"
+
+
+def _plain(pool: Pool) -> Iterator[str]:
+    contents = pool.origin.contents
+    if contents is not None and contents.plain:
+        count, example = contents.plain, _file(pool, contents.examples["plain"])
+        yield f"{_counted(count, 'image', 'images')} of one colour and nothing else ({example})"
+
+
+def _narrow(counts: Tensor) -> Iterator[str]:
+    """Warn of pixels that use few of the 256 values."""
+    total = counts.sum(0).double().numpy()
+    below = np.cumsum(total) / total.sum()
+    low, high = (int(np.searchsorted(below, share)) for share in (1 - BULK, BULK))
+    used = int((total > 0).sum())
+    if high - low < NARROW:
+        yield (
+            f"nearly all pixels lie between {low} and {high} of 255, so the images are near to "
+            "constant: if their files are wider than their numbers, scale them up"
+        )
+    elif (brightest := int(np.flatnonzero(total)[-1])) <= DARK:
+        yield (
+            f"no pixel is brighter than {brightest} of 255: if the files are wider than their "
+            "numbers, such as 14 bits in files of 16, scale them up"
+        )
+    elif used < FEW:
+        yield f"the pixels have {used} of 256 values: were they cut, or are they drawings?"
+
+
+def _notes(conf: DatasetConf, pool: Pool, train: Indices) -> Iterator[str]:
+    contents, background = pool.origin.contents, conf.background
+    copies = len(train) - len(np.unique(pool.hashes[train]))
+    if copies:
+        yield f"train holds {_counted(copies, 'copy', 'copies')} of other images of it"
+    if contents is not None and contents.transparent:
+        yield (
+            f"{_counted(contents.transparent, 'transparent image', 'transparent images')} "
+            f"({_file(pool, contents.examples['transparent'])}): dataset.background={background} "
+            "shows"
+        )
+    if contents is not None and contents.animated:
+        yield (
+            f"{_counted(contents.animated, 'file', 'files')} of several frames or pages "
+            f"({_file(pool, contents.examples['animated'])}): the first is read"
+        )
+
+
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
+
+
+def _file(pool: Pool, number: int) -> str:
+    return pool.images.files[number].relative_to(pool.origin.root).as_posix()
+
+
+def _pair(pool: Pool, one: int, other: int) -> str:
+    """Name two images, by their files where they have some."""
+    images = pool.images
+    if images.files:
+        names = [_file(pool, i) for i in (one, other)]
+    else:
+        names = [f"{images.classes[int(images.labels[i])]} number {i}" for i in (one, other)]
+    return f"{names[0]} is {names[1]}"

@@ -1,0 +1,97 @@
+"""Hold images out of a set, the same share of every class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssr_exp.datasets.images import Images, Indices
+from ssr_exp.errors import SsrError
+
+_NAMED = 5  # classes in an error
+
+
+def stratified(
+    images: Images, index: Indices, *, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Split `index` into what stays and what is held out, at least one image of each class in both.
+
+    The draw is numpy's `RandomState`, whose stream is frozen for good (NEP 19): the same seed
+    gives the same split on every machine and with every version.
+
+    Args:
+        images: the images that `index` points into.
+        index: positions to split.
+        fraction: share to hold out of each class, rounded to whole images.
+        seed: 0 to 2^32 - 1.
+
+    Returns:
+        Positions that stay and positions held out, both ascending.
+
+    Raises:
+        SsrError: a class has fewer than two images.
+    """
+    draw = np.random.RandomState(seed)
+    labels = images.labels.numpy()[index]
+    held: list[Indices] = []
+    for label, name in enumerate(images.classes):
+        members = index[labels == label]
+        if len(members) < 2:
+            raise SsrError(
+                f"class '{name}' has {len(members)} image left to split, but each class needs at "
+                "least one to train on and one to hold out: add images of it or remove the class"
+            )
+        count = min(max(1, math.floor(len(members) * fraction + 0.5)), len(members) - 1)
+        held.append(draw.permutation(members)[:count])
+    out = np.sort(np.concatenate(held))
+    return np.setdiff1d(index, out, assume_unique=True), out
+
+
+def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
+    """Refuse classes that have less than one image for each part.
+
+    Args:
+        images: the images that `index` points into.
+        index: positions that are split.
+        parts: what they are split into, such as train and val.
+
+    Raises:
+        SsrError: names these classes, and what can be done.
+    """
+    counts = np.bincount(images.labels.numpy()[index], minlength=len(images.classes))
+    few = [(name, int(n)) for name, n in zip(images.classes, counts, strict=True) if n < len(parts)]
+    if not few:
+        return
+    named = ", ".join(f"class '{name}' has {n} image{'s' * (n != 1)}" for name, n in few[:_NAMED])
+    more = f", and {len(few) - _NAMED} other classes have too few" if len(few) > _NAMED else ""
+    removal = ", or remove its folder" if len(few) == 1 else ", or remove their folders"
+    rest = len(images.classes) - len(few)
+    raise SsrError(
+        f"{named}{more}; {len(parts)} are needed, one each for {' and '.join(parts)}: add images"
+        f"{removal if rest >= 2 else ''}"
+    )
+
+
+def hold_out_val(
+    images: Images, index: Indices, *, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Split the training images into those to train on and `val`.
+
+    Raises:
+        SsrError: `fraction` is not between 0 and 1, or leaves less than one image for a class.
+    """
+    if not 0 < fraction < 1:
+        raise SsrError(
+            f"dataset.val_fraction={fraction} is not a share of the training images: "
+            "type a number above 0 and below 1, such as dataset.val_fraction=0.1"
+        )
+    n, classes = len(index), len(images.classes)
+    if fraction * n < classes - 1e-9:  # the advice, times n, may round to a little less
+        enough = min(math.ceil(1e3 * classes / n) / 1e3, 0.5)
+        raise SsrError(
+            f"dataset.val_fraction={fraction} of {n} training images is less than one image for "
+            f"each of the {classes} classes: type dataset.val_fraction={enough} or more"
+        )
+    return stratified(images, index, fraction=fraction, seed=seed)

@@ -1,0 +1,1 @@
+"""A trained network as files for a device, each of them verified."""

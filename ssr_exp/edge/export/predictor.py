@@ -1,0 +1,151 @@
+"""Write `predict.py`: one file that classifies images with an export, without this project.
+
+It is made of two files of the project, word for word: the one that reads images for training, and
+the one that runs them. So what it does to an image is what training did.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.edge.export import predict_script
+from ssr_exp.edge.export.formats import Model
+from ssr_exp.edge.export.verification import Labelled, Originals
+from ssr_exp.errors import SsrError, cause
+
+SCRIPT = "predict.py"
+DATA = "ABOUT: dict[str, Any] = {}"
+
+
+def about(
+    labels: tuple[str, ...], how: Preprocessing, files: Mapping[str, int], *, takes_bytes: bool
+) -> dict[str, Any]:
+    """Say what `predict.py` knows of an export.
+
+    Args:
+        labels: in the order of the logits.
+        how: what is done to an image file.
+        files: of the export, and how many images at once each takes.
+        takes_bytes: whether the files take pixels as bytes and normalise them inside.
+    """
+    return {
+        "labels": list(labels),
+        "preprocessing": asdict(how),
+        "input": "uint8" if takes_bytes else "float32",
+        "files": dict(files),
+    }
+
+
+def text(known: Mapping[str, Any]) -> str:
+    """Write the script.
+
+    Args:
+        known: as `about` says it.
+    """
+    reading, running = (inspect.getsource(module) for module in (preprocessing, predict_script))
+    (_, imports, body), (title, more, rest) = _parts(reading), _parts(running)
+    data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(known)!r}\n)"
+    head = sorted({*imports, *more}, key=_order)
+    return "\n".join([title, "", *head, "", body, "", rest.replace(DATA, data), ""])
+
+
+class _Script(SourceFileLoader):
+    """Loads a script, and leaves no bytecode beside it: that folder is shipped."""
+
+    def set_data(self, *_: Any, **__: Any) -> None:
+        """Write nothing."""
+
+
+class Predictor:
+    """The script of an export, run in this process: it reads image files and runs the export's.
+
+    Args:
+        path: the script.
+    """
+
+    def __init__(self, path: Path) -> None:
+        loader = _Script(f"{__name__}.{path.stem}", str(path))
+        spec = importlib.util.spec_from_loader(loader.name, loader)
+        assert spec is not None
+        self._script: Any = importlib.util.module_from_spec(spec)
+        sys.modules[loader.name] = self._script  # where dataclasses look
+        try:
+            loader.exec_module(self._script)
+        finally:
+            del sys.modules[loader.name]
+
+    def images(self, files: Sequence[Path]) -> Tensor:
+        """Read image files as the network takes them.
+
+        Raises:
+            SsrError: if one cannot be read.
+        """
+        try:
+            return torch.from_numpy(self._script.tensor(files, self._script.ABOUT))
+        except Exception as error:  # of a damaged file, Pillow may raise anything
+            raise SsrError(
+                f"an image by which the export is verified cannot be read ({cause(error)}): "
+                f"{', '.join(map(str, files[:3]))}."
+            ) from error
+
+    def model(self, path: Path, *, threads: int) -> Model:
+        """Load a file of the export into its runtime."""
+        run = self._script.load(path, threads=threads)
+        return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
+
+    def originals(self, part: Labelled, aside: Path) -> Originals:
+        """Find the image files of a part; one that has none gets them: PNG, of its pixels."""
+        files = part.files or tuple(_written(part, aside))
+        return Originals(part.name, files, part.labels, self.images)
+
+
+def _written(part: Labelled, folder: Path) -> Iterator[Path]:
+    """Write pixels as image files.
+
+    Raises:
+        SsrError: if the disk is full.
+    """
+    for number, pixels in enumerate(part.images):
+        path = folder / f"{part.name}-{number}.png"
+        array = pixels.permute(1, 2, 0).numpy()
+        try:
+            Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path)
+        except OSError as error:
+            raise SsrError(
+                f"cannot write the images that verify an export to {folder} ({cause(error)}): make "
+                "room there, or set TMPDIR to another folder."
+            ) from error
+        yield path
+
+
+def _parts(source: str) -> tuple[str, list[str], str]:
+    """Take a module apart: its docstring, its imports of other packages, and the rest."""
+    title, *statements = ast.parse(source).body
+    lines = source.splitlines()
+    imports = [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
+    end = max(s.end_lineno or 0 for s in imports)
+    kept = [s for s in imports if not (getattr(s, "module", None) or "").startswith("ssr_exp")]
+    own = [" ".join(lines[s.lineno - 1 : s.end_lineno]) for s in kept]
+    return "\n".join(lines[: title.end_lineno]), own, "\n".join(lines[end:]).strip("\n")
+
+
+def _order(line: str) -> tuple[bool, bool, bool, str]:
+    """Sort imports: of the future, of Python's own library, then of others."""
+    package = line.split()[1].partition(".")[0]
+    is_other = package in ("numpy", "PIL")
+    return package != "__future__", is_other, line.startswith("from"), line

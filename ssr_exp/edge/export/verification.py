@@ -1,0 +1,188 @@
+"""Whether a file does what the network did: outputs and accuracy on real images.
+
+PyTorch runs the pixels that the network was trained by; a file runs the original image files, by
+the `predict.py` that is shipped with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ssr_exp.edge.export.formats import Model
+from ssr_exp.errors import SsrError
+
+
+class Part(Protocol):
+    """Real images with their labels, a batch at a time."""
+
+    @property
+    def name(self) -> str:
+        """Of the part of the data set: `val` or `test`."""
+
+    @property
+    def labels(self) -> Tensor:
+        """One for each image, `n`."""
+
+    def batch(self, first: int, last: int) -> Tensor:
+        """Return images `first` to `last`, without the last, as a network takes them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images in memory.
+
+    Args:
+        name: of the part of the data set: `val` or `test`.
+        images: normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given.
+        labels: `n`.
+        learnt: whether the network learned from them, so that their accuracy flatters it.
+        files: the original image files, if there are any.
+        mean: of each channel, in 0..1: what pixels are normalised by, a batch at a time.
+        std: likewise the standard deviation.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    learnt: bool = False
+    files: tuple[Path, ...] = ()
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] = ()
+
+    def batch(self, first: int, last: int) -> Tensor:
+        """Return images `first` to `last`, without the last, as the network takes them."""
+        part = self.images[first:last]
+        if self.mean is None:
+            return part
+        mean, std = (torch.tensor(v)[None, :, None, None] for v in (self.mean, self.std))
+        return (part.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True, eq=False)
+class Originals:
+    """Image files.
+
+    Args:
+        name: of the part of the data set.
+        files: one for each image.
+        labels: `n`.
+        read: makes images of files, as the network takes them.
+    """
+
+    name: str
+    files: Sequence[Path]
+    labels: Tensor
+    read: Callable[[Sequence[Path]], Tensor]
+
+    def batch(self, first: int, last: int) -> Tensor:
+        """Read images `first` to `last`, without the last."""
+        return self.read(self.files[first:last])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a file's outputs compare with PyTorch's.
+
+    Args:
+        difference: the largest one of two logits, as a share of the largest logit.
+        agreement: the share of images with the same prediction, in percent.
+        accuracy: of the file on each part, in percent.
+        eager: of PyTorch, likewise.
+    """
+
+    difference: float
+    agreement: float
+    accuracy: dict[str, float]
+    eager: dict[str, float]
+
+
+def logits(model: Model, part: Part, *, batch: int) -> Tensor:
+    """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
+    with torch.inference_mode():
+        return torch.cat([model(images).clone() for images in _batches(part, batch)])
+
+
+def compare(
+    model: Model, expected: Sequence[Tensor], parts: Sequence[Part], *, batch: int
+) -> Agreement:
+    """Run a file on all images, and compare it with what PyTorch gave.
+
+    Args:
+        model: the file in its runtime.
+        expected: logits of each part.
+        parts: the images.
+        batch: images at once.
+
+    Raises:
+        SsrError: if its outputs have another shape, or are no numbers.
+    """
+    found = [logits(model, part, batch=batch) for part in parts]
+    for own, theirs in zip(found, expected, strict=True):
+        if own.shape != theirs.shape:
+            raise SsrError(f"its outputs are {_shape(own)}, and PyTorch's are {_shape(theirs)}")
+        if not bool(own.isfinite().all()):
+            raise SsrError("some of its outputs are no finite numbers")
+    mine, other = torch.cat(found), torch.cat(list(expected))
+    largest = max(float(other.abs().max()), 1e-12)
+    return Agreement(
+        difference=float((mine - other).abs().max()) / largest,
+        agreement=100 * float((mine.argmax(1) == other.argmax(1)).double().mean()),
+        accuracy=_accuracies(found, parts),
+        eager=_accuracies(expected, parts),
+    )
+
+
+def check(
+    found: Agreement, parts: Sequence[Part], *, tolerance: float, most_drop: float | None
+) -> None:
+    """Refuse a file that does not do what the network did.
+
+    Args:
+        found: what it does.
+        parts: the images whose accuracy counts.
+        tolerance: the largest difference of logits, as a share of the largest logit.
+        most_drop: for a quantised file, points of accuracy that it may lose instead; else None.
+
+    Raises:
+        SsrError: says what is wrong.
+    """
+    if most_drop is None:
+        if not found.difference <= tolerance:
+            raise SsrError(
+                f"its outputs differ from PyTorch's by {found.difference:.2g} of the largest one, "
+                f"and tolerance={tolerance:g} is allowed"
+            )
+        return
+    for part in parts:
+        drop = found.eager[part.name] - found.accuracy[part.name]
+        if not drop <= most_drop:
+            raise SsrError(
+                f"it loses {drop:.2f} points of accuracy on {part.name}, and "
+                f"int8_drop={most_drop:g} are allowed"
+            )
+
+
+def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Part]) -> dict[str, float]:
+    found = {}
+    for own, part in zip(outputs, parts, strict=True):
+        hits = (own.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
+        found[part.name] = 100 * float(hits)
+    return found
+
+
+def _batches(part: Part, batch: int) -> Iterator[Tensor]:
+    count = len(part.labels)
+    yield part.batch(0, min(1, count))
+    for first in range(1, count, batch):
+        yield part.batch(first, min(first + batch, count))
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))

@@ -1,0 +1,239 @@
+"""What runs a network: each runtime prepares it for a batch, and gives back what runs it once.
+
+A network is handed to a runtime by way of the file that `export.py` would write for it, so what is
+measured is what is shipped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.edge.export import formats
+from ssr_exp.edge.export.formats import Order, executorch, onnx, traced
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.rescaling import saved
+from ssr_exp.runs import machine
+
+Runner = Callable[[], object]
+"""Runs a network on a batch once, to the end."""
+
+Prepare = Callable[[nn.Module, Tensor, int], Runner]
+"""Prepares a network for a batch, `b x c x h x w`, with so many threads; it stays in eval mode."""
+
+CUDA = "CUDAExecutionProvider"
+TURNS_BEFORE_CAPTURE = 3
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run a network on this machine.
+
+    Args:
+        name: as it is typed.
+        prepare: a network for a batch.
+        check: raises an `SsrError` where it cannot run here.
+        version: names it and its version.
+        on_gpu: whether it runs there; else on the CPU.
+    """
+
+    name: str
+    prepare: Prepare
+    check: Callable[[], object]
+    version: Callable[[], str]
+    on_gpu: bool = False
+
+    def device(self) -> str:
+        """Name the processor that it runs on; no name of a host or user."""
+        return torch.cuda.get_device_name() if self.on_gpu else machine.processor()
+
+
+def find(name: str) -> Runtime:
+    """Find a runtime by its name.
+
+    Raises:
+        SsrError: if there is none of it, or it cannot run here.
+    """
+    known = {runtime.name: runtime for runtime in ALL}
+    if name not in known:
+        raise SsrError(f"there is no runtime {name}: type one of {', '.join(known)}.")
+    known[name].check()
+    return known[name]
+
+
+def here() -> list[Runtime]:
+    """List the runtimes that can run on this machine."""
+    return [runtime for runtime in ALL if _runs(runtime)]
+
+
+def _runs(runtime: Runtime) -> bool:
+    try:
+        runtime.check()
+    except SsrError:
+        return False
+    return True
+
+
+def _eager(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+    """Run as PyTorch does, without gradients."""
+    network.eval()
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network(images)
+
+    return run
+
+
+def _compiled(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+    """Compile with inductor, for this size of batch.
+
+    The network is exported first: that gives each one code of its own, where torch.compile would
+    count all networks of a class as recompilations of one, and give up after eight.
+    """
+    program = traced.export(network.eval(), torch.zeros(2, *images.shape[1:]))
+    compiled = torch.compile(program.module(), dynamic=False)
+
+    def run() -> object:
+        with torch.no_grad():
+            return compiled(images)
+
+    try:
+        run()
+    except Exception as error:
+        raise SsrError(f"torch.compile cannot compile the network: {cause(error)}.") from error
+    return run
+
+
+def _by_file(name: str) -> Prepare:
+    """Write the file of a format, and run that."""
+
+    def prepare(network: nn.Module, images: Tensor, threads: int) -> Runner:
+        found = formats.find(name)
+        most = max(Order.max_batch, len(images))
+        order = Order(network.eval(), _nameless(images), max_batch=most)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"network{found.SUFFIX}"
+            found.write(order, path)
+            model = found.load(path, threads=threads)
+        return lambda: model(images)
+
+    return prepare
+
+
+def _onnxruntime_cuda(network: nn.Module, images: Tensor, threads: int) -> Runner:
+    """Run on the GPU; images go there and logits come back each time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"network{onnx.SUFFIX}"
+        onnx.write(Order(network.eval(), _nameless(images)), path)
+        model = onnx.load(path, threads=threads, provider=CUDA)
+    return lambda: model(images)
+
+
+def _cuda(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+    """Run on the GPU as PyTorch does, kernel by kernel; images and results stay there."""
+    on_gpu, there = network.eval().cuda(), images.cuda()
+
+    def run() -> object:
+        with torch.inference_mode():
+            logits = on_gpu(there)
+        torch.cuda.synchronize()
+        return logits
+
+    return run
+
+
+def _cuda_graphs(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+    """Capture all kernels once, and launch them together."""
+    on_gpu, there = network.eval().cuda(), images.cuda()
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.no_grad():
+        with torch.cuda.stream(aside):
+            for _ in range(TURNS_BEFORE_CAPTURE):
+                on_gpu(there)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            on_gpu(there)
+
+    def run() -> object:
+        graph.replay()
+        torch.cuda.synchronize()
+        return None
+
+    return run
+
+
+def _nameless(images: Tensor) -> saved.Description:
+    """Describe a network of which only the shape of its images matters."""
+    channels, height, width = images.shape[1:]
+    return saved.Description(
+        model=saved.Model(name="measured"),
+        segment=saved.Segmentation(multiple=1),
+        network="",
+        num_classes=1,
+        input_shape=(channels, height, width),
+        classes=("",),
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        modifiers=saved.Shares(depth=(), width=()),
+    )
+
+
+def _torch() -> str:
+    return f"PyTorch {torch.__version__}"
+
+
+def _check_compiler() -> None:
+    if shutil.which("c++") is None and shutil.which("g++") is None:
+        raise SsrError(
+            "the runtime compile takes a C++ compiler, and there is none: install g++ (Debian, "
+            "Ubuntu: apt install g++), or choose another runtime."
+        )
+
+
+def _check_gpu() -> None:
+    if not torch.cuda.is_available():
+        raise SsrError("PyTorch sees no GPU here: choose a runtime of the CPU.")
+
+
+def _check_onnxruntime_cuda() -> None:
+    formats.find("onnx")
+    _check_gpu()
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        raise SsrError(
+            "this ONNX Runtime knows no GPU: type pip install onnxruntime-gpu on a machine with one"
+            ", or choose onnxruntime."
+        )
+
+
+ALL = (
+    Runtime("eager", _eager, lambda: None, _torch),
+    Runtime("compile", _compiled, _check_compiler, _torch),
+    Runtime("onnxruntime", _by_file("onnx"), lambda: formats.find("onnx"), onnx.version),
+    Runtime(
+        "executorch",
+        _by_file("executorch"),
+        lambda: formats.find("executorch"),
+        executorch.version,
+    ),
+    Runtime("cuda", _cuda, _check_gpu, _torch, on_gpu=True),
+    Runtime("cuda_graphs", _cuda_graphs, _check_gpu, _torch, on_gpu=True),
+    Runtime(
+        "onnxruntime_cuda",
+        _onnxruntime_cuda,
+        _check_onnxruntime_cuda,
+        onnx.version,
+        on_gpu=True,
+    ),
+)
+NAMES = tuple(runtime.name for runtime in ALL)

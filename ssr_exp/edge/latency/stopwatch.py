@@ -1,0 +1,191 @@
+"""How long networks take on this machine, measured side by side."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from ssr_exp.edge.latency import runtimes
+from ssr_exp.edge.latency.runtimes import Runner, Runtime
+from ssr_exp.errors import SsrError
+
+log = logging.getLogger(__name__)
+
+Name = TypeVar("Name")
+
+NOISY = 0.3  # spread from which a latency says more of the machine than of the network
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a batch takes, in ms: one time for each turn, in order."""
+
+    times: tuple[float, ...]
+
+    @cached_property
+    def ms(self) -> float:
+        """The median."""
+        return statistics.median(self.times)
+
+    @cached_property
+    def quartiles(self) -> tuple[float, float]:
+        """What a quarter and three quarters of the times do not exceed."""
+        if len(self.times) == 1:
+            return self.ms, self.ms
+        low, _, high = statistics.quantiles(self.times, n=4, method="inclusive")
+        return low, high
+
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles, as a share of the median."""
+        low, high = self.quartiles
+        return (high - low) / self.ms
+
+
+def measure(
+    networks: Mapping[str, nn.Module],
+    input_shape: Sequence[int],
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    repeats: int = 30,
+    warm_up: int = 3,
+    runtime: Runtime | None = None,
+) -> dict[str, Latency]:
+    """Measure networks in one runtime, on the same random images.
+
+    Args:
+        networks: by name; their weights do not matter. They are left in eval mode, and where the
+            runtime has them.
+        input_shape: channels, height and width of the images, in pixels.
+        batch: images at once.
+        threads: of the runtime, on a CPU; torch has as many as before afterwards.
+        repeats: measured turns of each network.
+        warm_up: turns before them.
+        runtime: what runs the networks; None: PyTorch as it is.
+
+    Raises:
+        SsrError: if one of the numbers is too small, or the runtime cannot run a network.
+    """
+    check(batch=batch, threads=threads, repeats=repeats)
+    runtime = runtime or runtimes.find("eager")
+    with torch_threads(threads):
+        runners = {
+            name: prepare(network, input_shape, runtime, batch=batch, threads=threads)
+            for name, network in networks.items()
+        }
+        return interleaved(runners, repeats=repeats, warm_up=warm_up)
+
+
+def prepare(
+    network: nn.Module, input_shape: Sequence[int], runtime: Runtime, *, batch: int, threads: int
+) -> Runner:
+    """Prepare a network for a batch of random images, always the same ones.
+
+    Raises:
+        SsrError: if the runtime cannot run it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return runtime.prepare(network, torch.randn(batch, *input_shape, generator=generator), threads)
+
+
+def check(**numbers: int) -> None:
+    """Refuse numbers below 1.
+
+    Raises:
+        SsrError: names the first one.
+    """
+    for name, value in numbers.items():
+        if value < 1:
+            raise SsrError(f"{name} is {value}; it must be 1 or more.")
+
+
+def interleaved(
+    runners: Mapping[Name, Runner], *, repeats: int, warm_up: int = 3
+) -> dict[Name, Latency]:
+    """Let all take turns, so that whatever else the machine does meets each of them alike.
+
+    In its turn each one runs once untimed, so that it does not meet the caches as another one left
+    them, and then once timed. Every other round goes backwards.
+    """
+    for run in runners.values():
+        for _ in range(warm_up):
+            run()
+    times: dict[Name, list[float]] = {name: [] for name in runners}
+    for turn in range(repeats):
+        for name in list(runners)[:: -1 if turn % 2 else 1]:
+            runners[name]()
+            start = time.perf_counter()
+            runners[name]()
+            times[name].append(1000 * (time.perf_counter() - start))
+    return {name: Latency(tuple(own)) for name, own in times.items()}
+
+
+def noise(found: Mapping[Name, Latency]) -> float:
+    """Say how noisy the machine was: the middle one of the spreads."""
+    return statistics.median(own.spread for own in found.values())
+
+
+def settled(
+    runners: Mapping[Name, Runner],
+    *,
+    repeats: int,
+    spread: float,
+    attempts: int = 3,
+    quiet: Collection[Name] = (),
+) -> dict[Name, Latency]:
+    """Let all take turns, again where the machine was too noisy; of each the quietest is kept.
+
+    Args:
+        runners: by name.
+        repeats: measured turns of each.
+        spread: the noise that is allowed, see `noise`.
+        attempts: how often it is tried.
+        quiet: those that must each keep to it, and not only the middle one of all.
+
+    Raises:
+        SsrError: if it stays too noisy.
+    """
+    found: dict[Name, Latency] = {}
+    for left in range(attempts, 0, -1):
+        latest = interleaved(runners, repeats=repeats)
+        found = {n: min(own, found.get(n, own), key=_spread) for n, own in latest.items()}
+        if noise(found) <= spread and all(found[name].spread <= spread for name in quiet):
+            return found
+        if left > 1:
+            log.warning("this machine is noisy (%s); measuring again", spell_noise(found))
+    worst = max([noise(found), *(found[name].spread for name in quiet)])
+    raise SsrError(
+        f"this machine is too noisy to measure latency on: the quartiles of a network lie "
+        f"{worst:.0%} of its latency apart, where {spread:.0%} are allowed; end what else runs on "
+        "it, or allow more (--spread, or latency.spread= of a search)."
+    )
+
+
+def _spread(own: Latency) -> float:
+    return own.spread
+
+
+def spell_noise(found: Mapping[Name, Latency]) -> str:
+    """Say how noisy the machine was, in words."""
+    return f"the quartiles of the middle network lie {noise(found):.0%} of its latency apart"
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Give torch so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,176 @@
+"""A table of measured latencies: one JSON file that can be made on the device and read anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from ssr_exp import files
+from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import saved
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.runs import store
+
+SCHEMA = 1  # raise when a reader of today could misread what is written
+
+Ms = Annotated[float, Field(gt=0)]
+
+
+class Setting(BaseModel):
+    """What latencies are of; only those of one setting can be compared.
+
+    Attributes:
+        runtime: its name.
+        version: of it.
+        device: the processor.
+        threads: of a CPU.
+        batch: images at once.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    runtime: str
+    version: str
+    device: str
+    threads: Annotated[int, Field(ge=1)] = 1
+    batch: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def slug(self) -> str:
+        """A name for a file: of the runtime, the batch, the threads, and a hash of the rest."""
+        rest = hashlib.sha256(json.dumps([self.version, self.device]).encode()).hexdigest()[:8]
+        return f"{self.runtime}-b{self.batch}-t{self.threads}-{rest}"
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.runtime} ({self.version}), batch {self.batch}, {self.device}, {threads}"
+
+
+class Row(BaseModel):
+    """One network's latency in ms: the median, and what a quarter and three quarters lie below.
+
+    `fits` says whether a model may learn from it; the others check it.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    network: Annotated[str, Field(max_length=1000)]
+    ms: Ms
+    low: Ms
+    high: Ms
+    fits: bool = True
+
+
+class Seed(BaseModel):
+    """What is rescaled.
+
+    Attributes:
+        model: the seed network.
+        segment: how it was split.
+        input_shape: channels, height and width of its images, in pixels.
+        num_classes: how many logits there are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: saved.Model
+    segment: saved.Segmentation
+    input_shape: tuple[saved.Size, saved.Size, saved.Size]
+    num_classes: Annotated[int, Field(ge=1)]
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelConf,
+        split: SegmentConf,
+        plan: Plan,
+        num_classes: int,
+        network: nn.Module | None = None,
+    ) -> Seed:
+        """Say what a plan is of; which of its segments are frozen changes no code's meaning.
+
+        Args:
+            model: the seed network's configuration.
+            split: how it was split.
+            plan: its plan.
+            num_classes: how many logits there are.
+            network: the seed network itself: of the user's own, its code is fingerprinted.
+        """
+        segment = saved.Segmentation.of(split, plan.multiple)
+        channels, height, width = plan.input_shape
+        return cls(
+            model=saved.Model.of(model, plan.input_shape, network),
+            segment=segment.model_copy(update={"frozen": ()}),
+            input_shape=(channels, height, width),
+            num_classes=num_classes,
+        )
+
+    def differs(self, other: Seed) -> str | None:
+        """Say in what another seed differs from this one; None if it is the same."""
+        for field in type(self).model_fields:
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs:
+                return f"its {field} is {_spell(theirs)}, and here it is {_spell(mine)}"
+        return None
+
+
+class Timings(BaseModel):
+    """The latencies of a seed network's lattice in one setting.
+
+    Attributes:
+        schema_version: of this file.
+        seed: what is rescaled.
+        setting: what ran it.
+        repeats: measured turns of each network.
+        rows: of distinct networks.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    schema_version: int = SCHEMA
+    seed: Seed
+    setting: Setting
+    repeats: Annotated[int, Field(ge=1)]
+    rows: tuple[Row, ...]
+
+
+def read(path: Path) -> Timings:
+    """Read a table.
+
+    Raises:
+        SsrError: if it is missing or damaged.
+    """
+    try:
+        return files.parse(path.read_bytes(), Timings, version=SCHEMA)
+    except FileNotFoundError:
+        raise SsrError(
+            f"there is no {path}: python -m ssr_exp.edge STUDY --fit --out {path} writes it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SsrError(f"{path} cannot be used: {error}; measure again.") from None
+
+
+def write(path: Path, timings: Timings, *, option: str = "paths.runs=DIR") -> None:
+    """Write a table, whole or not at all.
+
+    Args:
+        path: of the file.
+        timings: the table.
+        option: what chooses another place, for the sentence that says that this cannot be written.
+
+    Raises:
+        SsrError: if the disk is full or the folder cannot be written.
+    """
+    store.Store(path.parent, option).write_text(path, files.write(timings))
+
+
+def _spell(value: BaseModel | Sequence[int] | int) -> str:
+    return value.model_dump_json() if isinstance(value, BaseModel) else str(value)

@@ -1,0 +1,189 @@
+"""The networks that are measured: those that a study trained, or any codes of a seed network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+from torch import nn
+
+from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.edge.latency.table_file import Seed
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, cost, rescale, saved, seed_segments, seeds
+from ssr_exp.rescaling.cost import Cost
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.runs import store as local
+from ssr_exp.runs import studies
+from ssr_exp.runs.record import Record, Status
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and its finished trainings, one for each seed.
+
+    The seed network may have none.
+    """
+
+    network: str
+    cost: Cost
+    records: tuple[Record, ...]
+
+    def accuracy(self, part: str) -> float | None:
+        """Average `val_acc` or `test_acc` over the trainings that have it, in percent."""
+        known = [value for r in self.records if (value := getattr(r, part)) is not None]
+        return mean(known) if known else None
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study's networks, the seed network first, then the largest first.
+
+    Args:
+        name: of the study, or of the seed network.
+        seed: what is rescaled.
+        seed_network: with fresh weights.
+        plan: of it.
+        networks: those with finished trainings, and the seed network.
+        folder: of the study; None if nothing was trained.
+    """
+
+    name: str
+    seed: Seed
+    seed_network: nn.Module
+    plan: Plan
+    networks: tuple[Trained, ...]
+    folder: Path | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images, in pixels."""
+        return self.seed.input_shape
+
+    def only(self, names: Sequence[str]) -> Study:
+        """Keep the seed network and the networks of these codes, trained or not.
+
+        Raises:
+            SsrError: if one is no network of the seed.
+        """
+        known = {each.network: each for each in self.networks}
+        wanted = dict.fromkeys(codes.parse(self.plan, name) for name in names)
+        kept = {self.networks[0].network: self.networks[0]}
+        for architecture in wanted:
+            code = codes.write(self.plan, architecture)
+            untrained = Trained(code, cost.of(self.plan, architecture), ())
+            kept.setdefault(code, known.get(code, untrained))
+        return replace(self, networks=tuple(kept.values()))
+
+    def build(self) -> dict[str, nn.Module]:
+        """Build all networks with fresh weights, by code."""
+        return {
+            each.network: rescale.build(
+                self.seed_network,
+                self.plan,
+                codes.parse(self.plan, each.network),
+                inherits=True,
+            )
+            for each in self.networks
+        }
+
+    def write(self, measured: Mapping[str, Mapping[str, float]]) -> int:
+        """Add latencies to the records of their networks; returns to how many.
+
+        Args:
+            measured: by setting, in words, the latency in ms of each network, by code. The first
+                one becomes the record's `latency_ms`.
+
+        Raises:
+            SsrError: if a record cannot be written.
+        """
+        if self.folder is None:
+            raise SsrError("nothing was trained, so there is no record to write to: name a study.")
+        store, written, (first, *_) = local.Store(self.folder.parent), 0, measured
+        for record in (record for each in self.networks for record in each.records):
+            folder = store.folder(self.folder.name, record.network, record.seed)
+            own = {setting: values[record.network] for setting, values in measured.items()}
+            with store.claim(folder, wait=True):
+                newest = store.read(folder) or record
+                fields = {
+                    "latency_ms": own[first],
+                    "latency_device": first,
+                    "latencies": (newest.latencies or {}) | own,
+                }
+                store.write(folder, newest.model_copy(update=fields))
+            written += 1
+        return written
+
+
+def read(folder: Path, *, trust: bool = False) -> Study:
+    """Read a study's folder.
+
+    Args:
+        folder: `paths.runs/<study>`.
+        trust: call the function that makes the seed network, if a function does.
+
+    Raises:
+        SsrError: if it is no study, nothing of it is finished, or its networks cannot be built.
+    """
+    folder = folder.expanduser().resolve()
+    about = _description(folder)
+    if not trust and about.model.calls_code(folder):
+        raise SsrError(
+            f"{folder} is of networks that the function {about.model.name} makes: type --trust if "
+            "you trust where the folder comes from."
+        )
+    seed_network, plan = saved.seed_network(about)
+    records = [r for r in local.Store(folder.parent).records(folder.name) if _counts(r)]
+    if not records:
+        raise SsrError(f"{folder} holds no finished run: train some of its networks first.")
+    networks = tuple(_trained(plan, records))
+    seed = Seed.of(about.model.conf(), about.segment.conf(), plan, about.num_classes, seed_network)
+    return Study(folder.name, seed, seed_network, plan, networks, folder)
+
+
+def untrained(
+    model: ModelConf, split: SegmentConf, *, num_classes: int, input_shape: tuple[int, int, int]
+) -> Study:
+    """Build a seed network of which nothing was trained; it is the only one there.
+
+    Raises:
+        SsrError: if it cannot be built or split.
+    """
+    seed_network, plan = seed_segments.build(
+        model, split, num_classes=num_classes, input_shape=input_shape
+    )
+    seed = Seed.of(model, split, plan, num_classes, seed_network)
+    networks = tuple(_trained(plan, ()))
+    return Study(seeds.spell(model), seed, seed_network, plan, networks)
+
+
+def _counts(record: Record) -> bool:
+    return record.status is Status.finished
+
+
+def _trained(plan: Plan, records: Sequence[Record]) -> Iterator[Trained]:
+    full = codes.write(plan, plan.baseline)
+    found: dict[str, list[Record]] = {full: []}
+    for record in sorted(records, key=lambda r: (-r.params, r.network, r.seed)):
+        found.setdefault(record.network, []).append(record)
+    for network, own in found.items():
+        architecture = codes.parse(plan, network)
+        yield Trained(network, cost.of(plan, architecture), tuple(own))
+
+
+def _description(folder: Path) -> saved.Description:
+    if not (folder / saved.NETWORK).exists():
+        raise SsrError(f"{folder} holds no {saved.NETWORK}: {_remedy(folder)}.")
+    return saved.read(folder)
+
+
+def _remedy(folder: Path) -> str:
+    """Say which folder to name instead."""
+    below = sorted(p.parent.name for p in folder.glob(f"*/{saved.NETWORK}"))
+    if below:
+        return f"name the folder of one study, for instance {folder / below[0]}"
+    if (folder / studies.FILE).exists():
+        return "an earlier version trained it; train one more network of it, or seed, and repeat"
+    return "name the folder of a study, paths.runs/<study>"

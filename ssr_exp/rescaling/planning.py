@@ -1,0 +1,208 @@
+"""Find the segments of a network: `segments.find(network, input_shape)` makes its plan."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import nn
+
+from ssr_exp.errors import SsrError, no_other
+from ssr_exp.rescaling import remarks, segment_owners, segmentations, validation
+from ssr_exp.rescaling.plan import Gemm, Leaf, Plan, Segment
+from ssr_exp.rescaling.segmentations import Part
+from ssr_exp.rescaling.tracing import attributes, tracer
+from ssr_exp.rescaling.tracing.channel_groups import Form, Grouping
+from ssr_exp.rescaling.tracing.labels import FIXED, Ledger, Vector
+from ssr_exp.rescaling.tracing.trace import Call, Product, Trace
+from ssr_exp.rescaling.tracing.trace import Leaf as Seen
+
+
+def find(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    multiple: int = 8,
+    frozen: Sequence[str] = (),
+    kind: str = "stage",
+    patterns: Sequence[str] = (),
+) -> Plan:
+    """Trace a seed network once and split it into segments.
+
+    The plan is tried: its smallest networks are built without data and must run, and have the
+    products that the plan counts. What stands in the way is frozen at full size, and named.
+
+    Args:
+        network: any ConvNet; it is neither changed nor run on data.
+        input_shape: channels, height and width of its images, in pixels.
+        multiple: channels are rounded to a multiple of this.
+        frozen: names of segments that stay as they are.
+        kind: how to split it: `stage`, `superblock`, `block`, `whole` or `manual`.
+        patterns: for `manual`: names of modules, one pattern for each segment.
+
+    Raises:
+        SsrError: if the network does not run on such images, has no segment, nothing in it can be
+            rescaled, or it has no segment of a name in `frozen`.
+
+    Example:
+        >>> from ssr_exp.rescaling.resnet import CifarResNet
+        >>> [segment.name for segment in find(CifarResNet(20), (3, 32, 32)).segments]
+        ['stage1', 'stage2', 'stage3']
+    """
+    if multiple < 1:
+        raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
+    with no_other(f"{type(network).__name__} cannot be split into segments"):
+        return _find(network, input_shape, multiple, frozen, kind, patterns)
+
+
+def _find(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    multiple: int,
+    frozen: Sequence[str],
+    kind: str,
+    patterns: Sequence[str],
+) -> Plan:
+    traced = tracer.run(network, input_shape)
+    parts = segmentations.find(network, traced, kind, patterns)
+    if not parts:
+        raise SsrError(
+            f"{type(network).__name__} has no segment: it has no convolution or linear map before "
+            "its last, so there is nothing to rescale."
+        )
+    _check_names(parts, frozen)
+    plan = validation.settle(
+        network,
+        parts,
+        traced,
+        lambda parts: _plan(network, traced, parts, input_shape, multiple, frozen),
+    )
+    plan = dataclasses.replace(plan, remarks=tuple(remarks.of(network, traced, plan)))
+    if plan.baseline == plan.smallest and not frozen:
+        reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
+        raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
+    return plan
+
+
+def _check_names(parts: Sequence[Part], frozen: Sequence[str]) -> None:
+    names = [part.name for part in parts]
+    unknown = sorted(set(frozen) - set(names))
+    if unknown:
+        raise SsrError(
+            f"there is no segment {unknown[0]!r} to freeze; this network has {', '.join(names)}."
+        )
+
+
+def _plan(
+    network: nn.Module,
+    traced: Trace,
+    parts: Sequence[Part],
+    input_shape: Sequence[int],
+    multiple: int,
+    frozen: Sequence[str],
+) -> Plan:
+    ledger = copy.copy(traced.ledger)
+    ledger.ties, ledger.frozen = list(ledger.ties), list(ledger.frozen)
+    _tie(parts, traced, ledger)
+    grouping = Grouping(ledger, _vectors(traced))
+    segments = _segments(parts, traced, grouping, frozen)
+    parameters = {name for name, _ in network.named_parameters()}
+    return Plan(
+        input_shape=tuple(input_shape),
+        multiple=multiple,
+        segments=segments,
+        groups=grouping.groups,
+        owners=segment_owners.of(segments, traced, grouping.groups),
+        leaves={
+            name: Leaf(_shape(leaf, grouping), name in parameters, _channels(leaf, grouping))
+            for name, leaf in traced.leaves.items()
+        },
+        gemms=tuple(_gemm(product, grouping) for product in traced.products),
+        attributes=attributes.find(network, traced, grouping),
+        frozen=grouping.frozen,
+        channel_groups=grouping.group_of,
+        unlearnt=remarks.unlearnt(network, traced),
+    )
+
+
+def _vectors(traced: Trace) -> Iterator[Vector]:
+    """All dimensions whose length must be a form of the groups' sizes."""
+    for leaf in traced.leaves.values():
+        yield from (labels for labels in leaf.dims if labels is not None)
+    for product in (*traced.products, *traced.training_products):
+        yield product.inp
+
+
+def _tie(parts: Sequence[Part], traced: Trace, ledger: Ledger) -> None:
+    """Keep what a removable block reads and writes of one size, so that it can be left out."""
+    calls: dict[str, list[Call]] = {}
+    for call in traced.calls:
+        calls.setdefault(call.path, []).append(call)
+    removable = [block for part in parts for block in part.blocks[part.least :]]
+    ends = [pair for b in removable for pair in zip(calls[b[0]], calls[b[-1]], strict=False)]
+    for first, last in ends:
+        block = first.path
+        for one, other in zip(first.in_labels, last.out_labels, strict=False):
+            if one is not None and other is not None and len(one) == len(other):
+                ledger.tie(one, other, reason=f"{block} passes fixed channels")
+            else:
+                for labels in (one, other):
+                    if labels is not None:
+                        ledger.freeze(labels, f"{block} changes what its channels mean")
+
+
+def _segments(
+    parts: Sequence[Part], traced: Trace, grouping: Grouping, frozen: Sequence[str]
+) -> tuple[Segment, ...]:
+    calls = {call.path: call for call in reversed(traced.calls)}  # the first of each
+    segments = []
+    for part in parts:
+        last = max((path for block in part.blocks for path in block), key=[*reversed(calls)].index)
+        channels = _width(calls[last], grouping)
+        stays = part.name in frozen
+        segments.append(Segment(part.name, part.blocks, channels, stays, part.least))
+    return tuple(segments)
+
+
+def _width(call: Call, grouping: Grouping) -> Form:
+    """Write the channels that a module puts out; those of all tensors if it has several."""
+    forms = [
+        Form(shape[0] if shape else 1) if labels is None else grouping.form(labels)
+        for shape, labels in zip(call.out_shapes, call.out_labels, strict=True)
+    ]
+    return forms[0] if len(forms) == 1 else forms[-1] if forms else Form(0)
+
+
+def _shape(leaf: Seen, grouping: Grouping) -> tuple[Form, ...]:
+    shape = []
+    for size, labels in zip(leaf.shape, leaf.dims, strict=True):
+        form = Form(size) if labels is None else grouping.form(labels)
+        if labels is not None and len(labels) != size:
+            form = form / (len(labels) // size)
+        shape.append(form)
+    return tuple(shape)
+
+
+def _channels(leaf: Seen, grouping: Grouping) -> tuple[Vector | None, ...]:
+    return tuple(
+        None if labels is None else np.where(labels == FIXED, FIXED, grouping.class_of[labels])
+        for labels in leaf.dims
+    )
+
+
+def _gemm(product: Product, grouping: Grouping) -> Gemm:
+    """Write a product's M, N, K and count as forms; a narrow group keeps its width."""
+    out, inp = grouping.form(product.out), grouping.form(product.inp)
+    m = Form(product.positions)
+    if product.rows is not None:
+        m = grouping.form(product.rows) * product.positions
+    if product.narrow:
+        width = len(product.out) // product.groups
+        k, n = Form(len(product.inp) // product.groups), Form(width)
+        count = out / width
+    else:
+        n, k = out / product.groups, inp / product.groups
+        count = Form(product.groups)
+    return Gemm(product.path, m, n, k, product.kernel, count * product.times)

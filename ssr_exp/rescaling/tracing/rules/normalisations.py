@@ -1,0 +1,73 @@
+"""Rules of normalisations: their parameters and statistics belong to the channels they meet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ssr_exp.rescaling.tracing.labels import Vector, along, channels_of, varying
+from ssr_exp.rescaling.tracing.rules import parameters as weights
+from ssr_exp.rescaling.tracing.rules.operations import tensors, unknown
+from ssr_exp.rescaling.tracing.rules.products import fit, is_narrow
+
+if TYPE_CHECKING:
+    from ssr_exp.rescaling.tracing.tracer import Tracer
+
+
+def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Batch norm: one entry of each parameter for each channel."""
+    x, *parameters = args[:5]
+    origin = weights.find(tracer, x)
+    if origin is not None:
+        axis = origin.axes[1]
+        if len(axis) != 1:
+            return unknown(tracer, func, args, kwargs, out)
+        channels: Vector | None = weights.labels(tracer, origin.leaf, axis[0])
+        tracer.derive(tensors(out)[0], origin)
+    else:
+        channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
+        tracer.label(tensors(out)[0], tracer.labels(x))
+    if channels is None:
+        return unknown(tracer, func, args, kwargs, out)
+    for parameter in tensors(parameters):
+        fit(tracer, parameter, channels)
+
+
+def weight_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Weight norm: a weight is its direction times its length, one for each channel."""
+    direction, length = args[:2]
+    if not weights.pointwise(tracer, [direction, length], tensors(out)[0]):
+        unknown(tracer, func, args, kwargs, out)
+
+
+def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Layer norm, RMS norm: over the channels, or over positions of each channel alike."""
+    x, shape, *parameters = args[:4]
+    labels, inside = tracer.labels(x), set(range(x.ndim - len(shape), x.ndim))
+    dims = varying(labels)
+    if len(shape) == 1 and dims == [x.ndim - 1]:
+        channels = along(labels, dims[0])
+        assert channels is not None
+        tracer.need(list(shape), [channels])
+        for parameter in tensors(parameters):
+            fit(tracer, parameter, channels)
+    elif inside & set(dims):
+        return unknown(tracer, func, args, kwargs, out)
+    for y in tensors(out)[:1]:
+        tracer.label(y, labels)
+
+
+def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Group norm: many narrow groups change their number, few wide ones their width."""
+    x, weight, bias, *_, groups, _ = args
+    channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
+    if channels is None:
+        return unknown(tracer, func, args, kwargs, out)
+    width = len(channels) // groups
+    if is_narrow(width, width, groups):
+        tracer.trace.ledger.multiples.append((channels, width))
+        tracer.need([groups], [channels], divisor=width)
+    elif groups > 1:
+        tracer.trace.ledger.multiples.append((channels, groups))
+    for parameter in tensors([weight, bias]):
+        fit(tracer, parameter, channels)
+    tracer.label(tensors(out)[0], tracer.labels(x))

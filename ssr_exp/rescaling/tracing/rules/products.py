@@ -1,0 +1,277 @@
+"""Rules of convolutions, linear maps and norms: new channels are made, and parameters labelled."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from ssr_exp.rescaling.tracing.labels import (
+    FIXED,
+    Vector,
+    along,
+    channels_of,
+    shrink,
+    spread,
+    varying,
+)
+from ssr_exp.rescaling.tracing.rules import parameters
+from ssr_exp.rescaling.tracing.rules.operations import named, unknown, where
+from ssr_exp.rescaling.tracing.trace import Leaf, Product
+
+if TYPE_CHECKING:
+    from ssr_exp.rescaling.tracing.tracer import Tracer
+
+
+def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Make new channels; remember which ones were read."""
+    x, weight, bias, *_, transposed, _, groups = args
+    leaf, kernel = _stored(tracer, weight), int(np.prod(weight.shape[2:]))
+    if _slides(tracer, x, out):
+        return _sliding(tracer, x, kernel, groups, out)
+    channels = channels_of(_named_anew(tracer, x), 1, tracer.trace.ledger)
+    positions = (x if transposed else out)[:, 0].numel()
+    if leaf is None or channels is None:
+        sizes = positions, out.shape[1], x.shape[1], kernel, groups
+        _fixed_product(tracer, *sizes, side_by_side=len(x) % tracer.images != 0)
+        return unknown(tracer, func, args, kwargs, out)
+    labels = _product(tracer, channels, out.shape[1], kernel, groups, positions // tracer.images)
+    narrow = is_narrow(len(channels) // groups, len(labels) // groups, groups)
+    _claim(tracer, leaf, *((channels, labels) if transposed else (labels, channels)), narrow)
+    tracer.label(out, spread(labels, out.shape, 1))
+    if bias is not None:
+        fit(tracer, bias, labels)
+
+
+def _named_anew(tracer: Tracer, x: Tensor) -> Tensor:
+    """Look up labels; channels of a tensor that was made of a size alone are new ones.
+
+    A state that starts at zero has as many channels as it has later.
+    """
+    labels = tracer.labels(x)
+    if tracer.is_sized(x) and not varying(labels) and x.shape[1] > 1:
+        fresh = tracer.trace.ledger.name(x.shape[1])
+        labels = spread(fresh, x.shape, 1)
+        tracer.label(x, labels)
+        tracer.need([x.shape[1]], [fresh])
+    return labels
+
+
+def _slides(tracer: Tracer, x: Tensor, out: Tensor) -> bool:
+    """Say whether a convolution slides over the channels themselves (ECA), keeping their number."""
+    dims = varying(tracer.labels(x))
+    return len(dims) == 1 and dims[0] > 1 and x.shape[dims[0]] == out.shape[dims[0]]
+
+
+def _sliding(tracer: Tracer, x: Tensor, kernel: int, groups: int, out: Tensor) -> None:
+    (dim,) = varying(tracer.labels(x))
+    rows = along(tracer.labels(x), dim)
+    assert rows is not None
+    out_, inp = _fixed(out.shape[1]), _fixed(x.shape[1])
+    positions = out[:, 0].numel() // len(rows) // tracer.images
+    product = Product(where(tracer), positions, out_, inp, kernel, groups, False, rows)
+    tracer.produce(product)
+    tracer.label(out, spread(rows, out.shape, dim))
+
+
+def deformable(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """A convolution at offsets: these are fixed, and its multiply-adds are named, not counted."""
+    x, weight, offset, mask, bias = args[:5]
+    leaf, channels = _stored(tracer, weight), along(tracer.labels(x), 1)
+    if not tracer.training:
+        tracer.trace.uncounted["deformable convolutions"].add(where(tracer))
+    if leaf is None or channels is None or weight.shape[1] != x.shape[1]:
+        return unknown(tracer, func, args, kwargs, out)
+    for fixed in (offset, mask):
+        seen = shrink(tracer.labels(fixed)).reshape(-1).numpy()
+        tracer.trace.ledger.freeze(seen, f"{named(tracer)} reads its offsets")
+    labels = tracer.name(out.shape[1])
+    _claim(tracer, leaf, labels, channels, narrow=False)
+    tracer.label(out, spread(labels, out.shape, 1))
+    fit(tracer, bias, labels)
+
+
+def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Matrix products whose second factor is a weight: `addmm`, `mm`."""
+    bias, x, weight = (None, *args) if len(args) == 2 else args[:3]
+    leaf = _stored(tracer, weight, is_transposed=True)
+    channels = along(_named_anew(tracer, x), 1)
+    positions, (k, n) = out.shape[0], weight.shape
+    if leaf is not None and varying(tracer.labels(x)) == [0]:
+        return _alike(tracer, x, out)
+    if leaf is None or channels is None:
+        _fixed_product(tracer, positions, n, k, 1, 1)
+        return unknown(tracer, func, args, kwargs, out)
+    labels = _product(tracer, channels, n, 1, 1, positions // tracer.images)
+    _claim(tracer, leaf, labels, channels, narrow=False)
+    tracer.label(out, spread(labels, out.shape, 1))
+    if bias is not None:
+        fit(tracer, bias, labels)
+
+
+def _alike(tracer: Tracer, x: Tensor, out: Tensor) -> None:
+    """A linear map over positions treats each channel alike: they stay in the rows."""
+    rows = along(tracer.labels(x), 0)
+    assert rows is not None
+    images = tracer.images
+    rows = rows[: len(rows) // images]
+    product = Product(where(tracer), 1, _fixed(out.shape[1]), _fixed(x.shape[1]), 1, 1, False, rows)
+    tracer.produce(product)
+    tracer.label(out, spread(np.tile(rows, images), out.shape, 0))
+
+
+def batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Products of activations: channels stay in rows or columns, or are summed up.
+
+    Where both rows and columns would be channels, or channels stand in the batch (the heads of
+    attention), they are frozen.
+    """
+    one, other = args[-2:]
+    rows, columns, inner = _sides(tracer, one, other)
+    is_first = len(out) % tracer.images == 0  # else the images stand in the rows: tokens come first
+    times = len(out) // tracer.images if is_first else len(out)
+    if rows is None or columns is None or (_named(rows) and (_named(columns) or not is_first)):
+        positions, n, k = one.shape[1], other.shape[2], one.shape[2]
+        positions *= tracer.images if is_first else 1
+        _fixed_product(tracer, positions, n * times, k * times, 1, times)
+        return unknown(tracer, func, args, kwargs, out)
+    if _named(rows):
+        positions, labels = 1, spread(rows, out.shape, 1)
+    else:
+        positions = len(rows) if is_first else len(rows) // tracer.images
+        labels = spread(columns, out.shape, 2)
+    product = Product(
+        where(tracer), positions, columns, inner, 1, 1, False, rows if _named(rows) else None, times
+    )
+    tracer.produce(product)
+    tracer.label(out, labels)
+
+
+def _sides(
+    tracer: Tracer, one: Tensor, other: Tensor
+) -> tuple[Vector | None, Vector | None, Vector]:
+    """Read the labels of a product's rows, columns and inner dimension, which is tied."""
+    nothing = _fixed(one.shape[2])
+    ends = [tracer.labels(x) for x in (one, other)]
+    if any(len(varying(labels)) > 1 or 0 in varying(labels) for labels in ends):
+        return None, None, nothing
+    rows, columns = along(ends[0], 1), along(ends[1], 2)
+    inner = [along(ends[0], 2), along(ends[1], 1)]
+    if all(vector is not None and _named(vector) for vector in inner):
+        assert inner[0] is not None and inner[1] is not None
+        tracer.trace.ledger.tie(inner[0], inner[1], reason=f"{named(tracer)} meets fixed channels")
+        return _fixed(one.shape[1]), _fixed(other.shape[2]), inner[0]
+    if any(vector is not None and _named(vector) for vector in inner):
+        return None, None, nothing
+    return rows, columns, nothing
+
+
+def attention(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Attention in one operation: two products of activations; its channels are frozen."""
+    query, key, value = args[:3]
+    heads = query.shape[0] // tracer.images * query.shape[1]
+    for inner, width in ((query.shape[-1], key.shape[-2]), (key.shape[-2], value.shape[-1])):
+        positions = query.shape[-2] * tracer.images
+        _fixed_product(tracer, positions, width * heads, inner * heads, 1, heads)
+    unknown(tracer, func, args, kwargs, out)
+
+
+def fit(tracer: Tracer, parameter: Tensor, channels: Vector) -> None:
+    """Tie a parameter of one dimension (a bias, a gain, a statistic) to channels."""
+    labels = tracer.labels(parameter).reshape(-1).numpy()
+    tracer.trace.ledger.tie(labels, channels, reason=f"{named(tracer)} scales fixed channels")
+
+
+def _named(vector: Vector) -> bool:
+    return bool((vector != FIXED).any())
+
+
+def _fixed(size: int) -> Vector:
+    return np.full(size, FIXED, dtype=np.int64)
+
+
+def _stored(tracer: Tracer, weight: Tensor, *, is_transposed: bool = False) -> Leaf | None:
+    """Find the parameter or buffer that a weight is, its dimensions in the expected order."""
+    origin = tracer.origin(weight)
+    if origin is None:
+        return None
+    axes = parameters.whole(origin.leaf)
+    return origin.leaf if origin.axes == (axes[::-1] if is_transposed else axes) else None
+
+
+def _fixed_product(
+    tracer: Tracer,
+    positions: int,
+    n: int,
+    k: int,
+    kernel: int,
+    groups: int,
+    *,
+    side_by_side: bool = False,
+) -> None:
+    """Count a product of a whole batch whose channels are frozen.
+
+    The images stand in its positions; or, where each has kernels of its own, side by side.
+    """
+    if side_by_side:
+        n, k, groups = n // tracer.images, k // tracer.images, groups // tracer.images
+    else:
+        rest = tracer.times_one
+        positions, rest = _divided(positions, rest)
+        n, rest = _divided(n, rest)
+        k, rest = _divided(k, rest)
+    product = Product(where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
+    tracer.produce(product)
+
+
+def _divided(size: int, divisor: int) -> tuple[int, int]:
+    """Divide by as much of a divisor as goes; returns what is left of it, too."""
+    common = math.gcd(size, divisor)
+    return size // common, divisor // common
+
+
+def _product(
+    tracer: Tracer, inp: Vector, size: int, kernel: int, groups: int, positions: int
+) -> Vector:
+    """Make `size` new channels from those of `inp`; returns their labels."""
+    ledger = tracer.trace.ledger
+    labels = tracer.name(size)
+    narrow = is_narrow(len(inp) // groups, size // groups, groups)
+    if narrow:
+        repeat = size // len(inp)
+        ledger.tie(labels, np.repeat(inp, repeat), reason=f"{named(tracer)} groups fixed channels")
+        ledger.multiples.append((inp, len(inp) // groups))
+        tracer.need([groups], [inp], divisor=len(inp) // groups)
+    elif groups > 1:
+        ledger.multiples += [(labels, groups), (inp, groups)]
+    product = Product(where(tracer), positions, labels, inp, kernel, groups, narrow)
+    tracer.produce(product)
+    return labels
+
+
+def is_narrow(in_width: int, out_width: int, groups: int) -> bool:
+    """Say whether a grouped operation keeps its groups' width: many and narrow, or depthwise.
+
+    Else it keeps their number. The choice is each operation's own: one whose groups are wider
+    than they are many would have few widths to choose from (ResNeXt-101 32x8d, last stage).
+    """
+    return groups > 1 and (in_width == 1 or (in_width == out_width and in_width <= groups))
+
+
+def _claim(tracer: Tracer, leaf: Leaf, first: Vector, second: Vector, narrow: bool) -> None:
+    """Label a weight's dimensions; a weight that is used twice ties both uses.
+
+    The second one is that of a group: it keeps its length where groups keep their width.
+    """
+    inside = None if narrow and len(second) != leaf.shape[1] else second
+    for dim, labels in ((0, first), (1, inside)):
+        known = leaf.dims[dim]
+        if labels is None or known is None:
+            leaf.dims[dim] = known if labels is None else labels
+        elif len(known) == len(labels):
+            tracer.trace.ledger.tie(known, labels, reason=f"{leaf.name} meets fixed channels")
+        else:
+            for vector in (known, labels):
+                tracer.trace.ledger.freeze(vector, f"{leaf.name} is combined with other weights")

@@ -1,0 +1,324 @@
+"""Rules of operations that move or drop elements: do to the labels what was done to the data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from ssr_exp.rescaling.tracing.labels import (
+    FIXED,
+    FOLLOWS_OUTPUT,
+    Vector,
+    along,
+    apart,
+    channels_of,
+    fixed_like,
+    shrink,
+    spread,
+    varying,
+)
+from ssr_exp.rescaling.tracing.rules import parameters
+from ssr_exp.rescaling.tracing.rules.operations import name, named, tensors, unknown, where
+
+if TYPE_CHECKING:
+    from ssr_exp.rescaling.tracing.tracer import Tracer
+
+VIEWS = ("view", "_unsafe_view", "reshape")
+CUTS = ("slice", "split", "split_with_sizes", "narrow")
+PICKS = ("select", "unbind")
+
+
+def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Follow channels through a movement of elements."""
+    x = args[0]
+    if isinstance(x, Tensor) and tracer.origin(x) is not None:
+        followed = parameters.move(tracer, func, args, kwargs, out)
+        if parameters.find(tracer, x):
+            return None if followed else unknown(tracer, func, args, kwargs, out)
+    if name(func) in CUTS:
+        _cut(tracer, func, args, tensors(out))
+    elif name(func) in PICKS:
+        _pick(tracer, x, args[1] if len(args) > 1 else kwargs.get("dim", 0))
+    elif name(func) in VIEWS:
+        _fold(tracer, x, tuple(out.shape))
+    inputs = tree_map(lambda x: tracer.labels(x) if isinstance(x, Tensor) else x, (args, kwargs))
+    moved = _on_labels(func, *inputs)
+    for y, labels in zip(tensors(out), tensors(moved), strict=True):
+        tracer.label(y, labels)
+    if name(func) == "slice":
+        dim = (args[1] if len(args) > 1 else 0) % x.ndim
+        start = _start(func, args)
+        step = _step(func, args)
+        tracer.cut(x, out, dim, slice(start, start + out.shape[dim] * step, step))
+    if name(func) == "expand" and not varying(inputs[0][0]):
+        met = tracer.meeting(x)
+        tracer.stretch(out, met.reshape((1,) * (out.ndim - met.ndim) + tuple(met.shape)))
+
+
+def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
+    """Cut channels: into equal parts that stay equal, or into pieces that scale on their own."""
+    labels, ledger = tracer.labels(args[0]), tracer.trace.ledger
+    for dim in varying(labels):
+        size = labels.shape[dim]
+        lengths = [part.shape[dim] for part in parts]
+        if lengths == [size]:
+            continue
+        start, step = _start(func, args), _step(func, args)
+        whole = along(labels, dim)
+        if step != 1 or whole is None:
+            reason = f"{named(tracer)} takes a slice of the channels"
+            ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
+            continue
+        ends = [start, *(start + total for total in itertools.accumulate(lengths))]
+        pieces = [whole[a:b] for a, b in itertools.pairwise(ends)]
+        equal = len(set(lengths)) == 1 and sum(lengths) == size
+        halved = len(lengths) == 1 and 2 * lengths[0] == size and start in (0, lengths[0])
+        if equal or halved:
+            length = lengths[0]
+            ledger.split([whole[at : at + length] for at in range(0, size, length)])
+        else:
+            ledger.pieces += pieces
+            ledger.splits += _of_one_length(pieces)
+        tracer.need(lengths, pieces)
+        for end in {*lengths, *ends, size}:
+            tracer.need([end], [whole[:end]])
+        for length, piece in zip(lengths, pieces, strict=True):
+            tracer.need([length], [piece])
+
+
+def _of_one_length(pieces: Sequence[Vector]) -> list[list[Vector]]:
+    """Gather pieces that are equally long: one integer may stand for all of them."""
+    by_length: dict[int, list[Vector]] = {}
+    for piece in pieces:
+        by_length.setdefault(len(piece), []).append(piece)
+    return [alike for alike in by_length.values() if len(alike) > 1]
+
+
+def _start(func: Any, args: Any) -> int:
+    if name(func) not in ("slice", "narrow") or len(args) < 3 or args[2] is None:
+        return 0
+    dim = args[1] % args[0].ndim
+    return int(args[2] % args[0].shape[dim])
+
+
+def _step(func: Any, args: Any) -> int:
+    return int(args[4]) if name(func) == "slice" and len(args) > 4 else 1
+
+
+def _pick(tracer: Tracer, x: Tensor, dim: int) -> None:
+    """Take apart a dimension: slices of channels stay equally long, channels become fixed."""
+    labels = tracer.labels(x)
+    dim %= labels.ndim
+    if dim not in varying(labels):
+        return
+    if varying(labels) == [dim]:
+        reason = f"{named(tracer)} takes single channels"
+        tracer.trace.ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
+    else:
+        tracer.trace.ledger.split(apart(labels, dim))
+
+
+def _fold(tracer: Tracer, x: Tensor, shape: Sequence[int]) -> None:
+    """Channels that are laid in several dimensions stay a multiple of the smaller one."""
+    labels = tracer.labels(x)
+    for dim in varying(labels):
+        before, after = x.shape[:dim].numel(), x.shape[dim + 1 :].numel()
+        inner = _between(shape, before, after)
+        vector = along(labels, dim)
+        if vector is None or inner is None:
+            continue
+        sizes = [size for size in inner if size > 1]
+        if len(sizes) > 1:
+            tracer.trace.ledger.multiples.append((vector, min(sizes)))
+            tracer.need(sizes[:1], [vector[:: len(vector) // sizes[0]]])
+        elif len(sizes) == 1:
+            tracer.need(sizes, [vector])
+
+
+def _between(shape: Sequence[int], before: int, after: int) -> Sequence[int] | None:
+    """Find the dimensions of a new shape that stand where one old dimension stood."""
+    first, total = 0, 1
+    while total < before and first < len(shape):
+        total *= shape[first]
+        first += 1
+    last, rest = len(shape), 1
+    while rest < after and last > first:
+        last -= 1
+        rest *= shape[last]
+    return shape[first:last] if total == before and rest == after else None
+
+
+def _on_labels(func: Any, args: Any, kwargs: Any) -> Any:
+    """Do to labels what an operation does to data, on one of each repetition where it can."""
+    if name(func) in VIEWS:
+        return args[0].reshape(args[1])
+    if name(func) in ("clone", "contiguous", "_to_copy", "lift_fresh"):
+        return args[0]
+    if name(func) == "cat":
+        return _cat(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
+    if name(func) == "stack":
+        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+        dim %= args[0][0].ndim + 1
+        return _cat([labels.unsqueeze(dim) for labels in args[0]], dim)
+    if name(func) in ("flip", "roll") and not set(varying(args[0])) & _touched(func, args, kwargs):
+        return args[0]
+    return func(*args, **kwargs)
+
+
+def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate labels without laying out their repetitions along the other dimensions."""
+    parts = [part for part in parts if part.ndim > 1 or part.numel()]
+    dim %= parts[0].ndim
+    free = set(range(parts[0].ndim)) - {dim, *(d for part in parts for d in varying(part))}
+    small = list(parts)
+    for other in free:
+        small = [part.narrow(other, 0, 1) for part in small]
+    joined = torch.cat(small, dim)
+    shape = list(parts[0].shape)
+    shape[dim] = joined.shape[dim]
+    return joined.expand(shape)
+
+
+def _touched(func: Any, args: Any, kwargs: Any) -> set[int]:
+    position = 1 if name(func) == "flip" else 2
+    dims = args[position] if len(args) > position else kwargs.get("dims", ())
+    return {dim % args[0].ndim for dim in dims} if dims else set(range(args[0].ndim))
+
+
+def spatial(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Pooling, up-sampling, padding of space: channels pass."""
+    x, *others = tensors(args, kwargs)
+    n_spatial = next((int(digit) for digit in "123" if f"{digit}d" in name(func)), 2)
+    dim = x.ndim - 1 - n_spatial
+    channels = channels_of(tracer.labels(x), dim, tracer.trace.ledger)
+    if channels is None and _slides_over_channels(tracer, x, out):
+        return None
+    if channels is None or any(varying(tracer.labels(other)) for other in others):
+        return unknown(tracer, func, args, kwargs, out)
+    for y in tensors(out):
+        tracer.label(y, spread(channels, y.shape, y.ndim - x.ndim + dim))
+
+
+def _slides_over_channels(tracer: Tracer, x: Tensor, out: Any) -> bool:
+    """Follow a pooling over padded channels that keeps their number (local response norm)."""
+    labels = tracer.labels(x)
+    dims = varying(labels)
+    padded = along(labels, dims[0]) if len(dims) == 1 else None
+    channels = None if padded is None else padded[padded != FIXED]
+    if channels is None or not isinstance(out, Tensor) or len(channels) != out.shape[dims[0]]:
+        return False
+    tracer.label(out, spread(channels, out.shape, dims[0]))
+    return True
+
+
+def write(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Elements are copied into a tensor, or into a slice of one: it holds their channels then."""
+    target, source = args[:2]
+    dims = varying(tracer.labels(source)) if isinstance(source, Tensor) else []
+    channels = along(tracer.labels(source), dims[0]) if len(dims) == 1 else None
+    if channels is None:
+        return unknown(tracer, func, args, kwargs, out) if dims else None
+    dim = target.ndim - source.ndim + dims[0]
+    if len(channels) != target.shape[dim]:
+        return unknown(tracer, func, args, kwargs, out)
+    tracer.label(out, spread(channels, out.shape, dim))
+    while (cut := tracer.cut_from(target)) is not None:
+        target, along_dim, where_ = cut
+        whole = tracer.labels(target)
+        known = along(whole, dim) if set(varying(whole)) <= {dim} else None
+        if known is None:
+            return unknown(tracer, func, args, kwargs, out)
+        if along_dim == dim:
+            written, channels = channels, known.copy()
+            channels[where_] = written[: len(channels[where_])]
+        elif (known != FIXED).any():
+            tracer.trace.ledger.tie(
+                known, channels, reason=f"{named(tracer)} writes fixed channels"
+            )
+        tracer.label(target, spread(channels, target.shape, dim))
+
+
+def select_by_index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Rows are chosen by an index: channels along other dimensions pass."""
+    x, dim, _ = args
+    _pass(tracer, func, args, out, gone={dim % x.ndim}, moved=lambda kept: kept)
+
+
+def gather(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Elements are chosen along one dimension, by as many indices as there are elements."""
+    x, dim, index = args[:3]
+    if varying(tracer.labels(index)):
+        return unknown(tracer, func, args, kwargs, out)
+    _pass(tracer, func, args, out, gone={dim % x.ndim}, moved=lambda kept: kept)
+
+
+def index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Elements are chosen by index tensors: channels along dimensions without one pass."""
+    indices = args[1]
+    given = [dim for dim, each in enumerate(indices) if each is not None]
+    if any(indices[dim].dtype == torch.bool for dim in given):
+        return unknown(tracer, func, args, kwargs, out)
+    new: int = max(indices[dim].ndim for dim in given)
+    together = given == list(range(given[0], given[0] + len(given)))
+
+    def moved(kept: int) -> int:
+        before = sum(dim < kept for dim in given)
+        if together and not before:
+            return kept
+        return kept - before + new
+
+    _pass(tracer, func, args, out, gone=set(given), moved=moved)
+
+
+def _pass(
+    tracer: Tracer,
+    func: Any,
+    args: Any,
+    out: Tensor,
+    *,
+    gone: set[int],
+    moved: Callable[[int], int],
+) -> None:
+    """Label what was chosen of a tensor along the dimensions `gone`: others hold their channels.
+
+    `moved` says where another dimension stands in the result.
+    """
+    labels = tracer.labels(args[0])
+    dims = varying(labels)
+    channels = along(labels, dims[0]) if len(dims) == 1 and dims[0] not in gone else None
+    if channels is not None:
+        tracer.label(out, spread(channels, out.shape, moved(dims[0])))
+    elif dims or tracer.origin(args[0]) is not None:
+        unknown(tracer, func, args, {}, out)
+
+
+def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Padding of space passes channels; padding of channels adds fixed ones.
+
+    A module that says how many channels it puts out pads to fit, so its output is tied to nothing.
+    """
+    x, padding = args[0], args[1]
+    labels = tracer.labels(x)
+    padded = {x.ndim - 1 - k // 2 for k, amount in enumerate(padding) if amount}
+    channels = varying(labels)
+    if padded & set(channels) and not _pads_to_fit(tracer, out.shape[channels[0]]):
+        tracer.label(out, torch.nn.functional.pad(labels, padding, value=FIXED))
+    elif padded & set(channels) and len(channels) == 1:
+        fresh = tracer.trace.ledger.produce(out.shape[channels[0]], where(tracer))
+        tracer.label(out, spread(fresh, out.shape, channels[0]))
+    elif len(channels) == 1:
+        vector = along(labels, channels[0])
+        assert vector is not None
+        tracer.label(out, spread(vector, out.shape, channels[0]))
+    else:
+        tracer.label(out, fixed_like(out))
+
+
+def _pads_to_fit(tracer: Tracer, size: int) -> bool:
+    module = tracer.modules[where(tracer)]
+    return any(vars(module).get(name) == size for name in FOLLOWS_OUTPUT)

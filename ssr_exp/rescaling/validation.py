@@ -1,0 +1,302 @@
+"""The proof of a plan: its smallest networks run, and have the shapes and products that it counts.
+
+What the trace's rules do not know (integers that a module computed when it was made, code that
+depends on a width) shows here. It is frozen at full size and named, and the plan is made anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.rescaling import cost, meta, nested, rescale
+from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.segmentations import Part
+from ssr_exp.rescaling.tracing import attributes
+from ssr_exp.rescaling.tracing.blocks import PLAIN, is_inside
+from ssr_exp.rescaling.tracing.labels import BATCH, FIXED
+from ssr_exp.rescaling.tracing.trace import Shapes, Trace
+
+ATTEMPTS = 40  # faults that are mended before the whole network is given up
+LARGEST_INPUT = 3 * 512 * 512  # elements; on larger inputs no network is run with data
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A network that does not run as planned.
+
+    Args:
+        path: the module that says so.
+        reason: how.
+        makers: modules that made the channels which it stumbled over.
+    """
+
+    path: str
+    reason: str
+    makers: frozenset[str] = frozenset()
+
+
+def settle(
+    network: nn.Module,
+    parts: Sequence[Part],
+    trace: Trace,
+    make: Callable[[Sequence[Part]], Plan],
+) -> Plan:
+    """Make a plan, and freeze what its networks stumble over until all of them run.
+
+    Args:
+        network: the seed network.
+        parts: its segments.
+        trace: of it; what is frozen is added to its ledger.
+        make: makes the plan of segments.
+
+    Raises:
+        SsrError: if no end is found.
+    """
+    tried: dict[str, int] = {}
+    for attempt in range(ATTEMPTS):
+        plan = make(parts)
+        if attempt == 0 and (fault := _run(network, plan, trace, plan.baseline)) is not None:
+            raise SsrError(
+                f"{type(network).__name__} cannot be counted, even at full size: in "
+                f"{fault.path or 'the network'}, {fault.reason}. Does it treat images one by "
+                "one, or does a hook or closure hold a part of it? A copy would use the original's."
+            )
+        narrow = _try(network, plan, trace, _narrow(plan))
+        if narrow is not None:
+            if not _mend_integers(network, trace, plan, narrow, tried):
+                _freeze_for(network, trace, narrow, tried)
+            continue
+        shallow = _try(network, plan, trace, _shallow(plan))
+        if shallow is None:
+            _check_values(network, plan)
+            return plan
+        parts = _kept(network, plan, trace, parts)
+    raise SsrError(
+        f"{type(network).__name__} cannot be rescaled: after {ATTEMPTS} attempts a smaller network "
+        f"still does not run ({(narrow or shallow).reason})."  # type: ignore[union-attr]
+    )
+
+
+def _narrow(plan: Plan) -> Iterator[Architecture]:
+    """List networks of full depth: the narrowest, and two whose widths are all in between."""
+    blocks, full = plan.baseline.blocks, plan.baseline.widths
+    yield Architecture(blocks, plan.smallest.widths)
+    draw = random.Random(0)
+    for _ in range(2):
+        yield Architecture(blocks, tuple(draw.randint(0, width) for width in full))
+
+
+def _shallow(plan: Plan) -> Iterator[Architecture]:
+    """List shallow networks: the shallowest, and two in which each segment may stay as it is."""
+    fewest, full, widths = plan.smallest.blocks, plan.baseline.blocks, plan.baseline.widths
+    yield Architecture(fewest, widths)
+    if sum(few < most for few, most in zip(fewest, full, strict=True)) > 1:
+        draw = random.Random(0)
+        for _ in range(2):
+            blocks = (draw.randint(*ends) for ends in zip(fewest, full, strict=True))
+            yield Architecture(tuple(blocks), widths)
+
+
+def _try(
+    network: nn.Module, plan: Plan, trace: Trace, candidates: Iterator[Architecture]
+) -> Fault | None:
+    for architecture in candidates:
+        if architecture != plan.baseline:
+            fault = _run(network, plan, trace, architecture)
+            if fault is not None:
+                return fault
+    return None
+
+
+def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architecture) -> Fault | None:
+    """Run one network on the meta device, in each mode that the seed network runs in.
+
+    What it puts out has the seed's shapes, and its multiply-adds for one image are the plan's.
+    """
+    rescaled = rescale.skeleton(network, plan, architecture)
+    full, least = plan.baseline, plan.smallest
+    is_between = architecture.blocks not in (full.blocks, least.blocks)
+    for training, shapes in trace.outputs.items():
+        if training and (
+            architecture == full or architecture.widths not in (full.widths, least.widths)
+        ):
+            continue  # the extremes say enough of what only runs in training
+        if not training and is_between and True in trace.outputs:
+            continue  # train mode runs all that eval mode does, and what holds two blocks alike
+        batch = BATCH if training else trace.batch
+        watch = meta.Watch(rescaled)
+        fault = _forward(rescaled, plan, watch, shapes, batch=batch, training=training)
+        if fault is not None:
+            watch = meta.Watch(rescaled, names_makers=True)
+            return _forward(rescaled, plan, watch, shapes, batch=batch, training=training) or fault
+        if not training and (fault := _miscounted(plan, architecture, watch.macs, batch)):
+            return fault
+    return None
+
+
+def _forward(
+    rescaled: nn.Module,
+    plan: Plan,
+    watch: meta.Watch,
+    shapes: Shapes,
+    *,
+    batch: int,
+    training: bool,
+) -> Fault | None:
+    """Run a network once, and compare what it puts out with the seed network's shapes."""
+    image = meta.images(rescaled, plan.input_shape, batch)
+    try:
+        with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
+            output = rescaled.train(training)(image)
+    except Exception as error:  # whatever foreign code raises says that it does not fit
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        known = watch.failed or not watch.path
+        return Fault(watch.path, reason, watch.makers if known else frozenset())
+    found = nested.tensors(output)
+    if tuple(tuple(tensor.shape) for tensor in found) == shapes:
+        return None
+    pairs = zip(found, shapes, strict=False)
+    wrong = next((pair for pair in pairs if tuple(pair[0].shape) != pair[1]), None)
+    if wrong is None:
+        return Fault("", f"it puts out {len(found)} tensors and not {len(shapes)}")
+    reason = f"it puts out the shape {tuple(wrong[0].shape)} and not {wrong[1]}"
+    return Fault("", reason, watch.made_by([wrong[0]]))
+
+
+def _miscounted(
+    plan: Plan, architecture: Architecture, counted: Mapping[str, int], batch: int
+) -> Fault | None:
+    planned: dict[str, int] = {}
+    for gemm in cost.gemms(plan, architecture):
+        planned[gemm.path] = planned.get(gemm.path, 0) + gemm.load * batch
+    if sum(planned.values()) == sum(counted.values()):
+        return None
+    path = next((p for p, macs in counted.items() if planned.get(p) != macs), "")
+    has, should = (counts.get(path, 0) // batch for counts in (counted, planned))
+    return Fault(path, f"it has {has} MACs and not {should}")
+
+
+def _check_values(network: nn.Module, plan: Plan) -> None:
+    """Build the smallest network with data, and look at its first output.
+
+    Raises:
+        SsrError: if it is not finite, where the seed network's weights are.
+    """
+    state = [*network.parameters(), *network.buffers()]
+    if any(tensor.is_meta for tensor in state) or math.prod(plan.input_shape) > LARGEST_INPUT:
+        return
+    with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
+        rescaled = rescale.build(network, plan, plan.smallest, inherits=True)
+        image = meta.images(rescaled, plan.input_shape, BATCH, device="cpu")
+        try:
+            output = rescaled.eval()(image)
+        except Exception as error:  # of anyone's code: it ran without data
+            raise SsrError(
+                f"{type(network).__name__} cannot be rescaled: its smallest network runs on shapes "
+                f"and not on data ({cause(error)})."
+            ) from error
+        if not _is_finite(output):
+            full = rescale.build(network, plan, plan.baseline, inherits=True).eval()
+            if _is_finite(full(image)):
+                raise SsrError(
+                    f"{type(network).__name__} cannot be rescaled: the first output of its "
+                    "smallest network is not finite, and the network's own is."
+                )
+
+
+def _is_finite(output: Any) -> bool:
+    return all(bool(y.isfinite().all()) for y in nested.tensors(output) if y.is_floating_point())
+
+
+def _mend_integers(
+    network: nn.Module, trace: Trace, plan: Plan, fault: Fault, tried: dict[str, int]
+) -> bool:
+    """Mend what a module stores: tie the widths that one integer stands for, or leave it alone.
+
+    An integer may equal a width by chance. Where leaving it alone does not help, it follows again.
+    """
+    if attributes.tie(network, trace, plan, fault.path):
+        return True
+    own = {key for key in plan.attributes if key[0] == fault.path}
+    if own and not isinstance(network.get_submodule(fault.path), PLAIN):
+        key = f"integers of {fault.path}"
+        if key not in tried:
+            tried[key] = 1
+            trace.left_alone |= own
+            return True
+    trace.left_alone -= {key for key in trace.left_alone if key[0] == fault.path}
+    return False
+
+
+def _freeze_for(network: nn.Module, trace: Trace, fault: Fault, tried: dict[str, int]) -> None:
+    """Freeze what a network stumbles over: where code of its own does, only what ran into it.
+
+    Else that code, such as a `view` of a fixed number of channels, would freeze all that it holds.
+    """
+    is_own_code = any(network.get_submodule(fault.path).children())
+    makers = sorted(maker for maker in fault.makers if f"after {maker}" not in tried)
+    if is_own_code and makers:
+        for maker in makers:
+            tried[f"after {maker}"] = 1
+        if _freeze_output(trace, makers, f"cannot be narrower ({fault.reason})"):
+            return
+    path = _wider(fault.path, tried)
+    _freeze(trace, path, f"{path or 'the network'} cannot be narrower ({fault.reason})")
+
+
+def _freeze_output(trace: Trace, makers: Sequence[str], reason: str) -> bool:
+    """Freeze the channels that modules make; returns whether any of them were free."""
+    fixed = {label for labels, _ in trace.ledger.frozen for label in labels.tolist()}
+    found = False
+    for product in (*trace.products, *trace.training_products):
+        if product.path in makers and not fixed.issuperset(product.out.tolist()):
+            trace.ledger.freeze(product.out, f"what {product.path} puts out {reason}")
+            found = found or bool((product.out != FIXED).any())
+    return found
+
+
+def _wider(path: str, tried: dict[str, int]) -> str:
+    """Choose what to freeze: the module that failed, its holder if that was tried, and so on."""
+    while path in tried and path:
+        path = path.rpartition(".")[0]
+    tried[path] = 1
+    return path
+
+
+def _freeze(trace: Trace, path: str, reason: str) -> None:
+    """Freeze all channels that a module reads, makes, or puts out."""
+    for call in trace.calls:
+        if not path or is_inside(call.path, (path,)):
+            for labels in (*call.in_labels, *call.out_labels):
+                if labels is not None:
+                    trace.ledger.freeze(labels, reason)
+    for product in (*trace.products, *trace.training_products):
+        if not path or is_inside(product.path, (path,)):
+            trace.ledger.freeze(product.out, reason)
+            trace.ledger.freeze(product.inp, reason)
+
+
+def _kept(network: nn.Module, plan: Plan, trace: Trace, parts: Sequence[Part]) -> list[Part]:
+    """Keep the blocks of all segments without which the network does not run."""
+    kept = []
+    for number, part in enumerate(parts):
+        blocks = list(plan.baseline.blocks)
+        blocks[number] = plan.segments[number].fewest
+        alone = Architecture(tuple(blocks), plan.baseline.widths)
+        fault = None if alone == plan.baseline else _run(network, plan, trace, alone)
+        if fault is not None:
+            trace.stays[part.name] = f"without some of them it fails ({fault.reason})"
+            part = dataclasses.replace(part, least=len(part.blocks))
+        kept.append(part)
+    if kept == list(parts):
+        return [dataclasses.replace(part, least=len(part.blocks)) for part in parts]
+    return kept

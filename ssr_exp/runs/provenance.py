@@ -1,0 +1,73 @@
+"""What a result was obtained with: device, versions, commit. No name of a host or user."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ssr_exp
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import machine
+
+PACKAGES = ("torch", "torchvision", "lightning")
+OPTIONAL = ("timm",)  # recorded where they are installed
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+def device(accelerator: str) -> str:
+    """Name the model of the processor that trains.
+
+    Raises:
+        SsrError: if a GPU is asked for and there is none.
+    """
+    wants_gpu = accelerator in ("gpu", "cuda")
+    if wants_gpu and not torch.cuda.is_available():
+        raise SsrError("trainer.accelerator=gpu, but PyTorch sees no GPU: type trainer=cpu.")
+    if wants_gpu or (accelerator == "auto" and torch.cuda.is_available()):
+        return torch.cuda.get_device_name()
+    return f"{machine.processor()}, {torch.get_num_threads()} threads"
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Name the versions that decide a result."""
+    found = {"ssr_exp": ssr_exp.__version__, "python": platform.python_version()}
+    installed = [name for name in OPTIONAL if importlib.util.find_spec(name) is not None]
+    found |= {name: metadata.version(name) for name in (*PACKAGES, *installed)}
+    return found | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
+
+
+@lru_cache(maxsize=1)
+def git_commit() -> str | None:
+    """Name the commit of this code, with `+` if files were changed since; None outside git."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Recognise a lack of memory, of the device or of the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in NO_MEMORY)
+
+
+def to_json(fields: dict[str, Any]) -> str:
+    """Write configuration as indented JSON."""
+    return json.dumps(fields, indent=1) + "\n"

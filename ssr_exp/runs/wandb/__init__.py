@@ -1,0 +1,1 @@
+"""Weights & Biases: the same fields as the record, and what a search believes."""

@@ -1,0 +1,247 @@
+"""What W&B shows of a search, by its names there: numbers of each round, tables and charts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from statistics import mean
+from typing import Any
+
+import wandb
+from pydantic import BaseModel
+
+from ssr_exp.runs import pareto
+from ssr_exp.runs.predictions import Look, Predictions
+from ssr_exp.runs.record import Kind, Record, Status
+
+ROUND = "search/round"
+RMSE, SPREAD = "search/rmse", "search/spread"  # of left-out trainings; of guessing their mean
+SPEARMAN = "search/spearman"
+NOISE = "search/noise"
+HYPERVOLUME = "search/hypervolume"
+RUNS = "search/runs"
+BEST_ACC, BEST_PARAMS = "search/best_acc", "search/best_params"
+LOOKS = "search/looks"  # a table
+
+SCATTER, LINE, BAR = "wandb/scatter/v0", "wandb/line/v0", "wandb/bar/v0"  # W&B's own charts
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of a table that is logged with it.
+
+    Args:
+        key: its name.
+        form: one of W&B's own charts.
+        fields: of the form, and the columns that they show.
+        title: above it.
+    """
+
+    key: str
+    form: str
+    fields: dict[str, str]
+    title: str
+
+    @property
+    def table(self) -> str:
+        """Name its table, as W&B does."""
+        return f"{self.key}_table"
+
+
+NETWORKS = Chart(
+    "search/networks",
+    SCATTER,
+    {"x": "log10_params", "y": "val_acc"},
+    "val acc % against log10 of parameters, all trained networks",
+)
+FRONT = Chart(
+    "search/front",
+    LINE,
+    {"x": "log10_params", "y": "val_acc", "stroke": "front"},
+    "Front of val acc % and log10 of parameters: trained, and predicted for the lattice",
+)
+LEFT_OUT = Chart(
+    "search/left_out",
+    SCATTER,
+    {"x": "measured", "y": "predicted"},
+    "Each training, measured, and predicted from all others",
+)
+BATCHES = Chart(
+    "search/batches",
+    SCATTER,
+    {"x": "measured", "y": "expected"},
+    "Proposed networks, measured, and as expected before their training",
+)
+CALIBRATION = Chart(
+    "search/calibration",
+    LINE,
+    {"x": "level", "y": "share", "stroke": "look"},
+    "Share of left-out trainings inside their intervals, by the intervals' level",
+)
+SENSITIVITIES = Chart(
+    "search/sensitivities",
+    BAR,
+    {"label": "modifier", "value": "effect"},
+    "Predicted change of the outcome from one modifier's lowest to full",
+)
+ALL = (NETWORKS, FRONT, LEFT_OUT, BATCHES, CALIBRATION, SENSITIVITIES)
+
+Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
+"""Names of columns, and rows."""
+
+
+def coverage(level: float) -> str:
+    """Name the share of left-out trainings that an interval of a level held."""
+    return f"search/coverage_{100 * level:.0f}"
+
+
+def scalars(look: Look, levels: Sequence[float]) -> dict[str, float]:
+    """List the numbers of a look, by their names."""
+    found = {
+        ROUND: look.round,
+        RUNS: look.runs,
+        RMSE: look.rmse,
+        SPREAD: look.spread,
+        SPEARMAN: look.spearman,
+        NOISE: look.noise,
+        HYPERVOLUME: look.hypervolume,
+    }
+    found |= {coverage(level): part for level, part in zip(levels, look.coverage, strict=False)}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def best(records: Sequence[Record], *, max_drop: float) -> dict[str, float]:
+    """Find the smallest network within `max_drop` points of the baseline, by its names."""
+    accuracies, params = _accuracies(records), {r.network: r.params for r in records}
+    baselines = {r.network for r in records if r.kind is Kind.baseline} & set(accuracies)
+    if not baselines:
+        return {}
+    least = accuracies[baselines.pop()] - max_drop
+    enough = [network for network, accuracy in accuracies.items() if accuracy >= least]
+    chosen = min(enough, key=lambda network: (params[network], -accuracies[network]))
+    return {BEST_ACC: accuracies[chosen], BEST_PARAMS: params[chosen]}
+
+
+def charts(told: Predictions, records: Sequence[Record]) -> dict[str, Any]:
+    """Draw all charts that there are rows for, and the table of looks, by their names."""
+    drawn = {chart.key: _draw(chart, rows) for chart, rows in _shown(told, records)}
+    return drawn | {LOOKS: _table(_listed(told.looks))}
+
+
+def tables(told: Predictions, records: Sequence[Record]) -> dict[str, Any]:
+    """List the tables of `charts` alone, by their names."""
+    listed = {chart.table: _table(rows) for chart, rows in _shown(told, records)}
+    return listed | {LOOKS: _table(_listed(told.looks))}
+
+
+def _shown(told: Predictions, records: Sequence[Record]) -> list[tuple[Chart, Rows]]:
+    """Pair each chart with its rows, where there are any."""
+    pairs: list[tuple[Chart, Rows]] = [
+        (NETWORKS, _networks(records)),
+        (FRONT, _fronts(told, records)),
+        (LEFT_OUT, _listed(told.left_out)),
+        (BATCHES, _batches(told, records)),
+        (CALIBRATION, _calibration(told)),
+        (SENSITIVITIES, _sensitivities(told)),
+    ]
+    return [(chart, rows) for chart, rows in pairs if rows[1]]
+
+
+def _draw(chart: Chart, rows: Rows) -> Any:
+    return wandb.plot_table(
+        vega_spec_name=chart.form,
+        data_table=_table(rows),
+        fields=chart.fields,
+        string_fields={"title": chart.title},
+    )
+
+
+def _table(rows: Rows) -> wandb.Table:
+    columns, data = rows
+    return wandb.Table(columns=list(columns), data=[list(row) for row in data])
+
+
+def _finished(records: Sequence[Record]) -> list[Record]:
+    return [r for r in records if r.status is Status.finished and r.val_acc is not None]
+
+
+def _accuracies(records: Sequence[Record]) -> dict[str, float]:
+    """Average `val_acc` over the trainings of each network, in percent."""
+    found: dict[str, list[float]] = {}
+    for record in _finished(records):
+        found.setdefault(record.network, []).append(record.val_acc or 0.0)
+    return {network: mean(values) for network, values in found.items()}
+
+
+def _networks(records: Sequence[Record]) -> Rows:
+    """List all finished trainings."""
+    columns = "network kind round seed params log10_params macs gemms latency_ms val_acc".split()
+    rows = [
+        [
+            r.network,
+            r.kind.value,
+            r.round,
+            r.seed,
+            r.params,
+            _log10(r.params),
+            r.macs,
+            r.gemms,
+            r.latency_ms,
+            r.val_acc,
+        ]
+        for r in _finished(records)
+    ]
+    return columns, rows
+
+
+def _fronts(told: Predictions, records: Sequence[Record]) -> Rows:
+    """List the networks that none with fewer parameters matches, as trained and as predicted."""
+    params = {record.network: record.params for record in records}
+    trained = [(params[name], acc, name) for name, acc in _accuracies(records).items()]
+    found = told.lattice
+    predicted = list(zip(found.params, found.mean, found.network, strict=True))
+    series = {"trained": trained, "predicted": predicted if told.outcome == "val_acc" else []}
+    rows = [
+        [name, network, count, _log10(count), accuracy]
+        for name, points in series.items()
+        for count, accuracy, network in pareto.of(points, cost=itemgetter(0), score=itemgetter(1))
+    ]
+    return "front network params log10_params val_acc".split(), rows
+
+
+def _batches(told: Predictions, records: Sequence[Record]) -> Rows:
+    """List the networks of all rounds whose outcome was predicted, with what became of them."""
+    measured = {r.network: getattr(r, told.outcome) for r in reversed(_finished(records))}
+    rows = [
+        [batch.number, one.network, one.low, one.mean, one.high, measured.get(one.network)]
+        for batch in told.rounds
+        for one in batch.planned
+        if one.mean is not None
+    ]
+    return "round network low expected high measured".split(), rows
+
+
+def _calibration(told: Predictions) -> Rows:
+    rows: list[list[Any]] = [["as it should be", level, level] for level in told.levels]
+    for look in told.looks:
+        pairs = zip(told.levels, look.coverage, strict=False)
+        rows += [[f"round {look.round}", level, share] for level, share in pairs]
+    return ("look", "level", "share"), rows
+
+
+def _sensitivities(told: Predictions) -> Rows:
+    rows = [[f"{s.segment} {s.kind}", s.segment, s.kind, s.effect] for s in told.sensitivities]
+    return ("modifier", "segment", "kind", "effect"), rows
+
+
+def _listed(items: Sequence[BaseModel]) -> Rows:
+    """List plain data, a field a column; what is a list itself becomes words."""
+    rows = [list(item.model_dump().values()) for item in items]
+    cells = [[" ".join(map(str, c)) if isinstance(c, tuple) else c for c in row] for row in rows]
+    return list(type(items[0]).model_fields) if items else [], cells
+
+
+def _log10(count: int) -> float:
+    return math.log10(max(count, 1))

@@ -1,0 +1,193 @@
+"""A search's own run in W&B: what its surrogate believes after each round, and its answer.
+
+The run is opened for each look and finished at once, since trainings of the same process have runs
+of their own between two looks. Each opening goes on with the same run: online W&B appends to it;
+offline each leaves a folder, and `wandb sync` of all of them makes one run. Every look brings all
+tables whole, so the last one alone says everything but the curves; that is needed, too, since the
+summary of what is sent last replaces those before. Nothing here stops a search.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import wandb as client
+
+from ssr_exp.config import LoggerConf, WandbMode
+from ssr_exp.runs import store
+from ssr_exp.runs.predictions import Look, Predictions
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.wandb import api, training_run
+from ssr_exp.runs.wandb.charts import ROUND, best, charts, scalars, tables
+
+log = logging.getLogger(__name__)
+
+NOTE = "wandb.json"  # in a search's folder: which run is its own, and the last round that it has
+STAGED = "staged"  # below the search's `wandb/`: what a later `wandb sync` sends
+BEFORE = -1  # all rounds
+SECOND = 1.05
+LONGEST = 128  # characters of the name of an artifact
+ALIAS = "best"
+KEPT = "network model dataset seed epochs blocks widths val_acc test_acc params macs gemms".split()
+
+
+@dataclass
+class Diary:
+    """What a search tells W&B.
+
+    Args:
+        conf: mode, project and privacy.
+        store: of the records.
+        folder: the search's.
+        study: its name.
+        config: what the search was asked to do.
+    """
+
+    conf: LoggerConf
+    store: store.Store
+    folder: Path
+    study: str
+    config: Mapping[str, Any]
+    _last: tuple[Predictions, Sequence[Record]] | None = field(default=None, init=False)
+
+    def look(self, told: Predictions, records: Sequence[Record]) -> None:
+        """Log what is believed after a round; never raises.
+
+        Args:
+            told: what is believed, with all looks before.
+            records: of the study.
+        """
+        self._last = told, records
+        note, last = self._note(), told.looks[-1]
+        if [last.round, last.runs] == [note["round"], note.get("runs")]:
+            return  # a finished search was repeated
+        with self._run(note) as run:
+            if run is None:
+                return
+            run.define_metric(ROUND, hidden=True)
+            run.define_metric("search/*", step_metric=ROUND)
+            for look in _new(told.looks[:-1], note):
+                run.log(scalars(look, told.levels))
+            run.log(_numbers(told, records) | charts(told, records))
+            self._write(note | {"round": last.round, "runs": last.runs})
+
+    def answer(self, record: Record, folder: Path) -> None:
+        """Log the answer's folder as an artifact; never raises.
+
+        Args:
+            record: the answer's.
+            folder: holds its weights, and what loading them takes.
+        """
+        with self._run(self._note()) as run:
+            if run is None:
+                return
+            fields = record.model_dump(mode="json", exclude_none=True)
+            known = {key: fields[key] for key in KEPT if key in fields}
+            made = client.Artifact(artifact(self.study), "model", metadata=known)
+            for path in sorted(folder.iterdir()):
+                if path.is_file() and not path.name.startswith("."):
+                    # What is sent later is copied, as another answer may replace the folder.
+                    policy: Any = "mutable" if run.offline else "immutable"
+                    made.add_file(str(path), name=path.name, policy=policy, skip_cache=True)
+            run.log_artifact(made, aliases=[ALIAS, self.folder.name])
+            if self._last is not None:
+                run.summary.update(_numbers(*self._last) | tables(*self._last))
+            run.summary.update({f"{ALIAS}/{key}": known[key] for key in known})
+            if run.offline:
+                log.info("W&B: for the search's own run, wandb sync %s", self._folders())
+
+    @contextmanager
+    def _run(self, note: Mapping[str, Any]) -> Iterator[client.Run | None]:
+        """Open the search's run for a moment; what goes wrong with it is a warning."""
+        if self.conf.mode is WandbMode.disabled:
+            yield None
+            return
+        staged = self.folder / "wandb" / STAGED
+        with api.variable("WANDB_DATA_DIR", str(staged)):
+            run = self._open(note)
+            try:
+                yield run
+            except Exception as error:  # of the disk, or of W&B's own process
+                _warn(error)
+            finally:
+                if run is not None:
+                    self._finish(run, staged)
+                api.close()
+
+    def _open(self, note: Mapping[str, Any]) -> client.Run | None:
+        try:
+            self._write(note)
+            self._pass_a_second()
+            return training_run.start(
+                self.conf,
+                folder=self.folder,
+                name=self.folder.name,
+                group=self.study,
+                job_type=training_run.SEARCH,
+                tags=[self.study],
+                config=self.config,
+                run_id=str(note["id"]),
+            )
+        except Exception as error:
+            _warn(error)
+            return None
+
+    def _pass_a_second(self) -> None:
+        """Wait until W&B, which names folders by second and run, gives a new one."""
+        made = [path.stat().st_ctime for path in (self.folder / "wandb").glob("*run-*")]
+        if (rest := max(made, default=0.0) + SECOND - time.time()) > 0:
+            time.sleep(min(rest, SECOND))
+
+    def _finish(self, run: client.Run, staged: Path) -> None:
+        """Close the run; what was sent in time need not be kept."""
+        begun = time.monotonic()
+        try:
+            run.finish()
+        except Exception as error:
+            log.warning("W&B did not finish (%s); later: wandb sync %s", error, self._folders())
+            return
+        if not run.offline and time.monotonic() - begun < self.conf.timeout_s:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _folders(self) -> Path:
+        return self.folder / "wandb" / "*run-*"
+
+    def _note(self) -> dict[str, Any]:
+        """Read which run is the search's own; without a note, a new one."""
+        try:
+            found = json.loads((self.folder / NOTE).read_bytes())
+            return {"id": str(found["id"]), "round": int(found["round"]), "runs": found.get("runs")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"id": secrets.token_hex(4), "round": BEFORE}
+
+    def _write(self, note: Mapping[str, Any]) -> None:
+        self.store.write_text(self.folder / NOTE, json.dumps(dict(note)) + "\n")
+
+
+def artifact(study: str) -> str:
+    """Name the artifact of a study's answer."""
+    return store.safe(f"best-{study}")[-LONGEST:]
+
+
+def _numbers(told: Predictions, records: Sequence[Record]) -> dict[str, float]:
+    """List the numbers of the last look."""
+    return scalars(told.looks[-1], told.levels) | best(records, max_drop=told.max_drop)
+
+
+def _new(looks: Sequence[Look], note: Mapping[str, Any]) -> list[Look]:
+    """Keep the looks that the run does not have."""
+    return [look for look in looks if look.round > note["round"]]
+
+
+def _warn(error: Exception) -> None:
+    told = api.sentence(error)
+    log.warning("W&B: the search goes on, and its own run lacks something: %s", told)

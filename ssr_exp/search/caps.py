@@ -1,0 +1,176 @@
+"""Caps: what no proposed network may exceed, as a number or as a share of the baseline."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.cost import Points
+from ssr_exp.search.proposals import acquisition
+from ssr_exp.search.space import Space
+
+MOST_DRAWN = 10_000  # points that a joint posterior is drawn at
+EXACT = ("params", "macs", "gemms")  # known of any network without training or measuring it
+WORDS = {
+    "params": "parameters",
+    "macs": "MACs",
+    "gemms": "GeMMs",
+    "latency_ms": "ms",
+    "drop": "points",
+}
+NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%?)")
+
+
+def of(conf: CapConf, baseline: dict[str, float]) -> dict[str, float]:
+    """Read the caps that are set, in absolute numbers.
+
+    Args:
+        conf: numbers, or shares of the baseline such as `35%`; a number below 1 of parameters,
+            MACs or GeMMs is a share, too.
+        baseline: the baseline's own costs and accuracy by the caps' names; what is missing cannot
+            be given as a share.
+
+    Raises:
+        SsrError: if a cap is no number above 0.
+    """
+    given = {f.name: getattr(conf, f.name) for f in fields(conf)}
+    return {
+        name: _read(name, text, baseline.get(name))
+        for name, text in given.items()
+        if text is not None
+    }
+
+
+def _read(name: str, text: str, whole: float | None) -> float:
+    match = NUMBER.fullmatch(text.strip())
+    value = float(match[1]) if match else math.nan
+    if match is None or not 0 < value < math.inf:
+        raise SsrError(
+            f"cap.{name}={text} is not a limit: type a number above 0 ({WORDS[name]}), or a share "
+            f"of the baseline such as cap.{name}=35%."
+        )
+    if match[2]:
+        if whole is None:
+            raise SsrError(
+                f"cap.{name}={text} is a share of a number that is not known yet: type a number "
+                f"({WORDS[name]})."
+            )
+        return value / 100 * whole
+    return value * whole if name in EXACT and value < 1 and whole is not None else value
+
+
+def keeps(space: Space, caps: dict[str, float], points: Points) -> Tensor:
+    """Say of points, `m x S`, whether they keep to the exact caps, `m`."""
+    counts = cost.count(space.plan, points)._asdict()
+    kept = torch.ones(len(points), dtype=torch.bool)
+    for name in caps.keys() & set(EXACT):
+        kept &= torch.from_numpy(counts[name] <= caps[name])
+    return kept
+
+
+def check_caps(space: Space, caps: dict[str, float]) -> None:
+    """Refuse an exact cap that no network keeps to.
+
+    The lattice's first point is the smallest in all of them, so what holds singly holds together.
+
+    Raises:
+        SsrError: names the cap, and the smallest network.
+    """
+    smallest = cost.count(space.plan, space.lattice.points([0]))._asdict()
+    for name in sorted(caps.keys() & set(EXACT)):
+        if (fewest := int(smallest[name][0])) > caps[name]:
+            raise SsrError(
+                f"no network keeps to cap.{name}={caps[name]:,.0f}: the smallest of the lattice "
+                f"has {fewest:,} {WORDS[name]}; type a larger cap."
+            )
+
+
+def check_latency(space: Space, cap: float, price: Callable[[Points], Tensor]) -> None:
+    """Refuse a cap on latency, in ms, that no network keeps to.
+
+    Args:
+        space: the lattice.
+        cap: in ms.
+        price: the natural logarithm of the latency of `m x S` points, `m`.
+
+    Raises:
+        SsrError: names the fastest network.
+    """
+    (times,) = space.evaluate(lambda points: [price(points).exp()])
+    if float(times.min()) > cap:
+        (fastest,) = space.architectures([int(times.argmin())])
+        raise SsrError(
+            f"no network keeps to cap.latency_ms={cap:.4g}: the fastest of the lattice, "
+            f"{space.code(fastest)}, takes about {float(times.min()):.3g} ms; type a larger cap."
+        )
+
+
+def check(space: Space, conf: SearchConfig) -> None:
+    """Refuse, before anything is trained, what no network can keep or what makes no sense.
+
+    Raises:
+        SsrError: says which key is wrong.
+    """
+    for key, value, least in (
+        ("rounds", conf.rounds, 0),
+        ("batch", conf.batch, 1),
+        ("min_gain", conf.min_gain, 0),
+        ("objective.max_drop", conf.objective.max_drop, 0),
+        ("acquisition.prefilter", conf.acquisition.prefilter, 1),
+        ("acquisition.samples", conf.acquisition.samples, 1),
+        ("budget.runs", conf.budget.runs, 1),
+        ("budget.epochs", conf.budget.epochs, 1),
+        ("budget.hours", conf.budget.hours, 0),
+    ):
+        if value is not None and not least <= value < math.inf:
+            raise SsrError(f"{key} is {value}; it must be {least} or more.")
+    _check_combinations(conf)
+    known = {name: float(value) for name, value in space.baseline._asdict().items()}
+    texts = {f.name: getattr(conf.cap, f.name) for f in fields(conf.cap)}
+    exact = CapConf(**{name: texts[name] for name in EXACT})
+    measured = {name: texts[name] for name in texts if name not in EXACT}
+    of(CapConf(**measured), dict.fromkeys(measured, 1.0))  # shares of what is not known yet
+    check_caps(space, of(exact, known))
+
+
+def _check_combinations(conf: SearchConfig) -> None:
+    """Refuse settings of which one would be ignored."""
+    kind, surrogate = acquisition.kind(conf), conf.surrogate
+    smallest = Objective.smallest is conf.objective.kind or kind is Acquisition.smallest
+    drawn = kind in (Acquisition.thompson, Acquisition.qlognehvi)
+    for wrong, sentence in (
+        (
+            surrogate.outcome is Outcome.val_loss and (smallest or conf.cap.drop is not None),
+            "objective.max_drop and cap.drop are points of accuracy: type "
+            "surrogate.outcome=val_acc with them.",
+        ),
+        (
+            surrogate.fidelity and surrogate.kernel is Kernel.additive,
+            "surrogate.fidelity=true has a kernel of its own: type surrogate.kernel=joint.",
+        ),
+        (
+            surrogate.fidelity and kind is Acquisition.qlognehvi,
+            "acquisition=qlognehvi does not know of fidelities: type surrogate.fidelity=false, or "
+            "acquisition=ehvi.",
+        ),
+        (
+            conf.min_gain > 0 and kind not in (Acquisition.ehvi, Acquisition.smallest),
+            f"acquisition={kind.value} says nothing of a gain: type min_gain=0, or "
+            "acquisition=ehvi or smallest.",
+        ),
+        (
+            drawn and not conf.batch <= conf.acquisition.prefilter <= MOST_DRAWN,
+            f"acquisition.prefilter is {conf.acquisition.prefilter}; it must lie between batch "
+            f"({conf.batch}) and {MOST_DRAWN}.",
+        ),
+    ):
+        if wrong:
+            raise SsrError(sentence)

@@ -1,0 +1,102 @@
+"""What a network costs, as a logarithm: exact where it can be counted, else predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssr_exp.config import CostAxis, SurrogateConf
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.cost import Points
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.search import surrogate
+from ssr_exp.search.history import History
+from ssr_exp.search.space import Space
+
+ENOUGH = 5  # networks with a measured latency
+
+Price = Callable[[Points], Tensor]
+"""The natural logarithm of the cost of `m x S` points, `m`."""
+
+
+@runtime_checkable
+class Latencies(Protocol):
+    """What networks take on a device; its string says on which. See `edge.latency.table`."""
+
+    def known(self) -> Mapping[Architecture, float]:
+        """List the measured networks with their latency in ms."""
+
+    def ms(self, points: Points) -> NDArray[np.float64]:
+        """Tell the latency of `m x S` points in ms, `m`: measured if it was, else predicted."""
+
+    def measure(self, architectures: Iterable[Architecture]) -> bool:
+        """Measure networks that were not yet; returns whether all are measured now."""
+
+
+def of(axis: CostAxis, history: History, latencies: Latencies | None = None) -> Price:
+    """Price networks by the cost that is traded for accuracy.
+
+    Args:
+        axis: that cost.
+        history: the records.
+        latencies: of a device; None: those of the records.
+
+    Raises:
+        SsrError: if it is latency, and too few records have one.
+    """
+    if axis is CostAxis.latency_ms:
+        return latency(history, latencies)
+    return exact(history.space, axis.value)
+
+
+def exact(space: Space, metric: str) -> Price:
+    """Count parameters, MACs or GeMMs."""
+
+    def price(points: Points) -> Tensor:
+        counts = getattr(cost.count(space.plan, points), metric)
+        return torch.from_numpy(np.log(counts.astype(np.float64)))
+
+    return price
+
+
+def latency(history: History, latencies: Latencies | None = None) -> Price:
+    """Predict the latency: by a model of a device, or by a surrogate of what the records have.
+
+    Raises:
+        SsrError: if too few records have one, or they are of different devices.
+    """
+    if latencies is not None:
+        return lambda points: torch.from_numpy(np.log(latencies.ms(points)))
+    measured = history.with_latency()
+    if len({architecture for architecture, _ in measured}) < ENOUGH:
+        raise SsrError(
+            f"{len(measured)} records have a latency, and predicting it takes {ENOUGH} networks: "
+            "type latency=onnxruntime, and the search measures by itself, or measure them with "
+            "python -m ssr_exp.edge STUDY --write."
+        )
+    architectures, values = zip(*measured, strict=True)
+    times = torch.tensor(values, dtype=torch.float64).log()
+    fitted = surrogate.fit(history.features(architectures), times, SurrogateConf())
+    return lambda points: fitted.predict(history.space.features(points))[0]
+
+
+def of_architectures(price: Price, space: Space, architectures: Sequence[Architecture]) -> Tensor:
+    """Price architectures, `m`."""
+    return price(cost.encode(space.plan, architectures))
+
+
+def measured(latencies: Latencies | None, history: History) -> dict[Architecture, float]:
+    """List the measured networks with their latency in ms; several measurements are averaged."""
+    if latencies is not None:
+        return dict(latencies.known())
+    found: dict[Architecture, list[float]] = {}
+    for architecture, time in history.with_latency():
+        found.setdefault(architecture, []).append(time)
+    return {architecture: mean(times) for architecture, times in found.items()}

@@ -1,0 +1,1 @@
+"""Which networks to train next: what each promises, and what a batch promises together."""

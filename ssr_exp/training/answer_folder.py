@@ -1,0 +1,101 @@
+"""Hand a trained network over: a folder that a user can take away and load in two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssr_exp import replaced_folder
+from ssr_exp.config import Config
+from ssr_exp.rescaling import codes, saved
+from ssr_exp.runs import checkpoints, provenance, studies
+from ssr_exp.runs import store as local
+from ssr_exp.runs.record import Record
+from ssr_exp.training.study import Study
+
+SCRIPT = "load.py"
+
+LOAD = '''"""Load the network of this folder; saved.read says how to normalise its images."""
+
+from pathlib import Path
+
+import torch
+
+from ssr_exp.rescaling import saved
+
+network = saved.load(Path(__file__).parent{trust})
+print(network(torch.zeros({shape})).shape)
+'''
+
+
+def write(
+    study: Study,
+    conf: Config,
+    record: Record,
+    run_folder: Path,
+    to: Path,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Copy a finished run's last weights, and all that loading them takes, to a folder.
+
+    The folder is made aside and put in its place when it is whole and its network loads: whatever
+    happens meanwhile, `to` is the old one, the new one, or not there. All of an old one is
+    replaced. Other processes that hand over to the same folder wait.
+
+    Args:
+        study: the study that the run is of.
+        conf: what it was configured with.
+        record: the run's.
+        run_folder: holds its `last.ckpt`.
+        to: the new folder.
+        metrics: goes to `metrics.json`.
+
+    Raises:
+        SsrError: if the checkpoint is missing or damaged, the disk is full, or the folder cannot
+            be written.
+    """
+    if record.study != study.name:
+        raise ValueError(f"the run is of study {record.study}, not of {study.name}")
+    store = local.Store(conf.paths.runs)
+    with replaced_folder.folder(store, to) as fresh:
+        saved.write(
+            fresh,
+            describe(study, conf, record),
+            checkpoints.network_weights(run_folder / checkpoints.LAST),
+        )
+        saved.load(fresh, trust=True)
+        _add_papers(store, fresh, study, record, metrics)
+
+
+def describe(study: Study, conf: Config, record: Record | None = None) -> saved.Description:
+    """Describe the network of a run, or the seed network, for those who have nothing else of it."""
+    splits, plan = study.splits, study.plan
+    code = codes.write(plan, plan.baseline) if record is None else record.network
+    shares = plan.modifiers(plan.baseline) if record is None else record.modifiers
+    return saved.Description(
+        model=saved.Model.of(conf.model, splits.image_shape, study.seed_network),
+        segment=saved.Segmentation.of(conf.segment, study.plan.multiple),
+        network=code,
+        num_classes=splits.num_classes,
+        input_shape=splits.image_shape,
+        classes=splits.train.classes,
+        mean=splits.mean,
+        std=splits.std,
+        modifiers=saved.Shares(depth=shares.depth, width=shares.width),
+        segments=tuple(
+            saved.Part(name=segment.name, blocks=len(segment.blocks), channels=channels)
+            for segment, channels in zip(plan.segments, plan.channels(plan.baseline), strict=True)
+        ),
+    )
+
+
+def _add_papers(
+    store: local.Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
+) -> None:
+    shape = ", ".join(map(str, (1, *study.splits.image_shape)))
+    trust = ", trust=True" if saved.read(fresh).model.calls_code() else ""
+    store.write_text(fresh / local.FILE, record.to_json())
+    store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
+    store.write_text(fresh / local.METRICS, provenance.to_json(dict(metrics)))
+    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))

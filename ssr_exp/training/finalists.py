@@ -1,0 +1,98 @@
+"""The last comparison: finalists and arms trained on train and val, and tested once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ssr_exp.config import Arm, Config, CostAxis, FinalistsConf, ModelConf, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, seeds
+from ssr_exp.rescaling.cost import Cost
+from ssr_exp.runs.record import FINALIST
+from ssr_exp.training import starting_points, study
+from ssr_exp.training.study import Study
+from ssr_exp.training.sweep import ALONE
+
+FINAL = ("dataset.train_on_val=true", "trainer.test=true", f"origin={FINALIST}")
+ANEW = ("init=fresh", "init.kind=fresh")  # no other network's weights fit a sibling
+UNTESTED = ("trainer.test=false",)  # the test set is looked at once, for finalists
+
+
+def check(whole: SearchConfig, opened: Study) -> None:
+    """Refuse before anything is trained what the finalists could not be given.
+
+    Raises:
+        SsrError: if a number makes no sense, or there are no test images.
+    """
+    conf = whole.finalists
+    _check_teacher(whole)
+    if whole.dataset.train_on_val:
+        raise SsrError(
+            "dataset.train_on_val=true leaves a search no val to compare networks by: take it out; "
+            "finalists are trained on val by themselves."
+        )
+    if conf.seeds < 0 or conf.count < 1 or (conf.epochs is not None and conf.epochs < 1):
+        raise SsrError(
+            f"finalists.seeds={conf.seeds}, finalists.count={conf.count} and finalists.epochs="
+            f"{conf.epochs}: seeds must be 0 or more, count and epochs 1 or more."
+        )
+    if conf.seeds and opened.splits.test is None:
+        raise SsrError(
+            f"data set {opened.splits.name} has no test images to test finalists with: add a test "
+            "folder beside train, or type finalists.seeds=0."
+        )
+
+
+def _check_teacher(whole: SearchConfig) -> None:
+    """Refuse for a sibling what only the seed network itself can read."""
+    path = starting_points.teacher_path(whole)
+    if path is None or Arm.family not in whole.finalists.arms:
+        return
+    if Path(path).expanduser().is_file():
+        raise SsrError(
+            f"finalists.arms holds family, but the teacher {path} is a file, which only "
+            f"{whole.model.name} can read: name a folder, or leave family out."
+        )
+
+
+def overrides(
+    conf: FinalistsConf, *, network: str | None, model: str | None, seed: int
+) -> list[str]:
+    """Write what a finalist's command line adds to the search's own.
+
+    Args:
+        conf: how finalists are trained.
+        network: its code; None for the whole of `model`.
+        model: another seed network; None for the search's.
+        seed: of this training.
+    """
+    words = [*FINAL, f"seed={seed}", *ALONE]
+    if conf.epochs is not None:
+        words.append(f"trainer.max_epochs={conf.epochs}")
+    if model is not None:
+        return [*words, *ANEW, *seeds.words(model), "modifiers.kind=baseline"]
+    return [*words, f"modifiers.network={network}"]
+
+
+def sibling(
+    model: ModelConf, axis: CostAxis, own: Cost, compose: Callable[[Sequence[str]], Config]
+) -> str | None:
+    """Find the plain family member whose cost is nearest to an answer's; None if there is none.
+
+    Args:
+        model: the seed network.
+        axis: the cost; where it is latency, parameters stand in for it.
+        own: the answer's.
+        compose: composes a configuration with a few more overrides.
+    """
+    metric = "params" if axis is CostAxis.latency_ms else axis.value
+
+    def distance(member: str) -> float:
+        named = [*seeds.words(member), *ANEW]
+        plan = study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
+        full = cost.of(plan, plan.baseline)
+        return abs(math.log(getattr(full, metric) / getattr(own, metric)))
+
+    return min(seeds.family(model), key=distance, default=None)

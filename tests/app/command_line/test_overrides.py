@@ -1,0 +1,364 @@
+"""The words of a command line: typos, values, quotes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import yaml
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from ssr_exp import config
+from ssr_exp.app.command_line import kinds, overrides, quoting
+from ssr_exp.app.command_line.overrides import COMMANDS, Checker
+from ssr_exp.errors import SsrError
+from tests.conftest import ROOT
+
+PLUSES = ("", "+", "++")
+
+
+def checked(*typed: str, command: str = "train", folders: tuple[Path, ...] = ()) -> list[str]:
+    return Checker(COMMANDS[command], command, folders).check(typed)
+
+
+def refusal(*typed: str, command: str = "train") -> str:
+    with pytest.raises(SsrError) as refused:
+        checked(*typed, command=command)
+    return str(refused.value)
+
+
+TYPOS = {  # and the nearest key
+    "modle=resnet20": "model=resnet20",
+    "lr=0.5": "recipe.lr=0.5",
+    "max_epochs=3": "trainer.max_epochs=3",
+    "trainer.epochs=3": "trainer.max_epochs=3",
+    "recipe.momentun=0.8": "recipe.momentum=0.8",
+    "modifiers.count.x=3": "modifiers.count=3",
+    "expriment=demo": "experiment=demo",
+    "path.runs=here": "paths.runs=here",
+    "hydra.job.nmae=x": "hydra.job.name=x",
+    "hydra.launcher.n_job=3": "hydra.launcher.n_jobs=3",
+    "hydra/lancher=joblib": "hydra/launcher=joblib",
+}
+
+
+@pytest.mark.parametrize("plus", PLUSES)
+@pytest.mark.parametrize(("typed", "meant"), TYPOS.items())
+def test_a_typo_is_refused_whatever_stands_before_it_and_its_nearest_key_is_named(
+    typed: str, meant: str, plus: str
+) -> None:
+    told = refusal(plus + typed)
+    assert f"type {meant}" in told
+    assert "+" not in told.removeprefix(plus + typed)
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("typed", ["~modle", "~recipe.lrr", "~recipe.lr", "~model", "~hydra_x"])
+def test_nothing_that_is_read_can_be_removed(typed: str) -> None:
+    assert "type " in refusal(typed)
+
+
+@pytest.mark.parametrize("plus", PLUSES)
+@pytest.mark.parametrize(
+    "typed", ["dataset@x=digits", "model@recipe=resnet20", "recipe@_global_=sgd"]
+)
+def test_a_preset_under_another_name_is_refused(typed: str, plus: str) -> None:
+    assert f"type {typed.partition('@')[0]}={typed.partition('=')[2]}." in refusal(plus + typed)
+
+
+@pytest.mark.parametrize("plus", PLUSES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_key_that_is_there_may_have_a_plus_that_is_not_needed(
+    command: str, plus: str
+) -> None:
+    values = {int: "1", float: "0.5", bool: "true", str: "a"}
+    for key, kind in kinds.all_of(COMMANDS[command]).items():
+        if kind.type in values:
+            word = f"{key}={values[kind.type]}"
+            assert checked(plus + word, command=command) == [word]
+
+
+OPEN = {
+    "model.arguments.width=32": "model.arguments.width=32",
+    "model.arguments.stem.width=32": "model.arguments.stem.width=32",
+    "modifiers.c_ratios_of.head=[0.5,1]": "modifiers.c_ratios_of.head=[0.5,1]",
+    "hydra.job.env_set.FOO=1": "++hydra.job.env_set.FOO=1",
+    "hydra.job_logging.root.level=DEBUG": "++hydra.job_logging.root.level=DEBUG",
+    "hydra.job_logging.version=1": "++hydra.job_logging.version=1",
+    "hydra.job_logging.handlers.file=null": "++hydra.job_logging.handlers.file=null",
+    "hydra.hydra_logging.root.level=ERROR": "++hydra.hydra_logging.root.level=ERROR",
+    "hydra.callbacks.x._target_=a.B": "++hydra.callbacks.x._target_=a.B",
+    "hydra.job_logging.loggers.a.b.level=INFO": "++hydra.job_logging.loggers.a.b.level=INFO",
+    "hydra.launcher.ray.init.x=true": "++hydra.launcher.ray.init.x=true",
+    "hydra.launcher.additional_parameters.x=1": "++hydra.launcher.additional_parameters.x=1",
+}
+
+
+@pytest.mark.parametrize("plus", PLUSES)
+@pytest.mark.parametrize(("typed", "taken"), OPEN.items())
+def test_keys_that_are_not_ours_to_know_need_no_plus_and_may_have_one(
+    typed: str, taken: str, plus: str
+) -> None:
+    assert checked(plus + typed) == [taken]
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize(
+    "word", [word for word in OPEN if word.startswith(("hydra.job", "hydra.hydra", "hydra.call"))]
+)
+def test_open_keys_of_hydras_reach_its_configuration(word: str, command: str) -> None:
+    config.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = hydra.compose(
+            command, overrides=checked(word, command=command), return_hydra_config=True
+        )
+    key, _, value = word.partition("=")
+    taken = OmegaConf.select(composed, key, default="nothing")
+    assert str(taken) == str(yaml.safe_load(value))
+
+
+HYDRAS = [  # and what is no key of them
+    key
+    for key, kind in kinds.all_of(HydraConf).items()
+    if kind.type in (str, bool, int) and not key.startswith(("launcher", "sweeper"))
+]
+
+
+@pytest.mark.parametrize("key", HYDRAS)
+def test_every_key_of_hydras_is_taken_and_nothing_is_below_a_single_value(key: str) -> None:
+    assert checked(f"hydra.{key}=x") == [f"hydra.{key}=x"]
+    assert f"there is no key hydra.{key}.x" in refusal(f"hydra.{key}.x=1")
+
+
+def test_a_users_own_presets_need_no_plus(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    for typed in ("site=here", "+site=here"):
+        assert checked(typed, folders=(tmp_path,)) == ["+site=here"]
+        assert checked(typed, f"hydra.searchpath=[file://{tmp_path}]")[0] == "+site=here"
+    assert "there is no key site" in refusal("site=here")
+
+
+def test_a_key_of_another_command_is_told_so() -> None:
+    assert "a key of search.py" in refusal("cap.params=30%")
+    assert "a key of train.py" in refusal("experiment=demo", command="report")
+
+
+SEVERAL = {  # and how a sweep over them is typed
+    "recipe.lr=[0.1,0.2]": "recipe.lr=0.1,0.2",
+    "seed=[0,1]": "seed=0,1",
+    "seed=(0,1)": "seed=0,1",
+    "seed={0,1}": "seed=0,1",
+    "seed=[0,1": "seed=0,1",
+    "seed=0..2": "seed=range(0,3)",
+    "seed=0-2": "seed=range(0,3)",
+    "seed=0:2": "seed=range(0,3)",
+    "seed=0 1 2": "seed=0,1,2",
+    "seed=rang(0,3)": "seed=0,3",
+    "recipe.lr=1e-3..1e-1": "recipe.lr=1e-3,1e-1",
+    "recipe.lr=interval(0.1,0.2)": "recipe.lr=VALUE,VALUE",
+    "logger.mode=[online,offline]": "logger.mode=online,offline",
+    "model=[resnet20,resnet56]": "model=resnet20,resnet56",
+    "trainer.max_epochs=[1,2]": "trainer.max_epochs=1,2",
+}
+
+
+@pytest.mark.parametrize("plus", PLUSES)
+@pytest.mark.parametrize(("typed", "sweep"), SEVERAL.items())
+def test_several_values_where_one_belongs_say_how_to_sweep(
+    typed: str, sweep: str, plus: str
+) -> None:
+    told = refusal(plus + typed)
+    assert f"to train with several, type {shlex.quote(sweep) if '(' in sweep else sweep}." in told
+    if "VALUE" not in sweep:
+        assert checked(sweep) == [sweep]  # what is advised is taken
+    assert "search.py takes one value of it" in refusal(typed, command="search")
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    {
+        "seed=3-1": "type 'seed=range(1,4)'.",
+        "seed=03-01": "type 'seed=range(1,4)'.",
+        "recipe.lr=1/3": "recipe.lr is a number: type recipe.lr=0.333.",
+        "recipe.lr=1/0": "type recipe.lr=VALUE.",
+        "seed=0-1000000000": "type seed=VALUE,VALUE.",
+        "dataset=./photos": "type dataset=image_folder dataset.root=./photos.",
+        "model=./net.py": "type model=NAME, or model.KEY=VALUE",
+        "lr=1/3": "type recipe.lr=VALUE;",
+        "hydra/launcher=~x": "type hydra/launcher=NAME.",
+    }.items(),
+)
+def test_advice_is_what_was_meant(typed: str, advice: str) -> None:
+    assert advice in refusal(typed)
+
+
+@pytest.mark.parametrize("typed", ["run=a,b", "run=choice(a,b)", "int8=true,false", "threads=1,2"])
+def test_an_export_takes_one_value(typed: str) -> None:
+    assert "export.py takes one value of it" in refusal(typed, command="export")
+
+
+WRONG = [
+    *"3-1 5..2 1:1 1/3 1/0 1/2,1/3 ~/photos ./photos /data a(b a,b [1 1,2 (1,2) rang(3,1)".split(),
+    *"0-1000000000 2024-01-05 \u0663-\u0665 true,false glob(*) range(3,1) choice(a,b)".split(),
+    *"interval(1,2) {a:1 x-y [a,b] {a:1} ${x} 'a 1e400 0x1 50%".split(),
+    *("a\nb(", "1 2", "", "a b(c", "a\x1b[2J("),
+]
+
+
+def kinds_of_keys(command: str) -> list[str]:
+    """Draw a key of each kind, all places and presets, and what is near them."""
+    known = kinds.all_of(COMMANDS[command])
+    drawn = {str(kind.type): key for key, kind in known.items()}
+    presets = Checker(COMMANDS[command], command).groups
+    others = ("lrr", "modle", "hydra.job.name", "hydra.job.nmae", "hydra.launcher.n_job")
+    places = overrides.PLACES & known.keys()
+    return sorted({*drawn.values(), *places, *presets, *others, "hydra/launcher", "hydra/lancher"})
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize("value", WRONG)
+def test_every_concrete_advice_is_taken_when_it_is_typed(value: str, command: str) -> None:
+    for key in kinds_of_keys(command):
+        try:
+            checked(f"{key}={value}", command=command)
+            continue
+        except SsrError as error:
+            told = str(error)
+        advice = re.findall(
+            r"type (.+?)(?=[.;]? ?$|; python|, or | instead| if it is one|, as |: it)",
+            told.removeprefix(f"{key}={value}"),
+            flags=re.DOTALL,
+        )
+        for one in advice:
+            if re.search(r"VALUE|NAME|KEY|a link", one):
+                continue
+            words = shlex.split(one)
+            assert checked(*words, command=command), told
+            assert quoting.can_be_shown(one), told
+            for group, _, name in (word.partition("=") for word in words):
+                if group in Checker(COMMANDS[command], command).groups:
+                    folder = ROOT / "conf" / group
+                    assert all((folder / f"{n}.yaml").is_file() for n in name.split(",")), told
+
+
+@pytest.mark.parametrize("typed", ["modifiers.depth=1,0.5", "modifiers.depth=1", "logger.tags=a,b"])
+def test_one_value_where_a_list_belongs_says_how_to_type_it(typed: str) -> None:
+    told = refusal(typed)
+    key, _, values = typed.partition("=")
+    assert f"type '{key}=[{values}]'." in told
+    assert checked(f"{key}=[{values}]")
+
+
+def test_every_wrong_value_says_what_is_right() -> None:
+    assert "is one of offline, online, disabled" in refusal("logger.mode=on")
+    assert "is true or false" in refusal("trainer.test=maybe")
+    assert "is a whole number, or null" in refusal("trainer.threads=few")
+    told = refusal("cap=3", command="search")
+    assert "it has keys: params, macs" in told and "type cap.KEY=VALUE." in told
+    for typed in ("trainer.max_epochs=", "trainer.max_epochs=1.5", "seed=0,many", "model="):
+        assert "type " in refusal(typed)
+
+
+def test_a_sweep_without_end_is_refused_before_it_is_listed() -> None:
+    for typed in ("seed=range(0,1000000000)", "recipe.lr=range(0,1,0.0000001)"):
+        assert "are allowed" in refusal(typed)
+    assert "steps that are not 0" in refusal("seed=range(0,1,0)")
+    assert checked("seed=range(3,0)") == ["seed=range(3,0)"]
+
+
+# Quotes
+
+NAMES = (
+    "ümlaut (1), x=2",
+    "a, b",
+    "[a]",
+    "{a}",
+    "it's",
+    'a "b"',
+    "a#b&c;d|e>f",
+    "C:\\data (1)\\x",
+    "${HOME}",
+    "a ${x} b",
+    "$(touch x) `y`",
+    " a ",
+    "x(1)",
+    "2024_01",
+    "1e3",
+    "true",
+)
+
+
+def read_back(argument: str) -> Any:
+    """Read an argument as a shell, Hydra and OmegaConf do, one after the other."""
+    (word,) = shlex.split(argument)
+    (override,) = OverridesParser.create().parse_overrides([word])
+    return OmegaConf.create({"value": override.value()})["value"]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+@example("\\${x}")
+@example('\\"')
+def test_whatever_is_quoted_is_read_back(text: str) -> None:
+    if not text.startswith("~") and "\\${" not in text:
+        assert read_back(quoting.quoted("dataset.root", text)) == text
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["dataset.root", "paths.runs", "checkpoint"])
+def test_a_name_that_cannot_be_taken_is_told_as_a_shell_takes_it(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    told = refusal(f"{key}={name}")
+    (argument,) = re.findall(r"type (.*?)(?: if it is one)?\.$", told, flags=re.DOTALL)
+    shell = subprocess.run(
+        ["sh", "-c", f"printf %s {argument}"], capture_output=True, text=True, check=True
+    )
+    (word,) = checked(shell.stdout)
+    (override,) = OverridesParser.create().parse_overrides([word])
+    assert OmegaConf.create({"value": override.value()})["value"] == name
+
+
+@pytest.mark.parametrize("name", ["~/data#1", "~/data"])
+def test_a_home_folder_is_spelled_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert f"type 'dataset.root=\"/home/me{name[1:]}\"'" in refusal(f"dataset.root={name}")
+
+
+def test_names_that_hydra_takes_are_left_alone() -> None:
+    for name in (
+        "data/x",
+        "a\\",
+        "C:\\data\\x",
+        "a b",
+        "1",
+        "a\\,b",
+        "null",
+        "",
+        "${oc.env:HOME}/x",
+    ):
+        assert checked(f"dataset.root={name}") == [f"dataset.root={name}"]
+
+
+@pytest.mark.parametrize("word", ["resnet20", "0.5]", "=5", "+", "~", "", "mod\xe9l=3", "a b=3"])
+def test_what_is_no_setting_is_told_so(word: str) -> None:
+    assert "type " in refusal(word)
+
+
+def test_what_is_not_utf_8_is_told_so() -> None:
+    assert "is not UTF-8" in refusal("dataset.root=/a/\udcff")
+
+
+def test_the_keys_of_places_are_there() -> None:
+    known = {key for schema in COMMANDS.values() for key in kinds.all_of(schema)}
+    assert known >= overrides.PLACES

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from ssr_exp.datasets import batches
+from ssr_exp.datasets.images import Images
+from ssr_exp.datasets.in_memory import Augmentation, Batches, Splits, TensorDataModule
+from ssr_exp.errors import SsrError
+
+
+def numbered(n: int) -> Images:
+    pixels = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 1, 4, 4).contiguous()
+    return Images(pixels, torch.arange(n), ("a", "b"))
+
+
+def serve(n: int = 10, *, batch_size: int = 4, **fields: object) -> Batches:
+    return Batches(numbered(n), mean=(0.0,), std=(1 / 255,), batch_size=batch_size, **fields)  # type: ignore[arg-type]
+
+
+def labels(served: Batches) -> list[list[int]]:
+    return [y.tolist() for _, y in served]
+
+
+def test_in_order_no_image_is_left_out() -> None:
+    served = serve()
+    assert labels(served) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert len(served) == 3
+
+
+def test_shuffled_batches_are_full_and_repeat_no_image() -> None:
+    served = serve(seed=0)
+    found = labels(served)
+    assert [len(batch) for batch in found] == [4, 4]
+    assert len(served) == 2
+    assert len(set(found[0] + found[1])) == 8
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
+    assert [len(batch) for batch in labels(serve(3, seed=0))] == [3]
+
+
+def test_images_stay_with_their_labels() -> None:
+    for x, y in serve(seed=3):
+        assert torch.allclose(x[:, 0, 0, 0], y.float(), atol=1e-4)
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+
+
+def epoch(served: Batches, number: int) -> list[Tensor]:
+    served.set_epoch(number)
+    return [x for x, _ in served]
+
+
+def test_seed_and_epoch_decide_order_and_augmentation(digits: Splits) -> None:
+    def fresh(seed: int) -> Batches:
+        return TensorDataModule(
+            digits, batch_size=32, seed=seed, augmentation=Augmentation(2, True, 3)
+        ).train_dataloader()
+
+    served = fresh(0)
+    epoch(served, 0)
+    second = epoch(served, 1)
+    assert all(map(torch.equal, second, epoch(fresh(0), 1)))
+    for other in (epoch(served, 0), epoch(fresh(1), 1), epoch(fresh(1), 0)):
+        assert not any(map(torch.equal, second, other))
+
+
+def test_seeds_of_different_epochs_do_not_meet() -> None:
+    mixed = {batches._mixed(seed, number) for seed in range(20) for number in range(20)}
+    assert len(mixed) == 400
+
+
+def test_training_images_are_normalised(digits: Splits) -> None:
+    served = Batches(digits.train, mean=digits.mean, std=digits.std, batch_size=2000)
+    ((x, _),) = served
+    assert float(x.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(x.std()) == pytest.approx(1, abs=1e-4)
+
+
+def test_channels_last_changes_the_layout_only() -> None:
+    pixels = torch.randint(0, 256, (6, 3, 5, 5), dtype=torch.uint8)
+    both = [
+        Batches(
+            Images(pixels, torch.zeros(6, dtype=torch.int64), ("a",)),
+            mean=(0.5,) * 3,
+            std=(0.2,) * 3,
+            batch_size=6,
+            channels_last=last,
+        )
+        for last in (False, True)
+    ]
+    (plain, _), (last, _) = (next(iter(served)) for served in both)
+    assert torch.equal(plain, last)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_lightning_copies_no_batch(digits: Splits) -> None:
+    module = TensorDataModule(digits, batch_size=8)
+    x, y = next(iter(module.val_dataloader()))
+    moved = module.transfer_batch_to_device((x, y), torch.device("cpu"), 0)
+    assert [t.data_ptr() for t in moved] == [x.data_ptr(), y.data_ptr()]
+    assert y.data_ptr() == digits.val.labels.data_ptr()
+
+
+def test_several_devices_are_refused(digits: Splits) -> None:
+    module = TensorDataModule(digits, batch_size=8)
+    module.trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False)
+    with pytest.raises(SsrError, match=r"trainer\.devices=1"):
+        module.setup("fit")

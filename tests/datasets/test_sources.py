@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import in_memory
+from ssr_exp.datasets.in_memory import Augmentation, Splits, TensorDataModule
+from ssr_exp.errors import SsrError
+
+Draw = Callable[..., Path]
+Load = Callable[..., Splits]
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(load: Load) -> Refusal:
+    """Load a folder that cannot be loaded; return what the user is told."""
+
+    def read(root: Path, **fields: object) -> str:
+        with pytest.raises(SsrError) as caught:
+            load(root, **fields)
+        return str(caught.value)
+
+    return read
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, refusal: Refusal) -> None:
+    assert re.search(r"no folder .*nowhere.*dataset\.root=DIR", refusal(tmp_path / "nowhere"))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path, refusal: Refusal) -> None:
+    (tmp_path / "set").mkdir()
+    assert "no class folders" in refusal(tmp_path / "set")
+
+
+def test_a_folder_must_be_given(tmp_path: Path) -> None:
+    with pytest.raises(SsrError, match=r"dataset\.root=DIR"):
+        in_memory.load(DatasetConf(name="image_folder"), tmp_path)
+
+
+def test_a_single_class_is_refused(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
+    assert "one class, 'cat'" in refusal(draw(tmp_path / "set", cat=3))
+
+
+def test_a_class_without_images_is_named(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
+    root = draw(tmp_path / "set", cat=3, dog=0)
+    assert re.search("dog has no images, it is empty", refusal(root))
+    (root / "dog" / "a.txt").write_text("")
+    (root / "dog" / "b.csv").write_text("")
+    assert re.search(r"dog has no images, only 2 files .*\.csv, \.txt", refusal(root))
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"cut short"], ids=repr)
+def test_a_corrupt_image_is_named(
+    tmp_path: Path, draw: Draw, content: bytes, refusal: Refusal
+) -> None:
+    root = draw(tmp_path / "set", cat=3, dog=3)
+    victim = root / "dog" / "1.png"
+    victim.write_bytes(victim.read_bytes()[:60] if content == b"cut short" else content)
+    message = refusal(root)
+    assert str(victim) in message
+    assert "cannot be read as an image" in message
+    assert "\n" not in message
+
+
+def test_mixed_sizes_name_two_images(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
+    root = draw(tmp_path / "set", cat=3)
+    draw(root, size=(9, 4), dog=3)
+    message = refusal(root)
+    assert "cat/0.png is 6 x 6 pixels and dog/0.png 9 x 4" in message
+    assert "dataset.resize=32" in message
+
+
+def test_parts_with_different_classes_are_refused(
+    tmp_path: Path, draw: Draw, refusal: Refusal
+) -> None:
+    root = draw(tmp_path / "set" / "train", cat=3, dog=3).parent
+    draw(root / "test", cat=3, fox=3)
+    assert "only in train: dog; only in test: fox" in refusal(root)
+
+
+def test_a_test_folder_without_train_is_refused(
+    tmp_path: Path, draw: Draw, refusal: Refusal
+) -> None:
+    assert "no train folder" in refusal(draw(tmp_path / "set" / "test", cat=3, dog=3).parent)
+
+
+def test_an_unknown_data_set_gets_the_list(tmp_path: Path) -> None:
+    with pytest.raises(SsrError, match=r"unknown data set 'mnist'.*digits, image_folder, cifar10"):
+        in_memory.load(DatasetConf(name="mnist"), tmp_path)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 2.0])
+def test_val_fraction_must_be_a_share(tmp_path: Path, fraction: float) -> None:
+    with pytest.raises(SsrError, match=r"dataset\.val_fraction=0\.1"):
+        in_memory.load(DatasetConf(name="digits", val_fraction=fraction), tmp_path)
+
+
+def test_val_fraction_must_give_each_class_an_image(tmp_path: Path) -> None:
+    with pytest.raises(SsrError, match="each of the 10 classes") as caught:
+        in_memory.load(DatasetConf(name="digits", val_fraction=0.001), tmp_path)
+    advice = float(re.findall(r"val_fraction=([\d.]+) or more", str(caught.value))[0])
+    in_memory.load(DatasetConf(name="digits", val_fraction=advice), tmp_path)
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
+    assert "class 'cat' has 1 image" in refusal(draw(tmp_path / "set", cat=1, dog=9))
+
+
+@pytest.mark.parametrize("resize", [0, -3])
+def test_resize_must_be_positive(tmp_path: Path, draw: Draw, resize: int, refusal: Refusal) -> None:
+    assert "dataset.resize=32" in refusal(draw(tmp_path / "set", cat=3, dog=3), resize=resize)
+
+
+@pytest.mark.parametrize("name", ["image_folder", "cifar10"])
+@pytest.mark.parametrize("root", ["", "  "])
+def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root: str) -> None:
+    with pytest.raises(SsrError, match=r"dataset\.root is empty: type dataset\.root=DIR"):
+        in_memory.load(DatasetConf(name=name, root=root, download=False), tmp_path)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("name", ["digits", "image_folder"])
+def test_a_fit_to_no_size_is_refused_with_what_to_type(
+    tmp_path: Path, draw: Draw, name: str, fit: str
+) -> None:
+    conf = DatasetConf(name=name, fit=fit, root=str(draw(tmp_path / "set", cat=5, dog=5)))
+    with pytest.raises(SsrError, match=rf"type dataset\.fit={fit} dataset\.resize=32"):
+        in_memory.load(conf, tmp_path)
+    assert in_memory.load(replace(conf, resize=8, val_fraction=0.3), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+def test_an_absent_set_says_where_it_was_looked_for(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SsrError, match=re.escape(str(tmp_path))) as caught:
+        in_memory.load(DatasetConf(name=name, download=False), tmp_path)
+    assert "dataset.download=true" in str(caught.value)
+
+
+def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
+    with pytest.raises(SsrError, match=r"download failed: OSError: no network.*dataset\.root=DIR"):
+        in_memory.load(DatasetConf(name="cifar10"), tmp_path)
+
+
+def test_a_torchvision_set_is_read_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, n in (("train", 60), ("t10k", 20)):
+        header = b"\0\0\x08\x03" + b"".join(k.to_bytes(4, "big") for k in (n, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + bytes(range(n)) * 784)
+        header = b"\0\0\x08\x01" + n.to_bytes(4, "big")
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + bytes(range(10)) * (n // 10))
+    conf = DatasetConf(name="fashion_mnist", val_fraction=0.2, download=False)
+    splits = in_memory.load(conf, tmp_path)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (50, 10, 20)
+    assert splits.image_shape == (1, 28, 28)
+    assert in_memory.load(replace(conf, resize=14), tmp_path).image_shape == (1, 14, 14)
+
+
+@pytest.mark.parametrize("field", ["crop_padding", "cutout"])
+def test_augmentation_must_not_be_negative(field: str) -> None:
+    with pytest.raises(SsrError, match=rf"dataset\.{field}=0"):
+        Augmentation.of(replace(DatasetConf(), **{field: -1}))  # type: ignore[arg-type]
+
+
+def test_batch_size_must_be_positive(digits: Splits) -> None:
+    with pytest.raises(SsrError, match=r"recipe\.batch_size=128"):
+        TensorDataModule(digits, batch_size=0)
+
+
+def test_absent_test_images_say_so(digits: Splits) -> None:
+    with pytest.raises(SsrError, match="no test images"):
+        TensorDataModule(replace(digits, test=None), batch_size=8).test_dataloader()

@@ -1,0 +1,142 @@
+"""Each runtime is found or says why not, and runs what the network does."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.edge.latency import runtimes
+from ssr_exp.edge.latency.runtimes import Runner
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.resnet import CifarResNet
+
+IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+HERE = {runtime.name for runtime in runtimes.here()}
+BY_FILE = ("onnxruntime", "executorch")
+GPU = [runtime.name for runtime in runtimes.ALL if runtime.on_gpu]
+
+
+def resnet() -> nn.Module:
+    """A network whose batch norms have something to fold, in training mode."""
+    torch.manual_seed(0)
+    network = CifarResNet(8, in_channels=1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return network
+
+
+class Narrow(nn.Module):
+    """A network that compiles in a second."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, width, 3), nn.Linear(width, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.fc(self.conv(images).mean((2, 3)))
+        assert isinstance(logits, Tensor)
+        return logits
+
+
+def prepared(name: str, network: nn.Module, images: Tensor) -> Runner:
+    return runtimes.find(name).prepare(network, images, 1)
+
+
+@pytest.mark.parametrize("name", runtimes.NAMES)
+def test_a_runtime_is_found_or_says_why_it_cannot_run_here(name: str) -> None:
+    if name in HERE:
+        found = runtimes.find(name)
+        assert found.name == name and found.device() and "." in found.version()
+        return
+    with pytest.raises(SsrError, match=r"^\w.* \w.*\.$"):
+        runtimes.find(name)
+
+
+def test_an_unknown_runtime_is_answered_with_all_of_them() -> None:
+    with pytest.raises(
+        SsrError, match=f"no runtime tflite: type one of {', '.join(runtimes.NAMES)}"
+    ):
+        runtimes.find("tflite")
+
+
+def test_pytorch_runs_everywhere_and_names_are_distinct() -> None:
+    assert "eager" in HERE <= set(runtimes.NAMES)
+    assert len(set(runtimes.NAMES)) == len(runtimes.ALL)
+
+
+def test_without_a_gpu_its_runtimes_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for name in GPU:
+        with pytest.raises(SsrError, match=r"no GPU.* choose"):
+            runtimes.find(name)
+    assert not {runtime.name for runtime in runtimes.here()} & set(GPU)
+
+
+@pytest.mark.parametrize("name", [*BY_FILE, "onnxruntime_cuda"])
+def test_a_missing_package_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SsrError, match=r"type pip install 'ssr_exp\[(onnx|executorch)\]'"):
+        runtimes.find(name)
+
+
+def test_without_a_compiler_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes.shutil, "which", lambda _: None)
+    with pytest.raises(SsrError, match=r"takes a C\+\+ compiler.*apt install g\+\+"):
+        runtimes.find("compile")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["eager", *(pytest.param(n, marks=pytest.mark.slow) for n in runtimes.NAMES if n != "eager")],
+)
+def test_a_runner_runs_the_whole_batch_as_the_network_does(name: str) -> None:
+    if name not in HERE:
+        pytest.skip(f"{name} cannot run here")
+    network = resnet()
+    run = prepared(name, network, IMAGES)
+    assert not network.training
+    with torch.inference_mode():
+        expected = network.cpu()(IMAGES)
+    for _ in range(2):
+        found = run()
+        if name != "cuda_graphs":  # its results stay where they are
+            assert isinstance(found, Tensor) and not found.requires_grad
+            torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("compile" not in HERE, reason="compile cannot run here")
+def test_nine_networks_of_a_class_are_all_compiled() -> None:
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    networks = [Narrow(width).eval() for width in range(1, 10)]
+    runners = [prepared("compile", network, IMAGES) for network in networks]
+    assert counters["stats"]["unique_graphs"] == 9  # torch.compile alone gives up after 8
+    for network, run in zip(networks, runners, strict=True):
+        torch.testing.assert_close(run(), network(IMAGES).detach())
+    assert counters["stats"]["unique_graphs"] == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["compile", *BY_FILE])
+def test_a_network_that_cannot_be_prepared_is_refused_in_a_sentence(name: str) -> None:
+    class Depends(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images if images.sum() > 0 else -images
+
+    if name not in HERE:
+        pytest.skip(f"{name} cannot run here")
+    with pytest.raises(SsrError, match="cannot"):
+        prepared(name, Depends(), IMAGES)

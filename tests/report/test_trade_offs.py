@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssr_exp.report import trade_offs
+from ssr_exp.runs.record import Fractions, Record, Status
+
+MakeRecord = Callable[..., Record]
+
+
+def printed(capsys: pytest.CaptureFixture[str], records: list[Record]) -> str:
+    capsys.readouterr()
+    trade_offs.print_trade_offs(records)
+    return capsys.readouterr().out
+
+
+def row(text: str, network: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if f" {network} " in line]
+    return [cell.strip() for cell in re.split(r"[│|]", line)[1:-1]]
+
+
+def test_a_row_shows_the_shares_of_the_baseline(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    one = make_record(params=2500, baseline_params=10_000, macs=500_000, baseline_macs=4_000_000)
+    assert row(printed(capsys, [one]), one.network) == [
+        "d3-1-3_w16-32-64 *",
+        "3-1-3",
+        "16-32-64",
+        "2,500",
+        "25.0%",
+        "0.50M",
+        "12.5%",
+        "17",
+        "97.50",
+        "0",
+        "12.2",
+    ]
+
+
+def test_the_most_accurate_network_comes_first_and_what_has_no_accuracy_last(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    runs = [
+        make_record(network="n1", val_acc=None, status=Status.failed, error="it broke"),
+        make_record(network="n2", val_acc=50.0),
+        make_record(network="n3", val_acc=90.0),
+        make_record(network="n4", val_acc=0.0),
+        make_record(network="n5", val_acc=None, status=Status.diverged, error="nan"),
+    ]
+    text = printed(capsys, runs)
+    order = re.findall(r" (n\d) ", text)
+    assert order[:3] == ["n3", "n2", "n4"]
+    assert row(text, "n1")[8] == "failed"
+    assert row(text, "n5")[8] == "diverged"
+
+
+def test_the_test_accuracy_has_a_column_only_if_one_was_measured(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    one = make_record()
+    assert "test acc" not in printed(capsys, [one])
+    other = make_record(network="n2", test_acc=88.125)
+    text = printed(capsys, [one, other])
+    assert row(text, "n2")[9] == "88.12"
+    assert row(text, one.network)[9] == ""
+
+
+def test_each_study_has_a_table_of_its_own(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    runs = [make_record(study=s, network=f"in-{s}") for s in ("mnist-1", "mnist-2")]
+    runs.append(make_record(study="mnist-1", network="also-in-mnist-1", val_acc=1.0))
+    text = printed(capsys, runs)
+    first, second = text[: text.index(" mnist-2 ")], text[text.index(" mnist-2 ") :]
+    assert re.findall(r" (\S*in-\S+)", first) == ["in-mnist-1", "also-in-mnist-1"]
+    assert re.findall(r" (\S*in-\S+)", second) == ["in-mnist-2"]
+
+
+def test_nothing_is_printed_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, []) == ""
+
+
+@pytest.mark.parametrize("columns", ["", "20", "400"])
+def test_a_pipe_gets_whole_lines_and_no_control_characters(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make_record: MakeRecord,
+    columns: str,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", columns)
+    four = make_record(
+        network="d36-1-36-36_w2048-1024-512-256",
+        blocks=(36, 1, 36, 36),
+        widths=(2048, 1024, 512, 256),
+        params=60_192_808,
+        baseline_params=60_192_808,
+        macs=11_500_000_000,
+        baseline_macs=11_500_000_000,
+        test_acc=91.0,
+        wall_s=36_000.0,
+    )
+    text = printed(capsys, [four])
+    assert all(character.isprintable() for character in text.replace("\n", ""))
+    assert "…" not in text
+    assert row(text, four.network)[-1] == "36000.0"
+
+
+def test_brackets_and_colons_in_a_record_are_text(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    text = printed(capsys, [make_record(study="a[bold]", network="[/x]:smile:")])
+    assert "[/x]:smile:" in text
+    assert "a[bold]" in text
+
+
+# The front
+
+run = st.tuples(
+    st.integers(1, 6),
+    st.sampled_from([None, 0.0, 10.0, 10.5, 50.0, 100.0]),
+    st.sampled_from(Status),
+)
+
+
+@given(st.lists(run, max_size=12))
+def test_the_front_is_what_no_other_record_beats(
+    runs: list[tuple[int, float | None, Status]],
+) -> None:
+    records = [one_of(*fields, seed=seed) for seed, fields in enumerate(runs)]
+    able = [r for r in records if r.status is Status.finished and r.val_acc is not None]
+    expected = {r.seed for r in able if not any(beats(other, r) for other in able)}
+    kept = trade_offs.front(records)
+    assert {r.seed for r in kept} == expected
+    assert len(kept) == len(expected)
+    assert {r.seed for r in trade_offs.front(records[::-1])} == expected
+
+
+def beats(one: Record, other: Record) -> bool:
+    assert one.val_acc is not None and other.val_acc is not None
+    no_worse = one.params <= other.params and one.val_acc >= other.val_acc
+    return no_worse and (one.params, one.val_acc) != (other.params, other.val_acc)
+
+
+def one_of(params: int, val_acc: float | None, status: Status, *, seed: int) -> Record:
+    return Record(
+        study="s",
+        network="n",
+        model="m",
+        dataset="d",
+        modifiers=Fractions(depth=(1.0,), width=(1.0,)),
+        blocks=(1,),
+        widths=(1,),
+        seed=seed,
+        epochs=1,
+        status=status,
+        val_acc=val_acc,
+        params=params,
+        macs=1,
+        gemms=1,
+        baseline_params=6,
+        baseline_macs=1,
+        baseline_gemms=1,
+        wall_s=0.0,
+        device="d",
+        precision="p",
+        versions={},
+        git_commit=None,
+        started_at="now",
+    )
+
+
+def test_a_star_marks_the_front(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    runs = [
+        make_record(network="big", params=100, val_acc=90.0),
+        make_record(network="small", params=10, val_acc=80.0),
+        make_record(network="beaten", params=50, val_acc=79.0),
+        make_record(network="broken", params=1, val_acc=None, status=Status.failed),
+    ]
+    starred = re.findall(r"(\w+) \*", printed(capsys, runs).partition("\n")[2])
+    assert starred == ["big", "small"]
+
+
+def test_a_star_compares_with_the_whole_study_and_the_title_counts_it(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    mine = make_record(network="mine", params=100, val_acc=50.0)
+    better = make_record(network="better", params=90, val_acc=60.0)
+    trade_offs.print_trade_offs([mine], known=[mine, better])
+    text = capsys.readouterr().out
+    assert "1 of 2 runs" in text
+    assert "mine *" not in text
+
+
+def test_a_finished_run_without_val_shows_an_empty_cell_and_is_on_no_front(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    unmeasured = {"val_acc": None, "val_loss": None, "best_val_acc": None}
+    big = make_record(network="big", params=100, test_acc=91.0, **unmeasured)
+    small = make_record(network="small", params=10, test_acc=90.0, **unmeasured)
+    text = printed(capsys, [big, small])
+    assert [row(text, name)[8:10] for name in ("small", "big")] == [["", "90.00"], ["", "91.00"]]
+    assert "finished" not in text
+    assert trade_offs.front([big, small]) == []
+    mixed = [big, make_record(network="searched"), small]
+    assert [r.network for r in trade_offs.front(mixed)] == ["searched"]
+    assert re.findall(r" (big|small|searched) ", printed(capsys, mixed)) == [
+        "searched",
+        "small",
+        "big",
+    ]

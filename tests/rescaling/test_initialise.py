@@ -1,0 +1,130 @@
+"""Fresh weights are drawn as the seed network drew its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from ssr_exp.rescaling import planning, rescale
+from ssr_exp.rescaling.modifiers import Modifiers
+from ssr_exp.rescaling.resnet import CifarResNet
+from tests.rescaling import probes
+
+HALF = Modifiers(depth=[1] * 3, width=[0.5, 1, 0.25])
+Std = Callable[[float, float], float]
+
+
+def built(network: nn.Module, modifiers: Modifiers = HALF, multiple: int = 4) -> nn.Module:
+    plan = planning.find(network, (3, 32, 32), multiple=multiple)
+    return rescale.build(network, plan, modifiers)
+
+
+def convolutions(network: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+
+
+def assert_spread(network: nn.Module, std: Std) -> None:
+    for module in convolutions(network):
+        weight = module.weight
+        if weight.numel() < 500:
+            continue  # too few to have a spread
+        kernel = weight[0, 0].numel()
+        expected = std(weight.shape[1] * kernel, weight.shape[0] * kernel)
+        assert abs(weight.std().item() / expected - 1) < 5 / math.sqrt(2 * weight.numel())
+
+
+def test_the_same_torch_seed_draws_the_same_weights() -> None:
+    network, states = CifarResNet(20), []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(built(network).state_dict())
+    one, same, other = states
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["conv.weight"], other["conv.weight"])
+
+
+def test_weights_are_not_the_seed_networks() -> None:
+    network = CifarResNet(20)
+    one, other = network.state_dict(), built(network, Modifiers.full(3)).state_dict()
+    weights = [name for name in one if one[name].ndim > 1]
+    assert not any(torch.equal(one[name], other[name]) for name in weights)
+
+
+@pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
+def test_he_initialisation_is_repeated_for_the_new_fans(mode: str) -> None:
+    network = CifarResNet(20)
+    for module in convolutions(network):
+        nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+    assert_spread(
+        built(network), lambda inp, out: math.sqrt(2 / (inp if mode == "fan_in" else out))
+    )
+
+
+def test_glorot_initialisation_is_repeated_for_the_new_fans() -> None:
+    network = CifarResNet(20)
+    for module in convolutions(network):
+        nn.init.xavier_normal_(module.weight)
+    assert_spread(built(network), lambda inp, out: math.sqrt(2 / (inp + out)))
+
+
+def test_torchs_own_initialisation_is_repeated() -> None:
+    network = probes.build("Residual")
+    made = built(network, Modifiers(depth=[1, 1], width=[0.5, 0.5]))
+    assert_spread(made, lambda inp, out: math.sqrt(1 / (3 * inp)))
+    for module in convolutions(made):
+        assert module.weight.abs().max() <= 1 / math.sqrt(module.weight[0].numel())
+
+
+def test_the_classifier_keeps_torchs_own_initialisation() -> None:
+    weight = built(CifarResNet(20)).fc.weight
+    bound = 1 / math.sqrt(weight.shape[1])
+    assert 0.9 * bound < weight.abs().max() <= bound
+
+
+def test_batch_norms_start_anew() -> None:
+    network = CifarResNet(20)
+    network(torch.randn(4, 3, 8, 8))
+    made = built(network, Modifiers.full(3))
+    norms = [m for m in made.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        assert (norm.weight == 1).all() and (norm.bias == 0).all()
+        assert (norm.running_mean == 0).all() and (norm.running_var == 1).all()
+        assert norm.num_batches_tracked == 0
+
+
+def test_gains_that_start_at_zero_still_do() -> None:
+    network = torchvision.models.resnet18(zero_init_residual=True)
+    made = built(network, Modifiers(depth=[0.5] * 4, width=[0.5] * 4), multiple=8)
+    gains = {name: p for name, p in made.named_parameters() if name.endswith("bn2.weight")}
+    assert len(gains) == 4
+    assert all((gain == 0).all() for gain in gains.values())
+    assert all((p == 1).all() for name, p in made.named_parameters() if name.endswith("bn1.weight"))
+
+
+def test_constant_parameters_of_any_module_keep_their_constant() -> None:
+    made = built(probes.build("LayerScale"), Modifiers(depth=[1, 1], width=[0.5, 0.5]))
+    gains = [p for name, p in made.named_parameters() if name.endswith("gamma")]
+    assert [len(gain) for gain in gains] == [8] * 3 + [16] * 3
+    assert all((gain == gain.new_tensor(1e-2)).all() for gain in gains)
+
+
+def test_parameters_that_no_module_draws_keep_their_mean_and_spread() -> None:
+    network = probes.build("LayerScale")
+    for name, parameter in network.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.normal_(parameter, 3, 0.1)
+    made = built(network, Modifiers(depth=[1, 1], width=[0.5, 0.5]))
+    gains = torch.cat([p.flatten() for n, p in made.named_parameters() if n.endswith("gamma")])
+    assert abs(gains.mean() - 3) < 0.2
+    assert 0.02 < gains.std() < 0.2
+
+
+def test_narrower_networks_draw_wider_weights_by_fan_in_even_if_blocks_moved() -> None:
+    network = CifarResNet(20)
+    made = built(network, Modifiers(depth=[1 / 3] * 3, width=[0.25] * 3))
+    assert_spread(made, lambda inp, out: math.sqrt(2 / out))

@@ -1,0 +1,257 @@
+"""Segments partition the removable blocks of any network; what the plan says holds in a build."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, planning, rescale
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.resnet import CifarResNet
+from ssr_exp.rescaling.tracing import tracer
+from tests.rescaling import probes
+
+
+def plan_of(name: str, multiple: int = 4) -> tuple[nn.Module, Plan]:
+    return probes.planned(name, multiple)
+
+
+@pytest.mark.parametrize("multiple", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", probes.names())
+def test_what_the_plan_says_holds_in_a_real_build(name: str, multiple: int) -> None:
+    network, plan = plan_of(name, multiple)
+    for architecture in probes.arbitrary(plan, 2):
+        built = rescale.build(network, plan, architecture)
+        built(torch.randn(2, *probes.SHAPE)).sum().backward()
+        assert [n for n, p in built.named_parameters() if p.grad is None] == []
+        counted, sizes = cost.of(plan, architecture), cost.gemms(plan, architecture)
+        assert (counted.params, counted.macs) == probes.measured(built, probes.SHAPE)
+        assert sum(gemm.load for gemm in sizes) == counted.macs
+        assert sum(gemm.count for gemm in sizes) == counted.gemms
+
+
+@pytest.mark.parametrize("name", probes.names())
+def test_the_baseline_of_any_network_is_itself(name: str) -> None:
+    network, plan = plan_of(name)
+    built = rescale.build(network, plan, plan.baseline)
+    assert repr(built) == repr(network)
+    state = network.state_dict()
+    assert {n: t.shape for n, t in built.state_dict().items()} == {
+        n: t.shape for n, t in state.items()
+    }
+
+
+@pytest.mark.parametrize("name", probes.names())
+def test_segments_are_disjoint_and_in_the_order_in_which_they_run(name: str) -> None:
+    _, plan = plan_of(name)
+    paths = [path for segment in plan.segments for block in segment.blocks for path in block]
+    assert len(paths) == len(set(paths))
+    assert not [one for one in paths for other in paths if one.startswith(f"{other}.")]
+    calls = [call.path for call in tracer.run(probes.build(name), probes.SHAPE).calls]
+    starts = [calls.index(segment.blocks[0][0]) for segment in plan.segments]
+    assert starts == sorted(starts)
+    assert len({segment.name for segment in plan.segments}) == len(plan.segments)
+    assert len(plan.owners) == len(plan.groups)
+
+
+def streams(name: str) -> list[list[int]]:
+    _, plan = plan_of(name)
+    return [widths.channels.tolist() for widths in plan.widths]
+
+
+@pytest.mark.parametrize(
+    "name",
+    "Plain Residual LayerScale Scalar Grouped Gated SpatialAttention Transposed SelfAttention "
+    "AcrossChannels Sliced".split(),
+)
+def test_streams_of_understood_blocks_scale_freely(name: str) -> None:
+    assert streams(name) == [[4, 8, 12, 16], [4, 8, 12, 16, 20, 24, 28, 32]]
+
+
+@pytest.mark.parametrize("name", ["TwoBranch", "Dense", "Squeeze", "SqueezeLinear", "Inverted"])
+def test_inner_widths_round_on_their_own(name: str) -> None:
+    _, plan = plan_of(name)
+    assert all(len(widths) > len(set(widths.channels.tolist())) for widths in plan.widths[:1])
+    assert dict(plan.frozen) == {"the network's output": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "operation"),
+    [
+        ("Fourier", "stage1.0 uses _fft_r2c"),
+        ("Linalg", "stage2.2 uses linalg_matrix_exp"),
+    ],
+)
+def test_channels_that_meet_an_unknown_operation_are_frozen_and_named(
+    name: str, operation: str
+) -> None:
+    network, plan = plan_of(name)
+    assert any(operation in reason and "not understood" in reason for reason in plan.frozen)
+    built = rescale.build(network, plan, plan.smallest)
+    full = dict(network.named_parameters())
+    inner = [n for n, _ in built.named_parameters() if "conv1" in n and n.endswith("bias")]
+    assert all(built.get_parameter(n).shape == full[n].shape for n in inner)
+
+
+def test_channels_added_to_a_fixed_number_of_others_are_frozen() -> None:
+    for name in ("WithConstant", "WithPadding"):
+        _, plan = plan_of(name)
+        assert "stage2.0 meets a tensor of fixed size in add" in plan.frozen
+        assert streams(name)[0] == [4, 8, 12, 16]
+
+
+def test_a_number_of_channels_in_the_code_freezes_them_and_is_named() -> None:
+    network, plan = plan_of("literal")
+    reason = r"what body\.0\.\w+ puts out cannot be narrower \(RuntimeError"
+    assert [why for why in plan.frozen if re.match(reason, why)]
+    (widths,) = plan.widths
+    assert set(widths.channels.tolist()) == {16}
+    built = rescale.build(network, plan, plan.smallest)
+    built(torch.randn(2, *probes.SHAPE)).sum().backward()
+
+
+def test_a_number_of_channels_in_an_attribute_follows_them() -> None:
+    network, plan = plan_of("Sliced")
+    built = rescale.build(network, plan, plan.smallest)
+    assert (built.stage1[0].first, built.stage1[0].skip.out_channels) == (4, 8)
+
+
+def test_blocks_in_a_list_a_named_sequence_or_attributes_are_removed() -> None:
+    found = {name: plan_of(name) for name in ("Listed", "named_blocks", "Attributes")}
+    kept = {}
+    for name, (network, plan) in found.items():
+        built = rescale.build(network, plan, plan.smallest)
+        kept[name] = [n for n, m in built.named_modules() if isinstance(m, probes.Residual)]
+    assert kept == {"Listed": ["blocks.0"], "named_blocks": ["body.b0"], "Attributes": ["block1"]}
+    network, plan = found["Attributes"]
+    built = rescale.build(network, plan, plan.smallest)
+    assert isinstance(built.block2, nn.Identity) and isinstance(built.block3, nn.Identity)
+
+
+def test_blocks_are_not_removed_across_a_tap() -> None:
+    _, plan = plan_of("Tapped")
+    assert [segment.blocks for segment in plan.segments] == [
+        (("a",), ("b",)),
+        (("c",), ("d",)),
+    ]
+
+
+def test_a_block_that_runs_twice_is_a_segment_too() -> None:
+    _, plan = plan_of("Shared")
+    assert [segment.name for segment in plan.segments] == ["stage1", "again"]
+
+
+def test_blocks_that_share_weights_are_not_removed() -> None:
+    network, plan = plan_of("one_weight")
+    assert [len(segment.blocks) for segment in plan.segments] == [2, 1, 2, 1]
+    built = rescale.build(network, plan, plan.smallest)
+    weights = [m.conv1.weight for m in built.modules() if isinstance(m, probes.Residual)]
+    assert len(weights) == 4 and weights[1] is weights[3]
+
+
+def test_blocks_that_share_a_convolution_are_one_that_stays() -> None:
+    network, plan = plan_of("one_convolution")
+    assert plan.segments[0].blocks == (("body.0", "body.1", "body.2"),)
+    built = rescale.build(network, plan, plan.smallest)
+    assert len(built.body) == 3 and built.body[0].conv1 is built.body[2].conv1
+    assert built.body[0].conv1.out_channels == 4
+
+
+def test_blocks_that_share_an_activation_are_removed() -> None:
+    _, plan = plan_of("one_activation")
+    assert [len(segment.blocks) for segment in plan.segments] == [3]
+
+
+def test_stages_of_one_class_are_looked_into() -> None:
+    _, plan = plan_of("hierarchy")
+    assert [segment.name for segment in plan.segments] == ["body.0.blocks", "body.1.blocks"]
+
+
+def test_blocks_that_grow_are_one_that_stays_and_has_a_width() -> None:
+    network, plan = plan_of("growing")
+    assert [segment.blocks for segment in plan.segments] == [
+        (tuple(f"body.{i}" for i in range(4)),)
+    ]
+    built = rescale.build(network, plan, plan.smallest)
+    assert [layer.conv.out_channels for layer in built.body] == [4] * 4
+    assert built.fc.in_features == 4 * 5
+
+
+@pytest.mark.parametrize("depth", [8, 20])
+def test_cifar_resnets_have_three_stages(depth: int) -> None:
+    plan = planning.find(CifarResNet(depth), (3, 32, 32))
+    n_blocks = (depth - 2) // 6
+    assert [(s.name, len(s.blocks)) for s in plan.segments] == [
+        (f"stage{number}", n_blocks) for number in (1, 2, 3)
+    ]
+
+
+def test_frozen_segments_have_one_width_and_depth() -> None:
+    network = CifarResNet(20)
+    plan = planning.find(network, (3, 32, 32), multiple=4, frozen=["stage2"])
+    assert [len(widths) for widths in plan.widths] == [4, 1, 16]
+    assert [segment.fewest for segment in plan.segments] == [1, 3, 1]
+    built = rescale.build(network, plan, plan.smallest)
+    assert built.stage2[2].conv2.weight.shape == (32, 32, 3, 3)
+    built(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
+def test_an_unknown_segment_cannot_be_frozen() -> None:
+    with pytest.raises(SsrError, match=r"no segment 'stage9' to freeze.*stage1, stage2, stage3"):
+        planning.find(CifarResNet(8), (3, 32, 32), frozen=["stage1", "stage9"])
+
+
+@pytest.mark.parametrize("multiple", [0, -4])
+def test_a_multiple_below_one_is_refused(multiple: int) -> None:
+    with pytest.raises(SsrError, match=f"at least 1, not {multiple}"):
+        planning.find(CifarResNet(8), (3, 32, 32), multiple=multiple)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 5)),
+        nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ],
+)
+@pytest.mark.parametrize("kind", ["stage", "superblock", "block", "whole"])
+def test_a_network_of_one_layer_or_none_has_no_segment(network: nn.Module, kind: str) -> None:
+    with pytest.raises(SsrError, match="Sequential has no segment"):
+        planning.find(network, (3, 8, 8), kind=kind)
+
+
+def test_where_nothing_repeats_all_layers_of_one_resolution_are_a_block_that_stays() -> None:
+    layers = (nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 5, padding=2), nn.MaxPool2d(2))
+    head = (nn.Conv2d(16, 24, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(*layers, *head, nn.Linear(24, 5))
+    plan = planning.find(network, (3, 8, 8), multiple=4)
+    assert [segment.blocks for segment in plan.segments] == [(("0", "1"),), (("3",),)]
+    built = rescale.build(network, plan, plan.smallest)
+    assert [built[i].out_channels for i in (0, 1, 3)] == [4, 4, 4]
+
+
+class Touchy(CifarResNet):
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.training
+        return super().forward(x)
+
+
+def test_finding_segments_changes_nothing() -> None:
+    network = Touchy(20)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    text = repr(network)
+    planning.find(network, (3, 32, 32))
+    assert network.training and repr(network) == text
+    assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_the_same_network_gives_the_same_plan() -> None:
+    one, other = (planning.find(CifarResNet(20), (3, 32, 32)) for _ in range(2))
+    same = ("segments", "groups", "owners", "leaves", "gemms", "attributes", "frozen")
+    assert all(getattr(one, name) == getattr(other, name) for name in same)

@@ -1,0 +1,227 @@
+"""What stands in the way of a smaller network is frozen and named, and all that is left runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, planning, rescale
+from ssr_exp.rescaling.plan import Plan
+from tests.rescaling import probes
+from tests.rescaling.probes import Body, Residual, residuals
+
+
+class Stored(Residual):
+    """The width stands in a dictionary, which nobody looks into."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 16)
+        self.sizes = {"out": 16}
+
+    def inner(self, x: Tensor) -> Tensor:
+        y = self.conv1(x)
+        return self.conv2(y.reshape(-1, self.sizes["out"], *y.shape[2:]))
+
+
+class Computed(Residual):
+    """The width was computed from another number when the module was made."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 16)
+        self.text = "x" * 16
+
+    def inner(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x)[:, : len(self.text)].expand(-1, len(self.text), -1, -1))
+
+
+class Choosy(Residual):
+    """A narrow block does more."""
+
+    def inner(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x))
+        return y if y.shape[1] >= 12 else self.conv2(y)
+
+
+class Proud(Residual):
+    """A narrow block fails."""
+
+    def inner(self, x: Tensor) -> Tensor:
+        if self.conv1.out_channels < 16:
+            raise ValueError("not with me")
+        return super().inner(x)
+
+
+def first(block: nn.Module) -> nn.Module:
+    """Put one block before two that can be rescaled."""
+    return Body(nn.Sequential(block, *residuals(2)))
+
+
+FAULTS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "stored": (Stored, "RuntimeError: "),
+    "computed": (Computed, "RuntimeError: "),
+    "choosy": (Choosy, "MACs and not"),
+    "proud": (Proud, "ValueError: not with me"),
+}
+
+
+def checked(network: nn.Module, plan: Plan) -> None:
+    """Check that networks of a plan run and have the cost that it counts."""
+    for architecture in probes.arbitrary(plan, 3):
+        built = rescale.build(network, plan, architecture)
+        built(torch.randn(2, *probes.SHAPE)).sum().backward()
+        assert probes.measured(built, probes.SHAPE) == cost.of(plan, architecture)[:2]
+
+
+@pytest.mark.parametrize(("block", "why"), FAULTS.values(), ids=list(FAULTS))
+def test_a_block_that_cannot_be_narrower_is_frozen_and_named(
+    block: Callable[..., nn.Module], why: str
+) -> None:
+    made = block(16, 16) if block in (Choosy, Proud) else block()
+    network = first(made)
+    plan = planning.find(network, probes.SHAPE, multiple=4)
+    (reason,) = [reason for reason in plan.frozen if "cannot be narrower" in reason]
+    assert reason.removeprefix("what ").startswith("body.0") and why in reason
+    checked(network, plan)
+    smallest = rescale.skeleton(network, plan, plan.smallest)
+    assert smallest.body[0].conv1.out_channels == 16
+
+
+def test_what_can_still_be_rescaled_is() -> None:
+    network = first(Proud(16, 16))
+    plan = planning.find(network, probes.SHAPE, multiple=4)
+    assert any(segment.fewest < len(segment.blocks) for segment in plan.segments)
+    narrow = rescale.skeleton(network, plan, plan.smallest)
+    full = sum(parameter.numel() for parameter in network.parameters())
+    assert sum(parameter.numel() for parameter in narrow.parameters()) < full / 2
+
+
+class Counting(Body):
+    """The code counts on three blocks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for number in range(3):
+            x = self.body[number](x)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_block_without_which_the_network_does_not_run_stays() -> None:
+    network = Counting(nn.Sequential(*residuals(3)))
+    plan = planning.find(network, probes.SHAPE, multiple=4)
+    (segment,) = plan.segments
+    assert len(segment.blocks) == segment.fewest == 3
+    assert plan.widths[0].channels.tolist() == [4, 8, 12, 16]
+    checked(network, plan)
+
+
+class Half(Counting):
+    """The code counts on the blocks of one of two stages."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Sequential(*residuals(3)))
+        self.more = nn.Sequential(*residuals(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.more(self.stem(x))
+        for number in range(3):
+            x = self.body[number](x)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_other_segments_still_lose_blocks() -> None:
+    network = Half()
+    plan = planning.find(network, probes.SHAPE, multiple=4)
+    assert {s.name: s.fewest for s in plan.segments} == {"more": 1, "body": 3}
+    checked(network, plan)
+
+
+class Fixed(Body):
+    """Nothing may change."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if sum(parameter.numel() for parameter in self.parameters()) != 14_469:
+            raise ValueError("who am I?")
+        return super().forward(x)
+
+
+def test_a_network_that_runs_at_full_size_alone_is_refused_in_one_sentence() -> None:
+    network = Fixed(nn.Sequential(*residuals(3)))
+    assert sum(parameter.numel() for parameter in network.parameters()) == 14_469
+    with pytest.raises(SsrError, match=r"nothing of Fixed can be rescaled.*who am I") as caught:
+        planning.find(network, probes.SHAPE)
+    assert "\n" not in str(caught.value)
+
+
+class Moody(Residual):
+    """Does more in each run."""
+
+    runs = 0
+
+    def inner(self, x: Tensor) -> Tensor:
+        Moody.runs += 1
+        y = super().inner(x)
+        for _ in range(Moody.runs):
+            y = self.conv2(y)
+        return y
+
+
+def test_a_network_that_never_does_what_was_traced_is_refused_and_the_module_named() -> None:
+    with pytest.raises(
+        SsrError, match=r"Body cannot be counted, even .* in body\.0\.conv2, it has"
+    ):
+        planning.find(first(Moody(16, 16)), probes.SHAPE)
+
+
+@pytest.mark.parametrize("tokens", ["odd", "even"])
+def test_of_a_transformer_what_is_not_attention_is_rescaled(tokens: str) -> None:
+    size = 8 if tokens == "odd" else 12  # with the class token 5 or 10 tokens
+    network = torchvision.models.VisionTransformer(size, 4, 3, 2, 16, 32, num_classes=5)
+    network.class_token.data.normal_()
+    shape = (3, size, size)
+    plan = planning.find(network, shape, multiple=4)
+    (segment,) = plan.segments
+    assert (len(segment.blocks), segment.fewest) == (3, 1)
+    assert any("self_attention" in why for why in plan.frozen)
+    smallest = rescale.build(network, plan, plan.smallest)
+    (layer,) = smallest.encoder.layers
+    assert layer.mlp[0].out_features == 4
+    smallest(torch.randn(2, *shape)).sum().backward()
+    for architecture in probes.arbitrary(plan, 2):
+        built = rescale.skeleton(network, plan, architecture)
+        assert probes.measured(built, shape) == cost.of(plan, architecture)[:2]
+
+
+class Flat(nn.Module):
+    """The code counts on the last convolution's channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3, padding=1)
+        self.again = nn.Conv2d(16, 48, 3, padding=1)
+        self.fc = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.again(torch.relu(self.conv(x))).relu().mean((2, 3))
+        return self.fc(x.reshape(len(x), 48))
+
+
+def test_code_that_counts_on_a_width_freezes_what_ran_into_it_and_no_more() -> None:
+    network = Flat()
+    plan = planning.find(network, probes.SHAPE, multiple=4)
+    narrow = rescale.skeleton(network, plan, plan.smallest)
+    assert (narrow.conv.out_channels, narrow.again.out_channels) == (4, 48)
+    assert any(why.startswith("what again puts out cannot be narrower") for why in plan.frozen)
+    checked(network, plan)
+
+
+def test_a_channel_that_is_fixed_twice_for_one_reason_counts_once() -> None:
+    plan = planning.find(Flat(), probes.SHAPE, multiple=4)
+    assert plan.frozen == {
+        "the network's output": 10,
+        next(why for why in plan.frozen if "again" in why): 48,
+    }

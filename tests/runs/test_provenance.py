@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import machine, provenance
+
+
+@pytest.fixture(autouse=True)
+def unremembered() -> Iterator[None]:
+    yield
+    for cached in (provenance.versions, provenance.git_commit, machine.processor):
+        cached.cache_clear()
+
+
+def test_the_cpu_is_named_with_its_threads() -> None:
+    name = provenance.device("cpu")
+    assert name.endswith(f", {torch.get_num_threads()} threads")
+    assert len(name.partition(",")[0]) > 2
+
+
+def test_nothing_names_the_host_or_the_user() -> None:
+    said = json.dumps([provenance.device("cpu"), provenance.versions(), provenance.git_commit()])
+    assert socket.gethostname() not in said
+    assert str(Path.home()) not in said
+    assert f'"{getpass.getuser()}' not in said
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_a_gpu_that_is_absent_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SsrError, match="type trainer=cpu"):
+        provenance.device(accelerator)
+
+
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H200")
+    for there, accelerator, expected in (
+        (True, "auto", True),
+        (True, "gpu", True),
+        (True, "cpu", False),
+        (False, "auto", False),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert (provenance.device(accelerator) == "H200") == expected
+
+
+def test_versions_name_what_decides_a_result() -> None:
+    found = provenance.versions()
+    assert {"ssr_exp", "python", "torch", "torchvision", "lightning"} <= set(found)
+    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"]
+    assert all(found.values())
+
+
+def git(folder: Path, *arguments: str) -> str:
+    own = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
+    command = ["git", "-C", str(folder), *own, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_commit_is_named_with_a_mark_if_files_were_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "environment.py"))
+    provenance.git_commit.cache_clear()  # another test may have asked before
+    assert provenance.git_commit() is None
+    git(tmp_path, "init", "-q")
+    (tmp_path / "code.py").write_text("x = 1\n")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "-q", "-m", "a commit")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    for text, expected in (("x = 1\n", head), ("x = 2\n", head + "+")):
+        (tmp_path / "code.py").write_text(text)
+        provenance.git_commit.cache_clear()
+        assert provenance.git_commit() == expected
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    provenance.git_commit.cache_clear()
+    assert provenance.git_commit() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory"), False),
+    ],
+    ids=repr,
+)
+def test_a_lack_of_memory_is_recognised(error: Exception, expected: bool) -> None:
+    assert provenance.is_out_of_memory(error) == expected

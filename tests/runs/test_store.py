@@ -1,0 +1,518 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import store as local
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import Busy, Store
+
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def folder(store: Store, make_record: MakeRecord) -> Path:
+    """Name the folder of a run that has a record."""
+    one = make_record()
+    where = store.folder(one.study, one.network, one.seed)
+    store.write(where, one)
+    return where
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+# Reading and writing
+
+
+def test_what_is_written_is_read(store: Store, folder: Path, make_record: MakeRecord) -> None:
+    assert store.read(folder) == make_record()
+    assert list(files(store.root).values()) == [make_record().to_json().encode()]
+
+
+def test_a_run_without_a_record_reads_as_none(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert store.read(store.root / "nowhere") is None
+    assert store.records() == []
+    assert caplog.records == []
+
+
+def test_a_record_replaces_the_one_before(
+    store: Store, folder: Path, make_record: MakeRecord
+) -> None:
+    store.write(folder, make_record(val_acc=12.0))
+    assert store.read(folder) == make_record(val_acc=12.0)
+    assert len(files(store.root)) == 1
+
+
+def test_records_are_listed_in_the_order_of_their_paths(
+    store: Store, make_record: MakeRecord
+) -> None:
+    for seed in (2, 0, 1):
+        store.write(store.folder("study", "net", seed), make_record(study="study", seed=seed))
+    assert [r.seed for r in store.records()] == [0, 1, 2]
+
+
+def test_records_of_another_study_are_not_mixed_in(store: Store, make_record: MakeRecord) -> None:
+    for study in ("one", "two"):
+        store.write(store.folder(study, "net", 0), make_record(study=study))
+    store.write(store.folder("one", "stray", 0), make_record(study="two"))  # copied by hand
+    assert [r.study for r in store.records("one")] == ["one"]
+    assert len(store.records()) == 3
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "study/best",
+        "study/search/best",
+        "study/.best/new",
+        "study/net/seed0/kept",
+        "study/net/seed0 (copy)",
+        "study/net/seed",
+        "study",
+        "",
+    ],
+)
+def test_a_record_that_lies_elsewhere_than_a_runs_is_no_run(
+    store: Store, make_record: MakeRecord, copy: str
+) -> None:
+    one = make_record(study="study")
+    store.write(store.folder("study", "net", 0), one)
+    store.write(store.root / copy, make_record(study="study", val_acc=1.0))
+    assert store.records() == store.records("study") == [one]
+
+
+def test_what_is_kept_of_a_study_lies_beside_its_runs(store: Store) -> None:
+    assert store.folder("a study", "net", 0).parents[1] == store.study_folder("a study")
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut short": b'{"study": "resnet20',
+    "of a future version": b'{"schema_version": 99}',
+    "binary": bytes(range(256)),
+    "no object": b"[]",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=list(DAMAGED))
+def test_a_damaged_record_is_skipped_with_a_warning_and_left_alone(
+    store: Store,
+    folder: Path,
+    make_record: MakeRecord,
+    caplog: pytest.LogCaptureFixture,
+    content: bytes,
+) -> None:
+    other = store.folder("a", "net", 0)
+    store.write(other, make_record(study="a"))
+    (folder / local.FILE).write_bytes(content)
+    before = files(store.root)
+    assert store.read(folder) is None
+    assert store.records() == [make_record(study="a")]
+    assert files(store.root) == before
+    for line in caplog.records:
+        assert line.levelno == logging.WARNING
+        assert line.getMessage().startswith(f"skipped {folder / local.FILE}: ")
+    assert len(caplog.records) == 2
+
+
+def test_a_record_that_is_a_folder_is_skipped(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    (store.root / "study" / "net" / "seed0" / local.FILE).mkdir(parents=True)
+    assert store.records() == []
+    assert "skipped" in caplog.text
+
+
+def test_only_a_failed_run_is_repeated(make_record: MakeRecord) -> None:
+    assert not local.is_done(None)
+    done = {status: local.is_done(make_record(status=status)) for status in Status}
+    assert done == {Status.finished: True, Status.diverged: True, Status.failed: False}
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "../../x", "a/b", "/etc", "a\0b", "a\nb", "~", "C:\\x", "-", "é"],
+)
+def test_no_name_leaves_the_folder(store: Store, make_record: MakeRecord, name: str) -> None:
+    where = store.folder(name, name, 0)
+    store.write(where, make_record(study=name))
+    assert where.resolve().is_relative_to(store.root.resolve())
+    assert len(where.relative_to(store.root).parts) == 3
+    assert [r.study for r in store.records(name)] == [name]
+
+
+@given(name=st.text())
+def test_no_random_name_leaves_the_folder(name: str) -> None:
+    where = Store("/runs").folder(name, name, 0)
+    assert Path(os.path.normpath(where)) == where
+    assert len(where.relative_to("/runs").parts) == 3
+    assert "\0" not in str(where)
+
+
+def test_networks_whose_codes_are_too_long_for_the_disk_are_told_apart(
+    store: Store, make_record: MakeRecord
+) -> None:
+    codes = [f"d{'-'.join('1' * 200)}_w{'-'.join(['64'] * 199)}-{last}" for last in (4, 8)]
+    for code in codes:
+        store.write(store.folder("study", code, 0), make_record(study="study", network=code))
+    assert {record.network for record in store.records("study")} == set(codes)
+    short = "d9-1-9_w16-8-32"
+    assert store.folder("study", short, 0).parent.name == short
+
+
+def test_a_name_too_long_for_the_disk_is_a_sentence(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    store = Store(tmp_path / ("runs" * 100))
+    where = store.folder("study", "d1_w4", 0)
+    for attempt in (lambda: store.write(where, make_record()), lambda: claim(store, where)):
+        with pytest.raises(SsrError, match=r"cannot write to .*too long.*paths\.runs=DIR"):
+            attempt()
+    assert store.read(where) is None
+
+
+# Trouble while writing
+
+
+class FullDisk:
+    """Lets a call fail as on a full disk."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
+def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(
+    store: Store,
+    folder: Path,
+    make_record: MakeRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    code: int,
+) -> None:
+    before = files(store.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, FullDisk(code))
+        with pytest.raises(SsrError) as caught:
+            store.write(folder, make_record(val_acc=1.0))
+    assert files(store.root) == before
+    assert ("the disk is full" in str(caught.value)) == (code != errno.EIO)
+    assert str(folder) in str(caught.value)
+    assert "paths.runs=DIR" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_opened_is_a_sentence(
+    store: Store, folder: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(store.root)
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", FullDisk(errno.ENOSPC))
+        with pytest.raises(SsrError, match="the disk is full"):
+            store.write(folder, make_record(val_acc=1.0))
+    assert files(store.root) == before
+
+
+def test_a_write_that_is_killed_leaves_the_old_record(
+    store: Store, folder: Path, make_record: MakeRecord
+) -> None:
+    code = f"""
+import os, signal
+from ssr_exp.runs.store import Store
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+from pathlib import Path
+Store({str(store.root)!r}).write_text(Path({str(folder / local.FILE)!r}), "half")
+"""
+    ended = subprocess.run([sys.executable, "-c", code])
+    assert ended.returncode == -signal.SIGKILL
+    assert store.records() == [make_record()]
+    left = {path.name for path in folder.iterdir() if path.name.startswith(f".{local.FILE}.")}
+    assert left
+    claim(store, folder)
+    assert not left & {path.name for path in folder.iterdir()}
+    assert store.records() == [make_record()]
+
+
+def test_text_that_no_codec_knows_is_written_all_the_same(store: Store) -> None:
+    store.write_text(store.root / "traceback.txt", "a file named \udcff")
+    assert (store.root / "traceback.txt").read_text() == "a file named \\udcff"
+
+
+def test_a_runs_path_that_is_a_file_is_a_sentence(tmp_path: Path, make_record: MakeRecord) -> None:
+    (tmp_path / "file").write_text("kept")
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        store = Store(root)
+        where = store.folder("study", "net", 0)
+        for attempt in (
+            store.check,
+            lambda s=store, w=where: s.write(w, make_record()),
+            lambda s=store, w=where: claim(s, w),
+        ):
+            with pytest.raises(SsrError, match=r"cannot write to .*paths\.runs=DIR"):
+                attempt()
+        assert store.read(where) is None
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("code", "stops"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, True), (errno.EACCES, False)],
+)
+def test_a_disk_that_takes_no_more_is_told_from_a_folder_of_somebody_else(
+    tmp_path: Path, code: int, stops: bool
+) -> None:
+    told = local.cannot_write(tmp_path, OSError(code, os.strerror(code)))
+    assert local.is_of_disk(told) == local.is_of_disk(str(told)) == stops
+    assert not local.is_of_disk("OSError: the disk is full; says a training")
+
+
+def test_a_check_makes_the_folder_and_leaves_nothing_in_it(store: Store) -> None:
+    store.check()
+    assert list(store.root.iterdir()) == []
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a disk of 64 KiB, or skip."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(["mount", *options], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a disk is not permitted")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_keeps_its_records(tmp_path: Path, make_record: MakeRecord) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        store = Store(disk / "runs")
+        where = store.folder("study", "net", 0)
+        store.write(where, make_record())
+        with pytest.raises(OSError, match="No space left"), open(disk / "filler", "wb") as filler:
+            while True:
+                filler.write(b"\0" * 4096)
+                filler.flush()
+        with pytest.raises(SsrError, match=r"the disk is full; free some space .*paths\.runs=DIR"):
+            store.write(where, make_record(error="x" * 9000))
+        with pytest.raises(SsrError, match="the disk is full"):
+            store.check()
+        assert store.records() == [make_record()]
+        assert set(files(disk)) == {"filler", f"runs/study/net/seed0/{local.FILE}"}
+
+
+# Claims
+
+
+def claim(store: Store, folder: Path, *, wait: bool = False) -> None:
+    with store.claim(folder, wait=wait):
+        pass
+
+
+@pytest.fixture
+def holder(store: Store, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that claims the folder and keeps it."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from ssr_exp.runs.store import Store
+with Store({str(store.root)!r}).claim(Path({str(folder)!r}), wait=False):
+    print("claimed", flush=True)
+    sys.stdin.readline()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "claimed\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_at_once(
+    store: Store, folder: Path, holder: subprocess.Popen[str]
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(Busy, match="another process"):
+        claim(store, folder)
+    assert time.monotonic() - start < 1
+    assert issubclass(Busy, SsrError)
+
+
+def test_other_runs_can_be_claimed_meanwhile(
+    store: Store, folder: Path, holder: subprocess.Popen[str]
+) -> None:
+    claim(store, folder.with_name("seed1"))
+
+
+def test_a_claim_is_freed_by_a_kill(
+    store: Store, folder: Path, holder: subprocess.Popen[str], make_record: MakeRecord
+) -> None:
+    holder.kill()
+    holder.wait()
+    claim(store, folder)
+    assert store.read(folder) == make_record()
+
+
+def test_a_claim_that_waits_is_given_when_the_other_ends(
+    store: Store, folder: Path, holder: subprocess.Popen[str]
+) -> None:
+    order: list[str] = []
+
+    def wait() -> None:
+        claim(store, folder, wait=True)
+        order.append("claimed")
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.3)
+    order.append("freed")
+    holder.communicate("\n")
+    waiting.join(timeout=20)
+    assert order == ["freed", "claimed"]
+
+
+def test_a_claim_is_given_back_after_an_error(store: Store, folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), store.claim(folder, wait=False):
+        raise KeyboardInterrupt
+    claim(store, folder)
+
+
+def test_a_claim_is_refused_to_the_process_that_has_it(store: Store, folder: Path) -> None:
+    with store.claim(folder, wait=False), pytest.raises(Busy):
+        claim(store, folder)
+
+
+def test_an_unreadable_record_is_moved_aside_and_not_lost(
+    store: Store, make_record: MakeRecord
+) -> None:
+    where = store.folder("study", "d1", 0)
+    where.mkdir(parents=True)
+    for future in ('{"schema_version": 9}', '{"cut'):
+        (where / local.FILE).write_text(future)
+        store.write(where, make_record())
+        assert store.read(where) == make_record()
+    kept = sorted(path.read_text() for path in where.glob(f"{local.FILE}.unreadable*"))
+    assert kept == ['{"cut', '{"schema_version": 9}']
+
+
+def test_a_run_that_must_be_tested_is_done_once_it_was(make_record: MakeRecord) -> None:
+    assert local.is_done(make_record(test_acc=None))
+    assert not local.is_done(make_record(test_acc=None), tested=True)
+    assert local.is_done(make_record(test_acc=50.0), tested=True)
+    assert local.is_done(make_record(status=Status.diverged, test_acc=None), tested=True)
+
+
+# What is being trained
+
+
+@pytest.fixture
+def unfinished(folder: Path) -> Path:
+    """Name the folder of a run that left no record yet."""
+    (folder / local.FILE).unlink()
+    return folder
+
+
+def test_a_run_is_busy_while_another_process_has_it_and_not_after(
+    store: Store, unfinished: Path, holder: subprocess.Popen[str], make_record: MakeRecord
+) -> None:
+    assert store.is_busy(unfinished)
+    store.write(unfinished, make_record(status=Status.failed))
+    assert store.is_busy(unfinished)  # it is tried again
+    store.write(unfinished, make_record())
+    assert not store.is_busy(unfinished)
+    (unfinished / local.FILE).unlink()
+    holder.kill()
+    holder.wait()
+    assert not store.is_busy(unfinished)
+
+
+def test_a_run_is_busy_while_this_process_has_it(store: Store, unfinished: Path) -> None:
+    with store.claim(unfinished, wait=False):
+        assert store.is_busy(unfinished)
+        assert not store.is_busy(unfinished.with_name("seed1"))
+    assert not store.is_busy(unfinished)
+
+
+def test_asking_whether_a_run_is_busy_leaves_nothing(store: Store) -> None:
+    where = store.folder("study", "net", 0)
+    assert not store.is_busy(where)
+    assert not store.root.exists()
+
+
+def test_a_lock_that_may_not_be_opened_is_somebodys(
+    store: Store, unfinished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (unfinished / local.LOCK).touch()
+    monkeypatch.setattr(FileLock, "acquire", FullDisk(errno.EACCES))
+    assert store.is_busy(unfinished)
+
+
+@contextmanager
+def glancing(folder: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock as `is_busy` does, in another thread, and for long."""
+    held = threading.Event()
+
+    def glance() -> None:
+        with FileLock(folder / local.LOCK):
+            held.set()
+            time.sleep(seconds)
+
+    thread = threading.Thread(target=glance)
+    thread.start()
+    held.wait()
+    yield
+    thread.join()
+
+
+def test_a_claim_is_not_refused_because_somebody_asked(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 2 * local.GLANCE_S < local.PATIENCE_S < 1
+    monkeypatch.setattr(local, "PATIENCE_S", 20)
+    with glancing(folder, 0.2):
+        claim(store, folder)
+
+
+def test_a_run_is_not_busy_because_somebody_asked(
+    store: Store, unfinished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "GLANCE_S", 20)
+    with glancing(unfinished, 0.2):
+        assert not store.is_busy(unfinished)

@@ -1,0 +1,202 @@
+"""Records from the local store, a table and W&B together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssr_exp.config import RunsKind, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import Store
+from ssr_exp.runs.wandb import training_run
+from ssr_exp.search import rounds
+from ssr_exp.search.evidence import Sources
+from ssr_exp.search.rounds import Planned, Round
+from ssr_exp.search.space import Space
+from tests.search.conftest import Tell
+
+First = tuple[Architecture, ...]
+STUDY = "resnet14-digits-0a1b2c3d"
+FIELDS: dict[str, Any] = {"recipe": {"lr": 0.05}, "training": {"epochs": 8}}
+
+
+def sources(tmp_path: Path, small: Space, conf: SearchConfig) -> Sources:
+    conf.model.name, conf.dataset.name = "resnet14", "digits"
+    store = Store(tmp_path)
+    return Sources(store, STUDY, FIELDS, small, conf, rounds.notebook(store, STUDY, conf))
+
+
+def keep(tmp_path: Path, record: Record) -> None:
+    store = Store(tmp_path)
+    store.write(store.folder(record.study, record.network, record.seed), record)
+
+
+def table(tmp_path: Path, text: str, suffix: str = "csv") -> SearchConfig:
+    path = tmp_path / f"results.{suffix}"
+    path.write_text(text)
+    conf = SearchConfig()
+    conf.runs.kind, conf.runs.file = RunsKind.table, str(path)
+    return conf
+
+
+def test_a_table_adds_to_the_local_records(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    keep(tmp_path, tell(first[0], study=STUDY))
+    code = small.code(first[1])
+    found = sources(tmp_path, small, table(tmp_path, f"network,val_acc\n{code},77.5\n"))
+    assert len(found.read()) == 1
+    found.fetch()
+    local, added = found.read()
+    assert local.network == small.code(first[0])
+    assert (added.network, added.val_acc, added.study) == (code, 77.5, STUDY)
+    expected = tell(first[1])
+    assert (added.params, added.macs, added.widths) == (
+        expected.params,
+        expected.macs,
+        expected.widths,
+    )
+
+
+def test_a_row_of_another_network_is_left_out_with_a_warning(
+    tmp_path: Path, small: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    conf = table(tmp_path, "network,val_acc\nd9-9-9_w16-32-64,90\nd2-2-2_w16-32-64,91\n")
+    found = sources(tmp_path, small, conf)
+    found.fetch()
+    assert [r.val_acc for r in found.read()] == [91]
+    assert "left out a row" in caplog.text
+
+
+def test_a_table_of_another_study_only_is_refused(tmp_path: Path, small: Space) -> None:
+    conf = table(tmp_path, "network,val_acc,study\nd2-2-2_w16-32-64,91,other\n")
+    with pytest.raises(SsrError, match=f"records of other only, not of {STUDY}"):
+        sources(tmp_path, small, conf).fetch()
+
+
+def test_a_table_needs_a_file(tmp_path: Path, small: Space) -> None:
+    conf = SearchConfig()
+    conf.runs.kind = RunsKind.table
+    with pytest.raises(SsrError, match=r"runs=table needs runs.file=PATH"):
+        sources(tmp_path, small, conf).fetch()
+
+
+def test_whole_records_make_a_table(tmp_path: Path, small: Space, tell: Tell, first: First) -> None:
+    lines = "\n".join(json.dumps(tell(a, study=STUDY).model_dump(mode="json")) for a in first)
+    found = sources(tmp_path, small, table(tmp_path, lines, "jsonl"))
+    found.conf.trainer.max_epochs = 8
+    found.fetch()
+    assert [r.val_acc for r in found.read()] == [tell(a).val_acc for a in first]
+
+
+def test_a_run_that_is_here_and_in_wandb_counts_once(
+    tmp_path: Path,
+    small: Space,
+    tell: Tell,
+    first: First,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = tell(first[0], study=STUDY), tell(first[1], study=STUDY)
+    keep(tmp_path, here)
+    asked: list[str] = []
+
+    def records(runs: object, logger: object, *, study: str) -> list[Record]:
+        asked.append(study)
+        return [here.model_copy(), there]
+
+    monkeypatch.setattr(training_run, "records", records)
+    conf = SearchConfig()
+    conf.runs.kind = RunsKind.wandb
+    found = sources(tmp_path, small, conf)
+    found.fetch()
+    assert [r.network for r in found.read()] == [here.network, there.network]
+    assert asked == [STUDY]
+
+
+def test_other_studies_are_named_with_what_differs(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    found = sources(tmp_path, small, SearchConfig())
+    assert found.strangers() == ""
+    other = "resnet14-digits-ffffffff"
+    keep(tmp_path, tell(first[0], study=other))
+    fields = {"recipe": {"lr": 0.1}, "training": {"epochs": 8}}
+    (tmp_path / other / "study.json").write_text(json.dumps(fields))
+    assert found.read() == []
+    assert f"{other} (recipe.lr is 0.1 there and 0.05 here)" in found.strangers()
+
+
+def test_runs_of_other_epochs_are_read_only_when_they_are_asked_for(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    conf = SearchConfig()
+    conf.trainer.max_epochs = 8
+    found = sources(tmp_path, small, conf)
+    short = "resnet14-digits-eeeeeeee"
+    keep(tmp_path, tell(first[0], study=short, epochs=2))
+    fields = {"recipe": {"lr": 0.05}, "training": {"epochs": 2}}
+    (tmp_path / short / "study.json").write_text(json.dumps(fields))
+    assert found.elsewhere() == []
+    conf.surrogate.fidelity = True
+    assert [r.epochs for r in found.elsewhere()] == [2]
+
+
+def test_what_is_being_trained_or_planned_by_a_running_search_is_pending(
+    tmp_path: Path, small: Space
+) -> None:
+    conf = SearchConfig()
+    found = sources(tmp_path, small, conf)
+    other = SearchConfig()
+    other.seed = 7
+    book = rounds.notebook(found.store, STUDY, other)
+    book.write(Round(number=1, seed=7, planned=(Planned(network="d1-1-1_w4-8-16"),)))
+    assert found.pending() == set()
+    training = found.store.folder(STUDY, "d2-2-2_w4-8-16", 0)
+    with (
+        found.store.claim(training, wait=False),
+        found.store.claim(book.folder, wait=False),
+    ):
+        assert found.pending() == {"d1-1-1_w4-8-16", "d2-2-2_w4-8-16"}
+    assert found.pending() == set()
+
+
+def test_a_table_that_repeats_local_records_adds_nothing(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    own = [tell(a, study=STUDY) for a in first]
+    for record in own:
+        keep(tmp_path, record)
+    lines = "\n".join(json.dumps(record.model_dump(mode="json")) for record in own)
+    found = sources(tmp_path, small, table(tmp_path, lines, "jsonl"))
+    found.conf.trainer.max_epochs = 8
+    found.fetch()
+    assert len(found.read()) == len(first)
+
+
+def test_equal_rows_of_a_table_are_repeats(tmp_path: Path, small: Space) -> None:
+    from ssr_exp.search import history
+
+    conf = table(tmp_path, "network,val_acc\n" + "d2-2-2_w16-32-64,91\n" * 3)
+    found = sources(tmp_path, small, conf)
+    found.fetch()
+    assert len(history.of(small, found.read())) == 3
+
+
+def test_rows_of_other_epochs_are_not_mixed_in(
+    tmp_path: Path, small: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "d2-2-2_w16-32-64,91,8\nd1-1-1_w4-8-16,70,2\nd1-1-1_w4-8-64,80,200\n"
+    conf = table(tmp_path, "network,val_acc,epochs\n" + rows)
+    conf.trainer.max_epochs = 8
+    found = sources(tmp_path, small, conf)
+    found.fetch()
+    assert [r.epochs for r in found.read()] == [8]
+    assert "2 rows" in caplog.text
+    assert found.elsewhere() == []
+    conf.surrogate.fidelity = True
+    assert [r.epochs for r in found.elsewhere()] == [2]

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+
+from ssr_exp.config import Optimizer, RecipeConf, Schedule
+from ssr_exp.datasets.in_memory import TensorDataModule
+from ssr_exp.tasks import classification, distillation
+from ssr_exp.tasks.classification import Classification, Diverged, Tally
+
+MakeTask = Callable[..., Classification]
+MakeModule = Callable[..., TensorDataModule]
+MakeTrainer = Callable[..., Trainer]
+
+
+def factors(schedule: Schedule, *steps: int, warmup: int = 0, **fields: Any) -> list[float]:
+    recipe = RecipeConf(schedule=schedule, **fields)
+    return [
+        classification.lr_factor(step, total_steps=100, warmup_steps=warmup, recipe=recipe)
+        for step in steps
+    ]
+
+
+# Schedule
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Schedule.constant, [1, 1, 1, 1, 1]),
+        (Schedule.step, [1, 1, 0.1, 0.01, 0.01]),
+        (Schedule.cosine, [1, 0.8535533905932737, 0.5, 0.14644660940672627, 0]),
+        (Schedule.linear, [1, 0.75, 0.5, 0.25, 0]),
+    ],
+)
+def test_schedule_goldens(schedule: Schedule, expected: list[float]) -> None:
+    assert factors(schedule, 0, 25, 50, 75, 100) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", list(Schedule))
+def test_warmup_rises_to_the_full_rate_and_the_schedule_follows(schedule: Schedule) -> None:
+    found = factors(schedule, 0, 4, 9, 10, warmup=10)
+    assert found == pytest.approx([0.1, 0.5, 1, 1])
+
+
+@pytest.mark.parametrize("schedule", [Schedule.cosine, Schedule.linear])
+def test_schedule_after_warmup_spans_what_is_left(schedule: Schedule) -> None:
+    assert factors(schedule, 60, 100, 101, warmup=20) == pytest.approx([0.5, 0, 0])
+
+
+def test_warmup_may_fill_the_training() -> None:
+    assert factors(Schedule.cosine, 99, 100, warmup=100) == pytest.approx([1, 1])
+
+
+def test_milestones_are_shares_of_the_whole_training() -> None:
+    found = factors(Schedule.step, 29, 30, 59, 60, warmup=10, milestones=[0.3, 0.6], gamma=0.5)
+    assert found == [1, 0.5, 0.5, 0.25]
+
+
+# Optimizer
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+
+
+def test_all_parameters_decay_unless_norm_and_bias_are_spared() -> None:
+    (group,) = classification.optimizer(network(), RecipeConf()).param_groups
+    assert (len(group["params"]), group["weight_decay"]) == (6, 1e-4)
+    decayed, spared = classification.optimizer(
+        network(), RecipeConf(decay_norm_and_bias=False)
+    ).param_groups
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert {p.ndim for p in spared["params"]} == {1}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (1e-4, 0)
+
+
+def test_optimizers_take_the_recipe() -> None:
+    (group,) = classification.optimizer(network(), RecipeConf(lr=0.3, momentum=0.8)).param_groups
+    assert (group["lr"], group["momentum"], group["nesterov"]) == (0.3, 0.8, True)
+    adamw = classification.optimizer(
+        network(), RecipeConf(optimizer=Optimizer.adamw, weight_decay=0.05)
+    )
+    assert isinstance(adamw, AdamW)
+    assert adamw.param_groups[0]["weight_decay"] == 0.05
+
+
+def test_no_momentum_means_no_nesterov() -> None:
+    (group,) = classification.optimizer(network(), RecipeConf(momentum=0.0)).param_groups
+    assert not group["nesterov"]
+
+
+# Tally
+
+
+def test_tally_equals_the_mean_over_all_images() -> None:
+    logits, y = torch.randn(50, 7), torch.randint(7, (50,))
+    tally = Tally(7)
+    for at in (slice(0, 32), slice(32, 50)):
+        tally.add(logits[at], y[at], F.cross_entropy(logits[at], y[at]))
+    loss, accuracy = tally.means()
+    assert loss == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
+    assert accuracy == pytest.approx(100 * float((logits.argmax(1) == y).float().mean()))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("where", ["logits", "loss"])
+def test_tally_remembers_what_was_not_finite(bad: float, where: str) -> None:
+    logits, y, loss = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.tensor(1.0)
+    tally = Tally(3)
+    assert tally.finite()
+    spoilt = torch.full_like(logits, bad) if where == "logits" else logits
+    tally.add(spoilt, y, torch.tensor(bad) if where == "loss" else loss)
+    tally.add(logits, y, loss)
+    assert not tally.finite()
+    tally.reset()
+    assert tally.finite()
+
+
+def test_state_dict_is_the_networks_own(small_task: MakeTask) -> None:
+    made = small_task()
+    own = {f"network.{name}" for name in made.network.state_dict()}
+    assert set(made.state_dict()) == own
+
+
+# A teacher
+
+
+class Remembering(nn.Module):
+    """Logits that are the same for all images; it notes how it was run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.arange(10.0))
+        self.norm = nn.BatchNorm1d(10)
+        self.seen: list[tuple[bool, bool]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return self.norm(self.logits.expand(len(x), 10))
+
+
+def taught(made: Classification, **recipe: object) -> Classification:
+    fields = RecipeConf(**recipe)  # type: ignore[arg-type]
+    return Classification(made.network, fields, num_classes=10, teacher=Remembering())
+
+
+def test_a_teacher_is_no_part_of_the_network(small_task: MakeTask) -> None:
+    made = taught(small_task())
+    assert set(made.state_dict()) == set(small_task().state_dict())
+    assert len(list(made.parameters())) == len(list(made.network.parameters()))
+    assert not any(isinstance(module, Remembering) for module in made.modules())
+
+
+def test_a_teacher_is_run_in_eval_mode_without_gradients_and_in_training_alone(
+    small_task: MakeTask, digits_module: MakeModule, quiet_trainer: MakeTrainer
+) -> None:
+    made, module = taught(small_task()), digits_module()
+    (teacher,) = made._teacher
+    assert isinstance(teacher, Remembering)
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    trainer = quiet_trainer(2)
+    trainer.fit(made, module)
+    module.setup("fit")
+    assert teacher.seen == [(False, False)] * trainer.global_step
+    trainer.test(made, module, verbose=False)
+    assert len(teacher.seen) == trainer.global_step
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_loss_is_mixed_of_labels_and_teacher(small_task: MakeTask, share: float) -> None:
+    made = taught(
+        small_task(), distill_weight=share, distill_temperature=2.0, label_smoothing=0.1
+    ).eval()
+    x, y = torch.randn(6, 1, 8, 8), torch.randint(10, (6,))
+    loss = made.training_step((x, y), 0)
+    logits, (teacher,) = made(x), made._teacher
+    own = F.cross_entropy(logits, y, label_smoothing=0.1)
+    theirs = distillation.loss(logits, teacher(x), temperature=2.0)
+    torch.testing.assert_close(loss, (1 - share) * own + share * theirs)
+    assert made.train_tally.means()[0] == pytest.approx(float(loss.detach()), rel=1e-5)
+
+
+def test_a_student_comes_to_agree_with_its_teacher(
+    small_task: MakeTask, digits_module: MakeModule, quiet_trainer: MakeTrainer
+) -> None:
+    """This one says 9 of every image, so the student does, too."""
+    made, module = (
+        taught(small_task(), distill_weight=1.0, distill_temperature=1.0),
+        digits_module(),
+    )
+    quiet_trainer(3).fit(made, module)
+    x, _ = next(iter(module.val_dataloader()))
+    assert set(made.eval()(x).argmax(1).tolist()) == {9}
+
+
+# Training
+
+
+def weights(made: Classification) -> list[Tensor]:
+    return list(made.network.state_dict().values())
+
+
+def test_training_on_the_cpu_repeats_bit_for_bit(
+    small_task: MakeTask, digits_module: MakeModule, quiet_trainer: MakeTrainer
+) -> None:
+    def trained(seed: int) -> Classification:
+        made = small_task(label_smoothing=0.1)
+        quiet_trainer(2).fit(made, digits_module(seed))
+        return made
+
+    first, again, other = trained(0), trained(0), trained(1)
+    assert all(map(torch.equal, weights(first), weights(again)))
+    assert not torch.equal(weights(first)[0], weights(other)[0])
+
+
+@pytest.mark.parametrize("optimizer", list(Optimizer))
+def test_training_learns_and_reports_percent(
+    optimizer: Optimizer,
+    small_task: MakeTask,
+    digits_module: MakeModule,
+    quiet_trainer: MakeTrainer,
+) -> None:
+    lr = 0.1 if optimizer is Optimizer.sgd else 0.01
+    made, module = small_task(optimizer=optimizer, lr=lr), digits_module()
+    trainer = quiet_trainer(4)
+    trainer.fit(made, module)
+    found = dict(trainer.callback_metrics)
+    trainer.test(made, module, verbose=False)
+    found |= trainer.callback_metrics
+    assert set(found) == {
+        *(classification.TRAIN_LOSS, classification.TRAIN_ACC),
+        *(classification.VAL_LOSS, classification.VAL_ACC),
+        *(classification.TEST_LOSS, classification.TEST_ACC),
+    }
+    assert 30 < found[classification.VAL_ACC] <= 100  # chance: 10
+    assert 30 < found[classification.TEST_ACC] <= 100
+
+
+def test_warmup_is_counted_in_epochs_and_the_rate_ends_at_zero(
+    small_task: MakeTask, digits_module: MakeModule, quiet_trainer: MakeTrainer
+) -> None:
+    rates: list[float] = []
+
+    class Watched(Classification):
+        def on_train_batch_start(self, *_: object) -> None:
+            rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer = quiet_trainer(4)
+    made = Watched(small_task().network, RecipeConf(warmup_epochs=1.5), num_classes=10)
+    trainer.fit(made, digits_module())
+    steps = len(rates) // 4
+    assert rates.index(max(rates)) + 1 == round(1.5 * steps)
+    assert max(rates) == pytest.approx(0.1)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_not_a_number_ends_the_training_before_a_checkpoint(
+    small_task: MakeTask, digits_module: MakeModule, quiet_trainer: MakeTrainer
+) -> None:
+    made = small_task(lr=1e30)
+    with pytest.raises(Diverged, match=r"not finite in epoch 1, by step 2\d"):
+        quiet_trainer(2).fit(made, digits_module())
+
+
+def test_diverged_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(Diverged("in epoch 3")))
+    assert isinstance(error, Diverged)
+    assert str(error) == "in epoch 3"
+
+
+def test_channels_last_sets_the_layout_of_the_weights() -> None:
+    made = Classification(nn.Conv2d(3, 4, 3), RecipeConf(), num_classes=4, channels_last=True)
+    (weight, _) = made.network.parameters()
+    assert weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,213 @@
+"""Being told to stop: what is raised, what is said, and whose signals are left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ssr_exp import signals
+from ssr_exp.signals import Stopped
+
+ROOT = Path(__file__).parents[1]
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    """Start each test with the handlers of a process that nobody changed, and put them back."""
+    before = {number: signal.getsignal(number) for number in BOTH}
+    for number, handler in signals.OURS.items():
+        signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
+def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
+    with pytest.raises(Stopped) as caught, signals.signals():
+        send(number)
+    assert caught.value.number == number
+    assert {n: signal.getsignal(n) for n in BOTH} == signals.OURS
+    assert not isinstance(caught.value, Exception)
+    assert pickle.loads(pickle.dumps(caught.value)).number == number
+
+
+def test_blocks_may_be_nested() -> None:
+    with pytest.raises(Stopped), signals.signals():
+        with signals.signals():
+            pass
+        send(signal.SIGTERM)
+
+
+def test_signals_that_others_handle_or_ignore_stay_theirs() -> None:
+    seen: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with signals.signals():
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+    assert seen == [signal.SIGTERM]
+
+
+def test_another_thread_may_run_a_block() -> None:
+    done = []
+
+    def work() -> None:
+        with signals.at_once(), signals.signals(), signals.job():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_stopped_says_how_to_go_on(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, signals.at_once(), signals.command(lambda: (3, 7)):
+        send(number)
+    assert caught.value.code == code
+    assert capsys.readouterr().err == (
+        "stopped; 3 of 7 networks are done: repeat the command to go on after the last whole "
+        "epoch.\n"
+    )
+
+
+def test_the_sentence_is_true_before_anything_is_known() -> None:
+    assert signals.sentence(0, 0) == "stopped before anything was trained: repeat the command."
+    assert signals.sentence(0, 1).startswith("stopped; 0 of 1 network is done")
+    assert signals.sentence().startswith("stopped: repeat the command to go on")
+
+
+@pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
+def test_a_launchers_process_puts_its_things_in_order_and_dies_of_the_signal(
+    number: signal.Signals,
+) -> None:
+    code = f"""
+import os
+from ssr_exp import stopping
+with stopping.job():
+    try:
+        os.kill(os.getpid(), {number.value})
+    finally:
+        print("in order")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert ended.returncode == -number
+    assert ended.stdout == "in order\n"
+    assert "Traceback" not in ended.stderr
+
+
+def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
+    with pytest.raises(SystemExit) as caught, signals.command(lambda: (0, 1)), signals.job():
+        send(signal.SIGTERM)
+    assert caught.value.code == 143
+
+
+def test_what_others_keep_to_themselves_is_raised_again() -> None:
+    begun = []
+    for again in (signals.signals, signals.job):
+        with pytest.raises(Stopped), signals.signals():
+            with contextlib.suppress(BaseException):
+                send(signal.SIGTERM)
+            with again():
+                begun.append(again)
+    with pytest.raises(Stopped), signals.signals(), contextlib.suppress(BaseException):
+        send(signal.SIGTERM)
+    with signals.signals():  # and is over then
+        pass
+    assert begun == []
+
+
+@pytest.mark.parametrize("masks", [UnboundLocalError, SystemExit])
+def test_an_error_of_others_because_of_it_does_not_hide_it(masks: type[BaseException]) -> None:
+    with pytest.raises(signals.Stopped), signals.signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise masks("of a finally block that counts on having got further")
+
+
+def test_an_error_before_anything_was_told_stays_itself() -> None:
+    with pytest.raises(ValueError, match="other"), signals.signals():
+        raise ValueError("other")
+
+
+def test_an_error_that_others_make_of_it_is_no_error() -> None:
+    def clumsy() -> None:
+        try:
+            send(signal.SIGTERM)
+        finally:
+            raise UnboundLocalError("no value")
+
+    with pytest.raises(Stopped), signals.signals():
+        clumsy()
+    with pytest.raises(UnboundLocalError), signals.signals():
+        raise UnboundLocalError
+
+
+def test_where_no_error_can_leave_the_signal_comes_again() -> None:
+    class Clumsy:
+        def __del__(self) -> None:
+            send(signal.SIGTERM)
+
+    begun = time.monotonic()
+    with pytest.raises(Stopped), signals.signals():
+        one = Clumsy()
+        del one
+        while time.monotonic() < begun + 20:
+            time.sleep(0.01)
+    assert time.monotonic() < begun + 10
+
+
+@pytest.mark.parametrize("inside", ["at_once", "job"])
+def test_before_anything_is_begun_a_command_ends_at_once(inside: str) -> None:
+    code = f"""
+import os
+from ssr_exp import stopping
+with stopping.at_once(), stopping.{inside}():
+    print("begun")
+    try:
+        os.kill(os.getpid(), 15)
+    finally:
+        print("in order")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stderr.startswith("stopped: repeat the command")
+    assert len(ended.stderr.splitlines()) == 1
+    if inside == "job":
+        assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "begun\nin order\n")
+    else:
+        assert (ended.returncode, ended.stdout) == (143, "begun\n")
+
+
+def test_handlers_that_a_library_replaces_are_put_back() -> None:
+    mine = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = {number: signal.getsignal(number) for number in BOTH}
+    with signals.kept():
+        signal.signal(signal.SIGTERM, mine)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert {number: signal.getsignal(number) for number in BOTH} == before

@@ -1,0 +1,307 @@
+"""What a study borrows is part of its name, and of its trainings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, rescale, saved
+from ssr_exp.runs import checkpoints, store
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.tasks.classification import Classification
+from ssr_exp.training import answer_folder, fit, run, starting_points, study
+from ssr_exp.training.study import Study
+
+Compose = Callable[..., Config]
+MakeRecord = Callable[..., Record]
+Save = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("repeatable")
+
+SMALL = "d1-1-1_w4-16-16"
+SMALLER = ("modifiers=explicit", f"modifiers.network={SMALL}")
+
+
+@pytest.fixture
+def save(conf: Compose, make_record: MakeRecord, tmp_path: Path) -> Save:
+    """Save a network with fresh weights as a folder: `save("model=resnet14", network=...)`."""
+
+    def write(*words: str, network: str | None = None, **about: Any) -> Path:
+        asked = conf(*words)
+        opened = study.open(asked)
+        code = network or codes.write(opened.plan, opened.plan.baseline)
+        built = rescale.build(opened.seed_network, opened.plan, codes.parse(opened.plan, code))
+        described = answer_folder.describe(
+            opened, asked, make_record(study=opened.name, network=code)
+        )
+        folder = tmp_path / f"{asked.model.name}-{code}"
+        saved.write(folder, described.model_copy(update=about), built.state_dict())
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def opened(conf: Compose) -> Callable[..., Study]:
+    return lambda *words: study.open(conf(*words))
+
+
+def inherit(path: Path | str) -> tuple[str, str]:
+    return "init=inherit", f"checkpoint={path}"
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    return saved.load(folder).state_dict()
+
+
+# Studies
+
+
+def test_what_is_borrowed_makes_another_study(
+    opened: Callable[..., Study], save: Save, tmp_path: Path
+) -> None:
+    one = save()
+    two = save().rename(tmp_path / "two")
+    one = save()  # other weights
+    words: list[tuple[str, ...]] = [
+        (),
+        inherit(one),
+        inherit(two),
+        (*inherit(one), "init.channels=first"),
+        (f"recipe.distill={one}",),
+        (f"recipe.distill={two}",),
+        (f"recipe.distill={one}", "recipe.distill_weight=0.9"),
+        (f"recipe.distill={one}", "recipe.distill_temperature=2"),
+        (*inherit(one), "recipe.distill=checkpoint"),
+        (*inherit(one), f"recipe.distill={two}"),
+    ]
+    names = [opened(*some).name for some in words]
+    assert len(set(names)) == len(names)
+
+
+def test_where_a_checkpoint_lies_makes_no_difference(
+    opened: Callable[..., Study], save: Save, tmp_path: Path
+) -> None:
+    one = save()
+    torch.save(state(one), tmp_path / "same.pt")
+    words = ("init=inherit", "recipe.distill=checkpoint")
+    first = opened(*words, f"checkpoint={one}")
+    second = opened(*words, f"checkpoint={tmp_path / 'same.pt'}")
+    third = opened("init=inherit", f"checkpoint={one}", f"recipe.distill={tmp_path / 'same.pt'}")
+    assert first.name == second.name == third.name
+    assert str(tmp_path) not in str(first.fields)
+
+
+def test_what_is_not_borrowed_leaves_a_study_as_it_was(
+    opened: Callable[..., Study], save: Save, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = opened()
+    assert "init" not in plain.fields and not set(starting_points.KEYS) & set(
+        plain.fields["recipe"]
+    )
+    assert plain.borrowed.state is None and plain.borrowed.teacher is None
+    assert opened("recipe.distill_weight=0.9", "recipe.distill_temperature=2").name == plain.name
+    path = save()
+    with caplog.at_level(logging.WARNING):
+        assert [opened(f"checkpoint={path}").name for _ in range(2)] == [plain.name] * 2
+    assert len(caplog.messages) == 1
+    assert "is not read: type init=inherit or recipe.distill=checkpoint with it" in caplog.text
+
+
+def test_a_study_says_what_it_borrows(opened: Callable[..., Study], save: Save) -> None:
+    found = opened(*inherit(save()), "recipe.distill=checkpoint")
+    digest = found.fields["init"]["checkpoint"]
+    assert found.fields["init"] == {"kind": "inherit", "channels": "l1", "checkpoint": digest}
+    taught = {"teacher": digest, "weight": 0.5, "temperature": 4.0}
+    assert found.fields["recipe"]["distill"] == taught
+
+
+# Refusals
+
+
+def refused(opened: Callable[..., Study], *words: str) -> str:
+    with pytest.raises(SsrError) as caught:
+        opened(*words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_needs_a_checkpoint_says_so(opened: Callable[..., Study]) -> None:
+    for word in ("init=inherit", "recipe.distill=checkpoint"):
+        assert refused(opened, word).startswith(f"{word} needs checkpoint=PATH: name a folder")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("recipe.distill_weight=1.5", "recipe.distill_weight is 1.5; it must be from 0 to 1."),
+        ("recipe.distill_weight=-0.1", "from 0 to 1"),
+        ("recipe.distill_weight=nan", "from 0 to 1"),
+        ("recipe.distill_temperature=0", "recipe.distill_temperature is 0.0; it must be above 0"),
+        ("recipe.distill_temperature=inf", "finite"),
+        ("recipe.distill=nowhere.pt", "there is no checkpoint at nowhere.pt: name a folder"),
+    ],
+)
+def test_bad_values_are_a_sentence(opened: Callable[..., Study], word: str, said: str) -> None:
+    assert said in refused(opened, word)
+
+
+def test_a_rescaled_networks_weights_are_not_inherited(
+    opened: Callable[..., Study], save: Save
+) -> None:
+    text = refused(opened, *inherit(save(network=SMALL)))
+    assert f"is network {SMALL}, not the baseline d1-1-1_w16-32-64" in text
+
+
+def test_another_models_weights_are_not_inherited(opened: Callable[..., Study], save: Save) -> None:
+    text = refused(opened, *inherit(save("model=resnet14")))
+    assert "stage1.1.conv1.weight is 16x16x3x3 there and missing here; init=inherit takes" in text
+    assert "resnet8, itself" in text
+    assert "is missing there" in refused(opened, *inherit(save()), "model.shortcut=B")
+
+
+def test_networks_of_other_classes_are_not_borrowed(
+    opened: Callable[..., Study], save: Save
+) -> None:
+    names = tuple("zero one two three four five six seven eight nine".split())
+    path = save(classes=names)
+    for words in (inherit(path), (f"recipe.distill={path}",)):
+        assert "other classes than this data set: 'zero' where it has '0'" in refused(
+            opened, *words
+        )
+
+
+def test_a_teacher_of_other_images_is_refused_and_initial_weights_are_not(
+    opened: Callable[..., Study], save: Save
+) -> None:
+    path = save(input_shape=(1, 9, 9))
+    text = refused(opened, f"recipe.distill={path}")
+    assert (
+        "takes images of 1x9x9 (channels x height x width), and this data set's are 1x8x8" in text
+    )
+    assert opened(*inherit(path)).borrowed.state is not None
+
+
+# Trainings
+
+
+def weights(conf: Config) -> dict[str, Tensor]:
+    (job,) = run.plan(conf)
+    folder = run.folder(store.Store(conf.paths.runs), job)
+    return checkpoints.network_weights(folder / checkpoints.LAST)
+
+
+@pytest.mark.parametrize("channels", ["l1", "first"])
+def test_a_training_starts_from_slices_of_the_checkpoint(
+    conf: Compose, save: Save, channels: str
+) -> None:
+    path = save()
+    asked = conf(*SMALLER, *inherit(path), f"init.channels={channels}")
+    (job,) = run.plan(asked)
+    start, whole = fit._task(job).network.fc.weight, state(path)["fc.weight"]
+    columns = [c for c in range(64) if any(torch.equal(whole[:, c], own) for own in start.T)]
+    assert len(columns) == start.shape[1] == 16
+    assert (columns == list(range(16))) is (channels == "first")
+    assert run.train(asked).status is Status.finished
+
+
+def test_the_whole_seed_network_goes_on_where_its_training_ended(conf: Compose) -> None:
+    first = conf("trainer.max_epochs=3")
+    one = run.train(first)
+    (job,) = run.plan(first)
+    folder = run.folder(store.Store(first.paths.runs), job)
+    second = conf(*inherit(folder), "recipe.lr=1e-4")
+    two, plain = run.train(second), run.train(conf("recipe.lr=1e-4"))
+    assert two.study not in (one.study, plain.study)
+    assert one.val_loss is not None and two.val_loss is not None and plain.val_loss is not None
+    assert two.val_loss < one.val_loss < plain.val_loss
+
+
+TRAINED_ON_VAL = ("dataset.train_on_val=true", "trainer.test=true")
+
+
+@pytest.mark.parametrize("words", [TRAINED_ON_VAL, ("dataset.split_seed=5",)])
+def test_weights_that_know_the_val_images_are_refused(
+    conf: Compose, opened: Callable[..., Study], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    asked = conf(*words)
+    record, (job,) = run.train(asked), run.plan(asked)
+    folder = run.folder(store.Store(asked.paths.runs), job)
+    answer_folder.write(job.study, asked, record, folder, tmp_path / "best", {})
+    for path in (folder, tmp_path / "best"):
+        said = refused(opened, *inherit(path))
+        assert "trained on images that are val here" in said and words[0] in said
+        assert opened(*inherit(path), *TRAINED_ON_VAL).borrowed.state is not None
+        assert opened(f"recipe.distill={path}").borrowed.teacher is not None
+
+
+def test_a_run_is_built_for_its_own_images(conf: Compose, opened: Callable[..., Study]) -> None:
+    asked = conf("dataset.resize=16")
+    run.train(asked)
+    (job,) = run.plan(asked)
+    folder = run.folder(store.Store(asked.paths.runs), job)
+    assert "takes images of 1x16x16" in refused(opened, f"recipe.distill={folder}")
+
+
+def test_a_taught_training_differs_from_a_plain_one_and_leaves_an_ordinary_checkpoint(
+    conf: Compose, save: Save
+) -> None:
+    path = save("model=resnet14")
+    asked = conf(*SMALLER, f"recipe.distill={path}", "recipe.ema_decay=0.5")
+    taught, plain = run.train(asked), run.train(conf(*SMALLER, "recipe.ema_decay=0.5"))
+    assert taught.status is Status.finished
+    assert taught.val_loss != plain.val_loss
+    own = weights(conf(*SMALLER, "recipe.ema_decay=0.5"))
+    assert weights(asked).keys() == own.keys()
+
+
+def test_a_teacher_is_not_changed_by_trainings(conf: Compose, save: Save) -> None:
+    path = save()
+    asked = conf(*SMALLER, f"recipe.distill={path}", "trainer.precision=bf16-true")
+    before = {n: t.clone() for n, t in state(path).items()}
+    run.train(asked)
+    teacher = study.open(asked).borrowed.teacher
+    assert teacher is not None
+    assert all(torch.equal(t, before[n]) for n, t in teacher.state_dict().items())
+    assert {p.dtype for p in teacher.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
+def test_a_teacher_runs_in_the_precision_of_its_student(
+    conf: Compose, save: Save, precision: str
+) -> None:
+    words = (*SMALLER, f"recipe.distill={save()}", f"trainer.precision={precision}")
+    assert run.train(conf(*words, "trainer.channels_last=true")).status is Status.finished
+
+
+def test_a_run_that_is_tested_later_needs_its_own_checkpoint_alone(
+    conf: Compose, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*SMALLER, *inherit(save()), "recipe.distill=checkpoint")
+    one = run.train(conf(*words))
+    monkeypatch.setattr(Classification, "training_step", None)
+    two = run.train(conf(*words, "trainer.test=true"))
+    assert two.test_acc is not None
+    assert two.val_loss == one.val_loss
+
+
+def test_what_weights_and_biases_gets_names_no_folder(
+    conf: Compose, save: Save, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(run.wandb, "start", lambda *_, config, **__: sent.append(config))
+    monkeypatch.setattr(run.wandb, "finish", lambda *_: None)
+    path = save()
+    run.train(conf(*SMALLER, *inherit(path), f"recipe.distill={path}"))
+    (config,) = sent
+    assert str(tmp_path) not in str(config)
+    digest = config["asked"]["checkpoint"]
+    assert len(digest) == 64 and config["asked"]["recipe"]["distill"] == digest
+    assert config["asked"]["init"]["kind"] == "inherit"
