@@ -54,7 +54,7 @@ SMOKE = Size(networks=1000, in_chunks=1000, one_by_one=1, rounds=1)
 def measured(size: Size) -> list[Figure]:
     """Count ResNet-56's rescaled networks on one core."""
     network, plan = resnet56()
-    grid = lattice.of(plan)
+    grid = lattice.from_plan(plan)
     rng = np.random.default_rng(0)
     points = drawn(grid, size.networks, rng)
     depth, width = fractions(plan, size.networks, rng)
@@ -85,8 +85,8 @@ def _others(size: Size) -> Iterator[Figure]:
         conf = seeds.parse(word)
         with torch.device("meta"):
             network = seeds.build(conf, num_classes=1000, input_shape=(3, 224, 224))
-        plan = planning.find(network, (3, 224, 224), multiple=seeds.multiple(conf))
-        points = drawn(lattice.of(plan), size.networks, np.random.default_rng(0))
+        plan = planning.trace(network, (3, 224, 224), multiple=seeds.multiple(conf))
+        points = drawn(lattice.from_plan(plan), size.networks, np.random.default_rng(0))
         work = measure.timed(partial(cost.count, plan, points))
         with one_thread():
             seconds = measure.interleaved({word: work}, rounds=size.rounds)[word]
@@ -118,7 +118,7 @@ def _figures(
 def resnet56() -> tuple[nn.Module, Plan]:
     """Trace the seed network of the requirement."""
     network = seeds.build(ModelConf("resnet56"), num_classes=10, input_shape=(3, 32, 32))
-    return network, planning.find(network, (3, 32, 32), multiple=4)
+    return network, planning.trace(network, (3, 32, 32), multiple=4)
 
 
 def drawn(grid: Lattice, count: int, rng: np.random.Generator) -> Points:
@@ -191,7 +191,7 @@ def count_in_chunks(count: int) -> dict[str, float]:
     only be too high.
     """
     _, plan = resnet56()
-    grid, rng = lattice.of(plan), np.random.default_rng(0)
+    grid, rng = lattice.from_plan(plan), np.random.default_rng(0)
     cost.count(plan, drawn(grid, 1000, rng))
     before, seconds = _resident_mb(), 0.0
     kept = np.empty((len(cost.Cost._fields), count), dtype=np.int64)

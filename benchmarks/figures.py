@@ -111,8 +111,8 @@ def drawn(chromium: Any, path: Path, picture: Picture, to: Path) -> Path:
 def fill_from_table(store: local.Store) -> None:
     """Fill a store with the runs of the committed table, and with predictions."""
     about = json.loads((RESULTS / "search/table.json").read_text())
-    plan = planning.find(CifarResNet(20), (3, 12, 12), multiple=4)
-    own = space.of(plan, width_steps=STEPS)
+    plan = planning.trace(CifarResNet(20), (3, 12, 12), multiple=4)
+    own = space.from_plan(plan, width_steps=STEPS)
     origins = {own.code(a): kind for kind in SETS[::-1] for a in sets.expand(plan, _set(kind))}
     names = {"study": about["study"], "model": "resnet20", "dataset": "image_folder"}
     records = [

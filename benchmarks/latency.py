@@ -176,7 +176,7 @@ class Networks:
     @classmethod
     def of(cls, plan: Plan) -> Networks:
         """List the lattice of a plan."""
-        points = np.concatenate(list(lattice.of(plan).enumerate()))
+        points = np.concatenate(list(lattice.from_plan(plan).enumerate()))
         blocks = np.array([len(segment.blocks) for segment in plan.segments])
         positions, kept = np.divmod(points, blocks)
         columns = zip(plan.widths, positions.T, strict=True)
@@ -269,7 +269,7 @@ def _multiples(size: Size) -> list[Figure]:
     seed = seeds.build(ModelConf(name), num_classes=CLASSES, input_shape=SHAPE)
     built, macs, figures = {}, {}, []
     for multiple in size.multiples:
-        plan, label = planning.find(seed, SHAPE, multiple=multiple), f"multiple {multiple}"
+        plan, label = planning.trace(seed, SHAPE, multiple=multiple), f"multiple {multiple}"
         own, full = thinned(plan), cost.of(plan, plan.baseline)
         built[label], macs[label] = rescale.build(seed, plan, own), cost.of(plan, own).macs
         what = f"{name} at width {UNIFORM}, {label} ({codes.write(plan, own)}): share of MACs"

@@ -50,7 +50,7 @@ def _of(name: str, runtime: str, batch: int, *, size: Size) -> list[Figure]:
     study = measured_networks.untrained(
         ModelConf(name), SegmentConf(), num_classes=10, input_shape=(3, 32, 32)
     )
-    points = lattice.of(study.plan)
+    points = lattice.from_plan(study.plan)
     subject = Subject(study.seed, study.seed_network, points)
     effort = Effort(size.networks, size.held_out, size.repeats, size.spread)
     with tempfile.TemporaryDirectory() as folder:

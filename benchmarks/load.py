@@ -170,5 +170,5 @@ def _writing(size: Size, made: load_writers.Written) -> list[Figure]:
 
 def _compared(size: Size, runs: Path) -> list[Figure]:
     _, of, own = load_study.opened(size.model, runs)
-    known = history.of(own, load_study.records(of, own, size.runs))
+    known = history.from_records(own, load_study.records(of, own, size.runs))
     return load_surrogate.compared(PART, known, batch=size.batch, sample=size.sample)

@@ -54,7 +54,7 @@ def opened(model: str, runs: Path) -> tuple[Config, Study, Space]:
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         conf = config.read(hydra.compose("train", overrides=words(model, runs)), Config)
     found = study.open(conf)
-    return conf, found, space.of(found.plan, width_steps=conf.segment.width_steps)
+    return conf, found, space.from_plan(found.plan, width_steps=conf.segment.width_steps)
 
 
 def records(of: Study, own: Space, count: int) -> list[Record]:

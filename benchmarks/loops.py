@@ -90,7 +90,7 @@ def prepared(
     torch.manual_seed(0)
     network = seeds.build(conf.model, num_classes=CLASSES, input_shape=SHAPE)
     if low:
-        plan = planning.find(network, SHAPE, multiple=seeds.multiple(conf.model))
+        plan = planning.trace(network, SHAPE, multiple=seeds.multiple(conf.model))
         lowest = sets.sentinels(plan, depth=sets.FEWEST, width=0.25)[-1]
         network = rescale.build(network, plan, lowest)
     layout = torch.channels_last if trainer.channels_last else torch.contiguous_format

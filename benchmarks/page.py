@@ -63,8 +63,8 @@ def measured(size: Size) -> list[Figure]:
 
 def filled(store: local.Store, size: Size) -> None:
     """Fill a store with a study of so many runs, and with predictions."""
-    plan = planning.find(CifarResNet(20), (3, 32, 32), multiple=4)
-    own = space.of(plan, width_steps=size.width_steps)
+    plan = planning.trace(CifarResNet(20), (3, 32, 32), multiple=4)
+    own = space.from_plan(plan, width_steps=size.width_steps)
     records = resampled(own, size.runs)
     for record in records:
         store.write(store.folder(record.study, record.network, record.seed), record)

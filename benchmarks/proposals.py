@@ -135,8 +135,8 @@ def spanned(model: str, width_steps: int) -> Space:
     """Span a seed network's lattice."""
     shape, classes = INPUT.get(model, ((3, 32, 32), 10))
     network = seeds.build(ModelConf(model), num_classes=classes, input_shape=shape)
-    plan = planning.find(network, shape, multiple=seeds.multiple(ModelConf(model)))
-    return space.of(plan, width_steps=width_steps)
+    plan = planning.trace(network, shape, multiple=seeds.multiple(ModelConf(model)))
+    return space.from_plan(plan, width_steps=width_steps)
 
 
 def made(own: Space, count: int) -> History:
@@ -147,7 +147,7 @@ def made(own: Space, count: int) -> History:
     rise = X @ rng.uniform(0.5, 2.0, X.shape[1])
     accuracies = 94 - 14 * np.exp(-rise / 2) + NOISE * rng.normal(size=len(X))
     pairs = zip(networks, accuracies.tolist(), strict=True)
-    return history.of(own, [replay_arms.record(own, *pair) for pair in pairs])
+    return history.from_records(own, [replay_arms.record(own, *pair) for pair in pairs])
 
 
 def proposed(known: History, conf: SearchConfig, count: int) -> tuple[View, Numbers]:

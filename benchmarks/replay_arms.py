@@ -52,7 +52,7 @@ def ours(kind: Acquisition) -> Begin:
 
         def ask(known: Known, count: int) -> list[Architecture]:
             records = [record(own, a, accuracy) for a, accuracy in known.items()]
-            seen = belief.of(history.of(own, records), conf, taken=outside)
+            seen = belief.of(history.from_records(own, records), conf, taken=outside)
             picks = propose.propose(seen, conf, count=count, seed=seed * 1000 + len(known))
             return [pick.architecture for pick in picks]
 

@@ -42,7 +42,7 @@ def measured(size: Size) -> list[Figure]:
 
 def _of(name: str, size: Size) -> list[Figure]:
     seed = seeds.build(ModelConf(name), num_classes=CLASSES, input_shape=SHAPE)
-    plan = planning.find(seed, SHAPE, kind="superblock")
+    plan = planning.trace(seed, SHAPE, kind="superblock")
     conf = ModifiersConf(kind="scbp", count=size.derived, params=HALF)
     found = sets.expand(plan, conf)
     built = {codes.write(plan, a): rescale.build(seed, plan, a) for a in found}

@@ -125,7 +125,9 @@ def spanned(
     """Span the lattice that a table's JSON describes."""
     conf = ModelConf(model, shortcut=Shortcut(shortcut))
     network = seeds.build(conf, num_classes=num_classes, input_shape=input_shape)
-    return space.of(planning.find(network, input_shape, multiple=multiple), width_steps=width_steps)
+    return space.from_plan(
+        planning.trace(network, input_shape, multiple=multiple), width_steps=width_steps
+    )
 
 
 def gather(runs: Path, out: Path, *, study: str | None = None) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def gather(runs: Path, out: Path, *, study: str | None = None) -> dict[str, Any]
     Raises:
         SsrError: if the store holds none or several, or a record's parameters cannot be counted.
     """
-    store, known = local.Store(runs), studies.known(runs)
+    store, known = local.Store(runs), studies.read_all(runs)
     names = [study] if study is not None else list(known)
     if len(names) != 1 or names[0] not in known:
         raise SsrError(f"{runs} holds the studies {', '.join(known) or 'none'}: type --study NAME.")

@@ -97,7 +97,7 @@ def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 def find(conf: ModelConf, network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Trace and plan, to the lists of widths that are made on demand; returns the segments."""
-    plan = planning.find(network, shape, multiple=seeds.multiple(conf))
+    plan = planning.trace(network, shape, multiple=seeds.multiple(conf))
     return len(plan.widths)
 
 

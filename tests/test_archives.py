@@ -93,7 +93,7 @@ def test_every_reader_of_weights_notices(
     for read in (checkpoints.network_weights, pretrained.state_dict, saved._state):
         with pytest.raises(SsrError, match="does not match"):
             read(path)
-    assert resume.found(tmp_path) is None
+    assert resume.last_checkpoint(tmp_path) is None
     assert "does not match" in caplog.text and "from the start" in caplog.text
 
 

@@ -131,8 +131,8 @@ def test_the_lattice_size_that_the_text_names_is_true() -> None:
     from ssr_exp.rescaling.resnet import CifarResNet
 
     (said,) = re.findall(r"ResNet-56: ([\d,]+)\)", TEXT)
-    plan = planning.find(CifarResNet(56), (3, 32, 32), multiple=4)
-    assert f"{len(lattice.of(plan)):,}" == said
+    plan = planning.trace(CifarResNet(56), (3, 32, 32), multiple=4)
+    assert f"{len(lattice.from_plan(plan)):,}" == said
 
 
 def test_the_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,7 +195,7 @@ def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
     from ssr_exp.training import finalists
 
     finalists.check(conf, opened)
-    spanned = space.of(opened.plan, width_steps=conf.segment.width_steps)
+    spanned = space.from_plan(opened.plan, width_steps=conf.segment.width_steps)
     caps.check(spanned, conf)
     first = (opened.plan.baseline, *opened.expand(conf))
     book = rounds.notebook(store, opened.name, conf)

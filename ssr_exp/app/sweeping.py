@@ -96,7 +96,7 @@ class LaunchingCommand:
             return nullcontext()
         is_here = launchers.is_here(self.launches.launcher)
         bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
-        watch = progress.Watch(members)
+        watch = progress.SweepWatch(members)
         return terminal.live(watch.say, bars=bars)
 
     def _loudness(self, members: Sequence[Member]) -> list[str]:

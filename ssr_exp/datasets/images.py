@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ssr_exp.datasets import preprocessing
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.datasets.reading import Origin, Reading
+from ssr_exp.datasets.reading import ImageOrigin, Reading
 
 Indices = NDArray[np.int64]  # positions of images, ascending
 
@@ -76,7 +76,7 @@ class Pool:
     test: Indices | None
     preprocessing: Preprocessing
     hashes: NDArray[np.int64]
-    origin: Origin
+    origin: ImageOrigin
 
 
 @dataclass(frozen=True)

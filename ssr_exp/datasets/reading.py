@@ -17,7 +17,7 @@ _NAMED = 10  # classes whose images are counted one by one on screen
 
 
 @dataclass(frozen=True)
-class Origin:
+class ImageOrigin:
     """Where the images of a data set come from.
 
     Attributes:

@@ -21,7 +21,7 @@ from ssr_exp.datasets.image_folder.layout import ALL
 from ssr_exp.datasets.image_folder.listing import Listing
 from ssr_exp.datasets.images import Images, Indices, Pool, digest, hashed, resize
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, FITS, Preprocessing
-from ssr_exp.datasets.reading import Origin
+from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.datasets.split import check_enough, stratified
 from ssr_exp.errors import SsrError, cause
 
@@ -88,7 +88,7 @@ def _digits(conf: DatasetConf, _: Path) -> Pool:
     images, how = _resized(Images(pixels, labels, tuple("0123456789")), conf)
     index = np.arange(len(images), dtype=np.int64)
     train, test = stratified(images, index, fraction=0.2, seed=_TEST_SEED)
-    origin = Origin({"test": "20 % of all"})
+    origin = ImageOrigin({"test": "20 % of all"})
     hashes = _hashes(images)
     return Pool(images, digest(images.pixels), train, None, test, how, hashes, origin)
 
@@ -114,7 +114,7 @@ def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
         test=parts.get("test"),
         preprocessing=decoded.preprocessing,
         hashes=decoded.hashes.numpy(),
-        origin=Origin(
+        origin=ImageOrigin(
             sources,
             found.root,
             found.left_out,
@@ -170,7 +170,7 @@ def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
         test=index[len(train) :],
         preprocessing=how,
         hashes=_hashes(images),
-        origin=Origin({"train": "as published", "test": "as published"}),
+        origin=ImageOrigin({"train": "as published", "test": "as published"}),
     )
 
 

@@ -21,7 +21,7 @@ from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.latency.table import Effort, Subject
 from ssr_exp.edge.latency.table_file import Setting
-from ssr_exp.edge.measured_networks import Study
+from ssr_exp.edge.measured_networks import MeasuredStudy
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import arguments, lattice
 
@@ -69,7 +69,7 @@ def _check(options: argparse.Namespace) -> None:
         raise SsrError("--fit and --out belong together: type --fit --out FILE.")
 
 
-def _study(options: argparse.Namespace) -> Study:
+def _study(options: argparse.Namespace) -> MeasuredStudy:
     """Read a study's folder, or build the seed network of a model's name."""
     folder = Path(options.what).expanduser()
     source, slash, _ = options.what.partition("/")
@@ -86,7 +86,7 @@ def _study(options: argparse.Namespace) -> Study:
     return study.only(options.network) if options.network else study
 
 
-def _print(options: argparse.Namespace, study: Study) -> None:
+def _print(options: argparse.Namespace, study: MeasuredStudy) -> None:
     """Measure networks in all settings, in turn, and print them beside the seed network."""
     measured = _measured(options, study)
     console = terminal.console()
@@ -115,7 +115,7 @@ def _print(options: argparse.Namespace, study: Study) -> None:
         console.print(f"written to {study.write(medians)} records")
 
 
-def _measured(options: argparse.Namespace, study: Study) -> Measured:
+def _measured(options: argparse.Namespace, study: MeasuredStudy) -> Measured:
     stopwatch.check(repeats=options.repeats)
     settings = [
         clock.here(name, batch=batch, threads=options.threads)
@@ -146,9 +146,9 @@ def _short(setting: Setting, options: argparse.Namespace) -> str:
     return f"{setting.runtime}{batch}"
 
 
-def _fit(options: argparse.Namespace, study: Study) -> None:
+def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
     """Measure a sample of a lattice, fit a latency model, and say how well it predicts."""
-    points = lattice.of(study.plan, width_steps=options.width_steps)
+    points = lattice.from_plan(study.plan, width_steps=options.width_steps)
     subject = Subject(study.seed, study.seed_network, points)
     effort = Effort(options.fit, options.held_out, options.repeats, options.spread)
     (runtime,), (batch,) = options.runtime, options.batch

@@ -21,7 +21,7 @@ from ssr_exp.runs.record import Record, Status
 
 
 @dataclass(frozen=True)
-class Trained:
+class MeasuredNetwork:
     """A network and its finished trainings, one for each seed.
 
     The seed network may have none.
@@ -38,7 +38,7 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class MeasuredStudy:
     """A study's networks, the seed network first, then the largest first.
 
     Args:
@@ -54,7 +54,7 @@ class Study:
     seed: Seed
     seed_network: nn.Module
     plan: Plan
-    networks: tuple[Trained, ...]
+    networks: tuple[MeasuredNetwork, ...]
     folder: Path | None = None
 
     @property
@@ -62,7 +62,7 @@ class Study:
         """Channels, height and width of the images, in pixels."""
         return self.seed.input_shape
 
-    def only(self, names: Sequence[str]) -> Study:
+    def only(self, names: Sequence[str]) -> MeasuredStudy:
         """Keep the seed network and the networks of these codes, trained or not.
 
         Raises:
@@ -73,7 +73,7 @@ class Study:
         kept = {self.networks[0].network: self.networks[0]}
         for architecture in wanted:
             code = codes.write(self.plan, architecture)
-            untrained = Trained(code, cost.of(self.plan, architecture), ())
+            untrained = MeasuredNetwork(code, cost.of(self.plan, architecture), ())
             kept.setdefault(code, known.get(code, untrained))
         return replace(self, networks=tuple(kept.values()))
 
@@ -117,7 +117,7 @@ class Study:
         return written
 
 
-def read(folder: Path, *, trust: bool = False) -> Study:
+def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
     """Read a study's folder.
 
     Args:
@@ -140,12 +140,12 @@ def read(folder: Path, *, trust: bool = False) -> Study:
         raise SsrError(f"{folder} holds no finished run: train some of its networks first.")
     networks = tuple(_trained(plan, records))
     seed = Seed.of(about.model.conf(), about.segment.conf(), plan, about.num_classes, seed_network)
-    return Study(folder.name, seed, seed_network, plan, networks, folder)
+    return MeasuredStudy(folder.name, seed, seed_network, plan, networks, folder)
 
 
 def untrained(
     model: ModelConf, split: SegmentConf, *, num_classes: int, input_shape: tuple[int, int, int]
-) -> Study:
+) -> MeasuredStudy:
     """Build a seed network of which nothing was trained; it is the only one there.
 
     Raises:
@@ -156,21 +156,21 @@ def untrained(
     )
     seed = Seed.of(model, split, plan, num_classes, seed_network)
     networks = tuple(_trained(plan, ()))
-    return Study(seeds.spell(model), seed, seed_network, plan, networks)
+    return MeasuredStudy(seeds.spell(model), seed, seed_network, plan, networks)
 
 
 def _counts(record: Record) -> bool:
     return record.status is Status.finished
 
 
-def _trained(plan: Plan, records: Sequence[Record]) -> Iterator[Trained]:
+def _trained(plan: Plan, records: Sequence[Record]) -> Iterator[MeasuredNetwork]:
     full = codes.write(plan, plan.baseline)
     found: dict[str, list[Record]] = {full: []}
     for record in sorted(records, key=lambda r: (-r.params, r.network, r.seed)):
         found.setdefault(record.network, []).append(record)
     for network, own in found.items():
         architecture = codes.parse(plan, network)
-        yield Trained(network, cost.of(plan, architecture), tuple(own))
+        yield MeasuredNetwork(network, cost.of(plan, architecture), tuple(own))
 
 
 def _description(folder: Path) -> saved.Description:

@@ -13,7 +13,7 @@ from ssr_exp.runs.record import Record
 log = logging.getLogger(__name__)
 
 
-class Result(BaseModel):
+class AnswerRow(BaseModel):
     """A row of the last comparison, as `best/metrics.json` holds it; accuracies in percent."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -35,7 +35,7 @@ class Answer(BaseModel):
 
     accuracy: str
     drop: float
-    results: list[Result] = []
+    results: list[AnswerRow] = []
 
 
 def answer(store: local.Store, study: str) -> Answer | None:

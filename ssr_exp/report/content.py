@@ -28,7 +28,7 @@ EPS = 1e-9
 METRICS = ("val_acc", "best_val_acc", "test_acc", "val_loss")
 
 
-def of(
+def collect(
     store: local.Store,
     only: Sequence[str] = (),
     told: Mapping[str, Predictions] = MappingProxyType({}),
@@ -43,7 +43,7 @@ def of(
     by_study: dict[str, list[Record]] = {}
     for record in store.records():
         by_study.setdefault(record.study, []).append(record)
-    known = studies.known(store.root)
+    known = studies.read_all(store.root)
     joined = answers.studies(store, by_study)
     inside = {name for names in joined.values() for name in names}
     shown = [n for n in by_study if (n in only if only else n not in inside)]
@@ -232,7 +232,7 @@ def _front(sample: Sample) -> set[int]:
     return {
         at
         for costs in columns
-        for at in pareto.of(
+        for at in pareto.front(
             range(len(costs)), cost=costs.__getitem__, score=sample.mean.__getitem__
         )
     }

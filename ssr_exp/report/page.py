@@ -58,7 +58,7 @@ def write(
         SsrError: if the disk is full or the folder cannot be written.
     """
     path = store.root / FILE if to is None else to
-    store.write_text(path, render(content.of(store, only, told)))
+    store.write_text(path, render(content.collect(store, only, told)))
     return path
 
 

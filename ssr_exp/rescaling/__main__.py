@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             num_classes=options.classes,
             input_shape=command.input_shape(options),
         )
-        points = lattice.of(plan, width_steps=options.width_steps).size
+        points = lattice.from_plan(plan, width_steps=options.width_steps).size
     except SsrError as error:
         print(error, file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ssr_exp.config import ChannelChoice
-from ssr_exp.rescaling.plan import Architecture, Leaf, Plan
+from ssr_exp.rescaling.plan import Architecture, Plan, PlannedTensor
 from ssr_exp.rescaling.tracing.channel_groups import Form
 from ssr_exp.rescaling.tracing.labels import Vector
 
@@ -57,7 +57,7 @@ def choose(
     return kept
 
 
-def products(leaf: Leaf, shape: Sequence[int]) -> int:
+def products(leaf: PlannedTensor, shape: Sequence[int]) -> int:
     """Count the independent products of a weight whose number stays: a grouped convolution's.
 
     Of all other leaves there is one.
@@ -70,7 +70,7 @@ def products(leaf: Leaf, shape: Sequence[int]) -> int:
     return 1 if columns is None else max(1, len(columns) // shape[1])
 
 
-def cut(source: Tensor, shape: torch.Size, leaf: Leaf, kept: Mask) -> tuple[Tensor, bool]:
+def cut(source: Tensor, shape: torch.Size, leaf: PlannedTensor, kept: Mask) -> tuple[Tensor, bool]:
     """Take the kept slices of a tensor, product by product; say whether all of them fit.
 
     Args:
@@ -92,7 +92,7 @@ def cut(source: Tensor, shape: torch.Size, leaf: Leaf, kept: Mask) -> tuple[Tens
     return torch.cat(parts), fits
 
 
-def _masks(source: Tensor, leaf: Leaf, kept: Mask, dim: int, n: int) -> list[Mask]:
+def _masks(source: Tensor, leaf: PlannedTensor, kept: Mask, dim: int, n: int) -> list[Mask]:
     """Say which positions of a dimension are kept, for each of `n` products."""
     channels = leaf.channels[dim]
     if channels is None:
@@ -184,7 +184,7 @@ def _top(worth: NDArray[np.float64], count: int) -> Mask:
     return found
 
 
-def _weights(plan: Plan) -> Iterator[tuple[str, Leaf]]:
+def _weights(plan: Plan) -> Iterator[tuple[str, PlannedTensor]]:
     for name, leaf in plan.leaves.items():
         if leaf.is_parameter and len(leaf.shape) > 1:
             yield name, leaf

@@ -103,7 +103,7 @@ def spell(size: int) -> str:
     return f"{size:,}" if size <= LARGEST_SPELT else f"{Decimal(size):.1e}"
 
 
-def of(plan: Plan, *, width_steps: int = 8) -> Lattice:
+def from_plan(plan: Plan, *, width_steps: int = 8) -> Lattice:
     """Take every block count, and the widths `k / width_steps`, rounded and deduplicated.
 
     Raises:

@@ -144,7 +144,7 @@ def load(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> in
     return 0 if count is None else int(count(*args, **kwargs, out_val=out)) // 2
 
 
-class Watch(TorchDispatchMode):
+class ModuleWatch(TorchDispatchMode):
     """Notes which module runs, and how many multiply-adds each of them takes.
 
     Attributes:
@@ -179,7 +179,7 @@ class Watch(TorchDispatchMode):
         """Name the modules whose products tensors are made of."""
         return frozenset().union(*(self._made.get(id(x), frozenset()) for x in parts))
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ModuleWatch:
         for path, module in self._network.named_modules():
             if not takes_hooks(module):
                 continue

@@ -67,7 +67,7 @@ class Gemm:
 
 
 @dataclass(frozen=True)
-class Leaf:
+class PlannedTensor:
     """A parameter or buffer of the seed network.
 
     Args:
@@ -146,7 +146,7 @@ class Plan:
     segments: tuple[Segment, ...]
     groups: tuple[Group, ...]
     owners: tuple[int, ...]
-    leaves: Mapping[str, Leaf]
+    leaves: Mapping[str, PlannedTensor]
     gemms: tuple[Gemm, ...]
     attributes: Mapping[tuple[str, str], Form | tuple[Form, ...]]
     frozen: Mapping[str, int]

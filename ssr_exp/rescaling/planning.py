@@ -11,16 +11,16 @@ from torch import nn
 
 from ssr_exp.errors import SsrError, no_other
 from ssr_exp.rescaling import remarks, segment_owners, segmentations, validation
-from ssr_exp.rescaling.plan import Gemm, Leaf, Plan, Segment
-from ssr_exp.rescaling.segmentations import Part
+from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
+from ssr_exp.rescaling.segmentations import SegmentDraft
 from ssr_exp.rescaling.tracing import attributes, tracer
 from ssr_exp.rescaling.tracing.channel_groups import Form, Grouping
 from ssr_exp.rescaling.tracing.labels import FIXED, Ledger, Vector
-from ssr_exp.rescaling.tracing.trace import Call, Product, Trace
-from ssr_exp.rescaling.tracing.trace import Leaf as Seen
+from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Trace
+from ssr_exp.rescaling.tracing.trace import TracedTensor as Seen
 
 
-def find(
+def trace(
     network: nn.Module,
     input_shape: Sequence[int],
     *,
@@ -79,14 +79,14 @@ def _find(
         traced,
         lambda parts: _plan(network, traced, parts, input_shape, multiple, frozen),
     )
-    plan = dataclasses.replace(plan, remarks=tuple(remarks.of(network, traced, plan)))
+    plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
     if plan.baseline == plan.smallest and not frozen:
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
     return plan
 
 
-def _check_names(parts: Sequence[Part], frozen: Sequence[str]) -> None:
+def _check_names(parts: Sequence[SegmentDraft], frozen: Sequence[str]) -> None:
     names = [part.name for part in parts]
     unknown = sorted(set(frozen) - set(names))
     if unknown:
@@ -98,7 +98,7 @@ def _check_names(parts: Sequence[Part], frozen: Sequence[str]) -> None:
 def _plan(
     network: nn.Module,
     traced: Trace,
-    parts: Sequence[Part],
+    parts: Sequence[SegmentDraft],
     input_shape: Sequence[int],
     multiple: int,
     frozen: Sequence[str],
@@ -114,9 +114,11 @@ def _plan(
         multiple=multiple,
         segments=segments,
         groups=grouping.groups,
-        owners=segment_owners.of(segments, traced, grouping.groups),
+        owners=segment_owners.owners(segments, traced, grouping.groups),
         leaves={
-            name: Leaf(_shape(leaf, grouping), name in parameters, _channels(leaf, grouping))
+            name: PlannedTensor(
+                _shape(leaf, grouping), name in parameters, _channels(leaf, grouping)
+            )
             for name, leaf in traced.leaves.items()
         },
         gemms=tuple(_gemm(product, grouping) for product in traced.products),
@@ -135,7 +137,7 @@ def _vectors(traced: Trace) -> Iterator[Vector]:
         yield product.inp
 
 
-def _tie(parts: Sequence[Part], traced: Trace, ledger: Ledger) -> None:
+def _tie(parts: Sequence[SegmentDraft], traced: Trace, ledger: Ledger) -> None:
     """Keep what a removable block reads and writes of one size, so that it can be left out."""
     calls: dict[str, list[Call]] = {}
     for call in traced.calls:
@@ -154,7 +156,7 @@ def _tie(parts: Sequence[Part], traced: Trace, ledger: Ledger) -> None:
 
 
 def _segments(
-    parts: Sequence[Part], traced: Trace, grouping: Grouping, frozen: Sequence[str]
+    parts: Sequence[SegmentDraft], traced: Trace, grouping: Grouping, frozen: Sequence[str]
 ) -> tuple[Segment, ...]:
     calls = {call.path: call for call in reversed(traced.calls)}  # the first of each
     segments = []
@@ -192,7 +194,7 @@ def _channels(leaf: Seen, grouping: Grouping) -> tuple[Vector | None, ...]:
     )
 
 
-def _gemm(product: Product, grouping: Grouping) -> Gemm:
+def _gemm(product: MatrixProduct, grouping: Grouping) -> Gemm:
     """Write a product's M, N, K and count as forms; a narrow group keeps its width."""
     out, inp = grouping.form(product.out), grouping.form(product.inp)
     m = Form(product.positions)

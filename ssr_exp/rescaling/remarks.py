@@ -20,7 +20,7 @@ def unlearnt(network: nn.Module, traced: Trace) -> frozenset[str]:
     return frozenset(fixed & traced.reached)
 
 
-def of(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
+def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
     """Write the remarks on a traced network, each a sentence without its full stop."""
     if traced.untrained is not None:
         yield (

@@ -147,7 +147,7 @@ class Shares(_Data):
     width: tuple[Share, ...]
 
 
-class Part(_Data):
+class SavedSegment(_Data):
     """A segment of the seed network at its full size, for people."""
 
     name: str
@@ -182,7 +182,7 @@ class Description(_Data):
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     modifiers: Shares
-    segments: tuple[Part, ...] = ()
+    segments: tuple[SavedSegment, ...] = ()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Description:

@@ -22,7 +22,7 @@ from ssr_exp.config import ModifiersConf, Preference
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, set_product
 from ssr_exp.rescaling.plan import Architecture, Plan
-from ssr_exp.rescaling.set_product import Choices, Product
+from ssr_exp.rescaling.set_product import Choices, SetProduct
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     limits = Limits(_range("params", conf.params), _range("macs", conf.macs))
     if conf.count < 1:
         raise SsrError(f"modifiers.count is {conf.count}; it must be 1 or more.")
-    product = set_product.of(plan, conf)
+    product = set_product.from_plan(plan, conf)
     found = search(product, limits, seed=conf.draw_seed)
     chosen = _spread(product, found, conf)
     if len(chosen) < conf.count:
@@ -88,7 +88,7 @@ def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     return [plan.baseline, *product.architectures(found.choices[chosen])]
 
 
-def search(product: Product, limits: Limits, *, seed: int) -> Found:
+def search(product: SetProduct, limits: Limits, *, seed: int) -> Found:
     """Keep the networks of a product that meet the constraints.
 
     Args:
@@ -117,7 +117,7 @@ def search(product: Product, limits: Limits, *, seed: int) -> Found:
     return _once(product, kept)
 
 
-def _spread(product: Product, found: Found, conf: ModifiersConf) -> list[int]:
+def _spread(product: SetProduct, found: Found, conf: ModifiersConf) -> list[int]:
     """Choose at most `conf.count` different networks, the largest first."""
     by_macs = conf.macs is not None and conf.params is None
     sizes = np.log(found.macs if by_macs else found.params)
@@ -154,7 +154,7 @@ def _gaps(shares: NDArray[np.float64], limit: Range) -> NDArray[np.float64]:
     return np.maximum(outside, 0.0)  # type: ignore[no-any-return]
 
 
-def _once(product: Product, kept: Sequence[Found]) -> Found:
+def _once(product: SetProduct, kept: Sequence[Found]) -> Found:
     """Join chunks; of drawn networks keep each once, in the order of their choices."""
     choices = np.concatenate([found.choices for found in kept])
     params = np.concatenate([found.params for found in kept])
@@ -165,7 +165,7 @@ def _once(product: Product, kept: Sequence[Found]) -> Found:
     return Found(choices, params, macs)
 
 
-def _none(product: Product, nearest: _Near, limits: Limits) -> SsrError:
+def _none(product: SetProduct, nearest: _Near, limits: Limits) -> SsrError:
     """Say that nothing meets the constraints, and what comes nearest."""
     if all(block.channels.min() == block.full for block in product.superblocks):
         return SsrError(

@@ -26,7 +26,7 @@ def build(
         SsrError: if the network cannot be built, or not be split like that.
     """
     network = seeds.build(model, num_classes=num_classes, input_shape=input_shape)
-    plan = planning.find(
+    plan = planning.trace(
         network,
         input_shape,
         multiple=seeds.multiple(model) if segment.multiple is None else segment.multiple,

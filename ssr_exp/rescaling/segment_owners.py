@@ -11,7 +11,7 @@ from ssr_exp.rescaling.tracing.channel_groups import Group
 from ssr_exp.rescaling.tracing.trace import Trace
 
 
-def of(segments: Sequence[Segment], trace: Trace, groups: Sequence[Group]) -> tuple[int, ...]:
+def owners(segments: Sequence[Segment], trace: Trace, groups: Sequence[Group]) -> tuple[int, ...]:
     """Give each group to the segment with most of its producers, else to the next that runs.
 
     Of several with as many, it is the first one's.

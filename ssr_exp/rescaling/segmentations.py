@@ -16,7 +16,7 @@ from ssr_exp.rescaling.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
-class Part:
+class SegmentDraft:
     """A segment to be: its blocks, the first `least` of which are never removed."""
 
     name: str
@@ -24,7 +24,9 @@ class Part:
     least: int = 1
 
 
-def find(network: nn.Module, trace: Trace, kind: str, patterns: Sequence[str]) -> list[Part]:
+def find(
+    network: nn.Module, trace: Trace, kind: str, patterns: Sequence[str]
+) -> list[SegmentDraft]:
     """Split a network.
 
     Args:
@@ -45,31 +47,31 @@ def find(network: nn.Module, trace: Trace, kind: str, patterns: Sequence[str]) -
     return KINDS[kind](network, trace, patterns)
 
 
-def stage(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
+def stage(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
     """Chains of identically dimensioned blocks (SSR)."""
     finder = Finder(network, trace)
     found = finder.find()
     named = zip(_names(found), found, strict=True)
-    return [Part(name, tuple(chain), finder.fewest(chain)) for name, chain in named]
+    return [SegmentDraft(name, tuple(chain), finder.fewest(chain)) for name, chain in named]
 
 
-def block(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
+def block(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
     """Each block a segment: it has a width of its own, and no depth."""
     blocks = [block for chain in Finder(network, trace).find() for block in chain]
-    return [Part(path[0], (path,)) for path in blocks]
+    return [SegmentDraft(path[0], (path,)) for path in blocks]
 
 
-def whole(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
+def whole(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
     """One segment: depth takes the last blocks of all stages in turn."""
     finder = Finder(network, trace)
     cut = [(chain, finder.fewest(chain)) for chain in finder.find()]
     stay = [block for chain, fewest in cut for block in chain[:fewest]]
     turns = zip_longest(*(chain[fewest:] for chain, fewest in cut))
     rest = [block for turn in turns for block in turn if block is not None]
-    return [Part("network", (*stay, *rest), least=len(stay))] if cut else []
+    return [SegmentDraft("network", (*stay, *rest), least=len(stay))] if cut else []
 
 
-def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
+def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
     """Convolutions binned by their dimensions, wherever they stand (SCBP); width only."""
     bins: dict[str, list[str]] = {}
     last = trace.products[-1].path if trace.products else ""
@@ -87,11 +89,11 @@ def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> lis
     for name, paths in bins.items():
         own = tuple(dict.fromkeys(path for path in paths if path not in seen))
         seen.update(own)
-        parts += [Part(name, (own,))] if own else []
+        parts += [SegmentDraft(name, (own,))] if own else []
     return parts
 
 
-def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Part]:
+def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
     """One segment for each pattern: all modules of such a name; depth where they are a chain."""
     if not patterns:
         raise SsrError(
@@ -114,11 +116,11 @@ def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Pa
     return sorted(parts, key=lambda part: order.index(part.blocks[0][0]))
 
 
-def _part(finder: Finder, pattern: str, paths: Sequence[str]) -> Part:
+def _part(finder: Finder, pattern: str, paths: Sequence[str]) -> SegmentDraft:
     blocks = [(path,) for path in paths]
     if len(finder.chain(blocks)) == 1:
-        return Part(pattern, tuple(blocks), finder.fewest(blocks))
-    return Part(pattern, (tuple(paths),))
+        return SegmentDraft(pattern, tuple(blocks), finder.fewest(blocks))
+    return SegmentDraft(pattern, (tuple(paths),))
 
 
 def _matching(finder: Finder, pattern: str) -> list[str]:
@@ -159,7 +161,7 @@ def _names(found: Sequence[Chain]) -> list[str]:
     return names
 
 
-KINDS: dict[str, Callable[[nn.Module, Trace, Sequence[str]], list[Part]]] = {
+KINDS: dict[str, Callable[[nn.Module, Trace, Sequence[str]], list[SegmentDraft]]] = {
     "stage": stage,
     "superblock": superblock,
     "block": block,

@@ -47,7 +47,7 @@ class Superblock:
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
+class SetProduct:
     """The set product of a plan's superblocks, in the order in which they run.
 
     Args:
@@ -152,7 +152,7 @@ class Product:
         return columns
 
 
-def of(plan: Plan, conf: ModifiersConf) -> Product:
+def from_plan(plan: Plan, conf: ModifiersConf) -> SetProduct:
     """Make the set product of a plan from its c-ratios.
 
     Raises:
@@ -169,7 +169,7 @@ def of(plan: Plan, conf: ModifiersConf) -> Product:
     superblocks = tuple(_superblock(plan, s, own) for s, own in enumerate(ratios))
     if not any(block.full for block in superblocks):
         raise SsrError("modifiers=scbp: no segment of this network has a width to choose.")
-    return Product(plan, superblocks, conf.monotone)
+    return SetProduct(plan, superblocks, conf.monotone)
 
 
 def _ratios(conf: ModifiersConf, name: str) -> list[float]:

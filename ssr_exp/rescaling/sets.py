@@ -243,7 +243,7 @@ KINDS: dict[str, Callable[[Plan, ModifiersConf, int], list[Architecture]]] = {
         plan, conf.fractions, depth=True, width=False
     ),
     "compound": lambda plan, conf, steps: compound(plan, conf.fractions),
-    "random": lambda plan, conf, steps: lattice.of(plan, width_steps=steps).sample(
+    "random": lambda plan, conf, steps: lattice.from_plan(plan, width_steps=steps).sample(
         conf.count, seed=conf.draw_seed
     ),
     "scbp": lambda plan, conf, steps: scbp.derive(plan, conf),

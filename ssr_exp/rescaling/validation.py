@@ -19,7 +19,7 @@ from torch import nn
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import cost, meta, nested, rescale
 from ssr_exp.rescaling.plan import Architecture, Plan
-from ssr_exp.rescaling.segmentations import Part
+from ssr_exp.rescaling.segmentations import SegmentDraft
 from ssr_exp.rescaling.tracing import attributes
 from ssr_exp.rescaling.tracing.blocks import PLAIN, is_inside
 from ssr_exp.rescaling.tracing.labels import BATCH, FIXED
@@ -46,9 +46,9 @@ class Fault:
 
 def settle(
     network: nn.Module,
-    parts: Sequence[Part],
+    parts: Sequence[SegmentDraft],
     trace: Trace,
-    make: Callable[[Sequence[Part]], Plan],
+    make: Callable[[Sequence[SegmentDraft]], Plan],
 ) -> Plan:
     """Make a plan, and freeze what its networks stumble over until all of them run.
 
@@ -133,10 +133,10 @@ def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architectur
         if not training and is_between and True in trace.outputs:
             continue  # train mode runs all that eval mode does, and what holds two blocks alike
         batch = BATCH if training else trace.batch
-        watch = meta.Watch(rescaled)
+        watch = meta.ModuleWatch(rescaled)
         fault = _forward(rescaled, plan, watch, shapes, batch=batch, training=training)
         if fault is not None:
-            watch = meta.Watch(rescaled, names_makers=True)
+            watch = meta.ModuleWatch(rescaled, names_makers=True)
             return _forward(rescaled, plan, watch, shapes, batch=batch, training=training) or fault
         if not training and (fault := _miscounted(plan, architecture, watch.macs, batch)):
             return fault
@@ -146,7 +146,7 @@ def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architectur
 def _forward(
     rescaled: nn.Module,
     plan: Plan,
-    watch: meta.Watch,
+    watch: meta.ModuleWatch,
     shapes: Shapes,
     *,
     batch: int,
@@ -285,7 +285,9 @@ def _freeze(trace: Trace, path: str, reason: str) -> None:
             trace.ledger.freeze(product.inp, reason)
 
 
-def _kept(network: nn.Module, plan: Plan, trace: Trace, parts: Sequence[Part]) -> list[Part]:
+def _kept(
+    network: nn.Module, plan: Plan, trace: Trace, parts: Sequence[SegmentDraft]
+) -> list[SegmentDraft]:
     """Keep the blocks of all segments without which the network does not run."""
     kept = []
     for number, part in enumerate(parts):

@@ -8,7 +8,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def of(
+def front(
     items: Iterable[Item], *, cost: Callable[[Item], float], score: Callable[[Item], float]
 ) -> list[Item]:
     """Keep the items that none as cheap or cheaper matches, the cheapest first.

@@ -17,7 +17,7 @@ PREPROCESSING = "preprocessing"  # how an image file becomes what the network ta
 DEEPEST = 50  # objects and lists within each other; what is read here nests a few
 
 
-def known(root: Path) -> dict[str, dict[str, Any]]:
+def read_all(root: Path) -> dict[str, dict[str, Any]]:
     """Read what each study of a store is, by its name; one that cannot be read is left out."""
     found = {}
     for path in sorted(root.glob(f"*/{FILE}")):
@@ -63,7 +63,7 @@ def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
         The epochs of each, by name.
     """
     here, found = dict(_leaves(compared(fields))), {}
-    for name, theirs in known(root).items():
+    for name, theirs in read_all(root).items():
         there = dict(_leaves(compared(theirs)))
         if _differing(there, here) == [EPOCHS] and there.get(EPOCHS, "").isdecimal():
             found[name] = int(there[EPOCHS])

@@ -19,7 +19,7 @@ REQUIRED = ("network", "val_acc")
 EXAMPLE = '{"network": "d9-1-9_w16-8-32", "val_acc": 93.5}'
 
 
-class Row(BaseModel):
+class TableRow(BaseModel):
     """One training; accuracies in percent, losses in nats. What is not known is None."""
 
     model_config = ConfigDict(
@@ -48,13 +48,13 @@ class Row(BaseModel):
     wall_s: float | None = Field(default=None, ge=0, description="a number, 0 or more, or empty")
 
     @model_validator(mode="after")
-    def _has_accuracy(self) -> Row:
+    def _has_accuracy(self) -> TableRow:
         if self.status is Status.finished and self.val_acc is None:
             raise ValueError("a finished run has an accuracy")
         return self
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[TableRow]:
     """Read a table: `.csv` with a line of column names, or `.jsonl` with an object on each line.
 
     `network` and `val_acc` are required. Columns that a row does not have are ignored, so a
@@ -64,8 +64,8 @@ def read(path: Path) -> list[Row]:
         SsrError: if it is no such file, or one of its rows is broken.
     """
     kinds = {
-        ".csv": (_cells, Row.model_validate_strings),
-        ".jsonl": (_objects, Row.model_validate),
+        ".csv": (_cells, TableRow.model_validate_strings),
+        ".jsonl": (_objects, TableRow.model_validate),
     }
     if path.suffix.lower() not in kinds:
         raise SsrError(f"{path} is no table: type runs.file=FILE, with a .csv or a .jsonl file.")
@@ -133,7 +133,7 @@ def _names(place: str, cells: list[str]) -> list[str]:
                 f"{place}: no column is named {name}; {_needed()} are needed, separated by commas, "
                 f"and these are there: {', '.join(names)[:200]}."
             )
-    for name in Row.model_fields:
+    for name in TableRow.model_fields:
         if names.count(name) > 1:
             raise SsrError(f"{place}: {names.count(name)} columns are named {name}: leave one.")
     return names
@@ -158,16 +158,16 @@ def _number(text: str) -> float:
     return int(text[:-2]) if text.endswith(".0") else float(text)
 
 
-def _row(place: str, fields: dict[str, Any], validate: Callable[[Any], Row]) -> Row:
+def _row(place: str, fields: dict[str, Any], validate: Callable[[Any], TableRow]) -> TableRow:
     """Read a row, as data only."""
-    known = {name: fields[name] for name in Row.model_fields if fields.get(name) is not None}
+    known = {name: fields[name] for name in TableRow.model_fields if fields.get(name) is not None}
     try:
         return validate(known)
     except ValidationError as error:
         where = error.errors()[0]["loc"]
         name = str(where[0]) if where else "val_acc"
         given = f"is {known[name]!r:.60}" if name in known else "is missing"
-        allowed = Row.model_fields[name].description
+        allowed = TableRow.model_fields[name].description
         raise SsrError(
             f"{place}: {name} {given}; it must be {allowed}. Mend the line or leave it out."
         ) from None

@@ -19,7 +19,7 @@ from ssr_exp.search.candidates import Candidates
 from ssr_exp.search.costs import Latencies, Price
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale
-from ssr_exp.search.proposals.batch import State
+from ssr_exp.search.proposals.batch import BatchState
 from ssr_exp.search.space import Space
 from ssr_exp.search.surrogate import Surrogate
 from ssr_exp.search.threshold import Enough, below
@@ -49,7 +49,7 @@ class View:
     surrogate: Surrogate
     candidates: Candidates
     pending: tuple[Architecture, ...]
-    state: State
+    state: BatchState
     enough: Enough
     caps: dict[str, float]
     latencies: Latencies | None = None
@@ -89,7 +89,7 @@ def of(
     space, scale = history.space, OutcomeScale(conf.surrogate.outcome, conf.surrogate.scale)
     accuracies = history.accuracies()
     baseline = accuracies[space.plan.baseline]
-    caps = limits.of(conf.cap, _baseline(history, conf, baseline, latencies))
+    caps = limits.absolute(conf.cap, _baseline(history, conf, baseline, latencies))
     fitted = _fit(history, scale, conf, elsewhere)
     limits.check_caps(space, caps)
     price = _Price.of(history, conf, caps, latencies)
@@ -106,7 +106,7 @@ def of(
     drop = min(conf.objective.max_drop, caps.get("drop", conf.objective.max_drop))
     enough = Enough.within(drop, scale, baseline, at_baseline)
     pairs = zip(known, outcomes.tolist(), strict=True)
-    state = State(
+    state = BatchState(
         outcomes,
         *price(cost.encode(space.plan, known)),
         torch.tensor([enough.holds(accuracies.get(a), outcome) for a, outcome in pairs]),

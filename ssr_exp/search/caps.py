@@ -29,7 +29,7 @@ WORDS = {
 NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%?)")
 
 
-def of(conf: CapConf, baseline: dict[str, float]) -> dict[str, float]:
+def absolute(conf: CapConf, baseline: dict[str, float]) -> dict[str, float]:
     """Read the caps that are set, in absolute numbers.
 
     Args:
@@ -137,8 +137,8 @@ def check(space: Space, conf: SearchConfig) -> None:
     texts = {f.name: getattr(conf.cap, f.name) for f in fields(conf.cap)}
     exact = CapConf(**{name: texts[name] for name in EXACT})
     measured = {name: texts[name] for name in texts if name not in EXACT}
-    of(CapConf(**measured), dict.fromkeys(measured, 1.0))  # shares of what is not known yet
-    check_caps(space, of(exact, known))
+    absolute(CapConf(**measured), dict.fromkeys(measured, 1.0))  # shares of what is not known yet
+    check_caps(space, absolute(exact, known))
 
 
 def _check_combinations(conf: SearchConfig) -> None:

@@ -84,7 +84,7 @@ class Sources:
     def strangers(self) -> str:
         """Say which other studies of this model and data set there are, and how they differ."""
         told = []
-        for name, fields in studies.known(self.store.root).items():
+        for name, fields in studies.read_all(self.store.root).items():
             if name.rpartition("-")[0] == self.study.rpartition("-")[0] and name != self.study:
                 differences = studies.differences(fields, self.fields)
                 more = len(differences) - MOST_DIFFERENCES
@@ -117,7 +117,7 @@ class Sources:
             log.warning("%d rows of %s are of other epochs than %d", other, path, epochs)
         return [r for r in records if r.epochs == epochs]
 
-    def _completed(self, row: tables.Row, path: Path, number: int) -> Record | None:
+    def _completed(self, row: tables.TableRow, path: Path, number: int) -> Record | None:
         """Add to a row what its network's code says; its number tells repeats apart."""
         plan = self.space.plan
         try:

@@ -81,7 +81,7 @@ class History:
         return [(a, r.latency_ms) for a, r in measured if r.latency_ms is not None]
 
 
-def of(space: Space, records: Iterable[Record]) -> History:
+def from_records(space: Space, records: Iterable[Record]) -> History:
     """Keep what a surrogate can learn from.
 
     The same training that came from two sources counts once; different results of the same

@@ -162,9 +162,9 @@ class Search:
         """
         self.sources.fetch()
         records = self.sources.read()
-        known = history.of(self.space, records)
+        known = history.from_records(self.space, records)
         self._check_enough(known, records)
-        elsewhere = history.of(self.space, self.sources.elsewhere())
+        elsewhere = history.from_records(self.space, self.sources.elsewhere())
         self._measure(known.networks)
         return views.of(
             known,
@@ -241,7 +241,7 @@ class Search:
 
     def _missing(self) -> list[str]:
         """List the first networks, if the records do not stand in for them."""
-        known = history.of(self.space, self.sources.read())
+        known = history.from_records(self.space, self.sources.read())
         enough = max(FEWEST, min(len(self.first), len(self.space.names) + 2))
         baseline = self.space.plan.baseline
         if len(known.networks) >= enough:
@@ -258,12 +258,14 @@ class Search:
         """Refuse to begin what needs latencies that nobody measured."""
         costs_time = self.conf.objective.cost is CostAxis.latency_ms
         if costs_time or self.conf.cap.latency_ms is not None:
-            price = costs.latency(history.of(self.space, self.sources.read()), self.latencies)
+            price = costs.latency(
+                history.from_records(self.space, self.sources.read()), self.latencies
+            )
             if self.latencies is not None and self.conf.cap.latency_ms is not None:
                 self._measure([self.space.plan.baseline])
                 baseline = self.latencies.known().get(self.space.plan.baseline)
                 known = {} if baseline is None else {"latency_ms": baseline}
-                caps = limits.of(CapConf(latency_ms=self.conf.cap.latency_ms), known)
+                caps = limits.absolute(CapConf(latency_ms=self.conf.cap.latency_ms), known)
                 limits.check_latency(self.space, caps["latency_ms"], price)
 
     def planned(self, picks: Sequence[propose.Pick]) -> tuple[Planned, ...]:

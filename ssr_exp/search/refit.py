@@ -39,8 +39,8 @@ def of(
             f"the search's own are of {before.latency or before.outcome}: type its command with "
             "rounds=0 to renew them."
         )
-    spanned = space.of(plan, width_steps=width_steps)
-    known = history.of(spanned, records)
+    spanned = space.from_plan(plan, width_steps=width_steps)
+    known = history.from_records(spanned, records)
     if plan.baseline not in known.networks or len(known.networks) < FEWEST:
         return None
     finished = sum(r.status is Status.finished and r.val_acc is not None for r in records)
@@ -61,7 +61,7 @@ def _thinned(known: History) -> History:
     log.info("the surrogate learns from %d of %d runs", MOST, total)
     plan, accuracies = known.space.plan, known.accuracies()
     pairs = list(enumerate(known.architectures))
-    best = pareto.of(
+    best = pareto.front(
         pairs,
         cost=lambda pair: known.records[pair[0]].params,
         score=lambda pair: accuracies[pair[1]],
@@ -70,7 +70,7 @@ def _thinned(known: History) -> History:
     others = [at for at in range(total) if at not in first]
     step = len(others) / max(MOST - len(first), 1)
     kept = first | {others[int(step * n)] for n in range(max(MOST - len(first), 0))}
-    return history.of(known.space, [known.records[at] for at in sorted(kept)])
+    return history.from_records(known.space, [known.records[at] for at in sorted(kept)])
 
 
 def _continued(found: Predictions, before: Predictions) -> Predictions:

@@ -139,13 +139,13 @@ class Space:
         return cost.of(self.plan, self.plan.baseline)
 
 
-def of(plan: Plan, *, width_steps: int) -> Space:
+def from_plan(plan: Plan, *, width_steps: int) -> Space:
     """Span the lattice of a plan.
 
     Raises:
         SsrError: if it has more than `LIMIT` points, or only one.
     """
-    points = lattice.of(plan, width_steps=width_steps)
+    points = lattice.from_plan(plan, width_steps=width_steps)
     if points.size > LIMIT:
         raise SsrError(
             f"the lattice has {lattice.spell(points.size)} points, and a search looks at "
@@ -158,7 +158,9 @@ def of(plan: Plan, *, width_steps: int) -> Space:
 
 def _remedy(plan: Plan, width_steps: int) -> str:
     """Say what makes a lattice small enough: coarser widths, fewer segments or frozen ones."""
-    sizes = ((w, lattice.of(plan, width_steps=w).size) for w in range(width_steps - 1, 0, -1))
+    sizes = (
+        (w, lattice.from_plan(plan, width_steps=w).size) for w in range(width_steps - 1, 0, -1)
+    )
     coarser = next((pair for pair in sizes if pair[1] <= LIMIT), None)
     ways = ["split the network into fewer segments (segment=whole makes one)"]
     if coarser is not None and coarser[1] > 1:

@@ -84,7 +84,7 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
         std=splits.std,
         modifiers=saved.Shares(depth=shares.depth, width=shares.width),
         segments=tuple(
-            saved.Part(name=segment.name, blocks=len(segment.blocks), channels=channels)
+            saved.SavedSegment(name=segment.name, blocks=len(segment.blocks), channels=channels)
             for segment, channels in zip(plan.segments, plan.channels(plan.baseline), strict=True)
         ),
     )

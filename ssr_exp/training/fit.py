@@ -26,7 +26,7 @@ Metrics = dict[str, float | None]
 """Fields of the record: accuracies in percent, losses in nats."""
 
 
-def train(job: Job, folder: Path, wandb_run: Any, left: resume.Left | None) -> Metrics:
+def train(job: Job, folder: Path, wandb_run: Any, left: resume.LastCheckpoint | None) -> Metrics:
     """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
     Without val images there are no metrics of val.
@@ -46,7 +46,7 @@ def train(job: Job, folder: Path, wandb_run: Any, left: resume.Left | None) -> M
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
     spent_s = 0.0 if left is None else left.spent_s
-    trainer = trainers.build(job.conf, folder, wandb_run, [resume.State(spent_s)])
+    trainer = trainers.build(job.conf, folder, wandb_run, [resume.ResumeState(spent_s)])
     if left is not None and left.epochs >= job.conf.trainer.max_epochs:
         metrics = left.metrics
         _load(task, left.path)

@@ -45,7 +45,7 @@ class Split(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class Pretrained:
     """A network that was trained before, and what is known of it.
 
     Args:
@@ -97,7 +97,7 @@ class Own:
     image_shape: tuple[int, int, int]
 
 
-def read(path: str, own: Own) -> Trained:
+def read(path: str, own: Own) -> Pretrained:
     """Read a trained network; once in a process, as long as it is not written anew.
 
     Args:
@@ -116,7 +116,7 @@ def read(path: str, own: Own) -> Trained:
 
 
 @lru_cache(maxsize=4)
-def _read(where: Path, _changed: int, own: Own) -> Trained:
+def _read(where: Path, _changed: int, own: Own) -> Pretrained:
     if where.is_file():
         return _of_file(where, own.seed)
     if (where / saved.NETWORK).exists():
@@ -159,7 +159,7 @@ def state_dict(path: Path) -> dict[str, Tensor]:
     return own or inner
 
 
-def _of_file(path: Path, seed: nn.Module) -> Trained:
+def _of_file(path: Path, seed: nn.Module) -> Pretrained:
     network = copy.deepcopy(seed)
     try:
         rescale.load(network, state_dict(path), source=str(path))
@@ -168,7 +168,7 @@ def _of_file(path: Path, seed: nn.Module) -> Trained:
     return _trained(network)
 
 
-def _of_folder(folder: Path, own: Own) -> Trained:
+def _of_folder(folder: Path, own: Own) -> Pretrained:
     about = saved.read(folder)
     _check_code(folder, about.model, own)
     return _trained(
@@ -181,7 +181,7 @@ def _of_folder(folder: Path, own: Own) -> Trained:
     )
 
 
-def _of_run(folder: Path, own: Own) -> Trained:
+def _of_run(folder: Path, own: Own) -> Pretrained:
     record = store.Store(folder).read(folder)
     if record is None or record.status is not Status.finished:
         ended = "cannot be read" if record is None else record.status.value
@@ -243,9 +243,9 @@ def _built(folder: Path, asked: _Asked, code: str, own: Own) -> nn.Module:
         raise SsrError(f"the network of the run in {folder} cannot be built: {error}") from None
 
 
-def _trained(network: nn.Module, **known: Any) -> Trained:
+def _trained(network: nn.Module, **known: Any) -> Pretrained:
     network.eval().requires_grad_(False)
-    return Trained(network, digest(network.state_dict()), **known)
+    return Pretrained(network, digest(network.state_dict()), **known)
 
 
 def difference(error: SsrError) -> str:

@@ -48,7 +48,7 @@ class Standing:
 
 
 @dataclass
-class Watch:
+class SweepWatch:
     """Looks at a sweep's members again and again, and reads a record once.
 
     Args:

@@ -37,7 +37,7 @@ KEY = "ssr_exp"  # in a checkpoint
 SCHEMA = 1  # of what is kept there
 
 
-class State(Callback):
+class ResumeState(Callback):
     """Keep what Lightning does not: generators, the last measurements, and the time spent.
 
     Args:
@@ -94,7 +94,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 @dataclass(frozen=True)
-class Left:
+class LastCheckpoint:
     """What a killed training left.
 
     Args:
@@ -110,7 +110,7 @@ class Left:
     spent_s: float
 
 
-def found(folder: Path) -> Left | None:
+def last_checkpoint(folder: Path) -> LastCheckpoint | None:
     """Find the checkpoint that a killed training left.
 
     One that cannot be used is left where it is until the first epoch replaces it.
@@ -127,7 +127,7 @@ def found(folder: Path) -> Left | None:
         metrics = {str(n): None if v is None else float(v) for n, v in kept["metrics"].items()}
         if not isinstance(kept["generators"], dict):
             raise ValueError("it holds no states of generators")
-        left = Left(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
+        left = LastCheckpoint(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None

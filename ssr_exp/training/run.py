@@ -98,7 +98,7 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
-    start, left = time.perf_counter(), resume.found(where)
+    start, left = time.perf_counter(), resume.last_checkpoint(where)
     try:
         with trainers.quiet():
             metrics = fit.train(job, where, run, left)

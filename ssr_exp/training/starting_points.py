@@ -21,7 +21,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, seeds
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.training import pretrained
-from ssr_exp.training.pretrained import Own, Split, Trained
+from ssr_exp.training.pretrained import Own, Pretrained, Split
 
 log = logging.getLogger(__name__)
 
@@ -102,13 +102,13 @@ def teacher_path(conf: Config) -> str | None:
     return conf.checkpoint if named == CHECKPOINT else named
 
 
-def _trained(path: str, splits: Splits, own: Own) -> Trained:
+def _trained(path: str, splits: Splits, own: Own) -> Pretrained:
     found = pretrained.read(path, own)
     _check_classes(path, found.classes, splits.train.classes)
     return found
 
 
-def _check_split(conf: Config, found: Trained) -> None:
+def _check_split(conf: Config, found: Pretrained) -> None:
     """Refuse first weights that were learned from the images which measure this study's networks.
 
     Raises:
@@ -133,7 +133,7 @@ def _spelled(split: Split) -> str:
     )
 
 
-def _taught(recipe: RecipeConf, found: Trained) -> dict[str, Any]:
+def _taught(recipe: RecipeConf, found: Pretrained) -> dict[str, Any]:
     return {
         "teacher": found.digest,
         "weight": recipe.distill_weight,
@@ -141,7 +141,7 @@ def _taught(recipe: RecipeConf, found: Trained) -> dict[str, Any]:
     }
 
 
-def _whole(conf: Config, found: Trained, seed: nn.Module, plan: Plan) -> dict[str, Tensor]:
+def _whole(conf: Config, found: Pretrained, seed: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """Return the state dict of the whole seed network."""
     state: dict[str, Tensor] = found.network.state_dict()
     baseline = codes.write(plan, plan.baseline)
@@ -172,7 +172,7 @@ def _check_classes(path: str, theirs: Sequence[str] | None, ours: Sequence[str])
     raise SsrError(f"the network in {path} tells apart {said}; name one of the same classes.")
 
 
-def _check_images(path: str, found: Trained, splits: Splits) -> None:
+def _check_images(path: str, found: Pretrained, splits: Splits) -> None:
     if found.image_shape not in (None, splits.image_shape):
         theirs, ours = ("x".join(map(str, s)) for s in (found.image_shape, splits.image_shape))
         raise SsrError(

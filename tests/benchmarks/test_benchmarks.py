@@ -75,7 +75,7 @@ def test_rounding_many_modifiers_agrees_with_the_plan(resnet56: tuple[nn.Module,
 
 def test_the_formula_agrees_with_running_a_network(resnet56: tuple[nn.Module, Plan]) -> None:
     network, plan = resnet56
-    sample = iter(lattice.of(plan).sample(1, seed=0))
+    sample = iter(lattice.from_plan(plan).sample(1, seed=0))
     assert counting.one_by_one(network, plan, sample, 1, "meta") > 0  # it raises if they differ
 
 

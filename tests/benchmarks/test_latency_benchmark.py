@@ -51,7 +51,7 @@ def test_a_network_without_blocks_to_remove_is_refused() -> None:
 def test_channels_are_of_their_multiple_and_not_of_the_next() -> None:
     seed = seeds.build(ModelConf("resnet14"), num_classes=10, input_shape=latency.SHAPE)
     for multiple in latency.Size().multiples:
-        plan = planning.find(seed, latency.SHAPE, multiple=multiple)
+        plan = planning.trace(seed, latency.SHAPE, multiple=multiple)
         own = latency.thinned(plan)
         assert own.blocks == plan.baseline.blocks
         assert all(channels % multiple == 0 for channels in plan.channels(own))

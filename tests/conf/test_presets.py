@@ -178,7 +178,7 @@ def test_every_experiment_is_a_study_that_can_be_expanded(conf: Compose, name: s
 
     read = conf(f"experiment={name}")
     network = seeds.build(read.model, num_classes=10, input_shape=(3, 32, 32))
-    plan = planning.find(network, (3, 32, 32), multiple=seeds.multiple(read.model))
+    plan = planning.trace(network, (3, 32, 32), multiple=seeds.multiple(read.model))
     assert sets.expand(plan, read.modifiers)
 
 

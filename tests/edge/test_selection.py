@@ -13,7 +13,7 @@ import torch
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card
-from ssr_exp.edge.export.exporter import Exported, Outcome, Request
+from ssr_exp.edge.export.exporter import Exported, ExportOutcome, Request
 from ssr_exp.edge.export.verification import Agreement, Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
@@ -129,12 +129,12 @@ def test_a_function_is_called_only_if_it_is_trusted(runs: Path) -> None:
             selection.find(runs, run)
 
 
-def outcome(folder: Path) -> Outcome:
+def outcome(folder: Path) -> ExportOutcome:
     same = Agreement(1e-7, 100.0, {"val": 90.0}, {"val": 90.0})
     file = Exported(
         "model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, ("9 Conv",), Latency((0.5,))
     )
-    return Outcome(folder, (file,), (), Latency((1.0,)))
+    return ExportOutcome(folder, (file,), (), Latency((1.0,)))
 
 
 def write(runs: Path, run: str, **changes: object) -> str:

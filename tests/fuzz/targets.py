@@ -74,7 +74,7 @@ def _code() -> Target:
     from ssr_exp.rescaling import codes, planning
     from ssr_exp.rescaling.resnet import CifarResNet
 
-    plan = planning.find(CifarResNet(20), (3, 32, 32), multiple=4)
+    plan = planning.trace(CifarResNet(20), (3, 32, 32), multiple=4)
     alphabet = "0123456789-_dwbz \n\u0663<>/.\0"
 
     def make(rng: Random) -> bytes:

@@ -77,7 +77,7 @@ def _check(description: Description, result: Result) -> None:
     network, twin = networks.build(description), networks.build(description)
     shape, before = networks.input_shape(description), _state(network)
     try:
-        plan = planning.find(network, shape, multiple=description.multiple, kind=description.split)
+        plan = planning.trace(network, shape, multiple=description.multiple, kind=description.split)
     except Exception as error:
         _note(error, description, result, "find")
         return

@@ -156,10 +156,10 @@ def test_a_crash_and_a_refusal_are_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
         return find
 
-    monkeypatch.setattr(planning, "find", fail(KeyError("x")))
+    monkeypatch.setattr(planning, "trace", fail(KeyError("x")))
     (finding,) = check.check(SIMPLE).findings
     assert finding.kind.startswith("find: KeyError")
-    monkeypatch.setattr(planning, "find", fail(SsrError("Net has no segment: it is small.")))
+    monkeypatch.setattr(planning, "trace", fail(SsrError("Net has no segment: it is small.")))
     assert [finding.kind for finding in check.check(SIMPLE).findings] == ["refused: has no segment"]
     assert check.check(SIMPLE).refusal == "has no segment"
 

@@ -27,7 +27,7 @@ FINALS = "resnet20-digits-ffffffff"
 
 def shown(store: Store, *only: str) -> list[dict[str, Any]]:
     """Gather, and hold the whole against JSON, which knows neither NaN nor infinity."""
-    found = content.of(store, only)
+    found = content.collect(store, only)
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
     studies: list[dict[str, Any]] = found["studies"]
     return studies
@@ -58,7 +58,7 @@ def write(store: Store, name: str, text: str, study: str = STUDY) -> Path:
 def test_an_empty_folder_has_no_studies(store: Store) -> None:
     assert shown(store) == []
     store.root.mkdir()
-    found = content.of(store)
+    found = content.collect(store)
     assert (found["studies"], found["version"]) == ([], ssr_exp.__version__)
 
 

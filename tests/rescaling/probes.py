@@ -52,7 +52,7 @@ def _seed_of(name: str, variant: str, frozen: tuple[str, ...]) -> tuple[nn.Modul
     network = hollow(name, variant)
     shape = (3, 32, 32)
     multiple = seeds.multiple(ModelConf(name))
-    return network, planning.find(network, shape, multiple=multiple, frozen=frozen)
+    return network, planning.trace(network, shape, multiple=multiple, frozen=frozen)
 
 
 def hollow(name: str, variant: str) -> nn.Module:
@@ -624,7 +624,7 @@ def names() -> list[str]:
 def planned(name: str, multiple: int = 4) -> tuple[nn.Module, Plan]:
     """Build one of these networks and its plan; do not change it."""
     network = build(name)
-    return network, planning.find(network, SHAPE, multiple=multiple)
+    return network, planning.trace(network, SHAPE, multiple=multiple)
 
 
 def build(name: str) -> nn.Module:

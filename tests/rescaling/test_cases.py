@@ -156,7 +156,7 @@ REMARKS: dict[str, tuple[Make, str]] = {
 
 
 def planned(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Plan:
-    return planning.find(network, shape, multiple=4)
+    return planning.trace(network, shape, multiple=4)
 
 
 @pytest.mark.parametrize(("make", "shape", "share"), SCALES.values(), ids=list(SCALES))

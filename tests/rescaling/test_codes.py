@@ -23,7 +23,7 @@ def plan_of(name: str, multiple: int = 4) -> Plan:
 @pytest.mark.parametrize("name", NETWORKS + LETTERED)
 def test_codes_parse_back(name: str) -> None:
     plan = plan_of(name)
-    for architecture in lattice.of(plan).sample(8, seed=0) + probes.arbitrary(plan, 10):
+    for architecture in lattice.from_plan(plan).sample(8, seed=0) + probes.arbitrary(plan, 10):
         code = codes.write(plan, architecture)
         assert codes.parse(plan, code) == architecture
         assert codes.parse(plan, f" {name}_{code}\n") == architecture
@@ -58,7 +58,7 @@ def all_twins() -> list[str]:
     for block in (network.c, network.d):
         block.conv1 = nn.Conv2d(16, 64, 3, padding=1)
         block.conv2 = nn.Conv2d(64, 16, 3, padding=1)
-    plan = planning.find(network, probes.SHAPE, multiple=1)
+    plan = planning.trace(network, probes.SHAPE, multiple=1)
     written = [codes.write(plan, architecture) for architecture in widths_of(plan, 1)]
     assert [codes.parse(plan, code) for code in written] == widths_of(plan, 1)
     return written

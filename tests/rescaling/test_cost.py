@@ -50,7 +50,7 @@ def assert_exact(name: str, variant: str, architecture: Architecture, size: int 
 @pytest.mark.parametrize(("name", "variant"), SMALL)
 def test_cost_equals_a_real_build_at_the_extremes_and_at_random(name: str, variant: str) -> None:
     plan = plan_of(name, variant)
-    drawn = lattice.of(plan).sample(2, seed=1) + probes.arbitrary(plan, 2, seed=2)
+    drawn = lattice.from_plan(plan).sample(2, seed=1) + probes.arbitrary(plan, 2, seed=2)
     for architecture in drawn:
         assert_exact(name, variant, architecture)
 
@@ -60,7 +60,9 @@ def test_cost_equals_a_real_build_at_the_extremes_and_at_random(name: str, varia
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_cost_equals_many_real_builds(name: str, variant: str) -> None:
     plan = plan_of(name, variant)
-    for architecture in lattice.of(plan).sample(20, seed=3) + probes.arbitrary(plan, 20, seed=4):
+    for architecture in lattice.from_plan(plan).sample(20, seed=3) + probes.arbitrary(
+        plan, 20, seed=4
+    ):
         assert_exact(name, variant, architecture)
 
 
@@ -113,7 +115,7 @@ def test_macs_of_option_a_stay_as_they_were(depth: int, macs: int) -> None:
 def test_torchvision_resnets_have_the_published_cost(name: str, params: int, gmacs: float) -> None:
     shape = (3, 224, 224)
     network = seeds.build(ModelConf(name), num_classes=1000, input_shape=shape)
-    plan = planning.find(network, shape)
+    plan = planning.trace(network, shape)
     counted = cost.of(plan, plan.baseline)
     assert (counted.params, round(counted.macs / 1e9, 2)) == (params, gmacs)
 
@@ -122,7 +124,7 @@ def test_torchvision_resnets_have_the_published_cost(name: str, params: int, gma
 def test_cost_is_exact_for_any_image_shape(shape: tuple[int, int, int]) -> None:
     conf = ModelConf("resnet20", shortcut=Shortcut.B)
     network = seeds.build(conf, num_classes=7, input_shape=shape)
-    plan = planning.find(network, shape, multiple=4)
+    plan = planning.trace(network, shape, multiple=4)
     for architecture in probes.arbitrary(plan, 3):
         counted = cost.of(plan, architecture)
         built = rescale.build(network, plan, architecture)
@@ -130,7 +132,7 @@ def test_cost_is_exact_for_any_image_shape(shape: tuple[int, int, int]) -> None:
 
 
 def rows(plan: Plan, count: int = 100) -> list[Architecture]:
-    return lattice.of(plan).sample(count, seed=5) + probes.arbitrary(plan, count, seed=6)
+    return lattice.from_plan(plan).sample(count, seed=5) + probes.arbitrary(plan, count, seed=6)
 
 
 def columns(counted: cost.Cost) -> np.ndarray:
@@ -192,7 +194,7 @@ def test_counting_leaves_the_points_as_they_are() -> None:
 @pytest.mark.parametrize("name", ["resnet8", "resnet20", "resnet56"])
 def test_the_product_equals_the_enumeration(name: str) -> None:
     plan = plan_of(name, "A")
-    points = lattice.of(plan)
+    points = lattice.from_plan(plan)
     product = columns(points.cost()).reshape(3, -1)
     listed = [columns(cost.count(plan, chunk)) for chunk in points.enumerate(50_000)]
     assert (product == np.concatenate(listed, axis=1)).all()
@@ -222,7 +224,7 @@ def test_a_smaller_network_never_costs_more() -> None:
 
 
 def test_gemms_of_a_stem_are_pixels_times_channels_times_kernel() -> None:
-    plan = planning.find(CifarResNet(8), (3, 32, 32), multiple=4)
+    plan = planning.trace(CifarResNet(8), (3, 32, 32), multiple=4)
     first, *_, last = cost.gemms(plan, plan.baseline)
     assert first == cost.GemmSize("conv", m=1024, n=16, k=27, count=1)
     assert last == cost.GemmSize("fc", m=1, n=10, k=64, count=1)

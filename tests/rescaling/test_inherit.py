@@ -51,7 +51,7 @@ def trained(network: nn.Module) -> nn.Module:
 def planned(name: str) -> tuple[nn.Module, Plan]:
     network = NETWORKS[name]()
     shape = probes.SHAPE if name == "flattened" else SHAPE
-    return network, planning.find(network, shape, multiple=4)
+    return network, planning.trace(network, shape, multiple=4)
 
 
 def made(name: str) -> tuple[nn.Module, Plan]:
@@ -97,7 +97,7 @@ def test_blocks_that_are_numbered_anew_inherit_from_those_they_were() -> None:
         probes.conv(3, 16), *[probes.Residual(16, 16) for _ in range(4)], nn.Flatten(1),
         nn.Linear(16 * 64, 5),
     )  # fmt: skip
-    plan = planning.find(trained(network), probes.SHAPE, multiple=4)
+    plan = planning.trace(trained(network), probes.SHAPE, multiple=4)
     built = filled(network, plan, Architecture((2,), plan.baseline.widths))
     assert len(built) == 5
     assert torch.equal(built[4].weight, network[6].weight)
@@ -175,7 +175,7 @@ def test_a_network_whose_other_channels_are_dead_computes_the_same_without_them(
 def test_a_residual_stream_keeps_its_live_channels_wherever_they_lie(shortcut: str) -> None:
     """With padding they must lie where the padding of the narrow network puts them."""
     network = trained(CifarResNet(8, shortcut=shortcut))  # type: ignore[arg-type]
-    plan = planning.find(network, SHAPE, multiple=4)
+    plan = planning.trace(network, SHAPE, multiple=4)
     half = plan.effective(Modifiers(depth=[1] * 3, width=[0.5] * 3))
     kept = np.ones(len(plan.channel_groups), dtype=bool)
     starts = {16: 0, 32: 4, 64: 12}  # of the middle half, as the shortcuts see it
@@ -217,7 +217,7 @@ def test_torchvisions_networks_inherit_without_a_warning(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     network = seeds.build(ModelConf(name), num_classes=10, input_shape=SHAPE)
-    plan = planning.find(network, SHAPE, multiple=8)
+    plan = planning.trace(network, SHAPE, multiple=8)
     (architecture,) = probes.arbitrary(plan, 1)[2:]
     assert filled(network, plan, architecture)(images(plan)).shape == (3, 10)
     assert caplog.text == ""
@@ -242,7 +242,7 @@ def test_channels_that_do_not_fit_are_replaced_by_the_first_ones_and_named(
 def test_what_is_no_part_of_a_state_dict_stays_as_it_was_built() -> None:
     network, _ = made("projection")
     network.stage1[0].register_buffer("scratch", torch.zeros(3), persistent=False)
-    plan = planning.find(network, SHAPE, multiple=4)
+    plan = planning.trace(network, SHAPE, multiple=4)
     built = filled(network, plan, plan.smallest)
     assert torch.equal(built.stage1[0].scratch, torch.zeros(3))
 

@@ -20,7 +20,7 @@ Std = Callable[[float, float], float]
 
 
 def built(network: nn.Module, modifiers: Modifiers = HALF, multiple: int = 4) -> nn.Module:
-    plan = planning.find(network, (3, 32, 32), multiple=multiple)
+    plan = planning.trace(network, (3, 32, 32), multiple=multiple)
     return rescale.build(network, plan, modifiers)
 
 

@@ -22,7 +22,7 @@ KINDS = ["resnet8", "grouped", "inverted", "shuffle"]
 def planned(name: str) -> tuple[nn.Module, Plan]:
     blocks = {"grouped": probes.Grouped, "inverted": probes.Inverted, "shuffle": probes.Shuffle}
     network = probes.Net(blocks[name]) if name in blocks else CifarResNet(8, shortcut="B")
-    return network, planning.find(network, probes.SHAPE, multiple=4)
+    return network, planning.trace(network, probes.SHAPE, multiple=4)
 
 
 def chosen(

@@ -19,7 +19,7 @@ def plan_of(name: str, *frozen: str) -> Plan:
 
 
 def test_resnet56_has_more_than_a_hundred_thousand_networks() -> None:
-    assert len(lattice.of(plan_of("resnet56"))) == 9**3 * 4 * 8 * 8 == 186_624
+    assert len(lattice.from_plan(plan_of("resnet56"))) == 9**3 * 4 * 8 * 8 == 186_624
 
 
 def test_the_lattice_is_what_all_modifiers_give_without_duplicates() -> None:
@@ -38,7 +38,7 @@ def test_the_lattice_is_what_all_modifiers_give_without_duplicates() -> None:
     expected = set(itertools.product(*single))
     listed = [
         tuple(zip(a.blocks, a.widths, strict=True))
-        for chunk in lattice.of(plan).enumerate()
+        for chunk in lattice.from_plan(plan).enumerate()
         for a in cost.decode(plan, chunk)
     ]
     assert len(listed) == len(set(listed))
@@ -47,7 +47,7 @@ def test_the_lattice_is_what_all_modifiers_give_without_duplicates() -> None:
 
 @pytest.mark.parametrize("chunk", [1000, 6912, 10**6])
 def test_chunks_do_not_change_the_enumeration(chunk: int) -> None:
-    points = lattice.of(plan_of("resnet20"))
+    points = lattice.from_plan(plan_of("resnet20"))
     listed = np.concatenate(list(points.enumerate(chunk)))
     assert (listed == points.points(np.arange(len(points)))).all()
     assert len(np.unique(listed, axis=0)) == len(points) == 6912
@@ -55,14 +55,14 @@ def test_chunks_do_not_change_the_enumeration(chunk: int) -> None:
 
 def test_the_last_point_is_the_baseline_and_the_first_the_smallest() -> None:
     plan = plan_of("resnet50")
-    points = lattice.of(plan)
+    points = lattice.from_plan(plan)
     first, last = cost.decode(plan, points.points([0, len(points) - 1]))
     assert (first.blocks, last) == (plan.smallest.blocks, plan.baseline)
 
 
 def test_costs_have_the_lattices_shape_and_order() -> None:
     plan = plan_of("resnet20")
-    points = lattice.of(plan)
+    points = lattice.from_plan(plan)
     costs = points.cost()
     assert costs.params.shape == points.shape
     number = 4321
@@ -71,19 +71,21 @@ def test_costs_have_the_lattices_shape_and_order() -> None:
 
 
 def test_frozen_segments_have_one_option() -> None:
-    assert lattice.of(plan_of("resnet20", "stage1", "stage3")).shape == (1, 24, 1)
+    assert lattice.from_plan(plan_of("resnet20", "stage1", "stage3")).shape == (1, 24, 1)
 
 
 def test_finer_steps_give_more_until_every_width_is_there() -> None:
     plan = plan_of("resnet20")
-    sizes = [len(lattice.of(plan, width_steps=steps)) for steps in (1, 2, 4, 8, 16, 64, 1000)]
+    sizes = [
+        len(lattice.from_plan(plan, width_steps=steps)) for steps in (1, 2, 4, 8, 16, 64, 1000)
+    ]
     assert sizes == sorted(sizes)
     assert sizes[0] == 27
     assert sizes[-1] == 27 * 4 * 8 * 16
 
 
 def test_samples_differ_and_repeat_with_their_seed() -> None:
-    points = lattice.of(plan_of("resnet56"))
+    points = lattice.from_plan(plan_of("resnet56"))
     drawn = points.sample(100, seed=3)
     assert len(set(drawn)) == 100
     assert drawn == points.sample(100, seed=3)
@@ -105,17 +107,17 @@ def test_numbers_that_nobody_reads_are_short(size: int, said: str) -> None:
 
 
 def test_a_sample_of_all_is_all() -> None:
-    points = lattice.of(plan_of("resnet8"))
+    points = lattice.from_plan(plan_of("resnet8"))
     assert len(set(points.sample(len(points), seed=0))) == len(points) == 256
 
 
 @pytest.mark.parametrize("count", [0, -1, 257])
 def test_more_networks_than_there_are_cannot_be_drawn(count: int) -> None:
     with pytest.raises(SsrError, match=f"cannot draw {count} different networks: .* 256 points"):
-        lattice.of(plan_of("resnet8")).sample(count, seed=0)
+        lattice.from_plan(plan_of("resnet8")).sample(count, seed=0)
 
 
 @pytest.mark.parametrize("steps", [0, -8])
 def test_width_steps_below_one_are_refused(steps: int) -> None:
     with pytest.raises(SsrError, match=f"segment.width_steps is {steps};"):
-        lattice.of(plan_of("resnet8"), width_steps=steps)
+        lattice.from_plan(plan_of("resnet8"), width_steps=steps)

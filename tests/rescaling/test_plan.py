@@ -77,7 +77,7 @@ _plans: dict[int, Plan] = {}
 
 def segments_of_resnet8(multiple: int) -> Plan:
     if multiple not in _plans:
-        _plans[multiple] = planning.find(CifarResNet(8), (3, 16, 16), multiple=multiple)
+        _plans[multiple] = planning.trace(CifarResNet(8), (3, 16, 16), multiple=multiple)
     return _plans[multiple]
 
 

@@ -183,7 +183,7 @@ def test_blocks_that_grow_are_one_that_stays_and_has_a_width() -> None:
 
 @pytest.mark.parametrize("depth", [8, 20])
 def test_cifar_resnets_have_three_stages(depth: int) -> None:
-    plan = planning.find(CifarResNet(depth), (3, 32, 32))
+    plan = planning.trace(CifarResNet(depth), (3, 32, 32))
     n_blocks = (depth - 2) // 6
     assert [(s.name, len(s.blocks)) for s in plan.segments] == [
         (f"stage{number}", n_blocks) for number in (1, 2, 3)
@@ -192,7 +192,7 @@ def test_cifar_resnets_have_three_stages(depth: int) -> None:
 
 def test_frozen_segments_have_one_width_and_depth() -> None:
     network = CifarResNet(20)
-    plan = planning.find(network, (3, 32, 32), multiple=4, frozen=["stage2"])
+    plan = planning.trace(network, (3, 32, 32), multiple=4, frozen=["stage2"])
     assert [len(widths) for widths in plan.widths] == [4, 1, 16]
     assert [segment.fewest for segment in plan.segments] == [1, 3, 1]
     built = rescale.build(network, plan, plan.smallest)
@@ -202,13 +202,13 @@ def test_frozen_segments_have_one_width_and_depth() -> None:
 
 def test_an_unknown_segment_cannot_be_frozen() -> None:
     with pytest.raises(SsrError, match=r"no segment 'stage9' to freeze.*stage1, stage2, stage3"):
-        planning.find(CifarResNet(8), (3, 32, 32), frozen=["stage1", "stage9"])
+        planning.trace(CifarResNet(8), (3, 32, 32), frozen=["stage1", "stage9"])
 
 
 @pytest.mark.parametrize("multiple", [0, -4])
 def test_a_multiple_below_one_is_refused(multiple: int) -> None:
     with pytest.raises(SsrError, match=f"at least 1, not {multiple}"):
-        planning.find(CifarResNet(8), (3, 32, 32), multiple=multiple)
+        planning.trace(CifarResNet(8), (3, 32, 32), multiple=multiple)
 
 
 @pytest.mark.parametrize(
@@ -222,14 +222,14 @@ def test_a_multiple_below_one_is_refused(multiple: int) -> None:
 @pytest.mark.parametrize("kind", ["stage", "superblock", "block", "whole"])
 def test_a_network_of_one_layer_or_none_has_no_segment(network: nn.Module, kind: str) -> None:
     with pytest.raises(SsrError, match="Sequential has no segment"):
-        planning.find(network, (3, 8, 8), kind=kind)
+        planning.trace(network, (3, 8, 8), kind=kind)
 
 
 def test_where_nothing_repeats_all_layers_of_one_resolution_are_a_block_that_stays() -> None:
     layers = (nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 5, padding=2), nn.MaxPool2d(2))
     head = (nn.Conv2d(16, 24, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = nn.Sequential(*layers, *head, nn.Linear(24, 5))
-    plan = planning.find(network, (3, 8, 8), multiple=4)
+    plan = planning.trace(network, (3, 8, 8), multiple=4)
     assert [segment.blocks for segment in plan.segments] == [(("0", "1"),), (("3",),)]
     built = rescale.build(network, plan, plan.smallest)
     assert [built[i].out_channels for i in (0, 1, 3)] == [4, 4, 4]
@@ -245,13 +245,13 @@ def test_finding_segments_changes_nothing() -> None:
     network = Touchy(20)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     text = repr(network)
-    planning.find(network, (3, 32, 32))
+    planning.trace(network, (3, 32, 32))
     assert network.training and repr(network) == text
     assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
 def test_the_same_network_gives_the_same_plan() -> None:
-    one, other = (planning.find(CifarResNet(20), (3, 32, 32)) for _ in range(2))
+    one, other = (planning.trace(CifarResNet(20), (3, 32, 32)) for _ in range(2))
     same = ("segments", "groups", "owners", "leaves", "gemms", "attributes", "frozen")
     assert all(getattr(one, name) == getattr(other, name) for name in same)

@@ -27,7 +27,7 @@ KINDS = [("resnet14", "A"), ("resnet14", "B"), ("resnet18", "A"), ("resnext50_32
 def planned(name: str, shortcut: str = "A") -> tuple[nn.Module, Plan]:
     conf = ModelConf(name, shortcut=Shortcut(shortcut))
     network = seeds.build(conf, num_classes=10, input_shape=IMAGES)
-    return network, planning.find(network, IMAGES, multiple=seeds.multiple(conf))
+    return network, planning.trace(network, IMAGES, multiple=seeds.multiple(conf))
 
 
 def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

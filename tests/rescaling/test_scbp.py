@@ -26,7 +26,9 @@ RATIOS = [0.5, 0.625, 0.75, 0.875, 1.0]
 def traced(name: str, kind: str = "superblock", *frozen: str) -> tuple[nn.Module, Plan]:
     network = probes.hollow(name, "A" if name in seeds.CIFAR else "cifar")
     multiple = seeds.multiple(ModelConf(name))
-    return network, planning.find(network, (3, 32, 32), multiple=multiple, kind=kind, frozen=frozen)
+    return network, planning.trace(
+        network, (3, 32, 32), multiple=multiple, kind=kind, frozen=frozen
+    )
 
 
 def derived(plan: Plan, **values: object) -> list[Architecture]:
@@ -113,7 +115,7 @@ def test_the_exact_search_finds_what_brute_force_finds() -> None:
     limits = scbp.Limits((0.3, 0.6), (0.0, 0.5))
     for monotone in (True, False):
         conf.monotone = monotone
-        product = set_product.of(plan, conf)
+        product = set_product.from_plan(plan, conf)
         found = scbp.search(product, limits, seed=0)
         expected = {
             a
@@ -179,7 +181,7 @@ def test_widths_may_fall_anywhere_if_asked_to() -> None:
 def test_a_product_beyond_enumeration_is_drawn_from_and_repeats() -> None:
     _, plan = traced("resnet50")
     conf = ModifiersConf(kind="scbp", count=8)
-    product = set_product.of(plan, conf)
+    product = set_product.from_plan(plan, conf)
     assert product.size > 10**11 and not product.is_exact
     found = derived(plan, count=8)
     assert found == derived(plan, count=8)
@@ -201,9 +203,9 @@ def test_nothing_that_was_drawn_counts_twice(monkeypatch: pytest.MonkeyPatch) ->
     _, plan = traced("resnet8")
     conf = ModifiersConf(kind="scbp", c_ratios=[0.5, 1.0], monotone=False)
     limits = scbp.Limits(scbp.NO_LIMIT, scbp.NO_LIMIT)
-    every = scbp.search(set_product.of(plan, conf), limits, seed=0)
+    every = scbp.search(set_product.from_plan(plan, conf), limits, seed=0)
     monkeypatch.setattr(set_product, "EXACT", 0)
-    drawn = scbp.search(set_product.of(plan, conf), limits, seed=0)
+    drawn = scbp.search(set_product.from_plan(plan, conf), limits, seed=0)
     as_sets = [{tuple(row) for row in found.choices.tolist()} for found in (every, drawn)]
     assert len(drawn.params) == len(as_sets[1])
     assert as_sets[0] == as_sets[1]  # few enough that draws meet all of them

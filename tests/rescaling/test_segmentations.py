@@ -48,7 +48,7 @@ def planned(name: str, kind: str, *patterns: str) -> tuple[nn.Module, Plan]:
     else:
         with torch.device("meta"):
             network = NETWORKS[name]()
-    return network, planning.find(network, shape, multiple=4, kind=kind, patterns=patterns)
+    return network, planning.trace(network, shape, multiple=4, kind=kind, patterns=patterns)
 
 
 def paths(plan: Plan) -> list[list[str]]:
@@ -178,7 +178,7 @@ def test_patterns_that_fit_nothing_or_the_same_are_refused(
     patterns: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(SsrError) as caught:
-        planning.find(CifarResNet(8), SHAPE, kind="manual", patterns=patterns)
+        planning.trace(CifarResNet(8), SHAPE, kind="manual", patterns=patterns)
     assert said.replace("\\", "") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -186,12 +186,12 @@ def test_patterns_that_fit_nothing_or_the_same_are_refused(
 @pytest.mark.parametrize("kind", KINDS)
 def test_patterns_are_for_segments_by_hand(kind: str) -> None:
     with pytest.raises(SsrError, match=f"leave them out with segment={kind}"):
-        planning.find(CifarResNet(8), SHAPE, kind=kind, patterns=["stage1"])
+        planning.trace(CifarResNet(8), SHAPE, kind=kind, patterns=["stage1"])
 
 
 def test_an_unknown_way_to_split_is_refused_and_the_known_ones_listed() -> None:
     with pytest.raises(SsrError, match="stage, superblock, block, whole, manual") as caught:
-        planning.find(CifarResNet(8), SHAPE, kind="stages")
+        planning.trace(CifarResNet(8), SHAPE, kind="stages")
     assert str(caught.value).startswith("segment.kind=stages is unknown;")
 
 
@@ -203,7 +203,7 @@ def test_an_unknown_way_to_split_is_refused_and_the_known_ones_listed() -> None:
     [("superblock", "3x3:64-64"), ("block", "stage2.1"), ("whole", "network")],
 )
 def test_a_segment_of_any_kind_can_be_frozen(kind: str, name: str) -> None:
-    plan = planning.find(CifarResNet(20), SHAPE, kind=kind, frozen=[name])
+    plan = planning.trace(CifarResNet(20), SHAPE, kind=kind, frozen=[name])
     (number,) = [n for n, segment in enumerate(plan.segments) if segment.name == name]
     assert plan.segments[number].frozen and len(plan.widths[number]) == 1
 
@@ -211,8 +211,8 @@ def test_a_segment_of_any_kind_can_be_frozen(kind: str, name: str) -> None:
 def test_a_lattice_beyond_64_bits_is_counted_and_drawn_from() -> None:
     with torch.device("meta"):
         network = CifarResNet(110)
-    plan = planning.find(network, SHAPE, multiple=4, kind="block")
-    points = lattice.of(plan)
+    plan = planning.trace(network, SHAPE, multiple=4, kind="block")
+    points = lattice.from_plan(plan)
     assert points.size == 4**18 * 8**18 * 8**18 > 2**63
     drawn = points.sample(20, seed=0)
     assert drawn == points.sample(20, seed=0) != points.sample(20, seed=1)

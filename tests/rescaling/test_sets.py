@@ -223,7 +223,7 @@ def test_low_modifiers_out_of_range_are_refused_for_all_sentinels_too() -> None:
 
 @pytest.mark.parametrize("kind", ["sentinel_width", "sentinel_all"])
 def test_subsets_of_too_many_segments_are_refused_and_not_listed(kind: str) -> None:
-    plan = planning.find(probes.hollow("resnet110", "A"), (3, 32, 32), multiple=4, kind="block")
+    plan = planning.trace(probes.hollow("resnet110", "A"), (3, 32, 32), multiple=4, kind="block")
     with pytest.raises(SsrError, match=r"this network has 54, and 12 are the most: .*whole"):
         expanded(plan, kind)
     assert len(set(expanded(plan, "random", count=3))) == 3

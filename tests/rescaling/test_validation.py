@@ -83,7 +83,7 @@ def test_a_block_that_cannot_be_narrower_is_frozen_and_named(
 ) -> None:
     made = block(16, 16) if block in (Choosy, Proud) else block()
     network = first(made)
-    plan = planning.find(network, probes.SHAPE, multiple=4)
+    plan = planning.trace(network, probes.SHAPE, multiple=4)
     (reason,) = [reason for reason in plan.frozen if "cannot be narrower" in reason]
     assert reason.removeprefix("what ").startswith("body.0") and why in reason
     checked(network, plan)
@@ -93,7 +93,7 @@ def test_a_block_that_cannot_be_narrower_is_frozen_and_named(
 
 def test_what_can_still_be_rescaled_is() -> None:
     network = first(Proud(16, 16))
-    plan = planning.find(network, probes.SHAPE, multiple=4)
+    plan = planning.trace(network, probes.SHAPE, multiple=4)
     assert any(segment.fewest < len(segment.blocks) for segment in plan.segments)
     narrow = rescale.skeleton(network, plan, plan.smallest)
     full = sum(parameter.numel() for parameter in network.parameters())
@@ -112,7 +112,7 @@ class Counting(Body):
 
 def test_a_block_without_which_the_network_does_not_run_stays() -> None:
     network = Counting(nn.Sequential(*residuals(3)))
-    plan = planning.find(network, probes.SHAPE, multiple=4)
+    plan = planning.trace(network, probes.SHAPE, multiple=4)
     (segment,) = plan.segments
     assert len(segment.blocks) == segment.fewest == 3
     assert plan.widths[0].channels.tolist() == [4, 8, 12, 16]
@@ -135,7 +135,7 @@ class Half(Counting):
 
 def test_other_segments_still_lose_blocks() -> None:
     network = Half()
-    plan = planning.find(network, probes.SHAPE, multiple=4)
+    plan = planning.trace(network, probes.SHAPE, multiple=4)
     assert {s.name: s.fewest for s in plan.segments} == {"more": 1, "body": 3}
     checked(network, plan)
 
@@ -153,7 +153,7 @@ def test_a_network_that_runs_at_full_size_alone_is_refused_in_one_sentence() -> 
     network = Fixed(nn.Sequential(*residuals(3)))
     assert sum(parameter.numel() for parameter in network.parameters()) == 14_469
     with pytest.raises(SsrError, match=r"nothing of Fixed can be rescaled.*who am I") as caught:
-        planning.find(network, probes.SHAPE)
+        planning.trace(network, probes.SHAPE)
     assert "\n" not in str(caught.value)
 
 
@@ -174,7 +174,7 @@ def test_a_network_that_never_does_what_was_traced_is_refused_and_the_module_nam
     with pytest.raises(
         SsrError, match=r"Body cannot be counted, even .* in body\.0\.conv2, it has"
     ):
-        planning.find(first(Moody(16, 16)), probes.SHAPE)
+        planning.trace(first(Moody(16, 16)), probes.SHAPE)
 
 
 @pytest.mark.parametrize("tokens", ["odd", "even"])
@@ -183,7 +183,7 @@ def test_of_a_transformer_what_is_not_attention_is_rescaled(tokens: str) -> None
     network = torchvision.models.VisionTransformer(size, 4, 3, 2, 16, 32, num_classes=5)
     network.class_token.data.normal_()
     shape = (3, size, size)
-    plan = planning.find(network, shape, multiple=4)
+    plan = planning.trace(network, shape, multiple=4)
     (segment,) = plan.segments
     assert (len(segment.blocks), segment.fewest) == (3, 1)
     assert any("self_attention" in why for why in plan.frozen)
@@ -212,7 +212,7 @@ class Flat(nn.Module):
 
 def test_code_that_counts_on_a_width_freezes_what_ran_into_it_and_no_more() -> None:
     network = Flat()
-    plan = planning.find(network, probes.SHAPE, multiple=4)
+    plan = planning.trace(network, probes.SHAPE, multiple=4)
     narrow = rescale.skeleton(network, plan, plan.smallest)
     assert (narrow.conv.out_channels, narrow.again.out_channels) == (4, 48)
     assert any(why.startswith("what again puts out cannot be narrower") for why in plan.frozen)
@@ -220,7 +220,7 @@ def test_code_that_counts_on_a_width_freezes_what_ran_into_it_and_no_more() -> N
 
 
 def test_a_channel_that_is_fixed_twice_for_one_reason_counts_once() -> None:
-    plan = planning.find(Flat(), probes.SHAPE, multiple=4)
+    plan = planning.trace(Flat(), probes.SHAPE, multiple=4)
     assert plan.frozen == {
         "the network's output": 10,
         next(why for why in plan.frozen if "again" in why): 48,

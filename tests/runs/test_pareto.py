@@ -12,7 +12,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)))
 
 @given(POINTS)
 def test_the_front_is_what_none_as_cheap_matches(points: list[tuple[int, int]]) -> None:
-    kept = pareto.of(points, cost=itemgetter(0), score=itemgetter(1))
+    kept = pareto.front(points, cost=itemgetter(0), score=itemgetter(1))
     naive = {
         (c, s)
         for c, s in points

@@ -49,12 +49,12 @@ def test_every_study_of_a_store_is_known_by_its_name(tmp_path: Path) -> None:
         write(tmp_path, name, OURS | {"name": name})
     (tmp_path / "no-study").mkdir()
     (tmp_path / studies.FILE).write_text("{}")
-    assert studies.known(tmp_path) == {name: OURS | {"name": name} for name in ("a", "b")}
-    assert list(studies.known(tmp_path)) == ["a", "b"]
+    assert studies.read_all(tmp_path) == {name: OURS | {"name": name} for name in ("a", "b")}
+    assert list(studies.read_all(tmp_path)) == ["a", "b"]
 
 
 def test_a_store_that_is_not_there_has_no_studies(tmp_path: Path) -> None:
-    assert studies.known(tmp_path / "nowhere") == {}
+    assert studies.read_all(tmp_path / "nowhere") == {}
     assert studies.siblings(tmp_path / "nowhere", OURS) == {}
 
 
@@ -69,7 +69,7 @@ def test_a_study_that_cannot_be_read_is_left_out(
     write(tmp_path, "good", OURS)
     write(tmp_path, "broken", {})
     (tmp_path / "broken" / studies.FILE).write_bytes(content)
-    assert studies.known(tmp_path) == {"good": OURS}
+    assert studies.read_all(tmp_path) == {"good": OURS}
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
     assert line.getMessage().startswith(f"skipped {tmp_path}/broken/{studies.FILE}: ")
@@ -77,7 +77,7 @@ def test_a_study_that_cannot_be_read_is_left_out(
 
 def test_a_study_file_that_is_a_folder_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "odd" / studies.FILE).mkdir(parents=True)
-    assert studies.known(tmp_path) == {}
+    assert studies.read_all(tmp_path) == {}
 
 
 # In what they differ
@@ -160,6 +160,6 @@ def test_what_a_training_writes_is_known_and_is_a_sibling_of_a_shorter_one(
     fields = study.open(conf("trainer.max_epochs=1")).fields
     root = Path(conf().paths.runs)
     assert studies.siblings(root, fields) == {made.study: 3}
-    assert studies.differences(studies.known(root)[made.study], fields) == [
+    assert studies.differences(studies.read_all(root)[made.study], fields) == [
         "training.epochs is 3 there and 1 here"
     ]

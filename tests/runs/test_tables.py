@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import tables
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.tables import Row
+from ssr_exp.runs.tables import TableRow
 
 MakeRecord = Callable[..., Record]
 Write = Callable[..., Path]
@@ -57,11 +57,14 @@ def as_json(**fields: Any) -> str:
 
 def test_two_columns_are_enough(write: Write) -> None:
     assert tables.read(write(HEADER, f"{ONE},90.5", f"{TWO},91")) == [
-        Row(network=ONE, val_acc=90.5),
-        Row(network=TWO, val_acc=91.0),
+        TableRow(network=ONE, val_acc=90.5),
+        TableRow(network=TWO, val_acc=91.0),
     ]
     path = write(as_json(), as_json(network=TWO, val_acc=91), name="table.jsonl")
-    assert tables.read(path) == [Row(network=ONE, val_acc=90.5), Row(network=TWO, val_acc=91.0)]
+    assert tables.read(path) == [
+        TableRow(network=ONE, val_acc=90.5),
+        TableRow(network=TWO, val_acc=91.0),
+    ]
 
 
 WHOLE: dict[str, Any] = {
@@ -80,26 +83,26 @@ WHOLE: dict[str, Any] = {
 
 
 def test_every_column_is_read_in_any_order(write: Write) -> None:
-    made = [Row(**WHOLE | {"status": Status.finished})]
+    made = [TableRow(**WHOLE | {"status": Status.finished})]
     names = sorted(WHOLE)
     cells = (f'"{WHOLE[name]}"' for name in names)
     assert tables.read(write(",".join(names), ",".join(cells))) == made
     assert tables.read(write(json.dumps(WHOLE), name="table.jsonl")) == made
-    assert set(WHOLE) == set(Row.model_fields)
+    assert set(WHOLE) == set(TableRow.model_fields)
 
 
 def test_what_is_not_known_may_be_empty(write: Write) -> None:
-    rest = [name for name in Row.model_fields if name not in tables.REQUIRED]
+    rest = [name for name in TableRow.model_fields if name not in tables.REQUIRED]
     empty = write(",".join([*tables.REQUIRED, *rest]), ",".join([ONE, "90", *[" "] * len(rest)]))
     null = write(as_json(val_acc=90, **dict.fromkeys(rest)), name="table.jsonl")
     for path in (empty, null):
         (row,) = tables.read(path)
-        assert row == Row(network=ONE, val_acc=90.0)
+        assert row == TableRow(network=ONE, val_acc=90.0)
         assert (row.seed, row.status, row.epochs, row.study) == (0, Status.finished, None, None)
 
 
 def test_columns_that_are_not_ours_are_ignored(write: Write) -> None:
-    made = [Row(network=ONE, val_acc=90.5)]
+    made = [TableRow(network=ONE, val_acc=90.5)]
     assert tables.read(write(f",who,,{HEADER},_target_", f"0,me,,{ONE},90.5,os.system")) == made
     path = write(as_json(who={"a": [1]}, _target_="os.system", x=math.nan), name="table.jsonl")
     assert tables.read(path) == made
@@ -113,7 +116,7 @@ def test_whole_records_on_a_line_each_are_rows(write: Write, make_record: MakeRe
     lines = [json.dumps(json.loads(record.to_json())) for record in made]
     rows = tables.read(write(*lines, name="table.jsonl"))
     for row, record in zip(rows, made, strict=True):
-        assert row.model_dump() == {k: getattr(record, k) for k in Row.model_fields}
+        assert row.model_dump() == {k: getattr(record, k) for k in TableRow.model_fields}
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])
@@ -129,7 +132,7 @@ def test_whole_numbers_may_be_written_with_a_point(write: Write) -> None:
     csv = write(f"{HEADER},seed,epochs", f"{ONE},90,3.0,200.0")
     lines = write(as_json(val_acc=90, seed=3.0, epochs=200.0), name="table.jsonl")
     for path in (csv, lines):
-        assert tables.read(path) == [Row(network=ONE, val_acc=90.0, seed=3, epochs=200)]
+        assert tables.read(path) == [TableRow(network=ONE, val_acc=90.0, seed=3, epochs=200)]
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "bom"])
@@ -137,7 +140,7 @@ def test_whole_numbers_may_be_written_with_a_point(write: Write) -> None:
 def test_byte_order_marks_line_ends_and_empty_lines_make_no_difference(
     write: Write, mark: bytes, end: bytes
 ) -> None:
-    made = [Row(network=ONE, val_acc=90.5, study="ünï")]
+    made = [TableRow(network=ONE, val_acc=90.5, study="ünï")]
     csv = [mark + f"{HEADER} , study".encode(), "", f" {ONE} , 90.5 , ünï", ",,", ""]
     assert tables.read(write(*csv, end=end)) == made
     lines = [mark + as_json(study="ünï").encode(), "  ", ""]
@@ -146,11 +149,11 @@ def test_byte_order_marks_line_ends_and_empty_lines_make_no_difference(
 
 def test_a_row_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        Row(network=ONE, val_acc=90.0).val_acc = 100.0
+        TableRow(network=ONE, val_acc=90.0).val_acc = 100.0
 
 
 rows = st.builds(
-    Row,
+    TableRow,
     network=st.sampled_from([ONE, TWO, f"resnet20_{ONE}"]),
     val_acc=st.floats(1.5, 100),
     study=st.none()
@@ -165,13 +168,15 @@ rows = st.builds(
 
 
 @given(made=st.lists(rows, min_size=1, max_size=4))
-def test_what_is_written_is_read(made: list[Row], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_is_written_is_read(
+    made: list[TableRow], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     import csv
 
     folder = tmp_path_factory.mktemp("tables")
     dumped = [row.model_dump(mode="json") for row in made]
     with open(folder / "table.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(Row.model_fields))
+        writer = csv.DictWriter(file, list(TableRow.model_fields))
         writer.writeheader()
         writer.writerows(dumped)
     (folder / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in dumped))
@@ -243,7 +248,7 @@ def test_a_broken_value_is_named_by_file_line_and_key(
 ) -> None:
     said = refusal(write("", as_json(), as_json(**{name: value}), name="table.jsonl"))
     assert f"table.jsonl line 3: {name} is " in said
-    assert f"it must be {Row.model_fields[name].description}" in said
+    assert f"it must be {TableRow.model_fields[name].description}" in said
     assert len(said) < 400
 
 

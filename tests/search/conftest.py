@@ -24,8 +24,8 @@ Tell = Callable[..., Record]
 @pytest.fixture(scope="session")
 def small() -> Space:
     """512 networks: three segments of one or two blocks, four widths each."""
-    plan = planning.find(CifarResNet(14), (3, 8, 8), multiple=4)
-    return space.of(plan, width_steps=4)
+    plan = planning.trace(CifarResNet(14), (3, 8, 8), multiple=4)
+    return space.from_plan(plan, width_steps=4)
 
 
 def truth(own: Space, architecture: Architecture) -> float:
@@ -74,7 +74,7 @@ def first(small: Space) -> tuple[Architecture, ...]:
 @pytest.fixture
 def known(small: Space, tell: Tell, first: tuple[Architecture, ...]) -> History:
     """What is known after the first networks."""
-    return history.of(small, [tell(architecture) for architecture in first])
+    return history.from_records(small, [tell(architecture) for architecture in first])
 
 
 @dataclass

@@ -46,7 +46,7 @@ def test_a_lucky_seed_does_not_make_an_answer(small: Space, tell: Tell, first: F
     records = [tell(a, noise=0.05) for a in first if a != lucky]
     view_records = [*records, tell(lucky, val_acc=best, val_loss=0.1), tell(lucky, val_acc=70.5)]
     conf = SearchConfig()
-    view = views.of(history.of(small, view_records), conf)
+    view = views.of(history.from_records(small, view_records), conf)
     assert answer.trained(view)[0] != lucky
 
 

@@ -28,18 +28,18 @@ BASELINE = {"params": 1000.0, "macs": 5000.0, "gemms": 20.0}
     [("350", 350), ("35%", 350), ("35.5 %", 355), ("0.35", 350), ("1e2", 100), ("100%", 1000)],
 )
 def test_a_cap_is_a_number_or_a_share(text: str, value: float) -> None:
-    assert limits.of(CapConf(params=text), BASELINE) == {"params": pytest.approx(value)}
+    assert limits.absolute(CapConf(params=text), BASELINE) == {"params": pytest.approx(value)}
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "many", "", "nan", "inf", "5 M", "1e999", "%"])
 def test_what_is_no_limit_is_refused(text: str) -> None:
     with pytest.raises(SsrError, match=r"cap.macs=.*number above 0.*cap.macs=35%"):
-        limits.of(CapConf(macs=text), BASELINE)
+        limits.absolute(CapConf(macs=text), BASELINE)
 
 
 def test_a_share_of_what_is_not_known_is_refused() -> None:
     with pytest.raises(SsrError, match=r"cap.latency_ms=50%.*not known"):
-        limits.of(CapConf(latency_ms="50%"), BASELINE)
+        limits.absolute(CapConf(latency_ms="50%"), BASELINE)
 
 
 def test_what_keeps_to_the_caps_keeps_to_each(small: Space) -> None:

@@ -26,7 +26,7 @@ def test_a_good_surrogate_is_not_warned_about(known: History) -> None:
 
 
 def test_equal_accuracies_are_told_to_be_flat(small: Space, tell: Tell, first: First) -> None:
-    known = history.of(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
+    known = history.from_records(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
     found = diagnostics.check(views.of(known, SearchConfig()))
     assert found.flat
     assert found.spearman is None
@@ -36,14 +36,14 @@ def test_equal_accuracies_are_told_to_be_flat(small: Space, tell: Tell, first: F
 def test_accuracies_at_random_are_told_to_be_predicted_poorly(
     small: Space, tell: Tell, first: First
 ) -> None:
-    known = history.of(small, [tell(a, noise=4.0) for a in first])
+    known = history.from_records(small, [tell(a, noise=4.0) for a in first])
     (warning, *_) = diagnostics.check(views.of(known, SearchConfig())).warnings()
     assert "poorly" in warning or "flat" in warning
 
 
 def test_intervals_cover_what_they_say(small: Space, tell: Tell) -> None:
     drawn = [small.plan.baseline, *small.architectures(range(3, 511, 5))]
-    known = history.of(small, [tell(a, noise=0.5) for a in drawn])
+    known = history.from_records(small, [tell(a, noise=0.5) for a in drawn])
     found = diagnostics.check(views.of(known, SearchConfig()))
     for level, share in zip(diagnostics.LEVELS, found.coverage, strict=True):
         assert share == pytest.approx(level, abs=0.15)
@@ -63,7 +63,7 @@ def test_sensitivities_find_what_matters(known: History) -> None:
 def test_the_check_is_printed_with_its_warnings(
     small: Space, tell: Tell, first: First, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = history.of(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
+    known = history.from_records(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
     view = views.of(known, SearchConfig())
     printing.print_checks(view, diagnostics.check(view), diagnostics.sensitivities(view))
     printed = capsys.readouterr().out

@@ -184,7 +184,7 @@ def test_equal_rows_of_a_table_are_repeats(tmp_path: Path, small: Space) -> None
     conf = table(tmp_path, "network,val_acc\n" + "d2-2-2_w16-32-64,91\n" * 3)
     found = sources(tmp_path, small, conf)
     found.fetch()
-    assert len(history.of(small, found.read())) == 3
+    assert len(history.from_records(small, found.read())) == 3
 
 
 def test_rows_of_other_epochs_are_not_mixed_in(

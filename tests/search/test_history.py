@@ -27,7 +27,7 @@ def test_only_finished_records_with_an_accuracy_count(
         tell(first[2], status=Status.diverged, val_acc=None, error="nan"),
         tell(first[3], val_acc=None),
     ]
-    assert history.of(small, records).networks == (first[0],)
+    assert history.from_records(small, records).networks == (first[0],)
     assert history.unusable(records) == {small.code(first[2])}
 
 
@@ -42,7 +42,10 @@ def test_the_order_of_records_does_not_change_a_history(
     small: Space, tell: Tell, first: First
 ) -> None:
     records = [tell(a, seed=seed) for a in first[:5] for seed in (0, 1)]
-    forwards, backwards = history.of(small, records), history.of(small, records[::-1])
+    forwards, backwards = (
+        history.from_records(small, records),
+        history.from_records(small, records[::-1]),
+    )
     assert forwards.records == backwards.records
     assert torch.equal(forwards.X, backwards.X)
 
@@ -51,7 +54,7 @@ def test_the_same_training_from_two_sources_counts_once_and_repeats_are_kept(
     small: Space, tell: Tell, first: First
 ) -> None:
     one, repeat = tell(first[0]), tell(first[0], val_acc=81.5)
-    found = history.of(small, [one, one.model_copy(), repeat])
+    found = history.from_records(small, [one, one.model_copy(), repeat])
     assert len(found) == 2
     assert found.accuracies() == {first[0]: pytest.approx(((one.val_acc or 0) + 81.5) / 2)}
     assert sorted(found.values(Outcome.val_acc).tolist()) == sorted([one.val_acc, 81.5])
@@ -62,7 +65,7 @@ def test_a_record_of_another_network_is_left_out_with_a_warning(
 ) -> None:
     records = [tell(first[0]), tell(first[1], network="d9-9-9_w16-32-64")]
     with caplog.at_level(logging.WARNING):
-        assert len(history.of(small, records)) == 1
+        assert len(history.from_records(small, records)) == 1
     assert "left out 1 records, such as d9-9-9_w16-32-64" in caplog.text
 
 
@@ -72,7 +75,7 @@ def test_latency_is_predicted_from_the_records_that_have_it(
     records = [
         tell(a, latency_ms=float(sum(a.blocks)), latency_device="a phone") for a in first[:15]
     ] + [tell(a) for a in first[15:]]
-    known = history.of(small, records)
+    known = history.from_records(small, records)
     price = costs.of(CostAxis.latency_ms, known)
     times = costs.of_architectures(price, small, first).exp()
     for architecture, time in zip(first, times.tolist(), strict=True):
@@ -82,10 +85,12 @@ def test_latency_is_predicted_from_the_records_that_have_it(
 def test_too_few_latencies_or_those_of_two_devices_are_refused(
     small: Space, tell: Tell, first: First
 ) -> None:
-    few = history.of(small, [tell(a, latency_ms=1.0, latency_device="x") for a in first[:4]])
+    few = history.from_records(
+        small, [tell(a, latency_ms=1.0, latency_device="x") for a in first[:4]]
+    )
     with pytest.raises(SsrError, match=r"4 records have a latency.*5 networks"):
         costs.of(CostAxis.latency_ms, few)
     devices = ("a phone", "a watch")
     records = [tell(a, latency_ms=1.0, latency_device=devices[n % 2]) for n, a in enumerate(first)]
     with pytest.raises(SsrError, match=r"different devices .a phone, a watch"):
-        costs.of(CostAxis.latency_ms, history.of(small, records))
+        costs.of(CostAxis.latency_ms, history.from_records(small, records))

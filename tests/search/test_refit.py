@@ -68,7 +68,9 @@ def test_it_is_the_usual_surrogates_and_runs_are_counted(
     assert not predictions.are_due([*runs, *again], found)
     assert predictions.are_due([*runs, *again, tell(first[1], seed=1)], found)
     assert found.lattice.size == len(small.lattice)
-    check = diagnostics.check(views.of(history.of(small, [*runs, *again]), SearchConfig()))
+    check = diagnostics.check(
+        views.of(history.from_records(small, [*runs, *again]), SearchConfig())
+    )
     assert found.looks[0].rmse == pytest.approx(check.rmse, rel=1e-6)
 
 
@@ -133,7 +135,7 @@ def test_of_many_runs_some_are_learned_from_the_baseline_and_the_front_among_the
     runs = [tell(a) for a in [*small.architectures(range(0, 500, 5)), small.plan.baseline]]
     found = fit(small, runs)
     learned = {one.network for one in found.left_out}
-    best = pareto.of(runs, cost=lambda r: r.params, score=lambda r: r.val_acc or 0.0)
+    best = pareto.front(runs, cost=lambda r: r.params, score=lambda r: r.val_acc or 0.0)
     assert len(found.left_out) == found.looks[0].runs == 20
     assert {r.network for r in best} | {small.code(small.plan.baseline)} <= learned
     assert found.seen == len(runs)

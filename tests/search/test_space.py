@@ -32,8 +32,8 @@ def test_the_baseline_is_the_corner_of_ones_and_the_smallest_that_of_zeros(small
 
 
 def test_halving_weighs_the_same_wherever_it_happens() -> None:
-    plan = planning.find(CifarResNet(56), (3, 8, 8), multiple=4)
-    own = space.of(plan, width_steps=8)
+    plan = planning.trace(CifarResNet(56), (3, 8, 8), multiple=4)
+    own = space.from_plan(plan, width_steps=8)
 
     def depth(blocks: int) -> float:
         architecture = Architecture((blocks, 9, 9), plan.baseline.widths)
@@ -54,7 +54,7 @@ def test_numbers_find_points_again_and_leave_out_what_is_no_point(small: Space) 
     numbers = np.array([0, 17, 300, 511])
     architectures = small.architectures(numbers)
     assert small.numbers(architectures).tolist() == numbers.tolist()
-    finer = space.of(small.plan, width_steps=16)
+    finer = space.from_plan(small.plan, width_steps=16)
     others = [a for a in finer.architectures(range(0, 4000, 7)) if not len(small.numbers([a]))]
     assert others
     assert small.numbers([*others, architectures[1]]).tolist() == [17]
@@ -73,31 +73,31 @@ def test_a_function_of_all_points_is_that_of_each(
 
 
 def test_frozen_segments_and_single_blocks_are_no_features() -> None:
-    plan = planning.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=["stage2"])
-    own = space.of(plan, width_steps=4)
+    plan = planning.trace(CifarResNet(8), (3, 8, 8), multiple=4, frozen=["stage2"])
+    own = space.from_plan(plan, width_steps=4)
     assert own.names == ("width stage1", "width stage3")
     assert own.segments == (0, 2)
 
 
 def test_a_lattice_over_the_limit_says_how_to_coarsen_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space, "LIMIT", 600)
-    plan = planning.find(CifarResNet(14), (3, 8, 8), multiple=4)
+    plan = planning.trace(CifarResNet(14), (3, 8, 8), multiple=4)
     with pytest.raises(SsrError, match=r"2,048 points.*600 at most.*width_steps=4 \(512 points\)"):
-        space.of(plan, width_steps=8)
+        space.from_plan(plan, width_steps=8)
     monkeypatch.setattr(space, "LIMIT", 2)
     with pytest.raises(SsrError, match=r"2 at most: split .*whole.*segment.frozen=\[NAME,...\]"):
-        space.of(plan, width_steps=8)
+        space.from_plan(plan, width_steps=8)
 
 
 def test_a_lattice_beyond_64_bits_is_refused_in_one_sentence() -> None:
-    plan = planning.find(CifarResNet(110), (3, 8, 8), multiple=4, kind="block")
+    plan = planning.trace(CifarResNet(110), (3, 8, 8), multiple=4, kind="block")
     with pytest.raises(SsrError, match=r"has 2\.2e\+43 points, .* 10,000,000 at most") as caught:
-        space.of(plan, width_steps=8)
+        space.from_plan(plan, width_steps=8)
     assert "segment=whole" in str(caught.value) and "width_steps" not in str(caught.value)
 
 
 def test_a_lattice_of_the_baseline_alone_cannot_be_searched() -> None:
     frozen = ["stage1", "stage2", "stage3"]
-    plan = planning.find(CifarResNet(8), (3, 8, 8), multiple=4, frozen=frozen)
+    plan = planning.trace(CifarResNet(8), (3, 8, 8), multiple=4, frozen=frozen)
     with pytest.raises(SsrError, match="the baseline alone"):
-        space.of(plan, width_steps=8)
+        space.from_plan(plan, width_steps=8)

@@ -275,7 +275,7 @@ def _factor(own: object, kept: torch.Tensor) -> torch.Tensor:
 def test_the_distances_of_what_was_left_out_are_standard_ones(small: Space, tell: Tell) -> None:
     """So a page can draw the calibration at any level from them."""
     drawn = [small.plan.baseline, *small.architectures(range(3, 511, 5))]
-    view = seen(history.of(small, [tell(a, noise=0.5) for a in drawn]))
+    view = seen(history.from_records(small, [tell(a, noise=0.5) for a in drawn]))
     found = summarised(view)
     z = np.array([one.z for one in found.left_out])
     assert abs(z.mean()) < 0.3
@@ -301,7 +301,7 @@ def test_a_look_says_what_the_check_says(view: View) -> None:
 def test_the_hypervolume_grows_with_the_front_alone(small: Space, tell: Tell, first: First) -> None:
     def measured(*more: Record) -> float:
         known = [tell(a, noise=0) for a in first]
-        (look,) = summarised(seen(history.of(small, [*known, *more]))).looks
+        (look,) = summarised(seen(history.from_records(small, [*known, *more]))).looks
         return look.hypervolume
 
     (middle,) = small.architectures([300])
@@ -320,13 +320,13 @@ def test_the_hypervolume_is_the_area_over_ten_points_below_the_baseline(
     low, *others, full = small.architectures([0, 100, 200, 511])
     known = [tell(full, val_acc=90.0), tell(low, val_acc=85.0)]
     known += [tell(a, val_acc=70.0) for a in others]
-    (look,) = summarised(seen(history.of(small, known))).looks
+    (look,) = summarised(seen(history.from_records(small, known))).looks
     costs = [cost.of(small.plan, a).params for a in (low, full)]
     assert look.hypervolume == pytest.approx(5.0 * math.log(costs[1] / costs[0]))
 
 
 def test_what_speaks_against_believing_is_kept(small: Space, tell: Tell, first: First) -> None:
-    flat = history.of(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
+    flat = history.from_records(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
     (look,) = summarised(seen(flat)).looks
     assert look.spearman is None
     assert "flat" in look.warnings[0]

@@ -76,7 +76,7 @@ def test_a_checkpoint_that_holds_code_is_refused(reader: str, form: str) -> None
 
 def test_a_checkpoint_with_code_is_not_gone_on_from(caplog: pytest.LogCaptureFixture) -> None:
     torch.save({"epoch": 1, resume.KEY: Evil()}, checkpoints.LAST)
-    assert resume.found(Path()) is None
+    assert resume.last_checkpoint(Path()) is None
     assert "cannot be used (" in caplog.text
 
 
@@ -229,19 +229,19 @@ def test_a_study_that_nests_without_end_is_left_out(
 ) -> None:
     Path("a").mkdir()
     Path("a", studies.FILE).write_text('{"a":' * depth + "1" + "}" * depth)
-    assert studies.known(Path()) == {}
+    assert studies.read_all(Path()) == {}
     assert "skipped" in caplog.text
 
 
 def test_a_study_of_usual_depth_is_known() -> None:
     Path("a").mkdir()
     Path("a", studies.FILE).write_text('{"a":' * 20 + "[1]" + "}" * 20)
-    assert list(studies.known(Path())) == ["a"]
+    assert list(studies.read_all(Path())) == ["a"]
 
 
 @pytest.mark.parametrize("digits", ["9" * 10, "9" * 5_000, "\u0663"])
 def test_a_code_of_numbers_that_no_network_has_is_refused_in_a_short_sentence(digits: str) -> None:
-    plan = planning.find(CifarResNet(8), (3, 32, 32), multiple=4)
+    plan = planning.trace(CifarResNet(8), (3, 32, 32), multiple=4)
     for code in (f"d{digits}-1-1_w16-32-64", f"d1-1-1_w16-32-{digits}"):
         with pytest.raises(SsrError, match="is not a network code") as caught:
             codes.parse(plan, code)

@@ -72,7 +72,7 @@ def test_a_page_holds_a_name_as_data_alone(
     for seed, fields in enumerate(({"study": name}, {"network": name}, {"device": name})):
         record = make_record(**fields, seed=seed, error=name, model=name, dataset=name)
         store.write(store.folder(record.study, record.network, seed), record)
-    text = page.render(content.of(store))
+    text = page.render(content.collect(store))
     data = text.partition('id="data">')[2].partition("</script>")[0]
     assert "<" not in data
     assert {one["model"] for one in json.loads(data)["studies"]} == {name}

@@ -20,7 +20,7 @@ from ssr_exp.runs import provenance
 from ssr_exp.runs import record as records
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.training import answer_folder, pretrained, study
-from ssr_exp.training.pretrained import Own, Trained
+from ssr_exp.training.pretrained import Own, Pretrained
 from ssr_exp.training.study import Study
 
 Compose = Callable[..., Config]
@@ -34,7 +34,7 @@ def opened(conf: Compose) -> Study:
 
 
 @pytest.fixture
-def read(opened: Study) -> Callable[[Path], Trained]:
+def read(opened: Study) -> Callable[[Path], Pretrained]:
     own = Own("resnet8", opened.seed_network, opened.splits.num_classes, opened.splits.image_shape)
     return lambda path: pretrained.read(str(path), own)
 
@@ -79,7 +79,7 @@ def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("prefix", ["", "network."])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_file_holds_the_seed_networks_state_dict(
-    opened: Study, read: Callable[[Path], Trained], tmp_path: Path, prefix: str, wrapped: bool
+    opened: Study, read: Callable[[Path], Pretrained], tmp_path: Path, prefix: str, wrapped: bool
 ) -> None:
     state = other(opened.seed_network)
     held = {prefix + name: tensor for name, tensor in state.items()}
@@ -91,7 +91,7 @@ def test_a_file_holds_the_seed_networks_state_dict(
 
 
 def test_a_run_is_read_with_its_own_model_and_modifiers(
-    read: Callable[[Path], Trained], leave: Callable[..., Path]
+    read: Callable[[Path], Pretrained], leave: Callable[..., Path]
 ) -> None:
     words = ("model=resnet14", "model.shortcut=B", "segment.multiple=2")
     folder = leave(*words, network="d2-1-1_w6-16-32")
@@ -102,7 +102,7 @@ def test_a_run_is_read_with_its_own_model_and_modifiers(
 
 
 def test_a_run_is_split_as_it_was(
-    read: Callable[[Path], Trained], leave: Callable[..., Path]
+    read: Callable[[Path], Pretrained], leave: Callable[..., Path]
 ) -> None:
     words = ("segment=manual", "segment.patterns=[stage1.*,stage3]")
     folder = leave(*words, network="d1-1_w8-32")
@@ -112,7 +112,7 @@ def test_a_run_is_split_as_it_was(
 def test_a_folder_that_was_handed_over_is_read_whole(
     opened: Study,
     conf: Compose,
-    read: Callable[[Path], Trained],
+    read: Callable[[Path], Pretrained],
     leave: Callable[..., Path],
     make_record: MakeRecord,
     tmp_path: Path,
@@ -132,7 +132,7 @@ def test_a_folder_that_was_handed_over_is_read_whole(
 
 
 def test_the_digest_is_of_content_alone(
-    opened: Study, read: Callable[[Path], Trained], tmp_path: Path
+    opened: Study, read: Callable[[Path], Pretrained], tmp_path: Path
 ) -> None:
     state = other(opened.seed_network)
     torch.save(state, tmp_path / "one.pt")
@@ -160,7 +160,7 @@ def test_the_digest_sees_names_shapes_types_and_values() -> None:
 
 
 def test_a_network_is_read_once_and_again_when_it_was_written_anew(
-    opened: Study, read: Callable[[Path], Trained], tmp_path: Path
+    opened: Study, read: Callable[[Path], Pretrained], tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.pt"
     torch.save(opened.seed_network.state_dict(), path)
@@ -174,7 +174,7 @@ def test_a_network_is_read_once_and_again_when_it_was_written_anew(
 # What cannot be read
 
 
-def said(read: Callable[[Path], Trained], path: Path) -> str:
+def said(read: Callable[[Path], Pretrained], path: Path) -> str:
     with pytest.raises(SsrError) as caught:
         read(path)
     text = str(caught.value)
@@ -184,7 +184,7 @@ def said(read: Callable[[Path], Trained], path: Path) -> str:
 
 
 def test_what_is_not_there_or_no_checkpoint_is_a_sentence(
-    read: Callable[[Path], Trained], tmp_path: Path
+    read: Callable[[Path], Pretrained], tmp_path: Path
 ) -> None:
     kinds = "name a folder with network.json (such as the best/ of a search)"
     assert f"there is no checkpoint at {tmp_path / 'a'}: {kinds}" in said(read, tmp_path / "a")
@@ -204,7 +204,7 @@ class Evil:
 
 
 def test_a_checkpoint_never_runs_code(
-    read: Callable[[Path], Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read: Callable[[Path], Pretrained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
@@ -213,7 +213,7 @@ def test_a_checkpoint_never_runs_code(
 
 
 def test_a_file_of_another_network_names_the_first_difference(
-    read: Callable[[Path], Trained], conf: Compose, tmp_path: Path
+    read: Callable[[Path], Pretrained], conf: Compose, tmp_path: Path
 ) -> None:
     larger = study.open(conf("model=resnet14")).seed_network
     torch.save(larger.state_dict(), tmp_path / "larger.pt")
@@ -224,14 +224,14 @@ def test_a_file_of_another_network_names_the_first_difference(
 
 @pytest.mark.parametrize("status", [Status.failed, Status.diverged])
 def test_a_run_that_did_not_finish_is_refused(
-    read: Callable[[Path], Trained], leave: Callable[..., Path], status: Status
+    read: Callable[[Path], Pretrained], leave: Callable[..., Path], status: Status
 ) -> None:
     text = said(read, leave(network=SMALL, status=status))
     assert f"{status.value}: name the folder of one that finished" in text
 
 
 def test_a_run_that_is_damaged_is_refused(
-    read: Callable[[Path], Trained], leave: Callable[..., Path], tmp_path: Path
+    read: Callable[[Path], Pretrained], leave: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = leave(network=SMALL)
     for name, why in (
@@ -255,7 +255,7 @@ def test_a_run_of_other_classes_is_refused(opened: Study, leave: Callable[..., P
 
 
 def test_a_run_that_cannot_be_built_is_named(
-    read: Callable[[Path], Trained], leave: Callable[..., Path]
+    read: Callable[[Path], Pretrained], leave: Callable[..., Path]
 ) -> None:
     folder = leave(network=SMALL)
     text = (folder / "config.json").read_text()

@@ -9,7 +9,7 @@ import pytest
 from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.training import progress
-from ssr_exp.training.progress import Watch
+from ssr_exp.training.progress import SweepWatch
 from ssr_exp.training.sweep import Member
 
 MakeRecord = Callable[..., Record]
@@ -31,7 +31,7 @@ def test_it_counts_what_ended_since_it_began_and_what_runs(
 ) -> None:
     old = make_record(status=Status.failed, val_acc=None, started_at="2025-01-01T00:00:00+00:00")
     store.write(members[0].folder, old)
-    watch = Watch(members)
+    watch = SweepWatch(members)
     assert str(watch.look()) == "0 of 4 done, 0 running, 0 failed"
     store.write(members[1].folder, make_record(network="d2_w4", val_acc=91.0))
     store.write(members[2].folder, make_record(network="d3_w4", val_acc=92.5))
@@ -46,7 +46,7 @@ def test_a_record_that_was_there_and_is_made_again_counts(
     store: local.Store, members: list[Member], make_record: MakeRecord
 ) -> None:
     store.write(members[0].folder, make_record(started_at="2025-01-01T00:00:00+00:00"))
-    watch = Watch(members[:1])
+    watch = SweepWatch(members[:1])
     assert watch.look().finished == 0
     store.write(members[0].folder, make_record(started_at="2025-01-01T00:00:09+00:00"))
     assert watch.look().finished == 1
@@ -61,7 +61,7 @@ def test_the_time_left_is_that_of_the_rest_at_this_pace(
 ) -> None:
     clock = iter([100.0, 400.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    watch = Watch(members)
+    watch = SweepWatch(members)
     store.write(members[0].folder, make_record())
     now = watch.look()
     assert now.left_s == 900.0
@@ -76,7 +76,7 @@ def test_a_time_is_written_as_people_say_it(seconds: float, words: str) -> None:
 def test_what_is_said_is_news_only_when_a_run_ended(
     store: local.Store, members: list[Member], make_record: MakeRecord
 ) -> None:
-    watch = Watch(members)
+    watch = SweepWatch(members)
     _, before = watch.say()
     with store.claim(members[0].folder, wait=False):
         line, running = watch.say()

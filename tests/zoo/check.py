@@ -173,11 +173,11 @@ def _pixels(network: nn.Module) -> int:
 
 def _planned(network: nn.Module, row: Row) -> Plan:
     start = time.perf_counter()
-    plan = planning.find(network, (3, row.pixels, row.pixels))
+    plan = planning.trace(network, (3, row.pixels, row.pixels))
     row.plan_s = round(time.perf_counter() - start, 2)
     row.blocks = [len(segment.blocks) for segment in plan.segments]
     row.removable = sum(len(segment.blocks) - segment.fewest for segment in plan.segments)
-    row.points = math.prod(lattice.of(plan).shape)
+    row.points = math.prod(lattice.from_plan(plan).shape)
     row.fixed, row.frozen = round(_fixed(plan), 3), dict(plan.frozen)
     small, full = (cost.of(plan, a).params for a in (plan.smallest, plan.baseline))
     row.smallest = round(small / full, 6)

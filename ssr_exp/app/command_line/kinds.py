@@ -15,7 +15,7 @@ SINGLE = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueKind:
     """What a key takes.
 
     Args:
@@ -58,9 +58,9 @@ class Kind:
         return SINGLE.get(self.type, "a dictionary, as {name:1}")
 
 
-def all_of(schema: Any) -> dict[str, Kind]:
+def all_of(schema: Any) -> dict[str, ValueKind]:
     """List the keys of a schema, those of its parts behind a dot."""
-    found: dict[str, Kind] = {}
+    found: dict[str, ValueKind] = {}
     for name, hint in get_type_hints(schema).items():
         kind = _kind(hint)
         found[name] = kind
@@ -69,7 +69,7 @@ def all_of(schema: Any) -> dict[str, Kind]:
     return found
 
 
-def several(kind: Kind, raw: str, value: Any) -> str | None:
+def several(kind: ValueKind, raw: str, value: Any) -> str | None:
     """Write what was meant as several values of a single key as Hydra sweeps over it."""
     if isinstance(value, list) and value:
         return ",".join(map(str, value))
@@ -85,7 +85,7 @@ def several(kind: Kind, raw: str, value: Any) -> str | None:
     return ",".join(parts) if len(parts) > 1 else None
 
 
-def number(kind: Kind, raw: str) -> str | None:
+def number(kind: ValueKind, raw: str) -> str | None:
     """Write a fraction as Hydra reads a number."""
     if kind.type is not float or not (found := FRACTION.fullmatch(raw)):
         return None
@@ -93,11 +93,11 @@ def number(kind: Kind, raw: str) -> str | None:
     return f"{above / below:.3g}" if below else None
 
 
-def _kind(hint: Any) -> Kind:
+def _kind(hint: Any) -> ValueKind:
     if get_origin(hint) in (Union, UnionType):
         (only,) = (one for one in get_args(hint) if one is not type(None))
-        return Kind(only, True)
-    return Kind(hint, False)
+        return ValueKind(only, True)
+    return ValueKind(hint, False)
 
 
 def _is_choice(kind: Any) -> bool:

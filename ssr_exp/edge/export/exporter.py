@@ -90,7 +90,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExportOutcome:
     """An export that ended: its folder, its files, and the formats that failed with the reason."""
 
     folder: Path
@@ -171,7 +171,7 @@ class Work:
 
 def write(
     chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path, *, how: Preprocessing
-) -> Outcome:
+) -> ExportOutcome:
     """Export a network; the folder is replaced when all of its files are verified.
 
     A format that fails is left out, and the others are kept.
@@ -212,7 +212,7 @@ def write(
         store.write_text(script, _script(chosen, how, batches, request))
         store.write_text(fresh / local.FILE, chosen.record.to_json())
         store.write_text(fresh / studies.FILE, json.dumps(dict(chosen.study), indent=1) + "\n")
-        outcome = Outcome(to, tuple(files), tuple(failed), eager)
+        outcome = ExportOutcome(to, tuple(files), tuple(failed), eager)
         store.write_text(fresh / REPORT, json.dumps(report(outcome, request), indent=1) + "\n")
         store.write_text(fresh / CARD, model_card.write(chosen, outcome, parts, request, how))
     return outcome
@@ -224,7 +224,7 @@ def _script(chosen: Chosen, how: Preprocessing, files: Mapping[str, int], reques
     return standalone.text(known)
 
 
-def report(outcome: Outcome, request: Request) -> dict[str, object]:
+def report(outcome: ExportOutcome, request: Request) -> dict[str, object]:
     """Write an export's figures as plain data; latencies in ms, of one image."""
     rows = []
     for one in outcome.files:

@@ -20,7 +20,7 @@ from ssr_exp.runs import machine, store
 from ssr_exp.runs.record import Record, Status
 
 if TYPE_CHECKING:
-    from ssr_exp.edge.export.exporter import Exported, Outcome, Request
+    from ssr_exp.edge.export.exporter import Exported, ExportOutcome, Request
 
 LOADER = """import predict
 run = predict.load(predict.Path("{file}"))
@@ -32,7 +32,7 @@ RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_sm
 
 def write(
     chosen: Chosen,
-    outcome: Outcome,
+    outcome: ExportOutcome,
     parts: Sequence[Labelled],
     request: Request,
     how: Preprocessing,
@@ -173,7 +173,7 @@ def _seeds_of(count: int) -> str:
     return f"{count} seed{'s' if count > 1 else ''}"
 
 
-def _files(outcome: Outcome, parts: Sequence[Labelled], request: Request) -> Iterator[str]:
+def _files(outcome: ExportOutcome, parts: Sequence[Labelled], request: Request) -> Iterator[str]:
     names = [part.name for part in parts]
     yield "## Files"
     yield ""
@@ -214,7 +214,9 @@ def _ms(own: Latency) -> str:
     return f"{own.ms:.3g} ({low:.3g} - {high:.3g})"
 
 
-def _usage(chosen: Chosen, outcome: Outcome, request: Request, how: Preprocessing) -> Iterator[str]:
+def _usage(
+    chosen: Chosen, outcome: ExportOutcome, request: Request, how: Preprocessing
+) -> Iterator[str]:
     about = chosen.about
     channels, height, width = about.input_shape
     yield "## Use"

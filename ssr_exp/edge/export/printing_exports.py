@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.table import Table
 
 from ssr_exp import terminal
-from ssr_exp.edge.export.exporter import Exported, Outcome, Request
+from ssr_exp.edge.export.exporter import Exported, ExportOutcome, Request
 from ssr_exp.runs import machine
 
 
-def print_outcome(outcome: Outcome, request: Request) -> None:
+def print_outcome(outcome: ExportOutcome, request: Request) -> None:
     """Print a row for each verified file, beside PyTorch, and what its user should know."""
     parts = list(outcome.files[0].found.eager)
     table = Table(title=f"verified files, one image on {machine.cpu(request.threads)}")

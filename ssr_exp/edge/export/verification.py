@@ -19,7 +19,7 @@ from ssr_exp.edge.export.formats import Model
 from ssr_exp.errors import SsrError
 
 
-class Part(Protocol):
+class LabelledBatch(Protocol):
     """Real images with their labels, a batch at a time."""
 
     @property
@@ -103,14 +103,14 @@ class Agreement:
     eager: dict[str, float]
 
 
-def logits(model: Model, part: Part, *, batch: int) -> Tensor:
+def logits(model: Model, part: LabelledBatch, *, batch: int) -> Tensor:
     """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
     with torch.inference_mode():
         return torch.cat([model(images).clone() for images in _batches(part, batch)])
 
 
 def compare(
-    model: Model, expected: Sequence[Tensor], parts: Sequence[Part], *, batch: int
+    model: Model, expected: Sequence[Tensor], parts: Sequence[LabelledBatch], *, batch: int
 ) -> Agreement:
     """Run a file on all images, and compare it with what PyTorch gave.
 
@@ -140,7 +140,7 @@ def compare(
 
 
 def check(
-    found: Agreement, parts: Sequence[Part], *, tolerance: float, most_drop: float | None
+    found: Agreement, parts: Sequence[LabelledBatch], *, tolerance: float, most_drop: float | None
 ) -> None:
     """Refuse a file that does not do what the network did.
 
@@ -169,7 +169,7 @@ def check(
             )
 
 
-def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Part]) -> dict[str, float]:
+def _accuracies(outputs: Sequence[Tensor], parts: Sequence[LabelledBatch]) -> dict[str, float]:
     found = {}
     for own, part in zip(outputs, parts, strict=True):
         hits = (own.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
@@ -177,7 +177,7 @@ def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Part]) -> dict[str, f
     return found
 
 
-def _batches(part: Part, batch: int) -> Iterator[Tensor]:
+def _batches(part: LabelledBatch, batch: int) -> Iterator[Tensor]:
     count = len(part.labels)
     yield part.batch(0, min(1, count))
     for first in range(1, count, batch):

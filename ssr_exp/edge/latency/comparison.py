@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.measured_networks import Study, Trained
+from ssr_exp.edge.measured_networks import MeasuredNetwork, MeasuredStudy
 
 MEASURES = {"val_acc": "val acc %", "test_acc": "test acc %"}
 
@@ -17,7 +17,7 @@ Measured = Mapping[str, Mapping[str, Latency]]
 """By setting, in a word or two, the latency of each network, by code."""
 
 
-def lay_out(study: Study, measured: Measured, *, markdown: bool = False) -> Table:
+def lay_out(study: MeasuredStudy, measured: Measured, *, markdown: bool = False) -> Table:
     """Lay out a row for each network; shares and differences are to the first, the seed network.
 
     Args:
@@ -52,14 +52,16 @@ def lay_out(study: Study, measured: Measured, *, markdown: bool = False) -> Tabl
     return table
 
 
-def _latency(each: Trained, seed: Trained, latencies: Mapping[str, Latency]) -> tuple[str, ...]:
+def _latency(
+    each: MeasuredNetwork, seed: MeasuredNetwork, latencies: Mapping[str, Latency]
+) -> tuple[str, ...]:
     own = latencies[each.network]
     low, high = own.quartiles
     share = own.ms / latencies[seed.network].ms
     return f"{own.ms:.3g}", f"{low:.3g} - {high:.3g}", f"{share:.1%}"
 
 
-def _accuracy(each: Trained, seed: Trained, part: str) -> tuple[str, str]:
+def _accuracy(each: MeasuredNetwork, seed: MeasuredNetwork, part: str) -> tuple[str, str]:
     """Write an accuracy and its difference to the seed network's, as far as they are known."""
     own, full = each.accuracy(part), seed.accuracy(part)
     shown = "" if own is None else f"{own:.2f}"

@@ -16,7 +16,7 @@ from ssr_exp.edge.latency import model as predict
 from ssr_exp.edge.latency.model import LatencyModel
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.latency.table_file import Row, Seed, Setting, Timings
+from ssr_exp.edge.latency.table_file import LatencyRow, Seed, Setting, Timings
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, rescale
 from ssr_exp.rescaling.cost import Points
@@ -73,7 +73,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Check:
+class HeldOutError:
     """How well a latency model predicts networks that it was not shown.
 
     Args:
@@ -138,13 +138,13 @@ class Clock:
         times[where] = np.array(list(known.values()))[which]
         return times
 
-    def check(self) -> Check:
+    def check(self) -> HeldOutError:
         """Fit a model to all but the held-out networks, and compare it with these."""
         plan = self._subject.lattice.plan
         model = predict.fit(plan, self._of(r for r in self.table.rows if r.fits))
         held = self._of(row for row in self.table.rows if not row.fits)
         errors = predict.relative_errors(model, plan, held).tolist() if held else []
-        return Check(model, tuple(errors))
+        return HeldOutError(model, tuple(errors))
 
     def measure(self, architectures: Iterable[Architecture]) -> bool:
         """Measure networks that were not yet, if this machine is what the table is of.
@@ -175,7 +175,7 @@ class Clock:
         known = self.known()
         return [a for a in dict.fromkeys(architectures) if a not in known]
 
-    def _rows(self, missing: Sequence[Architecture]) -> list[Row]:
+    def _rows(self, missing: Sequence[Architecture]) -> list[LatencyRow]:
         """Measure networks beside the lattice's ends, at the pace of the table."""
         known, plan = self.known(), self._subject.lattice.plan
         ends = cost.decode(plan, self._subject.lattice.points([0]))
@@ -194,14 +194,14 @@ class Clock:
         pace = float(np.exp(np.mean(np.log(ratios))))
         return [_row(self._subject.code(a), found[a], pace=pace) for a in missing]
 
-    def _merge(self, rows: Iterable[Row]) -> None:
+    def _merge(self, rows: Iterable[LatencyRow]) -> None:
         """Add rows of networks that the table does not have."""
         known = {row.network for row in self.table.rows}
         new = tuple(row for row in rows if row.network not in known)
         self.table = self.table.model_copy(update={"rows": (*self.table.rows, *new)})
         self._model = None
 
-    def _of(self, rows: Iterable[Row]) -> dict[Architecture, float]:
+    def _of(self, rows: Iterable[LatencyRow]) -> dict[Architecture, float]:
         return {a: row.ms for row in rows if (a := self._subject.parse(row.network)) is not None}
 
     def _is_here(self) -> bool:
@@ -318,6 +318,8 @@ def _measured(
         return stopwatch.settled(runners, repeats=effort.repeats, spread=effort.spread, quiet=quiet)
 
 
-def _row(network: str, own: Latency, *, fits: bool = True, pace: float = 1.0) -> Row:
+def _row(network: str, own: Latency, *, fits: bool = True, pace: float = 1.0) -> LatencyRow:
     low, high = own.quartiles
-    return Row(network=network, ms=own.ms * pace, low=low * pace, high=high * pace, fits=fits)
+    return LatencyRow(
+        network=network, ms=own.ms * pace, low=low * pace, high=high * pace, fits=fits
+    )

@@ -54,7 +54,7 @@ class Setting(BaseModel):
         return f"{self.runtime} ({self.version}), batch {self.batch}, {self.device}, {threads}"
 
 
-class Row(BaseModel):
+class LatencyRow(BaseModel):
     """One network's latency in ms: the median, and what a quarter and three quarters lie below.
 
     `fits` says whether a model may learn from it; the others check it.
@@ -139,7 +139,7 @@ class Timings(BaseModel):
     seed: Seed
     setting: Setting
     repeats: Annotated[int, Field(ge=1)]
-    rows: tuple[Row, ...]
+    rows: tuple[LatencyRow, ...]
 
 
 def read(path: Path) -> Timings:

@@ -10,7 +10,7 @@ from ssr_exp.rescaling.tracing.positions import Reads
 
 
 @dataclass(frozen=True)
-class Product:
+class MatrixProduct:
     """One call of a convolution or linear map, as a matrix product.
 
     Args:
@@ -83,7 +83,7 @@ class Need:
 
 
 @dataclass
-class Leaf:
+class TracedTensor:
     """A parameter or buffer; `dims[d]` labels dimension `d`, None where its size is fixed.
 
     A weight has several long dimensions and is labelled by the product that uses it; any other
@@ -126,10 +126,10 @@ class Trace:
     """
 
     ledger: Ledger = field(default_factory=Ledger)
-    products: list[Product] = field(default_factory=list)
-    training_products: list[Product] = field(default_factory=list)
+    products: list[MatrixProduct] = field(default_factory=list)
+    training_products: list[MatrixProduct] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    leaves: dict[str, Leaf] = field(default_factory=dict)
+    leaves: dict[str, TracedTensor] = field(default_factory=dict)
     readers: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     needs: list[Need] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)

@@ -22,8 +22,8 @@ from ssr_exp.rescaling import copying, meta, nested
 from ssr_exp.rescaling.tracing import data_dependence, positions
 from ssr_exp.rescaling.tracing.labels import BATCH, Vector, along, fixed_like, spread, varying
 from ssr_exp.rescaling.tracing.rules import dispatch, operations, parameters
-from ssr_exp.rescaling.tracing.rules.parameters import Origin
-from ssr_exp.rescaling.tracing.trace import Call, Leaf, Need, Product, Shapes, Trace
+from ssr_exp.rescaling.tracing.rules.parameters import WeightOrigin
+from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Need, Shapes, Trace, TracedTensor
 
 _Tensors = list[Tensor]
 
@@ -51,7 +51,7 @@ class Tracer(TorchDispatchMode):
         self._seed = {id(tensor) for _, tensor in copying.tensors(seed)}
         self._stored: dict[int, str] = {}
         self._labels: dict[int, Tensor] = {}
-        self._origin: dict[int, Origin] = {}
+        self._origin: dict[int, WeightOrigin] = {}
         self._parametric: set[int] = set()
         self._sized: set[int] = set()
         self._makers: set[str] = set()
@@ -123,11 +123,11 @@ class Tracer(TorchDispatchMode):
         self._alive.append(x)
         self._labels[id(x)] = labels
 
-    def origin(self, x: Any) -> Origin | None:
+    def origin(self, x: Any) -> WeightOrigin | None:
         """Say which parameter or buffer `x` is, and where its dimensions have gone."""
         return self._origin.get(id(x))
 
-    def derive(self, x: Tensor, origin: Origin) -> None:
+    def derive(self, x: Tensor, origin: WeightOrigin) -> None:
         """Remember that `x` is a parameter or buffer, its dimensions maybe moved."""
         self._alive.append(x)
         self._origin[id(x)] = origin
@@ -180,7 +180,7 @@ class Tracer(TorchDispatchMode):
             self._makers.add(path)
         return self.trace.ledger.produce(size, path)
 
-    def produce(self, product: Product) -> None:
+    def produce(self, product: MatrixProduct) -> None:
         """Remember a matrix product; those of train mode cost nothing."""
         seen = self.trace.training_products if self.training else self.trace.products
         seen.append(product)
@@ -193,9 +193,9 @@ class Tracer(TorchDispatchMode):
         self.times_one = load // once if once and load % once == 0 else self.images
 
     def _adopt(self, name: str, tensor: Tensor) -> None:
-        leaf = Leaf(name, tuple(tensor.shape), [None] * tensor.ndim)
+        leaf = TracedTensor(name, tuple(tensor.shape), [None] * tensor.ndim)
         self.trace.leaves[name] = leaf
-        self.derive(tensor, Origin(leaf, parameters.whole(leaf)))
+        self.derive(tensor, WeightOrigin(leaf, parameters.whole(leaf)))
         self._parametric.add(id(tensor))
         self._known.add(id(tensor))
         if tensor.is_meta and tensor.numel():
@@ -222,7 +222,7 @@ class Tracer(TorchDispatchMode):
         name = self._stored.get(tensor.untyped_storage()._cdata)
         leaf = None if name is None else self.trace.leaves[name]
         if leaf is not None and leaf.shape == tuple(tensor.shape):  # `weight.data`
-            self.derive(tensor, Origin(leaf, parameters.whole(leaf)))
+            self.derive(tensor, WeightOrigin(leaf, parameters.whole(leaf)))
             dims = [dim for dim, labels in enumerate(leaf.dims) if labels is not None]
             if not leaf.is_weight and dims:
                 self.label(tensor, spread(leaf.dims[dims[0]], tensor.shape, dims[0]))  # type: ignore[arg-type]
@@ -351,7 +351,7 @@ def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int
     The shapes are None if the network does not run on one.
     """
     shadow = meta.copied(network).eval()
-    watch = meta.Watch(shadow)
+    watch = meta.ModuleWatch(shadow)
     try:
         with watch:
             output = shadow(meta.images(shadow, input_shape, 1))

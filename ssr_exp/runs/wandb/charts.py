@@ -206,7 +206,9 @@ def _fronts(told: Predictions, records: Sequence[Record]) -> Rows:
     rows = [
         [name, network, count, _log10(count), accuracy]
         for name, points in series.items()
-        for count, accuracy, network in pareto.of(points, cost=itemgetter(0), score=itemgetter(1))
+        for count, accuracy, network in pareto.front(
+            points, cost=itemgetter(0), score=itemgetter(1)
+        )
     ]
     return "front network params log10_params val_acc".split(), rows
 

@@ -30,7 +30,7 @@ Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class BatchState:
     """What is trained, or believed to be.
 
     Args:
@@ -65,7 +65,7 @@ class State:
         accurate = self.log_costs[self.accurate & self.within]
         return float(accurate.min()) if len(accurate) else self.reference[1]
 
-    def believe(self, outcome: Tensor, log_cost: Tensor) -> State:
+    def believe(self, outcome: Tensor, log_cost: Tensor) -> BatchState:
         """Add one network, as predicted."""
         return replace(
             self,
@@ -76,7 +76,7 @@ class State:
         )
 
 
-def hypervolume_scores(state: State) -> tuple[Score, Score]:
+def hypervolume_scores(state: BatchState) -> tuple[Score, Score]:
     """Return the expected hypervolume improvement, twice: it bounds itself."""
     front = state.front
 
@@ -86,7 +86,7 @@ def hypervolume_scores(state: State) -> tuple[Score, Score]:
     return score, score
 
 
-def saving_scores(state: State) -> tuple[Score, Score]:
+def saving_scores(state: BatchState) -> tuple[Score, Score]:
     """Return the expected saving, and a bound on what it can become.
 
     It counts what will be measured, noise and all, because that is what the answer is chosen by.
@@ -107,11 +107,11 @@ def saving_scores(state: State) -> tuple[Score, Score]:
     return score, bound
 
 
-Scores = Callable[[State], tuple[Score, Score]]
+Scores = Callable[[BatchState], tuple[Score, Score]]
 
 
 def choose(
-    candidates: Candidates, state: State, scores: Scores, *, count: int
+    candidates: Candidates, state: BatchState, scores: Scores, *, count: int
 ) -> tuple[Numbers, list[float]]:
     """Choose up to `count` networks that promise something.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ssr_exp.config import Objective
 from ssr_exp.search.candidates import Candidates
 from ssr_exp.search.proposals import acquisition
-from ssr_exp.search.proposals.batch import State
+from ssr_exp.search.proposals.batch import BatchState
 from ssr_exp.search.space import Numbers
 from ssr_exp.search.surrogate import Surrogate
 
@@ -84,7 +84,7 @@ def two_outcomes(surrogate: Surrogate, *, width: int) -> Model:
 def thompson(
     candidates: Candidates,
     pool: Numbers,
-    state: State,
+    state: BatchState,
     *,
     objective: Objective,
     count: int,
@@ -114,7 +114,7 @@ def thompson(
     return pool[chosen]
 
 
-def _worth(draw: Tensor, log_cost: Tensor, state: State, objective: Objective) -> Tensor:
+def _worth(draw: Tensor, log_cost: Tensor, state: BatchState, objective: Objective) -> Tensor:
     """Rank networks whose outcomes are taken for true; ties fall to the highest outcome."""
     if objective is Objective.smallest:
         saved = (state.incumbent - log_cost) * (draw >= state.threshold)

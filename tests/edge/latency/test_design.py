@@ -20,7 +20,9 @@ SEEDS = (0, 1, 2)
 
 @cache
 def points(depth: int = 20, *frozen: str) -> Lattice:
-    return lattice.of(planning.find(CifarResNet(depth), (3, 32, 32), multiple=4, frozen=frozen))
+    return lattice.from_plan(
+        planning.trace(CifarResNet(depth), (3, 32, 32), multiple=4, frozen=frozen)
+    )
 
 
 def listed(whole: Lattice) -> list[Architecture]:

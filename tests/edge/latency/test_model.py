@@ -25,7 +25,7 @@ Law = Callable[[Floats, Floats], Floats]
 
 @cache
 def whole() -> Lattice:
-    return lattice.of(planning.find(CifarResNet(20), (3, 32, 32), multiple=4))
+    return lattice.from_plan(planning.trace(CifarResNet(20), (3, 32, 32), multiple=4))
 
 
 @cache

@@ -28,7 +28,7 @@ FEW = Effort(networks=10, held_out=3, repeats=1, spread=1e9)
 def subject(name: str = "resnet20", *frozen: str) -> Subject:
     model, split = ModelConf(name), SegmentConf(frozen=list(frozen))
     network, plan = seed_segments.build(model, split, num_classes=10, input_shape=(1, 8, 8))
-    return Subject(Seed.of(model, split, plan, 10), network, lattice.of(plan))
+    return Subject(Seed.of(model, split, plan, 10), network, lattice.from_plan(plan))
 
 
 def tiny() -> Subject:

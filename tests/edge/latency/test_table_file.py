@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge.latency import table_file
-from ssr_exp.edge.latency.table_file import Row, Seed, Setting, Timings
+from ssr_exp.edge.latency.table_file import LatencyRow, Seed, Setting, Timings
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved, seed_segments
 
@@ -24,18 +24,18 @@ SEED = Seed(
     input_shape=(3, 8, 8),
     num_classes=10,
 )
-ROW = Row(network="d1-1-1_w16-32-64", ms=2.0, low=1.5, high=2.5)
+ROW = LatencyRow(network="d1-1-1_w16-32-64", ms=2.0, low=1.5, high=2.5)
 TABLE = Timings(
     seed=SEED,
     setting=SETTING,
     repeats=3,
-    rows=(ROW, Row(network="d1-1-1_w4-8-8", ms=0.1 + 0.2, low=1e-9, high=1e9, fits=False)),
+    rows=(ROW, LatencyRow(network="d1-1-1_w4-8-8", ms=0.1 + 0.2, low=1e-9, high=1e9, fits=False)),
 )
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=20)
 COUNTS = st.integers(1, 2**31)
 TIMES = st.floats(0, exclude_min=True, allow_infinity=False)
-ROWS = st.builds(Row, network=WORDS, ms=TIMES, low=TIMES, high=TIMES, fits=st.booleans())
+ROWS = st.builds(LatencyRow, network=WORDS, ms=TIMES, low=TIMES, high=TIMES, fits=st.booleans())
 SETTINGS = st.builds(Setting, runtime=WORDS, version=WORDS, device=WORDS, threads=COUNTS)
 
 
@@ -53,7 +53,7 @@ def edited(path: Path, *place: str | int, value: object) -> Path:
 @settings(deadline=None, max_examples=30)  # disks may be slow
 @given(rows=st.lists(ROWS, max_size=4), setting=SETTINGS, repeats=COUNTS)
 def test_what_was_written_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], setting: Setting, repeats: int
+    tmp_path_factory: pytest.TempPathFactory, rows: list[LatencyRow], setting: Setting, repeats: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "table.json"
     table = Timings(seed=SEED, setting=setting, repeats=repeats, rows=tuple(rows))

@@ -42,7 +42,7 @@ def test_layers_of_different_kinds_or_shapes_are_chains_of_their_own() -> None:
 def test_linear_layers_are_removed_like_convolutions() -> None:
     layers = [layer for _ in range(3) for layer in (nn.Linear(24, 24), nn.ReLU(), nn.Dropout())]
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 24), nn.ReLU(), *layers, nn.Linear(24, 5))
-    plan = planning.find(network, SHAPE)
+    plan = planning.trace(network, SHAPE)
     assert [len(segment.blocks) for segment in plan.segments] == [1, 3]
     rescale.build(network, plan, plan.smallest)(torch.randn(2, *SHAPE)).sum().backward()
 
@@ -54,7 +54,7 @@ def test_the_layer_that_makes_the_output_is_in_no_chain() -> None:
 
 def test_a_plain_network_loses_whole_layers() -> None:
     network = probes.vgg(16, 16, 16, "M", 24, 24)
-    plan = planning.find(network, SHAPE, multiple=4)
+    plan = planning.trace(network, SHAPE, multiple=4)
     built = rescale.build(network, plan, plan.smallest)
     kept = [type(module).__name__ for module in built]
     assert kept.count("Conv2d") == kept.count("BatchNorm2d") == kept.count("ReLU") == 2

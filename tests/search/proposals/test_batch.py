@@ -119,7 +119,7 @@ def test_the_order_of_records_does_not_matter(
     small: Space, known: History, kind: Acquisition
 ) -> None:
     asked = conf(kind)
-    shuffled = history.of(small, [*known.records[5:], *known.records[:5]][::-1])
+    shuffled = history.from_records(small, [*known.records[5:], *known.records[:5]][::-1])
     assert codes(views.of(known, asked), asked) == codes(views.of(shuffled, asked), asked)
 
 
@@ -184,7 +184,7 @@ def test_any_cost_can_be_traded(small: Space, tell: Tell, first: tuple[Architect
         records = [
             tell(a, latency_ms=0.5 + sum(a.blocks) / 4, latency_device="a phone") for a in first
         ]
-        view = views.of(history.of(small, records), asked)
+        view = views.of(history.from_records(small, records), asked)
         assert len(codes(view, asked)) == 4
 
 

@@ -75,7 +75,7 @@ class Checked:
 
     def _planned(self, split: Split) -> Plan:
         start = time.perf_counter()
-        plan = planning.find(self.network, self.row.shape, kind=self.kind)
+        plan = planning.trace(self.network, self.row.shape, kind=self.kind)
         split.plan_s = round(time.perf_counter() - start, 2)
         split.blocks = [len(segment.blocks) for segment in plan.segments]
         split.removable = sum(len(segment.blocks) - segment.fewest for segment in plan.segments)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ssr_exp.rescaling.tracing.labels import FIXED, Vector, along, varying
 from ssr_exp.rescaling.tracing.rules.operations import name, named, tensors, unknown
-from ssr_exp.rescaling.tracing.trace import Leaf
+from ssr_exp.rescaling.tracing.trace import TracedTensor
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.tracing.tracer import Tracer
@@ -28,10 +28,10 @@ Axes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class WeightOrigin:
     """Which weight a tensor is, and where its dimensions have gone."""
 
-    leaf: Leaf
+    leaf: TracedTensor
     axes: Axes
 
 
@@ -40,12 +40,12 @@ RESHAPES = ("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten"
 PERMUTATIONS = ("t", "transpose", "permute", "movedim")
 
 
-def whole(leaf: Leaf) -> Axes:
+def whole(leaf: TracedTensor) -> Axes:
     """Describe a weight as it is stored."""
     return tuple((dim,) if size > 1 else () for dim, size in enumerate(leaf.shape))
 
 
-def find(tracer: Tracer, x: Any) -> Origin | None:
+def find(tracer: Tracer, x: Any) -> WeightOrigin | None:
     """Say which weight `x` is, if it is one."""
     origin = tracer.origin(x)
     return origin if origin is not None and origin.leaf.is_weight else None
@@ -65,11 +65,11 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> bool:
         return False
     if axes is None:
         return False
-    tracer.derive(out, Origin(origin.leaf, axes))
+    tracer.derive(out, WeightOrigin(origin.leaf, axes))
     return True
 
 
-def regroup(origin: Origin, shape: Sequence[int]) -> Axes | None:
+def regroup(origin: WeightOrigin, shape: Sequence[int]) -> Axes | None:
     """Lay the weight's dimensions, in their present order, into another shape."""
     dims = [dim for axis in origin.axes for dim in axis]
     axes = []
@@ -101,7 +101,7 @@ def pointwise(tracer: Tracer, inputs: Sequence[Tensor], out: Any) -> bool:
     return True
 
 
-def _meets(tracer: Tracer, origin: Origin, x: Tensor, ndim: int) -> bool:
+def _meets(tracer: Tracer, origin: WeightOrigin, x: Tensor, ndim: int) -> bool:
     """Tie what a weight is combined with to its dimensions: another weight, a gain, a number."""
     other = find(tracer, x)
     ahead = ndim - x.ndim
@@ -120,7 +120,7 @@ def _meets(tracer: Tracer, origin: Origin, x: Tensor, ndim: int) -> bool:
     )
 
 
-def _fits(tracer: Tracer, origin: Origin, dim: int, vector: Vector | None) -> bool:
+def _fits(tracer: Tracer, origin: WeightOrigin, dim: int, vector: Vector | None) -> bool:
     """Tie a gain's channels to a weight's dimension."""
     axis = origin.axes[dim]
     if vector is None or len(axis) != 1:
@@ -130,12 +130,12 @@ def _fits(tracer: Tracer, origin: Origin, dim: int, vector: Vector | None) -> bo
     return True
 
 
-def reduced(tracer: Tracer, origin: Origin, gone: set[int], out: Tensor) -> None:
+def reduced(tracer: Tracer, origin: WeightOrigin, gone: set[int], out: Tensor) -> None:
     """Follow a weight through a sum over some of its dimensions."""
     kept = [() if dim in gone else axis for dim, axis in enumerate(origin.axes)]
     if out.ndim < len(kept):
         kept = [axis for dim, axis in enumerate(kept) if dim not in gone]
-    tracer.derive(out, Origin(origin.leaf, tuple(kept)))
+    tracer.derive(out, WeightOrigin(origin.leaf, tuple(kept)))
 
 
 def times_vector(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -163,7 +163,7 @@ def fake_quantised(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) 
         tracer.label(y, tracer.labels(x))
 
 
-def _laid_out(tracer: Tracer, origin: Origin, axis: Sequence[int]) -> Vector:
+def _laid_out(tracer: Tracer, origin: WeightOrigin, axis: Sequence[int]) -> Vector:
     """Label an axis into which several dimensions of a weight were laid, its channels first."""
     if not axis:
         return np.full(1, FIXED, dtype=np.int64)
@@ -173,7 +173,7 @@ def _laid_out(tracer: Tracer, origin: Origin, axis: Sequence[int]) -> Vector:
     return np.repeat(labels(tracer, origin.leaf, axis[0]), inner)
 
 
-def labels(tracer: Tracer, leaf: Leaf, dim: int) -> Vector:
+def labels(tracer: Tracer, leaf: TracedTensor, dim: int) -> Vector:
     """Name the channels along a dimension of a weight, if they have no names yet."""
     known = leaf.dims[dim]
     if known is None:

@@ -19,7 +19,7 @@ from ssr_exp.rescaling.tracing.labels import (
 )
 from ssr_exp.rescaling.tracing.rules import parameters
 from ssr_exp.rescaling.tracing.rules.operations import named, unknown, where
-from ssr_exp.rescaling.tracing.trace import Leaf, Product
+from ssr_exp.rescaling.tracing.trace import MatrixProduct, TracedTensor
 
 if TYPE_CHECKING:
     from ssr_exp.rescaling.tracing.tracer import Tracer
@@ -71,7 +71,7 @@ def _sliding(tracer: Tracer, x: Tensor, kernel: int, groups: int, out: Tensor) -
     assert rows is not None
     out_, inp = _fixed(out.shape[1]), _fixed(x.shape[1])
     positions = out[:, 0].numel() // len(rows) // tracer.images
-    product = Product(where(tracer), positions, out_, inp, kernel, groups, False, rows)
+    product = MatrixProduct(where(tracer), positions, out_, inp, kernel, groups, False, rows)
     tracer.produce(product)
     tracer.label(out, spread(rows, out.shape, dim))
 
@@ -117,7 +117,9 @@ def _alike(tracer: Tracer, x: Tensor, out: Tensor) -> None:
     assert rows is not None
     images = tracer.images
     rows = rows[: len(rows) // images]
-    product = Product(where(tracer), 1, _fixed(out.shape[1]), _fixed(x.shape[1]), 1, 1, False, rows)
+    product = MatrixProduct(
+        where(tracer), 1, _fixed(out.shape[1]), _fixed(x.shape[1]), 1, 1, False, rows
+    )
     tracer.produce(product)
     tracer.label(out, spread(np.tile(rows, images), out.shape, 0))
 
@@ -142,7 +144,7 @@ def batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     else:
         positions = len(rows) if is_first else len(rows) // tracer.images
         labels = spread(columns, out.shape, 2)
-    product = Product(
+    product = MatrixProduct(
         where(tracer), positions, columns, inner, 1, 1, False, rows if _named(rows) else None, times
     )
     tracer.produce(product)
@@ -192,7 +194,7 @@ def _fixed(size: int) -> Vector:
     return np.full(size, FIXED, dtype=np.int64)
 
 
-def _stored(tracer: Tracer, weight: Tensor, *, is_transposed: bool = False) -> Leaf | None:
+def _stored(tracer: Tracer, weight: Tensor, *, is_transposed: bool = False) -> TracedTensor | None:
     """Find the parameter or buffer that a weight is, its dimensions in the expected order."""
     origin = tracer.origin(weight)
     if origin is None:
@@ -222,7 +224,9 @@ def _fixed_product(
         positions, rest = _divided(positions, rest)
         n, rest = _divided(n, rest)
         k, rest = _divided(k, rest)
-    product = Product(where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
+    product = MatrixProduct(
+        where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False
+    )
     tracer.produce(product)
 
 
@@ -246,7 +250,7 @@ def _product(
         tracer.need([groups], [inp], divisor=len(inp) // groups)
     elif groups > 1:
         ledger.multiples += [(labels, groups), (inp, groups)]
-    product = Product(where(tracer), positions, labels, inp, kernel, groups, narrow)
+    product = MatrixProduct(where(tracer), positions, labels, inp, kernel, groups, narrow)
     tracer.produce(product)
     return labels
 
@@ -260,7 +264,7 @@ def is_narrow(in_width: int, out_width: int, groups: int) -> bool:
     return groups > 1 and (in_width == 1 or (in_width == out_width and in_width <= groups))
 
 
-def _claim(tracer: Tracer, leaf: Leaf, first: Vector, second: Vector, narrow: bool) -> None:
+def _claim(tracer: Tracer, leaf: TracedTensor, first: Vector, second: Vector, narrow: bool) -> None:
     """Label a weight's dimensions; a weight that is used twice ties both uses.
 
     The second one is that of a group: it keeps its length where groups keep their width.
