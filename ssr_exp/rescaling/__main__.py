@@ -12,7 +12,7 @@ from rich.table import Table
 from ssr_exp import streams
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import arguments as command
-from ssr_exp.rescaling import cost, lattice, seed_segments, seeds
+from ssr_exp.rescaling import cost, lattice, planning, seeds
 from ssr_exp.rescaling.plan import Plan
 
 REASONS = 12  # that are printed
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         conf = command.model(options.model, options)
-        _, plan = seed_segments.build(
+        _, plan = planning.seed_and_plan(
             conf,
             command.segment(options),
             num_classes=options.classes,

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from ssr_exp import archives, files
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, user_modules
+from ssr_exp.rescaling import codes, planning, rescale, seeds, user_modules
 from ssr_exp.rescaling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ def seed_network(description: Description) -> tuple[nn.Module, Plan]:
         SsrError: if it names none, or one that cannot be split so.
     """
     with torch.random.fork_rng(devices=[]):
-        seed, plan = seed_segments.build(
+        seed, plan = planning.seed_and_plan(
             description.model.conf(),
             description.segment.conf(),
             num_classes=description.num_classes,

@@ -169,7 +169,7 @@ def _forward(
     if wrong is None:
         return Fault("", f"it puts out {len(found)} tensors and not {len(shapes)}")
     reason = f"it puts out the shape {tuple(wrong[0].shape)} and not {wrong[1]}"
-    return Fault("", reason, watch.made_by([wrong[0]]))
+    return Fault("", reason, watch.made_by(wrong[0]))
 
 
 def _miscounted(

@@ -99,7 +99,8 @@ def _network(job: Job) -> nn.Module:
     state = job.study.borrowed.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:
-        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
+        names = rescale.names(seed, plan, architecture)
+        inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
     return network
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ssr_exp import archives, files
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import codes, rescale, saved, seed_segments, seeds
+from ssr_exp.rescaling import codes, planning, rescale, saved, seeds
 from ssr_exp.runs import checkpoints, store, studies
 from ssr_exp.runs.record import Status
 
@@ -232,7 +232,7 @@ def _check_code(folder: Path, model: saved.Model, own: Own) -> None:
 def _built(folder: Path, asked: _Asked, code: str, own: Own) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
-            seed, plan = seed_segments.build(
+            seed, plan = planning.seed_and_plan(
                 asked.model,
                 asked.segment,
                 num_classes=own.num_classes,

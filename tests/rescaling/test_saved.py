@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ssr_exp import files
 from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved, seed_segments, seeds, segmentations
+from ssr_exp.rescaling import codes, planning, rescale, saved, seeds, segmentations, user_modules
 from ssr_exp.rescaling.saved import NETWORK, WEIGHTS, Description, Model, Segmentation, Shares
 
 SHAPE = (3, 16, 16)
@@ -43,7 +43,7 @@ def made(
 
 
 def smallest(conf: ModelConf, split: Segmentation = STAGES) -> tuple[nn.Module, Description]:
-    seed, plan = seed_segments.build(conf, split.conf(), num_classes=3, input_shape=SHAPE)
+    seed, plan = planning.seed_and_plan(conf, split.conf(), num_classes=3, input_shape=SHAPE)
     small = plan.smallest
     network = rescale.build(seed, plan, small)
     for tensor in network.state_dict().values():
@@ -233,7 +233,7 @@ def test_a_class_that_was_changed_since_its_training_is_loaded_with_a_warning(
     (tmp_path / NETWORK).write_text(about.model_dump_json())
     saved.load(tmp_path)
     assert caplog.text == ""
-    monkeypatch.setattr(seeds.imported, "digest", lambda *_: "changed")  # type: ignore[attr-defined]
+    monkeypatch.setattr(user_modules, "digest", lambda *_: "changed")
     saved.load(tmp_path)
     assert f"the code of {name} is not what" in caplog.text
 
@@ -392,7 +392,7 @@ def test_without_its_description_no_network_is_there(
         raise KeyboardInterrupt
 
     network, description = made()
-    monkeypatch.setattr(saved.parsing, "write", killed)
+    monkeypatch.setattr(files, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         saved.write(tmp_path, description, network.state_dict())
     with pytest.raises(SsrError, match=r"there is no .*network\.json"):

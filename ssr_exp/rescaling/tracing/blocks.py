@@ -49,7 +49,7 @@ class Finder:
             path: calls[0] for path, calls in self.all_calls.items() if not calls[0].training
         }
         self.products = list(dict.fromkeys(product.path for product in trace.products))
-        self.workers = {holder for path in self.products for holder in (path, *_holders(path))}
+        self.workers = {holder for path in self.products for holder in (path, *holders_of(path))}
         self.readers = trace.readers
         self.reads = trace.reads
         self.stays = trace.stays
@@ -100,7 +100,7 @@ class Finder:
         parts = {
             self._kind(path)
             for path in self.modules
-            for holder in _holders(path)
+            for holder in holders_of(path)
             if holder and self._kind(holder) in kinds - {self._kind(path)}
         }
         main = kinds - parts or kinds
@@ -116,7 +116,7 @@ class Finder:
             and not any(is_inside(path, block) for block in known)
             and not any(is_inside(part, (path,)) for block in known for part in block)
         ]
-        outermost = [path for path in free if not set(_holders(path)) & set(free)]
+        outermost = [path for path in free if not set(holders_of(path)) & set(free)]
         return self._by_resolution(outermost)
 
     def share_outside(self, found: Sequence[Chain]) -> float:
@@ -352,7 +352,8 @@ def _structure(module: nn.Module) -> Kind:
     return nn.Sequential, tuple(map(_structure, module.children()))
 
 
-def _holders(path: str) -> Iterator[str]:
+def holders_of(path: str) -> Iterator[str]:
+    """Name the modules that hold one, from the inside outwards; the last is the network, ``."""
     while path:
         path = path.rpartition(".")[0]
         yield path

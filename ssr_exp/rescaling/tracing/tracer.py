@@ -8,7 +8,7 @@ named.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import copying, meta, nested
-from ssr_exp.rescaling.tracing import data_dependence, positions
+from ssr_exp.rescaling.tracing import positions
 from ssr_exp.rescaling.tracing.labels import BATCH, Vector, along, fixed_like, spread, varying
 from ssr_exp.rescaling.tracing.rules import dispatch, operations, parameters
 from ssr_exp.rescaling.tracing.rules.parameters import WeightOrigin
@@ -228,39 +228,22 @@ class Tracer(TorchDispatchMode):
                 self.label(tensor, spread(leaf.dims[dims[0]], tensor.shape, dims[0]))  # type: ignore[arg-type]
         self._parametric.add(id(tensor))
 
-    @contextmanager
-    def inside(self, network: nn.Module) -> Iterator[None]:
+    def inside(self, network: nn.Module) -> AbstractContextManager[None]:
         """Note which module is running, and what goes in and out of it."""
-        hooks = []
-        for path, module in network.named_modules():
-            if not meta.takes_hooks(module):
-                continue
-            hooks.append(module.register_forward_pre_hook(self._enter(path)))
-            hooks.append(module.register_forward_hook(self._leave(path), with_kwargs=True))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return meta.hooks(network, self._enter, self._leave)
 
-    def _enter(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            caller = self.scope[-1]
-            is_lent = not path.startswith(f"{caller}." if caller else "")
-            has_weights = any(True for _ in module.parameters())
-            self.scope.append(caller if is_lent and not has_weights else path)
+    def _enter(self, path: str, module: nn.Module, args: Any) -> None:
+        caller = self.scope[-1]
+        is_lent = not path.startswith(f"{caller}." if caller else "")
+        has_weights = any(True for _ in module.parameters())
+        self.scope.append(caller if is_lent and not has_weights else path)
 
-        return hook
-
-    def _leave(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self.scope.pop()
-            ends = nested.tensors((args, kwargs)), nested.tensors(output)
-            self._alive += ends[0] + ends[1]
-            labels = [[self._labels.get(id(x)) for x in end] for end in ends]
-            self._calls.append((path, self.training, ends, labels))
-
-        return hook
+    def _leave(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self.scope.pop()
+        ends = nested.tensors((args, kwargs)), nested.tensors(output)
+        self._alive += ends[0] + ends[1]
+        labels = [[self._labels.get(id(x)) for x in end] for end in ends]
+        self._calls.append((path, self.training, ends, labels))
 
     def calls(self) -> Iterator[Call]:
         """List the calls of modules, once the run is over."""
@@ -386,8 +369,8 @@ def _foreign(path: str) -> str:
 
 def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrError:
     """Say where a run stopped, and why."""
-    if data_dependence.are_asked(error):
-        return data_dependence.refusal("the network", path, error)
+    if meta.asks_for_values(error):
+        return meta.values_refused("the network", path, error)
     size, inside = "x".join(map(str, input_shape)), f"in {path}, " if path else ""
     return SsrError(
         f"the network does not run on images of {size} (channels x height x width): {inside}"
