@@ -17,7 +17,7 @@ from ssr_exp.rescaling import copying, inherit, initialise, meta
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.tracing.blocks import is_sequence
-from ssr_exp.rescaling.tracing.channel_groups import Form, Sizes
+from ssr_exp.rescaling.tracing.channel_groups import Form
 
 MOST_UNLEARNT = 0.25  # share of the weights that may be fixed and lose inputs
 
@@ -170,7 +170,12 @@ def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device:
         memo[id(tensor)] = kept
     rescaled = copying.copied(network, memo)
     for (path, attribute), form in plan.attributes.items():
-        _set(rescaled.get_submodule(path), attribute, form, sizes)
+        module = rescaled.get_submodule(path)
+        if isinstance(form, Form):
+            setattr(module, attribute, int(form(sizes)))
+        else:  # a list, a tuple, a `Size`
+            kind = type(vars(module)[attribute])
+            setattr(module, attribute, kind(int(part(sizes)) for part in form))
     return rescaled
 
 
@@ -195,15 +200,6 @@ class Passing(nn.Identity):
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Pass on what the block before put out."""
         return x
-
-
-def _set(module: nn.Module, attribute: str, form: Form | tuple[Form, ...], sizes: Sizes) -> None:
-    """Store a width, or a list of widths as what it was: a list, a tuple, a `Size`."""
-    if isinstance(form, Form):
-        setattr(module, attribute, int(form(sizes)))
-    else:
-        kind = type(vars(module)[attribute])
-        setattr(module, attribute, kind(int(part(sizes)) for part in form))
 
 
 def _remove(holder: nn.Module, children: Sequence[str]) -> None:

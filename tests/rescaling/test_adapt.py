@@ -60,6 +60,8 @@ def test_a_network_that_fits_stays_bit_for_bit_and_nothing_is_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert repr(network) == text
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert network.training and all(p.requires_grad and not p.is_meta for p in network.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
 def test_a_first_convolution_of_stride_1_says_that_the_network_is_for_small_images() -> None:
@@ -408,24 +410,6 @@ def test_readers_and_writers_are_those_of_the_products(
 
 def test_products_and_poolings_are_listed_as_they_ran() -> None:
     assert adapt.Flow(Parts(plain), SHAPE).order == ["one", "pool", "two", "head"]
-
-
-def test_a_convolution_for_other_channels_is_fitted_on_the_way() -> None:
-    flow = adapt.Flow(Parts(plain), (1, 8, 8))
-    assert flow.error is None
-    assert flow.channels == {"one": 1}
-
-
-def test_the_network_is_neither_moved_nor_changed_nor_hooked() -> None:
-    network = Parts(plain).train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    state = torch.get_rng_state()
-    adapt.Flow(network, (1, 8, 8))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
-    assert network.training and network.one.in_channels == 3
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
-    assert all(p.requires_grad and not p.is_meta for p in network.parameters())
 
 
 def test_what_was_flow_before_an_error_is_kept() -> None:
