@@ -175,7 +175,7 @@ def repeatable() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     """Make a record: `make_record(val_acc=90.0)`."""
 

@@ -13,8 +13,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssr_exp import files
-from ssr_exp.runs import store as local
-from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.runs.record import Count, Kind, Record, Status
+from ssr_exp.runs.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,9 @@ FILE = "predictions.json"
 FOLDER = "search"  # in a study's folder
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 AXES = ("params", "macs", "gemms")  # exact costs
+DIGITS = 4  # after the point, of percent
 
 Code = Annotated[str, Field(min_length=1, max_length=1000)]
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class _Data(BaseModel):
@@ -149,7 +149,7 @@ class Predictions(_Data):
     seen: Count
 
 
-def write(store: local.Store, folder: Path, found: Predictions) -> Predictions:
+def write(store: Store, folder: Path, told: Predictions) -> Predictions:
     """Write predictions, whole or not at all, in place of those before; keeps earlier looks.
 
     Returns what was written.
@@ -159,31 +159,31 @@ def write(store: local.Store, folder: Path, found: Predictions) -> Predictions:
     """
     path = folder / FILE
     before = _read(path) if path.exists() else None
-    if before is not None and before.study == found.study:
-        now = found.looks[0].round
+    if before is not None and before.study == told.study:
+        now = told.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
-        found = found.model_copy(update={"looks": (*earlier, *found.looks)})
-    store.write_text(path, files.write(found, compact=True))
-    return found
+        told = told.model_copy(update={"looks": (*earlier, *told.looks)})
+    store.write_text(path, files.write(told, compact=True))
+    return told
 
 
-def latest(store: local.Store, study: str) -> Predictions | None:
+def latest(store: Store, study: str) -> Predictions | None:
     """Read a study's predictions: those from most trainings, of a search with rounds, the newest.
 
     What cannot be read is skipped with a warning.
     """
     folder = store.study_folder(study) / FOLDER
-    found = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
-    own = [one for one in found if one is not None and one.study == study]
-    return max(own, key=lambda one: (one.seen, bool(one.rounds), one.created_at), default=None)
+    told = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
+    mine = [one for one in told if one is not None and one.study == study]
+    return max(mine, key=lambda one: (one.seen, bool(one.rounds), one.created_at), default=None)
 
 
 def are_due(records: Sequence[Record], before: Predictions | None) -> bool:
     """Say whether runs of a study were finished that its last predictions did not learn from."""
-    finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
-    if len({record.network for record in finished}) < FEWEST or not has_baseline(finished):
+    measured = [record for record in records if record.is_measured]
+    if len({record.network for record in measured}) < FEWEST or not has_baseline(measured):
         return False
-    return before is None or before.seen < len(finished)
+    return before is None or before.seen < len(measured)
 
 
 def has_baseline(records: Sequence[Record]) -> bool:
