@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ssr_exp.edge.latency.table import Effort, Subject
     from ssr_exp.runs import store as local
     from ssr_exp.runs.predictions import Predictions
-    from ssr_exp.runs.wandb.search_run import Diary
+    from ssr_exp.runs.wandb.search_run import SearchRun
     from ssr_exp.search.attempts import Train
     from ssr_exp.search.belief import Belief
     from ssr_exp.search.costs import Latencies
@@ -167,9 +167,9 @@ class SearchCommand(LaunchingCommand):
             raise
 
 
-def _diary(search: Search, opened: Study) -> Diary:
+def _diary(search: Search, opened: Study) -> SearchRun:
     """Set up what a search tells W&B."""
-    from ssr_exp.runs.wandb.search_run import Diary
+    from ssr_exp.runs.wandb.search_run import SearchRun
 
     asked = asdict(search.conf)
     told = {key: asked[key] for key in TOLD} | {
@@ -179,7 +179,7 @@ def _diary(search: Search, opened: Study) -> Diary:
         "networks": len(search.space.lattice),
     }
     book = search.book
-    return Diary(search.conf.logger, book.store, book.folder, opened.name, told)
+    return SearchRun(search.conf.logger, book.store, book.folder, opened.name, told)
 
 
 def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:

@@ -28,11 +28,11 @@ DIGITS = 4  # after the point, of percent
 Code = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class _Data(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class Expected(_Data):
+class Expected(_Frozen):
     """A network of a round, with the 80 % interval that its outcome was expected in."""
 
     network: Code
@@ -42,14 +42,14 @@ class Expected(_Data):
     promise: float | None = None
 
 
-class Batch(_Data):
+class Batch(_Frozen):
     """A round's networks; round 0 holds the first ones."""
 
     number: Count
     planned: tuple[Expected, ...]
 
 
-class LeftOut(_Data):
+class LeftOut(_Frozen):
     """A training, predicted from all others; `z` is its distance in standard deviations."""
 
     network: Code
@@ -61,7 +61,7 @@ class LeftOut(_Data):
     z: float
 
 
-class Sensitivity(_Data):
+class Sensitivity(_Frozen):
     """The predicted change of the outcome from one modifier's lowest to full."""
 
     segment: str
@@ -69,7 +69,7 @@ class Sensitivity(_Data):
     effect: float
 
 
-class Look(_Data):
+class Look(_Frozen):
     """One look at the records, after a round.
 
     Errors are of trainings that were left out; `rmse`, `spread` and `noise` have the outcome's
@@ -89,7 +89,7 @@ class Look(_Data):
     warnings: tuple[str, ...] = ()
 
 
-class Sample(_Data):
+class Sample(_Frozen):
     """Points of the lattice, one entry of each column for each: its front, and a sample.
 
     `size` is the number of all points; `low` and `high` bound the 80 % interval that a training's
@@ -114,7 +114,7 @@ class Sample(_Data):
         return self
 
 
-class Predictions(_Data):
+class Predictions(_Frozen):
     """What is believed of a study's networks.
 
     Attributes:

@@ -151,7 +151,7 @@ class Run:
 
     def _start(self, network: str, number: int) -> None:
         self._running[network] = number
-        self.trainings.start(network, self.search.attempts.origin(self._plan(number)))
+        self.trainings.start(network, self.search.attempts.origin(number))
 
     def _await_one(self) -> None:
         """Wait for a training to end; one that failed is tried once more."""
@@ -159,7 +159,8 @@ class Run:
         number = self._running.pop(network)
         self._errors |= errors
         attempts.refuse_disk(errors)
-        plan = self.search.attempts.count(self._plan(number), network)
+        plan = next(plan for plan in self.search.book.read() if plan.number == number)
+        plan = self.search.attempts.count(plan, network)
         failed = self.search.attempts.todo(plan)
         if network not in failed:
             log.info("%s has ended; %d are under way", network, len(self._running))
@@ -172,6 +173,3 @@ class Run:
         if number == 0 or len(plan.planned) >= self.search.conf.batch:
             given_up = [name for name in failed if tries[name] >= attempts.MOST]
             self.search.attempts.refuse_failure(plan, given_up, self._errors)
-
-    def _plan(self, number: int) -> Round:
-        return next(plan for plan in self.search.book.read() if plan.number == number)

@@ -47,7 +47,7 @@ class Attempts:
         """
         errors: dict[str, object] = {}
         while plan.attempts < MOST and (todo := self.todo(plan)):
-            errors |= train(todo, self.origin(plan))
+            errors |= train(todo, self.origin(plan.number))
             refuse_disk(errors)
             counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
             plan = self._write(plan, **counts)
@@ -86,9 +86,9 @@ class Attempts:
         done = {r.network for r in records if store.is_done(r)}
         return [network for network in plan.networks if network not in done]
 
-    def origin(self, plan: Round) -> str:
-        """Say why a plan's networks are trained, for their records."""
-        return f"round{plan.number}" if plan.number else self.kind
+    def origin(self, number: int) -> str:
+        """Say why a round's networks are trained, for their records."""
+        return f"round{number}" if number else self.kind
 
     def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
         """Stop where nothing of a round could be trained.

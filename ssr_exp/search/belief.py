@@ -115,10 +115,7 @@ class Belief:
     """What a search believes after reading the records.
 
     Args:
-        history: the records.
-        scale: of the outcomes.
-        surrogate: fitted to them.
-        candidates: the lattice.
+        surrogate: fitted to the outcomes, on their scale.
         pending: networks that are being trained.
         state: predicted outcomes and log costs of `networks`, then of `pending`, and what counts
             as a gain.
@@ -160,7 +157,7 @@ class Belief:
         """Fit the surrogate and predict the lattice.
 
         Args:
-            history: the study's records, the baseline's among them.
+            history: of the study, the baseline among it.
             conf: the search.
             taken: networks that are not to be proposed, and of which nothing is known.
             pending: networks that are being trained; they are believed to come out as predicted.

@@ -31,11 +31,8 @@ NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%?)")
 def read_caps(conf: CapConf, baseline: dict[str, float]) -> dict[str, float]:
     """Read the caps that are set, in absolute numbers.
 
-    Args:
-        conf: numbers, or shares of the baseline such as `35%`; a number below 1 of parameters,
-            MACs or GeMMs is a share, too.
-        baseline: the baseline's own costs and accuracy by the caps' names; what is missing cannot
-            be given as a share.
+    Shares are of the baseline's costs and accuracy, such as `35%`; a number below 1 of parameters,
+    MACs or GeMMs is a share, too. Of what is missing there, no share can be given.
 
     Raises:
         SsrError: if a cap is no number above 0.

@@ -43,10 +43,7 @@ class Latencies(Protocol):
 def price(axis: CostAxis, history: History, latencies: Latencies | None = None) -> Price:
     """Count parameters, MACs or GeMMs, or predict the latency.
 
-    Args:
-        axis: the cost.
-        history: the records.
-        latencies: of a device; None: a surrogate of those that the records have.
+    Without those of a device, latencies come from a surrogate of those that the records have.
 
     Raises:
         SsrError: if too few records have a latency, or they are of different devices.

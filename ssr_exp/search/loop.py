@@ -127,10 +127,7 @@ class Search:
         return "the round is done" if rounds == 1 else f"all {rounds} rounds are done"
 
     def look(self, running: Collection[str] = ()) -> Belief:
-        """Read the records and fit the surrogate.
-
-        Args:
-            running: networks of this search that are being trained, or wait for their turn.
+        """Read the records and fit the surrogate, while networks of this search are running.
 
         Raises:
             SsrError: if they are too few; says how many there are.

@@ -74,14 +74,7 @@ class Threshold:
     def from_baseline(
         cls, scale: OutcomeScale, accuracy: float, outcome: float, *, drop: float
     ) -> Threshold:
-        """Allow a drop of points below the baseline.
-
-        Args:
-            scale: of predictions.
-            accuracy: the baseline's, as measured, in percent.
-            outcome: the baseline's, as predicted, on the scale.
-            drop: points of accuracy.
-        """
+        """Allow a drop of points: the baseline's accuracy is in percent, its outcome predicted."""
         measured = accuracy - drop
         if scale.outcome is Outcome.val_loss:  # a loss says nothing of points of accuracy
             return cls(measured, -math.inf, -math.inf)
@@ -92,9 +85,7 @@ class Threshold:
     def is_reached(self, accuracy: float | None, outcome: float) -> bool:
         """Say whether a network is accurate enough; one in training, if it is expected to be.
 
-        Args:
-            accuracy: measured, in percent; None if it is being trained.
-            outcome: predicted, on the surrogate's scale.
+        Its accuracy is in percent, None in training; its outcome is predicted, on the scale.
         """
         if accuracy is None:
             return outcome >= self.untrained

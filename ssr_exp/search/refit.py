@@ -24,13 +24,7 @@ def predict(
     """Fit the default surrogate to a study's records; None where they are too few.
 
     Of more than `MOST`, it learns from those that `subset` takes: the baseline, which is the
-    fullest network, is among them.
-
-    Args:
-        records: of one study.
-        plan: of its seed network.
-        width_steps: of the lattice.
-        before: the last predictions; a search's rounds stay, the rest is replaced.
+    fullest network, is among them. Of the predictions `before`, a search's rounds stay.
 
     Raises:
         SsrError: if the lattice cannot be searched, or what was predicted is not accuracy alone.

@@ -41,7 +41,7 @@ KEPT = "network model dataset seed epochs blocks widths val_acc test_acc params 
 
 
 @dataclass
-class Diary:
+class SearchRun:
     """What a search of a study tells W&B: `config` is what it was asked to do."""
 
     conf: LoggerConf

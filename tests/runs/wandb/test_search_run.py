@@ -32,7 +32,7 @@ from ssr_exp.runs.predictions import (
 from ssr_exp.runs.record import Fractions, Record
 from ssr_exp.runs.wandb import charts as wandb_charts
 from ssr_exp.runs.wandb import search_run, training_run
-from ssr_exp.runs.wandb.search_run import Diary
+from ssr_exp.runs.wandb.search_run import SearchRun
 
 MakeRecord = Callable[..., Record]
 
@@ -85,7 +85,7 @@ class Logged:
     """A search that was told of two looks and its answer, offline, and its files in that order."""
 
     root: Path
-    diary: Diary
+    diary: SearchRun
     files: list[Path]
     text: str  # of its log
 
@@ -163,11 +163,11 @@ def believed(number: int) -> Predictions:
     )
 
 
-def diary(root: Path, mode: WandbMode = WandbMode.offline) -> Diary:
+def diary(root: Path, mode: WandbMode = WandbMode.offline) -> SearchRun:
     folder = root / "runs" / STUDY / "search" / SEARCH
     folder.mkdir(parents=True, exist_ok=True)
     conf = LoggerConf(mode=mode, timeout_s=60, tags=["mine"])
-    return Diary(conf, store.Store(root / "runs"), folder, STUDY, {"rounds": 2})
+    return SearchRun(conf, store.Store(root / "runs"), folder, STUDY, {"rounds": 2})
 
 
 def best(root: Path) -> Path:
@@ -190,7 +190,7 @@ def rows(path: Path, kind: str) -> list[dict[str, Any]]:
     return [one[kind] for one in found if one["type"] == kind]
 
 
-def written(own: Diary) -> list[Path]:
+def written(own: SearchRun) -> list[Path]:
     client.teardown()
     return sorted(own.folder.glob("wandb/offline-run-*/run-*.wandb"))
 
