@@ -12,9 +12,9 @@ from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
-    from ssr_exp.runs import store as local
     from ssr_exp.runs.predictions import Predictions
     from ssr_exp.runs.record import Record
+    from ssr_exp.runs.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ def write(composed: Any) -> str:
     Raises:
         SsrError: if there are no records, the page cannot be written, or W&B refuses.
     """
-    from ssr_exp.runs import store as local
+    from ssr_exp.runs.store import Store
 
     conf = config.read_report(composed)
-    store = local.Store(conf.paths.runs)
+    store = Store(conf.paths.runs)
     studies = _studies(store, conf)
     told = {}
     if conf.predict:
@@ -40,7 +40,7 @@ def write(composed: Any) -> str:
     return shown
 
 
-def _studies(store: local.Store, conf: ReportConfig) -> dict[str, list[Record]]:
+def _studies(store: Store, conf: ReportConfig) -> dict[str, list[Record]]:
     """Read the studies' records.
 
     Raises:
@@ -70,9 +70,7 @@ def _elsewhere(root: Path) -> str:
     return "type paths.runs=DIR, the folder that train.py or search.py wrote to"
 
 
-def _predict(
-    store: local.Store, study: str, records: list[Record], *, trust: bool
-) -> Predictions | None:
+def _predict(store: Store, study: str, records: list[Record], *, trust: bool) -> Predictions | None:
     """Fit a surrogate to a study where runs came after its last predictions.
 
     A page is worth writing without them, so what keeps them from being made is a warning.
@@ -103,7 +101,7 @@ def _predict(
 
 
 def _fitted(
-    store: local.Store,
+    store: Store,
     study: str,
     records: list[Record],
     before: Predictions | None,
@@ -125,14 +123,14 @@ def _fitted(
     return refit.of(records, plan, width_steps=asked.width_steps, before=before)
 
 
-def _segment(store: local.Store, records: list[Record]) -> SegmentConf:
+def _segment(store: Store, records: list[Record]) -> SegmentConf:
     """Read how the newest run's lattice was made, as data; else the usual one."""
     from pydantic import TypeAdapter, ValidationError
 
-    from ssr_exp.runs import store as local
+    from ssr_exp.runs.store import CONFIG_FILE
 
     newest = max(records, key=lambda record: record.started_at)
-    path = store.folder(newest.study, newest.network, newest.seed) / local.CONFIG
+    path = store.folder(newest.study, newest.network, newest.seed) / CONFIG_FILE
     try:
         asked = json.loads(path.read_bytes())["segment"]
         return TypeAdapter(SegmentConf).validate_python(asked)
@@ -140,13 +138,13 @@ def _segment(store: local.Store, records: list[Record]) -> SegmentConf:
         return SegmentConf()
 
 
-def _page(store: local.Store, conf: ReportConfig, told: dict[str, Predictions]) -> str:
+def _page(store: Store, conf: ReportConfig, told: dict[str, Predictions]) -> str:
     from ssr_exp.report import page
-    from ssr_exp.runs import store as local
+    from ssr_exp.runs.store import Store
 
     to = None
     if conf.file is not None:
-        to, store = Path(conf.file).expanduser(), local.Store(store.root, option="file=PAGE")
+        to, store = Path(conf.file).expanduser(), Store(store.root, option="file=PAGE")
         if not to.name or to.is_dir():
             raise SsrError(f"file={conf.file} is no name of a file: type file=page.html.")
     return str(
@@ -154,11 +152,11 @@ def _page(store: local.Store, conf: ReportConfig, told: dict[str, Predictions]) 
     )
 
 
-def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
+def _dashboards(store: Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
     """Publish a workspace view and a report of each study; returns the last report's address."""
     from ssr_exp.report import answers, dashboard
     from ssr_exp.runs import predictions
-    from ssr_exp.runs import store as local
+    from ssr_exp.runs.store import BEST_FOLDER
 
     shown = ""
     inside = {name for names in answers.studies(store, studies).values() for name in names}
@@ -171,7 +169,7 @@ def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[
             logger=conf.logger,
             study=study,
             searched=told is not None and bool(told.rounds),
-            best=store.read(store.study_folder(study) / local.BEST),
+            best=store.read(store.study_folder(study) / BEST_FOLDER),
         )
         print(f"workspace: {published.workspace}")
         shown = published.report

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ class Answer(BaseModel):
     results: list[AnswerRow] = []
 
 
-def answer(store: local.Store, study: str) -> Answer | None:
+def answer(store: Store, study: str) -> Answer | None:
     """Read the last comparison of a study's search, as data; None if none can be used."""
-    path = store.study_folder(study) / local.BEST / local.METRICS
+    path = store.study_folder(study) / BEST_FOLDER / METRICS_FILE
     try:
         return Answer.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -50,9 +50,7 @@ def answer(store: local.Store, study: str) -> Answer | None:
         return None
 
 
-def studies(
-    store: local.Store, records: Mapping[str, Sequence[Record]]
-) -> dict[str, tuple[str, ...]]:
+def studies(store: Store, records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[str, ...]]:
     """Name for each study with an answer the others that its finalists were trained in.
 
     Finalists have learned from val, so their studies hold no accuracy on it. One is the answer's
@@ -75,12 +73,10 @@ def _is_final(records: Sequence[Record]) -> bool:
     return tested and all(record.val_acc is None for record in records)
 
 
-def _belongs(
-    store: local.Store, study: str, own: Sequence[Record], final: Sequence[Record]
-) -> bool:
+def _belongs(store: Store, study: str, own: Sequence[Record], final: Sequence[Record]) -> bool:
     """Say whether finalists of a study are what its answer was compared with."""
-    folder = store.study_folder(study) / local.BEST
-    best = store.read(folder) if (folder / local.FILE).exists() else None
+    folder = store.study_folder(study) / BEST_FOLDER
+    best = store.read(folder) if (folder / RECORD_FILE).exists() else None
     if best is None:
         return False
     if best.study == final[0].study:

@@ -16,9 +16,9 @@ import ssr_exp
 from ssr_exp.errors import without_paths
 from ssr_exp.report import answers
 from ssr_exp.runs import pareto, predictions, studies
-from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
+from ssr_exp.runs.store import Store, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ METRICS = ("val_acc", "best_val_acc", "test_acc", "val_loss")
 
 
 def collect(
-    store: local.Store,
+    store: Store,
     only: Sequence[str] = (),
     told: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def collect(
             store,
             name,
             _joined(by_study[name], (by_study[final] for final in joined.get(name, ()))),
-            known.get(local.safe(name), {}),
+            known.get(folder_name(name), {}),
             known_told[name],
             points=share,
         )
@@ -75,7 +75,7 @@ def _joined(records: Sequence[Record], others: Iterable[Sequence[Record]]) -> li
 
 
 def _study(
-    store: local.Store,
+    store: Store,
     name: str,
     records: Sequence[Record],
     fields: dict[str, Any],
@@ -186,7 +186,7 @@ def _run(record: Record, settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _segments(
-    store: local.Store, study: str, first: Record, told: Predictions | None
+    store: Store, study: str, first: Record, told: Predictions | None
 ) -> list[dict[str, Any]]:
     """Name the segments with their full sizes; unnamed ones where no file says more."""
     try:

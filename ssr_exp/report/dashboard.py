@@ -176,7 +176,7 @@ def publish(
 
 def _title(known: Facts) -> str:
     """Name view and report; the name is part of an address."""
-    return store.safe(f"ssr_exp-{known.study}")[:LONGEST_TITLE]
+    return store.folder_name(f"ssr_exp-{known.study}")[:LONGEST_TITLE]
 
 
 def _modifier_blocks(known: Facts, wr: Any, runsets: list[Any]) -> list[Any]:

@@ -17,8 +17,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ssr_exp.report import content
-from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.store import Store
 
 FILE = "report.html"
 CHARTS = "echarts.common.min.js"  # Apache ECharts 6.1.0, Apache-2.0, as it is published
@@ -40,7 +40,7 @@ ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 
 
 def write(
-    store: local.Store,
+    store: Store,
     *,
     only: Sequence[str] = (),
     to: Path | None = None,

@@ -14,10 +14,9 @@ import pytest
 import ssr_exp
 from ssr_exp import files
 from ssr_exp.report import content
-from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
-from ssr_exp.runs.store import Store
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 from tests.report.conftest import FULL, STUDY, Put, predicted
 
 Predict = Callable[..., Predictions]
@@ -410,8 +409,8 @@ def test_an_answer_that_cannot_be_used_is_none(
     record = put()
     answer(record)
     assert one(store)["answer"] is not None
-    path = store.study_folder(STUDY) / local.BEST / local.METRICS
-    told = files.fields(path.read_bytes())
+    path = store.study_folder(STUDY) / BEST_FOLDER / METRICS_FILE
+    told = files.parse_fields(path.read_bytes())
     told["results"][0] |= row
     path.write_text(json.dumps(told))
     assert one(store)["answer"] is None
@@ -422,7 +421,7 @@ def test_an_answer_without_a_finite_drop_is_none(
     store: Store, put: Put, answer: Answer, number: str
 ) -> None:
     answer(put(), drop=1234.5)
-    path = store.study_folder(STUDY) / local.BEST / local.METRICS
+    path = store.study_folder(STUDY) / BEST_FOLDER / METRICS_FILE
     path.write_text(path.read_text().replace("1234.5", number))
     assert one(store)["answer"] is None
 
@@ -442,7 +441,7 @@ def test_what_json_has_no_number_for_is_text(store: Store, put: Put) -> None:
 def test_a_damaged_record_is_left_out(store: Store, put: Put) -> None:
     put()
     broken = put(seed=1)
-    path = store.folder(broken.study, broken.network, 1) / local.FILE
+    path = store.folder(broken.study, broken.network, 1) / RECORD_FILE
     path.write_text(path.read_text()[:99])
     assert len(one(store)["runs"]) == 1
 
