@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved
 from ssr_exp.runs import studies
@@ -199,10 +199,9 @@ def _check_trust(about: saved.Description, folder: Path, *, trust: bool) -> None
 def _read(path: Path) -> dict[str, Any]:
     """Read a JSON object as data; what is missing or damaged is empty."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return files.read_fields(path)
+    except (FileNotFoundError, files.Unreadable):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _number(folder: Path) -> int:

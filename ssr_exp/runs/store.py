@@ -95,6 +95,13 @@ class Store:
         found = (self.read(p.parent) for p in paths if SEED.fullmatch(p.parent.name))
         return [r for r in found if r is not None and study in (None, r.study)]
 
+    def records_by_study(self) -> dict[str, list[Record]]:
+        """Read all records, those of each study together."""
+        studies: dict[str, list[Record]] = {}
+        for record in self.records():
+            studies.setdefault(record.study, []).append(record)
+        return studies
+
     def write(self, folder: Path, record: Record) -> None:
         """Write a run's record: whole or not at all, and never lost once this returns.
 

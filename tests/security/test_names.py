@@ -14,7 +14,7 @@ from ssr_exp import terminal
 from ssr_exp.config import ModelConf
 from ssr_exp.edge.export import hub, model_card
 from ssr_exp.errors import SsrError
-from ssr_exp.report import content, page
+from ssr_exp.report import page, page_data
 from ssr_exp.rescaling import seeds
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import Store
@@ -72,7 +72,7 @@ def test_a_page_holds_a_name_as_data_alone(
     for seed, fields in enumerate(({"study": name}, {"network": name}, {"device": name})):
         record = make_record(**fields, seed=seed, error=name, model=name, dataset=name)
         store.write(store.folder(record.study, record.network, seed), record)
-    text = page.render(content.collect(store))
+    text = page.render(page_data.collect(store))
     data = text.partition('id="data">')[2].partition("</script>")[0]
     assert "<" not in data
     assert {one["model"] for one in json.loads(data)["studies"]} == {name}
