@@ -143,25 +143,25 @@ def modifiers(facts: Facts, wr: Any) -> list[Any]:
 
 def surrogate(wr: Any) -> list[Any]:
     """Draw how well the surrogate predicts, round by round, and what it believes now."""
-    from ssr_exp.runs.wandb import charts as names
+    from ssr_exp.runs.wandb import charts
 
     lines = {
-        "Error on left-out trainings, and of guessing the mean": [names.RMSE, names.SPREAD],
-        "Rank correlation on left-out trainings": [names.SPEARMAN],
-        "Hypervolume": [names.HYPERVOLUME],
-        "Best val acc % within the allowed drop": [names.BEST_ACC],
+        "Error on left-out trainings, and of guessing the mean": [charts.RMSE, charts.SPREAD],
+        "Rank correlation on left-out trainings": [charts.SPEARMAN],
+        "Hypervolume": [charts.HYPERVOLUME],
+        "Best val acc % within the allowed drop": [charts.BEST_ACC],
     }
-    plots = [wr.LinePlot(title=title, x=names.ROUND, y=keys) for title, keys in lines.items()]
-    charts = [
+    plots = [wr.LinePlot(title=title, x=charts.ROUND, y=keys) for title, keys in lines.items()]
+    tables = [
         wr.CustomChart(
             query={"summaryTable": {"tableKey": chart.table}},
             chart_name=chart.form,
             chart_fields=chart.fields,
             chart_strings={"title": chart.title},
         )
-        for chart in names.ALL
+        for chart in charts.ALL
     ]
-    return [*charts, *plots]
+    return [*tables, *plots]
 
 
 def laid(wr: Any, panels: Sequence[Any], *, columns: int = 2) -> list[Any]:

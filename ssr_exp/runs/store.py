@@ -17,8 +17,7 @@ from filelock import FileLock, Timeout
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write
-from ssr_exp.runs import record as records
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import SCHEMA, Record, Status
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +77,7 @@ class Store:
     def read(self, folder: Path) -> Record | None:
         """Read a run's record, or None if there is none that can be used (then with a warning)."""
         try:
-            return files.read(folder / RECORD_FILE, Record, version=records.SCHEMA)
+            return files.read(folder / RECORD_FILE, Record, version=SCHEMA)
         except FileNotFoundError:
             return None
         except files.Unreadable as error:

@@ -19,10 +19,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssr_exp import files as parsing
 from ssr_exp.config import Config
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
+from ssr_exp.files import parse_fields
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
@@ -169,7 +169,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(train: 
     assert files(one.best).keys() == FILES
     assert store.Store("unused").read(one.best) == one.record
     assert json.loads((one.best / "metrics.json").read_text()) == METRICS
-    about = parsing.fields((one.best / "network.json").read_bytes())
+    about = parse_fields((one.best / "network.json").read_bytes())
     splits = study.open(one.conf).splits
     assert about == {
         "schema_version": 1,
