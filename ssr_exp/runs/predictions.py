@@ -163,7 +163,7 @@ def write(store: Store, folder: Path, told: Predictions) -> Predictions:
         now = told.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
         told = told.model_copy(update={"looks": (*earlier, *told.looks)})
-    store.write_text(path, files.write(told, compact=True))
+    store.write_text(path, files.to_json(told, compact=True))
     return told
 
 

@@ -12,7 +12,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import studies, tables
 from ssr_exp.runs.record import Fractions, Record
-from ssr_exp.runs.store import LOCK, Store
+from ssr_exp.runs.store import LOCK_FILE, Store
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.search import rounds
 from ssr_exp.search.rounds import Notebook
@@ -73,7 +73,7 @@ class Evidence:
         """Name the networks that another process trains, or that a running search has planned."""
         busy = {
             path.parent.parent.name
-            for path in self.store.study_folder(self.study).glob(f"*/seed*/{LOCK}")
+            for path in self.store.study_folder(self.study).glob(f"*/seed*/{LOCK_FILE}")
             if self.store.is_busy(path.parent)
         }
         running = [o for o in rounds.others(self.book) if self.store.is_busy(o.folder)]
