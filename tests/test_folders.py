@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.folders import (
+from tests.datasets.pictures import (
     CLASSES,
     copied,
     fill,

@@ -147,17 +147,6 @@ def fingerprint(pool: Pool, *, train: Indices, val: Indices | None) -> str:
     return sha.hexdigest()
 
 
-def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel, in 0..1.
-
-    They come from exact counts of the 256 values, so they are the same on any machine.
-
-    Args:
-        pixels: uint8, `n x c x h x w`.
-    """
-    return moments(histogram(pixels))
-
-
 def histogram(pixels: Tensor) -> Tensor:
     """Count the 256 values in each channel of `n x c x h x w` pixels: int64, `c x 256`."""
     counts = [torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]
@@ -165,7 +154,10 @@ def histogram(pixels: Tensor) -> Tensor:
 
 
 def moments(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel, in 0..1, from its `histogram`."""
+    """Return mean and standard deviation of each channel, in 0..1, from its `histogram`.
+
+    Counts are exact, so they are the same on any machine.
+    """
     share = counts.double() / counts[0].sum()
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ values
@@ -175,18 +167,11 @@ def moments(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def resize(pixels: Tensor, how: Preprocessing) -> Tensor:
-    """Fit images to the size of `how`, as files of them would be.
-
-    Args:
-        pixels: uint8, `n x c x h x w`.
-        how: its size and fit count.
-    """
-    return torch.stack([_fitted(image, how) for image in pixels])
-
-
-def _fitted(pixels: Tensor, how: Preprocessing) -> Tensor:
-    """Fit one image, `c x h x w`, through Pillow, which has no first dimension for grey."""
-    array = pixels.permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[:, :, 0] if len(pixels) == 1 else np.ascontiguousarray(array))
-    fitted = np.array(preprocessing.fitted(image, how.size, how))
-    return torch.from_numpy(fitted).reshape(*how.size, len(pixels)).permute(2, 0, 1)
+    """Fit images, uint8, `n x c x h x w`, to the size of `how`, as files of them would be."""
+    c = pixels.shape[1]
+    fitted = []
+    for array in pixels.permute(0, 2, 3, 1).contiguous().numpy():
+        image = Image.fromarray(array[:, :, 0] if c == 1 else array)  # Pillow's grey is h x w
+        fitted.append(np.array(preprocessing.fitted(image, how.size, how)))
+    stacked = torch.from_numpy(np.stack(fitted)).reshape(-1, *how.size, c)
+    return stacked.permute(0, 3, 1, 2).contiguous()

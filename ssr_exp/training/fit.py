@@ -107,7 +107,7 @@ def _images(job: Job) -> TensorDataModule:
     return TensorDataModule(
         job.study.splits,
         batch_size=job.conf.recipe.batch_size,
-        augmentation=Augmentation.of(job.conf.dataset),
+        augmentation=Augmentation.from_conf(job.conf.dataset),
         seed=job.conf.seed,
         channels_last=job.conf.trainer.channels_last,
     )

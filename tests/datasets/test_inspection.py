@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from ssr_exp.config import Config, DatasetConf
 from ssr_exp.datasets import in_memory, reading
-from ssr_exp.datasets.in_memory import Splits
+from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import studies
-from ssr_exp.training import study, sweep
-from ssr_exp.training.study import Study
-from tests.training.folders import copied, fill, grey, one_picture, split
+from tests.datasets.pictures import copied, fill, grey, one_picture, split
 
 Load = Callable[..., Splits]
 Compose = Callable[..., Config]
@@ -125,7 +120,7 @@ def test_with_train_on_val_there_is_no_val_to_speak_of(tmp_path: Path, load: Loa
 
 
 def test_the_block_is_the_same_from_the_cache(
-    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load
 ) -> None:
     root = fill(tmp_path / "set")
     (root / "circle" / "a.txt").write_text("")
@@ -136,7 +131,7 @@ def test_the_block_is_the_same_from_the_cache(
 
 
 @pytest.mark.parametrize("missing", ["hashes", "how", "contents"])
-def test_a_cache_of_before_is_made_anew(tmp_path: Path, load: Load, missing: str) -> None:
+def test_a_cache_of_before_is_made_anew(tmp_path: Path, missing: str, load: Load) -> None:
     root = fill(tmp_path / "set")
     first = load(root)
     (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
@@ -158,89 +153,15 @@ def test_fit_and_background_have_caches_of_their_own(tmp_path: Path, load: Load)
     assert len(found) == 4  # the background of a crop is not seen
 
 
-# Where it is kept
-
-
-@pytest.fixture
-def opened(conf: Compose, tmp_path: Path) -> Callable[..., Study]:
-    root = fill(tmp_path / "set", count=15)
-
-    def read(*words: str) -> Study:
-        study._splits.cache_clear()
-        named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
-        return study.open(conf(*named, *words))
-
-    return read
-
-
-def test_what_was_read_is_no_part_of_the_fingerprint(opened: Callable[..., Study]) -> None:
-    first = opened()
-    Path(first.splits.train.files[0]).parent.joinpath("notes.txt").write_text("")
-    again = opened()
-    assert again.name == first.name and again.fields == first.fields
-    assert again.about["reading"] != first.about["reading"]
-    assert not studies.differences(again.about, first.fields)
-
-
-def test_a_study_file_describes_reading_and_preprocessing(opened: Callable[..., Study]) -> None:
-    one = opened("dataset.resize=8")
-    about = json.loads(json.dumps(one.about))
-    assert about["preprocessing"] == json.loads(json.dumps(asdict(one.splits.preprocessing)))
-    assert about["reading"]["parts"]["train"]["circle"] > 0
-    assert about["reading"]["text"] == str(one.splits.reading).splitlines()
-    assert one.splits.train.files[0].parts[1] not in json.dumps(about)  # no path of a machine
-
-
-def test_keys_that_came_later_rename_no_study_unless_they_are_typed(
-    opened: Callable[..., Study],
-) -> None:
-    plain = opened("dataset.resize=8")
-    assert "fit" not in plain.fields["dataset"] and "background" not in plain.fields["dataset"]
-    padded = opened("dataset.resize=8", "dataset.fit=pad")
-    assert padded.fields["dataset"]["fit"] == "pad"
-    assert padded.name != plain.name
-
-
-def test_siblings_and_differences_do_not_look_at_descriptions(
-    opened: Callable[..., Study], tmp_path: Path
-) -> None:
-    one = opened()
-    longer = json.loads(json.dumps(one.about))
-    longer["training"]["epochs"] += 1
-    longer["reading"]["left_out"] = {".txt": 9}
-    (tmp_path / "runs" / "longer").mkdir(parents=True)
-    (tmp_path / "runs" / "longer" / "study.json").write_text(json.dumps(longer))
-    before = {
-        key: value for key, value in longer.items() if key not in ("reading", "preprocessing")
-    }
-    (tmp_path / "runs" / "before").mkdir(parents=True)
-    (tmp_path / "runs" / "before" / "study.json").write_text(json.dumps(before))
-    assert set(studies.siblings(tmp_path / "runs", one.fields)) == {"longer", "before"}
-
-
-def test_a_sweep_says_it_once_for_each_data_set(
-    conf: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = fill(tmp_path / "set", count=15)
-    named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
-    asked: list[Any] = [
-        ([], conf(*words, f"seed={seed}")) for words in ((), named) for seed in (0, 1)
-    ]
-    sweep.print_readings(sweep.expand(asked))
-    printed = capsys.readouterr().out
-    assert printed.count("image_folder: 45 images") == 1
-    assert printed.count("digits: 1,797 images of 10 classes") == 1
-
-
 def test_names_cannot_act_on_a_terminal(
-    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
     reading.print_all([load(fill(tmp_path / "set", ("a\x1b[31m", "b"))).reading])
     assert "\x1b" not in capsys.readouterr().out
 
 
 def test_the_folder_is_said_on_screen_and_nowhere_else(
-    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
     root = fill(tmp_path / "set")
     one = load(root).reading
@@ -251,7 +172,7 @@ def test_the_folder_is_said_on_screen_and_nowhere_else(
 
 
 def test_names_forge_no_line(
-    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
     odd = "a\nwarning: nothing"
     root = fill(tmp_path / odd, (odd, "b"))
@@ -301,7 +222,7 @@ ODD = "a\nwarning: nothing"
 
 
 @pytest.mark.parametrize("add", [small, deep, single, nothing, fifo, parts, again])
-def test_names_break_no_refusal(tmp_path: Path, load: Load, add: Callable[[Path], None]) -> None:
+def test_names_break_no_refusal(tmp_path: Path, add: Callable[[Path], None], load: Load) -> None:
     root = fill(tmp_path / "set", ("b",))
     add(root)
     said = []

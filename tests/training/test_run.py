@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ssr_exp.config import Config
-from ssr_exp.datasets.in_memory import Splits, TensorDataModule
+from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale
 from ssr_exp.rescaling.modifiers import Modifiers

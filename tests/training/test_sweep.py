@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.training import sweep
 from ssr_exp.training.sweep import Member
+from tests.datasets.pictures import fill
 
 Compose = Callable[..., Config]
 MakeRecord = Callable[..., Record]
@@ -193,3 +195,17 @@ def test_problems_are_failed_runs_and_lost_ones(
         f"{lost.title}: it left no record",
         f"{raised.title}: no GPU",
     ]
+
+
+def test_a_sweep_says_it_once_for_each_data_set(
+    conf: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fill(tmp_path / "set", count=15)
+    named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
+    asked: list[Any] = [
+        ([], conf(*words, f"seed={seed}")) for words in ((), named) for seed in (0, 1)
+    ]
+    sweep.print_readings(sweep.expand(asked))
+    printed = capsys.readouterr().out
+    assert printed.count("image_folder: 45 images") == 1
+    assert printed.count("digits: 1,797 images of 10 classes") == 1

@@ -16,10 +16,9 @@ from PIL import Image
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import in_memory, preprocessing
-from ssr_exp.datasets.in_memory import Splits
+from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import FITS
-from ssr_exp.errors import SsrError
-from tests.training.folders import (
+from tests.datasets.pictures import (
     as_png,
     fill,
     float_tiff,
@@ -35,19 +34,13 @@ from tests.training.folders import (
 )
 
 Load = Callable[..., Splits]
+Refused = Callable[..., str]
 GREYS = np.random.default_rng(1)
 
 
 def values(splits: Splits) -> torch.Tensor:
     parts = [part for part in (splits.train, splits.val, splits.test) if part is not None]
     return torch.cat([part.pixels for part in parts])
-
-
-def refused(load: Load, root: Path, **fields: object) -> str:
-    with pytest.raises(SsrError) as caught:
-        load(root, **fields)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # One description for training and for files
@@ -57,7 +50,7 @@ def refused(load: Load, root: Path, **fields: object) -> str:
 @pytest.mark.parametrize("background", ["white", "black"])
 @pytest.mark.parametrize("save", [as_png, phone, sixteen_bit, twelve_bit, float_tiff, red_icon])
 def test_the_description_makes_the_same_pixels_of_each_file(
-    tmp_path: Path, load: Load, save: Any, fit: str, background: str
+    tmp_path: Path, save: Any, fit: str, background: str, load: Load
 ) -> None:
     root = fill(tmp_path / "set", save=save, size=(20, 14))
     splits = load(root, resize=8, fit=fit, background=background)
@@ -105,9 +98,9 @@ def test_files_stay_in_step_with_images(tmp_path: Path, load: Load) -> None:
     ],
 )
 def test_unknown_fits_and_backgrounds_get_the_list(
-    tmp_path: Path, load: Load, fields: dict[str, str], said: str
+    tmp_path: Path, fields: dict[str, str], said: str, refused: Refused
 ) -> None:
-    assert said in refused(load, fill(tmp_path / "set"), **fields)
+    assert said in refused(fill(tmp_path / "set"), **fields)
 
 
 def test_that_images_are_cropped_is_said(tmp_path: Path, load: Load) -> None:
@@ -142,16 +135,18 @@ def test_one_bright_image_decides_for_the_dark_ones(tmp_path: Path, load: Load) 
 
 
 @pytest.mark.parametrize("kind", ["int32", "uint16"])
-def test_integers_of_32_bits_are_read_alike(tmp_path: Path, load: Load, kind: str) -> None:
+def test_integers_of_32_bits_are_read_alike(tmp_path: Path, kind: str, load: Load) -> None:
     splits = load(fill(tmp_path / "set", save=lambda i, p: grey(i, kind, 16).save(f"{p}.tiff")))
     assert splits.preprocessing.depth == 12
     assert int(values(splits).max()) > 200
 
 
 @pytest.mark.parametrize("factor", [-1, 2**12])
-def test_integers_of_no_known_range_are_refused(tmp_path: Path, load: Load, factor: int) -> None:
+def test_integers_of_no_known_range_are_refused(
+    tmp_path: Path, factor: int, refused: Refused
+) -> None:
     root = fill(tmp_path / "set", save=lambda i, p: grey(i, "int32", factor).save(f"{p}.tiff"))
-    assert "scale all images alike, to values in 0 to 65535" in refused(load, root)
+    assert "scale all images alike, to values in 0 to 65535" in refused(root)
 
 
 def test_floats_are_scaled_by_what_all_of_them_hold(tmp_path: Path, load: Load) -> None:
@@ -164,25 +159,27 @@ def test_floats_are_scaled_by_what_all_of_them_hold(tmp_path: Path, load: Load) 
 
 
 @pytest.mark.parametrize("factor", [-1 / 255, 20.0])
-def test_floats_of_no_known_range_are_refused(tmp_path: Path, load: Load, factor: float) -> None:
+def test_floats_of_no_known_range_are_refused(
+    tmp_path: Path, factor: float, refused: Refused
+) -> None:
     root = fill(tmp_path / "set", save=lambda i, p: grey(i, "float32", factor).save(f"{p}.tiff"))
-    assert "to values in 0 to 1 or in 0 to 255" in refused(load, root)
+    assert "to values in 0 to 1 or in 0 to 255" in refused(root)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_floats_that_are_no_numbers_are_refused(tmp_path: Path, load: Load, value: float) -> None:
+def test_floats_that_are_no_numbers_are_refused(
+    tmp_path: Path, value: float, refused: Refused
+) -> None:
     def save(image: Image.Image, path: Path) -> None:
         values = np.array(grey(image, "float32", 1 / 255))
         values[3, 3] = value
         Image.fromarray(values).save(f"{path}.tiff")
 
-    assert "some of its values are no finite numbers" in refused(
-        load, fill(tmp_path / "set", save=save)
-    )
+    assert "some of its values are no finite numbers" in refused(fill(tmp_path / "set", save=save))
 
 
 def test_a_file_that_goes_between_the_passes_is_refused_and_not_kept(
-    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     root = fill(tmp_path / "set", save=twelve_bit)
     read = preprocessing.read
@@ -193,7 +190,7 @@ def test_a_file_that_goes_between_the_passes_is_refused_and_not_kept(
         return read(path, **how)
 
     monkeypatch.setattr(preprocessing, "read", gone)
-    assert "3 files cannot be read as an image" in refused(load, root)
+    assert "3 files cannot be read as an image" in refused(root)
     assert not list((tmp_path / "data" / "cache").glob("*.pt"))
 
 
@@ -222,7 +219,7 @@ def test_a_file_that_goes_between_the_passes_is_refused_and_not_kept(
     ],
 )
 def test_a_file_that_training_would_have_scaled_otherwise_is_refused(
-    tmp_path: Path, load: Load, trained: Any, given: Any, said: str
+    tmp_path: Path, trained: Any, given: Any, said: str, load: Load
 ) -> None:
     how = load(fill(tmp_path / "set", save=trained)).preprocessing
     (file, *_) = sorted((fill(tmp_path / "other", save=given, seed=5) / "circle").iterdir())
@@ -280,7 +277,7 @@ def test_a_large_image_takes_little_more_memory_than_its_pixels(tmp_path: Path, 
 
 
 def test_files_of_8_bits_are_read_once(
-    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load
 ) -> None:
     root = fill(tmp_path / "set", ("circle", "square"))
     fill(root, ("cross",), save=twelve_bit)
@@ -308,16 +305,16 @@ def test_what_is_transparent_shows_the_background(tmp_path: Path, load: Load) ->
 
 
 def test_shapes_in_the_colour_of_the_background_get_advice_that_works(
-    tmp_path: Path, load: Load
+    tmp_path: Path, load: Load, refused: Refused
 ) -> None:
     root = fill(tmp_path / "set", save=icon)
-    message = refused(load, root, background="black")
+    message = refused(root, background="black")
     assert "they are transparent: type dataset.background=white" in message
     load(root, background="white")
 
 
 @pytest.mark.parametrize("mode", ["LA", "PA", "P", "RGBA"])
-def test_transparency_counts_in_every_mode(tmp_path: Path, load: Load, mode: str) -> None:
+def test_transparency_counts_in_every_mode(tmp_path: Path, mode: str, load: Load) -> None:
     def save(image: Image.Image, path: Path) -> None:
         drawn = Image.new("RGBA", image.size, (200, 0, 0, 255))
         drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
@@ -350,7 +347,7 @@ def test_cmyk_is_read_as_rgb(tmp_path: Path, load: Load) -> None:
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tiff", "png"])
 def test_of_several_frames_the_first_is_read_and_that_is_said(
-    tmp_path: Path, load: Load, suffix: str
+    tmp_path: Path, suffix: str, load: Load
 ) -> None:
     red, others = Image.new("RGB", (16, 16), "red"), [Image.new("RGB", (16, 16), "blue")] * 2
 
@@ -371,8 +368,8 @@ def test_of_several_frames_the_first_is_read_and_that_is_said(
 # Pictures with nothing in them
 
 
-def test_images_that_are_all_one_picture_are_refused(tmp_path: Path, load: Load) -> None:
-    message = refused(load, fill(tmp_path / "set", save=one_picture))
+def test_images_that_are_all_one_picture_are_refused(tmp_path: Path, refused: Refused) -> None:
+    message = refused(fill(tmp_path / "set", save=one_picture))
     assert "all 18 images are the same picture" in message
 
 
@@ -396,7 +393,7 @@ def test_a_few_odd_pixels_do_not_hide_that(tmp_path: Path, load: Load) -> None:
 
 @pytest.mark.parametrize(("bits", "said"), [(12, "nearly all pixels lie"), (14, "no pixel is")])
 def test_colours_of_16_bits_that_use_fewer_are_warned_of(
-    tmp_path: Path, load: Load, bits: int, said: str
+    tmp_path: Path, bits: int, said: str, load: Load
 ) -> None:
     """Pillow keeps the high byte of such files, which is dark."""
     save = partial(sixteen_bit_colours, bits=bits)
@@ -412,7 +409,7 @@ def test_colours_of_16_bits_that_use_fewer_are_warned_of(
         ("RGBA", "colours of 16 bits with transparency"),
     ],
 )
-def test_colours_of_16_bits_are_said(tmp_path: Path, load: Load, mode: str, said: str) -> None:
+def test_colours_of_16_bits_are_said(tmp_path: Path, mode: str, said: str, load: Load) -> None:
     save = lambda i, p: sixteen_bit_colours(i.convert(mode), p)  # noqa: E731
     splits = load(fill(tmp_path / "set", save=save))
     assert f"{said}, read as" in str(splits.reading)

@@ -10,23 +10,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ssr_exp.datasets.image_folder import layout, listing, tree
-from ssr_exp.datasets.in_memory import Splits
-from ssr_exp.errors import SsrError
-from tests.training.folders import CLASSES, as_png, copied, fill, half_jfif, split
+from ssr_exp.datasets.image_folder import listing, tree
+from ssr_exp.datasets.image_folder.parts import PARTS, part_of
+from ssr_exp.datasets.images import Splits
+from tests.datasets.pictures import CLASSES, as_png, copied, fill, half_jfif, split
 
 Load = Callable[..., Splits]
+Refused = Callable[..., str]
 
 
 def counts(splits: Splits) -> dict[str, int]:
     return {part: sum(own.values()) for part, own in splits.reading.parts.items()}
-
-
-def refused(load: Load, root: Path, **fields: object) -> str:
-    with pytest.raises(SsrError) as caught:
-        load(root, **fields)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def typed(message: str) -> Path:
@@ -51,7 +45,7 @@ def typed(message: str) -> Path:
     ],
 )
 def test_split_folders_are_known_by_all_usual_names(
-    tmp_path: Path, load: Load, train: str, val: str, test: str
+    tmp_path: Path, train: str, val: str, test: str, load: Load
 ) -> None:
     splits = load(split(tmp_path / "set", train, val, test))
     assert splits.train.classes == CLASSES
@@ -74,20 +68,22 @@ def test_train_and_test_leave_val_to_be_split_off(tmp_path: Path, load: Load) ->
     assert "25 % of train" in str(splits.reading)
 
 
-def test_two_names_of_one_part_are_refused(tmp_path: Path, load: Load) -> None:
-    message = refused(load, split(tmp_path / "set", "train", "Training", "test"))
+def test_two_names_of_one_part_are_refused(tmp_path: Path, refused: Refused) -> None:
+    message = refused(split(tmp_path / "set", "train", "Training", "test"))
     assert "Training and train, which are all names of train" in message
-    assert "all names of val" in refused(load, split(tmp_path / "b", "train", "val", "dev"))
+    assert "all names of val" in refused(split(tmp_path / "b", "train", "val", "dev"))
 
 
-def test_val_without_train_says_what_to_type(tmp_path: Path, load: Load) -> None:
-    message = refused(load, split(tmp_path / "set", "Valid", "Testing"))
+def test_val_without_train_says_what_to_type(tmp_path: Path, load: Load, refused: Refused) -> None:
+    message = refused(split(tmp_path / "set", "Valid", "Testing"))
     assert "Valid and Testing but no train folder" in message
     assert counts(load(typed(message)))["test"] == 3
 
 
-def test_parts_that_hold_images_and_no_classes_are_refused(tmp_path: Path, load: Load) -> None:
-    message = refused(load, fill(tmp_path / "set", ("Train", "Test")))
+def test_parts_that_hold_images_and_no_classes_are_refused(
+    tmp_path: Path, refused: Refused
+) -> None:
+    message = refused(fill(tmp_path / "set", ("Train", "Test")))
     assert "the folders Train and Test of" in message
     assert "hold images and no class folders" in message
 
@@ -136,10 +132,10 @@ def test_a_part_without_classes_among_others_is_warned_of(tmp_path: Path, load: 
     ],
 )
 def test_parts_without_class_folders_never_become_classes(
-    tmp_path: Path, load: Load, flat: str
+    tmp_path: Path, flat: str, refused: Refused
 ) -> None:
     names = flat.split()
-    message = refused(load, fill(tmp_path / "set", names))
+    message = refused(fill(tmp_path / "set", names))
     assert (
         re.search("holds? images", message)
         and re.search("if (they|these) are", message)
@@ -149,11 +145,11 @@ def test_parts_without_class_folders_never_become_classes(
 
 
 def test_classes_that_came_in_parts_are_refused_with_advice_that_works(
-    tmp_path: Path, load: Load
+    tmp_path: Path, load: Load, refused: Refused
 ) -> None:
     names = ("cat_train", "cat_test", "dog_train", "dog_test")
     root = fill(tmp_path / "set", names)
-    assert "move cat_test and cat_train to test/cat and train/cat" in refused(load, root)
+    assert "move cat_test and cat_train to test/cat and train/cat" in refused(root)
     for name in names:
         kind, part = name.split("_")
         (root / part).mkdir(exist_ok=True)
@@ -162,19 +158,21 @@ def test_classes_that_came_in_parts_are_refused_with_advice_that_works(
 
 
 @pytest.mark.parametrize("stray", [0, 1, 3])
-def test_a_stray_image_makes_no_class_of_a_part(tmp_path: Path, load: Load, stray: int) -> None:
+def test_a_stray_image_makes_no_class_of_a_part(
+    tmp_path: Path, stray: int, refused: Refused
+) -> None:
     root = fill(tmp_path / "set", ("train/cat", "train/dog", "extra"))
     for number in range(stray):
         as_png(Image.new("RGB", (16, 16), (number, 0, 9)), root / "train" / f"preview{number}")
-    assert "has train with folders of images in it, and beside it extra" in refused(load, root)
+    assert "has train with folders of images in it, and beside it extra" in refused(root)
 
 
 def test_a_folder_of_folders_called_train_beside_classes_is_not_guessed(
-    tmp_path: Path, load: Load
+    tmp_path: Path, load: Load, refused: Refused
 ) -> None:
     root = fill(tmp_path / "set", ("car", "plane"))
     fill(root / "train", ("steam", "diesel"), seed=1)
-    message = refused(load, root)
+    message = refused(root)
     assert "if train is a class like the others, rename it" in message
     assert load(typed(message)).train.classes == ("diesel", "steam")
     (root / "train").rename(root / "trains")
@@ -184,7 +182,7 @@ def test_a_folder_of_folders_called_train_beside_classes_is_not_guessed(
 @pytest.mark.parametrize("above", ["archive", "images", "a/b/c", "archive/images"])
 @pytest.mark.parametrize("parts", [(), ("Train", "Val")])
 def test_single_folders_around_everything_are_gone_through(
-    tmp_path: Path, load: Load, above: str, parts: tuple[str, ...]
+    tmp_path: Path, above: str, parts: tuple[str, ...], load: Load
 ) -> None:
     top = tmp_path / "set" / above
     split(top, *parts) if parts else fill(top)
@@ -210,12 +208,12 @@ def test_a_part_within_its_own_folder_is_gone_into(tmp_path: Path, load: Load) -
 
 
 def test_classes_that_hold_the_same_folders_are_refused_with_advice_that_works(
-    tmp_path: Path, load: Load
+    tmp_path: Path, load: Load, refused: Refused
 ) -> None:
     root = tmp_path / "set"
     for seed, camera in enumerate(("camA", "camB")):
         fill(root / camera, ("circle", "square"), seed=seed)
-    message = refused(load, root)
+    message = refused(root)
     assert "camA and camB hold no images but the same folders circle and square" in message
     assert load(typed(message)).train.classes == ("circle", "square")
     for name in ("circle", "square"):
@@ -226,12 +224,14 @@ def test_classes_that_hold_the_same_folders_are_refused_with_advice_that_works(
     assert load(root).train.classes == ("circle", "square")
 
 
-def test_few_images_beside_the_same_folders_hide_nothing(tmp_path: Path, load: Load) -> None:
+def test_few_images_beside_the_same_folders_hide_nothing(
+    tmp_path: Path, load: Load, refused: Refused
+) -> None:
     for seed, camera in enumerate(("camA", "camB")):
         root = fill(tmp_path / "set" / camera, ("cat", "dog"), count=10, seed=seed).parent
         for number in range(2):
             as_png(Image.new("RGB", (16, 16), (seed, number, 9)), root / camera / f"over{number}")
-    message = refused(load, root)
+    message = refused(root)
     assert "the same folders cat and dog" in message
     assert load(typed(message)).train.classes == ("cat", "dog")
     for seed, camera in enumerate(("camA", "camB")):  # as many as in the folders
@@ -240,31 +240,31 @@ def test_few_images_beside_the_same_folders_hide_nothing(tmp_path: Path, load: L
 
 
 def test_the_same_folders_below_others_are_refused_with_advice_that_works(
-    tmp_path: Path, load: Load
+    tmp_path: Path, load: Load, refused: Refused
 ) -> None:
     root = tmp_path / "set"
     for seed, above in enumerate(("siteA/2019", "siteA/2020", "siteB/2021", "siteB/2022")):
         fill(root / above, ("cat", "dog"), seed=seed)
-    message = refused(load, root)
+    message = refused(root)
     assert "siteA and siteB" in message and "the same folders cat and dog" in message
     assert typed(message) == root / "siteA" / "2019"
     assert load(typed(message)).train.classes == ("cat", "dog")
 
 
-def test_the_same_folders_deeper_within_are_refused_too(tmp_path: Path, load: Load) -> None:
+def test_the_same_folders_deeper_within_are_refused_too(tmp_path: Path, refused: Refused) -> None:
     for seed, part in enumerate(("first", "second")):
         fill(tmp_path / "set" / part / part, ("circle", "square"), seed=seed)
-    assert "the same folders circle and square" in refused(load, tmp_path / "set")
+    assert "the same folders circle and square" in refused(tmp_path / "set")
 
 
 @pytest.mark.parametrize("cover", [0, 1])
-def test_parts_within_classes_are_refused(tmp_path: Path, load: Load, cover: int) -> None:
+def test_parts_within_classes_are_refused(tmp_path: Path, cover: int, refused: Refused) -> None:
     for seed, name in enumerate(CLASSES):
         for part in ("train", "test"):
             fill(tmp_path / "set" / name / part, (".",), seed=seed)
         for number in range(cover):
             as_png(Image.new("RGB", (16, 16)), tmp_path / "set" / name / f"cover{number}")
-    assert "move them up, to test/circle and train/circle" in refused(load, tmp_path / "set")
+    assert "move them up, to test/circle and train/circle" in refused(tmp_path / "set")
 
 
 def test_folders_within_classes_are_theirs(tmp_path: Path, load: Load) -> None:
@@ -275,29 +275,33 @@ def test_folders_within_classes_are_theirs(tmp_path: Path, load: Load) -> None:
     assert load(tmp_path / "more").train.classes == ("cat", "dog")
 
 
-def test_class_folders_that_differ_in_case_only_are_refused(tmp_path: Path, load: Load) -> None:
-    message = refused(load, fill(tmp_path / "set", ("Cat", "cat", "dog")))
+def test_class_folders_that_differ_in_case_only_are_refused(
+    tmp_path: Path, refused: Refused
+) -> None:
+    message = refused(fill(tmp_path / "set", ("Cat", "cat", "dog")))
     assert "Cat and cat" in message and "differ in capital letters" in message
 
 
-def test_parts_whose_classes_differ_in_case_only_are_refused(tmp_path: Path, load: Load) -> None:
+def test_parts_whose_classes_differ_in_case_only_are_refused(
+    tmp_path: Path, refused: Refused
+) -> None:
     root = fill(tmp_path / "set" / "train", ("cat", "dog")).parent
     fill(root / "test", ("Cat", "dog"))
-    assert "names differ in capital letters" in refused(load, root)
+    assert "names differ in capital letters" in refused(root)
 
 
-def test_a_class_of_size_zero_is_refused(tmp_path: Path, load: Load) -> None:
+def test_a_class_of_size_zero_is_refused(tmp_path: Path, refused: Refused) -> None:
     (fill(tmp_path / "set") / "zebra").mkdir()
-    assert "zebra has no images, it is empty" in refused(load, tmp_path / "set")
+    assert "zebra has no images, it is empty" in refused(tmp_path / "set")
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_classes_too_small_to_split_say_how_many_images_they_need(
-    tmp_path: Path, load: Load, count: int
+    tmp_path: Path, count: int, load: Load, refused: Refused
 ) -> None:
     root = fill(tmp_path / "set")
     fill(root, ("triangle",), count=count, seed=9)
-    message = refused(load, root)
+    message = refused(root)
     assert f"class 'triangle' has {count} image" in message
     assert "3 are needed, one each for train and val and test" in message
     assert "or remove its folder" in message and "val_fraction" not in message
@@ -307,18 +311,22 @@ def test_classes_too_small_to_split_say_how_many_images_they_need(
     assert load(root).train.classes == CLASSES
 
 
-def test_where_all_classes_are_too_small_only_more_images_help(tmp_path: Path, load: Load) -> None:
-    message = refused(load, fill(tmp_path / "set", count=2))
+def test_where_all_classes_are_too_small_only_more_images_help(
+    tmp_path: Path, refused: Refused
+) -> None:
+    message = refused(fill(tmp_path / "set", count=2))
     assert message.endswith("add images")
 
 
-def test_two_images_are_enough_where_test_came_apart(tmp_path: Path, load: Load) -> None:
+def test_two_images_are_enough_where_test_came_apart(
+    tmp_path: Path, load: Load, refused: Refused
+) -> None:
     root = fill(tmp_path / "set" / "train", count=2).parent
     fill(root / "test", count=1, seed=1)
     assert counts(load(root, val_fraction=0.5)) == {"train": 3, "val": 3, "test": 3}
     for name in CLASSES:
         (root / "train" / name / "000.png").unlink()
-    assert "2 are needed, one each for train and val" in refused(load, root)
+    assert "2 are needed, one each for train and val" in refused(root)
 
 
 # Files
@@ -331,7 +339,7 @@ def test_jfif_is_jpeg(tmp_path: Path, load: Load) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".JPG", ".jpe", ".Jfif", ".img", ".jpg_large", ".PNG"])
-def test_images_are_known_by_their_content(tmp_path: Path, load: Load, suffix: str) -> None:
+def test_images_are_known_by_their_content(tmp_path: Path, suffix: str, load: Load) -> None:
     def save(image: Image.Image, path: Path) -> None:
         image.save(f"{path}{suffix}", "JPEG")
 
@@ -394,20 +402,22 @@ def test_what_archives_and_systems_leave_behind_is_no_class(tmp_path: Path, load
     ],
 )
 def test_what_only_has_an_images_name_is_told(
-    tmp_path: Path, load: Load, content: bytes, said: str
+    tmp_path: Path, content: bytes, said: str, refused: Refused
 ) -> None:
     root = fill(tmp_path / "set")
     (root / "circle" / "000.png").write_bytes(content)
-    message = refused(load, root)
+    message = refused(root)
     assert f"{root / 'circle' / '000.png'} cannot be read as an image" in message
     assert said in message
 
 
-def test_files_that_are_no_images_are_told_all_at_once(tmp_path: Path, load: Load) -> None:
+def test_files_that_are_no_images_are_told_all_at_once(
+    tmp_path: Path, load: Load, refused: Refused
+) -> None:
     root = fill(tmp_path / "set")
     for path in (root / "square").iterdir():
         path.write_bytes(b"")
-    message = refused(load, root)
+    message = refused(root)
     assert "6 files cannot be read as an image" in message and "and 3 more" in message
     for path in (root / "square").iterdir():
         path.unlink()
@@ -415,12 +425,12 @@ def test_files_that_are_no_images_are_told_all_at_once(tmp_path: Path, load: Loa
     assert sum(counts(load(root)).values()) == 18
 
 
-def test_odd_names_break_no_line(tmp_path: Path, load: Load) -> None:
+def test_odd_names_break_no_line(tmp_path: Path, load: Load, refused: Refused) -> None:
     root = fill(tmp_path / "set")
     (root / "circle" / "a.x\ny").write_text("")
     assert load(root).reading.left_out == {"odd suffixes": 1}
     (root / "circle" / "a\nb.png").write_text("")
-    assert "cannot be read as an image" in refused(load, root)
+    assert "cannot be read as an image" in refused(root)
 
 
 # Links
@@ -482,49 +492,33 @@ def test_files_whose_names_tell_are_not_opened_to_list_them(
     assert not opened
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "train",
-        "Valid",
-        "DEV",
-        "test_set",
-        "training images",
-        "train2017",
-        "test1",
-        "val_2",
-        "eval",
-        "Evaluation",
-        "hold-out",
-    ],
-)
-def test_names_of_parts_are_known(name: str) -> None:
-    assert layout.part_of(name) in layout.PARTS
+def test_names_of_parts_are_told_from_other_names() -> None:
+    usual = "train Valid DEV test_set train2017 test1 val_2 eval Evaluation hold-out".split()
+    assert all(part_of(name) in PARTS for name in (*usual, "training images"))
+    others = "trains value contest devon latest testament 2019 0".split()
+    assert not any(part_of(name) for name in others)
 
 
-@pytest.mark.parametrize(
-    "name", ["trains", "value", "contest", "devon", "latest", "testament", "2019", "0"]
-)
-def test_other_names_are_no_parts(name: str) -> None:
-    assert layout.part_of(name) is None
-
-
-def test_a_class_that_is_a_broken_link_is_not_lost_in_silence(tmp_path: Path, load: Load) -> None:
+def test_a_class_that_is_a_broken_link_is_not_lost_in_silence(
+    tmp_path: Path, load: Load, refused: Refused
+) -> None:
     root = fill(tmp_path / "set", ("bus", "car"))
     (root / "bike").symlink_to(tmp_path / "unmounted")
-    assert "the link bike in" in refused(load, root)
+    assert "the link bike in" in refused(root)
     (root / "bike").unlink()
     (root / "notes.txt").symlink_to(tmp_path / "gone.txt")
     assert load(root).train.classes == ("bus", "car")
 
 
 @pytest.mark.parametrize("names", ["images masks", "JPEGImages Annotations", "images labels masks"])
-def test_masks_and_labels_are_no_classes(tmp_path: Path, load: Load, names: str) -> None:
-    assert "images and their masks or labels" in refused(load, fill(tmp_path / "a", names.split()))
+def test_masks_and_labels_are_no_classes(
+    tmp_path: Path, names: str, load: Load, refused: Refused
+) -> None:
+    assert "images and their masks or labels" in refused(fill(tmp_path / "a", names.split()))
     parts = tmp_path / "b"
     for part in ("train", "val"):
         fill(parts / part, names.split())
-    assert "rename them" in refused(load, parts)
+    assert "rename them" in refused(parts)
     assert load(fill(tmp_path / "c", ("masks", "gloves"))).train.classes == ("gloves", "masks")
 
 
@@ -536,8 +530,8 @@ def test_folders_in_classes_that_are_taken_together_are_said(tmp_path: Path, loa
     assert "animals holds the folders cat and dog, and so do 1 more classes" in str(splits.reading)
 
 
-def test_blanks_in_names_are_seen(tmp_path: Path, load: Load) -> None:
+def test_blanks_in_names_are_seen(tmp_path: Path, refused: Refused) -> None:
     root = tmp_path / "set"
     fill(root / "train", ("cat", "dog"))
     fill(root / "val", ("cat", "dog "))
-    assert "only in val: 'dog '" in refused(load, root)
+    assert "only in val: 'dog '" in refused(root)

@@ -55,6 +55,17 @@ def fill(
     return root
 
 
+def noise(root: Path, *, size: tuple[int, int] = (6, 6), mode: str = "RGB", **counts: int) -> Path:
+    """Write random images for each class: `noise(root, cat=3, dog=4)`."""
+    draw = np.random.default_rng(len(str(root)))
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            values = draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+            Image.fromarray(values).convert(mode).save(root / name / f"{i}.png")
+    return root
+
+
 def split(root: Path, *parts: str) -> Path:
     """Write folders of different pictures, one for each part."""
     for seed, part in enumerate(parts):
