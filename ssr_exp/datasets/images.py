@@ -56,26 +56,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Pool:
-    """All images of a data set, and the split that it came with.
-
-    Attributes:
-        images: all of them.
-        digest: `digest` of their pixels.
-        train: positions of the images that may be trained on or held out as `val`.
-        val: positions of the images that came as val; None: split them off `train`.
-        test: positions of the images that came as test; None: there are none.
-        preprocessing: how they became pixels; without mean and standard deviation.
-        hashes: int64, `n`, of the pixels of each: equal where these are.
-        origin: where they come from.
-    """
+    """All images of a data set, and the split that it came with."""
 
     images: Images
-    digest: str
-    train: Indices
-    val: Indices | None
-    test: Indices | None
-    preprocessing: Preprocessing
-    hashes: NDArray[np.int64]
+    digest: str  # `digest` of their pixels
+    train: Indices  # may be trained on or held out as `val`
+    val: Indices | None  # came as val; None: split them off `train`
+    test: Indices | None  # came as test; None: there are none
+    preprocessing: Preprocessing  # how they became pixels; without mean and standard deviation
+    hashes: NDArray[np.int64]  # `n`, of the pixels of each: equal where these are
     origin: ImageOrigin
 
 
@@ -84,7 +73,7 @@ class Splits:
     """A data set, ready to be trained on.
 
     Attributes:
-        name: of the data set, as in the configuration.
+        name: as in the configuration.
         train: images to learn from.
         val: images that search sees, never part of `train` or `test`; None: learnt from, too.
         test: images to look at once, or None.
@@ -92,8 +81,7 @@ class Splits:
         std: likewise the standard deviation; 1 for a channel that never changes.
         fingerprint: hex hash of pixels, labels, classes and the split; the same wherever and
             under whatever file names the images lie.
-        preprocessing: how an image file becomes what the network takes; its `fit` is None where
-            images are not resized.
+        preprocessing: how an image file becomes what the network takes.
         reading: what was read, to be said on screen and kept with the study.
     """
 

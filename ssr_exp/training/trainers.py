@@ -50,10 +50,7 @@ def build(
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=[
-            *extra,
-            *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val),
-        ],
+        callbacks=[*extra, *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val)],
         # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
         plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,

@@ -25,6 +25,12 @@ def digits() -> Splits:
 
 
 @pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Name the folder of a test's images, which is not there yet."""
+    return tmp_path / "set"
+
+
+@pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Splits]:
     """Load a folder of images, with its cache aside: `load(root, resize=4)`."""
 

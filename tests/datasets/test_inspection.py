@@ -20,8 +20,8 @@ Load = Callable[..., Splits]
 Compose = Callable[..., Config]
 
 
-def test_a_val_that_is_a_copy_of_train_is_said(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train")
+def test_a_val_that_is_a_copy_of_train_is_said(root: Path, load: Load) -> None:
+    split(root, "train")
     for name in ("circle", "cross", "square"):
         copied(root / "train" / name, root / "val" / name)
     (warning,) = load(root).reading.warnings
@@ -29,8 +29,8 @@ def test_a_val_that_is_a_copy_of_train_is_said(tmp_path: Path, load: Load) -> No
     assert "(val/circle/000.png is train/circle/000.png)" in warning
 
 
-def test_doubles_between_all_parts_are_counted(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train", "val", "test")
+def test_doubles_between_all_parts_are_counted(root: Path, load: Load) -> None:
+    split(root, "train", "val", "test")
     copied(root / "train" / "circle", root / "test" / "circle", "train")
     copied(root / "val" / "cross", root / "test" / "cross", "val")
     found = load(root).reading.warnings
@@ -40,8 +40,8 @@ def test_doubles_between_all_parts_are_counted(tmp_path: Path, load: Load) -> No
     ]
 
 
-def test_doubles_in_a_folder_that_is_split_are_counted(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set")
+def test_doubles_in_a_folder_that_is_split_are_counted(root: Path, load: Load) -> None:
+    fill(root)
     for name in ("circle", "cross", "square"):
         copied(root / name, root / name / "again")
     splits = load(root)
@@ -51,22 +51,22 @@ def test_doubles_in_a_folder_that_is_split_are_counted(tmp_path: Path, load: Loa
     assert "train holds" in splits.reading.notes[0] and "copies of other" in splits.reading.notes[0]
 
 
-def test_a_copy_in_another_format_is_a_double(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train", "val")
+def test_a_copy_in_another_format_is_a_double(root: Path, load: Load) -> None:
+    split(root, "train", "val")
     fill(root / "val", ("circle",), save=lambda i, p: i.save(f"{p}.bmp"))
     assert "6 of the 24 val images stand in train" in str(load(root).reading)
 
 
-def test_one_image_under_two_labels_is_named(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", ("circle", "square"))
+def test_one_image_under_two_labels_is_named(root: Path, load: Load) -> None:
+    fill(root, ("circle", "square"))
     copied(root / "circle", root / "square", "copy_")
     warning = load(root).reading.warnings[-1]
     assert warning.startswith("6 images under two labels (circle/00")
     assert "is square/copy_00" in warning
 
 
-def test_val_images_that_are_one_picture_are_said(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train")
+def test_val_images_that_are_one_picture_are_said(root: Path, load: Load) -> None:
+    split(root, "train")
     source = root / "train" / "circle" / "000.png"
     for name in ("circle", "cross", "square"):
         (root / "val" / name).mkdir(parents=True)
@@ -74,8 +74,8 @@ def test_val_images_that_are_one_picture_are_said(tmp_path: Path, load: Load) ->
     assert "all 3 val images are the same picture" in str(load(root).reading)
 
 
-def test_a_class_that_is_one_picture_is_named(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set")
+def test_a_class_that_is_one_picture_is_named(root: Path, load: Load) -> None:
+    fill(root)
     first = (root / "cross" / "000.png").read_bytes()
     for path in (root / "cross").iterdir():
         path.write_bytes(first)
@@ -98,8 +98,8 @@ def test_sets_without_files_are_inspected_too(
 # How it is said
 
 
-def test_one_image_of_val_is_said_in_points(tmp_path: Path, load: Load) -> None:
-    said = str(load(split(tmp_path / "set", "train", "val", "test")).reading)
+def test_one_image_of_val_is_said_in_points(root: Path, load: Load) -> None:
+    said = str(load(split(root, "train", "val", "test")).reading)
     assert said.splitlines()[:3] == [
         "image_folder: 54 images of 3 classes: circle 18, cross 18, square 18",
         "train 18 (train); val 18 (val, one image is 5.6 points); test 18 (test)",
@@ -107,22 +107,22 @@ def test_one_image_of_val_is_said_in_points(tmp_path: Path, load: Load) -> None:
     ]
 
 
-def test_many_classes_are_said_in_short(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", [f"class{k}" for k in range(12)], count=3)
+def test_many_classes_are_said_in_short(root: Path, load: Load) -> None:
+    fill(root, [f"class{k}" for k in range(12)], count=3)
     fill(root, ("class7",), count=5, seed=1)
     said = str(load(root, val_fraction=0.5).reading).splitlines()[0]
     assert said == "image_folder: 38 images of 12 classes: 3 (class9) to 5 (class7) each"
 
 
-def test_with_train_on_val_there_is_no_val_to_speak_of(tmp_path: Path, load: Load) -> None:
-    said = str(load(fill(tmp_path / "set"), train_on_val=True).reading)
+def test_with_train_on_val_there_is_no_val_to_speak_of(root: Path, load: Load) -> None:
+    said = str(load(fill(root), train_on_val=True).reading)
     assert "train 15 (with val); test 3 (10 % of all)" in said
 
 
 def test_the_block_is_the_same_from_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load
+    root: Path, monkeypatch: pytest.MonkeyPatch, load: Load
 ) -> None:
-    root = fill(tmp_path / "set")
+    fill(root)
     (root / "circle" / "a.txt").write_text("")
     first = load(root)
     monkeypatch.setattr("ssr_exp.datasets.sources.decode", None)
@@ -131,8 +131,10 @@ def test_the_block_is_the_same_from_the_cache(
 
 
 @pytest.mark.parametrize("missing", ["hashes", "how", "contents"])
-def test_a_cache_of_before_is_made_anew(tmp_path: Path, missing: str, load: Load) -> None:
-    root = fill(tmp_path / "set")
+def test_a_cache_of_before_is_made_anew(
+    root: Path, tmp_path: Path, missing: str, load: Load
+) -> None:
+    fill(root)
     first = load(root)
     (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
     held = torch.load(cache, weights_only=True)
@@ -142,8 +144,10 @@ def test_a_cache_of_before_is_made_anew(tmp_path: Path, missing: str, load: Load
     assert missing in torch.load(cache, weights_only=True)
 
 
-def test_fit_and_background_have_caches_of_their_own(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", size=(20, 14))
+def test_fit_and_background_have_caches_of_their_own(
+    root: Path, tmp_path: Path, load: Load
+) -> None:
+    fill(root, size=(20, 14))
     found = {
         load(root, resize=8, fit=fit, background=background).fingerprint
         for fit in ("crop", "pad", "stretch")
@@ -154,16 +158,16 @@ def test_fit_and_background_have_caches_of_their_own(tmp_path: Path, load: Load)
 
 
 def test_names_cannot_act_on_a_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
+    root: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
-    reading.print_all([load(fill(tmp_path / "set", ("a\x1b[31m", "b"))).reading])
+    reading.print_all([load(fill(root, ("a\x1b[31m", "b"))).reading])
     assert "\x1b" not in capsys.readouterr().out
 
 
 def test_the_folder_is_said_on_screen_and_nowhere_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
-    root = fill(tmp_path / "set")
+    fill(root)
     one = load(root).reading
     reading.print_all([one, in_memory.load(DatasetConf(name="digits"), tmp_path).reading])
     first, *rest = capsys.readouterr().out.splitlines()
@@ -222,8 +226,8 @@ ODD = "a\nwarning: nothing"
 
 
 @pytest.mark.parametrize("add", [small, deep, single, nothing, fifo, parts, again])
-def test_names_break_no_refusal(tmp_path: Path, add: Callable[[Path], None], load: Load) -> None:
-    root = fill(tmp_path / "set", ("b",))
+def test_names_break_no_refusal(root: Path, add: Callable[[Path], None], load: Load) -> None:
+    fill(root, ("b",))
     add(root)
     said = []
     for place in (root, root / ODD):
@@ -235,8 +239,10 @@ def test_names_break_no_refusal(tmp_path: Path, add: Callable[[Path], None], loa
     assert "warning: nothing" in said[-1]
 
 
-def test_a_class_of_which_a_part_has_next_to_nothing_is_named(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", ("common",), count=60)
+def test_a_class_of_which_a_part_has_next_to_nothing_is_named(
+    root: Path, tmp_path: Path, load: Load
+) -> None:
+    fill(root, ("common",), count=60)
     fill(root, ("rare",), count=3, seed=1)
     found = load(root).reading.warnings
     assert any("val has 1 image of class 'rare', which say next to nothing" in t for t in found)

@@ -23,9 +23,9 @@ def test_a_missing_folder_is_named(tmp_path: Path, refused: Refused) -> None:
     assert re.search(r"no folder .*nowhere.*dataset\.root=DIR", refused(tmp_path / "nowhere"))
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path, refused: Refused) -> None:
-    (tmp_path / "set").mkdir()
-    assert "no class folders" in refused(tmp_path / "set")
+def test_an_empty_folder_is_refused(root: Path, refused: Refused) -> None:
+    (root).mkdir()
+    assert "no class folders" in refused(root)
 
 
 def test_a_folder_must_be_given(tmp_path: Path) -> None:
@@ -33,12 +33,12 @@ def test_a_folder_must_be_given(tmp_path: Path) -> None:
         in_memory.load(DatasetConf(name="image_folder"), tmp_path)
 
 
-def test_a_single_class_is_refused(tmp_path: Path, refused: Refused) -> None:
-    assert "one class, 'cat'" in refused(noise(tmp_path / "set", cat=3))
+def test_a_single_class_is_refused(root: Path, refused: Refused) -> None:
+    assert "one class, 'cat'" in refused(noise(root, cat=3))
 
 
-def test_a_class_without_images_is_named(tmp_path: Path, refused: Refused) -> None:
-    root = noise(tmp_path / "set", cat=3, dog=0)
+def test_a_class_without_images_is_named(root: Path, refused: Refused) -> None:
+    noise(root, cat=3, dog=0)
     assert re.search("dog has no images, it is empty", refused(root))
     (root / "dog" / "a.txt").write_text("")
     (root / "dog" / "b.csv").write_text("")
@@ -46,8 +46,8 @@ def test_a_class_without_images_is_named(tmp_path: Path, refused: Refused) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"cut short"], ids=repr)
-def test_a_corrupt_image_is_named(tmp_path: Path, content: bytes, refused: Refused) -> None:
-    root = noise(tmp_path / "set", cat=3, dog=3)
+def test_a_corrupt_image_is_named(root: Path, content: bytes, refused: Refused) -> None:
+    noise(root, cat=3, dog=3)
     victim = root / "dog" / "1.png"
     victim.write_bytes(victim.read_bytes()[:60] if content == b"cut short" else content)
     message = refused(root)
@@ -56,22 +56,22 @@ def test_a_corrupt_image_is_named(tmp_path: Path, content: bytes, refused: Refus
     assert "\n" not in message
 
 
-def test_mixed_sizes_name_two_images(tmp_path: Path, refused: Refused) -> None:
-    root = noise(tmp_path / "set", cat=3)
+def test_mixed_sizes_name_two_images(root: Path, refused: Refused) -> None:
+    noise(root, cat=3)
     noise(root, size=(9, 4), dog=3)
     message = refused(root)
     assert "cat/0.png is 6 x 6 pixels and dog/0.png 9 x 4" in message
     assert "dataset.resize=32" in message
 
 
-def test_parts_with_different_classes_are_refused(tmp_path: Path, refused: Refused) -> None:
-    root = noise(tmp_path / "set" / "train", cat=3, dog=3).parent
+def test_parts_with_different_classes_are_refused(root: Path, refused: Refused) -> None:
+    noise(root / "train", cat=3, dog=3)
     noise(root / "test", cat=3, fox=3)
     assert "only in train: dog; only in test: fox" in refused(root)
 
 
-def test_a_test_folder_without_train_is_refused(tmp_path: Path, refused: Refused) -> None:
-    assert "no train folder" in refused(noise(tmp_path / "set" / "test", cat=3, dog=3).parent)
+def test_a_test_folder_without_train_is_refused(root: Path, refused: Refused) -> None:
+    assert "no train folder" in refused(noise(root / "test", cat=3, dog=3).parent)
 
 
 def test_an_unknown_data_set_gets_the_list(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_val_fraction_must_give_each_class_an_image(tmp_path: Path) -> None:
     in_memory.load(DatasetConf(name="digits", val_fraction=advice), tmp_path)
 
 
-def test_a_class_of_one_image_cannot_be_split(tmp_path: Path, refused: Refused) -> None:
-    assert "class 'cat' has 1 image" in refused(noise(tmp_path / "set", cat=1, dog=9))
+def test_a_class_of_one_image_cannot_be_split(root: Path, refused: Refused) -> None:
+    assert "class 'cat' has 1 image" in refused(noise(root, cat=1, dog=9))
 
 
 @pytest.mark.parametrize("resize", [0, -3])
-def test_resize_must_be_positive(tmp_path: Path, resize: int, refused: Refused) -> None:
-    assert "dataset.resize=32" in refused(noise(tmp_path / "set", cat=3, dog=3), resize=resize)
+def test_resize_must_be_positive(root: Path, resize: int, refused: Refused) -> None:
+    assert "dataset.resize=32" in refused(noise(root, cat=3, dog=3), resize=resize)
 
 
 @pytest.mark.parametrize("name", ["image_folder", "cifar10"])
@@ -110,8 +110,10 @@ def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
 @pytest.mark.parametrize("name", ["digits", "image_folder"])
-def test_a_fit_to_no_size_is_refused_with_what_to_type(tmp_path: Path, name: str, fit: str) -> None:
-    conf = DatasetConf(name=name, fit=fit, root=str(noise(tmp_path / "set", cat=5, dog=5)))
+def test_a_fit_to_no_size_is_refused_with_what_to_type(
+    root: Path, tmp_path: Path, name: str, fit: str
+) -> None:
+    conf = DatasetConf(name=name, fit=fit, root=str(noise(root, cat=5, dog=5)))
     with pytest.raises(SsrError, match=rf"type dataset\.fit={fit} dataset\.resize=32"):
         in_memory.load(conf, tmp_path)
     assert in_memory.load(replace(conf, resize=8, val_fraction=0.3), tmp_path)

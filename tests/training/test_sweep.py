@@ -169,7 +169,7 @@ def test_what_is_done_is_not_pending(
     (members[3].folder).mkdir(parents=True)
     (members[3].folder / store.FILE).write_text('{"schema_version": 9')
     order = list(Status)
-    assert sweep.pending(members) == [members[order.index(Status.failed)], *members[3:]]
+    assert sweep.to_train(members) == [members[order.index(Status.failed)], *members[3:]]
 
 
 def test_a_run_is_busy_if_it_was_refused_as_such_and_is_not_done(

@@ -28,23 +28,14 @@ WRAPPERS = frozenset(
 
 @dataclass
 class Layout:
-    """Where the images of a folder are.
+    """Where the images of a folder are."""
 
-    Args:
-        parts: for each part the folder that holds its classes; only `all` where it is to be split.
-        sources: for each part the path of that folder below the root.
-        classes: names of the class folders, sorted; the same in all parts.
-        left_out: images that belong to no class, by the reason.
-        notes: what is to be said of it.
-        warnings: likewise, where it may be wrong.
-    """
-
-    parts: dict[str, Folder]
-    sources: dict[str, str]
-    classes: tuple[str, ...] = ()
-    left_out: Counter[str] = field(default_factory=Counter)
+    parts: dict[str, Folder]  # what holds the classes of each part; only `all`: to be split
+    sources: dict[str, str]  # for each part the path of that folder below the root
+    classes: tuple[str, ...] = ()  # names of the class folders, sorted; the same in all parts
+    left_out: Counter[str] = field(default_factory=Counter)  # in no class, by the reason
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what may be wrong
 
 
 def part_of(name: str) -> str | None:

@@ -56,21 +56,13 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """A folder and all below it; hidden files and those of the system are left out.
+    """A folder and all below it; hidden files and those of the system are left out."""
 
-    Args:
-        path: as it was reached.
-        inode: of the folder, not of the link.
-        files: by name.
-        folders: likewise.
-        left_out: how many entries are not listed, by the reason.
-    """
-
-    path: Path
+    path: Path  # as it was reached
     inode: Inode
-    files: tuple[File, ...]
+    files: tuple[File, ...]  # by name
     folders: dict[str, Folder]
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)  # how many entries, by the reason
 
     @cached_property
     def images(self) -> int:

@@ -23,10 +23,8 @@ def undecodable(*_: object) -> Decoded:
     raise AssertionError("decoded again")
 
 
-def test_a_folder_is_decoded_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load
-) -> None:
-    root = noise(tmp_path / "set", cat=9, dog=9)
+def test_a_folder_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
+    noise(root, cat=9, dog=9)
     first = load(root)
     monkeypatch.setattr("ssr_exp.datasets.sources.decode", undecodable)
     again = load(root)
@@ -36,8 +34,8 @@ def test_a_folder_is_decoded_once(
         load(root, resize=3)
 
 
-def test_a_changed_file_is_decoded_again(tmp_path: Path, load: Load) -> None:
-    root = noise(tmp_path / "set", cat=9, dog=9)
+def test_a_changed_file_is_decoded_again(root: Path, load: Load) -> None:
+    noise(root, cat=9, dog=9)
     first = load(root)
     Image.new("RGB", (6, 6), "red").save(root / "cat" / "0.png")
     assert load(root).fingerprint != first.fingerprint
@@ -45,9 +43,9 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path, load: Load) -> None:
 
 @pytest.mark.parametrize("damage", ["cut short", "bit flipped", "no cache at all"])
 def test_a_damaged_cache_is_made_anew(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, load: Load
+    root: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, load: Load
 ) -> None:
-    root = noise(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     first = load(root)
     (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
     whole = cache.read_bytes()
@@ -67,9 +65,9 @@ def test_a_damaged_cache_is_made_anew(
 
 
 def test_names_that_are_no_text_are_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, load: Load
+    root: Path, caplog: pytest.LogCaptureFixture, load: Load
 ) -> None:
-    root = noise(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     Image.new("RGBA", (6, 6), (9, 9, 9, 99)).save(root / "cat" / "\udcff.png")
     first = load(root)
     assert load(root).reading == first.reading
@@ -78,9 +76,9 @@ def test_names_that_are_no_text_are_kept(
 
 
 def test_a_damaged_cache_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, load: Load
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, load: Load
 ) -> None:
-    root = noise(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     load(root)
     (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
     cache.write_bytes(b"hello")
@@ -89,9 +87,13 @@ def test_a_damaged_cache_is_said_once(
 
 
 def test_a_cache_of_another_format_is_not_looked_at(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, load: Load
+    root: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    load: Load,
 ) -> None:
-    root = noise(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     first = load(root)
     monkeypatch.setattr(listing, "CACHE", listing.CACHE + 1)
     assert load(root).fingerprint == first.fingerprint
@@ -101,13 +103,14 @@ def test_a_cache_of_another_format_is_not_looked_at(
 
 @pytest.mark.parametrize("moment", ["folder", "file"])
 def test_without_a_writable_cache_it_goes_on_with_a_warning(
+    root: Path,
     tmp_path: Path,
     moment: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     load: Load,
 ) -> None:
-    root = noise(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     if moment == "folder":
         (tmp_path / "data").write_text("a file where the folder should be")
     else:
@@ -122,9 +125,7 @@ def full_disk(_: object, path: Path) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_two_at_once_decode_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load
-) -> None:
+def test_two_at_once_decode_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
     decoded: list[int] = []
 
     def slow(*args: Any) -> Decoded:
@@ -133,7 +134,7 @@ def test_two_at_once_decode_once(
         return decoding.decode(*args)
 
     monkeypatch.setattr("ssr_exp.datasets.sources.decode", slow)
-    root = noise(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(load, [root, root])
     assert first.fingerprint == second.fingerprint
@@ -141,9 +142,9 @@ def test_two_at_once_decode_once(
 
 
 def test_decoding_without_a_terminal_logs_lines_only(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], load: Load
+    root: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], load: Load
 ) -> None:
     caplog.set_level(logging.INFO)
-    load(noise(tmp_path / "set", cat=9, dog=9))
+    load(noise(root, cat=9, dog=9))
     assert "decoding 18 images" in caplog.text
     assert capfd.readouterr() == ("", "")
