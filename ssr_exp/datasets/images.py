@@ -23,19 +23,12 @@ Indices = NDArray[np.int64]  # positions of images, ascending
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of one size.
+    """Labelled images of one size."""
 
-    Attributes:
-        pixels: uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB).
-        labels: int64, `n`, positions in `classes`.
-        classes: names of the classes.
-        files: the original file of each; empty for data sets that have no image files.
-    """
-
-    pixels: Tensor
-    labels: Tensor
+    pixels: Tensor  # uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB)
+    labels: Tensor  # int64, `n`, positions in `classes`
     classes: tuple[str, ...]
-    files: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()  # of each image; none for data sets that have no image files
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -26,12 +26,7 @@ def inspect(
 ) -> Reading:
     """Say what was read, and warn of what may be wrong with it.
 
-    Args:
-        conf: how the images are split.
-        pool: all images.
-        train: positions of those that are learnt from.
-        val: likewise of val; None: there is none.
-        counts: `histogram` of the pixels of train.
+    `train` and `val` are positions of images; `counts` is the `histogram` of the pixels of train.
 
     Raises:
         SsrError: if all images are the same picture.

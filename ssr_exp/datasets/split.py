@@ -56,9 +56,6 @@ def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
         images: the images that `index` points into.
         index: positions that are split.
         parts: what they are split into, such as train and val.
-
-    Raises:
-        SsrError: names these classes, and what can be done.
     """
     counts = np.bincount(images.labels.numpy()[index], minlength=len(images.classes))
     few = [(name, int(n)) for name, n in zip(images.classes, counts, strict=True) if n < len(parts)]

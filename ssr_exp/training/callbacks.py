@@ -30,13 +30,8 @@ def build(
 ) -> list[Callback]:
     """Return the callbacks of one training.
 
-    Give the trainer `enable_progress_bar=shows_bar(trainer)`.
-
-    Args:
-        recipe: whether the weights are averaged.
-        trainer: whether progress is shown.
-        folder: where `last.ckpt` and `best.ckpt` are kept.
-        has_val: whether there is anything to be best at.
+    Checkpoints are kept in `folder`; without val nothing is best. Give the trainer
+    `enable_progress_bar=shows_bar(trainer)`.
     """
     # The best one first: what it knows after an epoch is part of the last one's file.
     built: list[Callback] = [Checkpoint(folder / BEST, monitor=VAL_ACC)] if has_val else []

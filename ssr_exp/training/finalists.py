@@ -62,11 +62,7 @@ def overrides(
 ) -> list[str]:
     """Write what a finalist's command line adds to the search's.
 
-    Args:
-        conf: how finalists are trained.
-        network: its code; None for the whole of `model`.
-        model: another seed network; None for the search's.
-        seed: of this training.
+    It is a network of the search, by its code, or the whole of another seed network, `model`.
     """
     words = [*FINAL, f"seed={seed}", *ALONE]
     if conf.epochs is not None:

@@ -39,13 +39,9 @@ class SweepProgress:
 
 @dataclass
 class SweepWatch:
-    """Looks at a sweep's members again and again, and reads a record once.
+    """Looks at a sweep's members again and again, and reads a record once."""
 
-    Args:
-        members: the runs that are to be trained.
-    """
-
-    members: Sequence[Member]
+    members: Sequence[Member]  # that are to be trained
     _begun: float = field(default_factory=lambda: time.monotonic(), init=False)
     _written: dict[Path, int | None] = field(default_factory=dict, init=False)
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)

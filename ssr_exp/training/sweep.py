@@ -54,10 +54,7 @@ class Member:
 
 
 def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Member]:
-    """List the runs that configurations stand for, each once, in order.
-
-    Args:
-        configurations: the command line of each, and what it composes to.
+    """List the runs that command lines and their configurations stand for, each once, in order.
 
     Raises:
         SsrError: if one cannot be met, or the runs folder cannot be written; nothing is trained.

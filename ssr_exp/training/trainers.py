@@ -31,14 +31,7 @@ KNOWN = (
 def build(
     conf: Config, folder: Path, wandb_run: Any = None, extra: Sequence[Callback] = ()
 ) -> Trainer:
-    """Set up the trainer of one run.
-
-    Args:
-        conf: where and how long it trains.
-        folder: where checkpoints go.
-        wandb_run: an open W&B run that the curves go to, or None.
-        extra: further callbacks.
-    """
+    """Set up the trainer of one run, whose curves go to an open W&B run if there is one."""
     logger: Logger | bool = False if wandb_run is None else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
     trainer = Trainer(

@@ -51,9 +51,9 @@ def values(splits: Splits) -> torch.Tensor:
 def test_the_description_makes_the_same_pixels_of_each_file(
     root: Path, save: Any, fit: str, load: Load
 ) -> None:
-    fill(root, save=save, size=(20, 14), count=3)
+    fill(root, save=save, size=(20, 14), count=4)
     for background in ("white", "black") if save is red_icon or fit == "pad" else ("white",):
-        splits = load(root, resize=8, fit=fit, background=background)
+        splits = load(root, resize=8, fit=fit, background=background, val_fraction=0.4)
         how = splits.preprocessing
         assert (how.fit, how.size) == (fit, (8, 8))
         assert (how.mean, how.std) == (splits.mean, splits.std)

@@ -28,10 +28,6 @@ def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
     Of several processes that ask at once, one decodes and the others wait for its file. A damaged
     file is made anew. Where the file cannot be written, the images come back all the same.
 
-    Args:
-        path: the cache file; its name says what it holds.
-        decode: makes the images.
-
     Returns:
         The images, their pixels mapped from the file where it existed, and their `images.digest`.
     """

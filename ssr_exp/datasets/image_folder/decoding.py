@@ -36,18 +36,11 @@ _NOT_READ = {b"ftyp": "HEIC, AVIF or a film", b"jp  ": "JPEG 2000", b"<svg": "SV
 
 @dataclass(frozen=True)
 class Decoded:
-    """Image files as pixels.
+    """Image files as pixels."""
 
-    Attributes:
-        pixels: uint8, `n x c x h x w`; `c` is 1 if all images are grey and 3 otherwise.
-        preprocessing: how they became that; without mean and standard deviation.
-        hashes: int64, `n`, of the pixels of each: equal where these are.
-        contents: what the files hold.
-    """
-
-    pixels: Tensor
-    preprocessing: Preprocessing
-    hashes: Tensor
+    pixels: Tensor  # uint8, `n x c x h x w`; `c` is 1 if all images are grey and 3 otherwise
+    preprocessing: Preprocessing  # how they became that; without mean and standard deviation
+    hashes: Tensor  # int64, `n`, of the pixels of each: equal where these are
     contents: Contents
 
 

@@ -22,22 +22,15 @@ CACHE = 2  # raised whenever decoded images become others, or are kept otherwise
 class Listing:
     """The image files of a folder, in an order that does not depend on the file system.
 
-    Attributes:
-        files: paths below the folder, part by part, class by class, by name.
-        stats: size in bytes and time in ns of each.
-        labels: for each file the position of its class in `classes`.
-        classes: names of the class folders, sorted.
-        parts: for each part (`train`, `val`, `test`; or only `all`) how many of `files` it has,
-            in their order.
-        origin: the folder, and what was noticed there.
+    Files go part by part, class by class, by name.
     """
 
-    files: tuple[str, ...]
-    stats: tuple[tuple[int, int], ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-    parts: dict[str, int]
-    origin: ImageOrigin
+    files: tuple[str, ...]  # paths below the folder
+    stats: tuple[tuple[int, int], ...]  # size in bytes and time in ns of each
+    labels: tuple[int, ...]  # for each file the position of its class in `classes`
+    classes: tuple[str, ...]  # names of the class folders, sorted
+    parts: dict[str, int]  # how many files each has: `train`, `val`, `test`; or only `all`
+    origin: ImageOrigin  # the folder, and what was noticed there
 
     def key(self, how: Preprocessing) -> str:
         """Hash what a cache of the decoded images depends on: its format, names, times, how."""
@@ -55,10 +48,8 @@ def scan(root: Path) -> Listing:
     files and those of other kinds are left out, and counted.
 
     Raises:
-        SsrError: the folder is missing or empty, has no or only one class, has a class without
-            images, its parts differ in their classes, or what its classes are is not clear; a
-            class's name is no text, or what has an image's name is no file that can be read, such
-            as a pipe or a broken link.
+        SsrError: the folder is missing or cannot be read, what its parts or classes are is not
+            clear, a class has no images, or what has an image's name is no file, such as a pipe.
     """
     try:
         if not root.is_dir():
