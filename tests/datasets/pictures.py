@@ -131,12 +131,6 @@ def red_icon(image: Image.Image, path: Path) -> None:
     drawn.save(f"{path}.png")
 
 
-def half_jfif(image: Image.Image, path: Path) -> None:
-    """Call every second file .jfif, which is JPEG."""
-    suffix = "jfif" if int(path.name) % 2 else "png"
-    image.save(f"{path}.{suffix}", "JPEG" if suffix == "jfif" else "PNG")
-
-
 def one_picture(image: Image.Image, path: Path) -> None:
     """Save the same dark picture, whatever was drawn."""
     as_png(Image.new("RGB", image.size, (9, 9, 9)), path)

@@ -60,37 +60,6 @@ def test_val_has_every_class_at_least_once(root: Path, load: Load) -> None:
     assert splits.val.labels.bincount().tolist() == [1, 10]
 
 
-def test_train_and_test_folders_give_val_out_of_train(root: Path, load: Load) -> None:
-    noise(root / "train", cat=8, dog=8)
-    noise(root / "test", cat=3, dog=2)
-    splits = load(root)
-    assert (len(splits.train), len(splits.val)) == (12, 4)
-    assert splits.test is not None
-    assert splits.test.labels.tolist() == [0, 0, 0, 1, 1]
-    assert not rows(splits.val) & rows(splits.test)
-
-
-def test_train_and_val_folders_leave_no_test(root: Path, load: Load) -> None:
-    noise(root / "train", cat=8, dog=8)
-    noise(root / "val", cat=3, dog=2)
-    splits = load(root)
-    assert (len(splits.train), len(splits.val), splits.test) == (16, 5, None)
-
-
-def test_all_three_folders_are_kept_as_they_are(root: Path, load: Load) -> None:
-    noise(root / "train", cat=4, dog=4)
-    noise(root / "val", cat=3, dog=3)
-    noise(root / "test", cat=2, dog=2)
-    splits = load(root)
-    assert splits.test is not None
-    assert (len(splits.train), len(splits.val), len(splits.test)) == (8, 6, 4)
-
-
-def test_a_class_may_be_called_train(root: Path, load: Load) -> None:
-    noise(root, car=9, plane=9, train=9)
-    assert load(root).train.classes == ("car", "plane", "train")
-
-
 def test_pixels_and_labels_are_those_of_the_files(root: Path, load: Load) -> None:
     noise(root / "train", size=(7, 5), cat=4, dog=4)
     noise(root / "val", size=(7, 5), cat=1, dog=1)
@@ -100,28 +69,6 @@ def test_pixels_and_labels_are_those_of_the_files(root: Path, load: Load) -> Non
     for pixels, label, file in zip(train.pixels, train.labels, files, strict=True):
         assert np.array_equal(pixels.permute(1, 2, 0), np.asarray(Image.open(file)))
         assert train.classes[label] == file.parent.name
-
-
-def test_grey_stays_grey_and_a_mixture_becomes_rgb(tmp_path: Path, load: Load) -> None:
-    grey = noise(tmp_path / "grey", mode="L", cat=9, dog=9)
-    assert load(grey).image_shape == (1, 6, 6)
-    noise(tmp_path / "more", owl=9)
-    shutil.move(tmp_path / "more" / "owl", grey / "owl")
-    assert load(grey).image_shape == (3, 6, 6)
-
-
-def test_sixteen_bit_grey_is_scaled_not_clipped(root: Path, load: Load) -> None:
-    noise(root, mode="L", cat=9, dog=9)
-    wide = np.full((6, 6), 0x8012, dtype=np.uint16)
-    for number, file in enumerate(sorted(root.rglob("*.png"))):
-        wide[0, 0] = 0x40FF + 0x100 * number
-        Image.fromarray(wide).save(file)
-    splits = load(root)
-    assert splits.train.pixels[:, 0, 1:].unique().tolist() == [0x80]
-    corners = torch.cat(
-        [part.pixels[:, 0, 0, 0] for part in (splits.train, splits.val, splits.test)]
-    )
-    assert sorted(corners.tolist()) == [0x40 + number for number in range(18)]
 
 
 def test_resize_makes_all_images_square(root: Path, load: Load) -> None:
@@ -135,17 +82,6 @@ def test_resize_keeps_a_plain_colour() -> None:
     for fit in ("crop", "stretch", "pad"):
         how = Preprocessing(channels=1, size=(5, 5), fit=fit)
         assert images.resize(plain, how).unique().tolist() == [200]
-
-
-def test_hidden_and_other_files_are_left_out(root: Path, load: Load) -> None:
-    noise(root, cat=9, dog=9)
-    (root / "cat" / "notes.txt").write_text("no image")
-    (root / "cat" / ".hidden.png").write_text("no image")
-    (root / ".thumbnails").mkdir()
-    splits = load(root)
-    assert splits.train.classes == ("cat", "dog")
-    assert splits.test is not None
-    assert len(splits.train) + len(splits.val) + len(splits.test) == 18
 
 
 def test_digits_fill_the_range_of_a_pixel(digits: Splits) -> None:

@@ -45,15 +45,10 @@ def test_a_class_without_images_is_named(root: Path, refused: Refused) -> None:
     assert re.search(r"dog has no images, only 2 files .*\.csv, \.txt", refused(root))
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", b"cut short"], ids=repr)
-def test_a_corrupt_image_is_named(root: Path, content: bytes, refused: Refused) -> None:
-    noise(root, cat=3, dog=3)
-    victim = root / "dog" / "1.png"
-    victim.write_bytes(victim.read_bytes()[:60] if content == b"cut short" else content)
-    message = refused(root)
-    assert str(victim) in message
-    assert "cannot be read as an image" in message
-    assert "\n" not in message
+def test_an_image_that_is_cut_short_is_named(root: Path, refused: Refused) -> None:
+    victim = noise(root, cat=3, dog=3) / "dog" / "1.png"
+    victim.write_bytes(victim.read_bytes()[:60])
+    assert f"{victim} cannot be read as an image" in refused(root)
 
 
 def test_mixed_sizes_name_two_images(root: Path, refused: Refused) -> None:
@@ -68,10 +63,6 @@ def test_parts_with_different_classes_are_refused(root: Path, refused: Refused) 
     noise(root / "train", cat=3, dog=3)
     noise(root / "test", cat=3, fox=3)
     assert "only in train: dog; only in test: fox" in refused(root)
-
-
-def test_a_test_folder_without_train_is_refused(root: Path, refused: Refused) -> None:
-    assert "no train folder" in refused(noise(root / "test", cat=3, dog=3).parent)
 
 
 def test_an_unknown_data_set_gets_the_list(tmp_path: Path) -> None:
@@ -90,10 +81,6 @@ def test_val_fraction_must_give_each_class_an_image(tmp_path: Path) -> None:
         in_memory.load(DatasetConf(name="digits", val_fraction=0.001), tmp_path)
     advice = float(re.findall(r"val_fraction=([\d.]+) or more", str(caught.value))[0])
     in_memory.load(DatasetConf(name="digits", val_fraction=advice), tmp_path)
-
-
-def test_a_class_of_one_image_cannot_be_split(root: Path, refused: Refused) -> None:
-    assert "class 'cat' has 1 image" in refused(noise(root, cat=1, dog=9))
 
 
 @pytest.mark.parametrize("resize", [0, -3])

@@ -14,7 +14,7 @@ from ssr_exp.datasets.image_folder import listing, tree
 from ssr_exp.datasets.image_folder.parts import PARTS, part_of
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from tests.datasets.pictures import CLASSES, as_png, copied, fill, half_jfif, split
+from tests.datasets.pictures import CLASSES, as_png, copied, fill, split
 
 Load = Callable[..., Splits]
 Refused = Callable[..., str]
@@ -251,11 +251,6 @@ def test_parts_whose_classes_differ_in_case_only_are_refused(root: Path, refused
     assert "names differ in capital letters" in refused(root)
 
 
-def test_a_class_of_size_zero_is_refused(root: Path, refused: Refused) -> None:
-    (fill(root) / "zebra").mkdir()
-    assert "zebra has no images, it is empty" in refused(root)
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_classes_too_small_to_split_say_how_many_images_they_need(
     root: Path, count: int, load: Load, refused: Refused
@@ -291,12 +286,6 @@ def test_two_images_are_enough_where_test_came_apart(
 
 
 # Files
-
-
-def test_jfif_is_jpeg(root: Path, load: Load) -> None:
-    splits = load(fill(root, save=half_jfif))
-    assert sum(counts(splits).values()) == 18
-    assert not splits.reading.left_out
 
 
 @pytest.mark.parametrize("suffix", ["", ".Jfif", ".img", ".PNG"])
