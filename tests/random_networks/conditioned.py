@@ -6,20 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.random_networks.blocks import Residual
-from tests.random_networks.layers import Style, wide
-
-POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-UNPOOL = {1: F.max_unpool1d, 2: F.max_unpool2d, 3: F.max_unpool3d}
+from tests.random_networks.blocks import Refined
+from tests.random_networks.layers import Part, Style, layer, named, wide
 
 
-class Timed(Residual):
-    """Reads an embedding beside the map (diffusion)."""
-
+class Timed(Refined):  # reads an embedding beside the map (diffusion)
     timed = True
 
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
+    def add(self, s: Style, out: int) -> None:
         self.embed = nn.Linear(12, 2 * out)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -29,11 +23,8 @@ class Timed(Residual):
         return self.skip(x) + self.other(F.silu(y))
 
 
-class Shifted(Timed):
-    """Adds the embedding to the map."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
+class Shifted(Timed):  # adds the embedding to the map
+    def add(self, s: Style, out: int) -> None:
         self.embed = nn.Linear(12, out)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -42,21 +33,16 @@ class Shifted(Timed):
         return self.skip(x) + self.norm(self.other(y))
 
 
-class Unpooled(Residual):
-    """SegNet: what is pooled goes back to where it was the largest."""
-
-    def inner(self, x: Tensor) -> Tensor:
-        y, dims = super().inner(x), x.ndim - 2
-        small, places = POOL[dims](y, 2, return_indices=True)
-        return UNPOOL[dims](small * 0.5, places, 2, output_size=y.shape[2:])
+class Unpooled(Refined):  # SegNet: what is pooled goes back to where it was the largest
+    def refine(self, y: Tensor) -> Tensor:
+        dims = y.ndim - 2
+        small, places = layer("max_pool", dims)(y, 2, return_indices=True)
+        return layer("max_unpool", dims)(small * 0.5, places, 2, output_size=y.shape[2:])
 
 
-class Multihead(nn.Module):
-    """PyTorch's own module of attention, on tokens."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.conv = style.unit(inp, out)
+class Multihead(Part):  # PyTorch's own module of attention, on tokens
+    def make(self, s: Style, inp: int, out: int) -> None:
+        self.conv = s.unit(inp, out)
         self.attention = nn.MultiheadAttention(out, 4, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,40 +52,25 @@ class Multihead(nn.Module):
         return tokens.transpose(1, 2).reshape(y.shape)
 
 
-class Codebook(Residual):
-    """VQ-VAE: each pixel is replaced by the nearest of some vectors."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
+class Codebook(Refined):  # VQ-VAE: each pixel is replaced by the nearest of some vectors
+    def add(self, s: Style, out: int) -> None:
         self.codes = nn.Embedding(8, out)
 
-    def inner(self, x: Tensor) -> Tensor:
-        y = super().inner(x).movedim(1, -1)
-        flat = y.reshape(-1, y.shape[-1])
-        nearest = torch.cdist(flat, self.codes.weight).argmin(1)
+    def refine(self, y: Tensor) -> Tensor:
+        y = y.movedim(1, -1)
+        nearest = torch.cdist(y.reshape(-1, y.shape[-1]), self.codes.weight).argmin(1)
         coded = self.codes(nearest).view(y.shape)
         return (y + (coded - y).detach() + 0.1 * coded).movedim(-1, 1)
 
 
-class Hyper(Residual):
-    """A small network computes the gains of the block from a learnt vector."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
+class Hyper(Refined):  # a small network computes the gains of the block from a learnt vector
+    def add(self, s: Style, out: int) -> None:
         self.code = nn.Parameter(torch.randn(1, 6))
         self.gains = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 2 * out))
 
-    def inner(self, x: Tensor) -> Tensor:
-        y = super().inner(x)
+    def refine(self, y: Tensor) -> Tensor:
         gain, bias = self.gains(self.code).chunk(2, 1)
         return y * wide(gain, y) + wide(bias, y)
 
 
-CONDITIONED: dict[str, type[nn.Module]] = {
-    "timed": Timed,
-    "shifted": Shifted,
-    "unpooled": Unpooled,
-    "multihead": Multihead,
-    "codebook": Codebook,
-    "hyper": Hyper,
-}
+CONDITIONED = named(Timed, Shifted, Unpooled, Multihead, Codebook, Hyper)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -17,23 +16,13 @@ Trait = tuple[str, int]
 
 @dataclass(frozen=True)
 class Stage:
-    """Some blocks of one kind; the first may change the width.
+    """Some blocks of one kind; the first may change the width."""
 
-    Args:
-        block: their kind; `graph` for one that runs `steps`.
-        count: how many there are.
-        channels: that they put out.
-        resize: of the map, before them.
-        holder: what holds and runs them.
-        norm: in them; likewise `activation` and `padding`.
-        steps: of a `graph`.
-    """
-
-    block: str = "plain"
+    block: str = "plain"  # `graph` for one that runs `steps`
     count: int = 2
-    channels: int = 16
-    resize: str = "none"
-    holder: str = "sequence"
+    channels: int = 16  # that they put out
+    resize: str = "none"  # of the map, before them
+    holder: str = "sequence"  # that holds and runs them
     norm: str = "batch"
     activation: str = "relu"
     padding: str = "zeros"
@@ -42,48 +31,26 @@ class Stage:
 
 @dataclass(frozen=True)
 class Description:
-    """A random network, and how it is split.
+    """A random network, and how it is split."""
 
-    Args:
-        kind: how the stages are connected.
-        dims: of its maps.
-        size: of the image, in pixels of each dimension.
-        stem: that reads the image.
-        stages: one after the other.
-        head: that makes the output.
-        output: what the output is packed into.
-        taps: what else is put out.
-        extras: what is sprinkled over it.
-        traits: what is done to it once it is made.
-        split: its kind of segments.
-        multiple: that channels are rounded to.
-    """
-
-    kind: str = "forward"
+    kind: str = "forward"  # how the stages are connected
     dims: int = 2
-    size: int = 8
+    size: int = 8  # of the image, in pixels of each dimension
     stem: str = "unit"
     stages: tuple[Stage, ...] = (Stage(),)
     head: str = "pooled"
-    output: str = "tensor"
-    taps: str = "none"
-    extras: tuple[Extra, ...] = ()
-    traits: tuple[Trait, ...] = ()
-    split: str = "stage"
-    multiple: int = 4
+    output: str = "tensor"  # what the output is packed into
+    taps: str = "none"  # what else is put out
+    extras: tuple[Extra, ...] = ()  # what is sprinkled over it
+    traits: tuple[Trait, ...] = ()  # what is done to it once it is made
+    split: str = "stage"  # its kind of segments
+    multiple: int = 4  # that channels are rounded to
 
 
 def write(description: Description) -> str:
     """Write a description as JSON; what is as usual is left out."""
-    fields = _changed(description)
-    fields["stages"] = [
-        _changed(stage) | {"steps": [dataclasses.astuple(step) for step in stage.steps]}
-        for stage in description.stages
-    ]
-    for stage in fields["stages"]:
-        if not stage["steps"]:
-            del stage["steps"]
-    return json.dumps(fields)
+    stages = [changed(stage) for stage in description.stages]  # a step is a list
+    return json.dumps(changed(description) | {"stages": stages})
 
 
 def read(text: str) -> Description:
@@ -98,10 +65,7 @@ def read(text: str) -> Description:
     return Description(stages=stages, **fields)
 
 
-def _changed(value: Any) -> dict[str, Any]:
-    usual = type(value)()
-    return {
-        field.name: getattr(value, field.name)
-        for field in dataclasses.fields(value)
-        if getattr(value, field.name) != getattr(usual, field.name)
-    }
+def changed(value: Any) -> dict[str, Any]:
+    """Keep the fields that are not as usual."""
+    usual = vars(type(value)())
+    return {name: field for name, field in vars(value).items() if field != usual[name]}

@@ -10,22 +10,16 @@ from typing import Any, NamedTuple
 
 @dataclass
 class Output:
-    """Logits, and what else is put out."""
-
     logits: Any
     others: list[Any]
 
 
 class Named(NamedTuple):
-    """The same as a tuple."""
-
     logits: Any
     others: list[Any]
 
 
-class Slots:
-    """The same as an object of a plain class."""
-
+class Slots:  # an object of a plain class
     def __init__(self, logits: Any, others: list[Any]) -> None:
         self.logits, self.others = logits, others
 

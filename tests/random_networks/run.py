@@ -23,19 +23,12 @@ FEW = 10  # descriptions of one draw
 
 @dataclass
 class Cause:
-    """Networks on which the same is wrong, as far as can be seen.
-
-    Args:
-        kind: what is wrong.
-        smallest: the simplest description that shows it.
-        detail: what is wrong with that one.
-        drawn: descriptions that were drawn and show it.
-    """
+    """Networks on which the same is wrong, as far as can be seen."""
 
     kind: str
-    smallest: Description
-    detail: str
-    drawn: list[Description] = field(default_factory=list)
+    smallest: Description  # the simplest that shows it
+    detail: str  # of what is wrong with that one
+    drawn: list[Description] = field(default_factory=list)  # that show it
 
 
 @dataclass

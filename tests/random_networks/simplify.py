@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tests.random_networks.descriptions import Description, Stage
+from tests.random_networks.descriptions import Description, Stage, changed
 
+PARTS = ("stages", "extras", "traits", "steps")  # of several entries
+SIZES = ("count", "channels")
 MOST = 60  # descriptions that are tried for one finding
 
 
@@ -29,47 +31,38 @@ def smallest(description: Description, shows: Callable[[Description], bool]) -> 
 
 def features(description: Description) -> frozenset[tuple[str, Any]]:
     """Name what is unusual about a description."""
-    found = _unusual(description, Description(), ("stages", "extras", "traits"))
-    found |= {("extra", kind) for kind, _, _ in description.extras}
-    found |= {("trait", kind) for kind, _ in description.traits}
-    for stage in description.stages:
-        found |= _unusual(stage, Stage(), ("steps", "count", "channels"))
-        found |= {("step", step.op) for step in stage.steps}
-    return frozenset(found)
-
-
-def _unusual(value: Any, usual: Any, without: Sequence[str]) -> set[tuple[str, Any]]:
-    names = {field.name for field in dataclasses.fields(value)} - set(without)
-    return {
-        (name, getattr(value, name))
-        for name in names
-        if getattr(value, name) != getattr(usual, name)
-    }
+    pairs = {("extra", kind) for kind, _, _ in description.extras}
+    pairs |= {("trait", kind) for kind, _ in description.traits}
+    pairs |= {("step", step.op) for stage in description.stages for step in stage.steps}
+    for part in (description, *description.stages):
+        pairs |= {entry for entry in changed(part).items() if entry[0] not in (*PARTS, *SIZES)}
+    return frozenset(pairs)
 
 
 def _simpler(description: Description) -> Iterator[Description]:
     """List simpler descriptions, those that leave out most first."""
-    for name in ("stages", "extras", "traits"):
+    for name in PARTS[:3]:
         for fewer in _without_one(getattr(description, name)):
             if fewer or name != "stages":
                 yield dataclasses.replace(description, **{name: fewer})
-    for field in dataclasses.fields(Description):
-        if field.name not in ("stages", "extras", "traits"):
-            usual = getattr(Description(), field.name)
-            yield dataclasses.replace(description, **{field.name: usual})
+    for name, usual in vars(Description()).items():
+        if name not in PARTS:
+            yield dataclasses.replace(description, **{name: usual})
     for number, stage in enumerate(description.stages):
         for simpler in _simpler_stages(stage):
-            stages = list(description.stages)
-            stages[number] = simpler
-            yield dataclasses.replace(description, stages=tuple(stages))
+            yield _with(description, "stages", number, simpler)
     for number, (kind, place, direct) in enumerate(description.extras):
         for other in ((kind, place, False), (kind, "stem", direct)):
-            extras = list(description.extras)
-            extras[number] = other
-            yield dataclasses.replace(description, extras=tuple(extras))
-    yield dataclasses.replace(
-        description, traits=tuple((kind, 1) for kind, _ in description.traits)
-    )
+            yield _with(description, "extras", number, other)
+    every = tuple((kind, 1) for kind, _ in description.traits)
+    yield dataclasses.replace(description, traits=every)
+
+
+def _with(description: Description, name: str, number: int, entry: Any) -> Description:
+    """Put another entry into one of the parts."""
+    entries = list(getattr(description, name))
+    entries[number] = entry
+    return dataclasses.replace(description, **{name: tuple(entries)})
 
 
 def _simpler_stages(stage: Stage) -> Iterator[Stage]:
@@ -78,9 +71,9 @@ def _simpler_stages(stage: Stage) -> Iterator[Stage]:
             yield dataclasses.replace(stage, steps=fewer)
     if stage.block != "plain":
         yield dataclasses.replace(stage, block="plain", steps=())
-    for field in dataclasses.fields(Stage):
-        if field.name not in ("block", "steps"):
-            yield dataclasses.replace(stage, **{field.name: getattr(Stage(), field.name)})
+    for name, usual in vars(Stage()).items():
+        if name not in ("block", "steps"):
+            yield dataclasses.replace(stage, **{name: usual})
     if stage.count > 1:
         yield dataclasses.replace(stage, count=stage.count - 1)
 

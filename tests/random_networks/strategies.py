@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -30,9 +31,8 @@ def descriptions(*, without: Collection[str] = ()) -> st.SearchStrategy[Descript
         """Draw a usual kind in half of the cases, else any."""
         usual = [kind for kind in usual if kind not in without]
         others = [kind for kind in rare if kind not in (*usual, *without)]
-        return (
-            st.sampled_from(usual) | st.sampled_from(others) if others else st.sampled_from(usual)
-        )
+        drawn = st.sampled_from(usual)
+        return drawn | st.sampled_from(others) if others else drawn
 
     steps = st.lists(
         st.builds(Step, among(graphs.OPS), st.integers(0, 3), st.integers(0, 3)),
@@ -74,9 +74,7 @@ def descriptions(*, without: Collection[str] = ()) -> st.SearchStrategy[Descript
 
 def _tidy(stage: Stage) -> Stage:
     """Leave out the steps of a block that is no graph."""
-    if stage.block == "graph":
-        return stage
-    return Stage(**{**vars(stage), "steps": ()})
+    return stage if stage.block == "graph" else replace(stage, steps=())
 
 
 def _few(entries: st.SearchStrategy[tuple]) -> st.SearchStrategy[tuple]:
