@@ -12,26 +12,11 @@ from torch import Tensor
 from tests.random_networks.layers import Part, Style, named, space, wide
 
 
-class Linspace(Part):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.linspace(0.5, 1, x.shape[-1])
-
-
-class Arange(Part):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.arange(x.shape[2]).float().sin().view(-1, *[1] * (x.ndim - 3))
-
-
 class Zeros(Part):
     def forward(self, x: Tensor) -> Tensor:
         total = torch.zeros(x.shape)
         total += x
         return total
-
-
-class NoDimension(Part):
-    def forward(self, x: Tensor) -> Tensor:
-        return x / torch.empty(()).to(x.device).fill_(2.0)
 
 
 class PlainTensor(Part):  # a tensor that is no buffer, one entry for each channel
@@ -116,6 +101,6 @@ class Passing(Part):  # a buffer for each channel that is not saved
 
 
 CONSTANTS = {
-    **named(Linspace, Arange, Zeros, NoDimension, PlainTensor, PlainNumber, CachedGrid),
+    **named(Zeros, PlainTensor, PlainNumber, CachedGrid),
     **named(Permutation, StoredView, LiteralView, Statistics, Asserts, Passing),
 }

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from tests.random_networks.blocks import BLOCKS
 from tests.random_networks.branches import BRANCHES
-from tests.random_networks.conditioned import CONDITIONED
 from tests.random_networks.descriptions import Description, Stage
 from tests.random_networks.extras import EXTRAS
 from tests.random_networks.graphs import Graph
@@ -15,7 +14,7 @@ from tests.random_networks.layers import Part, Style
 from tests.random_networks.products import PRODUCTS
 from tests.random_networks.resizes import resize
 
-ALL_BLOCKS = BLOCKS | BRANCHES | CONDITIONED | PRODUCTS
+ALL_BLOCKS = BLOCKS | BRANCHES | PRODUCTS
 BLOCK_KINDS = (*ALL_BLOCKS, "graph")
 
 

@@ -16,7 +16,6 @@ from tests.random_networks.extras import EXTRAS
 from tests.random_networks.holders import apply
 from tests.random_networks.layers import Part, Style, layer, space
 from tests.random_networks.levels import Level, reads_time, style
-from tests.random_networks.outputs import packed
 from tests.random_networks.resizes import resize
 
 IMAGE_CHANNELS = 3
@@ -125,7 +124,7 @@ class Forward(Part):
 
     def forward(self, x: Tensor) -> Any:
         features = self.features(x)
-        return packed(self.description.output, [self.main(features), *self._taps(features)])
+        return ends.packed(self.description.output, [self.main(features), *self._taps(features)])
 
     def _taps(self, features: Sequence[Tensor]) -> Iterator[Tensor]:
         kind = self.description.taps
@@ -209,7 +208,7 @@ class Layers(Part):
             x = self.features[self.taps[0] :](x)
         else:
             x = self.features(x)
-        return packed(self.description.output, [self.head(x), *found])
+        return ends.packed(self.description.output, [self.head(x), *found])
 
 
 class Siamese(Part):
@@ -224,7 +223,7 @@ class Siamese(Part):
     def forward(self, x: Tensor) -> Any:
         one, other = (self.encoder(half) for half in x.chunk(2, 1))
         apart = (one - other).abs().movedim(1, -1)
-        return packed(self.output, [self.compare(apart)])
+        return ends.packed(self.output, [self.compare(apart)])
 
 
 TAPS = ("none", "features", "pooled", "heads", "in_training")

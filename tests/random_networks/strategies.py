@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from tests.random_networks import ends, graphs, layers, networks, outputs, resizes, traits
+from tests.random_networks import ends, graphs, layers, networks, resizes, traits
 from tests.random_networks.descriptions import Description, Stage
 from tests.random_networks.extras import EXTRAS
 from tests.random_networks.graphs import Step
@@ -62,7 +62,7 @@ def descriptions(*, without: Collection[str] = ()) -> st.SearchStrategy[Descript
             stem=among(("unit",), ends.STEMS),
             stages=st.lists(stages, min_size=1, max_size=3).map(tuple),
             head=among(("pooled",), ends.HEADS),
-            output=among(("tensor",), outputs.OUTPUTS),
+            output=among(("tensor",), ends.OUTPUTS),
             taps=among(("none",), networks.TAPS),
             extras=_few(extras),
             traits=_few(given),
