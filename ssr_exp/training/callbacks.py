@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.checkpoints import BEST, LAST
+from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
 from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS, Classification
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,10 @@ def build(
     `enable_progress_bar=shows_bar(trainer)`.
     """
     # The best one first: what it knows after an epoch is part of the last one's file.
-    built: list[Callback] = [Checkpoint(folder / BEST, monitor=VAL_ACC)] if has_val else []
-    built.append(Checkpoint(folder / LAST))
+    built: list[Callback] = (
+        [Checkpoint(folder / BEST_CHECKPOINT, monitor=VAL_ACC)] if has_val else []
+    )
+    built.append(Checkpoint(folder / LAST_CHECKPOINT))
     if recipe.ema_decay is not None:
         built.append(Ema(recipe.ema_decay))
     if shows_bar(trainer):

@@ -91,7 +91,7 @@ class SweepWatch:
 
 
 def _written_ns(member: Member) -> int | None:
-    return store.written_ns(member.folder / store.FILE)
+    return store.written_ns(member.folder / store.RECORD_FILE)
 
 
 def _spelled(seconds: float) -> str:
