@@ -80,6 +80,7 @@ def numbers(kind: str, factor: float, suffix: str = "") -> Save:
         values = (np.asarray(image.convert("L"), np.float64) * factor).astype(kind)
         Image.fromarray(values).save(f"{path}{suffix or ('.png' if kind == 'uint16' else '.tiff')}")
 
+    save.__name__ = f"{kind}_{factor:g}"  # a test's name
     return save
 
 
