@@ -52,7 +52,7 @@ PATHS = {
     "modifiers": ("modifiers=proposed", "modifiers.file"),
     "runs": ("runs=table", "runs.file"),
 }
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 class Checker:
