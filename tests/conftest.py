@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.config import Config
 from ssr_exp.runs.record import Fractions, Record, Status
 
@@ -75,9 +75,9 @@ def conf(tmp_path: Path) -> Iterator[Compose]:
     """Compose a small configuration: `conf("modifiers=baseline")`."""
     import hydra
 
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield lambda *words: config.read(
+        yield lambda *words: configuration.read(
             hydra.compose("train", overrides=small(tmp_path, words), return_hydra_config=False),
             Config,
         )

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError, cause
 
@@ -27,7 +27,7 @@ def write(composed: Any) -> str:
     """
     from ssr_exp.runs import store as local
 
-    conf = config.read_report(composed)
+    conf = configuration.read(composed, ReportConfig)
     store = local.Store(conf.paths.runs)
     studies = _studies(store, conf)
     told = {}

@@ -12,7 +12,6 @@ from torch import Tensor
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import augmentation
 from ssr_exp.datasets.images import Images
-from ssr_exp.errors import SsrError
 
 Batch = tuple[Tensor, Tensor]  # x: float32, b x c x h x w; y: int64, b
 
@@ -30,14 +29,6 @@ class Augmentation:
     crop_padding: int = 0
     flip: bool = False
     cutout: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("crop_padding", "cutout"):
-            if getattr(self, name) < 0:
-                raise SsrError(
-                    f"dataset.{name}={getattr(self, name)} is negative: "
-                    f"type a number of pixels, or dataset.{name}=0 for none"
-                )
 
     @classmethod
     def of(cls, conf: DatasetConf) -> Augmentation:

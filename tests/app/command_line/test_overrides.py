@@ -17,9 +17,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ssr_exp import config
-from ssr_exp.app.command_line import kinds, overrides, quoting
-from ssr_exp.app.command_line.overrides import COMMANDS, Checker
+from ssr_exp.app import configuration
+from ssr_exp.app.command_line import overrides, quoting
+from ssr_exp.app.command_line.keys import keys_of_command, keys_of_schema
+from ssr_exp.app.command_line.overrides import Checker
+from ssr_exp.app.configuration import SCHEMAS as COMMANDS
 from ssr_exp.errors import SsrError
 from tests.conftest import ROOT
 
@@ -27,7 +29,7 @@ PLUSES = ("", "+", "++")
 
 
 def checked(*typed: str, command: str = "train", folders: tuple[Path, ...] = ()) -> list[str]:
-    return Checker(COMMANDS[command], command, folders).check(typed)
+    return Checker(command, folders).check(typed)
 
 
 def refusal(*typed: str, command: str = "train") -> str:
@@ -81,7 +83,7 @@ def test_every_key_that_is_there_may_have_a_plus_that_is_not_needed(
     command: str, plus: str
 ) -> None:
     values = {int: "1", float: "0.5", bool: "true", str: "a"}
-    for key, kind in kinds.all_of(COMMANDS[command]).items():
+    for key, kind in keys_of_command(command).items():
         if kind.type in values:
             word = f"{key}={values[kind.type]}"
             assert checked(plus + word, command=command) == [word]
@@ -116,7 +118,7 @@ def test_keys_that_are_not_ours_to_know_need_no_plus_and_may_have_one(
     "word", [word for word in OPEN if word.startswith(("hydra.job", "hydra.hydra", "hydra.call"))]
 )
 def test_open_keys_of_hydras_reach_its_configuration(word: str, command: str) -> None:
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = hydra.compose(
             command, overrides=checked(word, command=command), return_hydra_config=True
@@ -128,7 +130,7 @@ def test_open_keys_of_hydras_reach_its_configuration(word: str, command: str) ->
 
 HYDRAS = [  # and what is no key of them
     key
-    for key, kind in kinds.all_of(HydraConf).items()
+    for key, kind in keys_of_schema(HydraConf).items()
     if kind.type in (str, bool, int) and not key.startswith(("launcher", "sweeper"))
 ]
 
@@ -216,9 +218,9 @@ WRONG = [
 
 def kinds_of_keys(command: str) -> list[str]:
     """Draw a key of each kind, all places and presets, and what is near them."""
-    known = kinds.all_of(COMMANDS[command])
+    known = keys_of_command(command)
     drawn = {str(kind.type): key for key, kind in known.items()}
-    presets = Checker(COMMANDS[command], command).groups
+    presets = Checker(command).groups
     others = ("lrr", "modle", "hydra.job.name", "hydra.job.nmae", "hydra.launcher.n_job")
     places = overrides.PLACES & known.keys()
     return sorted({*drawn.values(), *places, *presets, *others, "hydra/launcher", "hydra/lancher"})
@@ -245,7 +247,7 @@ def test_every_concrete_advice_is_taken_when_it_is_typed(value: str, command: st
             assert checked(*words, command=command), told
             assert quoting.can_be_shown(one), told
             for group, _, name in (word.partition("=") for word in words):
-                if group in Checker(COMMANDS[command], command).groups:
+                if group in Checker(command).groups:
                     folder = ROOT / "conf" / group
                     assert all((folder / f"{n}.yaml").is_file() for n in name.split(",")), told
 
@@ -360,5 +362,5 @@ def test_what_is_not_utf_8_is_told_so() -> None:
 
 
 def test_the_keys_of_places_are_there() -> None:
-    known = {key for schema in COMMANDS.values() for key in kinds.all_of(schema)}
+    known = {key for name in COMMANDS for key in keys_of_command(name)}
     assert known >= overrides.PLACES
