@@ -491,12 +491,12 @@ class ReportConfig:
 
 
 AnyConfig = Config | ExportConfig | ReportConfig
-
-OPEN = (
-    "model.arguments",
-    "modifiers.c_ratios_of",
-    "runs.filters",
-)  # whose keys are not ours to know
+SCHEMAS: dict[str, type[AnyConfig]] = {
+    "train": Config,
+    "search": SearchConfig,
+    "export": ExportConfig,
+    "report": ReportConfig,
+}  # by command
 
 
 def check(conf: Any, above: str = "") -> None:

@@ -10,14 +10,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from ssr_exp import config
+from ssr_exp.app.command_line.keys import keys_of_schema
 from ssr_exp.errors import SsrError
 
-SCHEMAS: dict[str, type[config.AnyConfig]] = {
-    "train": config.Config,
-    "search": config.SearchConfig,
-    "export": config.ExportConfig,
-    "report": config.ReportConfig,
-}  # by command
 AnySchema = TypeVar("AnySchema", bound=config.AnyConfig)
 
 
@@ -25,18 +20,12 @@ def register() -> None:
     """Make the schemas known to Hydra: the first entry of each command's file in `conf/`."""
     # conf/hydra/launcher/ has the names of the plugins' schemas, and may.
     warnings.filterwarnings("ignore", "\n'hydra/launcher/.*' is validated", UserWarning)
-    for command, schema in SCHEMAS.items():
-        node = structured(schema)
+    for command, schema in config.SCHEMAS.items():
+        node = OmegaConf.structured(schema)
+        for key, kind in keys_of_schema(schema).items():
+            if kind.is_dictionary:  # takes keys without a `+`
+                OmegaConf.set_struct(OmegaConf.select(node, key), False)
         ConfigStore.instance().store(name=f"{command}_schema", node=node, provider="ssr_exp")
-
-
-def structured(schema: type[config.AnyConfig]) -> Any:
-    """Make a schema whose open dictionaries take keys without a `+` on the command line."""
-    node = OmegaConf.structured(schema)
-    for key in config.OPEN:
-        if (part := OmegaConf.select(node, key)) is not None:
-            OmegaConf.set_struct(part, False)
-    return node
 
 
 def read(composed: Any, schema: type[AnySchema]) -> AnySchema:

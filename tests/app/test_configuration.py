@@ -92,7 +92,7 @@ def test_filters_of_any_name_are_taken(conf: Compose) -> None:
 def test_the_schema_is_known_to_hydra() -> None:
     configuration.register()
     known = set(ConfigStore.instance().list(""))
-    assert known >= {f"{command}_schema.yaml" for command in configuration.SCHEMAS}
+    assert known >= {f"{command}_schema.yaml" for command in config.SCHEMAS}
 
 
 @pytest.mark.parametrize("word", ["recipe.lr=-1", "trainer.max_epochs=0"])

@@ -12,8 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from ssr_exp.app import configuration
-from ssr_exp.app.configuration import SCHEMAS
-from ssr_exp.config import Config
+from ssr_exp.config import SCHEMAS, Config
 from tests.fuzz import mutate
 
 WORDS = (

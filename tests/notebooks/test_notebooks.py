@@ -116,6 +116,7 @@ def test_every_file_that_it_names_is_there(path: Path) -> None:
 def test_its_commands_name_presets_and_keys_that_exist(path: Path) -> None:
     import hydra
 
+    from ssr_exp import config
     from ssr_exp.app import configuration
 
     configuration.register()
@@ -123,7 +124,7 @@ def test_its_commands_name_presets_and_keys_that_exist(path: Path) -> None:
         for script, words in COMMAND.findall(text(path)):
             name = Path(script).stem
             composed = hydra.compose(name, overrides=shlex.split(words))
-            configuration.read(composed, configuration.SCHEMAS[name])
+            configuration.read(composed, config.SCHEMAS[name])
 
 
 @pytest.mark.parametrize("start", ["", "notebooks", "results/search"])

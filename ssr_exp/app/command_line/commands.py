@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,27 +98,23 @@ def _refusals() -> Iterator[None]:
     Raises:
         SystemExit: with the sentence.
     """
-    if os.environ.get(TRACES) == "1":
-        try:
-            yield
-        except SsrError as error:
-            raise SystemExit(quoting.shown(str(error))) from None
-        return
+    shows_traces = os.environ.get(TRACES) == "1"
     os.environ[TRACES] = "1"  # so that errors come here instead of being printed
     try:
         yield
-    except SsrError as error:
-        raise SystemExit(quoting.shown(str(error))) from None
     except Exception as error:
+        if shows_traces and not isinstance(error, SsrError):
+            raise
         raise SystemExit(quoting.shown(_sentence(error))) from None
     finally:
-        with suppress(KeyError):
-            del os.environ[TRACES]
+        if not shows_traces:
+            os.environ.pop(TRACES, None)
 
 
 def _sentence(error: Exception) -> str:
     """Say what Hydra or OmegaConf refuses."""
-    if isinstance(first := innermost(error), SsrError):
+    first = error if isinstance(error, SsrError) else innermost(error)
+    if isinstance(first, SsrError):
         return str(first)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")

@@ -10,9 +10,9 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from ssr_exp.app.command_line.keys import CONF, nearest
+from ssr_exp.app.command_line.keys import CONF, ValueKind, keys_of_schema, nearest
 from ssr_exp.errors import SsrError
 
 PRESETS = CONF / "hydra/launcher"
@@ -54,31 +54,23 @@ def _is_anothers(key: str, chosen: Mapping[str, Any]) -> bool:
 
 
 def _is_open(key: str) -> bool:
-    if any(key.startswith(f"{name}.") for name in OPEN):
-        return True
+    """Say whether a key is in something that is anybody's, at any depth."""
     if key.startswith((LAUNCHER, SWEEPER)):
-        return False
-    node = _schema()
-    for part in key.split(".")[1:-1]:
-        if not isinstance(node, DictConfig) or part not in list(node):  # `in` skips `???`
-            return False
-        kind, is_missing = OmegaConf.get_type(node, part), OmegaConf.is_missing(node, part)
-        if kind is dict or (is_missing and kind is None):
-            return True  # what is in it, at any depth, is anybody's
-        node = None if is_missing else node[part]
-    return False
+        return any(key.startswith(f"{name}.") for name in OPEN)
+    return any(
+        (kind.is_dictionary or kind.type is Any) and key.startswith(f"{name}.")
+        for name, kind in _keys().items()
+    )
 
 
 @cache
-def _schema() -> Any:
-    return OmegaConf.structured(HydraConf)
-
-
-@cache
-def _keys() -> Sequence[str]:
+def _keys() -> dict[str, ValueKind]:
     """List the keys that are always there, and those of all our launchers."""
-    launchers = (key for p in PRESETS.glob("*.yaml") for key in _below(OmegaConf.load(p), LAUNCHER))
-    return sorted({*_below(_schema(), "hydra"), *launchers})
+    keys = {f"hydra.{key}": kind for key, kind in keys_of_schema(HydraConf).items()}
+    for path in PRESETS.glob("*.yaml"):
+        node = OmegaConf.to_container(OmegaConf.load(path))
+        keys |= dict.fromkeys(_below(node, LAUNCHER), ValueKind(str, True))
+    return keys
 
 
 def _groups() -> Sequence[str]:
@@ -89,9 +81,7 @@ def _groups() -> Sequence[str]:
 
 def _below(node: Any, above: str) -> Iterator[str]:
     """List the keys of a configuration and of what is in it."""
-    for key in node:
-        path = f"{above}.{key}"
-        yield path
-        is_there = not (OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key))
-        if is_there and isinstance(inner := node[key], DictConfig):
-            yield from _below(inner, path)
+    for key, value in node.items():
+        yield f"{above}.{key}"
+        if isinstance(value, dict):
+            yield from _below(value, f"{above}.{key}")

@@ -12,8 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ssr_exp.app.configuration import SCHEMAS
-from ssr_exp.config import Config
+from ssr_exp.config import SCHEMAS, Config
 
 CONF = Path(__file__).parents[3] / "conf"
 NEAR = 1.22  # of 2: `epochs` is near `trainer.max_epochs`, `recipe.dropout` is not near any key
@@ -39,6 +38,11 @@ class ValueKind:
     def is_list(self) -> bool:
         """Say whether it is a list."""
         return get_origin(self.type) is list
+
+    @property
+    def is_dictionary(self) -> bool:
+        """Say whether what is in it is not ours to know."""
+        return get_origin(self.type) is dict
 
     @property
     def is_text(self) -> bool:

@@ -28,7 +28,6 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssr_exp import config
 from ssr_exp.app.command_line import quoting
 from ssr_exp.app.command_line.hydra_keys import hydra_word
 from ssr_exp.app.command_line.keys import (
@@ -39,7 +38,7 @@ from ssr_exp.app.command_line.keys import (
     number,
     several,
 )
-from ssr_exp.app.configuration import SCHEMAS
+from ssr_exp.config import SCHEMAS, Config
 from ssr_exp.errors import SsrError
 
 MOST = 100_000  # configurations that one command may stand for
@@ -69,7 +68,7 @@ class Checker:
         self.command, self.script, self.folders = command, f"{command}.py", list(folders)
         self.keys = keys_of_command(command)
         self.groups = {key for key in self.keys if (CONF / key).is_dir()}
-        self.sweeps = issubclass(SCHEMAS[command], config.Config)  # several values are no list
+        self.sweeps = issubclass(SCHEMAS[command], Config)  # several values are no list
         self._is_advice = False
 
     def check(self, typed: Sequence[str]) -> list[str]:
@@ -132,7 +131,7 @@ class Checker:
         above, _, last = key.rpartition(".")
         if last.isdecimal() and above in self.keys and self.keys[above].is_list:
             return True
-        return any(key.startswith(f"{name}.") for name in config.OPEN if name in self.keys)
+        return any(kind.is_dictionary and key.startswith(f"{k}.") for k, kind in self.keys.items())
 
     def _refuse_key(self, key: str, word: str) -> NoReturn:
         """Name the nearest key, or the command that knows this one."""

@@ -21,7 +21,7 @@ from ssr_exp.app import configuration
 from ssr_exp.app.command_line import overrides, quoting
 from ssr_exp.app.command_line.keys import keys_of_command, keys_of_schema
 from ssr_exp.app.command_line.overrides import Checker
-from ssr_exp.app.configuration import SCHEMAS as COMMANDS
+from ssr_exp.config import SCHEMAS as COMMANDS
 from ssr_exp.errors import SsrError
 from tests.conftest import ROOT
 
