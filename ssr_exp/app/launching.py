@@ -158,8 +158,8 @@ class _Trace:
 
         return cls(
             member,
-            store.written_ns(member.folder / store.FILE),
-            store.written_ns(member.folder / store.CONFIG),
+            store.written_ns(member.folder / store.RECORD_FILE),
+            store.written_ns(member.folder / store.CONFIG_FILE),
         )
 
     @property

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
-from ssr_exp.runs.checkpoints import BEST, LAST
+from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
 from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS, Classification
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def shows_bar(trainer: TrainerConf) -> bool:
 def _last(folder: Path) -> ModelCheckpoint:
     return Checkpoint(
         dirpath=folder,
-        filename=Path(LAST).stem,
+        filename=Path(LAST_CHECKPOINT).stem,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
@@ -67,7 +67,7 @@ def _last(folder: Path) -> ModelCheckpoint:
 def _best(folder: Path) -> ModelCheckpoint:
     return Checkpoint(
         dirpath=folder,
-        filename=Path(BEST).stem,
+        filename=Path(BEST_CHECKPOINT).stem,
         monitor=VAL_ACC,
         mode="max",
         save_on_train_epoch_end=True,

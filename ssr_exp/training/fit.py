@@ -17,7 +17,7 @@ from ssr_exp.config import Config
 from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
-from ssr_exp.runs import checkpoints
+from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import TEST_ACC, TEST_LOSS, Classification, Diverged
 from ssr_exp.training import resume, trainers
 from ssr_exp.training.study import Job
@@ -65,7 +65,7 @@ def test(job: Job, folder: Path) -> Metrics:
         SsrError: if its checkpoint is missing or of another network.
     """
     task = _task(job)
-    _load(task, folder / checkpoints.LAST)
+    _load(task, folder / LAST_CHECKPOINT)
     return _tested(trainers.build(job.conf, folder), task, _images(job))
 
 
@@ -81,7 +81,7 @@ def threads(conf: Config) -> Iterator[None]:
 
 
 def _load(task: Classification, checkpoint: Path) -> None:
-    rescale.load(task.network, checkpoints.network_weights(checkpoint), source=str(checkpoint))
+    rescale.load(task.network, network_weights(checkpoint), source=str(checkpoint))
 
 
 def _task(job: Job) -> Classification:

@@ -113,7 +113,7 @@ def _trouble(record: Record) -> str:
 
 
 def _written(member: Member) -> int | None:
-    return store.written_ns(member.folder / store.FILE)
+    return store.written_ns(member.folder / store.RECORD_FILE)
 
 
 def _spelled(seconds: float) -> str:

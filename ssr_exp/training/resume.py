@@ -8,11 +8,8 @@ same bit for bit.
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import random
-import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +20,9 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ssr_exp import archives
+from ssr_exp import files
 from ssr_exp.errors import cause
-from ssr_exp.runs import store
-from ssr_exp.runs.checkpoints import LAST
+from ssr_exp.runs.store import LAST_CHECKPOINT
 from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS
 from ssr_exp.terminal import PROGRESS
 from ssr_exp.training import callbacks
@@ -78,19 +74,7 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        buffer = io.BytesIO()  # torch does not say that a disk is full
-        torch.save(checkpoint, buffer)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            store.move(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        files.write_checkpoint(Path(path), checkpoint)
 
 
 @dataclass(frozen=True)
@@ -115,12 +99,11 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
 
     One that cannot be used is left where it is until the first epoch replaces it.
     """
-    path = folder / LAST
+    path = folder / LAST_CHECKPOINT
     if not path.exists():
         return None
     try:
-        archives.check(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        held = files.read_checkpoint(path)
         kept = held[KEY]
         if kept["schema"] > SCHEMA:
             raise ValueError(f"it is of version {kept['schema']}")

@@ -15,8 +15,8 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.classification import Diverged
 from ssr_exp.terminal import ENDED
@@ -41,7 +41,7 @@ def plan(conf: Config) -> list[Job]:
     return [Job(opened, architecture, conf) for architecture in opened.expand(conf)]
 
 
-def folder(store: local.Store, job: Job) -> Path:
+def folder(store: Store, job: Job) -> Path:
     """Name the folder of a job's run."""
     return store.folder(job.study.name, job.network, job.conf.seed)
 
@@ -62,13 +62,13 @@ def train(conf: Config) -> Record:
             "(leave hydra.mode as it is)."
         )
     (job,) = jobs
-    store = local.Store(conf.paths.runs)
+    store = Store(conf.paths.runs)
     where = folder(store, job)
     with store.claim(where, wait=conf.wait), fit.threads(conf):
         done = store.read(where)
-        if done is None or not local.is_done(done):
+        if done is None or not is_done(done):
             record = _train(job, store, where)
-        elif local.is_done(done, tested=conf.trainer.test):
+        elif is_done(done, tested=conf.trainer.test):
             log.info("%s: done before, skipped", job.title)
             return done
         else:
@@ -78,7 +78,7 @@ def train(conf: Config) -> Record:
     return record
 
 
-def _test(job: Job, store: local.Store, where: Path, done: Record) -> Record:
+def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
     """Add the test set's figures to the record of a finished run."""
     with trainers.quiet():
         metrics = fit.test(job, where)
@@ -89,12 +89,12 @@ def _test(job: Job, store: local.Store, where: Path, done: Record) -> Record:
     return record
 
 
-def _train(job: Job, store: local.Store, where: Path) -> Record:
+def _train(job: Job, store: Store, where: Path) -> Record:
     """Train, and write the record however that ends."""
     blank = _blank(job)
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
-    store.write_text(where / local.CONFIG, provenance.to_json(asdict(job.conf)))
+    store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
@@ -107,8 +107,8 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in local.FULL:  # nothing is wrong with it
-            raise local.cannot_write(where, error, store.option) from error
+        if isinstance(error, OSError) and error.errno in files.FULL:  # nothing is wrong with it
+            raise files.cannot_write(where, error, store.option) from error
         outcome = {"status": Status.failed, "error": _explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
         store.write_text(where / "traceback.txt", traceback.format_exc())
@@ -120,13 +120,13 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     return record
 
 
-def _describe_study(job: Job, store: local.Store, folder: Path) -> None:
+def _describe_study(job: Job, store: Store, folder: Path) -> None:
     """Say what all runs of a study share, and what their networks are rescaled from."""
     store.write_text(folder / studies.FILE, provenance.to_json(job.study.about))
     about = answer_folder.describe(job.study, job.conf)
     # Runs with other segments frozen are of the same study, and their codes mean the same.
     about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})
-    store.write_text(folder / saved.NETWORK, files.write(about))
+    store.write_text(folder / saved.NETWORK, files.to_json(about))
 
 
 def _blank(job: Job) -> Record:

@@ -12,8 +12,8 @@ from ssr_exp.config import Config
 from ssr_exp.datasets import reading
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import BUSY, Store, is_done
 from ssr_exp.training import run
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Member:
     """
 
     overrides: tuple[str, ...]
-    store: local.Store
+    store: Store
     folder: Path
     title: str
     tested: bool = False
@@ -59,7 +59,7 @@ class Member:
     @property
     def is_done(self) -> bool:
         """Say whether it need not be trained."""
-        return local.is_done(self.record(), tested=self.tested)
+        return is_done(self.record(), tested=self.tested)
 
 
 def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Member]:
@@ -73,7 +73,7 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
     """
     members: dict[Path, Member] = {}
     for overrides, conf in configurations:
-        store = local.Store(conf.paths.runs)
+        store = Store(conf.paths.runs)
         store.check()
         for job in run.plan(conf):
             folder = run.folder(store, job)
@@ -104,7 +104,7 @@ def pending(members: Sequence[Member]) -> list[Member]:
 
 def busy(members: Sequence[Member], errors: Errors) -> list[Member]:
     """Keep the runs that another process was training when their turn came."""
-    return [m for m in members if errors.get(m.folder) == local.BUSY and not m.is_done]
+    return [m for m in members if errors.get(m.folder) == BUSY and not m.is_done]
 
 
 def problems(members: Sequence[Member], errors: Errors) -> list[str]:

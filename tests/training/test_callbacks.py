@@ -14,8 +14,7 @@ from torch import Tensor
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import checkpoints
-from ssr_exp.runs.checkpoints import BEST, LAST
+from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks import classification
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import callbacks
@@ -38,7 +37,7 @@ def fit(
         made = small_task(**recipe)
         built = callbacks.build(made.recipe, TrainerConf(progress=False), tmp_path)
         trainer = quiet_trainer(4, [*built, *extra])
-        trainer.fit(made, digits_module(), ckpt_path=tmp_path / LAST if resume else None)
+        trainer.fit(made, digits_module(), ckpt_path=tmp_path / LAST_CHECKPOINT if resume else None)
         return trainer, made
 
     return run
@@ -83,11 +82,14 @@ def test_checkpoints_hold_what_val_measured_last_and_at_its_best(
     scores = Scores()
     trainer, made = fit(scores, **recipe)
     best = scores.accuracies.index(max(scores.accuracies))
-    assert same(checkpoints.network_weights(tmp_path / LAST), scores.measured[-1])
-    assert same(checkpoints.network_weights(tmp_path / LAST), made.network.state_dict())
-    assert same(checkpoints.network_weights(tmp_path / BEST), scores.measured[best])
+    assert same(network_weights(tmp_path / LAST_CHECKPOINT), scores.measured[-1])
+    assert same(network_weights(tmp_path / LAST_CHECKPOINT), made.network.state_dict())
+    assert same(network_weights(tmp_path / BEST_CHECKPOINT), scores.measured[best])
     assert callbacks.best_score(trainer) == pytest.approx(max(scores.accuracies))
-    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [BEST, LAST]
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [
+        BEST_CHECKPOINT,
+        LAST_CHECKPOINT,
+    ]
 
 
 @pytest.mark.parametrize("recipe", [{}, {"ema_decay": 0.9}], ids=["plain", "ema"])
@@ -129,8 +131,14 @@ def test_testing_a_checkpoint_tests_the_average_in_it(
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.zero_()
-    trainer.test(made, digits_module(), ckpt_path=tmp_path / BEST, verbose=False, weights_only=True)
-    assert same(checkpoints.network_weights(tmp_path / BEST), made.network.state_dict())
+    trainer.test(
+        made,
+        digits_module(),
+        ckpt_path=tmp_path / BEST_CHECKPOINT,
+        verbose=False,
+        weights_only=True,
+    )
+    assert same(network_weights(tmp_path / BEST_CHECKPOINT), made.network.state_dict())
 
 
 def test_no_checkpoint_of_a_diverged_epoch(fit: Fit, tmp_path: Path) -> None:
@@ -141,11 +149,11 @@ def test_no_checkpoint_of_a_diverged_epoch(fit: Fit, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"no checkpoint"], ids=repr)
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / LAST
+    path = tmp_path / LAST_CHECKPOINT
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint") as caught:
-        checkpoints.network_weights(path)
+        network_weights(path)
     assert "\n" not in str(caught.value)
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ssr_exp.config import Config
-from ssr_exp.runs import checkpoints
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import fit, resume, run
 
@@ -71,7 +71,7 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def weights(conf: Config) -> dict[str, Tensor]:
     (folder,) = Path(conf.paths.runs).glob("*/*/seed0")
-    return checkpoints.network_weights(folder / checkpoints.LAST)
+    return network_weights(folder / LAST_CHECKPOINT)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -18,8 +18,9 @@ from ssr_exp.datasets.in_memory import Splits, TensorDataModule
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
-from ssr_exp.runs import checkpoints, store
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import run, study
 from ssr_exp.training.run import RunFailed
@@ -46,8 +47,8 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
     return step
 
 
-def weights(conf: Config, name: str = checkpoints.LAST) -> dict[str, Tensor]:
-    return checkpoints.network_weights(folder(conf) / name)
+def weights(conf: Config, name: str = LAST_CHECKPOINT) -> dict[str, Tensor]:
+    return network_weights(folder(conf) / name)
 
 
 def measure(conf: Config, state: dict[str, Tensor], part: str = "val") -> float:
@@ -85,7 +86,7 @@ def test_a_finished_run_leaves_a_record_and_checkpoints_that_give_its_numbers(
     assert one.params < one.baseline_params and one.macs < one.baseline_macs
     assert one.params == sum(t.numel() for t in trainable(weights(asked)))
     assert measure(asked, weights(asked)) == pytest.approx(one.val_acc)
-    assert measure(asked, weights(asked, checkpoints.BEST)) == pytest.approx(one.best_val_acc)
+    assert measure(asked, weights(asked, BEST_CHECKPOINT)) == pytest.approx(one.best_val_acc)
 
 
 def trainable(state: dict[str, Tensor]) -> list[Tensor]:
@@ -363,7 +364,7 @@ def test_a_record_that_cannot_be_written_ends_in_a_sentence(
 def test_a_damaged_record_is_trained_again(conf: Compose) -> None:
     asked = conf()
     one = run.train(asked)
-    (folder(asked) / store.FILE).write_text(one.to_json()[:-9])
+    (folder(asked) / store.RECORD_FILE).write_text(one.to_json()[:-9])
     again = run.train(asked)
     assert again.val_loss == one.val_loss
     assert stored(asked) == again

@@ -165,7 +165,7 @@ def test_what_is_done_is_not_pending(
     for member, status in zip(members, Status, strict=False):
         member.store.write(member.folder, make_record(status=status))
     (members[3].folder).mkdir(parents=True)
-    (members[3].folder / store.FILE).write_text('{"schema_version": 9')
+    (members[3].folder / store.RECORD_FILE).write_text('{"schema_version": 9')
     order = list(Status)
     assert sweep.pending(members) == [members[order.index(Status.failed)], *members[3:]]
 

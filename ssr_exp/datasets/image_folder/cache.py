@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
+from ssr_exp import files
 from ssr_exp.datasets.contents import Contents
 from ssr_exp.datasets.image_folder.decoding import Decoded
 from ssr_exp.datasets.images import digest
@@ -105,10 +105,9 @@ def _write(path: Path, decoded: Decoded, key: str) -> None:
             "contents": json.dumps(asdict(decoded.contents)),
             "digest": key,
         }
-        torch.save(held, unfinished)
-        os.replace(unfinished, path)
+        with files.replacing(path, unfinished):
+            torch.save(held, unfinished)
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
         log.warning("cannot keep the decoded images in %s, going on without: %s", path, error)
 
 
