@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.config import Config
 from ssr_exp.runs.record import Fractions, Record, Status
 
@@ -92,10 +92,10 @@ def composed(words: tuple[str, ...]) -> Config:
     """Compose a configuration; that of the same words is made once."""
     import hydra
 
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         overrides = small(Path(), words)
-        return config.read(
+        return configuration.read(
             hydra.compose("train", overrides=overrides, return_hydra_config=False), Config
         )
 
