@@ -9,13 +9,8 @@ import pytest
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import in_memory
-<<<<<<< HEAD
-from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.in_memory import TensorDataModule
-=======
-from ssr_exp.datasets.in_memory import Splits, TensorDataModule
->>>>>>> house-words
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
 
@@ -144,20 +139,6 @@ def test_a_torchvision_set_is_read_from_its_folder(
     assert in_memory.load(replace(conf, resize=14), tmp_path).image_shape == (1, 14, 14)
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("field", ["crop_padding", "cutout"])
-def test_augmentation_must_not_be_negative(field: str) -> None:
-    with pytest.raises(SsrError, match=rf"dataset\.{field}=0"):
-        Augmentation.from_conf(replace(DatasetConf(), **{field: -1}))  # type: ignore[arg-type]
-
-
-def test_batch_size_must_be_positive(digits: Splits) -> None:
-    with pytest.raises(SsrError, match=r"recipe\.batch_size=128"):
-        TensorDataModule(digits, batch_size=0)
-
-
-=======
->>>>>>> house-words
 def test_absent_test_images_say_so(digits: Splits) -> None:
     with pytest.raises(SsrError, match="no test images"):
         TensorDataModule(replace(digits, test=None), batch_size=8).test_dataloader()
