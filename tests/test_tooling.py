@@ -83,6 +83,13 @@ def test_every_target_in_help_exists() -> None:
         assert run("make", "--dry-run", target).returncode == 0, target
 
 
+def test_ci_runs_all_parts_of_check_and_the_clusters() -> None:
+    (parts,) = re.findall(r"^check: (.*) ##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    steps = re.findall(r"^(?:step|{) make (\S+)", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert {*parts.split(), "test-cluster"} <= set(steps)
+    assert len(set(steps)) == len(steps)
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_every_target_that_a_page_names_exists(page: str) -> None:
     named = re.findall(r"(?:^|`|&& )make ([a-z-]+)", (ROOT / page).read_text(), flags=re.MULTILINE)
@@ -105,6 +112,7 @@ def test_no_committed_tool_file_names_a_machine_or_a_registry() -> None:
         ("hydra_plugins/ssr_exp/planted.py", "import ssr_exp.training.run"),
         ("ssr_exp/planted.py", "import hydra"),
         ("ssr_exp/config.py", "import torch"),
+        ("ssr_exp/config.py", "from omegaconf import MISSING"),
         ("ssr_exp/rescaling/planted.py", "from omegaconf import OmegaConf"),
         ("ssr_exp/training/run.py", "from omegaconf import OmegaConf"),
         ("ssr_exp/rescaling/planted.py", "import lightning.pytorch"),
@@ -134,7 +142,7 @@ def test_an_import_through_a_wall_is_rejected(path: str, code: str) -> None:
         ("train.py", "import hydra"),
         ("train.py", "def main():\n    from ssr_exp.training import run"),
         ("hydra_plugins/ssr_exp/planted.py", "from hydra.plugins.sweeper import Sweeper"),
-        ("ssr_exp/config.py", "from omegaconf import MISSING"),
+        ("ssr_exp/app/configuration.py", "from omegaconf import OmegaConf"),
         ("ssr_exp/rescaling/planted.py", "import torch"),
         ("ssr_exp/training/planted.py", "from ssr_exp.runs import record"),
         ("ssr_exp/training/planted.py", "import lightning.pytorch"),

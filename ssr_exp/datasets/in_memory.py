@@ -16,8 +16,6 @@ from ssr_exp.datasets.images import Images, Indices, Pool, Splits, fingerprint, 
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
 
-__all__ = ["Augmentation", "Batches", "Images", "Splits", "TensorDataModule", "load"]
-
 
 @in_one_line()
 def load(conf: DatasetConf, data_dir: Path) -> Splits:
@@ -33,8 +31,6 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
     Raises:
         SsrError: the data set is unknown, absent, damaged or cannot be split.
     """
-    if not 0 <= conf.split_seed < 2**32:
-        raise SsrError(f"dataset.split_seed={conf.split_seed} must lie in 0 to {2**32 - 1}")
     pool = sources.pool(conf, data_dir)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
@@ -49,7 +45,7 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
         std=std,
         fingerprint=fingerprint(pool, train=train, val=val),
         preprocessing=replace(pool.preprocessing, mean=mean, std=std),
-        reading=inspection.read(conf, pool, train, val, counts),
+        reading=inspection.inspect(conf, pool, train, val, counts),
     )
 
 
@@ -71,9 +67,6 @@ class TensorDataModule(LightningDataModule):
         augmentation: of the training images; None: none.
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
-
-    Raises:
-        SsrError: `batch_size` is below 1.
     """
 
     def __init__(
@@ -86,11 +79,6 @@ class TensorDataModule(LightningDataModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise SsrError(
-                f"recipe.batch_size={batch_size} is not a number of images: "
-                "type one above 0, such as recipe.batch_size=128"
-            )
         self._splits = splits
         self._batch_size = batch_size
         self._augmentation = augmentation
@@ -104,7 +92,7 @@ class TensorDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Shuffled and augmented batches."""
-        return self._batches(self._splits.train, seed=self._seed, augmentation=self._augmentation)
+        return self._batches(self._splits.train, self._seed, self._augmentation)
 
     def val_dataloader(self) -> Batches:
         """Batches in order, none left out.
@@ -130,14 +118,11 @@ class TensorDataModule(LightningDataModule):
         return self._batches(self._splits.test)
 
     def _batches(
-        self,
-        images: Images,
-        *,
-        seed: int | None = None,
-        augmentation: Augmentation | None = None,
+        self, images: Images, seed: int | None = None, augmentation: Augmentation | None = None
     ) -> Batches:
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return Batches(
-            images.to(self._device),
+            images.to(device),
             mean=self._splits.mean,
             std=self._splits.std,
             batch_size=self._batch_size,
@@ -145,7 +130,3 @@ class TensorDataModule(LightningDataModule):
             augmentation=augmentation,
             channels_last=self._channels_last,
         )
-
-    @property
-    def _device(self) -> torch.device:
-        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device

@@ -113,6 +113,11 @@ class Record(BaseModel):
         return Kind(first) if first in ORIGINS else Kind.other
 
     @property
+    def is_measured(self) -> bool:
+        """Say whether it came to its end with an accuracy on val."""
+        return self.status is Status.finished and self.val_acc is not None
+
+    @property
     def round(self) -> int | None:
         """Name the search's round that proposed the network; None if none did."""
         match = ROUND.fullmatch(self.origin or "")
@@ -120,7 +125,7 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         """Write as indented JSON, one key a line, with a checksum."""
-        return files.write(self)
+        return files.to_json(self)
 
 
 def parse(text: str | bytes) -> Record:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
+from ssr_exp import config
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.datasets import in_memory
 from ssr_exp.datasets.images import Splits
@@ -29,8 +28,6 @@ from ssr_exp.training.starting_points import Borrowed
 log = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
 LATER = ("train_on_val", "fit", "background")  # keys that must not rename the studies before them
@@ -38,31 +35,22 @@ LATER = ("train_on_val", "fit", "background")  # keys that must not rename the s
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What all runs of a study share.
+    """What all runs of a study share."""
 
-    Args:
-        name: model, data set and a fingerprint of everything that decides a result.
-        fields: what the fingerprint is of.
-        splits: the images.
-        seed_network: as its constructor left it.
-        plan: its segments.
-        borrowed: what it takes from networks trained before.
-    """
-
-    name: str
-    fields: dict[str, Any]
+    name: str  # model, data set and a fingerprint of everything that decides a result
+    fields: dict[str, Any]  # what the fingerprint is of
     splits: Splits
-    seed_network: nn.Module
+    seed_network: nn.Module  # as its constructor left it
     plan: Plan
-    borrowed: Borrowed = field(default_factory=Borrowed)
+    borrowed: Borrowed = field(default_factory=Borrowed)  # from networks trained before
 
     @property
     def about(self) -> dict[str, Any]:
         """What its file says: its fields, and what was read, which no fingerprint is of."""
-        read = self.splits.reading
+        reading = self.splits.reading
         return self.fields | {
             studies.PREPROCESSING: asdict(self.splits.preprocessing),
-            studies.READING: read.fields() | {"text": read.lines()},
+            studies.READING: reading.fields() | {"text": reading.lines()},
         }
 
     def expand(self, conf: Config) -> list[Architecture]:
@@ -75,25 +63,25 @@ class Study:
         asked, steps = conf.modifiers, conf.segment.width_steps
         sets.check(asked)
         proposed = self._proposed(conf) if asked.kind == sets.PROPOSED else ()
-        found = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
+        architectures = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
         if self.borrowed.state is None:
-            for architecture in found:
+            for architecture in architectures:
                 rescale.check_learnt(self.seed_network, self.plan, architecture)
-        return found
+        return architectures
 
     def _proposed(self, conf: Config) -> tuple[str, ...]:
         """Read the codes that a search proposed for this study."""
-        named = conf.modifiers.file
-        own = proposal.path(store.Store(conf.paths.runs), self.name)
-        path = own if named is None else Path(named).expanduser()
-        found = proposal.read(path)
-        if found.study != self.name:
+        path = proposal.path(store.Store(conf.paths.runs), self.name)
+        if conf.modifiers.file is not None:
+            path = Path(conf.modifiers.file).expanduser()
+        proposed = proposal.read(path)
+        if proposed.study != self.name:
             raise SsrError(
-                f"{path} proposes networks of study {found.study}, but this command is of study "
+                f"{path} proposes networks of study {proposed.study}, but this command is of study "
                 f"{self.name}: give model, dataset, recipe and trainer as in that search, or "
                 "another modifiers.file=PATH."
             )
-        return found.networks
+        return proposed.networks
 
 
 @dataclass(frozen=True)
@@ -123,8 +111,8 @@ def open(conf: Config) -> Study:
     Raises:
         SsrError: if a part of the configuration cannot be met.
     """
+    config.check(conf)
     _check(conf)
-    _check_recipe(conf)
     starting_points.check(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
@@ -144,15 +132,11 @@ def open(conf: Config) -> Study:
 
 
 def _check(conf: Config) -> None:
-    if conf.trainer.max_epochs < 1:
-        raise SsrError(f"trainer.max_epochs is {conf.trainer.max_epochs}; it must be 1 or more.")
     if conf.trainer.devices != 1:
         raise SsrError(
             f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
             "and a launcher trains several at once: type trainer.devices=1."
         )
-    if conf.trainer.threads is not None and conf.trainer.threads < 1:
-        raise SsrError(f"trainer.threads is {conf.trainer.threads}; it must be 1 or more, or null.")
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(
             "dataset.train_on_val=true leaves no val to measure: type trainer.test=true with it, "
@@ -165,37 +149,12 @@ def _check(conf: Config) -> None:
             f"origin={conf.origin} is no name: type up to 40 letters, digits, dashes or "
             "underscores, or leave it out."
         )
-    if not 0 <= conf.seed < 2**32:
-        raise SsrError(f"seed is {conf.seed}; it must lie between 0 and {2**32 - 1}.")
-
-
-def _check_recipe(conf: Config) -> None:
-    recipe, trainer = conf.recipe, conf.trainer
-    decay, clip = recipe.ema_decay, recipe.grad_clip
-    share, heat = recipe.distill_weight, recipe.distill_temperature
-    for key, holds, allowed in (
-        ("trainer.accelerator", trainer.accelerator in ACCELERATORS, " or ".join(ACCELERATORS)),
-        ("trainer.precision", trainer.precision in PRECISIONS, " or ".join(PRECISIONS)),
-        ("recipe.batch_size", recipe.batch_size >= 1, "1 or more images"),
-        ("recipe.lr", 0 < recipe.lr < math.inf, "above 0, and finite"),
-        ("recipe.momentum", 0 <= recipe.momentum < 1, "from 0 to below 1"),
-        ("recipe.weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more, and finite"),
-        ("recipe.label_smoothing", 0 <= recipe.label_smoothing < 1, "from 0 to below 1"),
-        ("recipe.warmup_epochs", recipe.warmup_epochs >= 0, "0 or more"),
-        ("recipe.grad_clip", clip is None or 0 < clip < math.inf, "above 0, or null"),
-        ("recipe.ema_decay", decay is None or 0 <= decay < 1, "from 0 to below 1, or null"),
-        ("recipe.distill_weight", 0 <= share <= 1, "from 0 to 1"),
-        ("recipe.distill_temperature", 0 < heat < math.inf, "above 0, and finite"),
-    ):
-        if not holds:
-            value = attrgetter(key)(conf)
-            raise SsrError(f"{key} is {value}; it must be {allowed}.")
-    if recipe.warmup_epochs >= trainer.max_epochs:
+    if conf.recipe.warmup_epochs >= conf.trainer.max_epochs:
         log.warning(
             "recipe.warmup_epochs=%g is all of the training (%d epochs): the learning rate never "
             "gets to its full height.",
-            recipe.warmup_epochs,
-            trainer.max_epochs,
+            conf.recipe.warmup_epochs,
+            conf.trainer.max_epochs,
         )
 
 
@@ -207,18 +166,15 @@ def _fields(
         if dataset[key] == getattr(DatasetConf, key):
             del dataset[key]
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in starting_points.KEYS}
+    patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
-        "segment": {"kind": conf.segment.kind, "multiple": multiple} | _patterns(conf),
+        "segment": {"kind": conf.segment.kind, "multiple": multiple} | patterns,
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
     return fields | ({"init": taken.init} if taken.init else {})
-
-
-def _patterns(conf: Config) -> dict[str, Any]:
-    return {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
 
 
 class _Key(Generic[Part]):
@@ -246,9 +202,9 @@ def _traced(
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = planning.seed_and_plan(
+        seed_network, plan = planning.seed_and_plan(
             model.part, segment.part, num_classes=num_classes, input_shape=shape
         )
-    for remark in found[1].remarks:
+    for remark in plan.remarks:
         log.warning("%s: %s.", model.part.name, remark)
-    return found
+    return seed_network, plan

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import time
@@ -121,7 +120,9 @@ def test_the_report_sets_sentinels_beside_proposals_and_names_the_best(
 
 
 def test_what_a_study_lacks_is_not_drawn(make_record: MakeRecord) -> None:
-    known = dashboard.facts([make_record(study=STUDY)], entity="lab", project="theirs", study=STUDY)
+    known = dashboard.gather(
+        [make_record(study=STUDY)], entity="lab", project="theirs", study=STUDY
+    )
     assert known == Facts("lab", "theirs", STUDY)
     view = dashboard.workspace(known)
     assert [section.name for section in view.sections] == ["Accuracy against cost", "Training"]
@@ -132,7 +133,7 @@ def test_many_segments_show_as_many_axes_as_can_be_told_apart(make_record: MakeR
         make_record(study=STUDY, modifiers=Fractions(depth=(share,) * 30, width=(share,) * 30))
         for share in (0.5, 1.0)
     ]
-    known = dashboard.facts(made, entity="lab", project="theirs", study=STUDY)
+    known = dashboard.gather(made, entity="lab", project="theirs", study=STUDY)
     assert len(known.axes) == dashboard.MOST_AXES
 
 
@@ -210,8 +211,3 @@ def test_no_records_are_a_sentence(server: Stub, make_record: MakeRecord) -> Non
 def test_disabled_publishes_nothing(server: Stub, records: list[Record]) -> None:
     assert "to=wandb needs W&B" in refusal(records, mode=WandbMode.disabled)
     assert server.questions == []
-
-
-@pytest.mark.parametrize("timeout_s", [0.0, math.nan])
-def test_a_timeout_must_be_a_time(records: list[Record], timeout_s: float) -> None:
-    assert "logger.timeout_s is" in refusal(records, timeout_s=timeout_s)
