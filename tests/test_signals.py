@@ -39,7 +39,7 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
 def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
-    with pytest.raises(Stopped) as caught, signals.signals():
+    with pytest.raises(Stopped) as caught, signals.stoppable():
         send(number)
     assert caught.value.number == number
     assert {n: signal.getsignal(n) for n in BOTH} == signals.OURS
@@ -48,8 +48,8 @@ def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
 
 
 def test_blocks_may_be_nested() -> None:
-    with pytest.raises(Stopped), signals.signals():
-        with signals.signals():
+    with pytest.raises(Stopped), signals.stoppable():
+        with signals.stoppable():
             pass
         send(signal.SIGTERM)
 
@@ -58,7 +58,7 @@ def test_signals_that_others_handle_or_ignore_stay_theirs() -> None:
     seen: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with signals.signals():
+    with signals.stoppable():
         send(signal.SIGTERM)
         send(signal.SIGINT)
     assert seen == [signal.SIGTERM]
@@ -68,7 +68,7 @@ def test_another_thread_may_run_a_block() -> None:
     done = []
 
     def work() -> None:
-        with signals.at_once(), signals.signals(), signals.job():
+        with signals.at_once(), signals.stoppable(), signals.job():
             done.append(True)
 
     thread = threading.Thread(target=work)
@@ -102,8 +102,8 @@ def test_a_launchers_process_puts_its_things_in_order_and_dies_of_the_signal(
 ) -> None:
     code = f"""
 import os
-from ssr_exp import stopping
-with stopping.job():
+from ssr_exp import signals
+with signals.job():
     try:
         os.kill(os.getpid(), {number.value})
     finally:
@@ -129,22 +129,22 @@ def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
 
 def test_what_others_keep_to_themselves_is_raised_again() -> None:
     begun = []
-    for again in (signals.signals, signals.job):
-        with pytest.raises(Stopped), signals.signals():
+    for again in (signals.stoppable, signals.job):
+        with pytest.raises(Stopped), signals.stoppable():
             with contextlib.suppress(BaseException):
                 send(signal.SIGTERM)
             with again():
                 begun.append(again)
-    with pytest.raises(Stopped), signals.signals(), contextlib.suppress(BaseException):
+    with pytest.raises(Stopped), signals.stoppable(), contextlib.suppress(BaseException):
         send(signal.SIGTERM)
-    with signals.signals():  # and is over then
+    with signals.stoppable():  # and is over then
         pass
     assert begun == []
 
 
 @pytest.mark.parametrize("masks", [UnboundLocalError, SystemExit])
 def test_an_error_of_others_because_of_it_does_not_hide_it(masks: type[BaseException]) -> None:
-    with pytest.raises(signals.Stopped), signals.signals():
+    with pytest.raises(signals.Stopped), signals.stoppable():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
@@ -152,7 +152,7 @@ def test_an_error_of_others_because_of_it_does_not_hide_it(masks: type[BaseExcep
 
 
 def test_an_error_before_anything_was_told_stays_itself() -> None:
-    with pytest.raises(ValueError, match="other"), signals.signals():
+    with pytest.raises(ValueError, match="other"), signals.stoppable():
         raise ValueError("other")
 
 
@@ -163,9 +163,9 @@ def test_an_error_that_others_make_of_it_is_no_error() -> None:
         finally:
             raise UnboundLocalError("no value")
 
-    with pytest.raises(Stopped), signals.signals():
+    with pytest.raises(Stopped), signals.stoppable():
         clumsy()
-    with pytest.raises(UnboundLocalError), signals.signals():
+    with pytest.raises(UnboundLocalError), signals.stoppable():
         raise UnboundLocalError
 
 
@@ -175,7 +175,7 @@ def test_where_no_error_can_leave_the_signal_comes_again() -> None:
             send(signal.SIGTERM)
 
     begun = time.monotonic()
-    with pytest.raises(Stopped), signals.signals():
+    with pytest.raises(Stopped), signals.stoppable():
         one = Clumsy()
         del one
         while time.monotonic() < begun + 20:
@@ -187,8 +187,8 @@ def test_where_no_error_can_leave_the_signal_comes_again() -> None:
 def test_before_anything_is_begun_a_command_ends_at_once(inside: str) -> None:
     code = f"""
 import os
-from ssr_exp import stopping
-with stopping.at_once(), stopping.{inside}():
+from ssr_exp import signals
+with signals.at_once(), signals.{inside}():
     print("begun")
     try:
         os.kill(os.getpid(), 15)

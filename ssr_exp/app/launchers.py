@@ -9,7 +9,6 @@ import socket
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -79,6 +78,11 @@ def shares_fate(launcher: Launcher) -> bool:
     return hasattr(launcher, "joblib") or is_here(launcher)
 
 
+def hides_signals(launcher: Launcher) -> bool:
+    """Say whether a launcher keeps to itself what a signal raises while it waits, as Ray does."""
+    return hasattr(launcher, "ray_cfg")
+
+
 def connect(launcher: Launcher) -> None:
     """Start or find Ray, unless that was done; other launchers need nothing.
 
@@ -109,6 +113,14 @@ def connect(launcher: Launcher) -> None:
         _check_room(conf)
 
 
+def abandon(launcher: Launcher) -> None:
+    """End what joblib's processes are doing, which would hold a command up that is to end."""
+    if hasattr(launcher, "joblib"):
+        from joblib.externals import loky  # type: ignore[import-untyped]
+
+        loky.get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+
+
 def _check_room(conf: DictConfig) -> None:
     """Refuse what a Ray of this machine never has; it would be waited for without end.
 
@@ -127,11 +139,6 @@ def _check_room(conf: DictConfig) -> None:
             )
 
 
-def hides_signals(launcher: Launcher) -> bool:
-    """Say whether a launcher keeps to itself what a signal raises while it waits, as Ray does."""
-    return hasattr(launcher, "ray_cfg")
-
-
 def _knock(address: str) -> None:
     """See whether anybody is at an address; Ray itself would try for seven minutes.
 
@@ -141,40 +148,6 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
-
-
-def abandon(launcher: Launcher) -> None:
-    """End what joblib's processes are doing, which would hold a command up that is to end."""
-    if hasattr(launcher, "joblib"):
-        from joblib.externals.loky import (  # type: ignore[import-untyped]
-            get_reusable_executor,
-        )
-
-        get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
-
-
-def logs_apart() -> bool:
-    """Say whether a job's screen is a log file of its own, as submitit's is."""
-    if not HydraConfig.initialized():
-        return False
-    return "hydra_submitit_launcher" in str(HydraConfig.get().launcher["_target_"])
-
-
-def enter_folder() -> None:
-    """Go where the command was typed: a worker of a cluster begins elsewhere.
-
-    Raises:
-        SsrError: if this node has no such folder.
-    """
-    if not HydraConfig.initialized():
-        return
-    folder = Path(HydraConfig.get().runtime.cwd)
-    if not folder.is_dir():
-        raise SsrError(
-            f"{os.uname().nodename} has no folder {folder}, where the command was typed: share it "
-            "between the nodes."
-        )
-    os.chdir(folder)
 
 
 def _forget_schemas() -> None:
