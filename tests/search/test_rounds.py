@@ -35,7 +35,7 @@ def test_how_far_a_search_goes_is_no_part_of_its_name_and_where_to_is(tmp_path: 
     further = SearchConfig()
     further.budget.runs, further.finalists.seeds = 9, 5
     assert name() == name(rounds=9, min_gain=0.1, budget=further.budget, wait=True)
-    assert name() == name(finalists=further.finalists)
+    assert name() == name(finalists=further.finalists) == name(origin="round3")
     smallest = SearchConfig().objective
     smallest.kind = Objective.smallest
     frozen = SearchConfig().segment
