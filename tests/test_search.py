@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.conftest import ROOT, Command, Compose, Ended, Instant, small
 
 pytestmark = pytest.mark.usefixtures("repeatable", "no_compiler")
 
-Started = Callable[..., "subprocess.Popen[str]"]
 Search = Callable[..., Ended]
 FIRST = 8  # ResNet-8 has three segments of one block: the baseline, and seven sentinels in width
 
@@ -265,33 +263,6 @@ def test_help_is_instant_because_it_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_in_a_round_completes_and_trains_nothing_twice(
-    started: Started, tmp_path: Path
-) -> None:
-    words = ("rounds=2", "batch=3", "finalists.seeds=1")
-    process = started(*words, script="search.py")
-    for _ in range(4800):
-        plans = list((tmp_path / "runs").glob("*/search/*/round1.json"))
-        if plans and len(records(tmp_path)) > FIRST:
-            break
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    before, plan = records(tmp_path), plans[0].read_text()
-    again = started(*words, script="search.py")
-    out, _ = again.communicate(timeout=240)
-    assert again.returncode == 0
-    after = records(tmp_path)
-    assert {path: after[path] for path in before} == before
-    networks = [one["network"] for one in json.loads(plan)["planned"]]
-    assert [one["network"] for one in json.loads(plans[0].read_text())["planned"]] == networks
-    searched = [p for p in after if json.loads(p.read_text())["val_acc"] is not None]
-    assert len(searched) == FIRST + 6
-    assert "best: " in out
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     search: Search, tmp_path: Path, batch: int
@@ -322,18 +293,15 @@ def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     assert again.lines("latency: ") == [line]
 
 
-@pytest.mark.slow
-def test_the_same_search_twice_at_once_is_refused(started: Started, tmp_path: Path) -> None:
-    words = ("rounds=1", "batch=1", "finalists.seeds=0", "trainer.max_epochs=20")
-    first = started(*words, script="search.py")
-    for _ in range(4800):
-        if list((tmp_path / "runs").glob("*/search/*/round0.json")):
-            break
-        time.sleep(0.05)
-    else:
-        raise AssertionError("the first search did not begin")
-    second = started(*words, script="search.py")
-    _, err = second.communicate(timeout=120)
-    assert second.returncode == 1
-    assert "this very search is running already" in err
-    assert first.poll() is None
+def test_the_same_search_twice_at_once_is_refused(
+    search: Search, command: Command, instant: Instant, tmp_path: Path
+) -> None:
+    command("modifiers=sentinel_all")
+    instant.done.clear()
+    assert search("rounds=1", "batch=1", "finalists.seeds=0").code == 1  # no weights to hand over
+    (folder,) = {path.parent for path in tmp_path.glob("runs/*/search/*/round1.json")}
+    with Store(tmp_path / "runs").claim(folder, wait=False):
+        second = search("rounds=1", "batch=1", "finalists.seeds=0")
+    assert second.code == 1
+    assert f"this very search is running already ({folder})" in second.err
+    assert len(instant.done) == 1

@@ -40,18 +40,13 @@ def send(number: int) -> None:
 @pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
 def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
     with pytest.raises(Stopped) as caught, signals.stoppable():
+        with signals.stoppable():  # they may be nested
+            pass
         send(number)
     assert caught.value.number == number
     assert {n: signal.getsignal(n) for n in BOTH} == signals.OURS
     assert not isinstance(caught.value, Exception)
     assert pickle.loads(pickle.dumps(caught.value)).number == number
-
-
-def test_blocks_may_be_nested() -> None:
-    with pytest.raises(Stopped), signals.stoppable():
-        with signals.stoppable():
-            pass
-        send(signal.SIGTERM)
 
 
 def test_signals_that_others_handle_or_ignore_stay_theirs() -> None:
@@ -96,29 +91,37 @@ def test_the_sentence_is_true_before_anything_is_known() -> None:
     assert signals.sentence().startswith("stopped: repeat the command to go on")
 
 
-@pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
-def test_a_launchers_process_puts_its_things_in_order_and_dies_of_the_signal(
-    number: signal.Signals,
+@pytest.mark.parametrize(
+    ("blocks", "number", "code", "printed"),
+    [
+        ("signals.job()", signal.SIGINT, -2, "begun\nin order\n"),
+        ("signals.at_once(), signals.job()", signal.SIGTERM, -15, "begun\nin order\n"),
+        ("signals.at_once(), signals.at_once()", signal.SIGTERM, 143, "begun\n"),
+    ],
+)
+def test_a_launchers_process_dies_of_the_signal_in_order_and_a_command_that_begins_at_once(
+    blocks: str, number: signal.Signals, code: int, printed: str
 ) -> None:
-    code = f"""
+    program = f"""
 import os
 from ssr_exp import signals
-with signals.job():
+with {blocks}:
+    print("begun")
     try:
         os.kill(os.getpid(), {number.value})
     finally:
         print("in order")
 """
     ended = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", program],
         cwd=ROOT,
         capture_output=True,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    assert ended.returncode == -number
-    assert ended.stdout == "in order\n"
-    assert "Traceback" not in ended.stderr
+    assert (ended.returncode, ended.stdout) == (code, printed)
+    assert ended.stderr.startswith("stopped: repeat the command")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
@@ -156,19 +159,6 @@ def test_an_error_before_anything_was_told_stays_itself() -> None:
         raise ValueError("other")
 
 
-def test_an_error_that_others_make_of_it_is_no_error() -> None:
-    def clumsy() -> None:
-        try:
-            send(signal.SIGTERM)
-        finally:
-            raise UnboundLocalError("no value")
-
-    with pytest.raises(Stopped), signals.stoppable():
-        clumsy()
-    with pytest.raises(UnboundLocalError), signals.stoppable():
-        raise UnboundLocalError
-
-
 def test_where_no_error_can_leave_the_signal_comes_again() -> None:
     class Clumsy:
         def __del__(self) -> None:
@@ -181,27 +171,6 @@ def test_where_no_error_can_leave_the_signal_comes_again() -> None:
         while time.monotonic() < begun + 20:
             time.sleep(0.01)
     assert time.monotonic() < begun + 10
-
-
-@pytest.mark.parametrize("inside", ["at_once", "job"])
-def test_before_anything_is_begun_a_command_ends_at_once(inside: str) -> None:
-    code = f"""
-import os
-from ssr_exp import signals
-with signals.at_once(), signals.{inside}():
-    print("begun")
-    try:
-        os.kill(os.getpid(), 15)
-    finally:
-        print("in order")
-"""
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert ended.stderr.startswith("stopped: repeat the command")
-    assert len(ended.stderr.splitlines()) == 1
-    if inside == "job":
-        assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "begun\nin order\n")
-    else:
-        assert (ended.returncode, ended.stdout) == (143, "begun\n")
 
 
 def test_handlers_that_a_library_replaces_are_put_back() -> None:

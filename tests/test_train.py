@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -236,62 +233,6 @@ def test_help_is_instant_because_it_imports_nothing_heavy() -> None:
     assert not heavy & imported
     for words in ("modifiers=sentinel_all", "experiment=demo", "max_epochs", "sentinel_width"):
         assert words in done.stdout
-
-
-def await_records(tmp_path: Path, count: int, process: subprocess.Popen[str]) -> list[Path]:
-    for _ in range(1200):
-        found = sorted((tmp_path / "runs").rglob("record.json"))
-        if len(found) >= count or process.poll() is not None:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("no record appeared")
-
-
-@pytest.mark.slow
-def test_two_sweeps_at_once_train_each_network_once(started: Started, tmp_path: Path) -> None:
-    words = ("modifiers=sentinel_width", "trainer.max_epochs=3")
-    both = [started(*words) for _ in range(2)]
-    outs = []
-    for process in both:
-        out, err = process.communicate(timeout=280)
-        assert process.returncode == 0, err
-        outs.append(out)
-    assert all(len(table(out)) == 7 for out in outs)
-    trained = re.findall(r"^resnet8 (\S+) seed 0: val ", "\n".join(outs), flags=re.MULTILINE)
-    assert len(trained) == len(set(trained)) == len(records(tmp_path)) == 7
-
-
-@pytest.mark.slow
-def test_a_sweep_that_was_killed_completes_and_retrains_nothing(
-    started: Started, tmp_path: Path
-) -> None:
-    words = ("modifiers=sentinel_width", "trainer.max_epochs=4")
-    process = started(*words)
-    await_records(tmp_path, 2, process)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("record.json")}
-    assert 2 <= len(done) < 7
-    again = started(*words)
-    out, err = again.communicate(timeout=280)
-    assert again.returncode == 0, err
-    assert f"7 networks: {len(done)} done before, {7 - len(done)} to train" in out
-    assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert [one["status"] for one in records(tmp_path)] == ["finished"] * 7
-    assert not list((tmp_path / "runs").rglob(".record.json.*"))
-
-
-@pytest.mark.slow
-def test_a_sweep_that_is_interrupted_ends_and_records_only_what_finished(
-    started: Started, tmp_path: Path
-) -> None:
-    words = ("modifiers=sentinel_width", "trainer.max_epochs=20")
-    process = started(*words)
-    await_records(tmp_path, 1, process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert {one["status"] for one in records(tmp_path)} == {"finished"}
 
 
 # What a command prints

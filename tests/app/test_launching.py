@@ -16,6 +16,7 @@ import joblib
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
 from ssr_exp import signals
@@ -164,30 +165,29 @@ def test_a_failure_among_lost_jobs_is_not_tried_again(
     assert ended.lines("w8-16-32", "ValueError: it broke")
 
 
-@pytest.mark.parametrize("script", ["train.py", "search.py"])
 @pytest.mark.parametrize("extra", ["joblib", "ray", "slurm"])
-def test_a_launcher_that_is_not_installed_names_its_extra(
-    command: Command, script: str, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from hydra.core.plugins import Plugins
-
-    known = Plugins.instance().class_name_to_class
+def test_a_launcher_that_is_not_installed_names_its_extra(extra: str) -> None:
     name = {"slurm": "submitit"}.get(extra, extra)
-    for target in [target for target in known if f"hydra_{name}_launcher" in target]:
-        monkeypatch.delitem(known, target)
-    option = {"slurm": "submitit_slurm"}.get(extra, extra)
-    ended = command(f"hydra/launcher={option}", script=script)
-    assert ended.code == 1
-    assert f"ssr_exp[{extra}]" in ended.err and ended.err.count("\n") == 0
+    target = f"hydra_plugins.hydra_{name}_launcher.{name}_launcher.AbsentLauncher"
+    conf = OmegaConf.create({"hydra": {"launcher": {"_target_": target}}})
+    if extra == "ray":
+        conf.hydra.launcher.ray = {"init": {"address": "local"}, "remote": {"num_gpus": 0}}
+    with pytest.raises(SsrError, match=rf"ssr_exp\[{extra}\]"):
+        launchers.open(HydraContext(None, None), lambda _: None, conf)  # type: ignore[arg-type]
 
 
-def test_a_typo_in_a_launcher_or_its_keys_is_refused(command: Command) -> None:
-    ended = command("hydra/launcher=slrum")
-    assert ended.code == 1 and ended.lines("submitit_slurm") and "Traceback" not in ended.text
-    ended = command("hydra/launcher=joblib", "hydra.launcher.n_job=2")
-    assert ended.code == 1 and ended.lines("n_job") and "Traceback" not in ended.text
-    ended = command("hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
-    assert ended.code == 1 and ended.err.startswith("hydra.launcher.n_jobs is 0; it must be 1 or")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("hydra/launcher=slrum", "submitit_slurm"),
+        ("hydra/launcher=joblib hydra.launcher.n_job=2", "n_job"),
+        ("hydra/launcher=joblib hydra.launcher.n_jobs=0", "n_jobs is 0; it must be 1 or"),
+        ("hydra/launcher=ray hydra.launcher.ray.init.address=auto", "ray.remote.num_gpus=1"),
+    ],
+)
+def test_a_launcher_that_cannot_be_used_is_refused(command: Command, words: str, told: str) -> None:
+    ended = command(*words.split())
+    assert ended.code == 1 and told in ended.err and ended.err.count("\n") == 0
 
 
 class Pool(Launcher):
@@ -272,12 +272,6 @@ def test_places_of_joblib_are_its_processes(
     assert launchers.slots(Joblib(make_record())) == jobs[1]
 
 
-def test_on_a_cluster_the_gpus_of_a_training_are_to_be_said(command: Command) -> None:
-    ended = command("hydra/launcher=ray", "hydra.launcher.ray.init.address=auto")
-    assert ended.code == 1
-    assert "hydra.launcher.ray.remote.num_gpus=1" in ended.err and ended.err.count("\n") == 0
-
-
 class Raylike(Launcher):
     """Has the settings of a Ray of this machine."""
 
@@ -319,12 +313,10 @@ def test_a_signal_while_ray_starts_is_a_stop(ray_starts: Callable[..., None]) ->
     assert stop.value.number == 15
 
 
-@pytest.mark.parametrize("mode", ["train.py", "search.py asynchronous=true"])
-def test_a_ray_cluster_that_is_not_there_is_told_at_once(command: Command, mode: str) -> None:
-    script, *words = mode.split()
+def test_a_ray_cluster_that_is_not_there_is_told_at_once(command: Command) -> None:
     where = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
     address = "hydra.launcher.ray.init.address=127.0.0.1:1"
-    ended = command(*where, address, *words, script=script)
+    ended = command(*where, address, "asynchronous=true", script="search.py")
     assert ended.code == 1
     assert ended.err.startswith(f"Ray cannot be used at {address} (ConnectionRefusedError")
     assert ended.err.count("\n") == 0 and "local." in ended.err
