@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from ssr_exp.edge.export import exporter, formats
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, store
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import LAST_CHECKPOINT
 
 Command = Callable[..., Any]  # conftest's
 Compose = Callable[..., Any]
@@ -65,7 +66,7 @@ def network(runs: Path) -> str:
 
 
 def a_record(runs: Path) -> Path:
-    return next(runs.glob(f"*/{network(runs)}/seed0/{store.FILE}"))
+    return next(runs.glob(f"*/{network(runs)}/seed0/{store.RECORD_FILE}"))
 
 
 def change(runs: Path, **fields: object) -> None:
@@ -290,11 +291,11 @@ def test_a_run_that_did_not_finish_is_not_exported(
 def test_weights_that_are_missing_or_damaged_are_named(
     export_: Export, runs: Path, content: bytes | None
 ) -> None:
-    path = a_record(runs).with_name(checkpoints.LAST)
+    path = a_record(runs).with_name(LAST_CHECKPOINT)
     path.unlink() if content is None else path.write_bytes(content)
     ended = export_(f"run={network(runs)}")
     assert ended.code == 1
-    assert checkpoints.LAST in ended.err and "Traceback" not in ended.text
+    assert LAST_CHECKPOINT in ended.err and "Traceback" not in ended.text
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(

@@ -26,7 +26,7 @@ from hydra.plugins.launcher import Launcher
 
 from ssr_exp.app import launchers
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.runs.store import BUSY, CONFIG, FILE, written_ns
+from ssr_exp.runs.store import BUSY, CONFIG_FILE, RECORD_FILE, written_ns
 from ssr_exp.terminal import counted
 from ssr_exp.training import sweep
 from ssr_exp.training.sweep import Errors, Member
@@ -70,7 +70,7 @@ class Launches:
         Raises:
             SsrError: if the launcher could not begin anything.
         """
-        todo = sweep.pending(members)
+        todo = sweep.to_train(members)
         errors = self._launch_until_ended(todo)
         if waiting := sweep.busy(todo, errors):
             networks = counted(len(waiting), "network")
@@ -144,7 +144,7 @@ class Launches:
 
 
 def _stamps(member: Member) -> Stamps:
-    return written_ns(member.folder / FILE), written_ns(member.folder / CONFIG)
+    return written_ns(member.folder / RECORD_FILE), written_ns(member.folder / CONFIG_FILE)
 
 
 def _ended(members: Iterable[Member], before: Mapping[Path, Stamps]) -> list[Member]:

@@ -13,7 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import BEST, Store
+from ssr_exp.runs.store import BEST_FOLDER, Store
 from ssr_exp.search import answer, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import View
@@ -130,7 +130,7 @@ class Ending:
                 "here: type finalists.seeds=1 or more, and it is trained again."
             )
         conf = self.command.compose(member.overrides)
-        to = Store(self.conf.paths.runs).study_folder(self.study.name) / BEST
+        to = Store(self.conf.paths.runs).study_folder(self.study.name) / BEST_FOLDER
         taken = answer.latency(self.view, self.view.history.space.parse(record.network))
         if taken is not None and taken.measured and self.conf.latency.batch == 1:
             latencies = (record.latencies or {}) | {taken.setting: taken.ms}

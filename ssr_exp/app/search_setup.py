@@ -13,7 +13,7 @@ from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table import Effort, Subject
 from ssr_exp.edge.latency.table_file import Seed
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.store import Store, safe
+from ssr_exp.runs.store import Store, folder_name
 from ssr_exp.runs.wandb.search_run import Diary
 from ssr_exp.search import caps, rounds, space
 from ssr_exp.search.costs import Latencies
@@ -86,7 +86,7 @@ def latencies(conf: SearchConfig, study: Study, space: Space, store: Store) -> L
         else:
             setting = table.here(asked.runtime, batch=asked.batch, threads=asked.threads)
             name = "-".join((setting.slug, *sorted(conf.segment.frozen)))
-            path = folder / f"{safe(name)}.json"
+            path = folder / f"{folder_name(name)}.json"
         if path.exists():
             measured = table.resume(subject, path, effort)
         else:

@@ -22,7 +22,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.report import trade_offs
 from ssr_exp.runs import proposal
 from ssr_exp.runs.predictions import Predictions
-from ssr_exp.runs.store import BEST, Busy, Store
+from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
 from ssr_exp.search import asynchronous, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import View
@@ -124,7 +124,7 @@ class SearchCommand(LaunchingCommand):
         _print_front(view, search.conf)
         records = Ending(self, arguments, search.conf, opened, view).carry_out()
         search.conclude(view)
-        diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST)
+        diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
 
     def _run_asynchronously(self, search: Search, train: Train) -> tuple[View, str]:

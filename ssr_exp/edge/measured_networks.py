@@ -15,9 +15,9 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, rescale, saved, seed_segments, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import store as local
 from ssr_exp.runs import studies
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import Store
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class MeasuredStudy:
         """
         if self.folder is None:
             raise SsrError("nothing was trained, so there is no record to write to: name a study.")
-        store, written, (first, *_) = local.Store(self.folder.parent), 0, measured
+        store, written, (first, *_) = Store(self.folder.parent), 0, measured
         for record in (record for each in self.networks for record in each.records):
             folder = store.folder(self.folder.name, record.network, record.seed)
             own = {setting: values[record.network] for setting, values in measured.items()}
@@ -135,7 +135,7 @@ def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
             "you trust where the folder comes from."
         )
     seed_network, plan = saved.seed_network(about)
-    records = [r for r in local.Store(folder.parent).records(folder.name) if _counts(r)]
+    records = [r for r in Store(folder.parent).records(folder.name) if _counts(r)]
     if not records:
         raise SsrError(f"{folder} holds no finished run: train some of its networks first.")
     networks = tuple(_trained(plan, records))

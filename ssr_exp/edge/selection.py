@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,20 @@ from typing import Any
 
 from torch import nn
 
+from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved
-from ssr_exp.runs import checkpoints, studies
-from ssr_exp.runs import store as local
+from ssr_exp.runs import studies
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import (
+    BEST_FOLDER,
+    CONFIG_FILE,
+    LAST_CHECKPOINT,
+    METRICS_FILE,
+    RECORD_FILE,
+    Store,
+    network_weights,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +74,17 @@ def find(
     where = Path(run).expanduser()
     if (where / saved.NETWORK).exists() and (where / saved.WEIGHTS).exists():
         return _of_folder(where, where.resolve().parent, trust=trust)
-    if (where / local.FILE).exists() and (where / checkpoints.LAST).exists():
+    if (where / RECORD_FILE).exists() and (where / LAST_CHECKPOINT).exists():
         network = where.resolve().parent
         return _of_run(network.parent, network.name, _number(where.resolve()), trust=trust)
     if "/" in run:
         raise SsrError(
-            f"{run} is no folder of a trained network: name one like {local.BEST}/, or that of a "
+            f"{run} is no folder of a trained network: name one like {BEST_FOLDER}/, or that of a "
             "run, <study>/<network>/seed<seed>."
         )
-    if run == local.BEST:
-        folder = _study(runs, study, lambda p: (p / local.BEST / saved.NETWORK).exists(), "best/")
-        return _of_folder(folder / local.BEST, folder, trust=trust)
+    if run == BEST_FOLDER:
+        folder = _study(runs, study, lambda p: (p / BEST_FOLDER / saved.NETWORK).exists(), "best/")
+        return _of_folder(folder / BEST_FOLDER, folder, trust=trust)
     folder = _study(runs, study, lambda p: bool(_seeds(p, run)), f"run of {run}")
     return _of_run(folder, run, seed, trust=trust)
 
@@ -97,28 +105,28 @@ def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: s
         raise SsrError(f"several studies in {runs} hold a {what}: type study=NAME, of {several}.")
     raise SsrError(
         f"no study in {runs} holds a {what} ({names}): type run=CODE with the code of a network "
-        f"that was trained, such as d3-2-1_w16-8-32, run={local.BEST} after a search, or "
+        f"that was trained, such as d3-2-1_w16-8-32, run={BEST_FOLDER} after a search, or "
         "run=FOLDER."
     )
 
 
 def _seeds(study: Path, code: str) -> list[Path]:
     """List the folders of a network's runs, the lowest seed first."""
-    above = local.Store(study.parent).folder(study.name, code, 0).parent
-    return sorted((p.parent for p in above.glob(f"seed*/{local.FILE}")), key=_number)
+    above = Store(study.parent).folder(study.name, code, 0).parent
+    return sorted((p.parent for p in above.glob(f"seed*/{RECORD_FILE}")), key=_number)
 
 
 def _of_folder(folder: Path, study: Path, *, trust: bool) -> Chosen:
     """Read a folder that stands alone."""
     about = saved.read(folder)
-    record = local.Store(folder).read(folder)
+    record = Store(folder).read(folder)
     if record is None:
-        raise SsrError(f"{folder} holds no {local.FILE} that can be read: hand it over again.")
+        raise SsrError(f"{folder} holds no {RECORD_FILE} that can be read: hand it over again.")
     _check(record, folder)
     _check_trust(about, folder, trust=trust)
-    found = _read(folder / local.METRICS).get("results", [])
+    found = _read(folder / METRICS_FILE).get("results", [])
     comparison = found if isinstance(found, list) else []
-    run = local.Store(study.parent).folder(record.study, record.network, record.seed)
+    run = Store(study.parent).folder(record.study, record.network, record.seed)
     return Chosen(
         saved.load(folder, trust=trust),
         about,
@@ -126,18 +134,18 @@ def _of_folder(folder: Path, study: Path, *, trust: bool) -> Chosen:
         _read(folder / studies.FILE) or _read(study.parent / record.study / studies.FILE),
         study,
         folder.resolve().name,
-        _read(run / local.CONFIG),
+        _read(run / CONFIG_FILE),
         [row for row in comparison if isinstance(row, dict)],
     )
 
 
 def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
     """Build the network of a run, and load what its training left."""
-    store = local.Store(study.parent)
+    store = Store(study.parent)
     folders = [path for path in _seeds(study, code) if seed in (None, _number(path))]
     records = [(folder, record) for folder in folders if (record := store.read(folder))]
     if folders and not records:
-        raise SsrError(f"no {local.FILE} of {code} in {study} can be read: train it again.")
+        raise SsrError(f"no {RECORD_FILE} of {code} in {study} can be read: train it again.")
     if not records:
         seeds = ", ".join(str(_number(path)) for path in _seeds(study, code))
         raise SsrError(f"{study.name} holds no such run of {code}: type seed=N, of {seeds}.")
@@ -148,13 +156,13 @@ def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
     seed_network, plan = saved.seed_network(about)
     architecture = codes.parse(plan, code)
     network = rescale.build(seed_network, plan, architecture, inherits=True)
-    path = folder / checkpoints.LAST
+    path = folder / LAST_CHECKPOINT
     if not path.exists():
         raise SsrError(
-            f"{folder} holds no {checkpoints.LAST}, the weights that its training left: remove "
-            f"{folder / local.FILE} and train it again."
+            f"{folder} holds no {LAST_CHECKPOINT}, the weights that its training left: remove "
+            f"{folder / RECORD_FILE} and train it again."
         )
-    rescale.load(network, checkpoints.network_weights(path), source=str(path))
+    rescale.load(network, network_weights(path), source=str(path))
     shares = plan.modifiers(architecture)
     known = {
         "network": codes.write(plan, architecture),
@@ -167,7 +175,7 @@ def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
         _read(study / studies.FILE),
         study,
         f"{folder.parent.name}-{folder.name}",
-        _read(folder / local.CONFIG),
+        _read(folder / CONFIG_FILE),
     )
 
 
@@ -191,10 +199,9 @@ def _check_trust(about: saved.Description, folder: Path, *, trust: bool) -> None
 def _read(path: Path) -> dict[str, Any]:
     """Read a JSON object as data; what is missing or damaged is empty."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return files.read_fields(path)
+    except (FileNotFoundError, files.Unreadable):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _number(folder: Path) -> int:

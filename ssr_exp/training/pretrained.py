@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,12 +19,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from ssr_exp import archives, files
+from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved, seed_segments, seeds
-from ssr_exp.runs import checkpoints, store, studies
+from ssr_exp.runs import store, studies
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import LAST_CHECKPOINT
 
 KINDS = (
     f"a folder with {saved.NETWORK} (such as the best/ of a search), the folder of a finished run, "
@@ -121,9 +121,9 @@ def _read(where: Path, _changed: int, own: Own) -> Pretrained:
         return _of_file(where, own.seed)
     if (where / saved.NETWORK).exists():
         return _of_folder(where, own)
-    if (where / store.FILE).exists():
+    if (where / store.RECORD_FILE).exists():
         return _of_run(where, own)
-    raise SsrError(f"{where} holds neither {saved.NETWORK} nor {store.FILE}: name {KINDS}.")
+    raise SsrError(f"{where} holds neither {saved.NETWORK} nor {store.RECORD_FILE}: name {KINDS}.")
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
@@ -145,18 +145,12 @@ def state_dict(path: Path) -> dict[str, Tensor]:
         SsrError: if the file is damaged or holds something else.
     """
     try:
-        if zipfile.is_zipfile(path):  # and not of a torch before 1.6
-            archives.check(path)
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        why = cause(error)
-        raise SsrError(f"{path} cannot be read as a checkpoint ({why}): name {KINDS}.") from None
-    inner = held.get("state_dict", held) if isinstance(held, dict) else None
-    if not isinstance(inner, dict) or not all(isinstance(t, Tensor) for t in inner.values()):
-        raise SsrError(f"{path} holds no state dict: name {KINDS}.")
+        state = files.read_state_dict(path)
+    except (FileNotFoundError, files.Unreadable) as error:
+        raise SsrError(f"{path} cannot be read as a checkpoint ({error}): name {KINDS}.") from None
     prefix = "network."
-    own = {n.removeprefix(prefix): t for n, t in inner.items() if n.startswith(prefix)}
-    return own or inner
+    network = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    return network or state
 
 
 def _of_file(path: Path, seed: nn.Module) -> Pretrained:
@@ -187,16 +181,18 @@ def _of_run(folder: Path, own: Own) -> Pretrained:
         ended = "cannot be read" if record is None else record.status.value
         raise SsrError(f"the run in {folder} {ended}: name the folder of one that finished.")
     try:
-        asked = files.parse((folder / store.CONFIG).read_bytes(), _Asked, version=1)
-    except (OSError, files.Unreadable) as error:
-        raise SsrError(f"{folder / store.CONFIG} cannot be used ({error}): name {KINDS}.") from None
+        asked = files.read(folder / store.CONFIG_FILE, _Asked, version=1)
+    except (FileNotFoundError, files.Unreadable) as error:
+        raise SsrError(
+            f"{folder / store.CONFIG_FILE} cannot be used ({error}): name {KINDS}."
+        ) from None
     name = seeds.spell(asked.model)
     _check_code(folder, saved.Model(name=name), own)
     study = folder.resolve().parents[1]
     about = saved.read(study) if (study / saved.NETWORK).exists() else None
     if about is not None:
         own = replace(own, num_classes=about.num_classes, image_shape=about.input_shape)
-    network, path = _built(folder, asked, record.network, own), folder / checkpoints.LAST
+    network, path = _built(folder, asked, record.network, own), folder / LAST_CHECKPOINT
     try:
         rescale.load(network, state_dict(path), source=str(path))
     except SsrError as error:
@@ -215,8 +211,8 @@ def _of_run(folder: Path, own: Own) -> Pretrained:
 
 def _split(folder: Path) -> Split | None:
     try:
-        return files.parse((folder / studies.FILE).read_bytes(), _Study, version=1).dataset
-    except (OSError, files.Unreadable):
+        return files.read(folder / studies.FILE, _Study, version=1).dataset
+    except (FileNotFoundError, files.Unreadable):
         return None
 
 

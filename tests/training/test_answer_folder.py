@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssr_exp import files as parsing
 from ssr_exp.config import Config
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
+from ssr_exp.files import parse_fields
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, store
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import answer_folder, fit, run, study
@@ -169,7 +169,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(train: 
     assert files(one.best).keys() == FILES
     assert store.Store("unused").read(one.best) == one.record
     assert json.loads((one.best / "metrics.json").read_text()) == METRICS
-    about = parsing.fields((one.best / "network.json").read_bytes())
+    about = parse_fields((one.best / "network.json").read_bytes())
     splits = study.open(one.conf).splits
     assert about == {
         "schema_version": 1,
@@ -238,21 +238,21 @@ def test_a_newer_one_takes_the_place_of_all_of_an_older_one(train: Train) -> Non
     second.hand_over(drop=0.5)
     assert files(first.best).keys() == FILES
     assert store.Store("unused").read(first.best) == second.record
-    assert [p.name for p in (first.best.parent / ".best").iterdir()] == [store.LOCK]
+    assert [p.name for p in (first.best.parent / ".best").iterdir()] == [store.LOCK_FILE]
 
 
 def test_a_network_that_does_not_load_is_not_handed_over(train: Train) -> None:
     first, second = train(), train(*SMALLER, "seed=1")
     first.hand_over()
     before = files(first.best)
-    for content in (None, b"", (first.folder / checkpoints.LAST).read_bytes()[:-99]):
-        (second.folder / checkpoints.LAST).unlink(missing_ok=True)
+    for content in (None, b"", (first.folder / store.LAST_CHECKPOINT).read_bytes()[:-99]):
+        (second.folder / store.LAST_CHECKPOINT).unlink(missing_ok=True)
         if content is not None:
-            (second.folder / checkpoints.LAST).write_bytes(content)
+            (second.folder / store.LAST_CHECKPOINT).write_bytes(content)
         with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint"):
             second.hand_over()
     larger = train("modifiers=baseline")
-    shutil.copy(larger.folder / checkpoints.LAST, second.folder / checkpoints.LAST)
+    shutil.copy(larger.folder / store.LAST_CHECKPOINT, second.folder / store.LAST_CHECKPOINT)
     with pytest.raises(SsrError, match="does not fit this network"):
         second.hand_over()
     assert files(first.best) == before
@@ -265,7 +265,7 @@ def test_an_old_one_that_a_kill_left_aside_comes_back_even_if_no_new_one_can_be_
     one.hand_over()
     before = files(one.best)
     one.best.rename(one.best.parent / ".best" / "old")
-    (one.folder / checkpoints.LAST).unlink()
+    (one.folder / store.LAST_CHECKPOINT).unlink()
     with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint"):
         one.hand_over()
     assert files(one.best) == before
@@ -307,7 +307,7 @@ def survive(trained: Trained, patch: pytest.MonkeyPatch, last: int, error: BaseE
         if isinstance(error, Killed):  # what never fails for want of space
             steps.watch(shutil, "rmtree")
             steps.watch(saved, "load")
-            steps.watch(checkpoints, "network_weights")
+            steps.watch(answer_folder, "network_weights")
         try:
             trained.hand_over(drop=0.5)
         except (Killed, SsrError) as caught:
@@ -360,7 +360,7 @@ def test_a_process_that_is_killed_while_it_swaps_leaves_a_whole_one_or_none(
     code = f"""
 import os, pickle, signal
 from pathlib import Path
-from ssr_exp.training import hand_over, study
+from ssr_exp.training import answer_folder, study
 conf, record, folder, best = pickle.loads(Path({str(tmp_path / "one.pickle")!r}).read_bytes())
 opened, rename, count = study.open(conf), os.rename, []
 def die(*arguments):
@@ -369,7 +369,7 @@ def die(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     rename(*arguments)
 os.rename = die
-hand_over.write(opened, conf, record, folder, best, {{}})
+answer_folder.write(opened, conf, record, folder, best, {{}})
 """
     ended = subprocess.run([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert ended.returncode == -signal.SIGKILL

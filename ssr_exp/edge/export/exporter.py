@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ssr_exp import replaced_folder
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, model_card, verification
 from ssr_exp.edge.export import predictor as standalone
@@ -26,8 +25,8 @@ from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Chosen
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import machine, studies
-from ssr_exp.runs import store as local
+from ssr_exp.runs import provenance, studies
+from ssr_exp.runs.store import RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
@@ -188,9 +187,9 @@ def write(
     """
     check(request)
     check_folder(to)
-    store = local.Store(to.parent, "to=DIR")
+    store = Store(to.parent, "to=DIR")
     with (
-        replaced_folder.folder(store, to) as fresh,
+        store.replaced_folder(to) as fresh,
         tempfile.TemporaryDirectory() as aside,
         stopwatch.torch_threads(request.threads),
     ):
@@ -210,7 +209,7 @@ def write(
         saved.write(fresh, chosen.about, chosen.network.state_dict())
         batches = {one.file: request.max_batch for one in files}
         store.write_text(script, _script(chosen, how, batches, request))
-        store.write_text(fresh / local.FILE, chosen.record.to_json())
+        store.write_text(fresh / RECORD_FILE, chosen.record.to_json())
         store.write_text(fresh / studies.FILE, json.dumps(dict(chosen.study), indent=1) + "\n")
         outcome = ExportOutcome(to, tuple(files), tuple(failed), eager)
         store.write_text(fresh / REPORT, json.dumps(report(outcome, request), indent=1) + "\n")
@@ -242,7 +241,7 @@ def report(outcome: ExportOutcome, request: Request) -> dict[str, object]:
             }
         )
     return {
-        "device": machine.cpu(request.threads),
+        "device": provenance.cpu(request.threads),
         "eager": _times(outcome.eager),
         "files": rows,
         "failed": outcome.failed,

@@ -16,7 +16,7 @@ from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Chosen
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import machine, store
+from ssr_exp.runs import provenance, store
 from ssr_exp.runs.record import Record, Status
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _files(outcome: ExportOutcome, parts: Sequence[Labelled], request: Request) 
     yield ""
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
-        f"{machine.cpu(request.threads)}. "
+        f"{provenance.cpu(request.threads)}. "
         f"Accuracy: measured by `{predictor.SCRIPT}` on the files of "
         f"{' and '.join(map(_count, parts))} images; "
         "difference: of logits, the largest one, as a share of the largest logit. int8 files are "

@@ -6,13 +6,13 @@ from rich.table import Table
 
 from ssr_exp import terminal
 from ssr_exp.edge.export.exporter import Exported, ExportOutcome, Request
-from ssr_exp.runs import machine
+from ssr_exp.runs import provenance
 
 
 def print_outcome(outcome: ExportOutcome, request: Request) -> None:
     """Print a row for each verified file, beside PyTorch, and what its user should know."""
     parts = list(outcome.files[0].found.eager)
-    table = Table(title=f"verified files, one image on {machine.cpu(request.threads)}")
+    table = Table(title=f"verified files, one image on {provenance.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)
     for heading in ("runtime", "KiB", "ms", "quartiles", *(f"{p} acc %" for p in parts)):
         table.add_column(heading, justify="right", no_wrap=True)
