@@ -152,9 +152,9 @@ def _knock(address: str) -> None:
 
 def _forget_schemas() -> None:
     """Keep Hydra from warning of each job that our presets have the names of plugins' schemas."""
-    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for name in [name for name in launchers if name.removesuffix(".yaml") in PRESETS]:
-        del launchers[name]
+    schemas = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in PRESETS:
+        schemas.pop(f"{name}.yaml", None)
 
 
 def _prepare_ray(config: DictConfig) -> None:
@@ -177,6 +177,5 @@ def _prepare_ray(config: DictConfig) -> None:
 def _wants_gpu(config: DictConfig) -> bool:
     """Say whether a training is to have a GPU, without importing torch."""
     accelerator = str(OmegaConf.select(config, "trainer.accelerator"))
-    if accelerator != "auto":
-        return accelerator in ("gpu", "cuda")
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+    is_here = any(Path("/dev").glob("nvidia[0-9]*"))
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and is_here)

@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 SUSPECT = 2  # times that a training was lost, after which it is tried a last time
 IDLE = 3  # launches in a row that ended before any training began
 PAUSE_S = 5.0  # before such a launch is repeated; twice as long the next time
+NONE_BEGAN = (
+    "the launcher ended before any training began ({why}): mend that, or type "
+    "hydra/launcher=basic to train in this process."
+)
 QUIET_S = 20.0  # that nothing of a launch has run, after which what is left is launched again
 LOOK_S = 1.0
 WAIT = "wait=true"  # what the launcher lost may still run somewhere
@@ -109,7 +113,9 @@ class Launches:
                 ended = _ended(crowd, before)
                 begun = [m.folder for m in crowd if m not in ended and _has_begun(m, before)]
                 idle = 0 if ended or begun else idle + 1
-                _pause(idle, why)
+                if idle >= IDLE:
+                    raise SsrError(NONE_BEGAN.format(why=why)) from None
+                time.sleep(PAUSE_S * idle)  # an engine that is out of breath gets a moment
                 lost.update(begun)
                 hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
                 errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
@@ -187,18 +193,3 @@ def _outwait(members: Sequence[Member], before: Mapping[Path, Stamps]) -> None:
         elif len(members) == 1 or time.monotonic() - last > QUIET_S:
             return
         time.sleep(LOOK_S)
-
-
-def _pause(idle: int, why: str) -> None:
-    """Give an engine that is out of breath a moment, but not for ever.
-
-    Raises:
-        SsrError: when it has begun nothing again and again.
-    """
-    if idle >= IDLE:
-        raise SsrError(
-            f"the launcher ended before any training began ({why}): mend that, or type "
-            "hydra/launcher=basic to train in this process."
-        )
-    if idle:
-        time.sleep(PAUSE_S * 2 ** (idle - 1))
