@@ -103,9 +103,14 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     assert records(tmp_path) == before
     assert again.lines("answer: ") == [answer]
     assert again.out.strip().splitlines()[-2:] == [best, page]
+    words = (*words[:2], *words[4:], "finalists.seeds=0")
+    untested = search(*words)  # hands the search's own training over
+    assert untested.code == 0 and records(tmp_path) == before
+    assert "points on val" in untested.out.strip().splitlines()[-3]
+    assert json.loads((folder / "record.json").read_text())["val_acc"] is not None
 
 
-def test_the_rounds_print_check_batch_and_front(
+def test_the_rounds_print_check_batch_and_front_and_run_once_at_a_time(
     search: Search, instant: Instant, tmp_path: Path
 ) -> None:
     ended = search("rounds=1", "batch=3", "finalists.seeds=0")
@@ -117,7 +122,12 @@ def test_the_rounds_print_check_batch_and_front(
     assert len(set(instant.done)) == FIRST + 3
     origins = [json.loads(path.read_text())["origin"] for path in records(tmp_path)]
     assert sorted(origins) == ["round1"] * 3 + ["sentinel_all"] * FIRST
-    assert len(list((tmp_path / "runs").glob("*/search/*/predictions.json"))) == 1
+    (predictions,) = (tmp_path / "runs").glob("*/search/*/predictions.json")
+    with Store(tmp_path / "runs").claim(predictions.parent, wait=False):
+        second = search("rounds=1", "batch=3", "finalists.seeds=0")
+    assert second.code == 1
+    assert f"this very search is running already ({predictions.parent})" in second.err
+    assert len(instant.done) == FIRST + 3
 
 
 def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
@@ -142,19 +152,6 @@ def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
     ended = command(*printed[2:])
     assert ended.code == 0
     assert sorted(line.split()[1] for line in instant.done) == sorted(proposed)
-    again = search("rounds=0", "batch=3", "acquisition=random")
-    assert not set(table(again.out, "next batch (not trained)")) & set(proposed)
-
-
-@pytest.mark.slow
-def test_without_finalists_the_searchs_own_training_is_handed_over(
-    search: Search, tmp_path: Path
-) -> None:
-    ended = search("rounds=1", "batch=1", "finalists.seeds=0")
-    assert ended.code == 0
-    assert "points on val" in ended.out.strip().splitlines()[-3]
-    (found,) = (tmp_path / "runs").glob("*/best/record.json")
-    assert json.loads(found.read_text())["val_acc"] is not None
 
 
 def test_a_table_stands_in_for_trainings(search: Search, instant: Instant, tmp_path: Path) -> None:
@@ -291,17 +288,3 @@ def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     again = search(*words)
     assert again.code == 0 and table_.read_bytes() == before
     assert again.lines("latency: ") == [line]
-
-
-def test_the_same_search_twice_at_once_is_refused(
-    search: Search, command: Command, instant: Instant, tmp_path: Path
-) -> None:
-    command("modifiers=sentinel_all")
-    instant.done.clear()
-    assert search("rounds=1", "batch=1", "finalists.seeds=0").code == 1  # no weights to hand over
-    (folder,) = {path.parent for path in tmp_path.glob("runs/*/search/*/round1.json")}
-    with Store(tmp_path / "runs").claim(folder, wait=False):
-        second = search("rounds=1", "batch=1", "finalists.seeds=0")
-    assert second.code == 1
-    assert f"this very search is running already ({folder})" in second.err
-    assert len(instant.done) == 1
