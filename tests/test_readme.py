@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 import pytest
 
-from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.command_line.overrides import Checker
 from tests.conftest import ROOT
@@ -36,7 +36,7 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
 
 
 def test_every_command_names_presets_and_keys_that_exist() -> None:
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for _, script, *words in commands(*(f"{name}.py" for name in overrides.COMMANDS)):
             name = Path(script).stem

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssr_exp import config
-from ssr_exp.app import search_setup
+from ssr_exp.app import configuration, search_setup
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store
@@ -173,7 +172,7 @@ BAD = {  # what is told where a search is set up or begins, and not by one of it
     "rounds=0": "the study has 0 networks with a finished run",
     "cap.params=10": "no network keeps to cap.params=10: the smallest of the lattice has",
     "runs=table": "runs=table needs runs.file=PATH",
-    "finalists.seeds=-1": "finalists.seeds=-1",
+    "finalists.seeds=-1": "finalists.seeds is -1; it must be 0 or more",
     "budget.runs=3": "budget.runs=3 does not cover the 8 first networks",
     "segment.frozen=[stage1,stage2,stage3]": "the baseline alone",
     "rounds=1 modifiers=baseline": "to begin with, and these are 1:",
@@ -192,14 +191,16 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_trained(tmp_path: P
     import hydra
 
     def refusal(line: str) -> str:
-        conf = config.read(hydra.compose("search", small(tmp_path, (*line.split(),))), SearchConfig)
+        conf = configuration.read(
+            hydra.compose("search", small(tmp_path, (*line.split(),))), SearchConfig
+        )
         try:
             search = search_setup.set_up(conf, study.open(conf), Store(conf.paths.runs))
             return f"nothing: {search.look() if conf.rounds == 0 else search.run(pytest.fail)}"
         except SsrError as error:
             return str(error)
 
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         told = {line: refusal(line) for line in BAD}
     assert {line: told[line] for line in BAD if BAD[line] not in told[line]} == {}

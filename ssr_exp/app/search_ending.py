@@ -16,7 +16,7 @@ from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, Store
 from ssr_exp.search import answer, printing
 from ssr_exp.search.answer import Contender, Result
-from ssr_exp.search.belief import View
+from ssr_exp.search.belief import Belief
 from ssr_exp.terminal import counted
 from ssr_exp.training import answer_folder, finalists, study
 from ssr_exp.training.study import Study
@@ -34,14 +34,14 @@ class Ending:
         arguments: its command line.
         conf: what that composes to.
         study: its study.
-        view: what is believed after its last round.
+        belief: what is believed after its last round.
     """
 
     command: LaunchingCommand
     arguments: Sequence[str]
     conf: SearchConfig
     study: Study
-    view: View
+    belief: Belief
 
     def carry_out(self) -> list[Record]:
         """Train the finalists, print the last comparison, and hand over; returns the answer.
@@ -49,20 +49,20 @@ class Ending:
         Raises:
             SsrError: if no finalist could be trained.
         """
-        answers = answer.trained(self.view)[: self.conf.finalists.count]
+        answers = answer.accurate_enough(self.belief)[: self.conf.finalists.count]
         if self.conf.finalists.seeds:
             return self._finalists(answers)
         return self._as_searched(answers[0])
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         seeds = range(self.conf.seed, self.conf.seed + self.conf.finalists.seeds)
-        named = answer.contenders(self.view, self.conf, answers) + self._family(answers[0])
+        named = answer.contenders(self.belief, self.conf, answers) + self._family(answers[0])
         networks, each = counted(len(named), "network"), counted(len(seeds), "seed")
         log.info("finalists: %s, %s each", networks, each)
         members = {one: self._members(self._trainings(one, seeds)) for one in named}
         self.command.train([member for some in members.values() for member in some])
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
-        results = answer.results(rows, full=self.view.history.space.baseline.params)
+        results = answer.results(rows, full=self.belief.history.space.baseline.params)
         self._check(results, named)
         printing.print_results(results)
         best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
@@ -100,9 +100,9 @@ class Ending:
 
     def _as_searched(self, chosen: Architecture) -> list[Record]:
         """Hand over the search's own training of a network."""
-        network = self.view.history.space.code(chosen)
+        network = self.belief.history.space.code(chosen)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        accuracies = self.view.history.accuracies()
+        accuracies = self.belief.history.accuracies()
         drop = accuracies[self.study.plan.baseline] - accuracies[chosen]
         return self._hand_over(member, {"accuracy": "val", "drop": drop})
 
@@ -131,7 +131,7 @@ class Ending:
             )
         conf = self.command.compose(member.overrides)
         to = Store(self.conf.paths.runs).study_folder(self.study.name) / BEST_FOLDER
-        taken = answer.latency(self.view, self.view.history.space.parse(record.network))
+        taken = answer.latency(self.belief, self.belief.history.space.parse(record.network))
         if taken is not None and taken.measured and self.conf.latency.batch == 1:
             latencies = (record.latencies or {}) | {taken.setting: taken.ms}
             one = {"latency_ms": taken.ms, "latency_device": taken.setting}

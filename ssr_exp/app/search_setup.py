@@ -14,10 +14,10 @@ from ssr_exp.edge.latency.table import Effort, Subject
 from ssr_exp.edge.latency.table_file import Seed
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store, folder_name
-from ssr_exp.runs.wandb.search_run import Diary
+from ssr_exp.runs.wandb.search_run import SearchRun
 from ssr_exp.search import caps, rounds, space
 from ssr_exp.search.costs import Latencies
-from ssr_exp.search.evidence import Sources
+from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.loop import Search
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
@@ -46,14 +46,14 @@ def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
         conf,
         tuple(dict.fromkeys(first)),
         book,
-        Sources(store, study.name, study.fields, spanned, conf, book),
+        Evidence(store, study.name, study.fields, spanned, conf, book),
         latencies(conf, study, spanned, store),
         watch=lambda _: write_page(store),
         val=ValSet(study.splits.reading.parts.get("val", {})),
     )
 
 
-def diary(search: Search, study: Study) -> Diary:
+def wandb_run(search: Search, study: Study) -> SearchRun:
     """Set up what a search tells W&B."""
     conf, book = asdict(search.conf), search.book
     told = {key: conf[key] for key in TOLD} | {
@@ -62,7 +62,7 @@ def diary(search: Search, study: Study) -> Diary:
         "study": study.name,
         "networks": len(search.space.lattice),
     }
-    return Diary(search.conf.logger, book.store, book.folder, study.name, told)
+    return SearchRun(search.conf.logger, book.store, book.folder, study.name, told)
 
 
 def latencies(conf: SearchConfig, study: Study, space: Space, store: Store) -> Latencies | None:

@@ -12,8 +12,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ssr_exp import config
-from ssr_exp.app import launchers, search_setup
+from ssr_exp.app import configuration, launchers, search_setup
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page
 from ssr_exp.config import Config, SearchConfig
@@ -25,7 +24,7 @@ from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
 from ssr_exp.search import asynchronous, printing
 from ssr_exp.search.attempts import Train
-from ssr_exp.search.belief import View
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
 from ssr_exp.training import study
 from ssr_exp.training.finalists import UNTESTED
@@ -48,7 +47,7 @@ class SearchCommand(LaunchingCommand):
         """
         self._refuse_sweeps(arguments)
         composed = self.loader.load_sweep_config(self.command, arguments)
-        conf = config.read(composed, SearchConfig)
+        conf = configuration.read(composed, SearchConfig)
         store = Store(conf.paths.runs)
         store.check()
         opened = study.open(conf)
@@ -81,17 +80,17 @@ class SearchCommand(LaunchingCommand):
 
     def _show(self, arguments: Sequence[str], search: Search, opened: Study) -> None:
         """Print surrogate, front and next batch, and write the batch for `train.py`."""
-        view = search.look()
-        search.tell(view)
-        _print_front(view, search.conf)
-        picks = search.next_batch(view, search.next_number(), count=search.conf.batch)
+        belief = search.look()
+        search.tell(belief)
+        _print_front(belief, search.conf)
+        picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")
             return
-        printing.print_batch(view, picks, title="next batch (not trained)")
+        printing.print_batch(belief, picks, title="next batch (not trained)")
         batch = proposal.Proposal(
             study=opened.name,
-            networks=tuple(search.space.code(pick.architecture) for pick in picks),
+            networks=tuple(pick.network for pick in picks),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         log.info("written to %s; train it with:", proposal.write(search.book.store, batch))
@@ -100,11 +99,11 @@ class SearchCommand(LaunchingCommand):
 
     def _run(self, arguments: Sequence[str], search: Search, opened: Study) -> list[Any]:
         """Go through the rounds, then train the last comparison and hand its answer over."""
-        diary, composing = search_setup.diary(search, opened), Lock()
+        wandb_run, composing = search_setup.wandb_run(search, opened), Lock()
 
         def watch(predictions: Predictions) -> None:
             search.watch(predictions)
-            diary.look(predictions, search.sources.read())
+            wandb_run.look(predictions, search.evidence.records)
 
         def train(networks: Sequence[str], origin: str) -> dict[str, object]:
             words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}"]
@@ -117,17 +116,17 @@ class SearchCommand(LaunchingCommand):
 
         watched = replace(search, watch=watch)
         if search.conf.asynchronous:
-            view, reason = self._run_asynchronously(watched, train)
+            belief, reason = self._run_asynchronously(watched, train)
         else:
-            view, reason = watched.run(train)
+            belief, reason = watched.run(train)
         log.info("the search ends: %s", reason)
-        _print_front(view, search.conf)
-        records = Ending(self, arguments, search.conf, opened, view).carry_out()
-        search.conclude(view)
-        diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
+        _print_front(belief, search.conf)
+        records = Ending(self, arguments, search.conf, opened, belief).carry_out()
+        search.conclude(belief)
+        wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
 
-    def _run_asynchronously(self, search: Search, train: Train) -> tuple[View, str]:
+    def _run_asynchronously(self, search: Search, train: Train) -> tuple[Belief, str]:
         launcher = self.launches.launcher
         launchers.connect(launcher)
         trainings = asynchronous.Trainings(train, launchers.slots(launcher))
@@ -145,7 +144,7 @@ def _is_trains(override: str) -> bool:
     return key in keys - {"modifiers"} or key.startswith("hydra")
 
 
-def _print_front(view: View, conf: SearchConfig) -> None:
-    records = view.history.records
+def _print_front(belief: Belief, conf: SearchConfig) -> None:
+    records = belief.history.records
     trade_offs.print_trade_offs(trade_offs.front(records), known=records)
-    printing.print_smallest(view, conf)
+    printing.print_smallest(belief, conf)

@@ -16,8 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ssr_exp import config, messages, signals, terminal
-from ssr_exp.app import launchers
+from ssr_exp import messages, signals, terminal
+from ssr_exp.app import configuration, launchers
 from ssr_exp.app.launching import Launches
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, cause
@@ -66,7 +66,8 @@ class LaunchingCommand:
 
     def compose(self, job: Sequence[str]) -> Config:
         """Compose the configuration of one training."""
-        return config.read(self.loader.load_sweep_config(self.command, list(job)), Config)
+        composed = self.loader.load_sweep_config(self.command, list(job))
+        return configuration.read(composed, Config)
 
     def train(self, members: Sequence[Member]) -> Errors:
         """Train what is not done; returns by folder the errors that only the launcher knows.

@@ -21,8 +21,7 @@ import yaml
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from ssr_exp import config
-from ssr_exp.app import launchers
+from ssr_exp.app import configuration, launchers
 from tests.conftest import ROOT, small
 
 Compose = Callable[[str, list[str]], Any]
@@ -54,7 +53,7 @@ def composes() -> Iterator[Compose]:
         launchers._forget_schemas()  # as each command does
         return hydra.compose(script, words, return_hydra_config=True)
 
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield compose
 
