@@ -19,7 +19,6 @@ from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell
 
-
 pytestmark = pytest.mark.usefixtures("unfitted")
 
 
