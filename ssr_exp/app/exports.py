@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssr_exp import config
-from ssr_exp.config import DatasetConf, ExportConfig
+from ssr_exp.app import configuration
+from ssr_exp.config import DatasetConf, ExportConfig, PathsConf
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def write(composed: Any) -> str:
     from ssr_exp.edge import selection
     from ssr_exp.edge.export import exporter, hub, printing_exports
 
-    conf = config.read_export(composed)
+    conf = configuration.read(composed, ExportConfig)
     request = _request(conf)
     exporter.check(request)
     if conf.push is not None:
@@ -58,8 +58,11 @@ def write(composed: Any) -> str:
 def _request(conf: ExportConfig) -> Any:
     from ssr_exp.edge.export import exporter
 
+    names = [conf.format] if isinstance(conf.format, str) else conf.format
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SsrError(f"format={names} names no formats: type format=onnx,executorch.")
     return exporter.Request(
-        tuple(conf.format),
+        tuple(names),
         int8=conf.int8,
         uint8_input=conf.uint8_input,
         max_batch=conf.max_batch,
@@ -115,7 +118,7 @@ def _dataset(conf: ExportConfig, found: Chosen) -> tuple[DatasetConf, Mapping[st
     asked = _validated({key: value for key, value in theirs.items() if key in known})
     before = found.asked.get("dataset", {})
     asked.root = conf.root or (before.get("root") if isinstance(before, dict) else None)
-    if conf.paths.data == config.PathsConf().data and isinstance(found.asked.get("paths"), dict):
+    if conf.paths.data == PathsConf().data and isinstance(found.asked.get("paths"), dict):
         conf.paths.data = str(found.asked["paths"].get("data", conf.paths.data))
     return asked, theirs
 

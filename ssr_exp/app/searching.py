@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ssr_exp import config as configuration
-from ssr_exp.app import launchers
+from ssr_exp.app import configuration, launchers
 from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
-from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
+from ssr_exp.config import Config, CostAxis, LatencyConf, LatencySource, SearchConfig
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
@@ -276,7 +275,7 @@ def _copied(asked: LatencyConf, subject: Subject, folder: Path, effort: Effort) 
 def _is_trains(override: str) -> bool:
     """Say whether `train.py` knows what an override sets, too; its modifiers it names itself."""
     key = override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0]
-    own = {f.name for f in fields(configuration.Config)} | {"experiment"}
+    own = {f.name for f in fields(Config)} | {"experiment"}
     return key in own - {"modifiers"} or key.startswith("hydra")
 
 

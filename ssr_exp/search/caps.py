@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ssr_exp import config
 from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
@@ -108,19 +109,7 @@ def check(space: Space, conf: SearchConfig) -> None:
     Raises:
         SsrError: says which key is wrong.
     """
-    for key, value, least in (
-        ("rounds", conf.rounds, 0),
-        ("batch", conf.batch, 1),
-        ("min_gain", conf.min_gain, 0),
-        ("objective.max_drop", conf.objective.max_drop, 0),
-        ("acquisition.prefilter", conf.acquisition.prefilter, 1),
-        ("acquisition.samples", conf.acquisition.samples, 1),
-        ("budget.runs", conf.budget.runs, 1),
-        ("budget.epochs", conf.budget.epochs, 1),
-        ("budget.hours", conf.budget.hours, 0),
-    ):
-        if value is not None and not least <= value < math.inf:
-            raise SsrError(f"{key} is {value}; it must be {least} or more.")
+    config.check(conf)
     _check_combinations(conf)
     baseline = {name: float(value) for name, value in space.baseline._asdict().items()}
     unmeasured = dict.fromkeys(WORDS, 1.0)  # a share of what is not known yet will do

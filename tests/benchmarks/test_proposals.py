@@ -70,7 +70,6 @@ def test_botorch_chooses_a_batch_of_the_pool(known: History) -> None:
     assert set(chosen.tolist()) <= set(pool.tolist())
 
 
-@pytest.mark.slow
 def test_the_large_lattice_is_just_below_the_limit() -> None:
     size = Size()
     own = proposals.spanned(size.large_model, size.large_width_steps)

@@ -102,19 +102,13 @@ def check(request: Request) -> None:
     """Refuse what cannot be done before anything is loaded.
 
     Raises:
-        SsrError: if a format is unknown or its packages are missing, or a number makes no sense.
+        SsrError: if a format is unknown or its packages are missing.
     """
     if not request.formats:
         raise SsrError(f"format is empty: type format={','.join(formats.NAMES)}, or some of them.")
     found = [formats.find(name) for name in request.formats]
     if request.int8 and not any(one.QUANTISES for one in found):
         raise SsrError("int8=true takes a format that can be quantised: onnx or executorch.")
-    for name, least in (("max_batch", 1), ("calibration", 1), ("threads", 1), ("repeats", 1)):
-        if getattr(request, name) < least:
-            raise SsrError(f"{name} is {getattr(request, name)}; it must be {least} or more.")
-    for name in ("tolerance", "int8_drop"):
-        if not getattr(request, name) >= 0:
-            raise SsrError(f"{name} is {getattr(request, name)}; it must be 0 or more.")
 
 
 def check_folder(to: Path) -> None:
