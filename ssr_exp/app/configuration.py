@@ -20,6 +20,8 @@ def register() -> None:
     """Make the schemas known to Hydra: the first entry of each command's file in `conf/`."""
     # conf/hydra/launcher/ has the names of the plugins' schemas, and may.
     warnings.filterwarnings("ignore", "\n'hydra/launcher/.*' is validated", UserWarning)
+    # Hydra copies all schemas for each list of presets, 124 times for --help; none is ever changed.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store = ConfigStore.instance()
     for command, schema in config.SCHEMAS.items():
         if f"{command}_schema.yaml" in store.repo:
