@@ -50,7 +50,7 @@ class ListSweeper(_Sweeper):
         """Run the task; returns what it returns."""
         from ssr_exp.app import lists
 
-        return lists.ListCommand(*self.given).run(arguments)
+        return lists.run_once(*self.given, arguments)
 
 
 for _name, _sweeper in {

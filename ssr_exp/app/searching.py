@@ -12,9 +12,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from ssr_exp.app import configuration, launchers
+from ssr_exp.app.command_line import overrides
 from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
 from ssr_exp.config import Config, CostAxis, LatencyConf, LatencySource, SearchConfig
 from ssr_exp.errors import SsrError
@@ -80,8 +79,7 @@ class SearchCommand(LaunchingCommand):
         return configuration.read(composed, SearchConfig)
 
     def _refuse_sweeps(self, arguments: list[str]) -> None:
-        parser = OverridesParser.create(config_loader=self.loader)
-        for override in parser.parse_overrides(arguments):
+        for override in overrides.parse(arguments, self.loader):
             if override.is_sweep_override():
                 raise SsrError(
                     f"{override.input_line}: a search takes one value of each key; repeat the "
