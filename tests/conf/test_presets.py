@@ -10,13 +10,13 @@ from typing import Any
 
 import hydra
 import pytest
-import yaml
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssr_exp import config
 from ssr_exp.app import configuration
+from ssr_exp.app.command_line import overrides
 from ssr_exp.config import Config, SearchConfig
 
 Compose = Callable[..., Any]
@@ -55,21 +55,14 @@ def words_of_row(row: int, groups: Iterable[str]) -> dict[tuple[str, str], list[
     return {one: [f"{one[0]}={one[1]}", *NAMELESS.get(one, ())] for one in chosen}
 
 
-@pytest.fixture(scope="module")
-def hydra_context() -> Iterator[None]:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
 @pytest.fixture
-def compose(hydra_context: None) -> Compose:
+def compose() -> Iterator[Compose]:
     """Compose a search's configuration, or a training's: `compose("model=resnet8")`."""
-    configuration.register()  # pytest forgets which warnings are ignored
-
-    def read(*words: str, command: str = "search") -> Any:
-        return configuration.read(hydra.compose(command, [*words]), config.SCHEMAS[command])
-
-    return read
+    configuration.register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *words, command="search": configuration.read(
+            hydra.compose(command, [*words]), config.SCHEMAS[command]
+        )
 
 
 def test_every_group_is_a_part_of_the_schema_and_every_part_has_presets() -> None:
@@ -98,17 +91,6 @@ def test_a_search_takes_every_group_that_a_training_takes(compose: Compose) -> N
     assert {f.name: getattr(searched, f.name) for f in fields(Config)} == vars(trained)
 
 
-def test_every_kind_of_a_search_has_a_preset() -> None:
-    for group in ("acquisition", "objective", "runs"):
-        assert names(group) == set(type(getattr(SearchConfig(), group).kind))
-
-
-def test_every_preset_of_a_latency_is_a_source_or_a_runtime() -> None:
-    from ssr_exp.edge.latency import runtimes
-
-    assert names("latency") < {*runtimes.NAMES, *config.LatencySource}
-
-
 def test_a_search_starts_with_the_sentinels_and_is_else_a_training_of_the_same_defaults(
     compose: Compose,
 ) -> None:
@@ -121,22 +103,21 @@ def test_a_search_starts_with_the_sentinels_and_is_else_a_training_of_the_same_d
     assert searched == SearchConfig(**vars(trained))
 
 
-def test_every_seed_network_has_a_preset_and_every_preset_a_network() -> None:
-    from ssr_exp.rescaling import seeds
+def test_every_kind_has_a_preset_and_every_preset_a_kind() -> None:
+    from ssr_exp.datasets import sources
+    from ssr_exp.edge.latency import runtimes
+    from ssr_exp.errors import SsrError
+    from ssr_exp.rescaling import seeds, segmentations, sets
 
+    for group in ("acquisition", "objective", "runs"):
+        assert names(group) == set(type(getattr(SearchConfig(), group).kind))
+    assert names("latency") < {*runtimes.NAMES, *config.LatencySource}
     assert names("model") == set(seeds.names()) | {*config.Source} - {"builtin"}
-
-
-def test_every_set_of_modifiers_has_a_preset() -> None:
-    from ssr_exp.rescaling import sets
-
     assert names("modifiers") == set(sets.names()) == {*sets.KINDS, sets.PROPOSED}
-
-
-def test_every_way_to_split_has_a_preset() -> None:
-    from ssr_exp.rescaling import segmentations
-
     assert names("segment") == set(segmentations.KINDS)
+    with pytest.raises(SsrError, match="unknown data set") as caught:
+        sources.pool(config.DatasetConf(name="nothing"), Path("unused"))
+    assert names("dataset") == set(str(caught.value).partition("one of ")[2].split(", "))
 
 
 def test_names_of_segments_and_patterns_can_be_typed(compose: Compose) -> None:
@@ -152,15 +133,6 @@ def test_superblocks_may_have_c_ratios_of_their_own(compose: Compose) -> None:
     word = r"modifiers.c_ratios_of={1x1*:[0.5,1],3x3\:16-16:[0.75]}"
     read = compose("segment=superblock", "modifiers=scbp", word)
     assert read.modifiers.c_ratios_of == {"1x1*": [0.5, 1], "3x3:16-16": [0.75]}
-
-
-def test_every_data_set_is_known() -> None:
-    from ssr_exp.datasets import sources
-    from ssr_exp.errors import SsrError
-
-    with pytest.raises(SsrError, match="unknown data set") as caught:
-        sources.pool(config.DatasetConf(name="nothing"), Path("unused"))
-    assert names("dataset") == set(str(caught.value).partition("one of ")[2].split(", "))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -203,28 +175,18 @@ def test_what_the_schema_rejects_hydra_rejects(compose: Compose, tmp_path: Path)
         compose(f"hydra.searchpath=[file://{tmp_path}]", "model=mine")
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "trainer.max_epochs=many",
-        "recipe.optimizer=adam",
-        "recipe.schedule=exponential",
-        "model.stem=tiny",
-        "model.shortcut=C",
-        "logger.mode=on",
-        "dataset.flip=sometimes",
-        "modifiers.width=[a]",
-        "recipe.lr=fast",
-        "surrogate.scale=log",
-        "objective.kind=best",
-        "runs.kind=url",
-        "rounds=few",
-    ],
-)
+WRONG = """trainer.max_epochs=many recipe.optimizer=adam recipe.schedule=exponential model.stem=tiny
+model.shortcut=C logger.mode=on dataset.flip=sometimes modifiers.width=[a] recipe.lr=fast
+surrogate.scale=log objective.kind=best runs.kind=url rounds=few"""
+
+
+@pytest.mark.parametrize("word", WRONG.split())
 def test_a_value_of_a_wrong_type_is_rejected(word: str) -> None:
-    key, _, value = word.partition("=")
-    with pytest.raises(OmegaConfBaseException, match=value.strip("[]")):
-        OmegaConf.update(OmegaConf.structured(SearchConfig), key, yaml.safe_load(value))
+    (override,) = overrides.parse([word])
+    with pytest.raises(OmegaConfBaseException, match=override.get_value_string().strip("[]")):
+        OmegaConf.update(
+            OmegaConf.structured(SearchConfig), override.key_or_group, override.value()
+        )
 
 
 @pytest.mark.parametrize("group", ["model", "runs"])
