@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import logging
 import os
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from wandb_stub import Stub
 
 ROOT = Path(__file__).parents[1]
+TOOLS = "benchmarks fuzz notebooks random_networks zoo test_tooling.py".split()  # of the project
 SMALL = {  # the smallest training that is one
     "model": "resnet8",
     "dataset": "digits",
@@ -61,6 +64,20 @@ class Ended:
 Command = Callable[..., Ended]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no suite of a tool where all of it would be left out."""
+    is_tool = collection_path.parent == ROOT / "tests" and collection_path.name in TOOLS
+    return True if is_tool and "not slow" in config.option.markexpr else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the suites of tools as slow: `make check` runs them, `make test` does not."""
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").parts[0] in TOOLS:
+            item.add_marker("slow")
+
+
 def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> list[str]:
     """Complete a command line: what `words` does not name is small, and below `tmp_path`."""
     given = {word.partition("=")[0] for word in words}
@@ -70,17 +87,31 @@ def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> l
     return [*(f"{k}={v}" for k, v in (SMALL | folders).items() if k not in given), *words]
 
 
-@pytest.fixture
-def conf(tmp_path: Path) -> Iterator[Compose]:
-    """Compose a small configuration: `conf("modifiers=baseline")`."""
+@functools.cache
+def composed(words: tuple[str, ...]) -> Config:
+    """Compose a configuration; that of the same words is made once."""
     import hydra
 
     configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield lambda *words: configuration.read(
-            hydra.compose("train", overrides=small(tmp_path, words), return_hydra_config=False),
-            Config,
+        overrides = small(Path(), words)
+        return configuration.read(
+            hydra.compose("train", overrides=overrides, return_hydra_config=False), Config
         )
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Compose:
+    """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
+
+    def compose(*words: str) -> Config:
+        made = copy.deepcopy(composed(words))
+        for name in ("runs", "data"):
+            if getattr(made.paths, name) == f"./{name}":
+                setattr(made.paths, name, f"{tmp_path}/{name}")
+        return made
+
+    return compose
 
 
 @pytest.fixture
@@ -175,7 +206,7 @@ def repeatable() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     """Make a record: `make_record(val_acc=90.0)`."""
 

@@ -110,7 +110,7 @@ def _fitted(
     asked = _segment(store, records)
     segment = description.segment.model_copy(update={"frozen": tuple(asked.frozen)})
     _, plan = saved.seed_network(description.model_copy(update={"segment": segment}))
-    return refit.of(records, plan, width_steps=asked.width_steps, before=before)
+    return refit.predict(records, plan, width_steps=asked.width_steps, before=before)
 
 
 def _segment(store: Store, records: list[Record]) -> SegmentConf:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
-from torch import nn
 
 from ssr_exp.config import Config
 from ssr_exp.datasets.batches import Augmentation
@@ -26,7 +25,7 @@ Metrics = dict[str, float | None]
 """Fields of the record: accuracies in percent, losses in nats."""
 
 
-def train(job: Job, folder: Path, wandb_run: Any, left: resume.LastCheckpoint | None) -> Metrics:
+def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Metrics:
     """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
     Without val images there are no metrics of val.
@@ -35,7 +34,7 @@ def train(job: Job, folder: Path, wandb_run: Any, left: resume.LastCheckpoint | 
         job: what to train.
         folder: where its checkpoints go.
         wandb_run: an open W&B run that the curves go to, or None.
-        left: what a training that was killed left, to go on after its last whole epoch.
+        last: what a training that was killed left, to go on after its last whole epoch.
 
     Raises:
         Diverged: if the loss or the outputs are no longer finite.
@@ -45,14 +44,14 @@ def train(job: Job, folder: Path, wandb_run: Any, left: resume.LastCheckpoint | 
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
-    spent_s = 0.0 if left is None else left.spent_s
+    spent_s, path = (0.0, None) if last is None else (last.spent_s, last.path)
     trainer = trainers.build(job.conf, folder, wandb_run, [resume.ResumeState(spent_s)])
-    if left is not None and left.epochs >= job.conf.trainer.max_epochs:
-        metrics = left.metrics
-        _load(task, left.path)
+    if last is not None and last.epochs >= job.conf.trainer.max_epochs:
+        metrics = last.metrics
+        _load(task, last.path)
     else:
-        trainer.fit(task, images, ckpt_path=None if left is None else left.path, weights_only=True)
-        metrics = resume.validated(trainer)
+        trainer.fit(task, images, ckpt_path=path, weights_only=True)
+        metrics = resume.val_metrics(trainer)
     if job.conf.trainer.test:
         metrics |= _tested(trainer, task, images)
     return metrics
@@ -85,8 +84,13 @@ def _load(task: Classification, checkpoint: Path) -> None:
 
 
 def _task(job: Job) -> Classification:
+    seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
+    state = job.study.borrowed.state
+    network = rescale.build(seed, plan, architecture, inherits=state is not None)
+    if state is not None:
+        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
     return Classification(
-        _network(job),
+        network,
         job.conf.recipe,
         num_classes=job.study.splits.num_classes,
         channels_last=job.conf.trainer.channels_last,
@@ -94,20 +98,11 @@ def _task(job: Job) -> Classification:
     )
 
 
-def _network(job: Job) -> nn.Module:
-    seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
-    state = job.study.borrowed.state
-    network = rescale.build(seed, plan, architecture, inherits=state is not None)
-    if state is not None:
-        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
-    return network
-
-
 def _images(job: Job) -> TensorDataModule:
     return TensorDataModule(
         job.study.splits,
         batch_size=job.conf.recipe.batch_size,
-        augmentation=Augmentation.of(job.conf.dataset),
+        augmentation=Augmentation.from_conf(job.conf.dataset),
         seed=job.conf.seed,
         channels_last=job.conf.trainer.channels_last,
     )
@@ -115,8 +110,8 @@ def _images(job: Job) -> TensorDataModule:
 
 def _tested(trainer: Any, task: Classification, images: TensorDataModule) -> Metrics:
     trainer.test(task, images, verbose=False)
-    found = trainer.callback_metrics
-    return {"test_acc": float(found[TEST_ACC]), "test_loss": float(found[TEST_LOSS])}
+    metrics = trainer.callback_metrics
+    return {"test_acc": float(metrics[TEST_ACC]), "test_loss": float(metrics[TEST_LOSS])}
 
 
 def check_finite(metrics: Mapping[str, float | None]) -> None:

@@ -1,9 +1,8 @@
 """Go on with a training that was killed, so that it ends as if nothing had happened.
 
 Each epoch ends with `last.ckpt`: weights, averages, optimizer, schedule and callbacks by Lightning,
-and by `State` the generators, what val measured and the time spent. Order and augmentation of the
-images depend on the seed and the epoch alone, so nothing else is needed. On a CPU the result is the
-same bit for bit.
+and by `ResumeState` the generators, what val measured and the time spent. Order and augmentation
+of the images depend on the seed and the epoch alone. On a CPU the result is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class ResumeState(Callback):
         checkpoint[KEY] = {
             "schema": SCHEMA,
             "generators": _generators(),
-            "metrics": validated(trainer),
+            "metrics": val_metrics(trainer),
             "spent_s": self._before_s + time.perf_counter() - self._begun,
         }
 
@@ -79,19 +78,12 @@ class WholeFiles(TorchCheckpointIO):
 
 @dataclass(frozen=True)
 class LastCheckpoint:
-    """What a killed training left.
-
-    Args:
-        path: of its last checkpoint.
-        epochs: that were completed.
-        metrics: of val after them, by the record's names.
-        spent_s: seconds that earlier processes spent.
-    """
+    """What a killed training left."""
 
     path: Path
-    epochs: int
-    metrics: dict[str, float | None]
-    spent_s: float
+    epochs: int  # that were completed
+    metrics: dict[str, float | None]  # of val after them, by the record's names
+    spent_s: float  # by earlier processes
 
 
 def last_checkpoint(folder: Path) -> LastCheckpoint | None:
@@ -110,22 +102,22 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
         metrics = {str(n): None if v is None else float(v) for n, v in kept["metrics"].items()}
         if not isinstance(kept["generators"], dict):
             raise ValueError("it holds no states of generators")
-        left = LastCheckpoint(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
+        last = LastCheckpoint(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None
-    log.log(PROGRESS, "going on after epoch %d, from %s", left.epochs, path)  # in a sweep, too
-    return left
+    log.log(PROGRESS, "going on after epoch %d, from %s", last.epochs, path)  # in a sweep, too
+    return last
 
 
-def validated(trainer: Trainer) -> dict[str, float | None]:
+def val_metrics(trainer: Trainer) -> dict[str, float | None]:
     """List what val measured last, by the record's names; nothing where there is no val."""
-    measured = trainer.callback_metrics
-    if VAL_ACC not in measured:
+    metrics = trainer.callback_metrics
+    if VAL_ACC not in metrics:
         return {}
     return {
-        "val_acc": float(measured[VAL_ACC]),
-        "val_loss": float(measured[VAL_LOSS]),
+        "val_acc": float(metrics[VAL_ACC]),
+        "val_loss": float(metrics[VAL_LOSS]),
         "best_val_acc": callbacks.best_score(trainer),
     }
 

@@ -21,7 +21,6 @@ from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.classification import Diverged
 from ssr_exp.terminal import ENDED
 from ssr_exp.training import answer_folder, fit, resume, study, trainers
-from ssr_exp.training.starting_points import Borrowed
 from ssr_exp.training.study import Job
 
 log = logging.getLogger(__name__)
@@ -98,10 +97,10 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
-    start, left = time.perf_counter(), resume.last_checkpoint(where)
+    start, last = time.perf_counter(), resume.last_checkpoint(where)
     try:
         with trainers.quiet():
-            metrics = fit.train(job, where, run, left)
+            metrics = fit.train(job, where, run, last)
         fit.check_finite(metrics)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
     except Diverged as error:
@@ -112,7 +111,7 @@ def _train(job: Job, store: Store, where: Path) -> Record:
         outcome = {"status": Status.failed, "error": _explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
         store.write_text(where / "traceback.txt", traceback.format_exc())
-    spent_s = time.perf_counter() - start + (0.0 if left is None else left.spent_s)
+    spent_s = time.perf_counter() - start + (0.0 if last is None else last.spent_s)
     record = blank.model_copy(update=outcome | {"wall_s": spent_s})
     store.write(where, record)
     training_run.finish(run, record)
@@ -132,7 +131,7 @@ def _describe_study(job: Job, store: Store, folder: Path) -> None:
 def _blank(job: Job) -> Record:
     """Fill in all that is known of a run before it starts."""
     conf, plan_ = job.conf, job.study.plan
-    own, full = (cost.of(plan_, a) for a in (job.architecture, plan_.baseline))
+    costs, baseline = (cost.of(plan_, a) for a in (job.architecture, plan_.baseline))
     modifiers = plan_.modifiers(job.architecture)
     return Record(
         study=job.study.name,
@@ -145,8 +144,8 @@ def _blank(job: Job) -> Record:
         seed=conf.seed,
         epochs=conf.trainer.max_epochs,
         status=Status.failed,
-        **own._asdict(),
-        **{f"baseline_{key}": value for key, value in full._asdict().items()},
+        **costs._asdict(),
+        **{f"baseline_{key}": value for key, value in baseline._asdict().items()},
         wall_s=0.0,
         device=provenance.device(conf.trainer.accelerator),
         precision=conf.trainer.precision,
@@ -160,28 +159,19 @@ def _blank(job: Job) -> Record:
 def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     asked["dataset"].pop("root")
-    _name_by_content(asked, job.study.borrowed)
-    known = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
+    # Paths name a machine, so networks trained before are named by their digests.
+    asked["checkpoint"] = job.study.borrowed.init.get("checkpoint")
+    asked["recipe"]["distill"] = job.study.borrowed.distill.get("teacher")
+    fields = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
     return training_run.start(
         job.conf.logger,
         folder=where,
         name=job.network,
         group=job.study.name,
         job_type=blank.kind.value,
-        tags=[
-            seeds.label(job.conf.model),
-            job.conf.dataset.name,
-            job.study.name,
-            blank.origin or "",
-        ],
-        config={"asked": asked} | known | training_run.axes(blank),
+        tags=[seeds.label(job.conf.model), blank.dataset, job.study.name, blank.origin or ""],
+        config={"asked": asked} | fields | training_run.axes(blank),
     )
-
-
-def _name_by_content(asked: dict[str, Any], taken: Borrowed) -> None:
-    """Put the digests of borrowed networks where their paths stood, which name a machine."""
-    asked["checkpoint"] = taken.init.get("checkpoint")
-    asked["recipe"]["distill"] = taken.distill.get("teacher")
 
 
 def _explain(error: Exception) -> str:

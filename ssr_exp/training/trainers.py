@@ -33,14 +33,7 @@ KNOWN = (
 def build(
     conf: Config, folder: Path, wandb_run: Any = None, extra: Sequence[Callback] = ()
 ) -> Trainer:
-    """Set up the trainer of one run.
-
-    Args:
-        conf: where and how long it trains.
-        folder: where checkpoints go.
-        wandb_run: an open W&B run that the curves go to, or None.
-        extra: further callbacks.
-    """
+    """Set up the trainer of one run, whose curves go to an open W&B run if there is one."""
     logger: Logger | bool = False if wandb_run is None else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
     trainer = Trainer(
@@ -52,10 +45,7 @@ def build(
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=[
-            *extra,
-            *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val),
-        ],
+        callbacks=[*extra, *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val)],
         # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
         plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,
