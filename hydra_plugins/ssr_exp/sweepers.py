@@ -46,7 +46,11 @@ class SearchSweeper(_Sweeper):
 class ListSweeper(_Sweeper):
     """Run `export.py` or `report.py` once."""
 
-    command = "ssr_exp.app.lists.ListCommand"
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run the task; returns what it returns."""
+        from ssr_exp.app import lists
+
+        return lists.run_once(*self.given, arguments)
 
 
 for _name, _sweeper in (("", SsrSweeper), ("_search", SearchSweeper), ("_list", ListSweeper)):

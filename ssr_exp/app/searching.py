@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from ssr_exp.app import configuration, launchers, search_setup
+from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page
 from ssr_exp.config import Config, SearchConfig
@@ -70,8 +69,7 @@ class SearchCommand(LaunchingCommand):
             ) from None
 
     def _refuse_sweeps(self, arguments: list[str]) -> None:
-        parser = OverridesParser.create(config_loader=self.loader)
-        for override in parser.parse_overrides(arguments):
+        for override in overrides.parse(arguments, self.loader):
             if override.is_sweep_override():
                 raise SsrError(
                     f"{override.input_line}: a search takes one value of each key; repeat the "

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ssr_exp import messages, signals, terminal
 from ssr_exp.app import configuration, launchers
+from ssr_exp.app.command_line import overrides
 from ssr_exp.app.launching import Launches
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, cause
@@ -130,8 +130,7 @@ class TrainCommand(LaunchingCommand):
 
     def _split(self, arguments: list[str]) -> list[list[str]]:
         """Take the product of all swept values."""
-        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
-        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        (jobs,) = BasicSweeper.split_arguments(overrides.parse(arguments, self.loader), None)
         return jobs
 
 
