@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -81,6 +82,14 @@ def fields(text: str | bytes) -> dict[str, Any]:
             f'yourself, remove the line "{CHECKSUM}" from it'
         )
     return found
+
+
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """Read what a file of ours says; of one that is missing or damaged, nothing."""
+    try:
+        return fields(path.read_bytes())
+    except (OSError, Unreadable):
+        return {}
 
 
 def _checksum(held: Mapping[str, Any]) -> str:

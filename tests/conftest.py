@@ -213,6 +213,33 @@ def make_record() -> MakeRecord:
 
 
 @pytest.fixture
+def leave(conf: Compose, make_record: MakeRecord) -> Callable[..., Path]:
+    """Leave what a training leaves: `leave("model=resnet14", network="d1-1-1_w4-16-16")`."""
+    import torch
+
+    from ssr_exp import files
+    from ssr_exp.rescaling import codes, rescale, saved
+    from ssr_exp.runs import checkpoints, provenance, studies
+    from ssr_exp.runs.store import Store
+    from ssr_exp.training import answer_folder, study
+
+    def write(*words: str, network: str, **fields: object) -> Path:
+        asked = conf(*words)
+        opened, store = study.open(asked), Store(asked.paths.runs)
+        folder, home = store.folder(opened.name, network, 0), store.study_folder(opened.name)
+        store.write(folder, make_record(study=opened.name, network=network, **fields))
+        about = answer_folder.describe(opened, asked)
+        store.write_text(home / saved.NETWORK, files.write(about))
+        store.write_text(home / studies.FILE, provenance.to_json(opened.about))
+        built = rescale.build(opened.seed_network, opened.plan, codes.parse(opened.plan, network))
+        state = {f"network.{name}": tensor for name, tensor in built.state_dict().items()}
+        torch.save({"state_dict": state, "epoch": 3}, folder / checkpoints.LAST)
+        return folder
+
+    return write
+
+
+@pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Write a module into the current folder, outside the package: `own("...")` is its name."""
     folder = tmp_path / "own"

@@ -239,10 +239,10 @@ def test_an_operator_that_a_runtime_lacks_is_named(
 
     real = saved.rescale.build  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        "ssr_exp.edge.selection.rescale.load", lambda network, state, source: None, raising=True
+        "ssr_exp.runs.trained.rescale.load", lambda network, state, source: None, raising=True
     )
     monkeypatch.setattr(
-        "ssr_exp.edge.selection.rescale.build",
+        "ssr_exp.runs.trained.rescale.build",
         lambda *words, **named: Lacking(real(*words, **named)),
     )
     ended = export_(f"run={network(runs)}", "format=onnx")
@@ -283,7 +283,7 @@ def test_a_run_that_did_not_finish_is_not_exported(
     change(runs, status=status.value, error="loss is nan")
     ended = export_(f"run={network(runs)}")
     assert ended.code == 1
-    assert f"seed0 {status.value} (loss is nan), so there is nothing to export" in ended.err
+    assert f"seed0 {status.value} (loss is nan), so it left no trained network" in ended.err
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])

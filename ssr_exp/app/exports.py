@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ssr_exp.datasets.images import Splits
     from ssr_exp.datasets.preprocessing import Preprocessing
     from ssr_exp.edge.export.verification import Labelled
-    from ssr_exp.edge.selection import Chosen
+    from ssr_exp.edge.selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _request(conf: ExportConfig) -> Any:
     )
 
 
-def _images(conf: ExportConfig, found: Chosen) -> tuple[list[Labelled], Preprocessing]:
+def _images(conf: ExportConfig, found: Selection) -> tuple[list[Labelled], Preprocessing]:
     """Load the images that a network was compared by; for one that learned from val, test, too.
 
     Returns what is done to image files, too, by the statistics that the network was trained with.
@@ -103,7 +103,7 @@ def _images(conf: ExportConfig, found: Chosen) -> tuple[list[Labelled], Preproce
     return parts, replace(splits.preprocessing, mean=about.mean, std=about.std)
 
 
-def _dataset(conf: ExportConfig, found: Chosen) -> tuple[DatasetConf, Mapping[str, Any]]:
+def _dataset(conf: ExportConfig, found: Selection) -> tuple[DatasetConf, Mapping[str, Any]]:
     """Say which images they are, from what the study and the run say."""
     theirs = found.study.get("dataset")
     if not isinstance(theirs, dict) or "name" not in theirs:
@@ -139,7 +139,7 @@ def _check(
     splits: Splits,
     asked: DatasetConf,
     theirs: Mapping[str, Any],
-    found: Chosen,
+    found: Selection,
     folder: Path,
 ) -> None:
     """Refuse other images than those that the network was trained by."""

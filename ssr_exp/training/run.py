@@ -21,7 +21,7 @@ from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.classification import Diverged
 from ssr_exp.terminal import ENDED
 from ssr_exp.training import answer_folder, fit, resume, study, trainers
-from ssr_exp.training.starting_points import Borrowed
+from ssr_exp.training.pretrained import Pretrained
 from ssr_exp.training.study import Job
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _blank(job: Job) -> Record:
 def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     asked["dataset"].pop("root")
-    _name_by_content(asked, job.study.borrowed)
+    _name_by_content(asked, job.study.pretrained)
     known = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
     return training_run.start(
         job.conf.logger,
@@ -178,8 +178,8 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     )
 
 
-def _name_by_content(asked: dict[str, Any], taken: Borrowed) -> None:
-    """Put the digests of borrowed networks where their paths stood, which name a machine."""
+def _name_by_content(asked: dict[str, Any], taken: Pretrained) -> None:
+    """Put the digests of pretrained networks where their paths stood, which name a machine."""
     asked["checkpoint"] = taken.init.get("checkpoint")
     asked["recipe"]["distill"] = taken.distill.get("teacher")
 

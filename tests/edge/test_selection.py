@@ -91,7 +91,7 @@ def test_best_is_the_answer_and_so_is_its_folder(runs: Path) -> None:
 
 
 def test_a_seed_that_failed_or_is_not_there_is_refused(runs: Path) -> None:
-    with pytest.raises(SsrError, match=r"seed0 failed, so there is nothing to export"):
+    with pytest.raises(SsrError, match=r"seed0 failed, so it left no trained network"):
         selection.find(runs, CODE, seed=0)
     with pytest.raises(SsrError, match=r"no such run of .*type seed=N, of 0, 1"):
         selection.find(runs, CODE, seed=2)

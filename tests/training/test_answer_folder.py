@@ -360,7 +360,7 @@ def test_a_process_that_is_killed_while_it_swaps_leaves_a_whole_one_or_none(
     code = f"""
 import os, pickle, signal
 from pathlib import Path
-from ssr_exp.training import hand_over, study
+from ssr_exp.training import answer_folder, study
 conf, record, folder, best = pickle.loads(Path({str(tmp_path / "one.pickle")!r}).read_bytes())
 opened, rename, count = study.open(conf), os.rename, []
 def die(*arguments):
@@ -369,7 +369,7 @@ def die(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     rename(*arguments)
 os.rename = die
-hand_over.write(opened, conf, record, folder, best, {{}})
+answer_folder.write(opened, conf, record, folder, best, {{}})
 """
     ended = subprocess.run([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert ended.returncode == -signal.SIGKILL

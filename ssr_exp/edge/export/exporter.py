@@ -23,7 +23,7 @@ from ssr_exp.edge.export.verification import Agreement, Labelled, Originals
 from ssr_exp.edge.latency import stopwatch
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.selection import Chosen
+from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import machine, studies
@@ -146,7 +146,7 @@ class Work:
         folder: where the files are written.
     """
 
-    chosen: Chosen
+    chosen: Selection
     request: Request
     how: Preprocessing
     parts: Sequence[Labelled]
@@ -170,7 +170,7 @@ class Work:
 
 
 def write(
-    chosen: Chosen, parts: Sequence[Labelled], request: Request, to: Path, *, how: Preprocessing
+    chosen: Selection, parts: Sequence[Labelled], request: Request, to: Path, *, how: Preprocessing
 ) -> ExportOutcome:
     """Export a network; the folder is replaced when all of its files are verified.
 
@@ -218,7 +218,9 @@ def write(
     return outcome
 
 
-def _script(chosen: Chosen, how: Preprocessing, files: Mapping[str, int], request: Request) -> str:
+def _script(
+    chosen: Selection, how: Preprocessing, files: Mapping[str, int], request: Request
+) -> str:
     """Write the script that is shipped, for files and how many images at once each takes."""
     known = standalone.about(chosen.about.classes, how, files, takes_bytes=request.uint8_input)
     return standalone.text(known)

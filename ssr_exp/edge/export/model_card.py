@@ -14,7 +14,7 @@ from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
 from ssr_exp.edge.export import predictor
 from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.selection import Chosen
+from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import machine, store
 from ssr_exp.runs.record import Record, Status
@@ -31,7 +31,7 @@ RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_sm
 
 
 def write(
-    chosen: Chosen,
+    chosen: Selection,
     outcome: ExportOutcome,
     parts: Sequence[Labelled],
     request: Request,
@@ -49,7 +49,7 @@ def write(
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _head(chosen: Chosen, request: Request) -> Iterator[str]:
+def _head(chosen: Selection, request: Request) -> Iterator[str]:
     record = chosen.record
     yield "---"
     yield "pipeline_tag: image-classification"
@@ -61,7 +61,7 @@ def _head(chosen: Chosen, request: Request) -> Iterator[str]:
     yield "---"
 
 
-def _what(chosen: Chosen) -> Iterator[str]:
+def _what(chosen: Selection) -> Iterator[str]:
     record, about = chosen.record, chosen.about
     yield f"# {_plain(record.model)} rescaled: {_plain(about.network)}"
     yield ""
@@ -84,7 +84,7 @@ def _what(chosen: Chosen) -> Iterator[str]:
     yield _front(chosen)
 
 
-def _front(chosen: Chosen) -> str:
+def _front(chosen: Selection) -> str:
     """Say which trained networks of the study beat it in accuracy on val and in parameters.
 
     Networks that were trained with several seeds count by their mean.
@@ -107,7 +107,7 @@ def _front(chosen: Chosen) -> str:
     return f"Of the {len(points)} networks that were trained in study `{study}`, {place} (val)."
 
 
-def _finished(chosen: Chosen) -> list[Record]:
+def _finished(chosen: Selection) -> list[Record]:
     """Read the finished runs of the study that a network comes from."""
     records = store.Store(chosen.folder.parent).records(chosen.folder.name)
     return [record for record in records if record.status is Status.finished]
@@ -124,7 +124,7 @@ def _means(records: Sequence[Record]) -> dict[str, tuple[int, float]]:
     }
 
 
-def _accuracy(chosen: Chosen) -> Iterator[str]:
+def _accuracy(chosen: Selection) -> Iterator[str]:
     record = chosen.record
     yield "## Accuracy"
     yield ""
@@ -141,7 +141,7 @@ def _accuracy(chosen: Chosen) -> Iterator[str]:
             yield compared
 
 
-def _seeds(chosen: Chosen) -> str | None:
+def _seeds(chosen: Selection) -> str | None:
     """Average over all seeds that the network was trained with; None if there is but one."""
     own = [r for r in _finished(chosen) if r.network == chosen.record.network]
     known = {r.seed: r.val_acc for r in own if r.val_acc is not None}
@@ -215,7 +215,7 @@ def _ms(own: Latency) -> str:
 
 
 def _usage(
-    chosen: Chosen, outcome: ExportOutcome, request: Request, how: Preprocessing
+    chosen: Selection, outcome: ExportOutcome, request: Request, how: Preprocessing
 ) -> Iterator[str]:
     about = chosen.about
     channels, height, width = about.input_shape
@@ -292,7 +292,7 @@ def _numbers_of_files(how: Preprocessing) -> Iterator[str]:
         yield f"in floating-point images {how.white:g} is white"
 
 
-def _training(chosen: Chosen, request: Request) -> Iterator[str]:
+def _training(chosen: Selection, request: Request) -> Iterator[str]:
     record = chosen.record
     recipe = chosen.study.get("recipe", {})
     told = [f"{key} {recipe[key]}" for key in RECIPE if isinstance(recipe, dict) and key in recipe]
