@@ -13,7 +13,7 @@ import torch
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card
-from ssr_exp.edge.export.exporter import Exported, ExportOutcome, Request
+from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, Request
 from ssr_exp.edge.export.verification import Agreement, Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
@@ -129,19 +129,18 @@ def test_a_function_is_called_only_if_it_is_trusted(runs: Path) -> None:
             selection.find(runs, run)
 
 
-def outcome(folder: Path) -> ExportOutcome:
+def exported(folder: Path) -> Exported:
     same = Agreement(1e-7, 100.0, {"val": 90.0}, {"val": 90.0})
-    file = Exported(
-        "model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, ("9 Conv",), Latency((0.5,))
-    )
-    return ExportOutcome(folder, (file,), (), Latency((1.0,)))
+    file = ExportedFile("model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, ("9 Conv",))
+    latencies = {EAGER: Latency((1.0,)), "model.onnx": Latency((0.5,))}
+    return Exported(folder, (file,), (), latencies)
 
 
 def write(runs: Path, run: str, **changes: object) -> str:
     parts = [Labelled("val", torch.zeros(3, 1, 8, 8), torch.zeros(3))]
     request = Request(("onnx",), **changes)  # type: ignore[arg-type]
     how = Preprocessing(1, (8, 8), fit="stretch", background=0, depth=12)
-    return model_card.write(selection.find(runs, run), outcome(runs), parts, request, how)
+    return model_card.write(selection.find(runs, run), exported(runs), parts, request, how)
 
 
 def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Path) -> None:

@@ -1,0 +1,145 @@
+"""What an export gave: verified files, as data and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from ssr_exp import terminal
+from ssr_exp.edge.export.verification import Agreement
+from ssr_exp.edge.latency.stopwatch import Latency
+from ssr_exp.runs import machine
+
+EAGER = "(weights)"  # PyTorch's own line among the files
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Args:
+        formats: names, see `formats.NAMES`.
+        int8: whether a quantised file is written beside each, where the format has one.
+        uint8_input: whether the files take pixels as bytes, and normalise them inside.
+        max_batch: images at once, where a runtime reserves memory for them.
+        calibration: val images to quantise by.
+        tolerance: the largest difference of logits, as a share of the largest logit.
+        int8_drop: points of accuracy that a quantised file may lose.
+        threads: of the runtimes.
+        repeats: turns of the latency measurement.
+        licence: an identifier such as `apache-2.0`; None: none is stated.
+    """
+
+    formats: tuple[str, ...]
+    int8: bool = False
+    uint8_input: bool = False
+    max_batch: int = 8
+    calibration: int = 256
+    tolerance: float = 1e-3
+    int8_drop: float = 2.0
+    threads: int = 1
+    repeats: int = 30
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A verified file.
+
+    Args:
+        file: its name.
+        format: see `formats.NAMES`.
+        int8: whether it is quantised.
+        runtime: that it was verified in, and its version.
+        size: bytes.
+        agreement: how it compares with PyTorch.
+        remarks: what its user should know.
+    """
+
+    file: str
+    format: str
+    int8: bool
+    runtime: str
+    size: int
+    agreement: Agreement
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export that ended.
+
+    Args:
+        folder: holds it.
+        files: that passed, one or more.
+        failed: formats that did not, with the reason.
+        latencies: of one image, by file, and of PyTorch as `EAGER`.
+    """
+
+    folder: Path
+    files: tuple[ExportedFile, ...]
+    failed: tuple[str, ...]
+    latencies: Mapping[str, Latency]
+
+    @property
+    def eager(self) -> dict[str, float]:
+        """PyTorch's accuracy on each part of the data set, in percent."""
+        return self.files[0].agreement.eager
+
+
+def report(exported: Exported, request: Request) -> dict[str, object]:
+    """Write an export's figures as plain data; latencies in ms, of one image."""
+    files = [
+        {
+            "file": one.file,
+            "format": one.format,
+            "int8": one.int8,
+            "runtime": one.runtime,
+            "bytes": one.size,
+            **asdict(one.agreement),
+            **_times(exported.latencies[one.file]),
+            "remarks": one.remarks,
+        }
+        for one in exported.files
+    ]
+    return {
+        "device": machine.cpu(request.threads),
+        "eager": _times(exported.latencies[EAGER]),
+        "files": files,
+        "failed": exported.failed,
+        "request": asdict(request),
+    }
+
+
+def _times(latency: Latency) -> dict[str, object]:
+    return {"latency_ms": latency.ms, "quartiles_ms": latency.quartiles}
+
+
+def print_table(exported: Exported, request: Request) -> None:
+    """Print a row for each verified file, beside PyTorch, and what its user should know."""
+    table = Table(title=f"verified files, one image on {machine.cpu(request.threads)}")
+    table.add_column("file", no_wrap=True)
+    accuracies = (f"{part} acc %" for part in exported.eager)
+    for heading in ("runtime", "KiB", "ms", "quartiles", *accuracies):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("same prediction %", "difference"):
+        table.add_column(heading, justify="right")
+    rows = [(EAGER, "PyTorch", "", exported.eager, "", "")]
+    for one in exported.files:
+        found, size = one.agreement, f"{one.size / 1024:,.1f}"
+        shown = f"{found.agreement:.2f}", f"{found.difference:.1e}"
+        rows.append((one.file, one.runtime, size, found.accuracy, *shown))
+    for file, runtime, size, accuracy, agreement, difference in rows:
+        latency = exported.latencies[file]
+        low, high = latency.quartiles
+        times = f"{latency.ms:.3f}", f"{low:.3f} - {high:.3f}"
+        percent = (f"{accuracy[part]:.2f}" for part in exported.eager)
+        table.add_row(file, runtime, size, *times, *percent, agreement, difference)
+    console = terminal.console()
+    console.print(table)
+    for one in exported.files:
+        for remark in one.remarks:
+            console.print(f"{one.file}: {remark}")
