@@ -214,7 +214,7 @@ def make_record() -> MakeRecord:
 
 @pytest.fixture
 def leave(conf: Compose, make_record: MakeRecord) -> Callable[..., Path]:
-    """Leave what a training leaves: `leave("model=resnet14", network="d1-1-1_w4-16-16")`."""
+    """Leave what a training leaves, with fresh weights: `leave(network="d1-1-1_w4-16-16")`."""
     import torch
 
     from ssr_exp import files
@@ -226,12 +226,17 @@ def leave(conf: Compose, make_record: MakeRecord) -> Callable[..., Path]:
     def write(*words: str, network: str, **fields: object) -> Path:
         asked = conf(*words)
         opened, store = study.open(asked), Store(asked.paths.runs)
-        folder, home = store.folder(opened.name, network, 0), store.study_folder(opened.name)
-        store.write(folder, make_record(study=opened.name, network=network, **fields))
+        architecture = codes.parse(opened.plan, network)
+        shares = opened.plan.modifiers(architecture)
+        modifiers = Fractions(depth=shares.depth, width=shares.width)
+        record = make_record(study=opened.name, network=network, modifiers=modifiers, **fields)
+        home = store.study_folder(opened.name)
+        folder = store.folder(opened.name, network, record.seed)
+        store.write(folder, record)
         about = answer_folder.describe(opened, asked)
         store.write_text(home / saved.NETWORK, files.write(about))
         store.write_text(home / studies.FILE, provenance.to_json(opened.about))
-        built = rescale.build(opened.seed_network, opened.plan, codes.parse(opened.plan, network))
+        built = rescale.build(opened.seed_network, opened.plan, architecture)
         state = {f"network.{name}": tensor for name, tensor in built.state_dict().items()}
         torch.save({"state_dict": state, "epoch": 3}, folder / checkpoints.LAST)
         return folder
