@@ -16,12 +16,18 @@ UV_PIP = $(or $(UV),$(BIN)/uv) pip install --compile-bytecode $(if $(CI),-q) --p
 # One thread each: small networks gain little from a second, and crawl with it on a busy machine.
 # Offline: no test can reach an account.
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
-APART  = not slurm and not ray
+QUICK  = not slow and not slurm and not ray
+LONG   = slow and not slurm and not ray
+# They measure time, and so run alone.
 TIMED  = tests/edge tests/test_export.py
+TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.runs,run_time_types.check
+# Neighbours stay together: what a module shares is made once.
+SPREAD = -n $(WORKERS) --dist worksteal
+LISTED = $(if $(CI),--durations=20)
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
+.PHONY: help install demo test lint types slow timed check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +37,8 @@ install: $(READY) ## Create .venv and install what requirements.lock lists
 demo: $(READY) ## Search a small network on embedded images: sentinels, two rounds, the answer
 	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4
 
-test: $(READY) ## Run the unit tests
-	$(PYTEST) -n $(WORKERS) -m 'not slow and $(APART)'
+test: $(READY) ## Run the unit tests (two minutes)
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)'
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -41,17 +47,19 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-slow: $(READY) # what measures time runs alone
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m 'slow and $(APART)' $(TIMED:%=--ignore=%)
-	$(PYTEST) -m 'slow and $(APART)' $(TIMED)
+slow: $(READY) # with types checked at run time
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)' $(TYPED) $(TIMED:%=--ignore=%)
+
+timed: $(READY)
+	$(PYTEST) $(LISTED) -m '$(LONG)' $(TIMED)
 
 test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on loopback (installs what is missing: Debian)
 	@PATH="$$PATH:/usr/sbin:/sbin"; for p in sbatch slurmctld slurmd slurmdbd munged mariadbd; do \
 		command -v $$p >/dev/null || missing=$$p; done; test -z "$$missing" || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
-	$(PYTEST) -m 'slurm or ray' tests/cluster
+	$(PYTEST) $(LISTED) -m 'slurm or ray' tests/cluster
 
-check: lint types test demo slow ## Run all that CI runs: lint, types, every test, the demo
+check: lint types test demo slow timed ## Run all that CI runs but the clusters: lint, types, every test, the demo
 
 format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,7 @@ from ssr_exp.report import page
 from ssr_exp.rescaling import planning, sets
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs import predictions
-from ssr_exp.runs import store as local
+from ssr_exp.runs.store import Store
 from ssr_exp.search import refit, space
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -88,8 +88,8 @@ def draw(to: Path) -> list[Path]:
     """Draw all pictures; returns their files."""
     to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, browser.started() as chromium:
-        demo, table = Path(folder, "demo.html"), local.Store(Path(folder, "table"))
-        page.write(local.Store(DEMO), to=demo)
+        demo, table = Path(folder, "demo.html"), Store(Path(folder, "table"))
+        page.write(Store(DEMO), to=demo)
         fill_from_table(table)
         written = {"demo": demo, "table": page.write(table)}
         return [drawn(chromium, written[p.source], p, to) for p in PICTURES]
@@ -108,7 +108,7 @@ def drawn(chromium: Any, path: Path, picture: Picture, to: Path) -> Path:
     return file
 
 
-def fill_from_table(store: local.Store) -> None:
+def fill_from_table(store: Store) -> None:
     """Fill a store with the runs of the committed table, and with predictions."""
     about = json.loads((RESULTS / "search/table.json").read_text())
     plan = planning.trace(CifarResNet(20), (3, 12, 12), multiple=4)

@@ -22,8 +22,8 @@ from pathlib import Path
 from benchmarks import load_study, load_surrogate, load_writers, measure
 from benchmarks.measure import Figure
 from ssr_exp.report import trade_offs
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import Store
 from ssr_exp.search import history
 
 PART = "load"
@@ -57,7 +57,7 @@ def measured(size: Size) -> list[Figure]:
         listed = load_study.fill(size.model, many, size.runs)
         load_study.fill(size.model, more, size.read)
         figures = _processes(size, many, listed)
-        reading, some = _reading(size, local.Store(more))
+        reading, some = _reading(size, Store(more))
         made = load_writers.at_once(written, some, writers=size.writers, each=size.each)
         return [*figures, *reading, *_writing(size, made), *_compared(size, many)]
 
@@ -139,7 +139,7 @@ def _peak_mb(process: int) -> float:
     return max((int(peak) / 2**10 for peak in peaks), default=0.0)
 
 
-def _reading(size: Size, store: local.Store) -> tuple[list[Figure], list[Record]]:
+def _reading(size: Size, store: Store) -> tuple[list[Figure], list[Record]]:
     found = store.records()
     rows = found[: size.runs]
 

@@ -28,8 +28,8 @@ from ssr_exp.config import Config
 from ssr_exp.rescaling import cost, saved
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import proposal, provenance, studies, tables
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import CONFIG_FILE, LOCK_FILE, RECORD_FILE, Store
 from ssr_exp.search import space
 from ssr_exp.search.space import Space
 from ssr_exp.training import answer_folder, study
@@ -113,15 +113,15 @@ def fill(model: str, runs: Path, count: int) -> Path:
     Locks and configurations lie beside the records, as after a training.
     """
     conf, of, own = opened(model, runs)
-    store = local.Store(runs)
+    store = Store(runs)
     asked = provenance.to_json(asdict(conf))
     made = records(of, own, count)
     for record in made:
         folder = store.folder(of.name, record.network, record.seed)
         folder.mkdir(parents=True)
-        (folder / local.LOCK).touch()
-        (folder / local.CONFIG).write_text(asked)
-        (folder / local.FILE).write_text(record.to_json())
+        (folder / LOCK_FILE).touch()
+        (folder / CONFIG_FILE).write_text(asked)
+        (folder / RECORD_FILE).write_text(record.to_json())
     folder = store.study_folder(of.name)
     about = answer_folder.describe(of, conf)
     (folder / studies.FILE).write_text(provenance.to_json(of.fields))

@@ -10,8 +10,8 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import RECORD_FILE, Store, is_done
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def at_once(root: Path, some: Sequence[Record], *, writers: int, each: int) -> W
     for process in started:
         process.join()
     wanted = {(r.network, r.seed): r for share in shares for r in share}
-    found = {(r.network, r.seed): r for r in local.Store(root).records()}
+    found = {(r.network, r.seed): r for r in Store(root).records()}
     return Written(
         seconds,
         len(wanted),
         sum(found.get(key) != record for key, record in wanted.items()),
         written - len(wanted),
-        sum(1 for _ in root.rglob(f".{local.FILE}.*")),
+        sum(1 for _ in root.rglob(f".{RECORD_FILE}.*")),
     )
 
 
@@ -69,12 +69,12 @@ def _shares(some: Sequence[Record], writers: int, each: int) -> list[list[Record
 
 def _write(root: str, share: Sequence[Record], begin: Barrier, counts: Queue[int]) -> None:
     """Write what is not there yet, as a training does; tell how many that were."""
-    store, count = local.Store(root), 0
+    store, count = Store(root), 0
     begin.wait()
     for record in share:
         folder = store.folder(record.study, record.network, record.seed)
         with store.claim(folder, wait=True):
-            if not local.is_done(store.read(folder)):
+            if not is_done(store.read(folder)):
                 store.write(folder, record)
                 count += 1
     counts.put(count)

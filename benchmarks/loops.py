@@ -25,8 +25,7 @@ from torchvision import transforms
 from benchmarks.measure import Contestant, timed
 from ssr_exp.config import Config, DatasetConf, ModelConf, RecipeConf, TrainerConf
 from ssr_exp.datasets.batches import Augmentation
-from ssr_exp.datasets.images import Images, Splits
-from ssr_exp.datasets.images import statistics as image_statistics
+from ssr_exp.datasets.images import Images, Splits, histogram, moments
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import Reading
@@ -106,7 +105,7 @@ def random_splits(n_train: int, n_val: int) -> Splits:
     labels = torch.randint(CLASSES, (n,), generator=draw)
     images = Images(pixels, labels, tuple("abcdefghij"))
     train, val = images.subset(np.arange(n_train)), images.subset(np.arange(n_train, n))
-    mean, std = image_statistics(train.pixels)
+    mean, std = moments(histogram(train.pixels))
     how = Preprocessing(channels=3, size=(32, 32), mean=mean, std=std)
     return Splits(
         "random", train, val, None, mean, std, "random", how, Reading("random", {}, {}, "")
@@ -119,7 +118,7 @@ def data_module(training: Training) -> TensorDataModule:
     return TensorDataModule(
         training.splits,
         batch_size=conf.recipe.batch_size,
-        augmentation=Augmentation.of(conf.dataset),
+        augmentation=Augmentation.from_conf(conf.dataset),
         seed=conf.seed,
         channels_last=conf.trainer.channels_last,
     )

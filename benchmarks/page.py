@@ -19,8 +19,8 @@ from ssr_exp.report import page
 from ssr_exp.rescaling import planning
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs import predictions, tables
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import Store
 from ssr_exp.search import refit, space
 from ssr_exp.search.space import Space
 
@@ -45,7 +45,7 @@ SMOKE = Size(30, 12, 2, 1)
 def measured(size: Size) -> list[Figure]:
     """Write a page, open it, use it."""
     with tempfile.TemporaryDirectory() as folder, browser.started() as chromium:
-        store = local.Store(folder)
+        store = Store(folder)
         filled(store, size)
         contestants = {"write": measure.timed(lambda: page.write(store))}
         path = page.write(store)
@@ -61,7 +61,7 @@ def measured(size: Size) -> list[Figure]:
     ]
 
 
-def filled(store: local.Store, size: Size) -> None:
+def filled(store: Store, size: Size) -> None:
     """Fill a store with a study of so many runs, and with predictions."""
     plan = planning.trace(CifarResNet(20), (3, 32, 32), multiple=4)
     own = space.from_plan(plan, width_steps=size.width_steps)

@@ -21,9 +21,9 @@ from ssr_exp.config import ModelConf, ModifiersConf, Shortcut
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, planning, seeds, sets
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import store as local
 from ssr_exp.runs import studies, tables
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import Store
 from ssr_exp.search import space
 from ssr_exp.search.space import Space
 
@@ -141,7 +141,7 @@ def gather(runs: Path, out: Path, *, study: str | None = None) -> dict[str, Any]
     Raises:
         SsrError: if the store holds none or several, or a record's parameters cannot be counted.
     """
-    store, known = local.Store(runs), studies.read_all(runs)
+    store, known = Store(runs), studies.read_all(runs)
     names = [study] if study is not None else list(known)
     if len(names) != 1 or names[0] not in known:
         raise SsrError(f"{runs} holds the studies {', '.join(known) or 'none'}: type --study NAME.")
@@ -156,7 +156,7 @@ def gather(runs: Path, out: Path, *, study: str | None = None) -> dict[str, Any]
     return about
 
 
-def _configuration(store: local.Store, kept: Sequence[Record]) -> dict[str, Any]:
+def _configuration(store: Store, kept: Sequence[Record]) -> dict[str, Any]:
     """Read the configuration that the first run was made with."""
     if not kept:
         raise SsrError(f"{store.root} holds no finished run.")

@@ -1,40 +1,55 @@
-"""JSON files of ours: written with a checksum, and read as data only, whoever wrote them.
+"""Files of ours: written whole or not at all, and read as data only, whoever wrote them.
 
-What others wrote may be cut short or of a newer version. A bit that a disk lost can leave JSON that
-is whole and wrong, "90.2" for "91.2": the checksum tells. A file without one is taken as it is, so
-those of earlier versions, and those written by hand, stay readable.
+A bit that a disk lost can leave JSON that is whole and wrong, "90.2" for "91.2": a checksum tells.
+A file without one is taken as it is, so those written by hand stay readable.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+import os
+import re
+import secrets
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from ssr_exp.errors import SsrError, cause
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Model = TypeVar("Model", bound=BaseModel)
 
 CHECKSUM = "checksum"  # the first key of a file, so that its line can be removed
+DEEPEST = 50  # objects and lists within each other; files of ours nest a few
+FOLDER = 0x10  # torch takes an archive's part with this attribute for one, and reads no memory
+FULL = (errno.ENOSPC, errno.EDQUOT)
+IS_FULL = "the disk is full"
+UNFINISHED = re.compile(r"\.\w.*\.\d+-[0-9a-f]{8}")  # what a write that is killed leaves
 
 
 class Unreadable(ValueError):
-    """A text that cannot be used; the message says why."""
+    """A file that cannot be used; the message says why, in one line."""
 
 
-def write(model: BaseModel, *, compact: bool = False) -> str:
+def to_json(model: BaseModel, *, compact: bool = False) -> str:
     """Write a model as JSON that `parse` can tell from a damaged one.
 
     Args:
         model: what is written.
         compact: in one line; else indented, one key a line.
     """
-    held = model.model_dump(mode="json")
-    whole = {CHECKSUM: _checksum(held), **held}
+    fields = model.model_dump(mode="json")
     layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
-    return json.dumps(whole, **layout) + "\n"
+    return json.dumps({CHECKSUM: _checksum(fields), **fields}, **layout) + "\n"
 
 
 def parse(text: str | bytes, model: type[Model], *, version: int) -> Model:
@@ -49,10 +64,9 @@ def parse(text: str | bytes, model: type[Model], *, version: int) -> Model:
         Unreadable: if the text is cut short, damaged, of a newer version, or lacks what the model
             needs.
     """
-    found = fields(text)
-    its = found.get("schema_version")
-    if isinstance(its, int) and its > version:
-        raise Unreadable(f"it is of version {its}, and this ssr_exp reads up to {version}")
+    written = parse_fields(text).get("schema_version")
+    if isinstance(written, int) and written > version:
+        raise Unreadable(f"it is of version {written}, and this ssr_exp reads up to {version}")
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -61,38 +75,200 @@ def parse(text: str | bytes, model: type[Model], *, version: int) -> Model:
         raise Unreadable(f"{where}: {first['msg'].lower()}") from None
 
 
-def fields(text: str | bytes) -> dict[str, Any]:
-    """Read what a file of ours says, without its checksum, which is held against it.
+def read(path: Path, model: type[Model], *, version: int) -> Model:
+    """Read a model from a file, as `parse` does.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Unreadable: if it cannot be used.
+    """
+    return parse(_bytes(path), model, version=version)
+
+
+def parse_fields(text: str | bytes) -> dict[str, Any]:
+    """Read a JSON object, without its checksum, which is held against it.
 
     Raises:
         Unreadable: if the text is cut short, or was changed since it was written.
     """
     try:
-        found: Any = json.loads(text)
-        if not isinstance(found, dict):
+        fields: Any = json.loads(text)
+        if not isinstance(fields, dict):
             raise Unreadable("it holds no JSON object")
-        whole = CHECKSUM not in found or found.pop(CHECKSUM) == _checksum(found)
+        is_whole = CHECKSUM not in fields or fields.pop(CHECKSUM) == _checksum(fields)
     except Unreadable:
         raise
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"it is no whole JSON file ({error})") from None
-    if not whole:
+    if not is_whole:
         raise Unreadable(
             f"its {CHECKSUM} says that it was changed since it was written: if you edited it "
             f'yourself, remove the line "{CHECKSUM}" from it'
         )
-    return found
+    return fields
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file, whatever its keys are.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Unreadable: if it is damaged, or nests deeper than code that walks through it can go.
+    """
+    fields = parse_fields(_bytes(path))
+    if _is_deeper(fields, DEEPEST):
+        raise Unreadable(f"its objects nest deeper than {DEEPEST}")
+    return fields
 
 
 def read_or_empty(path: Path) -> dict[str, Any]:
-    """Read what a file of ours says; of one that is missing or damaged, nothing."""
+    """Read a JSON object from a file; of one that is missing or damaged, nothing."""
     try:
-        return fields(path.read_bytes())
-    except (OSError, Unreadable):
+        return read_fields(path)
+    except (FileNotFoundError, Unreadable):
         return {}
 
 
-def _checksum(held: Mapping[str, Any]) -> str:
+def read_checkpoint(path: Path) -> Any:
+    """Read what `torch.save` wrote, on the CPU and as data only.
+
+    Such files are zip archives, and torch reads them without looking at their checksums: a bit
+    that a disk lost would become another weight, and nothing would say so.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Unreadable: if it is cut short or damaged, or holds code.
+    """
+    import torch
+
+    try:
+        if zipfile.is_zipfile(path):  # and not of a torch before 1.6
+            _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Unreadable:
+        raise
+    except Exception as error:  # damage shows in many ways
+        raise Unreadable(cause(error)) from None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a file of `torch.save` or from a Lightning checkpoint.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Unreadable: if it is damaged or holds something else.
+    """
+    from torch import Tensor
+
+    content = read_checkpoint(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise Unreadable("it holds no state dict")
+    return state
+
+
+def write_checkpoint(path: Path, content: Any) -> None:
+    """Write with `torch.save`, which itself does not say that a disk is full.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write(path, buffer.getbuffer())
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all; it is never lost once this returns.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, temporary):
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path) -> Iterator[None]:
+    """Give a file its name once the block has written it, flushed; else nothing is left of it.
+
+    Args:
+        path: the file, which may be there.
+        temporary: what the block writes, in the same folder.
+    """
+    try:
+        yield
+        _flush(temporary)
+        os.replace(temporary, path)
+        with suppress(OSError):  # of file systems that do not flush folders
+            _flush(path.parent)
+    finally:  # also of what is stopped
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -> SsrError:
+    """Put an error of the disk into a sentence; `option` chooses another folder."""
+    full = error.errno in FULL
+    why = IS_FULL if full else error.strerror or str(error)
+    remedy = "free some space there, or choose" if full else "choose"
+    return SsrError(f"cannot write to {folder}: {why}; {remedy} another place with {option}.")
+
+
+def is_disk_full(error: object) -> bool:
+    """Say whether a job ended because the disk took no more, as others would after it.
+
+    A launcher carries only the sentence of `cannot_write` from there to here.
+    """
+    text = str(error)
+    reasons = (IS_FULL, os.strerror(errno.EROFS))
+    return text.startswith("cannot write to ") and any(f": {why}; " in text for why in reasons)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(str(error)) from None
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
     """Hash what a file says, however it is laid out: numbers are written as they are read."""
-    text = json.dumps(held, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inner)
+
+
+def _check_archive(path: Path) -> None:
+    """Hold all that an archive stores against its checksums.
+
+    Raises:
+        Unreadable: if they do not match.
+    """
+    with zipfile.ZipFile(path) as archive:
+        folders = [part.filename for part in archive.infolist() if part.external_attr & FOLDER]
+        bad = archive.testzip() or next(iter(folders), None)
+    if bad is not None:
+        raise Unreadable(f"the checksum of its part {bad} does not match")
+
+
+def _flush(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

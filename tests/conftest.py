@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wandb_stub import Stub
 
 ROOT = Path(__file__).parents[1]
+TOOLS = "benchmarks fuzz notebooks random_networks zoo test_tooling.py".split()  # of the project
 SMALL = {  # the smallest training that is one
     "model": "resnet8",
     "dataset": "digits",
@@ -59,6 +60,20 @@ class Ended:
 
 
 Command = Callable[..., Ended]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no suite of a tool where all of it would be left out."""
+    is_tool = collection_path.parent == ROOT / "tests" and collection_path.name in TOOLS
+    return True if is_tool and "not slow" in config.option.markexpr else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the suites of tools as slow: `make check` runs them, `make test` does not."""
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").parts[0] in TOOLS:
+            item.add_marker("slow")
 
 
 def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> list[str]:
@@ -219,8 +234,8 @@ def leave(conf: Compose, make_record: MakeRecord) -> Callable[..., Path]:
 
     from ssr_exp import files
     from ssr_exp.rescaling import codes, rescale, saved
-    from ssr_exp.runs import checkpoints, provenance, studies
-    from ssr_exp.runs.store import Store
+    from ssr_exp.runs import provenance, studies
+    from ssr_exp.runs.store import LAST_CHECKPOINT, Store
     from ssr_exp.training import answer_folder, study
 
     def write(*words: str, network: str, **fields: object) -> Path:
@@ -234,11 +249,11 @@ def leave(conf: Compose, make_record: MakeRecord) -> Callable[..., Path]:
         folder = store.folder(opened.name, network, record.seed)
         store.write(folder, record)
         about = answer_folder.describe(opened, asked)
-        store.write_text(home / saved.NETWORK, files.write(about))
+        store.write_text(home / saved.NETWORK, files.to_json(about))
         store.write_text(home / studies.FILE, provenance.to_json(opened.about))
         built = rescale.build(opened.seed_network, opened.plan, architecture)
         state = {f"network.{name}": tensor for name, tensor in built.state_dict().items()}
-        torch.save({"state_dict": state, "epoch": 3}, folder / checkpoints.LAST)
+        torch.save({"state_dict": state, "epoch": 3}, folder / LAST_CHECKPOINT)
         return folder
 
     return write

@@ -98,7 +98,7 @@ def broken(written: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def folder(runs: Path) -> Path:
     """Where the network's export lies."""
-    (record,) = runs.glob(f"*/{NETWORK}/seed0/{store.FILE}")
+    (record,) = runs.glob(f"*/{NETWORK}/seed0/{store.RECORD_FILE}")
     return record.parents[2] / "export" / f"{NETWORK}-seed0"
 
 
@@ -127,7 +127,7 @@ def test_files_are_verified_and_their_folder_stands_alone(exported: Path) -> Non
     with torch.inference_mode():
         eager = saved.load(to)(images)
     accuracy = 100 * float((eager.argmax(1) == labels).double().mean())
-    record = json.loads((to / store.FILE).read_text())
+    record = json.loads((to / store.RECORD_FILE).read_text())
     assert accuracy == pytest.approx(record["val_acc"], abs=1e-3)
     report = json.loads((to / exporter.REPORT).read_text())
     for row in report["files"]:
@@ -175,8 +175,8 @@ def test_a_network_is_named_by_its_folder_too_exported_again_and_pushed_where_th
         assert ended.out.endswith(f"export: {tmp_path}/again\n")
     assert ended.lines("model.pt2", "torch.export", "100.00")
     assert ended.lines("not pushed", "hf upload me/net")
-    record = (tmp_path / "again" / store.FILE).read_bytes()
-    assert record == (folder(exported) / store.FILE).read_bytes()
+    record = (tmp_path / "again" / store.RECORD_FILE).read_bytes()
+    assert record == (folder(exported) / store.RECORD_FILE).read_bytes()
     assert not [p for p in tmp_path.rglob("*") if p.name in ("new", "old")]
 
 

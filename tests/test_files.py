@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
+import struct
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ssr_exp import files
+from ssr_exp.errors import SsrError
 from ssr_exp.files import Unreadable
+from ssr_exp.rescaling import saved
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
+from ssr_exp.training import pretrained, resume
 
 MakeRecord = Callable[..., Record]
 
@@ -36,9 +46,11 @@ def refusal(content: str | bytes) -> str:
 )
 def test_what_is_written_is_read(number: float, names: dict[str, list[int]], compact: bool) -> None:
     one = Held(number=number, names={name: tuple(values) for name, values in names.items()})
-    text = files.write(one, compact=compact)
+    text = files.to_json(one, compact=compact)
     assert (text.count("\n") == 1) == compact
-    assert json.loads(files.parse(text, Held, version=1).model_dump_json()) == files.fields(text)
+    assert json.loads(files.parse(text, Held, version=1).model_dump_json()) == files.parse_fields(
+        text
+    )
 
 
 def test_no_flipped_bit_changes_what_is_read(make_record: MakeRecord) -> None:
@@ -92,3 +104,95 @@ def test_a_file_without_a_checksum_is_read(make_record: MakeRecord) -> None:
     text = make_record().model_dump_json()
     assert files.CHECKSUM not in text
     assert files.parse(text, Record, version=1) == make_record()
+
+
+# Checkpoints
+
+STATE = {"network.weight": torch.linspace(-1, 1, 60).reshape(3, 20), "network.n": torch.tensor(7)}
+
+
+@pytest.fixture(scope="module")
+def whole() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": STATE, "epoch": 3}, buffer)
+    return buffer.getvalue()
+
+
+def flipped(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def same(held: Any) -> bool:
+    state = held["state_dict"]
+    return state.keys() == STATE.keys() and all(torch.equal(state[k], STATE[k]) for k in STATE)
+
+
+def unnoticed(path: Path, whole: bytes, bits: list[int]) -> tuple[list[int], int]:
+    """Flip bits one by one; returns those that make other weights, and how many were refused."""
+    wrong, refused = [], 0
+    for bit in bits:
+        content = flipped(whole, bit)
+        try:
+            path.write_bytes(content)
+            held = files.read_checkpoint(path)
+        except Exception:
+            refused += 1
+            continue
+        if not same(held):
+            wrong.append(bit)
+    return wrong, refused
+
+
+def test_no_flipped_bit_becomes_another_weight(whole: bytes, tmp_path: Path) -> None:
+    bits = random.Random(0).sample(range(8 * len(whole)), 1500)
+    wrong, refused = unnoticed(tmp_path / "flipped", whole, bits)
+    assert wrong == [] and refused > 300
+
+
+@pytest.mark.slow
+def test_not_one_of_all_bits_becomes_another_weight(whole: bytes, tmp_path: Path) -> None:
+    bits = list(range(8 * len(whole)))
+    assert unnoticed(tmp_path / "flipped", whole, bits)[0] == []
+
+
+def test_a_part_that_became_a_folder_is_refused(whole: bytes, tmp_path: Path) -> None:
+    """Torch would hand out memory as it was."""
+    entry = whole.rindex(b"PK\x01\x02", 0, whole.rindex(b"data/0"))
+    (attributes,) = struct.unpack_from("<I", whole, entry + 38)
+    assert attributes == 0
+    damaged = flipped(whole, 8 * (entry + 38) + 4)
+    path = tmp_path / "folder"
+    path.write_bytes(damaged)
+    torch.load(path, weights_only=True)
+    with pytest.raises(Unreadable, match="data/0"):
+        files.read_checkpoint(path)
+
+
+def test_a_checkpoint_cut_short_or_empty_is_refused(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "cut"
+    for length in (0, 1, 64, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(Unreadable):
+            files.read_checkpoint(path)
+    path.write_bytes(whole)
+    assert same(files.read_checkpoint(path))
+
+
+def test_every_reader_of_weights_notices(
+    whole: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    value = whole.index(STATE["network.weight"].numpy().tobytes())
+    path = tmp_path / LAST_CHECKPOINT
+    path.write_bytes(flipped(whole, 8 * value + 3))
+    for read in (network_weights, pretrained.state_dict, saved._state):
+        with pytest.raises(SsrError, match="does not match"):
+            read(path)
+    assert resume.last_checkpoint(tmp_path) is None
+    assert "does not match" in caplog.text and "from the start" in caplog.text
+
+
+def test_a_file_of_an_older_torch_is_read_all_the_same(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert pretrained.state_dict(tmp_path / "old.pth").keys() == {"weight", "n"}

@@ -83,6 +83,13 @@ def test_every_target_in_help_exists() -> None:
         assert run("make", "--dry-run", target).returncode == 0, target
 
 
+def test_ci_runs_all_parts_of_check_and_the_clusters() -> None:
+    (parts,) = re.findall(r"^check: (.*) ##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    steps = re.findall(r"^(?:step|{) make (\S+)", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert {*parts.split(), "test-cluster"} <= set(steps)
+    assert len(set(steps)) == len(steps)
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_every_target_that_a_page_names_exists(page: str) -> None:
     named = re.findall(r"(?:^|`|&& )make ([a-z-]+)", (ROOT / page).read_text(), flags=re.MULTILINE)

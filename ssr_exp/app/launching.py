@@ -65,7 +65,7 @@ class Launches:
         """
         from ssr_exp.training import sweep
 
-        todo = sweep.pending(members)
+        todo = sweep.to_train(members)
         errors = self._insist(todo)
         if waiting := sweep.busy(todo, errors):
             log.info("waiting for %s that another process is training", _networks(waiting))
@@ -158,8 +158,8 @@ class _Trace:
 
         return cls(
             member,
-            store.written_ns(member.folder / store.FILE),
-            store.written_ns(member.folder / store.CONFIG),
+            store.written_ns(member.folder / store.RECORD_FILE),
+            store.written_ns(member.folder / store.CONFIG_FILE),
         )
 
     @property

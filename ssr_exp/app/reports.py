@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ssr_exp import config
+from pydantic import TypeAdapter, ValidationError
+
+from ssr_exp import config, files
 from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError, cause
-
-if TYPE_CHECKING:
-    from ssr_exp.runs import store as local
-    from ssr_exp.runs.predictions import Predictions
-    from ssr_exp.runs.record import Record
+from ssr_exp.runs import predictions
+from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store
 
 log = logging.getLogger(__name__)
 
@@ -25,39 +25,35 @@ def write(composed: Any) -> str:
     Raises:
         SsrError: if there are no records, the page cannot be written, or W&B refuses.
     """
-    from ssr_exp.runs import store as local
-
     conf = config.read_report(composed)
-    store = local.Store(conf.paths.runs)
+    store = Store(conf.paths.runs)
     studies = _studies(store, conf)
-    told = {}
-    if conf.predict:
-        found = ((name, _predict(store, name, r, trust=conf.trust)) for name, r in studies.items())
-        told = {name: one for name, one in found if one is not None}
+    fresh = {}
+    for study, records in studies.items() if conf.predict else ():
+        if (predicted := _predict(store, study, records, trust=conf.trust)) is not None:
+            fresh[study] = predicted
     is_page = conf.to is ReportTo.page
-    shown = _page(store, conf, told) if is_page else _dashboards(store, conf, studies)
-    print(f"report: {shown}", flush=True)
-    return shown
+    place = _page(store, conf, fresh) if is_page else _dashboards(store, conf, studies)
+    print(f"report: {place}", flush=True)
+    return place
 
 
-def _studies(store: local.Store, conf: ReportConfig) -> dict[str, list[Record]]:
-    """Read the studies' records.
+def _studies(store: Store, conf: ReportConfig) -> dict[str, list[Record]]:
+    """Read the records of the studies that are asked for.
 
     Raises:
         SsrError: if there are none.
     """
-    found: dict[str, list[Record]] = {}
-    for record in store.records():
-        found.setdefault(record.study, []).append(record)
-    if not found:
+    studies = store.records_by_study()
+    if not studies:
         raise SsrError(f"there are no records of runs in {store.root}: {_elsewhere(store.root)}.")
     if conf.study is None:
-        return found
-    if conf.study not in found:
+        return studies
+    if conf.study not in studies:
         raise SsrError(
-            f"study={conf.study} is not below {store.root}; there are {', '.join(sorted(found))}."
+            f"study={conf.study} is not below {store.root}; there are {', '.join(sorted(studies))}."
         )
-    return {conf.study: found[conf.study]}
+    return {conf.study: studies[conf.study]}
 
 
 def _elsewhere(root: Path) -> str:
@@ -70,16 +66,12 @@ def _elsewhere(root: Path) -> str:
     return "type paths.runs=DIR, the folder that train.py or search.py wrote to"
 
 
-def _predict(
-    store: local.Store, study: str, records: list[Record], *, trust: bool
-) -> Predictions | None:
+def _predict(store: Store, study: str, records: list[Record], *, trust: bool) -> Predictions | None:
     """Fit a surrogate to a study where runs came after its last predictions.
 
     A page is worth writing without them, so what keeps them from being made is a warning.
     """
-    from ssr_exp.runs import predictions
-
-    before, found = predictions.latest(store, study), None
+    before, predicted = predictions.latest(store, study), None
     if not predictions.has_baseline(records) and any(r.val_acc is not None for r in records):
         log.warning(
             "%s: no predictions, as its baseline has no finished run: train.py modifiers=baseline "
@@ -90,25 +82,20 @@ def _predict(
         return None
     log.info("%s: fitting a surrogate to %d runs", study, len(records))
     try:
-        found = _fitted(store, study, records, before, trust=trust)
-        if found is not None:
-            predictions.write(store, store.study_folder(study) / predictions.FOLDER, found)
+        predicted = _fitted(store, study, records, before, trust=trust)
+        if predicted is not None:
+            predictions.write(store, store.study_folder(study) / predictions.FOLDER, predicted)
     except SsrError as error:
-        lacks = "its last runs are not among the predictions" if found is None else "not kept"
+        lacks = "its last runs are not among the predictions" if predicted is None else "not kept"
         log.warning("%s: %s: %s", study, lacks, error)
     except Exception as error:  # of the fit
         log.warning("%s: no surrogate could be fitted: %s", study, cause(error))
         log.debug("no surrogate could be fitted", exc_info=True)
-    return found
+    return predicted
 
 
 def _fitted(
-    store: local.Store,
-    study: str,
-    records: list[Record],
-    before: Predictions | None,
-    *,
-    trust: bool,
+    store: Store, study: str, records: list[Record], before: Predictions | None, *, trust: bool
 ) -> Predictions | None:
     from ssr_exp.rescaling import saved
     from ssr_exp.search import refit
@@ -125,55 +112,47 @@ def _fitted(
     return refit.of(records, plan, width_steps=asked.width_steps, before=before)
 
 
-def _segment(store: local.Store, records: list[Record]) -> SegmentConf:
+def _segment(store: Store, records: list[Record]) -> SegmentConf:
     """Read how the newest run's lattice was made, as data; else the usual one."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from ssr_exp.runs import store as local
-
     newest = max(records, key=lambda record: record.started_at)
-    path = store.folder(newest.study, newest.network, newest.seed) / local.CONFIG
+    path = store.folder(newest.study, newest.network, newest.seed) / CONFIG_FILE
     try:
-        asked = json.loads(path.read_bytes())["segment"]
-        return TypeAdapter(SegmentConf).validate_python(asked)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
+        return TypeAdapter(SegmentConf).validate_python(files.read_fields(path)["segment"])
+    except (FileNotFoundError, files.Unreadable, KeyError, ValidationError):
         return SegmentConf()
 
 
-def _page(store: local.Store, conf: ReportConfig, told: dict[str, Predictions]) -> str:
+def _page(store: Store, conf: ReportConfig, fresh: dict[str, Predictions]) -> str:
     from ssr_exp.report import page
-    from ssr_exp.runs import store as local
 
     to = None
     if conf.file is not None:
-        to, store = Path(conf.file).expanduser(), local.Store(store.root, option="file=PAGE")
+        to, store = Path(conf.file).expanduser(), Store(store.root, option="file=PAGE")
         if not to.name or to.is_dir():
             raise SsrError(f"file={conf.file} is no name of a file: type file=page.html.")
-    return str(
-        page.write(store, only=() if conf.study is None else (conf.study,), to=to, told=told)
-    )
+    only = () if conf.study is None else (conf.study,)
+    return str(page.write(store, only=only, to=to, fresh=fresh))
 
 
-def _dashboards(store: local.Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
+def _dashboards(store: Store, conf: ReportConfig, studies: dict[str, list[Record]]) -> str:
     """Publish a workspace view and a report of each study; returns the last report's address."""
-    from ssr_exp.report import answers, dashboard
-    from ssr_exp.runs import predictions
-    from ssr_exp.runs import store as local
+    from ssr_exp.report import dashboard, search_results
 
-    shown = ""
-    inside = {name for names in answers.studies(store, studies).values() for name in names}
+    address = ""
+    finals = search_results.finalist_studies(store, studies)
+    inside = {name for names in finals.values() for name in names}
     for study, records in studies.items():
         if study in inside and conf.study is None:
             continue
-        told = predictions.latest(store, study)
+        predicted = predictions.latest(store, study)
         published = dashboard.publish(
             records,
             logger=conf.logger,
             study=study,
-            searched=told is not None and bool(told.rounds),
-            best=store.read(store.study_folder(study) / local.BEST),
+            searched=predicted is not None and bool(predicted.rounds),
+            best=store.read(store.study_folder(study) / BEST_FOLDER),
         )
         print(f"workspace: {published.workspace}")
-        shown = published.report
-        log.info("%s: %s", study, shown)
-    return shown
+        address = published.report
+        log.info("%s: %s", study, address)
+    return address

@@ -138,7 +138,7 @@ class Ending:
                 "here: type finalists.seeds=1 or more, and it is trained again."
             )
         conf = self._launcher.compose(member.overrides)
-        to = store.Store(self._conf.paths.runs).study_folder(self._opened.name) / store.BEST
+        to = store.Store(self._conf.paths.runs).study_folder(self._opened.name) / store.BEST_FOLDER
         taken = answer.latency(self._seen, self._seen.history.space.parse(record.network))
         if taken is not None and taken.measured and self._conf.latency.batch == 1:
             known = (record.latencies or {}) | {taken.setting: taken.ms}

@@ -22,8 +22,8 @@ from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
     from ssr_exp.edge.latency.table import Effort, Subject
-    from ssr_exp.runs import store as local
     from ssr_exp.runs.predictions import Predictions
+    from ssr_exp.runs.store import Store
     from ssr_exp.runs.wandb.search_run import Diary
     from ssr_exp.search.attempts import Train
     from ssr_exp.search.belief import View
@@ -50,12 +50,12 @@ class SearchCommand(LaunchingCommand):
             SsrError: if the command cannot be met, or all of a round's trainings failed.
         """
         from ssr_exp.datasets import reading
-        from ssr_exp.runs import store as local
+        from ssr_exp.runs.store import Busy, Store
         from ssr_exp.training import study
 
         self._refuse_sweeps(arguments)
         conf = self._read(arguments)
-        store = local.Store(conf.paths.runs)
+        store = Store(conf.paths.runs)
         store.check()
         opened = study.open(conf)
         reading.print_all([opened.splits.reading])
@@ -70,7 +70,7 @@ class SearchCommand(LaunchingCommand):
                     return self._run(arguments, search, opened)
                 finally:
                     name_page(store)
-        except local.Busy:
+        except Busy:
             raise SsrError(
                 f"this very search is running already ({search.book.folder}): wait for it, or "
                 "start another one with another seed=N."
@@ -90,7 +90,7 @@ class SearchCommand(LaunchingCommand):
                 )
 
     def _show(
-        self, arguments: Sequence[str], search: Search, opened: Study, store: local.Store
+        self, arguments: Sequence[str], search: Search, opened: Study, store: Store
     ) -> list[Any]:
         """Print surrogate, front and next batch, and write the batch for `train.py`."""
         from ssr_exp.runs import proposal
@@ -121,7 +121,7 @@ class SearchCommand(LaunchingCommand):
     def _run(self, arguments: Sequence[str], search: Search, opened: Study) -> list[Any]:
         """Go through the rounds, then train the last comparison and hand its answer over."""
         from ssr_exp.app.search_ending import Ending
-        from ssr_exp.runs.store import BEST
+        from ssr_exp.runs.store import BEST_FOLDER
         from ssr_exp.search import printing
         from ssr_exp.training.finalists import UNTESTED
         from ssr_exp.training.sweep import ALONE
@@ -151,7 +151,7 @@ class SearchCommand(LaunchingCommand):
         printing.print_smallest(seen, search.conf)
         records = Ending(self, arguments, search.conf, opened, seen).carry_out()
         search.conclude(seen)
-        diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST)
+        diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
 
     def _run_asynchronously(self, search: Search, train: Train) -> tuple[View, str]:
@@ -182,7 +182,7 @@ def _diary(search: Search, opened: Study) -> Diary:
     return Diary(search.conf.logger, book.store, book.folder, opened.name, told)
 
 
-def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
+def _search(conf: SearchConfig, opened: Study, store: Store) -> Search:
     """Set a search up.
 
     Raises:
@@ -213,9 +213,7 @@ def _search(conf: SearchConfig, opened: Study, store: local.Store) -> Search:
     )
 
 
-def _latencies(
-    conf: SearchConfig, opened: Study, spanned: Space, store: local.Store
-) -> Latencies | None:
+def _latencies(conf: SearchConfig, opened: Study, spanned: Space, store: Store) -> Latencies | None:
     """Measure the lattice, or read what was measured; None where nothing of it is needed.
 
     Raises:
@@ -227,7 +225,7 @@ def _latencies(
         return None
     from ssr_exp.edge.latency import table
     from ssr_exp.edge.latency.table_file import Seed
-    from ssr_exp.runs import store as local
+    from ssr_exp.runs.store import folder_name
 
     seed = Seed.of(
         conf.model, conf.segment, opened.plan, opened.splits.num_classes, opened.seed_network
@@ -242,7 +240,7 @@ def _latencies(
             found = table.resume(subject, path, effort)
         else:
             setting = table.here(asked.runtime, batch=asked.batch, threads=asked.threads)
-            path = folder / f"{local.safe('-'.join((setting.slug, *frozen)))}.json"
+            path = folder / f"{folder_name('-'.join((setting.slug, *frozen)))}.json"
             if path.exists():
                 found = table.resume(subject, path, effort)
             else:

@@ -130,7 +130,7 @@ class TrainCommand(LaunchingCommand):
         sweep.print_readings(members)
         errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
-        trade_offs.print_trade_offs(records, known=sweep.neighbours(members, records))
+        trade_offs.print_trade_offs(records, known=sweep.study_records(members, records))
         for store in {member.store.root: member.store for member in members}.values():
             name_page(store)
         if problems := sweep.problems(members, errors):

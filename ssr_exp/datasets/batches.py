@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import augmentation
 from ssr_exp.datasets.images import Images
 from ssr_exp.errors import SsrError
 
@@ -19,17 +19,11 @@ Batch = tuple[Tensor, Tensor]  # x: float32, b x c x h x w; y: int64, b
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is drawn anew for each training image in each epoch; see `datasets.augmentation`.
+    """What is drawn anew for each training image in each epoch."""
 
-    Attributes:
-        crop_padding: pixels on each side before a random crop; 0: none.
-        flip: left to right, half of the time.
-        cutout: side of the erased square in pixels; 0: none.
-    """
-
-    crop_padding: int = 0
-    flip: bool = False
-    cutout: int = 0
+    crop_padding: int = 0  # pixels on each side before a random crop; 0: none
+    flip: bool = False  # left to right, half of the time
+    cutout: int = 0  # side of the erased square in pixels; 0: none
 
     def __post_init__(self) -> None:
         for name in ("crop_padding", "cutout"):
@@ -40,7 +34,7 @@ class Augmentation:
                 )
 
     @classmethod
-    def of(cls, conf: DatasetConf) -> Augmentation:
+    def from_conf(cls, conf: DatasetConf) -> Augmentation:
         """Take the fields of the same names."""
         return cls(crop_padding=conf.crop_padding, flip=conf.flip, cutout=conf.cutout)
 
@@ -120,11 +114,11 @@ class Batches:
     def _augmented(self, x: Tensor, draw: torch.Generator) -> Tensor:
         wanted = self._augmentation
         if wanted.crop_padding:
-            x = augmentation.crop(x, wanted.crop_padding, draw)
+            x = crop(x, wanted.crop_padding, draw)
         if wanted.flip:
-            x = augmentation.flip(x, draw)
+            x = flip(x, draw)
         x = self._normalised(x)
-        return augmentation.cutout(x, wanted.cutout, draw) if wanted.cutout else x
+        return cutout(x, wanted.cutout, draw) if wanted.cutout else x
 
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
@@ -133,3 +127,48 @@ class Batches:
 def _mixed(seed: int, epoch: int) -> int:
     """Hash to 63 bits, so that seed 0 in epoch 1 has nothing of seed 1 in epoch 0."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "big") >> 1
+
+
+# Augmentation: each image has its own draw from a generator, so the same state of the generator
+# gives the same batch.
+
+
+def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Pad each image with zeros, then cut a random window of the original size out of it.
+
+    On pixels before normalisation this is torchvision's `RandomCrop(size, padding)`: the border
+    is black, as in the CIFAR experiments of He et al. (2016, section 4.2).
+
+    Args:
+        x: `b x c x h x w`.
+        padding: pixels added on each side; all `(2 padding + 1)^2` windows are equally likely.
+        generator: source of the draws, where `x` is.
+    """
+    b, _, h, w = x.shape
+    top, left = torch.randint(2 * padding + 1, (2, b), generator=generator, device=x.device)
+    windows = F.pad(x, [padding] * 4).unfold(2, h, 1).unfold(3, w, 1)
+    return windows[torch.arange(b, device=x.device), :, top, left]
+
+
+def flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
+    return torch.where(coin < 0.5, x.flip(-1), x)
+
+
+def cutout(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Set one square of each image to zero.
+
+    On normalised images zero is the mean colour, as in DeVries and Taylor (2017). The square's
+    centre is any pixel, so part of the square, of `side` pixels, may fall outside the image.
+    """
+    b, _, h, w = x.shape
+    rows = _stripe(h, side, torch.randint(h, (b, 1), generator=generator, device=x.device))
+    columns = _stripe(w, side, torch.randint(w, (b, 1), generator=generator, device=x.device))
+    return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+
+
+def _stripe(length: int, side: int, centre: Tensor) -> Tensor:
+    """Mark, as `b x length`, the positions that a stripe around each `centre` (`b x 1`) covers."""
+    offset = torch.arange(length, device=centre.device) - (centre - side // 2)
+    return (offset >= 0) & (offset < side)

@@ -21,38 +21,22 @@ SAMPLE = 64  # pixels of an image that are looked at first
 
 @dataclass(frozen=True)
 class Contents:
-    """What image files hold, before they are fitted to a size.
+    """What image files hold, before they are fitted to a size."""
 
-    Attributes:
-        kinds: how many files there are of each kind of pixels, in words.
-        smallest: the size of the fewest pixels.
-        largest: that of the most.
-        sizes: how many different ones there are.
-        not_square: how many images are not.
-        transparent: how many show the background somewhere.
-        animated: how many hold more than one frame or page.
-        plain: how many have one colour, and nothing else.
-        examples: the position of the first file of each of the last three, where there is one.
-    """
-
-    kinds: dict[str, int]
-    smallest: Size
+    kinds: dict[str, int]  # how many files there are of each kind of pixels, in words
+    smallest: Size  # the size of the fewest pixels
     largest: Size
-    sizes: int
-    not_square: int = 0
-    transparent: int = 0
-    animated: int = 0
-    plain: int = 0
+    sizes: int  # how many different ones there are
+    not_square: int = 0  # how many images are not
+    transparent: int = 0  # how many show the background somewhere
+    animated: int = 0  # how many hold more than one frame or page
+    plain: int = 0  # how many have one colour, and nothing else
+    # The position of the first file of each of the last three, where there is one.
     examples: dict[str, int] = field(default_factory=dict)
 
 
 def count(opened: Sequence[Opened], pixels: Tensor) -> Contents:
-    """Count what was opened.
-
-    Args:
-        opened: of each file.
-        pixels: uint8, `n x c x h x w`, what became of them.
-    """
+    """Count what was opened; `pixels`, uint8, `n x c x h x w`, are what became of it."""
     shapes = Counter(one.size for one in opened)
     odd = {
         "transparent": [i for i, one in enumerate(opened) if one.is_transparent],
@@ -81,9 +65,5 @@ def plain(pixels: Tensor) -> list[int]:
 def _kind(one: Opened) -> str:
     if one.is_deep:
         return "grey of more than 8 bits"
-    if one.mode in _ALPHA:
-        kind = "colours of 16 bits" if one.is_cut else _ALPHA[one.mode]
-        return f"{kind} with transparency"
-    if one.is_cut:
-        return "colours of 16 bits"
-    return _KINDS.get(one.mode, one.mode)
+    kind = "colours of 16 bits" if one.is_cut else _ALPHA.get(one.mode) or _KINDS.get(one.mode)
+    return (kind or one.mode) + (" with transparency" if one.mode in _ALPHA else "")

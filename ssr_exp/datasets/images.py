@@ -23,19 +23,12 @@ Indices = NDArray[np.int64]  # positions of images, ascending
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of one size.
+    """Labelled images of one size."""
 
-    Attributes:
-        pixels: uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB).
-        labels: int64, `n`, positions in `classes`.
-        classes: names of the classes.
-        files: the original file of each; empty for data sets that have no image files.
-    """
-
-    pixels: Tensor
-    labels: Tensor
+    pixels: Tensor  # uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB)
+    labels: Tensor  # int64, `n`, positions in `classes`
     classes: tuple[str, ...]
-    files: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()  # of each image; none for data sets that have no image files
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,26 +49,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Pool:
-    """All images of a data set, and the split that it came with.
-
-    Attributes:
-        images: all of them.
-        digest: `digest` of their pixels.
-        train: positions of the images that may be trained on or held out as `val`.
-        val: positions of the images that came as val; None: split them off `train`.
-        test: positions of the images that came as test; None: there are none.
-        preprocessing: how they became pixels; without mean and standard deviation.
-        hashes: int64, `n`, of the pixels of each: equal where these are.
-        origin: where they come from.
-    """
+    """All images of a data set, and the split that it came with."""
 
     images: Images
-    digest: str
-    train: Indices
-    val: Indices | None
-    test: Indices | None
-    preprocessing: Preprocessing
-    hashes: NDArray[np.int64]
+    digest: str  # `digest` of their pixels
+    train: Indices  # may be trained on or held out as `val`
+    val: Indices | None  # came as val; None: split them off `train`
+    test: Indices | None  # came as test; None: there are none
+    preprocessing: Preprocessing  # how they became pixels; without mean and standard deviation
+    hashes: NDArray[np.int64]  # `n`, of the pixels of each: equal where these are
     origin: ImageOrigin
 
 
@@ -84,7 +66,7 @@ class Splits:
     """A data set, ready to be trained on.
 
     Attributes:
-        name: of the data set, as in the configuration.
+        name: as in the configuration.
         train: images to learn from.
         val: images that search sees, never part of `train` or `test`; None: learnt from, too.
         test: images to look at once, or None.
@@ -92,8 +74,7 @@ class Splits:
         std: likewise the standard deviation; 1 for a channel that never changes.
         fingerprint: hex hash of pixels, labels, classes and the split; the same wherever and
             under whatever file names the images lie.
-        preprocessing: how an image file becomes what the network takes; its `fit` is None where
-            images are not resized.
+        preprocessing: how an image file becomes what the network takes.
         reading: what was read, to be said on screen and kept with the study.
     """
 
@@ -147,17 +128,6 @@ def fingerprint(pool: Pool, *, train: Indices, val: Indices | None) -> str:
     return sha.hexdigest()
 
 
-def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel, in 0..1.
-
-    They come from exact counts of the 256 values, so they are the same on any machine.
-
-    Args:
-        pixels: uint8, `n x c x h x w`.
-    """
-    return moments(histogram(pixels))
-
-
 def histogram(pixels: Tensor) -> Tensor:
     """Count the 256 values in each channel of `n x c x h x w` pixels: int64, `c x 256`."""
     counts = [torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]
@@ -165,7 +135,10 @@ def histogram(pixels: Tensor) -> Tensor:
 
 
 def moments(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel, in 0..1, from its `histogram`."""
+    """Return mean and standard deviation of each channel, in 0..1, from its `histogram`.
+
+    Counts are exact, so they are the same on any machine.
+    """
     share = counts.double() / counts[0].sum()
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ values
@@ -175,18 +148,11 @@ def moments(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def resize(pixels: Tensor, how: Preprocessing) -> Tensor:
-    """Fit images to the size of `how`, as files of them would be.
-
-    Args:
-        pixels: uint8, `n x c x h x w`.
-        how: its size and fit count.
-    """
-    return torch.stack([_fitted(image, how) for image in pixels])
-
-
-def _fitted(pixels: Tensor, how: Preprocessing) -> Tensor:
-    """Fit one image, `c x h x w`, through Pillow, which has no first dimension for grey."""
-    array = pixels.permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[:, :, 0] if len(pixels) == 1 else np.ascontiguousarray(array))
-    fitted = np.array(preprocessing.fitted(image, how.size, how))
-    return torch.from_numpy(fitted).reshape(*how.size, len(pixels)).permute(2, 0, 1)
+    """Fit images, uint8, `n x c x h x w`, to the size of `how`, as files of them would be."""
+    c = pixels.shape[1]
+    fitted = []
+    for array in pixels.permute(0, 2, 3, 1).contiguous().numpy():
+        image = Image.fromarray(array[:, :, 0] if c == 1 else array)  # Pillow's grey is h x w
+        fitted.append(np.array(preprocessing.fitted(image, how.size, how)))
+    stacked = torch.from_numpy(np.stack(fitted)).reshape(-1, *how.size, c)
+    return stacked.permute(0, 3, 1, 2).contiguous()

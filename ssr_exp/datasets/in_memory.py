@@ -16,8 +16,6 @@ from ssr_exp.datasets.images import Images, Indices, Pool, Splits, fingerprint, 
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
 
-__all__ = ["Augmentation", "Batches", "Images", "Splits", "TensorDataModule", "load"]
-
 
 @in_one_line()
 def load(conf: DatasetConf, data_dir: Path) -> Splits:
@@ -49,7 +47,7 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
         std=std,
         fingerprint=fingerprint(pool, train=train, val=val),
         preprocessing=replace(pool.preprocessing, mean=mean, std=std),
-        reading=inspection.read(conf, pool, train, val, counts),
+        reading=inspection.inspect(conf, pool, train, val, counts),
     )
 
 
@@ -104,7 +102,7 @@ class TensorDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Shuffled and augmented batches."""
-        return self._batches(self._splits.train, seed=self._seed, augmentation=self._augmentation)
+        return self._batches(self._splits.train, self._seed, self._augmentation)
 
     def val_dataloader(self) -> Batches:
         """Batches in order, none left out.
@@ -130,14 +128,11 @@ class TensorDataModule(LightningDataModule):
         return self._batches(self._splits.test)
 
     def _batches(
-        self,
-        images: Images,
-        *,
-        seed: int | None = None,
-        augmentation: Augmentation | None = None,
+        self, images: Images, seed: int | None = None, augmentation: Augmentation | None = None
     ) -> Batches:
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return Batches(
-            images.to(self._device),
+            images.to(device),
             mean=self._splits.mean,
             std=self._splits.std,
             batch_size=self._batch_size,
@@ -145,7 +140,3 @@ class TensorDataModule(LightningDataModule):
             augmentation=augmentation,
             channels_last=self._channels_last,
         )
-
-    @property
-    def _device(self) -> torch.device:
-        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device

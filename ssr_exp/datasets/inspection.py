@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import reading
 from ssr_exp.datasets.images import Indices, Pool
-from ssr_exp.datasets.reading import Reading
+from ssr_exp.datasets.reading import Reading, describe_pixels
 from ssr_exp.errors import SsrError, one_line
 
 DARK = 63  # of 255: 14 bits in files of 16 are no brighter
@@ -22,23 +21,18 @@ MOST = 0.75  # of val in one class, beyond which accuracy says little
 BULK = 0.999  # of the pixels, whose values count: a few odd ones hide nothing
 
 
-def read(
+def inspect(
     conf: DatasetConf, pool: Pool, train: Indices, val: Indices | None, counts: Tensor
 ) -> Reading:
     """Say what was read, and warn of what may be wrong with it.
 
-    Args:
-        conf: how the images are split.
-        pool: all images.
-        train: positions of those that are learnt from.
-        val: likewise of val; None: there is none.
-        counts: `histogram` of the pixels of train.
+    `train` and `val` are positions of images; `counts` is the `histogram` of the pixels of train.
 
     Raises:
         SsrError: if all images are the same picture.
     """
-    found = {"train": train, "val": val, "test": pool.test}
-    parts = {name: index for name, index in found.items() if index is not None}
+    named = {"train": train, "val": val, "test": pool.test}
+    parts = {name: index for name, index in named.items() if index is not None}
     _check_alike(pool)
     names, labels = pool.images.classes, pool.images.labels.numpy()
     origin = pool.origin
@@ -49,14 +43,14 @@ def read(
         *_doubles(pool, parts),
         *_contradictions(pool),
         *_alike(pool, parts),
-        *_plain(pool),
+        *_odd(pool, "plain", "image", "{} of one colour and nothing else ({})"),
         *_narrow(counts),
     ]
     return Reading(
         name=conf.name,
-        parts={part: dict(zip(names, map(int, own), strict=True)) for part, own in shares.items()},
+        parts={part: dict(zip(names, map(int, n), strict=True)) for part, n in shares.items()},
         sources=_sources(conf, pool),
-        pixels=reading.pixels(origin.contents, pool.preprocessing),
+        pixels=describe_pixels(origin.contents, pool.preprocessing),
         left_out=origin.left_out,
         notes=tuple(map(one_line, (*origin.notes, *_notes(conf, pool, train)))),
         warnings=tuple(map(one_line, warnings)),
@@ -70,8 +64,10 @@ def _sources(conf: DatasetConf, pool: Pool) -> dict[str, str]:
         sources.pop("val", None)
         return sources | {"train": "with val"}
     if pool.val is None:
-        of = f"{100 * conf.val_fraction:g} % of train"
-        sources["val"] = f"{of}, drawn with dataset.split_seed={conf.split_seed}"
+        sources["val"] = (
+            f"{100 * conf.val_fraction:g} % of train, drawn with dataset.split_seed="
+            f"{conf.split_seed}"
+        )
     return sources
 
 
@@ -115,8 +111,7 @@ def _contradictions(pool: Pool) -> Iterator[str]:
         count = len(np.unique(pool.hashes[order][at]))
         pair = _pair(pool, int(order[at[0]]), int(order[at[0] + 1]))
         yield (
-            f"{_counted(count, 'image', 'images')} under two labels ({pair}): keep each under the "
-            "right one"
+            f"{_counted(count, 'image')} under two labels ({pair}): keep each under the right one"
         )
 
 
@@ -125,7 +120,7 @@ def _uneven(names: Sequence[str], shares: Mapping[str, NDArray[np.int64]]) -> It
     for part in ("val", "test"):
         few = [] if part not in shares else [i for i, n in enumerate(shares[part]) if n < LEAST]
         if few and len(few) < len(names):
-            held = _counted(int(shares[part][few[0]]), "image", "images")
+            held = _counted(int(shares[part][few[0]]), "image")
             more = f" (and as few of {len(few) - 1} others)" if len(few) > 1 else ""
             yield (
                 f"{part} has {held} of class '{names[few[0]]}'{more}, which say next to nothing of "
@@ -150,13 +145,6 @@ def _alike(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
             yield f"all {len(index):,} {what} are the same picture"
 
 
-def _plain(pool: Pool) -> Iterator[str]:
-    contents = pool.origin.contents
-    if contents is not None and contents.plain:
-        count, example = contents.plain, _file(pool, contents.examples["plain"])
-        yield f"{_counted(count, 'image', 'images')} of one colour and nothing else ({example})"
-
-
 def _narrow(counts: Tensor) -> Iterator[str]:
     """Warn of pixels that use few of the 256 values."""
     total = counts.sum(0).double().numpy()
@@ -178,25 +166,25 @@ def _narrow(counts: Tensor) -> Iterator[str]:
 
 
 def _notes(conf: DatasetConf, pool: Pool, train: Indices) -> Iterator[str]:
-    contents, background = pool.origin.contents, conf.background
     copies = len(train) - len(np.unique(pool.hashes[train]))
     if copies:
         yield f"train holds {_counted(copies, 'copy', 'copies')} of other images of it"
-    if contents is not None and contents.transparent:
-        yield (
-            f"{_counted(contents.transparent, 'transparent image', 'transparent images')} "
-            f"({_file(pool, contents.examples['transparent'])}): dataset.background={background} "
-            "shows"
-        )
-    if contents is not None and contents.animated:
-        yield (
-            f"{_counted(contents.animated, 'file', 'files')} of several frames or pages "
-            f"({_file(pool, contents.examples['animated'])}): the first is read"
-        )
+    shows = f"dataset.background={conf.background} shows"
+    yield from _odd(pool, "transparent", "transparent image", f"{{}} ({{}}): {shows}")
+    yield from _odd(
+        pool, "animated", "file", "{} of several frames or pages ({}): the first is read"
+    )
 
 
-def _counted(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
+def _odd(pool: Pool, kind: str, noun: str, text: str) -> Iterator[str]:
+    """Say how many files are of an odd kind, and name the first."""
+    contents = pool.origin.contents
+    if contents is not None and (count := getattr(contents, kind)):
+        yield text.format(_counted(count, noun), _file(pool, contents.examples[kind]))
+
+
+def _counted(number: int, one: str, more: str = "") -> str:
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def _file(pool: Pool, number: int) -> str:

@@ -32,51 +32,31 @@ class Preprocessing:
     size with Pillow's (antialiased) bilinear filter, and its bytes are normalised:
     `(pixel / 255 - mean) / std`.
 
-    Args:
-        channels: 1 (grey) or 3 (RGB).
-        size: height and width in pixels.
-        fit: how an image of another size gets there: `crop` its centre to the shape and scale,
-            `stretch`, or `pad` with the background; None: an image must have the size.
-        background: the byte that lies behind what is transparent, and beside a padded image.
-        depth: bits of grey images whose files hold more than 8; None: there were none.
-        white: the value that is white in floating-point images; None: there were none.
-        mean: of each channel, in 0..1.
-        std: likewise the standard deviation.
+    `fit` is how an image of another size gets to `size`: `crop` its centre to the shape and scale,
+    `stretch`, or `pad` with the background; None: an image must have the size.
     """
 
-    channels: int
-    size: tuple[int, int]
+    channels: int  # 1 (grey) or 3 (RGB)
+    size: tuple[int, int]  # height and width in pixels
     fit: str | None = None
-    background: int = 255
-    depth: int | None = None
-    white: float | None = None
-    mean: tuple[float, ...] = ()
+    background: int = 255  # behind what is transparent, and beside a padded image
+    depth: int | None = None  # bits of grey images whose files hold more than 8, if there were some
+    white: float | None = None  # the value that is white in floating-point images, likewise
+    mean: tuple[float, ...] = ()  # of each channel, in 0..1
     std: tuple[float, ...] = ()
 
 
 class Opened(NamedTuple):
-    """An image as its file holds it.
+    """An image as its file holds it."""
 
-    Args:
-        mode: Pillow's.
-        size: height and width in pixels, turned as EXIF says.
-        is_grey: whether it has no colours.
-        is_transparent: whether the background shows through it somewhere.
-        low: the lowest value, where the file holds more than 8 bits of grey or floating-point
-            numbers; 0 else.
-        peak: likewise the highest; 255 else.
-        is_animated: whether its file holds more frames or pages than the first, which is read.
-        is_cut: whether its file holds 16 bits of each colour, of which Pillow keeps the high 8.
-    """
-
-    mode: str
-    size: tuple[int, int]
+    mode: str  # Pillow's
+    size: tuple[int, int]  # height and width in pixels, turned as EXIF says
     is_grey: bool
-    is_transparent: bool = False
-    low: float = 0.0
-    peak: float = 255.0
-    is_animated: bool = False
-    is_cut: bool = False
+    is_transparent: bool = False  # the background shows through it somewhere
+    low: float = 0.0  # the lowest value of more than 8 bits of grey, or of floating-point numbers
+    peak: float = 255.0  # likewise the highest
+    is_animated: bool = False  # more frames or pages than the first, which is read
+    is_cut: bool = False  # 16 bits of each colour, of which Pillow keeps the high 8
 
     @property
     def is_deep(self) -> bool:

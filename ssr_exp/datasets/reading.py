@@ -18,48 +18,28 @@ _NAMED = 10  # classes whose images are counted one by one on screen
 
 @dataclass(frozen=True)
 class ImageOrigin:
-    """Where the images of a data set come from.
+    """Where the images of a data set come from."""
 
-    Attributes:
-        sources: of each part, in words.
-        root: the folder that the names of files start from.
-        left_out: how many files are not read, by kind or reason.
-        notes: what is to be said of it.
-        warnings: likewise, where it may be wrong.
-        contents: what the files hold; None where there are none.
-    """
-
-    sources: dict[str, str]
-    root: Path = Path()
-    left_out: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    contents: Contents | None = None
+    sources: dict[str, str]  # of each part, in words
+    root: Path = Path()  # the folder that the names of files start from
+    left_out: dict[str, int] = field(default_factory=dict)  # how many files, by kind or reason
+    notes: tuple[str, ...] = ()  # what is to be said of it
+    warnings: tuple[str, ...] = ()  # likewise, where it may be wrong
+    contents: Contents | None = None  # what the files hold, if there are files
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a data set.
-
-    Attributes:
-        name: of the data set.
-        parts: for each part how many images each class has.
-        sources: for each part where it comes from, in words.
-        pixels: what kind of images they are, and what was done to them, in words.
-        left_out: how many files are not among them, by kind or reason.
-        notes: what else is to be said.
-        warnings: what may be wrong.
-        folder: where the images lie on this machine; empty where they have no files.
-    """
+    """What was read of a data set."""
 
     name: str
-    parts: dict[str, dict[str, int]]
-    sources: dict[str, str]
-    pixels: str
-    left_out: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, dict[str, int]]  # for each part how many images each class has
+    sources: dict[str, str]  # for each part where it comes from, in words
+    pixels: str  # what kind of images they are, and what was done to them, in words
+    left_out: dict[str, int] = field(default_factory=dict)  # how many files, by kind or reason
     notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    folder: str = field(default="", compare=False)
+    warnings: tuple[str, ...] = ()  # what may be wrong
+    folder: str = field(default="", compare=False)  # of the images on this machine, if any
 
     def __str__(self) -> str:
         """Say it in some lines."""
@@ -94,7 +74,7 @@ class Reading:
         images = sum(self.parts[name].values())
         words = [self.sources[name]] if self.sources.get(name) else []
         if name == "val":
-            words.append(f"one image is {points(images)} points")
+            words.append(f"one image is {100 / images:.2g} points")
         said = f" ({', '.join(words)})" if words else ""
         return f"{name} {images:,}{said}"
 
@@ -105,11 +85,6 @@ def print_all(readings: Iterable[Reading]) -> None:
         terminal.console().print(text)
 
 
-def points(images: int) -> str:
-    """Say how many points of accuracy one of so many images is."""
-    return f"{100 / images:.2g}"
-
-
 def _shown(classes: Counter[str]) -> str:
     if len(classes) <= _NAMED:
         return ", ".join(f"{name} {count:,}" for name, count in sorted(classes.items()))
@@ -117,25 +92,22 @@ def _shown(classes: Counter[str]) -> str:
     return f"{low:,} ({least}) to {high:,} ({most}) each"
 
 
-def pixels(contents: Contents | None, how: Preprocessing) -> str:
+def describe_pixels(contents: Contents | None, how: Preprocessing) -> str:
     """Say what kind of images they are, and how they were brought to their size."""
     h, w = how.size
     grey = "grey" if how.channels == 1 else "RGB"
     if contents is None:
         return f"{w} x {h} pixels, {grey}"
-    words = [_sizes(contents), _kinds(contents, how)]
+    (height, width), (most_h, most_w) = contents.smallest, contents.largest
+    words = [f"{width} x {height} pixels"]
+    if contents.sizes > 1:
+        words = [f"{width} x {height} to {most_w} x {most_h} pixels ({contents.sizes} sizes)"]
+    words.append(_kinds(contents, how))
     if contents.sizes > 1 or contents.smallest != how.size:
         words.append(_fitted(contents, how))
     if len(contents.kinds) > 1 or grey not in contents.kinds:
         words.append(f"read as {grey} of 8 bits")
     return ", ".join(words)
-
-
-def _sizes(contents: Contents) -> str:
-    (h, w), (height, width) = contents.smallest, contents.largest
-    if contents.sizes == 1:
-        return f"{w} x {h} pixels"
-    return f"{w} x {h} to {width} x {height} pixels ({contents.sizes} sizes)"
 
 
 def _kinds(contents: Contents, how: Preprocessing) -> str:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.image_folder import listing
 from ssr_exp.datasets.image_folder.cache import cached
 from ssr_exp.datasets.image_folder.decoding import decode
-from ssr_exp.datasets.image_folder.layout import ALL
 from ssr_exp.datasets.image_folder.listing import Listing
+from ssr_exp.datasets.image_folder.parts import ALL
 from ssr_exp.datasets.images import Images, Indices, Pool, digest, hashed, resize
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, FITS, Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
@@ -82,73 +81,13 @@ def _digits(conf: DatasetConf, _: Path) -> Pool:
     """Read scikit-learn's 1,797 handwritten digits, 8 x 8 pixels; a fifth becomes test."""
     from sklearn.datasets import load_digits
 
-    held = load_digits()
-    pixels = torch.from_numpy(np.rint(held.images * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(held.target.astype(np.int64))
-    images, how = _resized(Images(pixels, labels, tuple("0123456789")), conf)
+    bunch = load_digits()
+    pixels = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    images = Images(pixels, labels, tuple("0123456789"))
     index = np.arange(len(images), dtype=np.int64)
     train, test = stratified(images, index, fraction=0.2, seed=_TEST_SEED)
-    origin = ImageOrigin({"test": "20 % of all"})
-    hashes = _hashes(images)
-    return Pool(images, digest(images.pixels), train, None, test, how, hashes, origin)
-
-
-def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
-    """Decode a folder of class folders, or read what was decoded before."""
-    if conf.root is None:
-        raise SsrError("image_folder needs to know the folder: type dataset.root=DIR")
-    found = listing.scan(Path(conf.root).expanduser())
-    asked = _asked(conf)
-    decoded, key = cached(
-        data_dir / "cache" / f"{found.key(asked)}.pt",
-        lambda: decode(found.root, found.files, asked),
-    )
-    files = tuple(found.root / file for file in found.files)
-    images = Images(decoded.pixels, torch.tensor(found.labels), found.classes, files)
-    parts, sources = _parts(found, images, conf)
-    return Pool(
-        images,
-        key,
-        train=parts["train"],
-        val=parts.get("val"),
-        test=parts.get("test"),
-        preprocessing=decoded.preprocessing,
-        hashes=decoded.hashes.numpy(),
-        origin=ImageOrigin(
-            sources,
-            found.root,
-            found.left_out,
-            found.notes,
-            found.warnings,
-            decoded.contents,
-        ),
-    )
-
-
-def _parts(
-    found: Listing, images: Images, conf: DatasetConf
-) -> tuple[dict[str, Indices], dict[str, str]]:
-    """Take the parts that a folder came with, or split off a tenth of it as test.
-
-    Returns:
-        Positions and source, in words, of train, of val if it came with one, and of test.
-
-    Raises:
-        SsrError: a class has too few images.
-    """
-    ends = np.cumsum(list(found.parts.values()))
-    index: dict[str, Indices] = {
-        name: np.arange(end - count, end, dtype=np.int64)
-        for (name, count), end in zip(found.parts.items(), ends, strict=True)
-    }
-    needed = {"train": True, "val": not conf.train_on_val, "test": True}
-    if ALL not in index:
-        needed = {"train": True, "val": "val" not in index and not conf.train_on_val}
-        check_enough(images, index["train"], [name for name in needed if needed[name]])
-        return index, {name: path.rstrip("/") for name, path in found.sources.items()}
-    check_enough(images, index[ALL], [name for name in needed if needed[name]])
-    train, test = stratified(images, index[ALL], fraction=0.1, seed=_TEST_SEED)
-    return {"train": train, "test": test}, {"test": "10 % of all"}
+    return _pool(conf, images, train, test, {"test": "20 % of all"})
 
 
 def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
@@ -160,18 +99,79 @@ def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
         torch.cat([torch.as_tensor(part.targets) for part in (train, test)]),
         tuple(train.classes),
     )
-    images, how = _resized(images, conf)
     index = np.arange(len(images), dtype=np.int64)
+    published = {"train": "as published", "test": "as published"}
+    return _pool(conf, images, index[: len(train)], index[len(train) :], published)
+
+
+def _pool(
+    conf: DatasetConf, images: Images, train: Indices, test: Indices, sources: dict[str, str]
+) -> Pool:
+    """Fit images that are in memory to the size that is asked for, as files of them would be."""
+    c, h, w = images.pixels.shape[1:]
+    how = replace(_asked(conf), channels=c)
+    if how.fit is None:
+        how = replace(how, size=(h, w))
+    else:
+        images = replace(images, pixels=resize(images.pixels, how))
+    hashes = np.array([hashed(image) for image in images.pixels.numpy()], dtype=np.int64)
+    origin = ImageOrigin(sources)
+    return Pool(images, digest(images.pixels), train, None, test, how, hashes, origin)
+
+
+def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
+    """Decode a folder of class folders, or read what was decoded before."""
+    if conf.root is None:
+        raise SsrError("image_folder needs to know the folder: type dataset.root=DIR")
+    root, asked = Path(conf.root).expanduser(), _asked(conf)
+    listed = listing.scan(root)
+    decoded, key = cached(
+        data_dir / "cache" / f"{listed.key(asked)}.pt",
+        lambda: decode(root, listed.files, asked),
+    )
+    files = tuple(root / file for file in listed.files)
+    images = Images(decoded.pixels, torch.tensor(listed.labels), listed.classes, files)
+    parts, sources = _parts(listed, images, conf)
     return Pool(
         images,
-        digest(images.pixels),
-        train=index[: len(train)],
-        val=None,
-        test=index[len(train) :],
-        preprocessing=how,
-        hashes=_hashes(images),
-        origin=ImageOrigin({"train": "as published", "test": "as published"}),
+        key,
+        train=parts["train"],
+        val=parts.get("val"),
+        test=parts.get("test"),
+        preprocessing=decoded.preprocessing,
+        hashes=decoded.hashes.numpy(),
+        origin=replace(listed.origin, sources=sources, contents=decoded.contents),
     )
+
+
+def _parts(
+    listed: Listing, images: Images, conf: DatasetConf
+) -> tuple[dict[str, Indices], dict[str, str]]:
+    """Take the parts that a folder came with, or split off a tenth of it as test.
+
+    Returns:
+        Positions and source, in words, of train, of val if it came with one, and of test.
+
+    Raises:
+        SsrError: a class has too few images.
+    """
+    ends = np.cumsum(list(listed.parts.values()))
+    index: dict[str, Indices] = {
+        name: np.arange(end - count, end, dtype=np.int64)
+        for (name, count), end in zip(listed.parts.items(), ends, strict=True)
+    }
+    is_split, sources = ALL in index, listed.origin.sources
+    needed = {
+        "train": True,
+        "val": "val" not in index and not conf.train_on_val,
+        "test": is_split,
+    }
+    whole = index[ALL if is_split else "train"]
+    check_enough(images, whole, [name for name in needed if needed[name]])
+    if is_split:
+        train, test = stratified(images, whole, fraction=0.1, seed=_TEST_SEED)
+        index, sources = {"train": train, "test": test}, {"test": "10 % of all"}
+    return index, sources
 
 
 def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:
@@ -209,15 +209,6 @@ def _channels_first(pixels: Any) -> torch.Tensor:
     return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
 
 
-def _resized(images: Images, conf: DatasetConf) -> tuple[Images, Preprocessing]:
-    """Fit images to the size that is asked for, and say how files like them are brought there."""
-    c, h, w = images.pixels.shape[1:]
-    how = replace(_asked(conf), channels=c)
-    if how.fit is None:
-        return images, replace(how, size=(h, w))
-    return replace(images, pixels=resize(images.pixels, how)), how
-
-
 def _asked(conf: DatasetConf) -> Preprocessing:
     """Say what is asked for, before an image was seen: its size counts where it has a fit."""
     return Preprocessing(
@@ -226,7 +217,3 @@ def _asked(conf: DatasetConf) -> Preprocessing:
         fit=None if conf.resize is None else conf.fit,
         background=BACKGROUNDS[conf.background],
     )
-
-
-def _hashes(images: Images) -> NDArray[np.int64]:
-    return np.array([hashed(image) for image in images.pixels.numpy()], dtype=np.int64)

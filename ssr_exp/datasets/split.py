@@ -35,7 +35,7 @@ def stratified(
     """
     draw = np.random.RandomState(seed)
     labels = images.labels.numpy()[index]
-    held: list[Indices] = []
+    held_out: list[Indices] = []
     for label, name in enumerate(images.classes):
         members = index[labels == label]
         if len(members) < 2:
@@ -44,8 +44,8 @@ def stratified(
                 "least one to train on and one to hold out: add images of it or remove the class"
             )
         count = min(max(1, math.floor(len(members) * fraction + 0.5)), len(members) - 1)
-        held.append(draw.permutation(members)[:count])
-    out = np.sort(np.concatenate(held))
+        held_out.append(draw.permutation(members)[:count])
+    out = np.sort(np.concatenate(held_out))
     return np.setdiff1d(index, out, assume_unique=True), out
 
 
@@ -56,9 +56,6 @@ def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
         images: the images that `index` points into.
         index: positions that are split.
         parts: what they are split into, such as train and val.
-
-    Raises:
-        SsrError: names these classes, and what can be done.
     """
     counts = np.bincount(images.labels.numpy()[index], minlength=len(images.classes))
     few = [(name, int(n)) for name, n in zip(images.classes, counts, strict=True) if n < len(parts)]

@@ -12,9 +12,16 @@ from torch import nn
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, studies, trained
+from ssr_exp.runs import studies, trained
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import BEST, CONFIG, FILE, METRICS, Store
+from ssr_exp.runs.store import (
+    BEST_FOLDER,
+    CONFIG_FILE,
+    LAST_CHECKPOINT,
+    METRICS_FILE,
+    RECORD_FILE,
+    Store,
+)
 
 TRUST = "type trust=true if you trust where it comes from"
 
@@ -66,17 +73,17 @@ def find(
         SsrError: if there is none, it did not finish, or its weights are missing or damaged.
     """
     folder = Path(run).expanduser()
-    pairs = (saved.NETWORK, saved.WEIGHTS), (FILE, checkpoints.LAST)
+    pairs = (saved.NETWORK, saved.WEIGHTS), (RECORD_FILE, LAST_CHECKPOINT)
     if any(all((folder / name).exists() for name in pair) for pair in pairs):
         return _read(folder, trust=trust)
     if "/" in run:
         raise SsrError(
-            f"{run} is no folder of a trained network: name one like {BEST}/, or that of a run, "
-            "<study>/<network>/seed<seed>."
+            f"{run} is no folder of a trained network: name one like {BEST_FOLDER}/, or that of a "
+            "run, <study>/<network>/seed<seed>."
         )
-    if run == BEST:
-        parent = _study(runs, study, lambda p: (p / BEST / saved.NETWORK).exists(), "best/")
-        return _read(parent / BEST, trust=trust)
+    if run == BEST_FOLDER:
+        parent = _study(runs, study, lambda p: (p / BEST_FOLDER / saved.NETWORK).exists(), "best/")
+        return _read(parent / BEST_FOLDER, trust=trust)
     parent = _study(runs, study, lambda p: bool(_seeds(p, run)), f"run of {run}")
     return _read(_run(parent, run, seed), trust=trust)
 
@@ -97,14 +104,15 @@ def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: s
         raise SsrError(f"several studies in {runs} hold a {what}: type study=NAME, of {several}.")
     raise SsrError(
         f"no study in {runs} holds a {what} ({names}): type run=CODE with the code of a network "
-        f"that was trained, such as d3-2-1_w16-8-32, run={BEST} after a search, or run=FOLDER."
+        f"that was trained, such as d3-2-1_w16-8-32, run={BEST_FOLDER} after a search, or "
+        "run=FOLDER."
     )
 
 
 def _seeds(study: Path, code: str) -> dict[int, Path]:
     """List the folders of a network's runs by their seeds, the lowest seed first."""
     above = Store(study.parent).folder(study.name, code, 0).parent
-    folders = [path.parent for path in above.glob(f"seed*/{FILE}")]
+    folders = [path.parent for path in above.glob(f"seed*/{RECORD_FILE}")]
     numbers = {folder.name.removeprefix("seed"): folder for folder in folders}
     return dict(sorted((int(n), folder) for n, folder in numbers.items() if n.isdecimal()))
 
@@ -124,11 +132,11 @@ def _run(study: Path, code: str, seed: int | None) -> Path:
 def _read(folder: Path, *, trust: bool) -> Selection:
     record = Store(folder).read(folder)
     if record is None:
-        raise SsrError(f"{folder} holds no {FILE} that can be read: name another network.")
+        raise SsrError(f"{folder} holds no {RECORD_FILE} that can be read: name another network.")
     source = trained.read(folder, TRUST, trust=trust)
     study, here = source.study_folder, folder.resolve()
     run = Store(study.parent).folder(record.study, record.network, record.seed)
-    results = files.read_or_empty(folder / METRICS).get("results")
+    results = files.read_or_empty(folder / METRICS_FILE).get("results")
     rows = results if isinstance(results, list) else ()
     return Selection(
         source.network,
@@ -137,6 +145,6 @@ def _read(folder: Path, *, trust: bool) -> Selection:
         source.study,
         study,
         "-".join(here.relative_to(study).parts),
-        files.read_or_empty(here / CONFIG) or files.read_or_empty(run / CONFIG),
+        files.read_or_empty(here / CONFIG_FILE) or files.read_or_empty(run / CONFIG_FILE),
         [row for row in rows if isinstance(row, dict)],
     )

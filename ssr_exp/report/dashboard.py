@@ -8,6 +8,7 @@ no figures; only `publish` talks to a server.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ class Published:
     report: str
 
 
-def facts(
+def gather(
     records: Sequence[Record],
     *,
     entity: str,
@@ -47,73 +48,70 @@ def facts(
     """
     from ssr_exp.runs.wandb import training_run
 
-    own = [record for record in records if record.study == study]
-    if not own:
+    records = [record for record in records if record.study == study]
+    if not records:
         raise SsrError(
             f"no record is of study {study}: type study=NAME with a folder of paths.runs."
         )
-    values: dict[str, set[float]] = {}
-    for record in own:
-        for key, share in training_run.axes(record).items():
-            values.setdefault(key, set()).add(share)
-    axes = [key for key, shares in values.items() if len(shares) > 1]
-    costs = [cost for cost in panels.COSTS if any(getattr(r, cost) is not None for r in own)]
-    return Facts(entity, project, study, tuple(axes[:MOST_AXES]), tuple(costs), searched, best)
+    shares = {share for record in records for share in training_run.axes(record).items()}
+    counts = Counter(key for key, _ in shares)
+    axes = [key for record in records for key in training_run.axes(record) if counts[key] > 1]
+    costs = [cost for cost in panels.COSTS if any(getattr(r, cost) is not None for r in records)]
+    axes = list(dict.fromkeys(axes))[:MOST_AXES]
+    return Facts(entity, project, study, tuple(axes), tuple(costs), searched, best)
 
 
-def workspace(known: Facts) -> Any:
+def workspace(facts: Facts) -> Any:
     """Build the workspace's view."""
     use = panels.client()
     ws, wr = use.workspaces, use.reports
     sections = {
-        "Accuracy against cost": panels.scatters(known, wr),
-        "Modifiers": panels.modifiers(known, wr),
-        "Surrogate": panels.surrogate(wr) if known.searched else [],
+        "Accuracy against cost": panels.scatters(facts, wr),
+        "Modifiers": panels.modifiers(facts, wr),
+        "Surrogate": panels.surrogate(wr) if facts.searched else [],
         "Training": [wr.LinePlot(title="val acc %", x="epoch", y=["val/acc"])],
     }
     return ws.Workspace(
-        entity=known.entity,
-        project=known.project,
-        name=_title(known),
+        entity=facts.entity,
+        project=facts.project,
+        name=_title(facts),
         sections=[
-            ws.Section(name=name, panels=shown, is_open=True)
-            for name, shown in sections.items()
-            if shown
+            ws.Section(name=n, panels=shown, is_open=True) for n, shown in sections.items() if shown
         ],
         settings=ws.WorkspaceSettings(max_runs=100),
         runset_settings=ws.RunsetSettings(
-            filters=panels.filters(use, known.study),
-            pinned_columns=[f"summary:{key}" for key in ("val_acc", *known.costs)],
+            filters=panels.filters(use, facts.study),
+            pinned_columns=[f"summary:{key}" for key in ("val_acc", *facts.costs)],
         ),
     )
 
 
-def report(known: Facts) -> Any:
+def report(facts: Facts) -> Any:
     """Build the report."""
     from ssr_exp.runs.wandb import training_run
 
     use = panels.client()
     wr = use.reports
-    runsets = panels.runsets(known, use)
+    runsets = panels.runsets(facts, use)
     blocks = [
         wr.TableOfContents(),
         wr.H1("Accuracy against cost"),
         wr.P("Sentinels and other first networks beside what the surrogate proposed."),
-        wr.PanelGrid(runsets=runsets, panels=panels.laid(wr, panels.scatters(known, wr))),
-        *_modifier_blocks(known, wr, runsets),
+        wr.PanelGrid(runsets=runsets, panels=panels.laid(wr, panels.scatters(facts, wr))),
+        *_modifier_blocks(facts, wr, runsets),
     ]
-    if known.searched:
-        search = panels.runset(known, use, "search", [training_run.SEARCH])
+    if facts.searched:
+        search = panels.runset(facts, use, "search", [training_run.SEARCH])
         blocks += [
             wr.H1("The surrogate"),
             wr.P("How far it is to be believed: errors are of trainings that it was not shown."),
             wr.PanelGrid(runsets=[search], panels=panels.laid(wr, panels.surrogate(wr))),
         ]
-    blocks += _best_blocks(known, use)
+    blocks += _best_blocks(facts, use)
     return wr.Report(
-        project=known.project,
-        entity=known.entity,
-        title=_title(known),
+        project=facts.project,
+        entity=facts.entity,
+        title=_title(facts),
         description="Structured Segment Rescaling: what each size of a ConvNet costs and scores.",
         blocks=blocks,
         width="fluid",
@@ -146,9 +144,9 @@ def publish(
     if not 0 < logger.timeout_s < math.inf:
         raise SsrError(f"logger.timeout_s is {logger.timeout_s}; it must be above 0 seconds.")
     panels.client()
-    from ssr_exp.runs.wandb import api as wandb_api
+    from ssr_exp.runs.wandb.api import ApiRequest, connect
 
-    asked = wandb_api.Asked(
+    request = ApiRequest(
         what="publish to W&B",
         entity=logger.entity,
         project=logger.project,
@@ -157,45 +155,39 @@ def publish(
         elsewhere="logger.entity=NAME logger.project=NAME, once its runs are there (wandb sync)",
         instead="to=page",
     )
-    with wandb_api.asking(asked) as api, panels.quiet():
+    with connect(request) as api, panels.quiet():
         entity = logger.entity or api.default_entity
         if entity is None:
             raise SsrError("the account has no entity of its own: type logger.entity=NAME.")
-        known = facts(
-            records,
-            entity=entity,
-            project=logger.project,
-            study=study,
-            searched=searched,
-            best=best,
-        )
-        written = report(known).save()  # the first, as it says whether there is such a project
-        saved = workspace(known).save()
+        place = {"entity": entity, "project": logger.project}
+        facts = gather(records, **place, study=study, searched=searched, best=best)
+        written = report(facts).save()  # the first, as it says whether there is such a project
+        saved = workspace(facts).save()
         return Published(workspace=str(saved.url), report=str(written.url))
 
 
-def _title(known: Facts) -> str:
+def _title(facts: Facts) -> str:
     """Name view and report; the name is part of an address."""
-    return store.safe(f"ssr_exp-{known.study}")[:LONGEST_TITLE]
+    return store.folder_name(f"ssr_exp-{facts.study}")[:LONGEST_TITLE]
 
 
-def _modifier_blocks(known: Facts, wr: Any, runsets: list[Any]) -> list[Any]:
-    shown = panels.laid(wr, panels.modifiers(known, wr), columns=1)
+def _modifier_blocks(facts: Facts, wr: Any, runsets: list[Any]) -> list[Any]:
+    shown = panels.laid(wr, panels.modifiers(facts, wr), columns=1)
     return [wr.H1("Modifiers"), wr.PanelGrid(runsets=runsets, panels=shown)] if shown else []
 
 
-def _best_blocks(known: Facts, use: Client) -> list[Any]:
+def _best_blocks(facts: Facts, use: Client) -> list[Any]:
     """Name the search's answer, and say how it is fetched."""
-    if known.best is None:
+    if facts.best is None:
         return []
     from ssr_exp.runs.wandb import search_run
 
-    wr, best = use.reports, known.best
+    wr, best = use.reports, facts.best
     measured = {"val": best.val_acc, "test": best.test_acc}
     shown = [f"{part} acc {acc:.2f} %" for part, acc in measured.items() if acc is not None]
     share = best.params / best.baseline_params
     words = [f"{best.params:,} parameters ({share:.1%} of the baseline's)", *shown]
-    place = f"{known.entity}/{known.project}/{search_run.artifact(known.study)}"
+    place = f"{facts.entity}/{facts.project}/{search_run.artifact(facts.study)}"
     code = [
         "import wandb",
         "from ssr_exp.rescaling import saved",
@@ -209,7 +201,7 @@ def _best_blocks(known: Facts, use: Client) -> list[Any]:
     ]
     if best.test_acc is not None:  # they are of another study, since they have learned from val
         kinds = [Kind.finalist.value]
-        finalists = panels.runset(known, use, "finalists", kinds, study=best.study)
+        finalists = panels.runset(facts, use, "finalists", kinds, study=best.study)
         bars = wr.BarPlot(title="test acc % of the finalists", metrics=["test_acc"])
         blocks.append(wr.PanelGrid(runsets=[finalists], panels=panels.laid(wr, [bars])))
     return blocks

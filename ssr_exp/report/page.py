@@ -16,9 +16,9 @@ from string import Template
 from types import MappingProxyType
 from typing import Any
 
-from ssr_exp.report import content
-from ssr_exp.runs import store as local
+from ssr_exp.report import page_data
 from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.store import Store
 
 FILE = "report.html"
 CHARTS = "echarts.common.min.js"  # Apache ECharts 6.1.0, Apache-2.0, as it is published
@@ -40,11 +40,11 @@ ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 
 
 def write(
-    store: local.Store,
+    store: Store,
     *,
     only: Sequence[str] = (),
     to: Path | None = None,
-    told: Mapping[str, Predictions] = MappingProxyType({}),
+    fresh: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> Path:
     """Write the page of a store's studies, whole or not at all, in place of the one before.
 
@@ -52,18 +52,18 @@ def write(
         store: of the records.
         only: the names of the studies; none: all.
         to: the page; None: `report.html` in the store's folder.
-        told: predictions of studies, where they are not those that the store has.
+        fresh: predictions of studies, where they are not those that the store has.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
     path = store.root / FILE if to is None else to
-    store.write_text(path, render(content.collect(store, only, told)))
+    store.write_text(path, render(page_data.collect(store, only, fresh)))
     return path
 
 
 def render(shown: Mapping[str, Any]) -> str:
-    """Put what is shown, see `content.of`, into one HTML document."""
+    """Put what is shown, see `page_data.collect`, into one HTML document."""
     scripts = [_asset(CHARTS), '"use strict";\n' + "\n".join(_asset(name) for name in SCRIPTS)]
     policy = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     return Template(_asset("page.html")).substitute(

@@ -95,79 +95,73 @@ def filters(use: Client, study: str, kinds: Sequence[str] = ()) -> str:
 
 
 def runset(
-    known: Facts, use: Client, name: str, kinds: Sequence[str], *, study: str | None = None
+    facts: Facts, use: Client, name: str, kinds: Sequence[str], *, study: str | None = None
 ) -> Any:
-    """Take the runs of some kinds, of the known study or of another."""
+    """Take the runs of some kinds, of the dashboard's study or of another."""
     return use.reports.Runset(
-        entity=known.entity,
-        project=known.project,
+        entity=facts.entity,
+        project=facts.project,
         name=name,
-        filters=filters(use, study or known.study, kinds),
+        filters=filters(use, study or facts.study, kinds),
     )
 
 
-def runsets(known: Facts, use: Client) -> list[Any]:
+def runsets(facts: Facts, use: Client) -> list[Any]:
     """Tell first networks from proposed ones."""
     return [
-        runset(known, use, "sentinels and other first networks", [k.value for k in FIRST]),
-        runset(known, use, "proposed", [Kind.proposed.value]),
+        runset(facts, use, "sentinels and other first networks", [k.value for k in FIRST]),
+        runset(facts, use, "proposed", [Kind.proposed.value]),
     ]
 
 
-def scatters(known: Facts, wr: Any) -> list[Any]:
+def scatters(facts: Facts, wr: Any) -> list[Any]:
     """Draw accuracy against each cost that there is."""
+    accuracy = wr.SummaryMetric("val_acc")
     return [
         wr.ScatterPlot(
-            title=f"val acc % against {words}",
+            title=f"val acc % against {COSTS[cost]}",
             x=wr.SummaryMetric(cost),
-            y=wr.SummaryMetric("val_acc"),
+            y=accuracy,
             log_x=True,
         )
-        for cost, words in COSTS.items()
-        if cost in known.costs
+        for cost in COSTS
+        if cost in facts.costs
     ]
 
 
-def modifiers(known: Facts, wr: Any) -> list[Any]:
+def modifiers(facts: Facts, wr: Any) -> list[Any]:
     """Draw the modifiers that differ side by side, and what they give."""
-    if not known.axes:
+    if not facts.axes:
         return []
-    metrics = [wr.Config(key) for key in known.axes]
-    columns = [
-        wr.ParallelCoordinatesPlotColumn(metric, display_name=metric.name.replace("_", " "))
-        for metric in metrics
-    ]
-    columns += [
-        wr.ParallelCoordinatesPlotColumn(
-            wr.SummaryMetric("params"), display_name="parameters", log=True
-        ),
-        wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric("val_acc"), display_name="val acc %"),
-    ]
+    column = wr.ParallelCoordinatesPlotColumn
+    columns = [column(wr.Config(key), display_name=key.replace("_", " ")) for key in facts.axes]
+    columns.append(column(wr.SummaryMetric("params"), display_name="parameters", log=True))
+    columns.append(column(wr.SummaryMetric("val_acc"), display_name="val acc %"))
     title = "Depth and width modifier of each segment, parameters, val acc %"
     return [wr.ParallelCoordinatesPlot(title=title, columns=columns)]
 
 
 def surrogate(wr: Any) -> list[Any]:
     """Draw how well the surrogate predicts, round by round, and what it believes now."""
-    from ssr_exp.runs.wandb import charts as names
+    from ssr_exp.runs.wandb import charts
 
     lines = {
-        "Error on left-out trainings, and of guessing the mean": [names.RMSE, names.SPREAD],
-        "Rank correlation on left-out trainings": [names.SPEARMAN],
-        "Hypervolume": [names.HYPERVOLUME],
-        "Best val acc % within the allowed drop": [names.BEST_ACC],
+        "Error on left-out trainings, and of guessing the mean": [charts.RMSE, charts.SPREAD],
+        "Rank correlation on left-out trainings": [charts.SPEARMAN],
+        "Hypervolume": [charts.HYPERVOLUME],
+        "Best val acc % within the allowed drop": [charts.BEST_ACC],
     }
-    plots = [wr.LinePlot(title=title, x=names.ROUND, y=keys) for title, keys in lines.items()]
-    charts = [
+    plots = [wr.LinePlot(title=title, x=charts.ROUND, y=keys) for title, keys in lines.items()]
+    tables = [
         wr.CustomChart(
             query={"summaryTable": {"tableKey": chart.table}},
             chart_name=chart.form,
             chart_fields=chart.fields,
             chart_strings={"title": chart.title},
         )
-        for chart in names.ALL
+        for chart in charts.ALL
     ]
-    return [*charts, *plots]
+    return [*tables, *plots]
 
 
 def laid(wr: Any, panels: Sequence[Any], *, columns: int = 2) -> list[Any]:

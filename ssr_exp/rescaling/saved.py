@@ -13,9 +13,7 @@ divide by `about.std`, one number for each channel. Logit `i` is that of `about.
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +31,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from ssr_exp import archives, files
+from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, user_modules
@@ -248,10 +246,10 @@ def read(folder: str | Path) -> Description:
     """
     path = Path(folder) / NETWORK
     try:
-        return files.parse(path.read_bytes(), Description, version=SCHEMA)
+        return files.read(path, Description, version=SCHEMA)
     except FileNotFoundError:
         raise _missing(path) from None
-    except (OSError, ValueError) as error:
+    except files.Unreadable as error:
         raise SsrError(f"{path} cannot be used: {error}; save the network again.") from None
 
 
@@ -267,11 +265,8 @@ def write(folder: str | Path, description: Description, state: Mapping[str, Tens
         OSError: if the disk is full or the folder cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()  # torch does not say that a disk is full
-    torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, buffer)
-    _put(folder / WEIGHTS, buffer.getvalue())
-    _put(folder / NETWORK, files.write(description).encode())
+    files.write_checkpoint(folder / WEIGHTS, {n: t.detach().cpu() for n, t in state.items()})
+    files.write(folder / NETWORK, files.to_json(description).encode())
 
 
 def seed_network(description: Description) -> tuple[nn.Module, Plan]:
@@ -312,19 +307,14 @@ def _build(description: Description) -> nn.Module:
 def _state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, as data only."""
     try:
-        archives.check(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        return files.read_state_dict(path)
     except FileNotFoundError:
         raise _missing(path) from None
-    except Exception as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
+    except files.Unreadable as error:
         raise SsrError(
-            f"{path} is damaged ({why}); save the network again (a search's best/: repeat the "
+            f"{path} is damaged ({error}); save the network again (a search's best/: repeat the "
             "search)."
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise SsrError(f"{path} holds no state dict; save the network again.")
-    return state
 
 
 def _missing(path: Path) -> SsrError:
@@ -332,16 +322,3 @@ def _missing(path: Path) -> SsrError:
         f"there is no {path}: name a folder that holds {NETWORK} and {WEIGHTS}, such as the best/ "
         "of a search."
     )
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write a file atomically and flush it to the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

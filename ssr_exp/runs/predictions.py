@@ -13,8 +13,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssr_exp import files
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.runs.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Predictions(_Data):
     seen: Count
 
 
-def write(store: local.Store, folder: Path, found: Predictions) -> Predictions:
+def write(store: Store, folder: Path, found: Predictions) -> Predictions:
     """Write predictions, whole or not at all, in place of those before; keeps earlier looks.
 
     Returns what was written.
@@ -163,11 +163,11 @@ def write(store: local.Store, folder: Path, found: Predictions) -> Predictions:
         now = found.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
         found = found.model_copy(update={"looks": (*earlier, *found.looks)})
-    store.write_text(path, files.write(found, compact=True))
+    store.write_text(path, files.to_json(found, compact=True))
     return found
 
 
-def latest(store: local.Store, study: str) -> Predictions | None:
+def latest(store: Store, study: str) -> Predictions | None:
     """Read a study's predictions: those from most trainings, of a search with rounds, the newest.
 
     What cannot be read is skipped with a warning.

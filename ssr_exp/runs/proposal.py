@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ssr_exp import files
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import FOLDER
+from ssr_exp.runs.store import Store
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 FILE = "proposed.json"
@@ -37,19 +37,19 @@ class Proposal(BaseModel):
     schema_version: int = SCHEMA
 
 
-def path(store: local.Store, study: str) -> Path:
+def path(store: Store, study: str) -> Path:
     """Name the file of a study's last proposal."""
     return store.study_folder(study) / FOLDER / FILE
 
 
-def write(store: local.Store, proposal: Proposal) -> Path:
+def write(store: Store, proposal: Proposal) -> Path:
     """Write a proposal, whole or not at all, in place of the one before.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
     where = path(store, proposal.study)
-    store.write_text(where, files.write(proposal))
+    store.write_text(where, files.to_json(proposal))
     return where
 
 
@@ -60,11 +60,11 @@ def read(path: Path) -> Proposal:
         SsrError: if there is none, or it cannot be used.
     """
     try:
-        return files.parse(path.read_bytes(), Proposal, version=SCHEMA)
+        return files.read(path, Proposal, version=SCHEMA)
     except FileNotFoundError:
         raise SsrError(
             f"nothing is proposed yet, there is no {path}: {AGAIN} first, with the same model, "
             "dataset, recipe and trainer, or name a file with modifiers.file=PATH."
         ) from None
-    except (OSError, ValueError) as error:
+    except files.Unreadable as error:
         raise SsrError(f"{path} is no proposal that can be used: {error}; {AGAIN} again.") from None

@@ -6,16 +6,14 @@ import importlib.util
 import json
 import platform
 import subprocess
+import sys
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import ssr_exp
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import machine
 
 PACKAGES = ("torch", "torchvision", "lightning")
 OPTIONAL = ("timm",)  # recorded where they are installed
@@ -28,17 +26,36 @@ def device(accelerator: str) -> str:
     Raises:
         SsrError: if a GPU is asked for and there is none.
     """
+    import torch
+
     wants_gpu = accelerator in ("gpu", "cuda")
     if wants_gpu and not torch.cuda.is_available():
         raise SsrError("trainer.accelerator=gpu, but PyTorch sees no GPU: type trainer=cpu.")
     if wants_gpu or (accelerator == "auto" and torch.cuda.is_available()):
         return torch.cuda.get_device_name()
-    return f"{machine.processor()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def cpu(threads: int) -> str:
+    """Name the CPU, and how many threads of it are used."""
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """Name the model of the CPU."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Name the versions that decide a result."""
+    import torch
+
     found = {"ssr_exp": ssr_exp.__version__, "python": platform.python_version()}
     installed = [name for name in OPTIONAL if importlib.util.find_spec(name) is not None]
     found |= {name: metadata.version(name) for name in (*PACKAGES, *installed)}
@@ -63,6 +80,8 @@ def git_commit() -> str | None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Recognise a lack of memory, of the device or of the host."""
+    import torch
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in NO_MEMORY)

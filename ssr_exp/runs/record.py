@@ -120,7 +120,7 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         """Write as indented JSON, one key a line, with a checksum."""
-        return files.write(self)
+        return files.to_json(self)
 
 
 def parse(text: str | bytes) -> Record:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
-import os
 import re
-import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from ssr_exp import files
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import record as records
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.files import cannot_write
+from ssr_exp.runs.record import SCHEMA, Record, Status
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-FILE = "record.json"
-CONFIG = "config.json"  # what a run was asked to do, beside its record
-BEST = "best"  # a search's answer, in the folder of its study
-METRICS = "metrics.json"  # of the last comparison, in `best/`
-LOCK = ".lock"
+RECORD_FILE = "record.json"
+CONFIG_FILE = "config.json"  # what a run was asked to do, beside its record
+LAST_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "best.ckpt"  # likewise
+BEST_FOLDER = "best"  # a search's answer, in the folder of its study
+METRICS_FILE = "metrics.json"  # of the last comparison, in `best/`
+LOCK_FILE = ".lock"
 BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 SEED = re.compile(r"seed\d+")
-FULL = (errno.ENOSPC, errno.EDQUOT)
-IS_FULL = "the disk is full"
-UNFINISHED = re.compile(r"\.\w.*\.\d+-[0-9a-f]{8}")  # what a write that is killed leaves
 LONGEST = 200  # characters of a folder's name; disks take 255
 GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
 PATIENCE_S = 0.4  # how long a claim outlasts such glances
@@ -68,20 +68,20 @@ class Store:
 
     def folder(self, study: str, network: str, seed: int) -> Path:
         """Name a run's folder; nothing in a name can leave the store."""
-        return self.study_folder(study) / safe(network) / f"seed{seed}"
+        return self.study_folder(study) / folder_name(network) / f"seed{seed}"
 
     def study_folder(self, study: str) -> Path:
         """Name the folder of a study's runs, and of what else is kept of it."""
-        return self.root / safe(study)
+        return self.root / folder_name(study)
 
     def read(self, folder: Path) -> Record | None:
         """Read a run's record, or None if there is none that can be used (then with a warning)."""
         try:
-            return records.parse((folder / FILE).read_bytes())
+            return files.read(folder / RECORD_FILE, Record, version=SCHEMA)
         except FileNotFoundError:
             return None
-        except (files.Unreadable, OSError) as error:
-            log.warning("skipped %s: %s", folder / FILE, error)
+        except files.Unreadable as error:
+            log.warning("skipped %s: %s", folder / RECORD_FILE, error)
             return None
 
     def records(self, study: str | None = None) -> list[Record]:
@@ -90,9 +90,16 @@ class Store:
         A record elsewhere than in a run's folder is a copy and no run.
         """
         root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
-        paths = sorted(root.glob(f"{studies}*/seed*/{FILE}"))
+        paths = sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}"))
         found = (self.read(p.parent) for p in paths if SEED.fullmatch(p.parent.name))
         return [r for r in found if r is not None and study in (None, r.study)]
+
+    def records_by_study(self) -> dict[str, list[Record]]:
+        """Read all records, those of each study together."""
+        studies: dict[str, list[Record]] = {}
+        for record in self.records():
+            studies.setdefault(record.study, []).append(record)
+        return studies
 
     def write(self, folder: Path, record: Record) -> None:
         """Write a run's record: whole or not at all, and never lost once this returns.
@@ -100,15 +107,15 @@ class Store:
         Raises:
             SsrError: if the disk is full or the folder cannot be written.
         """
-        self._keep_unreadable(folder / FILE)
-        self.write_text(folder / FILE, record.to_json())
+        self._keep_unreadable(folder / RECORD_FILE)
+        self.write_text(folder / RECORD_FILE, record.to_json())
 
     def _keep_unreadable(self, path: Path) -> None:
         """Move a record that cannot be used aside: it may be of a newer version, or of use."""
         try:
             if path.exists() and self.read(path.parent) is None:
-                taken = len(list(path.parent.glob(f"{FILE}.unreadable*")))
-                path.rename(path.with_name(f"{FILE}.unreadable{taken or ''}"))
+                taken = len(list(path.parent.glob(f"{RECORD_FILE}.unreadable*")))
+                path.rename(path.with_name(f"{RECORD_FILE}.unreadable{taken or ''}"))
         except OSError as error:
             raise cannot_write(path.parent, error, self.option) from error
 
@@ -118,18 +125,34 @@ class Store:
         Raises:
             SsrError: if the disk is full or the folder cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            move(temporary, path)
+            files.write(path, text.encode(errors="backslashreplace"))
         except OSError as error:
             raise cannot_write(path.parent, error, self.option) from error
-        finally:  # also of what is stopped
-            _discard(temporary)
+
+    @contextmanager
+    def replaced_folder(self, to: Path) -> Iterator[Path]:
+        """Make a folder aside, to be filled, and put it in its place unless filling it fails.
+
+        Whatever happens, it is the old one, the new one, or none. Other processes that replace the
+        same folder wait; what one that was killed left is undone by the next.
+
+        Raises:
+            SsrError: if the disk is full or the folder cannot be written.
+        """
+        aside = to.with_name(f".{to.name}")
+        fresh, old = aside / "new", aside / "old"
+        with self.claim(aside, wait=True):
+            try:
+                shutil.rmtree(fresh, ignore_errors=True)
+                _restore(old, to)
+                fresh.mkdir()
+                yield fresh
+                _swap(fresh, old, to)
+            except OSError as error:
+                raise cannot_write(to.parent, error, self.option) from error
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
 
     @contextmanager
     def claim(self, folder: Path, *, wait: bool) -> Iterator[None]:
@@ -143,7 +166,7 @@ class Store:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / LOCK, timeout=-1 if wait else PATIENCE_S)
+            lock = FileLock(folder / LOCK_FILE, timeout=-1 if wait else PATIENCE_S)
             lock.acquire()
         except Timeout:
             raise Busy(f"another process is training {folder}") from None
@@ -151,7 +174,7 @@ class Store:
             raise cannot_write(folder, error, self.option) from error
         try:
             for path in folder.iterdir():
-                if UNFINISHED.fullmatch(path.name):
+                if files.UNFINISHED.fullmatch(path.name):
                     _discard(path)
             yield
         finally:
@@ -168,24 +191,31 @@ class Store:
                 None: long enough.
         """
         patience = GLANCE_S if glance_s is None else glance_s
-        if not (folder / LOCK).exists() or is_done(self.read(folder)):
+        if not (folder / LOCK_FILE).exists() or is_done(self.read(folder)):
             return False
         try:
-            with FileLock(folder / LOCK, timeout=patience):
+            with FileLock(folder / LOCK_FILE, timeout=patience):
                 return False
         except OSError:  # it was not given, or is another user's
             return True
 
 
-def move(temporary: Path, path: Path) -> None:
-    """Give a file that is written and flushed its name, so that a loss of power keeps the name."""
-    os.replace(temporary, path)
-    with suppress(OSError):  # of file systems that do not flush folders
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def network_weights(path: Path) -> dict[str, Tensor]:
+    """Read the network's own `state_dict`, on the CPU, from a run's checkpoint.
+
+    With averaged weights these are the averages, which are what `val` measured.
+
+    Raises:
+        SsrError: if the file is missing, damaged or no checkpoint of a training.
+    """
+    try:
+        state = files.read_state_dict(path)
+    except (FileNotFoundError, files.Unreadable) as error:
+        remedy = "name another one"
+        if (path.parent / RECORD_FILE).exists():
+            remedy = f"remove {path.parent}, and repeat the command to train that network again"
+        raise SsrError(f"{path} is not a readable checkpoint ({error}): {remedy}") from error
+    return {name.removeprefix("network."): tensor for name, tensor in state.items()}
 
 
 def written_ns(path: Path) -> int | None:
@@ -208,25 +238,7 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
     return not tested or record.status is Status.diverged or record.test_acc is not None
 
 
-def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -> SsrError:
-    """Put an error of the disk into a sentence; `option` chooses another folder."""
-    full = error.errno in FULL
-    why = IS_FULL if full else error.strerror or str(error)
-    remedy = "free some space there, or choose" if full else "choose"
-    return SsrError(f"cannot write to {folder}: {why}; {remedy} another place with {option}.")
-
-
-def is_of_disk(error: object) -> bool:
-    """Say whether a job ended because the disk took no more, as others would after it.
-
-    A launcher carries only the sentence of `cannot_write` from there to here.
-    """
-    text = str(error)
-    reasons = (IS_FULL, os.strerror(errno.EROFS))
-    return text.startswith("cannot write to ") and any(f": {why}; " in text for why in reasons)
-
-
-def safe(name: str) -> str:
+def folder_name(name: str) -> str:
     """Name a folder; what is too long for one is cut, and told apart by a hash of all of it."""
     folder = UNSAFE.sub("-", name).strip(".") or "-"
     if len(folder) <= LONGEST:
@@ -239,3 +251,21 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         log.debug("could not remove %s", path)
+
+
+def _restore(old: Path, to: Path) -> None:
+    """Put a folder back that a process which was killed, or a move that failed, left aside."""
+    if old.exists() and not to.exists():
+        old.rename(to)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(fresh: Path, old: Path, to: Path) -> None:
+    if to.exists():
+        to.rename(old)
+    try:
+        fresh.rename(to)
+    except OSError:
+        _restore(old, to)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

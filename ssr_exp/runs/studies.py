@@ -8,31 +8,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ssr_exp import files
+
 log = logging.getLogger(__name__)
 
 FILE = "study.json"
 EPOCHS = "training.epochs"
 READING = "reading"  # what was read of the data set, in words and numbers
 PREPROCESSING = "preprocessing"  # how an image file becomes what the network takes
-DEEPEST = 50  # objects and lists within each other; what is read here nests a few
 
 
 def read_all(root: Path) -> dict[str, dict[str, Any]]:
     """Read what each study of a store is, by its name; one that cannot be read is left out."""
-    found = {}
+    studies = {}
     for path in sorted(root.glob(f"*/{FILE}")):
         try:
-            fields = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            studies[path.parent.name] = files.read_fields(path)
+        except files.Unreadable as error:
             log.warning("skipped %s: %s", path, error)
-            continue
-        if not isinstance(fields, dict):
-            log.warning("skipped %s: it holds no JSON object", path)
-        elif _is_deeper(fields, DEEPEST):
-            log.warning("skipped %s: its objects nest deeper than %d", path, DEEPEST)
-        else:
-            found[path.parent.name] = fields
-    return found
+    return studies
 
 
 def compared(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,17 +56,13 @@ def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
     Returns:
         The epochs of each, by name.
     """
-    here, found = dict(_leaves(compared(fields))), {}
-    for name, theirs in read_all(root).items():
-        there = dict(_leaves(compared(theirs)))
-        if _differing(there, here) == [EPOCHS] and there.get(EPOCHS, "").isdecimal():
-            found[name] = int(there[EPOCHS])
-    return found
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inner)
+    here = dict(_leaves(compared(fields)))
+    theirs = {name: dict(_leaves(compared(study))) for name, study in read_all(root).items()}
+    return {
+        name: int(there[EPOCHS])
+        for name, there in theirs.items()
+        if _differing(there, here) == [EPOCHS] and there.get(EPOCHS, "").isdecimal()
+    }
 
 
 def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

@@ -16,9 +16,9 @@ from torch import nn
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved
-from ssr_exp.runs import checkpoints, studies
+from ssr_exp.runs import studies
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import FILE, Store
+from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, network_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,9 @@ def read(
     elif record is not None:
         network, about = _run(folder, about, record)
     else:
-        raise SsrError(f"the {FILE} in {folder} cannot be read: name another run, or repeat it.")
+        raise SsrError(
+            f"the {RECORD_FILE} in {folder} cannot be read: name another run, or repeat it."
+        )
     study = files.read_or_empty(home / studies.FILE)
     return TrainedNetwork(network, about, study, parents[0] if stands_alone else home)
 
@@ -91,8 +93,8 @@ def _run(
     seed_network, plan = saved.seed_network(study)
     architecture = codes.parse(plan, record.network)
     network = rescale.build(seed_network, plan, architecture, inherits=True)
-    path = folder / checkpoints.LAST
-    rescale.load(network, checkpoints.network_weights(path), source=str(path))
+    path = folder / LAST_CHECKPOINT
+    rescale.load(network, network_weights(path), source=str(path))
     shares = plan.modifiers(architecture)
     modifiers = saved.Shares(depth=shares.depth, width=shares.width)
     about = study.model_copy(update={"network": record.network, "modifiers": modifiers})

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
@@ -123,5 +124,5 @@ def refuse_disk(errors: Errors) -> None:
     Raises:
         SsrError: if so; says what to do.
     """
-    if told := [error for error in errors.values() if store.is_of_disk(error)]:
+    if told := [error for error in errors.values() if files.is_disk_full(error)]:
         raise SsrError(f"{told[0]} Then repeat the command: it goes on from here.")

@@ -75,7 +75,7 @@ class Sources:
         """Name the networks that another process trains, or that a running search has planned."""
         busy = {
             path.parent.parent.name
-            for path in self.store.study_folder(self.study).glob(f"*/seed*/{store.LOCK}")
+            for path in self.store.study_folder(self.study).glob(f"*/seed*/{store.LOCK_FILE}")
             if self.store.is_busy(path.parent)
         }
         running = [o for o in rounds.others(self.book) if self.store.is_busy(o.folder)]

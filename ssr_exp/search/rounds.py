@@ -99,7 +99,7 @@ class Notebook:
 
     def write(self, plan: Round) -> None:
         """Write a plan, whole or not at all."""
-        self.store.write_text(self.folder / f"round{plan.number}.json", files.write(plan))
+        self.store.write_text(self.folder / f"round{plan.number}.json", files.to_json(plan))
 
 
 def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
@@ -141,8 +141,8 @@ def _number(path: Path) -> int:
 
 def _parsed(path: Path) -> Round:
     try:
-        return files.parse(path.read_bytes(), Round, version=SCHEMA)
-    except (files.Unreadable, OSError) as error:
+        return files.read(path, Round, version=SCHEMA)
+    except (FileNotFoundError, files.Unreadable) as error:
         raise SsrError(
             f"the plan {path} cannot be read ({error}): remove that file, and "
             "the search proposes this round anew."

@@ -17,7 +17,6 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ssr_exp import config
 from ssr_exp.config import RecipeConf, Schedule
-from ssr_exp.tasks import distillation
 
 TRAIN_LOSS, TRAIN_ACC = "train/loss", "train/acc"  # accuracies in percent
 VAL_LOSS, VAL_ACC = "val/loss", "val/acc"
@@ -79,6 +78,22 @@ def optimizer(network: nn.Module, recipe: RecipeConf) -> Optimizer:
         nesterov=recipe.nesterov and recipe.momentum > 0,
         weight_decay=recipe.weight_decay,
     )
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the mean divergence of the softened outputs, in nats, times the temperature squared.
+
+    The factor keeps the gradients as large at any temperature (Hinton, Vinyals, Dean 2015,
+    https://arxiv.org/abs/1503.02531).
+
+    Args:
+        student: logits, `b x classes`.
+        teacher: logits of the same images, likewise.
+        temperature: both are divided by it, above 0.
+    """
+    ours, theirs = (F.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
 
 
 class Tally(nn.Module):
@@ -178,9 +193,7 @@ class Classification(LightningModule):
         share, temperature = self.recipe.distill_weight, self.recipe.distill_temperature
         with torch.no_grad():
             theirs = teacher(x)
-        return (1 - share) * loss + share * distillation.loss(
-            logits, theirs, temperature=temperature
-        )
+        return (1 - share) * loss + share * distillation_loss(logits, theirs, temperature)
 
     def on_fit_start(self) -> None:
         """Bring the teacher where the network is, in the network's precision."""

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssr_exp import replaced_folder
 from ssr_exp.config import Config
 from ssr_exp.rescaling import codes, saved
-from ssr_exp.runs import checkpoints, provenance, studies
-from ssr_exp.runs import store as local
+from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import LAST_CHECKPOINT, METRICS_FILE, RECORD_FILE, Store, network_weights
 from ssr_exp.training.study import Study
 
 SCRIPT = "load.py"
@@ -57,12 +56,12 @@ def write(
     """
     if record.study != study.name:
         raise ValueError(f"the run is of study {record.study}, not of {study.name}")
-    store = local.Store(conf.paths.runs)
-    with replaced_folder.folder(store, to) as fresh:
+    store = Store(conf.paths.runs)
+    with store.replaced_folder(to) as fresh:
         saved.write(
             fresh,
             describe(study, conf, record),
-            checkpoints.network_weights(run_folder / checkpoints.LAST),
+            network_weights(run_folder / LAST_CHECKPOINT),
         )
         saved.load(fresh, trust=True)
         _add_papers(store, fresh, study, record, metrics)
@@ -91,11 +90,11 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
 
 
 def _add_papers(
-    store: local.Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
+    store: Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
 ) -> None:
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     trust = ", trust=True" if saved.read(fresh).model.calls_code() else ""
-    store.write_text(fresh / local.FILE, record.to_json())
+    store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
-    store.write_text(fresh / local.METRICS, provenance.to_json(dict(metrics)))
+    store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
     store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.checkpoints import BEST, LAST
+from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
 from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS, Classification
 
 log = logging.getLogger(__name__)
@@ -30,50 +30,27 @@ def build(
 ) -> list[Callback]:
     """Return the callbacks of one training.
 
-    Give the trainer `enable_progress_bar=shows_bar(trainer)`.
-
-    Args:
-        recipe: whether the weights are averaged.
-        trainer: whether progress is shown.
-        folder: where `last.ckpt` and `best.ckpt` are kept.
-        has_val: whether there is anything to be best at.
+    Checkpoints are kept in `folder`; without val nothing is best. Give the trainer
+    `enable_progress_bar=shows_bar(trainer)`.
     """
     # The best one first: what it knows after an epoch is part of the last one's file.
-    found: list[Callback] = [_best(folder)] if has_val else []
-    found.append(_last(folder))
+    built: list[Callback] = (
+        [Checkpoint(folder / BEST_CHECKPOINT, monitor=VAL_ACC)] if has_val else []
+    )
+    built.append(Checkpoint(folder / LAST_CHECKPOINT))
     if recipe.ema_decay is not None:
-        found.append(Ema(recipe.ema_decay))
+        built.append(Ema(recipe.ema_decay))
     if shows_bar(trainer):
-        found.append(TQDMProgressBar(refresh_rate=_REFRESH_STEPS))
+        built.append(TQDMProgressBar(refresh_rate=_REFRESH_STEPS))
     elif trainer.progress:
-        found.append(EpochLines())
-    return found
+        built.append(EpochLines())
+    return built
 
 
 def shows_bar(trainer: TrainerConf) -> bool:
     """Tell whether progress is a bar: on a terminal or in a notebook, unless it is unwanted."""
     console = Console()
     return trainer.progress and (console.is_terminal or console.is_jupyter)
-
-
-def _last(folder: Path) -> ModelCheckpoint:
-    return Checkpoint(
-        dirpath=folder,
-        filename=Path(LAST).stem,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-
-
-def _best(folder: Path) -> ModelCheckpoint:
-    return Checkpoint(
-        dirpath=folder,
-        filename=Path(BEST).stem,
-        monitor=VAL_ACC,
-        mode="max",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
 
 
 def best_score(trainer: Trainer) -> float | None:
@@ -85,7 +62,22 @@ def best_score(trainer: Trainer) -> float | None:
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's, silent about a folder that is not empty: a run's record lies there, too."""
+    """Lightning's, silent about a folder that is not empty: a run's record lies there, too.
+
+    Args:
+        path: of the file.
+        monitor: what the epoch that is kept is best at; None: the last one is kept.
+    """
+
+    def __init__(self, path: Path, monitor: str | None = None) -> None:
+        super().__init__(
+            dirpath=path.parent,
+            filename=path.stem,
+            monitor=monitor,
+            mode="max" if monitor else "min",  # part of its name in checkpoints
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best score alone.
@@ -178,7 +170,7 @@ class EpochLines(Callback):
 
 def _val(trainer: Trainer) -> str:
     """Write what val measured in this epoch; nothing where there is no val."""
-    found = trainer.callback_metrics
-    if VAL_ACC not in found:
+    metrics = trainer.callback_metrics
+    if VAL_ACC not in metrics:
         return ""
-    return f"  val loss {found[VAL_LOSS]:.4f} acc {found[VAL_ACC]:.2f}"
+    return f"  val loss {metrics[VAL_LOSS]:.4f} acc {metrics[VAL_ACC]:.2f}"

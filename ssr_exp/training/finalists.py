@@ -60,13 +60,9 @@ def _check_teacher(whole: SearchConfig) -> None:
 def overrides(
     conf: FinalistsConf, *, network: str | None, model: str | None, seed: int
 ) -> list[str]:
-    """Write what a finalist's command line adds to the search's own.
+    """Write what a finalist's command line adds to the search's.
 
-    Args:
-        conf: how finalists are trained.
-        network: its code; None for the whole of `model`.
-        model: another seed network; None for the search's.
-        seed: of this training.
+    It is a network of the search, by its code, or the whole of another seed network, `model`.
     """
     words = [*FINAL, f"seed={seed}", *ALONE]
     if conf.epochs is not None:
@@ -77,14 +73,14 @@ def overrides(
 
 
 def sibling(
-    model: ModelConf, axis: CostAxis, own: Cost, compose: Callable[[Sequence[str]], Config]
+    model: ModelConf, axis: CostAxis, answer: Cost, compose: Callable[[Sequence[str]], Config]
 ) -> str | None:
     """Find the plain family member whose cost is nearest to an answer's; None if there is none.
 
     Args:
         model: the seed network.
         axis: the cost; where it is latency, parameters stand in for it.
-        own: the answer's.
+        answer: the cost of the answer.
         compose: composes a configuration with a few more overrides.
     """
     metric = "params" if axis is CostAxis.latency_ms else axis.value
@@ -93,6 +89,6 @@ def sibling(
         named = [*seeds.words(member), *ANEW]
         plan = study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
         full = cost.of(plan, plan.baseline)
-        return abs(math.log(getattr(full, metric) / getattr(own, metric)))
+        return abs(math.log(getattr(full, metric) / getattr(answer, metric)))
 
     return min(seeds.family(model), key=distance, default=None)

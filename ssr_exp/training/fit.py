@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
-from torch import nn
 
 from ssr_exp.config import Config
 from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
-from ssr_exp.runs import checkpoints
+from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import TEST_ACC, TEST_LOSS, Classification, Diverged
 from ssr_exp.training import resume, trainers
 from ssr_exp.training.study import Job
@@ -26,7 +25,7 @@ Metrics = dict[str, float | None]
 """Fields of the record: accuracies in percent, losses in nats."""
 
 
-def train(job: Job, folder: Path, wandb_run: Any, left: resume.LastCheckpoint | None) -> Metrics:
+def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Metrics:
     """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
     Without val images there are no metrics of val.
@@ -35,7 +34,7 @@ def train(job: Job, folder: Path, wandb_run: Any, left: resume.LastCheckpoint | 
         job: what to train.
         folder: where its checkpoints go.
         wandb_run: an open W&B run that the curves go to, or None.
-        left: what a training that was killed left, to go on after its last whole epoch.
+        last: what a training that was killed left, to go on after its last whole epoch.
 
     Raises:
         Diverged: if the loss or the outputs are no longer finite.
@@ -45,14 +44,14 @@ def train(job: Job, folder: Path, wandb_run: Any, left: resume.LastCheckpoint | 
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
-    spent_s = 0.0 if left is None else left.spent_s
+    spent_s, path = (0.0, None) if last is None else (last.spent_s, last.path)
     trainer = trainers.build(job.conf, folder, wandb_run, [resume.ResumeState(spent_s)])
-    if left is not None and left.epochs >= job.conf.trainer.max_epochs:
-        metrics = left.metrics
-        _load(task, left.path)
+    if last is not None and last.epochs >= job.conf.trainer.max_epochs:
+        metrics = last.metrics
+        _load(task, last.path)
     else:
-        trainer.fit(task, images, ckpt_path=None if left is None else left.path, weights_only=True)
-        metrics = resume.validated(trainer)
+        trainer.fit(task, images, ckpt_path=path, weights_only=True)
+        metrics = resume.val_metrics(trainer)
     if job.conf.trainer.test:
         metrics |= _tested(trainer, task, images)
     return metrics
@@ -65,7 +64,7 @@ def test(job: Job, folder: Path) -> Metrics:
         SsrError: if its checkpoint is missing or of another network.
     """
     task = _task(job)
-    _load(task, folder / checkpoints.LAST)
+    _load(task, folder / LAST_CHECKPOINT)
     return _tested(trainers.build(job.conf, folder), task, _images(job))
 
 
@@ -81,12 +80,17 @@ def threads(conf: Config) -> Iterator[None]:
 
 
 def _load(task: Classification, checkpoint: Path) -> None:
-    rescale.load(task.network, checkpoints.network_weights(checkpoint), source=str(checkpoint))
+    rescale.load(task.network, network_weights(checkpoint), source=str(checkpoint))
 
 
 def _task(job: Job) -> Classification:
+    seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
+    state = job.study.pretrained.state
+    network = rescale.build(seed, plan, architecture, inherits=state is not None)
+    if state is not None:
+        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
     return Classification(
-        _network(job),
+        network,
         job.conf.recipe,
         num_classes=job.study.splits.num_classes,
         channels_last=job.conf.trainer.channels_last,
@@ -94,20 +98,11 @@ def _task(job: Job) -> Classification:
     )
 
 
-def _network(job: Job) -> nn.Module:
-    seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
-    state = job.study.pretrained.state
-    network = rescale.build(seed, plan, architecture, inherits=state is not None)
-    if state is not None:
-        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
-    return network
-
-
 def _images(job: Job) -> TensorDataModule:
     return TensorDataModule(
         job.study.splits,
         batch_size=job.conf.recipe.batch_size,
-        augmentation=Augmentation.of(job.conf.dataset),
+        augmentation=Augmentation.from_conf(job.conf.dataset),
         seed=job.conf.seed,
         channels_last=job.conf.trainer.channels_last,
     )
@@ -115,8 +110,8 @@ def _images(job: Job) -> TensorDataModule:
 
 def _tested(trainer: Any, task: Classification, images: TensorDataModule) -> Metrics:
     trainer.test(task, images, verbose=False)
-    found = trainer.callback_metrics
-    return {"test_acc": float(found[TEST_ACC]), "test_loss": float(found[TEST_LOSS])}
+    metrics = trainer.callback_metrics
+    return {"test_acc": float(metrics[TEST_ACC]), "test_loss": float(metrics[TEST_LOSS])}
 
 
 def check_finite(metrics: Mapping[str, float | None]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -20,10 +19,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from ssr_exp import archives
+from ssr_exp import files
 from ssr_exp.config import Config, Init
 from ssr_exp.datasets.images import Splits
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved, seeds
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import store, trained
@@ -175,8 +174,10 @@ def _read(where: Path, _changed: int, model: str, seed: nn.Module) -> Pretrained
         except SsrError as error:
             raise SsrError(f"{_difference(error)}; a file must hold the seed network's.") from None
         return _source(network)
-    if not any((where / name).exists() for name in (saved.NETWORK, store.FILE)):
-        raise SsrError(f"{where} holds neither {saved.NETWORK} nor {store.FILE}: name {KINDS}.")
+    if not any((where / name).exists() for name in (saved.NETWORK, store.RECORD_FILE)):
+        raise SsrError(
+            f"{where} holds neither {saved.NETWORK} nor {store.RECORD_FILE}: name {KINDS}."
+        )
     remedy = "name a network of this study's model, or one made by a class"
     source = trained.read(where, remedy, trusted_model=model)
     try:
@@ -212,18 +213,12 @@ def state_dict(path: Path) -> dict[str, Tensor]:
         SsrError: if the file is damaged or holds something else.
     """
     try:
-        if zipfile.is_zipfile(path):  # and not of a torch before 1.6
-            archives.check(path)
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        why = cause(error)
-        raise SsrError(f"{path} cannot be read as a checkpoint ({why}): name {KINDS}.") from None
-    state = held.get("state_dict", held) if isinstance(held, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise SsrError(f"{path} holds no state dict: name {KINDS}.")
+        state = files.read_state_dict(path)
+    except (FileNotFoundError, files.Unreadable) as error:
+        raise SsrError(f"{path} cannot be read as a checkpoint ({error}): name {KINDS}.") from None
     prefix = "network."
-    inner = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-    return inner or state
+    network = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    return network or state
 
 
 def _whole(

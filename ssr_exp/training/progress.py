@@ -15,26 +15,16 @@ PARTS = 4  # of a sweep, that are told of when they are done
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a sweep is.
+class SweepProgress:
+    """How far a sweep is."""
 
-    Args:
-        total: runs that were to be trained.
-        finished: that came to a result.
-        failed: or diverged.
-        running: right now.
-        best: the most accurate one so far.
-        left_s: how long the rest takes at this pace; None before the first has ended.
-        trouble: the first one that failed or diverged, and why.
-    """
-
-    total: int
-    finished: int
-    failed: int
-    running: int
-    best: Record | None
-    left_s: float | None
-    trouble: str | None = None
+    total: int  # runs that were to be trained
+    finished: int  # that came to a result
+    failed: int  # or diverged
+    running: int  # right now
+    best: Record | None  # the most accurate one so far
+    left_s: float | None  # for the rest at this pace; None before the first has ended
+    trouble: str | None = None  # the first one that failed or diverged, and why
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -49,46 +39,43 @@ class Standing:
 
 @dataclass
 class SweepWatch:
-    """Looks at a sweep's members again and again, and reads a record once.
+    """Looks at a sweep's members again and again, and reads a record once."""
 
-    Args:
-        members: the runs that are to be trained.
-    """
-
-    members: Sequence[Member]
-    _begun: float = field(init=False)
-    _read: dict[Path, int | None] = field(default_factory=dict, init=False)
+    members: Sequence[Member]  # that are to be trained
+    _begun: float = field(default_factory=lambda: time.monotonic(), init=False)
+    _written: dict[Path, int | None] = field(default_factory=dict, init=False)
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Start the clock, and remember the records that were there before."""
-        self._begun = time.monotonic()
-        self._read = {member.folder: _written(member) for member in self.members}
+        """Remember the records that were there before."""
+        self._written = {member.folder: _written_ns(member) for member in self.members}
 
-    def look(self) -> Standing:
+    def look(self) -> SweepProgress:
         """Say how far it is."""
         running = 0
         for member in self.members:
             if member.folder not in self._ended and not self._reads(member):
                 running += member.store.is_busy(member.folder, glance_s=0)
+        total, ended = len(self.members), len(self._ended)
         finished = [r for r in self._ended.values() if r.status is Status.finished]
         measured = [record for record in finished if record.val_acc is not None]
-        return Standing(
-            total=len(self.members),
+        troubles = [r for r in self._ended.values() if r not in finished]
+        return SweepProgress(
+            total=total,
             finished=len(finished),
-            failed=len(self._ended) - len(finished),
+            failed=len(troubles),
             running=running,
             best=max(measured, key=lambda record: record.val_acc or 0.0, default=None),
-            left_s=self._left(len(self._ended)),
-            trouble=next((_trouble(r) for r in self._ended.values() if r not in finished), None),
+            left_s=(time.monotonic() - self._begun) / ended * (total - ended) if ended else None,
+            trouble=next((f"{r.network} {r.status.value}: {r.error}" for r in troubles), None),
         )
 
     def _reads(self, member: Member) -> bool:
         """Read a member's record if it is new; returns whether its training has ended."""
-        now = _written(member)
-        if now is None or now == self._read[member.folder]:
+        now = _written_ns(member)
+        if now is None or now == self._written[member.folder]:
             return False
-        self._read[member.folder] = now
+        self._written[member.folder] = now
         record = member.record()
         if record is not None:
             self._ended[member.folder] = record
@@ -102,18 +89,9 @@ class SweepWatch:
         now = self.look()
         return str(now), ((now.finished + now.failed) * PARTS // now.total, now.failed > 0)
 
-    def _left(self, ended: int) -> float | None:
-        if not ended:
-            return None
-        return (time.monotonic() - self._begun) / ended * (len(self.members) - ended)
 
-
-def _trouble(record: Record) -> str:
-    return f"{record.network} {record.status.value}: {record.error}"
-
-
-def _written(member: Member) -> int | None:
-    return store.written_ns(member.folder / store.FILE)
+def _written_ns(member: Member) -> int | None:
+    return store.written_ns(member.folder / store.RECORD_FILE)
 
 
 def _spelled(seconds: float) -> str:

@@ -1,18 +1,14 @@
 """Go on with a training that was killed, so that it ends as if nothing had happened.
 
 Each epoch ends with `last.ckpt`: weights, averages, optimizer, schedule and callbacks by Lightning,
-and by `State` the generators, what val measured and the time spent. Order and augmentation of the
-images depend on the seed and the epoch alone, so nothing else is needed. On a CPU the result is the
-same bit for bit.
+and by `ResumeState` the generators, what val measured and the time spent. Order and augmentation
+of the images depend on the seed and the epoch alone. On a CPU the result is the same bit for bit.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import random
-import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +19,9 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ssr_exp import archives
+from ssr_exp import files
 from ssr_exp.errors import cause
-from ssr_exp.runs import store
-from ssr_exp.runs.checkpoints import LAST
+from ssr_exp.runs.store import LAST_CHECKPOINT
 from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS
 from ssr_exp.terminal import PROGRESS
 from ssr_exp.training import callbacks
@@ -55,7 +50,7 @@ class ResumeState(Callback):
         checkpoint[KEY] = {
             "schema": SCHEMA,
             "generators": _generators(),
-            "metrics": validated(trainer),
+            "metrics": val_metrics(trainer),
             "spent_s": self._before_s + time.perf_counter() - self._begun,
         }
 
@@ -78,36 +73,17 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        buffer = io.BytesIO()  # torch does not say that a disk is full
-        torch.save(checkpoint, buffer)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            store.move(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        files.write_checkpoint(Path(path), checkpoint)
 
 
 @dataclass(frozen=True)
 class LastCheckpoint:
-    """What a killed training left.
-
-    Args:
-        path: of its last checkpoint.
-        epochs: that were completed.
-        metrics: of val after them, by the record's names.
-        spent_s: seconds that earlier processes spent.
-    """
+    """What a killed training left."""
 
     path: Path
-    epochs: int
-    metrics: dict[str, float | None]
-    spent_s: float
+    epochs: int  # that were completed
+    metrics: dict[str, float | None]  # of val after them, by the record's names
+    spent_s: float  # by earlier processes
 
 
 def last_checkpoint(folder: Path) -> LastCheckpoint | None:
@@ -115,34 +91,33 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
 
     One that cannot be used is left where it is until the first epoch replaces it.
     """
-    path = folder / LAST
+    path = folder / LAST_CHECKPOINT
     if not path.exists():
         return None
     try:
-        archives.check(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        held = files.read_checkpoint(path)
         kept = held[KEY]
         if kept["schema"] > SCHEMA:
             raise ValueError(f"it is of version {kept['schema']}")
         metrics = {str(n): None if v is None else float(v) for n, v in kept["metrics"].items()}
         if not isinstance(kept["generators"], dict):
             raise ValueError("it holds no states of generators")
-        left = LastCheckpoint(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
+        last = LastCheckpoint(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None
-    log.log(PROGRESS, "going on after epoch %d, from %s", left.epochs, path)  # in a sweep, too
-    return left
+    log.log(PROGRESS, "going on after epoch %d, from %s", last.epochs, path)  # in a sweep, too
+    return last
 
 
-def validated(trainer: Trainer) -> dict[str, float | None]:
+def val_metrics(trainer: Trainer) -> dict[str, float | None]:
     """List what val measured last, by the record's names; nothing where there is no val."""
-    measured = trainer.callback_metrics
-    if VAL_ACC not in measured:
+    metrics = trainer.callback_metrics
+    if VAL_ACC not in metrics:
         return {}
     return {
-        "val_acc": float(measured[VAL_ACC]),
-        "val_loss": float(measured[VAL_LOSS]),
+        "val_acc": float(metrics[VAL_ACC]),
+        "val_loss": float(metrics[VAL_LOSS]),
         "best_val_acc": callbacks.best_score(trainer),
     }
 

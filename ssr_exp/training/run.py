@@ -15,13 +15,12 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.classification import Diverged
 from ssr_exp.terminal import ENDED
 from ssr_exp.training import answer_folder, fit, resume, study, trainers
-from ssr_exp.training.pretrained import Pretrained
 from ssr_exp.training.study import Job
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ def plan(conf: Config) -> list[Job]:
     return [Job(opened, architecture, conf) for architecture in opened.expand(conf)]
 
 
-def folder(store: local.Store, job: Job) -> Path:
+def folder(store: Store, job: Job) -> Path:
     """Name the folder of a job's run."""
     return store.folder(job.study.name, job.network, job.conf.seed)
 
@@ -62,13 +61,13 @@ def train(conf: Config) -> Record:
             "(leave hydra.mode as it is)."
         )
     (job,) = jobs
-    store = local.Store(conf.paths.runs)
+    store = Store(conf.paths.runs)
     where = folder(store, job)
     with store.claim(where, wait=conf.wait), fit.threads(conf):
         done = store.read(where)
-        if done is None or not local.is_done(done):
+        if done is None or not is_done(done):
             record = _train(job, store, where)
-        elif local.is_done(done, tested=conf.trainer.test):
+        elif is_done(done, tested=conf.trainer.test):
             log.info("%s: done before, skipped", job.title)
             return done
         else:
@@ -78,7 +77,7 @@ def train(conf: Config) -> Record:
     return record
 
 
-def _test(job: Job, store: local.Store, where: Path, done: Record) -> Record:
+def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
     """Add the test set's figures to the record of a finished run."""
     with trainers.quiet():
         metrics = fit.test(job, where)
@@ -89,30 +88,30 @@ def _test(job: Job, store: local.Store, where: Path, done: Record) -> Record:
     return record
 
 
-def _train(job: Job, store: local.Store, where: Path) -> Record:
+def _train(job: Job, store: Store, where: Path) -> Record:
     """Train, and write the record however that ends."""
     blank = _blank(job)
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
-    store.write_text(where / local.CONFIG, provenance.to_json(asdict(job.conf)))
+    store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
     _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
     run = _start_wandb(job, blank, where)
-    start, left = time.perf_counter(), resume.last_checkpoint(where)
+    start, last = time.perf_counter(), resume.last_checkpoint(where)
     try:
         with trainers.quiet():
-            metrics = fit.train(job, where, run, left)
+            metrics = fit.train(job, where, run, last)
         fit.check_finite(metrics)
         outcome: dict[str, Any] = {"status": Status.finished, **metrics}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in local.FULL:  # nothing is wrong with it
-            raise local.cannot_write(where, error, store.option) from error
+        if isinstance(error, OSError) and error.errno in files.FULL:  # nothing is wrong with it
+            raise files.cannot_write(where, error, store.option) from error
         outcome = {"status": Status.failed, "error": _explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
         store.write_text(where / "traceback.txt", traceback.format_exc())
-    spent_s = time.perf_counter() - start + (0.0 if left is None else left.spent_s)
+    spent_s = time.perf_counter() - start + (0.0 if last is None else last.spent_s)
     record = blank.model_copy(update=outcome | {"wall_s": spent_s})
     store.write(where, record)
     training_run.finish(run, record)
@@ -120,19 +119,19 @@ def _train(job: Job, store: local.Store, where: Path) -> Record:
     return record
 
 
-def _describe_study(job: Job, store: local.Store, folder: Path) -> None:
+def _describe_study(job: Job, store: Store, folder: Path) -> None:
     """Say what all runs of a study share, and what their networks are rescaled from."""
     store.write_text(folder / studies.FILE, provenance.to_json(job.study.about))
     about = answer_folder.describe(job.study, job.conf)
     # Runs with other segments frozen are of the same study, and their codes mean the same.
     about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})
-    store.write_text(folder / saved.NETWORK, files.write(about))
+    store.write_text(folder / saved.NETWORK, files.to_json(about))
 
 
 def _blank(job: Job) -> Record:
     """Fill in all that is known of a run before it starts."""
     conf, plan_ = job.conf, job.study.plan
-    own, full = (cost.of(plan_, a) for a in (job.architecture, plan_.baseline))
+    costs, baseline = (cost.of(plan_, a) for a in (job.architecture, plan_.baseline))
     modifiers = plan_.modifiers(job.architecture)
     return Record(
         study=job.study.name,
@@ -145,8 +144,8 @@ def _blank(job: Job) -> Record:
         seed=conf.seed,
         epochs=conf.trainer.max_epochs,
         status=Status.failed,
-        **own._asdict(),
-        **{f"baseline_{key}": value for key, value in full._asdict().items()},
+        **costs._asdict(),
+        **{f"baseline_{key}": value for key, value in baseline._asdict().items()},
         wall_s=0.0,
         device=provenance.device(conf.trainer.accelerator),
         precision=conf.trainer.precision,
@@ -160,28 +159,19 @@ def _blank(job: Job) -> Record:
 def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     asked["dataset"].pop("root")
-    _name_by_content(asked, job.study.pretrained)
-    known = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
+    # Paths name a machine, so networks trained before are named by their digests.
+    asked["checkpoint"] = job.study.pretrained.init.get("checkpoint")
+    asked["recipe"]["distill"] = job.study.pretrained.distill.get("teacher")
+    fields = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
     return training_run.start(
         job.conf.logger,
         folder=where,
         name=job.network,
         group=job.study.name,
         job_type=blank.kind.value,
-        tags=[
-            seeds.label(job.conf.model),
-            job.conf.dataset.name,
-            job.study.name,
-            blank.origin or "",
-        ],
-        config={"asked": asked} | known | training_run.axes(blank),
+        tags=[seeds.label(job.conf.model), blank.dataset, job.study.name, blank.origin or ""],
+        config={"asked": asked} | fields | training_run.axes(blank),
     )
-
-
-def _name_by_content(asked: dict[str, Any], taken: Pretrained) -> None:
-    """Put the digests of pretrained networks where their paths stood, which name a machine."""
-    asked["checkpoint"] = taken.init.get("checkpoint")
-    asked["recipe"]["distill"] = taken.distill.get("teacher")
 
 
 def _explain(error: Exception) -> str:

@@ -38,31 +38,22 @@ LATER = ("train_on_val", "fit", "background")  # keys that must not rename the s
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What all runs of a study share.
+    """What all runs of a study share."""
 
-    Args:
-        name: model, data set and a fingerprint of everything that decides a result.
-        fields: what the fingerprint is of.
-        splits: the images.
-        seed_network: as its constructor left it.
-        plan: its segments.
-        pretrained: what it takes from networks trained before.
-    """
-
-    name: str
-    fields: dict[str, Any]
+    name: str  # model, data set and a fingerprint of everything that decides a result
+    fields: dict[str, Any]  # what the fingerprint is of
     splits: Splits
-    seed_network: nn.Module
+    seed_network: nn.Module  # as its constructor left it
     plan: Plan
-    pretrained: Pretrained = field(default_factory=Pretrained)
+    pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
 
     @property
     def about(self) -> dict[str, Any]:
         """What its file says: its fields, and what was read, which no fingerprint is of."""
-        read = self.splits.reading
+        reading = self.splits.reading
         return self.fields | {
             studies.PREPROCESSING: asdict(self.splits.preprocessing),
-            studies.READING: read.fields() | {"text": read.lines()},
+            studies.READING: reading.fields() | {"text": reading.lines()},
         }
 
     def expand(self, conf: Config) -> list[Architecture]:
@@ -75,25 +66,25 @@ class Study:
         asked, steps = conf.modifiers, conf.segment.width_steps
         sets.check(asked)
         proposed = self._proposed(conf) if asked.kind == sets.PROPOSED else ()
-        found = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
+        architectures = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
         if self.pretrained.state is None:
-            for architecture in found:
+            for architecture in architectures:
                 rescale.check_learnt(self.seed_network, self.plan, architecture)
-        return found
+        return architectures
 
     def _proposed(self, conf: Config) -> tuple[str, ...]:
         """Read the codes that a search proposed for this study."""
-        named = conf.modifiers.file
-        own = proposal.path(store.Store(conf.paths.runs), self.name)
-        path = own if named is None else Path(named).expanduser()
-        found = proposal.read(path)
-        if found.study != self.name:
+        path = proposal.path(store.Store(conf.paths.runs), self.name)
+        if conf.modifiers.file is not None:
+            path = Path(conf.modifiers.file).expanduser()
+        proposed = proposal.read(path)
+        if proposed.study != self.name:
             raise SsrError(
-                f"{path} proposes networks of study {found.study}, but this command is of study "
+                f"{path} proposes networks of study {proposed.study}, but this command is of study "
                 f"{self.name}: give model, dataset, recipe and trainer as in that search, or "
                 "another modifiers.file=PATH."
             )
-        return found.networks
+        return proposed.networks
 
 
 @dataclass(frozen=True)
@@ -207,18 +198,15 @@ def _fields(
         if dataset[key] == getattr(DatasetConf, key):
             del dataset[key]
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
+    patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
-        "segment": {"kind": conf.segment.kind, "multiple": multiple} | _patterns(conf),
+        "segment": {"kind": conf.segment.kind, "multiple": multiple} | patterns,
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
     return fields | ({"init": taken.init} if taken.init else {})
-
-
-def _patterns(conf: Config) -> dict[str, Any]:
-    return {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
 
 
 class _Key(Generic[Part]):
@@ -246,9 +234,9 @@ def _traced(
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = seed_segments.build(
+        seed_network, plan = seed_segments.build(
             model.part, segment.part, num_classes=num_classes, input_shape=shape
         )
-    for remark in found[1].remarks:
+    for remark in plan.remarks:
         log.warning("%s: %s.", model.part.name, remark)
-    return found
+    return seed_network, plan

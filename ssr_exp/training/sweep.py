@@ -12,8 +12,8 @@ from ssr_exp.config import Config
 from ssr_exp.datasets import reading
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import BUSY, Store, is_done
 from ssr_exp.training import run
 
 log = logging.getLogger(__name__)
@@ -34,22 +34,13 @@ ALONE = (
 
 @dataclass(frozen=True)
 class Member:
-    """A run of the sweep.
+    """A run of the sweep."""
 
-    Args:
-        overrides: the command line that trains it alone.
-        store: where its record goes.
-        folder: its own folder there.
-        title: the run in words.
-        tested: whether the test set is asked for, too.
-        reading: what was read of its data set.
-    """
-
-    overrides: tuple[str, ...]
-    store: local.Store
-    folder: Path
-    title: str
-    tested: bool = False
+    overrides: tuple[str, ...]  # the command line that trains it alone
+    store: Store
+    folder: Path  # of its record
+    title: str  # the run in words
+    tested: bool = False  # whether the test set is asked for, too
     reading: Reading | None = field(default=None, compare=False, repr=False)
 
     def record(self) -> Record | None:
@@ -59,21 +50,18 @@ class Member:
     @property
     def is_done(self) -> bool:
         """Say whether it need not be trained."""
-        return local.is_done(self.record(), tested=self.tested)
+        return is_done(self.record(), tested=self.tested)
 
 
 def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Member]:
-    """List the runs that configurations stand for, each once, in order.
-
-    Args:
-        configurations: the command line of each, and what it composes to.
+    """List the runs that command lines and their configurations stand for, each once, in order.
 
     Raises:
         SsrError: if one cannot be met, or the runs folder cannot be written; nothing is trained.
     """
     members: dict[Path, Member] = {}
     for overrides, conf in configurations:
-        store = local.Store(conf.paths.runs)
+        store = Store(conf.paths.runs)
         store.check()
         for job in run.plan(conf):
             folder = run.folder(store, job)
@@ -93,7 +81,7 @@ def print_readings(members: Sequence[Member]) -> None:
     reading.print_all(member.reading for member in members if member.reading is not None)
 
 
-def pending(members: Sequence[Member]) -> list[Member]:
+def to_train(members: Sequence[Member]) -> list[Member]:
     """Keep the runs that are still to be trained."""
     todo = [member for member in members if not member.is_done]
     done = len(members) - len(todo)
@@ -104,29 +92,24 @@ def pending(members: Sequence[Member]) -> list[Member]:
 
 def busy(members: Sequence[Member], errors: Errors) -> list[Member]:
     """Keep the runs that another process was training when their turn came."""
-    return [m for m in members if errors.get(m.folder) == local.BUSY and not m.is_done]
+    return [m for m in members if errors.get(m.folder) == BUSY and not m.is_done]
 
 
 def problems(members: Sequence[Member], errors: Errors) -> list[str]:
-    """Say of each run that did not come to an end why.
-
-    Args:
-        members: the runs.
-        errors: what the launcher knows of runs that left no record.
-    """
-    found = []
+    """Say of each run that did not come to an end why."""
+    reasons: list[str] = []
     for member in members:
         record = member.record()
         if record is None:
-            found.append(f"{member.title}: {errors.get(member.folder, 'it left no record')}")
+            reasons.append(f"{member.title}: {errors.get(member.folder, 'it left no record')}")
         elif record.status is Status.failed:
-            found.append(f"{member.title}: {record.error}")
+            reasons.append(f"{member.title}: {record.error}")
         elif member.folder in errors and not member.is_done:
-            found.append(f"{member.title}: {errors[member.folder]}")
-    return found
+            reasons.append(f"{member.title}: {errors[member.folder]}")
+    return reasons
 
 
-def neighbours(members: Sequence[Member], records: Sequence[Record]) -> list[Record]:
+def study_records(members: Sequence[Member], records: Sequence[Record]) -> list[Record]:
     """Read all records of the studies that a sweep's records belong to."""
     stores = {member.store.root: member.store for member in members}.values()
     studies = sorted({record.study for record in records})

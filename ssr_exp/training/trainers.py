@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssr_exp.config import Config
+from ssr_exp.errors import cause
 from ssr_exp.training import callbacks, resume
-from ssr_exp.training.curves import Curves
 
+log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
 
 KNOWN = (
@@ -31,14 +33,7 @@ KNOWN = (
 def build(
     conf: Config, folder: Path, wandb_run: Any = None, extra: Sequence[Callback] = ()
 ) -> Trainer:
-    """Set up the trainer of one run.
-
-    Args:
-        conf: where and how long it trains.
-        folder: where checkpoints go.
-        wandb_run: an open W&B run that the curves go to, or None.
-        extra: further callbacks.
-    """
+    """Set up the trainer of one run, whose curves go to an open W&B run if there is one."""
     logger: Logger | bool = False if wandb_run is None else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
     trainer = Trainer(
@@ -50,10 +45,7 @@ def build(
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=[
-            *extra,
-            *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val),
-        ],
+        callbacks=[*extra, *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val)],
         # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
         plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,
@@ -75,3 +67,30 @@ def quiet() -> Iterator[None]:
         for message in KNOWN:
             warnings.filterwarnings("ignore", message)
         yield
+
+
+class Curves(WandbLogger):
+    """Lightning's logger for an open W&B run; once W&B fails, it is told nothing any more.
+
+    Args:
+        run: the open run.
+    """
+
+    def __init__(self, run: Any) -> None:
+        super().__init__(experiment=run)
+        self._is_lost = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._tell(lambda: super(Curves, self).log_metrics(metrics, step))
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        self._tell(lambda: super(Curves, self).log_hyperparams(params))
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        if self._is_lost:
+            return
+        try:
+            what()
+        except Exception as error:  # of W&B's own process, or of the disk
+            self._is_lost = True
+            log.warning("W&B takes no curves any more (%s): training goes on", cause(error))

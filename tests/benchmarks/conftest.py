@@ -15,8 +15,8 @@ from benchmarks import replay_arms, table_of_networks
 from benchmarks.table_of_networks import Table
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import Store
 from ssr_exp.search.space import Space
 
 STUDY = "resnet14-image_folder-0a1b2c3d"
@@ -64,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, small: Space) -> Path:
     sentinels = Table(small, {}, (), {}).sentinels
     others = [a for a in small.lattice.sample(80, seed=1) if a not in sentinels]
     trained = [(a, seed) for a in sentinels for seed in (0, 1)] + [(a, 0) for a in others[:40]]
-    records = local.Store(runs)
+    records = Store(runs)
     for architecture, seed in trained:
         made = replay_arms.record(small, architecture, accuracy(small, architecture, seed))
         _write(records, conf, made.model_copy(update={"seed": seed}))
@@ -75,7 +75,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, small: Space) -> Path:
     return runs
 
 
-def _write(store: local.Store, conf: dict[str, Any], record: Record) -> None:
+def _write(store: Store, conf: dict[str, Any], record: Record) -> None:
     folder = store.folder(STUDY, record.network, record.seed)
     store.write(folder, record.model_copy(update={"study": STUDY}))
     (folder / "config.json").write_text(json.dumps(conf))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import browser, figures, measure
 from benchmarks import page as pages
-from ssr_exp.report import content
+from ssr_exp.report import page_data
 from ssr_exp.runs import store
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def test_all_pictures_are_drawn_and_are_those_of_the_readme(tmp_path: Path) -> N
 
 def test_what_is_kept_of_a_demo_is_all_that_its_page_shows(tmp_path: Path) -> None:
     figures.keep(figures.DEMO, tmp_path / "kept")
-    kept, whole = (content.collect(store.Store(p)) for p in (tmp_path / "kept", figures.DEMO))
+    kept, whole = (page_data.collect(store.Store(p)) for p in (tmp_path / "kept", figures.DEMO))
     assert kept["studies"] == whole["studies"]
     (study,) = kept["studies"]
     assert study["predictions"] and study["answer"]

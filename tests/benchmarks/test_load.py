@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks import load, load_study, load_surrogate, load_writers, proposals
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import Store, is_done
 from ssr_exp.search import surrogate
 
 MODEL, RUNS = "resnet20", 630  # of which 608 have the table's outcomes
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[local.Store, Path]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
     runs = tmp_path_factory.mktemp("load") / "runs"
     runs.mkdir()
-    return local.Store(runs), load_study.fill(MODEL, runs, RUNS)
+    return Store(runs), load_study.fill(MODEL, runs, RUNS)
 
 
 @pytest.fixture(scope="module")
-def made(filled: tuple[local.Store, Path]) -> list[Record]:
+def made(filled: tuple[Store, Path]) -> list[Record]:
     return filled[0].records()
 
 
@@ -29,7 +29,7 @@ def test_a_filled_folder_holds_as_many_finished_runs_the_baseline_among_them(
     made: list[Record],
 ) -> None:
     assert len(made) == len({r.network for r in made}) == RUNS
-    assert all(local.is_done(r) for r in made)
+    assert all(is_done(r) for r in made)
     assert any(r.params == r.baseline_params for r in made)
 
 
@@ -44,7 +44,7 @@ def test_networks_of_the_table_have_their_outcomes_and_the_others_say_that_they_
     assert {r.device for r in made} == {load_study.REAL, load_study.MADE_UP}
 
 
-def test_the_same_records_are_made_each_time(filled: tuple[local.Store, Path]) -> None:
+def test_the_same_records_are_made_each_time(filled: tuple[Store, Path]) -> None:
     store, _ = filled
     first, second = (
         load_study.records(*load_study.opened(MODEL, store.root)[1:], 40) for _ in range(2)

@@ -10,15 +10,15 @@ import pytest
 from benchmarks import table_of_networks
 from benchmarks.table_of_networks import Table
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import store as local
 from ssr_exp.runs import tables
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import Store
 
 
 def test_a_table_holds_every_finished_run_and_search_can_read_it(
     store: Path, gathered: Path
 ) -> None:
-    finished = [r for r in local.Store(store).records() if r.status is Status.finished]
+    finished = [r for r in Store(store).records() if r.status is Status.finished]
     rows = {(row.network, row.seed): row.val_acc for row in tables.read(gathered)}
     assert rows == {(r.network, r.seed): r.val_acc for r in finished}
 
@@ -40,7 +40,7 @@ def test_beside_a_table_stands_what_it_is(gathered: Path, table: Table) -> None:
 
 
 def test_the_first_seed_answers_and_the_others_tell_the_noise(store: Path, table: Table) -> None:
-    finished = [r for r in local.Store(store).records() if r.status is Status.finished]
+    finished = [r for r in Store(store).records() if r.status is Status.finished]
     answers = {r.network: r.val_acc for r in finished if r.seed == 0}
     others = {r.network: r.val_acc for r in finished if r.seed == 1}
     assert {table.space.code(a): value for a, value in table.accuracies.items()} == answers

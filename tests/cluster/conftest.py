@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import ROOT, small
 
 SWEEP = ("modifiers=sentinel_width", "modifiers.together=1")  # three low one by one, and all
+SEARCH = ("rounds=1", "batch=1", "asynchronous=true", "finalists.seeds=0", *SWEEP)
 WIDTHS = {f"d1-1-1_w{widths}" for widths in ("4-32-64", "16-8-64", "16-32-16", "4-8-16")}
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import ray_lab
 
-from tests.cluster.conftest import SWEEP, WIDTHS, Lab
+from tests.cluster.conftest import SEARCH, SWEEP, WIDTHS, Lab
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -64,7 +64,6 @@ def test_a_ray_that_a_command_starts_listens_on_loopback_and_stops_with_it(
     for name in ray_lab.LOOPBACK:
         monkeypatch.delenv(name, raising=False)
     lab = make_lab(("hydra/launcher=ray",), {})
-    words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0", *SWEEP)
     (lab.traps / "hang-4").touch()
     process, found = lab.start(*SWEEP), set[str]()
     while process.poll() is None and list(lab.traps.iterdir()):
@@ -77,9 +76,9 @@ def test_a_ray_that_a_command_starts_listens_on_loopback_and_stops_with_it(
     assert process.returncode == 128 + signal.SIGTERM
     assert not psutil.wait_procs(own, timeout=20)[1]
     assert "stopped; " in out and "Traceback" not in out and "SIGTERM received" not in out
-    code, out = lab.run(*words, script="search.py")
+    code, out = lab.run(*SWEEP)
     assert code == 0 and "Traceback" not in out
-    assert len(lab.finished()) == 5 + 2
+    assert lab.finished() == WIDTHS
 
 
 def test_a_sweep_with_a_failure_and_a_kill(ray: Lab) -> None:
@@ -100,15 +99,14 @@ def test_a_sweep_with_a_failure_and_a_kill(ray: Lab) -> None:
 
 
 def test_a_search_whose_command_is_killed_goes_on_and_trains_nothing_twice(ray: Lab) -> None:
-    words = ("rounds=1", "batch=2", "asynchronous=true", "finalists.seeds=0", *SWEEP)  # fmt: skip
     (ray.traps / "hang-16").touch()
-    first = ray.start(*words, script="search.py")
+    first = ray.start(*SEARCH, script="search.py")
     ray.await_(lambda: not list(ray.traps.iterdir()))
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     before = ray.stamps()
-    code, out = ray.run(*words, script="search.py")
+    code, out = ray.run(*SEARCH, script="search.py")
     assert code == 0, out
-    assert len(ray.finished()) == 5 + 2
+    assert len(ray.finished()) == 5 + 1
     assert before.items() <= ray.stamps().items()
     assert next(ray.folder.glob("runs/*/best/record.json")).exists()

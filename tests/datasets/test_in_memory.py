@@ -11,12 +11,11 @@ from PIL import Image
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import images, in_memory
-from ssr_exp.datasets.images import Images
-from ssr_exp.datasets.in_memory import Splits
+from ssr_exp.datasets.images import Images, Splits
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
+from tests.datasets.pictures import noise
 
-Draw = Callable[..., Path]
 Load = Callable[..., Splits]
 
 DIGITS_FINGERPRINT = "abc7bdd5b98cdb49880526f93ff43c0bce5d44427e4cb34eab46f4b951b2bf9e"
@@ -27,8 +26,8 @@ def rows(part: Images | None) -> set[bytes]:
     return {image.numpy().tobytes() for image in part.pixels}
 
 
-def test_splits_are_disjoint_and_cover_all_images(tmp_path: Path, draw: Draw, load: Load) -> None:
-    splits = load(draw(tmp_path / "set", cat=20, dog=30))
+def test_splits_are_disjoint_and_cover_all_images(root: Path, load: Load) -> None:
+    splits = load(noise(root, cat=20, dog=30))
     parts = [rows(part) for part in (splits.train, splits.val, splits.test)]
     assert [len(part) for part in parts] == [45 - 12, 12, 5]
     assert len(set.union(*parts)) == 50
@@ -56,47 +55,14 @@ def test_split_is_the_same_on_every_machine(digits: Splits) -> None:
     assert digits.fingerprint == DIGITS_FINGERPRINT
 
 
-def test_val_has_every_class_at_least_once(tmp_path: Path, draw: Draw, load: Load) -> None:
-    splits = load(draw(tmp_path / "set" / "train", cat=2, dog=40).parent)
+def test_val_has_every_class_at_least_once(root: Path, load: Load) -> None:
+    splits = load(noise(root / "train", cat=2, dog=40).parent)
     assert splits.val.labels.bincount().tolist() == [1, 10]
 
 
-def test_train_and_test_folders_give_val_out_of_train(
-    tmp_path: Path, draw: Draw, load: Load
-) -> None:
-    root = draw(tmp_path / "set" / "train", cat=8, dog=8).parent
-    draw(root / "test", cat=3, dog=2)
-    splits = load(root)
-    assert (len(splits.train), len(splits.val)) == (12, 4)
-    assert splits.test is not None
-    assert splits.test.labels.tolist() == [0, 0, 0, 1, 1]
-    assert not rows(splits.val) & rows(splits.test)
-
-
-def test_train_and_val_folders_leave_no_test(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set" / "train", cat=8, dog=8).parent
-    draw(root / "val", cat=3, dog=2)
-    splits = load(root)
-    assert (len(splits.train), len(splits.val), splits.test) == (16, 5, None)
-
-
-def test_all_three_folders_are_kept_as_they_are(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set" / "train", cat=4, dog=4).parent
-    draw(root / "val", cat=3, dog=3)
-    draw(root / "test", cat=2, dog=2)
-    splits = load(root)
-    assert splits.test is not None
-    assert (len(splits.train), len(splits.val), len(splits.test)) == (8, 6, 4)
-
-
-def test_a_class_may_be_called_train(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set", car=9, plane=9, train=9)
-    assert load(root).train.classes == ("car", "plane", "train")
-
-
-def test_pixels_and_labels_are_those_of_the_files(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set" / "train", size=(7, 5), cat=4, dog=4).parent
-    draw(root / "val", size=(7, 5), cat=1, dog=1)
+def test_pixels_and_labels_are_those_of_the_files(root: Path, load: Load) -> None:
+    noise(root / "train", size=(7, 5), cat=4, dog=4)
+    noise(root / "val", size=(7, 5), cat=1, dog=1)
     train = load(root).train
     files = sorted((root / "train").rglob("*.png"))
     assert train.pixels.shape == (8, 3, 5, 7)
@@ -105,31 +71,9 @@ def test_pixels_and_labels_are_those_of_the_files(tmp_path: Path, draw: Draw, lo
         assert train.classes[label] == file.parent.name
 
 
-def test_grey_stays_grey_and_a_mixture_becomes_rgb(tmp_path: Path, draw: Draw, load: Load) -> None:
-    grey = draw(tmp_path / "grey", mode="L", cat=9, dog=9)
-    assert load(grey).image_shape == (1, 6, 6)
-    draw(tmp_path / "more", owl=9)
-    shutil.move(tmp_path / "more" / "owl", grey / "owl")
-    assert load(grey).image_shape == (3, 6, 6)
-
-
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set", mode="L", cat=9, dog=9)
-    wide = np.full((6, 6), 0x8012, dtype=np.uint16)
-    for number, file in enumerate(sorted(root.rglob("*.png"))):
-        wide[0, 0] = 0x40FF + 0x100 * number
-        Image.fromarray(wide).save(file)
-    splits = load(root)
-    assert splits.train.pixels[:, 0, 1:].unique().tolist() == [0x80]
-    corners = torch.cat(
-        [part.pixels[:, 0, 0, 0] for part in (splits.train, splits.val, splits.test)]
-    )
-    assert sorted(corners.tolist()) == [0x40 + number for number in range(18)]
-
-
-def test_resize_makes_all_images_square(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set", size=(6, 8), cat=9)
-    draw(root, size=(12, 5), dog=9)
+def test_resize_makes_all_images_square(root: Path, load: Load) -> None:
+    noise(root, size=(6, 8), cat=9)
+    noise(root, size=(12, 5), dog=9)
     assert load(root, resize=4).image_shape == (3, 4, 4)
 
 
@@ -138,17 +82,6 @@ def test_resize_keeps_a_plain_colour() -> None:
     for fit in ("crop", "stretch", "pad"):
         how = Preprocessing(channels=1, size=(5, 5), fit=fit)
         assert images.resize(plain, how).unique().tolist() == [200]
-
-
-def test_hidden_and_other_files_are_left_out(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
-    (root / "cat" / "notes.txt").write_text("no image")
-    (root / "cat" / ".hidden.png").write_text("no image")
-    (root / ".thumbnails").mkdir()
-    splits = load(root)
-    assert splits.train.classes == ("cat", "dog")
-    assert splits.test is not None
-    assert len(splits.train) + len(splits.val) + len(splits.test) == 18
 
 
 def test_digits_fill_the_range_of_a_pixel(digits: Splits) -> None:
@@ -160,16 +93,19 @@ def test_digits_fill_the_range_of_a_pixel(digits: Splits) -> None:
 def test_statistics_equal_those_of_the_floats() -> None:
     pixels = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8)
     scaled = pixels.double() / 255
-    mean, std = images.statistics(pixels)
+    mean, std = images.moments(images.histogram(pixels))
     assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
     assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
-    assert images.statistics(torch.zeros(2, 1, 3, 3, dtype=torch.uint8)) == ((0.0,), (1.0,))
+    assert images.moments(images.histogram(torch.zeros(2, 1, 3, 3, dtype=torch.uint8))) == (
+        (0.0,),
+        (1.0,),
+    )
 
 
 def test_fingerprint_follows_content_and_split_not_place(
-    tmp_path: Path, draw: Draw, load: Load
+    root: Path, tmp_path: Path, load: Load
 ) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     first = load(root)
     shutil.copytree(root, tmp_path / "copy")
     assert load(tmp_path / "copy").fingerprint == first.fingerprint
@@ -190,10 +126,10 @@ def test_with_train_on_val_train_is_train_and_val_together(digits: Splits) -> No
     assert both.train.classes == digits.train.classes
 
 
-def test_a_val_folder_is_learnt_from_too(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set" / "train", cat=8, dog=8).parent
+def test_a_val_folder_is_learnt_from_too(root: Path, load: Load) -> None:
+    noise(root / "train", cat=8, dog=8)
     for part in ("val", "test"):
-        draw(root / part, cat=3, dog=2)
+        noise(root / part, cat=3, dog=2)
     apart, both = load(root), load(root, train_on_val=True)
     assert both.val is None
     assert len(both.train) == 21
@@ -204,7 +140,7 @@ def test_a_val_folder_is_learnt_from_too(tmp_path: Path, draw: Draw, load: Load)
 
 def test_with_train_on_val_statistics_are_of_all_that_is_learnt_from(digits: Splits) -> None:
     both = in_memory.load(DatasetConf(name="digits", train_on_val=True), Path("unused"))
-    assert (both.mean, both.std) == images.statistics(both.train.pixels)
+    assert (both.mean, both.std) == images.moments(images.histogram(both.train.pixels))
     assert both.mean != digits.mean
 
 

@@ -5,28 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from ssr_exp.config import Config, DatasetConf
 from ssr_exp.datasets import in_memory, reading
-from ssr_exp.datasets.in_memory import Splits
+from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import studies
-from ssr_exp.training import study, sweep
-from ssr_exp.training.study import Study
-from tests.training.folders import copied, fill, grey, one_picture, split
+from tests.datasets.pictures import copied, fill, grey, one_picture, split
 
 Load = Callable[..., Splits]
 Compose = Callable[..., Config]
 
 
-def test_a_val_that_is_a_copy_of_train_is_said(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train")
+def test_a_val_that_is_a_copy_of_train_is_said(root: Path, load: Load) -> None:
+    split(root, "train")
     for name in ("circle", "cross", "square"):
         copied(root / "train" / name, root / "val" / name)
     (warning,) = load(root).reading.warnings
@@ -34,8 +29,8 @@ def test_a_val_that_is_a_copy_of_train_is_said(tmp_path: Path, load: Load) -> No
     assert "(val/circle/000.png is train/circle/000.png)" in warning
 
 
-def test_doubles_between_all_parts_are_counted(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train", "val", "test")
+def test_doubles_between_all_parts_are_counted(root: Path, load: Load) -> None:
+    split(root, "train", "val", "test")
     copied(root / "train" / "circle", root / "test" / "circle", "train")
     copied(root / "val" / "cross", root / "test" / "cross", "val")
     found = load(root).reading.warnings
@@ -45,8 +40,8 @@ def test_doubles_between_all_parts_are_counted(tmp_path: Path, load: Load) -> No
     ]
 
 
-def test_doubles_in_a_folder_that_is_split_are_counted(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set")
+def test_doubles_in_a_folder_that_is_split_are_counted(root: Path, load: Load) -> None:
+    fill(root)
     for name in ("circle", "cross", "square"):
         copied(root / name, root / name / "again")
     splits = load(root)
@@ -56,22 +51,22 @@ def test_doubles_in_a_folder_that_is_split_are_counted(tmp_path: Path, load: Loa
     assert "train holds" in splits.reading.notes[0] and "copies of other" in splits.reading.notes[0]
 
 
-def test_a_copy_in_another_format_is_a_double(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train", "val")
+def test_a_copy_in_another_format_is_a_double(root: Path, load: Load) -> None:
+    split(root, "train", "val")
     fill(root / "val", ("circle",), save=lambda i, p: i.save(f"{p}.bmp"))
     assert "6 of the 24 val images stand in train" in str(load(root).reading)
 
 
-def test_one_image_under_two_labels_is_named(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", ("circle", "square"))
+def test_one_image_under_two_labels_is_named(root: Path, load: Load) -> None:
+    fill(root, ("circle", "square"))
     copied(root / "circle", root / "square", "copy_")
     warning = load(root).reading.warnings[-1]
     assert warning.startswith("6 images under two labels (circle/00")
     assert "is square/copy_00" in warning
 
 
-def test_val_images_that_are_one_picture_are_said(tmp_path: Path, load: Load) -> None:
-    root = split(tmp_path / "set", "train")
+def test_val_images_that_are_one_picture_are_said(root: Path, load: Load) -> None:
+    split(root, "train")
     source = root / "train" / "circle" / "000.png"
     for name in ("circle", "cross", "square"):
         (root / "val" / name).mkdir(parents=True)
@@ -79,8 +74,8 @@ def test_val_images_that_are_one_picture_are_said(tmp_path: Path, load: Load) ->
     assert "all 3 val images are the same picture" in str(load(root).reading)
 
 
-def test_a_class_that_is_one_picture_is_named(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set")
+def test_a_class_that_is_one_picture_is_named(root: Path, load: Load) -> None:
+    fill(root)
     first = (root / "cross" / "000.png").read_bytes()
     for path in (root / "cross").iterdir():
         path.write_bytes(first)
@@ -103,8 +98,8 @@ def test_sets_without_files_are_inspected_too(
 # How it is said
 
 
-def test_one_image_of_val_is_said_in_points(tmp_path: Path, load: Load) -> None:
-    said = str(load(split(tmp_path / "set", "train", "val", "test")).reading)
+def test_one_image_of_val_is_said_in_points(root: Path, load: Load) -> None:
+    said = str(load(split(root, "train", "val", "test")).reading)
     assert said.splitlines()[:3] == [
         "image_folder: 54 images of 3 classes: circle 18, cross 18, square 18",
         "train 18 (train); val 18 (val, one image is 5.6 points); test 18 (test)",
@@ -112,43 +107,33 @@ def test_one_image_of_val_is_said_in_points(tmp_path: Path, load: Load) -> None:
     ]
 
 
-def test_many_classes_are_said_in_short(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", [f"class{k}" for k in range(12)], count=3)
+def test_many_classes_are_said_in_short(root: Path, load: Load) -> None:
+    fill(root, [f"class{k}" for k in range(12)], count=3)
     fill(root, ("class7",), count=5, seed=1)
     said = str(load(root, val_fraction=0.5).reading).splitlines()[0]
     assert said == "image_folder: 38 images of 12 classes: 3 (class9) to 5 (class7) each"
 
 
-def test_with_train_on_val_there_is_no_val_to_speak_of(tmp_path: Path, load: Load) -> None:
-    said = str(load(fill(tmp_path / "set"), train_on_val=True).reading)
+def test_with_train_on_val_there_is_no_val_to_speak_of(root: Path, load: Load) -> None:
+    said = str(load(fill(root), train_on_val=True).reading)
     assert "train 15 (with val); test 3 (10 % of all)" in said
 
 
-def test_the_block_is_the_same_from_the_cache(
-    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = fill(tmp_path / "set")
-    (root / "circle" / "a.txt").write_text("")
-    first = load(root)
-    monkeypatch.setattr("ssr_exp.datasets.sources.decode", None)
-    again = load(root)
-    assert (again.reading, again.preprocessing) == (first.reading, first.preprocessing)
-
-
-@pytest.mark.parametrize("missing", ["hashes", "how", "contents"])
-def test_a_cache_of_before_is_made_anew(tmp_path: Path, load: Load, missing: str) -> None:
-    root = fill(tmp_path / "set")
-    first = load(root)
+def test_a_cache_of_before_is_made_anew(root: Path, tmp_path: Path, load: Load) -> None:
+    first = load(fill(root))
     (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
-    held = torch.load(cache, weights_only=True)
-    del held[missing]
-    torch.save(held, cache)
-    assert load(root).reading == first.reading
-    assert missing in torch.load(cache, weights_only=True)
+    for missing in ("hashes", "how", "contents"):
+        content = torch.load(cache, weights_only=True)
+        del content[missing]
+        torch.save(content, cache)
+        assert load(root).reading == first.reading
+        assert missing in torch.load(cache, weights_only=True)
 
 
-def test_fit_and_background_have_caches_of_their_own(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", size=(20, 14))
+def test_fit_and_background_have_caches_of_their_own(
+    root: Path, tmp_path: Path, load: Load
+) -> None:
+    fill(root, size=(20, 14))
     found = {
         load(root, resize=8, fit=fit, background=background).fingerprint
         for fit in ("crop", "pad", "stretch")
@@ -158,91 +143,17 @@ def test_fit_and_background_have_caches_of_their_own(tmp_path: Path, load: Load)
     assert len(found) == 4  # the background of a crop is not seen
 
 
-# Where it is kept
-
-
-@pytest.fixture
-def opened(conf: Compose, tmp_path: Path) -> Callable[..., Study]:
-    root = fill(tmp_path / "set", count=15)
-
-    def read(*words: str) -> Study:
-        study._splits.cache_clear()
-        named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
-        return study.open(conf(*named, *words))
-
-    return read
-
-
-def test_what_was_read_is_no_part_of_the_fingerprint(opened: Callable[..., Study]) -> None:
-    first = opened()
-    Path(first.splits.train.files[0]).parent.joinpath("notes.txt").write_text("")
-    again = opened()
-    assert again.name == first.name and again.fields == first.fields
-    assert again.about["reading"] != first.about["reading"]
-    assert not studies.differences(again.about, first.fields)
-
-
-def test_a_study_file_describes_reading_and_preprocessing(opened: Callable[..., Study]) -> None:
-    one = opened("dataset.resize=8")
-    about = json.loads(json.dumps(one.about))
-    assert about["preprocessing"] == json.loads(json.dumps(asdict(one.splits.preprocessing)))
-    assert about["reading"]["parts"]["train"]["circle"] > 0
-    assert about["reading"]["text"] == str(one.splits.reading).splitlines()
-    assert one.splits.train.files[0].parts[1] not in json.dumps(about)  # no path of a machine
-
-
-def test_keys_that_came_later_rename_no_study_unless_they_are_typed(
-    opened: Callable[..., Study],
-) -> None:
-    plain = opened("dataset.resize=8")
-    assert "fit" not in plain.fields["dataset"] and "background" not in plain.fields["dataset"]
-    padded = opened("dataset.resize=8", "dataset.fit=pad")
-    assert padded.fields["dataset"]["fit"] == "pad"
-    assert padded.name != plain.name
-
-
-def test_siblings_and_differences_do_not_look_at_descriptions(
-    opened: Callable[..., Study], tmp_path: Path
-) -> None:
-    one = opened()
-    longer = json.loads(json.dumps(one.about))
-    longer["training"]["epochs"] += 1
-    longer["reading"]["left_out"] = {".txt": 9}
-    (tmp_path / "runs" / "longer").mkdir(parents=True)
-    (tmp_path / "runs" / "longer" / "study.json").write_text(json.dumps(longer))
-    before = {
-        key: value for key, value in longer.items() if key not in ("reading", "preprocessing")
-    }
-    (tmp_path / "runs" / "before").mkdir(parents=True)
-    (tmp_path / "runs" / "before" / "study.json").write_text(json.dumps(before))
-    assert set(studies.siblings(tmp_path / "runs", one.fields)) == {"longer", "before"}
-
-
-def test_a_sweep_says_it_once_for_each_data_set(
-    conf: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = fill(tmp_path / "set", count=15)
-    named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
-    asked: list[Any] = [
-        ([], conf(*words, f"seed={seed}")) for words in ((), named) for seed in (0, 1)
-    ]
-    sweep.print_readings(sweep.expand(asked))
-    printed = capsys.readouterr().out
-    assert printed.count("image_folder: 45 images") == 1
-    assert printed.count("digits: 1,797 images of 10 classes") == 1
-
-
 def test_names_cannot_act_on_a_terminal(
-    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+    root: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
-    reading.print_all([load(fill(tmp_path / "set", ("a\x1b[31m", "b"))).reading])
+    reading.print_all([load(fill(root, ("a\x1b[31m", "b"))).reading])
     assert "\x1b" not in capsys.readouterr().out
 
 
 def test_the_folder_is_said_on_screen_and_nowhere_else(
-    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
-    root = fill(tmp_path / "set")
+    fill(root)
     one = load(root).reading
     reading.print_all([one, in_memory.load(DatasetConf(name="digits"), tmp_path).reading])
     first, *rest = capsys.readouterr().out.splitlines()
@@ -251,7 +162,7 @@ def test_the_folder_is_said_on_screen_and_nowhere_else(
 
 
 def test_names_forge_no_line(
-    tmp_path: Path, load: Load, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:
     odd = "a\nwarning: nothing"
     root = fill(tmp_path / odd, (odd, "b"))
@@ -301,8 +212,8 @@ ODD = "a\nwarning: nothing"
 
 
 @pytest.mark.parametrize("add", [small, deep, single, nothing, fifo, parts, again])
-def test_names_break_no_refusal(tmp_path: Path, load: Load, add: Callable[[Path], None]) -> None:
-    root = fill(tmp_path / "set", ("b",))
+def test_names_break_no_refusal(root: Path, add: Callable[[Path], None], load: Load) -> None:
+    fill(root, ("b",))
     add(root)
     said = []
     for place in (root, root / ODD):
@@ -314,8 +225,10 @@ def test_names_break_no_refusal(tmp_path: Path, load: Load, add: Callable[[Path]
     assert "warning: nothing" in said[-1]
 
 
-def test_a_class_of_which_a_part_has_next_to_nothing_is_named(tmp_path: Path, load: Load) -> None:
-    root = fill(tmp_path / "set", ("common",), count=60)
+def test_a_class_of_which_a_part_has_next_to_nothing_is_named(
+    root: Path, tmp_path: Path, load: Load
+) -> None:
+    fill(root, ("common",), count=60)
     fill(root, ("rare",), count=3, seed=1)
     found = load(root).reading.warnings
     assert any("val has 1 image of class 'rare', which say next to nothing" in t for t in found)

@@ -9,33 +9,23 @@ import pytest
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import in_memory
-from ssr_exp.datasets.in_memory import Augmentation, Splits, TensorDataModule
+from ssr_exp.datasets.batches import Augmentation
+from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
+from tests.datasets.pictures import noise
 
-Draw = Callable[..., Path]
 Load = Callable[..., Splits]
-Refusal = Callable[..., str]
+Refused = Callable[..., str]
 
 
-@pytest.fixture
-def refusal(load: Load) -> Refusal:
-    """Load a folder that cannot be loaded; return what the user is told."""
-
-    def read(root: Path, **fields: object) -> str:
-        with pytest.raises(SsrError) as caught:
-            load(root, **fields)
-        return str(caught.value)
-
-    return read
+def test_a_missing_folder_is_named(tmp_path: Path, refused: Refused) -> None:
+    assert re.search(r"no folder .*nowhere.*dataset\.root=DIR", refused(tmp_path / "nowhere"))
 
 
-def test_a_missing_folder_is_named(tmp_path: Path, refusal: Refusal) -> None:
-    assert re.search(r"no folder .*nowhere.*dataset\.root=DIR", refusal(tmp_path / "nowhere"))
-
-
-def test_an_empty_folder_is_refused(tmp_path: Path, refusal: Refusal) -> None:
-    (tmp_path / "set").mkdir()
-    assert "no class folders" in refusal(tmp_path / "set")
+def test_an_empty_folder_is_refused(root: Path, refused: Refused) -> None:
+    (root).mkdir()
+    assert "no class folders" in refused(root)
 
 
 def test_a_folder_must_be_given(tmp_path: Path) -> None:
@@ -43,51 +33,36 @@ def test_a_folder_must_be_given(tmp_path: Path) -> None:
         in_memory.load(DatasetConf(name="image_folder"), tmp_path)
 
 
-def test_a_single_class_is_refused(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
-    assert "one class, 'cat'" in refusal(draw(tmp_path / "set", cat=3))
+def test_a_single_class_is_refused(root: Path, refused: Refused) -> None:
+    assert "one class, 'cat'" in refused(noise(root, cat=3))
 
 
-def test_a_class_without_images_is_named(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
-    root = draw(tmp_path / "set", cat=3, dog=0)
-    assert re.search("dog has no images, it is empty", refusal(root))
+def test_a_class_without_images_is_named(root: Path, refused: Refused) -> None:
+    noise(root, cat=3, dog=0)
+    assert re.search("dog has no images, it is empty", refused(root))
     (root / "dog" / "a.txt").write_text("")
     (root / "dog" / "b.csv").write_text("")
-    assert re.search(r"dog has no images, only 2 files .*\.csv, \.txt", refusal(root))
+    assert re.search(r"dog has no images, only 2 files .*\.csv, \.txt", refused(root))
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", b"cut short"], ids=repr)
-def test_a_corrupt_image_is_named(
-    tmp_path: Path, draw: Draw, content: bytes, refusal: Refusal
-) -> None:
-    root = draw(tmp_path / "set", cat=3, dog=3)
-    victim = root / "dog" / "1.png"
-    victim.write_bytes(victim.read_bytes()[:60] if content == b"cut short" else content)
-    message = refusal(root)
-    assert str(victim) in message
-    assert "cannot be read as an image" in message
-    assert "\n" not in message
+def test_an_image_that_is_cut_short_is_named(root: Path, refused: Refused) -> None:
+    victim = noise(root, cat=3, dog=3) / "dog" / "1.png"
+    victim.write_bytes(victim.read_bytes()[:60])
+    assert f"{victim} cannot be read as an image" in refused(root)
 
 
-def test_mixed_sizes_name_two_images(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
-    root = draw(tmp_path / "set", cat=3)
-    draw(root, size=(9, 4), dog=3)
-    message = refusal(root)
+def test_mixed_sizes_name_two_images(root: Path, refused: Refused) -> None:
+    noise(root, cat=3)
+    noise(root, size=(9, 4), dog=3)
+    message = refused(root)
     assert "cat/0.png is 6 x 6 pixels and dog/0.png 9 x 4" in message
     assert "dataset.resize=32" in message
 
 
-def test_parts_with_different_classes_are_refused(
-    tmp_path: Path, draw: Draw, refusal: Refusal
-) -> None:
-    root = draw(tmp_path / "set" / "train", cat=3, dog=3).parent
-    draw(root / "test", cat=3, fox=3)
-    assert "only in train: dog; only in test: fox" in refusal(root)
-
-
-def test_a_test_folder_without_train_is_refused(
-    tmp_path: Path, draw: Draw, refusal: Refusal
-) -> None:
-    assert "no train folder" in refusal(draw(tmp_path / "set" / "test", cat=3, dog=3).parent)
+def test_parts_with_different_classes_are_refused(root: Path, refused: Refused) -> None:
+    noise(root / "train", cat=3, dog=3)
+    noise(root / "test", cat=3, fox=3)
+    assert "only in train: dog; only in test: fox" in refused(root)
 
 
 def test_an_unknown_data_set_gets_the_list(tmp_path: Path) -> None:
@@ -108,13 +83,9 @@ def test_val_fraction_must_give_each_class_an_image(tmp_path: Path) -> None:
     in_memory.load(DatasetConf(name="digits", val_fraction=advice), tmp_path)
 
 
-def test_a_class_of_one_image_cannot_be_split(tmp_path: Path, draw: Draw, refusal: Refusal) -> None:
-    assert "class 'cat' has 1 image" in refusal(draw(tmp_path / "set", cat=1, dog=9))
-
-
 @pytest.mark.parametrize("resize", [0, -3])
-def test_resize_must_be_positive(tmp_path: Path, draw: Draw, resize: int, refusal: Refusal) -> None:
-    assert "dataset.resize=32" in refusal(draw(tmp_path / "set", cat=3, dog=3), resize=resize)
+def test_resize_must_be_positive(root: Path, resize: int, refused: Refused) -> None:
+    assert "dataset.resize=32" in refused(noise(root, cat=3, dog=3), resize=resize)
 
 
 @pytest.mark.parametrize("name", ["image_folder", "cifar10"])
@@ -127,9 +98,9 @@ def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
 @pytest.mark.parametrize("name", ["digits", "image_folder"])
 def test_a_fit_to_no_size_is_refused_with_what_to_type(
-    tmp_path: Path, draw: Draw, name: str, fit: str
+    root: Path, tmp_path: Path, name: str, fit: str
 ) -> None:
-    conf = DatasetConf(name=name, fit=fit, root=str(draw(tmp_path / "set", cat=5, dog=5)))
+    conf = DatasetConf(name=name, fit=fit, root=str(noise(root, cat=5, dog=5)))
     with pytest.raises(SsrError, match=rf"type dataset\.fit={fit} dataset\.resize=32"):
         in_memory.load(conf, tmp_path)
     assert in_memory.load(replace(conf, resize=8, val_fraction=0.3), tmp_path)
@@ -172,7 +143,7 @@ def test_a_torchvision_set_is_read_from_its_folder(
 @pytest.mark.parametrize("field", ["crop_padding", "cutout"])
 def test_augmentation_must_not_be_negative(field: str) -> None:
     with pytest.raises(SsrError, match=rf"dataset\.{field}=0"):
-        Augmentation.of(replace(DatasetConf(), **{field: -1}))  # type: ignore[arg-type]
+        Augmentation.from_conf(replace(DatasetConf(), **{field: -1}))  # type: ignore[arg-type]
 
 
 def test_batch_size_must_be_positive(digits: Splits) -> None:

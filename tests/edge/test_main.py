@@ -16,8 +16,8 @@ from ssr_exp.edge.latency import stopwatch, table_file
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import RECORD_FILE, Store
 
 FEW = ("--repeats", "1")
 FULL, SMALLER = "d1-1-1_w16-32-64", "d1-1-1_w4-8-16"
@@ -37,7 +37,7 @@ ABOUT = saved.Description(
 @pytest.fixture
 def study(tmp_path: Path, make_record: Callable[..., Record]) -> Path:
     """A study with two trainings of ResNet-8, both of 50 %, and one of a smaller network."""
-    store = local.Store(tmp_path / "runs")
+    store = Store(tmp_path / "runs")
     folder = store.study_folder("resnet8-digits-0a1b2c3d")
     store.write_text(folder / saved.NETWORK, json.dumps(ABOUT.model_dump(mode="json")))
     store.write_text(folder / "study.json", "{}")
@@ -48,7 +48,7 @@ def study(tmp_path: Path, make_record: Callable[..., Record]) -> Path:
 
 
 def change(folder: Path, network: str, **fields: object) -> None:
-    store = local.Store(folder.parent)
+    store = Store(folder.parent)
     where = store.folder(folder.name, network, 0)
     known = store.read(where)
     assert known is not None
@@ -56,7 +56,7 @@ def change(folder: Path, network: str, **fields: object) -> None:
 
 
 def records(folder: Path) -> list[Record]:
-    return local.Store(folder.parent).records(folder.name)
+    return Store(folder.parent).records(folder.name)
 
 
 def rows(printed: str) -> list[list[str]]:
@@ -113,8 +113,8 @@ def test_the_seed_network_is_measured_without_a_training_of_it(
 ) -> None:
     for record in records(study):
         if record.network != SMALLER:
-            folder = local.Store(study.parent).folder(study.name, record.network, record.seed)
-            (folder / local.FILE).unlink()
+            folder = Store(study.parent).folder(study.name, record.network, record.seed)
+            (folder / RECORD_FILE).unlink()
     capsys.readouterr()
     assert main([str(study), *FEW]) == 0
     printed = capsys.readouterr().out
@@ -150,7 +150,7 @@ def test_a_folder_that_is_no_study_is_said_in_a_sentence(
 
 
 def test_a_study_without_a_finished_run_is_said_in_a_sentence(study: Path) -> None:
-    for path in study.glob(f"*/*/{local.FILE}"):
+    for path in study.glob(f"*/*/{RECORD_FILE}"):
         path.unlink()
     with pytest.raises(SsrError, match="holds no finished run"):
         measured_networks.read(study)
@@ -158,7 +158,7 @@ def test_a_study_without_a_finished_run_is_said_in_a_sentence(study: Path) -> No
 
 def test_a_function_is_called_only_if_it_is_trusted(study: Path) -> None:
     path = study / saved.NETWORK
-    about = files.fields(path.read_bytes())
+    about = files.parse_fields(path.read_bytes())
     about["model"]["name"] = "torchvision.models.resnet18"
     path.write_text(json.dumps(about))
     with pytest.raises(SsrError, match="type --trust if you trust"):

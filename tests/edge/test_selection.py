@@ -19,9 +19,8 @@ from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.runs import checkpoints
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store
 
 CODE = "d1-1-1_w16-32-64"
 STUDY = "resnet8-digits-0a1b2c3d"
@@ -49,7 +48,7 @@ def network() -> CifarResNet:
 @pytest.fixture
 def runs(tmp_path: Path, make_record: Callable[..., Record], network: CifarResNet) -> Path:
     """A study with two seeds of a network, of which the first failed, and an answer."""
-    store = local.Store(tmp_path / "runs")
+    store = Store(tmp_path / "runs")
     folder = store.study_folder(STUDY)
     store.write_text(folder / saved.NETWORK, ABOUT.model_dump_json())
     store.write_text(folder / "study.json", json.dumps(FIELDS))
@@ -58,10 +57,10 @@ def runs(tmp_path: Path, make_record: Callable[..., Record], network: CifarResNe
         fields = {"study": STUDY, "network": CODE, "seed": seed, "status": status}
         store.write(where, make_record(**fields, test_acc=None))
         state = {f"network.{name}": value for name, value in network.state_dict().items()}
-        torch.save({"state_dict": state}, where / checkpoints.LAST)
+        torch.save({"state_dict": state}, where / LAST_CHECKPOINT)
     saved.write(folder / "best", ABOUT, network.state_dict())
     store.write_text(
-        folder / "best" / local.FILE, make_record(study=f"{STUDY}f", network=CODE).to_json()
+        folder / "best" / RECORD_FILE, make_record(study=f"{STUDY}f", network=CODE).to_json()
     )
     store.write_text(
         folder / "best" / "study.json", json.dumps({"dataset": {"train_on_val": True}})
@@ -187,7 +186,7 @@ def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
 def test_several_seeds_are_told_with_their_mean(
     runs: Path, make_record: Callable[..., Record]
 ) -> None:
-    store = local.Store(runs)
+    store = Store(runs)
     for seed, accuracy in ((2, 90.0), (3, 92.0)):
         one = make_record(study=STUDY, network=CODE, seed=seed, val_acc=accuracy)
         store.write(store.folder(STUDY, CODE, seed), one)
@@ -199,7 +198,7 @@ def test_several_seeds_are_told_with_their_mean(
 
 
 def test_where_nothing_was_measured_on_val_no_place_on_the_front_is_claimed(runs: Path) -> None:
-    store = local.Store(runs)
+    store = Store(runs)
     known = store.read(store.folder(STUDY, CODE, 1))
     assert known is not None
     store.write(store.folder(STUDY, CODE, 1), known.model_copy(update={"val_acc": None}))
@@ -210,7 +209,7 @@ def test_where_nothing_was_measured_on_val_no_place_on_the_front_is_claimed(runs
 
 
 def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record]) -> None:
-    store = local.Store(runs)
+    store = Store(runs)
     better = make_record(study=STUDY, network="d1-1-1_w4-8-16", val_acc=99.9, params=10)
     store.write(store.folder(STUDY, better.network, 0), better)
     assert "1 of them have no more parameters and are no less accurate" in write(runs, CODE)

@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, store, studies
+from ssr_exp.runs import store, studies
+from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
 from tests.faults import processes
 from tests.faults.processes import Child, Command
 from tests.faults.trials import JOB, SEARCH, Fault, Setting, Trial
 
-READ_LATER = {checkpoints.LAST, checkpoints.BEST, store.CONFIG, studies.FILE, saved.NETWORK}
+READ_LATER = {LAST_CHECKPOINT, BEST_CHECKPOINT, store.CONFIG_FILE, studies.FILE, saved.NETWORK}
 
 
 def disk_full(command: Command) -> Fault:
@@ -122,11 +123,13 @@ def damaged_files(kept: Path) -> Fault:
         whole = setting.undisturbed(SEARCH)
         shutil.copytree(kept, trial.runs)
         trial.look()
-        paths = sorted(p for p in trial.runs.rglob("*") if p.is_file() and p.name != store.LOCK)
+        paths = sorted(
+            p for p in trial.runs.rglob("*") if p.is_file() and p.name != store.LOCK_FILE
+        )
         path = setting.draw.choice(paths)
         trial.struck = True
         damage(path, setting.draw)
-        if path.name == store.FILE:
+        if path.name == store.RECORD_FILE:
             trial.witness.forgive(str(path.parent.relative_to(trial.runs)))
         child = setting.start(SEARCH, trial.folder)
         if code := child.wait():
@@ -146,7 +149,7 @@ def damaged_checkpoint(setting: Setting, trial: Trial) -> None:
     whole = setting.undisturbed(command)
     child = setting.start(command, trial.folder)
     left: list[Path] = []
-    while not (left := list(trial.runs.glob(f"*/*/seed*/{checkpoints.LAST}"))):
+    while not (left := list(trial.runs.glob(f"*/*/seed*/{LAST_CHECKPOINT}"))):
         if child.is_over():
             break
         time.sleep(0.005)

@@ -43,7 +43,7 @@ def _check_sentence(trial: Trial, child: Child, code: int, number: signal.Signal
         trial.blame(f"{number.name}: a traceback: {child.text[-300:]}")
     if code and "stopped" not in child.text:
         trial.blame(f"{number.name}: not a word")
-    for path in trial.runs.glob(f"*/*/seed*/{store.FILE}"):
+    for path in trial.runs.glob(f"*/*/seed*/{store.RECORD_FILE}"):
         if b'"failed"' in path.read_bytes():
             trial.blame(f"{number.name}: a training was recorded as failed")
 

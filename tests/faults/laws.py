@@ -13,19 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ssr_exp import archives, files
+from ssr_exp import files
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, predictions, proposal, record, store, studies
+from ssr_exp.runs import predictions, proposal, record, store, studies
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
 from ssr_exp.search.rounds import Round
 
 TRAININGS = "trainings.log"  # beside the runs: what began, what ended
 UNFINISHED = re.compile(r"\.\w.*\.\d+(-[0-9a-f]{8})?|\.check-\w+")  # of a write that was killed
-OTHER = {store.LOCK, "traceback.txt", "load.py", "hydra.yaml", "overrides.yaml"}
+OTHER = {store.LOCK_FILE, "traceback.txt", "load.py", "hydra.yaml", "overrides.yaml"}
 
 
 def is_whole(path: Path) -> None:
@@ -35,7 +34,7 @@ def is_whole(path: Path) -> None:
         Exception: if it is not whole, or nobody knows what it is.
     """
     content, name = path.read_bytes(), path.name
-    if name == store.FILE:
+    if name == store.RECORD_FILE:
         record.parse(content)
     elif re.fullmatch(r"round\d+\.json", name):
         files.parse(content, Round, version=1)
@@ -45,11 +44,10 @@ def is_whole(path: Path) -> None:
         files.parse(content, Proposal, version=1)
     elif name == saved.NETWORK:
         saved.read(path.parent)
-    elif name in (studies.FILE, store.CONFIG, store.METRICS):
+    elif name in (studies.FILE, store.CONFIG_FILE, store.METRICS_FILE):
         json.loads(content)
-    elif name in (checkpoints.LAST, checkpoints.BEST, saved.WEIGHTS):
-        archives.check(path)
-        torch.load(path, map_location="cpu", weights_only=True)
+    elif name in (LAST_CHECKPOINT, BEST_CHECKPOINT, saved.WEIGHTS):
+        files.read_checkpoint(path)
     elif name == "report.html":
         if not content.rstrip().endswith(b"</html>"):
             raise ValueError("the page has no end")
@@ -68,7 +66,9 @@ def broken(runs: Path) -> list[str]:
         parts = path.relative_to(runs).parts
         if UNFINISHED.fullmatch(path.name) or ".unreadable" in path.name:
             continue
-        if "wandb" in parts or any(part.startswith(".") and part != store.LOCK for part in parts):
+        if "wandb" in parts or any(
+            part.startswith(".") and part != store.LOCK_FILE for part in parts
+        ):
             continue
         try:
             is_whole(path)
@@ -80,7 +80,7 @@ def broken(runs: Path) -> list[str]:
 def finished(runs: Path) -> dict[str, bytes]:
     """Read the finished runs' records, by their folders."""
     found = {}
-    for path in runs.glob(f"*/*/seed*/{store.FILE}"):
+    for path in runs.glob(f"*/*/seed*/{store.RECORD_FILE}"):
         try:
             content = path.read_bytes()
             ended = record.parse(content).status

@@ -23,7 +23,7 @@ def _torn() -> None:
 
 def _forgetful() -> None:
     """Take no run for done."""
-    store.is_done = lambda *_, **__: False  # type: ignore[assignment]
+    store.is_done.__code__ = (lambda record, *, tested=False: False).__code__  # whoever imported it
 
 
 def _careless() -> None:
@@ -31,7 +31,7 @@ def _careless() -> None:
     written = store.Store.write_text
 
     def write_text(self: store.Store, path: Path, text: str) -> None:
-        if path.name != store.FILE:
+        if path.name != store.RECORD_FILE:
             written(self, path, text)
 
     store.Store.write_text = write_text  # type: ignore[method-assign]

@@ -59,7 +59,7 @@ def clock_set_back(setting: Setting, trial: Trial) -> None:
         trial.blame(f"it ended with {code}: {child.text[-300:]}")
     trial.look()
     trial.complete(SWEEP, whole.results)
-    for path in trial.runs.glob(f"*/*/seed*/{store.FILE}"):
+    for path in trial.runs.glob(f"*/*/seed*/{store.RECORD_FILE}"):
         record = laws.record.parse(path.read_bytes())
         if not 0 < record.wall_s < HOUR_S:
             trial.blame(f"it claims to have taken {record.wall_s} s")

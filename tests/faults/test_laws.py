@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import RECORD_FILE, Store
 from tests.faults import laws
 from tests.faults.disks import damage
 from tests.faults.laws import Witness
@@ -20,7 +20,7 @@ MakeRecord = Callable[..., Record]
 @pytest.fixture
 def run(tmp_path: Path, make_record: MakeRecord) -> Path:
     """Leave one finished run, and name its folder."""
-    store = local.Store(tmp_path / "runs")
+    store = Store(tmp_path / "runs")
     one = make_record()
     where = store.folder(one.study, one.network, one.seed)
     store.write(where, one)
@@ -47,11 +47,11 @@ def test_a_record_that_is_gone_or_another_is_lost(
     tmp_path: Path, run: Path, make_record: MakeRecord
 ) -> None:
     for change in (
-        lambda: (run / local.FILE).unlink(),
-        lambda: local.Store(tmp_path / "runs").write(run, make_record(wall_s=1.0)),
-        lambda: (run / local.FILE).write_text("{"),
+        lambda: (run / RECORD_FILE).unlink(),
+        lambda: Store(tmp_path / "runs").write(run, make_record(wall_s=1.0)),
+        lambda: (run / RECORD_FILE).write_text("{"),
     ):
-        local.Store(tmp_path / "runs").write(run, make_record())
+        Store(tmp_path / "runs").write(run, make_record())
         witness = Witness(tmp_path)
         assert not witness.look().lost
         change()
@@ -59,7 +59,7 @@ def test_a_record_that_is_gone_or_another_is_lost(
 
 
 def test_a_training_that_ended_and_left_no_record_is_lost(tmp_path: Path, run: Path) -> None:
-    (run / local.FILE).unlink()
+    (run / RECORD_FILE).unlink()
     note(tmp_path, "end", run, Status.finished.value)
     assert len(Witness(tmp_path).look().lost) == 1
     (tmp_path / laws.TRAININGS).unlink()

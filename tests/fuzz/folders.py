@@ -125,7 +125,7 @@ def read(data: bytes) -> None:
         how = Preprocessing(3, size=(side or 0, side or 0), fit=side and "crop")
         found.key(how)
         assert all((root / file).exists() for file in found.files)
-        decoded = decoding.decode(found.root, found.files, how)
+        decoded = decoding.decode(root, found.files, how)
         assert len(decoded.pixels) == len(found.labels)
 
 

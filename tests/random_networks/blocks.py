@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.random_networks.layers import AVG_POOLS, LINEAR, TRANSPOSED, Style, wide
+from tests.random_networks.layers import LINEAR, Part, Style, named, wide
+
+Pair = Callable[[Style, int, int], tuple[nn.Module, nn.Module]]
 
 
-class Plain(nn.Module):
-    """Convolution, norm, activation."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.conv = style.unit(inp, out)
+class Plain(Part):  # convolution, norm, activation
+    def make(self, s: Style, inp: int, out: int) -> None:
+        self.conv = s.unit(inp, out)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
 
 
-class Residual(nn.Module):
+class Residual(Part):
     """Two convolutions; a projection where the width changes."""
 
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.one, self.other = self.layers(style, inp, out)
-        self.norm = style.normed(out)
-        self.skip = nn.Identity() if inp == out else style.conv(inp, out, 1)
+    def make(self, s: Style, inp: int, out: int) -> None:
+        self.one, self.other = self.layers(s, inp, out)
+        self.norm, self.skip = s.normed(out), s.fit(inp, out)
 
-    def layers(self, style: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
-        return style.unit(inp, out), style.conv(out, out)
+    def layers(self, s: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
+        return s.unit(inp, out), s.conv(out, out)
 
     def inner(self, x: Tensor) -> Tensor:
         return self.norm(self.other(self.one(x)))
@@ -39,68 +38,63 @@ class Residual(nn.Module):
         return F.relu(self.inner(x) + self.skip(x))
 
 
-class Bottleneck(Residual):
-    """Narrow inside."""
-
-    def layers(self, style: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
-        inner = out // 2
-        units = style.unit(inp, inner, 1), style.unit(inner, inner)
-        return nn.Sequential(*units), style.conv(inner, out, 1)
-
-
-class Grouped(Residual):
-    """ResNeXt: four groups."""
-
-    def layers(self, style: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
-        return style.unit(inp, out, 1), style.conv(out, out, groups=4)
-
-
-class Narrow(Residual):
-    """Many narrow groups."""
-
-    def layers(self, style: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
-        return style.unit(inp, out, 1), style.conv(out, out, groups=out // 2)
+PAIRS: dict[str, Pair] = {  # of residual blocks
+    "bottleneck": lambda s, i, o: (
+        nn.Sequential(s.unit(i, o // 2, 1), s.unit(o // 2, o // 2)),
+        s.conv(o // 2, o, 1),
+    ),
+    "grouped": lambda s, i, o: (s.unit(i, o, 1), s.conv(o, o, groups=4)),  # ResNeXt
+    "narrow_groups": lambda s, i, o: (s.unit(i, o, 1), s.conv(o, o, groups=o // 2)),
+    "transposed": lambda s, i, o: (
+        s.layer("ConvTranspose")(i, o, 3, padding=1),
+        s.conv(o, o),
+    ),
+    "transposed_depthwise": lambda s, i, o: (
+        s.unit(i, o, 1),
+        s.layer("ConvTranspose")(o, o, 3, 1, 1, groups=o),
+    ),
+}
 
 
-class Inverted(nn.Module):
-    """MobileNetV2: expand, depthwise, project."""
+class Refined(Residual):
+    """A residual block that does something more to what its convolutions put out."""
 
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        hidden = 2 * inp
-        self.use_residual = inp == out
-        self.body = nn.Sequential(
-            style.unit(inp, hidden, 1),
-            style.unit(hidden, hidden, groups=hidden),
-            style.conv(hidden, out, 1),
-            style.normed(out),
-        )
+    def make(self, s: Style, inp: int, out: int) -> None:
+        super().make(s, inp, out)
+        self.add(s, out)
+
+    def add(self, s: Style, out: int) -> None:
+        """Store what `refine` needs."""
+
+    def inner(self, x: Tensor) -> Tensor:
+        return self.refine(super().inner(x))
+
+
+class Inverted(Part):  # MobileNetV2: expand, depthwise, project
+    def make(self, s: Style, inp: int, out: int) -> None:
+        hidden, self.use_residual = 2 * inp, inp == out
+        widen, depthwise = s.unit(inp, hidden, 1), s.unit(hidden, hidden, groups=hidden)
+        self.body = nn.Sequential(widen, depthwise, s.conv(hidden, out, 1), s.normed(out))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x) if self.use_residual else self.body(x)
 
 
-class Multiplied(nn.Module):
-    """A depthwise convolution that puts out two channels for each."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.depthwise = style.unit(inp, 2 * inp, groups=inp)
-        self.pointwise = style.unit(2 * inp, out, 1)
+class Multiplied(Part):  # a depthwise convolution that puts out two channels for each
+    def make(self, s: Style, inp: int, out: int) -> None:
+        self.depthwise = s.unit(inp, 2 * inp, groups=inp)
+        self.pointwise = s.unit(2 * inp, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))
 
 
-class Before(nn.Module):
-    """Norm and activation before the convolution."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        style = style.gentle()
-        self.norm, self.act = style.normed(inp), style.act(inp)
-        self.conv, self.second = style.conv(inp, out), style.unit(out, out)
-        self.project = None if inp == out else style.conv(inp, out, 1)
+class Before(Part):  # norm and activation before the convolution
+    def make(self, s: Style, inp: int, out: int) -> None:
+        s = s.gentle()
+        self.norm, self.act = s.normed(inp), s.act(inp)
+        self.conv, self.second = s.conv(inp, out), s.unit(out, out)
+        self.project = None if inp == out else s.conv(inp, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.norm(x))
@@ -108,36 +102,25 @@ class Before(nn.Module):
         return short + self.second(self.conv(y))
 
 
-class Scaled(Residual):
-    """A gain for each channel, a small constant at the start."""
+class Scaled(Refined):  # a gain for each channel, a small constant at the start
+    def add(self, s: Style, out: int) -> None:
+        self.gamma = nn.Parameter(torch.full((out, *[1] * s.dims), 1e-2))
 
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
-        self.gamma = nn.Parameter(torch.full((out, *[1] * style.dims), 1e-2))
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.gamma * super().inner(x)
+    def refine(self, y: Tensor) -> Tensor:
+        return self.gamma * y
 
 
-class Gained(Residual):
-    """One learnt gain that begins with zero (ReZero), and one by each channel that is 1-D."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
+class Gained(Refined):  # a learnt gain that begins with zero (ReZero), and 1-D ones by channel
+    def add(self, s: Style, out: int) -> None:
         self.alpha, self.gains = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.ones(out))
 
-    def inner(self, x: Tensor) -> Tensor:
-        y = super().inner(x)
+    def refine(self, y: Tensor) -> Tensor:
         return self.alpha * y * wide(self.gains[None], y)
 
 
-class Tokens(nn.Module):
-    """ConvNeXt: depthwise, then linear layers over channels that stand last."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.widen = nn.Identity() if inp == out else style.conv(inp, out, 1)
-        self.depthwise = style.conv(out, out, groups=out)
+class Tokens(Part):  # ConvNeXt: depthwise, then linear layers over channels that stand last
+    def make(self, s: Style, inp: int, out: int) -> None:
+        self.widen, self.depthwise = s.fit(inp, out), s.conv(out, out, groups=out)
         self.norm = nn.LayerNorm(out)
         self.up, self.down = nn.Linear(out, 2 * out), nn.Linear(2 * out, out)
 
@@ -147,71 +130,44 @@ class Tokens(nn.Module):
         return x + self.down(F.gelu(self.up(y))).movedim(-1, 1)
 
 
-class Mixer(Residual):
-    """An MLP over the positions of each channel, whose number is stored."""
+class Mixer(Refined):  # an MLP over the positions of each channel, whose number is stored
+    def add(self, s: Style, out: int) -> None:
+        self.positions = 2**s.dims
+        up, down = nn.Linear(self.positions, 8), nn.Linear(8, self.positions)
+        self.mix = nn.Sequential(up, nn.GELU(), down)
 
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
-        self.positions = 2**style.dims
-        self.mix = nn.Sequential(
-            nn.Linear(self.positions, 8), nn.GELU(), nn.Linear(8, self.positions)
-        )
-
-    def inner(self, x: Tensor) -> Tensor:
-        y = super().inner(x)
-        corner = F.interpolate(y, size=[2] * (x.ndim - 2)).flatten(2)
-        mixed = self.mix(corner).unflatten(2, [2] * (x.ndim - 2))
-        return y * F.interpolate(mixed, size=x.shape[2:]).sigmoid()
+    def refine(self, y: Tensor) -> Tensor:
+        small = [2] * (y.ndim - 2)
+        mixed = self.mix(F.interpolate(y, size=small).flatten(2)).unflatten(2, small)
+        return y * F.interpolate(mixed, size=y.shape[2:]).sigmoid()
 
 
-class Hourglass(Residual):
-    """Half the size inside, and linear up-sampling back."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
-        self.pool, self.mode = AVG_POOLS[style.dims](2), LINEAR[style.dims]
+class Hourglass(Residual):  # half the size inside, and linear up-sampling back
+    def make(self, s: Style, inp: int, out: int) -> None:
+        super().make(s, inp, out)
+        self.pool, self.mode = s.layer("AvgPool")(2), LINEAR[s.dims]
 
     def inner(self, x: Tensor) -> Tensor:
         y = super().inner(self.pool(x))
         return F.interpolate(y, size=x.shape[2:], mode=self.mode, align_corners=False)
 
 
-class Transposed(Residual):
-    """A transposed convolution."""
-
-    def layers(self, style: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
-        return TRANSPOSED[style.dims](inp, out, 3, padding=1), style.conv(out, out)
-
-
-class TransposedDepthwise(Residual):
-    """A depthwise transposed convolution."""
-
-    def layers(self, style: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
-        return style.unit(inp, out, 1), TRANSPOSED[style.dims](out, out, 3, 1, 1, groups=out)
-
-
-class TransposedGrouped(Residual):
-    """A transposed convolution of four groups."""
-
-    def layers(self, style: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
-        return style.unit(inp, out, 1), TRANSPOSED[style.dims](out, 2 * out, 3, 1, 1, groups=4)
+class TransposedGrouped(Residual):  # a transposed convolution of four groups
+    def layers(self, s: Style, inp: int, out: int) -> tuple[nn.Module, nn.Module]:
+        return s.unit(inp, out, 1), s.layer("ConvTranspose")(out, 2 * out, 3, 1, 1, groups=4)
 
     def inner(self, x: Tensor) -> Tensor:
         return self.norm(F.glu(self.other(self.one(x)), 1))
 
 
-class Shuffled(Residual):
-    """Pixel shuffle: channels become pixels, and a pooling takes them back."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__(style, inp, out)
+class Shuffled(Refined):  # channels become pixels, and a pooling takes them back
+    def add(self, s: Style, out: int) -> None:
         self.factor, few = 2, out // 4
-        self.widen = style.conv(out, few * self.factor**style.dims, 1)
-        self.pool, self.fewer = AVG_POOLS[style.dims](self.factor), style.conv(few, out, 1)
+        self.widen = s.conv(out, few * self.factor**s.dims, 1)
+        self.pool, self.fewer = s.layer("AvgPool")(self.factor), s.conv(few, out, 1)
 
-    def inner(self, x: Tensor) -> Tensor:
-        y = self.widen(super().inner(x))
-        return self.fewer(self.pool(pixel_shuffle(y, self.factor)))
+    def refine(self, y: Tensor) -> Tensor:
+        return self.fewer(self.pool(pixel_shuffle(self.widen(y), self.factor)))
 
 
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
@@ -225,22 +181,11 @@ def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
     return x.permute(order).reshape(batch, -1, *(factor * pixels for pixels in size))
 
 
-BLOCKS: dict[str, type[nn.Module]] = {
-    "plain": Plain,
-    "residual": Residual,
-    "bottleneck": Bottleneck,
-    "grouped": Grouped,
-    "narrow_groups": Narrow,
-    "inverted": Inverted,
-    "multiplied": Multiplied,
-    "before": Before,
-    "scaled": Scaled,
-    "gained": Gained,
-    "tokens": Tokens,
-    "mixer": Mixer,
-    "hourglass": Hourglass,
-    "transposed": Transposed,
-    "transposed_depthwise": TransposedDepthwise,
-    "transposed_grouped": TransposedGrouped,
-    "shuffled": Shuffled,
+BLOCKS = {
+    **named(Plain, Residual, Inverted, Multiplied, Before, Scaled, Gained, Tokens, Mixer),
+    **named(Hourglass, TransposedGrouped, Shuffled),
+    **{
+        kind: type(kind, (Residual,), {"layers": staticmethod(pair)})
+        for kind, pair in PAIRS.items()
+    },
 }

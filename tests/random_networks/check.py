@@ -27,38 +27,23 @@ DRAWN = 2  # random architectures, beside the full and the smallest one
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong.
+    """Something that is wrong."""
 
-    Args:
-        kind: the same for all that is wrong in the same way.
-        detail: what exactly.
-        architecture: blocks and widths, where it is about one.
-    """
-
-    kind: str
+    kind: str  # the same for all that is wrong in the same way
     detail: str
-    architecture: str = ""
+    architecture: str = ""  # blocks and widths, where it is about one
 
 
 @dataclass
 class Result:
-    """What became of one network.
+    """What became of one network."""
 
-    Args:
-        architectures: how many were checked.
-        refusal: its kind, if the network was refused; one that is not documented is a finding.
-        findings: all that is wrong.
-        frozen: reasons why channels stay at full size.
-        can_remove: whether a block can be removed.
-        can_change: the share of its parameters that can change.
-    """
-
-    architectures: int = 0
-    refusal: str = ""
+    architectures: int = 0  # that were checked
+    refusal: str = ""  # its kind; one that is not documented is a finding, too
     findings: list[Finding] = field(default_factory=list)
-    frozen: set[str] = field(default_factory=set)
-    can_remove: bool = False
-    can_change: float = 0.0
+    frozen: set[str] = field(default_factory=set)  # why channels stay at full size
+    can_remove: bool = False  # a block
+    can_change: float = 0.0  # the share of its parameters
 
 
 def check(description: Description) -> Result:
@@ -93,9 +78,8 @@ def _check(description: Description, result: Result) -> None:
             problems = [*expected.problems(plan, architecture)]
             problems += _more_problems(network, plan, architecture)
             if architecture == plan.baseline:
-                problems += _differences(
-                    twin, rescale.build(network, plan, architecture), expected.x
-                )
+                full = rescale.build(network, plan, architecture)
+                problems += _differences(twin, full, expected.x)
         except Exception as error:
             _note(error, description, result, named)
         else:
@@ -126,17 +110,9 @@ def _more_problems(network: nn.Module, plan: Plan, architecture: Architecture) -
         is_constant = seed.numel() > 1 and bool((seed == seed.flatten()[0]).all())
         if parameter.requires_grad != seed.requires_grad:
             yield f"{name} is fixed in only one of seed and rescaled network"
-        if (
-            is_constant
-            and not _is_length(name)
-            and not bool((parameter == seed.flatten()[0]).all())
-        ):
+        is_length = name.endswith(("_g", ".original0"))  # weight norm's, of the direction's inputs
+        if is_constant and not is_length and not bool((parameter == seed.flatten()[0]).all()):
             yield f"{name} is constant in the seed"
-
-
-def _is_length(name: str) -> bool:
-    """Say whether a parameter is weight norm's length, which follows the direction's inputs."""
-    return name.endswith(("_g", ".original0"))
 
 
 def _differences(twin: nn.Module, full: nn.Module, x: Tensor) -> Iterator[str]:

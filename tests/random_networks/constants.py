@@ -1,70 +1,42 @@
-"""Extras with tensors that are no parameters: made at each run, or held."""
+"""Extras with tensors that are no parameters: made at each run, or held.
+
+An extra reads `batch x channels x ...` and keeps its shape. It is made with a style, the channels,
+and the length of each dimension of space.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.random_networks.layers import Style, space, wide
-
-
-class Extra(nn.Module):
-    """Reads `batch x channels x ...`; `size` is the length of each of its dimensions of space."""
-
-    def __init__(self, style: Style, channels: int, size: int) -> None:
-        super().__init__()
-        self.prepare(style, channels, size)
-
-    def prepare(self, style: Style, channels: int, size: int) -> None:
-        """Store what it needs."""
+from tests.random_networks.layers import Part, Style, named, space, wide
 
 
-class Linspace(Extra):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.linspace(0.5, 1, x.shape[-1])
-
-
-class Arange(Extra):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.arange(x.shape[2]).float().sin().view(-1, *[1] * (x.ndim - 3))
-
-
-class Zeros(Extra):
+class Zeros(Part):
     def forward(self, x: Tensor) -> Tensor:
         total = torch.zeros(x.shape)
         total += x
         return total
 
 
-class NoDimension(Extra):
-    def forward(self, x: Tensor) -> Tensor:
-        return x / torch.empty(()).to(x.device).fill_(2.0)
-
-
-class PlainTensor(Extra):
-    """A tensor that is no buffer, one entry for each channel."""
-
-    def prepare(self, style: Style, channels: int, size: int) -> None:
+class PlainTensor(Part):  # a tensor that is no buffer, one entry for each channel
+    def make(self, style: Style, channels: int, size: int) -> None:
         self.mean = torch.rand(1, channels, *[1] * style.dims)
 
     def forward(self, x: Tensor) -> Tensor:
         return x - self.mean
 
 
-class PlainNumber(Extra):
-    def prepare(self, style: Style, channels: int, size: int) -> None:
+class PlainNumber(Part):
+    def make(self, style: Style, channels: int, size: int) -> None:
         self.scale = torch.tensor(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale
 
 
-class CachedGrid(Extra):
-    """Makes a grid at its first run and keeps it."""
-
-    def prepare(self, style: Style, channels: int, size: int) -> None:
+class CachedGrid(Part):  # makes a grid at its first run and keeps it
+    def make(self, style: Style, channels: int, size: int) -> None:
         self.grid: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,36 +46,32 @@ class CachedGrid(Extra):
         return x + 0.1 * self.grid
 
 
-class Permutation(Extra):
-    def prepare(self, style: Style, channels: int, size: int) -> None:
+class Permutation(Part):
+    def make(self, style: Style, channels: int, size: int) -> None:
         self.register_buffer("order", torch.randperm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.index_select(x, 1, self.order)
 
 
-class StoredView(Extra):
-    def prepare(self, style: Style, channels: int, size: int) -> None:
+class StoredView(Part):
+    def make(self, style: Style, channels: int, size: int) -> None:
         self.width = channels
 
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(len(x), self.width, -1).view(x.shape)
 
 
-class LiteralView(Extra):
-    """The number of channels stands in its code."""
-
-    def prepare(self, style: Style, channels: int, size: int) -> None:
-        self.flat: Callable[[Tensor], Tensor] = lambda x: x.reshape(-1, channels, size**style.dims)
+class LiteralView(Part):  # the number of channels stands in its code
+    def make(self, style: Style, channels: int, size: int) -> None:
+        self.flat = lambda x: x.reshape(-1, channels, size**style.dims)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.flat(x).view(x.shape)
 
 
-class Statistics(Extra):
-    """Counts its runs and keeps a running mean of each channel."""
-
-    def prepare(self, style: Style, channels: int, size: int) -> None:
+class Statistics(Part):  # counts its runs and keeps a running mean of each channel
+    def make(self, style: Style, channels: int, size: int) -> None:
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("runs", torch.zeros((), dtype=torch.long))
 
@@ -115,10 +83,8 @@ class Statistics(Extra):
         return x - wide(self.mean[None], x)
 
 
-class Asserts(Extra):
-    """Checks how many channels it gets."""
-
-    def prepare(self, style: Style, channels: int, size: int) -> None:
+class Asserts(Part):  # checks how many channels it gets
+    def make(self, style: Style, channels: int, size: int) -> None:
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,12 +92,15 @@ class Asserts(Extra):
         return x * 1.0
 
 
-class Passing(Extra):
-    """A buffer for each channel that is not saved."""
-
-    def prepare(self, style: Style, channels: int, size: int) -> None:
-        gains = torch.linspace(0.5, 1, channels)
-        self.register_buffer("gains", gains, persistent=False)
+class Passing(Part):  # a buffer for each channel that is not saved
+    def make(self, style: Style, channels: int, size: int) -> None:
+        self.register_buffer("gains", torch.linspace(0.5, 1, channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * wide(self.gains[None], x)
+
+
+CONSTANTS = {
+    **named(Zeros, PlainTensor, PlainNumber, CachedGrid),
+    **named(Permutation, StoredView, LiteralView, Statistics, Asserts, Passing),
+}

@@ -1,14 +1,17 @@
-"""How a network begins (stems) and how it ends (heads)."""
+"""How a network begins (stems), how it ends (heads), and what its outputs are packed into."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.random_networks.layers import ADAPTIVE, CONVS, Style, space
+from tests.random_networks.layers import Part, Style, named, space
 
 CLASSES = 5
 STEPS = 3  # of a recurrent stem
@@ -17,13 +20,9 @@ START = 4  # pixels that it puts out
 MOST_POSITIONS = 16  # of a recurrent layer
 
 
-class Recurrent(nn.Module):
-    """One gated cell that runs for each time step, on a part of the channels."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.hidden, self.inp = out, inp
-        self.cell = style.conv(inp + out, 2 * out)
+class Recurrent(Part):  # one gated cell that runs for each time step, on a part of the channels
+    def make(self, style: Style, inp: int, out: int) -> None:
+        self.hidden, self.inp, self.cell = out, inp, style.conv(inp + out, 2 * out)
 
     def forward(self, x: Tensor) -> Tensor:
         state = torch.zeros(len(x), self.hidden, *x.shape[2:])
@@ -34,11 +33,8 @@ class Recurrent(nn.Module):
         return state
 
 
-class PerFrame(nn.Module):
-    """One stem for all time steps, which stand in the batch meanwhile."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
+class PerFrame(Part):  # one stem for all time steps, which stand in the batch meanwhile
+    def make(self, style: Style, inp: int, out: int) -> None:
         self.stem, self.join = style.unit(inp, out), style.unit(STEPS * out, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,11 +43,8 @@ class PerFrame(nn.Module):
         return self.join(frames.reshape(batch, -1, *size))
 
 
-class Normed(nn.Module):
-    """Takes the mean of the data off, which is a buffer."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
+class Normed(Part):  # takes the mean of the data off, which is a buffer
+    def make(self, style: Style, inp: int, out: int) -> None:
         self.register_buffer("mean", torch.rand(1, inp, *[1] * style.dims))
         self.register_buffer("std", torch.full((1, inp, *[1] * style.dims), 0.5))
         self.conv = style.unit(inp, out)
@@ -60,12 +53,9 @@ class Normed(nn.Module):
         return self.conv((x - self.mean) / self.std)
 
 
-class Edges(nn.Module):
-    """A fixed filter of each input channel, beside the image."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.edge = CONVS[style.dims](inp, 2 * inp, 3, 1, 1, groups=inp, bias=False)
+class Edges(Part):  # a fixed filter of each input channel, beside the image
+    def make(self, style: Style, inp: int, out: int) -> None:
+        self.edge = style.layer("Conv")(inp, 2 * inp, 3, 1, 1, groups=inp, bias=False)
         self.edge.weight.requires_grad_(False)
         self.conv = style.unit(3 * inp, out)
 
@@ -73,65 +63,47 @@ class Edges(nn.Module):
         return self.conv(torch.cat([x, self.edge(x)], 1))
 
 
-class Latent(nn.Module):
-    """A linear layer whose output is laid into a map."""
-
-    def __init__(self, style: Style, inp: int, out: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(LATENT, out * START**style.dims)
+class Latent(Part):  # a linear layer whose output is laid into a map
+    def make(self, style: Style, inp: int, out: int) -> None:
         self.channels, self.dims = out, style.dims
+        self.fc = nn.Linear(LATENT, out * START**style.dims)
 
     def forward(self, z: Tensor) -> Tensor:
         return F.relu(self.fc(z)).view(-1, self.channels, *[START] * self.dims)
 
 
 STEMS: dict[str, Callable[[Style, int, int], nn.Module]] = {
-    "unit": lambda style, inp, out: style.unit(inp, out),
-    "conv": lambda style, inp, out: style.conv(inp, out),
-    "deep": lambda style, inp, out: nn.Sequential(
-        style.unit(inp, out // 2), style.unit(out // 2, out // 2), style.unit(out // 2, out)
+    "unit": Style.unit,
+    "conv": Style.conv,
+    "deep": lambda s, inp, out: nn.Sequential(
+        s.unit(inp, out // 2), s.unit(out // 2, out // 2), s.unit(out // 2, out)
     ),
-    "patch": lambda style, inp, out: nn.Sequential(
-        CONVS[style.dims](inp, out, 2, 2), style.normed(out)
-    ),
-    "recurrent": Recurrent,
-    "per_frame": PerFrame,
-    "normed": Normed,
-    "edges": Edges,
-    "latent": Latent,
+    "patch": lambda s, inp, out: nn.Sequential(s.layer("Conv")(inp, out, 2, 2), s.normed(out)),
+    **named(Recurrent, PerFrame, Normed, Edges, Latent),
 }
 FRAMES = ("recurrent", "per_frame")
 
 
-class Pooled(nn.Module):
-    """Global pooling, then linear layers."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class Pooled(Part):  # global pooling, then a linear layer
+    def make(self, style: Style, channels: int) -> None:
         self.fc = nn.Linear(channels, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x.mean(space(x)))
 
 
-class MaxAndMean(nn.Module):
-    """Two poolings side by side."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class MaxAndMean(Part):  # two poolings side by side
+    def make(self, style: Style, channels: int) -> None:
         self.fc = nn.Sequential(nn.Linear(2 * channels, 12), nn.ReLU(), nn.Linear(12, CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(torch.cat([x.mean(space(x)), x.amax(space(x))], 1))
 
 
-class Flat(nn.Module):
-    """Flattens a small map; how many features that gives is stored."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class Flat(Part):  # flattens a small map; how many features that gives is stored
+    def make(self, style: Style, channels: int) -> None:
         self.features = channels * 2**style.dims
-        self.pool, self.fc = ADAPTIVE[style.dims](2), nn.Linear(self.features, 12)
+        self.pool, self.fc = style.layer("AdaptiveAvgPool")(2), nn.Linear(self.features, 12)
         self.drop, self.classify = nn.Dropout(0.2), nn.Linear(12, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,11 +111,8 @@ class Flat(nn.Module):
         return self.classify(self.drop(x))
 
 
-class LowRankHead(nn.Module):
-    """A weight that is a product of two parameters."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class LowRankHead(Part):  # a weight that is a product of two parameters
+    def make(self, style: Style, channels: int) -> None:
         self.u = nn.Parameter(torch.randn(24, 4) / 2)
         self.v = nn.Parameter(torch.randn(4, channels) / 4)
         self.fc = nn.Linear(24, CLASSES)
@@ -152,11 +121,8 @@ class LowRankHead(nn.Module):
         return self.fc(F.relu(F.linear(x.mean(space(x)), self.u @ self.v)))
 
 
-class Prototypes(nn.Module):
-    """Similarities to a prototype of each class."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class Prototypes(Part):  # similarities to a prototype of each class
+    def make(self, style: Style, channels: int) -> None:
         self.prototypes = nn.Parameter(torch.randn(CLASSES, channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,11 +130,8 @@ class Prototypes(nn.Module):
         return features @ F.normalize(self.prototypes, dim=1).t()
 
 
-class OverPositions(nn.Module):
-    """A recurrent layer that reads one position after the other; few, for each takes its time."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class OverPositions(Part):  # a recurrent layer over positions; few, for each takes its time
+    def make(self, style: Style, channels: int) -> None:
         self.rnn, self.fc = nn.GRU(channels, 10, batch_first=True), nn.Linear(10, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,11 +139,8 @@ class OverPositions(nn.Module):
         return self.fc(self.rnn(positions)[0][:, -1])
 
 
-class AttentionPool(nn.Module):
-    """A learnt query looks at all positions."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class AttentionPool(Part):  # a learnt query looks at all positions
+    def make(self, style: Style, channels: int) -> None:
         self.query = nn.Parameter(torch.randn(channels) / 4)
         self.fc = nn.Linear(channels, CLASSES)
 
@@ -190,32 +150,52 @@ class AttentionPool(nn.Module):
         return self.fc((tokens * looks[:, None]).sum(-1))
 
 
-class Map(nn.Module):
-    """A map for each class."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
-        self.conv = CONVS[style.dims](channels, CLASSES, 1)
+class Map(Part):  # a map for each class
+    def make(self, style: Style, channels: int) -> None:
+        self.conv = style.layer("Conv")(channels, CLASSES, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
 
 
-class PooledMap(Map):
-    """The mean of a map for each class."""
-
+class PooledMap(Map):  # the mean of a map for each class
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).flatten(2).mean(2)
 
 
-HEADS: dict[str, type[nn.Module]] = {
-    "pooled": Pooled,
-    "max_and_mean": MaxAndMean,
-    "flat": Flat,
+HEADS = {
+    **named(Pooled, MaxAndMean, Flat, Prototypes, OverPositions, AttentionPool, Map, PooledMap),
     "low_rank": LowRankHead,
-    "prototypes": Prototypes,
-    "over_positions": OverPositions,
-    "attention_pool": AttentionPool,
-    "map": Map,
-    "pooled_map": PooledMap,
 }
+
+
+@dataclass
+class Output:
+    logits: Any
+    others: list[Any]
+
+
+class Named(NamedTuple):
+    logits: Any
+    others: list[Any]
+
+
+class Slots:  # an object of a plain class
+    def __init__(self, logits: Any, others: list[Any]) -> None:
+        self.logits, self.others = logits, others
+
+
+OUTPUTS: dict[str, Callable[[Any, list[Any]], Any]] = {
+    "tensor": lambda logits, others: (logits, *others) if others else logits,
+    "dictionary": lambda logits, others: {"logits": logits, "others": others},
+    "dataclass": Output,
+    "namespace": lambda logits, others: SimpleNamespace(logits=logits, others=others),
+    "named": Named,
+    "object": Slots,
+    "nested": lambda logits, others: [[logits], {"others": others}, None, "a word"],
+}
+
+
+def packed(kind: str, tensors: Sequence[Any]) -> Any:
+    """Pack a network's outputs."""
+    return OUTPUTS[kind](tensors[0], list(tensors[1:]))

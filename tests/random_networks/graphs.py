@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tests.random_networks.functions import FUNCTIONS
-from tests.random_networks.layers import CONVS, TRANSPOSED, LayerNorm, Style
+from tests.random_networks.layers import LayerNorm, Part, Style
 
 MOST = 64  # channels of one value
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One value of a graph: an operation, and how far back the values lie that it reads."""
 
     op: str = "conv"
@@ -23,29 +22,21 @@ class Step:
     other: int = 1
 
 
-class Permuted(nn.Module):
-    """Channels in a stored random order."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
+class Permuted(Part):  # channels in a stored random order
+    def make(self, channels: int) -> None:
         self.register_buffer("order", torch.randperm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x.index_select(1, self.order)
 
 
-class LastLinear(nn.Linear):
-    """A linear layer over channels that stand last meanwhile."""
-
+class LastLinear(nn.Linear):  # over channels that stand last meanwhile
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-class Gain(nn.Module):
-    """A gain and a bias for each channel."""
-
-    def __init__(self, style: Style, channels: int) -> None:
-        super().__init__()
+class Gain(Part):  # a gain and a bias for each channel
+    def make(self, style: Style, channels: int) -> None:
         self.gain = nn.Parameter(torch.ones(1, channels, *[1] * style.dims))
         self.bias = nn.Parameter(torch.zeros(channels, *[1] * style.dims))
 
@@ -54,31 +45,30 @@ class Gain(nn.Module):
 
 
 LAYERS: dict[str, Callable[[Style, int], tuple[nn.Module, int]]] = {
-    "conv": lambda style, c: (style.conv(c, c), c),
-    "unit": lambda style, c: (style.unit(c, 16), 16),
-    "widen": lambda style, c: (style.conv(c, c + 8, 1), c + 8),
-    "depthwise": lambda style, c: (style.conv(c, c, groups=c), c),
-    "doubled": lambda style, c: (style.conv(c, 2 * c, groups=c), 2 * c),
-    "halves": lambda style, c: (style.conv(c, 16, groups=2 - c % 2), 16),
-    "narrow_groups": lambda style, c: (style.conv(c, c, groups=c // (2 - c % 2)), c),
-    "transposed": lambda style, c: (TRANSPOSED[style.dims](c, 16, 3, 1, 1), 16),
-    "transposed_depthwise": lambda style, c: (TRANSPOSED[style.dims](c, c, 3, 1, 1, groups=c), c),
-    "dilated": lambda style, c: (CONVS[style.dims](c, c, 3, 1, 2, dilation=2), c),
-    "norm": lambda style, c: (style.normed(c), c),
-    "layer_norm": lambda style, c: (LayerNorm(c), c),
-    "prelu": lambda style, c: (nn.PReLU(c), c),
-    "linear": lambda style, c: (LastLinear(c, 16), 16),
-    "permuted": lambda style, c: (Permuted(c), c),
-    "gain": lambda style, c: (Gain(style, c), c),
+    "conv": lambda s, c: (s.conv(c, c), c),
+    "unit": lambda s, c: (s.unit(c, 16), 16),
+    "widen": lambda s, c: (s.conv(c, c + 8, 1), c + 8),
+    "depthwise": lambda s, c: (s.conv(c, c, groups=c), c),
+    "doubled": lambda s, c: (s.conv(c, 2 * c, groups=c), 2 * c),
+    "halves": lambda s, c: (s.conv(c, 16, groups=2 - c % 2), 16),
+    "narrow_groups": lambda s, c: (s.conv(c, c, groups=c // (2 - c % 2)), c),
+    "transposed": lambda s, c: (s.layer("ConvTranspose")(c, 16, 3, 1, 1), 16),
+    "transposed_depthwise": lambda s, c: (s.layer("ConvTranspose")(c, c, 3, 1, 1, groups=c), c),
+    "dilated": lambda s, c: (s.layer("Conv")(c, c, 3, 1, 2, dilation=2), c),
+    "norm": lambda s, c: (s.normed(c), c),
+    "layer_norm": lambda s, c: (LayerNorm(c), c),
+    "prelu": lambda s, c: (nn.PReLU(c), c),
+    "linear": lambda s, c: (LastLinear(c, 16), 16),
+    "permuted": lambda s, c: (Permuted(c), c),
+    "gain": lambda s, c: (Gain(s, c), c),
 }
 OPS = (*LAYERS, *FUNCTIONS)
 
 
-class Graph(nn.Module):
+class Graph(Part):
     """Runs the steps; those that do not fit the channels pass their value."""
 
-    def __init__(self, style: Style, inp: int, out: int, steps: Sequence[Step]) -> None:
-        super().__init__()
+    def make(self, style: Style, inp: int, out: int, steps: Sequence[Step]) -> None:
         self.steps: list[tuple[str, Step]] = []
         self.layers = nn.ModuleDict()
         channels = [inp]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tests.random_networks.layers import Part, named
 
 
 def apply(block: nn.Module, x: Tensor, *t: Tensor) -> Tensor:
@@ -14,7 +17,7 @@ def apply(block: nn.Module, x: Tensor, *t: Tensor) -> Tensor:
     return block(x, *t) if is_timed(block) else block(x)
 
 
-def is_timed(block: nn.Module | type[nn.Module] | None) -> bool:
+def is_timed(block: Any) -> bool:
     """Say whether a block reads an embedding."""
     return getattr(block, "timed", False)
 
@@ -30,34 +33,35 @@ class TimedSequential(nn.Sequential):
         return x
 
 
-class Stage(nn.Module):
+class Held(Part):
     """A stage whose code runs the blocks."""
 
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__()
+    def make(self, blocks: Sequence[nn.Module], channels: int) -> None:
         self.timed = any(map(is_timed, blocks))
+        self.hold(blocks, channels)
+
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
+        """Store the blocks, and what else is needed."""
         self.blocks = nn.ModuleList(blocks)
 
 
-class Iterated(Stage):
+class Iterated(Held):
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x, *t)
         return x
 
 
-class Indexed(Stage):
+class Indexed(Held):
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
         for number in range(len(self.blocks)):
             x = self.blocks[number](x, *t)
         return x
 
 
-class Counted(Stage):
-    """Its depth is stored."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__(blocks, channels)
+class Counted(Held):  # its depth is stored
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
+        super().hold(blocks, channels)
         self.depth = len(blocks)
 
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
@@ -66,11 +70,9 @@ class Counted(Stage):
         return x
 
 
-class Tapped(Stage):
-    """Adds what comes out of some blocks, chosen by their number."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__(blocks, channels)
+class Tapped(Held):  # adds what comes out of some blocks, chosen by their number
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
+        super().hold(blocks, channels)
         self.taps = (0, 2)
 
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
@@ -82,17 +84,13 @@ class Tapped(Stage):
         return x + torch.stack(taps).sum(0)
 
 
-class Collected(Stage):
-    """Adds what comes out of all blocks."""
-
+class Collected(Held):  # adds what comes out of all blocks
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
         outputs = [x := block(x, *t) for block in self.blocks]
         return sum(outputs[1:], outputs[0])
 
 
-class Sliced(Stage):
-    """Runs the first ones, then the others, and adds the two."""
-
+class Sliced(Held):  # runs the first ones, then the others, and adds the two
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
         for block in self.blocks[:1]:
             x = block(x, *t)
@@ -102,20 +100,16 @@ class Sliced(Stage):
         return x + y
 
 
-class LastApart(Stage):
-    """Runs all but the last, then the last by its index."""
-
+class LastApart(Held):  # runs all but the last, then the last by its index
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
         for block in self.blocks[:-1]:
             x = block(x, *t)
         return torch.relu(self.blocks[-1](x, *t))
 
 
-class Zipped(Stage):
-    """Runs blocks and gains of a parallel list."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__(blocks, channels)
+class Zipped(Held):  # runs blocks and gains of a parallel list
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
+        super().hold(blocks, channels)
         self.gains = nn.ParameterList([torch.ones(1) for _ in blocks])
 
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
@@ -124,11 +118,9 @@ class Zipped(Stage):
         return x
 
 
-class Normed(Stage):
-    """Runs blocks and norms of a parallel list, by index."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__(blocks, channels)
+class Normed(Held):  # runs blocks and norms of a parallel list, by index
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
+        super().hold(blocks, channels)
         self.norms = nn.ModuleList([nn.GroupNorm(1, channels) for _ in blocks])
 
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
@@ -137,12 +129,8 @@ class Normed(Stage):
         return x
 
 
-class Attributes(nn.Module):
-    """Holds each block under a name."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__()
-        self.timed = any(map(is_timed, blocks))
+class Attributes(Held):  # holds each block under a name
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
         self.count = len(blocks)
         for number, block in enumerate(blocks, start=1):
             setattr(self, f"block{number}", block)
@@ -153,11 +141,8 @@ class Attributes(nn.Module):
         return x
 
 
-class Dictionary(Stage):
-    """Holds the blocks in a dictionary."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__(blocks, channels)
+class Dictionary(Held):  # holds the blocks in a dictionary
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
         self.blocks = nn.ModuleDict({f"b{number}": block for number, block in enumerate(blocks)})
 
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
@@ -166,9 +151,7 @@ class Dictionary(Stage):
         return x
 
 
-class Repeated(Stage):
-    """Runs all of its blocks twice over (a recursion)."""
-
+class Repeated(Held):  # runs all of its blocks twice over (a recursion)
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
         x = self.blocks[0](x, *t)
         for _ in range(2):
@@ -177,12 +160,8 @@ class Repeated(Stage):
         return x
 
 
-class Outer(nn.Module):
-    """Adds what goes in to what a sequence makes of it (a residual group)."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__()
-        self.timed = any(map(is_timed, blocks))
+class Outer(Held):  # adds what goes in to what a sequence makes of it (a residual group)
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
         self.enter = blocks[0]
         self.body = (TimedSequential if self.timed else nn.Sequential)(*blocks[1:])
 
@@ -191,11 +170,8 @@ class Outer(nn.Module):
         return x + self.body(x, *t)
 
 
-class Pair(nn.Module):
-    """Passes two maps on, and changes one of them (a reversible network)."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
+class Pair(Part):  # passes two maps on, and changes one of them (a reversible network)
+    def make(self, block: nn.Module) -> None:
         self.block = block
 
     def forward(self, pair: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -203,12 +179,8 @@ class Pair(nn.Module):
         return other, one + self.block(other, *t), *t
 
 
-class Pairs(nn.Module):
-    """A sequence of blocks that pass two maps on."""
-
-    def __init__(self, blocks: Sequence[nn.Module], channels: int) -> None:
-        super().__init__()
-        self.timed = any(map(is_timed, blocks))
+class Pairs(Held):  # a sequence of blocks that pass two maps on
+    def hold(self, blocks: Sequence[nn.Module], channels: int) -> None:
         self.enter, self.body = blocks[0], nn.Sequential(*map(Pair, blocks[1:]))
 
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
@@ -217,9 +189,7 @@ class Pairs(nn.Module):
         return one + other
 
 
-class Recalled(Stage):
-    """Each block reads what came out of the one before, and what went into it."""
-
+class Recalled(Held):  # each block reads what the one before it put out, and what that read
     def forward(self, x: Tensor, *t: Tensor) -> Tensor:
         before = x = self.blocks[0](x, *t)
         for block in list(self.blocks)[1:]:
@@ -228,11 +198,10 @@ class Recalled(Stage):
 
 
 def _sequence(blocks: Sequence[nn.Module], channels: int) -> nn.Module:
-    timed = any(map(is_timed, blocks))
-    return (TimedSequential if timed else nn.Sequential)(*blocks)
+    return (TimedSequential if any(map(is_timed, blocks)) else nn.Sequential)(*blocks)
 
 
-def _named(blocks: Sequence[nn.Module], channels: int) -> nn.Module:
+def _names(blocks: Sequence[nn.Module], channels: int) -> nn.Module:
     if any(map(is_timed, blocks)):
         return _sequence(blocks, channels)
     return nn.Sequential(OrderedDict((f"unit_{n}", block) for n, block in enumerate(blocks)))
@@ -245,21 +214,8 @@ def _nested(blocks: Sequence[nn.Module], channels: int) -> nn.Module:
 
 HOLDERS: dict[str, Callable[[Sequence[nn.Module], int], nn.Module]] = {
     "sequence": _sequence,
-    "iterated": Iterated,
-    "indexed": Indexed,
-    "counted": Counted,
-    "tapped": Tapped,
-    "collected": Collected,
-    "sliced": Sliced,
-    "last_apart": LastApart,
-    "zipped": Zipped,
-    "normed": Normed,
-    "attributes": Attributes,
-    "dictionary": Dictionary,
-    "repeated": Repeated,
-    "outer": Outer,
-    "pairs": Pairs,
-    "recalled": Recalled,
-    "named": _named,
+    "named": _names,
     "nested": _nested,
+    **named(Iterated, Indexed, Counted, Tapped, Collected, Sliced, LastApart, Zipped, Normed),
+    **named(Attributes, Dictionary, Repeated, Outer, Pairs, Recalled),
 }

@@ -6,16 +6,15 @@ from torch import Tensor, nn
 
 from tests.random_networks.blocks import BLOCKS
 from tests.random_networks.branches import BRANCHES
-from tests.random_networks.conditioned import CONDITIONED
 from tests.random_networks.descriptions import Description, Stage
 from tests.random_networks.extras import EXTRAS
 from tests.random_networks.graphs import Graph
 from tests.random_networks.holders import HOLDERS, is_timed
-from tests.random_networks.layers import Style
+from tests.random_networks.layers import Part, Style
 from tests.random_networks.products import PRODUCTS
 from tests.random_networks.resizes import resize
 
-ALL_BLOCKS: dict[str, type[nn.Module]] = {**BLOCKS, **BRANCHES, **CONDITIONED, **PRODUCTS}
+ALL_BLOCKS = BLOCKS | BRANCHES | PRODUCTS
 BLOCK_KINDS = (*ALL_BLOCKS, "graph")
 
 
@@ -29,11 +28,10 @@ def reads_time(stage: Stage) -> bool:
     return is_timed(ALL_BLOCKS.get(stage.block))
 
 
-class Level(nn.Module):
+class Level(Part):
     """A resize, and the blocks of a stage."""
 
-    def __init__(self, description: Description, stage: Stage, channels: int, size: int) -> None:
-        super().__init__()
+    def make(self, description: Description, stage: Stage, channels: int, size: int) -> None:
         made, self.timed = style(description, stage), reads_time(stage)
         self.resize, self.size = resize(stage.resize, made, channels, size)
         blocks = []
@@ -41,8 +39,7 @@ class Level(nn.Module):
             block = _block(made, stage, stage.channels if number else channels)
             for kind, place, direct in description.extras:
                 if place == "block":
-                    extra = EXTRAS[kind](made, stage.channels, self.size)
-                    block = Dressed(block, extra, direct=direct)
+                    block = Dressed(block, EXTRAS[kind](made, stage.channels, self.size), direct)
             blocks.append(block)
         self.blocks = HOLDERS[stage.holder](blocks, stage.channels)
 
@@ -56,11 +53,8 @@ def _block(made: Style, stage: Stage, channels: int) -> nn.Module:
     return ALL_BLOCKS[stage.block](made, channels, stage.channels)
 
 
-class Dressed(nn.Module):
-    """A block, and something after it."""
-
-    def __init__(self, block: nn.Module, extra: nn.Module, *, direct: bool) -> None:
-        super().__init__()
+class Dressed(Part):  # a block, and something after it
+    def make(self, block: nn.Module, extra: nn.Module, direct: bool) -> None:
         self.block, self.extra, self.direct = block, extra, direct
         self.timed = is_timed(block)
 

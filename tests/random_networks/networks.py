@@ -14,15 +14,13 @@ from tests.random_networks import ends, traits
 from tests.random_networks.descriptions import Description
 from tests.random_networks.extras import EXTRAS
 from tests.random_networks.holders import apply
-from tests.random_networks.layers import CONVS, Style, space
+from tests.random_networks.layers import Part, Style, layer, space
 from tests.random_networks.levels import Level, reads_time, style
-from tests.random_networks.outputs import packed
 from tests.random_networks.resizes import resize
 
 IMAGE_CHANNELS = 3
 NECK = 12  # channels that nothing but the next layer reads: they can always be fewer
 EMBEDDED = 12  # features of the embedding that some blocks read
-PLACES = ("image", "stem", "stage", "block", "head")
 
 
 def input_shape(description: Description) -> tuple[int, ...]:
@@ -45,11 +43,8 @@ def build(description: Description, *, seed: int = 0) -> nn.Module:
     return network
 
 
-class Embedding(nn.Module):
-    """Sines of the image's mean, as of a time, then linear layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
+class Embedding(Part):  # sines of the image's mean, as of a time, then linear layers
+    def make(self) -> None:
         self.layers = nn.Sequential(nn.Linear(8, EMBEDDED), nn.SiLU())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,11 +52,10 @@ class Embedding(nn.Module):
         return self.layers(torch.cat([angles.sin(), angles.cos()], 1))
 
 
-class Forward(nn.Module):
+class Forward(Part):
     """A stem, stages, a head."""
 
-    def __init__(self, description: Description) -> None:
-        super().__init__()
+    def make(self, description: Description) -> None:
         self.description = description
         first, last = description.stages[0], description.stages[-1]
         made = style(description, first)
@@ -108,19 +102,18 @@ class Forward(nn.Module):
         if self.description.taps not in ("heads", "in_training"):
             return nn.ModuleList()
         widths = [stage.channels for stage in self.description.stages]
-        return nn.ModuleList(CONVS[made.dims](channels, 2, 1) for channels in widths)
+        return nn.ModuleList(made.layer("Conv")(channels, 2, 1) for channels in widths)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """List what the stages put out."""
         t = () if self.embedding is None else (self.embedding(x),)
         x = self._extra("stem", self.neck(self.stem(self._extra("image", x))))
-        found = []
+        features = []
         for number, level in enumerate(self.levels):
             x = apply(level, x, *t)
-            if number == 0:
-                x = self._extra("stage", x)
-            found.append(x)
-        return found
+            x = self._extra("stage", x) if number == 0 else x
+            features.append(x)
+        return features
 
     def join(self, features: Sequence[Tensor]) -> Tensor:
         """Choose what the head reads."""
@@ -131,7 +124,7 @@ class Forward(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         features = self.features(x)
-        return packed(self.description.output, [self.main(features), *self._taps(features)])
+        return ends.packed(self.description.output, [self.main(features), *self._taps(features)])
 
     def _taps(self, features: Sequence[Tensor]) -> Iterator[Tensor]:
         kind = self.description.taps
@@ -168,10 +161,8 @@ class Pyramid(Forward):
     """FPN: sums from the top down, and one head that all levels share."""
 
     def connect(self, size: int) -> None:
-        dims = self.description.dims
-        self.lateral = nn.ModuleList(
-            CONVS[dims](stage.channels, 16, 1) for stage in self.description.stages
-        )
+        conv = layer("Conv", self.description.dims)
+        self.lateral = nn.ModuleList(conv(s.channels, 16, 1) for s in self.description.stages)
         self.head_channels, self.head_size = 16, self.levels[0].size
 
     def join(self, features: Sequence[Tensor]) -> Tensor:
@@ -185,11 +176,10 @@ class Pyramid(Forward):
         return low, self.head(self.lateral[-1](features[-1]))
 
 
-class Layers(nn.Module):
+class Layers(Part):
     """All layers in one sequence (VGG), which is read by position where it has taps."""
 
-    def __init__(self, description: Description) -> None:
-        super().__init__()
+    def make(self, description: Description) -> None:
         self.description = description
         stages, size, ends_at = description.stages, description.size, []
         channels = stages[0].channels
@@ -218,14 +208,13 @@ class Layers(nn.Module):
             x = self.features[self.taps[0] :](x)
         else:
             x = self.features(x)
-        return packed(self.description.output, [self.head(x), *found])
+        return ends.packed(self.description.output, [self.head(x), *found])
 
 
-class Siamese(nn.Module):
+class Siamese(Part):
     """One encoder, called on both halves of the channels."""
 
-    def __init__(self, description: Description) -> None:
-        super().__init__()
+    def make(self, description: Description) -> None:
         self.output = description.output
         inner = dataclasses.replace(description, kind="forward", output="tensor", taps="none")
         self.encoder = Forward(inner)
@@ -234,7 +223,7 @@ class Siamese(nn.Module):
     def forward(self, x: Tensor) -> Any:
         one, other = (self.encoder(half) for half in x.chunk(2, 1))
         apart = (one - other).abs().movedim(1, -1)
-        return packed(self.output, [self.compare(apart)])
+        return ends.packed(self.output, [self.compare(apart)])
 
 
 TAPS = ("none", "features", "pooled", "heads", "in_training")

@@ -41,9 +41,7 @@ def kind(text: str) -> str:
     found = next((name for name, pattern in KINDS.items() if re.search(pattern, text)), text)
     if found != NOTHING:
         return found
-    reasons = sorted(
-        {without_names(reason) for reason in _reasons(text)} - {"the network's output"}
-    )
+    reasons = sorted(set(map(without_names, _reasons(text))) - {"the network's output"})
     return f"{NOTHING} ({'; '.join(reasons) or 'no reason'})"
 
 

@@ -9,27 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.random_networks.blocks import pixel_shuffle
-from tests.random_networks.layers import (
-    ADAPTIVE,
-    ADAPTIVE_MAX,
-    AVG_POOLS,
-    CONVS,
-    LINEAR,
-    MAX_POOLS,
-    TRANSPOSED,
-    Style,
-)
+from tests.random_networks.layers import LINEAR, Part, Style, named
 
-FUNCTIONAL = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 Make = Callable[[Style, int, int], nn.Module]
 
 
-class Unshuffle(nn.Module):
-    """Space to depth, then a convolution."""
-
-    def __init__(self, style: Style, channels: int, size: int) -> None:
-        super().__init__()
-        self.conv = CONVS[style.dims](channels * 2**style.dims, channels, 1)
+class Unshuffle(Part):  # space to depth, then a convolution
+    def make(self, style: Style, channels: int, size: int) -> None:
+        self.conv = style.layer("Conv")(channels * 2**style.dims, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, *size = x.shape
@@ -41,67 +28,51 @@ class Unshuffle(nn.Module):
         return self.conv(x.permute(order).reshape(batch, channels * 2**dims, *half))
 
 
-class Interpolated(nn.Module):
-    """Functional up-sampling, to a size that it computes."""
-
+class Interpolated(Part):  # functional up-sampling, to a size that it computes
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(x, size=[2 * pixels for pixels in x.shape[2:]])
 
 
-class BlurPool(nn.Module):
-    """A fixed filter, then every other pixel; its groups are stored."""
-
-    def __init__(self, style: Style, channels: int, size: int) -> None:
-        super().__init__()
+class Blur(Part):  # a fixed filter, then every other pixel; its groups are stored
+    def make(self, style: Style, channels: int, size: int) -> None:
         kernel = torch.full([channels, 1, *[2] * style.dims], 1 / 2**style.dims)
         self.register_buffer("kernel", kernel)
-        self.channels, self.run = channels, FUNCTIONAL[style.dims]
+        self.channels, self.run = channels, style.layer("conv")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x, self.kernel, stride=2, groups=self.channels)
 
 
-class PixelShuffle(nn.Module):
-    """A convolution to more channels, which then become pixels."""
-
-    def __init__(self, style: Style, channels: int, size: int) -> None:
-        super().__init__()
-        self.conv = CONVS[style.dims](channels, channels * 2**style.dims, 3, padding=1)
+class PixelShuffle(Part):  # a convolution to more channels, which then become pixels
+    def make(self, style: Style, channels: int, size: int) -> None:
+        self.conv = style.layer("Conv")(channels, channels * 2**style.dims, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return pixel_shuffle(self.conv(x), 2)
 
 
-def _transposed(style: Style, channels: int, size: int) -> nn.Module:
-    return TRANSPOSED[style.dims](channels, channels, 4, 2, 1)
-
-
-def _depthwise(style: Style, channels: int, size: int) -> nn.Module:
-    return TRANSPOSED[style.dims](channels, channels, 2, 2, groups=channels, bias=False)
-
-
 DOWN: dict[str, Make] = {
-    "max": lambda style, channels, size: MAX_POOLS[style.dims](2),
-    "avg": lambda style, channels, size: AVG_POOLS[style.dims](2),
-    "adaptive": lambda style, channels, size: ADAPTIVE[style.dims](size // 2),
-    "adaptive_max": lambda style, channels, size: ADAPTIVE_MAX[style.dims](size // 2),
-    "stride": lambda style, channels, size: CONVS[style.dims](channels, channels, 2, 2),
-    "unshuffle": Unshuffle,
-    "blur": BlurPool,
-    "ceiling": lambda style, channels, size: MAX_POOLS[style.dims](2, ceil_mode=True),
+    "max": lambda style, c, size: style.layer("MaxPool")(2),
+    "avg": lambda style, c, size: style.layer("AvgPool")(2),
+    "adaptive": lambda style, c, size: style.layer("AdaptiveAvgPool")(size // 2),
+    "adaptive_max": lambda style, c, size: style.layer("AdaptiveMaxPool")(size // 2),
+    "stride": lambda style, c, size: style.layer("Conv")(c, c, 2, 2),
+    "ceiling": lambda style, c, size: style.layer("MaxPool")(2, ceil_mode=True),
+    **named(Unshuffle, Blur),
 }
 UP: dict[str, Make] = {
-    "nearest": lambda style, channels, size: nn.Upsample(scale_factor=2),
-    "linear": lambda style, channels, size: nn.Upsample(
+    "nearest": lambda style, c, size: nn.Upsample(scale_factor=2),
+    "linear": lambda style, c, size: nn.Upsample(
         scale_factor=2, mode=LINEAR[style.dims], align_corners=False
     ),
-    "aligned": lambda style, channels, size: nn.Upsample(
+    "aligned": lambda style, c, size: nn.Upsample(
         size=[2 * size] * style.dims, mode=LINEAR[style.dims], align_corners=True
     ),
-    "interpolated": lambda style, channels, size: Interpolated(),
-    "transposed": _transposed,
-    "depthwise": _depthwise,
-    "pixel_shuffle": PixelShuffle,
+    "transposed": lambda style, c, size: style.layer("ConvTranspose")(c, c, 4, 2, 1),
+    "depthwise": lambda style, c, size: style.layer("ConvTranspose")(
+        c, c, 2, 2, groups=c, bias=False
+    ),
+    **named(Interpolated, PixelShuffle),
 }
 RESIZES = ("none", *DOWN, *UP)
 SMALLEST, LARGEST = 4, 16  # pixels of a map that is made smaller, or larger

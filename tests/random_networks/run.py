@@ -13,7 +13,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.strategies import SearchStrategy
 
-from tests.random_networks import check, simplify, strategies
+from tests.random_networks import check, descriptions, strategies
 from tests.random_networks.check import Finding
 from tests.random_networks.descriptions import Description, write
 
@@ -23,19 +23,12 @@ FEW = 10  # descriptions of one draw
 
 @dataclass
 class Cause:
-    """Networks on which the same is wrong, as far as can be seen.
-
-    Args:
-        kind: what is wrong.
-        smallest: the simplest description that shows it.
-        detail: what is wrong with that one.
-        drawn: descriptions that were drawn and show it.
-    """
+    """Networks on which the same is wrong, as far as can be seen."""
 
     kind: str
-    smallest: Description
-    detail: str
-    drawn: list[Description] = field(default_factory=list)
+    smallest: Description  # the simplest that shows it
+    detail: str  # of what is wrong with that one
+    drawn: list[Description] = field(default_factory=list)  # that show it
 
 
 @dataclass
@@ -71,9 +64,9 @@ class Tally:
 
     def _cause(self, description: Description, finding: Finding, *, shrink: bool) -> Cause:
         """Find the known cause that a description has all features of, or note a new one."""
-        unusual = simplify.features(description)
+        unusual = descriptions.features(description)
         for cause in self.causes:
-            if cause.kind == finding.kind and simplify.features(cause.smallest) <= unusual:
+            if cause.kind == finding.kind and descriptions.features(cause.smallest) <= unusual:
                 return cause
         shown = {description: finding}
 
@@ -83,7 +76,7 @@ class Tally:
             return simpler in shown
 
         shrinks = shrink and finding.kind != check.TOO_LONG  # which shrinking would take, too
-        small = simplify.smallest(description, shows) if shrinks else description
+        small = descriptions.smallest(description, shows) if shrinks else description
         detail = f"{shown[small].architecture}: {shown[small].detail}"
         self.causes.append(Cause(finding.kind, small, detail))
         return self.causes[-1]
@@ -121,14 +114,11 @@ def run(
     shrink: bool = True,
     show: TextIO | None = None,
 ) -> None:
-    """Check networks that a seed draws.
+    """Check so many networks, other than each other, that a seed draws; shrink what is found.
 
     Args:
-        tally: what became of them is added to it, so that it is known if the run is stopped.
-        networks: how many.
-        seed: of the draw; the same descriptions come back with it.
+        tally: is added to at once, so that it is known if the run is stopped.
         without: kinds of blocks, extras, traits and so on that are left out.
-        shrink: whether findings are shrunk.
         show: where progress is printed.
     """
     start = said = time.monotonic()

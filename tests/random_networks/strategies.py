@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from tests.random_networks import ends, graphs, layers, networks, outputs, resizes, traits
+from tests.random_networks import ends, graphs, layers, networks, resizes, traits
 from tests.random_networks.descriptions import Description, Stage
 from tests.random_networks.extras import EXTRAS
 from tests.random_networks.graphs import Step
@@ -30,9 +31,8 @@ def descriptions(*, without: Collection[str] = ()) -> st.SearchStrategy[Descript
         """Draw a usual kind in half of the cases, else any."""
         usual = [kind for kind in usual if kind not in without]
         others = [kind for kind in rare if kind not in (*usual, *without)]
-        return (
-            st.sampled_from(usual) | st.sampled_from(others) if others else st.sampled_from(usual)
-        )
+        drawn = st.sampled_from(usual)
+        return drawn | st.sampled_from(others) if others else drawn
 
     steps = st.lists(
         st.builds(Step, among(graphs.OPS), st.integers(0, 3), st.integers(0, 3)),
@@ -62,7 +62,7 @@ def descriptions(*, without: Collection[str] = ()) -> st.SearchStrategy[Descript
             stem=among(("unit",), ends.STEMS),
             stages=st.lists(stages, min_size=1, max_size=3).map(tuple),
             head=among(("pooled",), ends.HEADS),
-            output=among(("tensor",), outputs.OUTPUTS),
+            output=among(("tensor",), ends.OUTPUTS),
             taps=among(("none",), networks.TAPS),
             extras=_few(extras),
             traits=_few(given),
@@ -74,9 +74,7 @@ def descriptions(*, without: Collection[str] = ()) -> st.SearchStrategy[Descript
 
 def _tidy(stage: Stage) -> Stage:
     """Leave out the steps of a block that is no graph."""
-    if stage.block == "graph":
-        return stage
-    return Stage(**{**vars(stage), "steps": ()})
+    return stage if stage.block == "graph" else replace(stage, steps=())
 
 
 def _few(entries: st.SearchStrategy[tuple]) -> st.SearchStrategy[tuple]:

@@ -14,23 +14,6 @@ from tests.random_networks.layers import CONVS
 Convs = list[nn.Module]
 
 
-def _weight_norm(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        parametrizations.weight_norm(conv)
-
-
-def _old_weight_norm(network: nn.Module, convs: Convs) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        for conv in convs:
-            nn.utils.weight_norm(conv)
-
-
-def _spectral_norm(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        parametrizations.spectral_norm(conv)
-
-
 class Scaled(nn.Module):
     """A parametrization of anyone's own."""
 
@@ -38,51 +21,48 @@ class Scaled(nn.Module):
         return weight * 0.5
 
 
-def _parametrized(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        parametrize.register_parametrization(conv, "weight", Scaled())
+def _prune(conv: nn.Module) -> None:
+    prune.random_unstructured(conv, "weight", amount=0.3)
 
 
-def _orthogonal(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        parametrizations.orthogonal(conv)
+def _prune_for_good(conv: nn.Module) -> None:
+    _prune(conv)
+    prune.remove(conv, "weight")
 
 
-def _fixed_biases(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        if conv.bias is not None:
-            conv.bias.requires_grad_(False)
+def _fix_bias(conv: nn.Module) -> None:
+    if conv.bias is not None:
+        conv.bias.requires_grad_(False)
 
 
-def _old_spectral_norm(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        nn.utils.spectral_norm(conv)
+def _channels_last(conv: nn.Module) -> None:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    if conv.weight.ndim in formats:
+        conv.to(memory_format=formats[conv.weight.ndim])
 
 
-def _pruned(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        prune.random_unstructured(conv, "weight", amount=0.3)
-
-
-def _pruned_channels(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        prune.ln_structured(conv, "weight", amount=0.25, n=1, dim=0)
+OF_EACH: dict[str, Callable[[nn.Module], object]] = {  # convolution
+    "weight_norm": parametrizations.weight_norm,
+    "old_weight_norm": nn.utils.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "parametrized": lambda c: parametrize.register_parametrization(c, "weight", Scaled()),
+    "orthogonal": parametrizations.orthogonal,
+    "fixed_biases": _fix_bias,
+    "old_spectral_norm": nn.utils.spectral_norm,
+    "pruned": _prune,
+    "pruned_channels": lambda c: prune.ln_structured(c, "weight", amount=0.25, n=1, dim=0),
+    "pruned_and_removed": _prune_for_good,
+    "constant": lambda conv: nn.init.constant_(conv.weight, 0.01),
+    "no_bias": lambda conv: conv.register_parameter("bias", None),
+    "scaled_by_hooks": lambda c: c.register_forward_hook(lambda module, args, y: y / 2),
+    "channels_last": _channels_last,
+}
 
 
 def _fixed(network: nn.Module, convs: Convs) -> None:
     """Fix half of these weights, so that most of the network learns."""
     for conv in convs[::2]:
         conv.weight.requires_grad_(False)
-
-
-def _constant(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        nn.init.constant_(conv.weight, 0.01)
-
-
-def _no_bias(network: nn.Module, convs: Convs) -> None:
-    for conv in convs:
-        conv.register_parameter("bias", None)
 
 
 def _shared(network: nn.Module, convs: Convs) -> None:
@@ -117,53 +97,16 @@ def _hooked(network: nn.Module, convs: Convs) -> None:
         conv.register_forward_hook(keep)
 
 
-def _scaled_by_hooks(network: nn.Module, convs: Convs) -> None:
-    """Some activations are halved by hooks."""
-    for conv in convs:
-        conv.register_forward_hook(lambda module, args, output: output / 2)
-
-
-def _channels_last(network: nn.Module, convs: Convs) -> None:
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for conv in convs:
-        if conv.weight.ndim in formats:
-            conv.to(memory_format=formats[conv.weight.ndim])
-
-
-def _in_eval(network: nn.Module, convs: Convs) -> None:
-    network.eval()
-
-
-def _pruned_and_removed(network: nn.Module, convs: Convs) -> None:
-    _pruned(network, convs)
-    for conv in convs:
-        prune.remove(conv, "weight")
-
-
-TRAITS: dict[str, Callable[[nn.Module, Convs], None]] = {
-    "weight_norm": _weight_norm,
-    "old_weight_norm": _old_weight_norm,
-    "spectral_norm": _spectral_norm,
-    "parametrized": _parametrized,
-    "orthogonal": _orthogonal,
-    "fixed_biases": _fixed_biases,
-    "old_spectral_norm": _old_spectral_norm,
-    "pruned": _pruned,
-    "pruned_channels": _pruned_channels,
-    "pruned_and_removed": _pruned_and_removed,
+TRAITS: dict[str, Callable[[nn.Module, Convs], object]] = {
     "fixed": _fixed,
-    "constant": _constant,
-    "no_bias": _no_bias,
     "shared": _shared,
     "alias": _alias,
     "unreached": _unreached,
     "hooked": _hooked,
-    "scaled_by_hooks": _scaled_by_hooks,
-    "channels_last": _channels_last,
-    "in_eval": _in_eval,
+    "in_eval": lambda network, convs: network.eval(),
 }
 RAN = "ran"  # before its plan is made
-NAMES = (*TRAITS, RAN)
+NAMES = (*OF_EACH, *TRAITS, RAN)
 
 
 def give(network: nn.Module, traits: Sequence[tuple[str, int]], image: Tensor) -> None:
@@ -174,11 +117,15 @@ def give(network: nn.Module, traits: Sequence[tuple[str, int]], image: Tensor) -
         traits: names, and n.
         image: a batch that it runs on.
     """
-    kinds = tuple(CONVS.values())
     for name, every in traits:
-        if name == RAN:
-            continue
-        convs = [m for m in network.modules() if isinstance(m, kinds) and "weight" in m._parameters]
-        TRAITS[name](network, convs[::every])
+        modules = [m for m in network.modules() if isinstance(m, CONVS)]
+        convs = [conv for conv in modules if "weight" in conv._parameters][::every]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # old_weight_norm
+            if name in OF_EACH:
+                for conv in convs:
+                    OF_EACH[name](conv)
+            elif name in TRAITS:
+                TRAITS[name](network, convs)
     if any(name == RAN for name, _ in traits):
         network(image)

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from ssr_exp.runs import predictions
-from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Fractions, Record
-from ssr_exp.runs.store import Store
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 
 MakeRecord = Callable[..., Record]
 Put = Callable[..., Record]
@@ -107,9 +106,9 @@ def answer(store: Store) -> Callable[..., None]:
     """Write what a search hands over: the answer's record, and the last comparison."""
 
     def write(record: Record, study: str = STUDY, **fields: Any) -> None:
-        best = store.study_folder(study) / local.BEST
+        best = store.study_folder(study) / BEST_FOLDER
         best.mkdir(parents=True, exist_ok=True)
-        (best / local.FILE).write_text(record.to_json())
+        (best / RECORD_FILE).write_text(record.to_json())
         row = {
             "role": "answer",
             "model": record.model,
@@ -121,6 +120,6 @@ def answer(store: Store) -> Callable[..., None]:
             "seeds": [0],
         }
         told = {"accuracy": "test", "drop": 0.5, "results": [row]} | fields
-        (best / local.METRICS).write_text(json.dumps(told))
+        (best / METRICS_FILE).write_text(json.dumps(told))
 
     return write

@@ -18,9 +18,9 @@ from benchmarks import page as large
 from ssr_exp.errors import without_paths
 from ssr_exp.report import page
 from ssr_exp.runs import predictions
-from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
 from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.store import BEST_FOLDER, Store
 
 MakeRecord = Callable[..., Record]
 STUDY = "resnet20-digits-0a1b2c3d"
@@ -142,7 +142,7 @@ def written(tmp_path: Path, records: list[Record], told: Predictions) -> Callabl
     """Write a page: `written()`; with `names={...}` of what a record says."""
 
     def write(rows: list[Record] = records, predicted: Predictions | None = told) -> Path:
-        store = local.Store(tmp_path / "runs")
+        store = Store(tmp_path / "runs")
         for record in rows:
             store.write(store.folder(record.study, record.network, record.seed), record)
         if predicted is not None:
@@ -510,14 +510,14 @@ def test_several_studies_are_chosen_from_and_the_address_names_one(
 def test_finalists_stand_beside_what_they_come_from(
     written: Any, opened: Any, records: list[Record], tmp_path: Path
 ) -> None:
-    store = local.Store(tmp_path / "runs")
+    store = Store(tmp_path / "runs")
     final = {"study": "finals", "origin": "finalist", "val_acc": None}
     finalists = [
         record.model_copy(update=final | {"seed": seed, "test_acc": accuracy + seed})
         for record, accuracy in ((records[0], 97.0), (records[3], 96.0))
         for seed in (0, 1)
     ]
-    store.write(store.study_folder(STUDY) / local.BEST, finalists[-1])
+    store.write(store.study_folder(STUDY) / BEST_FOLDER, finalists[-1])
     sheet = opened(written([*records, *finalists]))
     assert sheet.locator("#study option").count() == 1
     sheet.locator("#drop").fill("1.2")
@@ -529,7 +529,7 @@ def test_finalists_stand_beside_what_they_come_from(
 
 
 def test_a_large_study_stays_small_and_shows_its_first_rows(tmp_path: Path, opened: Any) -> None:
-    store = local.Store(tmp_path)
+    store = Store(tmp_path)
     large.filled(store, large.Size(learned_from=30))
     path = page.write(store)
     assert path.stat().st_size < 8e6
@@ -647,13 +647,13 @@ def test_the_address_keeps_what_was_chosen(written: Any, opened: Any) -> None:
 def test_finalists_that_lose_more_than_is_allowed_are_marked(
     written: Any, opened: Any, records: list[Record], tmp_path: Path
 ) -> None:
-    store = local.Store(tmp_path / "runs")
+    store = Store(tmp_path / "runs")
     final = {"study": "finals", "origin": "finalist", "val_acc": None}
     finalists = [
         record.model_copy(update=final | {"test_acc": accuracy})
         for record, accuracy in ((records[0], 97.0), (records[2], 90.0))
     ]
-    store.write(store.study_folder(STUDY) / local.BEST, finalists[-1])
+    store.write(store.study_folder(STUDY) / BEST_FOLDER, finalists[-1])
     sheet = opened(written([*records, *finalists]))
     assert "drop 7.00 (1 seed): more than you allow" in (
         sheet.locator("#take .warning").inner_text()

@@ -121,7 +121,9 @@ def test_the_report_sets_sentinels_beside_proposals_and_names_the_best(
 
 
 def test_what_a_study_lacks_is_not_drawn(make_record: MakeRecord) -> None:
-    known = dashboard.facts([make_record(study=STUDY)], entity="lab", project="theirs", study=STUDY)
+    known = dashboard.gather(
+        [make_record(study=STUDY)], entity="lab", project="theirs", study=STUDY
+    )
     assert known == Facts("lab", "theirs", STUDY)
     view = dashboard.workspace(known)
     assert [section.name for section in view.sections] == ["Accuracy against cost", "Training"]
@@ -132,7 +134,7 @@ def test_many_segments_show_as_many_axes_as_can_be_told_apart(make_record: MakeR
         make_record(study=STUDY, modifiers=Fractions(depth=(share,) * 30, width=(share,) * 30))
         for share in (0.5, 1.0)
     ]
-    known = dashboard.facts(made, entity="lab", project="theirs", study=STUDY)
+    known = dashboard.gather(made, entity="lab", project="theirs", study=STUDY)
     assert len(known.axes) == dashboard.MOST_AXES
 
 

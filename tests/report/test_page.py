@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import ssr_exp.report
 from ssr_exp.errors import SsrError, without_paths
-from ssr_exp.report import content, page
+from ssr_exp.report import page, page_data
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import Store
@@ -177,7 +177,7 @@ def test_what_is_shown_is_what_the_scripts_read(
     put(**FULL)
     put(origin="round1")
     predict(points=20)
-    shown = content.collect(store)
+    shown = page_data.collect(store)
     assert Parsed(page.render(shown)).data == plain(shown)
 
 
@@ -236,7 +236,7 @@ def test_names_errors_and_versions_stay_data(
     part = {"name": evil, "blocks": 3, "channels": 16}
     (folder / "network.json").write_text(json.dumps({"segments": [part] * 3}))
     path = page.write(store)
-    (study,) = content.collect(store)["studies"]
+    (study,) = page_data.collect(store)["studies"]
     text = path.read_text("utf-8")
     parsed = Parsed(text)
     (same,) = parsed.data["studies"]
@@ -300,9 +300,9 @@ def test_a_folder_without_runs_has_a_page_that_says_so(store: Store) -> None:
 
 def test_a_page_is_no_record_and_no_study(store: Store, put: Put) -> None:
     put()
-    first = content.collect(store)["studies"]
+    first = page_data.collect(store)["studies"]
     page.write(store)
-    assert content.collect(store)["studies"] == first
+    assert page_data.collect(store)["studies"] == first
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_the_page_of_before(

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import machine, provenance
+from ssr_exp.runs import provenance
 
 
 @pytest.fixture(autouse=True)
 def unremembered() -> Iterator[None]:
     yield
-    for cached in (provenance.versions, provenance.git_commit, machine.processor):
+    for cached in (provenance.versions, provenance.git_commit, provenance.processor):
         cached.cache_clear()
 
 

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import store as local
+from ssr_exp.files import cannot_write, is_disk_full
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import Busy, Store
+from ssr_exp.runs.store import GLANCE_S, LOCK_FILE, PATIENCE_S, RECORD_FILE, Busy, Store, is_done
 
 MakeRecord = Callable[..., Record]
 
@@ -129,28 +129,28 @@ def test_a_damaged_record_is_skipped_with_a_warning_and_left_alone(
 ) -> None:
     other = store.folder("a", "net", 0)
     store.write(other, make_record(study="a"))
-    (folder / local.FILE).write_bytes(content)
+    (folder / RECORD_FILE).write_bytes(content)
     before = files(store.root)
     assert store.read(folder) is None
     assert store.records() == [make_record(study="a")]
     assert files(store.root) == before
     for line in caplog.records:
         assert line.levelno == logging.WARNING
-        assert line.getMessage().startswith(f"skipped {folder / local.FILE}: ")
+        assert line.getMessage().startswith(f"skipped {folder / RECORD_FILE}: ")
     assert len(caplog.records) == 2
 
 
 def test_a_record_that_is_a_folder_is_skipped(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (store.root / "study" / "net" / "seed0" / local.FILE).mkdir(parents=True)
+    (store.root / "study" / "net" / "seed0" / RECORD_FILE).mkdir(parents=True)
     assert store.records() == []
     assert "skipped" in caplog.text
 
 
 def test_only_a_failed_run_is_repeated(make_record: MakeRecord) -> None:
-    assert not local.is_done(None)
-    done = {status: local.is_done(make_record(status=status)) for status in Status}
+    assert not is_done(None)
+    done = {status: is_done(make_record(status=status)) for status in Status}
     assert done == {Status.finished: True, Status.diverged: True, Status.failed: False}
 
 
@@ -238,7 +238,7 @@ def test_a_file_that_cannot_be_opened_is_a_sentence(
 ) -> None:
     before = files(store.root)
     with monkeypatch.context() as patch:
-        patch.setattr("builtins.open", FullDisk(errno.ENOSPC))
+        patch.setattr(Path, "write_bytes", FullDisk(errno.ENOSPC))
         with pytest.raises(SsrError, match="the disk is full"):
             store.write(folder, make_record(val_acc=1.0))
     assert files(store.root) == before
@@ -252,12 +252,12 @@ import os, signal
 from ssr_exp.runs.store import Store
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 from pathlib import Path
-Store({str(store.root)!r}).write_text(Path({str(folder / local.FILE)!r}), "half")
+Store({str(store.root)!r}).write_text(Path({str(folder / RECORD_FILE)!r}), "half")
 """
     ended = subprocess.run([sys.executable, "-c", code])
     assert ended.returncode == -signal.SIGKILL
     assert store.records() == [make_record()]
-    left = {path.name for path in folder.iterdir() if path.name.startswith(f".{local.FILE}.")}
+    left = {path.name for path in folder.iterdir() if path.name.startswith(f".{RECORD_FILE}.")}
     assert left
     claim(store, folder)
     assert not left & {path.name for path in folder.iterdir()}
@@ -292,9 +292,9 @@ def test_a_runs_path_that_is_a_file_is_a_sentence(tmp_path: Path, make_record: M
 def test_a_disk_that_takes_no_more_is_told_from_a_folder_of_somebody_else(
     tmp_path: Path, code: int, stops: bool
 ) -> None:
-    told = local.cannot_write(tmp_path, OSError(code, os.strerror(code)))
-    assert local.is_of_disk(told) == local.is_of_disk(str(told)) == stops
-    assert not local.is_of_disk("OSError: the disk is full; says a training")
+    told = cannot_write(tmp_path, OSError(code, os.strerror(code)))
+    assert is_disk_full(told) == is_disk_full(str(told)) == stops
+    assert not is_disk_full("OSError: the disk is full; says a training")
 
 
 def test_a_check_makes_the_folder_and_leaves_nothing_in_it(store: Store) -> None:
@@ -333,7 +333,7 @@ def test_a_disk_that_fills_up_keeps_its_records(tmp_path: Path, make_record: Mak
         with pytest.raises(SsrError, match="the disk is full"):
             store.check()
         assert store.records() == [make_record()]
-        assert set(files(disk)) == {"filler", f"runs/study/net/seed0/{local.FILE}"}
+        assert set(files(disk)) == {"filler", f"runs/study/net/seed0/{RECORD_FILE}"}
 
 
 # Claims
@@ -425,18 +425,18 @@ def test_an_unreadable_record_is_moved_aside_and_not_lost(
     where = store.folder("study", "d1", 0)
     where.mkdir(parents=True)
     for future in ('{"schema_version": 9}', '{"cut'):
-        (where / local.FILE).write_text(future)
+        (where / RECORD_FILE).write_text(future)
         store.write(where, make_record())
         assert store.read(where) == make_record()
-    kept = sorted(path.read_text() for path in where.glob(f"{local.FILE}.unreadable*"))
+    kept = sorted(path.read_text() for path in where.glob(f"{RECORD_FILE}.unreadable*"))
     assert kept == ['{"cut', '{"schema_version": 9}']
 
 
 def test_a_run_that_must_be_tested_is_done_once_it_was(make_record: MakeRecord) -> None:
-    assert local.is_done(make_record(test_acc=None))
-    assert not local.is_done(make_record(test_acc=None), tested=True)
-    assert local.is_done(make_record(test_acc=50.0), tested=True)
-    assert local.is_done(make_record(status=Status.diverged, test_acc=None), tested=True)
+    assert is_done(make_record(test_acc=None))
+    assert not is_done(make_record(test_acc=None), tested=True)
+    assert is_done(make_record(test_acc=50.0), tested=True)
+    assert is_done(make_record(status=Status.diverged, test_acc=None), tested=True)
 
 
 # What is being trained
@@ -445,7 +445,7 @@ def test_a_run_that_must_be_tested_is_done_once_it_was(make_record: MakeRecord) 
 @pytest.fixture
 def unfinished(folder: Path) -> Path:
     """Name the folder of a run that left no record yet."""
-    (folder / local.FILE).unlink()
+    (folder / RECORD_FILE).unlink()
     return folder
 
 
@@ -457,7 +457,7 @@ def test_a_run_is_busy_while_another_process_has_it_and_not_after(
     assert store.is_busy(unfinished)  # it is tried again
     store.write(unfinished, make_record())
     assert not store.is_busy(unfinished)
-    (unfinished / local.FILE).unlink()
+    (unfinished / RECORD_FILE).unlink()
     holder.kill()
     holder.wait()
     assert not store.is_busy(unfinished)
@@ -479,7 +479,7 @@ def test_asking_whether_a_run_is_busy_leaves_nothing(store: Store) -> None:
 def test_a_lock_that_may_not_be_opened_is_somebodys(
     store: Store, unfinished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (unfinished / local.LOCK).touch()
+    (unfinished / LOCK_FILE).touch()
     monkeypatch.setattr(FileLock, "acquire", FullDisk(errno.EACCES))
     assert store.is_busy(unfinished)
 
@@ -490,7 +490,7 @@ def glancing(folder: Path, seconds: float) -> Iterator[None]:
     held = threading.Event()
 
     def glance() -> None:
-        with FileLock(folder / local.LOCK):
+        with FileLock(folder / LOCK_FILE):
             held.set()
             time.sleep(seconds)
 
@@ -504,8 +504,8 @@ def glancing(folder: Path, seconds: float) -> Iterator[None]:
 def test_a_claim_is_not_refused_because_somebody_asked(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert 2 * local.GLANCE_S < local.PATIENCE_S < 1
-    monkeypatch.setattr(local, "PATIENCE_S", 20)
+    assert 2 * GLANCE_S < PATIENCE_S < 1
+    monkeypatch.setattr("ssr_exp.runs.store.PATIENCE_S", 20)
     with glancing(folder, 0.2):
         claim(store, folder)
 
@@ -513,6 +513,6 @@ def test_a_claim_is_not_refused_because_somebody_asked(
 def test_a_run_is_not_busy_because_somebody_asked(
     store: Store, unfinished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "GLANCE_S", 20)
+    monkeypatch.setattr("ssr_exp.runs.store.GLANCE_S", 20)
     with glancing(unfinished, 0.2):
         assert not store.is_busy(unfinished)

@@ -11,8 +11,9 @@ import torch
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, trained
+from ssr_exp.runs import trained
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import network_weights
 
 Leave = Callable[..., Path]
 SMALL = "d1-1-1_w4-16-16"
@@ -37,7 +38,7 @@ def test_a_run_is_read_with_its_studys_model_and_segments(
 ) -> None:
     folder = leave(*words, network=network)
     source = trained.read(folder, "leave it")
-    expected, state = checkpoints.network_weights(folder / "last.ckpt"), source.network.state_dict()
+    expected, state = network_weights(folder / "last.ckpt"), source.network.state_dict()
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], expected[name]) for name in state)
     assert source.about.network == network and source.about.classes == tuple("0123456789")

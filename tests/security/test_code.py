@@ -43,7 +43,7 @@ FORBIDDEN = {
     "tempfile.mktemp": "a race",
 }
 MODULES = ("marshal", "shelve", "dill", "cloudpickle", "tarfile", "zipfile", "sqlite3", "telnetlib")
-CHECKING = ("archives.py", "weights.py")  # look at a zip file's checksums, and unpack nothing
+CHECKING = "files.py"  # looks at a zip file's checksums, and unpacks nothing
 ALLOWED = {  # file and call: why it cannot be helped, or does no harm
     (
         "ssr_exp/rescaling/user_modules.py",
@@ -85,7 +85,7 @@ def test_every_file_of_the_product_is_read() -> None:
 
 def test_every_checkpoint_is_loaded_as_weights_only() -> None:
     loads = [(file, call) for file, name, call in CALLS if name == "torch.load"]
-    assert len(loads) >= 5
+    assert len(loads) >= 2
     assert [file for file, call in loads if given(call, "weights_only") != "True"] == []
 
 
@@ -113,7 +113,7 @@ def test_no_module_is_imported_that_unpacks_or_runs_what_it_reads() -> None:
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             found = [name for name in names if name.partition(".")[0] in MODULES]
-            if path.name in CHECKING:
+            if path.name == CHECKING:
                 found = [name for name in found if name != "zipfile"]
             assert not found, f"{path}: {found}"
 

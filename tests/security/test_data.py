@@ -22,9 +22,9 @@ from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, planning, saved
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.runs import checkpoints, predictions, proposal, studies, tables
-from ssr_exp.runs import store as local
+from ssr_exp.runs import predictions, proposal, studies, tables
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, network_weights
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.training import pretrained, resume
 
@@ -55,7 +55,7 @@ def test_the_canary_would_be_made(tmp_path: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "checkpoint": checkpoints.network_weights,
+    "checkpoint": network_weights,
     "state dict": pretrained.state_dict,
     "weights.pt": saved._state,
 }
@@ -75,7 +75,7 @@ def test_a_checkpoint_that_holds_code_is_refused(reader: str, form: str) -> None
 
 
 def test_a_checkpoint_with_code_is_not_gone_on_from(caplog: pytest.LogCaptureFixture) -> None:
-    torch.save({"epoch": 1, resume.KEY: Evil()}, checkpoints.LAST)
+    torch.save({"epoch": 1, resume.KEY: Evil()}, LAST_CHECKPOINT)
     assert resume.last_checkpoint(Path()) is None
     assert "cannot be used (" in caplog.text
 
@@ -124,11 +124,11 @@ def test_a_damaged_set_of_torchvision_is_refused(content: bytes) -> None:
 def test_a_record_calls_nothing_it_names(
     value: Any, make_record: Callable[..., Record], caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, record = local.Store("runs"), make_record()
+    store, record = Store("runs"), make_record()
     folder = store.folder(record.study, record.network, 0)
     for key in ("modifiers", "latencies", "study", "status", "_target_"):
         fields = json.loads(record.to_json()) | {key: value}
-        store.write_text(folder / local.FILE, json.dumps(fields))
+        store.write_text(folder / RECORD_FILE, json.dumps(fields))
         found = store.read(folder)
         assert found is None or found.model_dump_json()
     assert all("\n" not in r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING)
@@ -145,7 +145,7 @@ def test_a_table_calls_nothing_it_names() -> None:
 
 
 def test_predictions_and_proposals_call_nothing_they_name() -> None:
-    store, study = local.Store("runs"), "a-study"
+    store, study = Store("runs"), "a-study"
     for name in (predictions.FILE, proposal.FILE):
         for value in (TARGET, {"schema_version": 1, "networks": TARGET, "study": CODE}):
             path = store.study_folder(study) / predictions.FOLDER / name

@@ -14,10 +14,10 @@ from ssr_exp import terminal
 from ssr_exp.config import ModelConf
 from ssr_exp.edge.export import hub, model_card
 from ssr_exp.errors import SsrError
-from ssr_exp.report import content, page
+from ssr_exp.report import page, page_data
 from ssr_exp.rescaling import seeds
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import Store
 
 HOSTILE = {
     "above": "../../x",
@@ -45,7 +45,7 @@ EVERY = pytest.mark.parametrize("name", list(HOSTILE.values()), ids=list(HOSTILE
 def test_a_run_stays_in_the_store_and_is_found_again(
     name: str, tmp_path: Path, make_record: Callable[..., Record]
 ) -> None:
-    store = local.Store(tmp_path / "runs")
+    store = Store(tmp_path / "runs")
     record = make_record(study=name, network=f"{name}_d1_w1", model=name, dataset=name)
     folder = store.folder(record.study, record.network, record.seed)
     assert folder.parents[2] == tmp_path / "runs"
@@ -68,11 +68,11 @@ def test_a_model_of_any_name_is_one_plain_part_of_a_path(name: str) -> None:
 def test_a_page_holds_a_name_as_data_alone(
     name: str, tmp_path: Path, make_record: Callable[..., Record]
 ) -> None:
-    store = local.Store(tmp_path)
+    store = Store(tmp_path)
     for seed, fields in enumerate(({"study": name}, {"network": name}, {"device": name})):
         record = make_record(**fields, seed=seed, error=name, model=name, dataset=name)
         store.write(store.folder(record.study, record.network, seed), record)
-    text = page.render(content.collect(store))
+    text = page.render(page_data.collect(store))
     data = text.partition('id="data">')[2].partition("</script>")[0]
     assert "<" not in data
     assert {one["model"] for one in json.loads(data)["studies"]} == {name}

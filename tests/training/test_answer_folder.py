@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssr_exp import files as parsing
 from ssr_exp.config import Config
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
+from ssr_exp.files import parse_fields
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import checkpoints, store
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import answer_folder, fit, run, study
@@ -184,7 +184,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(end: Tr
     assert files(one.best).keys() == FILES
     assert store.Store("unused").read(one.best) == one.record
     assert json.loads((one.best / "metrics.json").read_text()) == METRICS
-    about = parsing.fields((one.best / "network.json").read_bytes())
+    about = parse_fields((one.best / "network.json").read_bytes())
     splits = study.open(one.conf).splits
     assert about == {
         "schema_version": 1,
@@ -253,7 +253,7 @@ def test_a_newer_one_takes_the_place_of_all_of_an_older_one(end: Train) -> None:
     second.hand_over(drop=0.5)
     assert files(first.best).keys() == FILES
     assert store.Store("unused").read(first.best) == second.record
-    assert [p.name for p in (first.best.parent / ".best").iterdir()] == [store.LOCK]
+    assert [p.name for p in (first.best.parent / ".best").iterdir()] == [store.LOCK_FILE]
 
 
 def test_a_network_that_does_not_load_is_not_handed_over(
@@ -262,14 +262,14 @@ def test_a_network_that_does_not_load_is_not_handed_over(
     first, second = end(), end("seed=1")
     first.hand_over()
     before = files(first.best)
-    for content in (None, b"", (first.folder / checkpoints.LAST).read_bytes()[:-99]):
-        (second.folder / checkpoints.LAST).unlink(missing_ok=True)
+    for content in (None, b"", (first.folder / store.LAST_CHECKPOINT).read_bytes()[:-99]):
+        (second.folder / store.LAST_CHECKPOINT).unlink(missing_ok=True)
         if content is not None:
-            (second.folder / checkpoints.LAST).write_bytes(content)
+            (second.folder / store.LAST_CHECKPOINT).write_bytes(content)
         with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint"):
             second.hand_over()
     larger = leave(network="d1-1-1_w16-32-64")
-    shutil.copy(larger / checkpoints.LAST, second.folder / checkpoints.LAST)
+    shutil.copy(larger / store.LAST_CHECKPOINT, second.folder / store.LAST_CHECKPOINT)
     with pytest.raises(SsrError, match="does not fit this network"):
         second.hand_over()
     assert files(first.best) == before
@@ -282,7 +282,7 @@ def test_an_old_one_that_a_kill_left_aside_comes_back_even_if_no_new_one_can_be_
     one.hand_over()
     before = files(one.best)
     one.best.rename(one.best.parent / ".best" / "old")
-    (one.folder / checkpoints.LAST).unlink()
+    (one.folder / store.LAST_CHECKPOINT).unlink()
     with pytest.raises(SsrError, match=r"last\.ckpt is not a readable checkpoint"):
         one.hand_over()
     assert files(one.best) == before
@@ -324,7 +324,7 @@ def survive(trained: Trained, patch: pytest.MonkeyPatch, last: int, error: BaseE
         if isinstance(error, Killed):  # what never fails for want of space
             steps.watch(shutil, "rmtree")
             steps.watch(saved, "load")
-            steps.watch(checkpoints, "network_weights")
+            steps.watch(answer_folder, "network_weights")
         try:
             trained.hand_over(drop=0.5)
         except (Killed, SsrError) as caught:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved
-from ssr_exp.runs import checkpoints, store
+from ssr_exp.runs import store
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import answer_folder, fit, pretrained, run, study
 from ssr_exp.training.pretrained import PretrainedNetwork
@@ -336,7 +337,7 @@ def test_a_teacher_of_other_images_is_refused_and_initial_weights_are_not(
 def weights(conf: Config) -> dict[str, Tensor]:
     (job,) = run.plan(conf)
     folder = run.folder(store.Store(conf.paths.runs), job)
-    return checkpoints.network_weights(folder / checkpoints.LAST)
+    return network_weights(folder / LAST_CHECKPOINT)
 
 
 @pytest.mark.parametrize("channels", ["l1", "first"])

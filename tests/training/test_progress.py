@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import Store
 from ssr_exp.training import progress
 from ssr_exp.training.progress import SweepWatch
 from ssr_exp.training.sweep import Member
@@ -17,17 +17,17 @@ NETWORKS = ("d1_w4", "d2_w4", "d3_w4", "d4_w4")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> local.Store:
-    return local.Store(tmp_path)
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
 
 
 @pytest.fixture
-def members(store: local.Store) -> list[Member]:
+def members(store: Store) -> list[Member]:
     return [Member((), store, store.folder("study", n, 0), n) for n in NETWORKS]
 
 
 def test_it_counts_what_ended_since_it_began_and_what_runs(
-    store: local.Store, members: list[Member], make_record: MakeRecord
+    store: Store, members: list[Member], make_record: MakeRecord
 ) -> None:
     old = make_record(status=Status.failed, val_acc=None, started_at="2025-01-01T00:00:00+00:00")
     store.write(members[0].folder, old)
@@ -43,7 +43,7 @@ def test_it_counts_what_ended_since_it_began_and_what_runs(
 
 
 def test_a_record_that_was_there_and_is_made_again_counts(
-    store: local.Store, members: list[Member], make_record: MakeRecord
+    store: Store, members: list[Member], make_record: MakeRecord
 ) -> None:
     store.write(members[0].folder, make_record(started_at="2025-01-01T00:00:00+00:00"))
     watch = SweepWatch(members[:1])
@@ -54,7 +54,7 @@ def test_a_record_that_was_there_and_is_made_again_counts(
 
 
 def test_the_time_left_is_that_of_the_rest_at_this_pace(
-    store: local.Store,
+    store: Store,
     members: list[Member],
     make_record: MakeRecord,
     monkeypatch: pytest.MonkeyPatch,
@@ -74,7 +74,7 @@ def test_a_time_is_written_as_people_say_it(seconds: float, words: str) -> None:
 
 
 def test_what_is_said_is_news_only_when_a_run_ended(
-    store: local.Store, members: list[Member], make_record: MakeRecord
+    store: Store, members: list[Member], make_record: MakeRecord
 ) -> None:
     watch = SweepWatch(members)
     _, before = watch.say()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,14 @@ import pytest
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes
-from ssr_exp.runs import proposal
+from ssr_exp.runs import proposal, studies
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.store import Store
 from ssr_exp.training import study
 from ssr_exp.training.study import Study
+from tests.datasets.pictures import fill, noise
 
 Compose = Callable[..., Config]
-Draw = Callable[..., Path]
 
 
 @pytest.fixture
@@ -56,11 +58,9 @@ SAME = [
 ]
 
 
-@pytest.mark.parametrize("words", SAME)
-def test_what_decides_no_result_leaves_the_study_the_same(
-    opened: Callable[..., Study], words: str
-) -> None:
-    assert opened(*words.split()).name == opened().name
+def test_what_decides_no_result_leaves_the_study_the_same(opened: Callable[..., Study]) -> None:
+    names = {words: opened(*words.split()).name for words in SAME}
+    assert names == dict.fromkeys(SAME, opened().name)
 
 
 OTHER = [
@@ -97,9 +97,9 @@ def test_what_decides_a_result_makes_another_study(opened: Callable[..., Study])
 
 
 @pytest.fixture
-def images(tmp_path: Path, draw: Draw) -> Path:
+def images(tmp_path: Path) -> Path:
     for part, count in (("train", 6), ("val", 3)):
-        draw(tmp_path / "images" / part, size=(8, 8), cat=count, dog=count)
+        noise(tmp_path / "images" / part, size=(8, 8), cat=count, dog=count)
     return tmp_path / "images"
 
 
@@ -117,9 +117,7 @@ def test_images_that_were_moved_are_the_same_study(
     assert name(moved, "data") == before  # from the cache of decoded images
 
 
-def test_other_images_are_another_study(
-    opened: Callable[..., Study], images: Path, draw: Draw
-) -> None:
+def test_other_images_are_another_study(opened: Callable[..., Study], images: Path) -> None:
     words = ("dataset=image_folder", f"dataset.root={images}")
     before = opened(*words).name
     study._splits.cache_clear()
@@ -246,3 +244,65 @@ def test_what_belongs_to_other_modifiers_is_refused(conf: Compose, words: str) -
     asked = conf(*words.split())
     with pytest.raises(SsrError, match=r"type modifiers=(proposed|explicit) with"):
         study.open(asked).expand(asked)
+
+
+# What was read of the data
+
+
+@pytest.fixture
+def opened_folder(conf: Compose, tmp_path: Path) -> Callable[..., Study]:
+    root = fill(tmp_path / "set", count=15)
+
+    def read(*words: str) -> Study:
+        study._splits.cache_clear()
+        named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
+        return study.open(conf(*named, *words))
+
+    return read
+
+
+def test_what_was_read_is_no_part_of_the_fingerprint(opened_folder: Callable[..., Study]) -> None:
+    first = opened_folder()
+    Path(first.splits.train.files[0]).parent.joinpath("notes.txt").write_text("")
+    again = opened_folder()
+    assert again.name == first.name and again.fields == first.fields
+    assert again.about["reading"] != first.about["reading"]
+    assert not studies.differences(again.about, first.fields)
+
+
+def test_a_study_file_describes_reading_and_preprocessing(
+    opened_folder: Callable[..., Study],
+) -> None:
+    one = opened_folder("dataset.resize=8")
+    about = json.loads(json.dumps(one.about))
+    assert about["preprocessing"] == json.loads(json.dumps(asdict(one.splits.preprocessing)))
+    assert about["reading"]["parts"]["train"]["circle"] > 0
+    assert about["reading"]["text"] == str(one.splits.reading).splitlines()
+    assert one.splits.train.files[0].parts[1] not in json.dumps(about)  # no path of a machine
+
+
+def test_keys_that_came_later_rename_no_study_unless_they_are_typed(
+    opened_folder: Callable[..., Study],
+) -> None:
+    plain = opened_folder("dataset.resize=8")
+    assert "fit" not in plain.fields["dataset"] and "background" not in plain.fields["dataset"]
+    padded = opened_folder("dataset.resize=8", "dataset.fit=pad")
+    assert padded.fields["dataset"]["fit"] == "pad"
+    assert padded.name != plain.name
+
+
+def test_siblings_and_differences_do_not_look_at_descriptions(
+    opened_folder: Callable[..., Study], tmp_path: Path
+) -> None:
+    one = opened_folder()
+    longer = json.loads(json.dumps(one.about))
+    longer["training"]["epochs"] += 1
+    longer["reading"]["left_out"] = {".txt": 9}
+    (tmp_path / "runs" / "longer").mkdir(parents=True)
+    (tmp_path / "runs" / "longer" / "study.json").write_text(json.dumps(longer))
+    before = {
+        key: value for key, value in longer.items() if key not in ("reading", "preprocessing")
+    }
+    (tmp_path / "runs" / "before").mkdir(parents=True)
+    (tmp_path / "runs" / "before" / "study.json").write_text(json.dumps(before))
+    assert set(studies.siblings(tmp_path / "runs", one.fields)) == {"longer", "before"}

@@ -12,94 +12,52 @@ from typing import Any
 
 @dataclass
 class Row:
-    """One network.
+    """One network; shares are of its parameters, where nothing else is said."""
 
-    Args:
-        name: `torchvision/NAME` or `timm/NAME`.
-        pixels: height and width of its images.
-        params: of the seed network.
-        blocks: how many each segment has.
-        removable: blocks that depth can remove.
-        points: of its lattice.
-        smallest: share of the parameters that the smallest network keeps.
-        fixed: share of the output channels, of all weights but the last, that no width changes.
-        frozen: for each reason, how many channels stay at full size because of it.
-        idle: parameters of the seed network that get no gradient.
-        joint: blocks and widths of the network that was exported.
-        device: where that network ran: `cpu`, or `meta`, without data.
-        plan_s: seconds that the plan took.
-        export_s: seconds that the export took.
-        wall_s: seconds that all of it took.
-        problems: what is wrong; nothing if all is well.
-        commit: of this code.
-    """
-
-    name: str
-    pixels: int = 0
+    name: str  # `torchvision/NAME` or `timm/NAME`
+    pixels: int = 0  # height and width of its images
     params: int = 0
-    blocks: list[int] = field(default_factory=list)
-    removable: int = 0
-    points: int = 0
-    smallest: float = 1.0
-    fixed: float = 0.0
-    frozen: dict[str, int] = field(default_factory=dict)
-    idle: list[str] = field(default_factory=list)
-    joint: list[list[int]] = field(default_factory=list)
-    device: str = ""
+    blocks: list[int] = field(default_factory=list)  # of each segment
+    removable: int = 0  # blocks
+    points: int = 0  # of its lattice
+    smallest: float = 1.0  # share that the smallest network keeps
+    fixed: float = 0.0  # share of the output channels, of all weights but the last, in no group
+    frozen: dict[str, int] = field(default_factory=dict)  # reason: channels at full size
+    idle: list[str] = field(default_factory=list)  # parameters that get no gradient in the seed
+    joint: list[list[int]] = field(default_factory=list)  # blocks and widths that were exported
+    device: str = ""  # where that network ran: `cpu`, or `meta`, without data
     plan_s: float = 0.0
     export_s: float = 0.0
-    wall_s: float = 0.0
+    wall_s: float = 0.0  # that all of it took
     problems: list[str] = field(default_factory=list)
-    commit: str = ""
+    commit: str = ""  # of this code
 
 
 @dataclass
 class Split:
-    """A network that is split into segments of one kind.
-
-    Args:
-        blocks: how many each segment has.
-        removable: blocks that depth can remove.
-        smallest: share of the parameters that the smallest network keeps.
-        changeable: share of the parameters that go with a block, or whose shape can change.
-        changeable_of_used: the same without the parameters that the seed network never trains.
-        frozen: for each reason, how many channels stay at full size because of it.
-        plan_s: seconds that the plan took.
-        refused: what was said, if the network has no segment of this kind.
-    """
+    """A network that is split into segments of one kind."""
 
     blocks: list[int] = field(default_factory=list)
     removable: int = 0
     smallest: float = 1.0
-    changeable: float = 0.0
-    changeable_of_used: float = 0.0
+    changeable: float = 0.0  # share that goes with a block, or whose shape can change
+    changeable_of_used: float = 0.0  # the same without what the seed network never trains
     frozen: dict[str, int] = field(default_factory=dict)
     plan_s: float = 0.0
-    refused: str = ""
+    refused: str = ""  # what was said, if it has no segment of this kind
 
 
 @dataclass
 class DenseRow:
-    """One network of the other half: it puts out maps or several tensors, or reads no images.
+    """One network that puts out maps or several tensors, or reads no images."""
 
-    Args:
-        name: `LIBRARY/NAME`.
-        shape: of one input.
-        params: of the seed network.
-        idle: parameters of the seed network that get no gradient, though they ask for one.
-        splits: for each kind of segments, what came of it.
-        wall_s: seconds that all of it took.
-        problems: what is wrong, the kind of segments first; nothing if all is well.
-        commit: of this code.
-    """
-
-    name: str
-    shape: list[int] = field(default_factory=list)
+    name: str  # `LIBRARY/NAME`
+    shape: list[int] = field(default_factory=list)  # of one input
     params: int = 0
-    idle: list[str] = field(default_factory=list)
-    splits: dict[str, Split] = field(default_factory=dict)
+    idle: list[str] = field(default_factory=list)  # parameters that ask for a gradient in vain
+    splits: dict[str, Split] = field(default_factory=dict)  # by kind of segments
     wall_s: float = 0.0
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # the kind of segments first
     commit: str = ""
 
 

@@ -13,25 +13,11 @@ from tests.zoo.dense import members as dense_members
 from tests.zoo.dense import table as dense_table
 from tests.zoo.rows import DenseRow, Row, Split
 
-FAST = """
-torchvision/mobilenet_v3_small torchvision/shufflenet_v2_x0_5 torchvision/squeezenet1_1
-timm/regnety_002 timm/resnest14d timm/skresnet18 timm/starnet_s050 timm/test_convnext3
-timm/test_nfnet timm/vovnet39a
+CLASSIFIERS = """
+torchvision/googlenet torchvision/shufflenet_v2_x0_5 timm/ghostnet_050 timm/mixnet_s timm/resnest14d
+timm/test_convnext3
 """.split()
-SLOW = """
-torchvision/alexnet torchvision/densenet121 torchvision/efficientnet_b0 torchvision/googlenet
-torchvision/resnext50_32x4d timm/cspresnext50 timm/dla46x_c timm/ecaresnet26t timm/fasternet_t0
-timm/ghostnet_050 timm/inception_next_atto timm/mixnet_s timm/repvgg_a0 timm/res2net50_14w_8s
-timm/rexnet_100
-""".split()
-FAST_DENSE = """
-monai/UNet2d sequences/ResNet1d sequences/Tcn timm-features/mobilenetv3_small_050
-""".split()
-SLOW_DENSE = """
-monai/AttentionUnet2d monai/SegResNetDS3d monai/resnet10_3d sequences/Tcn_weight_norm
-sequences/WaveNet smp/Unet/resnet18 torchvision/detection/resnet18_fpn
-torchvision/segmentation/deeplabv3_mobilenet_v3_large+aux
-""".split()
+DENSE = "monai/SegResNetDS3d sequences/Tcn_weight_norm timm-features/mobilenetv3_small_050".split()
 
 
 @pytest.fixture(autouse=True)
@@ -39,45 +25,25 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def passes(name: str) -> None:
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_of_different_kinds_pass_all_checks(name: str) -> None:
     row = check.check(name)
     assert row.problems == []
     assert row.smallest < 1
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_networks_of_ten_kinds_pass_all_checks(name: str) -> None:
-    passes(name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW)
-def test_networks_of_more_kinds_pass_all_checks(name: str) -> None:
-    passes(name)
-
-
-def passes_dense(name: str) -> None:
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_and_one_dimensional_networks_pass_with_all_kinds_of_segments(name: str) -> None:
     row = dense_check.check(name)
     assert row.problems == []
     assert row.splits["stage"].smallest < 1
-
-
-@pytest.mark.parametrize("name", FAST_DENSE)
-def test_dense_and_one_dimensional_networks_pass_with_all_kinds_of_segments(name: str) -> None:
-    passes_dense(name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW_DENSE)
-def test_more_dense_networks_pass_with_all_kinds_of_segments(name: str) -> None:
-    passes_dense(name)
 
 
 def test_each_member_is_listed_once_and_each_explanation_is_of_a_member() -> None:
     names = members.names() + dense_members.names()
     assert len(names) == len(set(names))
     assert set(members.EXPLAINED) <= set(names)
-    assert set(FAST + SLOW + FAST_DENSE + SLOW_DENSE) <= set(names)
+    assert set(CLASSIFIERS + DENSE) <= set(names)
 
 
 def test_the_table_says_who_fails_and_why(tmp_path: Path) -> None:
@@ -106,7 +72,6 @@ def test_the_second_table_says_which_kind_fails_and_where_too_little_can_change(
     )
 
 
-@pytest.mark.slow
 def test_a_network_over_its_limit_gets_a_row_of_its_own_kind() -> None:
     (row,) = pool.checked(["sequences/Tcn"], jobs=1, limit=0)
     assert isinstance(row, DenseRow)

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
+from ssr_exp import files
 from ssr_exp.datasets.contents import Contents
 from ssr_exp.datasets.image_folder.decoding import Decoded
 from ssr_exp.datasets.images import digest
 from ssr_exp.datasets.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
-
-_UNREADABLE = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    IndexError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    EOFError,
-    pickle.UnpicklingError,
-)
 
 
 def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
@@ -42,20 +28,14 @@ def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
     Of several processes that ask at once, one decodes and the others wait for its file. A damaged
     file is made anew. Where the file cannot be written, the images come back all the same.
 
-    Args:
-        path: the cache file; its name says what it holds.
-        decode: makes the images.
-
     Returns:
         The images, their pixels mapped from the file where it existed, and their `images.digest`.
     """
-    found = _read(path)
-    if found is not None:
-        return found
+    if (cached := _read(path)) is not None:
+        return cached
     with _locked(path) as writable:
-        found = _read(path, warn=False) if writable else None
-        if found is not None:
-            return found
+        if writable and (cached := _read(path, warn=False)) is not None:
+            return cached
         decoded = decode()
         key = digest(decoded.pixels)
         if writable:
@@ -64,35 +44,24 @@ def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
 
 
 def _read(path: Path, *, warn: bool = True) -> tuple[Decoded, str] | None:
+    """Read a file, if it is what is written here, and undamaged."""
     try:
         held = torch.load(path, weights_only=True, mmap=True)
-        decoded, key = _checked(held), held["digest"]
-        if digest(decoded.pixels) == key:
-            return decoded, key
+        pixels, hashes, key = held["pixels"], held["hashes"], held["digest"]
+        how = TypeAdapter(Preprocessing).validate_json(held["how"])
+        contents = TypeAdapter(Contents).validate_json(held["contents"])
+        c, *size = pixels.shape[1:]
+        is_described = pixels.dtype is torch.uint8 and (c, tuple(size)) == (how.channels, how.size)
+        is_hashed = hashes.dtype is torch.int64 and hashes.shape == pixels.shape[:1]
+        if is_described and is_hashed and digest(pixels) == key:
+            return Decoded(pixels, how, hashes, contents), key
     except FileNotFoundError:
         return None
-    except _UNREADABLE:
-        pass
+    except Exception as error:  # damage shows in many ways
+        log.debug("%s: %s", path, error)
     if warn:
         log.warning("the cache file %s is damaged: the images are decoded again", path)
     return None
-
-
-def _checked(held: dict[str, Any]) -> Decoded:
-    """Take what a file holds, if it is what is written here.
-
-    Raises:
-        ValueError: if it is something else, or damaged.
-    """
-    pixels, hashes = held["pixels"], held["hashes"]
-    how = TypeAdapter(Preprocessing).validate_json(held["how"])
-    contents = TypeAdapter(Contents).validate_json(held["contents"])
-    c, *size = pixels.shape[1:]
-    if pixels.dtype is not torch.uint8 or (c, tuple(size)) != (how.channels, how.size):
-        raise ValueError("its pixels are not those that it describes")
-    if hashes.dtype is not torch.int64 or hashes.shape != pixels.shape[:1]:
-        raise ValueError("its hashes are not those of its images")
-    return Decoded(pixels, how, hashes, contents)
 
 
 def _write(path: Path, decoded: Decoded, key: str) -> None:
@@ -105,11 +74,10 @@ def _write(path: Path, decoded: Decoded, key: str) -> None:
             "contents": json.dumps(asdict(decoded.contents)),
             "digest": key,
         }
-        torch.save(held, unfinished)
-        os.replace(unfinished, path)
+        with files.replacing(path, unfinished):
+            torch.save(held, unfinished)
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
-        log.warning("cannot keep the decoded images in %s, going on without: %s", path, error)
+        _warn(path, error)
 
 
 @contextmanager
@@ -118,9 +86,13 @@ def _locked(path: Path) -> Iterator[bool]:
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _acquire(lock)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("waiting for another process that decodes the same images")
+            lock.acquire()
     except (OSError, NotImplementedError) as error:
-        log.warning("cannot keep the decoded images in %s, going on without: %s", path, error)
+        _warn(path, error)
         yield False
         return
     try:
@@ -129,9 +101,5 @@ def _locked(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _acquire(lock: FileLock) -> None:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("waiting for another process that decodes the same images")
-        lock.acquire()
+def _warn(path: Path, error: Exception) -> None:
+    log.warning("cannot keep the decoded images in %s, going on without: %s", path, error)

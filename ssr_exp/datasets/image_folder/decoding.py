@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from ssr_exp import terminal
 from ssr_exp.datasets import contents, preprocessing
 from ssr_exp.datasets.contents import Contents
-from ssr_exp.datasets.image_folder import value_ranges
 from ssr_exp.datasets.images import hashed
-from ssr_exp.datasets.preprocessing import Opened, Preprocessing
+from ssr_exp.datasets.preprocessing import DEPTH, DEPTHS, WHITE, Opened, Preprocessing
 from ssr_exp.errors import SsrError, in_one_line, one_line
 
 log = logging.getLogger(__name__)
@@ -31,24 +29,18 @@ Pixels = NDArray[np.uint8]
 
 _CHUNK = 256  # images that a thread decodes before it reports
 _MAX_THREADS = 8  # small images spend half of their time under Python's lock
-_LOG_EVERY_S = 10.0
 _NAMED = 3  # files in an error
+_MOST = 2 ** DEPTHS[-1] - 1
+_NOT_READ = {b"ftyp": "HEIC, AVIF or a film", b"jp  ": "JPEG 2000", b"<svg": "SVG"}
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Image files as pixels.
+    """Image files as pixels."""
 
-    Attributes:
-        pixels: uint8, `n x c x h x w`; `c` is 1 if all images are grey and 3 otherwise.
-        preprocessing: how they became that; without mean and standard deviation.
-        hashes: int64, `n`, of the pixels of each: equal where these are.
-        contents: what the files hold.
-    """
-
-    pixels: Tensor
-    preprocessing: Preprocessing
-    hashes: Tensor
+    pixels: Tensor  # uint8, `n x c x h x w`; `c` is 1 if all images are grey and 3 otherwise
+    preprocessing: Preprocessing  # how they became that; without mean and standard deviation
+    hashes: Tensor  # int64, `n`, of the pixels of each: equal where these are
     contents: Contents
 
 
@@ -66,76 +58,86 @@ def decode(root: Path, files: Sequence[str], how: Preprocessing) -> Decoded:
         SsrError: files are not readable images, images differ in size without a fit, or their
             numbers are in no known range.
     """
-    work = _Work(root, files, how)
+    log.info("decoding %d images of %s", len(files), one_line(str(root)))
+    start = time.monotonic()
+    decoder = _Decoder(root, files, how)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
-        parts = [range(i, min(i + _CHUNK, len(files))) for i in range(0, len(files), _CHUNK)]
-        _watch(threads.map(partial(work.fill, how=how), parts), len(files), root)
-        work.check()
-        learnt = value_ranges.learn(how, work.opened, root, files)
-        again = value_ranges.changed(how, learnt, work.opened)
-        rest = [again[i : i + _CHUNK] for i in range(0, len(again), _CHUNK)]
-        sum(threads.map(partial(work.fill, how=learnt), rest))
-        work.check()  # a file may be gone by now
-    return work.done(learnt)
+        decoder.fill(threads, range(len(files)), how)
+        learnt = _learnt(how, decoder.opened, root, files)
+        decoder.fill(threads, _changed(how, learnt, decoder.opened), learnt)
+    log.info("decoded %d images in %.1f s", len(files), time.monotonic() - start)
+    return decoder.decoded(learnt)
 
 
-class _Work:
+class _Decoder:
     """The images of one folder while threads decode them."""
 
     def __init__(self, root: Path, files: Sequence[str], how: Preprocessing) -> None:
         self.root, self.files = root, files
         self.failures: dict[int, str] = {}
-        self.first = self._first(how)
-        h, w, _ = self.first[1].shape
+        self.first, (h, w, _) = self._first(how)
         self.pixels = _empty(len(files), h, w)
         self.hashes = np.zeros(len(files), np.int64)
         self.opened = [Opened("", (0, 0), is_grey=False)] * len(files)
 
-    def fill(self, index: Sequence[int], how: Preprocessing) -> int:
-        """Decode the images at `index`; returns how many they are."""
-        array: Pixels = self.pixels.numpy()
-        for i in index:
-            if (found := self._read(i, how)) is not None:
-                image, self.opened[i] = found
-                _same_size(self.root, self.first, (self.files[i], image))
-                array[i] = image.transpose(2, 0, 1)
-                self.hashes[i] = hashed(image)
-        return len(index)
-
-    def check(self) -> None:
-        """Refuse files that are no images, all at once.
+    def fill(self, threads: ThreadPoolExecutor, index: Sequence[int], how: Preprocessing) -> None:
+        """Decode the images at `index`, then refuse all files that are none at once.
 
         Raises:
-            SsrError: names the first ones.
+            SsrError: names the first ones, or two that differ in size.
         """
-        if not self.failures:
-            return
-        rows = sorted(self.failures.items())
-        paths = {i: self.root / self.files[i] for i, _ in rows[:_NAMED]}
-        named = "; ".join(f"{paths[i]} ({why})" for i, why in rows[:_NAMED])
-        if len(rows) == 1:
-            ((i, why),) = rows
-            raise SsrError(f"{paths[i]} cannot be read as an image ({why}): replace or remove it")
-        more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-        raise SsrError(
-            f"{len(rows)} files cannot be read as an image: replace or remove them: {named}{more}"
-        )
+        chunks = [index[i : i + _CHUNK] for i in range(0, len(index), _CHUNK)]
+        done = threads.map(partial(self._fill, how=how), chunks)
+        for _ in zip(terminal.progress(chunks, f"decoding by {_CHUNK}"), done, strict=True):
+            pass
+        self._check()
 
-    def done(self, learnt: Preprocessing) -> Decoded:
+    def _fill(self, index: Sequence[int], how: Preprocessing) -> None:
+        array: Pixels = self.pixels.numpy()
+        for i in index:
+            if (pair := self._read(i, how)) is not None:
+                image, self.opened[i] = pair
+                self._check_size(i, image)
+                array[i] = image.transpose(2, 0, 1)
+                self.hashes[i] = hashed(image)
+
+    def _check(self) -> None:
+        rows = sorted((i, f"{self.root / self.files[i]}", why) for i, why in self.failures.items())
+        if len(rows) == 1:
+            ((_, path, why),) = rows
+            raise SsrError(f"{path} cannot be read as an image ({why}): replace or remove it")
+        if rows:
+            named = "; ".join(f"{path} ({why})" for _, path, why in rows[:_NAMED])
+            more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+            raise SsrError(
+                f"{len(rows)} files cannot be read as an image: replace or remove them: "
+                f"{named}{more}"
+            )
+
+    def _check_size(self, i: int, image: Pixels) -> None:
+        h, w = self.pixels.shape[2:]
+        if image.shape[:2] != (h, w):
+            raise SsrError(
+                f"the images of {self.root} differ in size: {self.first} is {w} x {h} pixels and "
+                f"{self.files[i]} {image.shape[1]} x {image.shape[0]}; type dataset.resize=32 (or "
+                "another side) to scale all to one"
+            )
+
+    def decoded(self, learnt: Preprocessing) -> Decoded:
         """Put together what was decoded."""
         is_grey = all(one.is_grey for one in self.opened)
         pixels = self.pixels[:, :1].contiguous() if is_grey else self.pixels
         c, h, w = pixels.shape[1:]
         how = replace(learnt, channels=c, size=(h, w))
-        held = contents.count(self.opened, pixels)
-        return Decoded(pixels, how, torch.from_numpy(self.hashes), held)
+        counted = contents.count(self.opened, pixels)
+        return Decoded(pixels, how, torch.from_numpy(self.hashes), counted)
 
-    def _first(self, how: Preprocessing) -> tuple[str, Pixels]:
-        """Read the first image that can be read: all have its size."""
+    def _first(self, how: Preprocessing) -> tuple[str, tuple[int, ...]]:
+        """Name the first image that can be read, and its shape: all have its size."""
         for i in range(len(self.files)):
-            if (found := self._read(i, how)) is not None:
-                return self.files[i], found[0]
-        self.check()
+            if (pair := self._read(i, how)) is not None:
+                return self.files[i], pair[0].shape
+        self._check()
         raise ValueError("there are no files")
 
     def _read(self, i: int, how: Preprocessing) -> tuple[Pixels, Opened] | None:
@@ -159,8 +161,7 @@ def _why(path: Path, error: Exception) -> str:
         return "it is empty"
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
         return "it is an HTML page"
-    known = {b"ftyp": "HEIC, AVIF or a film", b"jp  ": "JPEG 2000", b"<svg": "SVG"}
-    for mark, kind in known.items():
+    for mark, kind in _NOT_READ.items():
         if mark in start[:300]:
             return f"it is {kind}, which is not read"
     return " ".join((str(error) or type(error).__name__).split())
@@ -177,28 +178,36 @@ def _empty(n: int, h: int, w: int) -> Tensor:
         ) from None
 
 
-def _same_size(root: Path, one: tuple[str, Pixels], other: tuple[str, Pixels]) -> None:
-    (h, w, _), (h2, w2, _) = one[1].shape, other[1].shape
-    if (h, w) != (h2, w2):
-        raise SsrError(
-            f"the images of {root} differ in size: {one[0]} is {w} x {h} pixels and {other[0]} "
-            f"{w2} x {h2}; type dataset.resize=32 (or another side) to scale all to one"
-        )
+def _learnt(
+    how: Preprocessing, opened: Sequence[Opened], root: Path, files: Sequence[str]
+) -> Preprocessing:
+    """Choose the depth of grey images of more than 8 bits, and the white of floating-point ones.
+
+    Cameras write 10 to 14 bits into files of 16, so the depth is the smallest usual one that holds
+    the highest value of all images together.
+
+    Raises:
+        SsrError: if numbers are negative, or too high.
+    """
+    for one, file in zip(opened, files, strict=True):
+        most = 255 if one.is_float else _MOST
+        if (one.is_float or one.is_deep) and (one.low < 0 or one.peak > most):
+            allowed = "in 0 to 1 or in 0 to 255" if one.is_float else f"in 0 to {_MOST}"
+            raise SsrError(
+                f"{root / file} has values from {one.low:g} to {one.peak:g}, so what is black and "
+                f"what is white is not known: scale all images alike, to values {allowed}"
+            )
+    if deep := [one.peak for one in opened if one.is_deep]:
+        how = replace(how, depth=min(bits for bits in DEPTHS if max(deep) < 2**bits))
+    if floats := [one.peak for one in opened if one.is_float]:
+        how = replace(how, white=1.0 if max(floats) <= 1 else 255.0)
+    return how
 
 
-def _watch(done: Iterable[int], total: int, root: Path) -> None:
-    """Show how many images are done: as a bar on a terminal, else as a line now and then."""
-    console = Console(stderr=True)
-    columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    log.info("decoding %d images of %s", total, one_line(str(root)))
-    start = said = time.monotonic()
-    count = 0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        for step in done:
-            count += step
-            bar.advance(task, step)
-            if not console.is_terminal and time.monotonic() - said > _LOG_EVERY_S:
-                said = time.monotonic()
-                log.info("decoded %d of %d images", count, total)
-    log.info("decoded %d images in %.1f s", total, time.monotonic() - start)
+def _changed(before: Preprocessing, after: Preprocessing, opened: Sequence[Opened]) -> list[int]:
+    """List the images that another depth or white makes other pixels of."""
+    deep = after.depth not in (None, before.depth or DEPTH)
+    floats = after.white not in (None, before.white or WHITE)
+    return [
+        i for i, one in enumerate(opened) if (deep and one.is_deep) or (floats and one.is_float)
+    ]

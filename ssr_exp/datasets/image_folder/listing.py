@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ssr_exp.datasets.image_folder import layout, tree
-from ssr_exp.datasets.image_folder.layout import LAYOUT
+from ssr_exp.datasets.image_folder.parts import LAYOUT
 from ssr_exp.datasets.image_folder.tree import SUFFIXES, UNREAD, File, Folder
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.errors import SsrError, cause, in_one_line, one_line
 
 CACHE = 2  # raised whenever decoded images become others, or are kept otherwise
@@ -21,36 +22,21 @@ CACHE = 2  # raised whenever decoded images become others, or are kept otherwise
 class Listing:
     """The image files of a folder, in an order that does not depend on the file system.
 
-    Attributes:
-        root: the folder.
-        files: paths below `root`, part by part, class by class, by name.
-        labels: for each file the position of its class in `classes`.
-        classes: names of the class folders, sorted.
-        parts: for each part (`train`, `val`, `test`; or only `all`) how many of `files` it has,
-            in their order.
-        stats: size in bytes and time of each file, in ns.
-        sources: for each part the folder below `root` that it is.
-        left_out: how many files are not among them, by kind or reason.
-        notes: what is to be said of them.
-        warnings: likewise, where it may be wrong.
+    Files go part by part, class by class, by name.
     """
 
-    root: Path
-    files: tuple[str, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-    parts: dict[str, int]
-    stats: tuple[tuple[int, int], ...] = ()
-    sources: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    files: tuple[str, ...]  # paths below the folder
+    stats: tuple[tuple[int, int], ...]  # size in bytes and time in ns of each
+    labels: tuple[int, ...]  # for each file the position of its class in `classes`
+    classes: tuple[str, ...]  # names of the class folders, sorted
+    parts: dict[str, int]  # how many files each has: `train`, `val`, `test`; or only `all`
+    origin: ImageOrigin  # the folder, and what was noticed there
 
     def key(self, how: Preprocessing) -> str:
         """Hash what a cache of the decoded images depends on: its format, names, times, how."""
         rows = [(file, *stat) for file, stat in zip(self.files, self.stats, strict=True)]
-        asked = [CACHE, str(self.root.resolve()), how.size[0] if how.fit else None, rows]
-        asked += [how.fit, how.background]
+        root = str(self.origin.root.resolve())
+        asked = [CACHE, root, how.size[0] if how.fit else None, rows, how.fit, how.background]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
@@ -62,15 +48,13 @@ def scan(root: Path) -> Listing:
     files and those of other kinds are left out, and counted.
 
     Raises:
-        SsrError: the folder is missing or empty, has no or only one class, has a class without
-            images, its parts differ in their classes, or what its classes are is not clear; a
-            class's name is no text, or what has an image's name is no file that can be read, such
-            as a pipe or a broken link.
+        SsrError: the folder is missing or cannot be read, what its parts or classes are is not
+            clear, a class has no images, or what has an image's name is no file, such as a pipe.
     """
     try:
         if not root.is_dir():
             raise SsrError(f"there is no folder {root}: type dataset.root=DIR, holding {LAYOUT}")
-        return _scanned(root)
+        return _listing(root)
     except (OSError, ValueError, RecursionError) as error:  # not allowed, or no name for a disk
         raise SsrError(
             f"cannot read the folder {str(root)!r:.200} ({cause(error)}): type dataset.root=DIR, "
@@ -78,36 +62,36 @@ def scan(root: Path) -> Listing:
         ) from error
 
 
-def _scanned(root: Path) -> Listing:
-    found = layout.find(tree.read(root))
+def _listing(root: Path) -> Listing:
+    split = layout.find(tree.read(root))
     files: list[tuple[str, File]] = []
     labels: list[int] = []
     counts: dict[str, int] = {}
-    left_out = found.left_out
-    for part, folder in found.parts.items():
+    for part, folder in split.parts.items():
         before = len(files)
-        for label, name in enumerate(found.classes):
-            own = _images(folder.folders[name], f"{found.sources[part]}{name}/", left_out)
-            files += own
-            labels += [label] * len(own)
+        for label, name in enumerate(split.classes):
+            files += _images(folder.folders[name], f"{split.sources[part]}{name}/", split.left_out)
+            labels += [label] * (len(files) - len(labels))
         counts[part] = len(files) - before
     return Listing(
-        root,
         tuple(path for path, _ in files),
+        tuple((file.size, file.mtime_ns) for _, file in files),
         tuple(labels),
-        found.classes,
+        split.classes,
         counts,
-        stats=tuple((file.size, file.mtime_ns) for _, file in files),
-        sources=found.sources,
-        left_out=dict(left_out.most_common()),
-        notes=tuple(map(one_line, found.notes)),
-        warnings=tuple(map(one_line, (*found.warnings, *_unread(left_out)))),
+        ImageOrigin(
+            {part: path.rstrip("/") for part, path in split.sources.items()},
+            root,
+            dict(split.left_out.most_common()),
+            tuple(map(one_line, split.notes)),
+            tuple(map(one_line, [*split.warnings, *_unread(split.left_out)])),
+        ),
     )
 
 
 def _images(folder: Folder, prefix: str, left_out: Counter[str]) -> list[tuple[str, File]]:
     """List the images below a class folder with their paths below the root, sorted by these."""
-    found: list[tuple[str, File]] = []
+    images: list[tuple[str, File]] = []
     others: Counter[str] = Counter()
     for where, inner in folder.walk(prefix):
         left_out.update(inner.left_out)
@@ -118,29 +102,24 @@ def _images(folder: Folder, prefix: str, left_out: Counter[str]) -> list[tuple[s
                     "remove it"
                 )
             if file.is_image:
-                found.append((f"{where}{file.name}", file))
+                images.append((f"{where}{file.name}", file))
             else:
                 others[file.kind] += 1
-    if not found:
-        raise SsrError(_no_images(folder, others))
+    if not images:
+        holds = f"only {others.total()} files of other kinds ({', '.join(sorted(others))})"
+        raise SsrError(
+            f"class folder {folder.path} has no images, {holds if others else 'it is empty'}: add "
+            f"images ({', '.join(sorted(SUFFIXES))}) or remove the folder"
+        )
     left_out.update(others)
-    return sorted(found)
-
-
-def _no_images(folder: Folder, others: Counter[str]) -> str:
-    holds = f"only {others.total()} files of other kinds ({', '.join(sorted(others))})"
-    return (
-        f"class folder {folder.path} has no images, {holds if others else 'it is empty'}: add "
-        f"images ({', '.join(sorted(SUFFIXES))}) or remove the folder"
-    )
+    return sorted(images)
 
 
 def _unread(left_out: Counter[str]) -> list[str]:
     """Warn of images that are left out because their kind is not read."""
-    kinds = {kind: count for kind, count in left_out.items() if kind in UNREAD}
+    kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items() if kind in UNREAD)
     if not kinds:
         return []
-    words = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     return [
-        f"images of kinds that are not read are left out ({words}): convert them to PNG or JPEG"
+        f"images of kinds that are not read are left out ({kinds}): convert them to PNG or JPEG"
     ]

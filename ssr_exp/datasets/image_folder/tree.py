@@ -36,50 +36,33 @@ UNREAD = frozenset(
 JUNK = frozenset(
     "__macosx thumbs.db ehthumbs.db desktop.ini icon\r @eadir $recycle.bin lost+found".split(" ")
 )  # what systems leave in folders
-_USUAL = re.compile(r"no suffix|\.[\w-]{1,16}")
+_USUAL_SUFFIX = re.compile(r"\.[\w-]{1,16}")
 BROKEN = "a broken link"
 DEEPEST = 100  # folders in each other
 
-Inode = tuple[int, int]
+Inode = tuple[int, int]  # the same for all links to a folder
 
 
 class File(NamedTuple):
-    """A file, and what a cache of its content depends on.
+    """A file, and what a cache of its content depends on."""
 
-    Args:
-        name: without its folders.
-        size: bytes.
-        mtime_ns: when it was written.
-        kind: its suffix in lower case, or words.
-        is_image: whether it is to be decoded.
-        fault: why it is no regular file; empty where it is one.
-    """
-
-    name: str
-    size: int
+    name: str  # without its folders
+    size: int  # bytes
     mtime_ns: int
-    kind: str
-    is_image: bool
-    fault: str = ""
+    kind: str  # its suffix in lower case, or words
+    is_image: bool  # whether it is to be decoded
+    fault: str = ""  # why it is no regular file
 
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """A folder and all below it.
+    """A folder and all below it; hidden files and those of the system are left out."""
 
-    Args:
-        path: as it was reached.
-        inode: the same for all links to it.
-        files: by name; hidden ones and those of the system are left out.
-        folders: likewise.
-        left_out: how many entries are not listed, by the reason.
-    """
-
-    path: Path
+    path: Path  # as it was reached
     inode: Inode
-    files: tuple[File, ...]
+    files: tuple[File, ...]  # by name
     folders: dict[str, Folder]
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)  # how many entries, by the reason
 
     @cached_property
     def images(self) -> int:
@@ -98,12 +81,12 @@ class Folder:
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Folder]]:
         """List it and all folders below with the paths to them, each once, whatever links say."""
-        seen: set[Inode] = set()
+        visited: set[Inode] = set()
         waiting = [(prefix, self)]
         while waiting:
             where, folder = waiting.pop()
-            if folder.inode not in seen:
-                seen.add(folder.inode)
+            if folder.inode not in visited:
+                visited.add(folder.inode)
                 yield where, folder
                 waiting += [(f"{where}{name}/", inner) for name, inner in folder.folders.items()]
 
@@ -121,18 +104,19 @@ def read(root: Path) -> Folder:
     return _read(root, _inode(os.stat(root)), above, {}, 0)
 
 
-def _inode(of: os.stat_result) -> Inode:
-    return of.st_dev, of.st_ino
+def _inode(status: os.stat_result) -> Inode:
+    return status.st_dev, status.st_ino
 
 
 def _read(
-    path: Path, inode: Inode, above: set[Inode], known: dict[Inode, Folder], depth: int
+    path: Path, inode: Inode, above: set[Inode], visited: dict[Inode, Folder], depth: int
 ) -> Folder:
     if depth > DEEPEST:
         raise ValueError(f"folders nest deeper than {DEEPEST}")
     files: list[File] = []
     folders: dict[str, Folder] = {}
     left_out: Counter[str] = Counter()
+    above = {*above, inode}
     with os.scandir(path) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
@@ -142,22 +126,21 @@ def _read(
             left_out["hidden"] += _hidden(entry)
         elif not _is_folder(entry):
             files.append(_file(entry))
-        elif _leads_up(entry, path, target := _inode(entry.stat()), {*above, inode}):
+        elif (target := _inode(entry.stat())) in above or _leads_up(entry, path):
             left_out["links to folders above"] += 1
         else:
-            if target not in known:
-                inner = _read(path / entry.name, target, {*above, inode}, known, depth + 1)
-                known[target] = inner
-            folders[entry.name] = known[target]
+            if target not in visited:
+                visited[target] = _read(path / entry.name, target, above, visited, depth + 1)
+            folders[entry.name] = visited[target]
     return Folder(path, inode, tuple(files), folders, +left_out)
 
 
 def _hidden(entry: os.DirEntry[str]) -> int:
     """Count the images of a hidden entry by their names: a file, or a folder and all below it."""
-    if not entry.is_dir(follow_symlinks=False):
-        return int(_suffix(entry.name) in SUFFIXES)
-    below = (name for _, _, names in os.walk(entry.path) for name in names)
-    return sum(_suffix(name) in SUFFIXES for name in below)
+    names = [entry.name]
+    if entry.is_dir(follow_symlinks=False):
+        names = [name for _, _, inner in os.walk(entry.path) for name in inner]
+    return sum(_suffix(name) in SUFFIXES for name in names)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -167,9 +150,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _leads_up(entry: os.DirEntry[str], folder: Path, target: Inode, above: set[Inode]) -> bool:
-    if target in above:
-        return True
+def _leads_up(entry: os.DirEntry[str], folder: Path) -> bool:
     return entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
 
 
@@ -178,18 +159,21 @@ def _suffix(name: str) -> str:
 
 
 def _file(entry: os.DirEntry[str]) -> File:
-    kind = _suffix(entry.name) or "no suffix"
-    if kind not in SUFFIXES and not _USUAL.fullmatch(kind):
+    suffix = _suffix(entry.name)
+    kind = suffix or "no suffix"
+    if suffix and suffix not in SUFFIXES and not _USUAL_SUFFIX.fullmatch(suffix):
         kind = "odd suffixes"
+    is_image, fault, size, mtime_ns = suffix in SUFFIXES, "", 0, 0
     try:
-        found = entry.stat()
+        status = entry.stat()
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+        if not stat.S_ISREG(status.st_mode):
+            fault = "a pipe or a device"  # which nobody may ever write to
+        elif not is_image:
+            is_image = suffix not in OTHERS and _holds_image(entry.path)
     except OSError:
-        return File(entry.name, 0, 0, kind, kind in SUFFIXES, BROKEN)
-    size, mtime = found.st_size, found.st_mtime_ns
-    if not stat.S_ISREG(found.st_mode):  # a pipe, which nobody may ever write to
-        return File(entry.name, size, mtime, kind, kind in SUFFIXES, "a pipe or a device")
-    is_image = kind in SUFFIXES or (kind not in OTHERS and _holds_image(entry.path))
-    return File(entry.name, size, mtime, kind, is_image)
+        fault = BROKEN
+    return File(entry.name, size, mtime_ns, kind, is_image, fault)
 
 
 def _holds_image(path: str) -> bool:

@@ -11,7 +11,7 @@ from rich.table import Table
 from ssr_exp import terminal
 from ssr_exp.edge.export.verification import Agreement
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.runs import machine
+from ssr_exp.runs import provenance
 
 EAGER = "(weights)"  # PyTorch's own line among the files
 
@@ -106,7 +106,7 @@ def report(exported: Exported, request: Request) -> dict[str, object]:
         for one in exported.files
     ]
     return {
-        "device": machine.cpu(request.threads),
+        "device": provenance.cpu(request.threads),
         "eager": _times(exported.latencies[EAGER]),
         "files": files,
         "failed": exported.failed,
@@ -120,7 +120,7 @@ def _times(latency: Latency) -> dict[str, object]:
 
 def print_table(exported: Exported, request: Request) -> None:
     """Print a row for each verified file, beside PyTorch, and what its user should know."""
-    table = Table(title=f"verified files, one image on {machine.cpu(request.threads)}")
+    table = Table(title=f"verified files, one image on {provenance.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)
     accuracies = (f"{part} acc %" for part in exported.eager)
     for heading in ("runtime", "KiB", "ms", "quartiles", *accuracies):

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ssr_exp import replaced_folder
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, model_card, predictor, verification
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, Request, report
@@ -27,7 +26,7 @@ from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import studies
-from ssr_exp.runs.store import FILE, Store
+from ssr_exp.runs.store import RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ def write(
     check_folder(to)
     store = Store(to.parent, "to=DIR")
     with (
-        replaced_folder.folder(store, to) as fresh,
+        store.replaced_folder(to) as fresh,
         tempfile.TemporaryDirectory() as aside,
         stopwatch.torch_threads(request.threads),
     ):
@@ -143,7 +142,7 @@ def write(
         batches = {one.file: request.max_batch for one in files}
         for name, text in {
             predictor.SCRIPT: _script(chosen, how, batches, request),
-            FILE: chosen.record.to_json(),
+            RECORD_FILE: chosen.record.to_json(),
             studies.FILE: json.dumps(dict(chosen.study), indent=1) + "\n",
             REPORT: json.dumps(report(exported, request), indent=1) + "\n",
             CARD: model_card.write(chosen, exported, parts, request, how),

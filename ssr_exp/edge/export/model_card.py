@@ -17,7 +17,7 @@ from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import machine, store
+from ssr_exp.runs import provenance, store
 from ssr_exp.runs.record import Record, Status
 
 LOADER = """import predict
@@ -174,7 +174,7 @@ def _files(exported: Exported, parts: Sequence[Labelled], request: Request) -> I
     yield ""
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
-        f"{machine.cpu(request.threads)}. "
+        f"{provenance.cpu(request.threads)}. "
         f"Accuracy: measured by `{predictor.SCRIPT}` on the files of "
         f"{' and '.join(f'{len(part.labels):,} {part.name}' for part in parts)} images; "
         "difference: of logits, the largest one, as a share of the largest logit. int8 files are "

@@ -19,7 +19,7 @@ from ssr_exp.edge.export import formats
 from ssr_exp.edge.export.formats import Order, executorch, onnx, traced
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import machine
+from ssr_exp.runs import provenance
 
 Runner = Callable[[], object]
 """Runs a network on a batch once, to the end."""
@@ -51,7 +51,7 @@ class Runtime:
 
     def device(self) -> str:
         """Name the processor that it runs on; no name of a host or user."""
-        return torch.cuda.get_device_name() if self.on_gpu else machine.processor()
+        return torch.cuda.get_device_name() if self.on_gpu else provenance.processor()
 
 
 def find(name: str) -> Runtime:

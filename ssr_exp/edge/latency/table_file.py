@@ -149,12 +149,12 @@ def read(path: Path) -> Timings:
         SsrError: if it is missing or damaged.
     """
     try:
-        return files.parse(path.read_bytes(), Timings, version=SCHEMA)
+        return files.read(path, Timings, version=SCHEMA)
     except FileNotFoundError:
         raise SsrError(
             f"there is no {path}: python -m ssr_exp.edge STUDY --fit --out {path} writes it."
         ) from None
-    except (OSError, ValueError) as error:
+    except files.Unreadable as error:
         raise SsrError(f"{path} cannot be used: {error}; measure again.") from None
 
 
@@ -169,7 +169,7 @@ def write(path: Path, timings: Timings, *, option: str = "paths.runs=DIR") -> No
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
-    store.Store(path.parent, option).write_text(path, files.write(timings))
+    store.Store(path.parent, option).write_text(path, files.to_json(timings))
 
 
 def _spell(value: BaseModel | Sequence[int] | int) -> str:

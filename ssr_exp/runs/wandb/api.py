@@ -24,7 +24,7 @@ GIVEN_UP = "giving up after"  # W&B's words for a server that did not answer
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiRequest:
     """What is asked for, in the words of whoever asks.
 
     Args:
@@ -54,7 +54,7 @@ class Asked:
 
 
 @contextmanager
-def asking(asked: Asked) -> Iterator[wandb.Api]:
+def connect(request: ApiRequest) -> Iterator[wandb.Api]:
     """Ask W&B, whose own process ends with the block.
 
     Raises:
@@ -63,21 +63,25 @@ def asking(asked: Asked) -> Iterator[wandb.Api]:
     try:
         close()
         wandb.setup(settings=wandb.Settings(silent=True, x_graphql_retry_max=RETRIES))
-        owner = {"entity": asked.entity} if asked.entity else {}
-        with _own_folder(), _in_time(asked.timeout_s) as seconds:
-            yield wandb.Api(owner | {"project": asked.project}, timeout=seconds)
+        owner = {"entity": request.entity} if request.entity else {}
+        with _temporary_folder(), _in_time(request.timeout_s) as seconds:
+            yield wandb.Api(owner | {"project": request.project}, timeout=seconds)
     except SsrError:
         raise
     except Exception as error:
-        why = _refusal(error, asked)
-        raise SsrError(f"cannot {asked.what}: {why}, or {asked.instead}.") from error
+        why = _refusal(error, request)
+        raise SsrError(f"cannot {request.what}: {why}, or {request.instead}.") from error
     finally:
         close()
 
 
-def close() -> None:
-    """End W&B's own process, unless it logs a run: jobs started later must not look for it."""
-    if wandb.run is None:
+def close(*, always: bool = False) -> None:
+    """End W&B's own process, so that jobs started later do not look for it.
+
+    Args:
+        always: whether to end it even while it logs a run, as when it may have died.
+    """
+    if always or wandb.run is None:
         try:
             wandb.teardown()
         except (Exception, SystemExit) as error:
@@ -102,7 +106,7 @@ def _in_time(timeout_s: float) -> Iterator[int]:
 
 
 @contextmanager
-def _own_folder() -> Iterator[None]:
+def _temporary_folder() -> Iterator[None]:
     """Sweep away the folders that W&B makes, one for each run that it lists."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -124,7 +128,7 @@ def variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _refusal(error: Exception, asked: Asked) -> str:
+def _refusal(error: Exception, request: ApiRequest) -> str:
     """Say what keeps W&B from answering, and what helps."""
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
@@ -134,16 +138,16 @@ def _refusal(error: Exception, asked: Asked) -> str:
     text = sentence(told)
     late = any(isinstance(e, TimeoutError) for e in chain)
     if late or GIVEN_UP in text:
-        why = f"more than {asked.timeout_s:g} s" if late else str(told).splitlines()[-1][:200]
-        return f"no answer ({why}): check network and WANDB_BASE_URL, or type {asked.slower}"
+        why = f"more than {request.timeout_s:g} s" if late else str(told).splitlines()[-1][:200]
+        return f"no answer ({why}): check network and WANDB_BASE_URL, or type {request.slower}"
     if any(isinstance(e, wandb.errors.UsageError) for e in chain):
         return "there is no API key here: type wandb login, or set WANDB_API_KEY"
     if isinstance(error, wandb.errors.AuthenticationError) or status == 401:
         return f"the API key is refused ({text}): type wandb login --relogin, or set WANDB_API_KEY"
     lost = ("permission denied", "Could not find project", "not found")
     if status in (403, 404) or any(words in text for words in lost):
-        return f"no project {asked.place} for this account ({text}): type {asked.elsewhere}"
-    if asked.filters and (status == 400 or text.startswith("input:")):
+        return f"no project {request.place} for this account ({text}): type {request.elsewhere}"
+    if request.filters and (status == 400 or text.startswith("input:")):
         example = "MongoDB's words are allowed, such as runs.filters={state:finished}"
-        return f"runs.filters={asked.filters} is refused ({text}): {example}"
+        return f"runs.filters={request.filters} is refused ({text}): {example}"
     return text

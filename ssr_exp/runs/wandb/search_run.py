@@ -175,7 +175,7 @@ class Diary:
 
 def artifact(study: str) -> str:
     """Name the artifact of a study's answer."""
-    return store.safe(f"best-{study}")[-LONGEST:]
+    return store.folder_name(f"best-{study}")[-LONGEST:]
 
 
 def _numbers(told: Predictions, records: Sequence[Record]) -> dict[str, float]:

@@ -21,8 +21,7 @@ from ssr_exp.config import LoggerConf, RunsConf, WandbMode
 from ssr_exp.errors import SsrError, without_paths
 from ssr_exp.files import Unreadable
 from ssr_exp.runs.record import Record, parse
-from ssr_exp.runs.wandb import api as wandb_api
-from ssr_exp.runs.wandb.api import Asked, sentence
+from ssr_exp.runs.wandb.api import ApiRequest, close, connect, sentence
 
 log = logging.getLogger(__name__)
 
@@ -121,16 +120,8 @@ def _offline(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
         raise
     except Exception as error:
         log.warning("W&B's process is gone (%s): starting another one", sentence(error))
-        _begin_anew()
+        close(always=True)
         return wandb.init(mode="offline", settings=_settings(conf), **wanted)
-
-
-def _begin_anew() -> None:
-    """Forget W&B's process, which may have died, so that the next run starts another one."""
-    try:
-        wandb.teardown()
-    except Exception as error:
-        log.debug("W&B: %s", error)
 
 
 def finish(run: wandb.Run | None, record: Record) -> None:
@@ -145,7 +136,7 @@ def finish(run: wandb.Run | None, record: Record) -> None:
         run.finish(exit_code=0 if record.status.value == "finished" else 1)
     except Exception as error:
         log.warning("W&B did not finish (%s); later: wandb sync %s", error, run.dir)
-        _begin_anew()
+        close(always=True)
 
 
 def axes(record: Record) -> dict[str, float]:
@@ -209,7 +200,7 @@ def _runs(conf: RunsConf, logger: LoggerConf, study: str) -> list[Any]:
     wanted: dict[str, Any] = {"group": study}
     if conf.filters:
         wanted = {"$and": [wanted, conf.filters]}
-    asked = Asked(
+    request = ApiRequest(
         what="read runs from W&B",
         entity=conf.entity or logger.entity,
         project=conf.project or logger.project,
@@ -221,7 +212,7 @@ def _runs(conf: RunsConf, logger: LoggerConf, study: str) -> list[Any]:
     )
     end = time.monotonic() + conf.timeout_s
     runs = []
-    with wandb_api.asking(asked) as api:
+    with connect(request) as api:
         for run in api.runs(filters=wanted, per_page=PAGE, lazy=False):
             runs.append(run)
             if time.monotonic() > end:

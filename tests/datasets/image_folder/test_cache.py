@@ -13,9 +13,9 @@ from PIL import Image
 
 from ssr_exp.datasets.image_folder import decoding, listing
 from ssr_exp.datasets.image_folder.decoding import Decoded
-from ssr_exp.datasets.in_memory import Splits
+from ssr_exp.datasets.images import Splits
+from tests.datasets.pictures import noise
 
-Draw = Callable[..., Path]
 Load = Callable[..., Splits]
 
 
@@ -23,21 +23,20 @@ def undecodable(*_: object) -> Decoded:
     raise AssertionError("decoded again")
 
 
-def test_a_folder_is_decoded_once(
-    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch, load: Load
-) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
+def test_a_folder_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
+    noise(root, cat=9, dog=9)
     first = load(root)
     monkeypatch.setattr("ssr_exp.datasets.sources.decode", undecodable)
     again = load(root)
     assert torch.equal(again.train.pixels, first.train.pixels)
     assert again.fingerprint == first.fingerprint
+    assert (again.reading, again.preprocessing) == (first.reading, first.preprocessing)
     with pytest.raises(AssertionError, match="decoded again"):
         load(root, resize=3)
 
 
-def test_a_changed_file_is_decoded_again(tmp_path: Path, draw: Draw, load: Load) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
+def test_a_changed_file_is_decoded_again(root: Path, load: Load) -> None:
+    noise(root, cat=9, dog=9)
     first = load(root)
     Image.new("RGB", (6, 6), "red").save(root / "cat" / "0.png")
     assert load(root).fingerprint != first.fingerprint
@@ -45,9 +44,9 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path, draw: Draw, load: Load)
 
 @pytest.mark.parametrize("damage", ["cut short", "bit flipped", "no cache at all"])
 def test_a_damaged_cache_is_made_anew(
-    tmp_path: Path, draw: Draw, damage: str, caplog: pytest.LogCaptureFixture, load: Load
+    root: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, load: Load
 ) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     first = load(root)
     (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
     whole = cache.read_bytes()
@@ -60,16 +59,16 @@ def test_a_damaged_cache_is_made_anew(
         }[damage]
     )
     assert load(root).fingerprint == first.fingerprint
-    assert "damaged" in caplog.text
+    assert caplog.text.count("is damaged: ") == 1
     caplog.clear()
     assert load(root).fingerprint == first.fingerprint
     assert "damaged" not in caplog.text
 
 
 def test_names_that_are_no_text_are_kept(
-    tmp_path: Path, draw: Draw, caplog: pytest.LogCaptureFixture, load: Load
+    root: Path, caplog: pytest.LogCaptureFixture, load: Load
 ) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     Image.new("RGBA", (6, 6), (9, 9, 9, 99)).save(root / "cat" / "\udcff.png")
     first = load(root)
     assert load(root).reading == first.reading
@@ -77,25 +76,14 @@ def test_names_that_are_no_text_are_kept(
     assert "1 transparent image (cat/\N{REPLACEMENT CHARACTER}.png)" in str(first.reading)
 
 
-def test_a_damaged_cache_is_said_once(
-    tmp_path: Path, draw: Draw, caplog: pytest.LogCaptureFixture, load: Load
-) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
-    load(root)
-    (cache,) = (tmp_path / "data" / "cache").glob("*.pt")
-    cache.write_bytes(b"hello")
-    load(root)
-    assert caplog.text.count("is damaged: ") == 1
-
-
 def test_a_cache_of_another_format_is_not_looked_at(
+    root: Path,
     tmp_path: Path,
-    draw: Draw,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     load: Load,
 ) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     first = load(root)
     monkeypatch.setattr(listing, "CACHE", listing.CACHE + 1)
     assert load(root).fingerprint == first.fingerprint
@@ -105,14 +93,14 @@ def test_a_cache_of_another_format_is_not_looked_at(
 
 @pytest.mark.parametrize("moment", ["folder", "file"])
 def test_without_a_writable_cache_it_goes_on_with_a_warning(
+    root: Path,
     tmp_path: Path,
-    draw: Draw,
     moment: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     load: Load,
 ) -> None:
-    root = draw(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     if moment == "folder":
         (tmp_path / "data").write_text("a file where the folder should be")
     else:
@@ -127,9 +115,7 @@ def full_disk(_: object, path: Path) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_two_at_once_decode_once(
-    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch, load: Load
-) -> None:
+def test_two_at_once_decode_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
     decoded: list[int] = []
 
     def slow(*args: Any) -> Decoded:
@@ -138,7 +124,7 @@ def test_two_at_once_decode_once(
         return decoding.decode(*args)
 
     monkeypatch.setattr("ssr_exp.datasets.sources.decode", slow)
-    root = draw(tmp_path / "set", cat=9, dog=9)
+    noise(root, cat=9, dog=9)
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(load, [root, root])
     assert first.fingerprint == second.fingerprint
@@ -146,13 +132,9 @@ def test_two_at_once_decode_once(
 
 
 def test_decoding_without_a_terminal_logs_lines_only(
-    tmp_path: Path,
-    draw: Draw,
-    load: Load,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
+    root: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], load: Load
 ) -> None:
     caplog.set_level(logging.INFO)
-    load(draw(tmp_path / "set", cat=9, dog=9))
+    load(noise(root, cat=9, dog=9))
     assert "decoding 18 images" in caplog.text
     assert capfd.readouterr() == ("", "")

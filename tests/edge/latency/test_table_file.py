@@ -42,7 +42,7 @@ SETTINGS = st.builds(Setting, runtime=WORDS, version=WORDS, device=WORDS, thread
 def edited(path: Path, *place: str | int, value: object) -> Path:
     """Write the table with one value changed."""
     table_file.write(path, TABLE)
-    fields = inner = files.fields(path.read_bytes())
+    fields = inner = files.parse_fields(path.read_bytes())
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import Counter
@@ -13,12 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 import ssr_exp
+from ssr_exp import files
 from ssr_exp.errors import without_paths
-from ssr_exp.report import answers
+from ssr_exp.report import search_results
 from ssr_exp.runs import pareto, predictions, studies
-from ssr_exp.runs import store as local
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
+from ssr_exp.runs.store import Store, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -26,91 +26,80 @@ NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
 METRICS = ("val_acc", "best_val_acc", "test_acc", "val_loss")
+RUN = "network study seed epochs val_acc best_val_acc val_loss test_acc device started_at".split()
 
 
 def collect(
-    store: local.Store,
+    store: Store,
     only: Sequence[str] = (),
-    told: Mapping[str, Predictions] = MappingProxyType({}),
+    fresh: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Gather all that a page of a store's studies shows.
 
     Args:
         store: of the records.
         only: the names of the studies; none: all.
-        told: predictions of studies, where they are not those that the store has.
+        fresh: predictions of studies, where they are not those that the store has.
     """
-    by_study: dict[str, list[Record]] = {}
-    for record in store.records():
-        by_study.setdefault(record.study, []).append(record)
-    known = studies.read_all(store.root)
-    joined = answers.studies(store, by_study)
-    inside = {name for names in joined.values() for name in names}
-    shown = [n for n in by_study if (n in only if only else n not in inside)]
-    known_told = {name: told.get(name) or predictions.latest(store, name) for name in shown}
-    share = POINTS // max(sum(one is not None for one in known_told.values()), 1)
-    found = [
+    records, fields = store.records_by_study(), studies.read_all(store.root)
+    finals = search_results.finalist_studies(store, records)
+    inside = {name for names in finals.values() for name in names}
+    names = [name for name in records if (name in only if only else name not in inside)]
+    predicted = {name: fresh.get(name) or predictions.latest(store, name) for name in names}
+    points = POINTS // max(sum(one is not None for one in predicted.values()), 1)
+    shown = [
         _study(
             store,
             name,
-            _joined(by_study[name], (by_study[final] for final in joined.get(name, ()))),
-            known.get(local.safe(name), {}),
-            known_told[name],
-            points=share,
+            [*records[name], *(_finalist(r) for n in finals.get(name, ()) for r in records[n])],
+            fields.get(folder_name(name), {}),
+            predicted[name],
+            points=points,
         )
-        for name in shown
+        for name in names
     ]
-    newest = sorted(found, key=lambda one: (one["has_val"], one["started_at"]), reverse=True)
     return {
         "version": ssr_exp.__version__,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "studies": newest,
+        "studies": sorted(shown, key=lambda s: (s["has_val"], s["started_at"]), reverse=True),
     }
 
 
-def _joined(records: Sequence[Record], others: Iterable[Sequence[Record]]) -> list[Record]:
-    """Put a study's finalists, of other studies, behind its own records."""
-    finals = (record.model_copy(update={"origin": FINALIST}) for some in others for record in some)
-    return [*records, *finals]
+def _finalist(record: Record) -> Record:
+    return record.model_copy(update={"origin": FINALIST})
 
 
 def _study(
-    store: local.Store,
+    store: Store,
     name: str,
     records: Sequence[Record],
     fields: dict[str, Any],
-    told: Predictions | None,
+    predicted: Predictions | None,
     *,
     points: int,
 ) -> dict[str, Any]:
-    own = [record for record in records if record.study == name]
-    first = own[0]
-    compared = answers.answer(store, name)
-    settings = _settings(records, told)
+    first, *_ = searched = [record for record in records if record.study == name]
+    comparison = search_results.read_comparison(store, name)
+    settings = _settings(records, predicted)
+    groups: dict[tuple[str, str, bool], list[Record]] = {}
+    for record in records:  # those of finalists saw other images, and stand apart
+        key = (record.study, record.network, record.kind is Kind.finalist)
+        groups.setdefault(key, []).append(record)
     return {
         "name": name,
         "model": first.model,
         "dataset": first.dataset,
         "baseline": {axis: getattr(first, f"baseline_{axis}") for axis in predictions.AXES},
-        "segments": _segments(store, name, first, told),
+        "segments": _segments(store, name, first, predicted),
         "settings": settings,
-        "networks": [_network(rows, settings) for rows in _grouped(records)],
+        "networks": [_network(trainings, settings) for trainings in groups.values()],
         "runs": [_run(record, settings) for record in records],
-        "predictions": None if told is None else _told(told, points),
-        "answer": None if compared is None else compared.model_dump(),
+        "predictions": None if predicted is None else _thinned(predicted, points),
+        "answer": None if comparison is None else comparison.model_dump(),
         "about": _about(records, fields),
-        "has_val": any(record.val_acc is not None for record in own),
+        "has_val": any(record.val_acc is not None for record in searched),
         "started_at": max(record.started_at for record in records),
     }
-
-
-def _grouped(records: Iterable[Record]) -> list[list[Record]]:
-    """Put a network's trainings together; those of finalists saw other images, and stand apart."""
-    groups: dict[tuple[str, str, bool], list[Record]] = {}
-    for record in records:
-        key = (record.study, record.network, record.kind is Kind.finalist)
-        groups.setdefault(key, []).append(record)
-    return list(groups.values())
 
 
 def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, Any]:
@@ -135,46 +124,44 @@ def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, An
     }
 
 
-def _spread(values: Iterable[float | None]) -> list[float | None] | None:
+def _spread(measured: Iterable[float | None]) -> list[float | None] | None:
     """Return mean and standard deviation; the latter is None of a single value."""
-    known = [value for value in values if value is not None]
-    if not known:
+    values = [value for value in measured if value is not None]
+    if not values:
         return None
-    return [round(mean(known), 4), round(stdev(known), 4) if len(known) > 1 else None]
+    return [round(mean(values), 4), round(stdev(values), 4) if len(values) > 1 else None]
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(mean(known), 6) if known else None
+def _mean(measured: Iterable[float | None]) -> float | None:
+    values = [value for value in measured if value is not None]
+    return round(mean(values), 6) if values else None
+
+
+def _latencies(record: Record) -> dict[str, float]:
+    """List what was measured, in ms, by setting: a device, or a runtime on it."""
+    measured = dict(record.latencies or {})
+    if record.latency_device is not None and record.latency_ms is not None:
+        measured.setdefault(record.latency_device, record.latency_ms)
+    return measured
 
 
 def _latency(record: Record, setting: str) -> float | None:
-    known = record.latencies or {}
-    if setting in known:
-        return known[setting]
-    return record.latency_ms if record.latency_device == setting else None
+    return _latencies(record).get(setting)
 
 
-def _settings(records: Sequence[Record], told: Predictions | None) -> list[str]:
-    """List the devices and runtimes that latencies are of, the one with most networks first."""
-    counted: Counter[str] = Counter()
-    for record in records:
-        counted.update((record.latencies or {}).keys())
-        if record.latency_device is not None and record.latency_device not in (
-            record.latencies or {}
-        ):
-            counted[record.latency_device] += 1
-    found = [setting for setting, _ in counted.most_common()]
-    own = None if told is None else told.latency
-    return found if own is None or own in found else [own, *found]
+def _settings(records: Sequence[Record], predicted: Predictions | None) -> list[str]:
+    """List the settings of latencies, the one with most networks first."""
+    counted = Counter(setting for record in records for setting in _latencies(record))
+    settings = [setting for setting, _ in counted.most_common()]
+    asked = None if predicted is None else predicted.latency
+    return settings if asked is None or asked in settings else [asked, *settings]
 
 
 def _run(record: Record, settings: Sequence[str]) -> dict[str, Any]:
     """Keep of a run what a table for download holds, and what went wrong."""
-    fields = "network study seed epochs val_acc best_val_acc val_loss test_acc device started_at"
-    own: dict[str, Any] = {name: getattr(record, name) for name in fields.split()}
-    own["wall_s"] = round(record.wall_s, 2)
-    return own | {
+    return {
+        **{name: getattr(record, name) for name in RUN},
+        "wall_s": round(record.wall_s, 2),
         "status": record.status.value,
         "kind": record.kind.value,
         "round": record.round,
@@ -186,41 +173,44 @@ def _run(record: Record, settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _segments(
-    store: local.Store, study: str, first: Record, told: Predictions | None
+    store: Store, study: str, first: Record, predicted: Predictions | None
 ) -> list[dict[str, Any]]:
     """Name the segments with their full sizes; unnamed ones where no file says more."""
     try:
-        about = json.loads((store.study_folder(study) / NETWORK).read_bytes())
-        found = [
+        described = files.read_fields(store.study_folder(study) / NETWORK)["segments"]
+        segments = [
             {"name": str(s["name"]), "blocks": int(s["blocks"]), "channels": int(s["channels"])}
-            for s in about["segments"]
+            for s in described
         ]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        found = []
-    if len(found) == len(first.blocks):
-        return found
-    named = [] if told is None else list(dict.fromkeys(s.segment for s in told.sensitivities))
-    if len(named) != len(first.blocks):
-        named = [f"segment {number}" for number in range(1, len(first.blocks) + 1)]
-    shares = zip(first.modifiers.depth, first.modifiers.width, strict=False)
-    sizes = zip(first.blocks, first.widths, shares, strict=False)  # a record may be damaged
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        segments = []
+    count = len(first.blocks)
+    if len(segments) == count:
+        return segments
+    named = (
+        [] if predicted is None else list(dict.fromkeys(s.segment for s in predicted.sensitivities))
+    )
+    if len(named) != count:
+        named = [f"segment {number}" for number in range(1, count + 1)]
+    modifiers = first.modifiers  # a record may be damaged: its columns may differ in length
+    rows = zip(named, first.blocks, first.widths, modifiers.depth, modifiers.width, strict=False)
     return [
         {
             "name": name,
             "blocks": round(blocks / max(depth, EPS)),
             "channels": round(channels / max(width, EPS)),
         }
-        for name, (blocks, channels, (depth, width)) in zip(named, sizes, strict=False)
+        for name, blocks, channels, depth, width in rows
     ]
 
 
-def _told(told: Predictions, points: int) -> dict[str, Any]:
+def _thinned(predicted: Predictions, points: int) -> dict[str, Any]:
     """Thin the lattice's sample out where many studies share a page; its front stays."""
-    fields = told.model_dump(mode="json")
+    fields = predicted.model_dump(mode="json")
     lattice = fields["lattice"]
     step = -(-len(lattice["network"]) // max(points, 1))
     if step > 1:
-        kept = sorted(_front(told.lattice) | set(range(0, len(lattice["network"]), step)))
+        kept = sorted(_front(predicted.lattice) | set(range(0, len(lattice["network"]), step)))
         columns = {key: value for key, value in lattice.items() if isinstance(value, list)}
         lattice |= {key: [value[at] for at in kept] for key, value in columns.items()}
     return fields
@@ -245,9 +235,11 @@ def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
         for name, version in record.versions.items():
             if version not in versions.setdefault(name, []):
                 versions[name].append(version)
+    reading = fields.get(studies.READING)
+    lines = reading.get("text") if isinstance(reading, dict) else None
     return {
         "fields": _finite(studies.compared(fields)),
-        "reading": _read(fields),
+        "reading": [str(line) for line in lines] if isinstance(lines, list) else [],
         "epochs": sorted({record.epochs for record in records}),
         "seeds": sorted({record.seed for record in records}),
         "versions": versions,
@@ -259,13 +251,6 @@ def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
         "first": min(record.started_at for record in records),
         "last": max(record.started_at for record in records),
     }
-
-
-def _read(fields: Mapping[str, Any]) -> list[str]:
-    """Take the lines that say what was read of the data set, where a study's file has them."""
-    reading = fields.get(studies.READING)
-    lines = reading.get("text") if isinstance(reading, dict) else None
-    return [str(line) for line in lines] if isinstance(lines, list) else []
 
 
 def _finite(value: Any) -> Any:

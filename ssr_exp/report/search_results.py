@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from ssr_exp.runs import store as local
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
 
-class AnswerRow(BaseModel):
+class ComparisonRow(BaseModel):
     """A row of the last comparison, as `best/metrics.json` holds it; accuracies in percent."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -28,21 +28,21 @@ class AnswerRow(BaseModel):
     seeds: list[int]
 
 
-class Answer(BaseModel):
+class Comparison(BaseModel):
     """The last comparison; `drop` is in points, `accuracy` says on which images."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     accuracy: str
     drop: float
-    results: list[AnswerRow] = []
+    results: list[ComparisonRow] = []
 
 
-def answer(store: local.Store, study: str) -> Answer | None:
+def read_comparison(store: Store, study: str) -> Comparison | None:
     """Read the last comparison of a study's search, as data; None if none can be used."""
-    path = store.study_folder(study) / local.BEST / local.METRICS
+    path = store.study_folder(study) / BEST_FOLDER / METRICS_FILE
     try:
-        return Answer.model_validate_json(path.read_bytes())
+        return Comparison.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -50,9 +50,7 @@ def answer(store: local.Store, study: str) -> Answer | None:
         return None
 
 
-def studies(
-    store: local.Store, records: Mapping[str, Sequence[Record]]
-) -> dict[str, tuple[str, ...]]:
+def finalist_studies(store: Store, studies: Mapping[str, Sequence[Record]]) -> dict[str, list[str]]:
     """Name for each study with an answer the others that its finalists were trained in.
 
     Finalists have learned from val, so their studies hold no accuracy on it. One is the answer's
@@ -60,12 +58,12 @@ def studies(
 
     Args:
         store: of the records.
-        records: of each study.
+        studies: the records of each.
     """
-    finals = [name for name, own in records.items() if _is_final(own)]
+    finals = [name for name, records in studies.items() if _is_final(records)]
     return {
-        name: tuple(final for final in finals if _belongs(store, name, own, records[final]))
-        for name, own in records.items()
+        name: [final for final in finals if _belongs(store, name, records[0], studies[final])]
+        for name, records in studies.items()
         if finals and name not in finals
     }
 
@@ -75,16 +73,13 @@ def _is_final(records: Sequence[Record]) -> bool:
     return tested and all(record.val_acc is None for record in records)
 
 
-def _belongs(
-    store: local.Store, study: str, own: Sequence[Record], final: Sequence[Record]
-) -> bool:
-    """Say whether finalists of a study are what its answer was compared with."""
-    folder = store.study_folder(study) / local.BEST
-    best = store.read(folder) if (folder / local.FILE).exists() else None
-    if best is None:
-        return False
-    if best.study == final[0].study:
-        return True
-    compared = {(r.model, r.network) for r in getattr(answer(store, study), "results", [])}
-    is_another = final[0].model != own[0].model and final[0].dataset == own[0].dataset
-    return is_another and any((r.model, r.network) in compared for r in final)
+def _belongs(store: Store, study: str, first: Record, finals: Sequence[Record]) -> bool:
+    """Say whether finalists of another study are what a study's answer was compared with."""
+    folder = store.study_folder(study) / BEST_FOLDER
+    best = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    if best is None or best.study == finals[0].study:
+        return best is not None
+    comparison = read_comparison(store, study)
+    compared = {(r.model, r.network) for r in comparison.results} if comparison else set()
+    is_another = finals[0].model != first.model and finals[0].dataset == first.dataset
+    return is_another and any((r.model, r.network) in compared for r in finals)

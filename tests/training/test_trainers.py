@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ssr_exp.training.curves import Curves
+from ssr_exp.training.trainers import Curves
 
 
 class Run:

@@ -13,11 +13,10 @@ import pytest
 
 import ssr_exp
 from ssr_exp import files
-from ssr_exp.report import content
-from ssr_exp.runs import store as local
+from ssr_exp.report import page_data
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
-from ssr_exp.runs.store import Store
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 from tests.report.conftest import FULL, STUDY, Put, predicted
 
 Predict = Callable[..., Predictions]
@@ -27,7 +26,7 @@ FINALS = "resnet20-digits-ffffffff"
 
 def shown(store: Store, *only: str) -> list[dict[str, Any]]:
     """Gather, and hold the whole against JSON, which knows neither NaN nor infinity."""
-    found = content.collect(store, only)
+    found = page_data.collect(store, only)
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
     studies: list[dict[str, Any]] = found["studies"]
     return studies
@@ -58,7 +57,7 @@ def write(store: Store, name: str, text: str, study: str = STUDY) -> Path:
 def test_an_empty_folder_has_no_studies(store: Store) -> None:
     assert shown(store) == []
     store.root.mkdir()
-    found = content.collect(store)
+    found = page_data.collect(store)
     assert (found["studies"], found["version"]) == ([], ssr_exp.__version__)
 
 
@@ -255,7 +254,7 @@ def test_predictions_are_shown_as_they_are(store: Store, put: Put, predict: Pred
 def test_many_studies_share_the_points_of_a_page(
     store: Store, put: Put, predict: Predict, monkeypatch: pytest.MonkeyPatch, timed: bool
 ) -> None:
-    monkeypatch.setattr(content, "POINTS", 100)
+    monkeypatch.setattr(page_data, "POINTS", 100)
     for n in range(3):
         put(study=f"s{n}")
         lattice = predict(f"s{n}", points=90).lattice
@@ -277,7 +276,7 @@ def test_many_studies_share_the_points_of_a_page(
 def test_the_predicted_front_is_shown_whole(
     store: Store, put: Put, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "POINTS", 30)
+    monkeypatch.setattr(page_data, "POINTS", 30)
     lattice = predicted(points=90).lattice
     means = [80.0] * 90
     means[0], means[7], means[8], means[50] = 81.0, 85.0, 85.0, 90.0
@@ -291,7 +290,7 @@ def test_the_predicted_front_is_shown_whole(
 def test_more_studies_than_points_do_no_harm(
     store: Store, put: Put, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "POINTS", 1)
+    monkeypatch.setattr(page_data, "POINTS", 1)
     for n in range(2):
         put(study=f"s{n}")
         predict(f"s{n}", points=9)
@@ -410,8 +409,8 @@ def test_an_answer_that_cannot_be_used_is_none(
     record = put()
     answer(record)
     assert one(store)["answer"] is not None
-    path = store.study_folder(STUDY) / local.BEST / local.METRICS
-    told = files.fields(path.read_bytes())
+    path = store.study_folder(STUDY) / BEST_FOLDER / METRICS_FILE
+    told = files.parse_fields(path.read_bytes())
     told["results"][0] |= row
     path.write_text(json.dumps(told))
     assert one(store)["answer"] is None
@@ -422,7 +421,7 @@ def test_an_answer_without_a_finite_drop_is_none(
     store: Store, put: Put, answer: Answer, number: str
 ) -> None:
     answer(put(), drop=1234.5)
-    path = store.study_folder(STUDY) / local.BEST / local.METRICS
+    path = store.study_folder(STUDY) / BEST_FOLDER / METRICS_FILE
     path.write_text(path.read_text().replace("1234.5", number))
     assert one(store)["answer"] is None
 
@@ -442,7 +441,7 @@ def test_what_json_has_no_number_for_is_text(store: Store, put: Put) -> None:
 def test_a_damaged_record_is_left_out(store: Store, put: Put) -> None:
     put()
     broken = put(seed=1)
-    path = store.folder(broken.study, broken.network, 1) / local.FILE
+    path = store.folder(broken.study, broken.network, 1) / RECORD_FILE
     path.write_text(path.read_text()[:99])
     assert len(one(store)["runs"]) == 1
 

@@ -55,6 +55,17 @@ def fill(
     return root
 
 
+def noise(root: Path, *, size: tuple[int, int] = (6, 6), mode: str = "RGB", **counts: int) -> Path:
+    """Write random images for each class: `noise(root, cat=3, dog=4)`."""
+    draw = np.random.default_rng(len(str(root)))
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            values = draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+            Image.fromarray(values).convert(mode).save(root / name / f"{i}.png")
+    return root
+
+
 def split(root: Path, *parts: str) -> Path:
     """Write folders of different pictures, one for each part."""
     for seed, part in enumerate(parts):
@@ -118,12 +129,6 @@ def red_icon(image: Image.Image, path: Path) -> None:
     drawn = Image.new("RGBA", image.size, (200, 0, 0, 255))
     drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
     drawn.save(f"{path}.png")
-
-
-def half_jfif(image: Image.Image, path: Path) -> None:
-    """Call every second file .jfif, which is JPEG."""
-    suffix = "jfif" if int(path.name) % 2 else "png"
-    image.save(f"{path}.{suffix}", "JPEG" if suffix == "jfif" else "PNG")
 
 
 def one_picture(image: Image.Image, path: Path) -> None:
