@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import logging
 import os
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.config import Config
 from ssr_exp.runs.record import Fractions, Record, Status
 
@@ -85,17 +87,31 @@ def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> l
     return [*(f"{k}={v}" for k, v in (SMALL | folders).items() if k not in given), *words]
 
 
-@pytest.fixture
-def conf(tmp_path: Path) -> Iterator[Compose]:
-    """Compose a small configuration: `conf("modifiers=baseline")`."""
+@functools.cache
+def composed(words: tuple[str, ...]) -> Config:
+    """Compose a configuration; that of the same words is made once."""
     import hydra
 
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield lambda *words: config.read(
-            hydra.compose("train", overrides=small(tmp_path, words), return_hydra_config=False),
-            Config,
+        overrides = small(Path(), words)
+        return configuration.read(
+            hydra.compose("train", overrides=overrides, return_hydra_config=False), Config
         )
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Compose:
+    """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
+
+    def compose(*words: str) -> Config:
+        made = copy.deepcopy(composed(words))
+        for name in ("runs", "data"):
+            if getattr(made.paths, name) == f"./{name}":
+                setattr(made.paths, name, f"{tmp_path}/{name}")
+        return made
+
+    return compose
 
 
 @pytest.fixture
@@ -190,7 +206,7 @@ def repeatable() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     """Make a record: `make_record(val_acc=90.0)`."""
 

@@ -38,19 +38,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """`paths.runs` of a study in which a network learned digits for an epoch, and was exported."""
     import hydra
 
-    from ssr_exp.app import exports
+    from ssr_exp.app import configuration, exports
     from ssr_exp.training import run
 
     folder, threads = tmp_path_factory.mktemp("exported"), torch.get_num_threads()
     paths = [f"paths.runs={folder}/runs", f"paths.data={folder}/data"]
     words = [f"run={NETWORK}", "format=[onnx,torch_export]", "repeats=1"]
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         train, export = (
             hydra.compose(name, overrides=[*more, *paths])
             for name, more in (("train", TRAIN.split()), ("export", words))
         )
-    run.train(config.read(train, config.Config))
+    run.train(configuration.read(train, config.Config))
     exports.write(export)
     yield folder / "runs"
     torch.use_deterministic_algorithms(False)

@@ -197,7 +197,7 @@ BAD = {
     "seed=0,1": "a search takes one value of each key",
     "runs=table": "runs=table needs runs.file=PATH",
     "runs=table runs.file=nowhere.csv": "nowhere.csv",
-    "finalists.seeds=-1": "finalists.seeds=-1",
+    "finalists.seeds=-1": "finalists.seeds is -1; it must be 0 or more",
     "budget.runs=3": "budget.runs=3 does not cover the 8 first networks",
     "segment.frozen=[stage1,stage2,stage3]": "the baseline alone",
     "surrogate.outcome=val_loss objective=smallest": "are points of accuracy",

@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssr_exp import config
-from ssr_exp.config import DatasetConf, ExportConfig
+from ssr_exp.app import configuration
+from ssr_exp.config import DatasetConf, ExportConfig, PathsConf
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
@@ -30,28 +30,28 @@ def write(composed: Any) -> str:
     from ssr_exp.edge import selection
     from ssr_exp.edge.export import exported, exporter, hub
 
-    conf = config.read_export(composed)
-    same = ("int8", "uint8_input", "max_batch", "calibration", "tolerance", "int8_drop")
-    request = exported.Request(
-        tuple(conf.format),
-        licence=conf.license,
-        **{key: getattr(conf, key) for key in (*same, "threads", "repeats")},
-    )
+    request = configuration.read(composed, ExportConfig)
+    if isinstance(request.format, str):
+        request.format = [request.format]
     exporter.check(request)
-    if conf.push is not None:
-        hub.check(conf.push)
+    if request.push is not None:
+        hub.check(request.push)
     chosen = selection.find(
-        Path(conf.paths.runs), conf.run, study=conf.study, seed=conf.seed, trust=conf.trust
+        Path(request.paths.runs),
+        request.run,
+        study=request.study,
+        seed=request.seed,
+        trust=request.trust,
     )
-    to = Path(conf.to) if conf.to else chosen.folder / "export" / chosen.label
+    to = Path(request.to) if request.to else chosen.folder / "export" / chosen.label
     to = to.expanduser().resolve()
     exporter.check_folder(to)
-    parts, how = _images(conf, chosen)
+    parts, how = _images(request, chosen)
     outcome = exporter.write(chosen, parts, request, to, how=how)
     exported.print_table(outcome, request)
-    if conf.push is not None:
-        address = hub.push(outcome.folder, conf.push)
-        later = hub.command(outcome.folder, conf.push)
+    if request.push is not None:
+        address = hub.push(outcome.folder, request.push)
+        later = hub.command(outcome.folder, request.push)
         offline = f"not pushed, HF_HUB_OFFLINE is set; type later: {later}"
         print(offline if address is None else f"pushed to {address}")
     print(f"export: {outcome.folder}", flush=True)
@@ -103,8 +103,9 @@ def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     asked = _validated({key: value for key, value in theirs.items() if key in known})
     before = chosen.asked.get("dataset", {})
     asked.root = conf.root or (before.get("root") if isinstance(before, dict) else None)
-    if conf.paths.data == config.PathsConf().data and isinstance(chosen.asked.get("paths"), dict):
-        conf.paths.data = str(chosen.asked["paths"].get("data", conf.paths.data))
+    paths = chosen.asked.get("paths")
+    if conf.paths.data == PathsConf().data and isinstance(paths, dict):
+        conf.paths.data = str(paths.get("data", conf.paths.data))
     return asked
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from hydra.errors import CompactHydraException
 
-from ssr_exp import config, messages, signals, streams
+from ssr_exp import messages, signals, streams
+from ssr_exp.app import configuration
+from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ def train(composed: Any) -> str:
     try:
         with signals.job(), messages.job(has_own_screen=logs_apart()):
             enter_folder()
-            return run.train(config.read(composed, config.Config)).status.value
+            return run.train(configuration.read(composed, Config)).status.value
     except store.Busy as error:
         print(error)
         return store.BUSY

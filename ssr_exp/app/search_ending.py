@@ -16,7 +16,7 @@ from ssr_exp.runs import store
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.search import answer, printing
 from ssr_exp.search.answer import Contender, Result
-from ssr_exp.search.belief import View
+from ssr_exp.search.belief import Belief
 from ssr_exp.terminal import counted
 from ssr_exp.training import answer_folder, finalists, study
 from ssr_exp.training.study import Study
@@ -33,7 +33,7 @@ class Ending:
         arguments: the search's command line.
         conf: what it composes to.
         opened: its study.
-        seen: what is known after its last round.
+        belief: what is believed after its last round.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Ending:
         arguments: Sequence[str],
         conf: SearchConfig,
         opened: Study,
-        seen: View,
+        belief: Belief,
     ) -> None:
         self._launcher, self._arguments = launcher, tuple(arguments)
-        self._conf, self._opened, self._seen = conf, opened, seen
+        self._conf, self._opened, self._belief = conf, opened, belief
 
     def carry_out(self) -> list[Record]:
         """Train the finalists, print the last comparison, and hand over; returns the answer.
@@ -53,14 +53,14 @@ class Ending:
         Raises:
             SsrError: if no finalist could be trained.
         """
-        answers = answer.trained(self._seen)[: self._conf.finalists.count]
+        answers = answer.accurate_enough(self._belief)[: self._conf.finalists.count]
         if self._conf.finalists.seeds:
             return self._finalists(answers)
         return self._as_searched(answers[0])
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         seeds = range(self._conf.seed, self._conf.seed + self._conf.finalists.seeds)
-        named = answer.contenders(self._seen, self._conf, answers) + self._family(answers[0])
+        named = answer.contenders(self._belief, self._conf, answers) + self._family(answers[0])
         log.info(
             "finalists: %s, %s each", counted(len(named), "network"), counted(len(seeds), "seed")
         )
@@ -78,7 +78,7 @@ class Ending:
         }
         self._launcher.train([member for some in members.values() for member in some])
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
-        found = answer.results(rows, full=self._seen.history.space.baseline.params)
+        found = answer.results(rows, full=self._belief.history.space.baseline.params)
         self._check(found, named)
         printing.print_results(found)
         best = next((r for r in found if r.contender.role == answer.ROLE), found[0])
@@ -107,9 +107,9 @@ class Ending:
 
     def _as_searched(self, chosen: Architecture) -> list[Record]:
         """Hand over the search's own training of a network."""
-        network = self._seen.history.space.code(chosen)
+        network = self._belief.history.space.code(chosen)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        accuracies = self._seen.history.accuracies()
+        accuracies = self._belief.history.accuracies()
         drop = accuracies[self._opened.plan.baseline] - accuracies[chosen]
         return self._hand_over(member, {"accuracy": "val", "drop": drop}, drop)
 
@@ -139,7 +139,7 @@ class Ending:
             )
         conf = self._launcher.compose(member.overrides)
         to = store.Store(self._conf.paths.runs).study_folder(self._opened.name) / store.BEST_FOLDER
-        taken = answer.latency(self._seen, self._seen.history.space.parse(record.network))
+        taken = answer.latency(self._belief, self._belief.history.space.parse(record.network))
         if taken is not None and taken.measured and self._conf.latency.batch == 1:
             known = (record.latencies or {}) | {taken.setting: taken.ms}
             fields = {"latency_ms": taken.ms, "latency_device": taken.setting, "latencies": known}

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ssr_exp import config as configuration
-from ssr_exp.app import launchers
+from ssr_exp.app import configuration, launchers
 from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
-from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
+from ssr_exp.config import Config, CostAxis, LatencyConf, LatencySource, SearchConfig
 from ssr_exp.errors import SsrError
 
 if TYPE_CHECKING:
     from ssr_exp.edge.latency.table import Effort, Subject
     from ssr_exp.runs.predictions import Predictions
     from ssr_exp.runs.store import Store
-    from ssr_exp.runs.wandb.search_run import Diary
+    from ssr_exp.runs.wandb.search_run import SearchRun
     from ssr_exp.search.attempts import Train
-    from ssr_exp.search.belief import View
+    from ssr_exp.search.belief import Belief
     from ssr_exp.search.costs import Latencies
     from ssr_exp.search.loop import Search
     from ssr_exp.search.space import Space
@@ -96,20 +95,20 @@ class SearchCommand(LaunchingCommand):
         from ssr_exp.runs import proposal
         from ssr_exp.search import printing
 
-        seen = search.look()
-        search.tell(seen)
-        _print_front(seen)
-        printing.print_smallest(seen, search.conf)
-        picks = search.next_batch(seen, search.next_number(), count=search.conf.batch)
+        belief = search.look()
+        search.tell(belief)
+        _print_front(belief)
+        printing.print_smallest(belief, search.conf)
+        picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")
             return []
-        printing.print_batch(seen, picks, title="next batch (not trained)")
+        printing.print_batch(belief, picks, title="next batch (not trained)")
         written = proposal.write(
             store,
             proposal.Proposal(
                 study=opened.name,
-                networks=tuple(search.space.code(pick.architecture) for pick in picks),
+                networks=tuple(pick.network for pick in picks),
                 created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             ),
         )
@@ -126,11 +125,11 @@ class SearchCommand(LaunchingCommand):
         from ssr_exp.training.finalists import UNTESTED
         from ssr_exp.training.sweep import ALONE
 
-        diary, composing = _diary(search, opened), Lock()
+        wandb_run, composing = _search_run(search, opened), Lock()
 
         def watch(told: Predictions) -> None:
             search.watch(told)
-            diary.look(told, search.sources.read())
+            wandb_run.look(told, search.evidence.records)
 
         def train(networks: Sequence[str], origin: str) -> dict[str, object]:
             words = [*arguments, *UNTESTED, *ALONE, f"origin={origin}"]
@@ -143,18 +142,18 @@ class SearchCommand(LaunchingCommand):
 
         watched = replace(search, watch=watch)
         if search.conf.asynchronous:
-            seen, reason = self._run_asynchronously(watched, train)
+            belief, reason = self._run_asynchronously(watched, train)
         else:
-            seen, reason = watched.run(train)
+            belief, reason = watched.run(train)
         log.info("the search ends: %s", reason)
-        _print_front(seen)
-        printing.print_smallest(seen, search.conf)
-        records = Ending(self, arguments, search.conf, opened, seen).carry_out()
-        search.conclude(seen)
-        diary.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
+        _print_front(belief)
+        printing.print_smallest(belief, search.conf)
+        records = Ending(self, arguments, search.conf, opened, belief).carry_out()
+        search.conclude(belief)
+        wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
 
-    def _run_asynchronously(self, search: Search, train: Train) -> tuple[View, str]:
+    def _run_asynchronously(self, search: Search, train: Train) -> tuple[Belief, str]:
         from ssr_exp.search import asynchronous
 
         launcher = self.launches.launcher
@@ -167,9 +166,9 @@ class SearchCommand(LaunchingCommand):
             raise
 
 
-def _diary(search: Search, opened: Study) -> Diary:
+def _search_run(search: Search, opened: Study) -> SearchRun:
     """Set up what a search tells W&B."""
-    from ssr_exp.runs.wandb.search_run import Diary
+    from ssr_exp.runs.wandb.search_run import SearchRun
 
     asked = asdict(search.conf)
     told = {key: asked[key] for key in TOLD} | {
@@ -179,7 +178,7 @@ def _diary(search: Search, opened: Study) -> Diary:
         "networks": len(search.space.lattice),
     }
     book = search.book
-    return Diary(search.conf.logger, book.store, book.folder, opened.name, told)
+    return SearchRun(search.conf.logger, book.store, book.folder, opened.name, told)
 
 
 def _search(conf: SearchConfig, opened: Study, store: Store) -> Search:
@@ -189,7 +188,7 @@ def _search(conf: SearchConfig, opened: Study, store: Store) -> Search:
         SsrError: if something makes no sense, before anything is trained.
     """
     from ssr_exp.search import caps, rounds, space
-    from ssr_exp.search.evidence import Sources
+    from ssr_exp.search.evidence import Evidence
     from ssr_exp.search.loop import Search
     from ssr_exp.search.resolution import ValSet
     from ssr_exp.training import finalists
@@ -199,14 +198,14 @@ def _search(conf: SearchConfig, opened: Study, store: Store) -> Search:
     caps.check(spanned, conf)
     first = (opened.plan.baseline, *opened.expand(conf))
     book = rounds.notebook(store, opened.name, conf)
-    sources = Sources(store, opened.name, opened.fields, spanned, conf, book)
+    evidence = Evidence(store, opened.name, opened.fields, spanned, conf, book)
     known = _latencies(conf, opened, spanned, store)
     return Search(
         spanned,
         conf,
         tuple(dict.fromkeys(first)),
         book,
-        sources,
+        evidence,
         known,
         watch=lambda _: write_page(store),
         val=ValSet(opened.splits.reading.parts.get("val", {})),
@@ -276,12 +275,12 @@ def _copied(asked: LatencyConf, subject: Subject, folder: Path, effort: Effort) 
 def _is_trains(override: str) -> bool:
     """Say whether `train.py` knows what an override sets, too; its modifiers it names itself."""
     key = override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0]
-    own = {f.name for f in fields(configuration.Config)} | {"experiment"}
+    own = {f.name for f in fields(Config)} | {"experiment"}
     return key in own - {"modifiers"} or key.startswith("hydra")
 
 
-def _print_front(seen: View) -> None:
+def _print_front(belief: Belief) -> None:
     from ssr_exp.report import trade_offs
 
-    known = seen.history.records
-    trade_offs.print_trade_offs(trade_offs.front(known), known=known)
+    records = belief.history.records
+    trade_offs.print_trade_offs(trade_offs.front(records), known=records)

@@ -16,10 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ssr_exp import config as configuration
 from ssr_exp import messages, signals
-from ssr_exp.app import launchers
+from ssr_exp.app import configuration, launchers
 from ssr_exp.app.launching import Launches
+from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, cause
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class LaunchingCommand:
 
         return sweep.expand((job, self.compose(job)) for job in jobs)
 
-    def compose(self, job: Sequence[str]) -> configuration.Config:
+    def compose(self, job: Sequence[str]) -> Config:
         """Compose the configuration of one training."""
         composed = self.loader.load_sweep_config(self.config, list(job))
-        return configuration.read(composed, configuration.Config)
+        return configuration.read(composed, Config)
 
     def train(self, members: Sequence[Member]) -> dict[Path, object]:
         """Train what is not done; returns by folder the errors that only the launcher knows.

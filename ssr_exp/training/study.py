@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
+from ssr_exp import config
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.datasets import in_memory
 from ssr_exp.datasets.images import Splits
@@ -29,8 +28,6 @@ from ssr_exp.training.pretrained import Pretrained
 log = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
 LATER = ("train_on_val", "fit", "background")  # keys that must not rename the studies before them
@@ -114,8 +111,8 @@ def open(conf: Config) -> Study:
     Raises:
         SsrError: if a part of the configuration cannot be met.
     """
+    config.check(conf)
     _check(conf)
-    _check_recipe(conf)
     pretrained.check(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
@@ -135,15 +132,11 @@ def open(conf: Config) -> Study:
 
 
 def _check(conf: Config) -> None:
-    if conf.trainer.max_epochs < 1:
-        raise SsrError(f"trainer.max_epochs is {conf.trainer.max_epochs}; it must be 1 or more.")
     if conf.trainer.devices != 1:
         raise SsrError(
             f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
             "and a launcher trains several at once: type trainer.devices=1."
         )
-    if conf.trainer.threads is not None and conf.trainer.threads < 1:
-        raise SsrError(f"trainer.threads is {conf.trainer.threads}; it must be 1 or more, or null.")
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(
             "dataset.train_on_val=true leaves no val to measure: type trainer.test=true with it, "
@@ -156,37 +149,12 @@ def _check(conf: Config) -> None:
             f"origin={conf.origin} is no name: type up to 40 letters, digits, dashes or "
             "underscores, or leave it out."
         )
-    if not 0 <= conf.seed < 2**32:
-        raise SsrError(f"seed is {conf.seed}; it must lie between 0 and {2**32 - 1}.")
-
-
-def _check_recipe(conf: Config) -> None:
-    recipe, trainer = conf.recipe, conf.trainer
-    decay, clip = recipe.ema_decay, recipe.grad_clip
-    share, heat = recipe.distill_weight, recipe.distill_temperature
-    for key, holds, allowed in (
-        ("trainer.accelerator", trainer.accelerator in ACCELERATORS, " or ".join(ACCELERATORS)),
-        ("trainer.precision", trainer.precision in PRECISIONS, " or ".join(PRECISIONS)),
-        ("recipe.batch_size", recipe.batch_size >= 1, "1 or more images"),
-        ("recipe.lr", 0 < recipe.lr < math.inf, "above 0, and finite"),
-        ("recipe.momentum", 0 <= recipe.momentum < 1, "from 0 to below 1"),
-        ("recipe.weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more, and finite"),
-        ("recipe.label_smoothing", 0 <= recipe.label_smoothing < 1, "from 0 to below 1"),
-        ("recipe.warmup_epochs", recipe.warmup_epochs >= 0, "0 or more"),
-        ("recipe.grad_clip", clip is None or 0 < clip < math.inf, "above 0, or null"),
-        ("recipe.ema_decay", decay is None or 0 <= decay < 1, "from 0 to below 1, or null"),
-        ("recipe.distill_weight", 0 <= share <= 1, "from 0 to 1"),
-        ("recipe.distill_temperature", 0 < heat < math.inf, "above 0, and finite"),
-    ):
-        if not holds:
-            value = attrgetter(key)(conf)
-            raise SsrError(f"{key} is {value}; it must be {allowed}.")
-    if recipe.warmup_epochs >= trainer.max_epochs:
+    if conf.recipe.warmup_epochs >= conf.trainer.max_epochs:
         log.warning(
             "recipe.warmup_epochs=%g is all of the training (%d epochs): the learning rate never "
             "gets to its full height.",
-            recipe.warmup_epochs,
-            trainer.max_epochs,
+            conf.recipe.warmup_epochs,
+            conf.trainer.max_epochs,
         )
 
 

@@ -43,9 +43,9 @@ def overrides(line: str) -> tuple[str, list[str]]:
 def composes(script: str, words: list[str]) -> Any:
     import hydra
 
-    from ssr_exp import config
+    from ssr_exp.app import configuration
 
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return hydra.compose(script, overrides=words, return_hydra_config=True)
 

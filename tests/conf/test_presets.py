@@ -10,6 +10,7 @@ import pytest
 from hydra.errors import HydraException
 
 from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.config import Config, SearchConfig
 
 Compose = Callable[..., Config]
@@ -54,7 +55,7 @@ def compose(conf: Compose) -> Callable[..., Config]:
 
     def read(group: str, *words: str) -> Config:
         if group in SEARCH:
-            return config.read(hydra.compose("search", [*words]), SearchConfig)
+            return configuration.read(hydra.compose("search", [*words]), SearchConfig)
         return conf(*words)
 
     return read
@@ -82,8 +83,8 @@ def test_a_search_takes_every_group_that_a_training_takes(conf: Compose, group: 
     words = [f"{group}={min(of(group))}", *NAMELESS.get((group, min(of(group))), ())]
     if group != "modifiers":  # their defaults differ
         words.append("modifiers=random")
-    searched = config.read(hydra.compose("search", words), SearchConfig)
-    trained = config.read(hydra.compose("train", words), Config)
+    searched = configuration.read(hydra.compose("search", words), SearchConfig)
+    trained = configuration.read(hydra.compose("train", words), Config)
     assert {f.name: getattr(searched, f.name) for f in fields(Config)} == vars(trained)
 
 
@@ -112,8 +113,8 @@ def test_a_search_starts_with_the_sentinels_and_is_else_a_training_of_the_same_d
 ) -> None:
     import hydra
 
-    searched = config.read(hydra.compose("search"), SearchConfig)
-    trained = config.read(hydra.compose("train"), Config)
+    searched = configuration.read(hydra.compose("search"), SearchConfig)
+    trained = configuration.read(hydra.compose("train"), Config)
     assert searched.modifiers == config.ModifiersConf("sentinel_all")
     trained.modifiers = searched.modifiers
     assert searched == SearchConfig(**vars(trained))
@@ -122,7 +123,7 @@ def test_a_search_starts_with_the_sentinels_and_is_else_a_training_of_the_same_d
 def test_the_defaults_compose(conf: Compose) -> None:
     import hydra
 
-    read = config.read(hydra.compose("train"), Config)
+    read = configuration.read(hydra.compose("train"), Config)
     assert (read.model.name, read.modifiers.kind) == ("resnet56", "baseline")
     assert read.logger.mode is config.WandbMode.offline
     assert not read.trainer.test
@@ -212,7 +213,7 @@ def test_a_typo_in_a_preset_is_rejected(tmp_path: Path, group: str) -> None:
     shutil.copytree(CONF, tmp_path / "conf")
     name = min(of(group))
     (tmp_path / "conf" / group / f"{name}.yaml").write_text("nmae: 1\n")
-    config.register()
+    configuration.register()
     with (
         hydra.initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"),
         pytest.raises(HydraException, match="nmae"),

@@ -9,40 +9,12 @@ from pathlib import Path
 from rich.table import Table
 
 from ssr_exp import terminal
+from ssr_exp.config import ExportConfig
 from ssr_exp.edge.export.verification import Agreement
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.runs import provenance
 
 EAGER = "(weights)"  # PyTorch's own line among the files
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
-
-    Args:
-        formats: names, see `formats.NAMES`.
-        int8: whether a quantised file is written beside each, where the format has one.
-        uint8_input: whether the files take pixels as bytes, and normalise them inside.
-        max_batch: images at once, where a runtime reserves memory for them.
-        calibration: val images to quantise by.
-        tolerance: the largest difference of logits, as a share of the largest logit.
-        int8_drop: points of accuracy that a quantised file may lose.
-        threads: of the runtimes.
-        repeats: turns of the latency measurement.
-        licence: an identifier such as `apache-2.0`; None: none is stated.
-    """
-
-    formats: tuple[str, ...]
-    int8: bool = False
-    uint8_input: bool = False
-    max_batch: int = 8
-    calibration: int = 256
-    tolerance: float = 1e-3
-    int8_drop: float = 2.0
-    threads: int = 1
-    repeats: int = 30
-    licence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +62,7 @@ class Exported:
         return self.files[0].agreement.eager
 
 
-def report(exported: Exported, request: Request) -> dict[str, object]:
+def report(exported: Exported, request: ExportConfig) -> dict[str, object]:
     """Write an export's figures as plain data; latencies in ms, of one image."""
     files = [
         {
@@ -105,12 +77,14 @@ def report(exported: Exported, request: Request) -> dict[str, object]:
         }
         for one in exported.files
     ]
+    keys = ("int8", "uint8_input", "max_batch", "calibration", "tolerance", "int8_drop")
+    asked = {key: getattr(request, key) for key in (*keys, "threads", "repeats")}
     return {
         "device": provenance.cpu(request.threads),
         "eager": _times(exported.latencies[EAGER]),
         "files": files,
         "failed": exported.failed,
-        "request": asdict(request),
+        "request": {"formats": request.format, **asked, "licence": request.license},
     }
 
 
@@ -118,7 +92,7 @@ def _times(latency: Latency) -> dict[str, object]:
     return {"latency_ms": latency.ms, "quartiles_ms": latency.quartiles}
 
 
-def print_table(exported: Exported, request: Request) -> None:
+def print_table(exported: Exported, request: ExportConfig) -> None:
     """Print a row for each verified file, beside PyTorch, and what its user should know."""
     table = Table(title=f"verified files, one image on {provenance.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)

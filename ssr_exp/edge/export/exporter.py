@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, model_card, predictor, verification
-from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, Request, report
+from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, report
 from ssr_exp.edge.export.formats import Model, Order
 from ssr_exp.edge.export.predictor import Predictor
 from ssr_exp.edge.export.verification import Labelled, Originals
@@ -34,21 +35,20 @@ STEM, REPORT, CARD = "model", "export.json", "README.md"
 EAGER_BATCH = 64  # images that PyTorch runs at once
 
 
-def check(request: Request) -> None:
+def check(request: ExportConfig) -> None:
     """Refuse what cannot be done before anything is loaded.
 
     Raises:
-        SsrError: if a format is unknown or its packages are missing, or a number makes no sense.
+        SsrError: if a format is unknown or its packages are missing.
     """
-    if not request.formats:
+    names = request.format
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SsrError(f"format={names} names no formats: type format=onnx,executorch.")
+    if not names:
         raise SsrError(f"format is empty: type format={','.join(formats.NAMES)}, or some of them.")
-    asked = [formats.find(name) for name in request.formats]
+    asked = [formats.find(name) for name in names]
     if request.int8 and not any(one.QUANTISES for one in asked):
         raise SsrError("int8=true takes a format that can be quantised: onnx or executorch.")
-    counts = dict.fromkeys(("max_batch", "calibration", "threads", "repeats"), 1)
-    for name, least in (counts | {"tolerance": 0, "int8_drop": 0}).items():
-        if not getattr(request, name) >= least:
-            raise SsrError(f"{name} is {getattr(request, name)}; it must be {least} or more.")
 
 
 def check_folder(to: Path) -> None:
@@ -80,7 +80,7 @@ class Work:
     """
 
     chosen: Selection
-    request: Request
+    request: ExportConfig
     how: Preprocessing
     parts: Sequence[Labelled]
     expected: Sequence[Tensor]
@@ -103,7 +103,12 @@ class Work:
 
 
 def write(
-    chosen: Selection, parts: Sequence[Labelled], request: Request, to: Path, *, how: Preprocessing
+    chosen: Selection,
+    parts: Sequence[Labelled],
+    request: ExportConfig,
+    to: Path,
+    *,
+    how: Preprocessing,
 ) -> Exported:
     """Export a network; the folder is replaced when all of its files are verified.
 
@@ -152,7 +157,7 @@ def write(
 
 
 def _script(
-    chosen: Selection, how: Preprocessing, files: Mapping[str, int], request: Request
+    chosen: Selection, how: Preprocessing, files: Mapping[str, int], request: ExportConfig
 ) -> str:
     """Write the script that is shipped, for files and how many images at once each takes."""
     labels, takes_bytes = chosen.about.classes, request.uint8_input
@@ -181,22 +186,22 @@ def _files(work: Work) -> tuple[list[ExportedFile], list[str]]:
 
 
 def _say_what_is_odd(
-    logits: Tensor, request: Request, to: Path, files: Sequence[ExportedFile]
+    logits: Tensor, request: ExportConfig, to: Path, files: Sequence[ExportedFile]
 ) -> None:
     """Warn of what a table of verified files does not show."""
     if len(logits.argmax(1).unique()) == 1:
         log.warning("the network sees one class in all val images: its files agree for little")
-    if request.int8 and "torch_export" in request.formats:
+    if request.int8 and "torch_export" in request.format:
         log.warning("torch_export has no int8 file: onnx and executorch have")
     kept = {one.file for one in files}
     if gone := sorted({p.name for p in to.glob(f"{STEM}.*")} - kept):
         log.warning("the export that was there is replaced; it held %s, too", ", ".join(gone))
 
 
-def _wanted(request: Request) -> list[tuple[str, bool]]:
+def _wanted(request: ExportConfig) -> list[tuple[str, bool]]:
     """List formats, each followed by its quantised file where one is asked for."""
     wanted = []
-    for name in dict.fromkeys(request.formats):
+    for name in dict.fromkeys(request.format):
         quantised = request.int8 and formats.find(name).QUANTISES
         wanted += [(name, False)] + ([(name, True)] if quantised else [])
     return wanted

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
 from ssr_exp.edge.export import predictor
-from ssr_exp.edge.export.exported import EAGER, Exported, Request
+from ssr_exp.edge.export.exported import EAGER, Exported
 from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
@@ -32,7 +33,7 @@ def write(
     chosen: Selection,
     exported: Exported,
     parts: Sequence[Labelled],
-    request: Request,
+    request: ExportConfig,
     how: Preprocessing,
 ) -> str:
     """Write the card, in Markdown."""
@@ -49,14 +50,14 @@ def write(
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _head(chosen: Selection, request: Request) -> Iterator[str]:
+def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     record = chosen.record
     yield "---"
     yield "pipeline_tag: image-classification"
-    if request.licence is not None:
-        yield f"license: {_yaml(request.licence)}"
+    if request.license is not None:
+        yield f"license: {_yaml(request.license)}"
     yield f"datasets: [{_yaml(record.dataset)}]"
-    tags = ["ssr_exp", "structured-segment-rescaling", *request.formats]
+    tags = ["ssr_exp", "structured-segment-rescaling", *request.format]
     yield f"tags: [{', '.join(map(_yaml, tags))}]"
     yield "---"
 
@@ -154,7 +155,7 @@ def _compared(row: Mapping[str, Any]) -> str | None:
     )
 
 
-def _files(exported: Exported, parts: Sequence[Labelled], request: Request) -> Iterator[str]:
+def _files(exported: Exported, parts: Sequence[Labelled], request: ExportConfig) -> Iterator[str]:
     names = [part.name for part in parts]
     yield "## Files"
     yield ""
@@ -191,7 +192,7 @@ def _ms(latency: Latency) -> str:
 
 
 def _usage(
-    chosen: Selection, exported: Exported, request: Request, how: Preprocessing
+    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing
 ) -> Iterator[str]:
     about = chosen.about
     channels, height, width = about.input_shape
@@ -227,7 +228,7 @@ def _usage(
     yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
 
 
-def _taken(about: saved.Description, request: Request) -> str:
+def _taken(about: saved.Description, request: ExportConfig) -> str:
     """Say what a file takes."""
     mean, std = _numbers(about.mean), _numbers(about.std)
     if request.uint8_input:
@@ -268,7 +269,7 @@ def _numbers_of_files(how: Preprocessing) -> Iterator[str]:
         yield f"in floating-point images {how.white:g} is white"
 
 
-def _training(chosen: Selection, request: Request) -> Iterator[str]:
+def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     record = chosen.record
     recipe = chosen.study.get("recipe", {})
     told = [f"{key} {recipe[key]}" for key in RECIPE if isinstance(recipe, dict) and key in recipe]
@@ -283,7 +284,7 @@ def _training(chosen: Selection, request: Request) -> Iterator[str]:
     yield ""
     yield "## Licence"
     yield ""
-    stated = request.licence and f"{_plain(request.licence)}."
+    stated = request.license and f"{_plain(request.license)}."
     yield stated or "Not stated; `export.py license=IDENTIFIER` states one."
 
 
