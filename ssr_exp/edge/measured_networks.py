@@ -38,23 +38,14 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredStudy:
-    """A study's networks, the seed network first, then the largest first.
+    """A study's networks, the seed network first, then the largest first."""
 
-    Args:
-        name: of the study, or of the seed network.
-        seed: what is rescaled.
-        seed_network: with fresh weights.
-        plan: of it.
-        networks: those with finished trainings, and the seed network.
-        folder: of the study; None if nothing was trained.
-    """
-
-    name: str
-    seed: Seed
-    seed_network: nn.Module
-    plan: Plan
-    networks: tuple[MeasuredNetwork, ...]
-    folder: Path | None = None
+    name: str  # of the study, or of the seed network
+    seed: Seed  # what is rescaled
+    seed_network: nn.Module  # with fresh weights
+    plan: Plan  # of it
+    networks: tuple[MeasuredNetwork, ...]  # those with finished trainings, and the seed network
+    folder: Path | None = None  # of the study; None if nothing was trained
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -28,26 +28,17 @@ TRUST = "type trust=true if you trust where it comes from"
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A trained network, and what is known of it.
+    """A trained network, and what is known of it."""
 
-    Args:
-        network: in eval mode, on the CPU.
-        about: how it is built, and what its logits mean.
-        record: of its training.
-        study: what decided its results, as `study.json` says it.
-        folder: of the study that it is exported from.
-        label: tells it from the study's other runs.
-        asked: what its run was asked to do, as `config.json` says it; empty if that is gone.
-        comparison: the last comparison of the search that named it; empty without one.
-    """
-
-    network: nn.Module
-    about: saved.Description
-    record: Record
-    study: Mapping[str, Any]
-    folder: Path
-    label: str
+    network: nn.Module  # in eval mode, on the CPU
+    about: saved.Description  # how it is built, and what its logits mean
+    record: Record  # of its training
+    study: Mapping[str, Any]  # what decided its results, as `study.json` says it
+    folder: Path  # of the study that it is exported from
+    label: str  # tells it from the study's other runs
+    # what its run was asked to do, as `config.json` says it; empty if that is gone
     asked: Mapping[str, Any]
+    # the last comparison of the search that named it; empty without one
     comparison: Sequence[Mapping[str, Any]] = ()
 
     @property

@@ -23,19 +23,13 @@ from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, network_weig
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A network that was trained, and what is known of it.
+    """A network that was trained, and what is known of it."""
 
-    Args:
-        network: in eval mode, on the CPU.
-        about: how it is built, and what its logits mean.
-        study: what decided its results, as `study.json` says it; empty if that is gone.
-        study_folder: the folder of its study, or the one around a folder that stands alone.
-    """
-
-    network: nn.Module
-    about: saved.Description
+    network: nn.Module  # in eval mode, on the CPU
+    about: saved.Description  # how it is built, and what its logits mean
+    # what decided its results, as `study.json` says it; empty if that is gone
     study: Mapping[str, Any]
-    study_folder: Path
+    study_folder: Path  # the folder of its study, or the one around a folder that stands alone
 
 
 def read(

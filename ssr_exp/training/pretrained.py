@@ -55,36 +55,26 @@ class Split(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class PretrainedNetwork:
-    """A network that was trained before, and what is known of it.
+    """A network that was trained before, and what is known of it."""
 
-    Args:
-        network: in eval mode, on the CPU; not to be changed.
-        digest: of names, shapes and values of its state dict.
-        about: how it is built, and what its logits mean; None if only weights are known.
-        split: of the images that it was trained on, if it is known.
-    """
-
-    network: nn.Module
-    digest: str
+    network: nn.Module  # in eval mode, on the CPU; not to be changed
+    digest: str  # of names, shapes and values of its state dict
+    # how it is built, and what its logits mean; None if only weights are known
     about: saved.Description | None = None
-    split: Split | None = None
+    split: Split | None = None  # of the images that it was trained on, if it is known
 
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """What trainings start from and learn from, besides images.
+    """What trainings start from and learn from, besides images."""
 
-    Args:
-        state: the trained seed network's `state_dict`; None: weights are drawn.
-        teacher: in eval mode, on the CPU, and not to be changed; None: there is none.
-        init: what the fingerprint says of the weights; empty: nothing.
-        distill: what it says of the teacher.
-    """
-
+    # the trained seed network's `state_dict`; None: weights are drawn
     state: Mapping[str, Tensor] | None = None
+    # in eval mode, on the CPU, and not to be changed; None: there is none
     teacher: nn.Module | None = None
+    # what the fingerprint says of the weights; empty: nothing
     init: Mapping[str, str] = field(default_factory=dict)
-    distill: Mapping[str, Any] = field(default_factory=dict)
+    distill: Mapping[str, Any] = field(default_factory=dict)  # what it says of the teacher
 
 
 def check(conf: Config) -> None:

@@ -19,42 +19,25 @@ EAGER = "(weights)"  # PyTorch's own line among the files
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A verified file.
+    """A verified file."""
 
-    Args:
-        file: its name.
-        format: see `formats.NAMES`.
-        int8: whether it is quantised.
-        runtime: that it was verified in, and its version.
-        size: bytes.
-        agreement: how it compares with PyTorch.
-        remarks: what its user should know.
-    """
-
-    file: str
-    format: str
-    int8: bool
-    runtime: str
-    size: int
-    agreement: Agreement
-    remarks: tuple[str, ...] = ()
+    file: str  # its name
+    format: str  # see `formats.NAMES`
+    int8: bool  # whether it is quantised
+    runtime: str  # that it was verified in, and its version
+    size: int  # bytes
+    agreement: Agreement  # how it compares with PyTorch
+    remarks: tuple[str, ...] = ()  # what its user should know
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An export that ended.
+    """An export that ended."""
 
-    Args:
-        folder: holds it.
-        files: that passed, one or more.
-        failed: formats that did not, with the reason.
-        latencies: of one image, by file, and of PyTorch as `EAGER`.
-    """
-
-    folder: Path
-    files: tuple[ExportedFile, ...]
-    failed: tuple[str, ...]
-    latencies: Mapping[str, Latency]
+    folder: Path  # holds it
+    files: tuple[ExportedFile, ...]  # that passed, one or more
+    failed: tuple[str, ...]  # formats that did not, with the reason
+    latencies: Mapping[str, Latency]  # of one image, by file, and of PyTorch as `EAGER`
 
     @property
     def eager(self) -> dict[str, float]:

@@ -66,27 +66,17 @@ def check_folder(to: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """An export that is being made.
+    """An export that is being made."""
 
-    Args:
-        chosen: the network.
-        request: what is asked for.
-        how: what is done to an image file.
-        parts: the images that the network was trained and compared by; the first part is val.
-        expected: PyTorch's logits for each part.
-        predictor: runs the script that is shipped.
-        originals: the image files of each part.
-        folder: where the files are written.
-    """
-
-    chosen: Selection
-    request: ExportConfig
-    how: Preprocessing
+    chosen: Selection  # the network
+    request: ExportConfig  # what is asked for
+    how: Preprocessing  # what is done to an image file
+    # the images that the network was trained and compared by; the first part is val
     parts: Sequence[Labelled]
-    expected: Sequence[Tensor]
-    predictor: Predictor
-    originals: Sequence[Originals]
-    folder: Path
+    expected: Sequence[Tensor]  # PyTorch's logits for each part
+    predictor: Predictor  # runs the script that is shipped
+    originals: Sequence[Originals]  # the image files of each part
+    folder: Path  # where the files are written
 
     def order(self, *, int8: bool) -> Order:
         """Say what a file must hold."""

@@ -28,36 +28,22 @@ TOGETHER = 24  # networks that are measured together, once the table is there
 
 @dataclass(frozen=True)
 class Effort:
-    """How a lattice is measured.
+    """How a lattice is measured."""
 
-    Args:
-        networks: that the model is fitted to.
-        held_out: further ones that check it.
-        repeats: measured turns of each network.
-        spread: the noise that is allowed, see `latency.noise`.
-        seed: of what is drawn.
-    """
-
-    networks: int = 48
-    held_out: int = 12
-    repeats: int = 30
-    spread: float = stopwatch.NOISY
-    seed: int = 0
+    networks: int = 48  # that the model is fitted to
+    held_out: int = 12  # further ones that check it
+    repeats: int = 30  # measured turns of each network
+    spread: float = stopwatch.NOISY  # the noise that is allowed, see `latency.noise`
+    seed: int = 0  # of what is drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is measured.
+    """What is measured."""
 
-    Args:
-        seed: what it is.
-        network: the seed network; its weights do not matter.
-        lattice: of its plan.
-    """
-
-    seed: Seed
-    network: nn.Module
-    lattice: Lattice
+    seed: Seed  # what it is
+    network: nn.Module  # the seed network; its weights do not matter
+    lattice: Lattice  # of its plan
 
     def code(self, architecture: Architecture) -> str:
         """Write a network's code."""
@@ -73,15 +59,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class HeldOutError:
-    """How well a latency model predicts networks that it was not shown.
+    """How well a latency model predicts networks that it was not shown."""
 
-    Args:
-        model: fitted without them.
-        errors: |predicted / measured - 1| of each.
-    """
-
-    model: LatencyModel
-    errors: tuple[float, ...]
+    model: LatencyModel  # fitted without them
+    errors: tuple[float, ...]  # |predicted / measured - 1| of each
 
     def __str__(self) -> str:
         """Say it in a line."""
