@@ -190,12 +190,9 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     folder = Path(folder)
     description = read(folder)
     try:
-        if not trust and description.model.calls_code(folder):
-            raise SsrError(
-                f"it calls the function {description.model.name} with arguments of its own, or "
-                "brings its code; if you trust where it comes from, type "
-                "saved.load(folder, trust=True)."
-            )
+        if not trust:
+            remedy = "if you trust where it comes from, type saved.load(folder, trust=True)"
+            check_trust(folder, description, remedy)
         with torch.inference_mode(False):  # whose tensors could not be trained any more
             seed, plan = seed_network(description)
             architecture = codes.parse(plan, description.network)
@@ -208,6 +205,21 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     weights = folder / WEIGHTS
     rescale.load(network, _state(weights), source=str(weights))
     return network.eval()
+
+
+def check_trust(folder: Path, description: Description, remedy: str) -> None:
+    """Refuse to call a function that a folder names, or to import code that lies in it.
+
+    Either may do anything. Other classes of networks need no trust.
+
+    Raises:
+        SsrError: says the remedy.
+    """
+    if description.model.calls_code(folder):
+        raise SsrError(
+            f"{folder} calls the function {description.model.name} with arguments of its own, or "
+            f"brings its code, which may do anything: {remedy}."
+        )
 
 
 def read(folder: str | Path) -> Description:
