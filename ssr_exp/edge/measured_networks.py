@@ -12,7 +12,7 @@ from torch import nn
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge.latency.table_file import Seed
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, rescale, saved, seed_segments, seeds
+from ssr_exp.rescaling import codes, cost, planning, rescale, saved, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs.record import Record, Status
@@ -141,7 +141,7 @@ def untrained(
     Raises:
         SsrError: if it cannot be built or split.
     """
-    seed_network, plan = seed_segments.build(
+    seed_network, plan = planning.seed_and_plan(
         model, split, num_classes=num_classes, input_shape=input_shape
     )
     seed = Seed.of(model, split, plan, num_classes, seed_network)

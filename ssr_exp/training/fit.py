@@ -88,7 +88,8 @@ def _task(job: Job) -> Classification:
     state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:
-        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
+        names = rescale.names(seed, plan, architecture)
+        inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
     return Classification(
         network,
         job.conf.recipe,

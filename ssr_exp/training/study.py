@@ -19,7 +19,7 @@ from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.datasets import in_memory
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, sets
+from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.training import pretrained
@@ -202,7 +202,7 @@ def _traced(
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        seed_network, plan = seed_segments.build(
+        seed_network, plan = planning.seed_and_plan(
             model.part, segment.part, num_classes=num_classes, input_shape=shape
         )
     for remark in plan.remarks:

@@ -17,7 +17,7 @@ from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.latency.table import Effort, LatencyTable, Subject
 from ssr_exp.edge.latency.table_file import Seed, Setting
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, lattice, seed_segments
+from ssr_exp.rescaling import codes, cost, lattice, planning
 from ssr_exp.rescaling.plan import Architecture
 
 FEW = Effort(networks=10, held_out=3, repeats=1, spread=1e9)
@@ -26,7 +26,7 @@ FEW = Effort(networks=10, held_out=3, repeats=1, spread=1e9)
 @cache
 def subject(name: str = "resnet20", *frozen: str) -> Subject:
     model, split = ModelConf(name), SegmentConf(frozen=list(frozen))
-    network, plan = seed_segments.build(model, split, num_classes=10, input_shape=(1, 8, 8))
+    network, plan = planning.seed_and_plan(model, split, num_classes=10, input_shape=(1, 8, 8))
     return Subject(Seed.of(model, split, plan, 10), network, lattice.from_plan(plan))
 
 
