@@ -80,7 +80,7 @@ def job(*, has_own_screen: bool = False) -> Iterator[None]:
         _has_own_screen = before
 
 
-class Shown(logging.Filter):
+class ScreenFilter(logging.Filter):
     """Keep for the screen what is ours, and of all warnings each one once a command."""
 
     def filter(self, record: logging.LogRecord) -> bool:
