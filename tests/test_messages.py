@@ -86,7 +86,7 @@ def test_a_warning_in_a_jobs_own_log_file_is_said_on_the_screen_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def told(*, apart: bool) -> list[bool]:
-        monkeypatch.setattr(messages, "_said", set())  # as in a process of its own
+        monkeypatch.setattr(messages, "_texts_said", set())  # as in a process of its own
         with messages.job(has_own_screen=apart):
             return [messages.is_first("w") for _ in range(2)]
 

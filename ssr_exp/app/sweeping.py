@@ -97,7 +97,7 @@ class LaunchingCommand:
         is_here = launchers.is_here(self.launches.launcher)
         bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
         watch = progress.SweepWatch(members)
-        return terminal.live(watch.say, bars=bars)
+        return terminal.live_line(watch.say, bars=bars)
 
     def _loudness(self, members: Sequence[Member]) -> list[str]:
         """Show of a single network each epoch, of several a line for each that was trained.
@@ -169,7 +169,7 @@ def name_page(store: Store) -> None:
 
 def _failures(problems: Sequence[str], total: int, log_file: Path) -> str:
     for problem in problems:
-        messages.aside.info("%s", problem)
+        messages.file_log.info("%s", problem)
     told = [f"  {problem}" for problem in problems[:FAILURES]]
     if more := len(problems) - len(told):
         told.append(f"  ... and {more} more, for the reasons in {log_file}")
