@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ssr_exp.config import ChannelChoice
-from ssr_exp.errors import SsrError, no_other
+from ssr_exp.errors import SsrError, only_ssr_errors
 from ssr_exp.rescaling import copying, inherit, initialise, meta
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
@@ -57,7 +57,7 @@ def build(
         )
     if not inherits:
         check_learnt(network, plan, architecture)
-    with no_other(f"{type(network).__name__} cannot be rebuilt"):
+    with only_ssr_errors(f"{type(network).__name__} cannot be rebuilt"):
         rescaled, names = _assembled(network, plan, architecture, device="cpu")
         initialise.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
     return rescaled
