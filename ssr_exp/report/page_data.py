@@ -218,14 +218,8 @@ def _thinned(predicted: Predictions, points: int) -> dict[str, Any]:
 
 def _front(sample: Sample) -> set[int]:
     """Find the points that no cheaper one is predicted to match, for each cost."""
-    columns = [*(getattr(sample, axis) for axis in predictions.AXES), sample.latency_ms or ()]
-    return {
-        at
-        for costs in columns
-        for at in pareto.front(
-            range(len(costs)), cost=costs.__getitem__, score=sample.mean.__getitem__
-        )
-    }
+    columns = [getattr(sample, axis) for axis in (*predictions.AXES, "latency_ms")]
+    return {int(at) for costs in columns if costs for at in pareto.front(costs, sample.mean)}
 
 
 def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,11 @@ class Record(BaseModel):
         return Kind(first) if first in ORIGINS else Kind.other
 
     @property
+    def is_measured(self) -> bool:
+        """Say whether it came to its end with an accuracy on val."""
+        return self.status is Status.finished and self.val_acc is not None
+
+    @property
     def round(self) -> int | None:
         """Name the search's round that proposed the network; None if none did."""
         match = ROUND.fullmatch(self.origin or "")

@@ -25,12 +25,7 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """All networks that a search may propose.
-
-    Args:
-        plan: the seed network's plan.
-        lattice: its points.
-    """
+    """All networks that a search may propose: the points of a plan's lattice."""
 
     plan: Plan
     lattice: Lattice

@@ -1,22 +1,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
-from benchmarks import counting, measure, start
-from benchmarks.__main__ import PARTS
+from benchmarks import counting, gpu, latency, measure, start
+from benchmarks.__main__ import PARTS, main
 from benchmarks.measure import Figure
 from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Plan
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +21,13 @@ def resnet56() -> tuple[nn.Module, Plan]:
     return counting.resnet56()
 
 
-def smoke(out: Path, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks", "--smoke", "--out", str(out), *arguments]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=550)
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Run all parts at their smallest, and read what they saved."""
+    out = tmp_path_factory.mktemp("all") / "out.json"
+    threads = torch.get_num_threads()
+    main(["--smoke", "--threads", "1", "--out", str(out)])
+    torch.set_num_threads(threads)
     return json.loads(out.read_text())
 
 
@@ -83,24 +84,29 @@ def test_imports_of_a_process_are_seen() -> None:
     assert {"json", "decimal"} <= start.imported("-c", "import json, decimal")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_all_parts_run_at_their_smallest(tmp_path: Path) -> None:
-    saved = smoke(tmp_path / "out.json", "--threads", "1")
+def test_all_parts_run_at_their_smallest(saved: dict[str, Any]) -> None:
     assert {"device", "versions", "commit", "load"} <= set(saved)
     assert {figure["part"] for figure in saved["figures"]} == set(PARTS)
     assert all(figure["value"] >= 0 for figure in saved["figures"])
 
 
-@pytest.mark.slow
+def test_each_claim_about_latency_finds_its_ratios_in_each_runtime(saved: dict[str, Any]) -> None:
+    names = [figure["name"] for figure in saved["figures"] if figure["part"] == "latency"]
+    size = latency.SMOKE
+    assert len(set(names)) == len(names)
+    rows = len(size.networks) * len(size.batches) * len(size.runtimes or ())
+    for claim in latency.CLAIMS:
+        assert sum(name.endswith(claim.ratios) for name in names) == rows * len(claim.ratios)
+    assert sum("time per MAC" in name for name in names) == rows
+
+
 @pytest.mark.parametrize("part", ["throughput", "resnet20"])
 def test_the_gpu_script_runs_at_its_smallest(part: str, tmp_path: Path) -> None:
-    images = _images(tmp_path / "cifar")
-    command = [sys.executable, "-m", "benchmarks.gpu", "--smoke", "--part", part]
-    command += ["--cifar", str(images), "--runs", str(tmp_path / "runs")]
-    command += ["--out", str(tmp_path / "out")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=280)
-    saved = json.loads((tmp_path / "out" / f"{part}.json").read_text())
+    images, out = _images(tmp_path / "cifar"), tmp_path / "out"
+    words = ["--cifar", str(images), "--runs", str(tmp_path / "runs"), "--out", str(out)]
+    assert gpu.main(["--smoke", "--part", part, *words]) == 0
+    saved = json.loads((out / f"{part}.json").read_text())
     if part == "throughput":
         assert [row.get("error") for row in saved["trials"]] == [None, None]
     else:

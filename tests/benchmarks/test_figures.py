@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import browser, figures, measure
-from benchmarks import page as pages
+from benchmarks import browser, figures
 from ssr_exp.report import page_data
 from ssr_exp.runs import store
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -46,10 +43,3 @@ def test_what_is_kept_of_a_demo_is_all_that_its_page_shows(tmp_path: Path) -> No
         "proposed",
         "finalist",
     }
-
-
-@pytest.mark.usefixtures("chromium")
-def test_a_page_is_timed_and_kept_small() -> None:
-    found = {each.name: each for each in pages.measured(pages.SMOKE)}
-    assert all(isinstance(each, measure.Figure) and each.value > 0 for each in found.values())
-    assert "open until it answers, 30 runs" in found

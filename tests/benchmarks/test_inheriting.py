@@ -10,7 +10,6 @@ import pytest
 from benchmarks import inheriting
 
 
-@pytest.mark.slow
 def test_both_starts_of_each_network_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

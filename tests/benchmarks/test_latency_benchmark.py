@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from benchmarks import latency
@@ -14,15 +9,15 @@ from benchmarks.latency import Claim
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, planning, seed_segments, seeds
+from ssr_exp.rescaling import cost, planning, seeds
 from ssr_exp.rescaling.plan import Plan
-
-ROOT = Path(__file__).parents[2]
 
 
 def planned(name: str) -> Plan:
     shape = latency.SHAPE
-    return seed_segments.build(ModelConf(name), SegmentConf(), num_classes=10, input_shape=shape)[1]
+    return planning.seed_and_plan(
+        ModelConf(name), SegmentConf(), num_classes=10, input_shape=shape
+    )[1]
 
 
 @pytest.mark.parametrize("name", ["resnet14", "resnet56", "resnet18"])
@@ -70,17 +65,3 @@ def test_a_claim_is_held_against_its_own_ratios(capsys: pytest.CaptureFixture[st
 def test_batches_take_their_own_number_of_turns() -> None:
     size = latency.Size(repeats=7, repeats_of_batches=2)
     assert [size.turns(batch) for batch in (1, 2, 64)] == [7, 2, 2]
-
-
-@pytest.mark.slow
-def test_each_claim_finds_its_ratios_in_each_runtime(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "latency", "--smoke"]
-    command += ["--out", str(tmp_path / "it.json")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=250)
-    figures = json.loads((tmp_path / "it.json").read_text())["figures"]
-    names, size = [figure["name"] for figure in figures], latency.SMOKE
-    assert len(set(names)) == len(names)
-    rows = len(size.networks) * len(size.batches) * len(size.runtimes or ())
-    for claim in latency.CLAIMS:
-        assert sum(name.endswith(claim.ratios) for name in names) == rows * len(claim.ratios)
-    assert sum("time per MAC" in name for name in names) == rows

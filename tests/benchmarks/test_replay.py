@@ -85,7 +85,6 @@ def test_an_arm_stays_in_its_pool_and_asks_for_nothing_twice(table: Table, name:
         known |= {a: table.accuracies[a] for a in chosen}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ehvi", "thompson", "optuna_tpe", "optuna_nsga2"])
 def test_an_arm_repeats_itself(table: Table, name: str) -> None:
     size = Size(rounds=2, batch=2)

@@ -1,17 +1,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import pytest
-
-from benchmarks import replay_figure, replay_summary
+from benchmarks import replay_figure, replay_summary, search_quality
 from benchmarks.replay import ARMS, Replayed
-
-ROOT = Path(__file__).parents[2]
 
 
 def replayed(arm: str, repetition: int, values: list[float]) -> Replayed:
@@ -43,12 +37,10 @@ def test_a_figure_is_xml_with_a_line_for_each_arm_in_both_panels() -> None:
     assert set(replay_figure.STYLES) == set(ARMS)
 
 
-@pytest.mark.slow
 def test_the_command_line_runs_at_its_smallest(gathered: Path, tmp_path: Path) -> None:
     for verb in ("replay", "surrogates"):
-        command = [sys.executable, "-m", "benchmarks.search_quality", verb, "--smoke"]
-        command += ["--table", str(gathered), "--out", str(tmp_path / f"{verb}.json")]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=280)
-        saved = json.loads((tmp_path / f"{verb}.json").read_text())
+        out = tmp_path / f"{verb}.json"
+        search_quality.main([verb, "--smoke", "--table", str(gathered), "--out", str(out)])
+        saved = json.loads(out.read_text())
         assert {"device", "versions", "commit", "load", "table"} <= set(saved)
     assert (tmp_path / "replay.svg").exists()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import time
@@ -197,8 +196,3 @@ def test_no_records_are_a_sentence(server: Stub, make_record: MakeRecord) -> Non
 def test_disabled_publishes_nothing(server: Stub, records: list[Record]) -> None:
     assert "to=wandb needs W&B" in refusal(records, mode=WandbMode.disabled)
     assert server.questions == []
-
-
-def test_a_timeout_must_be_a_time(records: list[Record]) -> None:
-    for timeout_s in (0.0, math.nan):
-        assert "logger.timeout_s is" in refusal(records, timeout_s=timeout_s)

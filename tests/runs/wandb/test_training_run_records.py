@@ -387,12 +387,6 @@ def test_a_filter_that_is_refused_is_a_sentence(server: Stub, make_record: MakeR
         assert why in said and "runs.filters={state:finished}" in said
 
 
-def test_a_timeout_must_be_a_time() -> None:
-    for timeout_s in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(SsrError, match=r"runs\.timeout_s is .*; it must be above 0 seconds"):
-            read(timeout_s=timeout_s)
-
-
 def test_the_folder_that_was_named_for_wandb_is_named_again(
     server: Stub, make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
