@@ -320,7 +320,7 @@ class Body(nn.Module):
     def __init__(self, body: nn.Module | None = None, out: int = 16, **parts: nn.Module) -> None:
         super().__init__()
         self.stem = conv(3, 16)
-        for name, part in (parts if body is None else {"body": body}).items():
+        for name, part in (parts if body is None else {"body": body, **parts}).items():
             setattr(self, name, part)
         self.fc = nn.Linear(out, 5)
 
