@@ -222,12 +222,7 @@ def start(
 ) -> LatencyTable:
     """Measure a designed sample of a lattice, and further networks that check the model.
 
-    Args:
-        subject: what is measured.
-        setting: of this machine.
-        path: where the table is kept.
-        effort: how much is measured.
-        option: what chooses another place for the table, where that cannot be written.
+    The table is kept at `path`; `option` chooses another place, where that cannot be written.
 
     Raises:
         SsrError: if the runtime cannot run a network, or the machine is too noisy.
