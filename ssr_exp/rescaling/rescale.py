@@ -23,11 +23,7 @@ MOST_UNLEARNT = 0.25  # share of the weights that may be fixed and lose inputs
 
 
 def build(
-    network: nn.Module,
-    plan: Plan,
-    modifiers: Modifiers | Architecture,
-    *,
-    inherits: bool = False,
+    network: nn.Module, plan: Plan, modifiers: Modifiers | Architecture, *, inherits: bool = False
 ) -> nn.Module:
     """Make the rescaled network of a seed network.
 
