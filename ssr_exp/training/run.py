@@ -49,7 +49,7 @@ def train(conf: Config) -> Record:
     """Train the one network that a configuration names, unless that was done before.
 
     Raises:
-        local.Busy: if another process is training it and `conf.wait` is false.
+        Busy: if another process is training it and `conf.wait` is false.
         RunFailed: if the training failed; the record says so, too.
         SsrError: if the configuration cannot be met, or its folder cannot be written; a training
             that fills the disk leaves no record.

@@ -124,11 +124,11 @@ def open(conf: Config) -> Study:
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
-    taken = starting_points.read(conf, splits, seed_network, plan)
-    fields = _fields(conf, splits, seed_network, plan.multiple, taken)
+    borrowed = starting_points.read(conf, splits, seed_network, plan)
+    fields = _fields(conf, splits, seed_network, plan.multiple, borrowed)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, taken)
+    return Study(name, fields, splits, seed_network, plan, borrowed)
 
 
 def _check(conf: Config) -> None:
@@ -159,7 +159,7 @@ def _check(conf: Config) -> None:
 
 
 def _fields(
-    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Borrowed
+    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, borrowed: Borrowed
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     for key in LATER:
@@ -171,10 +171,10 @@ def _fields(
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
         "segment": {"kind": conf.segment.kind, "multiple": multiple} | patterns,
         "dataset": dataset | {"content": splits.fingerprint},
-        "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
+        "recipe": recipe | ({"distill": borrowed.distill} if borrowed.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
-    return fields | ({"init": taken.init} if taken.init else {})
+    return fields | ({"init": borrowed.init} if borrowed.init else {})
 
 
 class _Key(Generic[Part]):
