@@ -41,7 +41,7 @@ from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, lattice, planning, rescale, seed_segments, seeds
+from ssr_exp.rescaling import codes, cost, lattice, planning, rescale, seeds
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
@@ -232,7 +232,7 @@ def held(claim: Claim, figures: Sequence[Figure]) -> Figure:
 def _rescaled(name: str, size: Size) -> list[Figure]:
     """Time a seed network and its three rescaled ones."""
     conf = ModelConf(name)
-    seed, plan = seed_segments.build(conf, SegmentConf(), num_classes=CLASSES, input_shape=SHAPE)
+    seed, plan = planning.seed_and_plan(conf, SegmentConf(), num_classes=CLASSES, input_shape=SHAPE)
     architectures = {SEED: plan.baseline, **chosen(plan, size.share)}
     figures = _costs(name, plan, architectures)
     built = {kind: rescale.build(seed, plan, own) for kind, own in architectures.items()}

@@ -80,7 +80,7 @@ class Init(StrEnum):
 
 
 class ChannelChoice(StrEnum):
-    """Which channels of a trained seed network are inherited; see `rescaling.kept_channels`."""
+    """Which channels of a trained seed network are inherited; see `rescaling.inherit`."""
 
     l1 = "l1"  # those whose filters have the largest L1 norm
     first = "first"

@@ -121,6 +121,14 @@ def read_fields(path: Path) -> dict[str, Any]:
     return fields
 
 
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file; of one that is missing or damaged, nothing."""
+    try:
+        return read_fields(path)
+    except (FileNotFoundError, Unreadable):
+        return {}
+
+
 def read_checkpoint(path: Path) -> Any:
     """Read what `torch.save` wrote, on the CPU and as data only.
 

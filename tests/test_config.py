@@ -15,8 +15,6 @@ from ssr_exp import config
 from ssr_exp.config import Config, DatasetConf, ModelConf
 from ssr_exp.errors import SsrError
 
-SCHEMAS = (Config, config.SearchConfig, config.ExportConfig, config.ReportConfig)
-
 
 def whole() -> Config:
     return Config(model=ModelConf("resnet8"), dataset=DatasetConf("digits"))
@@ -43,34 +41,24 @@ def test_the_schema_imports_no_framework() -> None:
     assert not heavy & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("schema", config.SCHEMAS.values())
 def test_every_default_is_allowed(schema: type[Any]) -> None:
     config.check(schema())
 
 
 BAD = {  # by what is allowed
-    "1 or more": {
-        "recipe.batch_size": 0,
-        "trainer.max_epochs": 0,
-        "batch": 0,
-        "acquisition.prefilter": 0,
-        "acquisition.samples": 0,
-        "latency.repeats": 0,
-        "finalists.count": 0,
-    },
-    "1 or more, or null": {
-        "trainer.threads": 0,
-        "budget.runs": 0,
-        "budget.epochs": 0,
-        "finalists.epochs": 0,
-    },
-    "0 or more": {
-        "dataset.crop_padding": -1,
-        "dataset.cutout": -1,
-        "recipe.warmup_epochs": math.nan,
-        "finalists.seeds": -1,
-        "rounds": -1,
-    },
+    "1 or more": dict.fromkeys(
+        "recipe.batch_size trainer.max_epochs batch acquisition.prefilter acquisition.samples "
+        "latency.repeats latency.batch latency.threads finalists.count".split(),
+        0,
+    ),
+    "1 or more, or null": dict.fromkeys(
+        ["trainer.threads", "budget.runs", "budget.epochs", "finalists.epochs"], 0
+    ),
+    "0 or more": dict.fromkeys(
+        ["dataset.crop_padding", "dataset.cutout", "finalists.seeds", "rounds"], -1
+    )
+    | {"recipe.warmup_epochs": math.nan},
     "0 or more, and finite": {
         "recipe.weight_decay": math.inf,
         "objective.max_drop": -1.0,
@@ -116,7 +104,6 @@ def test_every_range_is_tried_by_a_bad_value() -> None:
         return found
 
     tried = {key for keys in BAD.values() for key in keys}
-    alike = {"latency.batch", "latency.threads"}
-    assert ranged(config.SearchConfig) == tried | alike
+    assert ranged(config.SearchConfig) == tried
     assert ranged(Config) < tried
     assert {f.name for f in fields(config.ExportConfig)} > ranged(config.ExportConfig)

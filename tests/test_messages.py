@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from ssr_exp import messages
-from ssr_exp.app import launchers
+from ssr_exp.app import jobs, launchers
 from tests.conftest import ROOT
 
 
@@ -95,11 +95,11 @@ def test_only_slurms_jobs_print_into_log_files_of_their_own(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = OmegaConf.load(ROOT / f"conf/hydra/launcher/{preset}.yaml")
-    assert not launchers.logs_apart()
+    assert not jobs.has_own_screen()
     monkeypatch.setattr(
         HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"launcher": conf}})
     )
-    assert launchers.logs_apart() == (preset == "submitit_slurm")
+    assert jobs.has_own_screen() == (preset == "submitit_slurm")
 
 
 @pytest.mark.usefixtures("command")

@@ -147,6 +147,7 @@ def test_an_import_through_a_wall_is_rejected(path: str, code: str) -> None:
         ("ssr_exp/training/planted.py", "from ssr_exp.runs import record"),
         ("ssr_exp/training/planted.py", "import lightning.pytorch"),
         ("ssr_exp/runs/wandb/training_run.py", "import wandb"),
+        ("ssr_exp/runs/trained.py", "from ssr_exp.rescaling import saved"),
         ("ssr_exp/search/planted.py", "import botorch"),
         ("ssr_exp/report/planted.py", "from ssr_exp.runs import record"),
     ],

@@ -20,12 +20,17 @@ def register() -> None:
     """Make the schemas known to Hydra: the first entry of each command's file in `conf/`."""
     # conf/hydra/launcher/ has the names of the plugins' schemas, and may.
     warnings.filterwarnings("ignore", "\n'hydra/launcher/.*' is validated", UserWarning)
+    # Hydra copies all schemas for each list of presets, 124 times for --help; none is ever changed.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+    store = ConfigStore.instance()
     for command, schema in config.SCHEMAS.items():
+        if f"{command}_schema.yaml" in store.repo:
+            continue
         node = OmegaConf.structured(schema)
         for key, kind in keys_of_schema(schema).items():
             if kind.is_dictionary:  # takes keys without a `+`
                 OmegaConf.set_struct(OmegaConf.select(node, key), False)
-        ConfigStore.instance().store(name=f"{command}_schema", node=node, provider="ssr_exp")
+        store.store(name=f"{command}_schema", node=node, provider="ssr_exp")
 
 
 def read(composed: Any, schema: type[AnySchema]) -> AnySchema:

@@ -11,7 +11,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.record import FINALIST
-from ssr_exp.training import starting_points, study
+from ssr_exp.training import pretrained, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE
 
@@ -42,7 +42,7 @@ def check(whole: SearchConfig, opened: Study) -> None:
 
 def _check_teacher(whole: SearchConfig) -> None:
     """Refuse for a sibling what only the seed network itself can read."""
-    path = starting_points.teacher_path(whole)
+    path = pretrained.teacher_path(whole)
     if path is None or Arm.family not in whole.finalists.arms:
         return
     if Path(path).expanduser().is_file():

@@ -85,16 +85,17 @@ def _load(task: Classification, checkpoint: Path) -> None:
 
 def _task(job: Job) -> Classification:
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
-    state = job.study.borrowed.state
+    state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:
-        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
+        names = rescale.names(seed, plan, architecture)
+        inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
     return Classification(
         network,
         job.conf.recipe,
         num_classes=job.study.splits.num_classes,
         channels_last=job.conf.trainer.channels_last,
-        teacher=copy.deepcopy(job.study.borrowed.teacher),  # training moves it
+        teacher=copy.deepcopy(job.study.pretrained.teacher),  # training moves it
     )
 
 

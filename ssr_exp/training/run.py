@@ -160,8 +160,8 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
     asked["dataset"].pop("root")
     # Paths name a machine, so networks trained before are named by their digests.
-    asked["checkpoint"] = job.study.borrowed.init.get("checkpoint")
-    asked["recipe"]["distill"] = job.study.borrowed.distill.get("teacher")
+    asked["checkpoint"] = job.study.pretrained.init.get("checkpoint")
+    asked["recipe"]["distill"] = job.study.pretrained.distill.get("teacher")
     fields = blank.model_dump(mode="json", exclude_none=True, exclude={"status", "wall_s"})
     return training_run.start(
         job.conf.logger,

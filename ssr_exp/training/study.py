@@ -19,11 +19,11 @@ from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.datasets import in_memory
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, sets
+from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
-from ssr_exp.training import starting_points
-from ssr_exp.training.starting_points import Borrowed
+from ssr_exp.training import pretrained
+from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Study:
     splits: Splits
     seed_network: nn.Module  # as its constructor left it
     plan: Plan
-    borrowed: Borrowed = field(default_factory=Borrowed)  # from networks trained before
+    pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
 
     @property
     def about(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Study:
         sets.check(asked)
         proposed = self._proposed(conf) if asked.kind == sets.PROPOSED else ()
         architectures = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
-        if self.borrowed.state is None:
+        if self.pretrained.state is None:
             for architecture in architectures:
                 rescale.check_learnt(self.seed_network, self.plan, architecture)
         return architectures
@@ -104,16 +104,16 @@ class Job:
 
 
 def open(conf: Config) -> Study:
-    """Load the images, trace the seed network, read what is borrowed, fingerprint the whole.
+    """Load the images, trace the seed network, read pretrained networks, fingerprint the whole.
 
-    Images, trace and borrowed networks are kept for the next run of the same process.
+    Images, trace and pretrained networks are kept for the next run of the same process.
 
     Raises:
         SsrError: if a part of the configuration cannot be met.
     """
     config.check(conf)
     _check(conf)
-    starting_points.check(conf)
+    pretrained.check(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
@@ -124,11 +124,11 @@ def open(conf: Config) -> Study:
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
-    borrowed = starting_points.read(conf, splits, seed_network, plan)
-    fields = _fields(conf, splits, seed_network, plan.multiple, borrowed)
+    taken = pretrained.open(conf, splits, seed_network, plan)
+    fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, borrowed)
+    return Study(name, fields, splits, seed_network, plan, taken)
 
 
 def _check(conf: Config) -> None:
@@ -159,22 +159,22 @@ def _check(conf: Config) -> None:
 
 
 def _fields(
-    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, borrowed: Borrowed
+    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Pretrained
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     for key in LATER:
         if dataset[key] == getattr(DatasetConf, key):
             del dataset[key]
-    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in starting_points.KEYS}
+    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
     patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
         "segment": {"kind": conf.segment.kind, "multiple": multiple} | patterns,
         "dataset": dataset | {"content": splits.fingerprint},
-        "recipe": recipe | ({"distill": borrowed.distill} if borrowed.distill else {}),
+        "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
-    return fields | ({"init": borrowed.init} if borrowed.init else {})
+    return fields | ({"init": taken.init} if taken.init else {})
 
 
 class _Key(Generic[Part]):
@@ -202,7 +202,7 @@ def _traced(
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        seed_network, plan = seed_segments.build(
+        seed_network, plan = planning.seed_and_plan(
             model.part, segment.part, num_classes=num_classes, input_shape=shape
         )
     for remark in plan.remarks:

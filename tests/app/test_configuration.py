@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 
 import pytest
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from ssr_exp import config
@@ -19,10 +18,6 @@ def whole() -> Config:
     return Config(model=ModelConf("resnet8"), dataset=DatasetConf("digits"))
 
 
-def test_what_is_read_is_what_was_composed() -> None:
-    assert configuration.read(OmegaConf.structured(whole()), Config) == whole()
-
-
 def test_what_is_read_holds_plain_dataclasses(conf: Compose) -> None:
     read = conf("model=resnet20", "segment.frozen=[stage1]", "modifiers.depth=[1,0.5,1]")
     assert all(is_dataclass(getattr(read, f.name)) for f in fields(Config)[:8])
@@ -32,8 +27,8 @@ def test_what_is_read_holds_plain_dataclasses(conf: Compose) -> None:
     assert read.model.stem is config.Stem.auto
 
 
-def test_hydras_own_keys_are_left_out() -> None:
-    composed = OmegaConf.merge(OmegaConf.structured(whole()))
+def test_what_is_read_is_what_was_composed_but_for_hydras_keys() -> None:
+    composed = OmegaConf.structured(whole())
     OmegaConf.set_struct(composed, False)
     composed.hydra = {"mode": "RUN"}
     assert configuration.read(composed, Config) == whole()
@@ -73,11 +68,8 @@ def test_arguments_of_any_name_are_taken(conf: Compose, words: list[str]) -> Non
     assert model.arguments == {"width": 32, "kernels": [3, 5]}
     assert (model.name, model.target, model.source) == ("my.Net", "my.Net", "module")
     assert type(model.arguments["kernels"]) is list
-
-
-def test_a_label_of_ones_own_can_be_given(conf: Compose) -> None:
-    model = conf("model=module", "model.target=my.Net", "model.name=mine").model
-    assert (model.name, model.target) == ("mine", "my.Net")
+    labelled = conf("model=module", "model.target=my.Net", "model.name=mine").model
+    assert (labelled.name, labelled.target) == ("mine", "my.Net")
 
 
 def test_filters_of_any_name_are_taken(conf: Compose) -> None:
@@ -87,12 +79,6 @@ def test_filters_of_any_name_are_taken(conf: Compose) -> None:
     assert configuration.read(hydra.compose("search", words), SearchConfig).runs.filters == {
         "state": "finished"
     }
-
-
-def test_the_schema_is_known_to_hydra() -> None:
-    configuration.register()
-    known = set(ConfigStore.instance().list(""))
-    assert known >= {f"{command}_schema.yaml" for command in config.SCHEMAS}
 
 
 @pytest.mark.parametrize("word", ["recipe.lr=-1", "trainer.max_epochs=0"])

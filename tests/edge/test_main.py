@@ -147,9 +147,6 @@ def test_a_folder_that_is_no_study_is_said_in_a_sentence(
     assert f"for instance {study}" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere")]) == 1
     assert "name the folder of a study" in capsys.readouterr().err
-    (study / saved.NETWORK).unlink()
-    assert main([str(study)]) == 1
-    assert "an earlier version trained it" in capsys.readouterr().err
 
 
 def test_a_study_without_a_finished_run_is_said_in_a_sentence(study: Path) -> None:

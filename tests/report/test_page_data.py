@@ -17,7 +17,7 @@ from ssr_exp.report import page_data
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
-from tests.report.conftest import FULL, STUDY, Put, predicted
+from tests.report.conftest import FULL, STUDY, Put, made
 
 Predict = Callable[..., Predictions]
 Answer = Callable[..., None]
@@ -277,7 +277,7 @@ def test_the_predicted_front_is_shown_whole(
     store: Store, put: Put, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_data, "POINTS", 30)
-    lattice = predicted(points=90).lattice
+    lattice = made(points=90).lattice
     means = [80.0] * 90
     means[0], means[7], means[8], means[50] = 81.0, 85.0, 85.0, 90.0
     put()

@@ -9,15 +9,14 @@ import pytest
 
 from ssr_exp.config import ModifiersConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, planning, sets
+from ssr_exp.rescaling import codes, cost, sets
 from ssr_exp.rescaling.plan import Plan
 from tests.rescaling import probes
 
 THREE = ("depth", "width", "joint")
 
 
-def plan_of(name: str, *frozen: str) -> Plan:
-    return probes.seed_of(name, frozen=frozen)[1]
+plan_of = probes.plan_of
 
 
 def expanded(plan: Plan, kind: str, **values: object) -> list:
@@ -28,7 +27,7 @@ def written(plan: Plan, kind: str, **values: object) -> list[str]:
     return [codes.write(plan, architecture) for architecture in expanded(plan, kind, **values)]
 
 
-@pytest.mark.parametrize(("name", "count"), [("resnet20", 7), ("resnet56", 7), ("resnet18", 15)])
+@pytest.mark.parametrize(("name", "count"), [("resnet20", 7), ("resnet18", 15)])
 @pytest.mark.parametrize("kind", THREE)
 def test_sentinels_are_the_non_empty_subsets_of_segments(name: str, count: int, kind: str) -> None:
     plan = plan_of(name)
@@ -44,9 +43,7 @@ def test_sentinels_are_the_non_empty_subsets_of_segments(name: str, count: int, 
         assert lowered == thinned
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("resnet20", 22), ("resnet56", 22), ("resnet18", 46), ("resnet50", 46)]
-)
+@pytest.mark.parametrize(("name", "count"), [("resnet20", 22), ("resnet56", 22), ("resnet18", 46)])
 def test_all_sentinels_are_the_baseline_and_the_three_sets(name: str, count: int) -> None:
     plan = plan_of(name)
     found = expanded(plan, "sentinel_all")
@@ -162,7 +159,7 @@ def test_random_networks_repeat_with_their_seed() -> None:
 
 
 @pytest.mark.parametrize("kind", [k for k in sets.KINDS if k != "explicit"])
-@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18"])
 def test_every_set_repeats_and_names_each_network_once(name: str, kind: str) -> None:
     plan = plan_of(name)
     found = written(plan, kind)
@@ -221,11 +218,11 @@ def test_low_modifiers_out_of_range_are_refused_for_all_sentinels_too() -> None:
             expanded(plan_of("resnet20"), "sentinel_all", **values)
 
 
-@pytest.mark.parametrize("kind", ["sentinel_width", "sentinel_all"])
-def test_subsets_of_too_many_segments_are_refused_and_not_listed(kind: str) -> None:
-    plan = planning.trace(probes.hollow("resnet110", "A"), (3, 32, 32), multiple=4, kind="block")
-    with pytest.raises(SsrError, match=r"this network has 54, and 12 are the most: .*whole"):
-        expanded(plan, kind)
+def test_subsets_of_too_many_segments_are_refused_and_not_listed() -> None:
+    plan = probes.seed_of("resnet56", kind="block")[1]
+    for kind in ("sentinel_width", "sentinel_all"):
+        with pytest.raises(SsrError, match=r"this network has 27, and 12 are the most: .*whole"):
+            expanded(plan, kind)
     assert len(set(expanded(plan, "random", count=3))) == 3
 
 

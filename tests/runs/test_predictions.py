@@ -8,73 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from predicted import STUDY, lattice, look
+from predicted import predictions as made
 
 from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import Look, Predictions
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Fractions, Record, Status
 from ssr_exp.runs.store import Store
 
 MakeRecord = Callable[..., Record]
-Made = Callable[..., Predictions]
-STUDY = "resnet20-digits-0a1b2c3d"
-
-
-def look(number: int, runs: int, **fields: Any) -> Look:
-    known: dict[str, Any] = {
-        "round": number,
-        "runs": runs,
-        "rmse": 0.5,
-        "spread": 1.5,
-        "spearman": 0.9,
-        "coverage": (0.5, 0.75, 1.0),
-        "noise": 0.25,
-        "hypervolume": 3.5,
-    }
-    return Look(**(known | fields))
-
-
-def lattice(**columns: Any) -> dict[str, Any]:
-    known: dict[str, Any] = {
-        "size": 512,
-        "network": ["d1_w4", "d1_w8"],
-        "params": [10, 20],
-        "macs": [100, 200],
-        "gemms": [5, 5],
-        "latency_ms": None,
-        "mean": [90.0, 91.0],
-        "low": [89.0, 90.0],
-        "high": [91.0, 92.0],
-    }
-    return known | columns
-
-
-def made(*looks: Look, **fields: Any) -> Predictions:
-    known: dict[str, Any] = {
-        "study": STUDY,
-        "search": "tradeoff-00000000",
-        "outcome": "val_acc",
-        "levels": (0.5, 0.8, 0.95),
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "looks": looks or (look(0, 8),),
-        "rounds": [{"number": 0, "planned": [{"network": "d1_w4"}]}],
-        "left_out": [
-            {
-                "network": "d1_w4",
-                "seed": 0,
-                "measured": 90.0,
-                "predicted": 90.5,
-                "low": 89.0,
-                "high": 92.0,
-                "z": -0.5,
-            }
-        ],
-        "sensitivities": [{"segment": "stage1", "kind": "depth", "effect": 1.5}],
-        "lattice": lattice(),
-        "latency": None,
-        "max_drop": 1.0,
-        "seen": looks[-1].runs if looks else 8,
-    }
-    return Predictions.model_validate(known | fields)
 
 
 @pytest.fixture

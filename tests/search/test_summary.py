@@ -103,6 +103,7 @@ def front(costs: list[float], means: list[float]) -> set[tuple[float, float]]:
     }
 
 
+@pytest.mark.usefixtures("unfitted")
 @pytest.mark.parametrize("timed", [False, True], ids=["costs", "latency"])
 def test_a_sample_holds_the_predicted_front_of_each_cost(
     known: History, small: Space, monkeypatch: pytest.MonkeyPatch, timed: bool
@@ -180,6 +181,7 @@ def test_intervals_are_those_of_a_proposal(
     assert sample.high[::31] == pytest.approx(high.tolist(), abs=ROUNDED)
 
 
+@pytest.mark.usefixtures("unfitted")
 @pytest.mark.parametrize("outcome", Outcome)
 def test_intervals_are_in_order_whichever_way_is_better(known: History, outcome: Outcome) -> None:
     found = summarised(Belief.from_history(known, asked(surrogate__outcome=outcome)))
@@ -190,6 +192,7 @@ def test_intervals_are_in_order_whichever_way_is_better(known: History, outcome:
     assert all(one.low < one.predicted < one.high for one in found.left_out)
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_without_a_device_there_are_no_latencies_and_with_one_there_are(
     known: History, small: Space, told: Predictions
 ) -> None:
@@ -217,6 +220,7 @@ def test_left_out_trainings_are_told_with_their_intervals(
         assert (one.low <= one.measured <= one.high) == (abs(one.z) <= 1.2816)
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_the_hypervolume_grows_with_the_front_alone(small: Space, tell: Tell, first: First) -> None:
     def measured(*more: Record) -> float:
         records = [*(tell(a, noise=0) for a in first), *more]
@@ -232,6 +236,7 @@ def test_the_hypervolume_grows_with_the_front_alone(small: Space, tell: Tell, fi
     assert measured(good) > before
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_the_hypervolume_is_the_area_over_ten_points_below_the_baseline(
     small: Space, tell: Tell
 ) -> None:

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
@@ -307,13 +308,13 @@ class Checker:
         self._refuse_value(key, word, raw, is_readable=False)
 
 
-def parse(words: Sequence[str]) -> list[Override]:
-    """Let Hydra's parser read words.
+def parse(words: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Let Hydra's parser read words; a loader tells it what presets `glob(*)` names.
 
     Raises:
         HydraException: if its grammar cannot take one.
     """
-    return OverridesParser.create().parse_overrides(list(words))
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(words))
 
 
 def no_preset(group: str, name: str, options: Sequence[str]) -> str:

@@ -36,25 +36,17 @@ class LabelledBatch(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images in memory.
+    """Images in memory."""
 
-    Args:
-        name: of the part of the data set: `val` or `test`.
-        images: normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given.
-        labels: `n`.
-        learnt: whether the network learned from them, so that their accuracy flatters it.
-        files: the original image files, if there are any.
-        mean: of each channel, in 0..1: what pixels are normalised by, a batch at a time.
-        std: likewise the standard deviation.
-    """
-
-    name: str
-    images: Tensor
-    labels: Tensor
+    name: str  # of the part of the data set: `val` or `test`
+    images: Tensor  # normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given
+    labels: Tensor  # `n`
+    # whether the network learned from them, so that their accuracy flatters it
     learnt: bool = False
-    files: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()  # the original image files, if there are any
+    # of each channel, in 0..1: what pixels are normalised by, a batch at a time
     mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()  # likewise the standard deviation
 
     def batch(self, first: int, last: int) -> Tensor:
         """Return images `first` to `last`, without the last, as the network takes them."""
@@ -67,19 +59,12 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Originals:
-    """Image files.
+    """Image files."""
 
-    Args:
-        name: of the part of the data set.
-        files: one for each image.
-        labels: `n`.
-        read: makes images of files, as the network takes them.
-    """
-
-    name: str
-    files: Sequence[Path]
-    labels: Tensor
-    read: Callable[[Sequence[Path]], Tensor]
+    name: str  # of the part of the data set
+    files: Sequence[Path]  # one for each image
+    labels: Tensor  # `n`
+    read: Callable[[Sequence[Path]], Tensor]  # makes images of files, as the network takes them
 
     def batch(self, first: int, last: int) -> Tensor:
         """Read images `first` to `last`, without the last."""
@@ -88,19 +73,12 @@ class Originals:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a file's outputs compare with PyTorch's.
+    """How a file's outputs compare with PyTorch's."""
 
-    Args:
-        difference: the largest one of two logits, as a share of the largest logit.
-        agreement: the share of images with the same prediction, in percent.
-        accuracy: of the file on each part, in percent.
-        eager: of PyTorch, likewise.
-    """
-
-    difference: float
-    agreement: float
-    accuracy: dict[str, float]
-    eager: dict[str, float]
+    difference: float  # the largest one of two logits, as a share of the largest logit
+    agreement: float  # the share of images with the same prediction, in percent
+    accuracy: dict[str, float]  # of the file on each part, in percent
+    eager: dict[str, float]  # of PyTorch, likewise
 
 
 def logits(model: Model, part: LabelledBatch, *, batch: int) -> Tensor:

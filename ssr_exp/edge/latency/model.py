@@ -38,19 +38,13 @@ CHUNK = 1 << 18  # points whose distances to all measured ones are held at once
 
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
-    """A fitted latency model.
+    """A fitted latency model."""
 
-    Args:
-        kind: `blocks` or `corrected`.
-        predict: the latency of `n x S` points in ms, `n`.
-        errors: of both kinds, in cross-validation: the median of |predicted / measured - 1|.
-        networks: how many it was fitted to.
-    """
-
-    kind: str
-    predict: Predict
+    kind: str  # `blocks` or `corrected`
+    predict: Predict  # the latency of `n x S` points in ms, `n`
+    # of both kinds, in cross-validation: the median of |predicted / measured - 1|
     errors: Mapping[str, float]
-    networks: int
+    networks: int  # how many it was fitted to
 
 
 def fit(plan: Plan, measured: Mapping[Architecture, float]) -> LatencyModel:

@@ -33,21 +33,13 @@ TURNS_BEFORE_CAPTURE = 3
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run a network on this machine.
+    """A way to run a network on this machine."""
 
-    Args:
-        name: as it is typed.
-        prepare: a network for a batch.
-        check: raises an `SsrError` where it cannot run here.
-        version: names it and its version.
-        on_gpu: whether it runs there; else on the CPU.
-    """
-
-    name: str
-    prepare: Prepare
-    check: Callable[[], object]
-    version: Callable[[], str]
-    on_gpu: bool = False
+    name: str  # as it is typed
+    prepare: Prepare  # a network for a batch
+    check: Callable[[], object]  # raises an `SsrError` where it cannot run here
+    version: Callable[[], str]  # names it and its version
+    on_gpu: bool = False  # whether it runs there; else on the CPU
 
     def device(self) -> str:
         """Name the processor that it runs on; no name of a host or user."""

@@ -13,22 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import predicted
 import pytest
 import wandb as client
 import wandb_stub
+from predicted import STUDY
 from wandb_stub import Stub
 
 from ssr_exp.config import LoggerConf, RunsConf, RunsKind, WandbMode
 from ssr_exp.runs import store
-from ssr_exp.runs.predictions import (
-    Batch,
-    Expected,
-    LeftOut,
-    Look,
-    Predictions,
-    Sample,
-    Sensitivity,
-)
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Fractions, Record
 from ssr_exp.runs.wandb import charts as wandb_charts
 from ssr_exp.runs.wandb import search_run, training_run
@@ -39,7 +33,6 @@ MakeRecord = Callable[..., Record]
 # Of its own folders for artifacts W&B says so when Python finds them.
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 
-STUDY = "resnet20-digits-0a1b2c3d"
 SEARCH = "smallest-01234567"
 SMALL = "d1-1-1_w4-8-16"
 
@@ -115,51 +108,31 @@ def logged(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> L
     return Logged(root, told, files, stream.getvalue())
 
 
-def looked(number: int) -> Look:
-    return Look(
-        round=number,
-        runs=10 + number,
-        rmse=2.0 - number,
-        spread=3.0,
-        spearman=None if number == 0 else 0.5,
-        coverage=(0.5, 0.75),
-        noise=0.25,
-        hypervolume=10.0 + number,
-    )
-
-
 def believed(number: int) -> Predictions:
     """What a search believes after a round, as it is handed over."""
-    planned = Expected(network="d1-2-1_w4", low=95.0, mean=96.0, high=97.0, promise=0.1)
-    rounds = (Batch(number=0, planned=(Expected(network=SMALL),)),)
-    return Predictions(
-        study=STUDY,
+    planned = {"network": "d1-2-1_w4", "low": 95.0, "mean": 96.0, "high": 97.0, "promise": 0.1}
+    columns = {
+        "network": ("a", "b", "c"),
+        "params": (10, 100, 1000),
+        "macs": (1, 2, 3),
+        "gemms": (1, 1, 1),
+        "mean": (50.0, 90.0, 80.0),
+        "low": (40.0, 80.0, 70.0),
+        "high": (60.0, 95.0, 90.0),
+    }
+    looks = [
+        predicted.look(n, 10 + n, rmse=2.0 - n, spearman=0.5 if n else None, coverage=(0.5, 0.75))
+        for n in range(number + 1)
+    ]
+    return predicted.predictions(
+        *looks,
         search=SEARCH,
-        outcome="val_acc",
         levels=(0.5, 0.8),
-        created_at="2026-01-01T00:00:00+00:00",
-        looks=tuple(looked(n) for n in range(number + 1)),
-        rounds=(*rounds, Batch(number=1, planned=(planned,))),
-        left_out=(
-            LeftOut(
-                network=SMALL, seed=0, measured=90.0, predicted=91.0, low=89.0, high=92.0, z=-1.0
-            ),
-        ),
-        sensitivities=(Sensitivity(segment="layer1", kind="depth", effect=1.5),),
-        lattice=Sample(
-            size=100,
-            network=("a", "b", "c"),
-            params=(10, 100, 1000),
-            macs=(1, 2, 3),
-            gemms=(1, 1, 1),
-            latency_ms=None,
-            mean=(50.0, 90.0, 80.0),
-            low=(40.0, 80.0, 70.0),
-            high=(60.0, 95.0, 90.0),
-        ),
-        latency=None,
-        max_drop=1.0,
-        seen=8,
+        rounds=[
+            {"number": 0, "planned": [{"network": SMALL}]},
+            {"number": 1, "planned": [planned]},
+        ],
+        lattice=predicted.lattice(**columns),
     )
 
 
@@ -230,7 +203,7 @@ def test_tables_hold_what_is_believed(logged: Logged) -> None:
     for chart in wandb_charts.ALL:
         assert set(chart.fields.values()) <= set(tables[chart.table]["columns"])
     left_out = tables[wandb_charts.LEFT_OUT.table]
-    assert left_out["data"] == [[SMALL, 0, 90, 91, 89, 92, -1]]
+    assert left_out["data"] == [["d1_w4", 0, 90, 91, 89, 92, -1]]
     named = [(row[0], row[1]) for row in tables[wandb_charts.FRONT.table]["data"]]
     trained = [(f, n) for f, n in named if f == "trained"]
     assert trained == [("trained", SMALL), ("trained", "d1-2-1_w4"), ("trained", "d3-3-3")]
@@ -353,7 +326,7 @@ def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     search = sent[SEARCH]
     assert [row["search/round"] for row in search.history if "search/round" in row] == [0, 1]
     assert search.state == "finished"
-    assert search.table(wandb_charts.LEFT_OUT.table)["data"] == [[SMALL, 0, 90, 91, 89, 92, -1]]
+    assert search.table(wandb_charts.LEFT_OUT.table)["data"] == [["d1_w4", 0, 90, 91, 89, 92, -1]]
     assert len(search.table(wandb_charts.NETWORKS.table)["data"]) == 3
     (model,) = [one for one in server.artifacts if one.kind == "model"]
     assert (model.name, model.state, model.run) == (f"best-{STUDY}", "COMMITTED", search.name)

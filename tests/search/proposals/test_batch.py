@@ -14,7 +14,16 @@ from ssr_exp.search.proposals import batch, propose
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked
 
+pytestmark = pytest.mark.usefixtures("unfitted")
+
 SCORES = {"hypervolume": batch.hypervolume_scores, "saving": batch.saving_scores}
+
+
+@pytest.fixture(scope="module")
+def believed(known: History) -> Belief:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surrogate, "fit_gpytorch_mll", lambda likelihood: likelihood)
+        return Belief.from_history(known, SearchConfig())
 
 
 def plain(belief: Belief, scores: batch.Scores, count: int) -> list[int]:
@@ -112,7 +121,6 @@ def test_another_seed_draws_another_batch(believed: Belief, kind: Acquisition) -
     assert codes(believed, conf(kind), seed=0) != codes(believed, conf(kind), seed=1)
 
 
-@pytest.mark.usefixtures("unfitted")
 @pytest.mark.parametrize("kind", Acquisition)
 def test_what_is_taken_or_beyond_a_cap_is_never_proposed(
     known: History, small: Space, kind: Acquisition
@@ -127,7 +135,6 @@ def test_what_is_taken_or_beyond_a_cap_is_never_proposed(
         assert again.candidates.log_cost[number].exp() <= 0.3 * small.baseline.params * (1 + 1e-9)
 
 
-@pytest.mark.usefixtures("unfitted")
 def test_a_batch_of_more_than_is_left_is_what_is_left(known: History, small: Space) -> None:
     everything = small.architectures(range(len(small.lattice)))
     any_one = conf(Acquisition.random)
@@ -153,7 +160,6 @@ def test_an_accuracy_cap_moves_the_reference(known: History, believed: Belief) -
     assert tight.state.front.hypervolume < believed.state.front.hypervolume
 
 
-@pytest.mark.usefixtures("unfitted")
 @pytest.mark.parametrize("axis", CostAxis)
 def test_any_cost_can_be_traded(small: Space, tell: Tell, first: First, axis: CostAxis) -> None:
     traded = asked(objective__cost=axis)
