@@ -63,7 +63,7 @@ def train(conf: Config) -> Record:
     (job,) = jobs
     store = Store(conf.paths.runs)
     where = folder(store, job)
-    with store.claim(where, wait=conf.wait), fit.threads(conf):
+    with store.claim(where, wait=conf.wait), provenance.torch_threads(conf.trainer.threads):
         done = store.read(where)
         if done is None or not is_done(done):
             record = _train(job, store, where)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -17,6 +16,7 @@ from torch import nn
 from ssr_exp.edge.latency import runtimes
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.provenance import torch_threads
 
 log = logging.getLogger(__name__)
 
@@ -178,14 +178,3 @@ def _spread(own: Latency) -> float:
 def spell_noise(found: Mapping[Name, Latency]) -> str:
     """Say how noisy the machine was, in words."""
     return f"the quartiles of the middle network lie {noise(found):.0%} of its latency apart"
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Give torch so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
