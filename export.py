@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from ssr_exp.app import configuration, exports
+from ssr_exp.app import configuration
 from ssr_exp.app.command_line import commands
 
 configuration.register()
@@ -12,6 +12,8 @@ configuration.register()
 @hydra.main(version_base="1.3", config_path="conf", config_name="export")
 def main(composed: DictConfig) -> str:
     """Write the files that a configuration asks for; the last line printed is their folder."""
+    from ssr_exp.app import exports  # which takes seconds, and --help none
+
     return exports.write(composed)
 
 

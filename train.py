@@ -2,7 +2,7 @@
 
 from ssr_exp import signals, streams
 
-streams.harden()
+streams.outlive_readers()
 with signals.at_once():  # from the first moment on
     import hydra
     from omegaconf import DictConfig

@@ -8,8 +8,8 @@ import hydra
 import pytest
 
 from ssr_exp.app import configuration
-from ssr_exp.app.command_line import overrides
 from ssr_exp.app.command_line.overrides import Checker
+from ssr_exp.config import SCHEMAS
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,12 +38,10 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
 def test_every_command_names_presets_and_keys_that_exist() -> None:
     configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for _, script, *words in commands(*(f"{name}.py" for name in overrides.COMMANDS)):
+        for _, script, *words in commands(*(f"{name}.py" for name in SCHEMAS)):
             name = Path(script).stem
             words = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", word) for word in words]
-            checked = Checker(overrides.COMMANDS[name], name, []).check(
-                [w for w in words if w != "-m"]
-            )
+            checked = Checker(name, []).check([word for word in words if word != "-m"])
             assert hydra.compose(name, checked)
 
 

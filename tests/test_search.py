@@ -191,10 +191,9 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_trained(tmp_path: P
     import hydra
 
     def refusal(line: str) -> str:
-        conf = configuration.read(
-            hydra.compose("search", small(tmp_path, (*line.split(),))), SearchConfig
-        )
         try:
+            composed = hydra.compose("search", small(tmp_path, (*line.split(),)))
+            conf = configuration.read(composed, SearchConfig)
             search = search_setup.set_up(conf, study.open(conf), Store(conf.paths.runs))
             return f"nothing: {search.look() if conf.rounds == 0 else search.run(pytest.fail)}"
         except SsrError as error:

@@ -6,17 +6,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ssr_exp.app import configuration
 from ssr_exp.config import DatasetConf, ExportConfig, PathsConf
+from ssr_exp.datasets import in_memory
+from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.edge import selection
+from ssr_exp.edge.export import exported, exporter, hub
+from ssr_exp.edge.export.verification import Labelled
+from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
-
-if TYPE_CHECKING:
-    from ssr_exp.datasets.images import Splits
-    from ssr_exp.datasets.preprocessing import Preprocessing
-    from ssr_exp.edge.export.verification import Labelled
-    from ssr_exp.edge.selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +30,6 @@ def write(composed: Any) -> str:
     Raises:
         SsrError: if it cannot be exported, or one of its formats failed.
     """
-    from ssr_exp.edge import selection
-    from ssr_exp.edge.export import exported, exporter, hub
-
     request = configuration.read(composed, ExportConfig)
     if isinstance(request.format, str):
         request.format = [request.format]
@@ -68,9 +68,6 @@ def _images(conf: ExportConfig, chosen: Selection) -> tuple[list[Labelled], Prep
     Raises:
         SsrError: if they are not where they were, or are others.
     """
-    from ssr_exp.datasets import in_memory
-    from ssr_exp.edge.export.verification import Labelled
-
     asked = _dataset(conf, chosen)
     folder = Path(conf.paths.data)
     try:
@@ -111,8 +108,6 @@ def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
 
 def _validated(fields: Mapping[str, Any]) -> DatasetConf:
     """Read a data set's configuration as data, from a file that others may have written."""
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         return TypeAdapter(DatasetConf).validate_python(fields)
     except ValidationError as error:
@@ -126,8 +121,6 @@ def _validated(fields: Mapping[str, Any]) -> DatasetConf:
 
 def _check(splits: Splits, asked: DatasetConf, chosen: Selection, folder: Path) -> None:
     """Refuse other images than those that the network was trained by."""
-    from ssr_exp.datasets import in_memory
-
     if chosen.has_seen_val:  # its fingerprint is of train and val together
         content = in_memory.load(replace(asked, train_on_val=True), folder).fingerprint
     else:

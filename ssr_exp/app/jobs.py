@@ -26,7 +26,7 @@ def train(composed: Any) -> str:
     from ssr_exp.runs import store
     from ssr_exp.training import run
 
-    streams.harden()  # of a launcher's process
+    streams.outlive_readers()  # of a launcher's process
     try:
         with signals.job(), messages.job(has_own_screen=has_own_screen()):
             _enter_folder()

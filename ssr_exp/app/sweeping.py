@@ -89,7 +89,7 @@ class LaunchingCommand:
         if len(members) < 2 or (says_each and not sys.stdout.isatty()):
             return nullcontext()
         bars = launchers.is_here(self.launches.launcher) and self._setting("trainer.progress")
-        return terminal.live(progress.SweepWatch(members).say, bars=bool(bars))
+        return terminal.live_line(progress.SweepWatch(members).say, bars=bool(bars))
 
     def _loudness(self, members: Sequence[Member]) -> list[str]:
         """Show of a single network each epoch, of several a line for each that was trained.
@@ -154,7 +154,7 @@ def name_page(store: Store) -> None:
 
 def _failures(problems: Sequence[str], total: int, log_file: Path) -> str:
     for problem in problems:
-        messages.aside.info("%s", problem)
+        messages.file_log.info("%s", problem)
     told = [f"  {problem}" for problem in problems[:FAILURES]]
     if more := len(problems) - len(told):
         told.append(f"  ... and {more} more, for the reasons in {log_file}")

@@ -195,5 +195,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    streams.harden()
+    streams.outlive_readers()
     sys.exit(main())

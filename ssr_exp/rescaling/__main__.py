@@ -78,5 +78,5 @@ def _summary(plan: Plan, points: int, width_steps: int) -> str:
 
 
 if __name__ == "__main__":
-    streams.harden()
+    streams.outlive_readers()
     sys.exit(main())

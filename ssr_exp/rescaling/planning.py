@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ssr_exp.config import ModelConf, SegmentConf
-from ssr_exp.errors import SsrError, no_other
+from ssr_exp.errors import SsrError, only_ssr_errors
 from ssr_exp.rescaling import remarks, seeds, segmentations, validation
 from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
 from ssr_exp.rescaling.segmentations import SegmentDraft
@@ -76,7 +76,7 @@ def trace(
     """
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
-    with no_other(f"{type(network).__name__} cannot be split into segments"):
+    with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
         traced = tracer.run(network, input_shape)
         drafts = segmentations.find(network, traced, kind, patterns)
         _check_names(network, drafts, frozen)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ssr_exp.config import ChannelChoice
-from ssr_exp.errors import SsrError, no_other
+from ssr_exp.errors import SsrError, only_ssr_errors
 from ssr_exp.rescaling import copying, inherit, initialise, meta
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
@@ -23,11 +23,7 @@ MOST_UNLEARNT = 0.25  # share of the weights that may be fixed and lose inputs
 
 
 def build(
-    network: nn.Module,
-    plan: Plan,
-    modifiers: Modifiers | Architecture,
-    *,
-    inherits: bool = False,
+    network: nn.Module, plan: Plan, modifiers: Modifiers | Architecture, *, inherits: bool = False
 ) -> nn.Module:
     """Make the rescaled network of a seed network.
 
@@ -61,7 +57,7 @@ def build(
         )
     if not inherits:
         check_learnt(network, plan, architecture)
-    with no_other(f"{type(network).__name__} cannot be rebuilt"):
+    with only_ssr_errors(f"{type(network).__name__} cannot be rebuilt"):
         rescaled, names = _assembled(network, plan, architecture, device="cpu")
         initialise.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
     return rescaled

@@ -71,7 +71,7 @@ class Model(_Data):
         return {k: v for k, v in fields.items() if (k, v) != ("code", None)}
 
     @classmethod
-    def of(
+    def from_conf(
         cls, conf: ModelConf, image_shape: Sequence[int], network: nn.Module | None = None
     ) -> Model:
         """Say how a seed network is built, with the stem that it is given for such images.
@@ -116,7 +116,7 @@ class Segmentation(_Data):
     patterns: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, conf: SegmentConf, multiple: int) -> Segmentation:
+    def from_conf(cls, conf: SegmentConf, multiple: int) -> Segmentation:
         """Say how a seed network was split, with the multiple that it was given."""
         return cls.model_validate(asdict(conf) | {"multiple": multiple})
 
@@ -262,7 +262,7 @@ def seed_network(description: Description) -> tuple[nn.Module, Plan]:
             num_classes=description.num_classes,
             input_shape=shape,
         )
-        if model.code is not None and Model.of(model.conf(), shape, seed).code != model.code:
+        if model.code is not None and Model.from_conf(model.conf(), shape, seed).code != model.code:
             log.warning(
                 "the code of %s is not what %s was trained with: its outputs may be others",
                 model.name,

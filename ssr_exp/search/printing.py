@@ -54,7 +54,7 @@ def print_new(warnings: Sequence[str]) -> None:
 def print_warnings(warnings: Sequence[str]) -> None:
     """Print each warning in a line."""
     for warning in warnings:
-        terminal.console().print(f"warning: {terminal.inert(warning)}")
+        terminal.console().print(f"warning: {terminal.printable(warning)}")
 
 
 def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None:

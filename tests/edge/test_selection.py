@@ -22,21 +22,11 @@ from ssr_exp.rescaling import saved
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store
+from tests.support.descriptions import description
 
 CODE = "d1-1-1_w16-32-64"
 STUDY = "resnet8-digits-0a1b2c3d"
-FULL = saved.Shares(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0))
-ABOUT = saved.Description(
-    model=saved.Model(name="resnet8"),
-    segment=saved.Segmentation(multiple=4),
-    network=CODE,
-    num_classes=2,
-    input_shape=(1, 8, 8),
-    classes=("a", "<b>|`c`"),
-    mean=(0.5,),
-    std=(0.25,),
-    modifiers=FULL,
-)
+ABOUT = description(classes=("a", "<b>|`c`"), std=(0.25,))
 FIELDS = {"recipe": {"optimizer": "sgd", "lr": 0.1}, "dataset": {"name": "digits"}}
 
 

@@ -255,17 +255,6 @@ class DeepSupervision(Base):
         return [y, *others] if self.training else y
 
 
-class LossInside(Base):
-    """A layer that another method uses."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.center = nn.Linear(16, 8)
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return F.mse_loss(self.center(self.features(x).mean((2, 3))), y)
-
-
 class NeedsTargets(Base):
     def forward(self, x: Tensor, target: Tensor | None = None) -> Any:
         y = super().forward(x)
@@ -319,21 +308,6 @@ def by_index(body: nn.Sequential, x: Tensor) -> Tensor:
     for number in range(len(body)):
         x = body[number](x)
     return x
-
-
-def by_slice(body: nn.Sequential, x: Tensor) -> Tensor:
-    for block in body[:-1]:
-        x = block(x)
-    return body[-1](x)
-
-
-def by_name(body: nn.Sequential, x: Tensor) -> Tensor:
-    tap = torch.zeros(())
-    for name, block in body.named_children():
-        x = block(x)
-        if name == "1":
-            tap = x
-    return x + tap
 
 
 def in_a_loop(body: nn.Sequential, x: Tensor) -> Tensor:

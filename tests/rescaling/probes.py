@@ -314,78 +314,80 @@ class Repeated(WithConstant):
         return torch.cat([x, x.mul(0)], 1) if self.missing else x
 
 
+class Body(nn.Module):
+    """A stem, `body` or other parts, a pooled head."""
+
+    def __init__(self, body: nn.Module | None = None, out: int = 16, **parts: nn.Module) -> None:
+        super().__init__()
+        self.stem = conv(3, 16)
+        for name, part in (parts if body is None else {"body": body}).items():
+            setattr(self, name, part)
+        self.fc = nn.Linear(out, 5)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(self.stem(x)).mean((2, 3)))
+
+
+def residuals(count: int) -> list[Residual]:
+    return [Residual(16, 16) for _ in range(count)]
+
+
 class FlatHead(nn.Module):
     """VGG: the head reads every pixel of every channel."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = conv(3, 16)
-        self.blocks = nn.Sequential(*[Residual(16, 16) for _ in range(3)])
+        self.stem, self.blocks = conv(3, 16), nn.Sequential(*residuals(3))
         self.head = nn.Sequential(nn.Linear(16 * 64, 24), nn.ReLU(), nn.Linear(24, 5))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.stem(x)).flatten(1))
 
 
-class Listed(nn.Module):
+class Listed(Body):
     """Blocks in a ModuleList."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.blocks = nn.ModuleList([Residual(16, 16) for _ in range(4)])
-        self.fc = nn.Linear(16, 5)
+        super().__init__(blocks=nn.ModuleList(residuals(4)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
+    def features(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return self.fc(x.mean((2, 3)))
+        return x
 
 
-class Attributes(nn.Module):
+class Attributes(Body):
     """Blocks as attributes: a removed one becomes an identity."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.block1, self.block2, self.block3 = Residual(16, 16), Residual(16, 16), Residual(16, 16)
-        self.fc = nn.Linear(16, 5)
+        super().__init__(**{f"block{n}": Residual(16, 16) for n in (1, 2, 3)})
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.block3(self.block2(self.block1(self.stem(x))))
-        return self.fc(x.mean((2, 3)))
+    def features(self, x: Tensor) -> Tensor:
+        return self.block3(self.block2(self.block1(x)))
 
 
-class Shared(nn.Module):
+class Shared(Body):
     """One block runs twice."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.stage1 = nn.Sequential(*[Residual(16, 16) for _ in range(3)])
-        self.again = Residual(16, 16)
-        self.fc = nn.Linear(16, 5)
+        super().__init__(stage1=nn.Sequential(*residuals(3)), again=Residual(16, 16))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.again(self.again(self.stage1(self.stem(x))))
-        return self.fc(x.mean((2, 3)))
+    def features(self, x: Tensor) -> Tensor:
+        return self.again(self.again(self.stage1(x)))
 
 
-class Tapped(nn.Module):
+class Tapped(Body):
     """A later layer reads between two blocks: they cannot be removed across the tap."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.a, self.b = Residual(16, 16), Residual(16, 16)
-        self.c, self.d = Residual(16, 16), Residual(16, 16)
-        self.fc = nn.Linear(32, 5)
+        super().__init__(out=32, **{name: Residual(16, 16) for name in "abcd"})
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.b(self.a(self.stem(x)))
-        y = self.d(self.c(x))
-        return self.fc(torch.cat([x, y], 1).mean((2, 3)))
+    def features(self, x: Tensor) -> Tensor:
+        x = self.b(self.a(x))
+        return torch.cat([x, self.d(self.c(x))], 1)
 
 
 class PreActivation(nn.Module):
@@ -420,21 +422,6 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.down(x))
-
-
-class Body(nn.Module):
-    """A stem, `body`, a pooled head."""
-
-    def __init__(self, body: nn.Module, out: int = 16) -> None:
-        super().__init__()
-        self.stem, self.body, self.fc = conv(3, 16), body, nn.Linear(out, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.body(self.stem(x)).mean((2, 3)))
-
-
-def residuals(count: int) -> list[Residual]:
-    return [Residual(16, 16) for _ in range(count)]
 
 
 def vgg(*widths: int | str) -> nn.Module:

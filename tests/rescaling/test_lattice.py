@@ -17,6 +17,7 @@ plan_of = probes.plan_of
 
 def test_resnet56_has_more_than_a_hundred_thousand_networks() -> None:
     assert len(lattice.from_plan(plan_of("resnet56"))) == 9**3 * 4 * 8 * 8 == 186_624
+    assert lattice.from_plan(plan_of("resnet20", "stage1", "stage3")).shape == (1, 24, 1)
 
 
 def test_the_lattice_is_what_all_modifiers_give_without_duplicates() -> None:
@@ -65,10 +66,6 @@ def test_costs_have_the_lattices_shape_and_order() -> None:
     number = 4321
     (architecture,) = cost.decode(plan, points.points([number]))
     assert costs.macs.reshape(-1)[number] == cost.of(plan, architecture).macs
-
-
-def test_frozen_segments_have_one_option() -> None:
-    assert lattice.from_plan(plan_of("resnet20", "stage1", "stage3")).shape == (1, 24, 1)
 
 
 def test_finer_steps_give_more_until_every_width_is_there() -> None:

@@ -14,9 +14,7 @@ from ssr_exp.rescaling import __main__ as anatomy
 from ssr_exp.rescaling import arguments
 
 
-def test_a_network_is_printed_with_its_cost_and_lattice(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_network_is_printed_with_its_cost_and_lattice(capsys: pytest.CaptureFixture[str]) -> None:
     assert anatomy.main(["resnet56"]) == 0
     out = capsys.readouterr().out
     assert "lattice: 186,624 networks" in out

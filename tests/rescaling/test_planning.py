@@ -78,10 +78,7 @@ def test_inner_widths_round_on_their_own(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "operation"),
-    [
-        ("Fourier", "stage1.0 uses _fft_r2c"),
-        ("Linalg", "stage2.2 uses linalg_matrix_exp"),
-    ],
+    [("Fourier", "stage1.0 uses _fft_r2c"), ("Linalg", "stage2.2 uses linalg_matrix_exp")],
 )
 def test_channels_that_meet_an_unknown_operation_are_frozen_and_named(
     name: str, operation: str
@@ -119,12 +116,15 @@ def test_blocks_in_a_list_a_named_sequence_or_attributes_are_removed() -> None:
     assert isinstance(built.block2, nn.Identity) and isinstance(built.block3, nn.Identity)
 
 
+def test_a_plain_network_loses_whole_layers() -> None:
+    network, plan = plan_of("plain_sequence")
+    kept = [type(module).__name__ for module in rescale.build(network, plan, plan.smallest)]
+    assert [kept.count(n) for n in ("Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d")] == [2, 2, 2, 1]
+
+
 def test_blocks_are_not_removed_across_a_tap() -> None:
     _, plan = plan_of("Tapped")
-    assert [segment.blocks for segment in plan.segments] == [
-        (("a",), ("b",)),
-        (("c",), ("d",)),
-    ]
+    assert [segment.blocks for segment in plan.segments] == [(("a",), ("b",)), (("c",), ("d",))]
 
 
 def test_a_block_that_runs_twice_is_a_segment_too() -> None:

@@ -305,11 +305,7 @@ def refusal(conf: ModelConf) -> str:
 @pytest.mark.parametrize(
     ("source", "name", "said"),
     [
-        (
-            Source.torchvision,
-            "mobilenet_v3_smal",
-            "'mobilenet_v3_smal'; the nearest names are mob",
-        ),
+        (Source.torchvision, "mobilenet_v3_smal", "'mobilenet_v3_smal'; the nearest names are mob"),
         (Source.torchvision, "resnet20", "'resnet20'; the nearest names are resnet"),
         (Source.torchvision, "fcn_resnet50", "no torchvision model"),  # for segmentation
         (Source.torchvision, "quantized_resnet18", "no torchvision model"),

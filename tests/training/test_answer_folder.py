@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import pickle
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -160,10 +158,10 @@ def test_a_network_of_ones_own_is_trained_and_handed_over(
     assert torch.equal(saved.load(one.best, trust=callable_ == "make")(x), one.network(x))
     assert one.record.study.startswith(f"{target}-digits-")
     assert ("trust=True" in (one.best / "load.py").read_text()) == (callable_ == "make")
-    done = subprocess.run(
-        [sys.executable, str(one.best / "load.py")], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "torch.Size([1, 10])\n"
+    if callable_ == "make":  # the slow one
+        script = [sys.executable, str(one.best / "load.py")]
+        done = subprocess.run(script, capture_output=True, text=True, check=True)
+        assert done.stdout == "torch.Size([1, 10])\n"
 
 
 @torch.no_grad()
@@ -183,6 +181,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(end: Tr
     one.hand_over()
     assert files(one.best).keys() == FILES
     assert store.Store("unused").read(one.best) == one.record
+    assert store.Store(one.conf.paths.runs).records() == [one.record]  # and no second run
     assert json.loads((one.best / "metrics.json").read_text()) == METRICS
     about = parse_fields((one.best / "network.json").read_bytes())
     splits = study.open(one.conf).splits
@@ -211,12 +210,6 @@ def test_a_stem_is_said_as_it_was_built(conf: Compose, make_record: Any) -> None
     about = answer_folder.describe(opened, asked, make_record(study=opened.name))
     assert about.model.stem == "cifar"
     assert about.segment.multiple == 8
-
-
-def test_what_is_handed_over_is_no_run(end: Train) -> None:
-    one = end()
-    one.hand_over()
-    assert store.Store(one.conf.paths.runs).records() == [one.record]
 
 
 def test_a_run_of_another_study_is_not_handed_over(end: Train, conf: Compose) -> None:
@@ -363,34 +356,3 @@ def test_whatever_ends_a_hand_over_leaves_the_old_one_the_new_one_or_none(
         kept.add("none" if not left else "old" if left == old else "new")
     assert last > 10
     assert kept == {"old" if has_old else "none", "new"} | ({"none"} if error is Killed else set())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("at", [1, 2])
-def test_a_process_that_is_killed_while_it_swaps_leaves_a_whole_one_or_none(
-    end: Train, tmp_path: Path, at: int
-) -> None:
-    first, second = end(), end("seed=1")
-    first.hand_over()
-    before = files(first.best)
-    one = (second.conf, second.record, second.folder, second.best)
-    (tmp_path / "one.pickle").write_bytes(pickle.dumps(one))
-    code = f"""
-import os, pickle, signal
-from pathlib import Path
-from ssr_exp.training import answer_folder, study
-conf, record, folder, best = pickle.loads(Path({str(tmp_path / "one.pickle")!r}).read_bytes())
-opened, rename, count = study.open(conf), os.rename, []
-def die(*arguments):
-    count.append(arguments)
-    if len(count) == {at}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*arguments)
-os.rename = die
-answer_folder.write(opened, conf, record, folder, best, {{}})
-"""
-    ended = subprocess.run([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert ended.returncode == -signal.SIGKILL
-    assert (files(first.best) if first.best.exists() else None) == (before if at == 1 else None)
-    first.hand_over()
-    assert files(first.best) == before

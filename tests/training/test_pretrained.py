@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved
-from ssr_exp.runs import store
+from ssr_exp.rescaling import codes, saved
+from ssr_exp.runs import store, trained
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import answer_folder, fit, pretrained, run, study
+from ssr_exp.training import fit, pretrained, run, study
 from ssr_exp.training.pretrained import PretrainedNetwork
 from ssr_exp.training.study import Study
 
@@ -51,19 +51,14 @@ def read(seed: nn.Module) -> Read:
 
 
 @pytest.fixture
-def save(conf: Compose, make_record: MakeRecord, tmp_path: Path) -> Save:
+def save(opened: Callable[..., Study], leave: Callable[..., Path], tmp_path: Path) -> Save:
     """Save a network with fresh weights as a folder: `save("model=resnet14", network=...)`."""
 
     def write(*words: str, network: str | None = None, **about: Any) -> Path:
-        asked = conf(*words)
-        opened = study.open(asked)
-        code = network or codes.write(opened.plan, opened.plan.baseline)
-        built = rescale.build(opened.seed_network, opened.plan, codes.parse(opened.plan, code))
-        described = answer_folder.describe(
-            opened, asked, make_record(study=opened.name, network=code)
-        )
-        folder = tmp_path / f"{asked.model.name}-{code}"
-        saved.write(folder, described.model_copy(update=about), built.state_dict())
+        plan = opened(*words).plan
+        run = trained.read(leave(*words, network=network or codes.write(plan, plan.baseline)), "")
+        folder = tmp_path / f"{run.about.model.name}-{run.about.network}"
+        saved.write(folder, run.about.model_copy(update=about), run.network.state_dict())
         return folder
 
     return write
@@ -276,21 +271,8 @@ def refused(opened: Callable[..., Study], *words: str) -> str:
 def test_what_needs_a_checkpoint_says_so(opened: Callable[..., Study]) -> None:
     for word in ("init=inherit", "recipe.distill=checkpoint"):
         assert refused(opened, word).startswith(f"{word} needs checkpoint=PATH: name a folder")
-
-
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        ("recipe.distill_weight=1.5", "recipe.distill_weight is 1.5; it must be from 0 to 1."),
-        ("recipe.distill_weight=-0.1", "from 0 to 1"),
-        ("recipe.distill_weight=nan", "from 0 to 1"),
-        ("recipe.distill_temperature=0", "recipe.distill_temperature is 0.0; it must be above 0"),
-        ("recipe.distill_temperature=inf", "finite"),
-        ("recipe.distill=nowhere.pt", "there is no checkpoint at nowhere.pt: name a folder"),
-    ],
-)
-def test_bad_values_are_a_sentence(opened: Callable[..., Study], word: str, said: str) -> None:
-    assert said in refused(opened, word)
+    said = "there is no checkpoint at nowhere.pt: name a folder"
+    assert said in refused(opened, "recipe.distill=nowhere.pt")
 
 
 def test_a_rescaled_networks_weights_are_not_inherited(

@@ -37,7 +37,7 @@ def run(main: Callable[[], Any], command: str) -> None:
     Raises:
         SystemExit: with a sentence, if the command cannot be met.
     """
-    streams.harden()
+    streams.outlive_readers()
     typed = sys.argv
     try:
         with messages.command(), _refusals():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -73,7 +73,7 @@ def _keys() -> dict[str, ValueKind]:
     return keys
 
 
-def _groups() -> Sequence[str]:
+def _groups() -> list[str]:
     folders = (resources.files("hydra.conf") / "hydra").iterdir()
     names = ["launcher", "sweeper", *(folder.name for folder in folders if folder.is_dir())]
     return [f"hydra/{name}" for name in names]

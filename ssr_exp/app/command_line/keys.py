@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import SequenceMatcher
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -45,30 +45,24 @@ class ValueKind:
         return get_origin(self.type) is dict
 
     @property
-    def is_text(self) -> bool:
-        """Say whether it may be any text."""
-        return self.type in (str, Any)
-
-    @property
     def is_one(self) -> bool:
         """Say whether it is a single value."""
         return self.type in SINGLE or _is_choice(self.type)
 
     def __str__(self) -> str:
         """Say it as the end of `KEY is`."""
-        return self._plain() + (", or null" if self.is_optional else "")
-
-    def _plain(self) -> str:
-        if self.is_list:
-            (item,) = get_args(self.type)
-            if _is_choice(item):
-                return f"a list of {_choices(item)}, as [{next(iter(item)).value}]"
-            return "a list of texts, as [a,b]" if item is str else "a list of numbers, as [1,0.5]"
-        if _is_choice(self.type):
-            return f"one of {_choices(self.type)}"
-        if is_dataclass(self.type):
-            return f"no single value, it has keys: {', '.join(f.name for f in fields(self.type))}"
-        return SINGLE.get(self.type, "a dictionary, as {name:1}")
+        (item,) = get_args(self.type) if self.is_list else (None,)
+        if _is_choice(item):
+            words = f"a list of {', '.join(item)}, as [{next(iter(item)).value}]"
+        elif item is not None:
+            words = f"a list of {'texts, as [a,b]' if item is str else 'numbers, as [1,0.5]'}"
+        elif _is_choice(self.type):
+            words = f"one of {', '.join(self.type)}"
+        elif is_dataclass(self.type):
+            words = f"no single value, it has keys: {', '.join(f.name for f in fields(self.type))}"
+        else:
+            words = SINGLE.get(self.type, "a dictionary, as {name:1}")
+        return words + (", or null" if self.is_optional else "")
 
 
 @cache
@@ -134,8 +128,4 @@ def _likeness(typed: str, name: str) -> float:
 
 
 def _is_choice(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Enum)
-
-
-def _choices(kind: type[Enum]) -> str:
-    return ", ".join(str(one.value) for one in kind)
+    return isinstance(kind, type) and issubclass(kind, StrEnum)

@@ -115,8 +115,10 @@ class Checker:
         if key not in self.keys and not self._is_open(key):
             self._refuse_key(key, word)
         if override.is_delete():
-            self._check_removal(key, word)
-            return word
+            if self._is_open(key):
+                return word
+            value = "null" if self.keys[key].is_optional else "VALUE"
+            raise SsrError(f"{word}: {key} cannot be removed: type {key}={value} instead.")
         if key in self.groups:
             self._check_preset(override)
         elif not self._is_open(key):
@@ -143,9 +145,13 @@ class Checker:
                 raise SsrError(f"{word}: {key} is a key of {command}.py, and not of {self.script}.")
         near, value = nearest(key, self.keys), word.partition("=")[2]
         if not is_near(key, near):
+            part = key.partition(".")[0]
+            below = sorted(name for name in self.keys if name.startswith(f"{part}."))
+            first = sorted({name.partition(".")[0] for name in self.keys})
             raise SsrError(
                 f"{word}: there is no key {key}: type KEY=VALUE with one that there is; "
-                f"{self._keys_beside(key)}."
+                f"{f'the keys of {part} are' if below else 'keys begin with'} "
+                f"{', '.join(below or first)}."
             )
         advice = f"{near}={value or 'VALUE'}"
         if near in self.groups and not self._has_presets(near, value):
@@ -156,13 +162,6 @@ class Checker:
             f"{word}: there is no key {key}, the nearest is {near}: type "
             f"{shlex.quote(advice)}; python {self.script} --help lists all."
         )
-
-    def _keys_beside(self, key: str) -> str:
-        """List what might be meant instead: the keys of its part, or the parts."""
-        part = key.partition(".")[0]
-        if below := sorted(k for k in self.keys if k.startswith(f"{part}.")):
-            return f"the keys of {part} are {', '.join(below)}"
-        return f"keys begin with {', '.join(sorted({k.partition('.')[0] for k in self.keys}))}"
 
     def _takes(self, word: str) -> bool:
         """Say whether a word that is to be advised can be copied and would be taken."""
@@ -176,11 +175,6 @@ class Checker:
         finally:
             self._is_advice = False
         return quoting.can_be_shown(word)
-
-    def _check_removal(self, key: str, word: str) -> None:
-        if not self._is_open(key):
-            value = "null" if self.keys[key].is_optional else "VALUE"
-            raise SsrError(f"{word}: {key} cannot be removed: type {key}={value} instead.")
 
     def _check_preset(self, override: Override) -> None:
         key, word, value = override.key_or_group, str(override.input_line), override.value()
@@ -303,7 +297,7 @@ class Checker:
             self._refuse_key(key, word)
         if key in self.groups or "/" in key:
             self._refuse_preset(key, word)
-        if key not in self.keys or self.keys[key].is_text:
+        if key not in self.keys or self.keys[key].type in (str, Any):
             self._refuse_for_quotes(key, raw, f"{word} cannot be read as it stands")
         self._refuse_value(key, word, raw, is_readable=False)
 

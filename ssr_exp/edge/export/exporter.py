@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, model_card, predictor, verification
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, report
-from ssr_exp.edge.export.formats import Model, Order
+from ssr_exp.edge.export.formats import Order
 from ssr_exp.edge.export.predictor import Predictor
 from ssr_exp.edge.export.verification import Labelled, Originals
-from ssr_exp.edge.latency import stopwatch
+from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
@@ -122,9 +121,11 @@ def write(
         tempfile.TemporaryDirectory() as aside,
         stopwatch.torch_threads(request.threads),
     ):
-        eager = _eager(chosen.network)
-        expected = [verification.logits(eager, part, batch=EAGER_BATCH) for part in parts]
-        store.write_text(fresh / predictor.SCRIPT, _script(chosen, how, {}, request))
+        network = chosen.network
+        expected = [verification.logits(network, part, batch=EAGER_BATCH) for part in parts]
+        about, takes_bytes = chosen.about, request.uint8_input
+        text = partial(predictor.text, about.classes, how, takes_bytes=takes_bytes)
+        store.write_text(fresh / predictor.SCRIPT, text({}))
         script = Predictor(fresh / predictor.SCRIPT)
         originals = [script.originals(part, Path(aside)) for part in parts]
         work = Work(chosen, request, how, parts, expected, script, originals, fresh)
@@ -133,25 +134,17 @@ def write(
         if not files:
             raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
         exported = Exported(to, tuple(files), tuple(failed), _latencies(work, files))
-        saved.write(fresh, chosen.about, chosen.network.state_dict())
+        saved.write(fresh, about, network.state_dict())
         batches = {one.file: request.max_batch for one in files}
-        for name, text in {
-            predictor.SCRIPT: _script(chosen, how, batches, request),
+        for name, content in {
+            predictor.SCRIPT: text(batches),
             RECORD_FILE: chosen.record.to_json(),
             studies.FILE: json.dumps(dict(chosen.study), indent=1) + "\n",
             REPORT: json.dumps(report(exported, request), indent=1) + "\n",
             CARD: model_card.write(chosen, exported, parts, request, how),
         }.items():
-            store.write_text(fresh / name, text)
+            store.write_text(fresh / name, content)
     return exported
-
-
-def _script(
-    chosen: Selection, how: Preprocessing, files: Mapping[str, int], request: ExportConfig
-) -> str:
-    """Write the script that is shipped, for files and how many images at once each takes."""
-    labels, takes_bytes = chosen.about.classes, request.uint8_input
-    return predictor.text(predictor.about(labels, how, files, takes_bytes=takes_bytes))
 
 
 def _files(work: Work) -> tuple[list[ExportedFile], list[str]]:
@@ -160,18 +153,17 @@ def _files(work: Work) -> tuple[list[ExportedFile], list[str]]:
     Where the float32 file of a format fails, its int8 file is not tried: nobody would notice there
     that the outputs are others, and not only rounded.
     """
-    files, failed, broken = [], [], set()
-    for name, int8 in _wanted(work.request):
-        label = f"{name}{' int8' if int8 else ''}"
-        if name in broken:
-            continue
-        log.info("writing %s ...", label)
-        try:
-            files.append(_file(work, name, int8=int8))
-        except SsrError as error:
-            broken.add(name)
-            failed.append(f"{label}: {str(error).rstrip('.')}")
-            log.warning("%s failed: %s", label, error)
+    files, failed, wants_int8 = [], [], work.request.int8
+    for name in dict.fromkeys(work.request.format):
+        for int8 in (False, True) if wants_int8 and formats.find(name).QUANTISES else (False,):
+            label = f"{name}{' int8' if int8 else ''}"
+            log.info("writing %s ...", label)
+            try:
+                files.append(_file(work, name, int8=int8))
+            except SsrError as error:
+                failed.append(f"{label}: {str(error).rstrip('.')}")
+                log.warning("%s failed: %s", label, error)
+                break
     return files, failed
 
 
@@ -186,15 +178,6 @@ def _say_what_is_odd(
     kept = {one.file for one in files}
     if gone := sorted({p.name for p in to.glob(f"{STEM}.*")} - kept):
         log.warning("the export that was there is replaced; it held %s, too", ", ".join(gone))
-
-
-def _wanted(request: ExportConfig) -> list[tuple[str, bool]]:
-    """List formats, each followed by its quantised file where one is asked for."""
-    wanted = []
-    for name in dict.fromkeys(request.format):
-        quantised = request.int8 and formats.find(name).QUANTISES
-        wanted += [(name, False)] + ([(name, True)] if quantised else [])
-    return wanted
 
 
 def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
@@ -231,7 +214,8 @@ def _latencies(work: Work, files: Sequence[ExportedFile]) -> dict[str, Latency]:
     request, val = work.request, work.parts[0]
     image = val.batch(0, 1)
     taken = val.images[:1] if request.uint8_input else image
-    runners: dict[str, Runner] = {EAGER: partial(_eager(work.chosen.network), image)}
+    eager = runtimes.find("eager").prepare(work.chosen.network, image, request.threads)
+    runners: dict[str, Runner] = {EAGER: eager}
     for one in files:
         load = formats.find(one.format).load
         runners[one.file] = partial(load(work.folder / one.file, threads=request.threads), taken)
@@ -239,15 +223,3 @@ def _latencies(work: Work, files: Sequence[ExportedFile]) -> dict[str, Latency]:
     if max(latency.spread for latency in latencies.values()) > stopwatch.NOISY:
         log.warning("this machine is noisy: see the quartiles before you believe a latency")
     return latencies
-
-
-def _eager(network: nn.Module) -> Model:
-    """Run a network in PyTorch as it is."""
-
-    def run(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits = network(images)
-        assert isinstance(logits, Tensor)
-        return logits
-
-    return run

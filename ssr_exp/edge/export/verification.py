@@ -10,28 +10,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ssr_exp.edge.export.formats import Model
 from ssr_exp.errors import SsrError
-
-
-class LabelledBatch(Protocol):
-    """Real images with their labels, a batch at a time."""
-
-    @property
-    def name(self) -> str:
-        """Of the part of the data set: `val` or `test`."""
-
-    @property
-    def labels(self) -> Tensor:
-        """One for each image, `n`."""
-
-    def batch(self, first: int, last: int) -> Tensor:
-        """Return images `first` to `last`, without the last, as a network takes them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +55,9 @@ class Originals:
         return self.read(self.files[first:last])
 
 
+Images = Labelled | Originals
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How a file's outputs compare with PyTorch's."""
@@ -81,22 +68,16 @@ class Agreement:
     eager: dict[str, float]  # of PyTorch, likewise
 
 
-def logits(model: Model, part: LabelledBatch, *, batch: int) -> Tensor:
+def logits(model: Model, part: Images, *, batch: int) -> Tensor:
     """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
     with torch.inference_mode():
         return torch.cat([model(images).clone() for images in _batches(part, batch)])
 
 
 def compare(
-    model: Model, expected: Sequence[Tensor], parts: Sequence[LabelledBatch], *, batch: int
+    model: Model, expected: Sequence[Tensor], parts: Sequence[Images], *, batch: int
 ) -> Agreement:
-    """Run a file on all images, and compare it with what PyTorch gave.
-
-    Args:
-        model: the file in its runtime.
-        expected: logits of each part.
-        parts: the images.
-        batch: images at once.
+    """Run a file, `batch` images at once, and compare it with PyTorch's logits of each part.
 
     Raises:
         SsrError: if its outputs have another shape, or are no numbers.
@@ -118,7 +99,7 @@ def compare(
 
 
 def check(
-    found: Agreement, parts: Sequence[LabelledBatch], *, tolerance: float, most_drop: float | None
+    found: Agreement, parts: Sequence[Images], *, tolerance: float, most_drop: float | None
 ) -> None:
     """Refuse a file that does not do what the network did.
 
@@ -147,7 +128,7 @@ def check(
             )
 
 
-def _accuracies(outputs: Sequence[Tensor], parts: Sequence[LabelledBatch]) -> dict[str, float]:
+def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Images]) -> dict[str, float]:
     found = {}
     for own, part in zip(outputs, parts, strict=True):
         hits = (own.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
@@ -155,7 +136,7 @@ def _accuracies(outputs: Sequence[Tensor], parts: Sequence[LabelledBatch]) -> di
     return found
 
 
-def _batches(part: LabelledBatch, batch: int) -> Iterator[Tensor]:
+def _batches(part: Images, batch: int) -> Iterator[Tensor]:
     count = len(part.labels)
     yield part.batch(0, min(1, count))
     for first in range(1, count, batch):

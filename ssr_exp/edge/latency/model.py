@@ -48,12 +48,7 @@ class LatencyModel:
 
 
 def fit(plan: Plan, measured: Mapping[Architecture, float]) -> LatencyModel:
-    """Fit both models, and keep the one that predicts better what it was not shown.
-
-    Args:
-        plan: the seed network's plan.
-        measured: latencies in ms.
-    """
+    """Fit both models to latencies in ms; the one that predicts better what is new is kept."""
     points = cost.encode(plan, list(measured))
     times = np.array(list(measured.values()))
     errors = {kind: float(np.median(_cross_validated(plan, points, times, kind))) for kind in KINDS}

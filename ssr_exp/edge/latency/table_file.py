@@ -90,10 +90,10 @@ class Seed(BaseModel):
             num_classes: how many logits there are.
             network: the seed network itself: of the user's own, its code is fingerprinted.
         """
-        segment = saved.Segmentation.of(split, plan.multiple)
+        segment = saved.Segmentation.from_conf(split, plan.multiple)
         channels, height, width = plan.input_shape
         return cls(
-            model=saved.Model.of(model, plan.input_shape, network),
+            model=saved.Model.from_conf(model, plan.input_shape, network),
             segment=segment.model_copy(update={"frozen": ()}),
             input_shape=(channels, height, width),
             num_classes=num_classes,

@@ -72,6 +72,11 @@ def measured(law: Law, count: int = 48) -> dict[Architecture, float]:
     return dict(zip(chosen, own.tolist(), strict=True))
 
 
+def sample(law: Law, count: int = 48) -> tuple[Points, Floats]:
+    known = measured(law, count)
+    return cost.encode(whole().plan, list(known)), np.array([*known.values()])
+
+
 def unseen(law: Law) -> dict[Architecture, float]:
     drawn = whole().sample(200, seed=7)
     own = times(law, cost.encode(whole().plan, drawn))
@@ -96,9 +101,7 @@ def test_what_does_not_add_up_is_corrected_and_predicted_better() -> None:
     fitted = model.fit(plan, known)
     assert fitted.kind == "corrected"
     assert fitted.errors["corrected"] < 0.5 * fitted.errors["blocks"]
-    blocks = model.KINDS["blocks"](
-        plan, cost.encode(plan, list(known)), np.array([*known.values()])
-    )
+    blocks = model.KINDS["blocks"](plan, *sample(bent))
     plain = model.LatencyModel("blocks", blocks, {}, 48)
     mine, theirs = (model.relative_errors(m, plan, unseen(bent)) for m in (fitted, plain))
     assert np.median(mine) < 0.5 * np.median(theirs)
@@ -118,8 +121,7 @@ def test_cross_validation_promises_no_more_than_unseen_networks_show() -> None:
 
 
 def test_small_networks_count_as_much_as_large_ones() -> None:
-    plan, known = whole().plan, measured(squared)
-    points, own = cost.encode(plan, list(known)), np.array([*known.values()])
+    plan, (points, own) = whole().plan, sample(squared)
     found = model.KINDS["blocks"](plan, points, own)(points)
     errors = np.abs(found / own - 1)[np.argsort(own)]
     assert np.mean(errors[:16]) < 1.5 * np.mean(errors[-16:])
@@ -128,32 +130,22 @@ def test_small_networks_count_as_much_as_large_ones() -> None:
 @pytest.mark.parametrize("kind", model.KINDS)
 @pytest.mark.parametrize("count", [8, 24])
 def test_no_network_is_predicted_to_take_no_time(kind: str, count: int) -> None:
-    plan, known = whole().plan, measured(noisy, count)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit = model.KINDS[kind]
-        predict = fit(plan, cost.encode(plan, list(known)), np.array([*known.values()]))
+        predict = fit(whole().plan, *sample(noisy, count))
     found = predict(all_points())
     assert np.isfinite(found).all() and (found > 0).all()
 
 
 @pytest.mark.parametrize("kind", model.KINDS)
-def test_the_order_of_the_networks_changes_no_prediction(kind: str) -> None:
-    plan, known = whole().plan, measured(bent)
-    points, own = cost.encode(plan, list(known)), np.array([*known.values()])
+def test_neither_the_order_nor_the_unit_of_latencies_changes_a_prediction(kind: str) -> None:
+    plan, (points, own), fit = whole().plan, sample(bent), model.KINDS[kind]
     order = np.random.default_rng(0).permutation(len(own))
-    first = model.KINDS[kind](plan, points, own)(all_points())
-    other = model.KINDS[kind](plan, points[order], own[order])(all_points())
-    np.testing.assert_allclose(first, other, rtol=1e-3)
-
-
-@pytest.mark.parametrize("kind", model.KINDS)
-def test_latencies_in_other_units_give_the_same_predictions_in_them(kind: str) -> None:
-    plan, known = whole().plan, measured(bent)
-    points, own = cost.encode(plan, list(known)), np.array([*known.values()])
-    in_ms = model.KINDS[kind](plan, points, own)(all_points())
-    in_us = model.KINDS[kind](plan, points, 1000 * own)(all_points())
-    np.testing.assert_allclose(1000 * in_ms, in_us, rtol=1e-3)
+    expected = fit(plan, points, own)(all_points())
+    others = {1: fit(plan, points[order], own[order]), 1000: fit(plan, points, 1000 * own)}
+    for unit, other in others.items():
+        np.testing.assert_allclose(other(all_points()), unit * expected, rtol=1e-3)
 
 
 def test_chunks_do_not_change_predictions(monkeypatch: pytest.MonkeyPatch) -> None:

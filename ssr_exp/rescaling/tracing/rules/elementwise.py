@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,7 @@ from ssr_exp.rescaling.tracing.labels import (
     varying,
 )
 from ssr_exp.rescaling.tracing.rules import parameters
-from ssr_exp.rescaling.tracing.rules.operations import name, tensors, unknown
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, name, tensors, unknown
 
 
 def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

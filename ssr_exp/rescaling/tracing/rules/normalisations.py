@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ssr_exp.rescaling.tracing.labels import Vector, along, channels_of, varying
 from ssr_exp.rescaling.tracing.rules import parameters as weights
-from ssr_exp.rescaling.tracing.rules.operations import tensors, unknown
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, tensors, unknown
 from ssr_exp.rescaling.tracing.rules.products import fit, is_narrow
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
 
 
 def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

@@ -11,8 +11,10 @@ from torch.utils.flop_counter import flop_registry
 from ssr_exp.rescaling import meta
 from ssr_exp.rescaling.tracing.labels import fixed_like, shrink
 
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+if TYPE_CHECKING:  # the tracer runs the rules
+    from ssr_exp.rescaling.tracing.tracer import Tracer as Tracer
+else:
+    Tracer = Any
 
 
 LOOKUPS = """embedding index index_select gather index_put _unsafe_index copy_ mv scatter

@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ssr_exp.rescaling.tracing.labels import FIXED, Vector, along, varying
-from ssr_exp.rescaling.tracing.rules.operations import name, tensors, unknown
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, name, tensors, unknown
 from ssr_exp.rescaling.tracing.trace import TracedTensor
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
 
 Axes = tuple[tuple[int, ...], ...]
 

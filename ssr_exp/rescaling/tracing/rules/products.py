@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,11 +18,8 @@ from ssr_exp.rescaling.tracing.labels import (
     varying,
 )
 from ssr_exp.rescaling.tracing.rules import parameters
-from ssr_exp.rescaling.tracing.rules.operations import unknown
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, unknown
 from ssr_exp.rescaling.tracing.trace import TracedTensor
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
 
 
 def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

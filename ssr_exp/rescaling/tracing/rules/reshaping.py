@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,10 +23,7 @@ from ssr_exp.rescaling.tracing.labels import (
     varying,
 )
 from ssr_exp.rescaling.tracing.rules import parameters
-from ssr_exp.rescaling.tracing.rules.operations import name, tensors, unknown
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, name, tensors, unknown
 
 VIEWS = ("view", "_unsafe_view", "reshape")
 CUTS = ("slice", "split", "split_with_sizes", "narrow")
