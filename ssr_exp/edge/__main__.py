@@ -151,7 +151,7 @@ def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
     (runtime,), (batch,) = options.runtime, options.batch
     setting = table.here(runtime, batch=batch, threads=options.threads)
     latencies = table.start(subject, setting, options.out, effort, option="--out FILE")
-    baseline = latencies.known()[study.plan.baseline]
+    baseline = latencies.measured()[study.plan.baseline]
     smallest = float(latencies.ms(points.points([0]))[0])
     console = terminal.console()
     console.print(f"{study.name}: {setting}")

@@ -105,13 +105,13 @@ class LatencyTable:
         """Say what the latencies are of."""
         return str(self.setting)
 
-    def known(self) -> dict[Architecture, float]:
+    def measured(self) -> dict[Architecture, float]:
         """List the measured networks with their latency in ms."""
         return self._by_architecture(self.table.rows)
 
     def ms(self, points: Points) -> NDArray[np.float64]:
         """Tell the latency of `n x S` points in ms, `n`: measured if it was, else predicted."""
-        known, plan = self.known(), self._subject.lattice.plan
+        known, plan = self.measured(), self._subject.lattice.plan
         if self._model is None:
             self._model = model.fit(plan, known)
         times = self._model.predict(points)
@@ -156,12 +156,12 @@ class LatencyTable:
         return True
 
     def _missing(self, architectures: Iterable[Architecture]) -> list[Architecture]:
-        known = self.known()
+        known = self.measured()
         return [a for a in dict.fromkeys(architectures) if a not in known]
 
     def _rows(self, missing: Sequence[Architecture]) -> list[LatencyRow]:
         """Measure networks beside the lattice's ends, at the pace of the table."""
-        known, plan = self.known(), self._subject.lattice.plan
+        known, plan = self.measured(), self._subject.lattice.plan
         ends = cost.decode(plan, self._subject.lattice.points([0]))
         anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in known]
         together = dict.fromkeys((*anchors, *missing))
@@ -223,12 +223,7 @@ def start(
 ) -> LatencyTable:
     """Measure a designed sample of a lattice, and further networks that check the model.
 
-    Args:
-        subject: what is measured.
-        setting: of this machine.
-        path: where the table is kept.
-        effort: how much is measured.
-        option: what chooses another place for the table, where that cannot be written.
+    The table is kept at `path`; `option` chooses another place, where that cannot be written.
 
     Raises:
         SsrError: if the runtime cannot run a network, or the machine is too noisy.
