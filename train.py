@@ -2,23 +2,23 @@
 
 from ssr_exp import signals, streams
 
-streams.harden()
+streams.outlive_readers()
 with signals.at_once():  # from the first moment on
     import hydra
+    from omegaconf import DictConfig
 
-    from ssr_exp import config
-    from ssr_exp.app import jobs
+    from ssr_exp.app import configuration, jobs
     from ssr_exp.app.command_line import commands
 
-    config.register()
+    configuration.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(composed: config.Config) -> str:
+def main(composed: DictConfig) -> str:
     """Train the one network of a job; the sweeper makes the jobs."""
     return jobs.train(composed)
 
 
 if __name__ == "__main__":
     with signals.at_once():
-        commands.run(main, config.Config)
+        commands.run(main, "train")

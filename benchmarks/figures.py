@@ -127,7 +127,7 @@ def fill_from_table(store: Store) -> None:
     store.write_text(
         store.study_folder(names["study"]) / "study.json", json.dumps(about["definition"])
     )
-    told = refit.of(records, plan, width_steps=STEPS)
+    told = refit.predict(records, plan, width_steps=STEPS)
     assert told is not None
     predictions.write(store, store.study_folder(told.study) / predictions.FOLDER, told)
 

@@ -41,10 +41,11 @@ from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, lattice, planning, rescale, seed_segments, seeds
+from ssr_exp.rescaling import codes, cost, lattice, planning, rescale, seeds
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.runs.provenance import torch_threads
 
 PART = "latency"
 SHAPE, CLASSES = (3, 32, 32), 10  # CIFAR-10's; stems are for small images
@@ -232,7 +233,7 @@ def held(claim: Claim, figures: Sequence[Figure]) -> Figure:
 def _rescaled(name: str, size: Size) -> list[Figure]:
     """Time a seed network and its three rescaled ones."""
     conf = ModelConf(name)
-    seed, plan = seed_segments.build(conf, SegmentConf(), num_classes=CLASSES, input_shape=SHAPE)
+    seed, plan = planning.seed_and_plan(conf, SegmentConf(), num_classes=CLASSES, input_shape=SHAPE)
     architectures = {SEED: plan.baseline, **chosen(plan, size.share)}
     figures = _costs(name, plan, architectures)
     built = {kind: rescale.build(seed, plan, own) for kind, own in architectures.items()}
@@ -303,7 +304,7 @@ def _timed(
 ) -> dict[str, Seconds]:
     """Let all networks in all runtimes take turns; returns the seconds by runtime and network."""
     print(f"preparing {label} ...", flush=True)
-    with stopwatch.torch_threads(size.threads):
+    with torch_threads(size.threads):
         runners = {
             (way.name, name): _runner(network, way, batch=batch, size=size)
             for way in _runtimes(size)

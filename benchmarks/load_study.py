@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from benchmarks import replay_arms
-from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.config import Config
 from ssr_exp.rescaling import cost, saved
 from ssr_exp.rescaling.plan import Architecture
@@ -49,10 +49,10 @@ def words(model: str, runs: Path) -> list[str]:
 
 def opened(model: str, runs: Path) -> tuple[Config, Study, Space]:
     """Compose and open the study, as `train.py` does."""
-    config.register()
+    configuration.register()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        conf = config.read(hydra.compose("train", overrides=words(model, runs)), Config)
+        conf = configuration.read(hydra.compose("train", overrides=words(model, runs)), Config)
     found = study.open(conf)
     return conf, found, space.from_plan(found.plan, width_steps=conf.segment.width_steps)
 

@@ -13,8 +13,8 @@ from benchmarks import measure, proposals
 from benchmarks.measure import Figure
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import belief, surrogate
-from ssr_exp.search.belief import View
+from ssr_exp.search import surrogate
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import propose
 
@@ -24,14 +24,14 @@ DRAWS = 65_536  # for the joint improvement of a batch
 
 def compared(part: str, known: History, *, batch: int, sample: int) -> list[Figure]:
     """Look and propose with all runs in the kernel's fit, and with those that stand for them."""
-    found: dict[str, tuple[View, list[Architecture]]] = {}
+    found: dict[str, tuple[Belief, list[Architecture]]] = {}
     most = {"all": EVERYTHING, "some": min(surrogate.MOST, len(known) // 2)}
 
     def proposed(name: str) -> None:
         with exact_up_to(most[name]):
-            seen = belief.of(known, SearchConfig())
-            picks = propose.propose(seen, SearchConfig(), count=batch, seed=0)
-        found[name] = seen, [pick.architecture for pick in picks]
+            belief = Belief.from_history(known, SearchConfig())
+            picks = propose.propose(belief, SearchConfig(), count=batch, seed=0)
+        found[name] = belief, [known.space.parse(pick.network) for pick in picks]
 
     contestants = {name: measure.timed(lambda name=name: proposed(name)) for name in most}
     seconds = measure.interleaved(contestants, rounds=1, warm_up=0)
@@ -63,12 +63,12 @@ def exact_up_to(runs: int) -> Iterator[None]:
         surrogate.MOST = usual
 
 
-def _sampled(seen: View, count: int) -> torch.Tensor:
-    space = seen.history.space
+def _sampled(belief: Belief, count: int) -> torch.Tensor:
+    space = belief.history.space
     numbers = np.random.default_rng(0).integers(len(space.lattice), size=count)
     return space.features(space.lattice.points(numbers))
 
 
-def _gain(exact: View, batch: Sequence[Architecture]) -> float:
+def _gain(exact: Belief, batch: Sequence[Architecture]) -> float:
     """Ask the exact surrogate by how much a batch is expected to raise the hypervolume."""
     return proposals.improvement(exact, exact.history.space.numbers(batch), DRAWS)

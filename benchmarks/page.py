@@ -69,7 +69,7 @@ def filled(store: Store, size: Size) -> None:
     for record in records:
         store.write(store.folder(record.study, record.network, record.seed), record)
     learned = [records[0], *records[1 : size.learned_from]]
-    told = refit.of(learned, plan, width_steps=size.width_steps)
+    told = refit.predict(learned, plan, width_steps=size.width_steps)
     assert told is not None
     folder = store.study_folder(told.study) / predictions.FOLDER
     predictions.write(store, folder, told)

@@ -21,8 +21,8 @@ from benchmarks import counting, measure, replay_arms
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, SearchConfig
 from ssr_exp.rescaling import cost, planning, seeds
-from ssr_exp.search import belief, history, space, surrogate
-from ssr_exp.search.belief import View
+from ssr_exp.search import history, space, surrogate
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale
 from ssr_exp.search.proposals import batch, propose, sampling
@@ -60,20 +60,20 @@ def measured(size: Size) -> list[Figure]:
     own, conf = spanned(size.model, size.width_steps), SearchConfig()
     known, many = made(own, size.records), made(own, size.many_records)
     with counting.one_thread():
-        seen, ours = proposed(known, conf, size.batch)
-        few, more = (promising(seen, points) for points in size.rival_points)
-        by_botorch(seen, few[:4], replace(size, batch=2))  # compiles its kernel
+        belief, ours = proposed(known, conf, size.batch)
+        few, more = (promising(belief, points) for points in size.rival_points)
+        by_botorch(belief, few[:4], replace(size, batch=2))  # compiles its kernel
         seconds = measure.interleaved(
             {
                 "ours": measure.timed(lambda: proposed(known, conf, size.batch)),
                 "fit": measure.timed(lambda: fitted(many, conf)),
-                "few": measure.timed(lambda: by_botorch(seen, few, size)),
-                "more": measure.timed(lambda: by_botorch(seen, more, size)),
+                "few": measure.timed(lambda: by_botorch(belief, few, size)),
+                "more": measure.timed(lambda: by_botorch(belief, more, size)),
             },
             rounds=size.rounds,
         )
-        theirs = by_botorch(seen, promising(seen, size.rival_pool), size)
-        gain = improvement(seen, ours, size.draws) / improvement(seen, theirs, size.draws)
+        theirs = by_botorch(belief, promising(belief, size.rival_pool), size)
+        gain = improvement(belief, ours, size.draws) / improvement(belief, theirs, size.draws)
     return _figures(size, len(own.lattice), seconds, gain, in_own_process(size))
 
 
@@ -150,11 +150,11 @@ def made(own: Space, count: int) -> History:
     return history.from_records(own, [replay_arms.record(own, *pair) for pair in pairs])
 
 
-def proposed(known: History, conf: SearchConfig, count: int) -> tuple[View, Numbers]:
+def proposed(known: History, conf: SearchConfig, count: int) -> tuple[Belief, Numbers]:
     """Do all that a search does between two rounds; returns the numbers of the chosen points."""
-    seen = belief.of(known, conf)
-    picks = propose.propose(seen, conf, count=count, seed=0)
-    return seen, known.space.numbers([pick.architecture for pick in picks])
+    belief = Belief.from_history(known, conf)
+    picks = propose.propose(belief, conf, count=count, seed=0)
+    return belief, known.space.numbers([known.space.parse(pick.network) for pick in picks])
 
 
 def fitted(known: History, conf: SearchConfig) -> surrogate.Surrogate:
@@ -164,36 +164,36 @@ def fitted(known: History, conf: SearchConfig) -> surrogate.Surrogate:
     return surrogate.fit(known.X, Y, conf.surrogate, segments=known.space.segments)
 
 
-def promising(seen: View, count: int) -> Numbers:
+def promising(belief: Belief, count: int) -> Numbers:
     """List the open points with the highest expected hypervolume improvement."""
-    scores = batch.score_all(seen.candidates, batch.hypervolume_scores(seen.state)[0])
-    return sampling.pool(seen.candidates, scores, size=count, seed=0, share=1.0)
+    scores = batch.score_all(belief.candidates, batch.hypervolume_scores(belief.state)[0])
+    return sampling.pool(belief.candidates, scores, size=count, seed=0, share=1.0)
 
 
-def by_botorch(seen: View, pool: Numbers, size: Size) -> Numbers:
+def by_botorch(belief: Belief, pool: Numbers, size: Size) -> Numbers:
     """Let BoTorch choose a batch of a pool."""
-    features = seen.history.features(seen.networks)
+    features = belief.history.features(belief.networks)
     return sampling.qlognehvi(
-        seen.candidates,
+        belief.candidates,
         pool,
-        torch.cat([features, seen.state.log_costs[:, None]], dim=1),
-        reference=seen.state.reference,
+        torch.cat([features, belief.state.log_costs[:, None]], dim=1),
+        reference=belief.state.reference,
         count=size.batch,
         samples=size.samples,
         seed=0,
     )
 
 
-def improvement(seen: View, numbers: Numbers, draws: int) -> float:
+def improvement(belief: Belief, numbers: Numbers, draws: int) -> float:
     """Estimate by how much a batch is expected to raise the hypervolume, by joint samples."""
     at = torch.from_numpy(np.asarray(numbers))
-    found = seen.candidates
-    covariance = seen.surrogate.covariance(found.features(numbers))
+    found = belief.candidates
+    covariance = belief.surrogate.covariance(found.features(numbers))
     generator = torch.Generator().manual_seed(0)
     white = torch.randn(draws, len(at), generator=generator, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(covariance)
     outcomes = found.mean[at] + (white * values.clamp_min(0).sqrt()) @ vectors.T
-    return float(gains(outcomes, found.log_cost[at], seen.state.front).mean())
+    return float(gains(outcomes, found.log_cost[at], belief.state.front).mean())
 
 
 def gains(outcomes: Tensor, log_costs: Tensor, front: Front) -> Tensor:

@@ -24,7 +24,8 @@ from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Fractions, Record, Status
-from ssr_exp.search import belief, history
+from ssr_exp.search import history
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.proposals import propose
 from ssr_exp.search.space import Space
 
@@ -52,9 +53,10 @@ def ours(kind: Acquisition) -> Begin:
 
         def ask(known: Known, count: int) -> list[Architecture]:
             records = [record(own, a, accuracy) for a, accuracy in known.items()]
-            seen = belief.of(history.from_records(own, records), conf, taken=outside)
-            picks = propose.propose(seen, conf, count=count, seed=seed * 1000 + len(known))
-            return [pick.architecture for pick in picks]
+            trained = history.from_records(own, records)
+            belief = Belief.from_history(trained, conf, taken=outside)
+            picks = propose.propose(belief, conf, count=count, seed=seed * 1000 + len(known))
+            return [own.parse(pick.network) for pick in picks]
 
         return ask
 

@@ -1,19 +1,51 @@
 """The schema of `conf/`: what may be set, of which type, and what it is when nobody says.
 
 A key that is not here is rejected when Hydra composes the configuration, so a typo in a preset
-or on the command line never trains the wrong thing. This module imports neither torch nor
-lightning: `train.py --help` stays fast.
+or on the command line never trains the wrong thing. Plain dataclasses: `ssr_exp.app.configuration`
+makes them known to Hydra.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, is_dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
-
-from omegaconf import MISSING, OmegaConf
+from functools import cache
+from typing import Annotated, Any, get_args, get_type_hints
 
 from ssr_exp.errors import SsrError
+
+MISSING: Any = "???"  # what has no default, as OmegaConf writes it
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which values of its type a key takes.
+
+    Args:
+        words: the end of `it must be`.
+        holds: whether a value is one of them; nan is none.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def one_of(*names: str) -> Allowed:
+    """Allow some texts."""
+    return Allowed(" or ".join(names), names.__contains__)
+
+
+Count = Annotated[int, Allowed("1 or more", lambda n: n >= 1)]
+CountOrZero = Annotated[int, Allowed("0 or more", lambda n: n >= 0)]
+RandomSeed = Annotated[int, Allowed(f"between 0 and {2**32 - 1}", lambda n: 0 <= n < 2**32)]
+Positive = Annotated[float, Allowed("above 0, and finite", lambda x: 0 < x < math.inf)]
+Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < math.inf)]
+Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
+Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
+PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+PartOfOne = Annotated[float, Allowed("from 0 to below 1", lambda x: 0 <= x < 1)]
 
 
 class Stem(StrEnum):
@@ -48,7 +80,7 @@ class Init(StrEnum):
 
 
 class ChannelChoice(StrEnum):
-    """Which channels of a trained seed network are inherited; see `rescaling.kept_channels`."""
+    """Which channels of a trained seed network are inherited; see `rescaling.inherit`."""
 
     l1 = "l1"  # those whose filters have the largest L1 norm
     first = "first"
@@ -226,11 +258,11 @@ class DatasetConf:
     fit: str = "crop"  # with `resize`: the centre square, or `stretch`, or `pad` to a square
     background: str = "white"  # or `black`: behind what is transparent, beside what is padded
     val_fraction: float = 0.1  # of the training images, where there is no val folder
-    split_seed: int = 0
+    split_seed: RandomSeed = 0
     train_on_val: bool = False  # for finalists: learn from val, too, and measure nothing there
-    crop_padding: int = 0  # pixels on each side before a random crop
+    crop_padding: CountOrZero = 0  # pixels on each side before a random crop
     flip: bool = False  # left to right
-    cutout: int = 0  # side of the erased square in pixels; 0: none
+    cutout: CountOrZero = 0  # side of the erased square in pixels; 0: none
 
 
 @dataclass
@@ -238,36 +270,36 @@ class RecipeConf:
     """How each network of a study is trained."""
 
     optimizer: Optimizer = Optimizer.sgd
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
+    batch_size: Count = 128
+    lr: Positive = 0.1
+    momentum: PartOfOne = 0.9
     nesterov: bool = True
-    weight_decay: float = 1e-4
+    weight_decay: Amount = 1e-4
     decay_norm_and_bias: bool = True
     schedule: Schedule = Schedule.cosine
-    warmup_epochs: float = 0.0
+    warmup_epochs: Limit = 0.0
     milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])  # shares of the training
     gamma: float = 0.1
-    label_smoothing: float = 0.0
-    grad_clip: float | None = None  # largest gradient norm
-    ema_decay: float | None = None  # of an exponential moving average of the weights, per step
+    label_smoothing: PartOfOne = 0.0
+    grad_clip: Positive | None = None  # largest gradient norm
+    ema_decay: PartOfOne | None = None  # of an exponential moving average of the weights, per step
     distill: str | None = None  # the teacher: `checkpoint` for that one, or a path like it
-    distill_weight: float = 0.5  # share of the loss that the teacher's logits decide
-    distill_temperature: float = 4.0  # both networks' logits are divided by this
+    distill_weight: Share = 0.5  # share of the loss that the teacher's logits decide
+    distill_temperature: Positive = 4.0  # both networks' logits are divided by this
 
 
 @dataclass
 class TrainerConf:
     """Where and how long a training runs."""
 
-    max_epochs: int = 200
-    accelerator: str = "auto"
+    max_epochs: Count = 200
+    accelerator: Annotated[str, one_of("auto", "cpu", "gpu", "cuda", "mps")] = "auto"
     devices: int = 1
-    precision: str = "32-true"
+    precision: Annotated[str, PRECISIONS] = "32-true"
     channels_last: bool = False
     compile: bool = False
     deterministic: bool = True
-    threads: int | None = None  # CPU threads of one run; None: torch's own choice
+    threads: Count | None = None  # CPU threads of one run; None: torch's own choice
     progress: bool = True
     test: bool = False  # look at the test set at the end: for finalists
 
@@ -280,7 +312,7 @@ class LoggerConf:
     project: str = "ssr_exp"
     entity: str | None = None
     tags: list[str] = field(default_factory=list)
-    timeout_s: float = 20.0  # how long a server that does not answer may hold up a run
+    timeout_s: Positive = 20.0  # how long a server that does not answer may hold up a run
     share_machine: bool = False  # also send host, packages, git remote, console and system load
 
 
@@ -306,7 +338,7 @@ class Config:
     logger: LoggerConf = field(default_factory=LoggerConf)
     paths: PathsConf = field(default_factory=PathsConf)
     checkpoint: str | None = None  # a folder like best/, a run's, or a file: of the seed network
-    seed: int = 0
+    seed: RandomSeed = 0
     wait: bool = False  # for another process that is training the same network
     origin: str | None = None  # why it is trained, for tables and pages; None: `modifiers.kind`
 
@@ -326,8 +358,8 @@ class AcquisitionConf:
     """How the next networks are chosen."""
 
     kind: Acquisition = Acquisition.auto
-    prefilter: int = 1000  # qlognehvi, thompson: how many points of the lattice they look at
-    samples: int = 128  # qlognehvi: of the posterior
+    prefilter: Count = 1000  # qlognehvi, thompson: how many points of the lattice they look at
+    samples: Count = 128  # qlognehvi: of the posterior
 
 
 @dataclass
@@ -336,7 +368,7 @@ class ObjectiveConf:
 
     kind: Objective = Objective.tradeoff
     cost: CostAxis = CostAxis.params
-    max_drop: float = 1.0  # points of accuracy that the answer may lose against the baseline
+    max_drop: Amount = 1.0  # points of accuracy that the answer may lose against the baseline
 
 
 @dataclass
@@ -356,11 +388,11 @@ class LatencyConf:
 
     source: LatencySource = LatencySource.measure
     runtime: str = "onnxruntime"  # measure; see `ssr_exp.edge.latency.runtimes`
-    batch: int = 1  # images at once
-    threads: int = 1  # of the runtime
+    batch: Count = 1  # images at once
+    threads: Count = 1  # of the runtime
     networks: int = 48  # of the lattice, measured to fit the model
     held_out: int = 12  # further ones, measured to check it
-    repeats: int = 30  # turns of each network
+    repeats: Count = 30  # turns of each network
     spread: float = 0.3  # quartiles' distance over the median that is too noisy to be believed
     file: str | None = None  # the table; None: in the study's folder
 
@@ -373,7 +405,7 @@ class RunsConf:
     entity: str | None = None  # wandb; None: `logger.entity`, then the account's own
     project: str | None = None  # wandb; None: `logger.project`
     filters: dict[str, Any] = field(default_factory=dict)  # wandb: further, in MongoDB's words
-    timeout_s: float = 30.0  # wandb: how long a server may take to answer
+    timeout_s: Positive = 30.0  # wandb: how long a server may take to answer
     file: str | None = None  # table: .csv or .jsonl
 
 
@@ -381,18 +413,18 @@ class RunsConf:
 class BudgetConf:
     """What a search may train at most, its first networks included; None: no limit."""
 
-    runs: int | None = None
-    epochs: int | None = None
-    hours: float | None = None  # of device time
+    runs: Count | None = None
+    epochs: Count | None = None
+    hours: Amount | None = None  # of device time
 
 
 @dataclass
 class FinalistsConf:
     """The last trainings, on train and val, that are tested."""
 
-    seeds: int = 3  # trainings of each network; 0: none
-    count: int = 1  # networks, beside the baseline
-    epochs: int | None = None  # None: as in the search
+    seeds: CountOrZero = 3  # trainings of each network; 0: none
+    count: Count = 1  # networks, beside the baseline
+    epochs: Count | None = None  # None: as in the search
     arms: list[Arm] = field(default_factory=list)  # what to compare with
 
 
@@ -400,10 +432,10 @@ class FinalistsConf:
 class SearchConfig(Config):
     """A search: rounds of trainings that a surrogate proposes."""
 
-    rounds: int = 3  # 0: show what would be trained, and train nothing
-    batch: int = 4  # networks of a round
+    rounds: CountOrZero = 3  # 0: show what would be trained, and train nothing
+    batch: Count = 4  # networks of a round
     asynchronous: bool = False  # propose when any training ends, instead of all of a round
-    min_gain: float = 0.0  # stop when no network promises more; see `ssr_exp.search.loop`
+    min_gain: Amount = 0.0  # stop when no network promises more; see `ssr_exp.search.loop`
     surrogate: SurrogateConf = field(default_factory=SurrogateConf)
     acquisition: AcquisitionConf = field(default_factory=AcquisitionConf)
     objective: ObjectiveConf = field(default_factory=ObjectiveConf)
@@ -424,12 +456,12 @@ class ExportConfig:
     format: Any = field(default_factory=lambda: ["onnx"])  # onnx, executorch, torch_export
     int8: bool = False  # also quantised, where the format can be
     uint8_input: bool = False  # the files take bytes of pixels, and normalise them inside
-    max_batch: int = 8  # executorch: images at once that memory is reserved for
-    calibration: int = 256  # val images that int8 is calibrated on
-    tolerance: float = 1e-3  # largest difference of logits, as a share of the largest logit
-    int8_drop: float = 2.0  # points of accuracy on val that int8 may lose
-    threads: int = 1  # of the runtimes that are measured
-    repeats: int = 30  # turns of each file
+    max_batch: Count = 8  # executorch: images at once that memory is reserved for
+    calibration: Count = 256  # val images that int8 is calibrated on
+    tolerance: Limit = 1e-3  # largest difference of logits, as a share of the largest logit
+    int8_drop: Limit = 2.0  # points of accuracy on val that int8 may lose
+    threads: Count = 1  # of the runtimes that are measured
+    repeats: Count = 30  # turns of each file
     to: str | None = None  # the folder; None: below <study>/export/
     license: str | None = None  # for the model card: an identifier such as apache-2.0
     push: str | None = None  # USER/NAME on the Hugging Face Hub
@@ -459,90 +491,41 @@ class ReportConfig:
 
 
 AnyConfig = Config | ExportConfig | ReportConfig
-
-OPEN = (
-    "model.arguments",
-    "modifiers.c_ratios_of",
-    "runs.filters",
-)  # whose keys are not ours to know
-
-Read = TypeVar("Read", bound=Config)
+SCHEMAS: dict[str, type[AnyConfig]] = {
+    "train": Config,
+    "search": SearchConfig,
+    "export": ExportConfig,
+    "report": ReportConfig,
+}  # by command
 
 
-def register() -> None:
-    """Make the schemas known to Hydra: the first entries of `train.yaml` and `search.yaml`."""
-    import warnings
-
-    from hydra.core.config_store import ConfigStore
-
-    # conf/hydra/launcher/ has the names of the plugins' schemas, and may.
-    warnings.filterwarnings("ignore", "\n'hydra/launcher/.*' is validated", UserWarning)
-    store = ConfigStore.instance()
-    store.store(name="schema", node=_schema(Config), provider="ssr_exp")
-    store.store(name="search_schema", node=_schema(SearchConfig), provider="ssr_exp")
-    store.store(name="export_schema", node=_schema(ExportConfig), provider="ssr_exp")
-    store.store(name="report_schema", node=_schema(ReportConfig), provider="ssr_exp")
-
-
-def _schema(kind: type[AnyConfig]) -> Any:
-    """Make a schema whose open dictionaries take keys without a `+` on the command line."""
-    schema = OmegaConf.structured(kind)
-    for key in OPEN:
-        if (node := OmegaConf.select(schema, key)) is not None:
-            OmegaConf.set_struct(node, False)
-    return schema
-
-
-def read_export(composed: Any) -> ExportConfig:
-    """Turn what Hydra composed for an export into a plain dataclass; `format` is a list then.
-
-    Raises:
-        SsrError: if `format` is neither a name nor a list of names.
-    """
-    own = OmegaConf.masked_copy(composed, [f.name for f in fields(ExportConfig)])
-    result = OmegaConf.to_object(_merged(ExportConfig, own))
-    assert isinstance(result, ExportConfig)
-    names = [result.format] if isinstance(result.format, str) else result.format
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SsrError(f"format={result.format} names no formats: type format=onnx,executorch.")
-    result.format = names
-    return result
-
-
-def read_report(composed: Any) -> ReportConfig:
-    """Turn what Hydra composed for a report into a plain dataclass."""
-    own = OmegaConf.masked_copy(composed, [f.name for f in fields(ReportConfig)])
-    result = OmegaConf.to_object(_merged(ReportConfig, own))
-    assert isinstance(result, ReportConfig)
-    return result
-
-
-def _merged(schema: type[Any], own: Any) -> Any:
-    """Hold what was given against its schema."""
-    try:
-        return OmegaConf.merge(OmegaConf.structured(schema), own)
-    except (OverflowError, RecursionError) as error:
-        raise SsrError(f"a value of the configuration cannot be read ({error}): mend it.") from None
-
-
-def read(composed: Any, schema: type[Read]) -> Read:
-    """Turn what Hydra composed into plain dataclasses.
+def check(conf: Any, above: str = "") -> None:
+    """Refuse a value that its key does not take.
 
     Args:
-        composed: all of `schema`'s keys; others are left out.
-        schema: `Config` for one training or a sweep, `SearchConfig` for a search.
+        conf: a dataclass of this module, and the parts in it.
+        above: what its keys begin with: `recipe.`
 
     Raises:
-        SsrError: if a value that has no default was not given.
+        SsrError: names the first such key, and what it takes.
     """
-    own = OmegaConf.masked_copy(composed, [f.name for f in fields(schema)])
-    container = _merged(schema, own)
-    if container.model.source is Source.module and container.model.target is None:
-        missing = ["model.target"]  # model.name may refer to it
-    else:
-        missing = sorted(OmegaConf.missing_keys(container))
-    if missing:
-        raise SsrError(f"{missing[0]} has no value: type {missing[0]}=VALUE.")
-    result = OmegaConf.to_object(container)
-    assert isinstance(result, schema)
-    return result
+    for name, allowed, may_be_none in _limits(conf.__class__):
+        value = getattr(conf, name)
+        if is_dataclass(value):
+            check(value, f"{above}{name}.")
+        elif allowed is None or (may_be_none and value is None):
+            continue
+        elif not allowed.holds(value):
+            words = f"{allowed.words}{', or null' if may_be_none else ''}"
+            raise SsrError(f"{above}{name} is {value}; it must be {words}.")
+
+
+@cache
+def _limits(kind: Hashable) -> list[tuple[str, Allowed | None, bool]]:
+    """List the keys of a dataclass, what each allows, and whether it takes None."""
+    found = []
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        parts = [hint, *get_args(hint)]  # `X | None` is two
+        allowed = [one for part in parts for one in getattr(part, "__metadata__", ())]
+        found.append((name, allowed[0] if allowed else None, type(None) in parts))
+    return found

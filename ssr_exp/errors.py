@@ -37,7 +37,7 @@ def in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def no_other(what: str) -> Iterator[None]:
+def only_ssr_errors(what: str) -> Iterator[None]:
     """Turn every error but `SsrError` into one: it is a fault of this library's, and says so.
 
     Args:

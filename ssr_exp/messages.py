@@ -25,8 +25,8 @@ COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all process
 FOLDER = ".hydra"  # of log files, in the runs folder
 
 log = logging.getLogger(__name__)
-aside = logging.getLogger("aside")  # what is worth keeping, and not the screen
-_said: set[tuple[str, str]] = set()  # by command, where marks cannot be kept
+file_log = logging.getLogger("aside")  # what is worth keeping, and not the screen
+_texts_said: set[tuple[str, str]] = set()  # by command, where marks cannot be kept
 _has_own_screen = False  # of this process's job
 _lost: set[str | None] = set()  # commands whose log file cannot be written
 
@@ -37,7 +37,7 @@ def command() -> Iterator[None]:
     before, shown = os.environ.get(COMMAND), warnings.showwarning
     marks = Path(tempfile.gettempdir()) / f"ssr_exp-{uuid.uuid4().hex}"
     os.environ[COMMAND] = str(marks)
-    warnings.showwarning = _show
+    warnings.showwarning = _log_warning
     with suppress(OSError):  # then each process keeps its own in mind
         marks.mkdir(mode=0o700)
     try:
@@ -71,7 +71,7 @@ def job(*, has_own_screen: bool = False) -> Iterator[None]:
             each warning stands once, too, whoever else gave it, and it counts as given only there.
     """
     global _has_own_screen
-    shown, warnings.showwarning = warnings.showwarning, _show
+    shown, warnings.showwarning = warnings.showwarning, _log_warning
     before, _has_own_screen = _has_own_screen, has_own_screen
     try:
         yield
@@ -80,7 +80,7 @@ def job(*, has_own_screen: bool = False) -> Iterator[None]:
         _has_own_screen = before
 
 
-class Shown(logging.Filter):
+class ScreenFilter(logging.Filter):
     """Keep for the screen what is ours, and of all warnings each one once a command."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -145,7 +145,7 @@ def _text(record: logging.LogRecord) -> str:
         return f"{record.pathname}:{record.lineno}"
 
 
-def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Log what Python warns of, in one line and without a place in somebody else's code."""
     text = " ".join(str(message).split())
     logging.getLogger("py.warnings").warning("%s: %s", category.__name__, text)
@@ -156,9 +156,9 @@ def is_first(text: str) -> bool:
     marks = os.environ.get(COMMAND)
     if marks is None:
         return True
-    if (marks, text) in _said:
+    if (marks, text) in _texts_said:
         return False
-    _said.add((marks, text))
+    _texts_said.add((marks, text))
     if _has_own_screen:
         return True
     mark = Path(marks) / hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]

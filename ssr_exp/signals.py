@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -23,7 +23,7 @@ OURS: dict[signal.Signals, Any] = {
 
 AGAIN_S = 0.1  # after which a signal is sent again that had no effect
 
-_told: list[int] = []  # signals that came, until their block is left
+_received: list[int] = []  # signals that came, until their block is left
 
 
 class Stopped(BaseException):
@@ -60,10 +60,10 @@ def command(progress: Callable[[], tuple[int, int]]) -> Iterator[None]:
         SystemExit: then, with 130 or 143, by convention.
     """
     try:
-        with signals():
+        with stoppable():
             yield
     except Stopped as stop:
-        _told.clear()
+        _received.clear()
         print(sentence(*progress()), file=sys.stderr)
         raise SystemExit(128 + stop.number) from None
 
@@ -75,24 +75,22 @@ def job() -> Iterator[None]:
     To the launcher it is lost, as if it had been killed. In the command's own process the command
     ends.
     """
-    if not _free():
-        with signals():
-            yield
-        return
+    is_launchers = bool(_free())
     try:
-        with signals():
+        with stoppable():
             yield
     except Stopped as stop:
-        print(sentence(), file=sys.stderr)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        signal.signal(stop.number, signal.SIG_DFL)
-        os.kill(os.getpid(), stop.number)
-        raise  # never reached, but for a signal that the process keeps blocked
+        if is_launchers:
+            print(sentence(), file=sys.stderr)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            signal.signal(stop.number, signal.SIG_DFL)
+            os.kill(os.getpid(), stop.number)
+        raise  # there, too, if the process keeps the signal blocked
 
 
 @contextmanager
-def signals() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Raise `Stopped` wherever a block is when the process is told to stop.
 
     Blocks may be nested; signals that somebody else handles, or ignores, stay theirs. Where others
@@ -100,7 +98,7 @@ def signals() -> Iterator[None]:
     block begins or ends.
     """
     with _handled(_raise) as is_outermost:
-        shown, sys.unraisablehook = sys.unraisablehook, _insist(sys.unraisablehook)
+        shown, sys.unraisablehook = sys.unraisablehook, _send_again(sys.unraisablehook)
         try:
             _check()
             yield
@@ -113,16 +111,14 @@ def signals() -> Iterator[None]:
         finally:
             sys.unraisablehook = shown
             if is_outermost:
-                _told.clear()
+                _received.clear()
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Keep the handlers of before a block, whatever it sets: Ray sets its own, below Python's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in OURS}
+def kept(numbers: Iterable[signal.Signals] = OURS) -> Iterator[None]:
+    """Put the handlers of before a block back, whatever it sets: Ray sets its own."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in numbers if is_main}
     try:
         yield
     finally:
@@ -144,14 +140,11 @@ def sentence(done: int = 0, total: int | None = None) -> str:
 @contextmanager
 def _handled(handler: Any) -> Iterator[bool]:
     """Handle what is ours to handle for the time of a block; yields whether anything is."""
-    before = {number: signal.getsignal(number) for number in _free()}
-    for number in before:
-        signal.signal(number, handler)
-    try:
-        yield bool(before)
-    finally:
-        for number, usual in before.items():
-            signal.signal(number, usual)
+    free = _free()
+    with kept(free):
+        for number in free:
+            signal.signal(number, handler)
+        yield bool(free)
 
 
 def _free() -> list[signal.Signals]:
@@ -169,11 +162,11 @@ def _leave(number: int, _: FrameType | None) -> None:
 
 
 def _raise(number: int, _: FrameType | None) -> None:
-    _told.append(number)
+    _received.append(number)
     raise Stopped(number)
 
 
-def _insist(show: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _send_again(show: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Send the signal again where `Stopped` was raised in a place that errors cannot leave."""
 
     def hook(lost: Any) -> None:
@@ -188,5 +181,5 @@ def _insist(show: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _check() -> None:
-    if _told and threading.current_thread() is threading.main_thread():
-        raise Stopped(_told[-1]) from None
+    if _received and threading.current_thread() is threading.main_thread():
+        raise Stopped(_received[-1]) from None

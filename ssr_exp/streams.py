@@ -17,7 +17,7 @@ NAMES = {"stdout": 1, "stderr": 2}
 GONE = (errno.EPIPE, errno.EBADF, errno.EIO)  # who read has left, as `head` does: nothing is wrong
 
 
-def harden() -> None:
+def outlive_readers() -> None:
     """Let the process outlive the readers of its output; repeated calls change nothing.
 
     Streams that somebody replaced, a notebook or a test, stay as they are.

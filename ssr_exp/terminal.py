@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Say = Callable[[], tuple[str, object]]
 Show = Callable[[str, object], object]
-BLINK_S = 1.0  # between two looks at what a live line says
-SHARE = 20  # a look's time is at most so small a part of the time
+LOOK_S = 1.0  # between two looks at what a live line says
+LOOK_SHARE = 20  # a look's time is at most so small a part of the time
 EVERY_S = 15.0  # between two lines of progress where there is no terminal
 ENDED, PROGRESS = 25, 27  # levels of logging's: a network was trained; so far is the command
 logging.addLevelName(ENDED, "ENDED")
@@ -61,7 +61,7 @@ def table(
         spare: headings of what a narrow terminal can do without, the first one first; of equal
             headings the last one goes.
     """
-    rows = [[inert(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     kept = list(range(len(headings)))
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     room = console().width
@@ -79,7 +79,7 @@ def table(
     return laid
 
 
-def inert(text: str) -> str:
+def printable(text: str) -> str:
     """Replace what a terminal would act on, as a name in someone's record may hold it."""
     return "\n".join(map(one_line, text.split("\n")))
 
@@ -98,7 +98,7 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 @contextmanager
-def live(say: Say, *, bars: bool) -> Iterator[None]:
+def live_line(say: Say, *, bars: bool) -> Iterator[None]:
     """Show for the time of a block how far something is, as one line that changes.
 
     Where there is no terminal, or bars are on it already, a line is printed now and then, if it
@@ -114,21 +114,21 @@ def live(say: Say, *, bars: bool) -> Iterator[None]:
         if sys.stdout.isatty() and not bars:
             show: Show = stack.enter_context(_line())
         elif sys.stdout.isatty():
-            show = _Now(print, 0.0)
+            show = _Throttled(print, 0.0)
         else:
-            show = _Now(partial(log.log, PROGRESS), EVERY_S)
+            show = _Throttled(partial(log.log, PROGRESS), EVERY_S)
         thread = threading.Thread(target=_repeat, args=(say, show, over), daemon=True)
         thread.start()
         try:
             yield
         finally:
             over.set()
-            thread.join(timeout=BLINK_S)
+            thread.join(timeout=LOOK_S)
 
 
 def _repeat(say: Say, show: Show, over: threading.Event) -> None:
     took = 0.0
-    while not over.wait(max(BLINK_S, SHARE * took)):
+    while not over.wait(max(LOOK_S, LOOK_SHARE * took)):
         start = time.monotonic()
         try:
             said = say()
@@ -139,7 +139,7 @@ def _repeat(say: Say, show: Show, over: threading.Event) -> None:
         took = time.monotonic() - start
 
 
-class _Now:
+class _Throttled:
     """Pass on what is new, but not too often."""
 
     def __init__(self, write: Callable[[str], object], every_s: float) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ssr_exp import config
+from ssr_exp.app import configuration
 from ssr_exp.config import Config
 from ssr_exp.runs.record import Fractions, Record, Status
 
@@ -93,7 +93,7 @@ def composed(words: tuple[str, ...]) -> Config:
     import hydra
 
     overrides = small(Path(), words)
-    return config.read(
+    return configuration.read(
         hydra.compose("train", overrides=overrides, return_hydra_config=False), Config
     )
 
@@ -103,7 +103,7 @@ def conf(tmp_path: Path) -> Iterator[Compose]:
     """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
     import hydra
 
-    config.register()
+    configuration.register()
 
     def compose(*words: str) -> Config:
         made = copy.deepcopy(composed(words))
@@ -208,7 +208,7 @@ def repeatable() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     """Make a record: `make_record(val_acc=90.0)`."""
 
@@ -243,6 +243,38 @@ def make_record() -> MakeRecord:
         return Record(**(known | fields))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def leave(conf: Compose, make_record: MakeRecord) -> Callable[..., Path]:
+    """Leave what a training leaves, with fresh weights: `leave(network="d1-1-1_w4-16-16")`."""
+    import torch
+
+    from ssr_exp import files
+    from ssr_exp.rescaling import codes, rescale, saved
+    from ssr_exp.runs import provenance, studies
+    from ssr_exp.runs.store import LAST_CHECKPOINT, Store
+    from ssr_exp.training import answer_folder, study
+
+    def write(*words: str, network: str, **fields: object) -> Path:
+        asked = conf(*words)
+        opened, store = study.open(asked), Store(asked.paths.runs)
+        architecture = codes.parse(opened.plan, network)
+        shares = opened.plan.modifiers(architecture)
+        modifiers = Fractions(depth=shares.depth, width=shares.width)
+        record = make_record(study=opened.name, network=network, modifiers=modifiers, **fields)
+        home = store.study_folder(opened.name)
+        folder = store.folder(opened.name, network, record.seed)
+        store.write(folder, record)
+        about = answer_folder.describe(opened, asked)
+        store.write_text(home / saved.NETWORK, files.to_json(about))
+        store.write_text(home / studies.FILE, provenance.to_json(opened.about))
+        built = rescale.build(opened.seed_network, opened.plan, architecture)
+        state = {f"network.{name}": tensor for name, tensor in built.state_dict().items()}
+        torch.save({"state_dict": state, "epoch": 3}, folder / LAST_CHECKPOINT)
+        return folder
+
+    return write
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from ssr_exp import messages
-from ssr_exp.app import launchers
+from ssr_exp.app import jobs, launchers
 from tests.conftest import ROOT
 
 
@@ -30,28 +30,34 @@ def command() -> Iterator[None]:
         yield
 
 
+def shown(name: str, level: int, text: str) -> bool:
+    return messages.ScreenFilter().filter(record(name, level, text))
+
+
+def warned(text: str) -> bool:
+    return shown("ssr_exp.x", logging.WARNING, text)
+
+
 @pytest.mark.usefixtures("command")
 def test_a_warning_is_shown_once_in_all_processes_of_a_command() -> None:
     code = (
-        "import logging; from ssr_exp.messages import Shown;"
-        "r = logging.LogRecord('ssr_exp.x', 30, '', 0, 'twice', (), None); print(Shown().filter(r))"
+        "import logging; from ssr_exp.messages import ScreenFilter;"
+        "r = logging.LogRecord('ssr_exp.x', 30, '', 0, 'twice', (), None);"
+        "print(ScreenFilter().filter(r))"
     )
     told = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         for _ in range(2)
     ]
     assert told == ["True\n", "False\n"]
-    assert not messages.Shown().filter(record("ssr_exp.x", logging.WARNING, "twice"))
-    assert messages.Shown().filter(record("ssr_exp.x", logging.WARNING, "another"))
+    assert not warned("twice") and warned("another")
 
 
 def test_the_next_command_warns_again_and_nothing_is_left() -> None:
     for _ in range(2):
         with messages.command():
             marks = Path(os.environ[messages.COMMAND])
-            assert messages.Shown().filter(record("x", logging.WARNING, "w"))
-            assert not messages.Shown().filter(record("x", logging.WARNING, "w"))
-            assert marks.is_dir()
+            assert [warned("w"), warned("w"), marks.is_dir()] == [True, False, True]
         assert not marks.exists() and messages.COMMAND not in os.environ
 
 
@@ -71,7 +77,7 @@ def test_a_place_that_takes_no_marks_ends_no_command(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "away"))
     with messages.command():
-        assert [messages.is_first("w") for _ in range(2)] == [True, False]
+        assert [warned("w"), warned("w")] == [True, False]
     assert not list(tmp_path.iterdir())
 
 
@@ -80,7 +86,7 @@ def test_a_warning_in_a_jobs_own_log_file_is_said_on_the_screen_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def told(*, apart: bool) -> list[bool]:
-        monkeypatch.setattr(messages, "_said", set())  # as in a process of its own
+        monkeypatch.setattr(messages, "_texts_said", set())  # as in a process of its own
         with messages.job(has_own_screen=apart):
             return [messages.is_first("w") for _ in range(2)]
 
@@ -95,21 +101,11 @@ def test_only_slurms_jobs_print_into_log_files_of_their_own(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = OmegaConf.load(ROOT / f"conf/hydra/launcher/{preset}.yaml")
-    assert not launchers.logs_apart()
+    assert not jobs.has_own_screen()
     monkeypatch.setattr(
         HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"launcher": conf}})
     )
-    assert launchers.logs_apart() == (preset == "submitit_slurm")
-
-
-@pytest.mark.usefixtures("command")
-def test_marks_that_cannot_be_kept_are_kept_in_mind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv(messages.COMMAND, str(tmp_path / "file" / "below"))
-    shown = [messages.Shown().filter(record("x", logging.WARNING, "w")) for _ in range(2)]
-    assert shown == [True, False]
+    assert jobs.has_own_screen() == (preset == "submitit_slurm")
 
 
 def test_outside_of_a_command_everything_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +115,10 @@ def test_outside_of_a_command_everything_is_said(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("command")
 def test_the_screen_shows_our_own_words_and_everybodys_warnings() -> None:
-    shown = messages.Shown().filter
-    assert shown(record("ssr_exp.training", logging.INFO, "a"))
-    assert not shown(record("hydra._internal.core_plugins.basic_launcher", logging.INFO, "a"))
-    assert not shown(record("ssr_experiment", logging.INFO, "a"))
-    assert shown(record("anybody", logging.ERROR, "a"))
+    assert shown("ssr_exp.training", logging.INFO, "a")
+    assert not shown("hydra._internal.core_plugins.basic_launcher", logging.INFO, "a")
+    assert not shown("ssr_experiment", logging.INFO, "a")
+    assert shown("anybody", logging.ERROR, "a")
 
 
 class Unreadable:
@@ -153,7 +148,7 @@ def test_a_wrongly_formatted_log_call_ends_nothing_and_is_told_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     screen = logging.StreamHandler()
-    screen.addFilter(messages.Shown())
+    screen.addFilter(messages.ScreenFilter())
     logger = logging.Logger("ssr_exp.x")
     logger.addHandler(screen)
     logger.addHandler(kept := messages.LogFile(str(tmp_path), "train.log"))

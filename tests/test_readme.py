@@ -2,13 +2,16 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import hydra
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from ssr_exp.app import configuration
+from ssr_exp.app.command_line.overrides import Checker
+from ssr_exp.config import SCHEMAS
+from tests.conftest import ROOT
+
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL)
 COMMANDS = [
@@ -18,42 +21,31 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python ")
 ]
-EXPORTS = [command for command in COMMANDS if command[1] == "export.py"]
-REPORTS = [command for command in COMMANDS if command[1] == "report.py"]
-TRAININGS = [command for command in COMMANDS if command[1] == "train.py"]
-SEARCHES = [command for command in COMMANDS if command[1] == "search.py"]
-ANATOMIES = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.rescaling"]]
-MEASUREMENTS = [command for command in COMMANDS if command[1:3] == ["-m", "ssr_exp.edge"]]
 
-CLASSIFICATIONS = [command for command in COMMANDS if Path(command[1]).name == "predict.py"]
+
+def commands(*kinds: str) -> list[list[str]]:
+    """Keep the commands of some scripts, or of modules that `python -m` runs."""
+    return [c for c in COMMANDS if (c[2] if c[1] == "-m" else Path(c[1]).name) in kinds]
 
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    assert len(TRAININGS) >= 4
-    assert len(ANATOMIES) >= 2
-    assert len(SEARCHES) >= 4
-    assert len(MEASUREMENTS) >= 3
-    assert len(EXPORTS) >= 3
-    assert len(REPORTS) >= 3
-    assert len(CLASSIFICATIONS) >= 2
-    kinds = (TRAININGS, SEARCHES, EXPORTS, REPORTS, ANATOMIES, MEASUREMENTS, CLASSIFICATIONS)
-    assert len(COMMANDS) == sum(map(len, kinds))
+    fewest = {"train.py": 4, "search.py": 4, "export.py": 3, "report.py": 3, "predict.py": 2}
+    fewest |= {"ssr_exp.rescaling": 2, "ssr_exp.edge": 3}
+    assert all(len(commands(kind)) >= count for kind, count in fewest.items())
+    assert len(COMMANDS) == len(commands(*fewest))
 
 
-@pytest.mark.parametrize("command", TRAININGS + SEARCHES + EXPORTS + REPORTS, ids=" ".join)
-def test_a_command_names_presets_and_keys_that_exist(command: list[str]) -> None:
-    overrides = [word for word in command[2:] if word != "-m"]
-    singles = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", override) for override in overrides]
-    done = subprocess.run(
-        [sys.executable, command[1], *singles, "--cfg", "job"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+def test_every_command_names_presets_and_keys_that_exist() -> None:
+    configuration.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for _, script, *words in commands(*(f"{name}.py" for name in SCHEMAS)):
+            name = Path(script).stem
+            words = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", word) for word in words]
+            checked = Checker(name, []).check([word for word in words if word != "-m"])
+            assert hydra.compose(name, checked)
 
 
-@pytest.mark.parametrize("command", ANATOMIES, ids=" ".join)
+@pytest.mark.parametrize("command", commands("ssr_exp.rescaling"), ids=" ".join)
 def test_an_anatomy_command_prints_the_lattice(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +55,7 @@ def test_an_anatomy_command_prints_the_lattice(
     assert "lattice" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", MEASUREMENTS, ids=" ".join)
+@pytest.mark.parametrize("command", commands("ssr_exp.edge"), ids=" ".join)
 def test_a_measurement_is_understood(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +72,7 @@ def test_a_measurement_is_understood(
     assert [study.name for study in asked] == [command[3]]
 
 
-@pytest.mark.parametrize("command", CLASSIFICATIONS, ids=" ".join)
+@pytest.mark.parametrize("command", commands("predict.py"), ids=" ".join)
 def test_what_classifies_images_is_understood(command: list[str]) -> None:
     from ssr_exp.edge.export.predict_script import _parser
 

@@ -39,7 +39,9 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
 def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
-    with pytest.raises(Stopped) as caught, signals.signals():
+    with pytest.raises(Stopped) as caught, signals.stoppable():
+        with signals.stoppable():  # they may be nested
+            pass
         send(number)
     assert caught.value.number == number
     assert {n: signal.getsignal(n) for n in BOTH} == signals.OURS
@@ -47,18 +49,11 @@ def test_a_signal_stops_the_block_and_no_longer(number: signal.Signals) -> None:
     assert pickle.loads(pickle.dumps(caught.value)).number == number
 
 
-def test_blocks_may_be_nested() -> None:
-    with pytest.raises(Stopped), signals.signals():
-        with signals.signals():
-            pass
-        send(signal.SIGTERM)
-
-
 def test_signals_that_others_handle_or_ignore_stay_theirs() -> None:
     seen: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with signals.signals():
+    with signals.stoppable():
         send(signal.SIGTERM)
         send(signal.SIGINT)
     assert seen == [signal.SIGTERM]
@@ -68,7 +63,7 @@ def test_another_thread_may_run_a_block() -> None:
     done = []
 
     def work() -> None:
-        with signals.at_once(), signals.signals(), signals.job():
+        with signals.at_once(), signals.stoppable(), signals.job():
             done.append(True)
 
     thread = threading.Thread(target=work)
@@ -96,29 +91,37 @@ def test_the_sentence_is_true_before_anything_is_known() -> None:
     assert signals.sentence().startswith("stopped: repeat the command to go on")
 
 
-@pytest.mark.parametrize("number", BOTH, ids=lambda n: n.name)
-def test_a_launchers_process_puts_its_things_in_order_and_dies_of_the_signal(
-    number: signal.Signals,
+@pytest.mark.parametrize(
+    ("blocks", "number", "code", "printed"),
+    [
+        ("signals.job()", signal.SIGINT, -2, "begun\nin order\n"),
+        ("signals.at_once(), signals.job()", signal.SIGTERM, -15, "begun\nin order\n"),
+        ("signals.at_once(), signals.at_once()", signal.SIGTERM, 143, "begun\n"),
+    ],
+)
+def test_a_launchers_process_dies_of_the_signal_in_order_and_a_command_that_begins_at_once(
+    blocks: str, number: signal.Signals, code: int, printed: str
 ) -> None:
-    code = f"""
+    program = f"""
 import os
-from ssr_exp import stopping
-with stopping.job():
+from ssr_exp import signals
+with {blocks}:
+    print("begun")
     try:
         os.kill(os.getpid(), {number.value})
     finally:
         print("in order")
 """
     ended = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", program],
         cwd=ROOT,
         capture_output=True,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    assert ended.returncode == -number
-    assert ended.stdout == "in order\n"
-    assert "Traceback" not in ended.stderr
+    assert (ended.returncode, ended.stdout) == (code, printed)
+    assert ended.stderr.startswith("stopped: repeat the command")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
@@ -129,22 +132,22 @@ def test_in_the_commands_own_process_a_job_ends_the_command() -> None:
 
 def test_what_others_keep_to_themselves_is_raised_again() -> None:
     begun = []
-    for again in (signals.signals, signals.job):
-        with pytest.raises(Stopped), signals.signals():
+    for again in (signals.stoppable, signals.job):
+        with pytest.raises(Stopped), signals.stoppable():
             with contextlib.suppress(BaseException):
                 send(signal.SIGTERM)
             with again():
                 begun.append(again)
-    with pytest.raises(Stopped), signals.signals(), contextlib.suppress(BaseException):
+    with pytest.raises(Stopped), signals.stoppable(), contextlib.suppress(BaseException):
         send(signal.SIGTERM)
-    with signals.signals():  # and is over then
+    with signals.stoppable():  # and is over then
         pass
     assert begun == []
 
 
 @pytest.mark.parametrize("masks", [UnboundLocalError, SystemExit])
 def test_an_error_of_others_because_of_it_does_not_hide_it(masks: type[BaseException]) -> None:
-    with pytest.raises(signals.Stopped), signals.signals():
+    with pytest.raises(signals.Stopped), signals.stoppable():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
@@ -152,21 +155,8 @@ def test_an_error_of_others_because_of_it_does_not_hide_it(masks: type[BaseExcep
 
 
 def test_an_error_before_anything_was_told_stays_itself() -> None:
-    with pytest.raises(ValueError, match="other"), signals.signals():
+    with pytest.raises(ValueError, match="other"), signals.stoppable():
         raise ValueError("other")
-
-
-def test_an_error_that_others_make_of_it_is_no_error() -> None:
-    def clumsy() -> None:
-        try:
-            send(signal.SIGTERM)
-        finally:
-            raise UnboundLocalError("no value")
-
-    with pytest.raises(Stopped), signals.signals():
-        clumsy()
-    with pytest.raises(UnboundLocalError), signals.signals():
-        raise UnboundLocalError
 
 
 def test_where_no_error_can_leave_the_signal_comes_again() -> None:
@@ -175,33 +165,12 @@ def test_where_no_error_can_leave_the_signal_comes_again() -> None:
             send(signal.SIGTERM)
 
     begun = time.monotonic()
-    with pytest.raises(Stopped), signals.signals():
+    with pytest.raises(Stopped), signals.stoppable():
         one = Clumsy()
         del one
         while time.monotonic() < begun + 20:
             time.sleep(0.01)
     assert time.monotonic() < begun + 10
-
-
-@pytest.mark.parametrize("inside", ["at_once", "job"])
-def test_before_anything_is_begun_a_command_ends_at_once(inside: str) -> None:
-    code = f"""
-import os
-from ssr_exp import stopping
-with stopping.at_once(), stopping.{inside}():
-    print("begun")
-    try:
-        os.kill(os.getpid(), 15)
-    finally:
-        print("in order")
-"""
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert ended.stderr.startswith("stopped: repeat the command")
-    assert len(ended.stderr.splitlines()) == 1
-    if inside == "job":
-        assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "begun\nin order\n")
-    else:
-        assert (ended.returncode, ended.stdout) == (143, "begun\n")
 
 
 def test_handlers_that_a_library_replaces_are_put_back() -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HARD = "import os, sys; from ssr_exp import streams; streams.harden(); streams.harden()\n"
+HARD = "import os, sys; from ssr_exp.streams import outlive_readers as o; o(); o()\n"
 MANY = HARD + "for n in range(9999): print('line', n)\nprint('last', file=sys.stderr)\n"
 
 

@@ -23,7 +23,7 @@ class Screen(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "BLINK_S", 0.01)
+    monkeypatch.setattr(terminal, "LOOK_S", 0.01)
     monkeypatch.setattr(terminal, "EVERY_S", 0.05)
     monkeypatch.setenv("TERM", "xterm")
 
@@ -44,32 +44,24 @@ def shown() -> Iterator[tuple[Screen, logging.StreamHandler[Any]]]:
         root.setLevel(level)
 
 
-def test_without_a_terminal_news_are_lines_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("is_new", "most"), [(False, 1), (True, 8)])
+def test_without_a_terminal_only_news_are_lines_and_not_too_many(
+    is_new: bool, most: int, caplog: pytest.LogCaptureFixture
+) -> None:
     counted = itertools.count()
     with (
         caplog.at_level(logging.INFO),
-        terminal.live(lambda: (f"look {next(counted)}", "the same"), bars=False),
-    ):
-        time.sleep(0.3)
-    lines = [r.getMessage() for r in caplog.records if r.name == "ssr_exp.terminal"]
-    assert len(lines) == 1 and next(counted) > 3
-    assert "\x1b" not in "".join(lines)
-
-
-def test_without_a_terminal_there_is_no_flood(caplog: pytest.LogCaptureFixture) -> None:
-    counted = itertools.count()
-    with (
-        caplog.at_level(logging.INFO),
-        terminal.live(lambda: ("news", next(counted)), bars=False),
+        terminal.live_line(lambda: (f"look {next(counted)}", is_new and next(counted)), bars=False),
     ):
         time.sleep(0.4)
-    said = sum(r.name == "ssr_exp.terminal" for r in caplog.records)
-    assert 1 <= said <= 8 < next(counted)
+    lines = [r.getMessage() for r in caplog.records if r.name == "ssr_exp.terminal"]
+    assert 1 <= len(lines) <= most < next(counted)
+    assert "\x1b" not in "".join(lines)
 
 
 def test_on_a_terminal_logs_go_above_a_line_that_is_gone_at_the_end() -> None:
     with shown() as (screen, handler):
-        with terminal.live(lambda: ("3 of 8 done", 3), bars=False):
+        with terminal.live_line(lambda: ("3 of 8 done", 3), bars=False):
             time.sleep(0.1)
             logging.getLogger("anything").info("a run ended")
             time.sleep(0.1)
@@ -81,7 +73,7 @@ def test_on_a_terminal_logs_go_above_a_line_that_is_gone_at_the_end() -> None:
 
 
 def test_beside_bars_it_prints_whole_lines() -> None:
-    with shown() as (screen, _), terminal.live(lambda: ("3 of 8 done", 3), bars=True):
+    with shown() as (screen, _), terminal.live_line(lambda: ("3 of 8 done", 3), bars=True):
         time.sleep(0.1)
     assert screen.getvalue() == "3 of 8 done\n"
 
@@ -91,7 +83,7 @@ def test_a_look_that_fails_ends_nothing(bars: bool) -> None:
     def broken() -> tuple[str, object]:
         raise OSError("the disk is away")
 
-    with shown() as (screen, _), terminal.live(broken, bars=bars):
+    with shown() as (screen, _), terminal.live_line(broken, bars=bars):
         time.sleep(0.05)
     assert "disk" not in screen.getvalue()
 
@@ -100,7 +92,7 @@ def test_an_error_of_the_block_goes_through_and_the_terminal_is_as_before() -> N
     with shown() as (screen, handler):
         with (
             pytest.raises(KeyboardInterrupt),
-            terminal.live(lambda: ("3 of 8 done", 3), bars=False),
+            terminal.live_line(lambda: ("3 of 8 done", 3), bars=False),
         ):
             raise KeyboardInterrupt
         assert handler.stream is screen

@@ -29,7 +29,7 @@ def _setting(*handlers: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"plain": {"format": "%(message)s"}, "full": {"format": full}},
-        "filters": {"shown": {"()": "ssr_exp.messages.Shown"}},
+        "filters": {"shown": {"()": "ssr_exp.messages.ScreenFilter"}},
         "handlers": {name: known[name] for name in handlers},
         "root": {"level": "INFO", "handlers": list(handlers)},
     }

@@ -1,6 +1,6 @@
 """What Hydra finds of this project: its sweepers, each of which calls `ssr_exp.app`.
 
-Hydra imports this file at every start, so what is heavy is imported inside functions.
+Hydra imports this file at every start, so a command's module is imported when it runs.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_class
 from omegaconf import DictConfig
 
 
 class _Sweeper(Sweeper):
-    """Hand a command line to what carries it out."""
+    """Hand a command line to the class that carries it out."""
+
+    command: str
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -22,25 +25,22 @@ class _Sweeper(Sweeper):
         """Keep what carrying out takes."""
         self.given = (hydra_context, task_function, config)
 
+    def sweep(self, arguments: list[str]) -> list[Any]:
+        """Run the command; returns its records, or what its task returns."""
+        results: list[Any] = get_class(self.command)(*self.given).run(arguments)
+        return results
+
 
 class SsrSweeper(_Sweeper):
     """Train each network that `train.py` names."""
 
-    def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run a sweep; returns its records."""
-        from ssr_exp.app import sweeping
-
-        return sweeping.TrainCommand(*self.given).run(arguments)
+    command = "ssr_exp.app.sweeping.TrainCommand"
 
 
 class SearchSweeper(_Sweeper):
     """Run the search of `search.py`."""
 
-    def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run a search; returns its answers."""
-        from ssr_exp.app import searching
-
-        return searching.SearchCommand(*self.given).run(arguments)
+    command = "ssr_exp.app.searching.SearchCommand"
 
 
 class ListSweeper(_Sweeper):
@@ -50,17 +50,13 @@ class ListSweeper(_Sweeper):
         """Run the task; returns what it returns."""
         from ssr_exp.app import lists
 
-        return lists.ListCommand(*self.given).run(arguments)
+        return lists.run_once(*self.given, arguments)
 
 
-for _name, _sweeper in {
-    "ssr": SsrSweeper,
-    "ssr_search": SearchSweeper,
-    "ssr_list": ListSweeper,
-}.items():
+for _name, _sweeper in (("", SsrSweeper), ("_search", SearchSweeper), ("_list", ListSweeper)):
     ConfigStore.instance().store(
         group="hydra/sweeper",
-        name=_name,
+        name=f"ssr{_name}",
         node={"_target_": f"{__name__}.{_sweeper.__name__}"},
         provider="ssr_exp",
     )

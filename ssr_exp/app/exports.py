@@ -6,17 +6,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ssr_exp import config
-from ssr_exp.config import DatasetConf, ExportConfig
+from pydantic import TypeAdapter, ValidationError
+
+from ssr_exp.app import configuration
+from ssr_exp.config import DatasetConf, ExportConfig, PathsConf
+from ssr_exp.datasets import in_memory
+from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.edge import selection
+from ssr_exp.edge.export import exported, exporter, hub
+from ssr_exp.edge.export.verification import Labelled
+from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
-
-if TYPE_CHECKING:
-    from ssr_exp.datasets.images import Splits
-    from ssr_exp.datasets.preprocessing import Preprocessing
-    from ssr_exp.edge.export.verification import Labelled
-    from ssr_exp.edge.selection import Chosen
 
 log = logging.getLogger(__name__)
 
@@ -27,26 +30,28 @@ def write(composed: Any) -> str:
     Raises:
         SsrError: if it cannot be exported, or one of its formats failed.
     """
-    from ssr_exp.edge import selection
-    from ssr_exp.edge.export import exporter, hub, printing_exports
-
-    conf = config.read_export(composed)
-    request = _request(conf)
+    request = configuration.read(composed, ExportConfig)
+    if isinstance(request.format, str):
+        request.format = [request.format]
     exporter.check(request)
-    if conf.push is not None:
-        hub.check(conf.push)
-    found = selection.find(
-        Path(conf.paths.runs), conf.run, study=conf.study, seed=conf.seed, trust=conf.trust
+    if request.push is not None:
+        hub.check(request.push)
+    chosen = selection.find(
+        Path(request.paths.runs),
+        request.run,
+        study=request.study,
+        seed=request.seed,
+        trust=request.trust,
     )
-    to = Path(conf.to) if conf.to else found.folder / "export" / found.label
+    to = Path(request.to) if request.to else chosen.folder / "export" / chosen.label
     to = to.expanduser().resolve()
     exporter.check_folder(to)
-    parts, how = _images(conf, found)
-    outcome = exporter.write(found, parts, request, to, how=how)
-    printing_exports.print_outcome(outcome, request)
-    if conf.push is not None:
-        address = hub.push(outcome.folder, conf.push)
-        later = hub.command(outcome.folder, conf.push)
+    parts, how = _images(request, chosen)
+    outcome = exporter.write(chosen, parts, request, to, how=how)
+    exported.print_table(outcome, request)
+    if request.push is not None:
+        address = hub.push(outcome.folder, request.push)
+        later = hub.command(outcome.folder, request.push)
         offline = f"not pushed, HF_HUB_OFFLINE is set; type later: {later}"
         print(offline if address is None else f"pushed to {address}")
     print(f"export: {outcome.folder}", flush=True)
@@ -55,24 +60,7 @@ def write(composed: Any) -> str:
     return str(outcome.folder)
 
 
-def _request(conf: ExportConfig) -> Any:
-    from ssr_exp.edge.export import exporter
-
-    return exporter.Request(
-        tuple(conf.format),
-        int8=conf.int8,
-        uint8_input=conf.uint8_input,
-        max_batch=conf.max_batch,
-        calibration=conf.calibration,
-        tolerance=conf.tolerance,
-        int8_drop=conf.int8_drop,
-        threads=conf.threads,
-        repeats=conf.repeats,
-        licence=conf.license,
-    )
-
-
-def _images(conf: ExportConfig, found: Chosen) -> tuple[list[Labelled], Preprocessing]:
+def _images(conf: ExportConfig, chosen: Selection) -> tuple[list[Labelled], Preprocessing]:
     """Load the images that a network was compared by; for one that learned from val, test, too.
 
     Returns what is done to image files, too, by the statistics that the network was trained with.
@@ -80,10 +68,7 @@ def _images(conf: ExportConfig, found: Chosen) -> tuple[list[Labelled], Preproce
     Raises:
         SsrError: if they are not where they were, or are others.
     """
-    from ssr_exp.datasets import in_memory
-    from ssr_exp.edge.export.verification import Labelled
-
-    asked, theirs = _dataset(conf, found)
+    asked = _dataset(conf, chosen)
     folder = Path(conf.paths.data)
     try:
         splits = in_memory.load(asked, folder)
@@ -92,9 +77,9 @@ def _images(conf: ExportConfig, found: Chosen) -> tuple[list[Labelled], Preproce
             f"the images of {asked.name}, by which an export is verified, cannot be read: "
             f"{str(error).rstrip('.')}; type root=DIR or paths.data=DIR."
         ) from None
-    _check(splits, asked, theirs, found, folder)
+    _check(splits, asked, chosen, folder)
     assert splits.val is not None
-    about, seen = found.about, found.has_seen_val
+    about, seen = chosen.about, chosen.has_seen_val
     named = {"val": splits.val} | ({"test": splits.test} if seen and splits.test else {})
     parts = [
         Labelled(name, i.pixels, i.labels, seen and name == "val", i.files, about.mean, about.std)
@@ -103,27 +88,26 @@ def _images(conf: ExportConfig, found: Chosen) -> tuple[list[Labelled], Preproce
     return parts, replace(splits.preprocessing, mean=about.mean, std=about.std)
 
 
-def _dataset(conf: ExportConfig, found: Chosen) -> tuple[DatasetConf, Mapping[str, Any]]:
+def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     """Say which images they are, from what the study and the run say."""
-    theirs = found.study.get("dataset")
+    theirs = chosen.study.get("dataset")
     if not isinstance(theirs, dict) or "name" not in theirs:
         raise SsrError(
-            f"the study of {found.record.network} does not say its images: its study.json is "
+            f"the study of {chosen.record.network} does not say its images: its study.json is "
             "missing or damaged; export it from the folder of its runs."
         )
     known = {f.name for f in fields(DatasetConf)} - {"train_on_val"}
     asked = _validated({key: value for key, value in theirs.items() if key in known})
-    before = found.asked.get("dataset", {})
+    before = chosen.asked.get("dataset", {})
     asked.root = conf.root or (before.get("root") if isinstance(before, dict) else None)
-    if conf.paths.data == config.PathsConf().data and isinstance(found.asked.get("paths"), dict):
-        conf.paths.data = str(found.asked["paths"].get("data", conf.paths.data))
-    return asked, theirs
+    paths = chosen.asked.get("paths")
+    if conf.paths.data == PathsConf().data and isinstance(paths, dict):
+        conf.paths.data = str(paths.get("data", conf.paths.data))
+    return asked
 
 
 def _validated(fields: Mapping[str, Any]) -> DatasetConf:
     """Read a data set's configuration as data, from a file that others may have written."""
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         return TypeAdapter(DatasetConf).validate_python(fields)
     except ValidationError as error:
@@ -135,23 +119,16 @@ def _validated(fields: Mapping[str, Any]) -> DatasetConf:
         ) from None
 
 
-def _check(
-    splits: Splits,
-    asked: DatasetConf,
-    theirs: Mapping[str, Any],
-    found: Chosen,
-    folder: Path,
-) -> None:
+def _check(splits: Splits, asked: DatasetConf, chosen: Selection, folder: Path) -> None:
     """Refuse other images than those that the network was trained by."""
-    from ssr_exp.datasets import in_memory
-
-    whole = (
-        in_memory.load(replace(asked, train_on_val=True), folder) if found.has_seen_val else splits
-    )
-    if theirs.get("content") != whole.fingerprint:
+    if chosen.has_seen_val:  # its fingerprint is of train and val together
+        content = in_memory.load(replace(asked, train_on_val=True), folder).fingerprint
+    else:
+        content = splits.fingerprint
+    if chosen.study["dataset"].get("content") != content:
         raise SsrError(
             f"the images of {asked.name} in {asked.root or folder} are not those that "
-            f"{found.record.network} was trained by: type root=DIR or paths.data=DIR."
+            f"{chosen.record.network} was trained by: type root=DIR or paths.data=DIR."
         )
     if splits.val is None:
         raise SsrError(f"data set {asked.name} has no val images to verify an export by.")

@@ -1,11 +1,16 @@
 """What a launcher runs: one job trains one network."""
 
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 
-from ssr_exp import config, messages, signals, streams
+from ssr_exp import messages, signals, streams
+from ssr_exp.app import configuration
+from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
@@ -18,15 +23,14 @@ def train(composed: Any) -> str:
         CompactHydraException: with the sentence of an `SsrError`; Hydra prints no traceback for it.
         RuntimeError: with the kind and the first line of any other error.
     """
-    from ssr_exp.app.launchers import enter_folder, logs_apart
     from ssr_exp.runs import store
     from ssr_exp.training import run
 
-    streams.harden()  # of a launcher's process
+    streams.outlive_readers()  # of a launcher's process
     try:
-        with signals.job(), messages.job(has_own_screen=logs_apart()):
-            enter_folder()
-            return run.train(config.read(composed, config.Config)).status.value
+        with signals.job(), messages.job(has_own_screen=has_own_screen()):
+            _enter_folder()
+            return run.train(configuration.read(composed, Config)).status.value
     except store.Busy as error:
         print(error)
         return store.BUSY
@@ -35,3 +39,27 @@ def train(composed: Any) -> str:
     except Exception as error:  # of any class: the next one survives the way to a launcher
         log.debug("a job broke", exc_info=True)
         raise RuntimeError(cause(error)) from None
+
+
+def has_own_screen() -> bool:
+    """Say whether a job's screen is a log file of its own, as submitit's is."""
+    if not HydraConfig.initialized():
+        return False
+    return "hydra_submitit_launcher" in str(HydraConfig.get().launcher["_target_"])
+
+
+def _enter_folder() -> None:
+    """Go where the command was typed: a worker of a cluster begins elsewhere.
+
+    Raises:
+        SsrError: if this node has no such folder.
+    """
+    if not HydraConfig.initialized():
+        return
+    folder = Path(HydraConfig.get().runtime.cwd)
+    if not folder.is_dir():
+        raise SsrError(
+            f"{os.uname().nodename} has no folder {folder}, where the command was typed: share it "
+            "between the nodes."
+        )
+    os.chdir(folder)

@@ -9,7 +9,6 @@ import socket
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -79,6 +78,11 @@ def shares_fate(launcher: Launcher) -> bool:
     return hasattr(launcher, "joblib") or is_here(launcher)
 
 
+def hides_signals(launcher: Launcher) -> bool:
+    """Say whether a launcher keeps to itself what a signal raises while it waits, as Ray does."""
+    return hasattr(launcher, "ray_cfg")
+
+
 def connect(launcher: Launcher) -> None:
     """Start or find Ray, unless that was done; other launchers need nothing.
 
@@ -109,6 +113,14 @@ def connect(launcher: Launcher) -> None:
         _check_room(conf)
 
 
+def abandon(launcher: Launcher) -> None:
+    """End what joblib's processes are doing, which would hold a command up that is to end."""
+    if hasattr(launcher, "joblib"):
+        from joblib.externals import loky  # type: ignore[import-untyped]
+
+        loky.get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
+
+
 def _check_room(conf: DictConfig) -> None:
     """Refuse what a Ray of this machine never has; it would be waited for without end.
 
@@ -127,11 +139,6 @@ def _check_room(conf: DictConfig) -> None:
             )
 
 
-def hides_signals(launcher: Launcher) -> bool:
-    """Say whether a launcher keeps to itself what a signal raises while it waits, as Ray does."""
-    return hasattr(launcher, "ray_cfg")
-
-
 def _knock(address: str) -> None:
     """See whether anybody is at an address; Ray itself would try for seven minutes.
 
@@ -143,45 +150,11 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
-def abandon(launcher: Launcher) -> None:
-    """End what joblib's processes are doing, which would hold a command up that is to end."""
-    if hasattr(launcher, "joblib"):
-        from joblib.externals.loky import (  # type: ignore[import-untyped]
-            get_reusable_executor,
-        )
-
-        get_reusable_executor(reuse=True).shutdown(wait=False, kill_workers=True)
-
-
-def logs_apart() -> bool:
-    """Say whether a job's screen is a log file of its own, as submitit's is."""
-    if not HydraConfig.initialized():
-        return False
-    return "hydra_submitit_launcher" in str(HydraConfig.get().launcher["_target_"])
-
-
-def enter_folder() -> None:
-    """Go where the command was typed: a worker of a cluster begins elsewhere.
-
-    Raises:
-        SsrError: if this node has no such folder.
-    """
-    if not HydraConfig.initialized():
-        return
-    folder = Path(HydraConfig.get().runtime.cwd)
-    if not folder.is_dir():
-        raise SsrError(
-            f"{os.uname().nodename} has no folder {folder}, where the command was typed: share it "
-            "between the nodes."
-        )
-    os.chdir(folder)
-
-
 def _forget_schemas() -> None:
     """Keep Hydra from warning of each job that our presets have the names of plugins' schemas."""
-    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for name in [name for name in launchers if name.removesuffix(".yaml") in PRESETS]:
-        del launchers[name]
+    schemas = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in PRESETS:
+        schemas.pop(f"{name}.yaml", None)
 
 
 def _prepare_ray(config: DictConfig) -> None:
@@ -204,6 +177,5 @@ def _prepare_ray(config: DictConfig) -> None:
 def _wants_gpu(config: DictConfig) -> bool:
     """Say whether a training is to have a GPU, without importing torch."""
     accelerator = str(OmegaConf.select(config, "trainer.accelerator"))
-    if accelerator != "auto":
-        return accelerator in ("gpu", "cuda")
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+    is_here = any(Path("/dev").glob("nvidia[0-9]*"))
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and is_here)

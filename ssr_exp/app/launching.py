@@ -3,7 +3,8 @@
 What a launcher returns is not to be trusted: one killed worker makes joblib end its siblings, and
 lets submitit and Ray raise while they go on. So the records are read again after each launch,
 whoever wrote them. A lost training is launched again twice, and then given up; each time it goes on
-after its last whole epoch. Where one can end another, the last time it is alone.
+after its last whole epoch. Where one can end another, those that were lost are repeated one by one:
+of a sweep the last time, of threads that launch at once both times.
 """
 
 from __future__ import annotations
@@ -11,29 +12,37 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Condition, Thread
-from typing import TYPE_CHECKING, Any
+from threading import Lock, Thread
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from ssr_exp.app import launchers
 from ssr_exp.errors import SsrError, cause
+from ssr_exp.runs.store import BUSY, CONFIG_FILE, RECORD_FILE, written_ns
+from ssr_exp.terminal import counted
+from ssr_exp.training import sweep
+from ssr_exp.training.sweep import Errors, Member
 
-if TYPE_CHECKING:
-    from ssr_exp.training.sweep import Errors, Member
+Stamps = tuple[int | None, int | None]
+"""When a member's record was written, and when its training was begun, in ns."""
 
 log = logging.getLogger(__name__)
 
 SUSPECT = 2  # times that a training was lost, after which it is tried a last time
 IDLE = 3  # launches in a row that ended before any training began
 PAUSE_S = 5.0  # before such a launch is repeated; twice as long the next time
+NONE_BEGAN = (
+    "the launcher ended before any training began ({why}): mend that, or type "
+    "hydra/launcher=basic to train in this process."
+)
 QUIET_S = 20.0  # that nothing of a launch has run, after which what is left is launched again
 LOOK_S = 1.0
 WAIT = "wait=true"  # what the launcher lost may still run somewhere
@@ -52,7 +61,9 @@ class Launches:
     launcher: Launcher
     progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
     loudness: Callable[[Sequence[Member]], Sequence[str]] = lambda members: ()
-    _gate: Gate = field(default_factory=lambda: Gate(), init=False)
+    _repeating: Lock = field(default_factory=Lock, init=False)
+    _numbering: Lock = field(default_factory=Lock, init=False)
+    _numbered: int = field(default=0, init=False)
     _is_closed: bool = field(default=False, init=False)
 
     def train(self, members: Sequence[Member]) -> Errors:
@@ -63,13 +74,12 @@ class Launches:
         Raises:
             SsrError: if the launcher could not begin anything.
         """
-        from ssr_exp.training import sweep
-
         todo = sweep.to_train(members)
-        errors = self._insist(todo)
+        errors = self._launch_until_ended(todo)
         if waiting := sweep.busy(todo, errors):
-            log.info("waiting for %s that another process is training", _networks(waiting))
-            errors |= self._insist(waiting, WAIT)
+            networks = counted(len(waiting), "network")
+            log.info("waiting for %s that another process is training", networks)
+            errors |= self._launch_until_ended(waiting, WAIT)
         return errors
 
     def close(self) -> None:
@@ -77,51 +87,52 @@ class Launches:
         self._is_closed = True
         launchers.abandon(self.launcher)
 
-    def _insist(self, members: Sequence[Member], *extra: str) -> Errors:
+    def _launch_until_ended(self, members: Sequence[Member], *extra: str) -> Errors:
         """Launch until each member has come to an end, raised an error, or was lost too often."""
         errors: Errors = {}
         left, lost, idle, stops = list(members), Counter[Path](), 0, 0
         shared = launchers.shares_fate(self.launcher)
         while left:
             crowd = [m for m in left if lost[m.folder] < SUSPECT or not shared] or left[:1]
-            before = [_Trace.of(member) for member in crowd]
-            is_suspect = shared and len(crowd) == 1 and lost[crowd[0].folder] > 0
+            before = {member.folder: _stamps(member) for member in crowd}
+            # What was lost may be deadly to what runs beside it: threads repeat one by one.
+            turn = self._repeating if shared and lost else nullcontext()
             try:
-                with self._gate.alone() if is_suspect else self._gate.together():
+                with turn:
                     errors |= self._launch(crowd, *extra)
                 ended = crowd
             except SsrError:
                 raise
             except Exception as error:  # a launcher that lost a job; the records say which
                 self._refuse_if_closed()
-                extra, why = (WAIT,), _telling(error)
-                stops += 1
+                extra, why, stops = (WAIT,), _reason(error), stops + 1
                 often = f" ({stops} times now)" if stops > 1 else ""
                 log.warning("the launcher stopped: %s%s", why, often)
                 if not shared:
-                    _outwait(before)
-                ended = [trace.member for trace in before if trace.has_ended]
-                begun = [t.member.folder for t in before if not t.has_ended and t.has_begun]
+                    _outwait(crowd, before)
+                ended = _ended(crowd, before)
+                begun = [m.folder for m in crowd if m not in ended and _has_begun(m, before)]
                 idle = 0 if ended or begun else idle + 1
-                _pause(idle, why)
+                if idle >= IDLE:
+                    raise SsrError(NONE_BEGAN.format(why=why)) from None
+                time.sleep(PAUSE_S * idle)  # an engine that is out of breath gets a moment
                 lost.update(begun)
                 hopeless = [member for member in crowd if lost[member.folder] > SUSPECT]
                 errors |= {member.folder: f"its process was lost ({why})" for member in hopeless}
                 ended += hopeless
-                if again := [member for member in crowd if member not in ended]:
-                    log.info("launching %s again", _networks(again))
+                if again := len(crowd) - len(ended):
+                    log.info("launching %s again", counted(again, "network"))
             left = [member for member in left if member not in ended]
         return errors
 
     def _launch(self, members: Sequence[Member], *extra: str) -> Errors:
         """Hand jobs to the launcher; returns the errors of those that raised one."""
-        from ssr_exp.runs.store import BUSY
-
         self._refuse_if_closed()
         launchers.connect(self.launcher)
         words = (*self.loudness(members), *extra)
         jobs = [[*member.overrides, *words] for member in members]
-        first = self._gate.number(len(jobs))
+        with self._numbering:
+            first, self._numbered = self._numbered, self._numbered + len(jobs)
         with self.progress(members):
             launch = partial(self.launcher.launch, jobs, initial_job_idx=first)
             returned: Sequence[JobReturn] = (
@@ -138,138 +149,47 @@ class Launches:
             raise SsrError("the command is ending: nothing more is launched.")
 
 
-@dataclass(frozen=True)
-class _Trace:
-    """What a member had left before a launch.
-
-    Args:
-        member: of the launch.
-        record: when its record was written, in ns.
-        begin: when its training was begun.
-    """
-
-    member: Member
-    record: int | None
-    begin: int | None
-
-    @classmethod
-    def of(cls, member: Member) -> _Trace:
-        from ssr_exp.runs import store
-
-        return cls(
-            member,
-            store.written_ns(member.folder / store.RECORD_FILE),
-            store.written_ns(member.folder / store.CONFIG_FILE),
-        )
-
-    @property
-    def has_ended(self) -> bool:
-        """Say whether it left a record since, or need not be trained."""
-        return self.member.is_done or _Trace.of(self.member).record != self.record
-
-    @property
-    def has_begun(self) -> bool:
-        """Say whether its training began since, or goes on."""
-        now, store = _Trace.of(self.member), self.member.store
-        return now.begin != self.begin or store.is_busy(self.member.folder)
+def _stamps(member: Member) -> Stamps:
+    return written_ns(member.folder / RECORD_FILE), written_ns(member.folder / CONFIG_FILE)
 
 
-class Gate:
-    """Lets threads launch together, or one alone when all the others have ended."""
+def _ended(members: Iterable[Member], before: Mapping[Path, Stamps]) -> list[Member]:
+    """Keep the members that left a record since a launch, or need not be trained."""
+    return [m for m in members if m.is_done or _stamps(m)[0] != before[m.folder][0]]
 
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._inside = self._waiting = self._numbered = 0
-        self._is_alone = False
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Launch beside others, once nobody wants to be alone."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._waiting and not self._is_alone)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            self._leave()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Launch while nobody else does."""
-        with self._changed:
-            self._waiting += 1
-            try:
-                self._changed.wait_for(lambda: not self._inside)
-                self._inside, self._is_alone = 1, True
-            finally:
-                self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def number(self, count: int) -> int:
-        """Number jobs; returns the first one's."""
-        with self._changed:
-            self._numbered += count
-            return self._numbered - count
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._inside, self._is_alone = self._inside - 1, False
-            self._changed.notify_all()
+def _has_begun(member: Member, before: Mapping[Path, Stamps]) -> bool:
+    """Say whether a member's training began since a launch, or goes on."""
+    is_new = _stamps(member)[1] != before[member.folder][1]
+    return is_new or member.store.is_busy(member.folder)
 
 
 def _in_thread(work: Callable[[], Any]) -> Any:
     """Do something that waits in another thread, so that a signal is heard in this one."""
-    ended: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+    future: Future[Any] = Future()
 
     def run() -> None:
         try:
-            ended.put((work(), None))
+            future.set_result(work())
         except BaseException as error:  # raised again where it is waited for
-            ended.put((None, error))
+            future.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    result, error = ended.get()
-    if error is not None:
-        raise error
-    return result
+    return future.result()
 
 
-def _telling(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Put a launcher's error into a part of a sentence: of many lines, the fatal one."""
     fatal = [line for line in str(error).splitlines() if "fatal" in line.lower()]
     return fatal[-1].strip().rstrip(".") if fatal else cause(error)
 
 
-def _networks(members: Sequence[Member]) -> str:
-    from ssr_exp.terminal import counted
-
-    return counted(len(members), "network")
-
-
-def _outwait(before: Sequence[_Trace]) -> None:
+def _outwait(members: Sequence[Member], before: Mapping[Path, Stamps]) -> None:
     """Wait for the others of a launch, which go on where none can end another."""
     last = time.monotonic()
-    while left := [trace.member for trace in before if not trace.has_ended]:
+    while left := set(members) - set(_ended(members, before)):
         if any(member.store.is_busy(member.folder) for member in left):
             last = time.monotonic()
-        elif len(before) == 1 or time.monotonic() - last > QUIET_S:
+        elif len(members) == 1 or time.monotonic() - last > QUIET_S:
             return
         time.sleep(LOOK_S)
-
-
-def _pause(idle: int, why: str) -> None:
-    """Give an engine that is out of breath a moment, but not for ever.
-
-    Raises:
-        SsrError: when it has begun nothing again and again.
-    """
-    if idle >= IDLE:
-        raise SsrError(
-            f"the launcher ended before any training began ({why}): mend that, or type "
-            "hydra/launcher=basic to train in this process."
-        )
-    if idle:
-        time.sleep(PAUSE_S * 2 ** (idle - 1))

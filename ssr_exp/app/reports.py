@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ssr_exp import config, files
+from ssr_exp import files
+from ssr_exp.app import configuration
 from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.runs import predictions
@@ -25,7 +26,7 @@ def write(composed: Any) -> str:
     Raises:
         SsrError: if there are no records, the page cannot be written, or W&B refuses.
     """
-    conf = config.read_report(composed)
+    conf = configuration.read(composed, ReportConfig)
     store = Store(conf.paths.runs)
     studies = _studies(store, conf)
     fresh = {}
@@ -109,7 +110,7 @@ def _fitted(
     asked = _segment(store, records)
     segment = description.segment.model_copy(update={"frozen": tuple(asked.frozen)})
     _, plan = saved.seed_network(description.model_copy(update={"segment": segment}))
-    return refit.of(records, plan, width_steps=asked.width_steps, before=before)
+    return refit.predict(records, plan, width_steps=asked.width_steps, before=before)
 
 
 def _segment(store: Store, records: list[Record]) -> SegmentConf:

@@ -9,22 +9,22 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ssr_exp import config as configuration
-from ssr_exp import messages, signals
-from ssr_exp.app import launchers
+from ssr_exp import messages, signals, terminal
+from ssr_exp.app import configuration, launchers
+from ssr_exp.app.command_line import overrides
 from ssr_exp.app.launching import Launches
+from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, cause
-
-if TYPE_CHECKING:
-    from ssr_exp.runs.store import Store
-    from ssr_exp.training.sweep import Member
+from ssr_exp.report import page, trade_offs
+from ssr_exp.runs.store import Store
+from ssr_exp.training import progress, sweep
+from ssr_exp.training.sweep import Errors, Member
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,9 @@ class LaunchingCommand:
 
     shows_epochs = True  # of a command that trains one network
 
-    def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
-        self.loader = context.config_loader
-        self.config = config
-        self.open_launcher = partial(launchers.open, context, task, config)
+    def __init__(self, context: HydraContext, task: TaskFunction, command: DictConfig) -> None:
+        self.loader, self.command = context.config_loader, command
+        self.open_launcher = partial(launchers.open, context, task, command)
 
     def run(self, arguments: list[str]) -> list[Any]:
         """Run what a command line asks for; returns the records' rows.
@@ -63,16 +62,14 @@ class LaunchingCommand:
 
     def members(self, jobs: Sequence[Sequence[str]]) -> list[Member]:
         """List the runs that command lines stand for."""
-        from ssr_exp.training import sweep
-
         return sweep.expand((job, self.compose(job)) for job in jobs)
 
-    def compose(self, job: Sequence[str]) -> configuration.Config:
+    def compose(self, job: Sequence[str]) -> Config:
         """Compose the configuration of one training."""
-        composed = self.loader.load_sweep_config(self.config, list(job))
-        return configuration.read(composed, configuration.Config)
+        composed = self.loader.load_sweep_config(self.command, list(job))
+        return configuration.read(composed, Config)
 
-    def train(self, members: Sequence[Member]) -> dict[Path, object]:
+    def train(self, members: Sequence[Member]) -> Errors:
         """Train what is not done; returns by folder the errors that only the launcher knows.
 
         Raises:
@@ -88,30 +85,25 @@ class LaunchingCommand:
 
     def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
         """Show how far a launch of several runs is."""
-        from ssr_exp import terminal
-        from ssr_exp.training import progress
-
         says_each = len(members) <= LINES and launchers.shares_fate(self.launches.launcher)
         if len(members) < 2 or (says_each and not sys.stdout.isatty()):
             return nullcontext()
-        is_here = launchers.is_here(self.launches.launcher)
-        bars = is_here and bool(OmegaConf.select(self.config, "trainer.progress"))
-        watch = progress.SweepWatch(members)
-        return terminal.live(watch.say, bars=bars)
+        bars = launchers.is_here(self.launches.launcher) and self._setting("trainer.progress")
+        return terminal.live_line(progress.SweepWatch(members).say, bars=bool(bars))
 
     def _loudness(self, members: Sequence[Member]) -> list[str]:
         """Show of a single network each epoch, of several a line for each that was trained.
 
         Lines of very many would bury the table where they stay, so there only parts of them count.
         """
-        from ssr_exp import terminal
-
-        if not OmegaConf.select(self.config, f"{CONSOLE}"):
-            return []  # the user's own logging
-        if self.shows_epochs and len(self.asked) == 1:
+        is_ours = bool(self._setting(CONSOLE))
+        if not is_ours or (self.shows_epochs and len(self.asked) == 1):
             return []
         is_long = len(members) > LINES and not sys.stdout.isatty()
         return [f"++{CONSOLE}.level={terminal.PROGRESS if is_long else terminal.ENDED}"]
+
+    def _setting(self, key: str) -> Any:
+        return OmegaConf.select(self.command, key)
 
 
 class TrainCommand(LaunchingCommand):
@@ -123,9 +115,6 @@ class TrainCommand(LaunchingCommand):
         Raises:
             SystemExit: if a run failed.
         """
-        from ssr_exp.report import trade_offs
-        from ssr_exp.training import sweep
-
         members = self.members(self._split(arguments))
         sweep.print_readings(members)
         errors = self.train(members)
@@ -134,24 +123,19 @@ class TrainCommand(LaunchingCommand):
         for store in {member.store.root: member.store for member in members}.values():
             name_page(store)
         if problems := sweep.problems(members, errors):
-            log_file = Path(members[0].store.root) / messages.FOLDER / f"{self._name()}.log"
+            log_folder = members[0].store.root / messages.FOLDER
+            log_file = log_folder / f"{self._setting('hydra.job.name')}.log"
             raise SystemExit(_failures(problems, len(members), log_file))
         return records
 
-    def _name(self) -> str:
-        return str(OmegaConf.select(self.config, "hydra.job.name"))
-
     def _split(self, arguments: list[str]) -> list[list[str]]:
         """Take the product of all swept values."""
-        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(arguments)
-        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        (jobs,) = BasicSweeper.split_arguments(overrides.parse(arguments, self.loader), None)
         return jobs
 
 
 def write_page(store: Store) -> Path | None:
     """Write the page of a folder of runs; what keeps it from being written is a warning."""
-    from ssr_exp.report import page
-
     try:
         return page.write(store)
     except SsrError as error:
@@ -170,11 +154,9 @@ def name_page(store: Store) -> None:
 
 def _failures(problems: Sequence[str], total: int, log_file: Path) -> str:
     for problem in problems:
-        messages.aside.info("%s", problem)
+        messages.file_log.info("%s", problem)
     told = [f"  {problem}" for problem in problems[:FAILURES]]
     if more := len(problems) - len(told):
         told.append(f"  ... and {more} more, for the reasons in {log_file}")
-    lines = "\n".join(told)
-    return (
-        f"{len(problems)} of {total} runs failed (repeat the command to try them again):\n{lines}"
-    )
+    first = f"{len(problems)} of {total} runs failed (repeat the command to try them again):"
+    return "\n".join([first, *told])

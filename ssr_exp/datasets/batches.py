@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.images import Images
-from ssr_exp.errors import SsrError
 
 Batch = tuple[Tensor, Tensor]  # x: float32, b x c x h x w; y: int64, b
 
@@ -24,14 +23,6 @@ class Augmentation:
     crop_padding: int = 0  # pixels on each side before a random crop; 0: none
     flip: bool = False  # left to right, half of the time
     cutout: int = 0  # side of the erased square in pixels; 0: none
-
-    def __post_init__(self) -> None:
-        for name in ("crop_padding", "cutout"):
-            if getattr(self, name) < 0:
-                raise SsrError(
-                    f"dataset.{name}={getattr(self, name)} is negative: "
-                    f"type a number of pixels, or dataset.{name}=0 for none"
-                )
 
     @classmethod
     def from_conf(cls, conf: DatasetConf) -> Augmentation:

@@ -31,8 +31,6 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
     Raises:
         SsrError: the data set is unknown, absent, damaged or cannot be split.
     """
-    if not 0 <= conf.split_seed < 2**32:
-        raise SsrError(f"dataset.split_seed={conf.split_seed} must lie in 0 to {2**32 - 1}")
     pool = sources.pool(conf, data_dir)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
@@ -69,9 +67,6 @@ class TensorDataModule(LightningDataModule):
         augmentation: of the training images; None: none.
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
-
-    Raises:
-        SsrError: `batch_size` is below 1.
     """
 
     def __init__(
@@ -84,11 +79,6 @@ class TensorDataModule(LightningDataModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise SsrError(
-                f"recipe.batch_size={batch_size} is not a number of images: "
-                "type one above 0, such as recipe.batch_size=128"
-            )
         self._splits = splits
         self._batch_size = batch_size
         self._augmentation = augmentation

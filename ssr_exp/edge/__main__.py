@@ -15,8 +15,7 @@ from pathlib import Path
 from ssr_exp import streams, terminal
 from ssr_exp.config import Source
 from ssr_exp.edge import measured_networks
-from ssr_exp.edge.latency import comparison, runtimes, stopwatch
-from ssr_exp.edge.latency import table as clock
+from ssr_exp.edge.latency import comparison, runtimes, stopwatch, table
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.latency.table import Effort, Subject
@@ -24,6 +23,7 @@ from ssr_exp.edge.latency.table_file import Setting
 from ssr_exp.edge.measured_networks import MeasuredStudy
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import arguments, lattice
+from ssr_exp.runs.provenance import torch_threads
 
 INTERRUPTED = 130  # as shells say it
 Measured = dict[Setting, dict[str, Latency]]
@@ -90,19 +90,21 @@ def _print(options: argparse.Namespace, study: MeasuredStudy) -> None:
     """Measure networks in all settings, in turn, and print them beside the seed network."""
     measured = _measured(options, study)
     console = terminal.console()
-    short = {_short(setting, options): own for setting, own in measured.items()}
-    console.print(comparison.lay_out(study, short, markdown=options.markdown))
+    several = len(options.batch) > 1
+    short = {f"{s.runtime} batch {s.batch}" if several else s.runtime: s for s in measured}
+    columns = {name: measured[setting] for name, setting in short.items()}
+    console.print(comparison.lay_out(study, columns, markdown=options.markdown))
     for setting in measured:
         console.print(f"latency: median of {options.repeats} turns, {setting}")
     if study.folder is not None and not study.networks[0].records:
         console.print("the seed network has no finished run: train it with modifiers=baseline")
-    each = [(setting, *row) for setting, own in measured.items() for row in own.items()]
+    each = [(setting, *row) for setting, row_of in measured.items() for row in row_of.items()]
     noisy = [row for row in each if row[2].spread > options.spread]
     if noisy:
-        setting, code, own = max(noisy, key=lambda row: row[2].spread)
+        setting, code, latency = max(noisy, key=lambda row: row[2].spread)
         told = (
             f"this machine is noisy: of {len(noisy)} latencies the quartiles lie far apart, most "
-            f"({own.spread:.0%}) of {code} in {setting.runtime}"
+            f"({latency.spread:.0%}) of {code} in {setting.runtime}"
         )
         if options.write:
             raise SsrError(
@@ -111,39 +113,34 @@ def _print(options: argparse.Namespace, study: MeasuredStudy) -> None:
             )
         console.print(f"{told}; measure again before you believe it")
     if options.write:
-        medians = {str(s): {code: own.ms for code, own in of.items()} for s, of in measured.items()}
-        console.print(f"written to {study.write(medians)} records")
+        ms = {str(s): {code: row[code].ms for code in row} for s, row in measured.items()}
+        console.print(f"written to {study.write(ms)} records")
 
 
 def _measured(options: argparse.Namespace, study: MeasuredStudy) -> Measured:
     stopwatch.check(repeats=options.repeats)
     settings = [
-        clock.here(name, batch=batch, threads=options.threads)
+        table.here(name, batch=batch, threads=options.threads)
         for name in options.runtime
         for batch in options.batch
     ]
     runners: dict[tuple[Setting, str], Runner] = {}
-    with stopwatch.torch_threads(options.threads):
+    with torch_threads(options.threads):
         for setting in settings:
-            runtime, built = runtimes.find(setting.runtime), study.build()
-            for code in terminal.progress(list(built), f"preparing for {setting.runtime}"):
+            runtime, networks = runtimes.find(setting.runtime), study.build()
+            for code in terminal.progress(list(networks), f"preparing for {setting.runtime}"):
                 runners[setting, code] = stopwatch.prepare(
-                    built[code],
+                    networks[code],
                     study.input_shape,
                     runtime,
                     batch=setting.batch,
                     threads=setting.threads,
                 )
         times = stopwatch.interleaved(runners, repeats=options.repeats)
-    found: Measured = {setting: {} for setting in settings}
-    for (setting, code), own in times.items():
-        found[setting][code] = own
-    return found
-
-
-def _short(setting: Setting, options: argparse.Namespace) -> str:
-    batch = f" batch {setting.batch}" if len(options.batch) > 1 else ""
-    return f"{setting.runtime}{batch}"
+    measured: Measured = {setting: {} for setting in settings}
+    for (setting, code), latency in times.items():
+        measured[setting][code] = latency
+    return measured
 
 
 def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
@@ -152,17 +149,17 @@ def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
     subject = Subject(study.seed, study.seed_network, points)
     effort = Effort(options.fit, options.held_out, options.repeats, options.spread)
     (runtime,), (batch,) = options.runtime, options.batch
-    setting = clock.here(runtime, batch=batch, threads=options.threads)
-    found = clock.start(subject, setting, options.out, effort, option="--out FILE")
-    baseline = found.known()[study.plan.baseline]
-    smallest = float(found.ms(points.points([0]))[0])
+    setting = table.here(runtime, batch=batch, threads=options.threads)
+    latencies = table.start(subject, setting, options.out, effort, option="--out FILE")
+    baseline = latencies.measured()[study.plan.baseline]
+    smallest = float(latencies.ms(points.points([0]))[0])
     console = terminal.console()
     console.print(f"{study.name}: {setting}")
     console.print(
         f"lattice: {lattice.spell(points.size)} networks; the seed network takes {baseline:.3g} "
         f"ms, the smallest one {smallest:.3g} ms"
     )
-    console.print(str(found.check()))
+    console.print(str(latencies.check()))
     console.print(
         f"written to {options.out}: search.py latency=file latency.file={options.out} "
         "cap.latency_ms=50%"
@@ -174,52 +171,30 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m ssr_exp.edge",
         description="Measure latency on this machine, all networks and runtimes in turn.",
     )
-    parser.add_argument(
-        "what", help=f"a study's folder, paths.runs/<study>, or a model: {arguments.MODELS}"
-    )
-    names = ", ".join(runtimes.NAMES)
-    parser.add_argument(
-        "--runtime", nargs="+", default=["eager"], metavar="NAME", help=f"{names} (eager)"
-    )
-    parser.add_argument("--network", nargs="+", metavar="CODE", help="these, trained or not")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at once (1)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the runtime (1)")
-    parser.add_argument("--repeats", type=int, default=30, help="turns of each network (30)")
-    parser.add_argument(
-        "--spread",
-        type=float,
-        default=stopwatch.NOISY,
-        help=f"noise that is allowed: quartiles' distance over the median ({stopwatch.NOISY:g})",
-    )
-    parser.add_argument(
-        "--write",
-        action="store_true",
-        help="put latencies into the records; latency_ms is that of the first runtime",
-    )
-    parser.add_argument("--markdown", action="store_true", help="print the table for a file")
-    effort = Effort()
-    parser.add_argument(
-        "--fit",
-        type=int,
-        nargs="?",
-        const=effort.networks,
-        metavar="N",
-        help=f"measure N networks of the lattice and fit a latency model ({effort.networks})",
-    )
-    parser.add_argument(
-        "--held-out",
-        type=int,
-        default=effort.held_out,
-        help=f"further networks, that check the model ({effort.held_out})",
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where --fit puts its table")
-    parser.add_argument(
-        "--trust", action="store_true", help="call the function that makes the seed network"
-    )
+    what = f"a study's folder, paths.runs/<study>, or a model: {arguments.MODELS}"
+    parser.add_argument("what", help=what)
+    effort, add = Effort(), parser.add_argument
+    names, noisy = ", ".join(runtimes.NAMES), stopwatch.NOISY
+    add("--runtime", nargs="+", default=["eager"], metavar="NAME", help=f"{names} (eager)")
+    add("--network", nargs="+", metavar="CODE", help="these, trained or not")
+    add("--batch", type=int, nargs="+", default=[1], help="images at once (1)")
+    add("--threads", type=int, default=1, help="threads of the runtime (1)")
+    add("--repeats", type=int, default=30, help="turns of each network (30)")
+    noise = f"noise that is allowed: quartiles' distance over the median ({noisy:g})"
+    add("--spread", type=float, default=noisy, help=noise)
+    write = "put latencies into the records; latency_ms is that of the first runtime"
+    add("--write", action="store_true", help=write)
+    add("--markdown", action="store_true", help="print the table for a file")
+    fit = f"measure N networks of the lattice and fit a latency model ({effort.networks})"
+    add("--fit", type=int, nargs="?", const=effort.networks, metavar="N", help=fit)
+    held_out = f"further networks, that check the model ({effort.held_out})"
+    add("--held-out", type=int, default=effort.held_out, help=held_out)
+    add("--out", type=Path, metavar="FILE", help="where --fit puts its table")
+    add("--trust", action="store_true", help="call the function that makes the seed network")
     arguments.add_network(parser.add_argument_group("of a model"))
     return parser
 
 
 if __name__ == "__main__":
-    streams.harden()
+    streams.outlive_readers()
     sys.exit(main())

@@ -12,10 +12,9 @@ from torch import nn
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge.latency.table_file import Seed
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, rescale, saved, seed_segments, seeds
+from ssr_exp.rescaling import codes, cost, planning, rescale, saved, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import studies
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
 
@@ -33,29 +32,20 @@ class MeasuredNetwork:
 
     def accuracy(self, part: str) -> float | None:
         """Average `val_acc` or `test_acc` over the trainings that have it, in percent."""
-        known = [value for r in self.records if (value := getattr(r, part)) is not None]
-        return mean(known) if known else None
+        values = [value for r in self.records if (value := getattr(r, part)) is not None]
+        return mean(values) if values else None
 
 
 @dataclass(frozen=True, eq=False)
 class MeasuredStudy:
-    """A study's networks, the seed network first, then the largest first.
+    """A study's networks, the seed network first, then the largest first."""
 
-    Args:
-        name: of the study, or of the seed network.
-        seed: what is rescaled.
-        seed_network: with fresh weights.
-        plan: of it.
-        networks: those with finished trainings, and the seed network.
-        folder: of the study; None if nothing was trained.
-    """
-
-    name: str
-    seed: Seed
-    seed_network: nn.Module
-    plan: Plan
-    networks: tuple[MeasuredNetwork, ...]
-    folder: Path | None = None
+    name: str  # of the study, or of the seed network
+    seed: Seed  # what is rescaled
+    seed_network: nn.Module  # with fresh weights
+    plan: Plan  # of it
+    networks: tuple[MeasuredNetwork, ...]  # those with finished trainings, and the seed network
+    folder: Path | None = None  # of the study; None if nothing was trained
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -68,13 +58,12 @@ class MeasuredStudy:
         Raises:
             SsrError: if one is no network of the seed.
         """
-        known = {each.network: each for each in self.networks}
-        wanted = dict.fromkeys(codes.parse(self.plan, name) for name in names)
+        trained = {each.network: each for each in self.networks}
         kept = {self.networks[0].network: self.networks[0]}
-        for architecture in wanted:
+        for architecture in (codes.parse(self.plan, name) for name in names):
             code = codes.write(self.plan, architecture)
             untrained = MeasuredNetwork(code, cost.of(self.plan, architecture), ())
-            kept.setdefault(code, known.get(code, untrained))
+            kept.setdefault(code, trained.get(code, untrained))
         return replace(self, networks=tuple(kept.values()))
 
     def build(self) -> dict[str, nn.Module]:
@@ -104,13 +93,13 @@ class MeasuredStudy:
         store, written, (first, *_) = Store(self.folder.parent), 0, measured
         for record in (record for each in self.networks for record in each.records):
             folder = store.folder(self.folder.name, record.network, record.seed)
-            own = {setting: values[record.network] for setting, values in measured.items()}
+            latencies = {setting: ms[record.network] for setting, ms in measured.items()}
             with store.claim(folder, wait=True):
                 newest = store.read(folder) or record
                 fields = {
-                    "latency_ms": own[first],
+                    "latency_ms": latencies[first],
                     "latency_device": first,
-                    "latencies": (newest.latencies or {}) | own,
+                    "latencies": (newest.latencies or {}) | latencies,
                 }
                 store.write(folder, newest.model_copy(update=fields))
             written += 1
@@ -118,28 +107,25 @@ class MeasuredStudy:
 
 
 def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
-    """Read a study's folder.
-
-    Args:
-        folder: `paths.runs/<study>`.
-        trust: call the function that makes the seed network, if a function does.
+    """Read a study's folder; with `trust`, call the function that makes its seed network, if any.
 
     Raises:
         SsrError: if it is no study, nothing of it is finished, or its networks cannot be built.
     """
     folder = folder.expanduser().resolve()
-    about = _description(folder)
-    if not trust and about.model.calls_code(folder):
-        raise SsrError(
-            f"{folder} is of networks that the function {about.model.name} makes: type --trust if "
-            "you trust where the folder comes from."
-        )
+    if not (folder / saved.NETWORK).exists():
+        studies = sorted(path.parent for path in folder.glob(f"*/{saved.NETWORK}"))
+        one = f"one study, for instance {studies[0]}" if studies else "a study, paths.runs/<study>"
+        raise SsrError(f"{folder} holds no {saved.NETWORK}: name the folder of {one}.")
+    about = saved.read(folder)
+    if not trust:
+        saved.check_trust(folder, about, "type --trust if you trust where it comes from")
     seed_network, plan = saved.seed_network(about)
-    records = [r for r in Store(folder.parent).records(folder.name) if _counts(r)]
+    records = [r for r in Store(folder.parent).records(folder.name) if r.status is Status.finished]
     if not records:
         raise SsrError(f"{folder} holds no finished run: train some of its networks first.")
-    networks = tuple(_trained(plan, records))
     seed = Seed.of(about.model.conf(), about.segment.conf(), plan, about.num_classes, seed_network)
+    networks = tuple(_by_network(plan, records))
     return MeasuredStudy(folder.name, seed, seed_network, plan, networks, folder)
 
 
@@ -151,39 +137,17 @@ def untrained(
     Raises:
         SsrError: if it cannot be built or split.
     """
-    seed_network, plan = seed_segments.build(
+    seed_network, plan = planning.seed_and_plan(
         model, split, num_classes=num_classes, input_shape=input_shape
     )
     seed = Seed.of(model, split, plan, num_classes, seed_network)
-    networks = tuple(_trained(plan, ()))
+    networks = tuple(_by_network(plan, ()))
     return MeasuredStudy(seeds.spell(model), seed, seed_network, plan, networks)
 
 
-def _counts(record: Record) -> bool:
-    return record.status is Status.finished
-
-
-def _trained(plan: Plan, records: Sequence[Record]) -> Iterator[MeasuredNetwork]:
-    full = codes.write(plan, plan.baseline)
-    found: dict[str, list[Record]] = {full: []}
+def _by_network(plan: Plan, records: Sequence[Record]) -> Iterator[MeasuredNetwork]:
+    by_network: dict[str, list[Record]] = {codes.write(plan, plan.baseline): []}
     for record in sorted(records, key=lambda r: (-r.params, r.network, r.seed)):
-        found.setdefault(record.network, []).append(record)
-    for network, own in found.items():
-        architecture = codes.parse(plan, network)
-        yield MeasuredNetwork(network, cost.of(plan, architecture), tuple(own))
-
-
-def _description(folder: Path) -> saved.Description:
-    if not (folder / saved.NETWORK).exists():
-        raise SsrError(f"{folder} holds no {saved.NETWORK}: {_remedy(folder)}.")
-    return saved.read(folder)
-
-
-def _remedy(folder: Path) -> str:
-    """Say which folder to name instead."""
-    below = sorted(p.parent.name for p in folder.glob(f"*/{saved.NETWORK}"))
-    if below:
-        return f"name the folder of one study, for instance {folder / below[0]}"
-    if (folder / studies.FILE).exists():
-        return "an earlier version trained it; train one more network of it, or seed, and repeat"
-    return "name the folder of a study, paths.runs/<study>"
+        by_network.setdefault(record.network, []).append(record)
+    for network, trainings in by_network.items():
+        yield MeasuredNetwork(network, cost.of(plan, codes.parse(plan, network)), tuple(trainings))

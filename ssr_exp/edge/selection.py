@@ -11,8 +11,8 @@ from torch import nn
 
 from ssr_exp import files
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved
-from ssr_exp.runs import studies
+from ssr_exp.rescaling import saved
+from ssr_exp.runs import studies, trained
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import (
     BEST_FOLDER,
@@ -21,32 +21,24 @@ from ssr_exp.runs.store import (
     METRICS_FILE,
     RECORD_FILE,
     Store,
-    network_weights,
 )
+
+TRUST = "type trust=true if you trust where it comes from"
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
-    """A trained network, and what is known of it.
+class Selection:
+    """A trained network, and what is known of it."""
 
-    Args:
-        network: in eval mode, on the CPU.
-        about: how it is built, and what its logits mean.
-        record: of its training.
-        study: what decided its results, as `study.json` says it.
-        folder: of the study that it is exported from.
-        label: tells it from the study's other runs.
-        asked: what its run was asked to do, as `config.json` says it; empty if that is gone.
-        comparison: the last comparison of the search that named it; empty without one.
-    """
-
-    network: nn.Module
-    about: saved.Description
-    record: Record
-    study: Mapping[str, Any]
-    folder: Path
-    label: str
+    network: nn.Module  # in eval mode, on the CPU
+    about: saved.Description  # how it is built, and what its logits mean
+    record: Record  # of its training
+    study: Mapping[str, Any]  # what decided its results, as `study.json` says it
+    folder: Path  # of the study that it is exported from
+    label: str  # tells it from the study's other runs
+    # what its run was asked to do, as `config.json` says it; empty if that is gone
     asked: Mapping[str, Any]
+    # the last comparison of the search that named it; empty without one
     comparison: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -58,7 +50,7 @@ class Chosen:
 
 def find(
     runs: Path, run: str, *, study: str | None = None, seed: int | None = None, trust: bool = False
-) -> Chosen:
+) -> Selection:
     """Find a trained network.
 
     Args:
@@ -71,22 +63,20 @@ def find(
     Raises:
         SsrError: if there is none, it did not finish, or its weights are missing or damaged.
     """
-    where = Path(run).expanduser()
-    if (where / saved.NETWORK).exists() and (where / saved.WEIGHTS).exists():
-        return _of_folder(where, where.resolve().parent, trust=trust)
-    if (where / RECORD_FILE).exists() and (where / LAST_CHECKPOINT).exists():
-        network = where.resolve().parent
-        return _of_run(network.parent, network.name, _number(where.resolve()), trust=trust)
+    folder = Path(run).expanduser()
+    pairs = (saved.NETWORK, saved.WEIGHTS), (RECORD_FILE, LAST_CHECKPOINT)
+    if any(all((folder / name).exists() for name in pair) for pair in pairs):
+        return _read(folder, trust=trust)
     if "/" in run:
         raise SsrError(
             f"{run} is no folder of a trained network: name one like {BEST_FOLDER}/, or that of a "
             "run, <study>/<network>/seed<seed>."
         )
     if run == BEST_FOLDER:
-        folder = _study(runs, study, lambda p: (p / BEST_FOLDER / saved.NETWORK).exists(), "best/")
-        return _of_folder(folder / BEST_FOLDER, folder, trust=trust)
-    folder = _study(runs, study, lambda p: bool(_seeds(p, run)), f"run of {run}")
-    return _of_run(folder, run, seed, trust=trust)
+        parent = _study(runs, study, lambda p: (p / BEST_FOLDER / saved.NETWORK).exists(), "best/")
+        return _read(parent / BEST_FOLDER, trust=trust)
+    parent = _study(runs, study, lambda p: bool(_seeds(p, run)), f"run of {run}")
+    return _read(_run(parent, run, seed), trust=trust)
 
 
 def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: str) -> Path:
@@ -97,11 +87,11 @@ def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: s
     names = ", ".join(path.name for path in here)
     if study is not None and study not in names.split(", "):
         raise SsrError(f"{runs} holds no study {study}; it holds {names}.")
-    found = [path for path in here if study in (None, path.name) and holds(path)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = ", ".join(path.name for path in found)
+    holders = [path for path in here if study in (None, path.name) and holds(path)]
+    if len(holders) == 1:
+        return holders[0]
+    if holders:
+        several = ", ".join(path.name for path in holders)
         raise SsrError(f"several studies in {runs} hold a {what}: type study=NAME, of {several}.")
     raise SsrError(
         f"no study in {runs} holds a {what} ({names}): type run=CODE with the code of a network "
@@ -110,100 +100,42 @@ def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: s
     )
 
 
-def _seeds(study: Path, code: str) -> list[Path]:
-    """List the folders of a network's runs, the lowest seed first."""
+def _seeds(study: Path, code: str) -> dict[int, Path]:
+    """List the folders of a network's runs by their seeds, the lowest seed first."""
     above = Store(study.parent).folder(study.name, code, 0).parent
-    return sorted((p.parent for p in above.glob(f"seed*/{RECORD_FILE}")), key=_number)
+    folders = [path.parent for path in above.glob(f"seed*/{RECORD_FILE}")]
+    numbers = {folder.name.removeprefix("seed"): folder for folder in folders}
+    return dict(sorted((int(n), folder) for n, folder in numbers.items() if n.isdecimal()))
 
 
-def _of_folder(folder: Path, study: Path, *, trust: bool) -> Chosen:
-    """Read a folder that stands alone."""
-    about = saved.read(folder)
+def _run(study: Path, code: str, seed: int | None) -> Path:
+    """Find the first run of a network that finished, or else the first."""
+    seeds = _seeds(study, code)
+    if seed is not None and seed not in seeds:
+        known = ", ".join(map(str, seeds))
+        raise SsrError(f"{study.name} holds no such run of {code}: type seed=N, of {known}.")
+    folders = [folder for number, folder in seeds.items() if seed in (None, number)]
+    records = {f: record for f in folders if (record := Store(study.parent).read(f))}
+    finished = (f for f, record in records.items() if record.status is Status.finished)
+    return next(finished, next(iter(records), folders[0]))
+
+
+def _read(folder: Path, *, trust: bool) -> Selection:
     record = Store(folder).read(folder)
     if record is None:
-        raise SsrError(f"{folder} holds no {RECORD_FILE} that can be read: hand it over again.")
-    _check(record, folder)
-    _check_trust(about, folder, trust=trust)
-    found = _read(folder / METRICS_FILE).get("results", [])
-    comparison = found if isinstance(found, list) else []
+        raise SsrError(f"{folder} holds no {RECORD_FILE} that can be read: name another network.")
+    source = trained.read(folder, TRUST, trust=trust)
+    study, here = source.study_folder, folder.resolve()
     run = Store(study.parent).folder(record.study, record.network, record.seed)
-    return Chosen(
-        saved.load(folder, trust=trust),
-        about,
+    results = files.read_or_empty(folder / METRICS_FILE).get("results")
+    rows = results if isinstance(results, list) else ()
+    return Selection(
+        source.network,
+        source.about,
         record,
-        _read(folder / studies.FILE) or _read(study.parent / record.study / studies.FILE),
+        source.study,
         study,
-        folder.resolve().name,
-        _read(run / CONFIG_FILE),
-        [row for row in comparison if isinstance(row, dict)],
+        "-".join(here.relative_to(study).parts),
+        files.read_or_empty(here / CONFIG_FILE) or files.read_or_empty(run / CONFIG_FILE),
+        [row for row in rows if isinstance(row, dict)],
     )
-
-
-def _of_run(study: Path, code: str, seed: int | None, *, trust: bool) -> Chosen:
-    """Build the network of a run, and load what its training left."""
-    store = Store(study.parent)
-    folders = [path for path in _seeds(study, code) if seed in (None, _number(path))]
-    records = [(folder, record) for folder in folders if (record := store.read(folder))]
-    if folders and not records:
-        raise SsrError(f"no {RECORD_FILE} of {code} in {study} can be read: train it again.")
-    if not records:
-        seeds = ", ".join(str(_number(path)) for path in _seeds(study, code))
-        raise SsrError(f"{study.name} holds no such run of {code}: type seed=N, of {seeds}.")
-    folder, record = next((r for r in records if r[1].status is Status.finished), records[0])
-    _check(record, folder)
-    about = saved.read(study)
-    _check_trust(about, study, trust=trust)
-    seed_network, plan = saved.seed_network(about)
-    architecture = codes.parse(plan, code)
-    network = rescale.build(seed_network, plan, architecture, inherits=True)
-    path = folder / LAST_CHECKPOINT
-    if not path.exists():
-        raise SsrError(
-            f"{folder} holds no {LAST_CHECKPOINT}, the weights that its training left: remove "
-            f"{folder / RECORD_FILE} and train it again."
-        )
-    rescale.load(network, network_weights(path), source=str(path))
-    shares = plan.modifiers(architecture)
-    known = {
-        "network": codes.write(plan, architecture),
-        "modifiers": saved.Shares(depth=shares.depth, width=shares.width),
-    }
-    return Chosen(
-        network.eval(),
-        about.model_copy(update=known),
-        record,
-        _read(study / studies.FILE),
-        study,
-        f"{folder.parent.name}-{folder.name}",
-        _read(folder / CONFIG_FILE),
-    )
-
-
-def _check(record: Record, folder: Path) -> None:
-    if record.status is not Status.finished:
-        why = f" ({record.error})" if record.error else ""
-        raise SsrError(
-            f"the run in {folder} {record.status.value}{why}, so there is nothing to export: name "
-            "one that finished."
-        )
-
-
-def _check_trust(about: saved.Description, folder: Path, *, trust: bool) -> None:
-    if not trust and about.model.calls_code(folder):
-        raise SsrError(
-            f"{folder} is of a network that the function {about.model.name} makes: type trust=true "
-            "if you trust where the folder comes from."
-        )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object as data; what is missing or damaged is empty."""
-    try:
-        return files.read_fields(path)
-    except (FileNotFoundError, files.Unreadable):
-        return {}
-
-
-def _number(folder: Path) -> int:
-    digits = folder.name.removeprefix("seed")
-    return int(digits) if digits.isdecimal() else -1

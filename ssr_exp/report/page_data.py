@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,6 @@ from ssr_exp.runs import pareto, predictions, studies
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
 from ssr_exp.runs.store import Store, folder_name
-
-log = logging.getLogger(__name__)
 
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
@@ -218,14 +215,8 @@ def _thinned(predicted: Predictions, points: int) -> dict[str, Any]:
 
 def _front(sample: Sample) -> set[int]:
     """Find the points that no cheaper one is predicted to match, for each cost."""
-    columns = [*(getattr(sample, axis) for axis in predictions.AXES), sample.latency_ms or ()]
-    return {
-        at
-        for costs in columns
-        for at in pareto.front(
-            range(len(costs)), cost=costs.__getitem__, score=sample.mean.__getitem__
-        )
-    }
+    columns = [getattr(sample, axis) for axis in (*predictions.AXES, "latency_ms")]
+    return {int(at) for costs in columns if costs for at in pareto.front(costs, sample.mean)}
 
 
 def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ssr_exp import terminal
+from ssr_exp.runs import pareto
 from ssr_exp.runs.record import Record, Status
 
 HEADINGS = (
@@ -52,13 +53,10 @@ def front(records: Sequence[Record]) -> list[Record]:
 
     Accuracy is maximised, parameters are minimised.
     """
-    finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
-    kept: list[Record] = []
-    for record in sorted(finished, key=lambda r: (r.params, -(r.val_acc or 0.0))):
-        equals = kept and (record.params, record.val_acc) == (kept[-1].params, kept[-1].val_acc)
-        if not kept or equals or (record.val_acc or 0.0) > (kept[-1].val_acc or 0.0):
-            kept.append(record)
-    return kept
+    measured = sorted((r for r in records if r.is_measured), key=lambda r: (r.params, _error(r)))
+    points = [(r.params, r.val_acc or 0.0) for r in measured]
+    best = {points[at] for at in pareto.front([p for p, _ in points], [a for _, a in points])}
+    return [record for record, point in zip(measured, points, strict=True) if point in best]
 
 
 def _error(record: Record) -> float:

@@ -11,23 +11,28 @@ from rich.table import Table
 
 from ssr_exp import streams
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import arguments as command
-from ssr_exp.rescaling import cost, lattice, seed_segments, seeds
+from ssr_exp.rescaling import arguments, cost, lattice, planning, seeds
 from ssr_exp.rescaling.plan import Plan
 
 REASONS = 12  # that are printed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the anatomy of the network that the command line names."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m ssr_exp.rescaling",
+        description="Print a network's segments, exact costs and lattice size; nothing is trained.",
+    )
+    parser.add_argument("model", help=arguments.MODELS)
+    arguments.add_network(parser)
+    options = parser.parse_args(argv)
     try:
-        conf = command.model(options.model, options)
-        _, plan = seed_segments.build(
+        conf = arguments.model(options.model, options)
+        _, plan = planning.seed_and_plan(
             conf,
-            command.segment(options),
+            arguments.segment(options),
             num_classes=options.classes,
-            input_shape=command.input_shape(options),
+            input_shape=arguments.input_shape(options),
         )
         points = lattice.from_plan(plan, width_steps=options.width_steps).size
     except SsrError as error:
@@ -65,27 +70,13 @@ def _summary(plan: Plan, points: int, width_steps: int) -> str:
         f"smallest: {least.params:,} parameters ({least.params / full.params:.1%}), "
         f"{least.macs:,} MACs ({least.macs / full.macs:.1%})",
     ]
-    return "\n".join([*lines, *_fixed(plan), *(f"note: {remark}" for remark in plan.remarks)])
-
-
-def _fixed(plan: Plan) -> list[str]:
-    """Say what holds channels at their full size, those that hold most first."""
-    reasons = sorted(plan.frozen.items(), key=lambda reason: -reason[1])
-    lines = [f"fixed: {count:,} channels, because: {why}" for why, count in reasons[:REASONS]]
-    more = len(reasons) - len(lines)
-    return [*lines, f"... and {more} more reasons"] if more else lines
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ssr_exp.rescaling",
-        description="Print a network's segments, exact costs and lattice size; nothing is trained.",
-    )
-    parser.add_argument("model", help=command.MODELS)
-    command.add_network(parser)
-    return parser
+    reasons = sorted(plan.frozen.items(), key=lambda reason: -reason[1])  # what holds most first
+    lines += [f"fixed: {count:,} channels, because: {why}" for why, count in reasons[:REASONS]]
+    if len(reasons) > REASONS:
+        lines.append(f"... and {len(reasons) - REASONS} more reasons")
+    return "\n".join([*lines, *(f"note: {remark}" for remark in plan.remarks)])
 
 
 if __name__ == "__main__":
-    streams.harden()
+    streams.outlive_readers()
     sys.exit(main())

@@ -1,7 +1,7 @@
 """Fit the stem and the head of any network to a data set: its channels, its size, its classes.
 
-What to change is seen in one run on the meta device (see `flow`); it is changed in place, so that
-a layer keeps its class. A network that fits is left as it is.
+What to change shows in one run on the meta device; it is changed in place, so that a layer keeps
+its class. A network that fits is left as it is.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import dataflow, meta
-from ssr_exp.rescaling.dataflow import Flow
-from ssr_exp.rescaling.tracing import data_dependence
+from ssr_exp.rescaling import meta
 
 SIZES = (32, 64, 96, 128, 224)  # pixels: those that are proposed where the images are too small
 SMALL = 64  # pixels; up to here an ImageNet network gets the CIFAR stem by itself
+BATCH = 2  # images
+IMAGE = "the image"  # no module has this name
+PRODUCTS = (torch.ops.aten.convolution, torch.ops.aten.addmm, torch.ops.aten.mm)
+POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 def fit(
@@ -43,18 +46,91 @@ def fit(
     """
     _check_inputs(network, name)
     original = meta.copied(network) if small else network
-    seen = dataflow.run(network, input_shape)
-    if _fit_stem(network, seen, small=small):
-        seen = dataflow.run(network, input_shape)
-    if seen.error is not None:
-        raise _stopped(network, original, name, input_shape, seen)
-    found = _classes(seen.output, name)
-    if found != num_classes:
-        _fit_head(network, seen, name, found, num_classes)
-        seen = dataflow.run(network, input_shape)
-        if seen.error is not None or _classes(seen.output, name) != num_classes:
-            raise _wrong_head(name, found, num_classes)
+    flow = Flow(network, input_shape)
+    if _fit_stem(network, flow, small=small):
+        flow = Flow(network, input_shape)
+    if flow.error is not None:
+        raise _stopped(network, original, name, input_shape, flow)
+    n_logits = _count_logits(flow.output, name)
+    if n_logits != num_classes:
+        wrong_head = SsrError(
+            f"{name} puts out {n_logits} logits for {num_classes} classes, and no last linear "
+            "layer was found to replace: give the callable a num_classes argument."
+        )
+        if not _fit_head(network, flow, n_logits, num_classes):
+            raise wrong_head
+        flow = Flow(network, input_shape)
+        if flow.error is not None or _count_logits(flow.output, name) != num_classes:
+            raise wrong_head
     return network
+
+
+class Flow(meta.ModuleWatch):
+    """One run of a copy of a network, in eval mode: what reads the image, what writes the output.
+
+    Each tensor carries the names of the modules whose products it comes from. A product (of a
+    convolution or a linear layer) starts afresh, all else passes the names on. A convolution that
+    was made for images of another number of channels is fitted on the way.
+
+    Attributes:
+        readers: modules whose product reads the image, in the order of their first.
+        channels: those of them that were fitted, and the number of channels that they are given.
+        order: modules, as they ran: one entry for each product and each pooling.
+        writers: modules whose products the output comes from.
+        output: of the network; None if it stopped.
+        error: that stopped it, in the module at `path`.
+    """
+
+    def __init__(self, network: nn.Module, input_shape: Sequence[int]) -> None:
+        super().__init__(network)
+        self.readers: list[str] = []
+        self.channels: dict[str, int] = {}
+        self.order: list[str] = []
+        self.writers: frozenset[str] = frozenset()
+        self.output: Any = None
+        self.error: Exception | None = None
+        try:
+            self._network = meta.copied(network).eval()
+            with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), self:
+                image = meta.images(self._network, input_shape, BATCH)
+                self.mark(image, frozenset({IMAGE}))
+                self.output = self._network(image)
+                self.writers = self.made_by(self.output) - {IMAGE}
+        except Exception as error:  # a network may be anyone's code
+            self.error = error
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        makers = self.made_by((args, kwargs))
+        if makers and func.overloadpacket in PRODUCTS:
+            self.order.append(self.path)
+            if IMAGE in makers and self.path not in self.readers:
+                self.readers.append(self.path)
+            makers = frozenset({self.path})
+        out = meta.run(func, args, kwargs or {})
+        self.mark(out, makers)
+        return out
+
+    def _start(self, path: str, module: nn.Module, args: Any) -> None:
+        super()._start(path, module, args)
+        if isinstance(module, POOLINGS):
+            self.order.append(path)
+        if not (isinstance(module, nn.Conv2d) and IMAGE in self.made_by(args)):
+            return
+        channels = args[0].shape[1]
+        if channels != module.in_channels and module.groups == 1 and has_own_weight(module):
+            shape = (module.out_channels, channels, *module.kernel_size)
+            module.in_channels, module.weight = (
+                channels,
+                nn.Parameter(module.weight.new_empty(shape)),
+            )
+            self.channels[path] = channels
+
+
+def has_own_weight(module: nn.Module) -> bool:
+    """Say whether a layer's weight is a parameter of it, not computed from others."""
+    return isinstance(module._parameters.get("weight"), nn.Parameter)
 
 
 def _check_inputs(network: nn.Module, name: str) -> None:
@@ -70,41 +146,40 @@ def _check_inputs(network: nn.Module, name: str) -> None:
         )
 
 
-def _fit_stem(network: nn.Module, seen: Flow, *, small: bool) -> bool:
+def _fit_stem(network: nn.Module, flow: Flow, *, small: bool) -> bool:
     """Fit what reads the image; says whether anything was changed."""
-    for path, channels in seen.channels.items():
+    for path, channels in flow.channels.items():
         conv = network.get_submodule(path)
         assert isinstance(conv, nn.Conv2d)
         _redraw(conv, channels, conv.kernel_size)
-    stem = _strided(network, seen) if small else None
+    stem = _strided(network, flow) if small else None
     if stem is None:
-        return bool(seen.channels)
-    if (pooling := _pooling(network, seen)) is not None:
-        parent, _, own = pooling.rpartition(".")
-        setattr(network.get_submodule(parent), own, nn.Identity())
+        return bool(flow.channels)
+    if (pooling := _pooling(network, flow)) is not None:
+        parent, _, name = pooling.rpartition(".")
+        setattr(network.get_submodule(parent), name, nn.Identity())
     _unstride(stem)
     return True
 
 
-def _strided(network: nn.Module, seen: Flow) -> nn.Conv2d | None:
+def _strided(network: nn.Module, flow: Flow) -> nn.Conv2d | None:
     """Find the one convolution that reads the image, if it is strided."""
-    if len(seen.readers) != 1 or seen.order.count(seen.readers[0]) != 1:
+    if len(flow.readers) != 1 or flow.order.count(flow.readers[0]) != 1:
         return None
-    stem = network.get_submodule(seen.readers[0])
-    if not (isinstance(stem, nn.Conv2d) and dataflow.has_own_weight(stem)):
-        return None
-    return stem if max(stem.stride) > 1 else None
+    stem = network.get_submodule(flow.readers[0])
+    is_plain = isinstance(stem, nn.Conv2d) and has_own_weight(stem)
+    return stem if is_plain and max(stem.stride) > 1 else None  # type: ignore[return-value, arg-type]
 
 
-def _pooling(network: nn.Module, seen: Flow) -> str | None:
+def _pooling(network: nn.Module, flow: Flow) -> str | None:
     """Find the strided pooling that runs before any other product than the stem's."""
-    after = seen.order[seen.order.index(seen.readers[0]) + 1 :]
-    if not after or seen.order.count(after[0]) != 1:
+    after = flow.order[flow.order.index(flow.readers[0]) + 1 :]
+    if not after or flow.order.count(after[0]) != 1:
         return None
-    found = network.get_submodule(after[0])
-    if not isinstance(found, dataflow.POOLINGS):
+    module = network.get_submodule(after[0])
+    if not isinstance(module, POOLINGS):
         return None
-    stride = found.stride if isinstance(found.stride, tuple) else (found.stride,)
+    stride = module.stride if isinstance(module.stride, tuple) else (module.stride,)
     return after[0] if max(stride) > 1 else None
 
 
@@ -139,71 +214,61 @@ def _mode(weight: Tensor) -> Any:
     return min(fans, key=lambda mode: abs(math.log(std * math.sqrt(fans[mode] / 2))))
 
 
-def _classes(output: Any, name: str) -> int:
-    """Count the logits."""
-    if isinstance(output, Tensor) and output.ndim == 2 and output.shape[0] == dataflow.BATCH:
+def _count_logits(output: Any, name: str) -> int:
+    if isinstance(output, Tensor) and output.ndim == 2 and output.shape[0] == BATCH:
         return output.shape[1]
     what = f"a {type(output).__name__}"
     if isinstance(output, Tensor):
         size = "x".join(map(str, output.shape)) or "one number"
-        what = f"a tensor of {size} for {dataflow.BATCH} images"
+        what = f"a tensor of {size} for {BATCH} images"
     raise SsrError(
         f"{name} puts out {what}, not logits: its forward must return one tensor, images x classes."
     )
 
 
-def _fit_head(network: nn.Module, seen: Flow, name: str, found: int, num_classes: int) -> None:
-    """Replace the weights of the layers whose sum the logits are."""
-    heads = [network.get_submodule(path) for path in sorted(seen.writers)]
-    is_conv = len(heads) == 1 and _is_pointwise(heads[0], found)
-    if not heads or not (is_conv or all(_is_linear(head, found) for head in heads)):
-        raise _wrong_head(name, found, num_classes)
+def _fit_head(network: nn.Module, flow: Flow, n_logits: int, num_classes: int) -> bool:
+    """Replace the weights of the layers whose sum the logits are; says whether it could."""
+    heads = [network.get_submodule(path) for path in sorted(flow.writers)]
+    kinds = {_head_kind(head, n_logits) for head in heads}
+    if not (kinds == {nn.Linear} or (kinds == {nn.Conv2d} and len(heads) == 1)):
+        return False
     for head in heads:
         size = "out_channels" if isinstance(head, nn.Conv2d) else "out_features"
         setattr(head, size, num_classes)
         for key, old in head.named_parameters(recurse=False):
             setattr(head, key, nn.Parameter(old.new_empty((num_classes, *old.shape[1:]))))
         head.reset_parameters()  # type: ignore[operator]
+    return True
 
 
-def _is_linear(module: nn.Module, outputs: int) -> bool:
-    if not (isinstance(module, nn.Linear) and dataflow.has_own_weight(module)):
-        return False
-    return module.out_features == outputs
-
-
-def _is_pointwise(module: nn.Module, outputs: int) -> bool:
-    if not (isinstance(module, nn.Conv2d) and dataflow.has_own_weight(module)):
-        return False
-    return tuple(module.weight.shape) == (outputs, module.in_channels, 1, 1)
-
-
-def _wrong_head(name: str, found: int, num_classes: int) -> SsrError:
-    return SsrError(
-        f"{name} puts out {found} logits for {num_classes} classes, and no last linear layer was "
-        "found to replace: give the callable a num_classes argument."
-    )
+def _head_kind(module: nn.Module, outputs: int) -> type[nn.Module] | None:
+    """Tell a linear layer and a convolution of 1x1 with so many outputs from all else."""
+    if isinstance(module, nn.Linear) and has_own_weight(module):
+        return nn.Linear if module.out_features == outputs else None
+    if isinstance(module, nn.Conv2d) and has_own_weight(module):
+        shape = (outputs, module.in_channels, 1, 1)
+        return nn.Conv2d if tuple(module.weight.shape) == shape else None
+    return None
 
 
 def _stopped(
-    network: nn.Module, original: nn.Module, name: str, input_shape: Sequence[int], seen: Flow
+    network: nn.Module, original: nn.Module, name: str, input_shape: Sequence[int], flow: Flow
 ) -> SsrError:
     """Say why a run stopped, and which stem or size would help: that was tried."""
-    assert seen.error is not None
-    if data_dependence.are_asked(seen.error):
-        return data_dependence.refusal(name, seen.path, seen.error)
+    assert flow.error is not None
+    if meta.asks_for_values(flow.error):
+        return meta.values_refused(name, flow.path, flow.error)
     advice = ""
-    if original is not network and dataflow.run(original, input_shape).error is None:
+    if original is not network and Flow(original, input_shape).error is None:
         advice = "; type model.stem=imagenet, which keeps its own stem"
     else:
-        larger = (size for size in SIZES if size > max(input_shape[1:]))
-        for size in larger:
+        for size in (size for size in SIZES if size > max(input_shape[1:])):
             tried = original if size > SMALL else network
-            if dataflow.run(tried, (input_shape[0], size, size)).error is None:
+            if Flow(tried, (input_shape[0], size, size)).error is None:
                 advice = f"; try dataset.resize={size}"
                 break
     shape = "x".join(map(str, input_shape))
     return SsrError(
         f"{name} does not run on images of {shape} (channels x height x width): "
-        f"{cause(seen.error)}{advice}."
+        f"{cause(flow.error)}{advice}."
     )

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from string import ascii_lowercase
 
-import numpy as np
-
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture, Plan, Widths
 
@@ -22,9 +20,9 @@ def write(plan: Plan, architecture: Architecture) -> str:
     """Write the code of a network.
 
     Example:
-        >>> from ssr_exp.rescaling import segments
+        >>> from ssr_exp.rescaling import planning
         >>> from ssr_exp.rescaling.resnet import CifarResNet
-        >>> plan = segments.find(CifarResNet(20), (3, 32, 32))
+        >>> plan = planning.trace(CifarResNet(20), (3, 32, 32))
         >>> write(plan, plan.baseline)
         'd3-3-3_w16-32-64'
     """
@@ -57,9 +55,7 @@ def parse(plan: Plan, code: str) -> Architecture:
 
 def _channels(widths: Widths, position: int) -> str:
     channels = int(widths.channels[position])
-    twins = np.flatnonzero(widths.channels == channels)
-    rank = int(np.flatnonzero(twins == position)[0])
-    return f"{channels}{_letters(rank)}"
+    return f"{channels}{_letters(int((widths.channels[:position] == channels).sum()))}"
 
 
 def _letters(rank: int) -> str:
@@ -80,11 +76,11 @@ def _blocks(plan: Plan, number: int, blocks: int) -> int:
 
 def _position(plan: Plan, number: int, text: str) -> int:
     widths = plan.widths[number]
-    known = [_channels(widths, position) for position in range(len(widths))]
-    if text not in known:
-        allowed = ", ".join(known if len(known) <= 20 else [*known[:9], "...", *known[-9:]])
+    written = [_channels(widths, position) for position in range(len(widths))]
+    if text not in written:
+        some = written if len(written) <= 20 else [*written[:9], "...", *written[-9:]]
         raise SsrError(
             f"segment {plan.segments[number].name} cannot have {text:.40} channels; it can have "
-            f"{allowed}."
+            f"{', '.join(some)}."
         )
-    return known.index(text)
+    return written.index(text)

@@ -19,11 +19,11 @@ def tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Name all tensors of a network's modules: parameters, buffers, and plain attributes."""
     named = [*network.named_parameters(), *network.named_buffers()]
     yield from named
-    seen = {id(tensor) for _, tensor in named}
+    listed = {id(tensor) for _, tensor in named}
     for path, module in network.named_modules():
         for name, value in vars(module).items():
-            if isinstance(value, Tensor) and id(value) not in seen:
-                seen.add(id(value))
+            if isinstance(value, Tensor) and id(value) not in listed:
+                listed.add(id(value))
                 yield f"{path}.{name}".lstrip("."), value
 
 
@@ -74,40 +74,35 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
 
 def _substitutes(network: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:
     """Find what cannot be copied in the modules' attributes, and what to take for it."""
-    known = dict(memo) | {id(module): module for module in network.modules()}
-    found: dict[int, Any] = {}
+    whole = dict(memo) | {id(module): module for module in network.modules()}
+    substitutes: dict[int, Any] = {}
     for module in network.modules():
         for name, value in vars(module).items():
             if name not in NOT_STATE:
-                _try(value, known, found, set())
-    return found
+                _try(value, whole, substitutes, set())
+    return substitutes
 
 
-def _try(value: Any, known: Mapping[int, Any], found: dict[int, Any], seen: set[int]) -> None:
+def _try(value: Any, memo: dict[int, Any], substitutes: dict[int, Any], tried: set[int]) -> None:
     """Copy a value in parts until the part is found that cannot be copied."""
-    if id(value) in seen:
+    if id(value) in tried or _copies(value, memo | substitutes):
         return
-    seen.add(id(value))
-    try:
-        copy.deepcopy(value, dict(known) | found)
-    except Exception:  # of anyone's code
-        if isinstance(value, Tensor):
-            found[id(value)] = value.detach().clone()
-        elif isinstance(value, Mapping):
-            for part in list(value.values()):
-                _try(part, known, found, seen)
-        elif isinstance(value, (list, tuple, set)):
-            for part in list(value):
-                _try(part, known, found, seen)
-        elif parts := getattr(value, "__dict__", None):
-            _try(parts, known, found, seen)
-        if not _copies(value, known, found):
-            found[id(value)] = value
+    tried.add(id(value))
+    if isinstance(value, Tensor):
+        substitutes[id(value)] = value.detach().clone()
+        return
+    parts = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(value, (Mapping, list, tuple, set)):
+        parts = [held] if (held := getattr(value, "__dict__", None)) else []
+    for part in list(parts):
+        _try(part, memo, substitutes, tried)
+    if not _copies(value, memo | substitutes):
+        substitutes[id(value)] = value
 
 
-def _copies(value: Any, known: Mapping[int, Any], found: Mapping[int, Any]) -> bool:
+def _copies(value: Any, memo: dict[int, Any]) -> bool:
     try:
-        copy.deepcopy(value, dict(known) | dict(found))
+        copy.deepcopy(value, memo)
     except Exception:  # of anyone's code
         return False
     return True

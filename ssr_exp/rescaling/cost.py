@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
 
@@ -32,12 +31,9 @@ N_METRICS = 3
 
 
 class Cost(NamedTuple):
-    """What a network takes for one image.
+    """Parameters, and for one image multiply-accumulates of convolutions and linear maps.
 
-    Args:
-        params: parameters.
-        macs: multiply-accumulates of convolutions and linear maps.
-        gemms: matrix products; a convolution with `g` groups is `g` of them.
+    `gemms` counts matrix products; a convolution with `g` groups is `g` of them.
     """
 
     params: Any
@@ -83,33 +79,22 @@ def of(plan: Plan, architecture: Architecture) -> Cost:
 
 
 def count(plan: Plan, points: Points) -> Cost:
-    """Count the cost of `n` networks.
-
-    Args:
-        plan: the seed network's plan.
-        points: `n x S` options, as `encode` or a lattice gives them.
-
-    Returns:
-        A `Cost` of arrays of `n`: 24 bytes for each network, beside the points.
-    """
+    """Count the cost of the networks at `n x S` points: arrays of `n`, 24 bytes a network."""
     totals = np.zeros((N_METRICS, len(points)), dtype=np.int64)
     compact, axes = _axes(plan, points)
     for scope, terms in _scopes(plan).items():
         sizes = [len(axes[s][0]) for s in scope]
         if prod(sizes) <= LARGEST_TABLE:
             _look_up(totals, _table(plan, terms, _meshed(scope, axes)), compact, scope, sizes)
-        else:
-            _evaluate_directly(totals, plan, terms, points, scope)
+            continue
+        for part in _chunks(len(points)):
+            chunk = {s: _split(plan, s, points[part, s]) for s in scope}
+            totals[:, part] += _table(plan, terms, chunk).T
     return Cost(*totals)
 
 
 def count_product(plan: Plan, options: Sequence[Points]) -> Cost:
-    """Count all combinations of options: `k_1 x ... x k_S` arrays.
-
-    Args:
-        plan: the seed network's plan.
-        options: for each of `S` segments its `k_s` options.
-    """
+    """Count all combinations of the `k_s` options of each of `S` segments: `k_1 x ... x k_S`."""
     everywhere = dict(enumerate(_split(plan, s, option) for s, option in enumerate(options)))
     shape = tuple(len(option) for option in options)
     totals = np.zeros((N_METRICS, *shape), dtype=np.int64)
@@ -123,7 +108,7 @@ def count_product(plan: Plan, options: Sequence[Points]) -> Cost:
 def by_segment(plan: Plan) -> list[Cost]:
     """Split the seed network's cost: one `Cost` for each segment's blocks, and one for the rest."""
     spent = np.zeros((len(plan.segments) + 1, N_METRICS), dtype=np.int64)
-    for term in chain(_parameter_terms(plan), _gemm_terms(plan)):
+    for term in _terms(plan):
         row = term.place[0] if term.place else -1
         lengths = prod(int(form(plan.full_sizes)) for form in term.forms)
         spent[row, term.metric] += term.coefficient * lengths
@@ -132,12 +117,13 @@ def by_segment(plan: Plan) -> list[Cost]:
 
 def gemms(plan: Plan, architecture: Architecture) -> list[GemmSize]:
     """List the matrix products of one network, in the order in which they run."""
-    sizes, found = plan.sizes(architecture), []
+    sizes, products = plan.sizes(architecture), []
     for gemm in plan.gemms:
-        if _is_kept(plan.place(gemm.path), architecture):
+        place = plan.place(gemm.path)
+        if place is None or place[1] < architecture.blocks[place[0]]:
             m, n, k, count = (int(form(sizes)) for form in (gemm.m, gemm.n, gemm.k, gemm.count))
-            found.append(GemmSize(gemm.path, m, n, k * gemm.kernel, count))
-    return found
+            products.append(GemmSize(gemm.path, m, n, k * gemm.kernel, count))
+    return products
 
 
 @dataclass(frozen=True)
@@ -158,7 +144,7 @@ _Axis = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
 def _scopes(plan: Plan) -> Mapping[tuple[int, ...], tuple[_Term, ...]]:
     """Gather the terms by the segments they depend on; a scope inside another joins it."""
     gathered: dict[tuple[int, ...], list[_Term]] = {}
-    for term in _merged(chain(_parameter_terms(plan), _gemm_terms(plan))):
+    for term in _merged(_terms(plan)):
         owners = {plan.owners[g] for form in term.forms for g, _ in form.parts}
         owners |= {term.place[0]} if term.place else set()
         gathered.setdefault(tuple(sorted(owners)), []).append(term)
@@ -179,13 +165,10 @@ def _merged(terms: Iterator[_Term]) -> Iterator[_Term]:
         yield _Term(metric, coefficient, forms, place)
 
 
-def _parameter_terms(plan: Plan) -> Iterator[_Term]:
+def _terms(plan: Plan) -> Iterator[_Term]:
     for name, leaf in plan.leaves.items():
         if leaf.is_parameter:
             yield _Term(0, 1, leaf.shape, plan.place(name))
-
-
-def _gemm_terms(plan: Plan) -> Iterator[_Term]:
     for gemm in plan.gemms:
         place = plan.place(gemm.path)
         yield _Term(1, gemm.kernel, (gemm.m, gemm.n, gemm.k, gemm.count), place)
@@ -249,22 +232,12 @@ def _look_up(
 ) -> None:
     """Add a table's entries to the totals, a cache's worth of networks at a time."""
     rows = table.reshape(-1, N_METRICS)
-    for start in range(0, len(points), CHUNK):
-        part = slice(start, start + CHUNK)
+    for part in _chunks(len(points)):
         index: Any = np.zeros(len(points[part]), dtype=np.int32)
         for s, size in zip(scope, sizes, strict=True):
             index = index * np.int32(size) + points[part, s]
         totals[:, part] += rows.take(index, axis=0).T
 
 
-def _evaluate_directly(
-    totals: Counts, plan: Plan, terms: Sequence[_Term], points: Points, scope: tuple[int, ...]
-) -> None:
-    for start in range(0, len(points), CHUNK):
-        part = slice(start, start + CHUNK)
-        axes = {s: _split(plan, s, points[part, s]) for s in scope}
-        totals[:, part] += _table(plan, terms, axes).T
-
-
-def _is_kept(place: Place | None, architecture: Architecture) -> bool:
-    return place is None or place[1] < architecture.blocks[place[0]]
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]

@@ -4,6 +4,11 @@ One set of channels is kept in each group, and every parameter and statistic is 
 its dimensions: a convolution, its batch norm and all that reads them stay together, and so does a
 residual stream. Kept channels stay in their order, and kept blocks are the first of each segment.
 
+Channels of one product of a grouped convolution that keeps its products' width (many and narrow)
+are kept or dropped together, and so are those of a group norm. Of channels that are cut into equal
+parts, by a grouped convolution that keeps its products' number or by a split, as many are kept of
+each part.
+
 Exact where channels keep their partners: what is left then computes what it computed in the seed
 network, less what the removed channels and blocks added. Approximate are shortcuts that pad to fit
 (option A of CIFAR ResNets: once widths change, they join other channels than before), norms over
@@ -15,16 +20,24 @@ The L1 norm of its filter as a channel's worth: Li et al. 2017, https://arxiv.or
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from ssr_exp.config import ChannelChoice
-from ssr_exp.rescaling import kept_channels, rescale
-from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.plan import Architecture, Plan, PlannedTensor
+from ssr_exp.rescaling.tracing.channel_groups import Form
+from ssr_exp.rescaling.tracing.labels import Vector
 
 log = logging.getLogger(__name__)
+
+Mask = NDArray[np.bool_]
+GROUPS = ("groups", "num_groups")  # of a convolution or group norm; one that follows its width
 
 
 @torch.no_grad()
@@ -33,29 +46,166 @@ def fill(
     state: Mapping[str, Tensor],
     plan: Plan,
     architecture: Architecture,
-    seed: nn.Module,
+    names: Mapping[str, str],
     *,
     by: ChannelChoice,
 ) -> None:
-    """Give a rescaled network the weights and statistics of the blocks and channels it keeps.
+    """Give a rescaled network, in place, the weights and statistics of what it keeps.
 
     A tensor that the kept channels do not fit takes its first ones, with a warning that names it.
 
     Args:
-        network: what `rescale.build` made of the architecture; changed in place.
+        network: what `rescale.build` made of the architecture.
         state: the trained seed network's `state_dict`.
         plan: of the seed network.
         architecture: the rescaled network's.
-        seed: the seed network; its own weights are not read.
-        by: how the channels are chosen; see `keep.choose`.
+        names: of its tensors, to those of the seed network's; see `rescale.names`.
+        by: how the channels are chosen; see `choose`.
     """
-    names = {
-        new: old for new, old in rescale.names(seed, plan, architecture).items() if old in state
-    }
-    kept = kept_channels.choose(state, plan, architecture, names=set(names.values()), by=by)
+    names = {new: old for new, old in names.items() if old in state}
+    kept = choose(state, plan, architecture, names=set(names.values()), by=by)
     targets = dict(network.named_parameters()) | dict(network.named_buffers())
     for new, old in names.items():
-        cut, fits = kept_channels.cut(state[old], targets[new].shape, plan.leaves[old], kept)
-        targets[new].copy_(cut)
+        part, fits = cut(state[old], targets[new].shape, plan.leaves[old], kept)
+        targets[new].copy_(part)
         if not fits:
             log.warning("%s inherits its first channels: those that were kept do not fit.", new)
+
+
+def choose(
+    state: Mapping[str, Tensor],
+    plan: Plan,
+    architecture: Architecture,
+    *,
+    names: Collection[str],
+    by: ChannelChoice,
+) -> Mask:
+    """Choose the channels to keep: for each of the network's channels, whether it is.
+
+    `l1` keeps the channels whose filters have the largest L1 norm, summed over all weights of the
+    trained seed network's `state` (among `names`) that put the channel out, or where none does,
+    over those that read it; `first` keeps the first ones. Equals are kept from the first.
+    """
+    nothing = np.zeros(len(plan.channel_groups))
+    worth = _norms(state, plan, names) if by is ChannelChoice.l1 else nothing
+    units = _units(plan)
+    strata = _strata(plan, units)
+    kept: Mask = plan.channel_groups < 0
+    for group, size in enumerate(plan.sizes(architecture)):
+        members = np.flatnonzero(plan.channel_groups == group)
+        parts = plan.groups[group].multiple
+        best = _best(worth[members], int(size), units[members], strata[members], parts)
+        kept[members[best]] = True
+    return kept
+
+
+def products(leaf: PlannedTensor, shape: Sequence[int]) -> int:
+    """Count the independent products of a weight whose number stays: a grouped convolution's.
+
+    All other leaves, of this `shape` in the seed network, are one.
+    """
+    columns = leaf.channels[1] if len(shape) > 1 else None
+    return 1 if columns is None else max(1, len(columns) // shape[1])
+
+
+def cut(source: Tensor, shape: torch.Size, leaf: PlannedTensor, kept: Mask) -> tuple[Tensor, bool]:
+    """Cut a seed network's tensor to `shape`, product by product; say whether all slices fit."""
+    if not source.ndim:
+        return source, True
+    n, fits = products(leaf, source.shape), True
+    sizes = (shape[0] // n, *shape[1:])
+    masks = [_masks(source, leaf, kept, dim, n if dim < 2 else 1) for dim in range(source.ndim)]
+    parts = []
+    for j, part in enumerate(source.chunk(n)):
+        for dim, (mask, size) in enumerate(zip((m[j % len(m)] for m in masks), sizes, strict=True)):
+            is_fit = bool(mask.sum() == size)
+            fits &= is_fit
+            positions = np.flatnonzero(mask) if is_fit else np.arange(size)
+            part = part.index_select(dim, torch.from_numpy(positions))
+        parts.append(part)
+    return torch.cat(parts), fits
+
+
+def _masks(source: Tensor, leaf: PlannedTensor, kept: Mask, dim: int, n: int) -> list[Mask]:
+    """Say which positions of a dimension are kept, for each of `n` products."""
+    channels = leaf.channels[dim]
+    if channels is None:
+        everything = np.ones(source.shape[dim], dtype=bool)
+        return np.split(everything, n) if dim == 0 else [everything]
+    return np.split((channels < 0) | kept[channels], n)
+
+
+def _norms(state: Mapping[str, Tensor], plan: Plan, names: Collection[str]) -> NDArray[np.float64]:
+    made, met = np.zeros((2, len(plan.channel_groups)))
+    is_made = np.zeros(len(made), dtype=bool)
+    for name, leaf in plan.leaves.items():
+        if not (leaf.is_parameter and len(leaf.shape) > 1 and name in names):
+            continue
+        size = state[name].detach().abs().double()
+        for dim, channels in enumerate(leaf.channels):
+            if channels is None or len(channels) != size.shape[dim]:
+                continue
+            norms, free = size.transpose(0, dim).flatten(1).sum(1).numpy(), channels >= 0
+            np.add.at(met if dim else made, channels[free], norms[free])
+            is_made[channels[free]] |= dim == 0
+    return np.where(is_made, made, met)
+
+
+def _units(plan: Plan) -> Vector:
+    """Number what is kept or dropped as one: for each channel the number of its unit."""
+    runs = [np.empty((2, 0), dtype=np.int64)]
+    for (path, name), form in plan.attributes.items():
+        leaf = plan.leaves.get(f"{path}.weight")
+        rows = leaf.channels[0] if name in GROUPS and leaf and leaf.shape else None
+        if rows is not None and isinstance(form, Form):
+            width = len(rows) // int(form(plan.full_sizes))
+            ends = np.stack([np.repeat(rows[::width], width), rows])
+            runs.append(ends[:, (ends >= 0).all(0)])
+    one, other = np.concatenate(runs, axis=1)
+    n = len(plan.channel_groups)
+    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _strata(plan: Plan, units: Vector) -> Vector:
+    """Number the parts that channels lie in: for each channel the number of its unit's stratum.
+
+    Units of one stratum are interchangeable: they are as large, and lie equally often in all
+    vectors, and in all parts of these that stay equally long. A signature says so: a sum of random
+    numbers, one for each part, as in `groups`.
+    """
+    draw = np.random.default_rng(0)
+    signature = np.bincount(units) * draw.integers(2**31)
+    for leaf in plan.leaves.values():
+        shape = [int(form(plan.full_sizes)) for form in leaf.shape]
+        for dim, channels in enumerate(leaf.channels):
+            if channels is not None:
+                for part in np.split(channels, products(leaf, shape) if dim < 2 else 1):
+                    np.add.at(signature, units[part[part >= 0]], draw.integers(-(2**62), 2**62))
+    return np.asarray(np.unique(signature, return_inverse=True)[1][units], dtype=np.int64)
+
+
+def _best(worth: NDArray[np.float64], size: int, units: Vector, strata: Vector, parts: int) -> Mask:
+    """Choose `size` of a group's channels, as large a share of each stratum.
+
+    A group's multiple that no weight explains comes of a split into so many equal parts. Where the
+    shares are not whole, the strata are left out of account.
+    """
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    total = np.bincount(unit, worth).astype(np.float64)
+    width, stratum = np.bincount(unit), strata[first]
+    if len(np.unique(stratum)) == 1 and width.max() == 1:
+        stratum = np.arange(len(first)) * parts // len(first)
+    picked = np.zeros(len(first), dtype=bool)
+    for members in (np.flatnonzero(stratum == number) for number in np.unique(stratum)):
+        share, rest = divmod(int(width[members].sum()) * size, len(units) * int(width[members[0]]))
+        if rest:
+            return _top(worth, size)
+        picked[members[_top(total[members], share)]] = True
+    return np.asarray(picked[unit])
+
+
+def _top(worth: NDArray[np.float64], count: int) -> Mask:
+    top = np.zeros(len(worth), dtype=bool)
+    top[np.argsort(-worth, kind="stable")[:count]] = True
+    return top

@@ -92,8 +92,8 @@ def fresh(network: nn.Module, seed: nn.Module, names: Mapping[str, str], *, cut:
 def _statistics(network: nn.Module) -> Iterator[Tensor]:
     """Name the statistics that a module sets to their start when it draws its weights anew."""
     for path, module in network.named_modules():
-        own = list(module.parameters(recurse=False))
-        beside = own or list(network.get_submodule(path.rpartition(".")[0]).parameters())
+        holder = network.get_submodule(path.rpartition(".")[0])
+        beside = list(module.parameters(recurse=False)) or list(holder.parameters())
         if draws(module) and (not beside or any(p.requires_grad for p in beside)):
             yield from module.buffers(recurse=False)
 
@@ -101,11 +101,12 @@ def _statistics(network: nn.Module) -> Iterator[Tensor]:
 def _draw(
     parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[Any, Rule | None]
 ) -> None:
+    fitting = (rule for kind, rule in rules.items() if isinstance(owner, kind))
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.is_complex():
         _draw(torch.view_as_real(parameter), torch.view_as_real(original), owner, {})
-    elif parameter.ndim >= 2 and (rule := _find(rules, owner)) is not None:
+    elif parameter.ndim >= 2 and (rule := next(fitting, None)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, owner)))
     elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)):
         _draw_by_own_rule(parameter, original, owner)
@@ -148,11 +149,7 @@ def is_patterned(original: Tensor, *, by_itself: bool) -> bool:
     """Say whether a parameter's first values were set and not drawn: a kernel, a table, edges.
 
     Few values that repeat (a bilinear kernel, an identity), a sequence that only rises or falls,
-    or, where its module draws none by itself, values of which each is near the next (sines).
-
-    Args:
-        original: as the seed network's constructor left it.
-        by_itself: whether its module draws it (`reset_parameters`).
+    or, if not drawn `by_itself` by its module, values of which each is near the next (sines).
     """
     if original.is_meta or original.numel() < SHORTEST or not original.is_floating_point():
         return False
@@ -171,18 +168,17 @@ def _is_smooth(original: Tensor, dim: int) -> bool:
     centred = original.double() - original.double().mean(dim, keepdim=True)
     if original.shape[dim] < SHORTEST or original.numel() < SMOOTH:
         return False
-    near = centred.narrow(dim, 1, original.shape[dim] - 1) * centred.narrow(
-        dim, 0, original.shape[dim] - 1
-    )
-    return bool(near.mean() > 0.7 * centred.square().mean())
+    rest = original.shape[dim] - 1
+    products = centred.narrow(dim, 1, rest) * centred.narrow(dim, 0, rest)
+    return bool(products.mean() > 0.7 * centred.square().mean())
 
 
 def _follow_lengths(network: nn.Module, seed: nn.Module, names: Mapping[str, str]) -> None:
     """Give weight norm the lengths of the directions that were drawn, as in the seed."""
     ours, seeds = dict(network.named_parameters()), dict(seed.named_parameters())
     for length, direction, dim in _norms_of_weights(network):
-        known = torch.norm_except_dim(seeds[names[direction]], 2, dim)
-        if ours[length].requires_grad and torch.allclose(known, seeds[names[length]], rtol=1e-3):
+        norm = torch.norm_except_dim(seeds[names[direction]], 2, dim)
+        if ours[length].requires_grad and torch.allclose(norm, seeds[names[length]], rtol=1e-3):
             ours[length].copy_(torch.norm_except_dim(ours[direction], 2, dim))
 
 
@@ -214,10 +210,6 @@ def _settle(module: nn.Module) -> None:
             for _ in range(POWER_ITERATIONS if isinstance(hook, SpectralNorm) else 1):
                 hook(module, None)
             module.training = mode
-
-
-def _find(rules: Mapping[Any, Rule | None], owner: nn.Module) -> Rule | None:
-    return next((rule for kind, rule in rules.items() if isinstance(owner, kind)), None)
 
 
 def _rule(seed: nn.Module, kind: type[nn.Module]) -> Rule | None:

@@ -27,11 +27,8 @@ MOST_STEPS = 2**16  # between two widths; no network is as wide
 class Lattice:
     """The product of each segment's options, without effective duplicates.
 
-    Points are numbered from 0 in row-major order: the last segment's option changes first.
-
-    Args:
-        plan: the seed network's plan.
-        options: for each of `S` segments its `k_s` options, ascending.
+    For each of `S` segments there are its `k_s` options, ascending. Points are numbered from 0 in
+    row-major order: the last segment's option changes first.
     """
 
     plan: Plan
@@ -40,7 +37,7 @@ class Lattice:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """How many options each segment has."""
-        return tuple(len(option) for option in self.options)
+        return tuple(map(len, self.options))
 
     @cached_property
     def size(self) -> int:

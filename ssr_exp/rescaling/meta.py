@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+import re
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import copying
 
 NORMS = """native_batch_norm _native_batch_norm_legit
@@ -25,6 +27,11 @@ OVERWRITTEN: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
 """Tensors with data into which a run has written some without: their values mean nothing."""
 TORCH = ("aten", "prims")
 DYNAMIC = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
+ASKED = re.compile(  # what PyTorch says when a tensor without data is asked for its values
+    r"cannot be called on meta tensors|copy out of meta tensor|meta device type tensor to numpy"
+    r"|register_meta function for torch\.nonzero|repeat_interleave a meta tensor"
+    r"|aten::\w+: attempted to run this operator with Meta tensors|with unallocated storage"
+)
 
 
 def copied(network: nn.Module) -> nn.Module:
@@ -103,10 +110,10 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 def _meet_without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     """Say whether tensors with data meet some without (those made without `device=` do)."""
-    found = tensors((args, kwargs))
-    n_meta = sum(x.is_meta for x in found)
-    return 0 < n_meta < len(found) or (
-        bool(OVERWRITTEN) and any(not x.is_meta and x in OVERWRITTEN for x in found)
+    inputs = tensors((args, kwargs))
+    n_meta = sum(x.is_meta for x in inputs)
+    return 0 < n_meta < len(inputs) or (
+        bool(OVERWRITTEN) and any(not x.is_meta and x in OVERWRITTEN for x in inputs)
     )
 
 
@@ -133,9 +140,40 @@ def _batch_norm(args: Sequence[Any]) -> Any:
     return torch.empty_like(x, device="meta"), *(torch.empty(0, device="meta") for _ in range(2))
 
 
-def takes_hooks(module: nn.Module) -> bool:
-    """Say whether a module can be watched; what a scripted one runs is its caller's."""
-    return not isinstance(module, torch.jit.ScriptModule)
+def asks_for_values(error: Exception) -> bool:
+    """Say whether a run stopped because a tensor without data was asked for its values."""
+    return ASKED.search(str(error)) is not None
+
+
+def values_refused(name: str, path: str, error: Exception) -> SsrError:
+    """Say which module (at `path`) of a network decides by values, and what would help."""
+    inside = f" in its module {path}" if path else ""
+    said = cause(error).partition(". ")[0]
+    return SsrError(
+        f"{name} cannot be traced: it decides{inside} by the values of its activations ({said}), "
+        "and all images must take the same way: replace the condition, for instance by torch.where."
+    )
+
+
+@contextmanager
+def hooks(
+    network: nn.Module, before: Callable[..., None], after: Callable[..., None]
+) -> Iterator[None]:
+    """Meanwhile call `before(path, module, args)` and `after(path, module, args, kwargs, output)`.
+
+    Scripted modules take no hooks: what they run is their caller's.
+    """
+    handles = []
+    for path, module in network.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            handles.append(module.register_forward_pre_hook(partial(before, path)))
+            end = module.register_forward_hook(partial(after, path), with_kwargs=True)
+            handles.append(end)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def load(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
@@ -148,7 +186,6 @@ class ModuleWatch(TorchDispatchMode):
     """Notes which module runs, and how many multiply-adds each of them takes.
 
     Attributes:
-        path: the innermost module that is running, or was when it failed.
         makers: modules whose products went into the operation that failed; if none failed, those
             that came out of the last one. A product starts afresh; all else passes on what it is
             made of. Empty unless `names_makers`.
@@ -168,40 +205,36 @@ class ModuleWatch(TorchDispatchMode):
         self._alive: list[Tensor] = []  # so that no other tensor takes their identity
         self._scope = [""]
         self._network = network
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     @property
     def path(self) -> str:
-        """Say where the run is."""
+        """The innermost module that is running, or was when it failed."""
         return self._scope[-1]
 
-    def made_by(self, parts: Iterable[Tensor]) -> frozenset[str]:
+    def made_by(self, value: Any) -> frozenset[str]:
         """Name the modules whose products tensors are made of."""
-        return frozenset().union(*(self._made.get(id(x), frozenset()) for x in parts))
+        return frozenset().union(*(self._made.get(id(x), frozenset()) for x in tensors(value)))
+
+    def mark(self, value: Any, makers: frozenset[str]) -> None:
+        """Note whose products tensors are made of."""
+        results = tensors(value)
+        self._alive += results
+        self._made.update((id(x), makers) for x in results)
 
     def __enter__(self) -> ModuleWatch:
-        for path, module in self._network.named_modules():
-            if not takes_hooks(module):
-                continue
-            self._hooks.append(module.register_forward_pre_hook(self._start(path)))
-            self._hooks.append(module.register_forward_hook(self._end))
+        self._hooks = hooks(self._network, self._start, self._end)
+        self._hooks.__enter__()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
-        for hook in self._hooks:
-            hook.remove()
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._hooks.__exit__(None, None, None)
 
-    def _start(self, path: str) -> Any:
-        return lambda module, args: self._scope.append(path)
+    def _start(self, path: str, module: nn.Module, args: Any) -> None:
+        self._scope.append(path)
 
-    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _end(self, *_: Any) -> None:
         self._scope.pop()
 
     def __torch_dispatch__(
@@ -209,7 +242,7 @@ class ModuleWatch(TorchDispatchMode):
     ) -> Any:
         self.failed = True
         if self.names_makers:
-            self.makers = self.made_by(tensors((args, kwargs)))
+            self.makers = self.made_by((args, kwargs))
         out = run(func, args, kwargs or {})
         self.failed = False
         if func.overloadpacket in flop_registry:
@@ -218,9 +251,7 @@ class ModuleWatch(TorchDispatchMode):
             self.macs[self.path] = self.macs.get(self.path, 0) + macs
             self.makers = frozenset({self.path})
         if self.names_makers:
-            results = tensors(out)
-            self._alive += results
-            self._made.update((id(x), self.makers) for x in results)
+            self.mark(out, self.makers)
         return out
 
 

@@ -30,14 +30,14 @@ def shapes(value: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(tensor.shape) for tensor in tensors(value))
 
 
-def _tensors(value: Any, seen: set[int], depth: int) -> Iterator[Tensor]:
+def _tensors(value: Any, visited: set[int], depth: int) -> Iterator[Tensor]:
     for leaf in tree_leaves(value):
         if isinstance(leaf, Tensor):
             yield leaf
-        elif id(leaf) not in seen and depth < DEEPEST and (parts := _parts(leaf)):
-            seen.add(id(leaf))
+        elif id(leaf) not in visited and depth < DEEPEST and (parts := _parts(leaf)):
+            visited.add(id(leaf))
             for part in parts:
-                yield from _tensors(part, seen, depth + 1)
+                yield from _tensors(part, visited, depth + 1)
 
 
 def _parts(value: Any) -> list[Any]:

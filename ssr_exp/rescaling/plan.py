@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.modifiers import Modifiers
-from ssr_exp.rescaling.tracing.blocks import Block
+from ssr_exp.rescaling.tracing.blocks import Block, holders_of
 from ssr_exp.rescaling.tracing.channel_groups import Form, Group
 from ssr_exp.rescaling.tracing.labels import Vector
 
@@ -32,8 +32,7 @@ class Segment:
 
     Args:
         name: the path of the module that holds the blocks, or what they have in common.
-        blocks: in the order in which depth keeps them; each is the paths of the modules that
-            are removed together, mostly one.
+        blocks: in the order in which depth keeps them.
         channels: how many channels the segment puts out.
         frozen: whether it stays as it is.
         least: how many blocks can not be removed.
@@ -104,8 +103,8 @@ class Widths:
 
     def positions(self, fractions: NDArray[np.float64]) -> NDArray[np.int64]:
         """Round fractions of any shape to widths: positions of the same shape."""
-        found = np.searchsorted(self.thresholds, fractions + CLOSE, side="right") - 1
-        return np.maximum(found, 0)
+        below = np.searchsorted(self.thresholds, fractions + CLOSE, side="right") - 1
+        return np.maximum(below, 0)
 
 
 @dataclass(frozen=True, order=True)
@@ -129,10 +128,9 @@ class Plan:
         input_shape: channels, height and width of the images that were traced.
         multiple: channels are rounded to a multiple of this.
         segments: in the order in which they run.
-        groups: channels that are scaled together.
         owners: for each group the segment that scales it.
         leaves: parameters and buffers by name.
-        gemms: convolutions and linear maps, in the order in which they run.
+        gemms: in the order in which they run.
         attributes: integers in modules that follow a width: (path, attribute) to form, or to one
             form for each entry of a list.
         frozen: for each reason, how many channels stay at full size because of it.
@@ -157,7 +155,7 @@ class Plan:
     @cached_property
     def widths(self) -> tuple[Widths, ...]:
         """The widths that each segment can take."""
-        return tuple(self._widths(number) for number in range(len(self.segments)))
+        return tuple(map(self._widths, range(len(self.segments))))
 
     @cached_property
     def full_sizes(self) -> NDArray[np.int64]:
@@ -187,11 +185,8 @@ class Plan:
 
     def place(self, path: str) -> Place | None:
         """Say which block a module or parameter stands in, if any."""
-        while path:
-            if path in self._places:
-                return self._places[path]
-            path = path.rpartition(".")[0]
-        return None
+        holders = (each for each in (path, *holders_of(path)) if each in self._places)
+        return self._places.get(next(holders, ""))
 
     def effective(self, modifiers: Modifiers) -> Architecture:
         """Round modifiers to whole blocks and channels.
@@ -258,7 +253,8 @@ class Plan:
         groups = tuple(g for g, owner in enumerate(self.owners) if owner == number)
         if segment.frozen:
             groups = ()
-        steps = [_steps(self.groups[g].size, self._multiple(g)) for g in groups]
+        multiples = [math.lcm(self.multiple, self.groups[g].multiple) for g in groups]
+        steps = [_steps(self.groups[g].size, m) for g, m in zip(groups, multiples, strict=True)]
         thresholds = np.unique(np.concatenate([[0.0], *(t for t, _ in steps)]).round(12))
         sizes = np.empty((len(thresholds), len(groups)), dtype=np.int64)
         for column, (at, size) in enumerate(steps):
@@ -266,9 +262,6 @@ class Plan:
         everything = dict(enumerate(self.full_sizes)) | dict(zip(groups, sizes.T, strict=True))
         channels = np.broadcast_to(segment.channels(everything), thresholds.shape)
         return Widths(thresholds, groups, sizes, channels)
-
-    def _multiple(self, group: int) -> int:
-        return math.lcm(self.multiple, self.groups[group].multiple)
 
 
 def _steps(size: int, multiple: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

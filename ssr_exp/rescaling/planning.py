@@ -1,4 +1,4 @@
-"""Find the segments of a network: `segments.find(network, input_shape)` makes its plan."""
+"""Make the plan of a network: `planning.trace(network, input_shape)` finds its segments."""
 
 from __future__ import annotations
 
@@ -9,15 +9,38 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import nn
 
-from ssr_exp.errors import SsrError, no_other
-from ssr_exp.rescaling import remarks, segment_owners, segmentations, validation
+from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.errors import SsrError, only_ssr_errors
+from ssr_exp.rescaling import remarks, seeds, segmentations, validation
 from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
 from ssr_exp.rescaling.segmentations import SegmentDraft
 from ssr_exp.rescaling.tracing import attributes, tracer
-from ssr_exp.rescaling.tracing.channel_groups import Form, Grouping
+from ssr_exp.rescaling.tracing.blocks import holders_of
+from ssr_exp.rescaling.tracing.channel_groups import Form, Group, Grouping
 from ssr_exp.rescaling.tracing.labels import FIXED, Ledger, Vector
-from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Trace
-from ssr_exp.rescaling.tracing.trace import TracedTensor as Seen
+from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Trace, TracedTensor
+
+
+def seed_and_plan(
+    model: ModelConf, segment: SegmentConf, *, num_classes: int, input_shape: Sequence[int]
+) -> tuple[nn.Module, Plan]:
+    """Construct a seed network, with weights from torch's global generator, and its plan.
+
+    Channels are rounded as the network's family asks, where `segment.multiple` leaves that open.
+
+    Raises:
+        SsrError: if the network cannot be built, or not be split like that.
+    """
+    network = seeds.build(model, num_classes=num_classes, input_shape=input_shape)
+    plan = trace(
+        network,
+        input_shape,
+        multiple=seeds.multiple(model) if segment.multiple is None else segment.multiple,
+        frozen=segment.frozen,
+        kind=segment.kind,
+        patterns=segment.patterns,
+    )
+    return network, plan
 
 
 def trace(
@@ -48,48 +71,35 @@ def trace(
 
     Example:
         >>> from ssr_exp.rescaling.resnet import CifarResNet
-        >>> [segment.name for segment in find(CifarResNet(20), (3, 32, 32)).segments]
+        >>> [segment.name for segment in trace(CifarResNet(20), (3, 32, 32)).segments]
         ['stage1', 'stage2', 'stage3']
     """
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
-    with no_other(f"{type(network).__name__} cannot be split into segments"):
-        return _find(network, input_shape, multiple, frozen, kind, patterns)
+    with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
+        traced = tracer.run(network, input_shape)
+        drafts = segmentations.find(network, traced, kind, patterns)
+        _check_names(network, drafts, frozen)
 
+        def make(drafts: Sequence[SegmentDraft]) -> Plan:
+            return _plan(network, traced, drafts, input_shape, multiple, frozen)
 
-def _find(
-    network: nn.Module,
-    input_shape: Sequence[int],
-    multiple: int,
-    frozen: Sequence[str],
-    kind: str,
-    patterns: Sequence[str],
-) -> Plan:
-    traced = tracer.run(network, input_shape)
-    parts = segmentations.find(network, traced, kind, patterns)
-    if not parts:
-        raise SsrError(
-            f"{type(network).__name__} has no segment: it has no convolution or linear map before "
-            "its last, so there is nothing to rescale."
-        )
-    _check_names(parts, frozen)
-    plan = validation.settle(
-        network,
-        parts,
-        traced,
-        lambda parts: _plan(network, traced, parts, input_shape, multiple, frozen),
-    )
-    plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
+        plan = validation.settle(network, drafts, traced, make)
+        plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
     if plan.baseline == plan.smallest and not frozen:
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
     return plan
 
 
-def _check_names(parts: Sequence[SegmentDraft], frozen: Sequence[str]) -> None:
-    names = [part.name for part in parts]
-    unknown = sorted(set(frozen) - set(names))
-    if unknown:
+def _check_names(network: nn.Module, drafts: Sequence[SegmentDraft], frozen: Sequence[str]) -> None:
+    if not drafts:
+        raise SsrError(
+            f"{type(network).__name__} has no segment: it has no convolution or linear map before "
+            "its last, so there is nothing to rescale."
+        )
+    names = [draft.name for draft in drafts]
+    if unknown := sorted(set(frozen) - set(names)):
         raise SsrError(
             f"there is no segment {unknown[0]!r} to freeze; this network has {', '.join(names)}."
         )
@@ -98,23 +108,23 @@ def _check_names(parts: Sequence[SegmentDraft], frozen: Sequence[str]) -> None:
 def _plan(
     network: nn.Module,
     traced: Trace,
-    parts: Sequence[SegmentDraft],
+    drafts: Sequence[SegmentDraft],
     input_shape: Sequence[int],
     multiple: int,
     frozen: Sequence[str],
 ) -> Plan:
     ledger = copy.copy(traced.ledger)
     ledger.ties, ledger.frozen = list(ledger.ties), list(ledger.frozen)
-    _tie(parts, traced, ledger)
+    _tie(drafts, traced, ledger)
     grouping = Grouping(ledger, _vectors(traced))
-    segments = _segments(parts, traced, grouping, frozen)
+    segments = _segments(drafts, traced, grouping, frozen)
     parameters = {name for name, _ in network.named_parameters()}
     return Plan(
         input_shape=tuple(input_shape),
         multiple=multiple,
         segments=segments,
         groups=grouping.groups,
-        owners=segment_owners.owners(segments, traced, grouping.groups),
+        owners=_owners(segments, traced, grouping.groups),
         leaves={
             name: PlannedTensor(
                 _shape(leaf, grouping), name in parameters, _channels(leaf, grouping)
@@ -137,12 +147,12 @@ def _vectors(traced: Trace) -> Iterator[Vector]:
         yield product.inp
 
 
-def _tie(parts: Sequence[SegmentDraft], traced: Trace, ledger: Ledger) -> None:
+def _tie(drafts: Sequence[SegmentDraft], traced: Trace, ledger: Ledger) -> None:
     """Keep what a removable block reads and writes of one size, so that it can be left out."""
     calls: dict[str, list[Call]] = {}
     for call in traced.calls:
         calls.setdefault(call.path, []).append(call)
-    removable = [block for part in parts for block in part.blocks[part.least :]]
+    removable = [block for draft in drafts for block in draft.blocks[draft.least :]]
     ends = [pair for b in removable for pair in zip(calls[b[0]], calls[b[-1]], strict=False)]
     for first, last in ends:
         block = first.path
@@ -156,16 +166,39 @@ def _tie(parts: Sequence[SegmentDraft], traced: Trace, ledger: Ledger) -> None:
 
 
 def _segments(
-    parts: Sequence[SegmentDraft], traced: Trace, grouping: Grouping, frozen: Sequence[str]
+    drafts: Sequence[SegmentDraft], traced: Trace, grouping: Grouping, frozen: Sequence[str]
 ) -> tuple[Segment, ...]:
     calls = {call.path: call for call in reversed(traced.calls)}  # the first of each
+    order = [*reversed(calls)]
     segments = []
-    for part in parts:
-        last = max((path for block in part.blocks for path in block), key=[*reversed(calls)].index)
+    for draft in drafts:
+        last = max((path for block in draft.blocks for path in block), key=order.index)
         channels = _width(calls[last], grouping)
-        stays = part.name in frozen
-        segments.append(Segment(part.name, part.blocks, channels, stays, part.least))
+        is_frozen = draft.name in frozen
+        segments.append(Segment(draft.name, draft.blocks, channels, is_frozen, draft.least))
     return tuple(segments)
+
+
+def _owners(segments: Sequence[Segment], traced: Trace, groups: Sequence[Group]) -> tuple[int, ...]:
+    """Give each group to the segment with most of its producers, else to the next that runs.
+
+    Of several with as many, it is the first one's.
+    """
+    order = {call.path: position for position, call in [*enumerate(traced.calls)][::-1]}
+    paths_of = [[path for block in segment.blocks for path in block] for segment in segments]
+    starts = [min(order[path] for path in paths) for paths in paths_of]
+    number_of = {path: number for number, paths in enumerate(paths_of) for path in paths}
+
+    def owner(paths: tuple[str, ...]) -> int:
+        holders = [[path, *holders_of(path)] for path in paths]
+        inside = [next((number_of[h] for h in each if h in number_of), None) for each in holders]
+        if numbers := [number for number in inside if number is not None]:
+            return max(sorted(numbers), key=numbers.count)
+        first = min(order.get(path, 0) for path in paths)
+        later = [(start, number) for number, start in enumerate(starts) if first < start]
+        return min(later)[1] if later else int(np.argmax(starts))
+
+    return tuple(owner(group.paths) for group in groups)
 
 
 def _width(call: Call, grouping: Grouping) -> Form:
@@ -177,7 +210,7 @@ def _width(call: Call, grouping: Grouping) -> Form:
     return forms[0] if len(forms) == 1 else forms[-1] if forms else Form(0)
 
 
-def _shape(leaf: Seen, grouping: Grouping) -> tuple[Form, ...]:
+def _shape(leaf: TracedTensor, grouping: Grouping) -> tuple[Form, ...]:
     shape = []
     for size, labels in zip(leaf.shape, leaf.dims, strict=True):
         form = Form(size) if labels is None else grouping.form(labels)
@@ -187,7 +220,7 @@ def _shape(leaf: Seen, grouping: Grouping) -> tuple[Form, ...]:
     return tuple(shape)
 
 
-def _channels(leaf: Seen, grouping: Grouping) -> tuple[Vector | None, ...]:
+def _channels(leaf: TracedTensor, grouping: Grouping) -> tuple[Vector | None, ...]:
     return tuple(
         None if labels is None else np.where(labels == FIXED, FIXED, grouping.class_of[labels])
         for labels in leaf.dims

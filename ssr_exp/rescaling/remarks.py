@@ -70,8 +70,8 @@ def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
                 yield name
 
 
-def _listed(names: Iterable[str]) -> str:
-    """List names, the first few of many."""
-    known = [name or "the network" for name in names]
-    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    return ", ".join(known[:LISTED]) + more
+def _listed(paths: Iterable[str]) -> str:
+    """List paths, the first few of many."""
+    names = [name or "the network" for name in paths]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

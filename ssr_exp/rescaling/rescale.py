@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,22 +12,18 @@ import torch
 from torch import nn
 
 from ssr_exp.config import ChannelChoice
-from ssr_exp.errors import SsrError, no_other
-from ssr_exp.rescaling import copying, initialise, kept_channels, meta
+from ssr_exp.errors import SsrError, only_ssr_errors
+from ssr_exp.rescaling import copying, inherit, initialise, meta
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.tracing.blocks import is_sequence
-from ssr_exp.rescaling.tracing.channel_groups import Form, Sizes
+from ssr_exp.rescaling.tracing.channel_groups import Form
 
 MOST_UNLEARNT = 0.25  # share of the weights that may be fixed and lose inputs
 
 
 def build(
-    network: nn.Module,
-    plan: Plan,
-    modifiers: Modifiers | Architecture,
-    *,
-    inherits: bool = False,
+    network: nn.Module, plan: Plan, modifiers: Modifiers | Architecture, *, inherits: bool = False
 ) -> nn.Module:
     """Make the rescaled network of a seed network.
 
@@ -37,7 +33,7 @@ def build(
 
     Args:
         network: the seed network, as its constructor left it.
-        plan: what `segments.find` made of it.
+        plan: what `planning.trace` made of it.
         modifiers: one depth and width for each segment, or an effective architecture.
         inherits: whether the caller fills it with trained weights.
 
@@ -57,11 +53,11 @@ def build(
     if unknown := {name for name, _ in network.named_parameters()} - set(plan.leaves):
         raise SsrError(
             f"the plan is of another network: it does not know {min(unknown)} of this "
-            f"{type(network).__name__}; give the network that segments.find was given."
+            f"{type(network).__name__}; give the network that planning.trace was given."
         )
     if not inherits:
         check_learnt(network, plan, architecture)
-    with no_other(f"{type(network).__name__} cannot be rebuilt"):
+    with only_ssr_errors(f"{type(network).__name__} cannot be rebuilt"):
         rescaled, names = _assembled(network, plan, architecture, device="cpu")
         initialise.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
     return rescaled
@@ -108,10 +104,15 @@ def _assembled(
     network: nn.Module, plan: Plan, architecture: Architecture, *, device: str
 ) -> tuple[nn.Module, dict[str, str]]:
     rescaled = _resized(network, plan, architecture, device)
-    kept = {name: name for name in plan.leaves}
-    for holder, children in _by_holder(_removed(plan, architecture)).items():
-        kept = _remove(rescaled, holder, children, kept)
-    return rescaled, kept
+    seed_names = {id(tensor): name for name, tensor in copying.tensors(rescaled)}
+    removed: dict[str, list[str]] = {}
+    for segment, kept in zip(plan.segments, architecture.blocks, strict=True):
+        for path in (path for block in segment.blocks[kept:] for path in block):
+            holder, _, child = path.rpartition(".")
+            removed.setdefault(holder, []).append(child)
+    for holder, children in removed.items():
+        _remove(rescaled.get_submodule(holder), children)
+    return rescaled, {new: seed_names[id(t)] for new, t in copying.tensors(rescaled)}
 
 
 def unchanged(modifiers: Modifiers) -> str:
@@ -143,19 +144,6 @@ def _shape(tensor: torch.Tensor | None) -> str:
     return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _removed(plan: Plan, architecture: Architecture) -> list[str]:
-    pairs = zip(plan.segments, architecture.blocks, strict=True)
-    return [path for segment, kept in pairs for block in segment.blocks[kept:] for path in block]
-
-
-def _by_holder(paths: list[str]) -> dict[str, list[str]]:
-    holders: dict[str, list[str]] = {}
-    for path in paths:
-        holder, _, child = path.rpartition(".")
-        holders.setdefault(holder, []).append(child)
-    return holders
-
-
 def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device: str) -> nn.Module:
     """Copy the modules around tensors of the new shapes; no weight that is learnt is copied."""
     sizes = plan.sizes(architecture)
@@ -178,28 +166,26 @@ def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device:
         memo[id(tensor)] = kept
     rescaled = copying.copied(network, memo)
     for (path, attribute), form in plan.attributes.items():
-        _set(rescaled.get_submodule(path), attribute, form, sizes)
+        module = rescaled.get_submodule(path)
+        if isinstance(form, Form):
+            setattr(module, attribute, int(form(sizes)))
+        else:  # a list, a tuple, a `Size`
+            kind = type(vars(module)[attribute])
+            setattr(module, attribute, kind(int(part(sizes)) for part in form))
     return rescaled
-
-
-def _in_place_of(block: nn.Module) -> nn.Module:
-    """Make what stands where a block was taken out."""
-    parameters = inspect.signature(block.forward).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty]
-    return nn.Identity() if len(needed) == 1 else Passing()
 
 
 def _cutter(plan: Plan, architecture: Architecture) -> initialise.Cut:
     """Make what cuts a tensor of the seed network to the channels that are kept: the first ones."""
 
     @cache
-    def kept() -> kept_channels.Mask:
-        return kept_channels.choose({}, plan, architecture, names=(), by=ChannelChoice.first)
+    def kept() -> inherit.Mask:
+        return inherit.choose({}, plan, architecture, names=(), by=ChannelChoice.first)
 
     def cut(name: str, tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         if tensor.shape == shape or tensor.is_meta:
             return tensor[tuple(slice(size) for size in shape)]
-        return kept_channels.cut(tensor, shape, plan.leaves[name], kept())[0]
+        return inherit.cut(tensor, shape, plan.leaves[name], kept())[0]
 
     return cut
 
@@ -212,48 +198,18 @@ class Passing(nn.Identity):
         return x
 
 
-def _set(module: nn.Module, attribute: str, form: Form | tuple[Form, ...], sizes: Sizes) -> None:
-    """Store a width, or a list of widths as what it was: a list, a tuple, a `Size`."""
-    if isinstance(form, Form):
-        setattr(module, attribute, int(form(sizes)))
-    else:
-        kind = type(vars(module)[attribute])
-        setattr(module, attribute, kind(int(part(sizes)) for part in form))
-
-
-def _remove(
-    network: nn.Module, holder: str, children: list[str], names: dict[str, str]
-) -> dict[str, str]:
-    """Take blocks out of their holder; number the rest anew where the holder is a sequence.
-
-    Returns the names of all parameters that are left, with the seed's names for them.
-    """
-    module = network.get_submodule(holder)
-    prefix = f"{holder}." if holder else ""
-    old = [name for name, _ in module.named_children()]
-    kept = [name for name in old if name not in children]
-    if not is_sequence(module):
+def _remove(holder: nn.Module, children: Sequence[str]) -> None:
+    """Take blocks out of their holder; number the rest anew where the holder is a sequence."""
+    modules = dict(holder.named_children())
+    if not is_sequence(holder):
         for child in children:
-            setattr(module, child, _in_place_of(getattr(module, child)))
-        return {new: seed for new, seed in names.items() if not _below(new, prefix, children)}
-    modules = [module.get_submodule(name) for name in kept]
-    numbered = all(name.isdigit() for name in old)
-    for name in old:
-        delattr(module, name)
-    renamed = [str(n) for n in range(len(kept))] if numbered else kept
-    for name, child_module in zip(renamed, modules, strict=True):
-        module.add_module(name, child_module)
-    moves = {prefix + old_name: prefix + new for old_name, new in zip(kept, renamed, strict=True)}
-    names = {new: seed for new, seed in names.items() if not _below(new, prefix, children)}
-    return {_moved(new, moves): seed for new, seed in names.items()}
-
-
-def _below(name: str, prefix: str, children: list[str]) -> bool:
-    return any(name.startswith(f"{prefix}{child}.") for child in children)
-
-
-def _moved(name: str, moves: Mapping[str, str]) -> str:
-    for old, new in moves.items():
-        if name.startswith(f"{old}."):
-            return new + name[len(old) :]
-    return name
+            parameters = inspect.signature(modules[child].forward).parameters.values()
+            n_needed = sum(p.default is p.empty for p in parameters)
+            setattr(holder, child, nn.Identity() if n_needed == 1 else Passing())
+        return
+    is_numbered = all(name.isdigit() for name in modules)
+    for name in modules:
+        delattr(holder, name)
+    kept = [(name, module) for name, module in modules.items() if name not in children]
+    for number, (name, module) in enumerate(kept):
+        holder.add_module(str(number) if is_numbered else name, module)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, user_modules
+from ssr_exp.rescaling import codes, planning, rescale, seeds, user_modules
 from ssr_exp.rescaling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,6 @@ class Model(_Data):
     Attributes:
         name: with its source, as `seeds.spell` writes it, so that a reader that does not know the
             source or its arguments knows no such network, and takes it for no other.
-        stem: of an ImageNet network.
-        shortcut: of a CIFAR ResNet.
-        arguments: of its constructor, by keyword.
         code: a fingerprint of the files that define a network of the user's own.
     """
 
@@ -74,19 +71,16 @@ class Model(_Data):
         return {k: v for k, v in fields.items() if (k, v) != ("code", None)}
 
     @classmethod
-    def of(
+    def from_conf(
         cls, conf: ModelConf, image_shape: Sequence[int], network: nn.Module | None = None
     ) -> Model:
         """Say how a seed network is built, with the stem that it is given for such images.
 
-        Args:
-            conf: what was asked for.
-            image_shape: channels, height and width, in pixels.
-            network: the seed network; of the user's own, its code is fingerprinted.
+        The code of a `network` of the user's own is fingerprinted.
         """
-        known = {} if network is None else seeds.identity(conf, image_shape, network)
+        same = {} if network is None else seeds.identity(conf, image_shape, network)
         return cls(
-            code=known.get("code"),
+            code=same.get("code"),
             name=seeds.spell(conf),
             stem=conf.stem if seeds.is_cifar(conf) else seeds.stem(conf, image_shape),
             shortcut=conf.shortcut,
@@ -94,20 +88,14 @@ class Model(_Data):
         )
 
     def conf(self) -> ModelConf:
-        """Say it as a configuration does.
-
-        Raises:
-            SsrError: if the name is none.
-        """
+        """Say it as a configuration does; an unknown source raises `SsrError`."""
         options = {"stem": self.stem, "shortcut": self.shortcut, "arguments": dict(self.arguments)}
         return seeds.parse(self.name, **options)
 
     def calls_code(self, beside: Path | None = None) -> bool:
         """Say whether making it calls a function, which may do anything with its arguments.
 
-        Args:
-            beside: the folder that names it; code that lies there came with the name, and even
-                importing it runs it.
+        So may code that lies `beside` the name, in its folder: even importing it runs it.
 
         Raises:
             SsrError: if the name is none, or names nothing that is there.
@@ -128,7 +116,7 @@ class Segmentation(_Data):
     patterns: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, conf: SegmentConf, multiple: int) -> Segmentation:
+    def from_conf(cls, conf: SegmentConf, multiple: int) -> Segmentation:
         """Say how a seed network was split, with the multiple that it was given."""
         return cls.model_validate(asdict(conf) | {"multiple": multiple})
 
@@ -157,17 +145,12 @@ class Description(_Data):
     """What `network.json` holds: all that building the network takes, and what its user needs.
 
     Attributes:
-        schema_version: of this file.
-        model: the seed network.
-        segment: how it was split.
         network: the code of the rescaled network.
         num_classes: how many logits there are.
         input_shape: channels, height and width of the images, in pixels.
         classes: their names, in the order of the logits.
-        mean: of each channel of the images that it was trained on, in 0..1.
-        std: likewise the standard deviation.
-        modifiers: what the code stands for, for people.
-        segments: of the seed network, likewise; empty in older files.
+        mean: of each channel of the images that it was trained on, in 0..1; `std` likewise.
+        modifiers: what the code stands for, for people; `segments` likewise.
     """
 
     schema_version: int = SCHEMA
@@ -197,10 +180,8 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     It maps normalised images to logits; see this module's first lines. Torch's global generator
     stays as it is.
 
-    Args:
-        folder: holds `network.json` and `weights.pt`.
-        trust: call the function that the folder names, if a function makes its seed network, or
-            import code that lies in the folder. Other classes of networks need no trust.
+    With `trust`, it calls the function that the folder names, if a function makes its seed network,
+    or imports code that lies in the folder. Other classes of networks need no trust.
 
     Raises:
         SsrError: if one of the two is missing, damaged or does not fit the other, or names a
@@ -209,14 +190,14 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     folder = Path(folder)
     description = read(folder)
     try:
-        if not trust and description.model.calls_code(folder):
-            raise SsrError(
-                f"it calls the function {description.model.name} with arguments of its own, or "
-                "brings its code; if you trust where it comes from, type "
-                "saved.load(folder, trust=True)."
-            )
+        if not trust:
+            remedy = "if you trust where it comes from, type saved.load(folder, trust=True)"
+            check_trust(folder, description, remedy)
         with torch.inference_mode(False):  # whose tensors could not be trained any more
-            network = _build(description)
+            seed, plan = seed_network(description)
+            architecture = codes.parse(plan, description.network)
+            with torch.random.fork_rng(devices=[]):
+                network = rescale.build(seed, plan, architecture, inherits=True)
     except SsrError as error:
         raise SsrError(
             f"{folder / NETWORK} describes no network that can be built: {error}"
@@ -224,6 +205,21 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
     weights = folder / WEIGHTS
     rescale.load(network, _state(weights), source=str(weights))
     return network.eval()
+
+
+def check_trust(folder: Path, description: Description, remedy: str) -> None:
+    """Refuse to call a function that a folder names, or to import code that lies in it.
+
+    Either may do anything. Other classes of networks need no trust.
+
+    Raises:
+        SsrError: says the remedy.
+    """
+    if description.model.calls_code(folder):
+        raise SsrError(
+            f"{folder} calls the function {description.model.name} with arguments of its own, or "
+            f"brings its code, which may do anything: {remedy}."
+        )
 
 
 def read(folder: str | Path) -> Description:
@@ -242,12 +238,7 @@ def read(folder: str | Path) -> Description:
 
 
 def write(folder: str | Path, description: Description, state: Mapping[str, Tensor]) -> None:
-    """Write a network, each file whole or not at all, the weights first.
-
-    Args:
-        folder: made if it is not there.
-        description: of the network.
-        state: its `state_dict`.
+    """Write a network and its `state_dict`, each file whole or not at all, the weights first.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written.
@@ -263,33 +254,21 @@ def seed_network(description: Description) -> tuple[nn.Module, Plan]:
     Raises:
         SsrError: if it names none, or one that cannot be split so.
     """
+    model, shape = description.model, description.input_shape
     with torch.random.fork_rng(devices=[]):
-        seed, plan = seed_segments.build(
-            description.model.conf(),
+        seed, plan = planning.seed_and_plan(
+            model.conf(),
             description.segment.conf(),
             num_classes=description.num_classes,
-            input_shape=description.input_shape,
+            input_shape=shape,
         )
-        _compare_code(description, seed)
-        return seed, plan
-
-
-def _compare_code(description: Description, seed: nn.Module) -> None:
-    """Warn where the user's own network was changed since it was trained."""
-    known = description.model.code
-    now = Model.of(description.model.conf(), description.input_shape, seed).code
-    if known is not None and now != known:
-        log.warning(
-            "the code of %s is not what %s was trained with: its outputs may be others",
-            description.model.name,
-            description.network,
-        )
-
-
-def _build(description: Description) -> nn.Module:
-    seed, plan = seed_network(description)
-    with torch.random.fork_rng(devices=[]):
-        return rescale.build(seed, plan, codes.parse(plan, description.network), inherits=True)
+        if model.code is not None and Model.from_conf(model.conf(), shape, seed).code != model.code:
+            log.warning(
+                "the code of %s is not what %s was trained with: its outputs may be others",
+                model.name,
+                description.network,
+            )
+    return seed, plan
 
 
 def _state(path: Path) -> dict[str, Tensor]:

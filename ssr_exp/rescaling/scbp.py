@@ -40,21 +40,12 @@ class Limits(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Matches:
     """Networks that meet the constraints, each once: `n x S`, and their exact cost, `n`."""
 
     choices: Choices
     params: NDArray[np.int64]
     macs: NDArray[np.int64]
-
-
-class _Near(NamedTuple):
-    """The network that comes nearest to the constraints, and its shares of the seed's cost."""
-
-    gap: float
-    network: str
-    params: float
-    macs: float
 
 
 def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
@@ -65,10 +56,6 @@ def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     a step, `conf.prefer` takes the one whose shares of channels differ least, or the one with the
     fewest MACs; where none is as near, the nearest is taken.
 
-    Args:
-        plan: the seed network's plan.
-        conf: c-ratios, constraints and count.
-
     Raises:
         SsrError: if a value makes no sense, or no network meets the constraints.
     """
@@ -76,8 +63,8 @@ def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
     if conf.count < 1:
         raise SsrError(f"modifiers.count is {conf.count}; it must be 1 or more.")
     product = set_product.from_plan(plan, conf)
-    found = search(product, limits, seed=conf.draw_seed)
-    chosen = _spread(product, found, conf)
+    matches = search(product, limits, seed=conf.draw_seed)
+    chosen = _spread(product, matches, conf)
     if len(chosen) < conf.count:
         log.warning(
             "modifiers.count=%d, but only %d networks meet the constraints: widen "
@@ -85,42 +72,46 @@ def derive(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
             conf.count,
             len(chosen),
         )
-    return [plan.baseline, *product.architectures(found.choices[chosen])]
+    return [plan.baseline, *product.architectures(matches.choices[chosen])]
 
 
-def search(product: SetProduct, limits: Limits, *, seed: int) -> Found:
-    """Keep the networks of a product that meet the constraints.
-
-    Args:
-        product: enumerated or drawn from, as its size asks for.
-        limits: the constraints.
-        seed: of the draws.
+def search(product: SetProduct, limits: Limits, *, seed: int) -> Matches:
+    """Keep the networks of a product that meet the constraints; the seed is that of its draws.
 
     Raises:
         SsrError: if none does; it names the network that comes nearest.
     """
     plan = product.plan
     full = cost.of(plan, plan.baseline)
-    kept, nearest = [], _Near(math.inf, "", 0.0, 0.0)
+    kept, nearest, least = [], "", math.inf
     for choices in product.chunks(seed):
         counts = cost.count(plan, product.points(choices))
         shares = counts.params / full.params, counts.macs / full.macs
         gaps = _gaps(shares[0], limits.params) + _gaps(shares[1], limits.macs)
         inside = gaps == 0
-        kept.append(Found(choices[inside], counts.params[inside], counts.macs[inside]))
-        if len(gaps) and (least := float(np.min(gaps))) < nearest.gap:
+        kept.append((choices[inside], counts.params[inside], counts.macs[inside]))
+        if len(gaps) and float(np.min(gaps)) < least:
             at = int(np.argmin(gaps))
             (network,) = product.architectures(choices[at : at + 1])
-            nearest = _Near(least, codes.write(plan, network), *(float(s[at]) for s in shares))
-    if nearest.gap:
+            params, macs = (float(share[at]) for share in shares)
+            nearest = (
+                f"{codes.write(plan, network)} with {params:.1%} of the parameters and {macs:.1%} "
+                "of the MACs"
+            )
+            least = float(gaps[at])
+    if least:
         raise _none(product, nearest, limits)
-    return _once(product, kept)
+    columns = [np.concatenate(parts) for parts in zip(*kept, strict=True)]
+    if not product.is_exact:  # of drawn networks keep each once, in the order of their choices
+        _, first = np.unique(columns[0], axis=0, return_index=True)
+        columns = [column[first] for column in columns]
+    return Matches(*columns)
 
 
-def _spread(product: SetProduct, found: Found, conf: ModifiersConf) -> list[int]:
+def _spread(product: SetProduct, matches: Matches, conf: ModifiersConf) -> list[int]:
     """Choose at most `conf.count` different networks, the largest first."""
     by_macs = conf.macs is not None and conf.params is None
-    sizes = np.log(found.macs if by_macs else found.params)
+    sizes = np.log(matches.macs if by_macs else matches.params)
     ends = float(sizes.max()), float(sizes.min())
     targets = np.linspace(*ends, conf.count) if conf.count > 1 else [sum(ends) / 2]
     chosen: list[int] = []
@@ -129,7 +120,7 @@ def _spread(product: SetProduct, found: Found, conf: ModifiersConf) -> list[int]
         away[chosen] = np.inf
         least = float(away.min())
         on_it = np.flatnonzero(away <= (NEAR if least <= NEAR else least))
-        uneven, macs = product.unevenness(found.choices[on_it]), found.macs[on_it]
+        uneven, macs = product.unevenness(matches.choices[on_it]), matches.macs[on_it]
         keys = (uneven, macs) if conf.prefer == Preference.macs else (macs, uneven)
         chosen.append(int(on_it[np.lexsort([away[on_it], *keys])[0]]))
     return sorted(chosen, key=lambda number: -sizes[number])
@@ -154,25 +145,14 @@ def _gaps(shares: NDArray[np.float64], limit: Range) -> NDArray[np.float64]:
     return np.maximum(outside, 0.0)  # type: ignore[no-any-return]
 
 
-def _once(product: SetProduct, kept: Sequence[Found]) -> Found:
-    """Join chunks; of drawn networks keep each once, in the order of their choices."""
-    choices = np.concatenate([found.choices for found in kept])
-    params = np.concatenate([found.params for found in kept])
-    macs = np.concatenate([found.macs for found in kept])
-    if not product.is_exact:
-        _, first = np.unique(choices, axis=0, return_index=True)
-        choices, params, macs = choices[first], params[first], macs[first]
-    return Found(choices, params, macs)
-
-
-def _none(product: SetProduct, nearest: _Near, limits: Limits) -> SsrError:
+def _none(product: SetProduct, nearest: str, limits: Limits) -> SsrError:
     """Say that nothing meets the constraints, and what comes nearest."""
     if all(block.channels.min() == block.full for block in product.superblocks):
         return SsrError(
             "modifiers=scbp: these c-ratios leave nothing but the seed network: give "
             "modifiers.c_ratios below 1 that round to fewer channels."
         )
-    if not nearest.network:
+    if not nearest:
         return SsrError(
             "modifiers=scbp: the widths of every combination of c-ratios fall where the seed "
             "network's do not: type modifiers.monotone=false, or give other modifiers.c_ratios."
@@ -184,7 +164,6 @@ def _none(product: SetProduct, nearest: _Near, limits: Limits) -> SsrError:
     ]
     keys = [f"modifiers.{k}" for k, v in limits._asdict().items() if v != NO_LIMIT]
     return SsrError(
-        f"no network of these c-ratios has {' and '.join(asked)}; the nearest is {nearest.network} "
-        f"with {nearest.params:.1%} of the parameters and {nearest.macs:.1%} of the MACs: widen "
+        f"no network of these c-ratios has {' and '.join(asked)}; the nearest is {nearest}: widen "
         f"{' or '.join(keys)}, or give other modifiers.c_ratios."
     )

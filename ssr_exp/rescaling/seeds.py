@@ -52,11 +52,6 @@ LONGEST_LABEL = 40  # with data set and fingerprint still a W&B tag, of 64 chara
 def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> nn.Module:
     """Construct a seed network with fresh weights from torch's global generator.
 
-    Args:
-        conf: its source and name, stem and shortcut.
-        num_classes: size of the classifier's output.
-        input_shape: channels, height and width of the images, in pixels.
-
     Raises:
         SsrError: if there is no such network, it cannot be built, or does not fit the images.
     """
@@ -68,8 +63,16 @@ def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> n
             in_channels=input_shape[0],
             shortcut=conf.shortcut.value,
         )
+    if conf.source is Source.module:
+        network = user_modules.build(
+            _target(conf), conf.arguments, num_classes=num_classes, in_channels=input_shape[0]
+        )
+    elif conf.source is Source.timm:
+        network = _timm(conf, num_classes, input_shape[0])
+    else:
+        network = _torchvision(conf, num_classes)
     return adapt.fit(
-        SOURCES[conf.source](conf, num_classes, input_shape[0]),
+        network,
         spell(conf),
         num_classes=num_classes,
         input_shape=input_shape,
@@ -85,14 +88,9 @@ def identity(conf: ModelConf, input_shape: Sequence[int], network: nn.Module) ->
     if is_cifar(conf):
         return {"name": conf.name, "shortcut": conf.shortcut.value}
     same: dict[str, Any] = {"name": spell(conf), "stem": stem(conf, input_shape).value}
-    if conf.arguments:
-        same["arguments"] = conf.arguments
-    if (
-        conf.source is Source.module
-        and (code := user_modules.digest(_target(conf), network)) is not None
-    ):
-        same["code"] = code
-    return same
+    is_own = conf.source is Source.module
+    code = user_modules.digest(_target(conf), network) if is_own else None
+    return same | {k: v for k, v in (("arguments", conf.arguments), ("code", code)) if v}
 
 
 def spell(conf: ModelConf) -> str:
@@ -112,11 +110,7 @@ def spell(conf: ModelConf) -> str:
 
 
 def parse(word: str, **options: Any) -> ModelConf:
-    """Read a seed network from one word: a name, `torchvision/NAME`, `timm/NAME`, or a target.
-
-    Args:
-        word: as `spell` writes it.
-        options: the other fields of the configuration.
+    """Read a seed network from one word, as `spell` writes it; options are its other fields.
 
     Raises:
         SsrError: if what stands before the slash is no source.
@@ -203,10 +197,10 @@ def _check(conf: ModelConf) -> None:
         )
 
 
-def _torchvision(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if conf.name not in known:
-        raise _unknown(conf, known)
+def _torchvision(conf: ModelConf, num_classes: int) -> nn.Module:
+    names = torchvision.models.list_models(module=torchvision.models)
+    if conf.name not in names:
+        raise _unknown(conf, names)
     options = {"num_classes": num_classes} | (WITHOUT_AUX if conf.name in AUX else {})
     make = torchvision.models.get_model_builder(conf.name)
     return _call(make, conf, {"weights": None} | options | conf.arguments)
@@ -223,20 +217,6 @@ def _timm(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
     return _call(timm.create_model, conf, {"model_name": conf.name} | options | conf.arguments)
 
 
-def _module(conf: ModelConf, num_classes: int, in_channels: int) -> nn.Module:
-    return user_modules.build(
-        _target(conf), conf.arguments, num_classes=num_classes, in_channels=in_channels
-    )
-
-
-SOURCES: dict[Source, Callable[[ModelConf, int, int], nn.Module]] = {
-    Source.builtin: _torchvision,  # but for the CIFAR ResNets
-    Source.torchvision: _torchvision,
-    Source.timm: _timm,
-    Source.module: _module,
-}
-
-
 def _call(make: Callable[..., Any], conf: ModelConf, options: dict[str, Any]) -> nn.Module:
     try:
         return make(**options)  # type: ignore[no-any-return]
@@ -244,8 +224,7 @@ def _call(make: Callable[..., Any], conf: ModelConf, options: dict[str, Any]) ->
         raise SsrError(f"{spell(conf)} cannot be built: {cause(error)}.") from error
 
 
-def _unknown(conf: ModelConf, known: Sequence[str]) -> SsrError:
+def _unknown(conf: ModelConf, names: Sequence[str]) -> SsrError:
     source = conf.source.value
-    if close := user_modules.nearest(conf.name, known):
-        return SsrError(f"there is no {source} model {conf.name!r}{close}.")
-    return SsrError(f"there is no {source} model {conf.name!r}: {source}.list_models() lists all.")
+    advice = user_modules.nearest(conf.name, names) or f": {source}.list_models() lists all"
+    return SsrError(f"there is no {source} model {conf.name!r}{advice}.")

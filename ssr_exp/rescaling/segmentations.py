@@ -27,13 +27,7 @@ class SegmentDraft:
 def find(
     network: nn.Module, trace: Trace, kind: str, patterns: Sequence[str]
 ) -> list[SegmentDraft]:
-    """Split a network.
-
-    Args:
-        network: the seed network.
-        trace: of it.
-        kind: one of `KINDS`.
-        patterns: for `manual`, one for each segment.
+    """Split a traced network in one of the ways of `KINDS`.
 
     Raises:
         SsrError: if the kind is unknown, or the patterns fit no modules or share some.
@@ -50,8 +44,8 @@ def find(
 def stage(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
     """Chains of identically dimensioned blocks (SSR)."""
     finder = Finder(network, trace)
-    found = finder.find()
-    named = zip(_names(found), found, strict=True)
+    chains = finder.find()
+    named = zip(_names(chains), chains, strict=True)
     return [SegmentDraft(name, tuple(chain), finder.fewest(chain)) for name, chain in named]
 
 
@@ -84,13 +78,13 @@ def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> lis
         shape = getattr(modules[product.path], "kernel_size", ())
         kernel = "x".join(map(str, shape if isinstance(shape, tuple) else (shape,))) or "linear"
         bins.setdefault(f"{kernel}:{sizes}{grouped}", []).append(product.path)
-    seen: set[str] = set()
-    parts = []
+    binned: set[str] = set()
+    drafts = []
     for name, paths in bins.items():
-        own = tuple(dict.fromkeys(path for path in paths if path not in seen))
-        seen.update(own)
-        parts += [SegmentDraft(name, (own,))] if own else []
-    return parts
+        block = tuple(dict.fromkeys(path for path in paths if path not in binned))
+        binned.update(block)
+        drafts += [SegmentDraft(name, (block,))] if block else []
+    return drafts
 
 
 def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
@@ -101,7 +95,7 @@ def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Se
             "[layer1.*,layer2.*]: names of modules, * stands for anything within a name."
         )
     finder = Finder(network, trace)
-    parts, taken = [], dict[str, str]()
+    drafts, taken = [], dict[str, str]()
     for pattern in patterns:
         paths = _matching(finder, pattern)
         shared = next(((p, t) for p in paths for t in taken if _overlap(p, t)), None)
@@ -111,16 +105,13 @@ def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[Se
                 "module belongs to one segment."
             )
         taken |= dict.fromkeys(paths, pattern)
-        parts.append(_part(finder, pattern, paths))
+        chain = [(path,) for path in paths]
+        if len(finder.chain(chain)) == 1:
+            drafts.append(SegmentDraft(pattern, tuple(chain), finder.fewest(chain)))
+        else:
+            drafts.append(SegmentDraft(pattern, (tuple(paths),)))
     order = list(finder.calls)
-    return sorted(parts, key=lambda part: order.index(part.blocks[0][0]))
-
-
-def _part(finder: Finder, pattern: str, paths: Sequence[str]) -> SegmentDraft:
-    blocks = [(path,) for path in paths]
-    if len(finder.chain(blocks)) == 1:
-        return SegmentDraft(pattern, tuple(blocks), finder.fewest(blocks))
-    return SegmentDraft(pattern, (tuple(paths),))
+    return sorted(drafts, key=lambda draft: order.index(draft.blocks[0][0]))
 
 
 def _matching(finder: Finder, pattern: str) -> list[str]:
@@ -149,11 +140,11 @@ def _overlap(one: str, other: str) -> bool:
     return blocks.is_inside(one, (other,)) or blocks.is_inside(other, (one,))
 
 
-def _names(found: Sequence[Chain]) -> list[str]:
+def _names(chains: Sequence[Chain]) -> list[str]:
     """Name each chain by the module that holds it, and by its blocks if that holds several."""
-    holders = [chain[0][0].rpartition(".")[0] for chain in found]
+    holders = [chain[0][0].rpartition(".")[0] for chain in chains]
     names = []
-    for holder, chain in zip(holders, found, strict=True):
+    for holder, chain in zip(holders, chains, strict=True):
         ends = [path.rpartition(".")[2] for path in (chain[0][0], chain[-1][0])]
         span = ends[0] if len(chain) == 1 else "-".join(ends)
         alone = holder and holders.count(holder) == 1
@@ -162,9 +153,5 @@ def _names(found: Sequence[Chain]) -> list[str]:
 
 
 KINDS: dict[str, Callable[[nn.Module, Trace, Sequence[str]], list[SegmentDraft]]] = {
-    "stage": stage,
-    "superblock": superblock,
-    "block": block,
-    "whole": whole,
-    "manual": manual,
+    kind.__name__: kind for kind in (stage, superblock, block, whole, manual)
 }

@@ -33,12 +33,10 @@ Choices = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Superblock:
-    """What a superblock may keep.
+    """What a superblock may keep: `k` widths, ascending, as `cost.encode` writes them.
 
-    Args:
-        options: its `k` widths, ascending, as `cost.encode` writes them.
-        channels: `k` channels of the widest group that it scales.
-        full: as many in the seed network; 0 if it has no width to choose.
+    `channels` are the `k` channels of the widest group that it scales, and `full` as many in the
+    seed network; 0 if it has no width to choose.
     """
 
     options: NDArray[np.int32]
@@ -48,12 +46,9 @@ class Superblock:
 
 @dataclass(frozen=True, eq=False)
 class SetProduct:
-    """The set product of a plan's superblocks, in the order in which they run.
+    """The set product of a plan's `S` superblocks, in the order in which they run.
 
-    Args:
-        plan: the seed network's plan.
-        superblocks: one for each of its `S` segments.
-        monotone: whether widths may only fall between neighbours where the seed's do.
+    If `monotone`, widths may only fall between neighbours where the seed's do.
     """
 
     plan: Plan
@@ -78,15 +73,17 @@ class SetProduct:
     def chunks(self, seed: int) -> Iterator[Choices]:
         """Yield all choices, or drawn ones, at most `CHUNK` at a time; the seed network never.
 
-        Args:
-            seed: of the draws, which repeat with it and may hold a network several times.
+        Draws repeat with their seed, and may hold a network several times.
         """
         last, rng = self.size if self.is_exact else DRAWS, np.random.default_rng(seed)
         kind = np.min_scalar_type(max(self.shape))
         seed_network = cost.encode(self.plan, [self.plan.baseline])
         for start in range(0, last, CHUNK):
             numbers = np.arange(start, min(start + CHUNK, last))
-            columns = self._all(numbers) if self.is_exact else self._drawn(numbers / last, rng)
+            if self.is_exact:
+                columns: Sequence[NDArray[Any]] = np.unravel_index(numbers, self.shape)
+            else:
+                columns = self._drawn(numbers / last, rng)
             choices = np.stack([column.astype(kind) for column in columns], axis=1)
             choices = choices[self._holds(choices)]
             yield choices[(self.points(choices) != seed_network).any(axis=1)]
@@ -130,9 +127,6 @@ class SetProduct:
             holds &= choices[:, t] >= least[choices[:, s]]
         return holds
 
-    def _all(self, numbers: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
-        return np.unravel_index(numbers, self.shape)
-
     def _drawn(
         self, levels: NDArray[np.float64], rng: np.random.Generator
     ) -> Sequence[NDArray[Any]]:
@@ -166,7 +160,7 @@ def from_plan(plan: Plan, conf: ModifiersConf) -> SetProduct:
                 f"{', '.join(names)}; * stands for anything, and ? for a colon on the command line."
             )
     ratios = [_ratios(conf, name) for name in names]
-    superblocks = tuple(_superblock(plan, s, own) for s, own in enumerate(ratios))
+    superblocks = tuple(_superblock(plan, number, each) for number, each in enumerate(ratios))
     if not any(block.full for block in superblocks):
         raise SsrError("modifiers=scbp: no segment of this network has a width to choose.")
     return SetProduct(plan, superblocks, conf.monotone)
@@ -174,10 +168,10 @@ def from_plan(plan: Plan, conf: ModifiersConf) -> SetProduct:
 
 def _ratios(conf: ModifiersConf, name: str) -> list[float]:
     """Look up the c-ratios of a superblock: those of the last name that fits, else all's."""
-    own = [values for pattern, values in conf.c_ratios_of.items() if fnmatchcase(name, pattern)]
-    ratios: Any = own[-1] if own else conf.c_ratios
+    named = [values for pattern, values in conf.c_ratios_of.items() if fnmatchcase(name, pattern)]
+    ratios: Any = named[-1] if named else conf.c_ratios
     if not isinstance(ratios, list) or not ratios or not all(map(_is_share, ratios)):
-        key = f"c_ratios_of for {name}" if own else "c_ratios"
+        key = f"c_ratios_of for {name}" if named else "c_ratios"
         raise SsrError(
             f"modifiers.{key} needs shares of channels above 0 and at most 1, for instance "
             f"[0.5,0.75,1], not {ratios}."

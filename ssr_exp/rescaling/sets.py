@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain, combinations
 
 from ssr_exp.config import ModifiersConf
@@ -33,11 +33,7 @@ def expand(
 ) -> list[Architecture]:
     """Turn a configuration into its networks.
 
-    Args:
-        plan: the seed network's plan.
-        conf: which networks.
-        width_steps: of the lattice that `random` draws from.
-        proposed: codes of the networks that `proposed` stands for.
+    `random` draws from a lattice of `width_steps`; `proposed` stands for networks of these codes.
 
     Raises:
         SsrError: if `conf.kind` is unknown or its values cannot be met.
@@ -45,10 +41,10 @@ def expand(
     check(conf)
     if conf.kind == PROPOSED:
         return _once(codes.parse(plan, code) for code in proposed)
-    found = _once(KINDS[conf.kind](plan, conf, width_steps))
-    if conf.kind in BY_FRACTION and plan.baseline in found:
+    architectures = _once(KINDS[conf.kind](plan, conf, width_steps))
+    if conf.kind in BY_FRACTION and plan.baseline in architectures:
         log.warning("a fraction of modifiers.fractions changes nothing: it is the baseline.")
-    return found
+    return architectures
 
 
 def names() -> list[str]:
@@ -63,17 +59,13 @@ def check(conf: ModifiersConf) -> None:
         SsrError: it says which.
     """
     if conf.kind not in names():
-        known = ", ".join(names())
-        raise SsrError(f"modifiers.kind={conf.kind} is unknown; choose one of {known}.")
+        kinds = ", ".join(names())
+        raise SsrError(f"modifiers.kind={conf.kind} is unknown; choose one of {kinds}.")
     if conf.file is not None and conf.kind != PROPOSED:
         raise SsrError(
             "modifiers.file names what a search proposed: type modifiers=proposed with it, not "
             f"modifiers={conf.kind}."
         )
-    _check_only_explicit(conf)
-
-
-def _check_only_explicit(conf: ModifiersConf) -> None:
     by_shares = conf.depth is not None or conf.width is not None
     if conf.kind != "explicit" and (by_shares or conf.network is not None):
         raise SsrError(
@@ -86,12 +78,7 @@ def _check_only_explicit(conf: ModifiersConf) -> None:
         )
 
 
-def baseline(plan: Plan) -> list[Architecture]:
-    """The seed network itself."""
-    return [plan.baseline]
-
-
-def explicit(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
+def _explicit(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
     """One network, by its code or by a depth and a width for each segment."""
     if conf.network is not None:
         return [codes.parse(plan, conf.network)]
@@ -123,14 +110,30 @@ def sentinels(
     Raises:
         SsrError: if no segment can be lowered, or there are too many subsets.
     """
-    found = _sentinels(plan, depth, width, together)
-    if not found:
+    architectures = _sentinels(plan, depth, width, together)
+    if not architectures:
+        low, other = ("depth", "width") if width is None else ("width", "depth")
         raise SsrError(
             "these sentinels change nothing: no segment of this network can get lower in "
-            f"{'depth' if width is None else 'width'}; try modifiers=sentinel_"
-            f"{'width' if width is None else 'depth'}."
+            f"{low}; try modifiers=sentinel_{other}."
         )
-    return found
+    return architectures
+
+
+def _sentinels_of_kind(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
+    depth = None if conf.kind == "sentinel_width" else _low(conf)
+    width = None if conf.kind == "sentinel_depth" else conf.low_width
+    return sentinels(plan, depth=depth, width=width, together=conf.together)
+
+
+def _sentinels_all(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
+    low, architectures = _low(conf), [plan.baseline]
+    for depth, width in ((low, None), (None, conf.low_width), (low, conf.low_width)):
+        # There are none in depth if all segments are single blocks.
+        architectures += _sentinels(plan, depth, width, conf.together)
+    if len(architectures) == 1:
+        raise SsrError("no segment of this network can get smaller: all of them are frozen.")
+    return architectures
 
 
 def uniform(
@@ -140,23 +143,16 @@ def uniform(
     return [_clamped(plan, f if depth else 1.0, f if width else 1.0) for f in _checked(fractions)]
 
 
-def compound(plan: Plan, fractions: Iterable[float]) -> list[Architecture]:
+def _uniform(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
+    is_depth = conf.kind == "uniform_depth"
+    return uniform(plan, conf.fractions, depth=is_depth, width=not is_depth)
+
+
+def _compound(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
     """Depth and width together, by EfficientNet's rule, to about each share of the MACs."""
     growth = COMPOUND_DEPTH * COMPOUND_WIDTH**2
-    powers = [math.log(share) / math.log(growth) for share in _checked(fractions)]
+    powers = [math.log(share) / math.log(growth) for share in _checked(conf.fractions)]
     return [_clamped(plan, COMPOUND_DEPTH**phi, COMPOUND_WIDTH**phi) for phi in powers]
-
-
-def _sentinels_all(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
-    low = _low(conf)
-    found = [plan.baseline]
-    for depth, width in ((low, None), (None, conf.low_width), (low, conf.low_width)):
-        found += _sentinels(
-            plan, depth, width, conf.together
-        )  # none in depth if all segments are single blocks
-    if len(found) == 1:
-        raise SsrError("no segment of this network can get smaller: all of them are frozen.")
-    return found
 
 
 def _sentinels(
@@ -175,18 +171,14 @@ def _sentinels(
             "segment.frozen=[NAME,...], or type modifiers=random."
         )
     subsets = chain.from_iterable(combinations(free, size) for size in sizes)
-    found = [_lowered(plan, subset, depth, width) for subset in subsets]
-    return [architecture for architecture in found if architecture != plan.baseline]
-
-
-def _lowered(
-    plan: Plan, subset: Sequence[int], depth: float | None, width: float | None
-) -> Architecture:
-    blocks, widths = list(plan.baseline.blocks), list(plan.baseline.widths)
-    for s in subset:
-        lowest = _clamped(plan, 1.0 if depth is None else depth, 1.0 if width is None else width)
-        blocks[s], widths[s] = lowest.blocks[s], lowest.widths[s]
-    return Architecture(tuple(blocks), tuple(widths))
+    lowest = _clamped(plan, 1.0 if depth is None else depth, 1.0 if width is None else width)
+    full, architectures = plan.baseline, []
+    for subset in subsets:
+        blocks, widths = list(full.blocks), list(full.widths)
+        for s in subset:
+            blocks[s], widths[s] = lowest.blocks[s], lowest.widths[s]
+        architectures.append(Architecture(tuple(blocks), tuple(widths)))
+    return [architecture for architecture in architectures if architecture != full]
 
 
 def _clamped(plan: Plan, depth: float, width: float) -> Architecture:
@@ -224,25 +216,15 @@ def _low(conf: ModifiersConf) -> float:
 
 
 KINDS: dict[str, Callable[[Plan, ModifiersConf, int], list[Architecture]]] = {
-    "baseline": lambda plan, conf, steps: baseline(plan),
-    "explicit": lambda plan, conf, steps: explicit(plan, conf),
-    "sentinel_depth": lambda plan, conf, steps: sentinels(
-        plan, depth=_low(conf), width=None, together=conf.together
-    ),
-    "sentinel_width": lambda plan, conf, steps: sentinels(
-        plan, depth=None, width=conf.low_width, together=conf.together
-    ),
-    "sentinel_joint": lambda plan, conf, steps: sentinels(
-        plan, depth=_low(conf), width=conf.low_width, together=conf.together
-    ),
-    "sentinel_all": lambda plan, conf, steps: _sentinels_all(plan, conf),
-    "uniform_width": lambda plan, conf, steps: uniform(
-        plan, conf.fractions, depth=False, width=True
-    ),
-    "uniform_depth": lambda plan, conf, steps: uniform(
-        plan, conf.fractions, depth=True, width=False
-    ),
-    "compound": lambda plan, conf, steps: compound(plan, conf.fractions),
+    "baseline": lambda plan, conf, steps: [plan.baseline],
+    "explicit": _explicit,
+    "sentinel_depth": _sentinels_of_kind,
+    "sentinel_width": _sentinels_of_kind,
+    "sentinel_joint": _sentinels_of_kind,
+    "sentinel_all": _sentinels_all,
+    "uniform_width": _uniform,
+    "uniform_depth": _uniform,
+    "compound": _compound,
     "random": lambda plan, conf, steps: lattice.from_plan(plan, width_steps=steps).sample(
         conf.count, seed=conf.draw_seed
     ),

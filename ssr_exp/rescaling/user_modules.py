@@ -20,20 +20,15 @@ from torch import nn
 from ssr_exp.errors import SsrError, cause
 
 CHANNELS = ("in_channels", "in_chans")  # what an argument for the image's channels may be called
+LIBRARIES = ("torch", "torchvision", "timm", "builtins")  # whose versions are recorded
 
 
 def build(
     target: str, arguments: Mapping[str, Any], *, num_classes: int, in_channels: int
 ) -> nn.Module:
-    """Call the callable that `target` names.
+    """Call the callable that `target` names, as `my_package.MyNet`, with arguments by keyword.
 
     It is told `num_classes`, and `in_channels` (or `in_chans`), if it names them in its signature.
-
-    Args:
-        target: as `my_package.MyNet`; the current folder is looked in, too.
-        arguments: passed on by keyword.
-        num_classes: size of the classifier's output.
-        in_channels: of the images.
 
     Raises:
         SsrError: if there is no such callable, it raises, or it returns something else.
@@ -57,7 +52,7 @@ def build(
 
 
 def find(target: str) -> Callable[..., Any]:
-    """Import what `target` names.
+    """Import what `target` names; the current folder is looked in, too.
 
     Raises:
         SsrError: if it is not there, its import fails, or it cannot be called.
@@ -70,27 +65,27 @@ def find(target: str) -> Callable[..., Any]:
         )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    found, count = _module(target, parts)
+    value, count = _module(target, parts)
     for end in range(count, len(parts)):
         name = parts[end]
-        if not hasattr(found, name):
+        if not hasattr(value, name):
             raise SsrError(
-                f"{'.'.join(parts[:end])} has no {name!r}{nearest(name, dir(found))}: mend "
+                f"{'.'.join(parts[:end])} has no {name!r}{nearest(name, dir(value))}: mend "
                 f"model.target={target}."
             )
-        found = getattr(found, name)
-    if isinstance(found, nn.Module) or not callable(found):
+        value = getattr(value, name)
+    if isinstance(value, nn.Module) or not callable(value):
         raise SsrError(
-            f"{target} is {article(found)}, where a class or a function that makes a network is "
+            f"{target} is {article(value)}, where a class or a function that makes a network is "
             "needed."
         )
-    return found  # type: ignore[no-any-return]
+    return value  # type: ignore[no-any-return]
 
 
 def is_class(target: str) -> bool:
     """Say whether `target` names a class of networks, which making one runs no other code of."""
-    found = find(target)
-    return inspect.isclass(found) and issubclass(found, nn.Module)
+    value = find(target)
+    return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
 def lies_in(target: str, folder: Path) -> bool:
@@ -106,30 +101,23 @@ def lies_in(target: str, folder: Path) -> bool:
     except (ImportError, ValueError):
         return False
     places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
-    found = [Path(place).resolve() for place in places if place is not None]
-    return any(p.is_relative_to(below) and not p.is_relative_to(sys.prefix) for p in found)
-
-
-LIBRARIES = ("torch", "torchvision", "timm", "builtins")  # whose versions are recorded
+    paths = [Path(place).resolve() for place in places if place is not None]
+    return any(p.is_relative_to(below) and not p.is_relative_to(sys.prefix) for p in paths)
 
 
 def digest(target: str, network: nn.Module) -> str | None:
-    """Fingerprint the files that define a network; comments and layout do not matter.
+    """Fingerprint the files that define a network, or None where there is no source.
 
-    Args:
-        target: the callable that made it.
-        network: all classes of its modules, and what they inherit from, count.
-
-    Returns:
-        None where there is no source.
+    The callable that made it (`target`), all classes of its modules, and what these inherit from,
+    count; comments and layout do not matter.
     """
     made_by: Any = find(target)
     while isinstance(made_by, functools.partial):
         made_by = made_by.func
     kinds = {kind for module in network.modules() for kind in type(module).__mro__}
     files = {getattr(made_by, "__module__", None), *(kind.__module__ for kind in kinds)}
-    own = {name for name in files if name and name.partition(".")[0] not in LIBRARIES}
-    code = sorted(text for name in own if (text := _normal(name)) is not None)
+    names = {name for name in files if name and name.partition(".")[0] not in LIBRARIES}
+    code = sorted(text for name in names if (text := _normal(name)) is not None)
     return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16] if code else None
 
 
@@ -141,9 +129,9 @@ def _normal(module: str) -> str | None:
         return None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """End a sentence on an unknown name with those that it may be a typo of."""
-    close = difflib.get_close_matches(name, list(known), n=4, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(names), n=4, cutoff=0.6)
     return f"; the nearest names are {', '.join(close)}" if close else ""
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import cost, meta, nested, rescale
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.segmentations import SegmentDraft
 from ssr_exp.rescaling.tracing import attributes
-from ssr_exp.rescaling.tracing.blocks import PLAIN, is_inside
+from ssr_exp.rescaling.tracing.blocks import PLAIN, holders_of, is_inside
 from ssr_exp.rescaling.tracing.labels import BATCH, FIXED
 from ssr_exp.rescaling.tracing.trace import Shapes, Trace
 
@@ -31,13 +31,7 @@ LARGEST_INPUT = 3 * 512 * 512  # elements; on larger inputs no network is run wi
 
 @dataclass(frozen=True)
 class Fault:
-    """A network that does not run as planned.
-
-    Args:
-        path: the module that says so.
-        reason: how.
-        makers: modules that made the channels which it stumbled over.
-    """
+    """A network that does not run as planned: in the module at `path`, on what `makers` made."""
 
     path: str
     reason: str
@@ -52,16 +46,12 @@ def settle(
 ) -> Plan:
     """Make a plan, and freeze what its networks stumble over until all of them run.
 
-    Args:
-        network: the seed network.
-        parts: its segments.
-        trace: of it; what is frozen is added to its ledger.
-        make: makes the plan of segments.
+    What is frozen is added to the trace's ledger.
 
     Raises:
         SsrError: if no end is found.
     """
-    tried: dict[str, int] = {}
+    tried: set[str] = set()
     for attempt in range(ATTEMPTS):
         plan = make(parts)
         if attempt == 0 and (fault := _run(network, plan, trace, plan.baseline)) is not None:
@@ -70,7 +60,7 @@ def settle(
                 f"{fault.path or 'the network'}, {fault.reason}. Does it treat images one by "
                 "one, or does a hook or closure hold a part of it? A copy would use the original's."
             )
-        narrow = _try(network, plan, trace, _narrow(plan))
+        narrow = shallow = _try(network, plan, trace, _narrow(plan))
         if narrow is not None:
             if not _mend_integers(network, trace, plan, narrow, tried):
                 _freeze_for(network, trace, narrow, tried)
@@ -80,9 +70,10 @@ def settle(
             _check_values(network, plan)
             return plan
         parts = _kept(network, plan, trace, parts)
+    assert shallow is not None
     raise SsrError(
         f"{type(network).__name__} cannot be rescaled: after {ATTEMPTS} attempts a smaller network "
-        f"still does not run ({(narrow or shallow).reason})."  # type: ignore[union-attr]
+        f"still does not run ({shallow.reason})."
     )
 
 
@@ -109,12 +100,9 @@ def _shallow(plan: Plan) -> Iterator[Architecture]:
 def _try(
     network: nn.Module, plan: Plan, trace: Trace, candidates: Iterator[Architecture]
 ) -> Fault | None:
-    for architecture in candidates:
-        if architecture != plan.baseline:
-            fault = _run(network, plan, trace, architecture)
-            if fault is not None:
-                return fault
-    return None
+    smaller = (architecture for architecture in candidates if architecture != plan.baseline)
+    faults = (_run(network, plan, trace, architecture) for architecture in smaller)
+    return next((fault for fault in faults if fault is not None), None)
 
 
 def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architecture) -> Fault | None:
@@ -133,43 +121,36 @@ def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architectur
         if not training and is_between and True in trace.outputs:
             continue  # train mode runs all that eval mode does, and what holds two blocks alike
         batch = BATCH if training else trace.batch
-        watch = meta.ModuleWatch(rescaled)
-        fault = _forward(rescaled, plan, watch, shapes, batch=batch, training=training)
-        if fault is not None:
+        image = meta.images(rescaled, plan.input_shape, batch)
+        watch = meta.ModuleWatch(rescaled.train(training))
+        if (fault := _forward(rescaled, image, watch, shapes)) is not None:
             watch = meta.ModuleWatch(rescaled, names_makers=True)
-            return _forward(rescaled, plan, watch, shapes, batch=batch, training=training) or fault
+            return _forward(rescaled, image, watch, shapes) or fault
         if not training and (fault := _miscounted(plan, architecture, watch.macs, batch)):
             return fault
     return None
 
 
 def _forward(
-    rescaled: nn.Module,
-    plan: Plan,
-    watch: meta.ModuleWatch,
-    shapes: Shapes,
-    *,
-    batch: int,
-    training: bool,
+    rescaled: nn.Module, image: Tensor, watch: meta.ModuleWatch, shapes: Shapes
 ) -> Fault | None:
     """Run a network once, and compare what it puts out with the seed network's shapes."""
-    image = meta.images(rescaled, plan.input_shape, batch)
     try:
         with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
-            output = rescaled.train(training)(image)
+            output = rescaled(image)
     except Exception as error:  # whatever foreign code raises says that it does not fit
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        known = watch.failed or not watch.path
-        return Fault(watch.path, reason, watch.makers if known else frozenset())
-    found = nested.tensors(output)
-    if tuple(tuple(tensor.shape) for tensor in found) == shapes:
+        is_clear = watch.failed or not watch.path
+        return Fault(watch.path, reason, watch.makers if is_clear else frozenset())
+    outputs = nested.tensors(output)
+    if nested.shapes(output) == shapes:
         return None
-    pairs = zip(found, shapes, strict=False)
+    pairs = zip(outputs, shapes, strict=False)
     wrong = next((pair for pair in pairs if tuple(pair[0].shape) != pair[1]), None)
     if wrong is None:
-        return Fault("", f"it puts out {len(found)} tensors and not {len(shapes)}")
+        return Fault("", f"it puts out {len(outputs)} tensors and not {len(shapes)}")
     reason = f"it puts out the shape {tuple(wrong[0].shape)} and not {wrong[1]}"
-    return Fault("", reason, watch.made_by([wrong[0]]))
+    return Fault("", reason, watch.made_by(wrong[0]))
 
 
 def _miscounted(
@@ -218,7 +199,7 @@ def _is_finite(output: Any) -> bool:
 
 
 def _mend_integers(
-    network: nn.Module, trace: Trace, plan: Plan, fault: Fault, tried: dict[str, int]
+    network: nn.Module, trace: Trace, plan: Plan, fault: Fault, tried: set[str]
 ) -> bool:
     """Mend what a module stores: tie the widths that one integer stands for, or leave it alone.
 
@@ -226,18 +207,18 @@ def _mend_integers(
     """
     if attributes.tie(network, trace, plan, fault.path):
         return True
-    own = {key for key in plan.attributes if key[0] == fault.path}
-    if own and not isinstance(network.get_submodule(fault.path), PLAIN):
-        key = f"integers of {fault.path}"
-        if key not in tried:
-            tried[key] = 1
-            trace.left_alone |= own
-            return True
+    stored = {key for key in plan.attributes if key[0] == fault.path}
+    attempt = f"integers of {fault.path}"
+    is_plain = isinstance(network.get_submodule(fault.path), PLAIN)
+    if stored and not is_plain and attempt not in tried:
+        tried.add(attempt)
+        trace.left_alone |= stored
+        return True
     trace.left_alone -= {key for key in trace.left_alone if key[0] == fault.path}
     return False
 
 
-def _freeze_for(network: nn.Module, trace: Trace, fault: Fault, tried: dict[str, int]) -> None:
+def _freeze_for(network: nn.Module, trace: Trace, fault: Fault, tried: set[str]) -> None:
     """Freeze what a network stumbles over: where code of its own does, only what ran into it.
 
     Else that code, such as a `view` of a fixed number of channels, would freeze all that it holds.
@@ -245,31 +226,24 @@ def _freeze_for(network: nn.Module, trace: Trace, fault: Fault, tried: dict[str,
     is_own_code = any(network.get_submodule(fault.path).children())
     makers = sorted(maker for maker in fault.makers if f"after {maker}" not in tried)
     if is_own_code and makers:
-        for maker in makers:
-            tried[f"after {maker}"] = 1
+        tried |= {f"after {maker}" for maker in makers}
         if _freeze_output(trace, makers, f"cannot be narrower ({fault.reason})"):
             return
-    path = _wider(fault.path, tried)
+    # The module that failed, its holder if that was tried, and so on.
+    path = next((each for each in (fault.path, *holders_of(fault.path)) if each not in tried), "")
+    tried.add(path)
     _freeze(trace, path, f"{path or 'the network'} cannot be narrower ({fault.reason})")
 
 
 def _freeze_output(trace: Trace, makers: Sequence[str], reason: str) -> bool:
     """Freeze the channels that modules make; returns whether any of them were free."""
     fixed = {label for labels, _ in trace.ledger.frozen for label in labels.tolist()}
-    found = False
+    were_free = False
     for product in (*trace.products, *trace.training_products):
         if product.path in makers and not fixed.issuperset(product.out.tolist()):
             trace.ledger.freeze(product.out, f"what {product.path} puts out {reason}")
-            found = found or bool((product.out != FIXED).any())
-    return found
-
-
-def _wider(path: str, tried: dict[str, int]) -> str:
-    """Choose what to freeze: the module that failed, its holder if that was tried, and so on."""
-    while path in tried and path:
-        path = path.rpartition(".")[0]
-    tried[path] = 1
-    return path
+            were_free = were_free or bool((product.out != FIXED).any())
+    return were_free
 
 
 def _freeze(trace: Trace, path: str, reason: str) -> None:

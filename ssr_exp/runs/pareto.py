@@ -1,22 +1,18 @@
-"""The front: what no cheaper one matches."""
+"""The Pareto front: what no cheaper one matches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
-
-Item = TypeVar("Item")
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
-def front(
-    items: Iterable[Item], *, cost: Callable[[Item], float], score: Callable[[Item], float]
-) -> list[Item]:
-    """Keep the items that none as cheap or cheaper matches, the cheapest first.
+def front(costs: ArrayLike, scores: ArrayLike) -> NDArray[np.int64]:
+    """Find the places of what none as cheap or cheaper matches, the cheapest first.
 
-    Scores are maximised, costs minimised; of equal items the first one stays.
+    Args:
+        costs: `n` of them, minimised.
+        scores: as many, maximised; of equals in both the first one stays.
     """
-    kept: list[Item] = []
-    for item in sorted(items, key=lambda one: (cost(one), -score(one))):
-        if not kept or score(item) > score(kept[-1]):
-            kept.append(item)
-    return kept
+    values = np.asarray(scores, dtype=np.float64)
+    order = np.lexsort((-values, np.asarray(costs)))
+    return order[np.diff(np.maximum.accumulate(values[order]), prepend=-np.inf) > 0]

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssr_exp import files
-from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.runs.record import Count, Kind, Record, Status
 from ssr_exp.runs.store import Store
 
 log = logging.getLogger(__name__)
@@ -23,16 +23,16 @@ FILE = "predictions.json"
 FOLDER = "search"  # in a study's folder
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 AXES = ("params", "macs", "gemms")  # exact costs
+DIGITS = 4  # after the point, of percent
 
 Code = Annotated[str, Field(min_length=1, max_length=1000)]
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
-class _Data(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class Expected(_Data):
+class Expected(_Frozen):
     """A network of a round, with the 80 % interval that its outcome was expected in."""
 
     network: Code
@@ -42,14 +42,14 @@ class Expected(_Data):
     promise: float | None = None
 
 
-class Batch(_Data):
+class Batch(_Frozen):
     """A round's networks; round 0 holds the first ones."""
 
     number: Count
     planned: tuple[Expected, ...]
 
 
-class LeftOut(_Data):
+class LeftOut(_Frozen):
     """A training, predicted from all others; `z` is its distance in standard deviations."""
 
     network: Code
@@ -61,7 +61,7 @@ class LeftOut(_Data):
     z: float
 
 
-class Sensitivity(_Data):
+class Sensitivity(_Frozen):
     """The predicted change of the outcome from one modifier's lowest to full."""
 
     segment: str
@@ -69,7 +69,7 @@ class Sensitivity(_Data):
     effect: float
 
 
-class Look(_Data):
+class Look(_Frozen):
     """One look at the records, after a round.
 
     Errors are of trainings that were left out; `rmse`, `spread` and `noise` have the outcome's
@@ -89,7 +89,7 @@ class Look(_Data):
     warnings: tuple[str, ...] = ()
 
 
-class Sample(_Data):
+class Sample(_Frozen):
     """Points of the lattice, one entry of each column for each: its front, and a sample.
 
     `size` is the number of all points; `low` and `high` bound the 80 % interval that a training's
@@ -114,7 +114,7 @@ class Sample(_Data):
         return self
 
 
-class Predictions(_Data):
+class Predictions(_Frozen):
     """What is believed of a study's networks.
 
     Attributes:
@@ -149,7 +149,7 @@ class Predictions(_Data):
     seen: Count
 
 
-def write(store: Store, folder: Path, found: Predictions) -> Predictions:
+def write(store: Store, folder: Path, told: Predictions) -> Predictions:
     """Write predictions, whole or not at all, in place of those before; keeps earlier looks.
 
     Returns what was written.
@@ -159,12 +159,12 @@ def write(store: Store, folder: Path, found: Predictions) -> Predictions:
     """
     path = folder / FILE
     before = _read(path) if path.exists() else None
-    if before is not None and before.study == found.study:
-        now = found.looks[0].round
+    if before is not None and before.study == told.study:
+        now = told.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
-        found = found.model_copy(update={"looks": (*earlier, *found.looks)})
-    store.write_text(path, files.to_json(found, compact=True))
-    return found
+        told = told.model_copy(update={"looks": (*earlier, *told.looks)})
+    store.write_text(path, files.to_json(told, compact=True))
+    return told
 
 
 def latest(store: Store, study: str) -> Predictions | None:
@@ -173,17 +173,17 @@ def latest(store: Store, study: str) -> Predictions | None:
     What cannot be read is skipped with a warning.
     """
     folder = store.study_folder(study) / FOLDER
-    found = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
-    own = [one for one in found if one is not None and one.study == study]
-    return max(own, key=lambda one: (one.seen, bool(one.rounds), one.created_at), default=None)
+    told = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
+    mine = [one for one in told if one is not None and one.study == study]
+    return max(mine, key=lambda one: (one.seen, bool(one.rounds), one.created_at), default=None)
 
 
 def are_due(records: Sequence[Record], before: Predictions | None) -> bool:
     """Say whether runs of a study were finished that its last predictions did not learn from."""
-    finished = [r for r in records if r.status is Status.finished and r.val_acc is not None]
-    if len({record.network for record in finished}) < FEWEST or not has_baseline(finished):
+    measured = [record for record in records if record.is_measured]
+    if len({record.network for record in measured}) < FEWEST or not has_baseline(measured):
         return False
-    return before is None or before.seen < len(finished)
+    return before is None or before.seen < len(measured)
 
 
 def has_baseline(records: Sequence[Record]) -> bool:
@@ -194,7 +194,7 @@ def has_baseline(records: Sequence[Record]) -> bool:
 def _read(path: Path) -> Predictions | None:
     """Read predictions, as data only."""
     try:
-        return files.parse(path.read_bytes(), Predictions, version=SCHEMA)
-    except (OSError, files.Unreadable) as error:
+        return files.read(path, Predictions, version=SCHEMA)
+    except (FileNotFoundError, files.Unreadable) as error:
         log.warning("skipped %s: %s", path, error)
         return None

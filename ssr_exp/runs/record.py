@@ -58,7 +58,7 @@ class Record(BaseModel):
     modifiers, `round<k>` of a search, or `finalist`.
     """
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_enum_values=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     schema_version: int = SCHEMA
     study: str
@@ -113,6 +113,11 @@ class Record(BaseModel):
         return Kind(first) if first in ORIGINS else Kind.other
 
     @property
+    def is_measured(self) -> bool:
+        """Say whether it came to its end with an accuracy on val."""
+        return self.status is Status.finished and self.val_acc is not None
+
+    @property
     def round(self) -> int | None:
         """Name the search's round that proposed the network; None if none did."""
         match = ROUND.fullmatch(self.origin or "")
@@ -127,7 +132,6 @@ def parse(text: str | bytes) -> Record:
     """Read a record from JSON, as data only.
 
     Raises:
-        parsing.Unreadable: if it is cut short, damaged, of a future version, or lacks
-            what a record needs.
+        Unreadable: if it is cut short, damaged, of a future version, or lacks what it needs.
     """
     return files.parse(text, Record, version=SCHEMA)

@@ -18,7 +18,7 @@ from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import costs
-from ssr_exp.search.belief import View
+from ssr_exp.search.belief import Belief
 
 log = logging.getLogger(__name__)
 
@@ -41,40 +41,32 @@ class Contender:
     model: str | None = None
 
 
-def trained(view: View) -> list[Architecture]:
+def accurate_enough(belief: Belief) -> list[Architecture]:
     """List the trained networks that are accurate enough, the cheapest first.
 
     Both must hold: the measured accuracy lies within `max_drop` of the baseline's (means over
     seeds), and so does the predicted one, which does not fall for one lucky seed. Without any
     that keeps both and the caps, the measured accuracy decides; the baseline always does.
     """
-    accuracies = view.history.accuracies()
-    baseline = view.history.space.plan.baseline
-    state = view.state
-    columns = (state.log_costs.tolist(), state.within.tolist(), state.accurate.tolist())
-    rows = dict(zip((*view.networks, *view.pending), zip(*columns, strict=True), strict=True))
-    smaller = [a for a in view.networks if rows[a][1] and a != baseline]
-    both = [a for a in smaller if rows[a][2]]
-    measured = [a for a in smaller if accuracies[a] >= view.enough.measured]
-    kept = [*(both or measured), baseline]
-    return sorted(kept, key=lambda a: (rows[a][0], -accuracies[a], a))
+    accuracies = belief.history.accuracies()
+    baseline = belief.history.space.plan.baseline
+    state = belief.state
+    log_costs = dict(zip(belief.networks, state.log_costs.tolist(), strict=False))  # then pending
+    rows = zip(belief.networks, state.within.tolist(), state.accurate.tolist(), strict=False)
+    smaller = [(a, accurate) for a, within, accurate in rows if within and a != baseline]
+    both = [a for a, accurate in smaller if accurate]
+    measured = [a for a, _ in smaller if accuracies[a] >= belief.threshold.measured]
+    return sorted([*(both or measured), baseline], key=lambda a: (log_costs[a], -accuracies[a], a))
 
 
-def breaks_a_cap(view: View, architecture: Architecture) -> bool:
+def breaks_a_cap(belief: Belief, architecture: Architecture) -> bool:
     """Say whether a trained network does not keep to the caps on cost."""
-    return not bool(view.state.within[view.networks.index(architecture)])
+    return not bool(belief.state.within[belief.networks.index(architecture)])
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a network takes on a device.
-
-    Args:
-        ms: its latency.
-        setting: of which device and runtime.
-        measured: whether it was measured; else it is predicted.
-        cap: in ms, if there is one.
-    """
+class DeviceLatency:
+    """What a network takes on a device and runtime, its `setting`, measured or predicted."""
 
     ms: float
     setting: str
@@ -82,39 +74,41 @@ class Taken:
     cap: float | None = None
 
 
-def latency(view: View, architecture: Architecture) -> Taken | None:
+def latency(belief: Belief, architecture: Architecture) -> DeviceLatency | None:
     """Tell the latency of a network, where latency is traded or capped on a device."""
-    if view.latencies is None:
+    if belief.latencies is None:
         return None
     try:
-        measured = view.latencies.measure([architecture])
+        measured = belief.latencies.measure([architecture])
     except SsrError as error:  # a machine that is too noisy just now
         log.warning("the answer's latency stays predicted: %s", error)
         measured = False
-    (ms,) = view.latencies.ms(cost.encode(view.history.space.plan, [architecture])).tolist()
-    return Taken(ms, str(view.latencies), measured, view.caps.get("latency_ms"))
+    (ms,) = belief.latencies.ms(cost.encode(belief.history.space.plan, [architecture])).tolist()
+    return DeviceLatency(ms, str(belief.latencies), measured, belief.caps.get("latency_ms"))
 
 
-def predicted(view: View) -> tuple[Architecture, float] | None:
+def predicted(belief: Belief) -> tuple[Architecture, float] | None:
     """Find the cheapest point of the lattice that is expected to be accurate enough.
 
     Trained or not. Returns it with the expected accuracy in percent; None if there is none, or
     the surrogate predicts no accuracy.
     """
-    found = view.candidates
-    if view.scale.outcome is not Outcome.val_acc:
+    candidates = belief.candidates
+    if belief.scale.outcome is not Outcome.val_acc:
         return None
-    enough = (found.mean >= view.state.threshold) & found.within
+    enough = (candidates.mean >= belief.state.threshold) & candidates.within
     if not bool(enough.any()):
         return None
-    number = int(torch.where(enough, found.log_cost, math.inf).argmin())
-    (architecture,) = view.history.space.architectures([number])
-    return architecture, float(view.accuracy(found.mean[number]))
+    number = int(torch.where(enough, candidates.log_cost, math.inf).argmin())
+    (architecture,) = belief.history.space.architectures([number])
+    return architecture, float(belief.accuracy(candidates.mean[number]))
 
 
-def contenders(view: View, conf: SearchConfig, answers: Sequence[Architecture]) -> list[Contender]:
-    """List the networks of the last comparison: baseline, answers, arms; the first of a code."""
-    space = view.history.space
+def contenders(
+    belief: Belief, conf: SearchConfig, answers: Sequence[Architecture]
+) -> list[Contender]:
+    """List the networks of the last comparison, each once: baseline, answers, arms."""
+    space = belief.history.space
     baseline = Contender(BASELINE, space.code(space.plan.baseline))
     others = [a for a in answers if a != space.plan.baseline]
     named = [
@@ -122,7 +116,7 @@ def contenders(view: View, conf: SearchConfig, answers: Sequence[Architecture]) 
         for rank, architecture in enumerate(others)
     ]
     arms = [
-        Contender(arm.value.replace("_", " "), space.code(_equal(view, arm, others[0], conf)))
+        Contender(arm.value.replace("_", " "), space.code(_equal(belief, arm, others[0], conf)))
         for arm in conf.finalists.arms
         if arm is not Arm.family and others
     ]
@@ -132,37 +126,30 @@ def contenders(view: View, conf: SearchConfig, answers: Sequence[Architecture]) 
     return list(unique.values())
 
 
-def _equal(view: View, arm: Arm, answer: Architecture, conf: SearchConfig) -> Architecture:
+def _equal(belief: Belief, arm: Arm, answer: Architecture, conf: SearchConfig) -> Architecture:
     """Find the network of an arm whose cost is nearest to the answer's."""
-    space = view.history.space
-    price = costs.of(conf.objective.cost, view.history, view.latencies)
-    (target,) = costs.of_architectures(price, space, [answer]).tolist()
+    space = belief.history.space
+    price = costs.price(conf.objective.cost, belief.history, belief.latencies)
+    (target,) = costs.log_costs(price, space, [answer]).tolist()
     if arm is Arm.random:
-        return _random(view, target, answer, conf.seed)
-    options = list(
-        dict.fromkeys(
-            sets.uniform(
-                space.plan,
-                np.linspace(0.02, 1, 99).tolist(),
-                depth=arm is Arm.uniform_depth,
-                width=arm is Arm.uniform_width,
-            )
-        )
-    )
-    distance = (costs.of_architectures(price, space, options) - target).abs()
+        return _random(belief, target, answer, conf.seed)
+    shares, depth = np.linspace(0.02, 1, 99).tolist(), arm is Arm.uniform_depth
+    width = arm is Arm.uniform_width
+    options = list(dict.fromkeys(sets.uniform(space.plan, shares, depth=depth, width=width)))
+    distance = (costs.log_costs(price, space, options) - target).abs()
     return options[int(distance.argmin())]
 
 
-def _random(view: View, target: float, answer: Architecture, seed: int) -> Architecture:
+def _random(belief: Belief, target: float, answer: Architecture, seed: int) -> Architecture:
     """Draw a point of the lattice of about the same cost."""
-    distance = (view.candidates.log_cost - target).abs()
-    distance[torch.from_numpy(view.history.space.numbers([answer]))] = math.inf
+    space = belief.history.space
+    distance = (belief.candidates.log_cost - target).abs()
+    distance[torch.from_numpy(space.numbers([answer]))] = math.inf
     near = torch.nonzero(distance <= NEAR).flatten()
     if not len(near):
         near = distance.argmin().reshape(1)
     drawn = int(np.random.default_rng(seed).choice(near.numpy()))
-    (architecture,) = view.history.space.architectures([drawn])
-    return architecture
+    return space.architectures([drawn])[0]
 
 
 @dataclass(frozen=True)
@@ -170,8 +157,6 @@ class Result:
     """What the last trainings of a contender gave.
 
     Args:
-        contender: the network.
-        records: its trainings.
         params_share: parameters as a share of the baseline's.
         accuracy: mean over seeds, in percent.
         deviation: standard deviation over seeds, in points; None for a single one.
@@ -187,22 +172,20 @@ class Result:
 def results(rows: Sequence[tuple[Contender, Sequence[Record]]], *, full: int) -> list[Result]:
     """Average the test accuracy of each contender over its seeds; those without one are left out.
 
-    Args:
-        rows: contenders with their records.
-        full: parameters of the baseline.
+    `full` is the parameters of the baseline.
     """
-    found = []
+    averaged = []
     for contender, records in rows:
         tested = [r for r in records if r.test_acc is not None]
         values = [r.test_acc for r in tested if r.test_acc is not None]
         if values:
             deviation = stdev(values) if len(values) > 1 else None
             share = tested[0].params / full
-            found.append(Result(contender, tuple(tested), share, mean(values), deviation))
-    return found
+            averaged.append(Result(contender, tuple(tested), share, mean(values), deviation))
+    return averaged
 
 
-def summary(found: Sequence[Result]) -> list[dict[str, Any]]:
+def summary(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Write results as plain data."""
     return [
         {
@@ -217,5 +200,5 @@ def summary(found: Sequence[Result]) -> list[dict[str, Any]]:
             "test_acc_std": result.deviation,
             "seeds": [record.seed for record in result.records],
         }
-        for result in found
+        for result in results
     ]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from ssr_exp.search import attempts, loop, printing
 from ssr_exp.search.attempts import Errors, Train
-from ssr_exp.search.belief import View
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search, TooFew
 from ssr_exp.search.rounds import Round
 
@@ -71,12 +71,7 @@ class Trainings:
 
 @dataclass
 class Run:
-    """An asynchronous search.
-
-    Args:
-        search: it.
-        trainings: where its networks are trained.
-    """
+    """An asynchronous search, with the trainings of its networks."""
 
     search: Search
     trainings: Trainings
@@ -84,16 +79,14 @@ class Run:
     _queue: deque[tuple[str, int]] = field(default_factory=deque, init=False)
     _errors: dict[str, object] = field(default_factory=dict, init=False)
 
-    def carry_out(self) -> tuple[View, str]:
-        """Search; returns what is known at the end, and why it ended.
+    def carry_out(self) -> tuple[Belief, str]:
+        """Search; returns what is believed at the end, and why it ended.
 
         Raises:
             SsrError: if the first networks, or a whole round, failed.
         """
         for plan in self.search.begin():
-            self._queue.extend(
-                (network, plan.number) for network in self.search.attempts.todo(plan)
-            )
+            self._queue += [(name, plan.number) for name in self.search.attempts.todo(plan)]
         while True:
             reason = self._fill()
             if not self._running:
@@ -101,9 +94,9 @@ class Run:
             self._await_one()
             while self.trainings.has_ended:  # while the last proposal was thought of
                 self._await_one()
-        seen = self.search.look()
-        self.search.tell(seen)
-        return seen, reason
+        belief = self.search.look()
+        self.search.tell(belief)
+        return belief, reason
 
     def _fill(self) -> str:
         """Start what waits for its turn, then what is proposed; returns why not more of it."""
@@ -124,24 +117,24 @@ class Run:
         if plan is None:
             return search.all_done
         try:
-            seen = search.look(self._running)
+            belief = search.look(self._running)
         except TooFew:
             if not self._running:
                 raise
             return WAITING
         if not plan.planned:
-            search.tell(seen)
+            search.tell(belief)
         count = min(count, search.conf.batch - len(plan.planned))
         if not (count := search.affordable(count, len(self._running))):
             return loop.USED_UP
-        seen, picks = search.measured_batch(
-            seen, plan.number, count=count, at=len(plan.planned), running=self._running
+        belief, picks = search.measured_batch(
+            belief, plan.number, count=count, at=len(plan.planned), running=self._running
         )
-        if reason := search.no_gain(seen, picks):
+        if reason := search.no_gain(belief, picks):
             return reason
         title = f"round {plan.number} of {search.conf.rounds}, {len(self._running)} under way"
-        printing.print_batch(seen, picks, title=title)
-        plan = plan.model_copy(update={"planned": (*plan.planned, *search.planned(picks))})
+        printing.print_batch(belief, picks, title=title)
+        plan = plan.model_copy(update={"planned": (*plan.planned, *picks)})
         search.book.write(plan)
         for network in plan.networks[-len(picks) :]:
             self._start(network, plan.number)
@@ -158,7 +151,7 @@ class Run:
 
     def _start(self, network: str, number: int) -> None:
         self._running[network] = number
-        self.trainings.start(network, self.search.attempts.origin(self._plan(number)))
+        self.trainings.start(network, self.search.attempts.origin(number))
 
     def _await_one(self) -> None:
         """Wait for a training to end; one that failed is tried once more."""
@@ -166,7 +159,8 @@ class Run:
         number = self._running.pop(network)
         self._errors |= errors
         attempts.refuse_disk(errors)
-        plan = self.search.attempts.count(self._plan(number), network)
+        plan = next(plan for plan in self.search.book.read() if plan.number == number)
+        plan = self.search.attempts.count(plan, network)
         failed = self.search.attempts.todo(plan)
         if network not in failed:
             log.info("%s has ended; %d are under way", network, len(self._running))
@@ -179,6 +173,3 @@ class Run:
         if number == 0 or len(plan.planned) >= self.search.conf.batch:
             given_up = [name for name in failed if tries[name] >= attempts.MOST]
             self.search.attempts.refuse_failure(plan, given_up, self._errors)
-
-    def _plan(self, number: int) -> Round:
-        return next(plan for plan in self.search.book.read() if plan.number == number)

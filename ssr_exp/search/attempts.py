@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import store
-from ssr_exp.runs.record import Record
-from ssr_exp.search.rounds import Notebook, Round
+from ssr_exp.search.evidence import Evidence
+from ssr_exp.search.rounds import Notebook, Planned, Round
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ class Attempts:
 
     Args:
         book: its plans.
-        read: lists the records of the study, whoever trained them.
+        evidence: the records of the study, read anew after trainings.
         kind: why the first networks are trained.
     """
 
     book: Notebook
-    read: Callable[[], Sequence[Record]]
+    evidence: Evidence
     kind: str
 
     def carry_out(self, plan: Round, train: Train) -> None:
@@ -48,11 +48,11 @@ class Attempts:
         """
         errors: dict[str, object] = {}
         while plan.attempts < MOST and (todo := self.todo(plan)):
-            errors |= train(todo, self.origin(plan))
+            errors |= train(todo, self.origin(plan.number))
             refuse_disk(errors)
             counts = {"attempts": plan.attempts + 1, "launched": plan.launched + len(todo)}
-            plan = plan.model_copy(update=counts)
-            self.book.write(plan)
+            plan = self._write(plan, **counts)
+            self.evidence.forget()
         failed = self.todo(plan)
         for network in failed:
             log.warning("%s failed again and is left out", network)
@@ -60,40 +60,36 @@ class Attempts:
 
     def count(self, plan: Round, network: str) -> Round:
         """Write down that a network's training, which was launched on its own, has ended."""
-        planned = tuple(
-            one.model_copy(update={"attempts": one.attempts + (one.network == network)})
-            for one in plan.planned
-        )
-        plan = plan.model_copy(update={"planned": planned, "launched": plan.launched + 1})
-        self.book.write(plan)
-        return plan
+        self.evidence.forget()
+        tries = [one.attempts + (one.network == network) for one in plan.planned]
+        return self._write(plan, planned=_tried(plan, tries), launched=plan.launched + 1)
 
     def left(self, plans: Sequence[Round]) -> list[Round]:
         """List the plans of which not all is done.
 
         What an earlier command gave up gets one more attempt: its cause may be mended.
         """
-        records = self.read()
-        return [self._granted(plan) for plan in plans if _todo(plan, records)]
+        return [self._granted(plan) for plan in plans if self.todo(plan)]
 
     def _granted(self, plan: Round) -> Round:
         tries = [min(max(one.attempts, plan.attempts), MOST - 1) for one in plan.planned]
-        planned = tuple(
-            one.model_copy(update={"attempts": tried})
-            for one, tried in zip(plan.planned, tries, strict=True)
-        )
-        granted = plan.model_copy(update={"attempts": max(tries), "planned": planned})
-        if granted != plan:
-            self.book.write(granted)
-        return granted
+        return self._write(plan, attempts=max(tries), planned=_tried(plan, tries))
+
+    def _write(self, plan: Round, **changes: object) -> Round:
+        changed = plan.model_copy(update=changes)
+        if changed != plan:
+            self.book.write(changed)
+        return changed
 
     def todo(self, plan: Round) -> list[str]:
         """List a plan's networks that have no result yet."""
-        return _todo(plan, self.read())
+        records = (r for r in self.evidence.records if r.seed == plan.seed)
+        done = {r.network for r in records if store.is_done(r)}
+        return [network for network in plan.networks if network not in done]
 
-    def origin(self, plan: Round) -> str:
-        """Say why a plan's networks are trained, for their records."""
-        return f"round{plan.number}" if plan.number else self.kind
+    def origin(self, number: int) -> str:
+        """Say why a round's networks are trained, for their records."""
+        return f"round{number}" if number else self.kind
 
     def refuse_failure(self, plan: Round, failed: Sequence[str], errors: Errors) -> None:
         """Stop where nothing of a round could be trained.
@@ -102,20 +98,18 @@ class Attempts:
             SsrError: if so; says why the first one failed.
         """
         if failed and len(failed) == len(plan.networks):
-            why = str(self._error(failed[0], errors)).rstrip(".")
+            told = [r.error for r in self.evidence.records if r.network == failed[0] and r.error]
+            why = told[0] if told else errors.get(failed[0], "it left no record")
             raise SsrError(
-                f"all {len(failed)} trainings of round {plan.number} failed (the first: {why}): "
-                "mend the cause, then repeat the command."
+                f"all {len(failed)} trainings of round {plan.number} failed (the first: "
+                f"{str(why).rstrip('.')}): mend the cause, then repeat the command."
             )
 
-    def _error(self, network: str, errors: Errors) -> object:
-        found = [r.error for r in self.read() if r.network == network and r.error]
-        return found[0] if found else errors.get(network, "it left no record")
 
-
-def _todo(plan: Round, records: Sequence[Record]) -> list[str]:
-    done = {r.network for r in records if store.is_done(r) and r.seed == plan.seed}
-    return [network for network in plan.networks if network not in done]
+def _tried(plan: Round, tries: Sequence[int]) -> tuple[Planned, ...]:
+    """Give each network of a plan its number of attempts."""
+    pairs = zip(plan.planned, tries, strict=True)
+    return tuple(one.model_copy(update={"attempts": tried}) for one, tried in pairs)
 
 
 def refuse_disk(errors: Errors) -> None:

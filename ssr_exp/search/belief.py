@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ssr_exp.config import CostAxis, Outcome, SearchConfig
@@ -13,33 +15,106 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import candidates, costs, surrogate
-from ssr_exp.search import caps as limits
-from ssr_exp.search.candidates import Candidates
-from ssr_exp.search.costs import Latencies, Price
+from ssr_exp.search import costs, surrogate
+from ssr_exp.search.caps import check_exact_caps, check_latency_cap, keeps_exact_caps, read_caps
+from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
-from ssr_exp.search.outcome import OutcomeScale
-from ssr_exp.search.proposals.batch import BatchState
-from ssr_exp.search.space import Space
+from ssr_exp.search.outcome import OutcomeScale, Threshold
+from ssr_exp.search.proposals.acquisition import Front
+from ssr_exp.search.space import Numbers, Space
 from ssr_exp.search.surrogate import Surrogate
-from ssr_exp.search.threshold import Enough, below
 
 WORST = 0.1  # of the outcomes' range, below the worst one: the reference of the hypervolume
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Candidates:
+    """The lattice's `n` points, predicted and priced: what an acquisition chooses from.
+
+    Args:
+        space: the lattice.
+        surrogate: fitted; pending networks came out as predicted.
+        mean: predicted outcomes, on the surrogate's scale.
+        sigma: their standard deviations, or what these do not exceed: see `Surrogate.screen`.
+        log_cost: of the cost that is traded, natural logarithm.
+        within: whether a point keeps to the caps.
+        open: whether it may be proposed: within the caps, and not yet trained.
+    """
+
+    space: Space
+    surrogate: Surrogate
+    mean: Float[Tensor, " n"]
+    sigma: Float[Tensor, " n"]
+    log_cost: Float[Tensor, " n"]
+    within: Tensor
+    open: Tensor
+
+    def features(self, numbers: Numbers) -> Float[Tensor, "m d"]:
+        """Place points in the unit cube."""
+        return self.space.features(self.space.lattice.points(numbers))
+
+    def sigmas(self, numbers: Numbers) -> Float[Tensor, " m"]:
+        """Return the standard deviations of points."""
+        if self.surrogate.screens:
+            return self.surrogate.predict(self.features(numbers))[1]
+        return self.sigma[torch.from_numpy(np.asarray(numbers))]
+
+
+@dataclass(frozen=True, eq=False)
+class BatchState:
+    """What is trained, or believed to be.
+
+    Args:
+        outcomes: `t` predicted means of trained networks, on the surrogate's scale.
+        log_costs: `t`.
+        within: whether each of the `t` keeps to the caps; the others are no rivals.
+        accurate: whether each of the `t` is accurate enough.
+        reference: the outcome and the log cost that a network must beat to count.
+        threshold: the least outcome that is accurate enough.
+        noise: the standard deviation of one training's outcome.
+    """
+
+    outcomes: Tensor
+    log_costs: Tensor
+    within: Tensor
+    accurate: Tensor
+    reference: tuple[float, float]
+    threshold: float
+    noise: float
+
+    @property
+    def front(self) -> Front:
+        """The staircase of the best outcome at each cost."""
+        kept = self.within
+        return Front.from_networks(self.outcomes[kept], self.log_costs[kept], self.reference)
+
+    @property
+    def incumbent(self) -> float:
+        """The log cost of the cheapest network that is accurate enough; else the reference."""
+        accurate = self.log_costs[self.accurate & self.within]
+        return float(accurate.min()) if len(accurate) else self.reference[1]
+
+    def believe(self, outcome: Tensor, log_cost: Tensor) -> BatchState:
+        """Add one network, as predicted."""
+        return replace(
+            self,
+            outcomes=torch.cat([self.outcomes, outcome.reshape(1)]),
+            log_costs=torch.cat([self.log_costs, log_cost.reshape(1)]),
+            within=torch.cat([self.within, torch.ones(1, dtype=torch.bool)]),
+            accurate=torch.cat([self.accurate, (outcome >= self.threshold).reshape(1)]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
     """What a search believes after reading the records.
 
     Args:
-        history: the records.
-        scale: of the outcomes.
-        surrogate: fitted to them.
-        candidates: the lattice, predicted and priced; pending networks came out as predicted.
+        surrogate: fitted to the outcomes, on their scale.
         pending: networks that are being trained.
         state: predicted outcomes and log costs of `networks`, then of `pending`, and what counts
             as a gain.
-        enough: what is accurate enough.
+        threshold: what is accurate enough.
         caps: in absolute numbers.
         latencies: of a device, where latency is traded or capped.
     """
@@ -50,7 +125,7 @@ class View:
     candidates: Candidates
     pending: tuple[Architecture, ...]
     state: BatchState
-    enough: Enough
+    threshold: Threshold
     caps: dict[str, float]
     latencies: Latencies | None = None
 
@@ -60,129 +135,111 @@ class View:
         return self.history.networks
 
     def accuracy(self, outcomes: Tensor) -> Tensor:
-        """Map outcomes to percent."""
+        """Map outcomes to percent (or nats)."""
         return self.scale.back(outcomes)
 
+    @classmethod
+    def from_history(
+        cls,
+        history: History,
+        conf: SearchConfig,
+        *,
+        taken: Iterable[Architecture] = (),
+        pending: Iterable[Architecture] = (),
+        elsewhere: History | None = None,
+        latencies: Latencies | None = None,
+    ) -> Belief:
+        """Fit the surrogate and predict the lattice.
 
-def of(
-    history: History,
-    conf: SearchConfig,
-    *,
-    taken: Iterable[Architecture] = (),
-    pending: Iterable[Architecture] = (),
-    elsewhere: History | None = None,
-    latencies: Latencies | None = None,
-) -> View:
-    """Fit the surrogate and predict the lattice.
+        Args:
+            history: of the study, the baseline among it.
+            conf: the search.
+            taken: networks that are not to be proposed, and of which nothing is known.
+            pending: networks that are being trained; they are believed to come out as predicted.
+            elsewhere: records of other epochs, where the surrogate learns from them.
+            latencies: of a device, where latency is traded or capped; None: those of the records.
 
-    Args:
-        history: the study's records, the baseline's among them.
-        conf: the search.
-        taken: networks that are not to be proposed, and of which nothing is known.
-        pending: networks that are being trained; they are believed to come out as predicted.
-        elsewhere: records of other epochs, where the surrogate learns from them.
-        latencies: of a device, where latency is traded or capped; None: those of the records.
-
-    Raises:
-        SsrError: if the caps cannot be met, or what is asked for was not measured.
-    """
-    space, scale = history.space, OutcomeScale(conf.surrogate.outcome, conf.surrogate.scale)
-    accuracies = history.accuracies()
-    baseline = accuracies[space.plan.baseline]
-    caps = limits.absolute(conf.cap, _baseline(history, conf, baseline, latencies))
-    fitted = _fit(history, scale, conf, elsewhere)
-    limits.check_caps(space, caps)
-    price = _Price.of(history, conf, caps, latencies)
-    log_cost, within = price.lattice()
-    if not bool(within.any()):
-        together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
-        raise SsrError(f"no network keeps to {together} together: type larger caps.")
-    waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
-    known = [*history.networks, *waiting]
-    believed = fitted.believe(history.features(waiting))
-    found = candidates.of(space, believed, log_cost, within=within, taken=[*known, *taken])
-    outcomes, _ = fitted.predict(history.features(known))
-    at_baseline = float(outcomes[known.index(space.plan.baseline)])
-    drop = min(conf.objective.max_drop, caps.get("drop", conf.objective.max_drop))
-    enough = Enough.within(drop, scale, baseline, at_baseline)
-    pairs = zip(known, outcomes.tolist(), strict=True)
-    state = BatchState(
-        outcomes,
-        *price(cost.encode(space.plan, known)),
-        torch.tensor([enough.holds(accuracies.get(a), outcome) for a, outcome in pairs]),
-        (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
-        enough.threshold,
-        fitted.noise,
-    )
-    return View(history, scale, fitted, found, waiting, state, enough, caps, latencies)
+        Raises:
+            SsrError: if the caps cannot be met, or what is asked for was not measured.
+        """
+        space, scale = history.space, OutcomeScale(conf.surrogate.outcome, conf.surrogate.scale)
+        accuracies = history.accuracies()
+        accuracy = accuracies[space.plan.baseline]
+        caps = read_caps(conf.cap, _baseline(history, conf, accuracy, latencies))
+        fitted = _fit(history, scale, conf, elsewhere)
+        check_exact_caps(space, caps)
+        price = _price(history, conf, caps, latencies)
+        log_cost, within = space.evaluate(price)
+        if not bool(within.any()):
+            raise _refusal(history, caps, latencies)
+        waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
+        architectures = [*history.networks, *waiting]
+        believed = fitted.believe(history.features(waiting))
+        mean, sigma = space.evaluate(lambda points: believed.screen(space.features(points)))
+        is_open = within.clone()
+        is_open[torch.from_numpy(space.numbers([*architectures, *taken]))] = False
+        outcomes, _ = fitted.predict(history.features(architectures))
+        at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
+        drop = min(conf.objective.max_drop, caps.get("drop", conf.objective.max_drop))
+        threshold = Threshold.from_baseline(scale, accuracy, at_baseline, drop=drop)
+        pairs = zip(architectures, outcomes.tolist(), strict=True)
+        state = BatchState(
+            outcomes,
+            *price(cost.encode(space.plan, architectures)),
+            torch.tensor([threshold.is_reached(accuracies.get(a), y) for a, y in pairs]),
+            (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
+            threshold.untrained,
+            fitted.noise,
+        )
+        candidates = Candidates(space, believed, mean, sigma, log_cost, within, is_open)
+        return cls(history, scale, fitted, candidates, waiting, state, threshold, caps, latencies)
 
 
 def _baseline(
     history: History, conf: SearchConfig, accuracy: float, latencies: Latencies | None
 ) -> dict[str, float]:
-    """List what is known of the baseline by the names of the caps that may be a share of it."""
-    known = {name: float(value) for name, value in history.space.baseline._asdict().items()}
-    known["drop"] = accuracy
+    """List costs and accuracy of the baseline by the names of the caps that may be shares of it."""
+    whole = {name: float(value) for name, value in history.space.baseline._asdict().items()}
+    whole["drop"] = accuracy
     if conf.cap.latency_ms is not None:
-        time = costs.measured(latencies, history).get(history.space.plan.baseline)
-        known |= {} if time is None else {"latency_ms": time}
-    return known
+        time = costs.measured(history, latencies).get(history.space.plan.baseline)
+        whole |= {} if time is None else {"latency_ms": time}
+    return whole
 
 
-@dataclass(frozen=True)
-class _Price:
-    """What networks cost, and whether they keep to all caps on cost.
+def _price(
+    history: History, conf: SearchConfig, caps: dict[str, float], latencies: Latencies | None
+) -> Callable[[Points], tuple[Tensor, Tensor]]:
+    """Return the natural logarithm of the cost of `m x S` points, `m`, and if they keep the caps.
 
-    Args:
-        space: the lattice.
-        cost: that is traded; None if that is latency.
-        time: latency, if it is traded or capped.
-        caps: in absolute numbers.
+    Latency is asked for once: over a whole lattice that takes a while.
     """
+    axis = conf.objective.cost
+    log_cost = costs.price(axis, history, latencies)
+    cap = caps.get("latency_ms")
+    log_time = log_cost
+    if cap is not None and axis is not CostAxis.latency_ms:
+        log_time = costs.price(CostAxis.latency_ms, history, latencies)
 
-    space: Space
-    cost: Price | None
-    time: Price | None
-    caps: dict[str, float]
+    def price(points: Points) -> tuple[Tensor, Tensor]:
+        keeps, prices = keeps_exact_caps(history.space, caps, points), log_cost(points)
+        if cap is not None:
+            keeps &= (prices if log_time is log_cost else log_time(points)).exp() <= cap
+        return prices, keeps
 
-    @classmethod
-    def of(
-        cls,
-        history: History,
-        conf: SearchConfig,
-        caps: dict[str, float],
-        latencies: Latencies | None,
-    ) -> _Price:
-        axis = conf.objective.cost
-        is_time = axis is CostAxis.latency_ms
-        time = costs.latency(history, latencies) if is_time or "latency_ms" in caps else None
-        cost = None if is_time else costs.exact(history.space, axis.value)
-        return cls(history.space, cost, time, caps)
+    return price
 
-    def __call__(self, points: Points) -> tuple[Tensor, Tensor]:
-        """Return the natural logarithm of the cost of points, `m x S`, and if they keep the caps.
 
-        Latency is asked for once: over a whole lattice that takes a while.
-        """
-        times = None if self.time is None else self.time(points)
-        keeps = limits.keeps(self.space, self.caps, points)
-        if times is not None and "latency_ms" in self.caps:
-            keeps &= times.exp() <= self.caps["latency_ms"]
-        if self.cost is not None:
-            return self.cost(points), keeps
-        assert times is not None
-        return times, keeps
+def _refusal(history: History, caps: dict[str, float], latencies: Latencies | None) -> SsrError:
+    """Say why no network keeps the caps, each of which but that on latency can be kept.
 
-    def lattice(self) -> tuple[Tensor, Tensor]:
-        """Price all points of the lattice.
-
-        Raises:
-            SsrError: if none keeps to the cap on latency.
-        """
-        log_cost, within = self.space.evaluate(self)
-        if not bool(within.any()) and self.time is not None and "latency_ms" in self.caps:
-            limits.check_latency(self.space, self.caps["latency_ms"], self.time)
-        return log_cost, within
+    Raises:
+        SsrError: if that on latency cannot; names the fastest network.
+    """
+    if (cap := caps.get("latency_ms")) is not None:
+        check_latency_cap(history.space, cap, costs.price(CostAxis.latency_ms, history, latencies))
+    together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
+    return SsrError(f"no network keeps to {together} together: type larger caps.")
 
 
 def _fit(
@@ -211,6 +268,6 @@ def _reference(
 ) -> float:
     """Choose the outcome below which nothing counts."""
     if "drop" in caps:
-        return below(scale, baseline, caps["drop"])
+        return scale.lowered(baseline, caps["drop"])
     lowest, highest = float(outcomes.min()), float(outcomes.max())
     return lowest - WORST * (highest - lowest)

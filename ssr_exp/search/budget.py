@@ -11,18 +11,14 @@ from ssr_exp.search.rounds import Round
 
 
 def check(conf: SearchConfig, count: int) -> None:
-    """Refuse a budget that does not even cover the first networks.
-
-    Args:
-        conf: the search.
-        count: the first networks that are to be trained.
+    """Refuse a budget that does not even cover the first `count` networks.
 
     Raises:
-        SsrError: if it does not.
+        SsrError: says what would.
     """
-    runs, epochs = conf.budget.runs, conf.budget.epochs
-    each = conf.trainer.max_epochs
-    for name, limit, need in (("runs", runs, count), ("epochs", epochs, count * each)):
+    needs = {"runs": count, "epochs": count * conf.trainer.max_epochs}
+    for name, need in needs.items():
+        limit = getattr(conf.budget, name)
         if limit is not None and limit < need:
             raise SsrError(
                 f"budget.{name}={limit} does not cover the {count} first networks ({need} "
@@ -39,14 +35,9 @@ def affordable(
     count: int,
     running: int = 0,
 ) -> int:
-    """Say how many of `count` more trainings the budget allows.
+    """Say how many of `count` more trainings the budget allows, beside those under way.
 
-    Args:
-        conf: the search.
-        plans: all of them.
-        records: of the study; those of other searches are not counted.
-        count: trainings that are wanted.
-        running: trainings under way.
+    Of the study's records, those of other searches are not counted.
     """
     budget = conf.budget
     planned = {(network, plan.seed) for plan in plans for network in plan.networks}

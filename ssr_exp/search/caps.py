@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import fields
 
 import torch
 from torch import Tensor
 
+from ssr_exp import config
 from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
@@ -29,24 +29,17 @@ WORDS = {
 NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%?)")
 
 
-def absolute(conf: CapConf, baseline: dict[str, float]) -> dict[str, float]:
+def read_caps(conf: CapConf, baseline: dict[str, float]) -> dict[str, float]:
     """Read the caps that are set, in absolute numbers.
 
-    Args:
-        conf: numbers, or shares of the baseline such as `35%`; a number below 1 of parameters,
-            MACs or GeMMs is a share, too.
-        baseline: the baseline's own costs and accuracy by the caps' names; what is missing cannot
-            be given as a share.
+    Shares are of the baseline's costs and accuracy, such as `35%`; a number below 1 of parameters,
+    MACs or GeMMs is a share, too. Of what is missing there, no share can be given.
 
     Raises:
         SsrError: if a cap is no number above 0.
     """
-    given = {f.name: getattr(conf, f.name) for f in fields(conf)}
-    return {
-        name: _read(name, text, baseline.get(name))
-        for name, text in given.items()
-        if text is not None
-    }
+    texts = {name: text for name, text in vars(conf).items() if text is not None}
+    return {name: _read(name, text, baseline.get(name)) for name, text in texts.items()}
 
 
 def _read(name: str, text: str, whole: float | None) -> float:
@@ -67,7 +60,7 @@ def _read(name: str, text: str, whole: float | None) -> float:
     return value * whole if name in EXACT and value < 1 and whole is not None else value
 
 
-def keeps(space: Space, caps: dict[str, float], points: Points) -> Tensor:
+def keeps_exact_caps(space: Space, caps: dict[str, float], points: Points) -> Tensor:
     """Say of points, `m x S`, whether they keep to the exact caps, `m`."""
     counts = cost.count(space.plan, points)._asdict()
     kept = torch.ones(len(points), dtype=torch.bool)
@@ -76,7 +69,7 @@ def keeps(space: Space, caps: dict[str, float], points: Points) -> Tensor:
     return kept
 
 
-def check_caps(space: Space, caps: dict[str, float]) -> None:
+def check_exact_caps(space: Space, caps: dict[str, float]) -> None:
     """Refuse an exact cap that no network keeps to.
 
     The lattice's first point is the smallest in all of them, so what holds singly holds together.
@@ -93,13 +86,10 @@ def check_caps(space: Space, caps: dict[str, float]) -> None:
             )
 
 
-def check_latency(space: Space, cap: float, price: Callable[[Points], Tensor]) -> None:
+def check_latency_cap(space: Space, cap: float, price: Callable[[Points], Tensor]) -> None:
     """Refuse a cap on latency, in ms, that no network keeps to.
 
-    Args:
-        space: the lattice.
-        cap: in ms.
-        price: the natural logarithm of the latency of `m x S` points, `m`.
+    `price` gives the natural logarithm of the latency of `m x S` points, `m`.
 
     Raises:
         SsrError: names the fastest network.
@@ -119,26 +109,11 @@ def check(space: Space, conf: SearchConfig) -> None:
     Raises:
         SsrError: says which key is wrong.
     """
-    for key, value, least in (
-        ("rounds", conf.rounds, 0),
-        ("batch", conf.batch, 1),
-        ("min_gain", conf.min_gain, 0),
-        ("objective.max_drop", conf.objective.max_drop, 0),
-        ("acquisition.prefilter", conf.acquisition.prefilter, 1),
-        ("acquisition.samples", conf.acquisition.samples, 1),
-        ("budget.runs", conf.budget.runs, 1),
-        ("budget.epochs", conf.budget.epochs, 1),
-        ("budget.hours", conf.budget.hours, 0),
-    ):
-        if value is not None and not least <= value < math.inf:
-            raise SsrError(f"{key} is {value}; it must be {least} or more.")
+    config.check(conf)
     _check_combinations(conf)
-    known = {name: float(value) for name, value in space.baseline._asdict().items()}
-    texts = {f.name: getattr(conf.cap, f.name) for f in fields(conf.cap)}
-    exact = CapConf(**{name: texts[name] for name in EXACT})
-    measured = {name: texts[name] for name in texts if name not in EXACT}
-    absolute(CapConf(**measured), dict.fromkeys(measured, 1.0))  # shares of what is not known yet
-    check_caps(space, absolute(exact, known))
+    baseline = {name: float(value) for name, value in space.baseline._asdict().items()}
+    unmeasured = dict.fromkeys(WORDS, 1.0)  # a share of what is not known yet will do
+    check_exact_caps(space, read_caps(conf.cap, unmeasured | baseline))
 
 
 def _check_combinations(conf: SearchConfig) -> None:

@@ -30,7 +30,7 @@ Price = Callable[[Points], Tensor]
 class Latencies(Protocol):
     """What networks take on a device; its string says on which. See `edge.latency.table`."""
 
-    def known(self) -> Mapping[Architecture, float]:
+    def measured(self) -> Mapping[Architecture, float]:
         """List the measured networks with their latency in ms."""
 
     def ms(self, points: Points) -> NDArray[np.float64]:
@@ -40,63 +40,46 @@ class Latencies(Protocol):
         """Measure networks that were not yet; returns whether all are measured now."""
 
 
-def of(axis: CostAxis, history: History, latencies: Latencies | None = None) -> Price:
-    """Price networks by the cost that is traded for accuracy.
+def price(axis: CostAxis, history: History, latencies: Latencies | None = None) -> Price:
+    """Count parameters, MACs or GeMMs, or predict the latency.
 
-    Args:
-        axis: that cost.
-        history: the records.
-        latencies: of a device; None: those of the records.
+    Without those of a device, latencies come from a surrogate of those that the records have.
 
     Raises:
-        SsrError: if it is latency, and too few records have one.
+        SsrError: if too few records have a latency, or they are of different devices.
     """
-    if axis is CostAxis.latency_ms:
-        return latency(history, latencies)
-    return exact(history.space, axis.value)
-
-
-def exact(space: Space, metric: str) -> Price:
-    """Count parameters, MACs or GeMMs."""
-
-    def price(points: Points) -> Tensor:
-        counts = getattr(cost.count(space.plan, points), metric)
-        return torch.from_numpy(np.log(counts.astype(np.float64)))
-
-    return price
-
-
-def latency(history: History, latencies: Latencies | None = None) -> Price:
-    """Predict the latency: by a model of a device, or by a surrogate of what the records have.
-
-    Raises:
-        SsrError: if too few records have one, or they are of different devices.
-    """
+    if axis is not CostAxis.latency_ms:
+        return lambda points: _counted(history.space, axis.value, points)
     if latencies is not None:
         return lambda points: torch.from_numpy(np.log(latencies.ms(points)))
-    measured = history.with_latency()
-    if len({architecture for architecture, _ in measured}) < ENOUGH:
+    pairs = history.with_latency()
+    if len({architecture for architecture, _ in pairs}) < ENOUGH:
         raise SsrError(
-            f"{len(measured)} records have a latency, and predicting it takes {ENOUGH} networks: "
+            f"{len(pairs)} records have a latency, and predicting it takes {ENOUGH} networks: "
             "type latency=onnxruntime, and the search measures by itself, or measure them with "
             "python -m ssr_exp.edge STUDY --write."
         )
-    architectures, values = zip(*measured, strict=True)
+    architectures, values = zip(*pairs, strict=True)
     times = torch.tensor(values, dtype=torch.float64).log()
     fitted = surrogate.fit(history.features(architectures), times, SurrogateConf())
     return lambda points: fitted.predict(history.space.features(points))[0]
 
 
-def of_architectures(price: Price, space: Space, architectures: Sequence[Architecture]) -> Tensor:
+def log_costs(price: Price, space: Space, architectures: Sequence[Architecture]) -> Tensor:
     """Price architectures, `m`."""
     return price(cost.encode(space.plan, architectures))
 
 
-def measured(latencies: Latencies | None, history: History) -> dict[Architecture, float]:
+def measured(history: History, latencies: Latencies | None) -> dict[Architecture, float]:
     """List the measured networks with their latency in ms; several measurements are averaged."""
     if latencies is not None:
-        return dict(latencies.known())
-    found: dict[Architecture, list[float]] = {}
+        return dict(latencies.measured())
+    times: dict[Architecture, list[float]] = {}
     for architecture, time in history.with_latency():
-        found.setdefault(architecture, []).append(time)
-    return {architecture: mean(times) for architecture, times in found.items()}
+        times.setdefault(architecture, []).append(time)
+    return {architecture: mean(some) for architecture, some in times.items()}
+
+
+def _counted(space: Space, metric: str, points: Points) -> Tensor:
+    counts = getattr(cost.count(space.plan, points), metric)
+    return torch.from_numpy(np.log(counts.astype(np.float64)))

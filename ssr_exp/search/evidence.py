@@ -1,4 +1,4 @@
-"""Where a search's records come from: the local store, and W&B or a table beside it."""
+"""What a search knows of its study: the local store, and W&B or a table beside it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from ssr_exp.config import RunsKind, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
-from ssr_exp.runs import store, studies, tables
+from ssr_exp.runs import studies, tables
 from ssr_exp.runs.record import Fractions, Record
+from ssr_exp.runs.store import LOCK_FILE, Store
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.search import rounds
 from ssr_exp.search.rounds import Notebook
@@ -23,63 +24,60 @@ MOST_DIFFERENCES = 4  # that a sentence names
 
 
 @dataclass
-class Sources:
-    """Reads what is known of a study; nothing that is read is more than data.
+class Evidence:
+    """What is known of a study, whose fingerprint is of `fields`; it is read as data only."""
 
-    Args:
-        store: local records, read anew each time.
-        study: its name.
-        fields: what its fingerprint is of.
-        space: its lattice.
-        conf: the search.
-        book: the search's plans.
-    """
-
-    store: store.Store
+    store: Store
     study: str
     fields: dict[str, Any]
     space: Space
     conf: SearchConfig
     book: Notebook
-    _others: list[Record] = field(default_factory=list, init=False)
+    _records: list[Record] | None = field(default=None, init=False)
     _short: list[Record] = field(default_factory=list, init=False)
 
-    def fetch(self) -> None:
-        """Read the source beside the local store anew.
+    @property
+    def records(self) -> list[Record]:
+        """The study's records, whoever trained them, none twice; kept until `forget`.
 
         Raises:
-            SsrError: if it cannot be read, or holds other studies only.
+            SsrError: if a source cannot be read, or holds other studies only.
         """
+        if self._records is None:
+            beside = self._beside()
+            local = self.store.records(self.study)
+            results = {_result(record) for record in local}
+            self._records = [*local, *(r for r in beside if _result(r) not in results)]
+        return self._records
+
+    def forget(self) -> None:
+        """Have the records read anew, as trainings have ended."""
+        self._records = None
+
+    def _beside(self) -> list[Record]:
+        """Read the source beside the local store."""
         runs = self.conf.runs
         if runs.kind is RunsKind.wandb:
-            self._others = training_run.records(runs, self.conf.logger, study=self.study)
-        elif runs.kind is RunsKind.table:
-            self._others = self._table()
-
-    def read(self) -> list[Record]:
-        """List the study's records: local ones, and those that were fetched last; none twice."""
-        local_ones = self.store.records(self.study)
-        known = {_result(record) for record in local_ones}
-        return [*local_ones, *(r for r in self._others if _result(r) not in known)]
+            return training_run.records(runs, self.conf.logger, study=self.study)
+        return self._table() if runs.kind is RunsKind.table else []
 
     def elsewhere(self) -> list[Record]:
-        """List the records of studies that differ in nothing but their epochs."""
+        """List the records of studies that differ in nothing but their fewer epochs."""
         if not self.conf.surrogate.fidelity:
             return []
-        own = self.conf.trainer.max_epochs
-        siblings = studies.siblings(self.store.root, self.fields)
-        shorter = sorted(name for name, epochs in siblings.items() if epochs < own)
+        siblings = studies.siblings(self.store.root, self.fields).items()
+        shorter = sorted(name for name, epochs in siblings if epochs < self.conf.trainer.max_epochs)
         return [r for name in shorter for r in self.store.records(name)] + self._short
 
     def pending(self) -> set[str]:
         """Name the networks that another process trains, or that a running search has planned."""
         busy = {
             path.parent.parent.name
-            for path in self.store.study_folder(self.study).glob(f"*/seed*/{store.LOCK_FILE}")
+            for path in self.store.study_folder(self.study).glob(f"*/seed*/{LOCK_FILE}")
             if self.store.is_busy(path.parent)
         }
         running = [o for o in rounds.others(self.book) if self.store.is_busy(o.folder)]
-        return busy.union(*(_networks(other) for other in running))
+        return busy.union(*map(_networks, running))
 
     def strangers(self) -> str:
         """Say which other studies of this model and data set there are, and how they differ."""
@@ -102,15 +100,15 @@ class Sources:
             raise SsrError("runs=table needs runs.file=PATH, a .csv or .jsonl file.")
         path = Path(named).expanduser()
         rows = tables.read(path)
-        own = [row for row in rows if row.study in (None, self.study)]
-        if rows and not own:
+        mine = [row for row in rows if row.study in (None, self.study)]
+        if rows and not mine:
             others = sorted({str(row.study) for row in rows})
             raise SsrError(
                 f"{path} holds records of {', '.join(others)} only, not of {self.study}: give "
                 "model, dataset, recipe and trainer as there, or take its study column out."
             )
-        found = [self._completed(row, path, n) for n, row in enumerate(own, start=1)]
-        records, epochs = [r for r in found if r is not None], self.conf.trainer.max_epochs
+        completed = (self._completed(row, path, n) for n, row in enumerate(mine, start=1))
+        records, epochs = [r for r in completed if r is not None], self.conf.trainer.max_epochs
         self._short = [r for r in records if r.epochs < epochs]
         other = sum(r.epochs != epochs for r in records)
         if other:

@@ -23,17 +23,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """Trainings that came to an end, repeats of a network among them.
-
-    Args:
-        space: the networks that can be searched.
-        records: finished ones with an accuracy, sorted.
-        architectures: what each of them trained.
-    """
+    """Trainings that came to an end, sorted, and what each trained; repeats among them."""
 
     space: Space
     records: tuple[Record, ...]
     architectures: tuple[Architecture, ...]
+
+    def part(self, places: Sequence[int]) -> History:
+        """Keep some trainings."""
+        records = tuple(self.records[at] for at in places)
+        return History(self.space, records, tuple(self.architectures[at] for at in places))
 
     def __len__(self) -> int:
         """Count the trainings."""
@@ -59,10 +58,10 @@ class History:
 
     def accuracies(self) -> dict[Architecture, float]:
         """Average each network's accuracy on val over its trainings, in percent."""
-        found: dict[Architecture, list[float]] = {}
+        accuracies: dict[Architecture, list[float]] = {}
         for architecture, record in zip(self.architectures, self.records, strict=True):
-            found.setdefault(architecture, []).append(record.val_acc or 0.0)
-        return {architecture: mean(values) for architecture, values in found.items()}
+            accuracies.setdefault(architecture, []).append(record.val_acc or 0.0)
+        return {architecture: mean(values) for architecture, values in accuracies.items()}
 
     def with_latency(self) -> list[tuple[Architecture, float]]:
         """List the networks whose latency was measured, in ms.
@@ -87,20 +86,18 @@ def from_records(space: Space, records: Iterable[Record]) -> History:
     The same training that came from two sources counts once; different results of the same
     network are repeats. A record that names no network of this plan is left out with a warning.
     """
-    found: dict[tuple[object, ...], tuple[Record, Architecture]] = {}
+    trainings: dict[tuple[object, ...], tuple[Record, Architecture]] = {}
     left_out: list[str] = []
     for record in records:
-        if record.status is not Status.finished or record.val_acc is None:
+        if not record.is_measured:
             continue
         try:
-            architecture = space.parse(record.network)
+            trainings[_key(record)] = record, space.parse(record.network)
         except SsrError as error:
             left_out.append(f"{record.network}: {error}")
-            continue
-        found[_key(record)] = record, architecture
     if left_out:
         log.warning("left out %d records, such as %s", len(left_out), left_out[0])
-    ordered = [found[key] for key in sorted(found, key=repr)]
+    ordered = [trainings[key] for key in sorted(trainings, key=repr)]
     return History(space, tuple(r for r, _ in ordered), tuple(a for _, a in ordered))
 
 
@@ -111,12 +108,5 @@ def unusable(records: Iterable[Record]) -> set[str]:
     return {r.network for r in records if r.status is Status.diverged} - finished
 
 
-def _key(record: Record) -> tuple[object, ...]:
-    return (
-        record.network,
-        record.seed,
-        record.epochs,
-        record.started_at,
-        record.val_acc,
-        record.val_loss,
-    )
+def _key(r: Record) -> tuple[object, ...]:
+    return r.network, r.seed, r.epochs, r.started_at, r.val_acc, r.val_loss

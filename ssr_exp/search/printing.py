@@ -10,12 +10,12 @@ from ssr_exp import messages, terminal
 from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
-from ssr_exp.search import answer, diagnostics
-from ssr_exp.search.answer import Result, Taken
-from ssr_exp.search.belief import View
-from ssr_exp.search.diagnostics import Check, Sensitivity
-from ssr_exp.search.proposals.propose import Pick
+from ssr_exp.search import answer
+from ssr_exp.search.answer import DeviceLatency, Result
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.rounds import Planned
 
 FIGURE = re.compile(
     r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b"
@@ -23,28 +23,26 @@ FIGURE = re.compile(
 UNITS = {Outcome.val_acc: "points", Outcome.val_loss: "nats"}
 
 
-def print_checks(view: View, check: Check, sensitivities: Sequence[Sensitivity]) -> None:
+def print_diagnostics(belief: Belief, told: Predictions) -> None:
     """Print how far the surrogate is to be believed, and what it says matters."""
-    screen = terminal.console()
-    unit = UNITS[view.scale.outcome]
-    rank = "none" if check.spearman is None else f"{check.spearman:.2f}"
-    intervals = ", ".join(
-        f"{share:.0%} in {level:.0%}"
-        for level, share in zip(diagnostics.LEVELS, check.coverage, strict=True)
-    )
-    repeats = len(view.history) > len(view.networks)
+    screen, look = terminal.console(), told.looks[-1]
+    unit = UNITS[belief.scale.outcome]
+    rank = "none" if look.spearman is None else f"{look.spearman:.2f}"
+    pairs = zip(told.levels, look.coverage, strict=True)
+    intervals = ", ".join(f"{share:.0%} in {level:.0%}" for level, share in pairs)
+    repeats = len(belief.history) > len(belief.networks)
     seeds = "repeated seeds" if repeats else "inferred, no seed repeated"
     screen.print(
-        f"\nsurrogate: {check.count} runs of {len(view.networks)} networks; left out and predicted "
-        f"from the others: error {check.rmse:.2f} {unit} (guessing the mean: {check.spread:.2f}), "
-        f"rank correlation {rank}, intervals {intervals}; noise of one run {check.noise:.2f} "
+        f"\nsurrogate: {look.runs} runs of {len(belief.networks)} networks; left out and predicted "
+        f"from the others: error {look.rmse:.2f} {unit} (guessing the mean: {look.spread:.2f}), "
+        f"rank correlation {rank}, intervals {intervals}; noise of one run {look.noise:.2f} "
         f"{unit} ({seeds})"
     )
-    print_new(check.warnings())
-    parts = []
-    for name, effects in diagnostics.describe(view.history.space, list(sensitivities)).items():
-        words = ", ".join(f"{kind} {effect:+.2f}" for kind, effect in effects.items())
-        parts.append(f"{name}: {words or 'fixed'}")
+    print_new(look.warnings)
+    effects: dict[str, list[str]] = {s.name: [] for s in belief.history.space.plan.segments}
+    for one in told.sensitivities:
+        effects[one.segment].append(f"{one.kind} {one.effect:+.2f}")
+    parts = [f"{name}: {', '.join(words) or 'fixed'}" for name, words in effects.items()]
     screen.print(f"from lowest to full, in {unit}: {'; '.join(parts)}\n")
 
 
@@ -56,51 +54,54 @@ def print_new(warnings: Sequence[str]) -> None:
 def print_warnings(warnings: Sequence[str]) -> None:
     """Print each warning in a line."""
     for warning in warnings:
-        terminal.console().print(f"warning: {terminal.inert(warning)}")
+        terminal.console().print(f"warning: {terminal.printable(warning)}")
 
 
-def print_batch(view: View, picks: Sequence[Pick], *, title: str) -> None:
+def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None:
     """Print the networks that are trained next."""
-    space, unit = view.history.space, UNITS[view.scale.outcome]
-    outcome = "val acc %" if view.scale.outcome is Outcome.val_acc else f"val loss {unit}"
-    times = _times(view, [pick.architecture for pick in picks])
+    space, full, console = belief.history.space, belief.history.space.baseline, terminal.console()
+    is_accuracy = belief.scale.outcome is Outcome.val_acc
+    architectures = [space.parse(pick.network) for pick in picks]
+    times = _times(belief, architectures)
     headings = "network,parameters,of baseline,MACs,of baseline,GeMMs".split(",")
-    headings += [*(["ms"] if times else []), f"expected {outcome}", "80 % interval"]
+    headings += [
+        *(["ms"] if times else []),
+        "expected val acc %" if is_accuracy else "expected val loss nats",
+        "80 % interval",
+    ]
     rows = []
-    full = space.baseline
-    for pick in picks:
-        own = cost.of(space.plan, pick.architecture)
-        low, high = sorted((pick.low, pick.high))
+    for pick, architecture in zip(picks, architectures, strict=True):
+        params, macs, gemms = cost.of(space.plan, architecture)
+        low, high = sorted((pick.low or 0.0, pick.high or 0.0))
         rows.append(
             [
-                space.code(pick.architecture),
-                f"{own.params:,}",
-                f"{own.params / full.params:.1%}",
-                f"{own.macs / 1e6:,.2f}M",
-                f"{own.macs / full.macs:.1%}",
-                f"{own.gemms:,}",
-                *([times[pick.architecture]] if times else []),
+                pick.network,
+                f"{params:,}",
+                f"{params / full.params:.1%}",
+                f"{macs / 1e6:,.2f}M",
+                f"{macs / full.macs:.1%}",
+                f"{gemms:,}",
+                *([times[architecture]] if times else []),
                 f"{pick.mean:.2f}",
                 f"{low:.2f} to {high:.2f}",
             ]
         )
-    console = terminal.console()
     spare = ("GeMMs", "of baseline", "MACs", "parameters")
     console.print(terminal.table(title, headings, rows, left=("network",), spare=spare))
     if times:
-        cap = view.caps.get("latency_ms")
+        cap = belief.caps.get("latency_ms")
         allowed = "" if cap is None else f"; {cap:.4g} ms are allowed"
-        console.print(f"ms: {view.latencies} (~: predicted, not measured){allowed}")
+        console.print(f"ms: {belief.latencies} (~: predicted, not measured){allowed}")
 
 
-def _times(view: View, architectures: Sequence[Architecture]) -> dict[Architecture, str]:
+def _times(belief: Belief, architectures: Sequence[Architecture]) -> dict[Architecture, str]:
     """Write the latency of networks, where a device's is traded or capped; else nothing."""
-    if view.latencies is None or not architectures:
+    if belief.latencies is None or not architectures:
         return {}
-    known = view.latencies.known()
-    points = cost.encode(view.history.space.plan, architectures)
-    pairs = zip(architectures, view.latencies.ms(points).tolist(), strict=True)
-    return {a: f"{'' if a in known else '~'}{ms:.4g}" for a, ms in pairs}
+    measured = belief.latencies.measured()
+    points = cost.encode(belief.history.space.plan, architectures)
+    pairs = zip(architectures, belief.latencies.ms(points).tolist(), strict=True)
+    return {a: f"{'' if a in measured else '~'}{ms:.4g}" for a, ms in pairs}
 
 
 def print_results(results: Sequence[Result]) -> None:
@@ -131,33 +132,34 @@ def print_results(results: Sequence[Result]) -> None:
     terminal.console().print(terminal.table(title, headings, rows, left=left, spare=spare))
 
 
-def print_smallest(view: View, conf: SearchConfig) -> None:
+def print_smallest(belief: Belief, conf: SearchConfig) -> None:
     """Print the smallest network that is accurate enough: trained, and predicted."""
-    space, drop = view.history.space, conf.objective.max_drop
-    screen, full = terminal.console(), space.baseline.params
+    space, drop = belief.history.space, conf.objective.max_drop
     what = "fastest" if conf.objective.cost is CostAxis.latency_ms else "smallest"
-    screen.print(f"\n{what} within {drop:g} points of the baseline, on val:")
-    own = answer.trained(view)[0]
-    accuracy = view.history.accuracies()[own]
-    share = cost.of(space.plan, own).params / full
-    times = {a: f", {ms} ms" for a, ms in _times(view, [own]).items()}
-    alone = ""
-    if own == space.plan.baseline:
+    lines = [f"\n{what} within {drop:g} points of the baseline, on val:"]
+    trained = answer.accurate_enough(belief)[0]
+    accuracy, alone = belief.history.accuracies()[trained], ""
+    if trained == space.plan.baseline:
         alone = ", the baseline itself: no smaller one is accurate enough yet"
-        if answer.breaks_a_cap(view, own):
+        if answer.breaks_a_cap(belief, trained):
             alone += ", and it does not keep to the caps"
-    screen.print(
-        f"  trained    {space.code(own)}: {share:.1%} of its parameters, {accuracy:.2f} %"
-        f"{times.get(own, '')}{alone}"
-    )
-    if (found := answer.predicted(view)) is not None:
-        best, expected = found
-        share = cost.of(space.plan, best).params / full
-        times = {a: f", {ms} ms" for a, ms in _times(view, [best]).items()}
-        screen.print(
-            f"  predicted  {space.code(best)}: {share:.1%} of its parameters, {expected:.2f} % "
-            f"expected{times.get(best, '')}{'' if best in view.networks else ', not trained'}"
+    lines.append(f"  trained    {_sized(belief, trained, f'{accuracy:.2f} %')}{alone}")
+    if (predicted := answer.predicted(belief)) is not None:
+        best, expected = predicted
+        untrained = "" if best in belief.networks else ", not trained"
+        lines.append(
+            f"  predicted  {_sized(belief, best, f'{expected:.2f} % expected')}{untrained}"
         )
+    for line in lines:
+        terminal.console().print(line)
+
+
+def _sized(belief: Belief, architecture: Architecture, accuracy: str) -> str:
+    """Write a network with its size, accuracy and latency."""
+    space = belief.history.space
+    share = cost.of(space.plan, architecture).params / space.baseline.params
+    times = "".join(f", {ms} ms" for ms in _times(belief, [architecture]).values())
+    return f"{space.code(architecture)}: {share:.1%} of its parameters, {accuracy}{times}"
 
 
 def print_answer(
@@ -167,7 +169,7 @@ def print_answer(
     allowed: float,
     on: str,
     folder: Path,
-    taken: Taken | None = None,
+    taken: DeviceLatency | None = None,
 ) -> None:
     """Print the last lines: the answer, what it costs and loses, and where it is."""
     screen = terminal.console()

@@ -39,11 +39,11 @@ class ValSet:
     def learnt_nothing(self, accuracy: float) -> list[str]:
         """Warn of a baseline, whose accuracy is in percent, that only names the largest class."""
         images = sum(self.classes.values())
-        if not images:
-            return []
-        largest = max(self.classes, key=lambda name: self.classes[name])
-        share = 100 * self.classes[largest] / images
-        if accuracy > share + self.point / 2:  # one image more, however it was rounded
+        largest = max(self.classes, key=self.classes.__getitem__, default="")
+        share = 100 * self.classes[largest] / images if images else 0.0
+        if (
+            not images or accuracy > share + self.point / 2
+        ):  # one image more, however it was rounded
             return []
         return [
             f"the baseline scores {accuracy:.2f} % on val, and always naming its largest class "

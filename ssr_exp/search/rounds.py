@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ssr_exp import files
 from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.predictions import FOLDER
+from ssr_exp.runs.predictions import FOLDER, Expected
 from ssr_exp.runs.store import Store
 
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
@@ -30,31 +30,17 @@ LATER = {  # keys that came later: as they are by default, they must not rename 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
-class Planned(BaseModel):
-    """A network of a round, with what was expected of it: percent, or nats.
+class Planned(Expected):
+    """A network of a round; `attempts` counts its trainings that ended, launched on their own."""
 
-    `attempts` counts its trainings that came to an end, where each is launched on its own.
-    """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    network: str
-    low: float | None = None
-    mean: float | None = None
-    high: float | None = None
-    promise: float | None = None
     attempts: Annotated[int, Field(ge=0)] = 0
 
 
 class Round(BaseModel):
-    """One batch.
+    """One batch; number 0 holds the first networks.
 
-    Args:
-        number: 0 for the first networks, then from 1.
-        seed: that they are trained with.
-        planned: the batch.
-        attempts: launches that came to their end.
-        launched: trainings in these launches.
+    `seed` is what they are trained with; `attempts` counts launches that came to their end, and
+    `launched` the trainings in them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,12 +60,7 @@ class Round(BaseModel):
 
 @dataclass(frozen=True)
 class Notebook:
-    """The plans of one search.
-
-    Args:
-        store: the records' folder.
-        folder: the search's own.
-    """
+    """The plans of one search, in a folder of the store."""
 
     store: Store
     folder: Path
@@ -90,8 +71,7 @@ class Notebook:
         Raises:
             SsrError: if one cannot be read.
         """
-        paths = sorted(self.folder.glob("round*.json"), key=lambda path: _number(path))
-        return [_parsed(path) for path in paths]
+        return [_parsed(path) for path in sorted(self.folder.glob("round*.json"), key=_number)]
 
     def networks(self) -> set[str]:
         """Name all networks that were ever planned."""
@@ -103,29 +83,24 @@ class Notebook:
 
 
 def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
-    """Name a search's folder: the same command names the same one, whatever its number of rounds.
-
-    Args:
-        store: the records' folder.
-        study: its name.
-        conf: the search; what it is after, how it proposes, its first networks and its seed count.
-    """
-    digest = hashlib.sha256(json.dumps(_own(conf), sort_keys=True).encode()).hexdigest()[:8]
+    """Name a search's folder: the same command, with any number of rounds, names the same."""
+    digest = hashlib.sha256(json.dumps(_identity(conf), sort_keys=True).encode()).hexdigest()[:8]
     name = f"{conf.objective.kind.value}-{digest}"
     return Notebook(store, store.study_folder(study) / FOLDER / name)
 
 
-def _own(conf: SearchConfig) -> dict[str, Any]:
+def _identity(conf: SearchConfig) -> dict[str, Any]:
+    """List what makes a search another one."""
     asked, usual = asdict(conf), asdict(SearchConfig())
     for part, keys in LATER.items():
         for key in keys:
             if asked[part][key] == usual[part][key]:
                 del asked[part][key]
-    own = {part: asked[part] for part in PARTS}
+    identity = {part: asked[part] for part in PARTS}
     if conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None:
         # How well it is measured, and where a table lies, does not make it another search.
-        own["latency"] = {key: asked["latency"][key] for key in SETTING}
-    return own
+        identity["latency"] = {key: asked["latency"][key] for key in SETTING}
+    return identity
 
 
 def others(book: Notebook) -> list[Notebook]:

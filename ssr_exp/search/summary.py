@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,28 +11,22 @@ from numpy.typing import NDArray
 
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling import cost
-from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import AXES, Batch, Expected, LeftOut, Look, Predictions, Sample
+from ssr_exp.runs import pareto
+from ssr_exp.runs.predictions import AXES, DIGITS, Batch, Expected, Predictions, Sample
 from ssr_exp.search import diagnostics
-from ssr_exp.search.belief import View
-from ssr_exp.search.diagnostics import Check, Sensitivity
-from ssr_exp.search.proposals import acquisition
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.proposals.propose import WITHIN_80
-from ssr_exp.search.rounds import Notebook, Round
+from ssr_exp.search.rounds import Notebook
 from ssr_exp.search.space import Numbers
 
 MOST = 10_000  # points of the lattice that are listed
 POOL = 400_000  # points that a sample is drawn from, where there are more
 BINS = 50  # of equal width in log parameters, that a sample is drawn from alike
-WORTH = 10.0  # points below the baseline, from which on accuracy counts in a hypervolume
-DIGITS = 4  # after the point, of percent
 
 
-def of(
-    view: View,
+def summarise(
+    belief: Belief,
     conf: SearchConfig,
-    check: Check,
-    sensitivities: Sequence[Sensitivity],
     *,
     book: Notebook | None = None,
     seed: int = 0,
@@ -41,103 +34,44 @@ def of(
 ) -> Predictions:
     """Summarise what is believed.
 
-    Args:
-        view: after reading the records.
-        conf: the search.
-        check: of the surrogate.
-        sensitivities: likewise.
-        book: the search's plans; None where no search is behind it.
-        seed: of the sample of the lattice.
-        seen: finished records that were there; None: those that the view is of.
+    `book` holds a search's plans, `seed` draws the sample of the lattice, and `seen` counts the
+    finished records that were there, if the belief is not of all.
     """
     plans = [] if book is None else book.read()
+    number = max((plan.number for plan in plans), default=0)
+    rounds = [
+        (p.number, [Expected.model_validate(one.model_dump()) for one in p.planned]) for p in plans
+    ]
     return Predictions(
-        study=view.history.records[0].study,
+        study=belief.history.records[0].study,
         search="" if book is None else book.folder.name,
-        outcome=view.scale.outcome.value,
+        outcome=belief.scale.outcome.value,
         levels=diagnostics.LEVELS,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        looks=(_look(view, check, plans),),
-        rounds=tuple(_batch(plan) for plan in plans),
-        left_out=_left_out(view),
-        sensitivities=tuple(_sensitivity(one) for one in sensitivities),
-        lattice=_sample(view, seed),
-        latency=None if view.latencies is None else str(view.latencies),
+        looks=(diagnostics.look(belief, number),),
+        rounds=tuple(Batch(number=n, planned=tuple(planned)) for n, planned in rounds),
+        left_out=diagnostics.left_out(belief),
+        sensitivities=diagnostics.sensitivities(belief),
+        lattice=_sample(belief, seed),
+        latency=None if belief.latencies is None else str(belief.latencies),
         max_drop=conf.objective.max_drop,
-        seen=len(view.history) if seen is None else seen,
+        seen=len(belief.history) if seen is None else seen,
     )
 
 
-def _look(view: View, check: Check, plans: Sequence[Round]) -> Look:
-    return Look(
-        round=max((plan.number for plan in plans), default=0),
-        runs=check.count,
-        rmse=check.rmse,
-        spread=check.spread,
-        spearman=check.spearman,
-        coverage=check.coverage,
-        noise=check.noise,
-        hypervolume=_hypervolume(view),
-        warnings=tuple(check.warnings()),
-    )
-
-
-def _hypervolume(view: View) -> float:
-    """Measure the front of the trained networks, by one measure for all rounds."""
-    accuracies, space = view.history.accuracies(), view.history.space
-    networks = view.networks
-    at = networks.index(space.plan.baseline)
-    measured = torch.tensor([accuracies[a] for a in networks], dtype=torch.float64)
-    reference = (float(measured[at]) - WORTH, float(view.state.log_costs[at]))
-    log_costs = view.state.log_costs[: len(networks)]
-    return acquisition.front(measured, log_costs, reference=reference).hypervolume
-
-
-def _batch(plan: Round) -> Batch:
-    planned = (Expected.model_validate(one.model_dump()) for one in plan.planned)
-    return Batch(number=plan.number, planned=tuple(planned))
-
-
-def _sensitivity(one: Sensitivity) -> predictions.Sensitivity:
-    kind, _, segment = one.name.partition(" ")
-    return predictions.Sensitivity(segment=segment, kind=kind, effect=round(one.effect, DIGITS))
-
-
-def _left_out(view: View) -> tuple[LeftOut, ...]:
-    found = diagnostics.left_out(view)
-    spread = WITHIN_80 * found.sigma
-    shown = (found.Y, found.mean, found.mean - spread, found.mean + spread)
-    columns = [view.accuracy(values).tolist() for values in shown]
-    scores = ((found.Y - found.mean) / found.sigma).tolist()
-    return tuple(
-        LeftOut(
-            network=record.network,
-            seed=record.seed,
-            measured=round(measured, DIGITS),
-            predicted=round(predicted, DIGITS),
-            low=round(min(ends), DIGITS),
-            high=round(max(ends), DIGITS),
-            z=round(z, DIGITS),
-        )
-        for record, measured, predicted, *ends, z in zip(
-            view.history.records, *columns, scores, strict=True
-        )
-    )
-
-
-def _sample(view: View, seed: int) -> Sample:
+def _sample(belief: Belief, seed: int) -> Sample:
     """List the lattice's predicted front for each cost, and points of all sizes."""
-    space, found = view.history.space, view.candidates
-    numbers = _chosen(view, seed)
+    space, candidates = belief.history.space, belief.candidates
+    numbers = _chosen(belief, seed)
     points, at = space.lattice.points(numbers), torch.from_numpy(numbers)
     counts = cost.count(space.plan, points)
-    mean = found.mean[at]
-    sigma = (found.sigmas(numbers).square() + view.surrogate.noise**2).sqrt()
+    mean = candidates.mean[at]
+    sigma = (candidates.sigmas(numbers).square() + belief.surrogate.noise**2).sqrt()
     low, middle, high = (
-        np.round(view.accuracy(values).numpy(), DIGITS)
+        np.round(belief.accuracy(values).numpy(), DIGITS)
         for values in (mean - WITHIN_80 * sigma, mean, mean + WITHIN_80 * sigma)
     )
-    times = None if view.latencies is None else np.round(view.latencies.ms(points), 6)
+    times = None if belief.latencies is None else np.round(belief.latencies.ms(points), 6)
     return Sample(
         size=len(space.lattice),
         network=tuple(space.code(a) for a in space.architectures(numbers)),
@@ -151,13 +85,13 @@ def _sample(view: View, seed: int) -> Sample:
     )
 
 
-def _chosen(view: View, seed: int) -> Numbers:
+def _chosen(belief: Belief, seed: int) -> Numbers:
     """Choose the points that are listed, in order.
 
     The fronts are those of the whole lattice, the rest is drawn from at most `POOL` points of it.
     """
-    space, draw = view.history.space, np.random.default_rng(seed)
-    kept = np.unique(np.concatenate(_fronts(view)))[:MOST]
+    space, draw = belief.history.space, np.random.default_rng(seed)
+    kept = np.unique(np.concatenate(_fronts(belief)))[:MOST]
     total = len(space.lattice)
     pool = np.arange(total) if total <= POOL else np.unique(draw.integers(total, size=POOL))
     others = np.setdiff1d(pool, kept, assume_unique=True)
@@ -166,34 +100,26 @@ def _chosen(view: View, seed: int) -> Numbers:
     return np.sort(np.concatenate([kept, drawn])).astype(np.int64)
 
 
-def _fronts(view: View) -> list[Numbers]:
+def _fronts(belief: Belief) -> list[Numbers]:
     """Find the predicted front of the lattice for each cost."""
-    space, mean = view.history.space, view.candidates.mean.numpy()
+    space, mean = belief.history.space, belief.candidates.mean.numpy()
     parts: dict[str, list[Numbers]] = {}
     for part, points in space.chunks():  # a front of the whole is one of its parts' fronts
-        for axis, costs in _costs(view, points).items():
-            parts.setdefault(axis, []).append(part.start + _front(costs, mean[part]))
+        for axis, costs in _costs(belief, points).items():
+            parts.setdefault(axis, []).append(part.start + pareto.front(costs, mean[part]))
     fronts = []
-    for axis, found in parts.items():
-        numbers = np.concatenate(found)
-        costs = _costs(view, space.lattice.points(numbers))[axis]
-        fronts.append(numbers[_front(costs, mean[numbers])])
+    for axis, some in parts.items():
+        numbers = np.concatenate(some)
+        costs = _costs(belief, space.lattice.points(numbers))[axis]
+        fronts.append(numbers[pareto.front(costs, mean[numbers])])
     return fronts
 
 
-def _costs(view: View, points: cost.Points) -> dict[str, NDArray[Any]]:
+def _costs(belief: Belief, points: cost.Points) -> dict[str, NDArray[Any]]:
     """Price `m` points: their exact costs, and latency in ms where a device's is known."""
-    counts = cost.count(view.history.space.plan, points)
-    found = {axis: getattr(counts, axis) for axis in AXES}
-    return found if view.latencies is None else found | {"latency": view.latencies.ms(points)}
-
-
-def _front(costs: NDArray[Any], mean: NDArray[np.float64]) -> Numbers:
-    """Find the points that no cheaper one is predicted to match."""
-    order = np.lexsort((-mean, costs))
-    best = np.maximum.accumulate(mean[order])
-    rises = np.concatenate([[True], best[1:] > best[:-1]])
-    return order[rises]
+    counts = cost.count(belief.history.space.plan, points)
+    times = {} if belief.latencies is None else {"latency": belief.latencies.ms(points)}
+    return {axis: getattr(counts, axis) for axis in AXES} | times
 
 
 def _spread(sizes: NDArray[np.float64], count: int, draw: np.random.Generator) -> Numbers:

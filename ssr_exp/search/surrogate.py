@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,11 +55,9 @@ class Surrogate:
 
     Args:
         model: BoTorch's model; it holds the hyperparameters.
-        X: `n x d` features of the trainings.
-        y: `n` outcomes, standardised.
-        centre: of the outcomes before they were standardised.
-        spread: likewise.
-        factor: lower Cholesky factor of the trainings' covariance with noise, `n x n`.
+        X: features of the trainings.
+        y: outcomes, standardised; `centre` and `spread` are those from before.
+        factor: lower Cholesky factor of the trainings' covariance with noise.
     """
 
     model: SingleTaskGP
@@ -76,9 +74,7 @@ class Surrogate:
 
     def predict(self, X: Float[Tensor, "m _"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
         """Return mean and standard deviation of `m` networks' expected outcomes, without noise."""
-        parts = [self._predict(part) for part in self._parts(self._at_full_fidelity(X))]
-        means, sigmas = zip(*parts, strict=True)
-        return torch.cat(means), torch.cat(sigmas)
+        return self._in_parts(self._predict, X)
 
     @property
     def screens(self) -> bool:
@@ -93,11 +89,7 @@ class Surrogate:
         Gaussian process does not depend on outcomes, and each training only lowers it. Time for a
         point grows with the number of trainings, and no longer with its square.
         """
-        if not self.screens:
-            return self.predict(X)
-        parts = [self._screen(part) for part in self._parts(self._at_full_fidelity(X))]
-        means, sigmas = zip(*parts, strict=True)
-        return torch.cat(means), torch.cat(sigmas)
+        return self._in_parts(self._screen if self.screens else self._predict, X)
 
     def covariance(self, X: Float[Tensor, "m _"]) -> Float[Tensor, "m m"]:
         """Return the joint posterior covariance of `m` networks' expected outcomes."""
@@ -115,13 +107,8 @@ class Surrogate:
             return self
         X = self._at_full_fidelity(X)
         mean, _ = self._project(X)
-        return assembled(
-            self.model,
-            torch.cat([self.X, X]),
-            torch.cat([self.y, mean]),
-            centre=self.centre,
-            spread=self.spread,
-        )
+        X, y = torch.cat([self.X, X]), torch.cat([self.y, mean])
+        return assembled(self.model, X, y, centre=self.centre, spread=self.spread)
 
     def leave_one_out(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Predict each training's outcome from all others, hyperparameters fixed.
@@ -138,10 +125,14 @@ class Surrogate:
         mean = self.y - residual
         return self._back(self.y), self._back(mean), variance.sqrt() * self.spread
 
-    def _parts(self, X: Tensor) -> Iterator[Tensor]:
-        """Split points where the trainings are many, so that little is held at once."""
+    def _in_parts(
+        self, function: Callable[[Tensor], tuple[Tensor, Tensor]], X: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Apply a function of points; where the trainings are many, little is held at once."""
         size = SLICE // len(self.X) if self.screens else len(X)
-        return iter(X.split(max(size, 1)))
+        parts = map(function, self._at_full_fidelity(X).split(max(size, 1)))
+        means, sigmas = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(sigmas)
 
     def _predict(self, X: Tensor) -> tuple[Tensor, Tensor]:
         mean, whitened = self._project(X)
@@ -239,12 +230,8 @@ def fit(
     y = (Y - centre) / spread
     some = subset.representative(X, MOST)
     if len(some) < len(X):
-        log.info(
-            "the surrogate learns from %d runs; its kernel's lengths and the noise are fitted to "
-            "%d of them",
-            len(X),
-            len(some),
-        )
+        how = "its kernel's lengths and the noise are fitted to %d of them"
+        log.info(f"the surrogate learns from %d runs; {how}", len(X), len(some))
     with settings.validate_input_scaling(False):  # it warns of outcomes that are all equal
         model = _model(X[some], y[some], conf, segments)
         try:
@@ -281,7 +268,7 @@ def _likelihood() -> GaussianLikelihood:
 
 def _additive(segments: Sequence[int], d: int) -> Kernel:
     """Add an effect of each segment on its own to one of all `d` features together."""
-    groups = [[c for c, of in enumerate(segments) if of == s] for s in dict.fromkeys(segments)]
+    groups = [[c for c, one in enumerate(segments) if one == s] for s in dict.fromkeys(segments)]
     groups.append(list(range(d)))
     return AdditiveKernel(*(_scaled(columns, 1 / len(groups)) for columns in groups))
 
@@ -296,15 +283,7 @@ def _scaled(columns: Sequence[int], variance: float) -> Kernel:
 def assembled(
     model: SingleTaskGP, X: Tensor, y: Tensor, *, centre: float, spread: float
 ) -> Surrogate:
-    """Condition a model of fitted hyperparameters on data.
-
-    Args:
-        model: gives kernel, mean and noise.
-        X: `n x d`.
-        y: `n` outcomes, standardised.
-        centre: of the outcomes before they were standardised.
-        spread: likewise.
-    """
+    """Condition a model, which gives kernel, mean and noise, on data: see `Surrogate`."""
     return Surrogate(model, X, y, centre, spread, _factor(model, X))
 
 

@@ -73,8 +73,8 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
     code = codes.write(plan, plan.baseline) if record is None else record.network
     shares = plan.modifiers(plan.baseline) if record is None else record.modifiers
     return saved.Description(
-        model=saved.Model.of(conf.model, splits.image_shape, study.seed_network),
-        segment=saved.Segmentation.of(conf.segment, study.plan.multiple),
+        model=saved.Model.from_conf(conf.model, splits.image_shape, study.seed_network),
+        segment=saved.Segmentation.from_conf(conf.segment, study.plan.multiple),
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,

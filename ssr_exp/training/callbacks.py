@@ -16,7 +16,6 @@ from rich.console import Console
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
-from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
 from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS, Classification
 
@@ -111,17 +110,9 @@ class Ema(WeightAveraging):
 
     Args:
         decay: share of the average that a step keeps, at least 0 and below 1.
-
-    Raises:
-        SsrError: `decay` is outside of that.
     """
 
     def __init__(self, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise SsrError(
-                f"recipe.ema_decay={decay} is not a share: type a number from 0 to below 1, such "
-                "as recipe.ema_decay=0.999, or recipe.ema_decay=null for no average"
-            )
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -11,7 +11,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.record import FINALIST
-from ssr_exp.training import starting_points, study
+from ssr_exp.training import pretrained, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE
 
@@ -24,7 +24,7 @@ def check(whole: SearchConfig, opened: Study) -> None:
     """Refuse before anything is trained what the finalists could not be given.
 
     Raises:
-        SsrError: if a number makes no sense, or there are no test images.
+        SsrError: if there is no val, or there are no test images.
     """
     conf = whole.finalists
     _check_teacher(whole)
@@ -32,11 +32,6 @@ def check(whole: SearchConfig, opened: Study) -> None:
         raise SsrError(
             "dataset.train_on_val=true leaves a search no val to compare networks by: take it out; "
             "finalists are trained on val by themselves."
-        )
-    if conf.seeds < 0 or conf.count < 1 or (conf.epochs is not None and conf.epochs < 1):
-        raise SsrError(
-            f"finalists.seeds={conf.seeds}, finalists.count={conf.count} and finalists.epochs="
-            f"{conf.epochs}: seeds must be 0 or more, count and epochs 1 or more."
         )
     if conf.seeds and opened.splits.test is None:
         raise SsrError(
@@ -47,7 +42,7 @@ def check(whole: SearchConfig, opened: Study) -> None:
 
 def _check_teacher(whole: SearchConfig) -> None:
     """Refuse for a sibling what only the seed network itself can read."""
-    path = starting_points.teacher_path(whole)
+    path = pretrained.teacher_path(whole)
     if path is None or Arm.family not in whole.finalists.arms:
         return
     if Path(path).expanduser().is_file():

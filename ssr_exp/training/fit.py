@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
 
-from ssr_exp.config import Config
 from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
@@ -68,33 +66,23 @@ def test(job: Job, folder: Path) -> Metrics:
     return _tested(trainers.build(job.conf, folder), task, _images(job))
 
 
-@contextmanager
-def threads(conf: Config) -> Iterator[None]:
-    """Use as many CPU threads as a run asks for, and no longer than it lasts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(conf.trainer.threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _load(task: Classification, checkpoint: Path) -> None:
     rescale.load(task.network, network_weights(checkpoint), source=str(checkpoint))
 
 
 def _task(job: Job) -> Classification:
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
-    state = job.study.borrowed.state
+    state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:
-        inherit.fill(network, state, plan, architecture, seed, by=job.conf.init.channels)
+        names = rescale.names(seed, plan, architecture)
+        inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
     return Classification(
         network,
         job.conf.recipe,
         num_classes=job.study.splits.num_classes,
         channels_last=job.conf.trainer.channels_last,
-        teacher=copy.deepcopy(job.study.borrowed.teacher),  # training moves it
+        teacher=copy.deepcopy(job.study.pretrained.teacher),  # training moves it
     )
 
 

@@ -1,32 +1,36 @@
-"""Networks that were trained before, wherever their weights lie: a folder, a run, or a file.
+"""What a study takes from networks that were trained before: first weights, or a teacher.
 
-A folder that `saved.write` made says all of its network, and so does the study's that a run's
-folder lies in; of an older study, images and classes are taken to be like this one's. A file holds
-a state dict and nothing else, so it must be the seed network's own.
+Neither is the default. Both are part of a study's fingerprint, by content and not by path, so that
+such runs are never compared with plain ones.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from ssr_exp import files
-from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.config import Config, Init
+from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved, seed_segments, seeds
-from ssr_exp.runs import store, studies
-from ssr_exp.runs.record import Status
-from ssr_exp.runs.store import LAST_CHECKPOINT
+from ssr_exp.rescaling import codes, rescale, saved, seeds
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.runs import store, trained
 
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint"  # as `recipe.distill`: the teacher is the top-level one
+KEYS = ("distill", "distill_weight", "distill_temperature")  # of the recipe
 KINDS = (
     f"a folder with {saved.NETWORK} (such as the best/ of a search), the folder of a finished run, "
     "or a file with the seed network's state dict"
@@ -36,73 +40,103 @@ KINDS = (
 class Split(BaseModel):
     """Which images of a data set a network was trained on."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     name: str
     val_fraction: float
     split_seed: int
     train_on_val: bool = False
 
+    def __str__(self) -> str:
+        """Say it in the words of a command line."""
+        fields = self.model_dump(exclude={"name"}).items()
+        return " ".join(f"dataset.{key}={str(value).lower()}" for key, value in fields)
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedNetwork:
+    """A network that was trained before, and what is known of it."""
+
+    network: nn.Module  # in eval mode, on the CPU; not to be changed
+    digest: str  # of names, shapes and values of its state dict
+    # how it is built, and what its logits mean; None if only weights are known
+    about: saved.Description | None = None
+    split: Split | None = None  # of the images that it was trained on, if it is known
+
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A network that was trained before, and what is known of it.
+    """What trainings start from and learn from, besides images."""
 
-    Args:
-        network: in eval mode, on the CPU; not to be changed.
-        digest: of names, shapes and values of its state dict.
-        model: its seed network, as `seeds.spell` writes it; None if only weights are known.
-        code: of the network, likewise.
-        classes: the names of the logits, if they are known.
-        image_shape: channels, height and width of its images in pixels, if they are known.
-        split: of the images that it was trained on, if it is known.
+    # the trained seed network's `state_dict`; None: weights are drawn
+    state: Mapping[str, Tensor] | None = None
+    # in eval mode, on the CPU, and not to be changed; None: there is none
+    teacher: nn.Module | None = None
+    # what the fingerprint says of the weights; empty: nothing
+    init: Mapping[str, str] = field(default_factory=dict)
+    distill: Mapping[str, Any] = field(default_factory=dict)  # what it says of the teacher
+
+
+def check(conf: Config) -> None:
+    """Refuse what needs a checkpoint and names none; warn of one that nothing reads.
+
+    Raises:
+        SsrError: if a checkpoint is missing.
     """
-
-    network: nn.Module
-    digest: str
-    model: str | None = None
-    code: str | None = None
-    classes: tuple[str, ...] | None = None
-    image_shape: tuple[int, int, int] | None = None
-    split: Split | None = None
-
-
-class _Study(BaseModel):
-    """What decides the results of a study, as far as it is read here."""
-
-    dataset: Split
+    reads = {
+        "init=inherit": conf.init.kind is Init.inherit,
+        f"recipe.distill={CHECKPOINT}": conf.recipe.distill == CHECKPOINT,
+    }
+    asked = [word for word, holds in reads.items() if holds]
+    if asked and conf.checkpoint is None:
+        raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {KINDS}.")
+    if conf.checkpoint is not None and not asked:
+        _warn(conf.checkpoint, " or ".join(reads))
 
 
-class _Asked(BaseModel):
-    """What a run's network is, of all that it was asked to do."""
+@lru_cache(maxsize=64)
+def _warn(path: str, words: str) -> None:
+    """Warn once, not once for each run."""
+    log.warning("checkpoint=%s is not read: type %s with it.", path, words)
 
-    model: ModelConf
-    segment: SegmentConf
 
+def open(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> Pretrained:
+    """Read what `init`, `checkpoint` and `recipe.distill` name; a network once in a process.
 
-@dataclass(frozen=True)
-class Own:
-    """What the study itself is, where a checkpoint does not say.
-
-    Args:
-        model: its seed network, as `seeds.spell` writes it.
-        seed: as its constructor left it; a file must hold its weights.
-        num_classes: how many classes there are.
-        image_shape: channels, height and width of the images, in pixels.
+    Raises:
+        SsrError: if there is nothing to read, or it is of another network or of other classes.
     """
+    pretrained, model = Pretrained(), seeds.spell(conf.model)
+    if conf.init.kind is Init.inherit and conf.checkpoint is not None:
+        source = read(conf.checkpoint, model, seed)
+        _check_classes(conf.checkpoint, source, splits)
+        _check_split(conf, source)
+        init = {"kind": conf.init.kind.value, "channels": conf.init.channels.value}
+        init |= {"checkpoint": source.digest}
+        pretrained = replace(pretrained, state=_whole(conf, source, seed, plan), init=init)
+    if (path := teacher_path(conf)) is not None:
+        source = read(path, model, seed)
+        _check_classes(path, source, splits)
+        _check_images(path, source, splits)
+        weight, temperature = conf.recipe.distill_weight, conf.recipe.distill_temperature
+        distill = {"teacher": source.digest, "weight": weight, "temperature": temperature}
+        pretrained = replace(pretrained, teacher=source.network, distill=distill)
+    return pretrained
 
-    model: str
-    seed: nn.Module
-    num_classes: int
-    image_shape: tuple[int, int, int]
+
+def teacher_path(conf: Config) -> str | None:
+    """Say where the teacher lies; None if there is none."""
+    named = conf.recipe.distill
+    return conf.checkpoint if named == CHECKPOINT else named
 
 
-def read(path: str, own: Own) -> Pretrained:
+def read(path: str, model: str, seed: nn.Module) -> PretrainedNetwork:
     """Read a trained network; once in a process, as long as it is not written anew.
 
     Args:
         path: a folder that `saved.write` made, a run's folder, or a file with a state dict.
-        own: the study's own network.
+        model: the study's seed network, as `seeds.spell` writes it.
+        seed: as its constructor left it; a file must hold its weights.
 
     Raises:
         SsrError: if there is nothing there, or it is damaged or of another network.
@@ -112,18 +146,36 @@ def read(path: str, own: Own) -> Pretrained:
         changed = where.stat().st_mtime_ns
     except OSError:
         raise SsrError(f"there is no checkpoint at {where}: name {KINDS}.") from None
-    return _read(where, changed, own)
+    return _read(where, changed, model, seed)
 
 
 @lru_cache(maxsize=4)
-def _read(where: Path, _changed: int, own: Own) -> Pretrained:
+def _read(where: Path, _changed: int, model: str, seed: nn.Module) -> PretrainedNetwork:
     if where.is_file():
-        return _of_file(where, own.seed)
-    if (where / saved.NETWORK).exists():
-        return _of_folder(where, own)
-    if (where / store.RECORD_FILE).exists():
-        return _of_run(where, own)
-    raise SsrError(f"{where} holds neither {saved.NETWORK} nor {store.RECORD_FILE}: name {KINDS}.")
+        network = copy.deepcopy(seed)
+        try:
+            rescale.load(network, state_dict(where), source=str(where))
+        except SsrError as error:
+            raise SsrError(f"{_difference(error)}; a file must hold the seed network's.") from None
+        return _source(network)
+    if not any((where / name).exists() for name in (saved.NETWORK, store.RECORD_FILE)):
+        raise SsrError(
+            f"{where} holds neither {saved.NETWORK} nor {store.RECORD_FILE}: name {KINDS}."
+        )
+    remedy = "name a network of this study's model, or one made by a class"
+    source = trained.read(where, remedy, trusted_model=model)
+    try:
+        split = Split.model_validate(source.study.get("dataset"))
+    except ValidationError:
+        split = None
+    return _source(source.network, source.about, split)
+
+
+def _source(
+    network: nn.Module, about: saved.Description | None = None, split: Split | None = None
+) -> PretrainedNetwork:
+    network.eval().requires_grad_(False)
+    return PretrainedNetwork(network, digest(network.state_dict()), about, split)
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
@@ -153,97 +205,67 @@ def state_dict(path: Path) -> dict[str, Tensor]:
     return network or state
 
 
-def _of_file(path: Path, seed: nn.Module) -> Pretrained:
-    network = copy.deepcopy(seed)
+def _whole(
+    conf: Config, source: PretrainedNetwork, seed: nn.Module, plan: Plan
+) -> dict[str, Tensor]:
+    """Return the state dict of the whole seed network."""
+    state: dict[str, Tensor] = source.network.state_dict()
+    model, baseline, about = seeds.spell(conf.model), codes.write(plan, plan.baseline), source.about
     try:
-        rescale.load(network, state_dict(path), source=str(path))
+        rescale.load(copy.deepcopy(seed), state, source=str(conf.checkpoint))
     except SsrError as error:
-        raise SsrError(f"{difference(error)}; a file must hold the seed network's.") from None
-    return _trained(network)
-
-
-def _of_folder(folder: Path, own: Own) -> Pretrained:
-    about = saved.read(folder)
-    _check_code(folder, about.model, own)
-    return _trained(
-        saved.load(folder, trust=True),
-        model=about.model.name,
-        code=about.network,
-        classes=about.classes,
-        image_shape=about.input_shape,
-        split=_split(folder),
-    )
-
-
-def _of_run(folder: Path, own: Own) -> Pretrained:
-    record = store.Store(folder).read(folder)
-    if record is None or record.status is not Status.finished:
-        ended = "cannot be read" if record is None else record.status.value
-        raise SsrError(f"the run in {folder} {ended}: name the folder of one that finished.")
-    try:
-        asked = files.read(folder / store.CONFIG_FILE, _Asked, version=1)
-    except (FileNotFoundError, files.Unreadable) as error:
+        if about is not None and about.model.name == model and about.network != baseline:
+            raise SsrError(
+                f"the checkpoint {conf.checkpoint} is network {about.network}, not the baseline "
+                f"{baseline}: init=inherit takes the whole seed network's weights."
+            ) from None
         raise SsrError(
-            f"{folder / store.CONFIG_FILE} cannot be used ({error}): name {KINDS}."
+            f"{_difference(error)}; init=inherit takes the weights of the seed network, {model}, "
+            "itself."
         ) from None
-    name = seeds.spell(asked.model)
-    _check_code(folder, saved.Model(name=name), own)
-    study = folder.resolve().parents[1]
-    about = saved.read(study) if (study / saved.NETWORK).exists() else None
-    if about is not None:
-        own = replace(own, num_classes=about.num_classes, image_shape=about.input_shape)
-    network, path = _built(folder, asked, record.network, own), folder / LAST_CHECKPOINT
-    try:
-        rescale.load(network, state_dict(path), source=str(path))
-    except SsrError as error:
-        raise SsrError(
-            f"{difference(error)}; name a run with as many classes, and images of this size."
-        ) from None
-    return _trained(
-        network,
-        model=name,
-        code=record.network,
-        classes=about and about.classes,
-        image_shape=about and about.input_shape,
-        split=_split(study),
-    )
+    return state
 
 
-def _split(folder: Path) -> Split | None:
-    try:
-        return files.read(folder / studies.FILE, _Study, version=1).dataset
-    except (FileNotFoundError, files.Unreadable):
-        return None
-
-
-def _check_code(folder: Path, model: saved.Model, own: Own) -> None:
-    """Call no function of a checkpoint's choice: it may do anything. Classes need no trust."""
-    if model.name != own.model and model.calls_code(folder):
-        raise SsrError(
-            f"the network in {folder} is made by the function {model.name}, which is not called "
-            "because a file says so: name a network of this study's model, or one made by a class."
-        )
-
-
-def _built(folder: Path, asked: _Asked, code: str, own: Own) -> nn.Module:
-    try:
-        with torch.random.fork_rng(devices=[]):
-            seed, plan = seed_segments.build(
-                asked.model,
-                asked.segment,
-                num_classes=own.num_classes,
-                input_shape=own.image_shape,
-            )
-            return rescale.build(seed, plan, codes.parse(plan, code), inherits=True)
-    except SsrError as error:
-        raise SsrError(f"the network of the run in {folder} cannot be built: {error}") from None
-
-
-def _trained(network: nn.Module, **known: Any) -> Pretrained:
-    network.eval().requires_grad_(False)
-    return Pretrained(network, digest(network.state_dict()), **known)
-
-
-def difference(error: SsrError) -> str:
+def _difference(error: SsrError) -> str:
     """Keep what `rescale.load` says of the first difference, without its remedy."""
     return str(error).rpartition("; ")[0] or str(error).rstrip(".")
+
+
+def _check_split(conf: Config, source: PretrainedNetwork) -> None:
+    """Refuse first weights that were learned from the images which measure this study's networks.
+
+    Raises:
+        SsrError: if they were.
+    """
+    theirs, ours = source.split, Split.model_validate(asdict(conf.dataset))
+    if ours.train_on_val or theirs in (None, ours) or theirs.name != ours.name:
+        return
+    raise SsrError(
+        f"the network in {conf.checkpoint} was trained on images that are val here (with "
+        f"{theirs}, and this study has {ours}), so val would flatter what inherits from it: name a "
+        "run of the same split, such as this study's modifiers=baseline with init=fresh."
+    )
+
+
+def _check_classes(path: str, source: PretrainedNetwork, splits: Splits) -> None:
+    ours: Sequence[str] = splits.train.classes
+    theirs = ours if source.about is None else source.about.classes
+    if list(theirs) == list(ours):
+        return
+    if len(theirs) != len(ours):
+        said = f"{len(theirs)} classes, and this data set has {len(ours)}"
+    else:
+        pairs = zip(theirs, ours, strict=True)
+        one, other = next(pair for pair in pairs if pair[0] != pair[1])
+        said = f"other classes than this data set: {one!r} where it has {other!r}"
+    raise SsrError(f"the network in {path} tells apart {said}; name one of the same classes.")
+
+
+def _check_images(path: str, source: PretrainedNetwork, splits: Splits) -> None:
+    if source.about is not None and source.about.input_shape != splits.image_shape:
+        shapes = source.about.input_shape, splits.image_shape
+        theirs, ours = ("x".join(map(str, shape)) for shape in shapes)
+        raise SsrError(
+            f"the teacher in {path} takes images of {theirs} (channels x height x width), and this "
+            f"data set's are {ours}: name a teacher of such images, or type recipe.distill=null."
+        )

@@ -5,32 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import re
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
+from ssr_exp import config
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
 from ssr_exp.datasets import in_memory
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, seed_segments, seeds, sets
+from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
-from ssr_exp.training import starting_points
-from ssr_exp.training.starting_points import Borrowed
+from ssr_exp.training import pretrained
+from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
 LATER = ("train_on_val", "fit", "background")  # keys that must not rename the studies before them
@@ -45,7 +42,7 @@ class Study:
     splits: Splits
     seed_network: nn.Module  # as its constructor left it
     plan: Plan
-    borrowed: Borrowed = field(default_factory=Borrowed)  # from networks trained before
+    pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
 
     @property
     def about(self) -> dict[str, Any]:
@@ -67,7 +64,7 @@ class Study:
         sets.check(asked)
         proposed = self._proposed(conf) if asked.kind == sets.PROPOSED else ()
         architectures = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
-        if self.borrowed.state is None:
+        if self.pretrained.state is None:
             for architecture in architectures:
                 rescale.check_learnt(self.seed_network, self.plan, architecture)
         return architectures
@@ -107,16 +104,16 @@ class Job:
 
 
 def open(conf: Config) -> Study:
-    """Load the images, trace the seed network, read what is borrowed, fingerprint the whole.
+    """Load the images, trace the seed network, read pretrained networks, fingerprint the whole.
 
-    Images, trace and borrowed networks are kept for the next run of the same process.
+    Images, trace and pretrained networks are kept for the next run of the same process.
 
     Raises:
         SsrError: if a part of the configuration cannot be met.
     """
+    config.check(conf)
     _check(conf)
-    _check_recipe(conf)
-    starting_points.check(conf)
+    pretrained.check(conf)
     splits = _splits(_Key(conf.dataset), conf.paths.data)
     if conf.trainer.test and splits.test is None:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
@@ -127,7 +124,7 @@ def open(conf: Config) -> Study:
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
-    taken = starting_points.read(conf, splits, seed_network, plan)
+    taken = pretrained.open(conf, splits, seed_network, plan)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
@@ -135,15 +132,11 @@ def open(conf: Config) -> Study:
 
 
 def _check(conf: Config) -> None:
-    if conf.trainer.max_epochs < 1:
-        raise SsrError(f"trainer.max_epochs is {conf.trainer.max_epochs}; it must be 1 or more.")
     if conf.trainer.devices != 1:
         raise SsrError(
             f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
             "and a launcher trains several at once: type trainer.devices=1."
         )
-    if conf.trainer.threads is not None and conf.trainer.threads < 1:
-        raise SsrError(f"trainer.threads is {conf.trainer.threads}; it must be 1 or more, or null.")
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(
             "dataset.train_on_val=true leaves no val to measure: type trainer.test=true with it, "
@@ -156,48 +149,23 @@ def _check(conf: Config) -> None:
             f"origin={conf.origin} is no name: type up to 40 letters, digits, dashes or "
             "underscores, or leave it out."
         )
-    if not 0 <= conf.seed < 2**32:
-        raise SsrError(f"seed is {conf.seed}; it must lie between 0 and {2**32 - 1}.")
-
-
-def _check_recipe(conf: Config) -> None:
-    recipe, trainer = conf.recipe, conf.trainer
-    decay, clip = recipe.ema_decay, recipe.grad_clip
-    share, heat = recipe.distill_weight, recipe.distill_temperature
-    for key, holds, allowed in (
-        ("trainer.accelerator", trainer.accelerator in ACCELERATORS, " or ".join(ACCELERATORS)),
-        ("trainer.precision", trainer.precision in PRECISIONS, " or ".join(PRECISIONS)),
-        ("recipe.batch_size", recipe.batch_size >= 1, "1 or more images"),
-        ("recipe.lr", 0 < recipe.lr < math.inf, "above 0, and finite"),
-        ("recipe.momentum", 0 <= recipe.momentum < 1, "from 0 to below 1"),
-        ("recipe.weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more, and finite"),
-        ("recipe.label_smoothing", 0 <= recipe.label_smoothing < 1, "from 0 to below 1"),
-        ("recipe.warmup_epochs", recipe.warmup_epochs >= 0, "0 or more"),
-        ("recipe.grad_clip", clip is None or 0 < clip < math.inf, "above 0, or null"),
-        ("recipe.ema_decay", decay is None or 0 <= decay < 1, "from 0 to below 1, or null"),
-        ("recipe.distill_weight", 0 <= share <= 1, "from 0 to 1"),
-        ("recipe.distill_temperature", 0 < heat < math.inf, "above 0, and finite"),
-    ):
-        if not holds:
-            value = attrgetter(key)(conf)
-            raise SsrError(f"{key} is {value}; it must be {allowed}.")
-    if recipe.warmup_epochs >= trainer.max_epochs:
+    if conf.recipe.warmup_epochs >= conf.trainer.max_epochs:
         log.warning(
             "recipe.warmup_epochs=%g is all of the training (%d epochs): the learning rate never "
             "gets to its full height.",
-            recipe.warmup_epochs,
-            trainer.max_epochs,
+            conf.recipe.warmup_epochs,
+            conf.trainer.max_epochs,
         )
 
 
 def _fields(
-    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Borrowed
+    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Pretrained
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     for key in LATER:
         if dataset[key] == getattr(DatasetConf, key):
             del dataset[key]
-    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in starting_points.KEYS}
+    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
     patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
@@ -234,7 +202,7 @@ def _traced(
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        seed_network, plan = seed_segments.build(
+        seed_network, plan = planning.seed_and_plan(
             model.part, segment.part, num_classes=num_classes, input_shape=shape
         )
     for remark in plan.remarks:

@@ -11,13 +11,20 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import yaml
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 
+from ssr_exp.app import configuration, launchers
 from tests.conftest import ROOT, small
+
+Compose = Callable[[str, list[str]], Any]
 
 FOLDER = ROOT / "launchers"
 TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -40,18 +47,19 @@ def overrides(line: str) -> tuple[str, list[str]]:
     return PYTHONS[Path(words[at]).name], own + words[at + 1 :]
 
 
-def composes(script: str, words: list[str]) -> Any:
-    import hydra
+@pytest.fixture(scope="module")
+def composes() -> Iterator[Compose]:
+    def compose(script: str, words: list[str]) -> Any:
+        launchers._forget_schemas()  # as each command does
+        return hydra.compose(script, words, return_hydra_config=True)
 
-    from ssr_exp import config
-
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return hydra.compose(script, overrides=words, return_hydra_config=True)
+        yield compose
 
 
 @pytest.mark.parametrize("line", LINES, ids=str)
-def test_a_command_names_presets_and_keys_that_exist(line: str) -> None:
+def test_a_command_names_presets_and_keys_that_exist(line: str, composes: Compose) -> None:
     known = ("python ", "GPUS=", "sbatch ", "ray exec", "ray up", "kubectl create")
     assert line.startswith(known)
     if any(name in line for name in PYTHONS):
@@ -78,15 +86,12 @@ SCHEMAS = {
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_preset_has_every_key_of_its_plugin(name: str) -> None:
     """A key that a newer plugin brings is not silently missing, nor one that it dropped kept."""
-    from hydra.utils import get_class
-    from omegaconf import OmegaConf
-
     own = yaml.safe_load((ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml").read_text())
     assert set(own) == set(OmegaConf.structured(get_class(SCHEMAS[name])))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_is_bash_that_parses(script: Path) -> None:
+def test_a_script_is_bash_that_parses(script: Path, composes: Compose) -> None:
     done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (usage,) = re.findall(rf"^#   (.*{script.name}.*)$", script.read_text(), flags=re.MULTILINE)
@@ -99,7 +104,7 @@ def test_the_ray_clusters_file_is_what_ray_takes() -> None:
     validate_config(prepare_config(yaml.safe_load((FOLDER / "ray_cluster.yaml").read_text())))
 
 
-def test_the_kubernetes_file_holds_together() -> None:
+def test_the_kubernetes_file_holds_together(composes: Compose) -> None:
     (job,) = yaml.safe_load_all((FOLDER / "kuberay.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     spec = job["spec"]["rayClusterSpec"]

@@ -9,13 +9,15 @@ from benchmarks.latency import Claim
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, planning, seed_segments, seeds
+from ssr_exp.rescaling import cost, planning, seeds
 from ssr_exp.rescaling.plan import Plan
 
 
 def planned(name: str) -> Plan:
     shape = latency.SHAPE
-    return seed_segments.build(ModelConf(name), SegmentConf(), num_classes=10, input_shape=shape)[1]
+    return planning.seed_and_plan(
+        ModelConf(name), SegmentConf(), num_classes=10, input_shape=shape
+    )[1]
 
 
 @pytest.mark.parametrize("name", ["resnet14", "resnet56", "resnet18"])

@@ -10,6 +10,7 @@ from benchmarks.replay import Outcome
 from ssr_exp.config import SearchConfig
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import acquisition
+from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.space import Space
 
 
@@ -30,10 +31,10 @@ def test_what_a_batch_gains_agrees_with_the_areas_of_both_fronts(seed: int) -> N
     pairs = zip(rng.normal(size=5), rng.uniform(0, 3, 5), strict=True)
     trained = [Outcome(*pair) for pair in pairs]
     reference = Outcome(-0.5, 2.5)
-    front = acquisition.front(
+    front = Front.from_networks(
         torch.tensor([o.accuracy for o in trained]).double(),
         torch.tensor([o.log_params for o in trained]).double(),
-        reference=reference,
+        reference,
     )
     found = proposals.gains(torch.from_numpy(outcomes), torch.from_numpy(costs), front)
     before = replay.hypervolume(trained, reference)

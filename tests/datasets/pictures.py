@@ -73,9 +73,25 @@ def split(root: Path, *parts: str) -> Path:
     return root
 
 
-def grey(image: Image.Image, kind: str, factor: float) -> Image.Image:
-    """Make numbers of another kind of a picture's bytes, such as uint16."""
-    return Image.fromarray((np.asarray(image.convert("L"), np.float64) * factor).astype(kind))
+def numbers(kind: str, factor: float, suffix: str = "") -> Save:
+    """Save grey numbers of another kind, such as uint16, as PNG where it can hold them, or TIFF."""
+
+    def save(image: Image.Image, path: Path) -> None:
+        values = (np.asarray(image.convert("L"), np.float64) * factor).astype(kind)
+        Image.fromarray(values).save(f"{path}{suffix or ('.png' if kind == 'uint16' else '.tiff')}")
+
+    save.__name__ = f"{kind}_{factor:g}"  # a test's name
+    return save
+
+
+sixteen_bit = numbers("uint16", 257)  # all of them
+twelve_bit = numbers("uint16", 16)  # of 16, as cameras do
+float_tiff = numbers("float32", 1 / 255)
+
+
+def as_mode(mode: str) -> Save:
+    """Save as PNG in one of Pillow's modes."""
+    return lambda image, path: as_png(image.convert(mode), path)
 
 
 def phone(image: Image.Image, path: Path) -> None:
@@ -83,21 +99,6 @@ def phone(image: Image.Image, path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image.transpose(Image.Transpose.ROTATE_90).save(f"{path}.jpg", exif=exif, quality=92)
-
-
-def sixteen_bit(image: Image.Image, path: Path) -> None:
-    """Use all of 16 bits."""
-    grey(image, "uint16", 257).save(f"{path}.png")
-
-
-def twelve_bit(image: Image.Image, path: Path) -> None:
-    """Use 12 of 16 bits, as cameras do."""
-    grey(image, "uint16", 16).save(f"{path}.png")
-
-
-def float_tiff(image: Image.Image, path: Path) -> None:
-    """Write floating-point numbers from 0 to 1."""
-    grey(image, "float32", 1 / 255).save(f"{path}.tiff")
 
 
 def sixteen_bit_colours(image: Image.Image, path: Path, *, bits: int = 16) -> None:
@@ -117,18 +118,21 @@ def sixteen_bit_colours(image: Image.Image, path: Path, *, bits: int = 16) -> No
     Path(f"{path}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
-def icon(image: Image.Image, path: Path) -> None:
+def drawn_in_alpha(image: Image.Image, colour: tuple[int, int, int, int]) -> Image.Image:
     """Keep the shape in the transparency alone."""
-    drawn = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    drawn = Image.new("RGBA", image.size, colour)
     drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
-    drawn.save(f"{path}.png")
+    return drawn
+
+
+def icon(image: Image.Image, path: Path) -> None:
+    """Save black on nothing."""
+    as_png(drawn_in_alpha(image, (0, 0, 0, 0)), path)
 
 
 def red_icon(image: Image.Image, path: Path) -> None:
-    """Keep the shape in the transparency, in a colour that shows on black and on white."""
-    drawn = Image.new("RGBA", image.size, (200, 0, 0, 255))
-    drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
-    drawn.save(f"{path}.png")
+    """Save a colour on nothing, that shows on black and on white."""
+    as_png(drawn_in_alpha(image, (200, 0, 0, 255)), path)
 
 
 def one_picture(image: Image.Image, path: Path) -> None:

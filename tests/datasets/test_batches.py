@@ -173,10 +173,6 @@ def test_crop_reaches_every_window_and_none_beyond() -> None:
     assert (windows == 5).flatten(1).any(1).all()  # the centre is in every window
 
 
-def test_crop_without_padding_changes_nothing(x: Tensor) -> None:
-    assert torch.equal(batches.crop(x, 0, seeded()), x)
-
-
 def test_flip_mirrors_about_half_of_the_images_and_leaves_the_others(x: Tensor) -> None:
     many = x.repeat(20, 1, 1, 1)
     out = batches.flip(many, seeded())

@@ -14,7 +14,7 @@ from ssr_exp.config import Config, DatasetConf
 from ssr_exp.datasets import in_memory, reading
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from tests.datasets.pictures import copied, fill, grey, one_picture, split
+from tests.datasets.pictures import copied, fill, numbers, one_picture, split
 
 Load = Callable[..., Splits]
 Compose = Callable[..., Config]
@@ -177,44 +177,22 @@ def test_names_forge_no_line(
     assert len(printed.splitlines()) == len(found.lines())
 
 
-def small(root: Path) -> None:
-    fill(root, (ODD,), size=(4, 4))
-
-
-def deep(root: Path) -> None:
-    fill(root, (ODD,), save=lambda i, p: grey(i, "int32", -1).save(f"{p}.tiff"))
-
-
-def single(root: Path) -> None:
-    (root / ODD / "one").mkdir(parents=True)
-    shutil.copy(next((root / "b").iterdir()), root / ODD / "one.png")
-
-
-def nothing(root: Path) -> None:
-    (root / ODD).mkdir()
-
-
-def fifo(root: Path) -> None:
-    (fill(root, (ODD,)) / ODD / f"{ODD}.png").symlink_to("nowhere")
-
-
-def parts(root: Path) -> None:
-    split(root / ODD, "train", "test")
-    fill(root / ODD / "test", (ODD,))
-
-
-def again(root: Path) -> None:
-    fill(root / ODD, ("x", "y"))
-    fill(root / f"{ODD} 2", ("x", "y"))
-
-
 ODD = "a\nwarning: nothing"
+ODDLY_NAMED: dict[str, Callable[[Path], object]] = {
+    "small": lambda root: fill(root, (ODD,), size=(4, 4)),
+    "deep": lambda root: fill(root, (ODD,), save=numbers("int32", -1)),
+    "one class": lambda root: fill(root / ODD, ("one",)),
+    "nothing": lambda root: (root / ODD).mkdir(),
+    "link": lambda root: (fill(root, (ODD,)) / ODD / f"{ODD}.png").symlink_to("nowhere"),
+    "parts": lambda root: fill(split(root / ODD, "train", "test") / "test", (ODD,)),
+    "again": lambda root: fill(root, (f"{ODD}/x", f"{ODD}/y", f"{ODD} 2/x", f"{ODD} 2/y")),
+}
 
 
-@pytest.mark.parametrize("add", [small, deep, single, nothing, fifo, parts, again])
-def test_names_break_no_refusal(root: Path, add: Callable[[Path], None], load: Load) -> None:
+@pytest.mark.parametrize("name", ODDLY_NAMED)
+def test_names_break_no_refusal(root: Path, name: str, load: Load) -> None:
     fill(root, ("b",))
-    add(root)
+    ODDLY_NAMED[name](root)
     said = []
     for place in (root, root / ODD):
         try:

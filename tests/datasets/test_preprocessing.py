@@ -19,11 +19,13 @@ from ssr_exp.datasets import in_memory, preprocessing
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import FITS
 from tests.datasets.pictures import (
+    as_mode,
     as_png,
+    drawn_in_alpha,
     fill,
     float_tiff,
-    grey,
     icon,
+    numbers,
     one_picture,
     phone,
     picture,
@@ -112,10 +114,10 @@ def test_that_images_are_cropped_is_said(root: Path, tmp_path: Path, load: Load)
 def test_the_depth_is_that_of_the_highest_value_of_all_images(
     root: Path, tmp_path: Path, load: Load
 ) -> None:
-    plain = load(fill(root, save=lambda i, p: as_png(i.convert("L"), p)))
+    plain = load(fill(root, save=as_mode("L")))
     assert (plain.preprocessing.depth, plain.preprocessing.white) == (None, None)
     for bits in (8, 10, 12, 14, 16):
-        save = lambda i, p, bits=bits: grey(i, "uint16", 2 ** (bits - 8)).save(f"{p}.png")  # noqa: E731
+        save = numbers("uint16", 2 ** (bits - 8))
         deep = load(fill(tmp_path / f"deep{bits}", save=save))
         assert (deep.preprocessing.depth, deep.preprocessing.white) == (bits, None)
         assert torch.equal(values(deep), values(plain))
@@ -132,7 +134,7 @@ def test_one_bright_image_decides_for_the_dark_ones(root: Path, load: Load) -> N
 
 @pytest.mark.parametrize("kind", ["int32", "uint16"])
 def test_integers_of_32_bits_are_read_alike(root: Path, kind: str, load: Load) -> None:
-    splits = load(fill(root, save=lambda i, p: grey(i, kind, 16).save(f"{p}.tiff")))
+    splits = load(fill(root, save=numbers(kind, 16, ".tiff")))
     assert splits.preprocessing.depth == 12
     assert int(values(splits).max()) > 200
 
@@ -148,15 +150,13 @@ def test_numbers_of_no_known_range_are_refused(
     root: Path, kind: str, factors: tuple[float, ...], said: str, refused: Refused
 ) -> None:
     for factor in factors:
-        save = lambda i, p, factor=factor: grey(i, kind, factor).save(f"{p}.tiff")  # noqa: E731
-        assert said in refused(fill(root, save=save))
+        assert said in refused(fill(root, save=numbers(kind, factor)))
 
 
 def test_floats_are_scaled_by_what_all_of_them_hold(root: Path, tmp_path: Path, load: Load) -> None:
-    plain = load(fill(root, save=lambda i, p: as_png(i.convert("L"), p)))
+    plain = load(fill(root, save=as_mode("L")))
     for white in (1, 255):
-        save = lambda i, p, white=white: grey(i, "float32", white / 255).save(f"{p}.tiff")  # noqa: E731
-        splits = load(fill(tmp_path / f"white{white}", save=save))
+        splits = load(fill(tmp_path / f"white{white}", save=numbers("float32", white / 255)))
         assert (splits.preprocessing.depth, splits.preprocessing.white) == (None, white)
         assert torch.equal(values(splits), values(plain))
 
@@ -164,7 +164,7 @@ def test_floats_are_scaled_by_what_all_of_them_hold(root: Path, tmp_path: Path, 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_floats_that_are_no_numbers_are_refused(root: Path, value: float, refused: Refused) -> None:
     def save(image: Image.Image, path: Path) -> None:
-        values = np.array(grey(image, "float32", 1 / 255))
+        values = np.array(image.convert("L"), np.float32) / 255
         values[3, 3] = value
         Image.fromarray(values).save(f"{path}.tiff")
 
@@ -197,16 +197,8 @@ def test_a_file_that_goes_between_the_passes_is_refused_and_not_kept(
         (as_png, twelve_bit, "holds grey of more than 8 bits, and the images of the training did"),
         (as_png, float_tiff, "holds floating-point numbers, and the images of the training did"),
         (sixteen_bit, float_tiff, "holds floating-point numbers"),
-        (
-            float_tiff,
-            lambda image, path: grey(image, "float32", 1.0).save(f"{path}.tiff"),
-            "the images of the training lay in 0 to 1:",
-        ),
-        (
-            sixteen_bit,
-            lambda image, path: grey(image, "int32", -1).save(f"{path}.tiff"),
-            "it has values from -",
-        ),
+        (float_tiff, numbers("float32", 1.0), "the images of the training lay in 0 to 1:"),
+        (sixteen_bit, numbers("int32", -1), "it has values from -"),
         (twelve_bit, as_png, ""),
         (sixteen_bit, twelve_bit, ""),
     ],
@@ -299,8 +291,7 @@ def test_shapes_in_the_colour_of_the_background_get_advice_that_works(
 @pytest.mark.parametrize("mode", ["LA", "PA", "P", "RGBA"])
 def test_transparency_counts_in_every_mode(root: Path, mode: str, load: Load) -> None:
     def save(image: Image.Image, path: Path) -> None:
-        drawn = Image.new("RGBA", image.size, (200, 0, 0, 255))
-        drawn.putalpha(image.convert("L").point(lambda v: 255 if v > 110 else 0))
+        drawn = drawn_in_alpha(image, (200, 0, 0, 255))
         if mode == "P":
             drawn.save(f"{path}.gif")
         else:
@@ -314,7 +305,7 @@ def test_transparency_counts_in_every_mode(root: Path, mode: str, load: Load) ->
 
 def test_a_mixture_of_grey_and_colour_is_said(root: Path, load: Load) -> None:
     fill(root, ("circle", "square"))
-    fill(root, ("cross",), save=lambda i, p: as_png(i.convert("L"), p))
+    fill(root, ("cross",), save=as_mode("L"))
     splits = load(root)
     assert splits.image_shape[0] == 3
     assert "12 RGB, 6 grey, read as RGB of 8 bits" in str(splits.reading)
@@ -356,57 +347,38 @@ def test_images_that_are_all_one_picture_are_refused(root: Path, refused: Refuse
     assert "all 18 images are the same picture" in message
 
 
-def test_pictures_near_to_constant_are_warned_of(root: Path, load: Load) -> None:
-    def save(image: Image.Image, path: Path) -> None:
-        as_png(image.point(lambda v: v // 32), path)
-
-    (warning,) = load(fill(root, save=save)).reading.warnings
-    assert "nearly all pixels lie between" in warning
-
-
-def test_a_few_odd_pixels_do_not_hide_that(root: Path, load: Load) -> None:
-    def save(image: Image.Image, path: Path) -> None:
-        image = image.point(lambda v: v // 32)
-        image.putpixel((0, 0), (255, 255, 255))
-        as_png(image, path)
-
-    found = load(fill(root, save=save, size=(64, 64))).reading.warnings
-    assert "nearly all pixels lie between" in found[0]
-
-
-@pytest.mark.parametrize(("bits", "said"), [(12, "nearly all pixels lie"), (14, "no pixel is")])
-def test_colours_of_16_bits_that_use_fewer_are_warned_of(
-    root: Path, bits: int, said: str, load: Load
-) -> None:
-    """Pillow keeps the high byte of such files, which is dark."""
-    save = partial(sixteen_bit_colours, bits=bits)
-    splits = load(fill(root, save=save))
-    assert said in splits.reading.warnings[0]
-    assert "colours of 16 bits, read as RGB of 8 bits" in str(splits.reading)
+def dark(image: Image.Image, path: Path) -> None:
+    """Use few values but in one odd pixel, which does not hide that."""
+    image = image.point(lambda v: v // 32)
+    image.putpixel((0, 0), (255, 255, 255))
+    as_png(image, path)
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
+    ("save", "said"),
     [
-        ("RGB", "colours of 16 bits"),
-        ("RGBA", "colours of 16 bits with transparency"),
+        (dark, "nearly all pixels lie between"),
+        (partial(sixteen_bit_colours, bits=12), "nearly all pixels lie"),  # the high byte is read
+        (partial(sixteen_bit_colours, bits=14), "no pixel is"),
+        (as_mode("1"), "the pixels have 2 of 256 values"),
     ],
 )
-def test_colours_of_16_bits_are_said(
-    root: Path, tmp_path: Path, mode: str, said: str, load: Load
+def test_pictures_that_use_few_values_are_warned_of(
+    root: Path, save: Any, said: str, load: Load
 ) -> None:
-    save = lambda i, p: sixteen_bit_colours(i.convert(mode), p)  # noqa: E731
-    splits = load(fill(root, save=save))
-    assert f"{said}, read as" in str(splits.reading)
+    assert said in load(fill(root, save=save, size=(64, 64))).reading.warnings[0]
+
+
+@pytest.mark.parametrize(("mode", "more"), [("RGB", ""), ("RGBA", " with transparency")])
+def test_colours_of_16_bits_are_said(
+    root: Path, tmp_path: Path, mode: str, more: str, load: Load
+) -> None:
+    splits = load(fill(root, save=lambda i, p: sixteen_bit_colours(i.convert(mode), p)))
+    assert f"colours of 16 bits{more}, read as RGB of 8 bits" in str(splits.reading)
     assert not splits.reading.warnings
-    plain = load(fill(tmp_path / "plain", save=lambda i, p: as_png(i.convert(mode), p)))
+    plain = load(fill(tmp_path / "plain", save=as_mode(mode)))
     assert torch.equal(values(splits), values(plain))
     assert "of 16 bits" not in str(plain.reading)
-
-
-def test_pixels_of_two_values_are_warned_of(root: Path, load: Load) -> None:
-    splits = load(fill(root, save=lambda i, p: as_png(i.convert("1"), p)))
-    assert "the pixels have 2 of 256 values" in splits.reading.warnings[0]
 
 
 def test_usual_images_are_not_warned_of(root: Path, tmp_path: Path, load: Load) -> None:

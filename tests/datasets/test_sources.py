@@ -9,7 +9,6 @@ import pytest
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import in_memory
-from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
@@ -24,7 +23,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, refused: Refused) -> None:
 
 
 def test_an_empty_folder_is_refused(root: Path, refused: Refused) -> None:
-    (root).mkdir()
+    root.mkdir()
     assert "no class folders" in refused(root)
 
 
@@ -138,17 +137,6 @@ def test_a_torchvision_set_is_read_from_its_folder(
     assert (len(splits.train), len(splits.val), len(splits.test)) == (50, 10, 20)
     assert splits.image_shape == (1, 28, 28)
     assert in_memory.load(replace(conf, resize=14), tmp_path).image_shape == (1, 14, 14)
-
-
-@pytest.mark.parametrize("field", ["crop_padding", "cutout"])
-def test_augmentation_must_not_be_negative(field: str) -> None:
-    with pytest.raises(SsrError, match=rf"dataset\.{field}=0"):
-        Augmentation.from_conf(replace(DatasetConf(), **{field: -1}))  # type: ignore[arg-type]
-
-
-def test_batch_size_must_be_positive(digits: Splits) -> None:
-    with pytest.raises(SsrError, match=r"recipe\.batch_size=128"):
-        TensorDataModule(digits, batch_size=0)
 
 
 def test_absent_test_images_say_so(digits: Splits) -> None:

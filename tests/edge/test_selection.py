@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card
-from ssr_exp.edge.export.exporter import Exported, ExportOutcome, Request
+from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile
 from ssr_exp.edge.export.verification import Agreement, Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
@@ -21,21 +22,11 @@ from ssr_exp.rescaling import saved
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store
+from tests.support.descriptions import description
 
 CODE = "d1-1-1_w16-32-64"
 STUDY = "resnet8-digits-0a1b2c3d"
-FULL = saved.Shares(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0))
-ABOUT = saved.Description(
-    model=saved.Model(name="resnet8"),
-    segment=saved.Segmentation(multiple=4),
-    network=CODE,
-    num_classes=2,
-    input_shape=(1, 8, 8),
-    classes=("a", "<b>|`c`"),
-    mean=(0.5,),
-    std=(0.25,),
-    modifiers=FULL,
-)
+ABOUT = description(classes=("a", "<b>|`c`"), std=(0.25,))
 FIELDS = {"recipe": {"optimizer": "sgd", "lr": 0.1}, "dataset": {"name": "digits"}}
 
 
@@ -90,7 +81,7 @@ def test_best_is_the_answer_and_so_is_its_folder(runs: Path) -> None:
 
 
 def test_a_seed_that_failed_or_is_not_there_is_refused(runs: Path) -> None:
-    with pytest.raises(SsrError, match=r"seed0 failed, so there is nothing to export"):
+    with pytest.raises(SsrError, match=r"seed0 failed, so it left no trained network"):
         selection.find(runs, CODE, seed=0)
     with pytest.raises(SsrError, match=r"no such run of .*type seed=N, of 0, 1"):
         selection.find(runs, CODE, seed=2)
@@ -128,23 +119,22 @@ def test_a_function_is_called_only_if_it_is_trusted(runs: Path) -> None:
             selection.find(runs, run)
 
 
-def outcome(folder: Path) -> ExportOutcome:
+def exported(folder: Path) -> Exported:
     same = Agreement(1e-7, 100.0, {"val": 90.0}, {"val": 90.0})
-    file = Exported(
-        "model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, ("9 Conv",), Latency((0.5,))
-    )
-    return ExportOutcome(folder, (file,), (), Latency((1.0,)))
+    file = ExportedFile("model.onnx", "onnx", False, "ONNX Runtime 1", 2048, same, ("9 Conv",))
+    latencies = {EAGER: Latency((1.0,)), "model.onnx": Latency((0.5,))}
+    return Exported(folder, (file,), (), latencies)
 
 
 def write(runs: Path, run: str, **changes: object) -> str:
     parts = [Labelled("val", torch.zeros(3, 1, 8, 8), torch.zeros(3))]
-    request = Request(("onnx",), **changes)  # type: ignore[arg-type]
+    request = ExportConfig(format=["onnx"], **changes)  # type: ignore[arg-type]
     how = Preprocessing(1, (8, 8), fit="stretch", background=0, depth=12)
-    return model_card.write(selection.find(runs, run), outcome(runs), parts, request, how)
+    return model_card.write(selection.find(runs, run), exported(runs), parts, request, how)
 
 
 def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Path) -> None:
-    text = write(runs, CODE, licence="apache-2.0")
+    text = write(runs, CODE, license="apache-2.0")
     for words in (
         f"# resnet20 rescaled: {CODE}",
         "| parameters |",
@@ -176,7 +166,7 @@ def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:
 def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
     from omegaconf import OmegaConf
 
-    text = write(runs, CODE, licence='mine: "free" #1')
+    text = write(runs, CODE, license='mine: "free" #1')
     _, head, _ = text.split("---\n", 2)
     read = OmegaConf.to_container(OmegaConf.create(head))
     assert isinstance(read, dict)

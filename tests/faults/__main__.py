@@ -24,9 +24,11 @@ from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any
 
 from tests.faults import away, disks, ends, mutations, processes, surroundings
-from tests.faults.trials import ASYNCHRONOUS, JOB, SEARCH, SWEEP, Fault, Setting, Tally, Trial
+from tests.faults.laws import Broken
+from tests.faults.trials import ASYNCHRONOUS, JOB, SEARCH, SWEEP, Fault, Setting, Trial
 
 OTHER = replace(SEARCH, words=(*SEARCH.words, "objective=smallest"))
+Row = dict[str, Any]
 SHOWN = 3  # broken laws that are kept in words, for each fault and kind
 
 
@@ -108,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name not in known or mutation not in ("", *mutations.ALL):
                 print(f"no such fault: {word}; there are {', '.join(known)}")
                 return 2
-            tally = _counted(name, known[name], options, mutation)
-            found["faults"] += [] if tally is None else [_row(tally)]
+            row = _row(name, known[name], options, mutation)
+            found["faults"] += [] if row is None else [row]
             found["wall_s"] = round(time.monotonic() - start)
             if options.out is not None:
                 options.out.write_text(json.dumps(found, indent=1) + "\n")
@@ -117,29 +119,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(row["lost"] or row["repeated"] or row["incomplete"] for row in found["faults"]))
 
 
-def _counted(name: str, asked: Asked, options: argparse.Namespace, mutation: str) -> Tally | None:
+def _row(name: str, asked: Asked, options: argparse.Namespace, mutation: str) -> Row | None:
     """Let one fault happen as often as it is asked for; None where this machine cannot."""
     if asked.needs == "root" and os.geteuid() != 0:
         print(f"{asked.name}: left out, it takes root", file=sys.stderr)
         return None
     if asked.needs == "clock" and surroundings.CLOCK not in os.environ:
         return _with_own_clock(name, asked, options)
-    tally, count = Tally(asked.name), max(1, round(asked.share * options.moments))
-    setting = Setting(random.Random(f"{options.seed} {name}"), mutation)
+    count = max(1, round(asked.share * options.moments))
+    row: Row = {"fault": asked.name, "tried": 0, "struck": 0}
+    setting, broken = Setting(random.Random(f"{options.seed} {name}"), mutation), Broken()
     for number in range(count):
-        _say(f"{asked.name}: {number} of {count}, {_spelled(tally)}")
+        _say(f"{asked.name}: {number} of {count}, {_spelled(broken)}")
         with processes.workplace() as folder:
             trial = Trial(folder, setting.mutated)
             try:
                 asked.fault(setting, trial)
             except TimeoutError as error:
                 trial.blame(str(error))
-            tally.add(trial)
-    _say(f"{asked.name}: {count} of {count}, {_spelled(tally)}", last=True)
-    return tally
+        row["tried"] += 1
+        row["struck"] += trial.struck
+        broken.add(trial.broken)
+    _say(f"{asked.name}: {count} of {count}, {_spelled(broken)}", last=True)
+    told = {kind: words[:SHOWN] for kind, words in vars(broken).items() if words}
+    return row | broken.counts() | ({"told": told} if told else {})
 
 
-def _with_own_clock(name: str, asked: Asked, options: argparse.Namespace) -> Tally | None:
+def _with_own_clock(name: str, asked: Asked, options: argparse.Namespace) -> Row | None:
     """Run a fault in a process whose clock can be set, and nobody else's with it."""
     if shutil.which("cc") is None:
         print(f"{asked.name}: left out, it takes a C compiler", file=sys.stderr)
@@ -150,29 +156,15 @@ def _with_own_clock(name: str, asked: Asked, options: argparse.Namespace) -> Tal
         source = str(Path(__file__).with_name("clock.c"))
         compiled = ["cc", "-O", "-shared", "-fPIC", source, "-o", str(library), "-ldl"]
         subprocess.run(compiled, check=True)
-        own = {"LD_PRELOAD": str(library), surroundings.CLOCK: str(clock)}
         words = ["--moments", str(options.moments), "--seed", str(options.seed), "--only", name]
         subprocess.run(
             [sys.executable, "-m", "tests.faults", *words, "--out", str(out)],
-            env=os.environ | own,
+            env=os.environ | {"LD_PRELOAD": str(library), surroundings.CLOCK: str(clock)},
             cwd=processes.ROOT,
             stdout=subprocess.DEVNULL,
         )
         (row,) = json.loads(out.read_text())["faults"]
-    tally = Tally(row["fault"], row["tried"], row["struck"])
-    for kind in ("lost", "repeated", "incomplete"):
-        told = row.get("told", {}).get(kind, [])
-        getattr(tally.broken, kind).extend([*told, *[""] * (row[kind] - len(told))])
-    return tally
-
-
-def _row(tally: Tally) -> dict[str, Any]:
-    kinds = {kind: getattr(tally.broken, kind) for kind in ("lost", "repeated", "incomplete")}
-    row = {"fault": tally.fault, "tried": tally.tried, "struck": tally.struck}
-    row |= {kind: len(found) for kind, found in kinds.items()}
-    if tally.broken:
-        row["told"] = {kind: found[:SHOWN] for kind, found in kinds.items() if found}
-    return row
+        return dict(row)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -182,10 +174,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _spelled(tally: Tally) -> str:
-    found = tally.broken
-    counts = (len(found.lost), len(found.repeated), len(found.incomplete))
-    return "{} lost, {} repeated, {} incomplete".format(*counts)
+def _spelled(broken: Broken) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in broken.counts().items())
 
 
 def _say(text: str, *, last: bool = False) -> None:

@@ -100,12 +100,14 @@ class Broken:
     incomplete: list[str] = field(default_factory=list)
 
     def add(self, other: Broken) -> None:
-        self.lost += other.lost
-        self.repeated += other.repeated
-        self.incomplete += other.incomplete
+        for kind, words in vars(other).items():
+            getattr(self, kind).extend(words)
+
+    def counts(self) -> dict[str, int]:
+        return {kind: len(words) for kind, words in vars(self).items()}
 
     def __bool__(self) -> bool:
-        return bool(self.lost or self.repeated or self.incomplete)
+        return any(vars(self).values())
 
 
 class Witness:

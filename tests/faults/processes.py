@@ -36,9 +36,7 @@ SMALL = (
 )
 HEAVY = """
 sklearn.datasets torchvision lightning.pytorch botorch rich.live hydra wandb filelock
-ssr_exp.app.search_ending ssr_exp.app.searching ssr_exp.training.run
-ssr_exp.training.finalists ssr_exp.search.loop ssr_exp.search.evidence ssr_exp.report.page
-ssr_exp.report.trade_offs ssr_exp.runs.wandb.search_run ssr_exp.edge.latency.table
+ssr_exp.app.searching ssr_exp.training.run
 """.split()
 
 Prepare = Callable[[], object]
@@ -173,7 +171,7 @@ def _note_trainings(folder: Path) -> None:
     log = os.open(folder / TRAININGS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     train = run._train
 
-    def noted(job: run.Job, store: run.local.Store, where: Path) -> run.Record:
+    def noted(job: run.Job, store: run.Store, where: Path) -> run.Record:
         name = where.relative_to(folder / "runs")
         os.write(log, f"begin\t{name}\t\n".encode())
         record = train(job, store, where)

@@ -24,28 +24,6 @@ AT_ONCE = replace(SWEEP, words=(*SWEEP.words, *TWO))
 ASYNCHRONOUS = replace(SEARCH, words=(*SEARCH.words, *TWO, "asynchronous=true"))
 
 
-@dataclass
-class Tally:
-    """What many trials of one fault came to.
-
-    Args:
-        fault: in words.
-        tried: trials.
-        struck: of them, those in which the command was still running.
-        broken: the laws that were broken, in words.
-    """
-
-    fault: str
-    tried: int = 0
-    struck: int = 0
-    broken: Broken = field(default_factory=Broken)
-
-    def add(self, trial: Trial) -> None:
-        self.tried += 1
-        self.struck += trial.struck
-        self.broken.add(trial.broken)
-
-
 class Trial:
     """One command in a folder of its own, and the laws.
 

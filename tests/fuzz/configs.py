@@ -11,15 +11,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ssr_exp import config
+from ssr_exp.app import configuration
+from ssr_exp.config import SCHEMAS, Config
 from tests.fuzz import mutate
 
-SCHEMAS = {
-    "train": config.Config,
-    "search": config.SearchConfig,
-    "export": config.ExportConfig,
-    "report": config.ReportConfig,
-}
 WORDS = (
     "seed=1",
     "model.name=resnet20",
@@ -87,14 +82,10 @@ def read(data: bytes) -> None:
                 OmegaConf.update(composed, override.key_or_group, override.value())
     except (ValueError, OverflowError, RecursionError, AssertionError) as error:
         raise NotComposedError(repr(error)) from None
-    if held["schema"] == "export":
-        config.read_export(composed)
-    elif held["schema"] == "report":
-        config.read_report(composed)
-    else:
-        found = config.read(composed, SCHEMAS[held["schema"]])
-        sets.check(found.modifiers)
-        asdict(found)
+    conf = configuration.read(composed, SCHEMAS[held["schema"]])
+    asdict(conf)
+    if isinstance(conf, Config):
+        sets.check(conf.modifiers)
 
 
 @lru_cache

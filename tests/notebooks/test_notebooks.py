@@ -108,13 +108,14 @@ def test_its_commands_name_presets_and_keys_that_exist(path: Path) -> None:
     import hydra
 
     from ssr_exp import config
+    from ssr_exp.app import configuration
 
-    config.register()
+    configuration.register()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for script, words in COMMAND.findall(text(path)):
-            schema = config.SearchConfig if script == "search.py" else config.Config
             name = Path(script).stem
-            config.read(hydra.compose(name, overrides=shlex.split(words)), schema)
+            composed = hydra.compose(name, overrides=shlex.split(words))
+            configuration.read(composed, config.SCHEMAS[name])
 
 
 @pytest.mark.parametrize("start", ["", "notebooks", "results/search"])

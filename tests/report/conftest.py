@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import predicted
 import pytest
 
 from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import Look, Predictions
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Fractions, Record
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 
@@ -44,49 +46,29 @@ def put(store: Store, make_record: MakeRecord) -> Put:
     return write
 
 
-def predicted(study: str = STUDY, *, points: int = 3, runs: int = 4, **fields: Any) -> Predictions:
+def made(study: str = STUDY, *, points: int = 3, runs: int = 4, **fields: Any) -> Predictions:
     """Make predictions of some points of a lattice."""
     numbers = range(1, points + 1)
-    look = Look(
-        round=0,
-        runs=runs,
-        rmse=0.5,
-        spread=1.5,
-        spearman=0.9,
-        coverage=(0.5, 0.8, 1.0),
-        noise=0.2,
-        hypervolume=3.0,
-    )
-    known: dict[str, Any] = {
+    columns = {
+        "size": 10**6,
+        "network": tuple(f"d1-1-1_w{n}-8-8" for n in numbers),
+        "params": tuple(10 * n for n in numbers),
+        "macs": tuple(100 * n for n in numbers),
+        "gemms": tuple(numbers),
+        "mean": tuple(90 - n / points for n in numbers),  # the first one is the front
+        "low": tuple(89 - n / points for n in numbers),
+        "high": tuple(91 - n / points for n in numbers),
+    }
+    modifiers = itertools.product(("stage1", "stage2", "stage3"), ("depth", "width"))
+    usual: dict[str, Any] = {
         "study": study,
         "search": "",
-        "outcome": "val_acc",
-        "levels": (0.5, 0.8, 0.95),
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "looks": (look,),
         "rounds": (),
         "left_out": (),
-        "sensitivities": tuple(
-            {"segment": f"stage{s}", "kind": kind, "effect": 1.0}
-            for s in (1, 2, 3)
-            for kind in ("depth", "width")
-        ),
-        "lattice": {
-            "size": 10**6,
-            "network": tuple(f"d1-1-1_w{n}-8-8" for n in numbers),
-            "params": tuple(10 * n for n in numbers),
-            "macs": tuple(100 * n for n in numbers),
-            "gemms": tuple(numbers),
-            "latency_ms": None,
-            "mean": tuple(90 - n / points for n in numbers),  # the first one is the front
-            "low": tuple(89 - n / points for n in numbers),
-            "high": tuple(91 - n / points for n in numbers),
-        },
-        "latency": None,
-        "max_drop": 1.0,
-        "seen": runs,
+        "sensitivities": [{"segment": s, "kind": kind, "effect": 1.0} for s, kind in modifiers],
+        "lattice": predicted.lattice(**columns),
     }
-    return Predictions.model_validate(known | fields)
+    return predicted.predictions(predicted.look(0, runs), **(usual | fields))
 
 
 @pytest.fixture
@@ -94,7 +76,7 @@ def predict(store: Store) -> Callable[..., Predictions]:
     """Write predictions of a study: `predict(points=10)`."""
 
     def write(study: str = STUDY, **fields: Any) -> Predictions:
-        found = predicted(study, **fields)
+        found = made(study, **fields)
         predictions.write(store, store.study_folder(study) / predictions.FOLDER, found)
         return found
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import time
@@ -138,19 +137,15 @@ def test_many_segments_show_as_many_axes_as_can_be_told_apart(make_record: MakeR
     assert len(known.axes) == dashboard.MOST_AXES
 
 
-@pytest.mark.parametrize("name", ["plain", "a'b", 'a"b', "a and b", "ünï", "a\\b", "a') or ('b"])
-def test_any_name_is_one_value_of_a_filter(name: str) -> None:
+def test_any_name_is_one_value_of_a_filter_or_a_sentence() -> None:
     use = panels.client()
-    text = panels.filters(use, name, ["search"])
-    read = use.expr.expr_to_filters(text)
-    assert [one.value for one in read.filters] == [name, ["search"]]
-    assert use.expr.expr_to_filters(panels.filters(use, name)).value == name
-
-
-@pytest.mark.parametrize("name", ["a=b", "a<b", "x' and Metric('Group') = 'y"])
-def test_a_name_that_filters_would_change_is_a_sentence(name: str) -> None:
-    with pytest.raises(SsrError, match=r"W&B's filters cannot name study .*: type to=page\.$"):
-        panels.filters(panels.client(), name)
+    for name in ("plain", "a'b", 'a"b', "a and b", "ünï", "a\\b", "a') or ('b"):
+        read = use.expr.expr_to_filters(panels.filters(use, name, ["search"]))
+        assert [one.value for one in read.filters] == [name, ["search"]]
+        assert use.expr.expr_to_filters(panels.filters(use, name)).value == name
+    for name in ("a=b", "a<b", "x' and Metric('Group') = 'y"):
+        with pytest.raises(SsrError, match=r"W&B's filters cannot name study .*: type to=page\.$"):
+            panels.filters(use, name)
 
 
 # Trouble
@@ -165,14 +160,12 @@ def test_without_its_library_it_says_what_to_install(
     assert refusal(records).endswith("type pip install 'ssr_exp[wandb]'.")
 
 
-@pytest.mark.parametrize("key", ["", "f" * 40], ids=["none", "wrong"])
-def test_a_key_that_is_missing_or_wrong_is_a_sentence(
-    server: Stub, records: list[Record], monkeypatch: pytest.MonkeyPatch, key: str
+def test_a_key_that_is_missing_is_a_sentence(
+    server: Stub, records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("WANDB_API_KEY", "")
     said = refusal(records)
-    assert said.startswith("cannot publish to W&B: ")
-    assert ("there is no API key here" if key == "" else "the API key is refused (") in said
+    assert said.startswith("cannot publish to W&B: there is no API key here")
     assert said.endswith("or to=page.")
     assert server.views == []
 
@@ -186,11 +179,6 @@ def test_a_project_that_is_not_there_is_a_sentence_and_is_not_made(
     assert server.views == []
 
 
-def test_a_server_that_refuses_is_a_sentence(server: Stub, records: list[Record]) -> None:
-    server.refusal = (403, "permission denied")
-    assert "no project ssr_exp for this account (" in refusal(records)
-
-
 def test_a_slow_server_is_a_sentence_in_time(server: Stub, records: list[Record]) -> None:
     server.delay_s = 30
     start = time.monotonic()
@@ -198,10 +186,6 @@ def test_a_slow_server_is_a_sentence_in_time(server: Stub, records: list[Record]
     assert time.monotonic() - start < 15
     assert "no answer (" in said
     assert "type logger.timeout_s=SECONDS" in said
-
-
-def test_a_server_that_is_not_there_is_a_sentence(records: list[Record]) -> None:
-    assert "no answer (" in refusal(records, timeout_s=1.0)
 
 
 def test_no_records_are_a_sentence(server: Stub, make_record: MakeRecord) -> None:
@@ -212,8 +196,3 @@ def test_no_records_are_a_sentence(server: Stub, make_record: MakeRecord) -> Non
 def test_disabled_publishes_nothing(server: Stub, records: list[Record]) -> None:
     assert "to=wandb needs W&B" in refusal(records, mode=WandbMode.disabled)
     assert server.questions == []
-
-
-@pytest.mark.parametrize("timeout_s", [0.0, math.nan])
-def test_a_timeout_must_be_a_time(records: list[Record], timeout_s: float) -> None:
-    assert "logger.timeout_s is" in refusal(records, timeout_s=timeout_s)

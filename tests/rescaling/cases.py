@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,12 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
 
+from tests.rescaling.probes import conv
+
 SHAPE = (3, 16, 16)
 Make = Callable[[], nn.Module]
-
-
-def conv(inp: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inp, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
 
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d]:
@@ -52,6 +49,19 @@ class Base(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.head(self.features(x))
+
+
+class With(Base):
+    """More parts, and another head."""
+
+    def __init__(self, head: Callable[[Any, Tensor], Tensor], **parts: Any) -> None:
+        super().__init__()
+        self.own_head = head
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def head(self, x: Tensor) -> Any:
+        return self.own_head(self, x)
 
 
 # Weights that are not learnt, and first values that are not random.
@@ -141,12 +151,11 @@ class BandEdges(nn.Module):
         return self.fc(self.body(x).mean(-1))
 
 
-class SmallHead(Base):
+def small_head() -> Base:
     """A last layer that starts near zero, by a rule of its own."""
-
-    def __init__(self) -> None:
-        super().__init__(50)
-        nn.init.normal_(self.fc.weight, 0, 0.001)
+    network = Base(50)
+    nn.init.normal_(network.fc.weight, 0, 0.001)
+    return network
 
 
 # Weights that are computed from others.
@@ -166,48 +175,31 @@ def pruned(layer: nn.Conv2d) -> None:
     prune.l1_unstructured(layer, "weight", 0.3)
 
 
-class LowRank(Base):
+def low_rank() -> nn.Module:
     """A weight that is a product of two: its cost does not depend on the image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.u, self.v = nn.Parameter(torch.randn(64, 8)), nn.Parameter(torch.randn(8, 16))
-        self.fc = nn.Linear(64, 5)
-
-    def head(self, x: Tensor) -> Any:
-        return self.fc(F.relu(F.linear(x.mean((2, 3)), self.u @ self.v)))
+    u, v = nn.Parameter(torch.randn(64, 8)), nn.Parameter(torch.randn(8, 16))
+    return With(
+        lambda net, x: net.fc(F.relu(F.linear(x.mean((2, 3)), net.u @ net.v))),
+        u=u, v=v, fc=nn.Linear(64, 5),
+    )  # fmt: skip
 
 
-class PositionNet(Base):
+def position_net() -> nn.Module:
     """A small network over a fixed grid of positions: once a batch, not once an image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 16))
-        self.register_buffer("grid", torch.rand(256, 2))
-
-    def head(self, x: Tensor) -> Any:
-        return self.fc((x.flatten(2) + self.net(self.grid).t()).mean(2))
+    return With(
+        lambda net, x: net.fc((x.flatten(2) + net.net(net.grid).t()).mean(2)),
+        net=nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 16)),
+        grid=nn.Buffer(torch.rand(256, 2)),
+    )
 
 
-class SharedData(Base):
-    def head(self, x: Tensor) -> Any:
-        return super().head(
-            F.conv2d(
-                x,
-                self.stem[0].weight.data.mean(1, True).mean(0, True).expand(x.shape[1], 1, 3, 3),
-                padding=1,
-                groups=x.shape[1],
-            )
-        )
+def blurred(net: Any, x: Tensor) -> Tensor:
+    """By the data of a weight."""
+    kernel = net.stem[0].weight.data.mean(1, True).mean(0, True).expand(x.shape[1], 1, 3, 3)
+    return Base.head(net, F.conv2d(x, kernel, padding=1, groups=x.shape[1]))
 
 
 # Outputs.
-
-
-@dataclass
-class Output:
-    logits: Tensor
 
 
 class Slots:
@@ -218,12 +210,6 @@ class Slots:
 
 
 Pair = namedtuple("Pair", "features logits")
-OUTPUTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
-    "dataclass": lambda _, y: Output(y),
-    "namespace": lambda f, y: types.SimpleNamespace(features=f, logits=y),
-    "slots": Slots,
-    "nested": lambda f, y: {"out": Pair(f, [y])},
-}
 
 
 class Puts(Base):
@@ -269,17 +255,6 @@ class DeepSupervision(Base):
         return [y, *others] if self.training else y
 
 
-class LossInside(Base):
-    """A layer that another method uses."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.center = nn.Linear(16, 8)
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return F.mse_loss(self.center(self.features(x).mean((2, 3))), y)
-
-
 class NeedsTargets(Base):
     def forward(self, x: Tensor, target: Tensor | None = None) -> Any:
         y = super().forward(x)
@@ -321,25 +296,18 @@ def by_enumerate(body: nn.Sequential, x: Tensor) -> Tensor:
     return taps[0] + taps[1]
 
 
+def counted(body: nn.Sequential, x: Tensor) -> Tensor:
+    number, tap = 0, x
+    for block in body:
+        x, number = block(x), number + 1
+        tap = x if number == 2 else tap
+    return x + tap
+
+
 def by_index(body: nn.Sequential, x: Tensor) -> Tensor:
     for number in range(len(body)):
         x = body[number](x)
     return x
-
-
-def by_slice(body: nn.Sequential, x: Tensor) -> Tensor:
-    for block in body[:-1]:
-        x = block(x)
-    return body[-1](x)
-
-
-def by_name(body: nn.Sequential, x: Tensor) -> Tensor:
-    tap = torch.zeros(())
-    for name, block in body.named_children():
-        x = block(x)
-        if name == "1":
-            tap = x
-    return x + tap
 
 
 def in_a_loop(body: nn.Sequential, x: Tensor) -> Tensor:
@@ -415,6 +383,16 @@ def without_device(x: Tensor) -> Tensor:
     return (torch.zeros(b, c, h, w) + x) * mask * ramp[0] * torch.tensor([1.0, 2.0]).sum()
 
 
+def gated_by_chosen(x: Tensor) -> Tensor:
+    return F.glu(x.flip(1)[:, torch.arange(16)], 1).repeat(1, 2, 1, 1)
+
+
+def interleaved(x: Tensor) -> Tensor:
+    out = torch.empty(len(x), 2 * x.shape[1], *x.shape[2:])
+    out[:, 0::2], out[:, 1::2] = x, x * x
+    return out[:, 0::2] + out[:, 1::2]
+
+
 class SummedImages(Base):
     """Sums up images from zeros on, and blurs each of their channels on its own."""
 
@@ -456,17 +434,11 @@ class CachedGrid(Base):
         return super().head(x * self.grid)
 
 
-class Initialised(Base):
+def flagged(net: Any, x: Tensor) -> Tensor:
     """Asks a flag that it holds for its value."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("ready", torch.tensor(0))
-
-    def head(self, x: Tensor) -> Any:
-        if self.ready.item() == 0:  # type: ignore[operator]
-            self.ready.fill_(1)  # type: ignore[operator]
-        return super().head(x)
+    if net.ready.item() == 0:
+        net.ready.fill_(1)
+    return Base.head(net, x)
 
 
 class Chosen(Base):
@@ -479,21 +451,6 @@ class Chosen(Base):
 
     def head(self, x: Tensor) -> Any:
         return super().head(x[:, self.index])
-
-
-class Permuted(Base):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("order", torch.randperm(16))
-
-    def head(self, x: Tensor) -> Any:
-        return super().head(torch.index_select(x, 1, self.order))  # type: ignore[arg-type]
-
-
-class Lazy(Base):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.LazyLinear(5)
 
 
 def quantised() -> nn.Module:
@@ -661,12 +618,48 @@ def in_1d() -> nn.Module:
     return nn.Sequential(block(2), block(16), pad, up, block(16), pool, block(16), ends)
 
 
-def in_3d(pool: nn.Module) -> Make:
+def in_3d() -> nn.Module:
     def block(inp: int, out: int) -> nn.Module:
         return nn.Sequential(nn.Conv3d(inp, out, 3, 1, 1), nn.BatchNorm3d(out), nn.ReLU())
 
-    def make() -> nn.Module:
-        blocks = block(1, 16), pool, block(16, 32), block(32, 32), block(32, 32)
-        return nn.Sequential(*blocks, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(32, 4))
+    sizes = nn.MaxPool3d(2), nn.Upsample(scale_factor=2), nn.AvgPool3d(2)
+    pads = nn.ReplicationPad3d(1), nn.ReflectionPad3d(1)
+    up = nn.Upsample(scale_factor=2, mode="trilinear")
+    blocks = block(1, 16), *sizes, block(16, 32), *pads, block(32, 32), up, block(32, 32)
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(32, 4))
 
-    return make
+
+class Chance(nn.Module):
+    """Its reach equals its width by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.reach = nn.Conv1d(16, 16, 3, dilation=16), 16
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = x.mean(-1).view(-1, x.shape[1], 1).expand(-1, x.shape[1], 1)
+        return x * gain + self.conv(nn.functional.pad(x, (2 * self.reach, 0)))
+
+
+def chances() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(2, 16, 1), *[Chance() for _ in range(3)], nn.Conv1d(16, 2, 1))
+
+
+class Averaged(nn.Module):
+    """A teacher that follows the student: neither loses a block alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.online, self.teacher = Base(), Base()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                pairs = zip(self.online.parameters(), self.teacher.parameters(), strict=True)
+                for student, teacher in pairs:
+                    teacher.data.lerp_(student.data, 0.1)
+        return self.online(x) - self.teacher(x)
+
+
+def one_output(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    return nn.Sequential(conv(3, 16), nn.Flatten(), norm(nn.Linear(16 * 256, 1)))

@@ -6,6 +6,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssr_exp.config import ModelConf, Shortcut, Stem
-from ssr_exp.rescaling import planning, seeds
+from ssr_exp.rescaling import cost, planning, seeds
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 
@@ -29,6 +30,14 @@ def measured(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
     return n_params, counter.get_total_flops() // 2
 
 
+def assert_exact(plan: Plan, architecture: Architecture, built: nn.Module) -> None:
+    """Compare what the plan counts with a real build, which loses its data."""
+    counted, sizes = cost.of(plan, architecture), cost.gemms(plan, architecture)
+    assert (counted.params, counted.macs) == measured(built, plan.input_shape), architecture
+    assert sum(gemm.load for gemm in sizes) == counted.macs
+    assert sum(gemm.count for gemm in sizes) == counted.gemms
+
+
 def arbitrary(plan: Plan, count: int, *, seed: int = 0) -> list[Architecture]:
     """Round arbitrary float modifiers, extremes first."""
     draw = random.Random(seed)
@@ -42,17 +51,24 @@ def arbitrary(plan: Plan, count: int, *, seed: int = 0) -> list[Architecture]:
     return found
 
 
-def seed_of(name: str, variant: str = "", frozen: tuple[str, ...] = ()) -> tuple[nn.Module, Plan]:
+def seed_of(
+    name: str, variant: str = "", frozen: tuple[str, ...] = (), kind: str = "stage"
+) -> tuple[nn.Module, Plan]:
     """Build one seed network and its plan; variant: a shortcut or a stem. Its weights are unset."""
-    return _seed_of(name, variant or ("A" if name in seeds.CIFAR else "cifar"), frozen)
+    return _seed_of(name, variant or ("A" if name in seeds.CIFAR else "cifar"), frozen, kind)
 
 
 @cache
-def _seed_of(name: str, variant: str, frozen: tuple[str, ...]) -> tuple[nn.Module, Plan]:
-    network = hollow(name, variant)
-    shape = (3, 32, 32)
-    multiple = seeds.multiple(ModelConf(name))
-    return network, planning.trace(network, shape, multiple=multiple, frozen=frozen)
+def _seed_of(name: str, variant: str, frozen: tuple[str, ...], kind: str) -> tuple[nn.Module, Plan]:
+    network, multiple = hollow(name, variant), seeds.multiple(ModelConf(name))
+    return network, planning.trace(
+        network, (3, 32, 32), multiple=multiple, frozen=frozen, kind=kind
+    )
+
+
+def plan_of(name: str, *frozen: str, variant: str = "") -> Plan:
+    """Look up the plan of a seed network, or of one of the networks below."""
+    return planned(name)[1] if name in names() else seed_of(name, variant, frozen)[1]
 
 
 def hollow(name: str, variant: str) -> nn.Module:
@@ -106,19 +122,84 @@ class Plain(nn.Module):
 
 
 class Residual(nn.Module):
-    """A projection where the width changes."""
+    """A projection where the width changes; what is odd about others are parts and the inside."""
+
+    parts: Any = staticmethod(lambda inp, out: {})
+    between: Any = staticmethod(lambda self, x: F.gelu(x))
 
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inp, out, 3, padding=1)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Identity() if inp == out else nn.Conv2d(inp, out, 1)
+        for name, part in self.parts(inp, out).items():
+            setattr(self, name, part)
 
     def inner(self, x: Tensor) -> Tensor:
-        return self.conv2(F.gelu(self.conv1(x)))
+        return self.conv2(self.between(self, self.conv1(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.inner(x) + self.skip(x))
+
+
+def residual(parts: Callable[[int, int], dict[str, Any]], between: Any = None) -> type[Residual]:
+    """Make a kind of residual block by its parts, and by what stands between its convolutions."""
+    own = {"parts": staticmethod(parts)}
+    own |= {} if between is None else {"between": staticmethod(between)}
+    return type("Odd", (Residual,), own)
+
+
+def gated(parts: Callable[[int, int], dict[str, Any]], gate: Any) -> type[Residual]:
+    """Make a kind of residual block that multiplies what it puts out by a gate."""
+
+    def inner(self: Any, x: Tensor) -> Tensor:
+        y = Residual.inner(self, x)
+        return y * gate(self, y)
+
+    return type("Odd", (Residual,), {"parts": staticmethod(parts), "inner": inner})
+
+
+def squeezed(self: Any, y: Tensor) -> Tensor:
+    return self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1)))).sigmoid()
+
+
+def squeezed_linear(self: Any, y: Tensor) -> Tensor:
+    """As in the paper's first code."""
+    b, c, _, _ = y.shape
+    gate = self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1).view(b, c))))
+    return gate.sigmoid().view(b, c, 1, 1).expand_as(y)
+
+
+def over_space(self: Any, y: Tensor) -> Tensor:
+    """CBAM: one map for all channels."""
+    return self.attend(torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], 1)).sigmoid()
+
+
+def over_channels(self: Any, y: Tensor) -> Tensor:
+    """ECA: a convolution along the channels."""
+    gate = self.along(y.mean((2, 3)).unsqueeze(1)).squeeze(1)
+    return gate.sigmoid()[:, :, None, None]
+
+
+def every_pixel(self: Any, y: Tensor) -> Tensor:
+    """Every pixel looks at every other."""
+    tokens = y.flatten(2)
+    weights = (tokens.transpose(1, 2) @ tokens).softmax(-1)
+    return (tokens @ weights).view(y.shape)
+
+
+def halves(self: Any, y: Tensor) -> Tensor:
+    one, other = y.chunk(2, 1)
+    return one * other.sigmoid()
+
+
+def quarters(self: Any, y: Tensor) -> Tensor:
+    """Res2Net: a split into four, each added to the one before."""
+    first, *rest = y.chunk(4, 1)
+    done = [first]
+    for part, own in zip(self.quarters, rest, strict=True):
+        done.append(part(done[-1] + own))
+    return torch.cat(done, 1)
 
 
 class TwoBranch(nn.Module):
@@ -164,195 +245,16 @@ class Inverted(nn.Module):
 
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
-        hidden = 3 * inp
+        hidden, self.is_residual = 3 * inp, inp == out
         self.conv = nn.Sequential(
             conv(inp, hidden, 1),
             conv(hidden, hidden, 3, groups=hidden),
             nn.Conv2d(hidden, out, 1, bias=False),
             nn.BatchNorm2d(out),
         )
-        self.is_residual = inp == out
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.is_residual else self.conv(x)
-
-
-class Squeeze(Residual):
-    """Squeeze and excitation inside a residual block."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.down, self.up = nn.Conv2d(out, 8, 1), nn.Conv2d(8, out, 1)
-
-    def inner(self, x: Tensor) -> Tensor:
-        y = super().inner(x)
-        gate = self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1))))
-        return y * gate.sigmoid()
-
-
-class SqueezeLinear(Squeeze):
-    """The same with linear layers, as in the paper's first code."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.down, self.up = nn.Linear(out, 8), nn.Linear(8, out)
-
-    def inner(self, x: Tensor) -> Tensor:
-        y = Residual.inner(self, x)
-        b, c, _, _ = y.shape
-        gate = self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1).view(b, c))))
-        return y * gate.sigmoid().view(b, c, 1, 1).expand_as(y)
-
-
-class LayerScale(Residual):
-    """A gain for each channel, a small constant at the start."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.gamma = nn.Parameter(torch.full((out, 1, 1), 1e-2))
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.gamma * super().inner(x)
-
-
-class Grouped(Residual):
-    """ResNeXt: four groups."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1, groups=4)
-
-
-class Scalar(Residual):
-    """A single learnt gain (ReZero)."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.alpha = nn.Parameter(torch.zeros(1))
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.alpha * super().inner(x)
-
-
-class GroupNormed(Residual):
-    """Group norm between the convolutions."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.norm = nn.GroupNorm(4, out)
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.conv2(F.relu(self.norm(self.conv1(x))))
-
-
-class Fourier(Residual):
-    """An operation that no rule knows."""
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.conv2(torch.fft.fft(self.conv1(x), dim=1).real)
-
-
-class Linalg(Residual):
-    """Another one, which mixes the pixels of each channel."""
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.conv2(torch.linalg.matrix_exp(self.conv1(x)))
-
-
-class Prelu(Residual):
-    """An activation with a parameter for each channel."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.act = nn.PReLU(out)
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.conv2(self.act(self.conv1(x)))
-
-
-class Maxout(Residual):
-    """Only half of the first convolution's channels are gates (GLU)."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.conv1 = nn.Conv2d(inp, 2 * out, 3, padding=1)
-
-    def inner(self, x: Tensor) -> Tensor:
-        return self.conv2(F.glu(self.conv1(x), dim=1))
-
-
-class FlatHead(nn.Module):
-    """VGG: the head reads every pixel of every channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.blocks = nn.Sequential(*[Residual(16, 16) for _ in range(3)])
-        self.head = nn.Sequential(nn.Linear(16 * 64, 24), nn.ReLU(), nn.Linear(24, 5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)).flatten(1))
-
-
-class Listed(nn.Module):
-    """Blocks in a ModuleList."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.blocks = nn.ModuleList([Residual(16, 16) for _ in range(4)])
-        self.fc = nn.Linear(16, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.fc(x.mean((2, 3)))
-
-
-class Attributes(nn.Module):
-    """Blocks as attributes: a removed one becomes an identity."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.block1, self.block2, self.block3 = Residual(16, 16), Residual(16, 16), Residual(16, 16)
-        self.fc = nn.Linear(16, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.block3(self.block2(self.block1(self.stem(x))))
-        return self.fc(x.mean((2, 3)))
-
-
-class Shared(nn.Module):
-    """One block runs twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.stage1 = nn.Sequential(*[Residual(16, 16) for _ in range(3)])
-        self.again = Residual(16, 16)
-        self.fc = nn.Linear(16, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.again(self.again(self.stage1(self.stem(x))))
-        return self.fc(x.mean((2, 3)))
-
-
-class Tapped(nn.Module):
-    """A later layer reads between two blocks: they cannot be removed across the tap."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(3, 16)
-        self.a, self.b = Residual(16, 16), Residual(16, 16)
-        self.c, self.d = Residual(16, 16), Residual(16, 16)
-        self.fc = nn.Linear(32, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.b(self.a(self.stem(x)))
-        y = self.d(self.c(x))
-        return self.fc(torch.cat([x, y], 1).mean((2, 3)))
 
 
 class Tokens(nn.Module):
@@ -371,94 +273,6 @@ class Tokens(nn.Module):
         return x + self.down(F.gelu(self.up(y))).permute(0, 3, 1, 2)
 
 
-class SpatialAttention(Residual):
-    """CBAM: one map for all channels."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.attend = nn.Conv2d(2, 1, 3, padding=1)
-
-    def inner(self, x: Tensor) -> Tensor:
-        y = super().inner(x)
-        both = torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], 1)
-        return y * self.attend(both).sigmoid()
-
-
-class WithConstant(Residual):
-    """The shortcut appends a fixed number of zero channels."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.skip, self.missing = nn.Identity(), out - inp
-
-    def forward(self, x: Tensor) -> Tensor:
-        zeros = torch.zeros(x.shape[0], self.missing, *x.shape[2:], device=x.device)
-        return F.relu(self.inner(x) + torch.cat([x, zeros], 1))
-
-
-class WithPadding(WithConstant):
-    """The same by padding, as a widely copied ResNet for CIFAR does."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        low = self.missing // 2
-        return F.relu(self.inner(x) + F.pad(x, (0, 0, 0, 0, low, self.missing - low)))
-
-
-class Repeated(WithConstant):
-    """The shortcut appends the channels times zero."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        short = torch.cat([x, x.mul(0)], 1) if self.missing else x
-        return F.relu(self.inner(x) + short)
-
-
-class Normalised(Residual):
-    """Weight norm: the convolution's weight is computed."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.conv1 = nn.utils.parametrizations.weight_norm(self.conv1)
-
-
-class Transposed(Residual):
-    """A transposed convolution."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.conv1 = nn.ConvTranspose2d(inp, out, 3, padding=1)
-
-
-class SelfAttention(Residual):
-    """Every pixel looks at every other."""
-
-    def inner(self, x: Tensor) -> Tensor:
-        y = self.conv1(x)
-        tokens = y.flatten(2)
-        weights = (tokens.transpose(1, 2) @ tokens).softmax(-1)
-        return self.conv2((tokens @ weights).view(y.shape))
-
-
-class AcrossChannels(Residual):
-    """ECA: a convolution along the channels."""
-
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.along = nn.Conv1d(1, 1, 3, padding=1)
-
-    def inner(self, x: Tensor) -> Tensor:
-        y = super().inner(x)
-        gate = self.along(y.mean((2, 3)).unsqueeze(1)).squeeze(1)
-        return y * gate.sigmoid()[:, :, None, None]
-
-
-class Gated(Maxout):
-    """The same gate by chunks."""
-
-    def inner(self, x: Tensor) -> Tensor:
-        one, other = self.conv1(x).chunk(2, 1)
-        return self.conv2(one * other.sigmoid())
-
-
 class Sliced(Residual):
     """As many channels are taken as the module says."""
 
@@ -470,30 +284,110 @@ class Sliced(Residual):
         return self.inner(x) + self.skip(x)[:, : self.first]
 
 
-class Literal(Residual):
-    """As many channels are taken as the code says: no attribute holds the number."""
+class WithConstant(Residual):
+    """The shortcut appends a fixed number of zero channels."""
 
     def __init__(self, inp: int, out: int) -> None:
         super().__init__(inp, out)
-        self.skip = nn.Conv2d(inp, 2 * out, 1)
+        self.skip, self.missing = nn.Identity(), out - inp
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x) + self.skip(x)[:, :16]
+        return F.relu(self.inner(x) + self.longer(x))
+
+    def longer(self, x: Tensor) -> Tensor:
+        zeros = torch.zeros(x.shape[0], self.missing, *x.shape[2:], device=x.device)
+        return torch.cat([x, zeros], 1)
 
 
-class Res2(Residual):
-    """Res2Net: a split into four, each added to the one before."""
+class WithPadding(WithConstant):
+    """The same by padding, as a widely copied ResNet for CIFAR does."""
 
-    def __init__(self, inp: int, out: int) -> None:
-        super().__init__(inp, out)
-        self.parts = nn.ModuleList([conv(out // 4, out // 4) for _ in range(3)])
+    def longer(self, x: Tensor) -> Tensor:
+        low = self.missing // 2
+        return F.pad(x, (0, 0, 0, 0, low, self.missing - low))
 
-    def inner(self, x: Tensor) -> Tensor:
-        first, *rest = self.conv1(x).chunk(4, 1)
-        done = [first]
-        for part, y in zip(self.parts, rest, strict=True):
-            done.append(part(done[-1] + y))
-        return self.conv2(torch.cat(done, 1))
+
+class Repeated(WithConstant):
+    """The shortcut appends the channels times zero."""
+
+    def longer(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.mul(0)], 1) if self.missing else x
+
+
+class Body(nn.Module):
+    """A stem, `body` or other parts, a pooled head."""
+
+    def __init__(self, body: nn.Module | None = None, out: int = 16, **parts: nn.Module) -> None:
+        super().__init__()
+        self.stem = conv(3, 16)
+        for name, part in (parts if body is None else {"body": body}).items():
+            setattr(self, name, part)
+        self.fc = nn.Linear(out, 5)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(self.stem(x)).mean((2, 3)))
+
+
+def residuals(count: int) -> list[Residual]:
+    return [Residual(16, 16) for _ in range(count)]
+
+
+class FlatHead(nn.Module):
+    """VGG: the head reads every pixel of every channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.blocks = conv(3, 16), nn.Sequential(*residuals(3))
+        self.head = nn.Sequential(nn.Linear(16 * 64, 24), nn.ReLU(), nn.Linear(24, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).flatten(1))
+
+
+class Listed(Body):
+    """Blocks in a ModuleList."""
+
+    def __init__(self) -> None:
+        super().__init__(blocks=nn.ModuleList(residuals(4)))
+
+    def features(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Attributes(Body):
+    """Blocks as attributes: a removed one becomes an identity."""
+
+    def __init__(self) -> None:
+        super().__init__(**{f"block{n}": Residual(16, 16) for n in (1, 2, 3)})
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.block3(self.block2(self.block1(x)))
+
+
+class Shared(Body):
+    """One block runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__(stage1=nn.Sequential(*residuals(3)), again=Residual(16, 16))
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.again(self.again(self.stage1(x)))
+
+
+class Tapped(Body):
+    """A later layer reads between two blocks: they cannot be removed across the tap."""
+
+    def __init__(self) -> None:
+        super().__init__(out=32, **{name: Residual(16, 16) for name in "abcd"})
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.b(self.a(x))
+        return torch.cat([x, self.d(self.c(x))], 1)
 
 
 class PreActivation(nn.Module):
@@ -528,25 +422,6 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.down(x))
-
-
-class Body(nn.Module):
-    """A stem, `body`, a pooled head."""
-
-    def __init__(self, body: nn.Module, out: int = 16) -> None:
-        super().__init__()
-        self.stem, self.body, self.fc = conv(3, 16), body, nn.Linear(out, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.body(self.stem(x)).mean((2, 3)))
-
-
-def residuals(count: int) -> list[Residual]:
-    return [Residual(16, 16) for _ in range(count)]
-
-
-def literal() -> nn.Module:
-    return Body(nn.Sequential(*[Literal(16, 16) for _ in range(3)]))
 
 
 def vgg(*widths: int | str) -> nn.Module:
@@ -597,20 +472,56 @@ def growing() -> nn.Module:
     return Body(nn.Sequential(*[Grow(16 + 8 * i) for i in range(4)]), 48)
 
 
+def double(inp: int, out: int) -> dict[str, Any]:
+    return {"conv1": nn.Conv2d(inp, 2 * out, 3, padding=1)}
+
+
 BLOCKS: dict[str, Callable[[int, int], nn.Module]] = {
-    kind.__name__: kind
-    for kind in (
-        Plain, Residual, TwoBranch, Dense, Shuffle, Inverted, Squeeze, SqueezeLinear, LayerScale,
-        Grouped, Scalar, GroupNormed, Fourier, Linalg, Prelu, Maxout, Tokens,
-        SpatialAttention, WithConstant, WithPadding, Repeated, Normalised, Transposed,
-        SelfAttention, AcrossChannels, Gated, Sliced, Res2,
-    )
-}  # fmt: skip
+    **{kind.__name__: kind for kind in (Plain, Residual, TwoBranch, Dense, Shuffle, Inverted)},
+    **{kind.__name__: kind for kind in (Tokens, Sliced, WithConstant, WithPadding, Repeated)},
+    "Squeeze": gated(
+        lambda inp, out: {"down": nn.Conv2d(out, 8, 1), "up": nn.Conv2d(8, out, 1)}, squeezed
+    ),
+    "SqueezeLinear": gated(
+        lambda inp, out: {"down": nn.Linear(out, 8), "up": nn.Linear(8, out)}, squeezed_linear
+    ),
+    "SpatialAttention": gated(
+        lambda inp, out: {"attend": nn.Conv2d(2, 1, 3, padding=1)}, over_space
+    ),
+    "AcrossChannels": gated(
+        lambda inp, out: {"along": nn.Conv1d(1, 1, 3, padding=1)}, over_channels
+    ),
+    "LayerScale": gated(  # a gain for each channel, a small constant at the start
+        lambda inp, out: {"gamma": nn.Parameter(torch.full((out, 1, 1), 1e-2))},
+        lambda self, y: self.gamma,
+    ),
+    "Scalar": gated(  # a single learnt gain (ReZero)
+        lambda inp, out: {"alpha": nn.Parameter(torch.zeros(1))}, lambda self, y: self.alpha
+    ),
+    "Grouped": residual(  # ResNeXt: four groups
+        lambda inp, out: {"conv2": nn.Conv2d(out, out, 3, padding=1, groups=4)}
+    ),
+    "GroupNormed": residual(
+        lambda inp, out: {"norm": nn.GroupNorm(4, out)}, lambda self, y: F.relu(self.norm(y))
+    ),
+    "Prelu": residual(lambda inp, out: {"act": nn.PReLU(out)}, lambda self, y: self.act(y)),
+    "Transposed": residual(lambda inp, out: {"conv1": nn.ConvTranspose2d(inp, out, 3, padding=1)}),
+    # Operations that no rule knows.
+    "Fourier": residual(lambda inp, out: {}, lambda self, y: torch.fft.fft(y, dim=1).real),
+    "Linalg": residual(lambda inp, out: {}, lambda self, y: torch.linalg.matrix_exp(y)),
+    "SelfAttention": residual(lambda inp, out: {}, every_pixel),
+    "Maxout": residual(double, lambda self, y: F.glu(y, dim=1)),
+    "Gated": residual(double, halves),
+    "Res2": residual(
+        lambda inp, out: {"quarters": nn.ModuleList([conv(out // 4, out // 4) for _ in range(3)])},
+        quarters,
+    ),
+}
 WHOLE: dict[str, Callable[[], nn.Module]] = {
     kind.__name__: kind
     for kind in (
         FlatHead, Listed, Attributes, Shared, Tapped,
-        one_convolution, one_weight, one_activation, named_blocks, hierarchy, growing, literal,
+        one_convolution, one_weight, one_activation, named_blocks, hierarchy, growing,
         plain_sequence,
     )
 }  # fmt: skip

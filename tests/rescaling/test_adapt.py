@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ def test_a_network_that_fits_stays_bit_for_bit_and_nothing_is_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert repr(network) == text
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert network.training and all(p.requires_grad and not p.is_meta for p in network.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
 def test_a_first_convolution_of_stride_1_says_that_the_network_is_for_small_images() -> None:
@@ -87,7 +90,9 @@ def test_a_first_convolution_of_stride_1_says_that_the_network_is_for_small_imag
 def test_a_strided_stem_gets_stride_1_and_at_most_3x3(
     kernel: Any, stride: Any, padding: Any, becomes: tuple[int, int]
 ) -> None:
-    stem = fit(Net(stem=nn.Conv2d(3, 8, kernel, stride, padding, bias=False))).stem
+    network = Net(stem=nn.Conv2d(3, 8, kernel, stride, padding, bias=False))
+    before, stem = network.stem.weight.clone(), fit(network).stem
+    assert torch.equal(before, stem.weight) == (before.shape == stem.weight.shape)
     assert stem.stride == (1, 1) and stem.bias is None
     assert (stem.kernel_size[0], stem.padding[0]) == becomes
     assert stem.weight.shape == (8, 3, *stem.kernel_size)
@@ -98,12 +103,6 @@ def test_the_pooling_right_after_the_stem_goes_and_the_next_one_stays() -> None:
     network = fit(Net())
     assert isinstance(network.pool, nn.Identity)
     assert isinstance(network.late, nn.AvgPool2d)
-
-
-def test_a_weight_whose_shape_stays_is_kept() -> None:
-    network = Net(stem=nn.Conv2d(3, 8, 3, 2, padding=1))
-    before = network.stem.weight.clone()
-    assert torch.equal(fit(network).stem.weight, before)
 
 
 def test_a_pooling_that_is_used_again_stays() -> None:
@@ -152,9 +151,7 @@ class TwoStems(Net):
         return self.conv(self.pool(x)).mean((2, 3))
 
 
-def test_where_two_convolutions_read_the_image_both_get_its_channels_and_keep_their_strides() -> (
-    None
-):
+def test_two_convolutions_that_read_the_image_get_its_channels_and_keep_their_strides() -> None:
     network = fit(TwoStems(), shape=(1, 32, 32))
     assert network.stem.in_channels == network.second.in_channels == 1
     assert network.stem.stride == network.second.stride == (2, 2)
@@ -224,9 +221,7 @@ def test_heads_whose_mean_is_the_output_are_replaced_together() -> None:
         nn.utils.parametrizations.weight_norm(nn.Linear(8, 12)),
     ],
 )
-def test_without_a_last_linear_layer_the_callable_is_asked_for_the_classes(
-    head: nn.Module,
-) -> None:
+def test_without_a_last_linear_layer_the_callable_is_asked_for_the_classes(head: nn.Module) -> None:
     assert "no last linear layer was found to replace: give the callable" in refusal(Net(head=head))
 
 
@@ -337,3 +332,75 @@ def test_a_network_that_decides_by_the_values_of_its_activations_is_refused() ->
     said = refusal(Deciding())
     assert said.startswith("its name cannot be traced: it decides by the values")
     assert "does not run on images" not in said
+
+
+# One run says who reads the image and who writes the output, whatever happens between
+
+
+class Parts(nn.Module):
+    """A stem, a second convolution and two heads, put together by a function."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 4, 3, padding=1)
+        self.two = nn.Conv2d(4, 4, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Linear(4, 5)
+        self.other = nn.Linear(4, 5)
+        self.together = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.together(self, x)
+
+
+def plain(net: Parts, x: Tensor) -> Tensor:
+    return net.head(net.two(net.pool(net.one(x))).mean((2, 3)))
+
+
+def prepared(net: Parts, x: Tensor) -> Tensor:
+    x = (x.float() - 0.5) / torch.ones_like(x)
+    return plain(net, F.avg_pool2d(x, 2).clamp(max=1).relu_())
+
+
+def doubled(net: Parts, x: Tensor) -> Tensor:
+    return net.head((net.one(x) + F.pad(x, (0, 0, 0, 0, 0, 1))).mean((2, 3))) + x.sum() * 0
+
+
+def summed(net: Parts, x: Tensor) -> Tensor:
+    features = net.one(x).mean((2, 3))
+    return (net.head(features) + net.other(features)) / 2
+
+
+def functional(net: Parts, x: Tensor) -> Tensor:
+    x = F.conv2d(x, net.one.weight)
+    return net.head(net.two(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("forward", "readers", "writers"),
+    [
+        (plain, ["one"], {"head"}),
+        (prepared, ["one"], {"head"}),
+        (doubled, ["one", "head"], {"head"}),
+        (summed, ["one"], {"head", "other"}),
+        (functional, [""], {"head"}),  # the network itself
+    ],
+)
+def test_readers_and_writers_are_those_of_the_products(
+    forward: Callable[..., Tensor], readers: list[str], writers: set[str]
+) -> None:
+    flow = adapt.Flow(Parts(forward), SHAPE)
+    assert flow.error is None
+    assert (flow.readers, set(flow.writers)) == (readers, writers)
+    assert flow.output.shape == (adapt.BATCH, 5)
+
+
+def test_products_and_poolings_are_listed_as_they_ran_up_to_an_error() -> None:
+    def broken(net: Parts, x: Tensor) -> Tensor:
+        net.pool(net.one(x))
+        raise KeyError("no reason")
+
+    assert adapt.Flow(Parts(plain), SHAPE).order == ["one", "pool", "two", "head"]
+    flow = adapt.Flow(Parts(broken), SHAPE)
+    assert isinstance(flow.error, KeyError)
+    assert (flow.order, flow.readers, flow.output) == (["one", "pool"], ["one"], None)

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 import pytest
 import torch
@@ -30,105 +31,91 @@ pytestmark = [
 MOST = 0.95  # the share of parameters that can change
 Make = Callable[[], nn.Module]
 
-# Each with its input's shape and the share of its parameters that can change at least.
-SCALES: dict[str, tuple[Make, tuple[int, ...], float]] = {
-    "fixed filter": (cases.FixedFilter, SHAPE, MOST),
-    "fixed table": (cases.FixedTable, SHAPE, MOST),
-    "learnt table": (lambda: cases.FixedTable(learnt=True), SHAPE, MOST),
-    "fixed kernel": (cases.FixedKernel, SHAPE, MOST),
-    "frozen stem": (lambda: cases.frozen("stem"), SHAPE, MOST),
-    "bilinear kernel": (cases.BilinearUpsampling, SHAPE, MOST),
-    "band edges": (cases.BandEdges, (1, 256), MOST),
-    "small head": (cases.SmallHead, SHAPE, MOST),
-    "old weight norm": (cases.normed(nn.utils.weight_norm), SHAPE, MOST),
-    "weight norm": (cases.normed(parametrizations.weight_norm), SHAPE, MOST),
-    "old spectral norm": (cases.normed(nn.utils.spectral_norm), SHAPE, MOST),
-    "spectral norm": (cases.normed(parametrizations.spectral_norm), SHAPE, MOST),
-    "pruned": (cases.normed(cases.pruned), SHAPE, MOST),
-    "low rank": (cases.LowRank, SHAPE, 0.9),
-    "position net": (cases.PositionNet, SHAPE, MOST),
-    "data of a weight": (cases.SharedData, SHAPE, 0.5),
-    **{f"{k} output": (lambda o=o: cases.Puts(o), SHAPE, MOST) for k, o in cases.OUTPUTS.items()},
-    "head in training": (cases.HeadInTraining, SHAPE, MOST),
-    "deep supervision": (cases.DeepSupervision, SHAPE, MOST),
-    "loss inside": (cases.LossInside, SHAPE, MOST),
-    "taps by position": (cases.Taps, SHAPE, MOST),
-    "enumerate": (lambda: cases.Reads(cases.by_enumerate), SHAPE, MOST),
-    "index": (lambda: cases.Reads(cases.by_index), SHAPE, MOST),
-    "slice": (lambda: cases.Reads(cases.by_slice), SHAPE, MOST),
-    "name": (lambda: cases.Reads(cases.by_name), SHAPE, MOST),
-    "loop": (lambda: cases.Reads(cases.in_a_loop), SHAPE, MOST),
-    "bound method": (cases.bound, SHAPE, MOST),
-    "ran before": (lambda: cases.ran(cases.KeepsActivation()), SHAPE, MOST),
-    "keeps activation": (cases.KeepsActivation, SHAPE, MOST),
-    "holds a lock": (cases.holding(Lock), SHAPE, MOST),
-    "holds a generator": (cases.holding(torch.Generator), SHAPE, MOST),
-    "holds an iterator": (cases.holding(lambda: iter(x for x in range(3))), SHAPE, MOST),
-    "holds a locked list": (cases.holding(lambda: [{"locks": (Lock(), 1)}]), SHAPE, MOST),
-    "no device": (lambda: cases.OnFeatures(cases.without_device), SHAPE, MOST),
-    "summed images": (cases.SummedImages, (16, 16, 16), MOST),
-    "plain tensor": (cases.PlainTensor, SHAPE, MOST),
-    "cached grid": (cases.CachedGrid, SHAPE, MOST),
-    "cached grid, ran": (lambda: cases.ran(cases.CachedGrid()), SHAPE, MOST),
-    "asks a flag": (cases.Initialised, SHAPE, MOST),
-    "0-d tensor": (lambda: cases.OnFeatures(lambda x: x / torch.empty(()).fill_(2.0)), SHAPE, MOST),
+
+def with_center() -> nn.Module:
+    """A layer that only another method uses."""
+    return cases.With(cases.Base.head, center=nn.Linear(16, 8))
+
+
+# Each with the share of its parameters that can change at least, and its input's shape.
+SCALES: dict[str, tuple[Any, ...]] = {
+    "fixed filter": (cases.FixedFilter,),
+    "fixed table": (cases.FixedTable,),
+    "learnt table": (lambda: cases.FixedTable(learnt=True),),
+    "fixed kernel": (cases.FixedKernel,),
+    "frozen stem": (lambda: cases.frozen("stem"),),
+    "bilinear kernel": (cases.BilinearUpsampling,),
+    "band edges": (cases.BandEdges, MOST, (1, 256)),
+    "small head": (cases.small_head,),
+    "old weight norm": (cases.normed(nn.utils.weight_norm),),
+    "weight norm": (cases.normed(parametrizations.weight_norm),),
+    "old spectral norm": (cases.normed(nn.utils.spectral_norm),),
+    "spectral norm": (cases.normed(parametrizations.spectral_norm),),
+    "pruned": (cases.normed(cases.pruned),),
+    "low rank": (cases.low_rank, 0.9),
+    "position net": (cases.position_net,),
+    "data of a weight": (lambda: cases.With(cases.blurred), 0.5),
+    "output with slots": (lambda: cases.Puts(cases.Slots),),
+    "nested output": (lambda: cases.Puts(lambda f, y: {"out": cases.Pair(f, [y])}),),
+    "head in training": (cases.HeadInTraining,),
+    "deep supervision": (cases.DeepSupervision,),
+    "loss inside": (with_center,),
+    "taps by position": (cases.Taps,),
+    "enumerate": (lambda: cases.Reads(cases.by_enumerate),),
+    "loop": (lambda: cases.Reads(cases.in_a_loop),),
+    "bound method": (cases.bound,),
+    "ran before": (lambda: cases.ran(cases.KeepsActivation()),),
+    "holds a generator": (cases.holding(torch.Generator),),
+    "holds a locked list": (cases.holding(lambda: [{"locks": (Lock(), 1)}]),),
+    "no device": (lambda: cases.OnFeatures(cases.without_device),),
+    "summed images": (cases.SummedImages, MOST, (16, 16, 16)),
+    "plain tensor": (cases.PlainTensor,),
+    "cached grid": (cases.CachedGrid,),
+    "cached grid, ran": (lambda: cases.ran(cases.CachedGrid()),),
+    "asks a flag": (lambda: cases.With(cases.flagged, ready=nn.Buffer(torch.tensor(0))),),
+    "0-d tensor": (lambda: cases.OnFeatures(lambda x: x / torch.empty(()).fill_(2.0)),),
     "0-d to a device": (
         lambda: cases.OnFeatures(lambda x: x * torch.ones(()).to(x.device).square()),
-        SHAPE,
-        MOST,
     ),
-    "index select": (cases.Permuted, SHAPE, MOST),
-    "index buffer": (lambda: cases.Chosen(torch.randperm(16)), SHAPE, MOST),
-    "mask buffer": (lambda: cases.Chosen(torch.arange(16) % 3 > 0), SHAPE, MOST),
-    "scripted activation": (
-        lambda: cases.OnFeatures(torch.jit.script(nn.Hardswish())),
-        SHAPE,
-        MOST,
-    ),
-    "quantisation aware": (cases.quantised, SHAPE, MOST),
-    "double": (lambda: cases.Base().double(), SHAPE, MOST),
-    "operation without shapes": (lambda: cases.OnFeatures(cases.doubled), SHAPE, 0.9),
-    "gates of chosen channels": (
-        lambda: cases.OnFeatures(
-            lambda x: cases.F.glu(x.flip(1)[:, torch.arange(16)], 1).repeat(1, 2, 1, 1)
+    "index select": (
+        lambda: cases.With(
+            lambda net, x: cases.Base.head(net, torch.index_select(x, 1, net.order)),
+            order=nn.Buffer(torch.randperm(16)),
         ),
-        SHAPE,
-        0.9,
     ),
-    "response norm": (
-        lambda: cases.OnFeatures(nn.LocalResponseNorm(5)),
-        SHAPE,
-        MOST,
-    ),
-    "siamese": (cases.Siamese, (6, 16, 16), MOST),
-    "cell over time": (cases.Recurrent, (4, 3, 8, 8), MOST),
-    "rnn": (cases.WithRnn, (4, 3, 8, 8), 0.85),
-    "blocks that read time": (cases.Diffusion, SHAPE, MOST),
-    "non-local": (cases.of_blocks(cases.NonLocal), SHAPE, MOST),
-    "deformable": (cases.of_blocks(cases.Deformable), SHAPE, MOST),
-    "generator": (cases.Generator, (16,), 0.7),
-    "generator that stores": (lambda: cases.Generator(literal=False), (16,), MOST),
-    "upsampling": (cases.Upsampling, SHAPE, MOST),
-    "1-D": (cases.in_1d, (2, 64), MOST),
-    "3-D max pool": (cases.in_3d(nn.MaxPool3d(2)), (1, 8, 8, 8), MOST),
-    "3-D avg pool": (cases.in_3d(nn.AvgPool3d(2)), (1, 8, 8, 8), MOST),
-    "3-D upsampling": (cases.in_3d(nn.Upsample(scale_factor=2)), (1, 8, 8, 8), MOST),
-    "3-D trilinear": (
-        cases.in_3d(nn.Upsample(scale_factor=2, mode="trilinear")),
-        (1, 8, 8, 8),
-        MOST,
-    ),
-    "3-D padding": (
-        cases.in_3d(nn.Sequential(nn.ReplicationPad3d(1), nn.ReflectionPad3d(1))),
-        (1, 8, 8, 8),
-        MOST,
-    ),
+    "index buffer": (lambda: cases.Chosen(torch.randperm(16)),),
+    "mask buffer": (lambda: cases.Chosen(torch.arange(16) % 3 > 0),),
+    "scripted activation": (lambda: cases.OnFeatures(torch.jit.script(nn.Hardswish())),),
+    "quantisation aware": (cases.quantised,),
+    "double": (lambda: cases.Base().double(),),
+    "operation without shapes": (lambda: cases.OnFeatures(cases.doubled), 0.9),
+    "gates of chosen channels": (lambda: cases.OnFeatures(cases.gated_by_chosen), 0.9),
+    "strided writes": (lambda: cases.OnFeatures(cases.interleaved), 0.0),
+    "response norm": (lambda: cases.OnFeatures(nn.LocalResponseNorm(5)),),
+    "siamese": (cases.Siamese, MOST, (6, 16, 16)),
+    "cell over time": (cases.Recurrent, MOST, (4, 3, 8, 8)),
+    "rnn": (cases.WithRnn, 0.85, (4, 3, 8, 8)),
+    "blocks that read time": (cases.Diffusion,),
+    "non-local": (cases.of_blocks(cases.NonLocal),),
+    "deformable": (cases.of_blocks(cases.Deformable),),
+    "generator": (cases.Generator, 0.7, (16,)),
+    "generator that stores": (lambda: cases.Generator(literal=False), MOST, (16,)),
+    "upsampling": (cases.Upsampling,),
+    "1-D": (cases.in_1d, MOST, (2, 64)),
+    "3-D": (cases.in_3d, MOST, (1, 8, 8, 8)),
+    "integers by chance": (cases.chances, MOST, (2, 64)),
+    "a mean teacher": (cases.Averaged, 0.0),
+    "one normed weight": (lambda: cases.one_output(parametrizations.weight_norm), 0.0),
+    "one spectral weight": (lambda: cases.one_output(parametrizations.spectral_norm), 0.0),
 }
 REFUSED: dict[str, tuple[Make, str]] = {
     "patched forward": (cases.patched, "body runs layers that the network does not hold"),
     "layer in a hook": (cases.hooked(nn.Conv2d(16, 16, 1)), "that the network does not hold"),
     "no tensor": (lambda: cases.Puts(lambda f, y: "yes"), "puts out str, in which there is no"),
-    "lazy": (cases.Lazy, r"fc\.weight has no size yet \(a lazy layer\)"),
+    "lazy": (
+        lambda: cases.With(cases.Base.head, fc=nn.LazyLinear(5)),
+        r"fc\.weight has no size yet \(a lazy layer\)",
+    ),
     "scripted": (lambda: torch.jit.script(cases.Base()), "the network is a scripted module"),
     "scripted part": (
         lambda: nn.Sequential(cases.conv(3, 8), torch.jit.script(cases.conv(8, 8))),
@@ -139,7 +126,7 @@ REMARKS: dict[str, tuple[Make, str]] = {
     "fixed filter": (cases.FixedFilter, r"not learnt \(requires_grad=False\), and kept: edge"),
     "bilinear kernel": (cases.BilinearUpsampling, r"of few or ordered values, .* up\.weight"),
     "learnt table": (lambda: cases.FixedTable(learnt=True), r"of few or ordered values, .*: table"),
-    "loss inside": (cases.LossInside, r"no run reaches center\.weight, center\.bias"),
+    "loss inside": (with_center, r"no run reaches center\.weight, center\.bias"),
     "needs targets": (cases.NeedsTargets, r"it does not run in train mode on images alone \(Type"),
     "deformable": (cases.of_blocks(cases.Deformable), "not counted in MACs: deformable conv"),
     "fft": (
@@ -148,10 +135,7 @@ REMARKS: dict[str, tuple[Make, str]] = {
     ),
     "index": (lambda: cases.Reads(cases.by_index), "blocks in body stay: its modules"),
     "fx graph": (lambda: torch.fx.symbolic_trace(cases.Base()), "it is an fx graph"),
-    "one module twice": (
-        cases.repeated,
-        "it holds one module at several places",
-    ),
+    "one module twice": (cases.repeated, "it holds one module at several places"),
 }
 
 
@@ -159,17 +143,16 @@ def planned(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Plan:
     return planning.trace(network, shape, multiple=4)
 
 
-@pytest.mark.parametrize(("make", "shape", "share"), SCALES.values(), ids=list(SCALES))
-def test_a_network_is_rescaled_in_all_that_can_change(
-    make: Make, shape: tuple[int, ...], share: float
-) -> None:
+@pytest.mark.parametrize("case", SCALES.values(), ids=list(SCALES))
+def test_a_network_is_rescaled_in_all_that_can_change(case: tuple[Any, ...]) -> None:
+    make, share, shape = (*case, *(MOST, SHAPE)[len(case) - 1 :])
     torch.manual_seed(0)
     network = make()
     plan = planned(network, shape)
     assert verdict.can_change(plan) >= share
     assert any(len(widths) > 1 for widths in plan.widths)
     expected = verdict.Expected(network, shape)
-    for architecture in probes.arbitrary(plan, 3):
+    for architecture in probes.arbitrary(plan, 1):
         assert list(expected.problems(plan, architecture)) == []
 
 
@@ -186,19 +169,16 @@ def test_what_a_user_should_know_is_remarked(make: Make, remark: str) -> None:
     assert [said for said in plan.remarks if re.search(remark, said)]
 
 
-def test_of_an_ordinary_network_there_is_nothing_to_remark() -> None:
-    assert planned(cases.Base()).remarks == ()
-
-
-@pytest.mark.parametrize("read", ["by_enumerate", "by_index", "by_slice", "by_name"])
+@pytest.mark.parametrize("read", ["by_enumerate", "by_index", "counted"])
 def test_no_block_is_taken_out_of_a_sequence_that_is_read_by_position(read: str) -> None:
     plan = planned(cases.Reads(getattr(cases, read)))
     assert all(segment.fewest == len(segment.blocks) for segment in plan.segments)
 
 
 def test_blocks_are_taken_out_of_a_sequence_that_a_loop_goes_through() -> None:
-    (segment,) = planned(cases.Reads(cases.in_a_loop)).segments
-    assert (len(segment.blocks), segment.fewest) == (3, 1)
+    plan = planned(cases.Reads(cases.in_a_loop))
+    (segment,) = plan.segments
+    assert (len(segment.blocks), segment.fewest, plan.remarks) == (3, 1, ())
 
 
 def test_a_frozen_backbone_gets_no_fresh_weights_where_it_loses_channels() -> None:
@@ -222,7 +202,7 @@ def test_first_values_that_were_set_are_kept() -> None:
 
 
 def test_a_layer_with_a_rule_of_its_own_is_drawn_by_it() -> None:
-    network = cases.SmallHead()
+    network = cases.small_head()
     plan = planned(network)
     head = rescale.build(network, plan, plan.smallest).fc.weight
     assert 0.0005 < head.std() < 0.002 and not torch.equal(head, network.fc.weight[:, :4])
@@ -238,24 +218,8 @@ def test_spectral_norm_starts_with_vectors_of_its_new_weights() -> None:
             assert 0.9 < largest < 1.1
 
 
-def test_integers_that_equal_a_width_by_chance_are_left_alone() -> None:
-    class Chance(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.reach = nn.Conv1d(16, 16, 3, dilation=16), 16
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            gain = x.mean(-1).view(-1, x.shape[1], 1).expand(-1, x.shape[1], 1)
-            return x * gain + self.conv(nn.functional.pad(x, (2 * self.reach, 0)))
-
-    network = nn.Sequential(nn.Conv1d(2, 16, 1), *[Chance() for _ in range(3)], nn.Conv1d(16, 2, 1))
-    plan = planned(network, (2, 64))
-    assert verdict.can_change(plan) > MOST
-    assert list(verdict.Expected(network, (2, 64)).problems(plan, plan.smallest)) == []
-
-
 def test_what_runs_once_a_batch_is_counted_once() -> None:
-    network = cases.PositionNet()
+    network = cases.position_net()
     plan = planned(network)
     per_image = 256 * (2 * 64 + 64 * 16)
     rest = cases.Base()
@@ -358,62 +322,8 @@ def test_statistics_beside_frozen_weights_are_kept() -> None:
     assert (full.body[0].a[1].running_mean == 3).all() and (full.stem[1].running_mean == 0).all()
 
 
-def test_a_tap_that_is_counted_holds_the_blocks_before_it() -> None:
-    def counted(body: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-        number, tap = 0, x
-        for block in body:
-            x, number = block(x), number + 1
-            tap = x if number == 2 else tap
-        return x + tap
-
-    plan = planned(cases.Reads(counted))
-    assert all(segment.fewest == len(segment.blocks) for segment in plan.segments)
-
-
-def test_a_strided_write_is_followed() -> None:
-    def interleaved(x: torch.Tensor) -> torch.Tensor:
-        out = torch.empty(len(x), 2 * x.shape[1], *x.shape[2:])
-        out[:, 0::2], out[:, 1::2] = x, x * x
-        return out[:, 0::2] + out[:, 1::2]
-
-    network = cases.OnFeatures(interleaved)
-    plan = planned(network)
-    assert list(verdict.Expected(network, SHAPE).problems(plan, plan.smallest)) == []
-
-
 def test_a_seed_that_is_not_finite_itself_is_no_fault_of_the_plan() -> None:
     assert planned(cases.OnFeatures(lambda x: (x - 9).log())).segments
-
-
-def test_pairs_that_training_holds_alike_lose_no_block_alone() -> None:
-    class Averaged(nn.Module):
-        """A teacher that follows the student."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.online, self.teacher = cases.Base(), cases.Base()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if self.training:
-                with torch.no_grad():
-                    pairs = zip(self.online.parameters(), self.teacher.parameters(), strict=True)
-                    for student, teacher in pairs:
-                        teacher.data.lerp_(student.data, 0.1)
-            return self.online(x) - self.teacher(x)  # type: ignore[no-any-return]
-
-    network = Averaged()
-    plan = planned(network)
-    expected = verdict.Expected(network, SHAPE)
-    for architecture in probes.arbitrary(plan, 4):
-        assert list(expected.problems(plan, architecture)) == []
-
-
-@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
-def test_what_a_normed_single_output_reads_is_rescaled(norm: Callable[..., nn.Module]) -> None:
-    network = nn.Sequential(cases.conv(3, 16), nn.Flatten(), norm(nn.Linear(16 * 256, 1)))
-    plan = planned(network)
-    assert len(plan.widths[0]) > 1
-    assert list(verdict.Expected(network, SHAPE).problems(plan, plan.smallest)) == []
 
 
 def test_a_plan_of_another_network_is_refused() -> None:

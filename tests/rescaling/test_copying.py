@@ -17,6 +17,7 @@ class Holding(nn.Module):
         self.register_buffer("table", torch.zeros(3))
         self.plain, self.alias = torch.ones(4), self.layer
         self.lock, self.parts = Lock(), [{"lock": Lock(), "sizes": [1, 2]}]
+        self.generator = (n for n in range(3))
 
 
 def test_all_tensors_are_named_once() -> None:
@@ -27,6 +28,7 @@ def test_all_tensors_are_named_once() -> None:
 def test_what_cannot_be_copied_is_shared_and_the_rest_is_not() -> None:
     network = Holding()
     copied = copying.copied(network, {})
+    assert copied.generator is network.generator
     assert copied.lock is network.lock and copied.parts[0]["lock"] is network.parts[0]["lock"]
     assert copied.parts[0]["sizes"] is not network.parts[0]["sizes"]
     assert copied.layer is not network.layer and copied.alias is copied.layer

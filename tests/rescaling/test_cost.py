@@ -6,129 +6,82 @@ import random
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 
-from ssr_exp.config import ModelConf, Shortcut
 from ssr_exp.rescaling import cost, initialise, lattice, planning, rescale, seeds
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
 
+QUICK = [("resnet8", "A"), ("resnet20", "B"), ("resnet18", "cifar"), ("resnet18", "imagenet"),
+         ("resnext50_32x4d", "cifar")]  # fmt: skip
 VARIANTS = [
     *((name, shortcut) for name in seeds.CIFAR for shortcut in ("A", "B")),
     *((name, stem) for name in seeds.TORCHVISION for stem in ("cifar", "imagenet")),
 ]
-DEEP = ("101", "152", "110")
-BOTH_STEMS = ("resnet18", "resnext50_32x4d")
-SMALL = [
-    pytest.param(name, kind, marks=[pytest.mark.slow] if any(n in name for n in DEEP) else [])
-    for name, kind in VARIANTS
-    if kind != "imagenet" or name in BOTH_STEMS
-]
-PLANS = [("resnet20", "A"), ("resnet56", "B"), ("resnet50", "cifar"), ("resnext50_32x4d", "cifar")]
-
-
-@pytest.fixture
-def no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave weights unset: they cost most of a build's time, and no law here looks at them."""
-    monkeypatch.setattr(initialise, "fresh", lambda *_, **__: None)
+ALL = [pytest.param(*v, marks=[] if v in QUICK else [pytest.mark.slow]) for v in VARIANTS]
+PLANS = [("resnet20", "A"), ("resnext50_32x4d", "cifar")]
 
 
 def plan_of(name: str, variant: str) -> Plan:
     return probes.seed_of(name, variant)[1]
 
 
-def assert_exact(name: str, variant: str, architecture: Architecture, size: int = 32) -> None:
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_cost_equals_a_real_build_at_the_extremes_and_at_random(
+    monkeypatch: pytest.MonkeyPatch, name: str, variant: str
+) -> None:
+    # Weights are left unset: they cost most of a build's time, and this law does not look at them.
+    monkeypatch.setattr(initialise, "fresh", lambda *_, **__: None)
     network, plan = probes.seed_of(name, variant)
-    built = rescale.build(network, plan, architecture)
-    counted, sizes = cost.of(plan, architecture), cost.gemms(plan, architecture)
-    assert (counted.params, counted.macs) == probes.measured(built, (3, size, size)), architecture
-    assert sum(gemm.load for gemm in sizes) == counted.macs
-    assert sum(gemm.count for gemm in sizes) == counted.gemms
-
-
-@pytest.mark.usefixtures("no_draws")
-@pytest.mark.parametrize(("name", "variant"), SMALL)
-def test_cost_equals_a_real_build_at_the_extremes_and_at_random(name: str, variant: str) -> None:
-    plan = plan_of(name, variant)
     drawn = lattice.from_plan(plan).sample(2, seed=1) + probes.arbitrary(plan, 2, seed=2)
     for architecture in drawn:
-        assert_exact(name, variant, architecture)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_draws")
-@pytest.mark.parametrize(("name", "variant"), VARIANTS)
-def test_cost_equals_many_real_builds(name: str, variant: str) -> None:
-    plan = plan_of(name, variant)
-    for architecture in lattice.from_plan(plan).sample(20, seed=3) + probes.arbitrary(
-        plan, 20, seed=4
-    ):
-        assert_exact(name, variant, architecture)
+        probes.assert_exact(plan, architecture, rescale.build(network, plan, architecture))
 
 
 @pytest.mark.parametrize(
-    ("depth", "params"),
-    [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)],
-)
-def test_cifar_resnets_have_the_published_parameters(depth: int, params: int) -> None:
-    plan = plan_of(f"resnet{depth}", "A")
-    assert cost.of(plan, plan.baseline).params == params
-
-
-@pytest.mark.parametrize(
-    ("depth", "published"), [(20, 40.8), (32, 69.1), (44, 97.4), (56, 125.7), (110, 253)]
-)
-def test_published_macs_of_cifar_resnets_are_those_of_option_b(
-    depth: int, published: float
-) -> None:
-    without, with_convolutions = (plan_of(f"resnet{depth}", kind) for kind in "AB")
-    macs = cost.of(with_convolutions, with_convolutions.baseline).macs
-    assert round(macs / 1e6, 0 if published == 253 else 1) == published
-    shortcuts = 16 * 16 * 16 * 32 + 8 * 8 * 32 * 64
-    assert macs - cost.of(without, without.baseline).macs == shortcuts
-
-
-@pytest.mark.parametrize(
-    ("depth", "macs"),
+    ("depth", "params", "macs", "published"),
     [
-        (20, 40_551_040),
-        (32, 68_862_592),
-        (44, 97_174_144),
-        (56, 125_485_696),
-        (110, 252_887_680),
+        (20, 269_722, 40_551_040, 40.8),
+        pytest.param(32, 464_154, 68_862_592, 69.1, marks=pytest.mark.slow),
+        pytest.param(44, 658_586, 97_174_144, 97.4, marks=pytest.mark.slow),
+        (56, 853_018, 125_485_696, 125.7),
+        pytest.param(110, 1_727_962, 252_887_680, 253, marks=pytest.mark.slow),
     ],
 )
-def test_macs_of_option_a_stay_as_they_were(depth: int, macs: int) -> None:
-    plan = plan_of(f"resnet{depth}", "A")
-    counted = cost.of(plan, plan.baseline)
-    assert (counted.macs, counted.gemms) == (macs, depth)
+def test_cifar_resnets_have_the_published_cost(
+    depth: int, params: int, macs: int, published: float
+) -> None:
+    """Published MACs are those of option B."""
+    costs = [cost.of(plan, plan.baseline) for plan in (plan_of(f"resnet{depth}", k) for k in "AB")]
+    assert costs[0] == (params, macs, depth)
+    assert round(costs[1].macs / 1e6, 0 if published == 253 else 1) == published
+    assert costs[1].macs - macs == 16 * 16 * 16 * 32 + 8 * 8 * 32 * 64
 
 
 @pytest.mark.parametrize(
     ("name", "params", "gmacs"),
     [
         ("resnet18", 11_689_512, 1.81),
-        ("resnet34", 21_797_672, 3.66),
-        ("resnet50", 25_557_032, 4.09),
+        pytest.param("resnet34", 21_797_672, 3.66, marks=pytest.mark.slow),
+        pytest.param("resnet50", 25_557_032, 4.09, marks=pytest.mark.slow),
     ],
 )
 def test_torchvision_resnets_have_the_published_cost(name: str, params: int, gmacs: float) -> None:
-    shape = (3, 224, 224)
-    network = seeds.build(ModelConf(name), num_classes=1000, input_shape=shape)
-    plan = planning.trace(network, shape)
+    with torch.device("meta"):
+        network = getattr(torchvision.models, name)()
+    plan = planning.trace(network, (3, 224, 224))
     counted = cost.of(plan, plan.baseline)
     assert (counted.params, round(counted.macs / 1e9, 2)) == (params, gmacs)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 47), (3, 8, 8)])
 def test_cost_is_exact_for_any_image_shape(shape: tuple[int, int, int]) -> None:
-    conf = ModelConf("resnet20", shortcut=Shortcut.B)
-    network = seeds.build(conf, num_classes=7, input_shape=shape)
+    network = CifarResNet(8, num_classes=7, in_channels=shape[0], shortcut="B")
     plan = planning.trace(network, shape, multiple=4)
-    for architecture in probes.arbitrary(plan, 3):
-        counted = cost.of(plan, architecture)
-        built = rescale.build(network, plan, architecture)
-        assert (counted.params, counted.macs) == probes.measured(built, shape)
+    for architecture in probes.arbitrary(plan, 1):
+        probes.assert_exact(plan, architecture, rescale.build(network, plan, architecture))
 
 
 def rows(plan: Plan, count: int = 100) -> list[Architecture]:
@@ -153,17 +106,18 @@ def test_no_networks_cost_nothing() -> None:
     assert columns(cost.count(plan, none)).shape == (3, 0)
 
 
-def test_the_order_of_rows_does_not_matter() -> None:
-    plan = plan_of("resnet50", "cifar")
+def test_the_order_of_rows_does_not_matter_and_points_stay_as_they_are() -> None:
+    plan = plan_of("resnext50_32x4d", "cifar")
     points = cost.encode(plan, rows(plan))
     order = np.random.default_rng(0).permutation(len(points))
-    shuffled = columns(cost.count(plan, points[order]))
+    shuffled, before = columns(cost.count(plan, points[order])), points.copy()
     assert (shuffled == columns(cost.count(plan, points))[:, order]).all()
+    assert (points == before).all()
 
 
-@pytest.mark.parametrize("chunk", [7, 99, 100, 101])
+@pytest.mark.parametrize("chunk", [7, 100, 101])
 def test_chunks_do_not_change_the_counts(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    plan = plan_of("resnet56", "B")
+    plan = plan_of("resnet20", "B")
     points = cost.encode(plan, rows(plan, 50))
     expected = columns(cost.count(plan, points))
     monkeypatch.setattr(cost, "CHUNK", chunk)
@@ -183,15 +137,7 @@ def test_networks_counted_without_tables_cost_the_same(
     assert (columns(cost.count(plan, points)) == expected).all()
 
 
-def test_counting_leaves_the_points_as_they_are() -> None:
-    plan = plan_of("resnet20", "A")
-    points = cost.encode(plan, rows(plan))
-    before = points.copy()
-    cost.count(plan, points)
-    assert (points == before).all()
-
-
-@pytest.mark.parametrize("name", ["resnet8", "resnet20", "resnet56"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet20"])
 def test_the_product_equals_the_enumeration(name: str) -> None:
     plan = plan_of(name, "A")
     points = lattice.from_plan(plan)
@@ -206,15 +152,8 @@ def test_points_read_back_what_was_written(name: str, variant: str) -> None:
     assert cost.decode(plan, cost.encode(plan, rows(plan))) == rows(plan)
 
 
-@pytest.mark.parametrize(("name", "variant"), PLANS)
-def test_the_segments_costs_add_up_to_the_networks(name: str, variant: str) -> None:
-    plan = plan_of(name, variant)
-    total = [sum(values) for values in zip(*cost.by_segment(plan), strict=True)]
-    assert total == list(cost.of(plan, plan.baseline))
-
-
 def test_a_smaller_network_never_costs_more() -> None:
-    plan = plan_of("resnet50", "cifar")
+    plan = plan_of("resnext50_32x4d", "cifar")
     draw_number = random.Random(0).randint
     for larger in rows(plan, 50):
         blocks = tuple(draw_number(1, kept) for kept in larger.blocks)

@@ -20,7 +20,7 @@ Std = Callable[[float, float], float]
 
 
 def built(network: nn.Module, modifiers: Modifiers = HALF, multiple: int = 4) -> nn.Module:
-    plan = planning.trace(network, (3, 32, 32), multiple=multiple)
+    plan = planning.trace(network, (3, 8, 8), multiple=multiple)
     return rescale.build(network, plan, modifiers)
 
 
@@ -39,7 +39,7 @@ def assert_spread(network: nn.Module, std: Std) -> None:
 
 
 def test_the_same_torch_seed_draws_the_same_weights() -> None:
-    network, states = CifarResNet(20), []
+    network, states = CifarResNet(8), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         states.append(built(network).state_dict())
@@ -49,27 +49,34 @@ def test_the_same_torch_seed_draws_the_same_weights() -> None:
 
 
 def test_weights_are_not_the_seed_networks() -> None:
-    network = CifarResNet(20)
+    network = CifarResNet(8)
     one, other = network.state_dict(), built(network, Modifiers.full(3)).state_dict()
     weights = [name for name in one if one[name].ndim > 1]
     assert not any(torch.equal(one[name], other[name]) for name in weights)
 
 
-@pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
-def test_he_initialisation_is_repeated_for_the_new_fans(mode: str) -> None:
-    network = CifarResNet(20)
-    for module in convolutions(network):
-        nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
-    assert_spread(
-        built(network), lambda inp, out: math.sqrt(2 / (inp if mode == "fan_in" else out))
-    )
+SCHEMES: dict[str, tuple[Callable[[torch.Tensor], object], Std]] = {
+    "fan_in": (
+        lambda w: nn.init.kaiming_normal_(w, mode="fan_in", nonlinearity="relu"),
+        lambda inp, out: math.sqrt(2 / inp),
+    ),
+    "fan_out": (
+        lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"),
+        lambda inp, out: math.sqrt(2 / out),
+    ),
+    "glorot": (nn.init.xavier_normal_, lambda inp, out: math.sqrt(2 / (inp + out))),
+}
 
 
-def test_glorot_initialisation_is_repeated_for_the_new_fans() -> None:
-    network = CifarResNet(20)
+@pytest.mark.parametrize(("draw", "std"), SCHEMES.values(), ids=list(SCHEMES))
+def test_initialisation_is_repeated_for_the_new_fans_even_if_blocks_moved(
+    draw: Callable[[torch.Tensor], object], std: Std
+) -> None:
+    network = CifarResNet(14)
     for module in convolutions(network):
-        nn.init.xavier_normal_(module.weight)
-    assert_spread(built(network), lambda inp, out: math.sqrt(2 / (inp + out)))
+        draw(module.weight)
+    assert_spread(built(network), std)
+    assert_spread(built(network, Modifiers(depth=[0.5] * 3, width=[0.25] * 3)), std)
 
 
 def test_torchs_own_initialisation_is_repeated() -> None:
@@ -81,13 +88,13 @@ def test_torchs_own_initialisation_is_repeated() -> None:
 
 
 def test_the_classifier_keeps_torchs_own_initialisation() -> None:
-    weight = built(CifarResNet(20)).fc.weight
+    weight = built(CifarResNet(8)).fc.weight
     bound = 1 / math.sqrt(weight.shape[1])
     assert 0.9 * bound < weight.abs().max() <= bound
 
 
 def test_batch_norms_start_anew() -> None:
-    network = CifarResNet(20)
+    network = CifarResNet(8)
     network(torch.randn(4, 3, 8, 8))
     made = built(network, Modifiers.full(3))
     norms = [m for m in made.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -122,9 +129,3 @@ def test_parameters_that_no_module_draws_keep_their_mean_and_spread() -> None:
     gains = torch.cat([p.flatten() for n, p in made.named_parameters() if n.endswith("gamma")])
     assert abs(gains.mean() - 3) < 0.2
     assert 0.02 < gains.std() < 0.2
-
-
-def test_narrower_networks_draw_wider_weights_by_fan_in_even_if_blocks_moved() -> None:
-    network = CifarResNet(20)
-    made = built(network, Modifiers(depth=[1 / 3] * 3, width=[0.25] * 3))
-    assert_spread(made, lambda inp, out: math.sqrt(2 / out))

@@ -10,16 +10,14 @@ import pytest
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, lattice
 from ssr_exp.rescaling.modifiers import Modifiers
-from ssr_exp.rescaling.plan import Plan
 from tests.rescaling import probes
 
-
-def plan_of(name: str, *frozen: str) -> Plan:
-    return probes.seed_of(name, frozen=frozen)[1]
+plan_of = probes.plan_of
 
 
 def test_resnet56_has_more_than_a_hundred_thousand_networks() -> None:
     assert len(lattice.from_plan(plan_of("resnet56"))) == 9**3 * 4 * 8 * 8 == 186_624
+    assert lattice.from_plan(plan_of("resnet20", "stage1", "stage3")).shape == (1, 24, 1)
 
 
 def test_the_lattice_is_what_all_modifiers_give_without_duplicates() -> None:
@@ -70,10 +68,6 @@ def test_costs_have_the_lattices_shape_and_order() -> None:
     assert costs.macs.reshape(-1)[number] == cost.of(plan, architecture).macs
 
 
-def test_frozen_segments_have_one_option() -> None:
-    assert lattice.from_plan(plan_of("resnet20", "stage1", "stage3")).shape == (1, 24, 1)
-
-
 def test_finer_steps_give_more_until_every_width_is_there() -> None:
     plan = plan_of("resnet20")
     sizes = [
@@ -90,6 +84,8 @@ def test_samples_differ_and_repeat_with_their_seed() -> None:
     assert len(set(drawn)) == 100
     assert drawn == points.sample(100, seed=3)
     assert drawn != points.sample(100, seed=4)
+    few = lattice.from_plan(plan_of("resnet8"))
+    assert len(set(few.sample(len(few), seed=0))) == len(few) == 256
 
 
 @pytest.mark.parametrize(
@@ -104,11 +100,6 @@ def test_samples_differ_and_repeat_with_their_seed() -> None:
 )
 def test_numbers_that_nobody_reads_are_short(size: int, said: str) -> None:
     assert lattice.spell(size) == said
-
-
-def test_a_sample_of_all_is_all() -> None:
-    points = lattice.from_plan(plan_of("resnet8"))
-    assert len(set(points.sample(len(points), seed=0))) == len(points) == 256
 
 
 @pytest.mark.parametrize("count", [0, -1, 257])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, planning, rescale
+from ssr_exp.rescaling import planning, rescale
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.rescaling.tracing import tracer
 from tests.rescaling import probes
 
 
@@ -20,42 +17,42 @@ def plan_of(name: str, multiple: int = 4) -> tuple[nn.Module, Plan]:
     return probes.planned(name, multiple)
 
 
-@pytest.mark.parametrize("multiple", [4, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", probes.names())
+AT_ONE = [(name, 1) for name in ("Shuffle", "Inverted", "Grouped", "GroupNormed", "Res2")]
+
+
+@pytest.mark.parametrize(("name", "multiple"), [*((n, 4) for n in probes.names()), *AT_ONE])
 def test_what_the_plan_says_holds_in_a_real_build(name: str, multiple: int) -> None:
     network, plan = plan_of(name, multiple)
-    for architecture in probes.arbitrary(plan, 2):
+    assert_disjoint_and_in_order(network, plan)
+    for architecture in probes.arbitrary(plan, 1):
         built = rescale.build(network, plan, architecture)
+        if architecture == plan.baseline:
+            assert repr(built) == repr(network)
+            assert shapes(built) == shapes(network)
         built(torch.randn(2, *probes.SHAPE)).sum().backward()
         assert [n for n, p in built.named_parameters() if p.grad is None] == []
-        counted, sizes = cost.of(plan, architecture), cost.gemms(plan, architecture)
-        assert (counted.params, counted.macs) == probes.measured(built, probes.SHAPE)
-        assert sum(gemm.load for gemm in sizes) == counted.macs
-        assert sum(gemm.count for gemm in sizes) == counted.gemms
+        probes.assert_exact(plan, architecture, built)
 
 
-@pytest.mark.parametrize("name", probes.names())
-def test_the_baseline_of_any_network_is_itself(name: str) -> None:
-    network, plan = plan_of(name)
-    built = rescale.build(network, plan, plan.baseline)
-    assert repr(built) == repr(network)
-    state = network.state_dict()
-    assert {n: t.shape for n, t in built.state_dict().items()} == {
-        n: t.shape for n, t in state.items()
-    }
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", probes.names())
-def test_segments_are_disjoint_and_in_the_order_in_which_they_run(name: str) -> None:
-    _, plan = plan_of(name)
+def assert_disjoint_and_in_order(network: nn.Module, plan: Plan) -> None:
     paths = [path for segment in plan.segments for block in segment.blocks for path in block]
     assert len(paths) == len(set(paths))
     assert not [one for one in paths for other in paths if one.startswith(f"{other}.")]
-    calls = [call.path for call in tracer.run(probes.build(name), probes.SHAPE).calls]
-    starts = [calls.index(segment.blocks[0][0]) for segment in plan.segments]
-    assert starts == sorted(starts)
     assert len({segment.name for segment in plan.segments}) == len(plan.segments)
     assert len(plan.owners) == len(plan.groups)
+    starts, ran = [segment.blocks[0][0] for segment in plan.segments], []
+    hooks = [
+        network.get_submodule(path).register_forward_hook(lambda *_, path=path: ran.append(path))
+        for path in starts
+    ]
+    network(torch.randn(2, *probes.SHAPE))
+    for hook in hooks:
+        hook.remove()
+    assert list(dict.fromkeys(ran)) == starts
 
 
 def streams(name: str) -> list[list[int]]:
@@ -81,10 +78,7 @@ def test_inner_widths_round_on_their_own(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "operation"),
-    [
-        ("Fourier", "stage1.0 uses _fft_r2c"),
-        ("Linalg", "stage2.2 uses linalg_matrix_exp"),
-    ],
+    [("Fourier", "stage1.0 uses _fft_r2c"), ("Linalg", "stage2.2 uses linalg_matrix_exp")],
 )
 def test_channels_that_meet_an_unknown_operation_are_frozen_and_named(
     name: str, operation: str
@@ -102,16 +96,6 @@ def test_channels_added_to_a_fixed_number_of_others_are_frozen() -> None:
         _, plan = plan_of(name)
         assert "stage2.0 meets a tensor of fixed size in add" in plan.frozen
         assert streams(name)[0] == [4, 8, 12, 16]
-
-
-def test_a_number_of_channels_in_the_code_freezes_them_and_is_named() -> None:
-    network, plan = plan_of("literal")
-    reason = r"what body\.0\.\w+ puts out cannot be narrower \(RuntimeError"
-    assert [why for why in plan.frozen if re.match(reason, why)]
-    (widths,) = plan.widths
-    assert set(widths.channels.tolist()) == {16}
-    built = rescale.build(network, plan, plan.smallest)
-    built(torch.randn(2, *probes.SHAPE)).sum().backward()
 
 
 def test_a_number_of_channels_in_an_attribute_follows_them() -> None:
@@ -132,12 +116,15 @@ def test_blocks_in_a_list_a_named_sequence_or_attributes_are_removed() -> None:
     assert isinstance(built.block2, nn.Identity) and isinstance(built.block3, nn.Identity)
 
 
+def test_a_plain_network_loses_whole_layers() -> None:
+    network, plan = plan_of("plain_sequence")
+    kept = [type(module).__name__ for module in rescale.build(network, plan, plan.smallest)]
+    assert [kept.count(n) for n in ("Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d")] == [2, 2, 2, 1]
+
+
 def test_blocks_are_not_removed_across_a_tap() -> None:
     _, plan = plan_of("Tapped")
-    assert [segment.blocks for segment in plan.segments] == [
-        (("a",), ("b",)),
-        (("c",), ("d",)),
-    ]
+    assert [segment.blocks for segment in plan.segments] == [(("a",), ("b",)), (("c",), ("d",))]
 
 
 def test_a_block_that_runs_twice_is_a_segment_too() -> None:
@@ -181,18 +168,9 @@ def test_blocks_that_grow_are_one_that_stays_and_has_a_width() -> None:
     assert built.fc.in_features == 4 * 5
 
 
-@pytest.mark.parametrize("depth", [8, 20])
-def test_cifar_resnets_have_three_stages(depth: int) -> None:
-    plan = planning.trace(CifarResNet(depth), (3, 32, 32))
-    n_blocks = (depth - 2) // 6
-    assert [(s.name, len(s.blocks)) for s in plan.segments] == [
-        (f"stage{number}", n_blocks) for number in (1, 2, 3)
-    ]
-
-
 def test_frozen_segments_have_one_width_and_depth() -> None:
     network = CifarResNet(20)
-    plan = planning.trace(network, (3, 32, 32), multiple=4, frozen=["stage2"])
+    plan = planning.trace(network, (3, 8, 8), multiple=4, frozen=["stage2"])
     assert [len(widths) for widths in plan.widths] == [4, 1, 16]
     assert [segment.fewest for segment in plan.segments] == [1, 3, 1]
     built = rescale.build(network, plan, plan.smallest)
@@ -219,10 +197,10 @@ def test_a_multiple_below_one_is_refused(multiple: int) -> None:
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     ],
 )
-@pytest.mark.parametrize("kind", ["stage", "superblock", "block", "whole"])
-def test_a_network_of_one_layer_or_none_has_no_segment(network: nn.Module, kind: str) -> None:
-    with pytest.raises(SsrError, match="Sequential has no segment"):
-        planning.trace(network, (3, 8, 8), kind=kind)
+def test_a_network_of_one_layer_or_none_has_no_segment(network: nn.Module) -> None:
+    for kind in ("stage", "superblock", "block", "whole"):
+        with pytest.raises(SsrError, match="Sequential has no segment"):
+            planning.trace(network, (3, 8, 8), kind=kind)
 
 
 def test_where_nothing_repeats_all_layers_of_one_resolution_are_a_block_that_stays() -> None:
@@ -242,16 +220,16 @@ class Touchy(CifarResNet):
 
 
 def test_finding_segments_changes_nothing() -> None:
-    network = Touchy(20)
+    network = Touchy(8)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     text = repr(network)
-    planning.trace(network, (3, 32, 32))
+    planning.trace(network, (3, 8, 8))
     assert network.training and repr(network) == text
     assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
 def test_the_same_network_gives_the_same_plan() -> None:
-    one, other = (planning.trace(CifarResNet(20), (3, 32, 32)) for _ in range(2))
+    one, other = (planning.trace(CifarResNet(8), (3, 8, 8)) for _ in range(2))
     same = ("segments", "groups", "owners", "leaves", "gemms", "attributes", "frozen")
     assert all(getattr(one, name) == getattr(other, name) for name in same)

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from ssr_exp import files
 from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved, seed_segments, seeds, segmentations
+from ssr_exp.rescaling import codes, planning, rescale, saved, seeds, segmentations, user_modules
 from ssr_exp.rescaling.saved import NETWORK, WEIGHTS, Description, Model, Segmentation, Shares
 
 SHAPE = (3, 16, 16)
 STAGES = Segmentation(multiple=4)
 MODELS = {
-    "cifar": ModelConf("resnet14"),
-    "projection": ModelConf("resnet14", shortcut=Shortcut.B),
+    "cifar": ModelConf("resnet8"),
+    "projection": ModelConf("resnet8", shortcut=Shortcut.B),
     "small stem": ModelConf("resnet18"),
     "large stem": ModelConf("resnet18", stem=Stem.imagenet),
     "arguments": ModelConf("resnet18", arguments={"zero_init_residual": True, "groups": 1}),
@@ -43,7 +43,7 @@ def made(
 
 
 def smallest(conf: ModelConf, split: Segmentation = STAGES) -> tuple[nn.Module, Description]:
-    seed, plan = seed_segments.build(conf, split.conf(), num_classes=3, input_shape=SHAPE)
+    seed, plan = planning.seed_and_plan(conf, split.conf(), num_classes=3, input_shape=SHAPE)
     small = plan.smallest
     network = rescale.build(seed, plan, small)
     for tensor in network.state_dict().values():
@@ -52,10 +52,7 @@ def smallest(conf: ModelConf, split: Segmentation = STAGES) -> tuple[nn.Module, 
     modifiers = plan.modifiers(small)
     return network.eval(), Description(
         model=Model(
-            name=seeds.spell(conf),
-            stem=conf.stem,
-            shortcut=conf.shortcut,
-            arguments=conf.arguments,
+            name=seeds.spell(conf), stem=conf.stem, shortcut=conf.shortcut, arguments=conf.arguments
         ),
         segment=split,
         network=codes.write(plan, small),
@@ -77,12 +74,7 @@ def folder(tmp_path: Path) -> Path:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("name", "multiple", "frozen"),
-    [
-        *((name, 8, ()) for name in MODELS),
-        ("cifar", 1, ()),
-        ("cifar", 4, ("stage2",)),
-    ],
+    ("name", "multiple", "frozen"), [*((name, 8, ()) for name in MODELS), ("cifar", 4, ("stage2",))]
 )
 def test_a_folder_gives_the_same_network_back(
     tmp_path: Path, name: str, multiple: int, frozen: tuple[str, ...]
@@ -97,60 +89,32 @@ def test_a_folder_gives_the_same_network_back(
     assert saved.read(tmp_path) == description
 
 
-def test_a_network_is_loaded_in_eval_mode_on_the_cpu_and_can_be_trained_on(folder: Path) -> None:
-    network = saved.load(str(folder))
+@pytest.mark.parametrize("mode", [False, True])
+def test_a_network_is_loaded_in_eval_mode_and_can_be_trained_on(folder: Path, mode: bool) -> None:
+    state = torch.get_rng_state()
+    with torch.inference_mode(mode):
+        network = saved.load(str(folder))
+    assert torch.equal(torch.get_rng_state(), state)
     assert not any(module.training for module in network.modules())
     assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
     network.train()(torch.randn(2, *SHAPE)).sum().backward()
     assert all(p.grad is not None for p in network.parameters())
 
 
-def test_loading_leaves_torchs_generator_as_it_is(folder: Path) -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
-    saved.load(folder)
-    assert torch.equal(torch.rand(1), expected)
-
-
-def test_a_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
-    before = saved.load(folder).state_dict()
-    after = saved.load(folder.rename(tmp_path / "elsewhere")).state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_weights_are_a_plain_state_dict(folder: Path) -> None:
-    state = torch.load(folder / WEIGHTS, weights_only=True)
-    assert type(state) is dict
-    assert set(state) == set(made()[0].state_dict())
-
-
 def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {NETWORK, WEIGHTS}
+    state = torch.load(folder / WEIGHTS, weights_only=True)
+    assert type(state) is dict and set(state) == set(made()[0].state_dict())
     about = files.parse_fields((folder / NETWORK).read_bytes())
     assert about["schema_version"] == 1
-    own = {"name": "resnet14", "stem": "auto", "shortcut": "A", "arguments": {}}
+    own = {"name": "resnet8", "stem": "auto", "shortcut": "A", "arguments": {}}
     assert about["model"] == own
-    assert about["segment"] == {
-        "kind": "stage",
-        "multiple": 4,
-        "frozen": [],
-        "patterns": [],
-    }
+    assert about["segment"] == {"kind": "stage", "multiple": 4, "frozen": [], "patterns": []}
     assert about["classes"] == ["cat", "dog", "owl"]
 
 
-def test_a_folder_of_before_there_were_sources_is_read(folder: Path) -> None:
-    about = files.parse_fields((folder / NETWORK).read_bytes())
-    del about["model"]["arguments"]
-    del about["segment"]["patterns"]
-    (folder / NETWORK).write_text(json.dumps(about))
-    assert saved.read(folder) == made()[1]
-    saved.load(folder)
-
-
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["superblock", "block", "whole", "manual"])
+@pytest.mark.parametrize("kind", ["whole", "manual"])
 def test_a_network_that_was_split_in_any_way_is_given_back(tmp_path: Path, kind: str) -> None:
     split = Segmentation(kind=kind, multiple=4, patterns=["stage1.*"] if kind == "manual" else [])
     network, description = smallest(MODELS["cifar"], split)
@@ -203,12 +167,6 @@ def saved_own(own: Callable[[str], str], name: str, folder: Path) -> nn.Module:
 
 
 @torch.no_grad()
-def test_a_class_of_ones_own_is_given_back(own: Callable[[str], str], tmp_path: Path) -> None:
-    network, x = saved_own(own, "Net", tmp_path), torch.randn(2, *SHAPE)
-    assert torch.equal(saved.load(tmp_path)(x), network(x))
-
-
-@torch.no_grad()
 def test_a_function_is_called_where_it_is_trusted_only(
     own: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -227,22 +185,17 @@ def test_a_class_that_was_changed_since_its_training_is_loaded_with_a_warning(
     network = saved_own(own, "Net", tmp_path)
     description = saved.read(tmp_path)
     name = description.model.name
-    model = Model.of(description.model.conf(), description.input_shape, network)
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(saved.load(tmp_path)(x), network(x))
+    model = Model.from_conf(description.model.conf(), description.input_shape, network)
     assert model.code is not None
     about = description.model_copy(update={"model": model})
     (tmp_path / NETWORK).write_text(about.model_dump_json())
     saved.load(tmp_path)
     assert caplog.text == ""
-    monkeypatch.setattr(seeds.imported, "digest", lambda *_: "changed")  # type: ignore[attr-defined]
+    monkeypatch.setattr(user_modules, "digest", lambda *_: "changed")
     saved.load(tmp_path)
     assert f"the code of {name} is not what" in caplog.text
-
-
-def test_a_network_is_loaded_inside_inference_mode_and_can_still_be_trained(folder: Path) -> None:
-    with torch.inference_mode():
-        network = saved.load(folder)
-    network(torch.zeros(2, *SHAPE)).sum().backward()
-    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_a_folder_cannot_make_others_run_what_it_names(folder: Path) -> None:
@@ -266,11 +219,7 @@ def test_a_missing_file_is_named_and_what_to_name_instead(folder: Path, name: st
 
 
 DAMAGED = {
-    "empty": (b"", "no whole JSON"),
     "cut short": (b'{"schema_version": 1, "mod', "no whole JSON"),
-    "binary": (bytes(range(256)), "no whole JSON"),
-    "nested without end": (b"[" * 100_000, "no whole JSON"),
-    "a list": (b"[]", "it holds no JSON object"),
     "of something else": (b'{"study": "s"}', "model: field required"),
     "of a future version": ({"schema_version": 2}, "of version 2"),
     "without classes": ({"classes": []}, "0 classes for 3 logits"),
@@ -281,7 +230,7 @@ DAMAGED = {
     "of no image": ({"input_shape": [3, 0, 16]}, "input_shape.1: "),
     "of a huge image": ({"input_shape": [3, 10**9, 16]}, "input_shape.1: "),
     "of another segmentation": ({"segment": {"kind": "x", "multiple": 4}}, "segment.kind: "),
-    "of an unknown stem": ({"model": {"name": "resnet14", "stem": "x"}}, "model.stem: "),
+    "of an unknown stem": ({"model": {"name": "resnet8", "stem": "x"}}, "model.stem: "),
     "of an unknown model": ({"model": {"name": "resnet9"}}, "'resnet9' is unknown"),
     "of an unknown source": ({"model": {"name": "keras/vgg"}}, "'keras/vgg' names no seed"),
     "of a class that is not here": ({"model": {"name": "not_here.Net"}}, "no 'not_here'"),
@@ -322,15 +271,11 @@ def pickled(content: object) -> bytes:
 
 
 def larger() -> bytes:
-    return pickled(
-        seeds.build(ModelConf("resnet14"), num_classes=3, input_shape=SHAPE).state_dict()
-    )
+    return pickled(seeds.build(ModelConf("resnet8"), num_classes=3, input_shape=SHAPE).state_dict())
 
 
 WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
-    "empty": (lambda: b"", "damaged"),
     "cut short": (lambda: pickled(made()[0].state_dict())[:-500], "damaged"),
-    "no weights": (lambda: b"no weights", "damaged"),
     "code": (lambda: pickled(Evil()), "damaged"),
     "a list": (lambda: pickled([1, 2]), "no state dict"),
     "numbers": (lambda: pickled({"conv1.weight": 3}), "no state dict"),
@@ -354,15 +299,7 @@ def test_damaged_weights_are_refused_and_never_run(
 # Trouble while writing
 
 
-def test_a_description_of_what_cannot_be_is_not_made() -> None:
-    fields = made()[1].model_dump()
-    with pytest.raises(ValueError, match="2 classes for 3 logits"):
-        Description(**(fields | {"classes": ("cat", "dog")}))
-
-
-@pytest.mark.parametrize(
-    ("call", "fails_at"), [("fsync", 1), ("fsync", 3), ("replace", 1), ("replace", 2)]
-)
+@pytest.mark.parametrize(("call", "fails_at"), [("fsync", 1), ("replace", 2)])
 def test_a_write_that_fails_leaves_whole_files_only(
     folder: Path, monkeypatch: pytest.MonkeyPatch, call: str, fails_at: int
 ) -> None:
@@ -393,7 +330,7 @@ def test_without_its_description_no_network_is_there(
         raise KeyboardInterrupt
 
     network, description = made()
-    monkeypatch.setattr(saved.files, "to_json", killed)
+    monkeypatch.setattr(files, "to_json", killed)
     with pytest.raises(KeyboardInterrupt):
         saved.write(tmp_path, description, network.state_dict())
     with pytest.raises(SsrError, match=r"there is no .*network\.json"):

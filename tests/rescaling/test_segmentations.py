@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 
@@ -22,20 +23,19 @@ KINDS = ["stage", "superblock", "block", "whole"]
 models = torchvision.models
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cifar": lambda: CifarResNet(20),
+    "vgg": lambda: probes.vgg(16, 16, "M", 32, 32, "M", 48, 48),
     "resnet50": models.resnet50,
     "mobilenet": models.mobilenet_v3_small,
     "densenet": lambda: models.DenseNet(8, (2, 3, 2), 16),
-    "vgg": lambda: probes.vgg(16, 16, "M", 32, 32, "M", 48, 48),
 }
 PROBES = ["Inverted", "Grouped", "Dense", "Squeeze", "Tapped", "hierarchy", "one_weight", "growing"]
+QUICK = {(name, kind) for name in ("cifar", "vgg") for kind in KINDS} | {
+    ("resnet50", "superblock"), ("resnet50", "whole"), ("mobilenet", "superblock"),
+    *((name, "superblock") for name in PROBES),
+}  # fmt: skip
 SPLITS = [
-    pytest.param(
-        name,
-        kind,
-        marks=[pytest.mark.slow] if name in PROBES and kind in ("block", "whole") else [],
-    )
-    for name in [*NETWORKS, *PROBES]
-    for kind in KINDS
+    pytest.param(*split, marks=[] if split in QUICK else [pytest.mark.slow])
+    for split in itertools.product([*NETWORKS, *PROBES], KINDS)
 ]
 
 
@@ -56,7 +56,9 @@ def paths(plan: Plan) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("name", "kind"), SPLITS)
-def test_no_module_is_in_two_segments_and_the_rows_add_up(name: str, kind: str) -> None:
+def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
+    name: str, kind: str
+) -> None:
     network, plan = planned(name, kind)
     listed = [path for own in paths(plan) for path in own]
     assert len(listed) == len(set(listed))
@@ -65,18 +67,13 @@ def test_no_module_is_in_two_segments_and_the_rows_add_up(name: str, kind: str) 
     total = cost.of(plan, plan.baseline)
     assert Cost(*map(sum, zip(*cost.by_segment(plan), strict=True))) == total
     assert total.params == sum(parameter.numel() for parameter in network.parameters())
-
-
-@pytest.mark.parametrize(("name", "kind"), SPLITS)
-def test_what_is_planned_is_built(name: str, kind: str) -> None:
-    network, plan = planned(name, kind)
-    smallest = cost.of(plan, plan.smallest)
-    assert smallest.params < cost.of(plan, plan.baseline).params
-    for architecture in probes.arbitrary(plan, 2)[1:]:
-        counted = cost.of(plan, architecture)
-        built = rescale.skeleton(network, plan, architecture)
-        assert probes.measured(built, plan.input_shape) == counted[:2]
+    assert cost.of(plan, plan.smallest).params < total.params
+    for architecture in probes.arbitrary(plan, 1)[1:]:
+        probes.assert_exact(plan, architecture, rescale.skeleton(network, plan, architecture))
         assert codes.parse(plan, codes.write(plan, architecture)) == architecture
+    if kind in ("superblock", "block"):  # widths, and no depth
+        assert all(len(segment.blocks) == segment.fewest == 1 for segment in plan.segments)
+        assert any(len(widths) > 1 for widths in plan.widths)
 
 
 # Superblocks
@@ -100,14 +97,6 @@ def test_grouped_convolutions_and_linear_maps_are_superblocks_of_their_own() -> 
     assert "linear:1024-1000" not in names  # the network's output
 
 
-@pytest.mark.parametrize("kind", ["superblock", "block"])
-@pytest.mark.parametrize("name", list(NETWORKS))
-def test_superblocks_and_blocks_have_widths_and_no_depth(name: str, kind: str) -> None:
-    _, plan = planned(name, kind)
-    assert all(len(segment.blocks) == segment.fewest == 1 for segment in plan.segments)
-    assert sum(len(widths) > 1 for widths in plan.widths) > 1
-
-
 def test_a_residual_stream_is_scaled_by_the_superblock_that_most_of_its_producers_are_in() -> None:
     _, plan = planned("cifar", "superblock")
     widths = {s.name: w for s, w in zip(plan.segments, plan.widths, strict=True)}
@@ -119,7 +108,7 @@ def test_a_residual_stream_is_scaled_by_the_superblock_that_most_of_its_producer
 # Blocks, and the whole network
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", ["cifar", "vgg"])
 def test_blocks_are_those_of_the_stages(name: str) -> None:
     stages, blocks = planned(name, "stage")[1], planned(name, "block")[1]
     listed = [block for segment in stages.segments for block in segment.blocks]
@@ -138,12 +127,6 @@ def test_the_whole_network_loses_the_last_blocks_of_its_stages_in_turn() -> None
         [3, 4, 6, 3], [3, 4, 5, 3], [3, 4, 4, 3], [3, 4, 3, 3], [3, 3, 3, 3], [3, 3, 3, 2],
     ]  # fmt: skip
     assert counts[-2:] == [[2, 1, 1, 1], [1, 1, 1, 1]]
-
-
-def test_fewer_blocks_than_there_are_stages_are_refused() -> None:
-    _, plan = planned("cifar", "whole")
-    with pytest.raises(SsrError, match=r"cannot keep 2 blocks; it can keep 3 to 9\."):
-        codes.parse(plan, "d2_w64")
 
 
 # Segments by hand
@@ -178,20 +161,16 @@ def test_patterns_that_fit_nothing_or_the_same_are_refused(
     patterns: tuple[str, ...], said: str
 ) -> None:
     with pytest.raises(SsrError) as caught:
-        planning.trace(CifarResNet(8), SHAPE, kind="manual", patterns=patterns)
+        planning.trace(CifarResNet(8), (3, 8, 8), kind="manual", patterns=patterns)
     assert said.replace("\\", "") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_patterns_are_for_segments_by_hand(kind: str) -> None:
-    with pytest.raises(SsrError, match=f"leave them out with segment={kind}"):
-        planning.trace(CifarResNet(8), SHAPE, kind=kind, patterns=["stage1"])
-
-
-def test_an_unknown_way_to_split_is_refused_and_the_known_ones_listed() -> None:
+def test_an_unknown_way_to_split_and_patterns_elsewhere_are_refused() -> None:
+    with pytest.raises(SsrError, match="leave them out with segment=stage"):
+        planning.trace(CifarResNet(8), (3, 8, 8), patterns=["stage1"])
     with pytest.raises(SsrError, match="stage, superblock, block, whole, manual") as caught:
-        planning.trace(CifarResNet(8), SHAPE, kind="stages")
+        planning.trace(CifarResNet(8), (3, 8, 8), kind="stages")
     assert str(caught.value).startswith("segment.kind=stages is unknown;")
 
 
@@ -199,21 +178,18 @@ def test_an_unknown_way_to_split_is_refused_and_the_known_ones_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    [("superblock", "3x3:64-64"), ("block", "stage2.1"), ("whole", "network")],
+    ("kind", "name"), [("superblock", "3x3:64-64"), ("block", "stage2.1"), ("whole", "network")]
 )
 def test_a_segment_of_any_kind_can_be_frozen(kind: str, name: str) -> None:
-    plan = planning.trace(CifarResNet(20), SHAPE, kind=kind, frozen=[name])
+    plan = planning.trace(CifarResNet(20), (3, 8, 8), kind=kind, frozen=[name])
     (number,) = [n for n, segment in enumerate(plan.segments) if segment.name == name]
     assert plan.segments[number].frozen and len(plan.widths[number]) == 1
 
 
 def test_a_lattice_beyond_64_bits_is_counted_and_drawn_from() -> None:
-    with torch.device("meta"):
-        network = CifarResNet(110)
-    plan = planning.trace(network, SHAPE, multiple=4, kind="block")
+    plan = probes.seed_of("resnet56", kind="block")[1]
     points = lattice.from_plan(plan)
-    assert points.size == 4**18 * 8**18 * 8**18 > 2**63
+    assert points.size == 4**9 * 8**9 * 8**9 > 2**63
     drawn = points.sample(20, seed=0)
     assert drawn == points.sample(20, seed=0) != points.sample(20, seed=1)
     assert len(set(drawn)) == 20

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import pytest
 
 from ssr_exp.config import ModifiersConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, planning, sets
+from ssr_exp.rescaling import codes, cost, sets
 from ssr_exp.rescaling.plan import Plan
 from tests.rescaling import probes
 
 THREE = ("depth", "width", "joint")
 
 
-def plan_of(name: str, *frozen: str) -> Plan:
-    return probes.seed_of(name, frozen=frozen)[1]
+plan_of = probes.plan_of
 
 
 def expanded(plan: Plan, kind: str, **values: object) -> list:
@@ -28,7 +28,7 @@ def written(plan: Plan, kind: str, **values: object) -> list[str]:
     return [codes.write(plan, architecture) for architecture in expanded(plan, kind, **values)]
 
 
-@pytest.mark.parametrize(("name", "count"), [("resnet20", 7), ("resnet56", 7), ("resnet18", 15)])
+@pytest.mark.parametrize(("name", "count"), [("resnet20", 7), ("resnet18", 15)])
 @pytest.mark.parametrize("kind", THREE)
 def test_sentinels_are_the_non_empty_subsets_of_segments(name: str, count: int, kind: str) -> None:
     plan = plan_of(name)
@@ -44,9 +44,7 @@ def test_sentinels_are_the_non_empty_subsets_of_segments(name: str, count: int, 
         assert lowered == thinned
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("resnet20", 22), ("resnet56", 22), ("resnet18", 46), ("resnet50", 46)]
-)
+@pytest.mark.parametrize(("name", "count"), [("resnet20", 22), ("resnet56", 22), ("resnet18", 46)])
 def test_all_sentinels_are_the_baseline_and_the_three_sets(name: str, count: int) -> None:
     plan = plan_of(name)
     found = expanded(plan, "sentinel_all")
@@ -93,7 +91,9 @@ def test_a_network_of_single_blocks_has_no_depth_sentinels() -> None:
 @pytest.mark.parametrize("kind", [k for k in sets.KINDS if k != "explicit"])
 def test_frozen_segments_stay_full_in_every_set(kind: str) -> None:
     plan = plan_of("resnet20", "stage2")
-    for architecture in expanded(plan, kind):
+    architectures = expanded(plan, kind)
+    assert kind != "sentinel_all" or len(architectures) == 1 + 3 * 3  # half as many, and one
+    for architecture in architectures:
         assert architecture.blocks[1] == plan.baseline.blocks[1]
         assert architecture.widths[1] == plan.baseline.widths[1]
         assert plan.channels(architecture)[1] == 32
@@ -107,10 +107,6 @@ def test_fewer_sentinels_are_each_segment_alone_and_all_together(
     found = sets.expand(plan, ModifiersConf(kind="sentinel_all", together=together))
     assert len(found) == count and plan.baseline in found
     assert sets.expand(plan, ModifiersConf(kind="sentinel_joint"))[-1] in found
-
-
-def test_a_frozen_segment_halves_the_sentinels() -> None:
-    assert len(expanded(plan_of("resnet20", "stage2"), "sentinel_all")) == 1 + 3 * 3
 
 
 def test_nothing_is_left_of_a_network_that_is_all_frozen() -> None:
@@ -153,21 +149,15 @@ def test_compound_networks_take_about_their_share_of_the_macs() -> None:
     assert expanded(plan, "compound", fractions=[1.0]) == [plan.baseline]
 
 
-def test_random_networks_repeat_with_their_seed() -> None:
-    plan = plan_of("resnet20")
-    one = expanded(plan, "random", count=20, draw_seed=1)
-    assert len(set(one)) == 20
-    assert one == expanded(plan, "random", count=20, draw_seed=1)
-    assert one != expanded(plan, "random", count=20, draw_seed=2)
-
-
 @pytest.mark.parametrize("kind", [k for k in sets.KINDS if k != "explicit"])
-@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18"])
 def test_every_set_repeats_and_names_each_network_once(name: str, kind: str) -> None:
     plan = plan_of(name)
     found = written(plan, kind)
     assert found == written(plan, kind)
     assert len(found) == len(set(found)) > 0
+    if kind == "random":
+        assert found != written(plan, kind, draw_seed=2)
 
 
 def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
@@ -210,9 +200,8 @@ def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
     ],
 )
 def test_what_cannot_be_met_is_said_in_a_sentence(values: dict[str, object], said: str) -> None:
-    with pytest.raises(SsrError) as error:
+    with pytest.raises(SsrError, match=re.escape(said)):
         expanded(plan_of("resnet20"), **values)  # type: ignore[arg-type]
-    assert said in str(error.value)
 
 
 def test_low_modifiers_out_of_range_are_refused_for_all_sentinels_too() -> None:
@@ -221,11 +210,11 @@ def test_low_modifiers_out_of_range_are_refused_for_all_sentinels_too() -> None:
             expanded(plan_of("resnet20"), "sentinel_all", **values)
 
 
-@pytest.mark.parametrize("kind", ["sentinel_width", "sentinel_all"])
-def test_subsets_of_too_many_segments_are_refused_and_not_listed(kind: str) -> None:
-    plan = planning.trace(probes.hollow("resnet110", "A"), (3, 32, 32), multiple=4, kind="block")
-    with pytest.raises(SsrError, match=r"this network has 54, and 12 are the most: .*whole"):
-        expanded(plan, kind)
+def test_subsets_of_too_many_segments_are_refused_and_not_listed() -> None:
+    plan = probes.seed_of("resnet56", kind="block")[1]
+    for kind in ("sentinel_width", "sentinel_all"):
+        with pytest.raises(SsrError, match=r"this network has 27, and 12 are the most: .*whole"):
+            expanded(plan, kind)
     assert len(set(expanded(plan, "random", count=3))) == 3
 
 

@@ -84,25 +84,16 @@ def test_records_of_another_study_are_not_mixed_in(store: Store, make_record: Ma
     assert len(store.records()) == 3
 
 
-@pytest.mark.parametrize(
-    "copy",
-    [
-        "study/best",
-        "study/search/best",
-        "study/.best/new",
-        "study/net/seed0/kept",
-        "study/net/seed0 (copy)",
-        "study/net/seed",
-        "study",
-        "",
-    ],
-)
 def test_a_record_that_lies_elsewhere_than_a_runs_is_no_run(
-    store: Store, make_record: MakeRecord, copy: str
+    store: Store, make_record: MakeRecord
 ) -> None:
     one = make_record(study="study")
     store.write(store.folder("study", "net", 0), one)
-    store.write(store.root / copy, make_record(study="study", val_acc=1.0))
+    places = (
+        "study/best study/search/best study/.best/new study/net/seed0/kept study/net/seed study"
+    )
+    for copy in (*places.split(), "study/net/seed0 (copy)", ""):
+        store.write(store.root / copy, make_record(study="study", val_acc=1.0))
     assert store.records() == store.records("study") == [one]
 
 
@@ -110,42 +101,18 @@ def test_what_is_kept_of_a_study_lies_beside_its_runs(store: Store) -> None:
     assert store.folder("a study", "net", 0).parents[1] == store.study_folder("a study")
 
 
-DAMAGED = {
-    "empty": b"",
-    "cut short": b'{"study": "resnet20',
-    "of a future version": b'{"schema_version": 99}',
-    "binary": bytes(range(256)),
-    "no object": b"[]",
-}
-
-
-@pytest.mark.parametrize("content", DAMAGED.values(), ids=list(DAMAGED))
 def test_a_damaged_record_is_skipped_with_a_warning_and_left_alone(
-    store: Store,
-    folder: Path,
-    make_record: MakeRecord,
-    caplog: pytest.LogCaptureFixture,
-    content: bytes,
+    store: Store, folder: Path, make_record: MakeRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = store.folder("a", "net", 0)
     store.write(other, make_record(study="a"))
-    (folder / RECORD_FILE).write_bytes(content)
+    (folder / RECORD_FILE).write_bytes(b'{"study": "resnet20')
     before = files(store.root)
     assert store.read(folder) is None
     assert store.records() == [make_record(study="a")]
     assert files(store.root) == before
-    for line in caplog.records:
-        assert line.levelno == logging.WARNING
-        assert line.getMessage().startswith(f"skipped {folder / RECORD_FILE}: ")
-    assert len(caplog.records) == 2
-
-
-def test_a_record_that_is_a_folder_is_skipped(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    (store.root / "study" / "net" / "seed0" / RECORD_FILE).mkdir(parents=True)
-    assert store.records() == []
-    assert "skipped" in caplog.text
+    assert [line.levelno for line in caplog.records] == [logging.WARNING] * 2
+    assert all(m.startswith(f"skipped {folder / RECORD_FILE}: ") for m in caplog.messages)
 
 
 def test_only_a_failed_run_is_repeated(make_record: MakeRecord) -> None:
@@ -155,18 +122,6 @@ def test_only_a_failed_run_is_repeated(make_record: MakeRecord) -> None:
 
 
 # Names
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", ".", "..", "../x", "../../x", "a/b", "/etc", "a\0b", "a\nb", "~", "C:\\x", "-", "é"],
-)
-def test_no_name_leaves_the_folder(store: Store, make_record: MakeRecord, name: str) -> None:
-    where = store.folder(name, name, 0)
-    store.write(where, make_record(study=name))
-    assert where.resolve().is_relative_to(store.root.resolve())
-    assert len(where.relative_to(store.root).parts) == 3
-    assert [r.study for r in store.records(name)] == [name]
 
 
 @given(name=st.text())
@@ -212,8 +167,11 @@ class FullDisk:
         raise OSError(self.code, os.strerror(self.code))
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [("fsync", errno.ENOSPC), ("fsync", errno.EIO), ("replace", errno.EDQUOT)],
+    ids=str,
+)
 def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(
     store: Store,
     folder: Path,

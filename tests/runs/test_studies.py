@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssr_exp.runs import studies
@@ -58,26 +58,16 @@ def test_a_store_that_is_not_there_has_no_studies(tmp_path: Path) -> None:
     assert studies.siblings(tmp_path / "nowhere", OURS) == {}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b'{"model": ', b"[]", b"3", bytes(range(256)), b'{"a":' * 9000],
-    ids=["empty", "cut", "list", "number", "binary", "deep"],
-)
 def test_a_study_that_cannot_be_read_is_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(tmp_path, "good", OURS)
     write(tmp_path, "broken", {})
-    (tmp_path / "broken" / studies.FILE).write_bytes(content)
+    (tmp_path / "broken" / studies.FILE).write_bytes(b'{"model": ')
     assert studies.read_all(tmp_path) == {"good": OURS}
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
     assert line.getMessage().startswith(f"skipped {tmp_path}/broken/{studies.FILE}: ")
-
-
-def test_a_study_file_that_is_a_folder_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "odd" / studies.FILE).mkdir(parents=True)
-    assert studies.read_all(tmp_path) == {}
 
 
 # In what they differ
@@ -122,6 +112,7 @@ def test_a_value_and_its_json_do_not_differ() -> None:
 
 
 @given(any_fields, any_fields)
+@settings(max_examples=40)
 def test_two_studies_differ_if_and_only_if_their_fingerprints_would(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
@@ -145,9 +136,9 @@ def test_a_sibling_differs_in_its_epochs_alone(tmp_path: Path) -> None:
     assert studies.siblings(tmp_path, changed(training__epochs=10)) == {"long": 300, "ours": 200}
 
 
-@pytest.mark.parametrize("epochs", [None, True, 10.0, "10", -3, [10], {}, {"a": 1}], ids=repr)
-def test_what_has_no_number_of_epochs_is_no_sibling(tmp_path: Path, epochs: object) -> None:
-    write(tmp_path, "odd", changed(training__epochs=epochs))
+def test_what_has_no_number_of_epochs_is_no_sibling(tmp_path: Path) -> None:
+    for number, epochs in enumerate((None, True, 10.0, "10", -3, [10], {}, {"a": 1})):
+        write(tmp_path, f"odd{number}", changed(training__epochs=epochs))
     assert studies.siblings(tmp_path, OURS) == {}
 
 

@@ -9,13 +9,11 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, history, printing
-from ssr_exp.search import belief as views
 from ssr_exp.search.answer import Contender
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
-from tests.search.conftest import Tell, truth
-
-First = tuple[Architecture, ...]
+from tests.search.conftest import First, Tell, asked, truth
 
 
 def params(space: Space, architecture: Architecture) -> int:
@@ -26,10 +24,8 @@ def params(space: Space, architecture: Architecture) -> int:
 def test_the_answer_is_the_cheapest_trained_network_within_the_drop(
     known: History, drop: float
 ) -> None:
-    conf = SearchConfig()
-    conf.objective.max_drop = drop
-    view = views.of(known, conf)
-    found = answer.trained(view)
+    conf = asked(objective__max_drop=drop)
+    found = answer.accurate_enough(Belief.from_history(known, conf))
     accuracies, space = known.accuracies(), known.space
     least = accuracies[space.plan.baseline] - drop
     assert all(accuracies[a] >= least for a in found)
@@ -43,29 +39,23 @@ def test_a_lucky_seed_does_not_make_an_answer(small: Space, tell: Tell, first: F
     """The smallest network once came out best of all; nothing near it did."""
     lucky = min(first, key=lambda a: params(small, a))
     best = truth(small, small.plan.baseline)
+
     records = [tell(a, noise=0.05) for a in first if a != lucky]
-    view_records = [*records, tell(lucky, val_acc=best, val_loss=0.1), tell(lucky, val_acc=70.5)]
-    conf = SearchConfig()
-    view = views.of(history.from_records(small, view_records), conf)
-    assert answer.trained(view)[0] != lucky
+    records += [tell(lucky, val_acc=best, val_loss=0.1), tell(lucky, val_acc=70.5)]
+    belief = Belief.from_history(history.from_records(small, records), SearchConfig())
+    assert answer.accurate_enough(belief)[0] != lucky
 
 
 def test_the_answer_keeps_to_the_caps(known: History) -> None:
-    conf = SearchConfig()
-    conf.objective.max_drop = 30.0
-    conf.cap.macs = "10%"
-    view = views.of(known, conf)
-    best = answer.trained(view)[0]
+    conf = asked(objective__max_drop=30.0, cap__macs="10%")
+    best = answer.accurate_enough(Belief.from_history(known, conf))[0]
     assert cost.of(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
 
 
 def test_the_incumbent_keeps_to_the_caps(known: History) -> None:
-    conf = SearchConfig()
-    conf.cap.gemms = "70%"
-    state = views.of(known, conf).state
+    state = Belief.from_history(known, asked(cap__gemms="70%")).state
     full = known.space.baseline.gemms
-    rows = zip(known.networks, state.within.tolist(), strict=True)
-    for architecture, within in rows:
+    for architecture, within in zip(known.networks, state.within.tolist(), strict=True):
         assert within == (cost.of(known.space.plan, architecture).gemms <= 0.7 * full)
     assert not bool(state.within.all())
     kept = state.log_costs[state.accurate & state.within]
@@ -73,50 +63,33 @@ def test_the_incumbent_keeps_to_the_caps(known: History) -> None:
 
 
 def test_an_accuracy_cap_holds_for_the_answer(known: History) -> None:
-    conf = SearchConfig()
-    conf.objective.max_drop, conf.cap.drop = 20.0, "0.3"
-    best = answer.trained(views.of(known, conf))[0]
+    conf = asked(objective__max_drop=20.0, cap__drop="0.3")
+    best = answer.accurate_enough(Belief.from_history(known, conf))[0]
     accuracies = known.accuracies()
     assert accuracies[best] >= accuracies[known.space.plan.baseline] - 0.3
 
 
-def test_a_baseline_that_breaks_the_caps_is_said_to(
-    known: History, capsys: pytest.CaptureFixture[str]
-) -> None:
-    conf = SearchConfig()
-    conf.objective.max_drop, conf.cap.params = 0.0, "4%"
-    printing.print_smallest(views.of(known, conf), conf)
-    assert "does not keep to the caps" in capsys.readouterr().out
-
-
-def test_the_prediction_looks_at_the_whole_lattice(known: History) -> None:
-    conf = SearchConfig()
-    view = views.of(known, conf)
-    found = answer.predicted(view)
+def test_the_prediction_looks_at_the_whole_lattice(believed: Belief) -> None:
+    space, candidates = believed.history.space, believed.candidates
+    found = answer.predicted(believed)
     assert found is not None
-    architecture, expected = found
-    (number,) = known.space.numbers([architecture])
-    enough = view.candidates.mean >= view.state.threshold
-    assert params(known.space, architecture) == round(
-        float(view.candidates.log_cost[enough].exp().min())
-    )
-    assert expected == pytest.approx(float(view.accuracy(view.candidates.mean[number])))
+    (number,) = space.numbers([found[0]])
+    enough = candidates.mean >= believed.state.threshold
+    assert params(space, found[0]) == round(float(candidates.log_cost[enough].exp().min()))
+    assert found[1] == pytest.approx(float(believed.accuracy(candidates.mean[number])))
 
 
-def test_arms_cost_about_as_much_as_the_answer(known: History) -> None:
-    conf = SearchConfig()
+def test_arms_cost_about_as_much_as_the_answer(believed: Belief) -> None:
+    conf, space = SearchConfig(), believed.history.space
     conf.finalists.arms = [Arm.uniform_width, Arm.uniform_depth, Arm.random, Arm.family]
-    view = views.of(known, conf)
-    chosen = answer.trained(view)[:1]
-    named = answer.contenders(view, conf, chosen)
+    (chosen,) = answer.accurate_enough(believed)[:1]
+    named = answer.contenders(believed, conf, [chosen])
     roles = {one.role: one for one in named}
     assert list(roles)[:2] == ["baseline", "answer"]
     assert "family" not in roles  # a seed network of its own: named by who can build it
-    space = known.space
-    own = params(space, chosen[0])
     if "random" in roles:
         drawn = params(space, space.parse(str(roles["random"].network)))
-        assert drawn == pytest.approx(own, rel=0.06)
+        assert drawn == pytest.approx(params(space, chosen), rel=0.06)
     assert len({one.network for one in named}) == len(named)
 
 
@@ -157,11 +130,14 @@ def test_the_last_comparison_is_printed(
     assert "89.50" in line and "1.50" in line
 
 
-def test_what_is_smallest_is_printed(known: History, capsys: pytest.CaptureFixture[str]) -> None:
-    conf = SearchConfig()
-    printing.print_smallest(views.of(known, conf), conf)
-    conf.objective.max_drop = 0.0
-    printing.print_smallest(views.of(known, conf), conf)
+def test_what_is_smallest_is_printed(
+    known: History, believed: Belief, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printing.print_smallest(believed, SearchConfig())
     printed = capsys.readouterr().out
     assert "smallest within 1 points" in printed
     assert "predicted" in printed
+    conf = asked(objective__max_drop=0.0, cap__params="4%")
+    printing.print_smallest(Belief.from_history(known, conf), conf)
+    assert "the baseline itself" in (printed := capsys.readouterr().out)
+    assert "does not keep to the caps" in printed

@@ -10,25 +10,23 @@ import pytest
 
 from ssr_exp.config import RunsKind, SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.wandb import training_run
-from ssr_exp.search import rounds
-from ssr_exp.search.evidence import Sources
+from ssr_exp.search import history, rounds
+from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.rounds import Planned, Round
 from ssr_exp.search.space import Space
-from tests.search.conftest import Tell
+from tests.search.conftest import First, Tell
 
-First = tuple[Architecture, ...]
 STUDY = "resnet14-digits-0a1b2c3d"
 FIELDS: dict[str, Any] = {"recipe": {"lr": 0.05}, "training": {"epochs": 8}}
 
 
-def sources(tmp_path: Path, small: Space, conf: SearchConfig) -> Sources:
+def evidence(tmp_path: Path, small: Space, conf: SearchConfig) -> Evidence:
     conf.model.name, conf.dataset.name = "resnet14", "digits"
     store = Store(tmp_path)
-    return Sources(store, STUDY, FIELDS, small, conf, rounds.notebook(store, STUDY, conf))
+    return Evidence(store, STUDY, FIELDS, small, conf, rounds.notebook(store, STUDY, conf))
 
 
 def keep(tmp_path: Path, record: Record) -> None:
@@ -49,10 +47,8 @@ def test_a_table_adds_to_the_local_records(
 ) -> None:
     keep(tmp_path, tell(first[0], study=STUDY))
     code = small.code(first[1])
-    found = sources(tmp_path, small, table(tmp_path, f"network,val_acc\n{code},77.5\n"))
-    assert len(found.read()) == 1
-    found.fetch()
-    local, added = found.read()
+    found = evidence(tmp_path, small, table(tmp_path, f"network,val_acc\n{code},77.5\n"))
+    local, added = found.records
     assert local.network == small.code(first[0])
     assert (added.network, added.val_acc, added.study) == (code, 77.5, STUDY)
     expected = tell(first[1])
@@ -67,31 +63,36 @@ def test_a_row_of_another_network_is_left_out_with_a_warning(
     tmp_path: Path, small: Space, caplog: pytest.LogCaptureFixture
 ) -> None:
     conf = table(tmp_path, "network,val_acc\nd9-9-9_w16-32-64,90\nd2-2-2_w16-32-64,91\n")
-    found = sources(tmp_path, small, conf)
-    found.fetch()
-    assert [r.val_acc for r in found.read()] == [91]
+    found = evidence(tmp_path, small, conf)
+    assert [r.val_acc for r in found.records] == [91]
     assert "left out a row" in caplog.text
 
 
 def test_a_table_of_another_study_only_is_refused(tmp_path: Path, small: Space) -> None:
     conf = table(tmp_path, "network,val_acc,study\nd2-2-2_w16-32-64,91,other\n")
     with pytest.raises(SsrError, match=f"records of other only, not of {STUDY}"):
-        sources(tmp_path, small, conf).fetch()
+        assert evidence(tmp_path, small, conf).records
 
 
 def test_a_table_needs_a_file(tmp_path: Path, small: Space) -> None:
     conf = SearchConfig()
     conf.runs.kind = RunsKind.table
     with pytest.raises(SsrError, match=r"runs=table needs runs.file=PATH"):
-        sources(tmp_path, small, conf).fetch()
+        assert evidence(tmp_path, small, conf).records
 
 
-def test_whole_records_make_a_table(tmp_path: Path, small: Space, tell: Tell, first: First) -> None:
-    lines = "\n".join(json.dumps(tell(a, study=STUDY).model_dump(mode="json")) for a in first)
-    found = sources(tmp_path, small, table(tmp_path, lines, "jsonl"))
+def test_whole_records_make_a_table_which_adds_nothing_to_the_same_local_ones(
+    tmp_path: Path, small: Space, tell: Tell, first: First
+) -> None:
+    records = [tell(a, study=STUDY) for a in first]
+    lines = "\n".join(json.dumps(record.model_dump(mode="json")) for record in records)
+    found = evidence(tmp_path, small, table(tmp_path, lines, "jsonl"))
     found.conf.trainer.max_epochs = 8
-    found.fetch()
-    assert [r.val_acc for r in found.read()] == [tell(a).val_acc for a in first]
+    assert [r.val_acc for r in found.records] == [r.val_acc for r in records]
+    for record in records:
+        keep(tmp_path, record)
+    found.forget()
+    assert len(found.records) == len(first)
 
 
 def test_a_run_that_is_here_and_in_wandb_counts_once(
@@ -112,22 +113,24 @@ def test_a_run_that_is_here_and_in_wandb_counts_once(
     monkeypatch.setattr(training_run, "records", records)
     conf = SearchConfig()
     conf.runs.kind = RunsKind.wandb
-    found = sources(tmp_path, small, conf)
-    found.fetch()
-    assert [r.network for r in found.read()] == [here.network, there.network]
-    assert asked == [STUDY]
+    found = evidence(tmp_path, small, conf)
+    for _ in range(2):  # read once, until it is to be forgotten
+        assert [r.network for r in found.records] == [here.network, there.network]
+        assert asked == [STUDY]
+    found.forget()
+    assert len(found.records) == len(asked) == 2
 
 
 def test_other_studies_are_named_with_what_differs(
     tmp_path: Path, small: Space, tell: Tell, first: First
 ) -> None:
-    found = sources(tmp_path, small, SearchConfig())
+    found = evidence(tmp_path, small, SearchConfig())
     assert found.strangers() == ""
     other = "resnet14-digits-ffffffff"
     keep(tmp_path, tell(first[0], study=other))
     fields = {"recipe": {"lr": 0.1}, "training": {"epochs": 8}}
     (tmp_path / other / "study.json").write_text(json.dumps(fields))
-    assert found.read() == []
+    assert found.records == []
     assert f"{other} (recipe.lr is 0.1 there and 0.05 here)" in found.strangers()
 
 
@@ -136,7 +139,7 @@ def test_runs_of_other_epochs_are_read_only_when_they_are_asked_for(
 ) -> None:
     conf = SearchConfig()
     conf.trainer.max_epochs = 8
-    found = sources(tmp_path, small, conf)
+    found = evidence(tmp_path, small, conf)
     short = "resnet14-digits-eeeeeeee"
     keep(tmp_path, tell(first[0], study=short, epochs=2))
     fields = {"recipe": {"lr": 0.05}, "training": {"epochs": 2}}
@@ -150,7 +153,7 @@ def test_what_is_being_trained_or_planned_by_a_running_search_is_pending(
     tmp_path: Path, small: Space
 ) -> None:
     conf = SearchConfig()
-    found = sources(tmp_path, small, conf)
+    found = evidence(tmp_path, small, conf)
     other = SearchConfig()
     other.seed = 7
     book = rounds.notebook(found.store, STUDY, other)
@@ -165,26 +168,10 @@ def test_what_is_being_trained_or_planned_by_a_running_search_is_pending(
     assert found.pending() == set()
 
 
-def test_a_table_that_repeats_local_records_adds_nothing(
-    tmp_path: Path, small: Space, tell: Tell, first: First
-) -> None:
-    own = [tell(a, study=STUDY) for a in first]
-    for record in own:
-        keep(tmp_path, record)
-    lines = "\n".join(json.dumps(record.model_dump(mode="json")) for record in own)
-    found = sources(tmp_path, small, table(tmp_path, lines, "jsonl"))
-    found.conf.trainer.max_epochs = 8
-    found.fetch()
-    assert len(found.read()) == len(first)
-
-
 def test_equal_rows_of_a_table_are_repeats(tmp_path: Path, small: Space) -> None:
-    from ssr_exp.search import history
-
     conf = table(tmp_path, "network,val_acc\n" + "d2-2-2_w16-32-64,91\n" * 3)
-    found = sources(tmp_path, small, conf)
-    found.fetch()
-    assert len(history.from_records(small, found.read())) == 3
+    found = evidence(tmp_path, small, conf)
+    assert len(history.from_records(small, found.records)) == 3
 
 
 def test_rows_of_other_epochs_are_not_mixed_in(
@@ -193,9 +180,8 @@ def test_rows_of_other_epochs_are_not_mixed_in(
     rows = "d2-2-2_w16-32-64,91,8\nd1-1-1_w4-8-16,70,2\nd1-1-1_w4-8-64,80,200\n"
     conf = table(tmp_path, "network,val_acc,epochs\n" + rows)
     conf.trainer.max_epochs = 8
-    found = sources(tmp_path, small, conf)
-    found.fetch()
-    assert [r.epochs for r in found.read()] == [8]
+    found = evidence(tmp_path, small, conf)
+    assert [r.epochs for r in found.records] == [8]
     assert "2 rows" in caplog.text
     assert found.elsewhere() == []
     conf.surrogate.fidelity = True

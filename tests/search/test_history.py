@@ -9,13 +9,10 @@ import torch
 
 from ssr_exp.config import CostAxis, Outcome
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Status
 from ssr_exp.search import costs, history
 from ssr_exp.search.space import Space
-from tests.search.conftest import Tell
-
-First = tuple[Architecture, ...]
+from tests.search.conftest import First, Tell
 
 
 def test_only_finished_records_with_an_accuracy_count(
@@ -75,9 +72,9 @@ def test_latency_is_predicted_from_the_records_that_have_it(
     records = [
         tell(a, latency_ms=float(sum(a.blocks)), latency_device="a phone") for a in first[:15]
     ] + [tell(a) for a in first[15:]]
-    known = history.from_records(small, records)
-    price = costs.of(CostAxis.latency_ms, known)
-    times = costs.of_architectures(price, small, first).exp()
+    trained = history.from_records(small, records)
+    price = costs.price(CostAxis.latency_ms, trained)
+    times = costs.log_costs(price, small, first).exp()
     for architecture, time in zip(first, times.tolist(), strict=True):
         assert time == pytest.approx(sum(architecture.blocks), rel=0.15)
 
@@ -89,8 +86,8 @@ def test_too_few_latencies_or_those_of_two_devices_are_refused(
         small, [tell(a, latency_ms=1.0, latency_device="x") for a in first[:4]]
     )
     with pytest.raises(SsrError, match=r"4 records have a latency.*5 networks"):
-        costs.of(CostAxis.latency_ms, few)
+        costs.price(CostAxis.latency_ms, few)
     devices = ("a phone", "a watch")
     records = [tell(a, latency_ms=1.0, latency_device=devices[n % 2]) for n, a in enumerate(first)]
     with pytest.raises(SsrError, match=r"different devices .a phone, a watch"):
-        costs.of(CostAxis.latency_ms, history.from_records(small, records))
+        costs.price(CostAxis.latency_ms, history.from_records(small, records))

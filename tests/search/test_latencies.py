@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -15,16 +14,15 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.store import Store
-from ssr_exp.search import answer, caps, costs, loop, printing, rounds
-from ssr_exp.search import belief as views
+from ssr_exp.search import answer, caps, costs, loop, printing
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
 from ssr_exp.search.loop import Search
 from ssr_exp.search.space import Space
-from tests.search.conftest import World
+from tests.search.conftest import Begin, First, World, asked
 
-First = tuple[Architecture, ...]
+pytestmark = pytest.mark.usefixtures("unfitted")
 
 
 class Device:
@@ -33,7 +31,7 @@ class Device:
     def __init__(self, space: Space, *, surprise: float = 1.5, is_here: bool = True) -> None:
         self.space, self.surprise, self.is_here = space, surprise, is_here
         self._known: dict[Architecture, float] = {}
-        self.measured: list[Architecture] = []
+        self.asked: list[Architecture] = []
 
     def __str__(self) -> str:
         return "a phone"
@@ -42,7 +40,7 @@ class Device:
         counts: NDArray[np.int64] = cost.count(self.space.plan, points).macs
         return counts / self.space.baseline.macs + 0.5
 
-    def known(self) -> dict[Architecture, float]:
+    def measured(self) -> dict[Architecture, float]:
         return self._known
 
     def ms(self, points: Points) -> NDArray[np.float64]:
@@ -58,25 +56,12 @@ class Device:
         for a in new:
             (guess,) = self.guess(cost.encode(self.space.plan, [a]))
             self._known[a] = float(guess) * (self.surprise if sum(a.widths) % 3 else 1.0)
-            self.measured.append(a)
+            self.asked.append(a)
         return True
 
 
-Begin = Callable[..., Search]
-
-
-@pytest.fixture
-def begin(tmp_path: Path, small: Space, first: First, world: World) -> Begin:
-    def search(device: Device, **caps: str) -> Search:
-        conf = SearchConfig()
-        conf.rounds, conf.batch = 2, 3
-        conf.objective.kind = Objective.smallest
-        for name, text in caps.items():
-            setattr(conf.cap, name, text)
-        book = rounds.notebook(Store(tmp_path / "runs"), "study", conf)
-        return Search(small, conf, first, book, world, device)
-
-    return search
+def capped(begin: Begin, device: Device, cap: str) -> Search:
+    return begin(device=device, objective__kind=Objective.smallest, cap__latency_ms=cap)
 
 
 def test_a_device_is_what_a_search_takes(small: Space) -> None:
@@ -94,25 +79,25 @@ def test_a_proposal_is_measured_before_it_is_trained_and_none_breaks_the_cap(
 ) -> None:
     monkeypatch.setattr(loop, "REVISIONS", revisions)
     device = Device(small)
-    begin(device, latency_ms="1.1").run(world.train)
+    capped(begin, device, "1.1").run(world.train)
     proposed = [small.parse(network) for network in world.trained[len(first) :]]
     assert proposed
-    assert all(device.known()[a] <= 1.1 for a in proposed)
+    assert all(device.measured()[a] <= 1.1 for a in proposed)
     guessed = dict(
-        zip(device.measured, device.guess(cost.encode(small.plan, device.measured)), strict=True)
+        zip(device.asked, device.guess(cost.encode(small.plan, device.asked)), strict=True)
     )
-    assert any(guess <= 1.1 < device.known()[a] for a, guess in guessed.items())
+    assert any(guess <= 1.1 < device.measured()[a] for a, guess in guessed.items())
 
 
 def test_the_answer_keeps_the_cap_as_it_was_measured(
     begin: Begin, small: Space, world: World
 ) -> None:
     device = Device(small)
-    seen, _ = begin(device, latency_ms="60%").run(world.train)
-    own = answer.trained(seen)[0]
-    cap = 60 / 100 * device.known()[small.plan.baseline]
-    taken = answer.latency(seen, own)
-    assert taken == answer.Taken(device.known()[own], "a phone", True, cap)
+    belief, _ = capped(begin, device, "60%").run(world.train)
+    own = answer.accurate_enough(belief)[0]
+    cap = 60 / 100 * device.measured()[small.plan.baseline]
+    taken = answer.latency(belief, own)
+    assert taken == answer.DeviceLatency(device.measured()[own], "a phone", True, cap)
     assert taken is not None and taken.ms <= cap
 
 
@@ -120,9 +105,9 @@ def test_what_cannot_be_measured_here_is_predicted_and_said_so(
     begin: Begin, small: Space, world: World
 ) -> None:
     device = Device(small, is_here=False)
-    seen, _ = begin(device, latency_ms="1.1").run(world.train)
-    assert device.measured == []
-    taken = answer.latency(seen, answer.trained(seen)[0])
+    belief, _ = capped(begin, device, "1.1").run(world.train)
+    assert device.asked == []
+    taken = answer.latency(belief, answer.accurate_enough(belief)[0])
     assert taken is not None and not taken.measured
     assert taken.ms <= 1.1
 
@@ -137,9 +122,11 @@ def test_where_the_machine_is_too_noisy_the_search_goes_on_with_predictions(
         raise SsrError("this machine is too noisy")
 
     device.measure = noisy  # type: ignore[method-assign, assignment]
-    seen, reason = begin(device, latency_ms="1.1").run(world.train)
+    belief, reason = begin(
+        device=device, objective__kind=Objective.smallest, cap__latency_ms="1.1"
+    ).run(world.train)
     assert reason == "all 2 rounds are done"
-    taken = answer.latency(seen, answer.trained(seen)[0])
+    taken = answer.latency(belief, answer.accurate_enough(belief)[0])
     assert taken is not None and not taken.measured
     assert "latencies stay predicted: this machine is too noisy" in caplog.text
 
@@ -148,11 +135,11 @@ def test_the_latency_of_a_batch_and_of_the_smallest_is_shown(
     begin: Begin, small: Space, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     device = Device(small)
-    seen, _ = begin(device, latency_ms="1.1").run(world.train)
+    belief, _ = capped(begin, device, "1.1").run(world.train)
     printed = capsys.readouterr().out
     assert "ms: a phone (~: predicted, not measured); 1.1 ms are allowed" in printed
-    printing.print_smallest(seen, SearchConfig())
-    own = device.known()[answer.trained(seen)[0]]
+    printing.print_smallest(belief, SearchConfig())
+    own = device.measured()[answer.accurate_enough(belief)[0]]
     assert f"%, {own:.4g} ms" in capsys.readouterr().out
 
 
@@ -162,7 +149,7 @@ def test_a_cap_below_the_fastest_network_names_it_before_anything_is_trained(
     (smallest,) = small.architectures([0])
     fastest = small.code(smallest)
     with pytest.raises(SsrError, match=f"the fastest of the lattice, {fastest}, takes about"):
-        begin(Device(small), latency_ms="0.1").run(world.train)
+        capped(begin, Device(small), "0.1").run(world.train)
     assert world.trained == []
 
 
@@ -170,53 +157,36 @@ def test_a_share_of_a_baseline_that_was_not_measured_is_refused(
     begin: Begin, small: Space, world: World
 ) -> None:
     with pytest.raises(SsrError, match=r"cap.latency_ms=50% is a share of a number that is not"):
-        begin(Device(small, is_here=False), latency_ms="50%").run(world.train)
+        begin(
+            device=Device(small, is_here=False),
+            objective__kind=Objective.smallest,
+            cap__latency_ms="50%",
+        ).run(world.train)
     assert world.trained == []
 
 
 def test_a_traded_latency_prices_the_lattice_and_what_was_measured(
     known: History, small: Space
 ) -> None:
-    device, conf = Device(small), SearchConfig()
+    device, conf = Device(small), asked(objective__cost=CostAxis.latency_ms)
     device.measure(known.networks)
-    conf.objective.cost = CostAxis.latency_ms
-    seen = views.of(known, conf, latencies=device)
+    belief = Belief.from_history(known, conf, latencies=device)
     everything = small.lattice.points(range(len(small.lattice)))
-    np.testing.assert_allclose(seen.candidates.log_cost.exp(), device.ms(everything))
-    mine = [device.known()[a] for a in known.networks]
-    np.testing.assert_allclose(seen.state.log_costs.exp(), mine)
+    np.testing.assert_allclose(belief.candidates.log_cost.exp(), device.ms(everything))
+    mine = [device.measured()[a] for a in known.networks]
+    np.testing.assert_allclose(belief.state.log_costs.exp(), mine)
 
 
 def test_latency_is_asked_for_once_over_a_lattice(known: History, small: Space) -> None:
-    device, conf = Device(small), SearchConfig()
-    asked = []
+    device, sizes = Device(small), []
     real = device.ms
-    device.ms = lambda points: asked.append(len(points)) or real(points)  # type: ignore[method-assign, func-returns-value]
-    conf.objective.cost, conf.cap.latency_ms = CostAxis.latency_ms, "9"
-    views.of(known, conf, latencies=device)
-    assert asked.count(len(small.lattice)) == 1
+    device.ms = lambda points: sizes.append(len(points)) or real(points)  # type: ignore[method-assign, func-returns-value]
+    conf = asked(objective__cost=CostAxis.latency_ms, cap__latency_ms="9")
+    Belief.from_history(known, conf, latencies=device)
+    assert sizes.count(len(small.lattice)) == 1
 
 
 def test_the_fastest_is_found_by_the_price(small: Space) -> None:
     price: costs.Price = lambda points: -torch.from_numpy(points.sum(axis=1) * 1.0)  # noqa: E731
     with pytest.raises(SsrError, match=small.code(small.plan.baseline)):
-        caps.check_latency(small, 1e-30, price)
-
-
-def test_a_search_with_a_latency_is_another_one_and_one_without_keeps_its_name(
-    tmp_path: Path,
-) -> None:
-    store = Store(tmp_path)
-
-    def name(**changes: str) -> str:
-        conf = SearchConfig()
-        conf.latency.runtime = changes.get("runtime", "onnxruntime")
-        conf.latency.file = changes.get("file")
-        conf.latency.spread = float(changes.get("spread", 0.3))
-        conf.cap.latency_ms = changes.get("cap")
-        return rounds.notebook(store, "study", conf).folder.name
-
-    assert name() == name(runtime="executorch")
-    # how well it is measured, and where a table lies, does not matter: a remedy must not rename it
-    assert name(cap="1") == name(cap="1", spread="0.9") == name(cap="1", file="/home/a/x.json")
-    assert len({name(), name(cap="1"), name(cap="1", runtime="executorch")}) == 3
+        caps.check_latency_cap(small, 1e-30, price)

@@ -11,6 +11,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store
 from ssr_exp.search import rounds
 from ssr_exp.search.rounds import Planned, Round
+from tests.search.conftest import asked
 
 
 def plan(number: int) -> Round:
@@ -26,30 +27,25 @@ def test_plans_are_read_back_in_their_order(tmp_path: Path) -> None:
 
 
 def test_how_far_a_search_goes_is_no_part_of_its_name_and_where_to_is(tmp_path: Path) -> None:
-    def name(**changes: object) -> Path:
-        conf = SearchConfig()
-        for key, value in changes.items():
-            setattr(conf, key, value)
-        return rounds.notebook(Store(tmp_path), "study", conf).folder
+    def name(**changes: object) -> str:
+        return rounds.notebook(Store(tmp_path), "study", asked(**changes)).folder.name
 
-    further = SearchConfig()
-    further.budget.runs, further.finalists.seeds = 9, 5
-    assert name() == name(rounds=9, min_gain=0.1, budget=further.budget, wait=True)
-    assert name() == name(finalists=further.finalists)
-    smallest = SearchConfig().objective
-    smallest.kind = Objective.smallest
-    frozen = SearchConfig().segment
-    frozen.frozen = ["stage1"]
-    others = {name(batch=9), name(seed=3), name(objective=smallest), name(segment=frozen)}
-    assert len(others | {name()}) == 5
-
-
-def test_a_key_that_is_added_renames_no_search(tmp_path: Path) -> None:
-    folder = rounds.notebook(Store(tmp_path), "study", SearchConfig()).folder
-    assert folder.name == "tradeoff-64386b75"  # as before any was
-    by_hand = SearchConfig()
-    by_hand.segment.patterns = ["stage1.*"]
-    assert rounds.notebook(Store(tmp_path), "study", by_hand).folder != folder
+    assert name() == "tradeoff-64386b75"  # as before any key was added
+    assert name() == name(rounds=9, min_gain=0.1, budget__runs=9, wait=True, finalists__seeds=5)
+    others = {
+        name(batch=9),
+        name(seed=3),
+        name(objective__kind=Objective.smallest),
+        name(segment__frozen=["stage1"]),
+        name(segment__patterns=["stage1.*"]),
+        name(cap__latency_ms="1"),
+        name(cap__latency_ms="1", latency__runtime="executorch"),
+    }
+    assert len(others | {name()}) == 8
+    assert name() == name(latency__runtime="executorch") == name(origin="round3")
+    # how well it is measured, and where a table lies, does not matter: a remedy must not rename it
+    measured = name(cap__latency_ms="1", latency__spread=0.9, latency__file="/home/a/x.json")
+    assert name(cap__latency_ms="1") == measured
 
 
 def test_the_other_searches_of_a_study_are_found(tmp_path: Path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ssr_exp.config import Outcome, SearchConfig
@@ -19,45 +16,32 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import Store
-from ssr_exp.search import belief as views
 from ssr_exp.search import diagnostics, history, rounds, summary
-from ssr_exp.search.belief import View
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import propose
 from ssr_exp.search.rounds import Planned, Round
 from ssr_exp.search.space import Space
-from tests.search.conftest import Tell
+from tests.search.conftest import First, Tell, asked
 
-First = tuple[Architecture, ...]
-Summarise = Callable[..., Predictions]
 ROUNDED = 0.5 * 10**-summary.DIGITS + 1e-9
 
 
-def seen(known: History, conf: SearchConfig | None = None) -> View:
-    return views.of(known, conf or SearchConfig())
+def summarised(belief: Belief, conf: SearchConfig | None = None, **others: Any) -> Predictions:
+    return summary.summarise(belief, conf or SearchConfig(), **others)
 
 
-def summarised(view: View, **others: object) -> Predictions:
-    conf = SearchConfig()
-    return summary.of(
-        view, conf, diagnostics.check(view), diagnostics.sensitivities(view), **others
-    )  # type: ignore[arg-type]
+def looked(trained: History) -> Look:
+    return diagnostics.look(Belief.from_history(trained, SearchConfig()))
 
 
 @pytest.fixture(scope="module")
-def fitted() -> list[View]:
-    return []
-
-
-@pytest.fixture
-def view(known: History, fitted: list[View]) -> View:
-    """Fit the surrogate once for all tests that only look at it."""
-    if not fitted:
-        fitted.append(seen(known))
-    return fitted[0]
+def told(believed: Belief) -> Predictions:
+    """What is said of what is believed after the first networks, to read."""
+    return summarised(believed)
 
 
 class Phone:
@@ -73,7 +57,7 @@ class Phone:
         counts: NDArray[np.int64] = cost.count(self.space.plan, points).params
         return 1 + counts / 1e5 + points[:, 0] / 7
 
-    def known(self) -> dict[Architecture, float]:
+    def measured(self) -> dict[Architecture, float]:
         return {}
 
     def measure(self, architectures: object) -> bool:
@@ -83,35 +67,30 @@ class Phone:
 # The sample of the lattice
 
 
-def test_a_small_lattice_is_listed_whole(view: View, small: Space) -> None:
-    sample = summarised(view).lattice
+def test_a_small_lattice_is_listed_whole(told: Predictions, small: Space) -> None:
+    sample = told.lattice
     everything = small.architectures(range(len(small.lattice)))
     assert sample.size == len(small.lattice) == len(everything)
     assert sample.network == tuple(small.code(a) for a in everything)
 
 
-def test_costs_are_the_exact_ones(view: View, small: Space) -> None:
-    sample = summarised(view).lattice
+def test_costs_are_the_exact_ones(told: Predictions, small: Space) -> None:
+    sample = told.lattice
     for n in range(0, len(sample.network), 17):
         own = cost.of(small.plan, small.parse(sample.network[n]))
         assert (sample.params[n], sample.macs[n], sample.gemms[n]) == own
 
 
 def test_what_is_listed_is_of_the_lattice_and_at_most_so_many(
-    view: View, small: Space, monkeypatch: pytest.MonkeyPatch
+    believed: Belief, small: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = {small.code(a) for a in small.architectures(range(len(small.lattice)))}
-    for most in (80, 200, 511, 512, 513):
+    for most in (5, 80, 511, 513):  # 5: a front longer than that is cut
         monkeypatch.setattr(summary, "MOST", most)
-        sample = summarised(view).lattice
+        sample = summarised(believed).lattice
         assert len(set(sample.network)) == len(sample.network) == min(most, 512)
         assert set(sample.network) <= everything
         assert sample.size == 512
-
-
-def test_a_front_longer_than_the_sample_is_cut(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "MOST", 5)
-    assert len(summarised(view).lattice.network) == 5
 
 
 def front(costs: list[float], means: list[float]) -> set[tuple[float, float]]:
@@ -124,29 +103,18 @@ def front(costs: list[float], means: list[float]) -> set[tuple[float, float]]:
     }
 
 
-some = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=30)
-
-
-@given(some)
-def test_the_front_is_what_comparing_all_pairs_keeps(points: list[tuple[int, int]]) -> None:
-    costs, means = ([float(point[n]) for point in points] for n in (0, 1))
-    found = summary._front(np.array(costs), np.array(means))
-    kept = [(costs[n], means[n]) for n in found]
-    assert len(kept) == len(set(kept))  # of equal points one is enough
-    assert set(kept) == front(costs, means)
-
-
+@pytest.mark.usefixtures("unfitted")
 @pytest.mark.parametrize("timed", [False, True], ids=["costs", "latency"])
 def test_a_sample_holds_the_predicted_front_of_each_cost(
     known: History, small: Space, monkeypatch: pytest.MonkeyPatch, timed: bool
 ) -> None:
     latencies = Phone(small) if timed else None
-    view = views.of(known, SearchConfig(), latencies=latencies)
+    believed = Belief.from_history(known, SearchConfig(), latencies=latencies)
     monkeypatch.setattr(summary, "MOST", 120)
-    sample = summarised(view).lattice
+    sample = summarised(believed).lattice
     listed = set(sample.network)
     architectures = small.architectures(range(len(small.lattice)))
-    means = view.candidates.mean.tolist()
+    means = believed.candidates.mean.tolist()
     prices = [cost.of(small.plan, a) for a in architectures]
     columns = {axis: [float(getattr(p, axis)) for p in prices] for axis in predictions.AXES}
     if timed:
@@ -184,38 +152,39 @@ def test_nothing_is_drawn_where_nothing_fits_and_all_where_all_do() -> None:
 
 
 def test_the_same_seed_gives_the_same_sample_and_another_another(
-    view: View, monkeypatch: pytest.MonkeyPatch
+    believed: Belief, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(summary, "MOST", 150)
-    one, same, other = (summarised(view, seed=seed).lattice for seed in (1, 1, 2))
+    one, same, other = (summarised(believed, seed=seed).lattice for seed in (1, 1, 2))
     assert one == same
     assert one != other and len(one.network) == len(other.network)
 
 
-def test_intervals_are_those_of_a_proposal(view: View, small: Space) -> None:
+def test_intervals_are_those_of_a_proposal(
+    believed: Belief, told: Predictions, small: Space
+) -> None:
     """A pick's formula, written again: the mean, and 80 % of the trainings around it."""
-    sample = summarised(view).lattice
+    sample = told.lattice
     at = {network: n for n, network in enumerate(sample.network)}
-    picks = propose.propose(view, SearchConfig(), count=3, seed=0)
+    picks = propose.propose(believed, SearchConfig(), count=3, seed=0)
     assert picks
     for pick in picks:
-        n = at[small.code(pick.architecture)]
-        told = (sample.low[n], sample.mean[n], sample.high[n])
-        assert told == pytest.approx((pick.low, pick.mean, pick.high), abs=ROUNDED)
+        n = at[pick.network]
+        interval = (sample.low[n], sample.mean[n], sample.high[n])
+        assert interval == pytest.approx((pick.low, pick.mean, pick.high), abs=ROUNDED)
     architectures = [small.parse(network) for network in sample.network[::31]]
-    mean, sigma = view.surrogate.predict(view.history.features(architectures))
-    spread = 1.2816 * (sigma**2 + view.surrogate.noise**2).sqrt()
-    low, middle, high = (view.accuracy(v) for v in (mean - spread, mean, mean + spread))
+    mean, sigma = believed.surrogate.predict(believed.history.features(architectures))
+    spread = 1.2816 * (sigma**2 + believed.surrogate.noise**2).sqrt()
+    low, middle, high = (believed.accuracy(v) for v in (mean - spread, mean, mean + spread))
     assert sample.low[::31] == pytest.approx(low.tolist(), abs=ROUNDED)
     assert sample.mean[::31] == pytest.approx(middle.tolist(), abs=ROUNDED)
     assert sample.high[::31] == pytest.approx(high.tolist(), abs=ROUNDED)
 
 
+@pytest.mark.usefixtures("unfitted")
 @pytest.mark.parametrize("outcome", Outcome)
 def test_intervals_are_in_order_whichever_way_is_better(known: History, outcome: Outcome) -> None:
-    conf = SearchConfig()
-    conf.surrogate.outcome = outcome
-    found = summarised(seen(known, conf))
+    found = summarised(Belief.from_history(known, asked(surrogate__outcome=outcome)))
     assert found.outcome == outcome.value
     sample = found.lattice
     triples = list(zip(sample.low, sample.mean, sample.high, strict=True))
@@ -223,11 +192,12 @@ def test_intervals_are_in_order_whichever_way_is_better(known: History, outcome:
     assert all(one.low < one.predicted < one.high for one in found.left_out)
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_without_a_device_there_are_no_latencies_and_with_one_there_are(
-    known: History, small: Space, view: View
+    known: History, small: Space, told: Predictions
 ) -> None:
-    assert summarised(view).latency is None and summarised(view).lattice.latency_ms is None
-    found = summarised(views.of(known, SearchConfig(), latencies=Phone(small)))
+    assert told.latency is None and told.lattice.latency_ms is None
+    found = summarised(Belief.from_history(known, SearchConfig(), latencies=Phone(small)))
     assert found.latency == "a phone"
     points = cost.encode(small.plan, [small.parse(code) for code in found.lattice.network])
     assert found.lattice.latency_ms == pytest.approx(Phone(small).ms(points).tolist(), abs=1e-6)
@@ -236,73 +206,25 @@ def test_without_a_device_there_are_no_latencies_and_with_one_there_are(
 # How far it is to be believed
 
 
-def test_left_out_trainings_are_those_of_the_check(view: View) -> None:
-    found = summarised(view).left_out
-    mine = diagnostics.left_out(view)
-    assert [(one.network, one.seed) for one in found] == [
-        (record.network, record.seed) for record in view.history.records
-    ]
-    for n, (one, record) in enumerate(zip(found, view.history.records, strict=True)):
+def test_left_out_trainings_are_told_with_their_intervals(
+    believed: Belief, told: Predictions
+) -> None:
+    records, columns = believed.history.records, believed.surrogate.leave_one_out()
+    for one, record, Y, mean, sigma in zip(told.left_out, records, *columns, strict=True):
+        assert (one.network, one.seed) == (record.network, record.seed)
         assert one.measured == pytest.approx(record.val_acc, abs=ROUNDED)
-        assert one.predicted == pytest.approx(float(view.accuracy(mine.mean[n])), abs=ROUNDED)
-        assert one.z == pytest.approx(float((mine.Y - mine.mean)[n] / mine.sigma[n]), abs=ROUNDED)
-        ends = (mine.mean[n] - 1.2816 * mine.sigma[n], mine.mean[n] + 1.2816 * mine.sigma[n])
-        low, high = (float(view.accuracy(end)) for end in ends)
-        assert (one.low, one.high) == pytest.approx((low, high), abs=ROUNDED)
+        ends = (mean, mean - 1.2816 * sigma, mean + 1.2816 * sigma)
+        expected = [float(believed.accuracy(end)) for end in ends]
+        assert (one.predicted, one.low, one.high) == pytest.approx(expected, abs=ROUNDED)
+        assert one.z == pytest.approx(float((Y - mean) / sigma), abs=ROUNDED)
         assert (one.low <= one.measured <= one.high) == (abs(one.z) <= 1.2816)
 
 
-def test_left_out_means_that_the_others_are_conditioned_on(view: View) -> None:
-    """Leave one out by hand: condition the same hyperparameters on all other trainings."""
-    found, own = summarised(view).left_out, view.surrogate
-    for n in (0, 9, 21):
-        kept = torch.arange(len(own.X)) != n
-        rest = type(own)(
-            own.model, own.X[kept], own.y[kept], own.centre, own.spread, _factor(own, kept)
-        )
-        mean, sigma = rest.predict(own.X[n : n + 1])
-        assert found[n].predicted == pytest.approx(float(view.accuracy(mean)), abs=1e-3)
-        wide = math.hypot(float(sigma), own.noise)
-        measured = float(own.y[n] * own.spread + own.centre)
-        assert found[n].z == pytest.approx((measured - float(mean)) / wide, abs=1e-3)
-
-
-def _factor(own: object, kept: torch.Tensor) -> torch.Tensor:
-    whole = own.factor @ own.factor.T  # type: ignore[attr-defined]
-    return torch.linalg.cholesky(whole[kept][:, kept])
-
-
-def test_the_distances_of_what_was_left_out_are_standard_ones(small: Space, tell: Tell) -> None:
-    """So a page can draw the calibration at any level from them."""
-    drawn = [small.plan.baseline, *small.architectures(range(3, 511, 5))]
-    view = seen(history.from_records(small, [tell(a, noise=0.5) for a in drawn]))
-    found = summarised(view)
-    z = np.array([one.z for one in found.left_out])
-    assert abs(z.mean()) < 0.3
-    assert z.std() == pytest.approx(1, abs=0.25)
-    (look,) = found.looks
-    limits = (0.6745, 1.2816, 1.96)
-    for level, limit, share in zip(found.levels, limits, look.coverage, strict=True):
-        assert float((abs(z) <= limit).mean()) == pytest.approx(share, abs=0.011), level
-
-
-def test_a_look_says_what_the_check_says(view: View) -> None:
-    check = diagnostics.check(view)
-    (look,) = summarised(view).looks
-    assert (look.round, look.runs, look.rmse, look.spread) == (0, 22, check.rmse, check.spread)
-    assert (look.spearman, look.coverage, look.noise) == (
-        check.spearman,
-        check.coverage,
-        check.noise,
-    )
-    assert look.warnings == ()
-
-
+@pytest.mark.usefixtures("unfitted")
 def test_the_hypervolume_grows_with_the_front_alone(small: Space, tell: Tell, first: First) -> None:
     def measured(*more: Record) -> float:
-        known = [tell(a, noise=0) for a in first]
-        (look,) = summarised(seen(history.from_records(small, [*known, *more]))).looks
-        return look.hypervolume
+        records = [*(tell(a, noise=0) for a in first), *more]
+        return looked(history.from_records(small, records)).hypervolume
 
     (middle,) = small.architectures([300])
     before = measured()
@@ -314,61 +236,40 @@ def test_the_hypervolume_grows_with_the_front_alone(small: Space, tell: Tell, fi
     assert measured(good) > before
 
 
+@pytest.mark.usefixtures("unfitted")
 def test_the_hypervolume_is_the_area_over_ten_points_below_the_baseline(
     small: Space, tell: Tell
 ) -> None:
     low, *others, full = small.architectures([0, 100, 200, 511])
-    known = [tell(full, val_acc=90.0), tell(low, val_acc=85.0)]
-    known += [tell(a, val_acc=70.0) for a in others]
-    (look,) = summarised(seen(history.from_records(small, known))).looks
+    records = [tell(full, val_acc=90.0), tell(low, val_acc=85.0)]
+    records += [tell(a, val_acc=70.0) for a in others]
+    look = looked(history.from_records(small, records))
     costs = [cost.of(small.plan, a).params for a in (low, full)]
     assert look.hypervolume == pytest.approx(5.0 * math.log(costs[1] / costs[0]))
-
-
-def test_what_speaks_against_believing_is_kept(small: Space, tell: Tell, first: First) -> None:
-    flat = history.from_records(small, [tell(a, val_acc=90.0, val_loss=0.3) for a in first])
-    (look,) = summarised(seen(flat)).looks
-    assert look.spearman is None
-    assert "flat" in look.warnings[0]
-
-
-def test_sensitivities_are_named_by_segment_and_kind(view: View, small: Space) -> None:
-    told = diagnostics.sensitivities(view)
-    found = summarised(view).sensitivities
-    assert [f"{one.kind} {one.segment}" for one in found] == [one.name for one in told]
-    assert {one.segment for one in found} == {s.name for s in small.plan.segments}
-    for one, own in zip(found, told, strict=True):
-        assert one.effect == pytest.approx(own.effect, abs=ROUNDED)
 
 
 # Where it comes from
 
 
-def test_without_a_search_there_are_no_rounds(view: View) -> None:
-    found = summarised(view)
-    assert (found.search, found.rounds, found.looks[0].round) == ("", (), 0)
-    assert found.study == view.history.records[0].study
-    assert found.levels == diagnostics.LEVELS
-    assert datetime.fromisoformat(found.created_at).utcoffset() is not None
+def test_without_a_search_there_are_no_rounds(believed: Belief, told: Predictions) -> None:
+    assert (told.search, told.rounds, told.looks[0].round) == ("", (), 0)
+    assert told.study == believed.history.records[0].study
+    assert told.levels == diagnostics.LEVELS
+    assert datetime.fromisoformat(told.created_at).utcoffset() is not None
 
 
-def test_a_searchs_plans_and_limit_are_told(view: View, tmp_path: Path) -> None:
-    conf = SearchConfig()
-    conf.objective.max_drop = 2.5
-    book = rounds.notebook(Store(tmp_path), "study", conf)
+def test_a_searchs_plans_and_limit_are_told_and_survive_their_file(
+    believed: Belief, tmp_path: Path
+) -> None:
+    conf, store = asked(objective__max_drop=2.5), Store(tmp_path)
+    book = rounds.notebook(store, believed.history.records[0].study, conf)
     book.write(Round(number=0, seed=0, planned=(Planned(network="d1_w4"),)))
     two = Planned(network="d1_w8", low=1.0, mean=2.0, high=3.0, promise=0.5)
     book.write(Round(number=2, seed=0, planned=(two,), attempts=1, launched=1))
-    found = summary.of(
-        view, conf, diagnostics.check(view), diagnostics.sensitivities(view), book=book
-    )
+    found = summarised(believed, conf, book=book)
     assert (found.search, found.max_drop) == (book.folder.name, 2.5)
     assert found.looks[0].round == 2
     assert [batch.number for batch in found.rounds] == [0, 2]
     assert found.rounds[1].planned[0].model_dump() == two.model_dump(exclude={"attempts"})
-
-
-def test_what_is_summarised_survives_its_file(view: View, tmp_path: Path) -> None:
-    store, found = Store(tmp_path), summarised(view)
-    predictions.write(store, store.study_folder(found.study) / predictions.FOLDER, found)
+    predictions.write(store, book.folder, found)
     assert predictions.latest(store, found.study) == found

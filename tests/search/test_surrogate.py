@@ -119,7 +119,9 @@ def test_short_runs_inform_long_ones() -> None:
     assert errors[0] < 0.7 * errors[1]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "kernel", [Kernel.joint, pytest.param(Kernel.additive, marks=pytest.mark.slow)]
+)
 def test_it_learns_the_order_of_networks_from_the_first_ones(
     known: History, kernel: Kernel, small: object
 ) -> None:

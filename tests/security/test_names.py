@@ -41,18 +41,18 @@ HOSTILE = {
 EVERY = pytest.mark.parametrize("name", list(HOSTILE.values()), ids=list(HOSTILE))
 
 
-@EVERY
 def test_a_run_stays_in_the_store_and_is_found_again(
-    name: str, tmp_path: Path, make_record: Callable[..., Record]
+    tmp_path: Path, make_record: Callable[..., Record]
 ) -> None:
     store = Store(tmp_path / "runs")
-    record = make_record(study=name, network=f"{name}_d1_w1", model=name, dataset=name)
-    folder = store.folder(record.study, record.network, record.seed)
-    assert folder.parents[2] == tmp_path / "runs"
-    assert folder.resolve().is_relative_to(tmp_path / "runs")
-    store.write(folder, record)
-    assert store.records() == [record]
-    assert {p.name for p in tmp_path.iterdir()} == {"runs"}
+    for name in (*HOSTILE.values(), ".", "..", "-", "~", "é", "../../x", "a/b"):
+        record = make_record(study=name, network=f"{name}_d1_w1", model=name, dataset=name)
+        folder = store.folder(record.study, record.network, record.seed)
+        assert folder.parents[2] == tmp_path / "runs"
+        assert folder.resolve().is_relative_to(tmp_path / "runs")
+        store.write(folder, record)
+        assert store.records(name) == [record], name
+        assert {p.name for p in tmp_path.iterdir()} == {"runs"}
 
 
 @EVERY

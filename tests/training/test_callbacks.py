@@ -18,7 +18,7 @@ from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks import classification
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import callbacks
-from ssr_exp.training.callbacks import Ema, EpochLines
+from ssr_exp.training.callbacks import EpochLines
 
 MakeTask = Callable[..., Classification]
 Fit = Callable[..., tuple[Trainer, Classification]]
@@ -113,12 +113,6 @@ def test_testing_a_checkpoint_tests_the_average_in_it(
         weights_only=True,
     )
     assert same(network_weights(tmp_path / BEST_CHECKPOINT), made.network.state_dict())
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.0])
-def test_average_needs_a_share(decay: float) -> None:
-    with pytest.raises(SsrError, match=r"recipe\.ema_decay=null"):
-        Ema(decay)
 
 
 def test_no_checkpoint_of_a_diverged_epoch(fit: Fit, tmp_path: Path) -> None:

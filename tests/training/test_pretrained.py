@@ -1,13 +1,14 @@
-"""Trained networks are read from folders, runs and files, and what is none is refused."""
+"""What a study takes from networks trained before is part of its name, and of its trainings."""
 
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,28 +16,60 @@ from torch import Tensor, nn
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import rescale, saved
-from ssr_exp.runs import provenance
-from ssr_exp.runs import record as records
+from ssr_exp.rescaling import codes, saved
+from ssr_exp.runs import store, trained
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.training import answer_folder, pretrained, study
-from ssr_exp.training.pretrained import Own, Pretrained
+from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
+from ssr_exp.tasks.classification import Classification
+from ssr_exp.training import fit, pretrained, run, study
+from ssr_exp.training.pretrained import PretrainedNetwork
 from ssr_exp.training.study import Study
 
 Compose = Callable[..., Config]
 MakeRecord = Callable[..., Record]
-SMALL = "d1-1-1_w4-16-16"
+Save = Callable[..., Path]
+Read = Callable[[Path], PretrainedNetwork]
+pytestmark = pytest.mark.usefixtures("repeatable")
+
+FULL, SMALL = "d1-1-1_w16-32-64", "d1-1-1_w4-16-16"
+SMALLER = ("modifiers=explicit", f"modifiers.network={SMALL}")
 
 
 @pytest.fixture
-def opened(conf: Compose) -> Study:
-    return study.open(conf())
+def opened(conf: Compose) -> Callable[..., Study]:
+    return lambda *words: study.open(conf(*words))
 
 
 @pytest.fixture
-def read(opened: Study) -> Callable[[Path], Pretrained]:
-    own = Own("resnet8", opened.seed_network, opened.splits.num_classes, opened.splits.image_shape)
-    return lambda path: pretrained.read(str(path), own)
+def seed(opened: Callable[..., Study]) -> nn.Module:
+    return opened().seed_network
+
+
+@pytest.fixture
+def read(seed: nn.Module) -> Read:
+    return lambda path: pretrained.read(str(path), "resnet8", seed)
+
+
+@pytest.fixture
+def save(opened: Callable[..., Study], leave: Callable[..., Path], tmp_path: Path) -> Save:
+    """Save a network with fresh weights as a folder: `save("model=resnet14", network=...)`."""
+
+    def write(*words: str, network: str | None = None, **about: Any) -> Path:
+        plan = opened(*words).plan
+        run = trained.read(leave(*words, network=network or codes.write(plan, plan.baseline)), "")
+        folder = tmp_path / f"{run.about.model.name}-{run.about.network}"
+        saved.write(folder, run.about.model_copy(update=about), run.network.state_dict())
+        return folder
+
+    return write
+
+
+def inherit(path: Path | str) -> tuple[str, str]:
+    return "init=inherit", f"checkpoint={path}"
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    return saved.load(folder).state_dict()
 
 
 def other(network: nn.Module) -> dict[str, Tensor]:
@@ -45,99 +78,44 @@ def other(network: nn.Module) -> dict[str, Tensor]:
     return {n: t + 1 if t.is_floating_point() else t for n, t in state.items()}
 
 
-@pytest.fixture
-def leave(conf: Compose, make_record: MakeRecord, tmp_path: Path) -> Callable[..., Path]:
-    """Leave what a run leaves: `leave("model=resnet14", network="d1-1-1_w4-16-16")`."""
-
-    def write(*words: str, network: str, status: Status = Status.finished) -> Path:
-        asked = conf(*words)
-        of = study.open(asked)
-        built = rescale.build(of.seed_network, of.plan, study.codes.parse(of.plan, network))
-        folder = tmp_path / "left" / f"{asked.model.name}-{network}"
-        folder.mkdir(parents=True)
-        record = make_record(study=of.name, network=network, status=status)
-        (folder / "record.json").write_text(record.to_json())
-        (folder / "config.json").write_text(provenance.to_json(asdict(asked)))
-        state = {f"network.{name}": tensor for name, tensor in built.state_dict().items()}
-        torch.save({"state_dict": state, "epoch": 3}, folder / "last.ckpt")
-        return folder
-
-    return write
-
-
-def last(folder: Path) -> dict[str, Tensor]:
-    return pretrained.state_dict(folder / "last.ckpt")
-
-
 def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[n], two[n]) for n in one)
 
 
-# Kinds
+# Networks
 
 
 @pytest.mark.parametrize("prefix", ["", "network."])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_file_holds_the_seed_networks_state_dict(
-    opened: Study, read: Callable[[Path], Pretrained], tmp_path: Path, prefix: str, wrapped: bool
+    seed: nn.Module, read: Read, tmp_path: Path, prefix: str, wrapped: bool
 ) -> None:
-    state = other(opened.seed_network)
+    state = other(seed)
     held = {prefix + name: tensor for name, tensor in state.items()}
     torch.save({"state_dict": held, "epoch": 1} if wrapped else held, tmp_path / "mine.pt")
     found = read(tmp_path / "mine.pt")
     assert equal(found.network.state_dict(), state)
-    assert (found.model, found.code, found.classes, found.image_shape) == (None, None, None, None)
+    assert (found.about, found.split) == (None, None)
     assert not any(module.training for module in found.network.modules())
 
 
-def test_a_run_is_read_with_its_own_model_and_modifiers(
-    read: Callable[[Path], Pretrained], leave: Callable[..., Path]
+def test_a_run_and_a_folder_that_stands_alone_are_read_with_what_is_known_of_them(
+    read: Read, leave: Callable[..., Path], tmp_path: Path
 ) -> None:
-    words = ("model=resnet14", "model.shortcut=B", "segment.multiple=2")
-    folder = leave(*words, network="d2-1-1_w6-16-32")
-    found = read(folder)
-    assert equal(found.network.state_dict(), last(folder))
-    assert (found.model, found.code) == ("resnet14", "d2-1-1_w6-16-32")
-    assert found.network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    folder = leave(network=SMALL)
+    run = read(folder)
+    assert run.about is not None and run.split is not None and run.split.name == "digits"
+    saved.write(tmp_path / "alone", run.about, run.network.state_dict())
+    alone = read(tmp_path / "alone")
+    assert (alone.digest, alone.about, alone.split) == (run.digest, run.about, None)
+    assert equal(run.network.state_dict(), pretrained.state_dict(folder / "last.ckpt"))
 
 
-def test_a_run_is_split_as_it_was(
-    read: Callable[[Path], Pretrained], leave: Callable[..., Path]
-) -> None:
-    words = ("segment=manual", "segment.patterns=[stage1.*,stage3]")
-    folder = leave(*words, network="d1-1_w8-32")
-    assert equal(read(folder).network.state_dict(), last(folder))
-
-
-def test_a_folder_that_was_handed_over_is_read_whole(
-    opened: Study,
-    conf: Compose,
-    read: Callable[[Path], Pretrained],
-    leave: Callable[..., Path],
-    make_record: MakeRecord,
-    tmp_path: Path,
-) -> None:
-    folder, best = leave(network=SMALL), tmp_path / "best"
-    answer_folder.write(
-        opened, conf(), make_record(study=opened.name, network=SMALL), folder, best, {}
-    )
-    found = read(best)
-    assert equal(found.network.state_dict(), last(folder))
-    assert (found.model, found.code) == ("resnet8", SMALL)
-    assert found.classes == opened.splits.train.classes
-    assert found.image_shape == opened.splits.image_shape
-
-
-# The digest
-
-
-def test_the_digest_is_of_content_alone(
-    opened: Study, read: Callable[[Path], Pretrained], tmp_path: Path
-) -> None:
-    state = other(opened.seed_network)
+def test_the_digest_is_of_content_alone(seed: nn.Module, read: Read, tmp_path: Path) -> None:
+    state = other(seed)
     torch.save(state, tmp_path / "one.pt")
     torch.save({"state_dict": dict(reversed(state.items()))}, tmp_path / "two.ckpt")
-    torch.save(opened.seed_network.state_dict(), tmp_path / "three.pt")
+    torch.save(seed.state_dict(), tmp_path / "three.pt")
     one, two, three = (read(tmp_path / n).digest for n in ("one.pt", "two.ckpt", "three.pt"))
     assert one == two != three
 
@@ -160,13 +138,13 @@ def test_the_digest_sees_names_shapes_types_and_values() -> None:
 
 
 def test_a_network_is_read_once_and_again_when_it_was_written_anew(
-    opened: Study, read: Callable[[Path], Pretrained], tmp_path: Path
+    seed: nn.Module, read: Read, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.pt"
-    torch.save(opened.seed_network.state_dict(), path)
+    torch.save(seed.state_dict(), path)
     first = read(path)
     assert read(path) is first
-    torch.save(other(opened.seed_network), path)
+    torch.save(other(seed), path)
     os.utime(path, ns=(1, 1))
     assert read(path).digest != first.digest
 
@@ -174,7 +152,7 @@ def test_a_network_is_read_once_and_again_when_it_was_written_anew(
 # What cannot be read
 
 
-def said(read: Callable[[Path], Pretrained], path: Path) -> str:
+def said(read: Read, path: Path) -> str:
     with pytest.raises(SsrError) as caught:
         read(path)
     text = str(caught.value)
@@ -183,9 +161,7 @@ def said(read: Callable[[Path], Pretrained], path: Path) -> str:
     return text
 
 
-def test_what_is_not_there_or_no_checkpoint_is_a_sentence(
-    read: Callable[[Path], Pretrained], tmp_path: Path
-) -> None:
+def test_what_is_not_there_or_no_checkpoint_is_a_sentence(read: Read, tmp_path: Path) -> None:
     kinds = "name a folder with network.json (such as the best/ of a search)"
     assert f"there is no checkpoint at {tmp_path / 'a'}: {kinds}" in said(read, tmp_path / "a")
     (tmp_path / "empty").mkdir()
@@ -204,7 +180,7 @@ class Evil:
 
 
 def test_a_checkpoint_never_runs_code(
-    read: Callable[[Path], Pretrained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
@@ -213,71 +189,237 @@ def test_a_checkpoint_never_runs_code(
 
 
 def test_a_file_of_another_network_names_the_first_difference(
-    read: Callable[[Path], Pretrained], conf: Compose, tmp_path: Path
+    read: Read, opened: Callable[..., Study], tmp_path: Path
 ) -> None:
-    larger = study.open(conf("model=resnet14")).seed_network
+    larger = opened("model=resnet14").seed_network
     torch.save(larger.state_dict(), tmp_path / "larger.pt")
     text = said(read, tmp_path / "larger.pt")
     assert "stage1.1.conv1.weight is 16x16x3x3 there and missing here" in text
     assert text.endswith("; a file must hold the seed network's.")
 
 
-@pytest.mark.parametrize("status", [Status.failed, Status.diverged])
-def test_a_run_that_did_not_finish_is_refused(
-    read: Callable[[Path], Pretrained], leave: Callable[..., Path], status: Status
+# Studies
+
+
+def test_what_is_pretrained_makes_another_study(
+    opened: Callable[..., Study], save: Save, tmp_path: Path
 ) -> None:
-    text = said(read, leave(network=SMALL, status=status))
-    assert f"{status.value}: name the folder of one that finished" in text
+    one = save()
+    two = save().rename(tmp_path / "two")
+    one = save()  # other weights
+    words: list[tuple[str, ...]] = [
+        (),
+        inherit(one),
+        inherit(two),
+        (*inherit(one), "init.channels=first"),
+        (f"recipe.distill={one}",),
+        (f"recipe.distill={two}",),
+        (f"recipe.distill={one}", "recipe.distill_weight=0.9"),
+        (f"recipe.distill={one}", "recipe.distill_temperature=2"),
+        (*inherit(one), "recipe.distill=checkpoint"),
+        (*inherit(one), f"recipe.distill={two}"),
+    ]
+    names = [opened(*some).name for some in words]
+    assert len(set(names)) == len(names)
 
 
-def test_a_run_that_is_damaged_is_refused(
-    read: Callable[[Path], Pretrained], leave: Callable[..., Path], tmp_path: Path
+def test_where_a_checkpoint_lies_makes_no_difference(
+    opened: Callable[..., Study], save: Save, tmp_path: Path
 ) -> None:
-    folder = leave(network=SMALL)
-    for name, why in (
-        ("record.json", "cannot be read"),
-        ("config.json", "config.json cannot be used"),
-        ("last.ckpt", "cannot be read as a checkpoint"),
-    ):
-        for content in (b"", None):
-            broken = shutil.copytree(folder, tmp_path / f"{name}-{content}")
-            (broken / name).write_bytes(b"")
-            if content is None:
-                (broken / name).unlink()
-            expected = "neither" if (name, content) == ("record.json", None) else why
-            assert expected in said(read, broken)
+    one = save()
+    torch.save(state(one), tmp_path / "same.pt")
+    words = ("init=inherit", "recipe.distill=checkpoint")
+    first = opened(*words, f"checkpoint={one}")
+    second = opened(*words, f"checkpoint={tmp_path / 'same.pt'}")
+    third = opened("init=inherit", f"checkpoint={one}", f"recipe.distill={tmp_path / 'same.pt'}")
+    assert first.name == second.name == third.name
+    assert str(tmp_path) not in str(first.fields)
 
 
-def test_a_run_of_other_classes_is_refused(opened: Study, leave: Callable[..., Path]) -> None:
-    own = Own("resnet8", opened.seed_network, 7, (1, 8, 8))
-    with pytest.raises(SsrError, match=r"fc\.weight is 10x16 there and 7x16 here; name a run with"):
-        pretrained.read(str(leave(network=SMALL)), own)
-
-
-def test_a_run_that_cannot_be_built_is_named(
-    read: Callable[[Path], Pretrained], leave: Callable[..., Path]
+def test_without_pretrained_networks_a_study_is_as_it_was(
+    opened: Callable[..., Study], save: Save, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = leave(network=SMALL)
-    text = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(text.replace("resnet8", "resnet9"))
-    assert "cannot be built: " in said(read, folder)
+    plain = opened()
+    assert "init" not in plain.fields and not set(pretrained.KEYS) & set(plain.fields["recipe"])
+    assert plain.pretrained.state is None and plain.pretrained.teacher is None
+    assert opened("recipe.distill_weight=0.9", "recipe.distill_temperature=2").name == plain.name
+    path = save()
+    with caplog.at_level(logging.WARNING):
+        assert [opened(f"checkpoint={path}").name for _ in range(2)] == [plain.name] * 2
+    assert len(caplog.messages) == 1
+    assert "is not read: type init=inherit or recipe.distill=checkpoint with it" in caplog.text
 
 
-@pytest.mark.parametrize("handed_over", [False, True])
-def test_a_function_that_a_checkpoint_names_is_not_called(
-    opened: Study, conf: Compose, leave: Callable[..., Path], handed_over: bool
+def test_a_study_says_what_it_borrows(opened: Callable[..., Study], save: Save) -> None:
+    found = opened(*inherit(save()), "recipe.distill=checkpoint")
+    digest = found.fields["init"]["checkpoint"]
+    assert found.fields["init"] == {"kind": "inherit", "channels": "l1", "checkpoint": digest}
+    taught = {"teacher": digest, "weight": 0.5, "temperature": 4.0}
+    assert found.fields["recipe"]["distill"] == taught
+
+
+# Refusals
+
+
+def refused(opened: Callable[..., Study], *words: str) -> str:
+    with pytest.raises(SsrError) as caught:
+        opened(*words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_needs_a_checkpoint_says_so(opened: Callable[..., Study]) -> None:
+    for word in ("init=inherit", "recipe.distill=checkpoint"):
+        assert refused(opened, word).startswith(f"{word} needs checkpoint=PATH: name a folder")
+    said = "there is no checkpoint at nowhere.pt: name a folder"
+    assert said in refused(opened, "recipe.distill=nowhere.pt")
+
+
+def test_a_rescaled_networks_weights_are_not_inherited(
+    opened: Callable[..., Study], save: Save
 ) -> None:
-    folder = leave(network=SMALL)
-    (folder / "config.json").write_text(
-        '{"model": {"name": "x", "source": "module", "target": "os.getcwd"}, "segment": {}}'
+    text = refused(opened, *inherit(save(network=SMALL)))
+    assert f"is network {SMALL}, not the baseline d1-1-1_w16-32-64" in text
+
+
+def test_another_models_weights_are_not_inherited(opened: Callable[..., Study], save: Save) -> None:
+    text = refused(opened, *inherit(save("model=resnet14")))
+    assert "stage1.1.conv1.weight is 16x16x3x3 there and missing here; init=inherit takes" in text
+    assert "resnet8, itself" in text
+    assert "is missing there" in refused(opened, *inherit(save()), "model.shortcut=B")
+
+
+def test_networks_of_other_classes_are_not_taken(opened: Callable[..., Study], save: Save) -> None:
+    names = tuple("zero one two three four five six seven eight nine".split())
+    path = save(classes=names)
+    for words in (inherit(path), (f"recipe.distill={path}",)):
+        assert "other classes than this data set: 'zero' where it has '0'" in refused(
+            opened, *words
+        )
+    about = saved.read(path).model_copy(update={"classes": names[:3]})
+    with pytest.raises(SsrError, match="tells apart 3 classes, and this data set has 10"):
+        few = PretrainedNetwork(nn.Identity(), "", about)
+        pretrained._check_classes("it", few, opened().splits)
+
+
+def test_a_teacher_of_other_images_is_refused_and_initial_weights_are_not(
+    opened: Callable[..., Study], save: Save
+) -> None:
+    path = save(input_shape=(1, 9, 9))
+    text = refused(opened, f"recipe.distill={path}")
+    assert (
+        "takes images of 1x9x9 (channels x height x width), and this data set's are 1x8x8" in text
     )
-    if handed_over:
-        record = records.parse((folder / "record.json").read_bytes())
-        about = answer_folder.describe(opened, conf(), record)
-        model = saved.Model(name="os.getcwd")
-        saved.write(folder, about.model_copy(update={"model": model}), {})
-    own = Own("resnet8", opened.seed_network, 10, (1, 8, 8))
-    with pytest.raises(SsrError, match=r"made by the function os\.getcwd, which is not called"):
-        pretrained.read(str(folder), own)
-    with pytest.raises(SsrError, match=r"os\.getcwd"):
-        pretrained.read(str(folder), replace(own, model="os.getcwd"))
+    assert opened(*inherit(path)).pretrained.state is not None
+
+
+# Trainings
+
+
+def weights(conf: Config) -> dict[str, Tensor]:
+    (job,) = run.plan(conf)
+    folder = run.folder(store.Store(conf.paths.runs), job)
+    return network_weights(folder / LAST_CHECKPOINT)
+
+
+@pytest.mark.parametrize("channels", ["l1", "first"])
+def test_a_training_starts_from_slices_of_the_checkpoint(
+    conf: Compose, save: Save, channels: str
+) -> None:
+    path = save()
+    asked = conf(*SMALLER, *inherit(path), f"init.channels={channels}")
+    (job,) = run.plan(asked)
+    start, whole = fit._task(job).network.fc.weight, state(path)["fc.weight"]
+    columns = [c for c in range(64) if any(torch.equal(whole[:, c], own) for own in start.T)]
+    assert len(columns) == start.shape[1] == 16
+    assert (columns == list(range(16))) is (channels == "first")
+
+
+def test_the_whole_seed_network_goes_on_where_its_training_ended(conf: Compose) -> None:
+    first = conf("trainer.max_epochs=3")
+    one = run.train(first)
+    (job,) = run.plan(first)
+    folder = run.folder(store.Store(first.paths.runs), job)
+    second = conf(*inherit(folder), "recipe.lr=1e-4")
+    two, plain = run.train(second), run.train(conf("recipe.lr=1e-4"))
+    assert two.study not in (one.study, plain.study)
+    assert one.val_loss is not None and two.val_loss is not None and plain.val_loss is not None
+    assert two.val_loss < one.val_loss < plain.val_loss
+
+
+TRAINED_ON_VAL = ("dataset.train_on_val=true", "trainer.test=true")
+
+
+@pytest.mark.parametrize("words", [TRAINED_ON_VAL, ("dataset.split_seed=5",)])
+def test_weights_that_know_the_val_images_are_refused(
+    leave: Callable[..., Path], opened: Callable[..., Study], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder, alone = leave(*words, network=FULL), tmp_path / "alone"
+    home = folder.parents[1]
+    saved.write(alone, saved.read(home), pretrained.state_dict(folder / "last.ckpt"))
+    shutil.copy(home / "study.json", alone)
+    for path in (folder, alone):
+        said = refused(opened, *inherit(path))
+        assert "trained on images that are val here" in said and words[0] in said
+        assert opened(*inherit(path), *TRAINED_ON_VAL).pretrained.state is not None
+        assert opened(f"recipe.distill={path}").pretrained.teacher is not None
+
+
+def test_a_run_is_built_for_its_own_images(
+    leave: Callable[..., Path], opened: Callable[..., Study]
+) -> None:
+    folder = leave("dataset.resize=16", network=FULL)
+    assert "takes images of 1x16x16" in refused(opened, f"recipe.distill={folder}")
+
+
+def test_a_taught_training_differs_from_a_plain_one_and_leaves_an_ordinary_checkpoint(
+    conf: Compose, save: Save
+) -> None:
+    path = save("model=resnet14")
+    asked = conf(*SMALLER, f"recipe.distill={path}", "recipe.ema_decay=0.5")
+    taught, plain = run.train(asked), run.train(conf(*SMALLER, "recipe.ema_decay=0.5"))
+    assert taught.status is Status.finished
+    assert taught.val_loss != plain.val_loss
+    own = weights(conf(*SMALLER, "recipe.ema_decay=0.5"))
+    assert weights(asked).keys() == own.keys()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_a_teacher_runs_in_the_precision_of_its_student_and_is_not_changed(
+    conf: Compose, save: Save, precision: str
+) -> None:
+    words = (*SMALLER, f"recipe.distill={save()}", f"trainer.precision={precision}")
+    asked = conf(*words, "trainer.channels_last=true")
+    teacher = study.open(asked).pretrained.teacher
+    assert teacher is not None
+    before = {n: t.clone() for n, t in teacher.state_dict().items()}
+    assert run.train(asked).status is Status.finished
+    assert study.open(asked).pretrained.teacher is teacher
+    assert all(torch.equal(t, before[n]) for n, t in teacher.state_dict().items())
+    assert {p.dtype for p in teacher.parameters()} == {torch.float32}
+
+
+def test_a_run_that_is_tested_later_needs_its_own_checkpoint_alone(
+    conf: Compose, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*SMALLER, *inherit(save()), "recipe.distill=checkpoint")
+    one = run.train(conf(*words))
+    monkeypatch.setattr(Classification, "training_step", None)
+    two = run.train(conf(*words, "trainer.test=true"))
+    assert two.test_acc is not None
+    assert two.val_loss == one.val_loss
+
+
+def test_what_weights_and_biases_gets_names_no_folder(
+    conf: Compose, save: Save, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(run.training_run, "start", lambda *_, config, **__: sent.append(config))
+    monkeypatch.setattr(run.training_run, "finish", lambda *_: None)
+    path = save()
+    run.train(conf(*SMALLER, *inherit(path), f"recipe.distill={path}"))
+    (config,) = sent
+    assert str(tmp_path) not in str(config)
+    digest = config["asked"]["checkpoint"]
+    assert len(digest) == 64 and config["asked"]["recipe"]["distill"] == digest
+    assert config["asked"]["init"]["kind"] == "inherit"

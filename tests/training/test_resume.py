@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,35 +206,3 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
         writer.save_checkpoint({"a": torch.zeros(3)}, path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("repeatable")
-def test_kill_9_of_a_process_loses_no_whole_epoch(
-    conf: Compose, started: Callable[..., Any], tmp_path: Path
-) -> None:
-    words = (
-        "trainer.max_epochs=30",
-        "recipe.ema_decay=0.9",
-        "modifiers=baseline",
-        "trainer.threads=1",
-    )
-    whole = conf(*words, f"paths.runs={tmp_path}/whole")
-    undisturbed = run.train(whole)
-    for _ in range(3):
-        process = started(*words)
-        end = time.monotonic() + 120
-        epochs = -1
-        while time.monotonic() < end and process.poll() is None:
-            found = list(tmp_path.glob("runs/*/*/seed0/last.ckpt"))
-            if found:
-                epochs = int(torch.load(found[0], weights_only=True)["epoch"])
-            if epochs >= 0:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    broken = conf(*words)
-    record = run.train(broken)
-    assert measured(record) == measured(undisturbed)
-    assert same(weights(broken), weights(whole))

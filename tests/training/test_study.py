@@ -103,7 +103,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_images_that_were_moved_are_the_same_study(
+def test_images_that_were_moved_are_the_same_study_and_others_are_another(
     opened: Callable[..., Study], images: Path, tmp_path: Path
 ) -> None:
     def name(root: Path, data: str) -> str:
@@ -115,14 +115,9 @@ def test_images_that_were_moved_are_the_same_study(
     assert name(moved, "data") == before
     assert name(moved, "other-data") == before
     assert name(moved, "data") == before  # from the cache of decoded images
-
-
-def test_other_images_are_another_study(opened: Callable[..., Study], images: Path) -> None:
-    words = ("dataset=image_folder", f"dataset.root={images}")
-    before = opened(*words).name
     study._splits.cache_clear()
-    (images / "train" / "cat" / "0.png").unlink()
-    assert opened(*words).name != before
+    (moved / "train" / "cat" / "0.png").unlink()
+    assert name(moved, "data") != before
 
 
 def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., Study]) -> None:

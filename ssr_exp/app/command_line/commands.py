@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +17,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from ssr_exp import config, messages, streams
-from ssr_exp.app.command_line import overrides as _words
+from ssr_exp import messages, streams
 from ssr_exp.app.command_line import quoting
+from ssr_exp.app.command_line.overrides import Checker, no_preset
 from ssr_exp.errors import SsrError, cause, innermost
 
 LAUNCHER = "hydra.launcher."
@@ -27,27 +27,27 @@ TRACES = "HYDRA_FULL_ERROR"  # environment: what it is set to 1 for
 SHOWS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # flags that run nothing
 
 
-def run(main: Callable[[], Any], schema: type[config.AnyConfig]) -> None:
+def run(main: Callable[[], Any], command: str) -> None:
     """Run an entry point on what was typed.
 
     Args:
         main: decorated by Hydra.
-        schema: of its configuration.
+        command: train, search, export or report.
 
     Raises:
         SystemExit: with a sentence, if the command cannot be met.
     """
-    streams.harden()
+    streams.outlive_readers()
     typed = sys.argv
     try:
         with messages.command(), _refusals():
-            sys.argv = [typed[0], *arguments(typed[1:], schema)]
+            sys.argv = [typed[0], *arguments(typed[1:], command)]
             main()
     finally:
         sys.argv = typed
 
 
-def arguments(typed: Sequence[str], schema: type[config.AnyConfig]) -> list[str]:
+def arguments(typed: Sequence[str], command: str) -> list[str]:
     """Check what was typed, and put it into the order that Hydra's parser takes.
 
     Raises:
@@ -68,7 +68,7 @@ def arguments(typed: Sequence[str], schema: type[config.AnyConfig]) -> list[str]
     if options.shell_completion or options.experimental_rerun:
         return [*overrides, *flags]
     folders = [Path(options.config_dir)] if options.config_dir else []
-    checked = _words.Checker(schema, Path(sys.argv[0]).stem, folders).check(overrides)
+    checked = Checker(command, folders).check(overrides)
     is_plain = not (shows or options.run or options.multirun)
     if is_plain and not any(word.startswith("hydra.mode=") for word in checked):
         flags.append("-m")  # as conf/ has it; Hydra asks, and reads the answer from an error, too
@@ -98,31 +98,27 @@ def _refusals() -> Iterator[None]:
     Raises:
         SystemExit: with the sentence.
     """
-    if os.environ.get(TRACES) == "1":
-        try:
-            yield
-        except SsrError as error:
-            raise SystemExit(quoting.shown(str(error))) from None
-        return
+    shows_traces = os.environ.get(TRACES) == "1"
     os.environ[TRACES] = "1"  # so that errors come here instead of being printed
     try:
         yield
-    except SsrError as error:
-        raise SystemExit(quoting.shown(str(error))) from None
     except Exception as error:
+        if shows_traces and not isinstance(error, SsrError):
+            raise
         raise SystemExit(quoting.shown(_sentence(error))) from None
     finally:
-        with suppress(KeyError):
-            del os.environ[TRACES]
+        if not shows_traces:
+            os.environ.pop(TRACES, None)
 
 
 def _sentence(error: Exception) -> str:
     """Say what Hydra or OmegaConf refuses."""
-    if isinstance(first := innermost(error), SsrError):
+    first = error if isinstance(error, SsrError) else innermost(error)
+    if isinstance(first, SsrError):
         return str(first)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return _words.no_preset(group, name, list(error.options))
+        return no_preset(group, name, list(error.options))
     text = _joined(str(error).partition("Config search path:")[0])
     if text.startswith(f"Could not override '{LAUNCHER}"):
         key = text.split("'")[1]

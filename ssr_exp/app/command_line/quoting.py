@@ -12,18 +12,12 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 def quoted(key: str, text: str) -> str:
     """Write an argument that Hydra reads as a text, whatever it holds, for a POSIX shell.
 
-    A home folder, `~`, is spelled out: shell and Hydra leave it alone here. What stands in quotes
-    of Hydra's that were not closed loses them.
+    A home folder, `~`, is spelled out: shell and Hydra leave it alone here.
     """
     if text.startswith("~"):
         text = os.path.expanduser(text)
     literal = text.replace("${", "\\${")  # else OmegaConf would look it up
-    return shell(f"{key}={QuotedString(literal, Quote.double).with_quotes()}")
-
-
-def shell(argument: str) -> str:
-    """Quote an argument for the shell, if it has to be."""
-    return argument if shlex.quote(argument) == argument else shlex.quote(argument)
+    return shlex.quote(f"{key}={QuotedString(literal, Quote.double).with_quotes()}")
 
 
 def shown(text: str) -> str:

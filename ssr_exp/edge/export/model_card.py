@@ -8,19 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
 from ssr_exp.edge.export import predictor
+from ssr_exp.edge.export.exported import EAGER, Exported
 from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.selection import Chosen
+from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import provenance, store
 from ssr_exp.runs.record import Record, Status
-
-if TYPE_CHECKING:
-    from ssr_exp.edge.export.exporter import Exported, ExportOutcome, Request
 
 LOADER = """import predict
 run = predict.load(predict.Path("{file}"))
@@ -31,37 +30,39 @@ RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_sm
 
 
 def write(
-    chosen: Chosen,
-    outcome: ExportOutcome,
+    chosen: Selection,
+    exported: Exported,
     parts: Sequence[Labelled],
-    request: Request,
+    request: ExportConfig,
     how: Preprocessing,
 ) -> str:
     """Write the card, in Markdown."""
+    records = store.Store(chosen.folder.parent).records(chosen.folder.name)
+    finished = [record for record in records if record.status is Status.finished]
     sections = (
         _head(chosen, request),
-        _what(chosen),
-        _accuracy(chosen),
-        _files(outcome, parts, request),
-        _usage(chosen, outcome, request, how),
+        _what(chosen, finished),
+        _accuracy(chosen, finished),
+        _files(exported, parts, request),
+        _usage(chosen, exported, request, how),
         _training(chosen, request),
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _head(chosen: Chosen, request: Request) -> Iterator[str]:
+def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     record = chosen.record
     yield "---"
     yield "pipeline_tag: image-classification"
-    if request.licence is not None:
-        yield f"license: {_yaml(request.licence)}"
+    if request.license is not None:
+        yield f"license: {_yaml(request.license)}"
     yield f"datasets: [{_yaml(record.dataset)}]"
-    tags = ["ssr_exp", "structured-segment-rescaling", *request.formats]
+    tags = ["ssr_exp", "structured-segment-rescaling", *request.format]
     yield f"tags: [{', '.join(map(_yaml, tags))}]"
     yield "---"
 
 
-def _what(chosen: Chosen) -> Iterator[str]:
+def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     record, about = chosen.record, chosen.about
     yield f"# {_plain(record.model)} rescaled: {_plain(about.network)}"
     yield ""
@@ -81,20 +82,23 @@ def _what(chosen: Chosen) -> Iterator[str]:
     ):
         yield f"| {name} | {own:,} | {own / full:.1%} |"
     yield ""
-    yield _front(chosen)
+    yield _front(chosen, finished)
 
 
-def _front(chosen: Chosen) -> str:
+def _front(chosen: Selection, finished: Sequence[Record]) -> str:
     """Say which trained networks of the study beat it in accuracy on val and in parameters.
 
     Networks that were trained with several seeds count by their mean.
     """
-    finished = _finished(chosen)
     if not finished:
         return (
             "The study that it comes from is not at hand, so its place on the front is not known."
         )
-    points = _means([r for r in finished if r.val_acc is not None])
+    trainings: dict[str, list[Record]] = {}
+    for record in finished:
+        if record.val_acc is not None:
+            trainings.setdefault(record.network, []).append(record)
+    points = {n: (r[0].params, mean(x.val_acc or 0.0 for x in r)) for n, r in trainings.items()}
     if (own := points.get(chosen.record.network)) is None:
         return "It was not measured on val in its study, so its place on the front is not known."
     beaten = [p for p in points.values() if p != own and p[0] <= own[0] and p[1] >= own[1]]
@@ -107,24 +111,7 @@ def _front(chosen: Chosen) -> str:
     return f"Of the {len(points)} networks that were trained in study `{study}`, {place} (val)."
 
 
-def _finished(chosen: Chosen) -> list[Record]:
-    """Read the finished runs of the study that a network comes from."""
-    records = store.Store(chosen.folder.parent).records(chosen.folder.name)
-    return [record for record in records if record.status is Status.finished]
-
-
-def _means(records: Sequence[Record]) -> dict[str, tuple[int, float]]:
-    """List parameters and mean accuracy on val of each network."""
-    by_network: dict[str, list[Record]] = {}
-    for record in records:
-        by_network.setdefault(record.network, []).append(record)
-    return {
-        network: (own[0].params, mean(r.val_acc or 0.0 for r in own))
-        for network, own in by_network.items()
-    }
-
-
-def _accuracy(chosen: Chosen) -> Iterator[str]:
+def _accuracy(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     record = chosen.record
     yield "## Accuracy"
     yield ""
@@ -134,23 +121,22 @@ def _accuracy(chosen: Chosen) -> Iterator[str]:
             yield f"- {value:.2f} % on {name}: this training, seed {record.seed}."
     if chosen.has_seen_val:
         yield "- Its last training learned from train and val; accuracy on val flatters it."
-    elif line := _seeds(chosen):
+    elif line := _seeds(record.network, finished):
         yield line
-    for row in chosen.comparison:
-        if (compared := _compared(row)) is not None:
-            yield compared
+    yield from filter(None, map(_compared, chosen.comparison))
 
 
-def _seeds(chosen: Chosen) -> str | None:
+def _seeds(network: str, finished: Sequence[Record]) -> str | None:
     """Average over all seeds that the network was trained with; None if there is but one."""
-    own = [r for r in _finished(chosen) if r.network == chosen.record.network]
-    known = {r.seed: r.val_acc for r in own if r.val_acc is not None}
-    if len(known) < 2:
+    accuracies = {
+        r.seed: r.val_acc for r in finished if r.network == network and r.val_acc is not None
+    }
+    if len(accuracies) < 2:
         return None
-    seeds = ", ".join(map(str, known))
+    seeds, values = ", ".join(map(str, accuracies)), accuracies.values()
     return (
-        f"- {mean(known.values()):.2f} +- {stdev(known.values()):.2f} % on val, mean and standard "
-        f"deviation over {len(known)} seeds ({seeds})."
+        f"- {mean(values):.2f} +- {stdev(values):.2f} % on val, mean and standard deviation over "
+        f"{len(values)} seeds ({seeds})."
     )
 
 
@@ -164,16 +150,12 @@ def _compared(row: Mapping[str, Any]) -> str | None:
     words = "mean and standard deviation" if has_spread else "mean"
     who = f"{_plain(row.get('role'))}, {_plain(row.get('model'))} {_plain(row.get('network'))}"
     return (
-        f"- {who}: {mean_:.2f}{spread} % on test, {words} over {_seeds_of(len(seeds))} "
-        f"({', '.join(map(_plain, seeds))})."
+        f"- {who}: {mean_:.2f}{spread} % on test, {words} over {len(seeds)} "
+        f"seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(_plain, seeds))})."
     )
 
 
-def _seeds_of(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"
-
-
-def _files(outcome: ExportOutcome, parts: Sequence[Labelled], request: Request) -> Iterator[str]:
+def _files(exported: Exported, parts: Sequence[Labelled], request: ExportConfig) -> Iterator[str]:
     names = [part.name for part in parts]
     yield "## Files"
     yield ""
@@ -181,41 +163,36 @@ def _files(outcome: ExportOutcome, parts: Sequence[Labelled], request: Request) 
     headings = ["file", "runtime", "KiB", "ms (quartiles)", *titles, "same prediction %"]
     yield f"| {' | '.join([*headings, 'difference'])} |"
     yield f"|{'---|' * (len(names) + 6)}"
-    eager = outcome.files[0].found.eager
-    shown = " | ".join(f"{eager[name]:.2f}" for name in names)
-    yield f"| weights.pt | PyTorch | | {_ms(outcome.eager)} | {shown} | 100 | |"
-    for one in outcome.files:
-        yield _row(one, names)
+    shown = " | ".join(f"{exported.eager[name]:.2f}" for name in names)
+    yield f"| weights.pt | PyTorch | | {_ms(exported.latencies[EAGER])} | {shown} | 100 | |"
+    for one in exported.files:
+        found, ms = one.agreement, _ms(exported.latencies[one.file])
+        accuracies = " | ".join(f"{found.accuracy[name]:.2f}" for name in names)
+        yield (
+            f"| {one.file} | {one.runtime} | {one.size / 1024:,.0f} | {ms} | {accuracies} | "
+            f"{found.agreement:.2f} | {found.difference:.1e} |"
+        )
     yield ""
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
         f"Accuracy: measured by `{predictor.SCRIPT}` on the files of "
-        f"{' and '.join(map(_count, parts))} images; "
+        f"{' and '.join(f'{len(part.labels):,} {part.name}' for part in parts)} images; "
         "difference: of logits, the largest one, as a share of the largest logit. int8 files are "
         "calibrated on val images."
     )
-    for one in outcome.files:
+    for one in exported.files:
         for remark in one.remarks:
             yield f"- `{one.file}`: {remark}."
 
 
-def _row(one: Exported, names: Sequence[str]) -> str:
-    accuracies = " | ".join(f"{one.found.accuracy[name]:.2f}" for name in names)
-    ms = "" if one.latency is None else _ms(one.latency)
-    return (
-        f"| {one.file} | {one.runtime} | {one.size / 1024:,.0f} | {ms} | {accuracies} | "
-        f"{one.found.agreement:.2f} | {one.found.difference:.1e} |"
-    )
-
-
-def _ms(own: Latency) -> str:
-    low, high = own.quartiles
-    return f"{own.ms:.3g} ({low:.3g} - {high:.3g})"
+def _ms(latency: Latency) -> str:
+    low, high = latency.quartiles
+    return f"{latency.ms:.3g} ({low:.3g} - {high:.3g})"
 
 
 def _usage(
-    chosen: Chosen, outcome: ExportOutcome, request: Request, how: Preprocessing
+    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing
 ) -> Iterator[str]:
     about = chosen.about
     channels, height, width = about.input_shape
@@ -234,7 +211,7 @@ def _usage(
         f"{_taken(about, request)}. Pixels are bytes, 0 to 255; others are brought to that range "
         f"first{RANGES.get(chosen.record.dataset, '')}."
     )
-    for one in outcome.files:
+    for one in exported.files:
         yield ""
         yield f"```python\n{LOADER.format(file=one.file)}\n```"
     yield ""
@@ -251,7 +228,7 @@ def _usage(
     yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
 
 
-def _taken(about: saved.Description, request: Request) -> str:
+def _taken(about: saved.Description, request: ExportConfig) -> str:
     """Say what a file takes."""
     mean, std = _numbers(about.mean), _numbers(about.std)
     if request.uint8_input:
@@ -292,7 +269,7 @@ def _numbers_of_files(how: Preprocessing) -> Iterator[str]:
         yield f"in floating-point images {how.white:g} is white"
 
 
-def _training(chosen: Chosen, request: Request) -> Iterator[str]:
+def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     record = chosen.record
     recipe = chosen.study.get("recipe", {})
     told = [f"{key} {recipe[key]}" for key in RECIPE if isinstance(recipe, dict) and key in recipe]
@@ -307,12 +284,8 @@ def _training(chosen: Chosen, request: Request) -> Iterator[str]:
     yield ""
     yield "## Licence"
     yield ""
-    stated = request.licence and f"{_plain(request.licence)}."
+    stated = request.license and f"{_plain(request.license)}."
     yield stated or "Not stated; `export.py license=IDENTIFIER` states one."
-
-
-def _count(part: Labelled) -> str:
-    return f"{len(part.labels):,} {part.name}"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -32,10 +32,10 @@ SCRIPT = "predict.py"
 DATA = "ABOUT: dict[str, Any] = {}"
 
 
-def about(
+def text(
     labels: tuple[str, ...], how: Preprocessing, files: Mapping[str, int], *, takes_bytes: bool
-) -> dict[str, Any]:
-    """Say what `predict.py` knows of an export.
+) -> str:
+    """Write the script.
 
     Args:
         labels: in the order of the logits.
@@ -43,23 +43,15 @@ def about(
         files: of the export, and how many images at once each takes.
         takes_bytes: whether the files take pixels as bytes and normalise them inside.
     """
-    return {
+    about = {
         "labels": list(labels),
         "preprocessing": asdict(how),
         "input": "uint8" if takes_bytes else "float32",
         "files": dict(files),
     }
-
-
-def text(known: Mapping[str, Any]) -> str:
-    """Write the script.
-
-    Args:
-        known: as `about` says it.
-    """
     reading, running = (inspect.getsource(module) for module in (preprocessing, predict_script))
     (_, imports, body), (title, more, rest) = _parts(reading), _parts(running)
-    data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(known)!r}\n)"
+    data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(about)!r}\n)"
     head = sorted({*imports, *more}, key=_order)
     return "\n".join([title, "", *head, "", body, "", rest.replace(DATA, data), ""])
 

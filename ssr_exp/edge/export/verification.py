@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,42 +18,19 @@ from ssr_exp.edge.export.formats import Model
 from ssr_exp.errors import SsrError
 
 
-class LabelledBatch(Protocol):
-    """Real images with their labels, a batch at a time."""
-
-    @property
-    def name(self) -> str:
-        """Of the part of the data set: `val` or `test`."""
-
-    @property
-    def labels(self) -> Tensor:
-        """One for each image, `n`."""
-
-    def batch(self, first: int, last: int) -> Tensor:
-        """Return images `first` to `last`, without the last, as a network takes them."""
-
-
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images in memory.
+    """Images in memory."""
 
-    Args:
-        name: of the part of the data set: `val` or `test`.
-        images: normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given.
-        labels: `n`.
-        learnt: whether the network learned from them, so that their accuracy flatters it.
-        files: the original image files, if there are any.
-        mean: of each channel, in 0..1: what pixels are normalised by, a batch at a time.
-        std: likewise the standard deviation.
-    """
-
-    name: str
-    images: Tensor
-    labels: Tensor
+    name: str  # of the part of the data set: `val` or `test`
+    images: Tensor  # normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given
+    labels: Tensor  # `n`
+    # whether the network learned from them, so that their accuracy flatters it
     learnt: bool = False
-    files: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()  # the original image files, if there are any
+    # of each channel, in 0..1: what pixels are normalised by, a batch at a time
     mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()  # likewise the standard deviation
 
     def batch(self, first: int, last: int) -> Tensor:
         """Return images `first` to `last`, without the last, as the network takes them."""
@@ -67,58 +43,41 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Originals:
-    """Image files.
+    """Image files."""
 
-    Args:
-        name: of the part of the data set.
-        files: one for each image.
-        labels: `n`.
-        read: makes images of files, as the network takes them.
-    """
-
-    name: str
-    files: Sequence[Path]
-    labels: Tensor
-    read: Callable[[Sequence[Path]], Tensor]
+    name: str  # of the part of the data set
+    files: Sequence[Path]  # one for each image
+    labels: Tensor  # `n`
+    read: Callable[[Sequence[Path]], Tensor]  # makes images of files, as the network takes them
 
     def batch(self, first: int, last: int) -> Tensor:
         """Read images `first` to `last`, without the last."""
         return self.read(self.files[first:last])
 
 
+Images = Labelled | Originals
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """How a file's outputs compare with PyTorch's.
+    """How a file's outputs compare with PyTorch's."""
 
-    Args:
-        difference: the largest one of two logits, as a share of the largest logit.
-        agreement: the share of images with the same prediction, in percent.
-        accuracy: of the file on each part, in percent.
-        eager: of PyTorch, likewise.
-    """
-
-    difference: float
-    agreement: float
-    accuracy: dict[str, float]
-    eager: dict[str, float]
+    difference: float  # the largest one of two logits, as a share of the largest logit
+    agreement: float  # the share of images with the same prediction, in percent
+    accuracy: dict[str, float]  # of the file on each part, in percent
+    eager: dict[str, float]  # of PyTorch, likewise
 
 
-def logits(model: Model, part: LabelledBatch, *, batch: int) -> Tensor:
+def logits(model: Model, part: Images, *, batch: int) -> Tensor:
     """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
     with torch.inference_mode():
         return torch.cat([model(images).clone() for images in _batches(part, batch)])
 
 
 def compare(
-    model: Model, expected: Sequence[Tensor], parts: Sequence[LabelledBatch], *, batch: int
+    model: Model, expected: Sequence[Tensor], parts: Sequence[Images], *, batch: int
 ) -> Agreement:
-    """Run a file on all images, and compare it with what PyTorch gave.
-
-    Args:
-        model: the file in its runtime.
-        expected: logits of each part.
-        parts: the images.
-        batch: images at once.
+    """Run a file, `batch` images at once, and compare it with PyTorch's logits of each part.
 
     Raises:
         SsrError: if its outputs have another shape, or are no numbers.
@@ -140,7 +99,7 @@ def compare(
 
 
 def check(
-    found: Agreement, parts: Sequence[LabelledBatch], *, tolerance: float, most_drop: float | None
+    found: Agreement, parts: Sequence[Images], *, tolerance: float, most_drop: float | None
 ) -> None:
     """Refuse a file that does not do what the network did.
 
@@ -169,7 +128,7 @@ def check(
             )
 
 
-def _accuracies(outputs: Sequence[Tensor], parts: Sequence[LabelledBatch]) -> dict[str, float]:
+def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Images]) -> dict[str, float]:
     found = {}
     for own, part in zip(outputs, parts, strict=True):
         hits = (own.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
@@ -177,7 +136,7 @@ def _accuracies(outputs: Sequence[Tensor], parts: Sequence[LabelledBatch]) -> di
     return found
 
 
-def _batches(part: LabelledBatch, batch: int) -> Iterator[Tensor]:
+def _batches(part: Images, batch: int) -> Iterator[Tensor]:
     count = len(part.labels)
     yield part.batch(0, min(1, count))
     for first in range(1, count, batch):

@@ -18,13 +18,7 @@ Measured = Mapping[str, Mapping[str, Latency]]
 
 
 def lay_out(study: MeasuredStudy, measured: Measured, *, markdown: bool = False) -> Table:
-    """Lay out a row for each network; shares and differences are to the first, the seed network.
-
-    Args:
-        study: the networks.
-        measured: the latencies.
-        markdown: for a file, not for a terminal.
-    """
+    """Lay out a row for each network; shares and differences are to the first, the seed network."""
     table = Table(title=None if markdown else study.name)
     if markdown:
         table.box = box.MARKDOWN

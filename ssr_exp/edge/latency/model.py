@@ -38,28 +38,17 @@ CHUNK = 1 << 18  # points whose distances to all measured ones are held at once
 
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
-    """A fitted latency model.
+    """A fitted latency model."""
 
-    Args:
-        kind: `blocks` or `corrected`.
-        predict: the latency of `n x S` points in ms, `n`.
-        errors: of both kinds, in cross-validation: the median of |predicted / measured - 1|.
-        networks: how many it was fitted to.
-    """
-
-    kind: str
-    predict: Predict
+    kind: str  # `blocks` or `corrected`
+    predict: Predict  # the latency of `n x S` points in ms, `n`
+    # of both kinds, in cross-validation: the median of |predicted / measured - 1|
     errors: Mapping[str, float]
-    networks: int
+    networks: int  # how many it was fitted to
 
 
 def fit(plan: Plan, measured: Mapping[Architecture, float]) -> LatencyModel:
-    """Fit both models, and keep the one that predicts better what it was not shown.
-
-    Args:
-        plan: the seed network's plan.
-        measured: latencies in ms.
-    """
+    """Fit both models to latencies in ms; the one that predicts better what is new is kept."""
     points = cost.encode(plan, list(measured))
     times = np.array(list(measured.values()))
     errors = {kind: float(np.median(_cross_validated(plan, points, times, kind))) for kind in KINDS}

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,21 +34,13 @@ TURNS_BEFORE_CAPTURE = 3
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run a network on this machine.
+    """A way to run a network on this machine."""
 
-    Args:
-        name: as it is typed.
-        prepare: a network for a batch.
-        check: raises an `SsrError` where it cannot run here.
-        version: names it and its version.
-        on_gpu: whether it runs there; else on the CPU.
-    """
-
-    name: str
-    prepare: Prepare
-    check: Callable[[], object]
-    version: Callable[[], str]
-    on_gpu: bool = False
+    name: str  # as it is typed
+    prepare: Prepare  # a network for a batch
+    check: Callable[[], object]  # raises an `SsrError` where it cannot run here
+    version: Callable[[], str]  # names it and its version
+    on_gpu: bool = False  # whether it runs there; else on the CPU
 
     def device(self) -> str:
         """Name the processor that it runs on; no name of a host or user."""
@@ -60,11 +53,11 @@ def find(name: str) -> Runtime:
     Raises:
         SsrError: if there is none of it, or it cannot run here.
     """
-    known = {runtime.name: runtime for runtime in ALL}
-    if name not in known:
-        raise SsrError(f"there is no runtime {name}: type one of {', '.join(known)}.")
-    known[name].check()
-    return known[name]
+    runtime = next((runtime for runtime in ALL if runtime.name == name), None)
+    if runtime is None:
+        raise SsrError(f"there is no runtime {name}: type one of {', '.join(NAMES)}.")
+    runtime.check()
+    return runtime
 
 
 def here() -> list[Runtime]:
@@ -111,29 +104,20 @@ def _compiled(network: nn.Module, images: Tensor, _threads: int) -> Runner:
     return run
 
 
-def _by_file(name: str) -> Prepare:
-    """Write the file of a format, and run that."""
+def _by_file(name: str, **options: Any) -> Prepare:
+    """Write the file of a format, and run that; images go there and logits come back each time."""
 
     def prepare(network: nn.Module, images: Tensor, threads: int) -> Runner:
-        found = formats.find(name)
+        kind: Any = formats.find(name)
         most = max(Order.max_batch, len(images))
         order = Order(network.eval(), _nameless(images), max_batch=most)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"network{found.SUFFIX}"
-            found.write(order, path)
-            model = found.load(path, threads=threads)
+            path = Path(folder) / f"network{kind.SUFFIX}"
+            kind.write(order, path)
+            model = kind.load(path, threads=threads, **options)
         return lambda: model(images)
 
     return prepare
-
-
-def _onnxruntime_cuda(network: nn.Module, images: Tensor, threads: int) -> Runner:
-    """Run on the GPU; images go there and logits come back each time."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"network{onnx.SUFFIX}"
-        onnx.write(Order(network.eval(), _nameless(images)), path)
-        model = onnx.load(path, threads=threads, provider=CUDA)
-    return lambda: model(images)
 
 
 def _cuda(network: nn.Module, images: Tensor, _threads: int) -> Runner:
@@ -230,7 +214,7 @@ ALL = (
     Runtime("cuda_graphs", _cuda_graphs, _check_gpu, _torch, on_gpu=True),
     Runtime(
         "onnxruntime_cuda",
-        _onnxruntime_cuda,
+        _by_file("onnx", provider=CUDA),
         _check_onnxruntime_cuda,
         onnx.version,
         on_gpu=True,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import TypeVar
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from ssr_exp.edge.latency import runtimes
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.provenance import torch_threads
 
 log = logging.getLogger(__name__)
 
@@ -158,34 +159,20 @@ def settled(
     found: dict[Name, Latency] = {}
     for left in range(attempts, 0, -1):
         latest = interleaved(runners, repeats=repeats)
-        found = {n: min(own, found.get(n, own), key=_spread) for n, own in latest.items()}
+        found = {
+            n: min(own, found.get(n, own), key=attrgetter("spread")) for n, own in latest.items()
+        }
         if noise(found) <= spread and all(found[name].spread <= spread for name in quiet):
             return found
         if left > 1:
-            log.warning("this machine is noisy (%s); measuring again", spell_noise(found))
+            log.warning(
+                "this machine is noisy (the quartiles of the middle network lie %.0f%% of its "
+                "latency apart); measuring again",
+                100 * noise(found),
+            )
     worst = max([noise(found), *(found[name].spread for name in quiet)])
     raise SsrError(
         f"this machine is too noisy to measure latency on: the quartiles of a network lie "
         f"{worst:.0%} of its latency apart, where {spread:.0%} are allowed; end what else runs on "
         "it, or allow more (--spread, or latency.spread= of a search)."
     )
-
-
-def _spread(own: Latency) -> float:
-    return own.spread
-
-
-def spell_noise(found: Mapping[Name, Latency]) -> str:
-    """Say how noisy the machine was, in words."""
-    return f"the quartiles of the middle network lie {noise(found):.0%} of its latency apart"
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Give torch so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ssr_exp import terminal
-from ssr_exp.edge.latency import design, runtimes, stopwatch, table_file
-from ssr_exp.edge.latency import model as predict
+from ssr_exp.edge.latency import design, model, runtimes, stopwatch, table_file
 from ssr_exp.edge.latency.model import LatencyModel
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
@@ -23,42 +22,29 @@ from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import store
+from ssr_exp.runs.provenance import torch_threads
 
 TOGETHER = 24  # networks that are measured together, once the table is there
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How a lattice is measured.
+    """How a lattice is measured."""
 
-    Args:
-        networks: that the model is fitted to.
-        held_out: further ones that check it.
-        repeats: measured turns of each network.
-        spread: the noise that is allowed, see `latency.noise`.
-        seed: of what is drawn.
-    """
-
-    networks: int = 48
-    held_out: int = 12
-    repeats: int = 30
-    spread: float = stopwatch.NOISY
-    seed: int = 0
+    networks: int = 48  # that the model is fitted to
+    held_out: int = 12  # further ones that check it
+    repeats: int = 30  # measured turns of each network
+    spread: float = stopwatch.NOISY  # the noise that is allowed, see `latency.noise`
+    seed: int = 0  # of what is drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is measured.
+    """What is measured."""
 
-    Args:
-        seed: what it is.
-        network: the seed network; its weights do not matter.
-        lattice: of its plan.
-    """
-
-    seed: Seed
-    network: nn.Module
-    lattice: Lattice
+    seed: Seed  # what it is
+    network: nn.Module  # the seed network; its weights do not matter
+    lattice: Lattice  # of its plan
 
     def code(self, architecture: Architecture) -> str:
         """Write a network's code."""
@@ -74,15 +60,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class HeldOutError:
-    """How well a latency model predicts networks that it was not shown.
+    """How well a latency model predicts networks that it was not shown."""
 
-    Args:
-        model: fitted without them.
-        errors: |predicted / measured - 1| of each.
-    """
-
-    model: LatencyModel
-    errors: tuple[float, ...]
+    model: LatencyModel  # fitted without them
+    errors: tuple[float, ...]  # |predicted / measured - 1| of each
 
     def __str__(self) -> str:
         """Say it in a line."""
@@ -100,8 +81,8 @@ class HeldOutError:
         )
 
 
-class Clock:
-    """Tells what rescaled networks take.
+class LatencyTable:
+    """Tells the latency of rescaled networks: measured, or else predicted.
 
     Args:
         subject: what is measured.
@@ -124,15 +105,15 @@ class Clock:
         """Say what the latencies are of."""
         return str(self.setting)
 
-    def known(self) -> dict[Architecture, float]:
+    def measured(self) -> dict[Architecture, float]:
         """List the measured networks with their latency in ms."""
-        return self._of(self.table.rows)
+        return self._by_architecture(self.table.rows)
 
     def ms(self, points: Points) -> NDArray[np.float64]:
         """Tell the latency of `n x S` points in ms, `n`: measured if it was, else predicted."""
-        known, plan = self.known(), self._subject.lattice.plan
+        known, plan = self.measured(), self._subject.lattice.plan
         if self._model is None:
-            self._model = predict.fit(plan, known)
+            self._model = model.fit(plan, known)
         times = self._model.predict(points)
         where, which = _matches(points, cost.encode(plan, list(known)))
         times[where] = np.array(list(known.values()))[which]
@@ -141,10 +122,13 @@ class Clock:
     def check(self) -> HeldOutError:
         """Fit a model to all but the held-out networks, and compare it with these."""
         plan = self._subject.lattice.plan
-        model = predict.fit(plan, self._of(r for r in self.table.rows if r.fits))
-        held = self._of(row for row in self.table.rows if not row.fits)
-        errors = predict.relative_errors(model, plan, held).tolist() if held else []
-        return HeldOutError(model, tuple(errors))
+        learnt, held = (
+            self._by_architecture(row for row in self.table.rows if row.fits is fits)
+            for fits in (True, False)
+        )
+        fitted = model.fit(plan, learnt)
+        errors = model.relative_errors(fitted, plan, held).tolist() if held else []
+        return HeldOutError(fitted, tuple(errors))
 
     def measure(self, architectures: Iterable[Architecture]) -> bool:
         """Measure networks that were not yet, if this machine is what the table is of.
@@ -172,12 +156,12 @@ class Clock:
         return True
 
     def _missing(self, architectures: Iterable[Architecture]) -> list[Architecture]:
-        known = self.known()
+        known = self.measured()
         return [a for a in dict.fromkeys(architectures) if a not in known]
 
     def _rows(self, missing: Sequence[Architecture]) -> list[LatencyRow]:
         """Measure networks beside the lattice's ends, at the pace of the table."""
-        known, plan = self.known(), self._subject.lattice.plan
+        known, plan = self.measured(), self._subject.lattice.plan
         ends = cost.decode(plan, self._subject.lattice.points([0]))
         anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in known]
         together = dict.fromkeys((*anchors, *missing))
@@ -201,7 +185,7 @@ class Clock:
         self.table = self.table.model_copy(update={"rows": (*self.table.rows, *new)})
         self._model = None
 
-    def _of(self, rows: Iterable[LatencyRow]) -> dict[Architecture, float]:
+    def _by_architecture(self, rows: Iterable[LatencyRow]) -> dict[Architecture, float]:
         return {a: row.ms for row in rows if (a := self._subject.parse(row.network)) is not None}
 
     def _is_here(self) -> bool:
@@ -236,15 +220,10 @@ def start(
     effort: Effort,
     *,
     option: str = "paths.runs=DIR",
-) -> Clock:
+) -> LatencyTable:
     """Measure a designed sample of a lattice, and further networks that check the model.
 
-    Args:
-        subject: what is measured.
-        setting: of this machine.
-        path: where the table is kept.
-        effort: how much is measured.
-        option: what chooses another place for the table, where that cannot be written.
+    The table is kept at `path`; `option` chooses another place, where that cannot be written.
 
     Raises:
         SsrError: if the runtime cannot run a network, or the machine is too noisy.
@@ -260,10 +239,10 @@ def start(
     rows = [_row(subject.code(a), own, fits=a not in held) for a, own in found.items()]
     table = Timings(seed=subject.seed, setting=setting, repeats=effort.repeats, rows=tuple(rows))
     table_file.write(path, table, option=option)
-    return Clock(subject, table, path, effort)
+    return LatencyTable(subject, table, path, effort)
 
 
-def resume(subject: Subject, path: Path, effort: Effort) -> Clock:
+def resume(subject: Subject, path: Path, effort: Effort) -> LatencyTable:
     """Read a table that was measured before, here or on another device.
 
     Raises:
@@ -283,7 +262,7 @@ def resume(subject: Subject, path: Path, effort: Effort) -> Clock:
             f"{path} holds {len(own)} networks of this lattice, and a latency model takes {least}: "
             "measure more."
         )
-    return Clock(subject, table, path, effort)
+    return LatencyTable(subject, table, path, effort)
 
 
 def _matches(points: Points, known: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -309,7 +288,7 @@ def _measured(
     """Build networks, and let them take turns; those in `quiet` must each be quiet enough."""
     runtime, plan = runtimes.find(setting.runtime), subject.lattice.plan
     runners: dict[Architecture, Runner] = {}
-    with stopwatch.torch_threads(setting.threads):
+    with torch_threads(setting.threads):
         for architecture in terminal.progress(architectures, f"preparing for {setting.runtime}"):
             network = rescale.build(subject.network, plan, architecture, inherits=True)
             runners[architecture] = stopwatch.prepare(

@@ -24,23 +24,15 @@ Ms = Annotated[float, Field(gt=0)]
 
 
 class Setting(BaseModel):
-    """What latencies are of; only those of one setting can be compared.
-
-    Attributes:
-        runtime: its name.
-        version: of it.
-        device: the processor.
-        threads: of a CPU.
-        batch: images at once.
-    """
+    """What latencies are of; only those of one setting can be compared."""
 
     model_config = ConfigDict(frozen=True)
 
-    runtime: str
-    version: str
-    device: str
-    threads: Annotated[int, Field(ge=1)] = 1
-    batch: Annotated[int, Field(ge=1)] = 1
+    runtime: str  # its name
+    version: str  # of it
+    device: str  # the processor
+    threads: Annotated[int, Field(ge=1)] = 1  # of a CPU
+    batch: Annotated[int, Field(ge=1)] = 1  # images at once
 
     @property
     def slug(self) -> str:
@@ -70,21 +62,15 @@ class LatencyRow(BaseModel):
 
 
 class Seed(BaseModel):
-    """What is rescaled.
-
-    Attributes:
-        model: the seed network.
-        segment: how it was split.
-        input_shape: channels, height and width of its images, in pixels.
-        num_classes: how many logits there are.
-    """
+    """What is rescaled."""
 
     model_config = ConfigDict(frozen=True)
 
-    model: saved.Model
-    segment: saved.Segmentation
+    model: saved.Model  # the seed network
+    segment: saved.Segmentation  # how it was split
+    # channels, height and width of its images, in pixels
     input_shape: tuple[saved.Size, saved.Size, saved.Size]
-    num_classes: Annotated[int, Field(ge=1)]
+    num_classes: Annotated[int, Field(ge=1)]  # how many logits there are
 
     @classmethod
     def of(
@@ -104,10 +90,10 @@ class Seed(BaseModel):
             num_classes: how many logits there are.
             network: the seed network itself: of the user's own, its code is fingerprinted.
         """
-        segment = saved.Segmentation.of(split, plan.multiple)
+        segment = saved.Segmentation.from_conf(split, plan.multiple)
         channels, height, width = plan.input_shape
         return cls(
-            model=saved.Model.of(model, plan.input_shape, network),
+            model=saved.Model.from_conf(model, plan.input_shape, network),
             segment=segment.model_copy(update={"frozen": ()}),
             input_shape=(channels, height, width),
             num_classes=num_classes,
@@ -123,23 +109,15 @@ class Seed(BaseModel):
 
 
 class Timings(BaseModel):
-    """The latencies of a seed network's lattice in one setting.
-
-    Attributes:
-        schema_version: of this file.
-        seed: what is rescaled.
-        setting: what ran it.
-        repeats: measured turns of each network.
-        rows: of distinct networks.
-    """
+    """The latencies of a seed network's lattice in one setting."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    schema_version: int = SCHEMA
-    seed: Seed
-    setting: Setting
-    repeats: Annotated[int, Field(ge=1)]
-    rows: tuple[LatencyRow, ...]
+    schema_version: int = SCHEMA  # of this file
+    seed: Seed  # what is rescaled
+    setting: Setting  # what ran it
+    repeats: Annotated[int, Field(ge=1)]  # measured turns of each network
+    rows: tuple[LatencyRow, ...]  # of distinct networks
 
 
 def read(path: Path) -> Timings:

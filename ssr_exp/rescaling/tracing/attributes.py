@@ -35,21 +35,15 @@ def find(
         given.setdefault(key, set()).add(form)
     certain = {key: next(iter(forms)) for key, forms in given.items() if len(forms) == 1}
     named = dict(_named(network, traced, grouping))
-    found = certain | named | dict(_layers(network, traced, grouping))
-    return {key: form for key, form in found.items() if key not in traced.left_alone}
+    forms = certain | named | dict(_layers(network, traced, grouping))
+    return {key: form for key, form in forms.items() if key not in traced.left_alone}
 
 
 def tie(network: nn.Module, traced: Trace, plan: Plan, path: str) -> bool:
     """Tie the widths that one stored integer repeats, in the module at `path` and what holds it.
 
-    Args:
-        network: the seed network.
-        traced: what was seen of it; ties are added to its ledger.
-        plan: whose integers were left alone where they repeat different widths.
-        path: of the module that did not run at another width.
-
-    Returns:
-        Whether anything was tied.
+    That module did not run at another width, and the plan left such integers alone. Ties are added
+    to the trace's ledger; returns whether there are any.
     """
     modules, tied = dict(network.named_modules()), False
     repeated: dict[Attribute, list[Vector]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
 
@@ -23,7 +23,6 @@ Block = tuple[str, ...]
 Chain = list[Block]
 """Blocks in the order in which they run. All but the first can be removed."""
 
-
 REPEATED = "it holds one module at several places"
 
 Kind = object
@@ -32,8 +31,8 @@ Kind = object
 
 def is_container(module: nn.Module) -> bool:
     """Say whether a module only holds others: it has no code of its own."""
-    own = type(module).forward
-    return isinstance(module, CONTAINERS) and any(own is kind.forward for kind in CONTAINERS)
+    forward = type(module).forward
+    return isinstance(module, CONTAINERS) and any(forward is kind.forward for kind in CONTAINERS)
 
 
 class Finder:
@@ -49,15 +48,12 @@ class Finder:
             path: calls[0] for path, calls in self.all_calls.items() if not calls[0].training
         }
         self.products = list(dict.fromkeys(product.path for product in trace.products))
-        self.workers = {holder for path in self.products for holder in (path, *_holders(path))}
-        self.readers = trace.readers
-        self.reads = trace.reads
-        self.stays = trace.stays
+        self.workers = {holder for path in self.products for holder in (path, *holders_of(path))}
+        self.readers, self.reads, self.stays = trace.readers, trace.reads, trace.stays
         self.parameters = dict(network.named_parameters())
-        names = network.named_parameters(remove_duplicate=False)
-        self.holders: dict[int, list[str]] = {}
-        for name, parameter in names:
-            self.holders.setdefault(id(parameter), []).append(name)
+        self.names_of: dict[int, list[str]] = {}
+        for name, parameter in network.named_parameters(remove_duplicate=False):
+            self.names_of.setdefault(id(parameter), []).append(name)
         counts = Counter(type(module) for module in self.modules.values())
         self.repeated: set[Kind] = {
             kind for kind, count in counts.items() if count > 1 and kind not in CONTAINERS
@@ -73,19 +69,20 @@ class Finder:
         the outermost repeated classes are blocks that stay, all those of one resolution together;
         without these, all layers of one resolution are.
         """
-        found = self.stages()
-        if not found and self.share_outside(plain := self.plain()) < PLAIN_PART:
-            found = plain
-        if self.share_outside(found) > LEFT_OUT:
-            found = self.ordered([*found, *self.singles(found)])
-        return found or self.resolutions()
+        chains = self._stages()
+        if not chains and self._share_outside(plain := self._plain()) < PLAIN_PART:
+            chains = plain
+        if self._share_outside(chains) > LEFT_OUT:
+            chains = self._ordered([*chains, *self._singles(chains)])
+        # Else all layers that put out maps of one size are one block that stays.
+        return chains or self._by_resolution([p for p in self.products[:-1] if p in self.calls])
 
     def fewest(self, chain: Sequence[Block]) -> int:
         """Count how many blocks a chain must keep: up to the last one that cannot be taken out."""
         stay = [n for n, block in enumerate(chain) if n and not self._can_be_taken_out(block)]
         return max(stay, default=0) + 1
 
-    def stages(self) -> list[Chain]:
+    def _stages(self) -> list[Chain]:
         """Chains of the kinds of which a block can be removed, and that are no parts of others.
 
         All blocks of these kinds count, removable or not. Plain sequences are blocks only where no
@@ -93,35 +90,35 @@ class Finder:
         """
         chained = Counter[Kind]()
         for chain in self._walk("", None, shortest=2):
-            chained[self._kind(chain[0][0])] += len(chain)
-        instances = Counter(self._kind(path) for path in self.calls)
+            chained[self.kinds[chain[0][0]]] += len(chain)
+        instances = Counter(self.kinds[path] for path in self.calls)
         kinds = {kind for kind, n in chained.items() if n >= FEWEST_CHAINED * instances[kind]}
         kinds = {kind for kind in kinds if isinstance(kind, type)} or kinds
         parts = {
-            self._kind(path)
+            self.kinds[path]
             for path in self.modules
-            for holder in _holders(path)
-            if holder and self._kind(holder) in kinds - {self._kind(path)}
+            for holder in holders_of(path)
+            if holder and self.kinds[holder] in kinds - {self.kinds[path]}
         }
         main = kinds - parts or kinds
-        return self.ordered(self._walk("", main, shortest=1)) if main else []
+        return self._ordered(self._walk("", main, shortest=1)) if main else []
 
-    def singles(self, found: Sequence[Chain]) -> list[Chain]:
+    def _singles(self, chains: Sequence[Chain]) -> list[Chain]:
         """Repeated blocks that stand in no chain: those of one resolution are one block."""
-        known = [block for chain in found for block in chain]
+        chained = [block for chain in chains for block in chain]
         free = [
             path
             for path in self.calls
             if self._is_block(path, self.repeated)
-            and not any(is_inside(path, block) for block in known)
-            and not any(is_inside(part, (path,)) for block in known for part in block)
+            and not any(is_inside(path, block) for block in chained)
+            and not any(is_inside(part, (path,)) for block in chained for part in block)
         ]
-        outermost = [path for path in free if not set(_holders(path)) & set(free)]
+        outermost = [path for path in free if not set(holders_of(path)) & set(free)]
         return self._by_resolution(outermost)
 
-    def share_outside(self, found: Sequence[Chain]) -> float:
+    def _share_outside(self, chains: Sequence[Chain]) -> float:
         """Count the share of the parameters, the classifier's left out, that are in no block."""
-        blocks = [block for chain in found for block in chain]
+        blocks = [block for chain in chains for block in chain]
         total, outside = 0, 0
         for name, parameter in self.parameters.items():
             if not is_inside(name, tuple(self.products[-1:])):
@@ -144,7 +141,7 @@ class Finder:
             before = place
         return [[tuple(paths)] for paths in blocks]
 
-    def plain(self) -> list[Chain]:
+    def _plain(self) -> list[Chain]:
         """Chains of layers in plain sequences, if any layer can be removed."""
         chains = [
             chain
@@ -152,13 +149,9 @@ class Finder:
             if is_container(module) and not isinstance(module, nn.ModuleDict)
             for chain in self.chain(self._units(path))
         ]
-        return self.ordered(chains) if any(len(chain) > 1 for chain in chains) else []
+        return self._ordered(chains) if any(len(chain) > 1 for chain in chains) else []
 
-    def resolutions(self) -> list[Chain]:
-        """All layers that put out maps of one size as one block that stays."""
-        return self._by_resolution([path for path in self.products[:-1] if path in self.calls])
-
-    def ordered(self, chains: Iterator[Chain] | Sequence[Chain]) -> list[Chain]:
+    def _ordered(self, chains: Iterable[Chain]) -> list[Chain]:
         """Sort chains by when they run."""
         order = {path: position for position, path in enumerate(self.calls)}
         return sorted(chains, key=lambda chain: order[chain[0][0]])
@@ -176,11 +169,8 @@ class Finder:
                 units[-1] = (*units[-1], child)
             elif units:
                 units.append(())
-        return [unit for unit in units if unit and not self._puts_out(unit)]
-
-    def _puts_out(self, block: Block) -> bool:
-        """Say whether a block makes the network's output, whose size is given."""
-        return bool(self.products) and is_inside(self.products[-1], block)
+        last = "".join(self.products[-1:])  # it makes the network's output, whose size is given
+        return [unit for unit in units if unit and not is_inside(last, unit)]
 
     def _follows(self, unit: Block, path: str) -> bool:
         if not unit:
@@ -190,12 +180,9 @@ class Finder:
         return not pools and other.reads == one.writes and other.in_shapes == other.out_shapes
 
     def _walk(self, path: str, kinds: set[Kind] | None, shortest: int) -> Iterator[Chain]:
-        """Yield the chains below a module; do not look into the blocks of a chain.
+        """Yield the chains of blocks of some kinds below a module, not looking into these blocks.
 
-        Args:
-            path: of the module.
-            kinds: of the blocks; None for all that may be blocks.
-            shortest: how many blocks a chain has at least.
+        `kinds` is None for all that may be blocks; `shortest` counts a chain's blocks.
         """
         taken: set[str] = set()
         units = [(child,) for child in self._children(path) if self._is_block(child, kinds)]
@@ -232,7 +219,7 @@ class Finder:
         if is_container(module) and type(module) is not nn.Sequential:
             return False
         if kinds is not None:
-            return self._kind(path) in kinds
+            return self.kinds[path] in kinds
         holder = path.rpartition(".")[0]
         return type(self.modules[holder]) not in self.repeated or self._is_sequence(holder)
 
@@ -243,17 +230,13 @@ class Finder:
         calls = [self.calls[child] for child in self._children(path) if child in self.workers]
         if path not in self.calls or not calls:
             return False
-        own = self.calls[path]
-        ends = [own.reads, *(call.writes for call in calls)]
-        return own.writes == ends[-1] and ends[:-1] == [call.reads for call in calls]
-
-    def _kind(self, path: str) -> Kind:
-        """Say what a module is: its class, for a sequence also what it holds."""
-        return self.kinds[path]
+        whole = self.calls[path]
+        ends = [whole.reads, *(call.writes for call in calls)]
+        return whole.writes == ends[-1] and ends[:-1] == [call.reads for call in calls]
 
     def _continues(self, previous: Block, block: Block) -> bool:
         """Say whether a block could be left out: same class and shape, and nobody reads between."""
-        if [*map(self._kind, previous)] != [*map(self._kind, block)]:
+        if [self.kinds[path] for path in previous] != [self.kinds[path] for path in block]:
             return False
         for training in (False, True):
             ends = [
@@ -272,12 +255,8 @@ class Finder:
     def _passes_on(self, calls: tuple[Call, ...], previous: Block, block: Block) -> bool:
         """Say whether one call maps what the previous block put out to the same shapes.
 
-        It may read more (an embedding of time), as long as that comes after.
-
-        Args:
-            calls: of the previous block's end, and of the block's first and last module.
-            previous: the block before.
-            block: that is called.
+        The calls are of the previous block's end, and of the block's first and last module. It may
+        read more (an embedding of time), as long as that comes after.
         """
         wrote, read, last = calls
         n = len(wrote.writes)
@@ -325,7 +304,7 @@ class Finder:
         """Say whether no other block uses this one's weights, which are counted only once."""
         for path in block:
             for parameter in self.modules[path].parameters():
-                names = self.holders[id(parameter)]
+                names = self.names_of[id(parameter)]
                 if other := [name for name in names if not is_inside(name, block)]:
                     self.stays[path] = f"its weights are those of {other[0]}, too"
                     return False
@@ -352,7 +331,8 @@ def _structure(module: nn.Module) -> Kind:
     return nn.Sequential, tuple(map(_structure, module.children()))
 
 
-def _holders(path: str) -> Iterator[str]:
+def holders_of(path: str) -> Iterator[str]:
+    """Name the modules that hold one, from the inside outwards; the last is the network, ``."""
     while path:
         path = path.rpartition(".")[0]
         yield path

@@ -28,12 +28,9 @@ Sizes = Sequence[Any] | Mapping[int, Any] | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that are scaled together.
+    """Channels that are scaled together: `size` in the seed network, produced at `paths`.
 
-    Args:
-        size: how many there are in the seed network.
-        multiple: their number stays a multiple of this (besides the user's own multiple).
-        paths: the modules that produce them.
+    Their number stays a multiple of `multiple` (besides the user's own multiple).
     """
 
     size: int
@@ -111,10 +108,9 @@ class Grouping:
             stuck = self._stuck(ledger, class_of)
             group_of = _group_classes(ledger, class_of, stuck)
             unlike = [parts for parts in ledger.splits if _unlike(parts, class_of, group_of)]
-            known = len(ties)
             for parts in unlike:
-                ties += [_known(parts[0], part) for part in parts[1:]]
-            if len(ties) == known or all(_are_tied(parts, class_of) for parts in unlike):
+                ties += _pairs(parts)
+            if all(_are_tied(parts, class_of) for parts in unlike):
                 return class_of, group_of
 
     def _split(self, ledger: Ledger) -> NDArray[np.int64]:
@@ -174,9 +170,8 @@ class Grouping:
             self._freeze(uneven, "their number can only be divided with that of others")
             form = self.form(vector)
         if form.fixed % whole:
-            self._freeze(
-                [g for g, _ in form.parts], "fixed channels share a grouped convolution or a split"
-            )
+            groups = [g for g, _ in form.parts]
+            self._freeze(groups, "fixed channels share a grouped convolution or a split")
 
     def _freeze_unlike(self, parts: Sequence[Vector]) -> None:
         """A split into equal parts stays where it is only if all parts hold the same groups."""
@@ -217,9 +212,10 @@ def _classes(n_labels: int, ties: Sequence[tuple[Vector, Vector]]) -> NDArray[np
     return np.asarray(classes, dtype=np.int64)
 
 
-def _known(one: Vector, other: Vector) -> tuple[Vector, Vector]:
-    known = (one != FIXED) & (other != FIXED)
-    return one[known], other[known]
+def _pairs(parts: Sequence[Vector]) -> list[tuple[Vector, Vector]]:
+    """Pair the free channels of the first part with those of each other one."""
+    free = [(parts[0] != FIXED) & (part != FIXED) for part in parts[1:]]
+    return [(parts[0][f], part[f]) for f, part in zip(free, parts[1:], strict=True)]
 
 
 def _unlike(
@@ -231,8 +227,7 @@ def _unlike(
 
 
 def _are_tied(parts: Sequence[Vector], class_of: NDArray[np.int64]) -> bool:
-    pairs = [_known(parts[0], part) for part in parts[1:]]
-    return all(np.array_equal(class_of[one], class_of[other]) for one, other in pairs)
+    return all(np.array_equal(class_of[one], class_of[other]) for one, other in _pairs(parts))
 
 
 def _group_classes(

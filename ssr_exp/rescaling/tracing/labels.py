@@ -18,14 +18,8 @@ from torch import Tensor
 FIXED = -1
 BATCH = 2  # images in a trace: more than one, so that squeezing cannot remove the dimension
 FOLLOWS_INPUT = ("in_channels", "in_features", "in_planes", "inplanes", "in_chs")
-FOLLOWS_OUTPUT = (
-    "out_channels",
-    "out_features",
-    "num_features",
-    "num_channels",
-    "out_chs",
-    "channels",
-    "dim",
+FOLLOWS_OUTPUT = tuple(
+    "out_channels out_features num_features num_channels out_chs channels dim".split()
 )
 Vector = NDArray[np.int64]
 """The labels along one dimension of an activation or parameter, one for each element."""
@@ -36,7 +30,6 @@ class Ledger:
     """What a trace learns about channels: who makes them, and which must stay equal in number.
 
     Attributes:
-        n_labels: how many labels there are.
         producers: the modules that put out channels, and the labels of these.
         ties: pairs of vectors whose channels are the same, one by one.
         frozen: channels that keep their number, and why.
@@ -67,11 +60,10 @@ class Ledger:
 
     def tie(self, one: Vector, other: Vector, *, reason: str) -> None:
         """Keep two vectors of one size equal, channel by channel; what meets `FIXED` is frozen."""
-        known = (one != FIXED) & (other != FIXED)
-        self.ties.append((one[known], other[known]))
-        if not known.all():
-            self.freeze(one[~known], reason)
-            self.freeze(other[~known], reason)
+        free = (one != FIXED) & (other != FIXED)
+        self.ties.append((one[free], other[free]))
+        for vector in (one, other):
+            self.freeze(vector[~free], reason)
 
     def are_tied(self, one: Vector, other: Vector) -> bool:
         """Say whether just these two vectors were tied before."""
@@ -105,7 +97,7 @@ def spread(labels: Vector, shape: torch.Size, dim: int) -> Tensor:
 
 def varying(labels: Tensor) -> list[int]:
     """Name the dimensions along which the labels differ."""
-    small = _one_of_each(labels)
+    small = shrink(labels).numpy()
     return [
         dim
         for dim, size in enumerate(small.shape)
@@ -115,13 +107,9 @@ def varying(labels: Tensor) -> list[int]:
 
 def shrink(labels: Tensor) -> Tensor:
     """Take one of each repetition: dimensions of stride 0 become 1 long."""
-    return torch.from_numpy(_one_of_each(labels))
-
-
-def _one_of_each(labels: Tensor) -> NDArray[np.int64]:
     array = labels.numpy()
     index = [slice(0, 1) if stride == 0 else slice(None) for stride in array.strides]
-    return np.asarray(array[tuple(index)])
+    return torch.from_numpy(np.asarray(array[tuple(index)]))
 
 
 def apart(labels: Tensor, dim: int) -> list[Vector]:

@@ -22,12 +22,7 @@ READS = ("__iter__", "__getitem__")
 
 
 class Reads:
-    """What was read of each sequence while a network ran.
-
-    Attributes:
-        in_loops: paths of the sequences that a `for` loop or their own forward went through.
-        by_position: paths of those that were read in any other way.
-    """
+    """Which sequences a `for` loop or their own forward went through, and which were read else."""
 
     def __init__(self) -> None:
         self.in_loops: set[str] = set()
@@ -42,13 +37,13 @@ class Reads:
 def watched(network: nn.Module, reads: Reads) -> Iterator[None]:
     """Note how a network's sequences are read meanwhile; their classes stay what they are."""
     paths = {id(m): path for path, m in network.named_modules() if isinstance(m, SEQUENCES)}
-    own = [(kind, name, vars(kind)[name]) for kind in SEQUENCES for name in READS]
-    for kind, name, method in own:
+    methods = [(kind, name, vars(kind)[name]) for kind in SEQUENCES for name in READS]
+    for kind, name, method in methods:
         setattr(kind, name, _noting(method, paths, reads))
     try:
         yield
     finally:
-        for kind, name, method in own:
+        for kind, name, method in methods:
             setattr(kind, name, method)
 
 

@@ -11,10 +11,9 @@ from ssr_exp.rescaling.tracing.positions import Reads
 
 @dataclass(frozen=True)
 class MatrixProduct:
-    """One call of a convolution or linear map, as a matrix product.
+    """One call of a convolution or linear map by the module at `path`, as a matrix product.
 
     Args:
-        path: the module that called it.
         positions: rows of the product for one image (M), for each of `rows` if that is given.
         out: labels of its output channels (N).
         inp: labels of its input channels.
@@ -41,14 +40,10 @@ class Call:
     """One call of a module: the tensors that go in, and those that come out.
 
     Args:
-        path: the module.
-        reads: identities of all tensors among its arguments.
-        writes: identities of all tensors in its result.
-        in_shapes: their shapes, without the batch.
-        out_shapes: likewise.
+        reads: identities of all tensors among its arguments; `writes`: of those in its result.
+        in_shapes: their shapes, without the batch; `out_shapes` likewise.
         in_labels: for each tensor read the labels of its channels, None if they are on no or
-            several dimensions.
-        out_labels: likewise.
+            several dimensions; `out_labels` likewise.
         training: whether the network ran in train mode.
     """
 
@@ -66,14 +61,9 @@ class Call:
 class Need:
     """Integers that an operation was given and that follow the channels.
 
-    If the module at `path` stores just these (as an integer, or as a list of them), the stored
-    ones are changed with the channels; else the module computed them, and will again.
-
-    Args:
-        path: the module that was running.
-        sizes: the integers.
-        labels: for each of them the channels that it counts.
-        divisor: how many channels one of them stands for.
+    If the module at `path` stores just these `sizes` (as an integer, or as a list of them), the
+    stored ones are changed with the channels that each of them counts, `divisor` at a time; else
+    the module computed them, and will again.
     """
 
     path: str
@@ -108,9 +98,7 @@ class Trace:
     """What was seen: everything that planning reads.
 
     Attributes:
-        ledger: what is known of the channels.
-        products: of a run in eval mode; what an image costs.
-        training_products: of a run in train mode.
+        products: of a run in eval mode (what an image costs); `training_products` in train mode.
         calls: of modules, in eval mode, then in train mode.
         leaves: parameters, buffers and tensors that modules hold, by name.
         readers: for each tensor the modules in which it was read.

@@ -8,7 +8,7 @@ named.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import copying, meta, nested
-from ssr_exp.rescaling.tracing import data_dependence, positions
+from ssr_exp.rescaling.tracing import positions
 from ssr_exp.rescaling.tracing.labels import BATCH, Vector, along, fixed_like, spread, varying
 from ssr_exp.rescaling.tracing.rules import dispatch, operations, parameters
 from ssr_exp.rescaling.tracing.rules.parameters import WeightOrigin
@@ -32,7 +32,6 @@ class Tracer(TorchDispatchMode):
     """Carries labels along while the network runs.
 
     Attributes:
-        trace: what was seen so far.
         images: how many images the running product treats: all of the batch, or one where it runs
             once for a whole batch.
         times_one: how many times the multiply-adds of one image the running product takes; more
@@ -42,6 +41,7 @@ class Tracer(TorchDispatchMode):
     def __init__(self, network: nn.Module, seed: nn.Module, loads: Sequence[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
+        self.ledger = self.trace.ledger
         self.modules = dict(network.named_modules())
         self.scope: list[str] = [""]
         self.images = self.times_one = BATCH
@@ -59,8 +59,7 @@ class Tracer(TorchDispatchMode):
         self._slices: dict[int, tuple[Tensor, int, slice]] = {}
         self._known: set[int] = set()
         self._alive: list[Tensor] = []
-        self._calls: list[tuple[str, bool, tuple[_Tensors, _Tensors], list[list[Tensor | None]]]]
-        self._calls = []
+        self._calls: list[tuple[str, bool, tuple[_Tensors, ...], list[list[Tensor | None]]]] = []
         for name, tensor in copying.tensors(network):
             self._adopt(name, tensor)
 
@@ -74,7 +73,7 @@ class Tracer(TorchDispatchMode):
                 self._meet(tensor)
             if (origin := self._origin.get(id(tensor))) is not None:
                 self.trace.reached.add(origin.leaf.name)
-            self.trace.readers[id(tensor)].add(self.scope[-1])
+            self.trace.readers[id(tensor)].add(self.path)
         out = meta.run(func, args, kwargs or {})
         results = meta.tensors(out)
         self._remember(results)
@@ -95,6 +94,16 @@ class Tracer(TorchDispatchMode):
             self._sized.difference_update(map(id, results))
         return out
 
+    @property
+    def path(self) -> str:
+        """The module that is running."""
+        return self.scope[-1]
+
+    @property
+    def named(self) -> str:
+        """The module that is running, for people."""
+        return self.path or "the network"
+
     def start(self, image: Tensor, *, training: bool) -> None:
         """Begin a run on a batch of images."""
         self.training, self._n_products, self.scope[:] = training, 0, [""]
@@ -102,7 +111,7 @@ class Tracer(TorchDispatchMode):
 
     def mark(self) -> Callable[[], None]:
         """Note what was seen so far; what this returns forgets all that was seen since."""
-        ledger, trace = self.trace.ledger, self.trace
+        ledger, trace = self.ledger, self.trace
         lists: list[list[Any]] = [ledger.producers, ledger.ties, ledger.frozen, ledger.multiples]
         lists += [ledger.splits, ledger.pieces, trace.training_products, trace.needs, self._calls]
         lengths = [len(each) for each in lists]
@@ -115,8 +124,8 @@ class Tracer(TorchDispatchMode):
 
     def labels(self, x: Tensor) -> Tensor:
         """Look up the labels of `x`; what was never labelled belongs to no channel."""
-        found = self._labels.get(id(x))
-        return fixed_like(x) if found is None else found
+        labels = self._labels.get(id(x))
+        return fixed_like(x) if labels is None else labels
 
     def label(self, x: Tensor, labels: Tensor) -> None:
         """Remember the labels of `x`."""
@@ -169,21 +178,21 @@ class Tracer(TorchDispatchMode):
 
     def need(self, sizes: Sequence[int], labels: Sequence[Vector], divisor: int = 1) -> None:
         """Remember integers that the running operation was given and that count channels."""
-        self.trace.needs.append(Need(self.scope[-1], tuple(sizes), tuple(labels), divisor))
+        self.trace.needs.append(Need(self.path, tuple(sizes), tuple(labels), divisor))
 
     def name(self, size: int) -> Vector:
         """Make labels for what the running module puts out; it makes the same in either mode."""
-        path = self.scope[-1]
+        path = self.path
         if self.training and path in self._makers:
-            return self.trace.ledger.name(size)
+            return self.ledger.name(size)
         if not self.training:
             self._makers.add(path)
-        return self.trace.ledger.produce(size, path)
+        return self.ledger.produce(size, path)
 
-    def produce(self, product: MatrixProduct) -> None:
-        """Remember a matrix product; those of train mode cost nothing."""
-        seen = self.trace.training_products if self.training else self.trace.products
-        seen.append(product)
+    def produce(self, *sizes: Any, **more: Any) -> None:
+        """Remember a matrix product of the running module; those of train mode cost nothing."""
+        product, trace = MatrixProduct(self.path, *sizes, **more), self.trace
+        (trace.training_products if self.training else trace.products).append(product)
 
     def _note_product(self, load: int) -> None:
         """Compare with the same product of a run on one image: does it treat each image?"""
@@ -202,7 +211,7 @@ class Tracer(TorchDispatchMode):
             self._stored[tensor.untyped_storage()._cdata] = name
         if tensor.ndim and not leaf.is_weight:
             dim = max(range(tensor.ndim), key=lambda d: leaf.shape[d])
-            labels = self.trace.ledger.name(leaf.shape[dim])
+            labels = self.ledger.name(leaf.shape[dim])
             leaf.dims[dim] = labels
             self.label(tensor, spread(labels, tensor.shape, dim))
 
@@ -217,7 +226,11 @@ class Tracer(TorchDispatchMode):
             SsrError: if it is the seed network's, or learnt outside of the network.
         """
         if id(tensor) in self._seed or (tensor.requires_grad and not tensor.is_meta):
-            raise SsrError(_foreign(self.scope[-1]))
+            raise SsrError(
+                f"{self.named} runs layers that the network does not hold (a forward that was "
+                "replaced by a function, layers in a closure or a plain list): a smaller copy "
+                "would still run them. Write it as a module that holds its layers."
+            )
         self._remember([tensor])
         name = self._stored.get(tensor.untyped_storage()._cdata)
         leaf = None if name is None else self.trace.leaves[name]
@@ -228,39 +241,22 @@ class Tracer(TorchDispatchMode):
                 self.label(tensor, spread(leaf.dims[dims[0]], tensor.shape, dims[0]))  # type: ignore[arg-type]
         self._parametric.add(id(tensor))
 
-    @contextmanager
-    def inside(self, network: nn.Module) -> Iterator[None]:
+    def inside(self, network: nn.Module) -> AbstractContextManager[None]:
         """Note which module is running, and what goes in and out of it."""
-        hooks = []
-        for path, module in network.named_modules():
-            if not meta.takes_hooks(module):
-                continue
-            hooks.append(module.register_forward_pre_hook(self._enter(path)))
-            hooks.append(module.register_forward_hook(self._leave(path), with_kwargs=True))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return meta.hooks(network, self._enter, self._leave)
 
-    def _enter(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            caller = self.scope[-1]
-            is_lent = not path.startswith(f"{caller}." if caller else "")
-            has_weights = any(True for _ in module.parameters())
-            self.scope.append(caller if is_lent and not has_weights else path)
+    def _enter(self, path: str, module: nn.Module, args: Any) -> None:
+        caller = self.path
+        is_lent = not path.startswith(f"{caller}." if caller else "")
+        has_weights = any(True for _ in module.parameters())
+        self.scope.append(caller if is_lent and not has_weights else path)
 
-        return hook
-
-    def _leave(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self.scope.pop()
-            ends = nested.tensors((args, kwargs)), nested.tensors(output)
-            self._alive += ends[0] + ends[1]
-            labels = [[self._labels.get(id(x)) for x in end] for end in ends]
-            self._calls.append((path, self.training, ends, labels))
-
-        return hook
+    def _leave(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self.scope.pop()
+        ends = nested.tensors((args, kwargs)), nested.tensors(output)
+        self._alive += ends[0] + ends[1]
+        labels = [[self._labels.get(id(x)) for x in end] for end in ends]
+        self._calls.append((path, self.training, ends, labels))
 
     def calls(self) -> Iterator[Call]:
         """List the calls of modules, once the run is over."""
@@ -312,7 +308,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
         except SsrError:
             raise
         except Exception as error:  # a network may be anyone's code
-            raise _stopped(tracer.scope[-1], input_shape, error) from error
+            raise _stopped(tracer.path, input_shape, error) from error
         undo = tracer.mark()
         try:
             _run(tracer, shadow, input_shape, training=True)
@@ -320,7 +316,7 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
             raise
         except Exception as error:
             undo()
-            inside = f"in {tracer.scope[-1]}, " if tracer.scope[-1] else ""
+            inside = f"in {tracer.path}, " if tracer.path else ""
             trace.untrained = inside + cause(error)
     trace.calls.extend(tracer.calls())
     if shapes is not None:
@@ -333,13 +329,13 @@ def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: 
     tracer.start(image, training=training)
     with tracer.inside(network), positions.watched(network, tracer.trace.reads), tracer:
         output = network.train(training)(image)
-    found = nested.tensors(output)
-    if not found and not training:
+    outputs = nested.tensors(output)
+    if not outputs and not training:
         raise SsrError(
             f"{type(network).__name__} puts out {type(output).__name__}, in which there is no "
             "tensor: its forward must return tensors, alone or in lists, dictionaries or objects."
         )
-    for tensor in found:
+    for tensor in outputs:
         labels = tracer.labels(tensor).reshape(-1).numpy()
         tracer.trace.ledger.freeze(labels, "the network's output")
     tracer.trace.outputs[training] = nested.shapes(output)
@@ -375,19 +371,10 @@ def _check_layers(network: nn.Module) -> None:
             )
 
 
-def _foreign(path: str) -> str:
-    return (
-        f"{path or 'the network'} runs layers that the network does not hold (a forward that was "
-        "replaced by a function, layers in a closure or a plain list): a smaller copy would still "
-        "run them. "
-        "Write it as a module that holds its layers."
-    )
-
-
 def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrError:
     """Say where a run stopped, and why."""
-    if data_dependence.are_asked(error):
-        return data_dependence.refusal("the network", path, error)
+    if meta.asks_for_values(error):
+        return meta.values_refused("the network", path, error)
     size, inside = "x".join(map(str, input_shape)), f"in {path}, " if path else ""
     return SsrError(
         f"the network does not run on images of {size} (channels x height x width): {inside}"

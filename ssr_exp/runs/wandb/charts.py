@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from statistics import mean
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel
 
 from ssr_exp.runs import pareto
 from ssr_exp.runs.predictions import Look, Predictions
-from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.runs.record import Kind, Record
 
 ROUND = "search/round"
 RMSE, SPREAD = "search/rmse", "search/spread"  # of left-out trainings; of guessing their mean
@@ -99,7 +98,7 @@ def coverage(level: float) -> str:
 
 def scalars(look: Look, levels: Sequence[float]) -> dict[str, float]:
     """List the numbers of a look, by their names."""
-    found = {
+    numbers = {
         ROUND: look.round,
         RUNS: look.runs,
         RMSE: look.rmse,
@@ -108,8 +107,8 @@ def scalars(look: Look, levels: Sequence[float]) -> dict[str, float]:
         NOISE: look.noise,
         HYPERVOLUME: look.hypervolume,
     }
-    found |= {coverage(level): part for level, part in zip(levels, look.coverage, strict=False)}
-    return {key: value for key, value in found.items() if value is not None}
+    numbers |= {coverage(level): part for level, part in zip(levels, look.coverage, strict=False)}
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def best(records: Sequence[Record], *, max_drop: float) -> dict[str, float]:
@@ -163,59 +162,45 @@ def _table(rows: Rows) -> wandb.Table:
     return wandb.Table(columns=list(columns), data=[list(row) for row in data])
 
 
-def _finished(records: Sequence[Record]) -> list[Record]:
-    return [r for r in records if r.status is Status.finished and r.val_acc is not None]
-
-
 def _accuracies(records: Sequence[Record]) -> dict[str, float]:
     """Average `val_acc` over the trainings of each network, in percent."""
-    found: dict[str, list[float]] = {}
-    for record in _finished(records):
-        found.setdefault(record.network, []).append(record.val_acc or 0.0)
-    return {network: mean(values) for network, values in found.items()}
+    accuracies: dict[str, list[float]] = {}
+    for record in records:
+        if record.is_measured:
+            accuracies.setdefault(record.network, []).append(record.val_acc or 0.0)
+    return {network: mean(values) for network, values in accuracies.items()}
 
 
 def _networks(records: Sequence[Record]) -> Rows:
     """List all finished trainings."""
     columns = "network kind round seed params log10_params macs gemms latency_ms val_acc".split()
-    rows = [
-        [
-            r.network,
-            r.kind.value,
-            r.round,
-            r.seed,
-            r.params,
-            _log10(r.params),
-            r.macs,
-            r.gemms,
-            r.latency_ms,
-            r.val_acc,
-        ]
-        for r in _finished(records)
-    ]
+    rows = []
+    for r in records:
+        if r.is_measured:
+            costs = [r.params, _log10(r.params), r.macs, r.gemms, r.latency_ms]
+            rows.append([r.network, r.kind.value, r.round, r.seed, *costs, r.val_acc])
     return columns, rows
 
 
 def _fronts(told: Predictions, records: Sequence[Record]) -> Rows:
     """List the networks that none with fewer parameters matches, as trained and as predicted."""
-    params = {record.network: record.params for record in records}
-    trained = [(params[name], acc, name) for name, acc in _accuracies(records).items()]
-    found = told.lattice
-    predicted = list(zip(found.params, found.mean, found.network, strict=True))
-    series = {"trained": trained, "predicted": predicted if told.outcome == "val_acc" else []}
+    accuracies, params = _accuracies(records), {r.network: r.params for r in records}
+    networks, sample = list(accuracies), told.lattice
+    series = {"trained": (networks, [params[n] for n in networks], list(accuracies.values()))}
+    if told.outcome == "val_acc":
+        series["predicted"] = list(sample.network), list(sample.params), list(sample.mean)
     rows = [
-        [name, network, count, _log10(count), accuracy]
-        for name, points in series.items()
-        for count, accuracy, network in pareto.front(
-            points, cost=itemgetter(0), score=itemgetter(1)
-        )
+        [name, networks[at], counts[at], _log10(counts[at]), scores[at]]
+        for name, (networks, counts, scores) in series.items()
+        for at in pareto.front(counts, scores)
     ]
     return "front network params log10_params val_acc".split(), rows
 
 
 def _batches(told: Predictions, records: Sequence[Record]) -> Rows:
     """List the networks of all rounds whose outcome was predicted, with what became of them."""
-    measured = {r.network: getattr(r, told.outcome) for r in reversed(_finished(records))}
+    finished = [record for record in reversed(records) if record.is_measured]
+    measured = {record.network: getattr(record, told.outcome) for record in finished}
     rows = [
         [batch.number, one.network, one.low, one.mean, one.high, measured.get(one.network)]
         for batch in told.rounds

@@ -22,9 +22,10 @@ from typing import Any
 
 import wandb as client
 
+from ssr_exp import files
 from ssr_exp.config import LoggerConf, WandbMode
 from ssr_exp.runs import store
-from ssr_exp.runs.predictions import Look, Predictions
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.wandb import api, training_run
 from ssr_exp.runs.wandb.charts import ROUND, best, charts, scalars, tables
@@ -41,16 +42,8 @@ KEPT = "network model dataset seed epochs blocks widths val_acc test_acc params 
 
 
 @dataclass
-class Diary:
-    """What a search tells W&B.
-
-    Args:
-        conf: mode, project and privacy.
-        store: of the records.
-        folder: the search's.
-        study: its name.
-        config: what the search was asked to do.
-    """
+class SearchRun:
+    """What a search of a study tells W&B: `config` is what it was asked to do."""
 
     conf: LoggerConf
     store: store.Store
@@ -60,12 +53,7 @@ class Diary:
     _last: tuple[Predictions, Sequence[Record]] | None = field(default=None, init=False)
 
     def look(self, told: Predictions, records: Sequence[Record]) -> None:
-        """Log what is believed after a round; never raises.
-
-        Args:
-            told: what is believed, with all looks before.
-            records: of the study.
-        """
+        """Log what is believed after a round, with all looks before; never raises."""
         self._last = told, records
         note, last = self._note(), told.looks[-1]
         if [last.round, last.runs] == [note["round"], note.get("runs")]:
@@ -75,24 +63,20 @@ class Diary:
                 return
             run.define_metric(ROUND, hidden=True)
             run.define_metric("search/*", step_metric=ROUND)
-            for look in _new(told.looks[:-1], note):
-                run.log(scalars(look, told.levels))
+            for look in told.looks[:-1]:
+                if look.round > note["round"]:  # one that the run does not have
+                    run.log(scalars(look, told.levels))
             run.log(_numbers(told, records) | charts(told, records))
             self._write(note | {"round": last.round, "runs": last.runs})
 
     def answer(self, record: Record, folder: Path) -> None:
-        """Log the answer's folder as an artifact; never raises.
-
-        Args:
-            record: the answer's.
-            folder: holds its weights, and what loading them takes.
-        """
+        """Log the answer's folder, with all that loading it takes, as an artifact; never raises."""
         with self._run(self._note()) as run:
             if run is None:
                 return
             fields = record.model_dump(mode="json", exclude_none=True)
-            known = {key: fields[key] for key in KEPT if key in fields}
-            made = client.Artifact(artifact(self.study), "model", metadata=known)
+            shown = {key: fields[key] for key in KEPT if key in fields}
+            made = client.Artifact(artifact(self.study), "model", metadata=shown)
             for path in sorted(folder.iterdir()):
                 if path.is_file() and not path.name.startswith("."):
                     # What is sent later is copied, as another answer may replace the folder.
@@ -101,7 +85,7 @@ class Diary:
             run.log_artifact(made, aliases=[ALIAS, self.folder.name])
             if self._last is not None:
                 run.summary.update(_numbers(*self._last) | tables(*self._last))
-            run.summary.update({f"{ALIAS}/{key}": known[key] for key in known})
+            run.summary.update({f"{ALIAS}/{key}": shown[key] for key in shown})
             if run.offline:
                 log.info("W&B: for the search's own run, wandb sync %s", self._folders())
 
@@ -164,8 +148,8 @@ class Diary:
     def _note(self) -> dict[str, Any]:
         """Read which run is the search's own; without a note, a new one."""
         try:
-            found = json.loads((self.folder / NOTE).read_bytes())
-            return {"id": str(found["id"]), "round": int(found["round"]), "runs": found.get("runs")}
+            note = files.read_fields(self.folder / NOTE)
+            return {"id": str(note["id"]), "round": int(note["round"]), "runs": note.get("runs")}
         except (OSError, ValueError, KeyError, TypeError):
             return {"id": secrets.token_hex(4), "round": BEFORE}
 
@@ -181,11 +165,6 @@ def artifact(study: str) -> str:
 def _numbers(told: Predictions, records: Sequence[Record]) -> dict[str, float]:
     """List the numbers of the last look."""
     return scalars(told.looks[-1], told.levels) | best(records, max_drop=told.max_drop)
-
-
-def _new(looks: Sequence[Look], note: Mapping[str, Any]) -> list[Look]:
-    """Keep the looks that the run does not have."""
-    return [look for look in looks if look.round > note["round"]]
 
 
 def _warn(error: Exception) -> None:

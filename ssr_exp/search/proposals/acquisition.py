@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssr_exp.config import Acquisition, Objective, SearchConfig
+from ssr_exp.runs import pareto
 from ssr_exp.search.surrogate import Surrogate
 
 CHUNK = 1 << 16  # networks that are scored at once
@@ -46,6 +47,24 @@ class Front:
     levels: Float[Tensor, " f"]
     end: float
 
+    @classmethod
+    def from_networks(
+        cls,
+        outcomes: Float[Tensor, " n"],
+        log_costs: Float[Tensor, " n"],
+        reference: tuple[float, float],
+    ) -> Front:
+        """Find the staircase of networks.
+
+        `reference` is the outcome and the log cost that a network must beat to count.
+        """
+        level, end = reference
+        kept = (log_costs < end) & (outcomes > level)
+        log_costs, outcomes = log_costs[kept], outcomes[kept]
+        at = torch.from_numpy(pareto.front(log_costs.numpy(), outcomes.numpy()))
+        edges, levels = _tensor([-math.inf]), _tensor([level])
+        return cls(torch.cat([edges, log_costs[at]]), torch.cat([levels, outcomes[at]]), end)
+
     @property
     def hypervolume(self) -> float:
         """The area between the staircase, the reference outcome and the reference cost."""
@@ -53,29 +72,6 @@ class Front:
         heights = (self.levels[1:] - self.levels[0]).tolist()
         ends = [*starts, self.end][1:]
         return sum(h * (e - s) for h, s, e in zip(heights, starts, ends, strict=True))
-
-
-def front(
-    outcomes: Float[Tensor, " n"],
-    log_costs: Float[Tensor, " n"],
-    *,
-    reference: tuple[float, float],
-) -> Front:
-    """Find the staircase of `n` networks.
-
-    Args:
-        outcomes: of each.
-        log_costs: of each.
-        reference: the outcome and the log cost that a network must beat to count.
-    """
-    level, end = reference
-    edges, levels = [-math.inf], [level]
-    order = sorted(zip(log_costs.tolist(), (-outcomes).tolist(), strict=True))
-    for log_cost, negative in order:
-        if log_cost < end and -negative > levels[-1]:
-            edges.append(log_cost)
-            levels.append(-negative)
-    return Front(_tensor(edges), _tensor(levels), end)
 
 
 def expected_hypervolume_improvement(
@@ -91,12 +87,6 @@ def expected_hypervolume_improvement(
     rectangle as long as the step's part above `c` and as high as `y` rises over it. The expected
     height is the expected improvement over that step (Jones et al. 1998), so the whole is a sum
     of `f` of them: the two-objective EHVI (Emmerich et al. 2011) where one objective is known.
-
-    Args:
-        mean: predicted outcomes.
-        sigma: their standard deviations.
-        log_cost: exact.
-        front: what is there already.
     """
     ends = torch.cat([front.edges[1:], _tensor([front.end])])
     starts = torch.maximum(front.edges, log_cost[:, None])
@@ -129,7 +119,7 @@ def expected_saving(
 
     Args:
         mean: predicted outcomes.
-        sigma: their standard deviations; of what will be measured, with the noise of a training.
+        sigma: standard deviations of what will be measured, with the noise of a training.
         log_cost: exact.
         threshold: the least outcome that is accurate enough.
         incumbent: the log cost of the cheapest accurate network so far.
@@ -168,10 +158,10 @@ class ExpectedHypervolumeImprovement(AcquisitionFunction):
         """Count `p x (d + 1)` networks as trained, with the outcomes that are predicted."""
         self.X_pending = X_pending  # type: ignore[assignment]
         believed = self._trained[:0] if X_pending is None else X_pending
-        known = torch.cat([self._trained, believed])
-        mean, _ = self._fitted.predict(known[:, :-1])
+        rows = torch.cat([self._trained, believed])
+        mean, _ = self._fitted.predict(rows[:, :-1])
         self._surrogate = self._fitted.believe(believed[:, :-1])
-        self._front = front(mean, known[:, -1], reference=self._reference)
+        self._front = Front.from_networks(mean, rows[:, -1], self._reference)
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[arg-type]
     def forward(self, X: Float[Tensor, "*b 1 d1"]) -> Float[Tensor, "*b"]:

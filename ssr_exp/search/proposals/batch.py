@@ -10,15 +10,13 @@ of the whole lattice (Minoux 1978, "accelerated greedy").
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ssr_exp.search.candidates import Candidates
+from ssr_exp.search.belief import BatchState, Candidates
 from ssr_exp.search.proposals import acquisition
-from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.space import Numbers
 from ssr_exp.search.surrogate import Surrogate
 
@@ -28,52 +26,8 @@ PART = 4096  # networks of the lattice that are scored at once: what they take s
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Score networks by predicted means, standard deviations and log costs, `n` each."""
 
-
-@dataclass(frozen=True, eq=False)
-class BatchState:
-    """What is trained, or believed to be.
-
-    Args:
-        outcomes: `t` predicted means of trained networks, on the surrogate's scale.
-        log_costs: `t`.
-        within: whether each of the `t` keeps to the caps; the others are no rivals.
-        accurate: whether each of the `t` is accurate enough.
-        reference: the outcome and the log cost that a network must beat to count.
-        threshold: the least outcome that is accurate enough.
-        noise: the standard deviation of one training's outcome.
-    """
-
-    outcomes: Tensor
-    log_costs: Tensor
-    within: Tensor
-    accurate: Tensor
-    reference: tuple[float, float]
-    threshold: float
-    noise: float
-
-    @property
-    def front(self) -> Front:
-        """The staircase of the best outcome at each cost."""
-        kept = self.within
-        return acquisition.front(
-            self.outcomes[kept], self.log_costs[kept], reference=self.reference
-        )
-
-    @property
-    def incumbent(self) -> float:
-        """The log cost of the cheapest network that is accurate enough; else the reference."""
-        accurate = self.log_costs[self.accurate & self.within]
-        return float(accurate.min()) if len(accurate) else self.reference[1]
-
-    def believe(self, outcome: Tensor, log_cost: Tensor) -> BatchState:
-        """Add one network, as predicted."""
-        return replace(
-            self,
-            outcomes=torch.cat([self.outcomes, outcome.reshape(1)]),
-            log_costs=torch.cat([self.log_costs, log_cost.reshape(1)]),
-            within=torch.cat([self.within, torch.ones(1, dtype=torch.bool)]),
-            accurate=torch.cat([self.accurate, (outcome >= self.threshold).reshape(1)]),
-        )
+Scores = Callable[[BatchState], tuple[Score, Score]]
+"""Return how networks are scored beside what is trained, and a bound on what that can become."""
 
 
 def hypervolume_scores(state: BatchState) -> tuple[Score, Score]:
@@ -107,24 +61,15 @@ def saving_scores(state: BatchState) -> tuple[Score, Score]:
     return score, bound
 
 
-Scores = Callable[[BatchState], tuple[Score, Score]]
-
-
 def choose(
     candidates: Candidates, state: BatchState, scores: Scores, *, count: int
 ) -> tuple[Numbers, list[float]]:
-    """Choose up to `count` networks that promise something.
-
-    Args:
-        candidates: the lattice.
-        state: what is trained.
-        scores: `hypervolume_scores` or `saving_scores`.
-        count: networks.
+    """Choose up to `count` networks that promise something, by one of the scores above.
 
     Returns:
         The numbers of the chosen points, and what each of them promised when it was chosen.
     """
-    bounds = _masked(score_all(candidates, scores(state)[1]), candidates)
+    bounds = torch.where(candidates.open, score_all(candidates, scores(state)[1]), -torch.inf)
     chosen: list[int] = []
     promised: list[float] = []
     surrogate = candidates.surrogate
@@ -167,14 +112,9 @@ def _best(
 
 def score_all(candidates: Candidates, score: Score) -> Tensor:
     """Score the whole lattice, a part at a time."""
-    found = torch.empty_like(candidates.mean)
-    for at in range(0, len(found), PART):
+    scores = torch.empty_like(candidates.mean)
+    mean, sigma, log_cost = candidates.mean, candidates.sigma, candidates.log_cost
+    for at in range(0, len(scores), PART):
         part = slice(at, at + PART)
-        found[part] = score(
-            candidates.mean[part], candidates.sigma[part], candidates.log_cost[part]
-        )
-    return found
-
-
-def _masked(values: Tensor, candidates: Candidates) -> Tensor:
-    return torch.where(candidates.open, values, -torch.inf)
+        scores[part] = score(mean[part], sigma[part], log_cost[part])
+    return scores

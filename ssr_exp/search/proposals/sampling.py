@@ -14,9 +14,8 @@ from botorch.sampling.get_sampler import get_sampler
 from torch import Tensor
 
 from ssr_exp.config import Objective
-from ssr_exp.search.candidates import Candidates
+from ssr_exp.search.belief import BatchState, Candidates
 from ssr_exp.search.proposals import acquisition
-from ssr_exp.search.proposals.batch import BatchState
 from ssr_exp.search.space import Numbers
 from ssr_exp.search.surrogate import Surrogate
 
@@ -33,14 +32,8 @@ def qlognehvi(
 ) -> Numbers:
     """Choose networks of a pool by BoTorch's own acquisition (Daulton et al. 2021; Ament 2023).
 
-    Args:
-        candidates: the lattice.
-        pool: the points to choose from.
-        trained: `t x (d + 1)` features and log costs of what was trained or is pending.
-        reference: the outcome and the log cost that a network must beat to count.
-        count: networks.
-        samples: of the posterior.
-        seed: of the samples.
+    `trained` are `t x (d + 1)` features and log costs of what was trained or is pending, and
+    `reference` the outcome and the log cost that a network must beat to count.
     """
     surrogate = candidates.surrogate
     outcome, log_cost = reference
@@ -58,7 +51,8 @@ def qlognehvi(
         prune_baseline=False,
         cache_root=False,
     )
-    rows = candidates.rows(pool)
+    costs = candidates.log_cost[torch.from_numpy(pool)][:, None]
+    rows = torch.cat([candidates.features(pool), costs], dim=1)
     best, _ = optimize_acqf_discrete(function, q=min(count, len(pool)), choices=rows, unique=True)
     matches = (rows[None] == best[:, None]).all(-1)
     return pool[matches.int().argmax(1).numpy()]
@@ -92,13 +86,7 @@ def thompson(
 ) -> Numbers:
     """Choose for each of `count` functions drawn from the posterior the network that is its best.
 
-    Args:
-        candidates: the lattice.
-        pool: the points that the functions are drawn at.
-        state: what is trained.
-        objective: which network is the best one.
-        count: networks.
-        seed: of the draws.
+    The functions are drawn at the points of a pool, and `objective` says which is the best one.
     """
     at = torch.from_numpy(pool)
     mean, log_cost = candidates.mean[at], candidates.log_cost[at]
@@ -141,15 +129,7 @@ def at_random(candidates: Candidates, *, count: int, seed: int) -> Numbers:
 
 
 def pool(candidates: Candidates, scores: Tensor, *, size: int, seed: int, share: float) -> Numbers:
-    """Keep a pool of open points: those of the highest scores, and a random rest.
-
-    Args:
-        candidates: the lattice.
-        scores: of all points.
-        size: of the pool.
-        seed: of the random rest.
-        share: of the pool that is chosen by score.
-    """
+    """Keep a pool of open points: a share of it by their scores, the rest drawn with the seed."""
     size = min(size, int(candidates.open.sum()))
     masked = torch.where(candidates.open, scores, -torch.inf)
     top = torch.topk(masked, round(size * share)).indices.numpy()

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,21 +25,11 @@ from ssr_exp.edge.export.formats import Order, torch_export
 from ssr_exp.edge.export.predictor import Predictor
 from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import saved
+from tests.support.descriptions import description
 
 LABELS = ("dark", "bright", 'it\'s "a" \\ \n</b>\u2028ü{0}')
 HOW = Preprocessing(3, (4, 6), fit="crop", mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 1.0))
-ABOUT = saved.Description(
-    model=saved.Model(name="resnet8"),
-    segment=saved.Segmentation(multiple=4),
-    network="d1-1-1_w16-32-64",
-    num_classes=3,
-    input_shape=(3, 4, 6),
-    classes=LABELS,
-    mean=HOW.mean,
-    std=HOW.std,
-    modifiers=saved.Shares(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0)),
-)
+ABOUT = description(input_shape=(3, 4, 6), classes=LABELS, mean=HOW.mean, std=HOW.std)
 OWN = {"__future__", *sys.stdlib_module_names}
 
 
@@ -53,8 +43,8 @@ class Brightness(nn.Module):
 
 def script(folder: Path, how: Preprocessing = HOW, *, takes_bytes: bool = False) -> Path:
     """Write the script."""
-    known = predictor.about(LABELS, how, {"model.pt2": 8}, takes_bytes=takes_bytes)
-    (folder / predictor.SCRIPT).write_text(predictor.text(known), encoding="utf-8")
+    text = predictor.text(LABELS, how, {"model.pt2": 8}, takes_bytes=takes_bytes)
+    (folder / predictor.SCRIPT).write_text(text, encoding="utf-8")
     return folder / predictor.SCRIPT
 
 
@@ -91,31 +81,22 @@ def save(path: Path, level: int, size: tuple[int, int] = (6, 4)) -> Path:
 
 
 def test_the_script_imports_nothing_but_pillow_numpy_and_a_runtime() -> None:
-    known = predictor.about(LABELS, HOW, {}, takes_bytes=False)
-    tree = ast.parse(predictor.text(known))
-    packages = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-        )
-    }
-    assert packages - OWN == {"PIL", "numpy", "onnxruntime", "executorch", "torch"}
-    at_once = {
-        n.module if isinstance(n, ast.ImportFrom) else n.names[0].name
-        for n in tree.body
-        if isinstance(n, ast.Import | ast.ImportFrom)
-    }
-    assert {str(name).partition(".")[0] for name in at_once} - OWN == {"PIL", "numpy"}
-
-
-def test_no_name_of_the_script_is_defined_twice() -> None:
-    tree = ast.parse(predictor.text(predictor.about(LABELS, HOW, {}, takes_bytes=False)))
+    tree = ast.parse(predictor.text(LABELS, HOW, {}, takes_bytes=False))
+    assert packages(ast.walk(tree)) == {"PIL", "numpy", "onnxruntime", "executorch", "torch"}
+    assert packages(tree.body) == {"PIL", "numpy"}
     names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     assert len(names) == len(set(names)) > 20
+
+
+def packages(nodes: Iterable[ast.AST]) -> set[str]:
+    """List the packages that are imported, but for Python's own."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.partition(".")[0] for name in names} - OWN
 
 
 def sideways(path: Path) -> None:

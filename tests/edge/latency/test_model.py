@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ssr_exp.edge.latency import design
-from ssr_exp.edge.latency import model as predict
+from ssr_exp.edge.latency import design, model
 from ssr_exp.rescaling import cost, lattice, planning
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
@@ -73,6 +72,11 @@ def measured(law: Law, count: int = 48) -> dict[Architecture, float]:
     return dict(zip(chosen, own.tolist(), strict=True))
 
 
+def sample(law: Law, count: int = 48) -> tuple[Points, Floats]:
+    known = measured(law, count)
+    return cost.encode(whole().plan, list(known)), np.array([*known.values()])
+
+
 def unseen(law: Law) -> dict[Architecture, float]:
     drawn = whole().sample(200, seed=7)
     own = times(law, cost.encode(whole().plan, drawn))
@@ -81,94 +85,80 @@ def unseen(law: Law) -> dict[Architecture, float]:
 
 @pytest.mark.parametrize("law", [added, constant])
 def test_parts_that_add_up_are_predicted_within_a_percent(law: Law) -> None:
-    model = predict.fit(whole().plan, measured(law))
-    errors = np.abs(model.predict(all_points()) / times(law, all_points()) - 1)
+    fitted = model.fit(whole().plan, measured(law))
+    errors = np.abs(fitted.predict(all_points()) / times(law, all_points()) - 1)
     assert errors.max() < 0.01
-    assert model.errors["blocks"] < 0.01 and model.networks == 48
+    assert fitted.errors["blocks"] < 0.01 and fitted.networks == 48
 
 
 def test_few_networks_are_enough_for_a_rough_model() -> None:
-    model = predict.fit(whole().plan, measured(added, design.FEWEST))
-    assert np.median(predict.relative_errors(model, whole().plan, unseen(added))) < 0.1
+    fitted = model.fit(whole().plan, measured(added, design.FEWEST))
+    assert np.median(model.relative_errors(fitted, whole().plan, unseen(added))) < 0.1
 
 
 def test_what_does_not_add_up_is_corrected_and_predicted_better() -> None:
     plan, known = whole().plan, measured(bent)
-    model = predict.fit(plan, known)
-    assert model.kind == "corrected"
-    assert model.errors["corrected"] < 0.5 * model.errors["blocks"]
-    blocks = predict.KINDS["blocks"](
-        plan, cost.encode(plan, list(known)), np.array([*known.values()])
-    )
-    plain = predict.LatencyModel("blocks", blocks, {}, 48)
-    mine, theirs = (predict.relative_errors(m, plan, unseen(bent)) for m in (model, plain))
+    fitted = model.fit(plan, known)
+    assert fitted.kind == "corrected"
+    assert fitted.errors["corrected"] < 0.5 * fitted.errors["blocks"]
+    blocks = model.KINDS["blocks"](plan, *sample(bent))
+    plain = model.LatencyModel("blocks", blocks, {}, 48)
+    mine, theirs = (model.relative_errors(m, plan, unseen(bent)) for m in (fitted, plain))
     assert np.median(mine) < 0.5 * np.median(theirs)
 
 
 @pytest.mark.parametrize("law", [added, bent, noisy])
 def test_the_better_kind_in_cross_validation_is_kept(law: Law) -> None:
-    model = predict.fit(whole().plan, measured(law, 24))
-    assert set(model.errors) == set(predict.KINDS)
-    assert model.errors[model.kind] == min(model.errors.values())
+    fitted = model.fit(whole().plan, measured(law, 24))
+    assert set(fitted.errors) == set(model.KINDS)
+    assert fitted.errors[fitted.kind] == min(fitted.errors.values())
 
 
 def test_cross_validation_promises_no_more_than_unseen_networks_show() -> None:
-    model = predict.fit(whole().plan, measured(bent))
-    shown = np.median(predict.relative_errors(model, whole().plan, unseen(bent)))
-    assert shown / 2 < model.errors[model.kind] < 5 * shown
+    fitted = model.fit(whole().plan, measured(bent))
+    shown = np.median(model.relative_errors(fitted, whole().plan, unseen(bent)))
+    assert shown / 2 < fitted.errors[fitted.kind] < 5 * shown
 
 
 def test_small_networks_count_as_much_as_large_ones() -> None:
-    plan, known = whole().plan, measured(squared)
-    points, own = cost.encode(plan, list(known)), np.array([*known.values()])
-    found = predict.KINDS["blocks"](plan, points, own)(points)
+    plan, (points, own) = whole().plan, sample(squared)
+    found = model.KINDS["blocks"](plan, points, own)(points)
     errors = np.abs(found / own - 1)[np.argsort(own)]
     assert np.mean(errors[:16]) < 1.5 * np.mean(errors[-16:])
 
 
-@pytest.mark.parametrize("kind", predict.KINDS)
+@pytest.mark.parametrize("kind", model.KINDS)
 @pytest.mark.parametrize("count", [8, 24])
 def test_no_network_is_predicted_to_take_no_time(kind: str, count: int) -> None:
-    plan, known = whole().plan, measured(noisy, count)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = predict.KINDS[kind](
-            plan, cost.encode(plan, list(known)), np.array([*known.values()])
-        )
-    found = model(all_points())
+        fit = model.KINDS[kind]
+        predict = fit(whole().plan, *sample(noisy, count))
+    found = predict(all_points())
     assert np.isfinite(found).all() and (found > 0).all()
 
 
-@pytest.mark.parametrize("kind", predict.KINDS)
-def test_the_order_of_the_networks_changes_no_prediction(kind: str) -> None:
-    plan, known = whole().plan, measured(bent)
-    points, own = cost.encode(plan, list(known)), np.array([*known.values()])
+@pytest.mark.parametrize("kind", model.KINDS)
+def test_neither_the_order_nor_the_unit_of_latencies_changes_a_prediction(kind: str) -> None:
+    plan, (points, own), fit = whole().plan, sample(bent), model.KINDS[kind]
     order = np.random.default_rng(0).permutation(len(own))
-    first = predict.KINDS[kind](plan, points, own)(all_points())
-    other = predict.KINDS[kind](plan, points[order], own[order])(all_points())
-    np.testing.assert_allclose(first, other, rtol=1e-3)
-
-
-@pytest.mark.parametrize("kind", predict.KINDS)
-def test_a_clock_in_other_units_gives_the_same_predictions_in_them(kind: str) -> None:
-    plan, known = whole().plan, measured(bent)
-    points, own = cost.encode(plan, list(known)), np.array([*known.values()])
-    in_ms = predict.KINDS[kind](plan, points, own)(all_points())
-    in_us = predict.KINDS[kind](plan, points, 1000 * own)(all_points())
-    np.testing.assert_allclose(1000 * in_ms, in_us, rtol=1e-3)
+    expected = fit(plan, points, own)(all_points())
+    others = {1: fit(plan, points[order], own[order]), 1000: fit(plan, points, 1000 * own)}
+    for unit, other in others.items():
+        np.testing.assert_allclose(other(all_points()), unit * expected, rtol=1e-3)
 
 
 def test_chunks_do_not_change_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = predict.fit(whole().plan, measured(bent))
-    expected = model.predict(all_points())
-    monkeypatch.setattr(predict, "CHUNK", 1000)
-    np.testing.assert_allclose(model.predict(all_points()), expected, rtol=1e-9)
+    fitted = model.fit(whole().plan, measured(bent))
+    expected = fitted.predict(all_points())
+    monkeypatch.setattr(model, "CHUNK", 1000)
+    np.testing.assert_allclose(fitted.predict(all_points()), expected, rtol=1e-9)
 
 
 def test_errors_are_relative_and_none_where_all_is_as_predicted() -> None:
     plan, known = whole().plan, measured(added)
-    model = predict.fit(plan, known)
-    predicted = dict(zip(known, model.predict(cost.encode(plan, list(known))), strict=True))
-    assert predict.relative_errors(model, plan, predicted).max() == 0
+    fitted = model.fit(plan, known)
+    predicted = dict(zip(known, fitted.predict(cost.encode(plan, list(known))), strict=True))
+    assert model.relative_errors(fitted, plan, predicted).max() == 0
     twice = {a: 2 * ms for a, ms in predicted.items()}
-    np.testing.assert_allclose(predict.relative_errors(model, plan, twice), 0.5)
+    np.testing.assert_allclose(model.relative_errors(fitted, plan, twice), 0.5)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -78,15 +76,6 @@ def test_without_a_gpu_its_runtimes_say_so(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(SsrError, match=r"no GPU.* choose"):
             runtimes.find(name)
     assert not {runtime.name for runtime in runtimes.here()} & set(GPU)
-
-
-@pytest.mark.parametrize("name", [*BY_FILE, "onnxruntime_cuda"])
-def test_a_missing_package_is_named_with_its_extra(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(SsrError, match=r"type pip install 'ssr_exp\[(onnx|executorch)\]'"):
-        runtimes.find(name)
 
 
 def test_without_a_compiler_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

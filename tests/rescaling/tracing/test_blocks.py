@@ -52,16 +52,6 @@ def test_the_layer_that_makes_the_output_is_in_no_chain() -> None:
     assert found(network) == [["1", "2", "3"]]
 
 
-def test_a_plain_network_loses_whole_layers() -> None:
-    network = probes.vgg(16, 16, 16, "M", 24, 24)
-    plan = planning.trace(network, SHAPE, multiple=4)
-    built = rescale.build(network, plan, plan.smallest)
-    kept = [type(module).__name__ for module in built]
-    assert kept.count("Conv2d") == kept.count("BatchNorm2d") == kept.count("ReLU") == 2
-    assert kept.count("MaxPool2d") == 1
-    built(torch.randn(2, *SHAPE)).sum().backward()
-
-
 @pytest.mark.parametrize("name", ["Plain", "Residual", "Inverted", "Tapped", "named_blocks"])
 def test_classes_that_repeat_are_blocks_and_their_layers_are_not(name: str) -> None:
     network = probes.build(name)

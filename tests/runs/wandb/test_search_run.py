@@ -1,127 +1,146 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import logging
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import predicted
 import pytest
 import wandb as client
 import wandb_stub
+from predicted import STUDY
 from wandb_stub import Stub
 
 from ssr_exp.config import LoggerConf, RunsConf, RunsKind, WandbMode
 from ssr_exp.runs import store
-from ssr_exp.runs.predictions import (
-    Batch,
-    Expected,
-    LeftOut,
-    Look,
-    Predictions,
-    Sample,
-    Sensitivity,
-)
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Fractions, Record
 from ssr_exp.runs.wandb import charts as wandb_charts
 from ssr_exp.runs.wandb import search_run, training_run
-from ssr_exp.runs.wandb.search_run import Diary
+from ssr_exp.runs.wandb.search_run import SearchRun
 
 MakeRecord = Callable[..., Record]
 
 # Of its own folders for artifacts W&B says so when Python finds them.
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 
-STUDY = "resnet20-digits-0a1b2c3d"
 SEARCH = "smallest-01234567"
 SMALL = "d1-1-1_w4-8-16"
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    wandb_stub.isolate(tmp_path, monkeypatch)
-    monkeypatch.setattr(training_run, "_failed_at", None)
-    (tmp_path / "own").mkdir()
-    monkeypatch.chdir(tmp_path / "own")
-    client.teardown()
-    yield
-    client.teardown()
-    gc.collect()
-    assert list((tmp_path / "own").iterdir()) == []
+@contextmanager
+def apart(root: Path) -> Iterator[None]:
+    """Keep W&B to folders below `root`, on a machine whose name is a secret."""
+    with pytest.MonkeyPatch.context() as patch:
+        wandb_stub.isolate(root, patch)
+        patch.setattr(training_run, "_failed_at", None)
+        patch.setattr(socket, "gethostname", lambda: "a-secret-host")
+        (root / "own").mkdir()
+        patch.chdir(root / "own")
+        client.teardown()
+        yield
+        client.teardown()
+        gc.collect()
+        assert list((root / "own").iterdir()) == []
 
 
 @pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    with apart(tmp_path):
+        yield
+
+
+@pytest.fixture(scope="module")
 def records(make_record: MakeRecord) -> list[Record]:
     shares = Fractions(depth=(1 / 3, 1 / 3, 1 / 3), width=(0.25, 0.25, 0.25))
     full = Fractions(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0))
     baseline = make_record(study=STUDY, modifiers=full, network="d3-3-3", val_acc=98.0)
     common = {"study": STUDY, "modifiers": shares, "params": 5000}
+    proposed = common | {"params": 9000, "origin": "round1"}
     return [
         baseline,
         make_record(origin="sentinel_joint", network=SMALL, val_acc=90.0, **common),
-        make_record(
-            origin="round1", network="d1-2-1_w4", val_acc=97.5, **common | {"params": 9000}
-        ),
+        make_record(network="d1-2-1_w4", val_acc=97.5, **proposed),
     ]
 
 
-def looked(number: int) -> Look:
-    return Look(
-        round=number,
-        runs=10 + number,
-        rmse=2.0 - number,
-        spread=3.0,
-        spearman=None if number == 0 else 0.5,
-        coverage=(0.5, 0.75),
-        noise=0.25,
-        hypervolume=10.0 + number,
-    )
+@dataclass(frozen=True)
+class Logged:
+    """A search that was told of two looks and its answer, offline, and its files in that order."""
+
+    root: Path
+    diary: SearchRun
+    files: list[Path]
+    text: str  # of its log
+
+    def summary(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(inspected(self.files[number], "-summary"))
+        return found
+
+    def artifact(self) -> dict[str, Any]:
+        (model,) = [one for one in rows(self.files[2], "artifact") if one["type"] == "model"]
+        return model
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> Logged:
+    root, stream = tmp_path_factory.mktemp("logged"), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    search_run.log.addHandler(handler)
+    search_run.log.setLevel(logging.INFO)
+    with apart(root):
+        told = diary(root)
+        for number in range(2):
+            told.look(believed(number), records)
+        told.answer(records[2], best(root))
+        files = written(told)
+    search_run.log.removeHandler(handler)
+    search_run.log.setLevel(logging.NOTSET)
+    return Logged(root, told, files, stream.getvalue())
 
 
 def believed(number: int) -> Predictions:
     """What a search believes after a round, as it is handed over."""
-    planned = Expected(network="d1-2-1_w4", low=95.0, mean=96.0, high=97.0, promise=0.1)
-    rounds = (Batch(number=0, planned=(Expected(network=SMALL),)),)
-    return Predictions(
-        study=STUDY,
+    planned = {"network": "d1-2-1_w4", "low": 95.0, "mean": 96.0, "high": 97.0, "promise": 0.1}
+    columns = {
+        "network": ("a", "b", "c"),
+        "params": (10, 100, 1000),
+        "macs": (1, 2, 3),
+        "gemms": (1, 1, 1),
+        "mean": (50.0, 90.0, 80.0),
+        "low": (40.0, 80.0, 70.0),
+        "high": (60.0, 95.0, 90.0),
+    }
+    looks = [
+        predicted.look(n, 10 + n, rmse=2.0 - n, spearman=0.5 if n else None, coverage=(0.5, 0.75))
+        for n in range(number + 1)
+    ]
+    return predicted.predictions(
+        *looks,
         search=SEARCH,
-        outcome="val_acc",
         levels=(0.5, 0.8),
-        created_at="2026-01-01T00:00:00+00:00",
-        looks=tuple(looked(n) for n in range(number + 1)),
-        rounds=(*rounds, Batch(number=1, planned=(planned,))),
-        left_out=(
-            LeftOut(
-                network=SMALL, seed=0, measured=90.0, predicted=91.0, low=89.0, high=92.0, z=-1.0
-            ),
-        ),
-        sensitivities=(Sensitivity(segment="layer1", kind="depth", effect=1.5),),
-        lattice=Sample(
-            size=100,
-            network=("a", "b", "c"),
-            params=(10, 100, 1000),
-            macs=(1, 2, 3),
-            gemms=(1, 1, 1),
-            latency_ms=None,
-            mean=(50.0, 90.0, 80.0),
-            low=(40.0, 80.0, 70.0),
-            high=(60.0, 95.0, 90.0),
-        ),
-        latency=None,
-        max_drop=1.0,
-        seen=8,
+        rounds=[
+            {"number": 0, "planned": [{"network": SMALL}]},
+            {"number": 1, "planned": [planned]},
+        ],
+        lattice=predicted.lattice(**columns),
     )
 
 
-def diary(root: Path, mode: WandbMode = WandbMode.offline) -> Diary:
+def diary(root: Path, mode: WandbMode = WandbMode.offline) -> SearchRun:
     folder = root / "runs" / STUDY / "search" / SEARCH
     folder.mkdir(parents=True, exist_ok=True)
     conf = LoggerConf(mode=mode, timeout_s=60, tags=["mine"])
-    return Diary(conf, store.Store(root / "runs"), folder, STUDY, {"rounds": 2})
+    return SearchRun(conf, store.Store(root / "runs"), folder, STUDY, {"rounds": 2})
 
 
 def best(root: Path) -> Path:
@@ -144,7 +163,7 @@ def rows(path: Path, kind: str) -> list[dict[str, Any]]:
     return [one[kind] for one in found if one["type"] == kind]
 
 
-def written(own: Diary) -> list[Path]:
+def written(own: SearchRun) -> list[Path]:
     client.teardown()
     return sorted(own.folder.glob("wandb/offline-run-*/run-*.wandb"))
 
@@ -158,54 +177,74 @@ def table(path: Path, key: str) -> dict[str, Any]:
 # Offline
 
 
-def test_each_look_leaves_a_file_of_one_run_that_says_everything(
-    tmp_path: Path, records: Sequence[Record]
-) -> None:
-    own = diary(tmp_path)
-    for number in range(2):
-        own.look(believed(number), records)
-    first, last = written(own)
-    told = [json.loads(inspected(path, "-summary")) for path in (first, last)]
+def test_each_look_leaves_a_file_of_one_run_that_says_everything(logged: Logged) -> None:
+    told = [logged.summary(number) for number in range(2)]
     assert told[0]["run_id"] == told[1]["run_id"]
-    (run,) = rows(last, "run")
+    (run,) = rows(logged.files[1], "run")
     assert (run["run_group"], run["job_type"]) == (STUDY, "search")
     assert run["display_name"] == SEARCH
     assert told[1]["config"]["rounds"] == 2
     assert set(run["tags"]) == {"mine", STUDY}
+    expected = {"round": 1, "rmse": 1.0, "spearman": 0.5, "coverage_80": 0.75, "best_params": 9000}
     summary = told[1]["summary"]
-    assert summary["search/round"] == 1
-    assert summary["search/rmse"] == 1.0
-    assert summary["search/spearman"] == 0.5
-    assert summary["search/coverage_80"] == 0.75
-    assert summary["search/best_params"] == 9000
+    assert {name: summary[f"search/{name}"] for name in expected} == expected
     assert "search/spearman" not in told[0]["summary"]
-    for path, number in ((first, 0), (last, 1)):  # none twice
-        logged = [one["item"]["search/round"] for one in rows(path, "history")]
-        assert logged == [number]
-    charts = {key for one in rows(last, "config") for key in one["update"] if "visualize" in key}
+    for number, path in enumerate(logged.files[:2]):  # none twice
+        history = [one["item"]["search/round"] for one in rows(path, "history")]
+        assert history == [number]
+    updates = [key for one in rows(logged.files[1], "config") for key in one["update"]]
+    charts = {key for key in updates if "visualize" in key}
     assert charts == {f"_wandb.visualize.{chart.key}" for chart in wandb_charts.ALL}
 
 
-def test_tables_hold_what_is_believed(tmp_path: Path, records: Sequence[Record]) -> None:
-    own = diary(tmp_path)
-    own.look(believed(1), records)
-    (path,) = written(own)
-    left_out = table(path, wandb_charts.LEFT_OUT.table)
-    assert left_out["data"] == [[SMALL, 0, 90, 91, 89, 92, -1]]
-    fronts = table(path, wandb_charts.FRONT.table)
-    named = [(row[0], row[1]) for row in fronts["data"]]
+def test_tables_hold_what_is_believed(logged: Logged) -> None:
+    path = logged.files[1]
+    tables = {chart.table: table(path, chart.table) for chart in wandb_charts.ALL}
+    for chart in wandb_charts.ALL:
+        assert set(chart.fields.values()) <= set(tables[chart.table]["columns"])
+    left_out = tables[wandb_charts.LEFT_OUT.table]
+    assert left_out["data"] == [["d1_w4", 0, 90, 91, 89, 92, -1]]
+    named = [(row[0], row[1]) for row in tables[wandb_charts.FRONT.table]["data"]]
     trained = [(f, n) for f, n in named if f == "trained"]
     assert trained == [("trained", SMALL), ("trained", "d1-2-1_w4"), ("trained", "d3-3-3")]
     assert [n for f, n in named if f == "predicted"] == ["a", "b"]
-    (proposed,) = table(path, wandb_charts.BATCHES.table)["data"]
+    (proposed,) = tables[wandb_charts.BATCHES.table]["data"]
     assert proposed == [1, "d1-2-1_w4", 95, 96, 97, 97.5]
     looks = table(path, wandb_charts.LOOKS)
     assert [row[0] for row in looks["data"]] == [0, 1]
-    for chart in wandb_charts.ALL:
-        columns = table(path, chart.table)["columns"]
-        assert set(chart.fields.values()) <= set(columns)
 
 
+def test_the_answer_is_an_artifact_whose_copy_waits_below_the_study(logged: Logged) -> None:
+    made = logged.artifact()
+    assert made["name"] == f"best-{STUDY}"
+    assert set(made["aliases"]) >= {"best", SEARCH}
+    assert json.loads(made["metadata"])["network"] == "d1-2-1_w4"
+    files = {one["path"]: Path(one["local_path"]) for one in made["manifest"]["contents"]}
+    assert set(files) == {"record.json", "network.json", "weights.pt"}
+    assert all(logged.diary.folder in place.parents for place in files.values())
+    assert files["weights.pt"].read_text() == "content of weights.pt"
+    assert "wandb sync" in logged.text
+    assert not (logged.root / "wandb-own" / "data").exists()
+
+
+def test_the_answers_file_says_everything_that_the_last_look_said(logged: Logged) -> None:
+    look, last = (logged.summary(number)["summary"] for number in (1, 2))
+    assert {key for key in look if key[0] != "_"} < set(last)
+    assert last["best/params"] == 9000
+    assert not rows(logged.files[2], "history")
+
+
+def test_the_search_tells_nothing_of_the_machine(logged: Logged) -> None:
+    sent = [inspected(path, "-summary") for path in logged.files]
+    sent += [line for path in logged.files for line in map(str, rows(path, "config"))]
+    sent += [json.loads(logged.artifact()["metadata"])]
+    content = str(sent).replace(str(logged.diary.folder), "")  # where the tool found the file
+    for secret in ("a-secret-host", str(Path.home()), sys.executable, str(logged.root)):
+        assert secret not in content
+    assert not list(logged.root.rglob("requirements.txt"))
+
+
+@pytest.mark.usefixtures("alone")
 def test_looks_that_were_never_logged_are_made_up_for(
     tmp_path: Path, records: Sequence[Record]
 ) -> None:
@@ -216,53 +255,7 @@ def test_looks_that_were_never_logged_are_made_up_for(
     assert [one["item"]["search/round"] for one in rows(path, "history")] == [0, 1, 2]
 
 
-def test_the_answer_is_an_artifact_whose_copy_waits_below_the_study(
-    tmp_path: Path, records: Sequence[Record], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    own, folder = diary(tmp_path), best(tmp_path)
-    own.answer(records[2], folder)
-    (path,) = written(own)
-    (made,) = rows(path, "artifact")
-    assert (made["type"], made["name"]) == ("model", f"best-{STUDY}")
-    assert set(made["aliases"]) >= {"best", SEARCH}
-    assert json.loads(made["metadata"])["network"] == "d1-2-1_w4"
-    files = {one["path"]: Path(one["local_path"]) for one in made["manifest"]["contents"]}
-    assert set(files) == {"record.json", "network.json", "weights.pt"}
-    assert all(own.folder in place.parents for place in files.values())
-    assert files["weights.pt"].read_text() == "content of weights.pt"
-    assert "wandb sync" in caplog.text
-    assert not (tmp_path / "wandb-own" / "data").exists()
-
-
-def test_the_answers_file_says_everything_that_the_last_look_said(
-    tmp_path: Path, records: Sequence[Record]
-) -> None:
-    own = diary(tmp_path)
-    own.look(believed(1), records)
-    own.answer(records[2], best(tmp_path))
-    look, last = (json.loads(inspected(path, "-summary"))["summary"] for path in written(own))
-    assert {key for key in look if key[0] != "_"} < set(last)
-    assert last["best/params"] == 9000
-    assert not rows(written(own)[-1], "history")
-
-
-def test_the_search_tells_nothing_of_the_machine(
-    tmp_path: Path, records: Sequence[Record], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "a-secret-host")
-    own = diary(tmp_path)
-    own.look(believed(0), records)
-    own.answer(records[2], best(tmp_path))
-    sent = [inspected(path, "-summary") for path in written(own)]
-    sent += [line for path in written(own) for line in map(str, rows(path, "config"))]
-    sent += [json.loads(rows(written(own)[1], "artifact")[0]["metadata"])]
-    content = str(sent).replace(str(own.folder), "")  # where the tool found the file
-    for secret in ("a-secret-host", str(Path.home()), sys.executable, str(tmp_path)):
-        assert secret not in content
-    assert not list(tmp_path.rglob("requirements.txt"))
-
-
+@pytest.mark.usefixtures("alone")
 def test_disabled_writes_nothing(tmp_path: Path, records: Sequence[Record]) -> None:
     own = diary(tmp_path, WandbMode.disabled)
     own.look(believed(0), records)
@@ -270,6 +263,7 @@ def test_disabled_writes_nothing(tmp_path: Path, records: Sequence[Record]) -> N
     assert list(own.folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_goes_wrong_is_a_warning(
     tmp_path: Path,
     records: Sequence[Record],
@@ -310,6 +304,7 @@ def log_training(folder: Path, record: Record) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     server: Stub, tmp_path: Path, records: list[Record], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -331,7 +326,7 @@ def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     search = sent[SEARCH]
     assert [row["search/round"] for row in search.history if "search/round" in row] == [0, 1]
     assert search.state == "finished"
-    assert search.table(wandb_charts.LEFT_OUT.table)["data"] == [[SMALL, 0, 90, 91, 89, 92, -1]]
+    assert search.table(wandb_charts.LEFT_OUT.table)["data"] == [["d1_w4", 0, 90, 91, 89, 92, -1]]
     assert len(search.table(wandb_charts.NETWORKS.table)["data"]) == 3
     (model,) = [one for one in server.artifacts if one.kind == "model"]
     assert (model.name, model.state, model.run) == (f"best-{STUDY}", "COMMITTED", search.name)
@@ -347,7 +342,7 @@ def test_trainings_and_search_arrive_apart_and_records_are_read_back(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("instant")
+@pytest.mark.usefixtures("alone", "instant")
 def test_a_sweep_arrives_by_what_its_networks_are_for(
     server: Stub, tmp_path: Path, command: Callable[..., Any]
 ) -> None:
@@ -366,6 +361,7 @@ def test_a_sweep_arrives_by_what_its_networks_are_for(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone")
 def test_all_files_of_a_search_become_one_run_once_they_are_sent(
     server: Stub, tmp_path: Path, records: Sequence[Record]
 ) -> None:

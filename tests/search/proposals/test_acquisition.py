@@ -21,9 +21,9 @@ points = st.lists(
 )
 
 
-def of(pairs: list[tuple[float, float]], reference: tuple[float, float] = (-4.0, 10.0)) -> Front:
+def front(pairs: list[tuple[float, float]], reference: tuple[float, float] = (-4.0, 10.0)) -> Front:
     outcomes, costs = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2).unbind(1)
-    return acquisition.front(outcomes, costs, reference=reference)
+    return Front.from_networks(outcomes, costs, reference)
 
 
 def doubles(*values: float) -> list[torch.Tensor]:
@@ -45,12 +45,12 @@ def area(pairs: list[tuple[float, float]], reference: tuple[float, float]) -> fl
 def test_the_hypervolume_is_the_area_that_the_points_dominate(
     pairs: list[tuple[float, float]],
 ) -> None:
-    assert of(pairs).hypervolume == pytest.approx(area(pairs, (-4.0, 10.0)), abs=1e-9)
+    assert front(pairs).hypervolume == pytest.approx(area(pairs, (-4.0, 10.0)), abs=1e-9)
 
 
 @given(points)
 def test_a_front_rises_with_its_cost(pairs: list[tuple[float, float]]) -> None:
-    found = of(pairs)
+    found = front(pairs)
     assert bool((found.levels.diff() > 0).all())
     assert bool((found.edges.diff() >= 0).all())
     assert found.edges[0] == -math.inf
@@ -58,11 +58,11 @@ def test_a_front_rises_with_its_cost(pairs: list[tuple[float, float]]) -> None:
 
 @given(points)
 def test_the_order_of_points_does_not_change_a_front(pairs: list[tuple[float, float]]) -> None:
-    assert torch.equal(of(pairs).levels, of(pairs[::-1]).levels)
+    assert torch.equal(front(pairs).levels, front(pairs[::-1]).levels)
 
 
 def test_what_is_worse_than_the_reference_is_not_on_the_front() -> None:
-    found = of([(-5.0, 1.0), (1.0, 11.0)])
+    found = front([(-5.0, 1.0), (1.0, 11.0)])
     assert found.levels.tolist() == [-4.0]
     assert found.hypervolume == 0
 
@@ -73,7 +73,7 @@ def test_the_closed_form_equals_monte_carlo_within_its_error(
     pairs: list[tuple[float, float]], mean: float, sigma: float, log_cost: float
 ) -> None:
     one = doubles(mean, sigma, log_cost)
-    exact = acquisition.expected_hypervolume_improvement(*one, front=of(pairs))
+    exact = acquisition.expected_hypervolume_improvement(*one, front=front(pairs))
     before = area(pairs, (-4.0, 10.0))
     uniform = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000  # a stratified sample
     draws = mean + sigma * math.sqrt(2) * torch.erfinv(2 * uniform - 1)
@@ -84,7 +84,7 @@ def test_the_closed_form_equals_monte_carlo_within_its_error(
 
 
 def test_a_certain_network_gains_just_the_area_that_it_adds() -> None:
-    found = of([(0.0, 5.0)])
+    found = front([(0.0, 5.0)])
     one = doubles(1.0, 1e-9, 4.0)
     gain = acquisition.expected_hypervolume_improvement(*one, front=found)
     whole = area([(0.0, 5.0), (1.0, 4.0)], (-4.0, 10.0))
@@ -93,7 +93,7 @@ def test_a_certain_network_gains_just_the_area_that_it_adds() -> None:
 
 def test_a_network_that_costs_more_than_the_reference_gains_nothing() -> None:
     one = doubles(3.0, 1.0, 10.5)
-    gain = acquisition.expected_hypervolume_improvement(*one, front=of([]))
+    gain = acquisition.expected_hypervolume_improvement(*one, front=front([]))
     assert float(gain) == 0
 
 
@@ -111,7 +111,7 @@ def test_the_expected_saving_equals_its_integral(
     assert float(exact) == pytest.approx(feasible * max(incumbent - log_cost, 0), abs=1e-9)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fitted() -> Surrogate:
     generator = torch.Generator().manual_seed(0)
     X = torch.rand(12, 3, generator=generator, dtype=torch.float64)
@@ -131,9 +131,11 @@ def test_botorchs_function_scores_as_the_closed_form_does(fitted: Surrogate) -> 
     mean = posterior.mean.flatten().detach() * fitted.spread + fitted.centre
     sigma = posterior.variance.flatten().detach().sqrt() * fitted.spread
     levels = fitted.predict(trained[:, :3])[0]
-    front = acquisition.front(levels, trained[:, 3], reference=(0.0, 10.0))
     expected = acquisition.expected_hypervolume_improvement(
-        mean, sigma, candidates[:, 3], front=front
+        mean,
+        sigma,
+        candidates[:, 3],
+        front=Front.from_networks(levels, trained[:, 3], (0.0, 10.0)),
     )
     torch.testing.assert_close(function(candidates[:, None]), expected, rtol=1e-5, atol=1e-7)
 

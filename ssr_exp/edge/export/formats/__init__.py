@@ -30,23 +30,17 @@ Model = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be written.
+    """What is to be written."""
 
-    Args:
-        network: in eval mode, on the CPU.
-        about: what it is.
-        max_batch: images at once that the file must take, where its runtime reserves memory for
-            them; others take any number.
-        calibration: images, `n x c x h x w`, to quantise by, to int8; None: float32.
-        takes_bytes: whether the file takes pixels as bytes, and normalises them inside.
-        preprocessing: what is done to an image file; None: it is not known.
-    """
-
-    network: nn.Module
-    about: saved.Description
+    network: nn.Module  # in eval mode, on the CPU
+    about: saved.Description  # what it is
+    # images at once that the file must take, where its runtime reserves memory for them; others
+    # take any number
     max_batch: int = 8
+    # images, `n x c x h x w`, to quantise by, to int8; None: float32
     calibration: Tensor | None = None
-    takes_bytes: bool = False
+    takes_bytes: bool = False  # whether the file takes pixels as bytes, and normalises them inside
+    # what is done to an image file; None: it is not known
     preprocessing: Preprocessing | None = None
 
     def module(self) -> nn.Module:

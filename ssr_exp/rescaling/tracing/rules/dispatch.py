@@ -7,7 +7,7 @@ then the channels that meet it are frozen at full size, and named.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -19,9 +19,7 @@ from ssr_exp.rescaling.tracing.rules import (
     products,
     reshaping,
 )
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+from ssr_exp.rescaling.tracing.rules.operations import Tracer
 
 Rule = Callable[["Tracer", Any, Sequence[Any], dict[str, Any], Any], None]
 

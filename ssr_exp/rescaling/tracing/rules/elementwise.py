@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,7 @@ from ssr_exp.rescaling.tracing.labels import (
     varying,
 )
 from ssr_exp.rescaling.tracing.rules import parameters
-from ssr_exp.rescaling.tracing.rules.operations import name, named, tensors, unknown
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, name, tensors, unknown
 
 
 def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -87,7 +84,7 @@ def _merge(tracer: Tracer, func: Any, one: Tensor, other: Tensor) -> Tensor:
     one, other = torch.broadcast_tensors(shrink(one), shrink(other))
     both = (one != FIXED) & (other != FIXED) & (one != other)
     if bool(both.any()):
-        tracer.trace.ledger.ties.append((one[both].numpy(), other[both].numpy()))
+        tracer.ledger.ties.append((one[both].numpy(), other[both].numpy()))
     return torch.where(one == FIXED, other, one)
 
 
@@ -96,8 +93,8 @@ def _merge_vectors(tracer: Tracer, func: Any, one: Tensor, other: Tensor, dim: i
     mine, theirs = along(one, one.ndim + dim), along(other, other.ndim + dim)
     assert mine is not None and theirs is not None
     if not np.array_equal(mine, theirs):
-        reason = f"{named(tracer)} meets a tensor of fixed size in {name(func)}"
-        tracer.trace.ledger.tie(mine, theirs, reason=reason)
+        reason = f"{tracer.named} meets a tensor of fixed size in {name(func)}"
+        tracer.ledger.tie(mine, theirs, reason=reason)
     ndim = max(one.ndim, other.ndim)
     shape = torch.Size(np.broadcast_shapes(one.shape, other.shape))
     return spread(np.where(mine == FIXED, theirs, mine), shape, ndim + dim)
@@ -114,9 +111,9 @@ def _freeze_on_fixed(tracer: Tracer, func: Any, mine: Tensor, theirs: Tensor) ->
     for dim in varying(mine):
         theirs_dim = dim - mine.ndim + theirs.ndim
         if theirs_dim >= 0 and theirs.shape[theirs_dim] > 1:
-            reason = f"{named(tracer)} meets a tensor of fixed size in {name(func)}"
+            reason = f"{tracer.named} meets a tensor of fixed size in {name(func)}"
             met, fixed = torch.broadcast_tensors(shrink(mine), shrink(theirs) == FIXED)
-            tracer.trace.ledger.freeze(met[fixed].numpy(), reason)
+            tracer.ledger.freeze(met[fixed].numpy(), reason)
 
 
 def reduce(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -151,7 +148,7 @@ def _summed(tracer: Tracer, labels: Tensor, dim: int) -> Tensor:
     """Tie the channels of branches that are added up, and keep those of the first."""
     first, *others = apart(labels, dim)
     for other in others:
-        tracer.trace.ledger.tie(first, other, reason=f"{named(tracer)} adds fixed channels")
+        tracer.ledger.tie(first, other, reason=f"{tracer.named} adds fixed channels")
     return labels.narrow(dim, 0, 1).expand(labels.shape)
 
 

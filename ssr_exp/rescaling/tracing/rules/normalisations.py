@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ssr_exp.rescaling.tracing.labels import Vector, along, channels_of, varying
 from ssr_exp.rescaling.tracing.rules import parameters as weights
-from ssr_exp.rescaling.tracing.rules.operations import tensors, unknown
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, tensors, unknown
 from ssr_exp.rescaling.tracing.rules.products import fit, is_narrow
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
 
 
 def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -24,7 +21,7 @@ def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
         channels: Vector | None = weights.labels(tracer, origin.leaf, axis[0])
         tracer.derive(tensors(out)[0], origin)
     else:
-        channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
+        channels = channels_of(tracer.labels(x), 1, tracer.ledger)
         tracer.label(tensors(out)[0], tracer.labels(x))
     if channels is None:
         return unknown(tracer, func, args, kwargs, out)
@@ -59,15 +56,15 @@ def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
 def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Group norm: many narrow groups change their number, few wide ones their width."""
     x, weight, bias, *_, groups, _ = args
-    channels = channels_of(tracer.labels(x), 1, tracer.trace.ledger)
+    channels = channels_of(tracer.labels(x), 1, tracer.ledger)
     if channels is None:
         return unknown(tracer, func, args, kwargs, out)
     width = len(channels) // groups
     if is_narrow(width, width, groups):
-        tracer.trace.ledger.multiples.append((channels, width))
+        tracer.ledger.multiples.append((channels, width))
         tracer.need([groups], [channels], divisor=width)
     elif groups > 1:
-        tracer.trace.ledger.multiples.append((channels, groups))
+        tracer.ledger.multiples.append((channels, groups))
     for parameter in tensors([weight, bias]):
         fit(tracer, parameter, channels)
     tracer.label(tensors(out)[0], tracer.labels(x))

@@ -11,8 +11,10 @@ from torch.utils.flop_counter import flop_registry
 from ssr_exp.rescaling import meta
 from ssr_exp.rescaling.tracing.labels import fixed_like, shrink
 
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+if TYPE_CHECKING:  # the tracer runs the rules
+    from ssr_exp.rescaling.tracing.tracer import Tracer as Tracer
+else:
+    Tracer = Any
 
 
 LOOKUPS = """embedding index index_select gather index_put _unsafe_index copy_ mv scatter
@@ -22,13 +24,13 @@ FAMILIES = ("_fft_", "linalg_", "_linalg_", "_cdist", "_thnn_", "mkldnn_", "quan
 
 def unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Freeze what goes in, call what comes out fixed; name products that are not counted."""
-    reason = f"{named(tracer)} uses {name(func)}, which is not understood"
+    reason = f"{tracer.named} uses {name(func)}, which is not understood"
     for x in tensors(args, kwargs):
-        tracer.trace.ledger.freeze(shrink(tracer.labels(x)).reshape(-1).numpy(), reason)
+        tracer.ledger.freeze(shrink(tracer.labels(x)).reshape(-1).numpy(), reason)
     for x in tensors(out):
         tracer.label(x, fixed_like(x))
     if not tracer.training and _multiplies(tracer, func, tensors(args, kwargs)):
-        tracer.trace.uncounted[name(func)].add(where(tracer))
+        tracer.trace.uncounted[name(func)].add(tracer.path)
 
 
 def _multiplies(tracer: Tracer, func: Any, inputs: list[Tensor]) -> bool:
@@ -51,13 +53,3 @@ def tensors(*values: Any) -> list[Tensor]:
 def name(func: Any) -> str:
     """Name an operation without its overload."""
     return str(func.overloadpacket.__name__)
-
-
-def named(tracer: Tracer) -> str:
-    """Name the module that is running, for people."""
-    return where(tracer) or "the network"
-
-
-def where(tracer: Tracer) -> str:
-    """Name the module that is running."""
-    return tracer.scope[-1]

@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ssr_exp.rescaling.tracing.labels import FIXED, Vector, along, varying
-from ssr_exp.rescaling.tracing.rules.operations import name, named, tensors, unknown
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, name, tensors, unknown
 from ssr_exp.rescaling.tracing.trace import TracedTensor
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
 
 Axes = tuple[tuple[int, ...], ...]
 
@@ -112,7 +109,7 @@ def _meets(tracer: Tracer, origin: WeightOrigin, x: Tensor, ndim: int) -> bool:
         for dim in {dim for axis in other.axes for dim in axis} if other != origin else ():
             if dim < 2:
                 one, two = (labels(tracer, leaf, dim) for leaf in (origin.leaf, other.leaf))
-                tracer.trace.ledger.tie(one, two, reason=f"{named(tracer)} combines weights")
+                tracer.ledger.tie(one, two, reason=f"{tracer.named} combines weights")
         return True
     return all(
         _fits(tracer, origin, ahead + dim, along(tracer.labels(x), dim))
@@ -126,7 +123,7 @@ def _fits(tracer: Tracer, origin: WeightOrigin, dim: int, vector: Vector | None)
     if vector is None or len(axis) != 1:
         return False
     mine = labels(tracer, origin.leaf, axis[0])
-    tracer.trace.ledger.tie(mine, vector, reason=f"{named(tracer)} scales fixed channels")
+    tracer.ledger.tie(mine, vector, reason=f"{tracer.named} scales fixed channels")
     return True
 
 
@@ -146,8 +143,8 @@ def times_vector(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) ->
     if len(sides) != 2 or not (tracer.is_parametric(weight) and tracer.is_parametric(vector)):
         return unknown(tracer, func, args, kwargs, out)
     rows, columns = sides
-    known = tracer.labels(vector).reshape(-1).numpy()
-    tracer.trace.ledger.tie(known, columns, reason=f"{named(tracer)} multiplies a fixed vector")
+    entries = tracer.labels(vector).reshape(-1).numpy()
+    tracer.ledger.tie(entries, columns, reason=f"{tracer.named} multiplies a fixed vector")
     tracer.label(out, torch.from_numpy(rows))
 
 
@@ -175,7 +172,7 @@ def _laid_out(tracer: Tracer, origin: WeightOrigin, axis: Sequence[int]) -> Vect
 
 def labels(tracer: Tracer, leaf: TracedTensor, dim: int) -> Vector:
     """Name the channels along a dimension of a weight, if they have no names yet."""
-    known = leaf.dims[dim]
-    if known is None:
-        known = leaf.dims[dim] = tracer.trace.ledger.name(leaf.shape[dim])
-    return known
+    vector = leaf.dims[dim]
+    if vector is None:
+        vector = leaf.dims[dim] = tracer.ledger.name(leaf.shape[dim])
+    return vector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,11 +18,8 @@ from ssr_exp.rescaling.tracing.labels import (
     varying,
 )
 from ssr_exp.rescaling.tracing.rules import parameters
-from ssr_exp.rescaling.tracing.rules.operations import named, unknown, where
-from ssr_exp.rescaling.tracing.trace import MatrixProduct, TracedTensor
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, unknown
+from ssr_exp.rescaling.tracing.trace import TracedTensor
 
 
 def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -31,7 +28,7 @@ def convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> 
     leaf, kernel = _stored(tracer, weight), int(np.prod(weight.shape[2:]))
     if _slides(tracer, x, out):
         return _sliding(tracer, x, kernel, groups, out)
-    channels = channels_of(_named_anew(tracer, x), 1, tracer.trace.ledger)
+    channels = channels_of(_named_anew(tracer, x), 1, tracer.ledger)
     positions = (x if transposed else out)[:, 0].numel()
     if leaf is None or channels is None:
         sizes = positions, out.shape[1], x.shape[1], kernel, groups
@@ -52,7 +49,7 @@ def _named_anew(tracer: Tracer, x: Tensor) -> Tensor:
     """
     labels = tracer.labels(x)
     if tracer.is_sized(x) and not varying(labels) and x.shape[1] > 1:
-        fresh = tracer.trace.ledger.name(x.shape[1])
+        fresh = tracer.ledger.name(x.shape[1])
         labels = spread(fresh, x.shape, 1)
         tracer.label(x, labels)
         tracer.need([x.shape[1]], [fresh])
@@ -71,8 +68,7 @@ def _sliding(tracer: Tracer, x: Tensor, kernel: int, groups: int, out: Tensor) -
     assert rows is not None
     out_, inp = _fixed(out.shape[1]), _fixed(x.shape[1])
     positions = out[:, 0].numel() // len(rows) // tracer.images
-    product = MatrixProduct(where(tracer), positions, out_, inp, kernel, groups, False, rows)
-    tracer.produce(product)
+    tracer.produce(positions, out_, inp, kernel, groups, False, rows)
     tracer.label(out, spread(rows, out.shape, dim))
 
 
@@ -81,12 +77,12 @@ def deformable(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
     x, weight, offset, mask, bias = args[:5]
     leaf, channels = _stored(tracer, weight), along(tracer.labels(x), 1)
     if not tracer.training:
-        tracer.trace.uncounted["deformable convolutions"].add(where(tracer))
+        tracer.trace.uncounted["deformable convolutions"].add(tracer.path)
     if leaf is None or channels is None or weight.shape[1] != x.shape[1]:
         return unknown(tracer, func, args, kwargs, out)
     for fixed in (offset, mask):
-        seen = shrink(tracer.labels(fixed)).reshape(-1).numpy()
-        tracer.trace.ledger.freeze(seen, f"{named(tracer)} reads its offsets")
+        read = shrink(tracer.labels(fixed)).reshape(-1).numpy()
+        tracer.ledger.freeze(read, f"{tracer.named} reads its offsets")
     labels = tracer.name(out.shape[1])
     _claim(tracer, leaf, labels, channels, narrow=False)
     tracer.label(out, spread(labels, out.shape, 1))
@@ -117,10 +113,7 @@ def _alike(tracer: Tracer, x: Tensor, out: Tensor) -> None:
     assert rows is not None
     images = tracer.images
     rows = rows[: len(rows) // images]
-    product = MatrixProduct(
-        where(tracer), 1, _fixed(out.shape[1]), _fixed(x.shape[1]), 1, 1, False, rows
-    )
-    tracer.produce(product)
+    tracer.produce(1, _fixed(out.shape[1]), _fixed(x.shape[1]), 1, 1, False, rows)
     tracer.label(out, spread(np.tile(rows, images), out.shape, 0))
 
 
@@ -144,10 +137,8 @@ def batched(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     else:
         positions = len(rows) if is_first else len(rows) // tracer.images
         labels = spread(columns, out.shape, 2)
-    product = MatrixProduct(
-        where(tracer), positions, columns, inner, 1, 1, False, rows if _named(rows) else None, times
-    )
-    tracer.produce(product)
+    kept_rows = rows if _named(rows) else None
+    tracer.produce(positions, columns, inner, 1, 1, False, kept_rows, times)
     tracer.label(out, labels)
 
 
@@ -163,7 +154,7 @@ def _sides(
     inner = [along(ends[0], 2), along(ends[1], 1)]
     if all(vector is not None and _named(vector) for vector in inner):
         assert inner[0] is not None and inner[1] is not None
-        tracer.trace.ledger.tie(inner[0], inner[1], reason=f"{named(tracer)} meets fixed channels")
+        tracer.ledger.tie(inner[0], inner[1], reason=f"{tracer.named} meets fixed channels")
         return _fixed(one.shape[1]), _fixed(other.shape[2]), inner[0]
     if any(vector is not None and _named(vector) for vector in inner):
         return None, None, nothing
@@ -183,7 +174,7 @@ def attention(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
 def fit(tracer: Tracer, parameter: Tensor, channels: Vector) -> None:
     """Tie a parameter of one dimension (a bias, a gain, a statistic) to channels."""
     labels = tracer.labels(parameter).reshape(-1).numpy()
-    tracer.trace.ledger.tie(labels, channels, reason=f"{named(tracer)} scales fixed channels")
+    tracer.ledger.tie(labels, channels, reason=f"{tracer.named} scales fixed channels")
 
 
 def _named(vector: Vector) -> bool:
@@ -203,55 +194,40 @@ def _stored(tracer: Tracer, weight: Tensor, *, is_transposed: bool = False) -> T
     return origin.leaf if origin.axes == (axes[::-1] if is_transposed else axes) else None
 
 
-def _fixed_product(
-    tracer: Tracer,
-    positions: int,
-    n: int,
-    k: int,
-    kernel: int,
-    groups: int,
-    *,
-    side_by_side: bool = False,
-) -> None:
+def _fixed_product(tracer: Tracer, *sizes: int, side_by_side: bool = False) -> None:
     """Count a product of a whole batch whose channels are frozen.
 
-    The images stand in its positions; or, where each has kernels of its own, side by side.
+    Its sizes are positions, N, K, kernel and groups. The images stand in its positions; or, where
+    each has kernels of its own, side by side.
     """
+    positions, n, k, kernel, groups = sizes
     if side_by_side:
         n, k, groups = n // tracer.images, k // tracer.images, groups // tracer.images
     else:
-        rest = tracer.times_one
-        positions, rest = _divided(positions, rest)
-        n, rest = _divided(n, rest)
-        k, rest = _divided(k, rest)
-    product = MatrixProduct(
-        where(tracer), positions, _fixed(n), _fixed(k), kernel, groups, narrow=False
-    )
-    tracer.produce(product)
-
-
-def _divided(size: int, divisor: int) -> tuple[int, int]:
-    """Divide by as much of a divisor as goes; returns what is left of it, too."""
-    common = math.gcd(size, divisor)
-    return size // common, divisor // common
+        rest, divided = tracer.times_one, []
+        for size in (positions, n, k):
+            common = math.gcd(size, rest)
+            divided.append(size // common)
+            rest //= common
+        positions, n, k = divided
+    tracer.produce(positions, _fixed(n), _fixed(k), kernel, groups, narrow=False)
 
 
 def _product(
     tracer: Tracer, inp: Vector, size: int, kernel: int, groups: int, positions: int
 ) -> Vector:
     """Make `size` new channels from those of `inp`; returns their labels."""
-    ledger = tracer.trace.ledger
+    ledger = tracer.ledger
     labels = tracer.name(size)
     narrow = is_narrow(len(inp) // groups, size // groups, groups)
     if narrow:
         repeat = size // len(inp)
-        ledger.tie(labels, np.repeat(inp, repeat), reason=f"{named(tracer)} groups fixed channels")
+        ledger.tie(labels, np.repeat(inp, repeat), reason=f"{tracer.named} groups fixed channels")
         ledger.multiples.append((inp, len(inp) // groups))
         tracer.need([groups], [inp], divisor=len(inp) // groups)
     elif groups > 1:
         ledger.multiples += [(labels, groups), (inp, groups)]
-    product = MatrixProduct(where(tracer), positions, labels, inp, kernel, groups, narrow)
-    tracer.produce(product)
+    tracer.produce(positions, labels, inp, kernel, groups, narrow)
     return labels
 
 
@@ -271,11 +247,11 @@ def _claim(tracer: Tracer, leaf: TracedTensor, first: Vector, second: Vector, na
     """
     inside = None if narrow and len(second) != leaf.shape[1] else second
     for dim, labels in ((0, first), (1, inside)):
-        known = leaf.dims[dim]
-        if labels is None or known is None:
-            leaf.dims[dim] = known if labels is None else labels
-        elif len(known) == len(labels):
-            tracer.trace.ledger.tie(known, labels, reason=f"{leaf.name} meets fixed channels")
+        before = leaf.dims[dim]
+        if labels is None or before is None:
+            leaf.dims[dim] = before if labels is None else labels
+        elif len(before) == len(labels):
+            tracer.ledger.tie(before, labels, reason=f"{leaf.name} meets fixed channels")
         else:
-            for vector in (known, labels):
-                tracer.trace.ledger.freeze(vector, f"{leaf.name} is combined with other weights")
+            for vector in (before, labels):
+                tracer.ledger.freeze(vector, f"{leaf.name} is combined with other weights")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,10 +23,7 @@ from ssr_exp.rescaling.tracing.labels import (
     varying,
 )
 from ssr_exp.rescaling.tracing.rules import parameters
-from ssr_exp.rescaling.tracing.rules.operations import name, named, tensors, unknown, where
-
-if TYPE_CHECKING:
-    from ssr_exp.rescaling.tracing.tracer import Tracer
+from ssr_exp.rescaling.tracing.rules.operations import Tracer, name, tensors, unknown
 
 VIEWS = ("view", "_unsafe_view", "reshape")
 CUTS = ("slice", "split", "split_with_sizes", "narrow")
@@ -52,8 +49,7 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         tracer.label(y, labels)
     if name(func) == "slice":
         dim = (args[1] if len(args) > 1 else 0) % x.ndim
-        start = _start(func, args)
-        step = _step(func, args)
+        start, step = _start_and_step(func, args)
         tracer.cut(x, out, dim, slice(start, start + out.shape[dim] * step, step))
     if name(func) == "expand" and not varying(inputs[0][0]):
         met = tracer.meeting(x)
@@ -62,16 +58,16 @@ def move(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 
 def _cut(tracer: Tracer, func: Any, args: Any, parts: Sequence[Tensor]) -> None:
     """Cut channels: into equal parts that stay equal, or into pieces that scale on their own."""
-    labels, ledger = tracer.labels(args[0]), tracer.trace.ledger
+    labels, ledger = tracer.labels(args[0]), tracer.ledger
     for dim in varying(labels):
         size = labels.shape[dim]
         lengths = [part.shape[dim] for part in parts]
         if lengths == [size]:
             continue
-        start, step = _start(func, args), _step(func, args)
+        start, step = _start_and_step(func, args)
         whole = along(labels, dim)
         if step != 1 or whole is None:
-            reason = f"{named(tracer)} takes a slice of the channels"
+            reason = f"{tracer.named} takes a slice of the channels"
             ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
             continue
         ends = [start, *(start + total for total in itertools.accumulate(lengths))]
@@ -99,15 +95,11 @@ def _of_one_length(pieces: Sequence[Vector]) -> list[list[Vector]]:
     return [alike for alike in by_length.values() if len(alike) > 1]
 
 
-def _start(func: Any, args: Any) -> int:
+def _start_and_step(func: Any, args: Any) -> tuple[int, int]:
+    step = int(args[4]) if name(func) == "slice" and len(args) > 4 else 1
     if name(func) not in ("slice", "narrow") or len(args) < 3 or args[2] is None:
-        return 0
-    dim = args[1] % args[0].ndim
-    return int(args[2] % args[0].shape[dim])
-
-
-def _step(func: Any, args: Any) -> int:
-    return int(args[4]) if name(func) == "slice" and len(args) > 4 else 1
+        return 0, step
+    return int(args[2] % args[0].shape[args[1] % args[0].ndim]), step
 
 
 def _pick(tracer: Tracer, x: Tensor, dim: int) -> None:
@@ -117,10 +109,10 @@ def _pick(tracer: Tracer, x: Tensor, dim: int) -> None:
     if dim not in varying(labels):
         return
     if varying(labels) == [dim]:
-        reason = f"{named(tracer)} takes single channels"
-        tracer.trace.ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
+        reason = f"{tracer.named} takes single channels"
+        tracer.ledger.freeze(shrink(labels).reshape(-1).numpy(), reason)
     else:
-        tracer.trace.ledger.split(apart(labels, dim))
+        tracer.ledger.split(apart(labels, dim))
 
 
 def _fold(tracer: Tracer, x: Tensor, shape: Sequence[int]) -> None:
@@ -134,7 +126,7 @@ def _fold(tracer: Tracer, x: Tensor, shape: Sequence[int]) -> None:
             continue
         sizes = [size for size in inner if size > 1]
         if len(sizes) > 1:
-            tracer.trace.ledger.multiples.append((vector, min(sizes)))
+            tracer.ledger.multiples.append((vector, min(sizes)))
             tracer.need(sizes[:1], [vector[:: len(vector) // sizes[0]]])
         elif len(sizes) == 1:
             tracer.need(sizes, [vector])
@@ -195,7 +187,7 @@ def spatial(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None
     x, *others = tensors(args, kwargs)
     n_spatial = next((int(digit) for digit in "123" if f"{digit}d" in name(func)), 2)
     dim = x.ndim - 1 - n_spatial
-    channels = channels_of(tracer.labels(x), dim, tracer.trace.ledger)
+    channels = channels_of(tracer.labels(x), dim, tracer.ledger)
     if channels is None and _slides_over_channels(tracer, x, out):
         return None
     if channels is None or any(varying(tracer.labels(other)) for other in others):
@@ -230,23 +222,21 @@ def write(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     while (cut := tracer.cut_from(target)) is not None:
         target, along_dim, where_ = cut
         whole = tracer.labels(target)
-        known = along(whole, dim) if set(varying(whole)) <= {dim} else None
-        if known is None:
+        held = along(whole, dim) if set(varying(whole)) <= {dim} else None
+        if held is None:
             return unknown(tracer, func, args, kwargs, out)
         if along_dim == dim:
-            written, channels = channels, known.copy()
+            written, channels = channels, held.copy()
             channels[where_] = written[: len(channels[where_])]
-        elif (known != FIXED).any():
-            tracer.trace.ledger.tie(
-                known, channels, reason=f"{named(tracer)} writes fixed channels"
-            )
+        elif (held != FIXED).any():
+            tracer.ledger.tie(held, channels, reason=f"{tracer.named} writes fixed channels")
         tracer.label(target, spread(channels, target.shape, dim))
 
 
 def select_by_index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Rows are chosen by an index: channels along other dimensions pass."""
     x, dim, _ = args
-    _pass(tracer, func, args, out, gone={dim % x.ndim}, moved=lambda kept: kept)
+    _pass(tracer, func, args, out, {dim % x.ndim}, lambda kept: kept)
 
 
 def gather(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -254,7 +244,7 @@ def gather(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     x, dim, index = args[:3]
     if varying(tracer.labels(index)):
         return unknown(tracer, func, args, kwargs, out)
-    _pass(tracer, func, args, out, gone={dim % x.ndim}, moved=lambda kept: kept)
+    _pass(tracer, func, args, out, {dim % x.ndim}, lambda kept: kept)
 
 
 def index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -272,17 +262,11 @@ def index(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
             return kept
         return kept - before + new
 
-    _pass(tracer, func, args, out, gone=set(given), moved=moved)
+    _pass(tracer, func, args, out, set(given), moved)
 
 
 def _pass(
-    tracer: Tracer,
-    func: Any,
-    args: Any,
-    out: Tensor,
-    *,
-    gone: set[int],
-    moved: Callable[[int], int],
+    tracer: Tracer, func: Any, args: Any, out: Tensor, gone: set[int], moved: Callable[[int], int]
 ) -> None:
     """Label what was chosen of a tensor along the dimensions `gone`: others hold their channels.
 
@@ -305,11 +289,12 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     x, padding = args[0], args[1]
     labels = tracer.labels(x)
     padded = {x.ndim - 1 - k // 2 for k, amount in enumerate(padding) if amount}
-    channels = varying(labels)
-    if padded & set(channels) and not _pads_to_fit(tracer, out.shape[channels[0]]):
+    channels, stored = varying(labels), vars(tracer.modules[tracer.path])
+    pads_to_fit = channels and out.shape[channels[0]] in map(stored.get, FOLLOWS_OUTPUT)
+    if padded & set(channels) and not pads_to_fit:
         tracer.label(out, torch.nn.functional.pad(labels, padding, value=FIXED))
     elif padded & set(channels) and len(channels) == 1:
-        fresh = tracer.trace.ledger.produce(out.shape[channels[0]], where(tracer))
+        fresh = tracer.ledger.produce(out.shape[channels[0]], tracer.path)
         tracer.label(out, spread(fresh, out.shape, channels[0]))
     elif len(channels) == 1:
         vector = along(labels, channels[0])
@@ -317,8 +302,3 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         tracer.label(out, spread(vector, out.shape, channels[0]))
     else:
         tracer.label(out, fixed_like(out))
-
-
-def _pads_to_fit(tracer: Tracer, size: int) -> bool:
-    module = tracer.modules[where(tracer)]
-    return any(vars(module).get(name) == size for name in FOLLOWS_OUTPUT)

@@ -1,0 +1,116 @@
+"""What a search is put together from: its space, its records, latencies, and what W&B is told."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from ssr_exp.app.sweeping import write_page
+from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
+from ssr_exp.edge.latency import table, table_file
+from ssr_exp.edge.latency.table import Effort, Subject
+from ssr_exp.edge.latency.table_file import Seed
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.store import Store, folder_name
+from ssr_exp.runs.wandb.search_run import SearchRun
+from ssr_exp.search import caps, rounds, space
+from ssr_exp.search.costs import Latencies
+from ssr_exp.search.evidence import Evidence
+from ssr_exp.search.loop import Search
+from ssr_exp.search.resolution import ValSet
+from ssr_exp.search.space import Space
+from ssr_exp.training import finalists
+from ssr_exp.training.study import Study
+
+log = logging.getLogger(__name__)
+
+# What W&B is told of a search; the rest is in its trainings' configurations, or names a machine.
+TOLD = "objective acquisition surrogate cap budget segment rounds batch min_gain seed".split()
+
+
+def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
+    """Put a search together.
+
+    Raises:
+        SsrError: if something makes no sense, before anything is trained.
+    """
+    finalists.check(conf, study)
+    spanned = space.from_plan(study.plan, width_steps=conf.segment.width_steps)
+    caps.check(spanned, conf)
+    first = (study.plan.baseline, *study.expand(conf))
+    book = rounds.notebook(store, study.name, conf)
+    return Search(
+        spanned,
+        conf,
+        tuple(dict.fromkeys(first)),
+        book,
+        Evidence(store, study.name, study.fields, spanned, conf, book),
+        latencies(conf, study, spanned, store),
+        watch=lambda _: write_page(store),
+        val=ValSet(study.splits.reading.parts.get("val", {})),
+    )
+
+
+def wandb_run(search: Search, study: Study) -> SearchRun:
+    """Set up what a search tells W&B."""
+    conf, book = asdict(search.conf), search.book
+    told = {key: conf[key] for key in TOLD} | {
+        "model": search.conf.model.name,
+        "dataset": search.conf.dataset.name,
+        "study": study.name,
+        "networks": len(search.space.lattice),
+    }
+    return SearchRun(search.conf.logger, book.store, book.folder, study.name, told)
+
+
+def latencies(conf: SearchConfig, study: Study, space: Space, store: Store) -> Latencies | None:
+    """Measure the lattice, or read what was measured; None where nothing of it is needed.
+
+    Raises:
+        SsrError: if the runtime is not there, or the table is missing or of another network.
+    """
+    asked = conf.latency
+    is_needed = conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None
+    if not is_needed or asked.source is LatencySource.records:
+        return None
+    network = study.seed_network
+    seed = Seed.of(conf.model, conf.segment, study.plan, study.splits.num_classes, network)
+    subject = Subject(seed, network, space.lattice)
+    effort = Effort(asked.networks, asked.held_out, asked.repeats, asked.spread)
+    folder = store.study_folder(study.name) / "latency"
+    with store.claim(folder, wait=True):  # two searches that begin together measure once
+        if asked.source is LatencySource.file:
+            path = _copy(asked, subject, folder, effort)
+        else:
+            setting = table.here(asked.runtime, batch=asked.batch, threads=asked.threads)
+            name = "-".join((setting.slug, *sorted(conf.segment.frozen)))
+            path = folder / f"{folder_name(name)}.json"
+        if path.exists():
+            measured = table.resume(subject, path, effort)
+        else:
+            count = min(asked.networks + asked.held_out, space.lattice.size)
+            log.info("measuring %d networks: %s", count, setting)
+            measured = table.start(subject, setting, path, effort)
+    log.info("%s; %s", measured, measured.check())
+    return measured
+
+
+def _copy(asked: LatencyConf, subject: Subject, folder: Path, effort: Effort) -> Path:
+    """Copy a table that was measured elsewhere to the study, where it may grow; returns its place.
+
+    Raises:
+        SsrError: if there is none, or it is of another network.
+    """
+    if asked.file is None:
+        raise SsrError(
+            "latency=file reads a table that python -m ssr_exp.edge MODEL --fit --out FILE "
+            "wrote: type latency.file=FILE."
+        )
+    timings = table.resume(subject, Path(asked.file).expanduser(), effort).table
+    content = hashlib.sha256(timings.model_dump_json().encode()).hexdigest()[:8]
+    path = folder / f"file-{content}.json"
+    if not path.exists():
+        table_file.write(path, timings)
+    return path
