@@ -23,6 +23,7 @@ from ssr_exp.edge.latency.table_file import Setting
 from ssr_exp.edge.measured_networks import MeasuredStudy
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import arguments, lattice
+from ssr_exp.runs.provenance import torch_threads
 
 INTERRUPTED = 130  # as shells say it
 Measured = dict[Setting, dict[str, Latency]]
@@ -124,7 +125,7 @@ def _measured(options: argparse.Namespace, study: MeasuredStudy) -> Measured:
         for batch in options.batch
     ]
     runners: dict[tuple[Setting, str], Runner] = {}
-    with stopwatch.torch_threads(options.threads):
+    with torch_threads(options.threads):
         for setting in settings:
             runtime, networks = runtimes.find(setting.runtime), study.build()
             for code in terminal.progress(list(networks), f"preparing for {setting.runtime}"):

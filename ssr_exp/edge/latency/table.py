@@ -22,6 +22,7 @@ from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import store
+from ssr_exp.runs.provenance import torch_threads
 
 TOGETHER = 24  # networks that are measured together, once the table is there
 
@@ -222,12 +223,7 @@ def start(
 ) -> LatencyTable:
     """Measure a designed sample of a lattice, and further networks that check the model.
 
-    Args:
-        subject: what is measured.
-        setting: of this machine.
-        path: where the table is kept.
-        effort: how much is measured.
-        option: what chooses another place for the table, where that cannot be written.
+    The table is kept at `path`; `option` chooses another place, where that cannot be written.
 
     Raises:
         SsrError: if the runtime cannot run a network, or the machine is too noisy.
@@ -292,7 +288,7 @@ def _measured(
     """Build networks, and let them take turns; those in `quiet` must each be quiet enough."""
     runtime, plan = runtimes.find(setting.runtime), subject.lattice.plan
     runners: dict[Architecture, Runner] = {}
-    with stopwatch.torch_threads(setting.threads):
+    with torch_threads(setting.threads):
         for architecture in terminal.progress(architectures, f"preparing for {setting.runtime}"):
             network = rescale.build(subject.network, plan, architecture, inherits=True)
             runners[architecture] = stopwatch.prepare(

@@ -22,6 +22,7 @@ from typing import Any
 
 import wandb as client
 
+from ssr_exp import files
 from ssr_exp.config import LoggerConf, WandbMode
 from ssr_exp.runs import store
 from ssr_exp.runs.predictions import Predictions
@@ -147,7 +148,7 @@ class SearchRun:
     def _note(self) -> dict[str, Any]:
         """Read which run is the search's own; without a note, a new one."""
         try:
-            note = json.loads((self.folder / NOTE).read_bytes())
+            note = files.read_fields(self.folder / NOTE)
             return {"id": str(note["id"]), "round": int(note["round"]), "runs": note.get("runs")}
         except (OSError, ValueError, KeyError, TypeError):
             return {"id": secrets.token_hex(4), "round": BEFORE}
