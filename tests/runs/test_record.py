@@ -25,7 +25,7 @@ WHOLE = """{"study": "s", "network": "d1_w4", "model": "m", "dataset": "d", "blo
 "baseline_gemms": 1, "wall_s": 1, "device": "d", "precision": "p", "versions": {},
 "git_commit": null, "started_at": "now"}"""
 
-share = st.floats(0, 1, exclude_min=True)
+shares = st.lists(st.floats(0, 1, exclude_min=True), max_size=5).map(tuple)
 percent = st.none() | st.floats(0, 100)
 count = st.integers(0, 2**63 - 1)
 text = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -33,9 +33,7 @@ few = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 any_record = st.builds(
     Record,
     study=text,
-    modifiers=st.builds(
-        Fractions, depth=st.lists(share, max_size=5).map(tuple), width=st.lists(share, max_size=5).map(tuple)
-    ),
+    modifiers=st.builds(Fractions, depth=shares, width=shares),
     blocks=st.lists(count, max_size=5).map(tuple),
     seed=count,
     status=st.sampled_from(Status),
