@@ -170,6 +170,16 @@ def taught(made: Classification, **recipe: object) -> Classification:
     return Classification(made.network, fields, num_classes=10, teacher=Remembering())
 
 
+def test_at_a_high_temperature_the_gradient_is_that_of_matched_logits() -> None:
+    """Hinton et al. 2015, section 2.1: (student - teacher) / classes, for logits of mean 0."""
+    student, teacher = (torch.randn(1, 6, dtype=torch.float64) for _ in range(2))
+    student, teacher = (logits - logits.mean() for logits in (student, teacher))
+    student.requires_grad_(True)
+    distillation_loss(student, teacher, temperature=1e4).backward()  # type: ignore[no-untyped-call]
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, (student.detach() - teacher) / 6, rtol=1e-2, atol=1e-4)
+
+
 def test_a_teacher_is_no_part_of_the_network(small_task: MakeTask) -> None:
     made = taught(small_task())
     assert set(made.state_dict()) == set(small_task().state_dict())
