@@ -45,6 +45,7 @@ from ssr_exp.rescaling import codes, cost, lattice, planning, rescale, seeds
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.runs.provenance import torch_threads
 
 PART = "latency"
 SHAPE, CLASSES = (3, 32, 32), 10  # CIFAR-10's; stems are for small images
@@ -303,7 +304,7 @@ def _timed(
 ) -> dict[str, Seconds]:
     """Let all networks in all runtimes take turns; returns the seconds by runtime and network."""
     print(f"preparing {label} ...", flush=True)
-    with stopwatch.torch_threads(size.threads):
+    with torch_threads(size.threads):
         runners = {
             (way.name, name): _runner(network, way, batch=batch, size=size)
             for way in _runtimes(size)

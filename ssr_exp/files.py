@@ -93,13 +93,12 @@ def parse_fields(text: str | bytes) -> dict[str, Any]:
     """
     try:
         fields: Any = json.loads(text)
-        if not isinstance(fields, dict):
-            raise Unreadable("it holds no JSON object")
-        is_whole = CHECKSUM not in fields or fields.pop(CHECKSUM) == _checksum(fields)
-    except Unreadable:
-        raise
+        is_checked = isinstance(fields, dict) and CHECKSUM in fields
+        is_whole = not is_checked or fields.pop(CHECKSUM) == _checksum(fields)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"it is no whole JSON file ({error})") from None
+    if not isinstance(fields, dict):
+        raise Unreadable("it holds no JSON object")
     if not is_whole:
         raise Unreadable(
             f"its {CHECKSUM} says that it was changed since it was written: if you edited it "
@@ -145,9 +144,7 @@ def read_checkpoint(path: Path) -> Any:
         if zipfile.is_zipfile(path):  # and not of a torch before 1.6
             _check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Unreadable:
+    except (FileNotFoundError, Unreadable):
         raise
     except Exception as error:  # damage shows in many ways
         raise Unreadable(cause(error)) from None

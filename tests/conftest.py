@@ -92,17 +92,18 @@ def composed(words: tuple[str, ...]) -> Config:
     """Compose a configuration; that of the same words is made once."""
     import hydra
 
-    configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        overrides = small(Path(), words)
-        return configuration.read(
-            hydra.compose("train", overrides=overrides, return_hydra_config=False), Config
-        )
+    overrides = small(Path(), words)
+    return configuration.read(
+        hydra.compose("train", overrides=overrides, return_hydra_config=False), Config
+    )
 
 
 @pytest.fixture
-def conf(tmp_path: Path) -> Compose:
+def conf(tmp_path: Path) -> Iterator[Compose]:
     """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
+    import hydra
+
+    configuration.register()
 
     def compose(*words: str) -> Config:
         made = copy.deepcopy(composed(words))
@@ -111,7 +112,8 @@ def conf(tmp_path: Path) -> Compose:
                 setattr(made.paths, name, f"{tmp_path}/{name}")
         return made
 
-    return compose
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield compose
 
 
 @pytest.fixture

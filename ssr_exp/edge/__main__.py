@@ -23,6 +23,7 @@ from ssr_exp.edge.latency.table_file import Setting
 from ssr_exp.edge.measured_networks import MeasuredStudy
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import arguments, lattice
+from ssr_exp.runs.provenance import torch_threads
 
 INTERRUPTED = 130  # as shells say it
 Measured = dict[Setting, dict[str, Latency]]
@@ -124,7 +125,7 @@ def _measured(options: argparse.Namespace, study: MeasuredStudy) -> Measured:
         for batch in options.batch
     ]
     runners: dict[tuple[Setting, str], Runner] = {}
-    with stopwatch.torch_threads(options.threads):
+    with torch_threads(options.threads):
         for setting in settings:
             runtime, networks = runtimes.find(setting.runtime), study.build()
             for code in terminal.progress(list(networks), f"preparing for {setting.runtime}"):
@@ -150,7 +151,7 @@ def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
     (runtime,), (batch,) = options.runtime, options.batch
     setting = table.here(runtime, batch=batch, threads=options.threads)
     latencies = table.start(subject, setting, options.out, effort, option="--out FILE")
-    baseline = latencies.known()[study.plan.baseline]
+    baseline = latencies.measured()[study.plan.baseline]
     smallest = float(latencies.ms(points.points([0]))[0])
     console = terminal.console()
     console.print(f"{study.name}: {setting}")

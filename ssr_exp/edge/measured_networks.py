@@ -107,11 +107,7 @@ class MeasuredStudy:
 
 
 def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
-    """Read a study's folder.
-
-    Args:
-        folder: `paths.runs/<study>`.
-        trust: call the function that makes the seed network, if a function does.
+    """Read a study's folder; with `trust`, call the function that makes its seed network, if any.
 
     Raises:
         SsrError: if it is no study, nothing of it is finished, or its networks cannot be built.

@@ -22,19 +22,8 @@ from ssr_exp.runs.store import Store
 
 FILE = "report.html"
 CHARTS = "echarts.common.min.js"  # Apache ECharts 6.1.0, Apache-2.0, as it is published
-SCRIPTS = (
-    "base.js",
-    "theme.js",
-    "study.js",
-    "network.js",
-    "chart.js",
-    "take.js",
-    "pins.js",
-    "table.js",
-    "surrogate.js",
-    "about.js",
-    "main.js",
-)
+PARTS = "base theme study network chart take pins table surrogate about main".split()
+SCRIPTS = tuple(f"{part}.js" for part in PARTS)
 # Inside an element a browser looks for markup in JSON, and old ones for these two in strings.
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -57,7 +46,7 @@ def write(
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
-    path = store.root / FILE if to is None else to
+    path = to or store.root / FILE
     store.write_text(path, render(page_data.collect(store, only, fresh)))
     return path
 

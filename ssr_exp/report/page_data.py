@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,6 @@ from ssr_exp.runs import pareto, predictions, studies
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
 from ssr_exp.runs.store import Store, folder_name
-
-log = logging.getLogger(__name__)
 
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part

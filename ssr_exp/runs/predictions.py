@@ -194,7 +194,7 @@ def has_baseline(records: Sequence[Record]) -> bool:
 def _read(path: Path) -> Predictions | None:
     """Read predictions, as data only."""
     try:
-        return files.parse(path.read_bytes(), Predictions, version=SCHEMA)
-    except (OSError, files.Unreadable) as error:
+        return files.read(path, Predictions, version=SCHEMA)
+    except (FileNotFoundError, files.Unreadable) as error:
         log.warning("skipped %s: %s", path, error)
         return None

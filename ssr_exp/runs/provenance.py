@@ -7,6 +7,8 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +36,19 @@ def device(accelerator: str) -> str:
     if wants_gpu or (accelerator == "auto" and torch.cuda.is_available()):
         return torch.cuda.get_device_name()
     return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Give torch so many CPU threads for a while; None: as many as it has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cpu(threads: int) -> str:

@@ -58,7 +58,7 @@ class Record(BaseModel):
     modifiers, `round<k>` of a search, or `finalist`.
     """
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_enum_values=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     schema_version: int = SCHEMA
     study: str
@@ -132,7 +132,6 @@ def parse(text: str | bytes) -> Record:
     """Read a record from JSON, as data only.
 
     Raises:
-        parsing.Unreadable: if it is cut short, damaged, of a future version, or lacks
-            what a record needs.
+        Unreadable: if it is cut short, damaged, of a future version, or lacks what it needs.
     """
     return files.parse(text, Record, version=SCHEMA)

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,7 +175,8 @@ class Store:
         try:
             for path in folder.iterdir():
                 if files.UNFINISHED.fullmatch(path.name):
-                    _discard(path)
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -244,13 +245,6 @@ def folder_name(name: str) -> str:
     if len(folder) <= LONGEST:
         return folder
     return f"{folder[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _discard(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        log.debug("could not remove %s", path)
 
 
 def _restore(old: Path, to: Path) -> None:

@@ -16,6 +16,8 @@ from ssr_exp.runs.record import Count, Status
 
 CODE = r"(^|_)d\d+(-\d+)*_w\d+[a-z]*(-\d+[a-z]*)*$"
 REQUIRED = ("network", "val_acc")
+NEEDED = " and ".join(REQUIRED)
+CHOOSE = "type runs.file=FILE, with a .csv or a .jsonl file"
 EXAMPLE = '{"network": "d9-1-9_w16-8-32", "val_acc": 93.5}'
 
 
@@ -68,15 +70,15 @@ def read(path: Path) -> list[TableRow]:
         ".jsonl": (_objects, TableRow.model_validate),
     }
     if path.suffix.lower() not in kinds:
-        raise SsrError(f"{path} is no table: type runs.file=FILE, with a .csv or a .jsonl file.")
+        raise SsrError(f"{path} is no table: {CHOOSE}.")
     split, validate = kinds[path.suffix.lower()]
     lines = split(path, _text(path))
     rows = [_row(f"{path} line {line}", fields, validate) for line, fields in lines]
     if not rows:
-        raise SsrError(f"{path} holds no rows: one for each run is needed, with {_needed()}.")
+        raise SsrError(f"{path} holds no rows: one for each run is needed, with {NEEDED}.")
     for name in ("val_acc", "test_acc"):
-        known = [value for row in rows if (value := getattr(row, name)) is not None]
-        if len(known) > 1 and 0 < max(known) <= 1:
+        accuracies = [value for row in rows if (value := getattr(row, name)) is not None]
+        if len(accuracies) > 1 and 0 < max(accuracies) <= 1:
             raise SsrError(
                 f"{path}: no {name} is above 1, but accuracies are percent, from 0 to 100: "
                 "multiply them by 100."
@@ -92,9 +94,7 @@ def _text(path: Path) -> str:
         text = "\0"
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise SsrError(
-            f"cannot read {path}: {why}; type runs.file=FILE, with a .csv or a .jsonl file."
-        ) from error
+        raise SsrError(f"cannot read {path}: {why}; {CHOOSE}.") from error
     if "\0" in text:
         raise SsrError(f"{path} is not text in UTF-8: save the table as such.")
     return text
@@ -130,7 +130,7 @@ def _names(place: str, cells: list[str]) -> list[str]:
     for name in REQUIRED:
         if name not in names:
             raise SsrError(
-                f"{place}: no column is named {name}; {_needed()} are needed, separated by commas, "
+                f"{place}: no column is named {name}; {NEEDED} are needed, separated by commas, "
                 f"and these are there: {', '.join(names)[:200]}."
             )
     for name in TableRow.model_fields:
@@ -160,18 +160,14 @@ def _number(text: str) -> float:
 
 def _row(place: str, fields: dict[str, Any], validate: Callable[[Any], TableRow]) -> TableRow:
     """Read a row, as data only."""
-    known = {name: fields[name] for name in TableRow.model_fields if fields.get(name) is not None}
+    given = {name: fields[name] for name in TableRow.model_fields if fields.get(name) is not None}
     try:
-        return validate(known)
+        return validate(given)
     except ValidationError as error:
         where = error.errors()[0]["loc"]
         name = str(where[0]) if where else "val_acc"
-        given = f"is {known[name]!r:.60}" if name in known else "is missing"
+        said = f"is {given[name]!r:.60}" if name in given else "is missing"
         allowed = TableRow.model_fields[name].description
         raise SsrError(
-            f"{place}: {name} {given}; it must be {allowed}. Mend the line or leave it out."
+            f"{place}: {name} {said}; it must be {allowed}. Mend the line or leave it out."
         ) from None
-
-
-def _needed() -> str:
-    return " and ".join(REQUIRED)

@@ -53,11 +53,6 @@ class Candidates:
         """Place points in the unit cube."""
         return self.space.features(self.space.lattice.points(numbers))
 
-    def rows(self, numbers: Numbers) -> Float[Tensor, "m d1"]:
-        """List features and log cost of points, as the BoTorch acquisitions take them."""
-        at = torch.from_numpy(np.asarray(numbers))
-        return torch.cat([self.features(numbers), self.log_cost[at][:, None]], dim=1)
-
     def sigmas(self, numbers: Numbers) -> Float[Tensor, " m"]:
         """Return the standard deviations of points."""
         if self.surrogate.screens:

@@ -30,7 +30,7 @@ Price = Callable[[Points], Tensor]
 class Latencies(Protocol):
     """What networks take on a device; its string says on which. See `edge.latency.table`."""
 
-    def known(self) -> Mapping[Architecture, float]:
+    def measured(self) -> Mapping[Architecture, float]:
         """List the measured networks with their latency in ms."""
 
     def ms(self, points: Points) -> NDArray[np.float64]:
@@ -73,7 +73,7 @@ def log_costs(price: Price, space: Space, architectures: Sequence[Architecture])
 def measured(history: History, latencies: Latencies | None) -> dict[Architecture, float]:
     """List the measured networks with their latency in ms; several measurements are averaged."""
     if latencies is not None:
-        return dict(latencies.known())
+        return dict(latencies.measured())
     times: dict[Architecture, list[float]] = {}
     for architecture, time in history.with_latency():
         times.setdefault(architecture, []).append(time)

@@ -129,7 +129,7 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
     size = len(space.lattice)
     drawn = np.random.default_rng(seed).choice(size, size=min(SLICES, size), replace=False)
     architectures = space.architectures(drawn)
-    found = []
+    effects = []
     for name, at in zip(space.names, space.segments, strict=True):
         kind, _, segment = name.partition(" ")
         field = "blocks" if kind == "depth" else "widths"
@@ -139,8 +139,8 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
             outcomes, _ = belief.surrogate.predict(belief.history.features(moved))
             means.append(float(belief.accuracy(outcomes).mean()))
         effect = round(means[1] - means[0], DIGITS)
-        found.append(Sensitivity(segment=segment, kind=kind, effect=effect))
-    return tuple(found)
+        effects.append(Sensitivity(segment=segment, kind=kind, effect=effect))
+    return tuple(effects)
 
 
 def _moved(architecture: Architecture, end: Architecture, segment: int, field: str) -> Architecture:

@@ -167,7 +167,7 @@ class Search:
             belief = self.look(running)
             picks = self.next_batch(belief, number, count=count, at=at)
         self._measure(self.space.parse(pick.network) for pick in picks)
-        times = {} if self.latencies is None else self.latencies.known()
+        times = {} if self.latencies is None else self.latencies.measured()
         cap = belief.caps.get("latency_ms", math.inf)
         return belief, [p for p in picks if times.get(self.space.parse(p.network), 0.0) <= cap]
 
@@ -178,7 +178,7 @@ class Search:
         """
         if self.latencies is None:
             return False
-        times = self.latencies.known()
+        times = self.latencies.measured()
         if not (new := [a for a in architectures if a not in times]):
             return False
         try:
@@ -232,7 +232,7 @@ class Search:
         if self.latencies is not None and cap is not None:
             baseline = self.space.plan.baseline
             self._measure([baseline])
-            times = self.latencies.known()
+            times = self.latencies.measured()
             whole = {"latency_ms": times[baseline]} if baseline in times else {}
             caps = read_caps(CapConf(latency_ms=cap), whole)
             check_latency_cap(self.space, caps["latency_ms"], price)

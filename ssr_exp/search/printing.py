@@ -98,7 +98,7 @@ def _times(belief: Belief, architectures: Sequence[Architecture]) -> dict[Archit
     """Write the latency of networks, where a device's is traded or capped; else nothing."""
     if belief.latencies is None or not architectures:
         return {}
-    measured = belief.latencies.known()
+    measured = belief.latencies.measured()
     points = cost.encode(belief.history.space.plan, architectures)
     pairs = zip(architectures, belief.latencies.ms(points).tolist(), strict=True)
     return {a: f"{'' if a in measured else '~'}{ms:.4g}" for a, ms in pairs}

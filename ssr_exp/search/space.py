@@ -94,13 +94,13 @@ class Space:
 
         Returns what it returns, tensors of `m`, as tensors of all `n` points.
         """
-        found: list[Tensor] = []
+        columns: list[Tensor] = []
         for part, points in self.chunks():
             values = function(points)
-            found = found or [torch.empty(len(self.lattice), dtype=v.dtype) for v in values]
-            for whole, some in zip(found, values, strict=True):
+            columns = columns or [torch.empty(len(self.lattice), dtype=v.dtype) for v in values]
+            for whole, some in zip(columns, values, strict=True):
                 whole[part] = some
-        return found
+        return columns
 
     def numbers(self, architectures: Sequence[Architecture]) -> Numbers:
         """Find the lattice's numbers of architectures; those that are no points are left out."""

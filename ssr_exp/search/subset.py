@@ -51,13 +51,13 @@ def representative(X: Float[Tensor, "n d"], count: int) -> Int[Tensor, " m"]:
     """
     if len(X) <= count:
         return torch.arange(len(X))
-    networks, of = torch.unique(X, dim=0, return_inverse=True)
+    networks, network_of = torch.unique(X, dim=0, return_inverse=True)
     even = spread(networks, count).tolist()
     drawn = torch.randperm(len(networks), generator=torch.Generator().manual_seed(SEED)).tolist()
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(even, drawn))
     chosen: list[int] = []
     for network in dict.fromkeys(n for n in in_turn if n is not None):
-        chosen += torch.nonzero(of == network).flatten()[:REPEATS].tolist()
+        chosen += torch.nonzero(network_of == network).flatten()[:REPEATS].tolist()
         if len(chosen) >= count:
             break
     return torch.tensor(sorted(chosen[:count]))

@@ -268,7 +268,7 @@ def _likelihood() -> GaussianLikelihood:
 
 def _additive(segments: Sequence[int], d: int) -> Kernel:
     """Add an effect of each segment on its own to one of all `d` features together."""
-    groups = [[c for c, of in enumerate(segments) if of == s] for s in dict.fromkeys(segments)]
+    groups = [[c for c, one in enumerate(segments) if one == s] for s in dict.fromkeys(segments)]
     groups.append(list(range(d)))
     return AdditiveKernel(*(_scaled(columns, 1 / len(groups)) for columns in groups))
 

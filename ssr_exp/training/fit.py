@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
 
-from ssr_exp.config import Config
 from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
@@ -66,17 +64,6 @@ def test(job: Job, folder: Path) -> Metrics:
     task = _task(job)
     _load(task, folder / LAST_CHECKPOINT)
     return _tested(trainers.build(job.conf, folder), task, _images(job))
-
-
-@contextmanager
-def threads(conf: Config) -> Iterator[None]:
-    """Use as many CPU threads as a run asks for, and no longer than it lasts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(conf.trainer.threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _load(task: Classification, checkpoint: Path) -> None:

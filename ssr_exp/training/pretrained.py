@@ -101,13 +101,7 @@ def _warn(path: str, words: str) -> None:
 
 
 def open(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> Pretrained:
-    """Read what a configuration names; a network is read once in a process.
-
-    Args:
-        conf: `init`, `checkpoint` and `recipe.distill`.
-        splits: the study's images.
-        seed: its seed network.
-        plan: the seed network's.
+    """Read what `init`, `checkpoint` and `recipe.distill` name; a network once in a process.
 
     Raises:
         SsrError: if there is nothing to read, or it is of another network or of other classes.

@@ -95,14 +95,14 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
     if not path.exists():
         return None
     try:
-        held = files.read_checkpoint(path)
-        kept = held[KEY]
+        content = files.read_checkpoint(path)
+        kept = content[KEY]
         if kept["schema"] > SCHEMA:
             raise ValueError(f"it is of version {kept['schema']}")
         metrics = {str(n): None if v is None else float(v) for n, v in kept["metrics"].items()}
         if not isinstance(kept["generators"], dict):
             raise ValueError("it holds no states of generators")
-        last = LastCheckpoint(path, int(held["epoch"]) + 1, metrics, float(kept["spent_s"]))
+        last = LastCheckpoint(path, int(content["epoch"]) + 1, metrics, float(kept["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None

@@ -49,7 +49,7 @@ def train(conf: Config) -> Record:
     """Train the one network that a configuration names, unless that was done before.
 
     Raises:
-        local.Busy: if another process is training it and `conf.wait` is false.
+        Busy: if another process is training it and `conf.wait` is false.
         RunFailed: if the training failed; the record says so, too.
         SsrError: if the configuration cannot be met, or its folder cannot be written; a training
             that fills the disk leaves no record.
@@ -63,7 +63,7 @@ def train(conf: Config) -> Record:
     (job,) = jobs
     store = Store(conf.paths.runs)
     where = folder(store, job)
-    with store.claim(where, wait=conf.wait), fit.threads(conf):
+    with store.claim(where, wait=conf.wait), provenance.torch_threads(conf.trainer.threads):
         done = store.read(where)
         if done is None or not is_done(done):
             record = _train(job, store, where)

@@ -19,7 +19,7 @@ from ssr_exp.training import run
 log = logging.getLogger(__name__)
 
 Errors = dict[Path, object]
-"""By folder: what a run raised, or `local.BUSY` if another process was training it."""
+"""By folder: what a run raised, or `BUSY` if another process was training it."""
 
 
 # Said in full, because an experiment's own modifiers are merged after their group.

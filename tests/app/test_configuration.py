@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ssr_exp import config
 from ssr_exp.app import configuration
-from ssr_exp.config import MISSING, Config, DatasetConf, ModelConf, SearchConfig
+from ssr_exp.config import MISSING, Config, DatasetConf, ModelConf
 from ssr_exp.errors import SsrError
 
 Compose = Callable[..., Config]
@@ -70,15 +70,6 @@ def test_arguments_of_any_name_are_taken(conf: Compose, words: list[str]) -> Non
     assert type(model.arguments["kernels"]) is list
     labelled = conf("model=module", "model.target=my.Net", "model.name=mine").model
     assert (labelled.name, labelled.target) == ("mine", "my.Net")
-
-
-def test_filters_of_any_name_are_taken(conf: Compose) -> None:
-    import hydra
-
-    words = ["runs=wandb", "runs.filters={state: finished}"]
-    assert configuration.read(hydra.compose("search", words), SearchConfig).runs.filters == {
-        "state": "finished"
-    }
 
 
 @pytest.mark.parametrize("word", ["recipe.lr=-1", "trainer.max_epochs=0"])

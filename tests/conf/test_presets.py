@@ -129,6 +129,11 @@ def test_names_of_segments_and_patterns_can_be_typed(compose: Compose) -> None:
     assert read.patterns == ["layer1.*", "layer2.?.conv1", "features.0"]
 
 
+def test_filters_of_any_name_can_be_typed(compose: Compose) -> None:
+    read = compose("runs=wandb", "runs.filters={state: finished}")
+    assert read.runs.filters == {"state": "finished"}
+
+
 def test_superblocks_may_have_c_ratios_of_their_own(compose: Compose) -> None:
     word = r"modifiers.c_ratios_of={1x1*:[0.5,1],3x3\:16-16:[0.75]}"
     read = compose("segment=superblock", "modifiers=scbp", word)

@@ -12,7 +12,6 @@ from PIL import Image
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import images, in_memory
 from ssr_exp.datasets.images import Images, Splits
-from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
 
@@ -75,13 +74,6 @@ def test_resize_makes_all_images_square(root: Path, load: Load) -> None:
     noise(root, size=(6, 8), cat=9)
     noise(root, size=(12, 5), dog=9)
     assert load(root, resize=4).image_shape == (3, 4, 4)
-
-
-def test_resize_keeps_a_plain_colour() -> None:
-    plain = torch.full((3, 1, 8, 8), 200, dtype=torch.uint8)
-    for fit in ("crop", "stretch", "pad"):
-        how = Preprocessing(channels=1, size=(5, 5), fit=fit)
-        assert images.resize(plain, how).unique().tolist() == [200]
 
 
 def test_digits_fill_the_range_of_a_pixel(digits: Splits) -> None:

@@ -143,13 +143,6 @@ def test_fit_and_background_have_caches_of_their_own(
     assert len(found) == 4  # the background of a crop is not seen
 
 
-def test_names_cannot_act_on_a_terminal(
-    root: Path, capsys: pytest.CaptureFixture[str], load: Load
-) -> None:
-    reading.print_all([load(fill(root, ("a\x1b[31m", "b"))).reading])
-    assert "\x1b" not in capsys.readouterr().out
-
-
 def test_the_folder_is_said_on_screen_and_nowhere_else(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
 ) -> None:

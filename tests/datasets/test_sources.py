@@ -23,7 +23,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, refused: Refused) -> None:
 
 
 def test_an_empty_folder_is_refused(root: Path, refused: Refused) -> None:
-    (root).mkdir()
+    root.mkdir()
     assert "no class folders" in refused(root)
 
 

@@ -30,21 +30,13 @@ class TooLongError(Exception):
 
 @dataclass
 class Tally:
-    """What became of a target's inputs.
-
-    Args:
-        inputs: how many were read.
-        by_atheris: how many of them atheris chose.
-        seconds: that it took.
-        ended: how many were accepted, or refused with which error.
-        failures: what broke the reader, by kind.
-    """
+    """What became of a target's inputs."""
 
     inputs: int = 0
-    by_atheris: int = 0
+    by_atheris: int = 0  # how many of them atheris chose
     seconds: float = 0.0
-    ended: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)  # accepted, or refused with which error
+    failures: Counter[str] = field(default_factory=Counter)  # of the reader, by kind
 
     def fields(self) -> dict[str, Any]:
         """Write as JSON does."""
@@ -60,15 +52,7 @@ class Tally:
 def run(
     name: str, *, inputs: int, seed: int, failures: Path | None, show: TextIO | None = None
 ) -> Tally:
-    """Read inputs that a seed draws.
-
-    Args:
-        name: of the target.
-        inputs: how many.
-        seed: of the draw.
-        failures: folder that what breaks the reader is saved in; None: nowhere.
-        show: where progress is printed.
-    """
+    """Read so many inputs of a target; what breaks it is saved in the folder `failures`."""
     target, rng, tally = targets.find(name), Random(f"{seed} {name}"), Tally()
     start = said = time.monotonic()
     with quiet(), within(LIMIT_S) as restart:
@@ -78,11 +62,8 @@ def run(
             one(target, data, tally, failures and failures / name)
             if show is not None and time.monotonic() - said > EVERY_S:
                 said = time.monotonic()
-                print(
-                    f"{name}: {tally.inputs:,} of {inputs:,}, {tally.failures.total()} broke it",
-                    file=show,
-                    flush=True,
-                )
+                broke = tally.failures.total()
+                print(f"{name}: {tally.inputs:,} of {inputs:,}, {broke} broke it", file=show)
     tally.seconds = time.monotonic() - start
     return tally
 

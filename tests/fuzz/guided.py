@@ -19,19 +19,9 @@ FEWEST = 100  # inputs that are worth a process
 
 
 def run(name: str, *, inputs: int, seed: int, failures: Path | None) -> driver.Tally | None:
-    """Read inputs that atheris chooses; None where it is not installed, or of no use.
-
-    Args:
-        name: of the target.
-        inputs: how many.
-        seed: of its choice.
-        failures: folder that what breaks the reader is saved in.
-    """
-    if (
-        not targets.find(name).watched
-        or inputs < FEWEST
-        or importlib.util.find_spec("atheris") is None
-    ):
+    """Read inputs that atheris chooses; None where it is not installed, or of no use."""
+    is_there = importlib.util.find_spec("atheris") is not None
+    if not (is_there and targets.find(name).watched and inputs >= FEWEST):
         return None
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder, "tally.json")

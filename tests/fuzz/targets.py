@@ -19,23 +19,14 @@ Refused = tuple[type[Exception], ...]
 
 @dataclass(frozen=True)
 class Target:
-    """A reader under test.
+    """A reader under test."""
 
-    Args:
-        make: draws an input.
-        read: reads one; raises what `refused` lists, or breaks.
-        refused: the errors that say what is wrong with an input.
-        share: of all inputs.
-        watched: functions, by module and name, whose branches atheris watches.
-        seeds: inputs that atheris starts from.
-    """
-
-    make: Callable[[Random], bytes]
-    read: Callable[[bytes], None]
-    refused: Refused
-    share: float
-    watched: tuple[tuple[Any, str], ...] = ()
-    seeds: tuple[bytes, ...] = ()
+    make: Callable[[Random], bytes]  # draws an input
+    read: Callable[[bytes], None]  # raises what `refused` lists, or breaks
+    refused: Refused  # the errors that say what is wrong with an input
+    share: float  # of all inputs
+    watched: tuple[tuple[Any, str], ...] = ()  # modules and functions that atheris watches
+    seeds: tuple[bytes, ...] = ()  # that atheris starts from
 
 
 def names() -> list[str]:

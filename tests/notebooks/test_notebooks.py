@@ -42,15 +42,10 @@ def test_there_are_notebooks() -> None:
 
 
 @each
-def test_it_is_valid(path: Path) -> None:
+def test_it_is_valid_and_stored_without_outputs_and_traces_of_a_machine(path: Path) -> None:
     notebook = read(path)
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-
-
-@each
-def test_it_is_stored_without_outputs_and_traces_of_a_machine(path: Path) -> None:
-    notebook = read(path)
     assert notebook.metadata == {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -68,14 +63,10 @@ def test_it_starts_with_a_title_and_its_purpose(path: Path) -> None:
 
 
 @each
-def test_it_names_no_absolute_path(path: Path) -> None:
+def test_it_names_no_absolute_path_and_links_to_documents_alone(path: Path) -> None:
     assert re.findall(r"(?m)(?:^|[\s\"'`(=])(?:/|~/|[A-Za-z]:\\)\w+", text(path)) == []
-
-
-@each
-def test_its_links_are_to_documents(path: Path) -> None:
-    found = re.findall(r"\w+://[^\s)>\"'`]*", text(path))
-    assert [link for link in found if not link.startswith(LINKS)] == []
+    links = re.findall(r"\w+://[^\s)>\"'`]*", text(path))
+    assert [link for link in links if not link.startswith(LINKS)] == []
 
 
 @each
@@ -140,7 +131,6 @@ def test_it_finds_the_repository_from_wherever_it_starts(
     assert names.get("ROOT", ROOT) == ROOT
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @each
 def test_it_runs_and_leaves_nothing_behind(

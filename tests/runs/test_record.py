@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -25,17 +25,16 @@ WHOLE = """{"study": "s", "network": "d1_w4", "model": "m", "dataset": "d", "blo
 "baseline_gemms": 1, "wall_s": 1, "device": "d", "precision": "p", "versions": {},
 "git_commit": null, "started_at": "now"}"""
 
-share = st.floats(0, 1, exclude_min=True)
+shares = st.lists(st.floats(0, 1, exclude_min=True), max_size=5).map(tuple)
 percent = st.none() | st.floats(0, 100)
 count = st.integers(0, 2**63 - 1)
-text = st.text(st.characters(codec="utf-8"))
+text = st.text(st.characters(codec="utf-8"), max_size=20)
+few = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 any_record = st.builds(
     Record,
     study=text,
-    modifiers=st.builds(
-        Fractions, depth=st.lists(share).map(tuple), width=st.lists(share).map(tuple)
-    ),
-    blocks=st.lists(count).map(tuple),
+    modifiers=st.builds(Fractions, depth=shares, width=shares),
+    blocks=st.lists(count, max_size=5).map(tuple),
     seed=count,
     status=st.sampled_from(Status),
     error=st.none() | text,
@@ -43,7 +42,7 @@ any_record = st.builds(
     val_loss=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     baseline_params=st.integers(1, 2**63 - 1),
     latency_ms=st.none() | st.floats(0, 1e9, exclude_min=True),
-    versions=st.dictionaries(text, text),
+    versions=st.dictionaries(text, text, max_size=3),
     origin=st.none() | st.text(st.characters(codec="utf-8"), max_size=100),
     **{name: st.just(value) for name, value in {
         "network": "n", "model": "m", "dataset": "d", "widths": (1,), "epochs": 1, "params": 1,
@@ -54,7 +53,7 @@ any_record = st.builds(
 
 
 @given(any_record)
-@settings(max_examples=50)
+@few
 def test_a_record_survives_its_json(one: Record) -> None:
     assert record.parse(one.to_json()) == record.parse(one.to_json().encode()) == one
 
@@ -154,7 +153,7 @@ def test_a_missing_key_is_unreadable_and_named() -> None:
 
 
 @given(st.binary())
-@settings(max_examples=30)
+@few
 def test_random_bytes_are_unreadable(content: bytes) -> None:
     refusal(content)
 
@@ -164,7 +163,7 @@ values = st.recursive(scalars, lambda v: st.lists(v) | st.dictionaries(st.text()
 
 
 @given(changes=st.dictionaries(st.sampled_from(sorted(Record.model_fields)), values))
-@settings(max_examples=50)
+@few
 def test_random_values_are_a_record_or_unreadable(changes: dict[str, Any]) -> None:
     try:
         one = record.parse(json.dumps(json.loads(WHOLE) | changes))

@@ -57,7 +57,7 @@ class Phone:
         counts: NDArray[np.int64] = cost.count(self.space.plan, points).params
         return 1 + counts / 1e5 + points[:, 0] / 7
 
-    def known(self) -> dict[Architecture, float]:
+    def measured(self) -> dict[Architecture, float]:
         return {}
 
     def measure(self, architectures: object) -> bool:

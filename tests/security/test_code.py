@@ -14,6 +14,7 @@ FILES = [
     for pattern in ("*.py", "ssr_exp/**/*.py", "hydra_plugins/**/*.py")
     for path in sorted(ROOT.glob(pattern))
 ]
+NODES = {path: list(ast.walk(ast.parse(path.read_text()))) for path in FILES}
 FORBIDDEN = {
     "eval": "runs text",
     "exec": "runs text",
@@ -64,8 +65,8 @@ METHODS = ("extractall", "unpack_archive", "load_from_checkpoint")
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
     """List all calls: the file, what is called by its dotted name, and the call."""
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, nodes in NODES.items():
+        for node in nodes:
             if isinstance(node, ast.Call):
                 yield path.relative_to(ROOT).as_posix(), ast.unparse(node.func), node
 
@@ -107,8 +108,8 @@ def test_nothing_that_runs_what_it_reads_is_called() -> None:
 
 
 def test_no_module_is_imported_that_unpacks_or_runs_what_it_reads() -> None:
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, nodes in NODES.items():
+        for node in nodes:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from ssr_exp.config import RecipeConf, TrainerConf
@@ -140,14 +140,6 @@ def test_progress_is_one_plain_line_for_each_epoch(
     assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all(line.isprintable() for line in lines)
     assert capfd.readouterr().out == ""
-
-
-def test_without_val_nothing_is_best(tmp_path: Path) -> None:
-    kept = {}
-    for has_val in (True, False):
-        built = callbacks.build(RecipeConf(), TrainerConf(), tmp_path, has_val=has_val)
-        kept[has_val] = [c.filename for c in built if isinstance(c, ModelCheckpoint)]
-    assert kept == {True: ["best", "last"], False: ["last"]}
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,7 @@ class Mixer(nn.Module):
         self.depthwise = nn.Conv2d(inp, inp, 3, stride, padding=1, groups=inp)
         self.pointwise = nn.Conv2d(inp, 2 * out, 1)
         self.norm = nn.GroupNorm(4, out)
-        self.squeeze = nn.Linear(out, self.half)
-        self.excite = nn.Linear(self.half, out)
+        self.excite = nn.Linear(out, out)
         self.gain = nn.Parameter(torch.ones(out, 1, 1))
         self.is_residual = inp == out and stride == 1
 
@@ -39,12 +38,13 @@ class Mixer(nn.Module):
         y = self.norm(values * torch.sigmoid(gates))
         one, other = torch.split(y, self.half, dim=1)
         y = torch.cat([F.relu(other), one], dim=1)
-        scale = self.excite(F.silu(self.squeeze(y.mean((2, 3))))).sigmoid()
-        y = self.gain * y * scale[:, :, None, None]
+        y = self.gain * y * self.excite(y.mean((2, 3))).sigmoid()[:, :, None, None]
         return x + y if self.is_residual else y
 
 
 class MyNet(nn.Module):
+    """Maps images, `b x in_channels x 8 x 8`, to logits, `b x num_classes`."""
+
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.stem = nn.Conv2d(in_channels, 16, 3, padding=1)
@@ -53,7 +53,6 @@ class MyNet(nn.Module):
         self.classifier = nn.Linear(32 * 4 * 4, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images, `b x in_channels x 8 x 8`, to logits, `b x num_classes`."""
         x = self.stem(x)
         for block in [*self.one, *self.two]:
             x = block(x)

@@ -201,7 +201,7 @@ def test_a_file_of_another_network_names_the_first_difference(
 # Studies
 
 
-def test_what_is_borrowed_makes_another_study(
+def test_what_is_pretrained_makes_another_study(
     opened: Callable[..., Study], save: Save, tmp_path: Path
 ) -> None:
     one = save()
@@ -236,7 +236,7 @@ def test_where_a_checkpoint_lies_makes_no_difference(
     assert str(tmp_path) not in str(first.fields)
 
 
-def test_what_is_not_borrowed_leaves_a_study_as_it_was(
+def test_without_pretrained_networks_a_study_is_as_it_was(
     opened: Callable[..., Study], save: Save, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = opened()

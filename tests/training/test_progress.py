@@ -68,9 +68,8 @@ def test_the_time_left_is_that_of_the_rest_at_this_pace(
     assert str(now).endswith("about 15 min left")
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(5, "5 s"), (600, "10 min"), (9000, "2.5 h")])
-def test_a_time_is_written_as_people_say_it(seconds: float, words: str) -> None:
-    assert progress._spelled(seconds) == words
+def test_a_time_is_written_as_people_say_it() -> None:
+    assert [progress._spelled(s) for s in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
 
 
 def test_what_is_said_is_news_only_when_a_run_ended(

@@ -127,12 +127,6 @@ def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., Study]
     assert first.name != second.name
 
 
-def test_modifiers_name_networks_of_the_study(conf: Compose) -> None:
-    asked = conf("modifiers=sentinel_all", "model=resnet20")
-    found = study.open(asked).expand(asked)
-    assert len(set(found)) == len(found) == 22
-
-
 @pytest.mark.parametrize(
     ("word", "said"),
     [

@@ -46,10 +46,10 @@ def cached(path: Path, decode: Callable[[], Decoded]) -> tuple[Decoded, str]:
 def _read(path: Path, *, warn: bool = True) -> tuple[Decoded, str] | None:
     """Read a file, if it is what is written here, and undamaged."""
     try:
-        held = torch.load(path, weights_only=True, mmap=True)
-        pixels, hashes, key = held["pixels"], held["hashes"], held["digest"]
-        how = TypeAdapter(Preprocessing).validate_json(held["how"])
-        contents = TypeAdapter(Contents).validate_json(held["contents"])
+        content = torch.load(path, weights_only=True, mmap=True)
+        pixels, hashes, key = content["pixels"], content["hashes"], content["digest"]
+        how = TypeAdapter(Preprocessing).validate_json(content["how"])
+        contents = TypeAdapter(Contents).validate_json(content["contents"])
         c, *size = pixels.shape[1:]
         is_described = pixels.dtype is torch.uint8 and (c, tuple(size)) == (how.channels, how.size)
         is_hashed = hashes.dtype is torch.int64 and hashes.shape == pixels.shape[:1]
@@ -67,7 +67,7 @@ def _read(path: Path, *, warn: bool = True) -> tuple[Decoded, str] | None:
 def _write(path: Path, decoded: Decoded, key: str) -> None:
     unfinished = path.with_suffix(".tmp")
     try:
-        held = {
+        content = {
             "pixels": decoded.pixels,
             "hashes": decoded.hashes,
             "how": json.dumps(asdict(decoded.preprocessing)),
@@ -75,7 +75,7 @@ def _write(path: Path, decoded: Decoded, key: str) -> None:
             "digest": key,
         }
         with files.replacing(path, unfinished):
-            torch.save(held, unfinished)
+            torch.save(content, unfinished)
     except (OSError, RuntimeError) as error:
         _warn(path, error)
 

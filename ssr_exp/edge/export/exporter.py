@@ -26,6 +26,7 @@ from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import studies
+from ssr_exp.runs.provenance import torch_threads
 from ssr_exp.runs.store import RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def write(
     with (
         store.replaced_folder(to) as fresh,
         tempfile.TemporaryDirectory() as aside,
-        stopwatch.torch_threads(request.threads),
+        torch_threads(request.threads),
     ):
         network = chosen.network
         expected = [verification.logits(network, part, batch=EAGER_BATCH) for part in parts]

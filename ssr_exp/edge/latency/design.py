@@ -20,12 +20,8 @@ def choose(lattice: Lattice, count: int, *, seed: int = 0) -> list[Architecture]
     """Choose networks that cover a lattice evenly: its ends, then a scrambled Sobol sequence.
 
     Each segment's blocks and channels are a dimension of the sequence (Sobol' 1967; Owen 1998), so
-    any first part of the list covers the range of each of them, and pairs of them, evenly.
-
-    Args:
-        lattice: the networks.
-        count: how many; all of a lattice that has no more.
-        seed: of the scrambling.
+    any first part of the list covers the range of each of them, and pairs of them, evenly. Of a
+    lattice that has no more than `count` networks, all are chosen.
 
     Raises:
         SsrError: if `count` is too small for a model.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -18,6 +17,7 @@ from torch import nn
 from ssr_exp.edge.latency import runtimes
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.provenance import torch_threads
 
 log = logging.getLogger(__name__)
 
@@ -176,14 +176,3 @@ def settled(
         f"{worst:.0%} of its latency apart, where {spread:.0%} are allowed; end what else runs on "
         "it, or allow more (--spread, or latency.spread= of a search)."
     )
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Give torch so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -22,6 +22,7 @@ from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import store
+from ssr_exp.runs.provenance import torch_threads
 
 TOGETHER = 24  # networks that are measured together, once the table is there
 
@@ -104,13 +105,13 @@ class LatencyTable:
         """Say what the latencies are of."""
         return str(self.setting)
 
-    def known(self) -> dict[Architecture, float]:
+    def measured(self) -> dict[Architecture, float]:
         """List the measured networks with their latency in ms."""
         return self._by_architecture(self.table.rows)
 
     def ms(self, points: Points) -> NDArray[np.float64]:
         """Tell the latency of `n x S` points in ms, `n`: measured if it was, else predicted."""
-        known, plan = self.known(), self._subject.lattice.plan
+        known, plan = self.measured(), self._subject.lattice.plan
         if self._model is None:
             self._model = model.fit(plan, known)
         times = self._model.predict(points)
@@ -155,12 +156,12 @@ class LatencyTable:
         return True
 
     def _missing(self, architectures: Iterable[Architecture]) -> list[Architecture]:
-        known = self.known()
+        known = self.measured()
         return [a for a in dict.fromkeys(architectures) if a not in known]
 
     def _rows(self, missing: Sequence[Architecture]) -> list[LatencyRow]:
         """Measure networks beside the lattice's ends, at the pace of the table."""
-        known, plan = self.known(), self._subject.lattice.plan
+        known, plan = self.measured(), self._subject.lattice.plan
         ends = cost.decode(plan, self._subject.lattice.points([0]))
         anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in known]
         together = dict.fromkeys((*anchors, *missing))
@@ -222,12 +223,7 @@ def start(
 ) -> LatencyTable:
     """Measure a designed sample of a lattice, and further networks that check the model.
 
-    Args:
-        subject: what is measured.
-        setting: of this machine.
-        path: where the table is kept.
-        effort: how much is measured.
-        option: what chooses another place for the table, where that cannot be written.
+    The table is kept at `path`; `option` chooses another place, where that cannot be written.
 
     Raises:
         SsrError: if the runtime cannot run a network, or the machine is too noisy.
@@ -292,7 +288,7 @@ def _measured(
     """Build networks, and let them take turns; those in `quiet` must each be quiet enough."""
     runtime, plan = runtimes.find(setting.runtime), subject.lattice.plan
     runners: dict[Architecture, Runner] = {}
-    with stopwatch.torch_threads(setting.threads):
+    with torch_threads(setting.threads):
         for architecture in terminal.progress(architectures, f"preparing for {setting.runtime}"):
             network = rescale.build(subject.network, plan, architecture, inherits=True)
             runners[architecture] = stopwatch.prepare(

@@ -98,7 +98,7 @@ def coverage(level: float) -> str:
 
 def scalars(look: Look, levels: Sequence[float]) -> dict[str, float]:
     """List the numbers of a look, by their names."""
-    found = {
+    numbers = {
         ROUND: look.round,
         RUNS: look.runs,
         RMSE: look.rmse,
@@ -107,8 +107,8 @@ def scalars(look: Look, levels: Sequence[float]) -> dict[str, float]:
         NOISE: look.noise,
         HYPERVOLUME: look.hypervolume,
     }
-    found |= {coverage(level): part for level, part in zip(levels, look.coverage, strict=False)}
-    return {key: value for key, value in found.items() if value is not None}
+    numbers |= {coverage(level): part for level, part in zip(levels, look.coverage, strict=False)}
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def best(records: Sequence[Record], *, max_drop: float) -> dict[str, float]:

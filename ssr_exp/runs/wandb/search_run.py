@@ -22,6 +22,7 @@ from typing import Any
 
 import wandb as client
 
+from ssr_exp import files
 from ssr_exp.config import LoggerConf, WandbMode
 from ssr_exp.runs import store
 from ssr_exp.runs.predictions import Predictions
@@ -74,8 +75,8 @@ class SearchRun:
             if run is None:
                 return
             fields = record.model_dump(mode="json", exclude_none=True)
-            known = {key: fields[key] for key in KEPT if key in fields}
-            made = client.Artifact(artifact(self.study), "model", metadata=known)
+            shown = {key: fields[key] for key in KEPT if key in fields}
+            made = client.Artifact(artifact(self.study), "model", metadata=shown)
             for path in sorted(folder.iterdir()):
                 if path.is_file() and not path.name.startswith("."):
                     # What is sent later is copied, as another answer may replace the folder.
@@ -84,7 +85,7 @@ class SearchRun:
             run.log_artifact(made, aliases=[ALIAS, self.folder.name])
             if self._last is not None:
                 run.summary.update(_numbers(*self._last) | tables(*self._last))
-            run.summary.update({f"{ALIAS}/{key}": known[key] for key in known})
+            run.summary.update({f"{ALIAS}/{key}": shown[key] for key in shown})
             if run.offline:
                 log.info("W&B: for the search's own run, wandb sync %s", self._folders())
 
@@ -147,8 +148,8 @@ class SearchRun:
     def _note(self) -> dict[str, Any]:
         """Read which run is the search's own; without a note, a new one."""
         try:
-            found = json.loads((self.folder / NOTE).read_bytes())
-            return {"id": str(found["id"]), "round": int(found["round"]), "runs": found.get("runs")}
+            note = files.read_fields(self.folder / NOTE)
+            return {"id": str(note["id"]), "round": int(note["round"]), "runs": note.get("runs")}
         except (OSError, ValueError, KeyError, TypeError):
             return {"id": secrets.token_hex(4), "round": BEFORE}
 

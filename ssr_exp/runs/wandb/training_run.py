@@ -24,14 +24,10 @@ from ssr_exp.runs.wandb.api import ApiRequest, close, connect, sentence
 
 log = logging.getLogger(__name__)
 
-PRIVATE: dict[str, Any] = {
+OFF = "disable_git disable_code x_disable_stats x_disable_meta x_disable_machine_info".split()
+PRIVATE: dict[str, Any] = dict.fromkeys(OFF, True) | {
     "console": "off",
-    "disable_git": True,
-    "disable_code": True,
     "save_code": False,
-    "x_disable_stats": True,
-    "x_disable_meta": True,
-    "x_disable_machine_info": True,
     "x_save_requirements": False,
     "host": "local",
     "program": "train.py",
@@ -168,25 +164,25 @@ def records(conf: RunsConf, logger: LoggerConf, *, study: str) -> list[Record]:
     Raises:
         SsrError: if W&B has no such project, refuses the account or the filter, or is too slow.
     """
-    found: list[Record] = []
+    records: list[Record] = []
     skipped: list[str] = []
     for run in _runs(conf, logger, study):
         try:
-            found.append(_record(run, study))
+            records.append(_record(run, study))
         except Unreadable as error:
-            own = getattr(run, "job_type", None) == SEARCH
-            if not own and ("status" in run.summary_metrics or run.state in ENDED):
+            is_search = getattr(run, "job_type", None) == SEARCH
+            if not is_search and ("status" in run.summary_metrics or run.state in ENDED):
                 skipped.append(f"{run.id}, as {error}")
     if skipped:
-        counted = f"{len(skipped)} of {len(skipped) + len(found)} finished runs"
+        counted = f"{len(skipped)} of {len(skipped) + len(records)} finished runs"
         log.warning("W&B: skipped %s of study %s: no record of it (%s)", counted, study, skipped[0])
-    return found
+    return records
 
 
 def _record(run: Any, study: str) -> Record:
     """Read a run's record, as data only; W&B's own keys are none of a record's."""
-    known = {**DROPPED, **run.config, **run.summary_metrics}
-    record = parse(json.dumps({key: known[key] for key in Record.model_fields if key in known}))
+    logged = {**DROPPED, **run.config, **run.summary_metrics}
+    record = parse(json.dumps({key: logged[key] for key in Record.model_fields if key in logged}))
     if record.study != study:
         raise Unreadable(f"it is of study {record.study!r}")
     return record

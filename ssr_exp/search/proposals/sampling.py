@@ -51,7 +51,8 @@ def qlognehvi(
         prune_baseline=False,
         cache_root=False,
     )
-    rows = candidates.rows(pool)
+    costs = candidates.log_cost[torch.from_numpy(pool)][:, None]
+    rows = torch.cat([candidates.features(pool), costs], dim=1)
     best, _ = optimize_acqf_discrete(function, q=min(count, len(pool)), choices=rows, unique=True)
     matches = (rows[None] == best[:, None]).all(-1)
     return pool[matches.int().argmax(1).numpy()]

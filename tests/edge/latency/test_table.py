@@ -91,7 +91,7 @@ def begun(machine: Machine, path: Path) -> LatencyTable:
 def test_a_table_holds_the_designed_networks_and_distinct_others_that_check_them(
     machine: Machine, begun: LatencyTable, path: Path
 ) -> None:
-    rows, known = table_file.read(path).rows, begun.known()
+    rows, known = table_file.read(path).rows, begun.measured()
     assert len(known) == len(rows) == FEW.networks + FEW.held_out
     learnt = [a for a, row in zip(known, rows, strict=True) if row.fits]
     assert learnt == design.choose(subject().lattice, FEW.networks)
@@ -113,10 +113,10 @@ def test_no_more_is_measured_than_there_is(
 def test_measured_networks_have_their_latency_and_others_the_models(
     begun: LatencyTable,
 ) -> None:
-    plan, new = subject().lattice.plan, spare(*begun.known())
+    plan, new = subject().lattice.plan, spare(*begun.measured())
     for count in (0, 30):  # the model learns from what is measured later, too
         assert begun.measure(new[:count])
-        known, others = begun.known(), new[count:]
+        known, others = begun.measured(), new[count:]
         times = begun.ms(cost.encode(plan, [*known, *others, *known]))
         guessed = model.fit(plan, known).predict(cost.encode(plan, others))
         assert times.tolist() == [*known.values(), *guessed, *known.values()]
@@ -127,8 +127,8 @@ def test_a_table_is_read_again_without_measuring(
 ) -> None:
     machine.broken = True
     again = table.resume(subject(), path, FEW)
-    assert (again.table, again.known()) == (begun.table, begun.known())
-    assert again.measure(begun.known()) and machine.turns == machine.turns[:1]
+    assert (again.table, again.measured()) == (begun.table, begun.measured())
+    assert again.measure(begun.measured()) and machine.turns == machine.turns[:1]
     points = subject().lattice.points(range(100))
     assert np.array_equal(again.ms(points), begun.ms(points))
 
@@ -153,10 +153,10 @@ def test_a_table_with_enough_networks_serves_whatever_is_frozen_by_now(
     begun.measure(subject().lattice.sample(300, seed=5))
     plan, frozen = subject().lattice.plan, subject("resnet20", "stage1")
     again = table.resume(frozen, path, FEW)
-    known = {codes.write(plan, a): ms for a, ms in begun.known().items()}
-    kept = {frozen.code(a): ms for a, ms in again.known().items()}
+    known = {codes.write(plan, a): ms for a, ms in begun.measured().items()}
+    kept = {frozen.code(a): ms for a, ms in again.measured().items()}
     assert 8 <= len(kept) < len(known) and kept.items() <= known.items()
-    points = cost.encode(frozen.lattice.plan, list(again.known()))
+    points = cost.encode(frozen.lattice.plan, list(again.measured()))
     assert again.ms(points).tolist() == list(kept.values())
 
 
@@ -168,25 +168,25 @@ def test_what_was_measured_of_a_tiny_lattice_is_read_again(
     assert small.lattice.size < design.FEWEST
     begun = table.start(small, table.here("eager"), path, FEW)
     points = small.lattice.points(range(small.lattice.size))
-    assert begun.ms(points).tolist() == list(begun.known().values())
+    assert begun.ms(points).tolist() == list(begun.measured().values())
     assert table.resume(small, path, FEW).check().errors == begun.check().errors == ()
 
 
 def test_only_new_networks_are_measured_beside_both_ends_and_once_each(
     machine: Machine, begun: LatencyTable, path: Path
 ) -> None:
-    whole, known = subject().lattice, begun.known()
+    whole, known = subject().lattice, begun.measured()
     one, other = spare(*known)[:2]
     assert begun.measure(iter([one, *known, other, one]))
     ends = [whole.plan.baseline, *cost.decode(whole.plan, whole.points([0]))]
     assert machine.turns[1:] == [[*ends, one, other]]
-    assert begun.known() == known | {one: machine.ms(one), other: machine.ms(other)}
+    assert begun.measured() == known | {one: machine.ms(one), other: machine.ms(other)}
     assert table.resume(subject(), path, FEW).table == begun.table
     assert begun.ms(cost.encode(whole.plan, [one])).tolist() == [machine.ms(one)]
 
 
 def test_a_slower_machines_pace_is_taken_out(machine: Machine, begun: LatencyTable) -> None:
-    (one, *_), machine.pace = spare(*begun.known()), 2.0
+    (one, *_), machine.pace = spare(*begun.measured()), 2.0
     assert begun.measure([one])
     row = begun.table.rows[-1]
     assert [row.ms, row.low, row.high] == pytest.approx([machine.ms(one)] * 3)
@@ -197,36 +197,36 @@ def test_new_networks_must_each_be_quiet_and_the_ends_must_agree(
     machine: Machine, begun: LatencyTable, path: Path
 ) -> None:
     begun = table.resume(subject(), path, replace(FEW, spread=0.3))
-    (one, other, *_), whole = spare(*begun.known()), subject().lattice
+    (one, other, *_), whole = spare(*begun.measured()), subject().lattice
     assert begun.measure([one])
     assert machine.quiet[-1] == machine.turns[-1] and one in machine.quiet[-1]
-    machine.slowed, before = {whole.plan.baseline}, begun.known()
+    machine.slowed, before = {whole.plan.baseline}, begun.measured()
     with pytest.raises(SsrError, match=r"too noisy.*one network's latency changed 3.00-fold"):
         begun.measure([other])
-    assert begun.known() == before
+    assert begun.measured() == before
     assert begun.table == table_file.read(path)
 
 
 def test_what_another_process_added_meanwhile_is_kept_and_not_measured_again(
     machine: Machine, begun: LatencyTable, path: Path
 ) -> None:
-    one, other, *_ = spare(*begun.known())
+    one, other, *_ = spare(*begun.measured())
     theirs = table.resume(subject(), path, FEW)
     assert theirs.measure([one])
     assert begun.measure([one, other])
     assert one not in machine.turns[-1]
-    assert {one, other} <= set(table.resume(subject(), path, FEW).known())
-    assert {one, other} <= set(begun.known())
+    assert {one, other} <= set(table.resume(subject(), path, FEW).measured())
+    assert {one, other} <= set(begun.measured())
 
 
 def test_many_are_measured_in_groups_beside_the_ends(
     machine: Machine, begun: LatencyTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table, "TOGETHER", 2)
-    turns, new = len(machine.turns), spare(*begun.known())[:5]
+    turns, new = len(machine.turns), spare(*begun.measured())[:5]
     assert begun.measure(new)
     assert [len(group) - 2 for group in machine.turns[turns:]] == [2, 2, 1]
-    assert set(new) <= set(begun.known())
+    assert set(new) <= set(begun.measured())
 
 
 def test_only_distinct_networks_that_a_model_may_learn_from_count(
@@ -248,8 +248,8 @@ def test_on_another_device_nothing_is_measured_or_added(
         setting = begun.setting.model_copy(update=change)
         table_file.write(path, begun.table.model_copy(update={"setting": setting}))
         moved, before = table.resume(subject(), path, FEW), path.read_bytes()
-        assert not moved.measure(spare(*begun.known())[:1])
-        assert moved.measure(begun.known())
+        assert not moved.measure(spare(*begun.measured())[:1])
+        assert moved.measure(begun.measured())
         assert path.read_bytes() == before and len(machine.turns) == 1
 
 
@@ -268,7 +268,7 @@ def test_networks_are_built_and_run_in_the_settings_runtime(path: Path) -> None:
     setting = table.here("eager", batch=2)
     begun = table.start(tiny(), setting, path, replace(FEW, repeats=2))
     assert table.resume(tiny(), path, FEW).table.setting == begun.setting == setting
-    assert len(begun.known()) == 8 and all(
+    assert len(begun.measured()) == 8 and all(
         row.low <= row.ms <= row.high for row in begun.table.rows
     )
 

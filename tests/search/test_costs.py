@@ -31,7 +31,7 @@ class Device:
     def __init__(self, space: Space, *, surprise: float = 1.5, is_here: bool = True) -> None:
         self.space, self.surprise, self.is_here = space, surprise, is_here
         self._known: dict[Architecture, float] = {}
-        self.measured: list[Architecture] = []
+        self.asked: list[Architecture] = []
 
     def __str__(self) -> str:
         return "a phone"
@@ -40,7 +40,7 @@ class Device:
         counts: NDArray[np.int64] = cost.count(self.space.plan, points).macs
         return counts / self.space.baseline.macs + 0.5
 
-    def known(self) -> dict[Architecture, float]:
+    def measured(self) -> dict[Architecture, float]:
         return self._known
 
     def ms(self, points: Points) -> NDArray[np.float64]:
@@ -56,7 +56,7 @@ class Device:
         for a in new:
             (guess,) = self.guess(cost.encode(self.space.plan, [a]))
             self._known[a] = float(guess) * (self.surprise if sum(a.widths) % 3 else 1.0)
-            self.measured.append(a)
+            self.asked.append(a)
         return True
 
 
@@ -82,11 +82,11 @@ def test_a_proposal_is_measured_before_it_is_trained_and_none_breaks_the_cap(
     capped(begin, device, "1.1").run(world.train)
     proposed = [small.parse(network) for network in world.trained[len(first) :]]
     assert proposed
-    assert all(device.known()[a] <= 1.1 for a in proposed)
+    assert all(device.measured()[a] <= 1.1 for a in proposed)
     guessed = dict(
-        zip(device.measured, device.guess(cost.encode(small.plan, device.measured)), strict=True)
+        zip(device.asked, device.guess(cost.encode(small.plan, device.asked)), strict=True)
     )
-    assert any(guess <= 1.1 < device.known()[a] for a, guess in guessed.items())
+    assert any(guess <= 1.1 < device.measured()[a] for a, guess in guessed.items())
 
 
 def test_the_answer_keeps_the_cap_as_it_was_measured(
@@ -95,9 +95,9 @@ def test_the_answer_keeps_the_cap_as_it_was_measured(
     device = Device(small)
     belief, _ = capped(begin, device, "60%").run(world.train)
     own = answer.accurate_enough(belief)[0]
-    cap = 60 / 100 * device.known()[small.plan.baseline]
+    cap = 60 / 100 * device.measured()[small.plan.baseline]
     taken = answer.latency(belief, own)
-    assert taken == answer.DeviceLatency(device.known()[own], "a phone", True, cap)
+    assert taken == answer.DeviceLatency(device.measured()[own], "a phone", True, cap)
     assert taken is not None and taken.ms <= cap
 
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_measured_here_is_predicted_and_said_so(
 ) -> None:
     device = Device(small, is_here=False)
     belief, _ = capped(begin, device, "1.1").run(world.train)
-    assert device.measured == []
+    assert device.asked == []
     taken = answer.latency(belief, answer.accurate_enough(belief)[0])
     assert taken is not None and not taken.measured
     assert taken.ms <= 1.1
@@ -139,7 +139,7 @@ def test_the_latency_of_a_batch_and_of_the_smallest_is_shown(
     printed = capsys.readouterr().out
     assert "ms: a phone (~: predicted, not measured); 1.1 ms are allowed" in printed
     printing.print_smallest(belief, SearchConfig())
-    own = device.known()[answer.accurate_enough(belief)[0]]
+    own = device.measured()[answer.accurate_enough(belief)[0]]
     assert f"%, {own:.4g} ms" in capsys.readouterr().out
 
 
@@ -173,7 +173,7 @@ def test_a_traded_latency_prices_the_lattice_and_what_was_measured(
     belief = Belief.from_history(known, conf, latencies=device)
     everything = small.lattice.points(range(len(small.lattice)))
     np.testing.assert_allclose(belief.candidates.log_cost.exp(), device.ms(everything))
-    mine = [device.known()[a] for a in known.networks]
+    mine = [device.measured()[a] for a in known.networks]
     np.testing.assert_allclose(belief.state.log_costs.exp(), mine)
 
 
