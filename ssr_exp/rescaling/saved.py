@@ -17,10 +17,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, planning, rescale, seeds, user_modules
+from ssr_exp.rescaling import codes, planning, rescale, seeds, segmentations, user_modules
 from ssr_exp.rescaling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -107,10 +108,16 @@ class Model(_Data):
         return came_along or not user_modules.is_class(target)
 
 
+def _one_of_kinds(kind: str) -> str:
+    if kind not in segmentations.KINDS:
+        raise ValueError(f"it can be {', '.join(segmentations.KINDS)}")
+    return kind
+
+
 class Segmentation(_Data):
     """How the seed network was split; see `ssr_exp.config.SegmentConf`."""
 
-    kind: Literal["stage", "superblock", "block", "whole", "manual"] = "stage"
+    kind: Annotated[str, AfterValidator(_one_of_kinds)] = "stage"
     multiple: Size
     frozen: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()

@@ -56,6 +56,8 @@ def _drawn(belief: Belief, conf: SearchConfig, kind: Acquisition, count: int, se
     candidates, state = belief.candidates, belief.state
     if kind is Acquisition.random:
         return sampling.at_random(candidates, count=count, seed=seed)
+    if kind not in (Acquisition.thompson, Acquisition.qlognehvi):
+        raise NotImplementedError(f"acquisition {kind}")
     is_thompson, objective = kind is Acquisition.thompson, conf.objective.kind
     smallest = is_thompson and objective is Objective.smallest
     ranking = batch.saving_scores if smallest else batch.hypervolume_scores
