@@ -20,7 +20,7 @@ QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
 # They measure time, and so run alone.
 TIMED  = tests/edge tests/test_export.py
-TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.runs,run_time_types.check
+TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
 SPREAD = -n $(WORKERS) --dist worksteal
 LISTED = $(if $(CI),--durations=20)
@@ -38,7 +38,7 @@ demo: $(READY) ## Search a small network on embedded images: sentinels, two roun
 	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4
 
 test: $(READY) ## Run the unit tests (two minutes)
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)'
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)' $(if $(CI),$(TYPED))
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ssr_exp.app import configuration
-from ssr_exp.config import DatasetConf, ExportConfig, PathsConf
+from ssr_exp.config import DatasetConf, ExportConfig, PathsConf, check
 from ssr_exp.datasets import in_memory
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import Preprocessing
@@ -109,7 +109,7 @@ def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
 def _validated(fields: Mapping[str, Any]) -> DatasetConf:
     """Read a data set's configuration as data, from a file that others may have written."""
     try:
-        return TypeAdapter(DatasetConf).validate_python(fields)
+        asked = TypeAdapter(DatasetConf).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -117,6 +117,8 @@ def _validated(fields: Mapping[str, Any]) -> DatasetConf:
             f"the study.json of this network is damaged (dataset.{where}: {first['msg'].lower()}): "
             "export another run of it."
         ) from None
+    check(asked, "dataset.")
+    return asked
 
 
 def _check(splits: Splits, asked: DatasetConf, chosen: Selection, folder: Path) -> None:

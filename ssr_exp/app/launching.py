@@ -97,6 +97,9 @@ class Launches:
             before = {member.folder: _stamps(member) for member in crowd}
             # What was lost may be deadly to what runs beside it: threads repeat one by one.
             turn = self._repeating if shared and lost else nullcontext()
+            if shared and not lost:
+                with self._repeating:  # and nothing begins beside what is repeated
+                    pass
             try:
                 with turn:
                     errors |= self._launch(crowd, *extra)

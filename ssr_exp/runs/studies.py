@@ -24,7 +24,7 @@ def read_all(root: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(root.glob(f"*/{FILE}")):
         try:
             studies[path.parent.name] = files.read_fields(path)
-        except files.Unreadable as error:
+        except (FileNotFoundError, files.Unreadable) as error:
             log.warning("skipped %s: %s", path, error)
     return studies
 

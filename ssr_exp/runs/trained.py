@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ssr_exp import files
@@ -48,7 +49,7 @@ def read(
     """
     record, parents = Store(folder).read(folder), folder.resolve().parents
     if record is not None:
-        check_finished(record, folder)
+        _check_finished(record, folder)
     stands_alone = (folder / saved.NETWORK).exists()
     home = folder if stands_alone else parents[1]
     about = saved.read(home)
@@ -66,7 +67,7 @@ def read(
     return TrainedNetwork(network, about, study, parents[0] if stands_alone else home)
 
 
-def check_finished(record: Record, folder: Path) -> None:
+def _check_finished(record: Record, folder: Path) -> None:
     """Refuse a run that left no trained network.
 
     Raises:
@@ -84,9 +85,13 @@ def _run(
     folder: Path, study: saved.Description, record: Record
 ) -> tuple[nn.Module, saved.Description]:
     """Build the network of a run, and load what its training left."""
-    seed_network, plan = saved.seed_network(study)
-    architecture = codes.parse(plan, record.network)
-    network = rescale.build(seed_network, plan, architecture, inherits=True)
+    try:
+        with torch.random.fork_rng(devices=[]):  # a network's first weights are drawn
+            seed_network, plan = saved.seed_network(study)
+            architecture = codes.parse(plan, record.network)
+            network = rescale.build(seed_network, plan, architecture, inherits=True)
+    except SsrError as error:
+        raise SsrError(f"the network of the run in {folder} cannot be built: {error}") from None
     path = folder / LAST_CHECKPOINT
     rescale.load(network, network_weights(path), source=str(path))
     shares = plan.modifiers(architecture)

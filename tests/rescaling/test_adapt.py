@@ -404,3 +404,10 @@ def test_products_and_poolings_are_listed_as_they_ran_up_to_an_error() -> None:
     flow = adapt.Flow(Parts(broken), SHAPE)
     assert isinstance(flow.error, KeyError)
     assert (flow.order, flow.readers, flow.output) == (["one", "pool"], ["one"], None)
+
+
+def test_a_weight_that_is_computed_is_not_a_layers_own() -> None:
+    layer = nn.Linear(2, 2)
+    assert adapt.has_own_weight(layer)
+    assert not adapt.has_own_weight(nn.utils.parametrizations.weight_norm(layer))
+    assert not adapt.has_own_weight(nn.ReLU())

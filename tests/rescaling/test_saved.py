@@ -113,6 +113,14 @@ def test_a_folder_holds_two_files_and_the_description_reads_well(folder: Path) -
     assert about["classes"] == ["cat", "dog", "owl"]
 
 
+def test_a_folder_of_before_there_were_sources_is_read(folder: Path) -> None:
+    about = files.parse_fields((folder / NETWORK).read_bytes())
+    del about["model"]["arguments"], about["segment"]["patterns"]
+    (folder / NETWORK).write_text(json.dumps(about))
+    assert saved.read(folder) == made()[1]
+    saved.load(folder)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["whole", "manual"])
 def test_a_network_that_was_split_in_any_way_is_given_back(tmp_path: Path, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import trained
@@ -68,6 +70,20 @@ def test_a_run_that_is_damaged_is_refused(leave: Leave) -> None:
             with pytest.raises(SsrError, match=said):
                 trained.read(broken / folder.relative_to(folder.parents[1]), "leave it")
             shutil.rmtree(broken)
+
+
+def test_a_run_that_cannot_be_built_is_named(leave: Leave) -> None:
+    folder = leave(network=SMALL)
+    record = folder / "record.json"
+    fields = files.parse_fields(record.read_bytes())
+    record.write_text(json.dumps(fields | {"network": "d9-9-9_w4-4-4"}))
+    assert f"the network of the run in {folder} cannot be built: " in refused(folder)
+
+
+def test_reading_draws_nothing_of_the_callers_random_numbers(leave: Leave) -> None:
+    folder, before = leave(network=SMALL), torch.get_rng_state()
+    trained.read(folder, "leave it")
+    assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("stands_alone", [False, True])

@@ -14,10 +14,19 @@ from tests.zoo.dense import table as dense_table
 from tests.zoo.rows import DenseRow, Row, Split
 
 CLASSIFIERS = """
-torchvision/googlenet torchvision/shufflenet_v2_x0_5 timm/ghostnet_050 timm/mixnet_s timm/resnest14d
-timm/test_convnext3
+torchvision/alexnet torchvision/densenet121 torchvision/efficientnet_b0 torchvision/googlenet
+torchvision/mobilenet_v3_small torchvision/resnext50_32x4d torchvision/shufflenet_v2_x0_5
+torchvision/squeezenet1_1 timm/cspresnext50 timm/dla46x_c timm/ecaresnet26t timm/fasternet_t0
+timm/ghostnet_050 timm/inception_next_atto timm/mixnet_s timm/regnety_002 timm/repvgg_a0
+timm/res2net50_14w_8s timm/resnest14d timm/rexnet_100 timm/skresnet18 timm/starnet_s050
+timm/test_convnext3 timm/test_nfnet timm/vovnet39a
 """.split()
-DENSE = "monai/SegResNetDS3d sequences/Tcn_weight_norm timm-features/mobilenetv3_small_050".split()
+DENSE = """
+monai/AttentionUnet2d monai/SegResNetDS3d monai/UNet2d monai/resnet10_3d sequences/ResNet1d
+sequences/Tcn sequences/Tcn_weight_norm sequences/WaveNet smp/Unet/resnet18
+timm-features/mobilenetv3_small_050 torchvision/detection/resnet18_fpn
+torchvision/segmentation/deeplabv3_mobilenet_v3_large+aux
+""".split()
 
 
 @pytest.fixture(autouse=True)

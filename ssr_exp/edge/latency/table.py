@@ -34,7 +34,7 @@ class Effort:
     networks: int = 48  # that the model is fitted to
     held_out: int = 12  # further ones that check it
     repeats: int = 30  # measured turns of each network
-    spread: float = stopwatch.NOISY  # the noise that is allowed, see `latency.noise`
+    spread: float = stopwatch.NOISY  # the noise that is allowed, see `stopwatch.noise`
     seed: int = 0  # of what is drawn
 
 
