@@ -211,12 +211,12 @@ class Pool(Joblib):
 def test_threads_that_share_their_processes_lose_only_the_deadly_one(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:
-    pool, four = Pool(make_record()), members(tmp_path, "poison", "a", "b", "c")
+    pool, eight = Pool(make_record()), members(tmp_path, "poison", *"abcdefg")
     launched = launches(pool)
-    with ThreadPoolExecutor(4) as threads:
-        errors = [*threads.map(lambda member: launched.train([member]), four)]
-    assert [[*folders] for folders in errors] == [[tmp_path / "poison"], [], [], []]
-    assert all(member.is_done for member in four[1:])
+    with ThreadPoolExecutor(4) as threads:  # four at once, and others as these end
+        errors = [*threads.map(lambda member: launched.train([member]), eight)]
+    assert [[*folders] for folders in errors] == [[tmp_path / "poison"], *[[]] * 7]
+    assert all(member.is_done for member in eight[1:])
     assert pool.crowds[-1] == 1
 
 

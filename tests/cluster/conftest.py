@@ -76,7 +76,7 @@ class Lab:
         """When each record was written: nothing that is done is written again."""
         return {p: p.stat().st_mtime_ns for p in self.folder.glob("runs/*/*/seed*/record.json")}
 
-    def await_(self, what: Callable[[], object], seconds: float = 120) -> None:
+    def await_(self, what: Callable[[], object], seconds: float = 240) -> None:
         end = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < end, "it did not happen in time"

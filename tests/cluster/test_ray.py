@@ -16,7 +16,7 @@ import ray_lab
 
 from tests.cluster.conftest import SEARCH, SWEEP, WIDTHS, Lab
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]  # beside other tests
 
 
 @pytest.fixture(scope="module")

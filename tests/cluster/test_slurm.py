@@ -14,7 +14,7 @@ import slurm_lab
 from tests.cluster.conftest import SEARCH, SWEEP, WIDTHS, Lab
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]  # beside other tests
 
 SLURM = (
     "hydra/launcher=submitit_slurm",
