@@ -20,6 +20,7 @@ QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
 # They measure time, and so run alone.
 TIMED  = tests/edge tests/test_export.py
+TOOLS  = $(addprefix tests/,benchmarks fuzz notebooks random_networks zoo test_tooling.py)
 TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
 SPREAD = -n $(WORKERS) --dist worksteal
@@ -27,7 +28,7 @@ LISTED = $(if $(CI),--durations=20)
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow timed check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
+.PHONY: help install demo test lint types slow timed tools check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +38,7 @@ install: $(READY) ## Create .venv and install what requirements.lock lists
 demo: $(READY) ## Search a small network on embedded images: sentinels, two rounds, the answer
 	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4
 
-test: $(READY) ## Run the unit tests (two minutes)
+test: $(READY) ## Run the unit tests
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)' $(if $(CI),$(TYPED))
 
 lint: $(READY)
@@ -47,8 +48,11 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-slow: $(READY) # with types checked at run time
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)' $(TYPED) $(TIMED:%=--ignore=%)
+slow: $(READY) # of the product, with types checked at run time
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)' $(TYPED) $(TIMED:%=--ignore=%) $(TOOLS:%=--ignore=%)
+
+tools: $(READY) # benchmarks, notebooks, zoo and what else no room has
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)' $(TOOLS)
 
 timed: $(READY)
 	$(PYTEST) $(LISTED) -m '$(LONG)' $(TIMED)
@@ -59,7 +63,7 @@ test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
 	$(PYTEST) $(LISTED) -m 'slurm or ray' tests/cluster
 
-check: lint types test demo slow timed ## Run all that CI runs but the clusters: lint, types, every test, the demo
+check: lint types test demo slow timed tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
 
 format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
