@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from benchmarks import measure
 from benchmarks.measure import Contestant, Figure
+from ssr_exp import terminal
 from ssr_exp.datasets.image_folder import decoding
 from ssr_exp.datasets.preprocessing import FORMATS, GREY, MOST_PIXELS, Preprocessing
 
@@ -101,7 +102,9 @@ def plain(root: Path, files: Sequence[str], resize: int | None) -> torch.Tensor:
         return CHUNK
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        decoding._watch(threads.map(fill, range(0, len(files), CHUNK)), len(files), root)
+        chunks = range(0, len(files), CHUNK)
+        for _ in zip(terminal.progress(chunks, "decoding"), threads.map(fill, chunks), strict=True):
+            pass
     return pixels[:, :1].contiguous() if grey.all() else pixels
 
 
