@@ -52,7 +52,7 @@ slow: $(READY) # of the product, with types checked at run time
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)' $(TYPED) $(TIMED:%=--ignore=%) $(TOOLS:%=--ignore=%)
 
 tools: $(READY) # benchmarks, notebooks, zoo and what else no room has
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)' $(TOOLS)
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS)
 
 timed: $(READY)
 	$(PYTEST) $(LISTED) -m '$(LONG)' $(TIMED)

@@ -31,7 +31,7 @@ from tests.random_networks.holders import HOLDERS
 from tests.random_networks.levels import BLOCK_KINDS
 from tests.support import verdict
 
-PART = 80  # networks
+PART = 60  # networks
 SIMPLE = Description(stages=(Stage(count=3),))
 
 

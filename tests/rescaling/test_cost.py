@@ -35,7 +35,7 @@ def test_cost_equals_a_real_build_at_the_extremes_and_at_random(
     # Weights are left unset: they cost most of a build's time, and this law does not look at them.
     monkeypatch.setattr(initialise, "fresh", lambda *_, **__: None)
     network, plan = probes.seed_of(name, variant)
-    count = 2 if (name, variant) in QUICK else 10
+    count = 2 if (name, variant) in QUICK else 5
     drawn = lattice.from_plan(plan).sample(count, seed=1) + probes.arbitrary(plan, count, seed=2)
     for architecture in drawn:
         probes.assert_exact(plan, architecture, rescale.build(network, plan, architecture))

@@ -14,19 +14,24 @@ from tests.zoo.dense import table as dense_table
 from tests.zoo.rows import DenseRow, Row, Split
 
 CLASSIFIERS = """
-torchvision/alexnet torchvision/densenet121 torchvision/efficientnet_b0 torchvision/googlenet
-torchvision/mobilenet_v3_small torchvision/resnext50_32x4d torchvision/shufflenet_v2_x0_5
-torchvision/squeezenet1_1 timm/cspresnext50 timm/dla46x_c timm/ecaresnet26t timm/fasternet_t0
-timm/ghostnet_050 timm/inception_next_atto timm/mixnet_s timm/regnety_002 timm/repvgg_a0
-timm/res2net50_14w_8s timm/resnest14d timm/rexnet_100 timm/skresnet18 timm/starnet_s050
-timm/test_convnext3 timm/test_nfnet timm/vovnet39a
+torchvision/googlenet torchvision/mobilenet_v3_small torchvision/shufflenet_v2_x0_5
+torchvision/squeezenet1_1 timm/ghostnet_050 timm/mixnet_s timm/regnety_002 timm/resnest14d
+timm/skresnet18 timm/starnet_s050 timm/test_convnext3 timm/test_nfnet timm/vovnet39a
+""".split()
+MORE_CLASSIFIERS = """
+torchvision/alexnet torchvision/densenet121 torchvision/efficientnet_b0
+torchvision/resnext50_32x4d timm/cspresnext50 timm/dla46x_c timm/ecaresnet26t timm/fasternet_t0
+timm/inception_next_atto timm/repvgg_a0 timm/res2net50_14w_8s timm/rexnet_100
 """.split()
 DENSE = """
-monai/AttentionUnet2d monai/SegResNetDS3d monai/UNet2d monai/resnet10_3d sequences/ResNet1d
-sequences/Tcn sequences/Tcn_weight_norm sequences/WaveNet smp/Unet/resnet18
-timm-features/mobilenetv3_small_050 torchvision/detection/resnet18_fpn
-torchvision/segmentation/deeplabv3_mobilenet_v3_large+aux
+monai/SegResNetDS3d monai/UNet2d sequences/ResNet1d sequences/Tcn sequences/Tcn_weight_norm
+timm-features/mobilenetv3_small_050
 """.split()
+MORE_DENSE = """
+monai/AttentionUnet2d monai/resnet10_3d sequences/WaveNet smp/Unet/resnet18
+torchvision/detection/resnet18_fpn torchvision/segmentation/deeplabv3_mobilenet_v3_large+aux
+""".split()
+MORE = pytest.mark.more  # not in CI
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +39,16 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    "name", [*CLASSIFIERS, *(pytest.param(n, marks=MORE) for n in MORE_CLASSIFIERS)]
+)
 def test_classifiers_of_different_kinds_pass_all_checks(name: str) -> None:
     row = check.check(name)
     assert row.problems == []
     assert row.smallest < 1
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", [*DENSE, *(pytest.param(n, marks=MORE) for n in MORE_DENSE)])
 def test_dense_and_one_dimensional_networks_pass_with_all_kinds_of_segments(name: str) -> None:
     row = dense_check.check(name)
     assert row.problems == []
@@ -52,7 +59,7 @@ def test_each_member_is_listed_once_and_each_explanation_is_of_a_member() -> Non
     names = members.names() + dense_members.names()
     assert len(names) == len(set(names))
     assert set(members.EXPLAINED) <= set(names)
-    assert set(CLASSIFIERS + DENSE) <= set(names)
+    assert set(CLASSIFIERS + MORE_CLASSIFIERS + DENSE + MORE_DENSE) <= set(names)
 
 
 def test_the_table_says_who_fails_and_why(tmp_path: Path) -> None:
