@@ -12,13 +12,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Condition, Lock, Thread
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -61,7 +61,8 @@ class Launches:
     launcher: Launcher
     progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
     loudness: Callable[[Sequence[Member]], Sequence[str]] = lambda members: ()
-    _repeating: Lock = field(default_factory=Lock, init=False)
+    _turns: Condition = field(default_factory=Condition, init=False)
+    _under_way: int = field(default=0, init=False)
     _numbering: Lock = field(default_factory=Lock, init=False)
     _numbered: int = field(default=0, init=False)
     _is_closed: bool = field(default=False, init=False)
@@ -87,6 +88,22 @@ class Launches:
         self._is_closed = True
         launchers.abandon(self.launcher)
 
+    @contextmanager
+    def _turn(self, *, alone: bool) -> Iterator[None]:
+        """Launch beside other threads, or alone: then nothing is under way, and nothing begins."""
+        with self._turns:
+            if alone:
+                self._turns.wait_for(lambda: not self._under_way)
+                yield
+                return
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._under_way -= 1
+                self._turns.notify_all()
+
     def _launch_until_ended(self, members: Sequence[Member], *extra: str) -> Errors:
         """Launch until each member has come to an end, raised an error, or was lost too often."""
         errors: Errors = {}
@@ -95,13 +112,9 @@ class Launches:
         while left:
             crowd = [m for m in left if lost[m.folder] < SUSPECT or not shared] or left[:1]
             before = {member.folder: _stamps(member) for member in crowd}
-            # What was lost may be deadly to what runs beside it: threads repeat one by one.
-            turn = self._repeating if shared and lost else nullcontext()
-            if shared and not lost:
-                with self._repeating:  # and nothing begins beside what is repeated
-                    pass
+            # What was lost may be deadly to what runs beside it: threads repeat it alone.
             try:
-                with turn:
+                with self._turn(alone=bool(lost)) if shared else nullcontext():
                     errors |= self._launch(crowd, *extra)
                 ended = crowd
             except SsrError:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+Values = Sequence[float] | NDArray[Any]
 
 
-def front(costs: ArrayLike, scores: ArrayLike) -> NDArray[np.int64]:
+def front(costs: Values, scores: Values) -> NDArray[np.int64]:
     """Find the places of what none as cheap or cheaper matches, the cheapest first.
 
     Args:
