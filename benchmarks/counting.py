@@ -170,7 +170,7 @@ def one_by_one(
             built(images)
         found = sum(p.numel() for p in built.parameters()), counter.get_total_flops() // 2
         spent += time.perf_counter() - start
-        if found != cost.of(plan, architecture)[:2]:
+        if found != cost.count_one(plan, architecture)[:2]:
             raise RuntimeError(f"flop_counter finds {found} for {architecture}")
     return spent
 

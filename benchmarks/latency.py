@@ -182,7 +182,7 @@ class Networks:
         positions, kept = np.divmod(points, blocks)
         columns = zip(plan.widths, positions.T, strict=True)
         width = [own.channels[column] / own.channels[-1] for own, column in columns]
-        counts, full = cost.count(plan, points), cost.of(plan, plan.baseline)
+        counts, full = cost.count(plan, points), cost.count_one(plan, plan.baseline)
         shares = counts.params / full.params, counts.macs / full.macs
         return cls(points, (kept + 1) / blocks, np.stack(width, axis=1), *shares)
 
@@ -246,7 +246,7 @@ def _rescaled(name: str, size: Size) -> list[Figure]:
 
 def _costs(name: str, plan: Plan, architectures: Mapping[str, Architecture]) -> list[Figure]:
     """Say what each network keeps of the first one's cost, in the order of `Cost`."""
-    full, *others = (cost.of(plan, own) for own in architectures.values())
+    full, *others = (cost.count_one(plan, own) for own in architectures.values())
     figures = []
     for (kind, own), spent in zip(list(architectures.items())[1:], others, strict=True):
         for what, part, whole in zip(("parameters", "MACs", "products"), spent, full, strict=True):
@@ -271,8 +271,8 @@ def _multiples(size: Size) -> list[Figure]:
     built, macs, figures = {}, {}, []
     for multiple in size.multiples:
         plan, label = planning.trace(seed, SHAPE, multiple=multiple), f"multiple {multiple}"
-        own, full = thinned(plan), cost.of(plan, plan.baseline)
-        built[label], macs[label] = rescale.build(seed, plan, own), cost.of(plan, own).macs
+        own, full = thinned(plan), cost.count_one(plan, plan.baseline)
+        built[label], macs[label] = rescale.build(seed, plan, own), cost.count_one(plan, own).macs
         what = f"{name} at width {UNIFORM}, {label} ({codes.write(plan, own)}): share of MACs"
         figures.append(Figure(PART, what, macs[label] / full.macs))
     for batch in size.batches:

@@ -145,7 +145,7 @@ def _reading(size: Size, store: Store) -> tuple[list[Figure], list[Record]]:
 
     def print_table() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            trade_offs.print_trade_offs(rows, known=rows)
+            trade_offs.print_trade_offs(rows, all_records=rows)
 
     seconds = measure.interleaved(
         {"read": measure.timed(store.records), "table": measure.timed(print_table)},

@@ -54,7 +54,7 @@ def ours(kind: Acquisition) -> Begin:
         def ask(known: Known, count: int) -> list[Architecture]:
             records = [record(own, a, accuracy) for a, accuracy in known.items()]
             trained = history.from_records(own, records)
-            belief = Belief.from_history(trained, conf, taken=outside)
+            belief = Belief.from_history(trained, conf, excluded=outside)
             picks = propose.propose(belief, conf, count=count, seed=seed * 1000 + len(known))
             return [own.parse(pick.network) for pick in picks]
 
@@ -116,7 +116,7 @@ def botorch(own: Space, pool: Sequence[Architecture], seed: int) -> Ask:
 def record(own: Space, architecture: Architecture, accuracy: float) -> Record:
     """Write a training's record, as a search reads it."""
     shares = own.plan.modifiers(architecture)
-    counted = cost.of(own.plan, architecture)._asdict()
+    counted = cost.count_one(own.plan, architecture)._asdict()
     return Record(
         study="table",
         network=own.code(architecture),

@@ -47,7 +47,7 @@ def _of(name: str, size: Size) -> list[Figure]:
     found = sets.expand(plan, conf)
     built = {codes.write(plan, a): rescale.build(seed, plan, a) for a in found}
     times = stopwatch.measure(built, SHAPE, threads=size.threads, repeats=size.repeats)
-    full, *costs = [cost.of(plan, a) for a in found]
+    full, *costs = [cost.count_one(plan, a) for a in found]
     seconds = [[ms / 1000 for ms in own.times] for own in times.values()]
     labels = [f"{name}, derived {n}" for n, _ in enumerate(costs, start=1)]
     figures = [measure.duration(PART, f"{name}, seed: one image", seconds[0])]

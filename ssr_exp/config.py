@@ -523,9 +523,9 @@ def check(conf: Any, above: str = "") -> None:
 @cache
 def _limits(kind: Hashable) -> list[tuple[str, Allowed | None, bool]]:
     """List the keys of a dataclass, what each allows, and whether it takes None."""
-    found = []
+    limits = []
     for name, hint in get_type_hints(kind, include_extras=True).items():
         parts = [hint, *get_args(hint)]  # `X | None` is two
         allowed = [one for part in parts for one in getattr(part, "__metadata__", ())]
-        found.append((name, allowed[0] if allowed else None, type(None) in parts))
-    return found
+        limits.append((name, allowed[0] if allowed else None, type(None) in parts))
+    return limits

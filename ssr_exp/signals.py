@@ -115,7 +115,7 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def kept(numbers: Iterable[signal.Signals] = OURS) -> Iterator[None]:
+def handlers_restored(numbers: Iterable[signal.Signals] = OURS) -> Iterator[None]:
     """Put the handlers of before a block back, whatever it sets: Ray sets its own."""
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in numbers if is_main}
@@ -141,7 +141,7 @@ def sentence(done: int = 0, total: int | None = None) -> str:
 def _handled(handler: Any) -> Iterator[bool]:
     """Handle what is ours to handle for the time of a block; yields whether anything is."""
     free = _free()
-    with kept(free):
+    with handlers_restored(free):
         for number in free:
             signal.signal(number, handler)
         yield bool(free)

@@ -84,6 +84,6 @@ def _silence(number: int, error: OSError) -> None:
         os.dup2(nothing, number)
         os.close(nothing)
     if error.errno not in GONE and number != NAMES["stderr"]:
-        told = f"the output cannot be written ({error.strerror}): going on without it.\n"
+        sentence = f"the output cannot be written ({error.strerror}): going on without it.\n"
         with suppress(OSError):
-            os.write(NAMES["stderr"], told.encode())
+            os.write(NAMES["stderr"], sentence.encode())

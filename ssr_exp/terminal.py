@@ -62,20 +62,20 @@ def table(
             headings the last one goes.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
-    kept = list(range(len(headings)))
+    columns = list(range(len(headings)))
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     room = console().width
     for name in spare:
-        if sum(widths[at] + 3 for at in kept) + 1 <= room:
+        if sum(widths[at] + 3 for at in columns) + 1 <= room:
             break
-        found = [at for at in kept if headings[at] == name]
-        kept = [at for at in kept if at not in found[-1:]]
+        same = [at for at in columns if headings[at] == name]
+        columns = [at for at in columns if at not in same[-1:]]
     laid = Table(title=title)
-    for at in kept:
+    for at in columns:
         justify: JustifyMethod = "left" if headings[at] in left else "right"
         laid.add_column(headings[at], justify=justify, no_wrap=True, min_width=widths[at])
     for row in rows:
-        laid.add_row(*(row[at] for at in kept))
+        laid.add_row(*(row[at] for at in columns))
     return laid
 
 

@@ -176,7 +176,7 @@ def test_where_no_error_can_leave_the_signal_comes_again() -> None:
 def test_handlers_that_a_library_replaces_are_put_back() -> None:
     mine = signal.signal(signal.SIGTERM, lambda *_: None)
     before = {number: signal.getsignal(number) for number in BOTH}
-    with signals.kept():
+    with signals.handlers_restored():
         signal.signal(signal.SIGTERM, mine)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert {number: signal.getsignal(number) for number in BOTH} == before

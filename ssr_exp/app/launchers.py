@@ -100,7 +100,7 @@ def connect(launcher: Launcher) -> None:
     address = str(conf.init.get("address"))
     try:
         _knock(address)
-        with signals.kept():
+        with signals.handlers_restored():
             start_ray(conf.init)
     except SystemExit as stop:  # of the handler that Ray sets first
         raise signals.Stopped(signal.SIGTERM) from stop

@@ -113,7 +113,7 @@ class Ending:
         name = finalists.sibling(
             self.conf.model,
             self.conf.objective.cost,
-            cost.of(self.study.plan, chosen),
+            cost.count_one(self.study.plan, chosen),
             lambda words: self.command.compose([*self.arguments, *words]),
         )
         role = "family" if self.conf.init.kind is Init.fresh else "family, fresh weights"
@@ -131,13 +131,13 @@ class Ending:
             )
         conf = self.command.compose(member.overrides)
         to = Store(self.conf.paths.runs).study_folder(self.study.name) / BEST_FOLDER
-        taken = answer.latency(self.belief, self.belief.history.space.parse(record.network))
-        if taken is not None and taken.measured and self.conf.latency.batch == 1:
-            latencies = (record.latencies or {}) | {taken.setting: taken.ms}
-            one = {"latency_ms": taken.ms, "latency_device": taken.setting}
+        latency = answer.latency(self.belief, self.belief.history.space.parse(record.network))
+        if latency is not None and latency.measured and self.conf.latency.batch == 1:
+            latencies = (record.latencies or {}) | {latency.setting: latency.ms}
+            one = {"latency_ms": latency.ms, "latency_device": latency.setting}
             record = record.model_copy(update=one | {"latencies": latencies})
-        if taken is not None:
-            metrics = metrics | {"latency": asdict(taken)}
+        if latency is not None:
+            metrics = metrics | {"latency": asdict(latency)}
         answer_folder.write(study.open(conf), conf, record, member.folder, to, metrics)
         printing.print_answer(
             record,
@@ -145,6 +145,6 @@ class Ending:
             allowed=self.conf.objective.max_drop,
             on=metrics["accuracy"],
             folder=to,
-            taken=taken,
+            latency=latency,
         )
         return [record]

@@ -11,7 +11,7 @@ from ssr_exp.app.sweeping import write_page
 from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
 from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table import Effort, Subject
-from ssr_exp.edge.latency.table_file import Seed
+from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store, folder_name
 from ssr_exp.runs.wandb.search_run import SearchRun
@@ -56,13 +56,13 @@ def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
 def wandb_run(search: Search, study: Study) -> SearchRun:
     """Set up what a search tells W&B."""
     conf, book = asdict(search.conf), search.book
-    told = {key: conf[key] for key in TOLD} | {
+    fields = {key: conf[key] for key in TOLD} | {
         "model": search.conf.model.name,
         "dataset": search.conf.dataset.name,
         "study": study.name,
         "networks": len(search.space.lattice),
     }
-    return SearchRun(search.conf.logger, book.store, book.folder, study.name, told)
+    return SearchRun(search.conf.logger, book.store, book.folder, study.name, fields)
 
 
 def latencies(conf: SearchConfig, study: Study, space: Space, store: Store) -> Latencies | None:
@@ -76,7 +76,9 @@ def latencies(conf: SearchConfig, study: Study, space: Space, store: Store) -> L
     if not is_needed or asked.source is LatencySource.records:
         return None
     network = study.seed_network
-    seed = Seed.of(conf.model, conf.segment, study.plan, study.splits.num_classes, network)
+    seed = SeedNetwork.from_plan(
+        conf.model, conf.segment, study.plan, study.splits.num_classes, network
+    )
     subject = Subject(seed, network, space.lattice)
     effort = Effort(asked.networks, asked.held_out, asked.repeats, asked.spread)
     folder = store.study_folder(study.name) / "latency"

@@ -144,5 +144,5 @@ def _is_trains(override: str) -> bool:
 
 def _print_front(belief: Belief, conf: SearchConfig) -> None:
     records = belief.history.records
-    trade_offs.print_trade_offs(trade_offs.front(records), known=records)
+    trade_offs.print_trade_offs(trade_offs.front(records), all_records=records)
     printing.print_smallest(belief, conf)

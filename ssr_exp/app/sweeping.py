@@ -119,7 +119,7 @@ class TrainCommand(LaunchingCommand):
         sweep.print_readings(members)
         errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
-        trade_offs.print_trade_offs(records, known=sweep.study_records(members, records))
+        trade_offs.print_trade_offs(records, all_records=sweep.study_records(members, records))
         for store in {member.store.root: member.store for member in members}.values():
             name_page(store)
         if problems := sweep.problems(members, errors):
@@ -155,8 +155,8 @@ def name_page(store: Store) -> None:
 def _failures(problems: Sequence[str], total: int, log_file: Path) -> str:
     for problem in problems:
         messages.file_log.info("%s", problem)
-    told = [f"  {problem}" for problem in problems[:FAILURES]]
-    if more := len(problems) - len(told):
-        told.append(f"  ... and {more} more, for the reasons in {log_file}")
+    lines = [f"  {problem}" for problem in problems[:FAILURES]]
+    if more := len(problems) - len(lines):
+        lines.append(f"  ... and {more} more, for the reasons in {log_file}")
     first = f"{len(problems)} of {total} runs failed (repeat the command to try them again):"
-    return "\n".join([first, *told])
+    return "\n".join([first, *lines])

@@ -102,16 +102,16 @@ def _print(options: argparse.Namespace, study: MeasuredStudy) -> None:
     noisy = [row for row in each if row[2].spread > options.spread]
     if noisy:
         setting, code, latency = max(noisy, key=lambda row: row[2].spread)
-        told = (
+        sentence = (
             f"this machine is noisy: of {len(noisy)} latencies the quartiles lie far apart, most "
             f"({latency.spread:.0%}) of {code} in {setting.runtime}"
         )
         if options.write:
             raise SsrError(
-                f"{told}, where {options.spread:.0%} are allowed, so nothing was written: end what "
-                "else runs on it, raise --repeats, or allow more with --spread."
+                f"{sentence}, where {options.spread:.0%} are allowed, so nothing was written: end "
+                "what else runs on it, raise --repeats, or allow more with --spread."
             )
-        console.print(f"{told}; measure again before you believe it")
+        console.print(f"{sentence}; measure again before you believe it")
     if options.write:
         ms = {str(s): {code: row[code].ms for code in row} for s, row in measured.items()}
         console.print(f"written to {study.write(ms)} records")

@@ -10,7 +10,7 @@ from statistics import mean
 from torch import nn
 
 from ssr_exp.config import ModelConf, SegmentConf
-from ssr_exp.edge.latency.table_file import Seed
+from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, planning, rescale, saved, seeds
 from ssr_exp.rescaling.cost import Cost
@@ -41,7 +41,7 @@ class MeasuredStudy:
     """A study's networks, the seed network first, then the largest first."""
 
     name: str  # of the study, or of the seed network
-    seed: Seed  # what is rescaled
+    seed: SeedNetwork  # what is rescaled
     seed_network: nn.Module  # with fresh weights
     plan: Plan  # of it
     networks: tuple[MeasuredNetwork, ...]  # those with finished trainings, and the seed network
@@ -62,7 +62,7 @@ class MeasuredStudy:
         kept = {self.networks[0].network: self.networks[0]}
         for architecture in (codes.parse(self.plan, name) for name in names):
             code = codes.write(self.plan, architecture)
-            untrained = MeasuredNetwork(code, cost.of(self.plan, architecture), ())
+            untrained = MeasuredNetwork(code, cost.count_one(self.plan, architecture), ())
             kept.setdefault(code, trained.get(code, untrained))
         return replace(self, networks=tuple(kept.values()))
 
@@ -124,7 +124,9 @@ def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
     records = [r for r in Store(folder.parent).records(folder.name) if r.status is Status.finished]
     if not records:
         raise SsrError(f"{folder} holds no finished run: train some of its networks first.")
-    seed = Seed.of(about.model.conf(), about.segment.conf(), plan, about.num_classes, seed_network)
+    seed = SeedNetwork.from_plan(
+        about.model.conf(), about.segment.conf(), plan, about.num_classes, seed_network
+    )
     networks = tuple(_by_network(plan, records))
     return MeasuredStudy(folder.name, seed, seed_network, plan, networks, folder)
 
@@ -140,7 +142,7 @@ def untrained(
     seed_network, plan = planning.seed_and_plan(
         model, split, num_classes=num_classes, input_shape=input_shape
     )
-    seed = Seed.of(model, split, plan, num_classes, seed_network)
+    seed = SeedNetwork.from_plan(model, split, plan, num_classes, seed_network)
     networks = tuple(_by_network(plan, ()))
     return MeasuredStudy(seeds.spell(model), seed, seed_network, plan, networks)
 
@@ -150,4 +152,6 @@ def _by_network(plan: Plan, records: Sequence[Record]) -> Iterator[MeasuredNetwo
     for record in sorted(records, key=lambda r: (-r.params, r.network, r.seed)):
         by_network.setdefault(record.network, []).append(record)
     for network, trainings in by_network.items():
-        yield MeasuredNetwork(network, cost.of(plan, codes.parse(plan, network)), tuple(trainings))
+        yield MeasuredNetwork(
+            network, cost.count_one(plan, codes.parse(plan, network)), tuple(trainings)
+        )

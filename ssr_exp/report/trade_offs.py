@@ -19,29 +19,35 @@ LEFT = ("network", "blocks", "channels")
 SPARE = ("wall s", "GeMMs", "channels", "blocks", "of baseline", "MACs", "seed", "ms")
 
 
-def print_trade_offs(records: Sequence[Record], *, known: Sequence[Record] = ()) -> None:
+def print_trade_offs(records: Sequence[Record], *, all_records: Sequence[Record] = ()) -> None:
     """Print one table for each study, the most accurate network first.
 
     Args:
         records: the rows.
-        known: all records of these studies; a star compares with them, too.
+        all_records: all records of these studies; a star compares with them, too.
     """
     console = terminal.console()
     for study in dict.fromkeys(record.study for record in records):
-        rows, others = ([r for r in some if r.study == study] for some in (records, known))
-        console.print(trade_offs(study, rows, known=others))
+        rows, others = ([r for r in some if r.study == study] for some in (records, all_records))
+        console.print(trade_offs(study, rows, all_records=others))
 
 
-def trade_offs(study: str, records: Sequence[Record], *, known: Sequence[Record] = ()) -> Table:
+def trade_offs(
+    study: str, records: Sequence[Record], *, all_records: Sequence[Record] = ()
+) -> Table:
     """Lay out one study's records; a star marks those on the front of accuracy and parameters."""
-    shown = f"{len(records)} of {len(known)} runs" if len(known) > len(records) else "all runs"
+    shown = (
+        f"{len(records)} of {len(all_records)} runs"
+        if len(all_records) > len(records)
+        else "all runs"
+    )
     title = f"{study}  {shown} (* none with fewer parameters is as accurate)"
     given = {
         "ms": any(record.latency_ms is not None for record in records),
         "test acc %": any(record.test_acc is not None for record in records),
     }
     at = [n for n, heading in enumerate(HEADINGS) if given.get(heading, True)]
-    best = front(known or records)
+    best = front(all_records or records)
     ordered = sorted(records, key=lambda r: (_error(r), r.params))
     cells = (_cells(record, star=record in best) for record in ordered)
     rows = [[row[n] for n in at] for row in cells]

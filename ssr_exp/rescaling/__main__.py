@@ -57,13 +57,13 @@ def table(name: str, plan: Plan) -> Table:
         frozen = " (frozen)" if segment.frozen else ""
         rows.add_row(segment.name + frozen, *map(str, numbers), *(f"{x:,}" for x in spent))
     rows.add_row("outside (stem, head, ...)", "", "", "", "", *(f"{x:,}" for x in costs[-1]))
-    total = cost.of(plan, plan.baseline)
+    total = cost.count_one(plan, plan.baseline)
     rows.add_row("network", "", "", "", "", *(f"{x:,}" for x in total), style="bold")
     return rows
 
 
 def _summary(plan: Plan, points: int, width_steps: int) -> str:
-    least, full = cost.of(plan, plan.smallest), cost.of(plan, plan.baseline)
+    least, full = cost.count_one(plan, plan.smallest), cost.count_one(plan, plan.baseline)
     lines = [
         f"lattice: {lattice.spell(points)} networks (every block count; widths in steps of "
         f"1/{width_steps}, rounded to a multiple of {plan.multiple})",

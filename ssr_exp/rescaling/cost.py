@@ -72,7 +72,7 @@ def decode(plan: Plan, points: Points) -> list[Architecture]:
     return [Architecture(tuple(b), tuple(w)) for b, w in rows]
 
 
-def of(plan: Plan, architecture: Architecture) -> Cost:
+def count_one(plan: Plan, architecture: Architecture) -> Cost:
     """Count the cost of one network."""
     counts = count(plan, encode(plan, [architecture]))
     return Cost(*(int(values[0]) for values in counts))

@@ -82,7 +82,7 @@ def search(product: SetProduct, limits: Limits, *, seed: int) -> Matches:
         SsrError: if none does; it names the network that comes nearest.
     """
     plan = product.plan
-    full = cost.of(plan, plan.baseline)
+    full = cost.count_one(plan, plan.baseline)
     kept, nearest, least = [], "", math.inf
     for choices in product.chunks(seed):
         counts = cost.count(plan, product.points(choices))

@@ -149,7 +149,7 @@ class Predictions(_Frozen):
     seen: Count
 
 
-def write(store: Store, folder: Path, told: Predictions) -> Predictions:
+def write(store: Store, folder: Path, predictions: Predictions) -> Predictions:
     """Write predictions, whole or not at all, in place of those before; keeps earlier looks.
 
     Returns what was written.
@@ -159,12 +159,12 @@ def write(store: Store, folder: Path, told: Predictions) -> Predictions:
     """
     path = folder / FILE
     before = _read(path) if path.exists() else None
-    if before is not None and before.study == told.study:
-        now = told.looks[0].round
+    if before is not None and before.study == predictions.study:
+        now = predictions.looks[0].round
         earlier = tuple(look for look in before.looks if look.round < now)
-        told = told.model_copy(update={"looks": (*earlier, *told.looks)})
-    store.write_text(path, files.to_json(told, compact=True))
-    return told
+        predictions = predictions.model_copy(update={"looks": (*earlier, *predictions.looks)})
+    store.write_text(path, files.to_json(predictions, compact=True))
+    return predictions
 
 
 def latest(store: Store, study: str) -> Predictions | None:
@@ -173,8 +173,8 @@ def latest(store: Store, study: str) -> Predictions | None:
     What cannot be read is skipped with a warning.
     """
     folder = store.study_folder(study) / FOLDER
-    told = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
-    mine = [one for one in told if one is not None and one.study == study]
+    stored = [_read(path) for path in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])]
+    mine = [one for one in stored if one is not None and one.study == study]
     return max(mine, key=lambda one: (one.seen, bool(one.rounds), one.created_at), default=None)
 
 

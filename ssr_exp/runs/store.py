@@ -91,8 +91,8 @@ class Store:
         """
         root, studies = (self.root, "*/") if study is None else (self.study_folder(study), "")
         paths = sorted(root.glob(f"{studies}*/seed*/{RECORD_FILE}"))
-        found = (self.read(p.parent) for p in paths if SEED.fullmatch(p.parent.name))
-        return [r for r in found if r is not None and study in (None, r.study)]
+        records = (self.read(p.parent) for p in paths if SEED.fullmatch(p.parent.name))
+        return [r for r in records if r is not None and study in (None, r.study)]
 
     def records_by_study(self) -> dict[str, list[Record]]:
         """Read all records, those of each study together."""

@@ -98,8 +98,8 @@ class Attempts:
             SsrError: if so; says why the first one failed.
         """
         if failed and len(failed) == len(plan.networks):
-            told = [r.error for r in self.evidence.records if r.network == failed[0] and r.error]
-            why = told[0] if told else errors.get(failed[0], "it left no record")
+            reasons = [r.error for r in self.evidence.records if r.network == failed[0] and r.error]
+            why = reasons[0] if reasons else errors.get(failed[0], "it left no record")
             raise SsrError(
                 f"all {len(failed)} trainings of round {plan.number} failed (the first: "
                 f"{str(why).rstrip('.')}): mend the cause, then repeat the command."
@@ -118,5 +118,5 @@ def refuse_disk(errors: Errors) -> None:
     Raises:
         SsrError: if so; says what to do.
     """
-    if told := [error for error in errors.values() if files.is_disk_full(error)]:
-        raise SsrError(f"{told[0]} Then repeat the command: it goes on from here.")
+    if reasons := [error for error in errors.values() if files.is_disk_full(error)]:
+        raise SsrError(f"{reasons[0]} Then repeat the command: it goes on from here.")

@@ -144,7 +144,7 @@ class Belief:
         history: History,
         conf: SearchConfig,
         *,
-        taken: Iterable[Architecture] = (),
+        excluded: Iterable[Architecture] = (),
         pending: Iterable[Architecture] = (),
         elsewhere: History | None = None,
         latencies: Latencies | None = None,
@@ -154,7 +154,7 @@ class Belief:
         Args:
             history: of the study, the baseline among it.
             conf: the search.
-            taken: networks that are not to be proposed, and of which nothing is known.
+            excluded: networks that are not to be proposed, and of which nothing is known.
             pending: networks that are being trained; they are believed to come out as predicted.
             elsewhere: records of other epochs, where the surrogate learns from them.
             latencies: of a device, where latency is traded or capped; None: those of the records.
@@ -177,7 +177,7 @@ class Belief:
         believed = fitted.believe(history.features(waiting))
         mean, sigma = space.evaluate(lambda points: believed.screen(space.features(points)))
         is_open = within.clone()
-        is_open[torch.from_numpy(space.numbers([*architectures, *taken]))] = False
+        is_open[torch.from_numpy(space.numbers([*architectures, *excluded]))] = False
         outcomes, _ = fitted.predict(history.features(architectures))
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         drop = min(conf.objective.max_drop, caps.get("drop", conf.objective.max_drop))

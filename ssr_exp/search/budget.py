@@ -46,8 +46,8 @@ def affordable(
         launched = sum(plan.launched for plan in plans)
         count = min(count, budget.runs - max(launched, len(spent)) - running)
     if budget.epochs is not None:
-        left = budget.epochs - sum(r.epochs for r in spent)
-        count = min(count, left // conf.trainer.max_epochs - running)
+        remaining = budget.epochs - sum(r.epochs for r in spent)
+        count = min(count, remaining // conf.trainer.max_epochs - running)
     if budget.hours is not None:
         hours = [r.wall_s / 3600 for r in spent] or [0.0]
         each = max(sum(hours) / len(hours), 1e-9)

@@ -51,26 +51,26 @@ def warnings(one: Look, *, is_flat: bool) -> tuple[str, ...]:
         one: look at it.
         is_flat: whether the whole lattice is predicted to be about equal.
     """
-    told = []
+    sentences = []
     badly = one.spearman is None or one.spearman < POOR_SPEARMAN
     if is_flat:
-        told.append(
+        sentences.append(
             "the surrogate is flat: it predicts about the same for all networks, so its "
             "proposals are close to chance. Train longer, or more different networks."
         )
     elif badly or one.rmse >= POOR_ERROR * one.spread:
         rank = "none" if one.spearman is None else f"{one.spearman:.2f}"
-        told.append(
+        sentences.append(
             f"the surrogate predicts poorly (rank correlation {rank}, error {one.rmse:.2f} "
             f"against {one.spread:.2f} of guessing the mean): more trainings, repeated seeds "
             "or longer ones would help."
         )
     if one.runs >= 10 and one.coverage[1] < 0.6:
-        told.append(
+        sentences.append(
             f"the surrogate is too sure of itself: {one.coverage[1]:.0%} of the trainings lie "
             "in their 80 % intervals."
         )
-    return tuple(told)
+    return tuple(sentences)
 
 
 def left_out(belief: Belief) -> tuple[LeftOut, ...]:

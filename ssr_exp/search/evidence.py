@@ -81,18 +81,17 @@ class Evidence:
 
     def strangers(self) -> str:
         """Say which other studies of this model and data set there are, and how they differ."""
-        told = []
+        others = []
         for name, fields in studies.read_all(self.store.root).items():
             if name.rpartition("-")[0] == self.study.rpartition("-")[0] and name != self.study:
                 differences = studies.differences(fields, self.fields)
                 more = len(differences) - MOST_DIFFERENCES
                 words = ", ".join(differences[:MOST_DIFFERENCES])
-                told.append(f"{name} ({words}{f', and {more} more' if more > 0 else ''})")
-        if not told:
+                others.append(f"{name} ({words}{f', and {more} more' if more > 0 else ''})")
+        if not others:
             return ""
-        return (
-            f" {self.store.root} holds other studies, which cannot be mixed in: {'; '.join(told)}."
-        )
+        listed = "; ".join(others)
+        return f" {self.store.root} holds other studies, which cannot be mixed in: {listed}."
 
     def _table(self) -> list[Record]:
         named = self.conf.runs.file
@@ -141,7 +140,7 @@ class Evidence:
             test_acc=row.test_acc,
             latency_ms=row.latency_ms,
             latency_device=row.latency_device,
-            **cost.of(plan, architecture)._asdict(),
+            **cost.count_one(plan, architecture)._asdict(),
             **{f"baseline_{name}": value for name, value in full.items()},
             wall_s=row.wall_s or 0.0,
             device=str(path),

@@ -138,7 +138,7 @@ class Search:
         return Belief.from_history(
             trained,
             self.conf,
-            taken=self._parsed(self.book.networks() | history.unusable(records)),
+            excluded=self._parsed(self.book.networks() | history.unusable(records)),
             pending=self._parsed(self.evidence.pending().union(running)),
             elsewhere=history.from_records(self.space, self.evidence.elsewhere()),
             latencies=self.latencies,

@@ -23,12 +23,12 @@ FIGURE = re.compile(
 UNITS = {Outcome.val_acc: "points", Outcome.val_loss: "nats"}
 
 
-def print_diagnostics(belief: Belief, told: Predictions) -> None:
+def print_diagnostics(belief: Belief, predictions: Predictions) -> None:
     """Print how far the surrogate is to be believed, and what it says matters."""
-    screen, look = terminal.console(), told.looks[-1]
+    screen, look = terminal.console(), predictions.looks[-1]
     unit = UNITS[belief.scale.outcome]
     rank = "none" if look.spearman is None else f"{look.spearman:.2f}"
-    pairs = zip(told.levels, look.coverage, strict=True)
+    pairs = zip(predictions.levels, look.coverage, strict=True)
     intervals = ", ".join(f"{share:.0%} in {level:.0%}" for level, share in pairs)
     repeats = len(belief.history) > len(belief.networks)
     seeds = "repeated seeds" if repeats else "inferred, no seed repeated"
@@ -40,7 +40,7 @@ def print_diagnostics(belief: Belief, told: Predictions) -> None:
     )
     print_new(look.warnings)
     effects: dict[str, list[str]] = {s.name: [] for s in belief.history.space.plan.segments}
-    for one in told.sensitivities:
+    for one in predictions.sensitivities:
         effects[one.segment].append(f"{one.kind} {one.effect:+.2f}")
     parts = [f"{name}: {', '.join(words) or 'fixed'}" for name, words in effects.items()]
     screen.print(f"from lowest to full, in {unit}: {'; '.join(parts)}\n")
@@ -71,7 +71,7 @@ def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None
     ]
     rows = []
     for pick, architecture in zip(picks, architectures, strict=True):
-        params, macs, gemms = cost.of(space.plan, architecture)
+        params, macs, gemms = cost.count_one(space.plan, architecture)
         low, high = sorted((pick.low or 0.0, pick.high or 0.0))
         rows.append(
             [
@@ -157,7 +157,7 @@ def print_smallest(belief: Belief, conf: SearchConfig) -> None:
 def _sized(belief: Belief, architecture: Architecture, accuracy: str) -> str:
     """Write a network with its size, accuracy and latency."""
     space = belief.history.space
-    share = cost.of(space.plan, architecture).params / space.baseline.params
+    share = cost.count_one(space.plan, architecture).params / space.baseline.params
     times = "".join(f", {ms} ms" for ms in _times(belief, [architecture]).values())
     return f"{space.code(architecture)}: {share:.1%} of its parameters, {accuracy}{times}"
 
@@ -169,7 +169,7 @@ def print_answer(
     allowed: float,
     on: str,
     folder: Path,
-    taken: DeviceLatency | None = None,
+    latency: DeviceLatency | None = None,
 ) -> None:
     """Print the last lines: the answer, what it costs and loses, and where it is."""
     screen = terminal.console()
@@ -185,8 +185,8 @@ def print_answer(
             f"warning: that is more than the {allowed:g} points that objective.max_drop allows; on "
             "val it was within them: allow less there, or search on"
         )
-    if taken is not None:
-        how = "measured" if taken.measured else "predicted, it was not measured"
-        cap = "" if taken.cap is None else f", where {taken.cap:.4g} are allowed"
-        screen.print(f"latency: {taken.ms:.4g} ms {how}{cap}; {taken.setting}")
+    if latency is not None:
+        how = "measured" if latency.measured else "predicted, it was not measured"
+        cap = "" if latency.cap is None else f", where {latency.cap:.4g} are allowed"
+        screen.print(f"latency: {latency.ms:.4g} ms {how}{cap}; {latency.setting}")
     screen.print(f"best: {folder}  (record.json, weights.pt; python {folder}/load.py)")

@@ -41,12 +41,12 @@ def predict(
         log.info("the surrogate learns from %d of %d runs", MOST, len(trained))
         trained = trained.part(subset.representative(trained.X, MOST).tolist())
     conf, measured = SearchConfig(), sum(record.is_measured for record in records)
-    told = summary.summarise(Belief.from_history(trained, conf), conf, seen=measured)
-    return told if before is None else _continued(told, before)
+    predictions = summary.summarise(Belief.from_history(trained, conf), conf, seen=measured)
+    return predictions if before is None else _continued(predictions, before)
 
 
-def _continued(told: Predictions, before: Predictions) -> Predictions:
+def _continued(predictions: Predictions, before: Predictions) -> Predictions:
     """Keep what a search planned, and its earlier looks."""
-    now = told.looks[-1].model_copy(update={"round": before.looks[-1].round})
+    now = predictions.looks[-1].model_copy(update={"round": before.looks[-1].round})
     kept = {name: getattr(before, name) for name in ("search", "rounds", "max_drop")}
-    return told.model_copy(update=kept | {"looks": (*before.looks[:-1], now)})
+    return predictions.model_copy(update=kept | {"looks": (*before.looks[:-1], now)})

@@ -131,7 +131,7 @@ class Space:
     @cached_property
     def baseline(self) -> Cost:
         """The seed network's cost."""
-        return cost.of(self.plan, self.plan.baseline)
+        return cost.count_one(self.plan, self.plan.baseline)
 
 
 def from_plan(plan: Plan, *, width_steps: int) -> Space:

@@ -83,7 +83,7 @@ def sibling(
     def distance(member: str) -> float:
         named = [*seeds.words(member), *ANEW]
         plan = study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
-        full = cost.of(plan, plan.baseline)
+        full = cost.count_one(plan, plan.baseline)
         return abs(math.log(getattr(full, metric) / getattr(answer, metric)))
 
     return min(seeds.family(model), key=distance, default=None)

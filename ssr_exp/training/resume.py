@@ -96,13 +96,13 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
         return None
     try:
         content = files.read_checkpoint(path)
-        kept = content[KEY]
-        if kept["schema"] > SCHEMA:
-            raise ValueError(f"it is of version {kept['schema']}")
-        metrics = {str(n): None if v is None else float(v) for n, v in kept["metrics"].items()}
-        if not isinstance(kept["generators"], dict):
+        state = content[KEY]
+        if state["schema"] > SCHEMA:
+            raise ValueError(f"it is of version {state['schema']}")
+        metrics = {str(n): None if v is None else float(v) for n, v in state["metrics"].items()}
+        if not isinstance(state["generators"], dict):
             raise ValueError("it holds no states of generators")
-        last = LastCheckpoint(path, int(content["epoch"]) + 1, metrics, float(kept["spent_s"]))
+        last = LastCheckpoint(path, int(content["epoch"]) + 1, metrics, float(state["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None
@@ -134,11 +134,11 @@ def _generators() -> dict[str, Any]:
     }
 
 
-def _restore(kept: dict[str, Any]) -> None:
-    torch.set_rng_state(kept["torch"].cpu())
-    if kept["cuda"] and len(kept["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in kept["cuda"]])
-    kind, keys, *rest = kept["numpy"]
+def _restore(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in state["cuda"]])
+    kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    version, internal, gauss = kept["python"]
+    version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -131,7 +131,7 @@ def _describe_study(job: Job, store: Store, folder: Path) -> None:
 def _blank(job: Job) -> Record:
     """Fill in all that is known of a run before it starts."""
     conf, plan_ = job.conf, job.study.plan
-    costs, baseline = (cost.of(plan_, a) for a in (job.architecture, plan_.baseline))
+    costs, baseline = (cost.count_one(plan_, a) for a in (job.architecture, plan_.baseline))
     modifiers = plan_.modifiers(job.architecture)
     return Record(
         study=job.study.name,

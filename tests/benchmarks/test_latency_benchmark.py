@@ -29,7 +29,7 @@ def test_three_ways_to_rescale_are_compared_at_equal_parameters(name: str) -> No
     assert depth.widths == seed.widths and depth.blocks != seed.blocks
     assert width.blocks == seed.blocks and width.widths != seed.widths
     assert joint.blocks != seed.blocks and joint.widths != seed.widths
-    params = [cost.of(plan, own).params for own in found.values()]
+    params = [cost.count_one(plan, own).params for own in found.values()]
     assert max(params) <= 1.05 * min(params)
 
 

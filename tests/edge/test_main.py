@@ -121,7 +121,7 @@ def test_a_study_of_superblocks_is_built_as_it_was_trained(
     folder = leave("segment=superblock", network=codes.write(plan, plan.smallest))
     study = measured_networks.read(folder.parents[1])
     smallest = study.build()[codes.write(plan, plan.smallest)]
-    n_params = cost.of(plan, plan.smallest).params
+    n_params = cost.count_one(plan, plan.smallest).params
     assert sum(p.numel() for p in smallest.parameters()) == n_params
 
 

@@ -128,7 +128,7 @@ def _off_by_one(find: Callable[..., object]) -> Callable[..., object]:
 
 
 def test_a_wrong_count_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "of", _off_by_one(cost.of))
+    monkeypatch.setattr(cost, "count_one", _off_by_one(cost.count_one))
     kinds = check.kinds(check.check(SIMPLE).findings)
     assert kinds == ["what is planned is not what is counted (parameters, MACs)"]
 

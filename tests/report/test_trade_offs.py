@@ -160,7 +160,7 @@ def test_a_star_compares_with_the_whole_study_and_the_title_counts_it(
 ) -> None:
     mine = make_record(network="mine", params=100, val_acc=50.0)
     better = make_record(network="better", params=90, val_acc=60.0)
-    trade_offs.print_trade_offs([mine], known=[mine, better])
+    trade_offs.print_trade_offs([mine], all_records=[mine, better])
     text = capsys.readouterr().out
     assert "1 of 2 runs" in text
     assert "mine *" not in text

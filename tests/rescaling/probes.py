@@ -32,7 +32,7 @@ def measured(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
 
 def assert_exact(plan: Plan, architecture: Architecture, built: nn.Module) -> None:
     """Compare what the plan counts with a real build, which loses its data."""
-    counted, sizes = cost.of(plan, architecture), cost.gemms(plan, architecture)
+    counted, sizes = cost.count_one(plan, architecture), cost.gemms(plan, architecture)
     assert (counted.params, counted.macs) == measured(built, plan.input_shape), architecture
     assert sum(gemm.load for gemm in sizes) == counted.macs
     assert sum(gemm.count for gemm in sizes) == counted.gemms

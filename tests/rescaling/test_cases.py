@@ -224,7 +224,7 @@ def test_what_runs_once_a_batch_is_counted_once() -> None:
     per_image = 256 * (2 * 64 + 64 * 16)
     rest = cases.Base()
     other = planned(rest)
-    macs = [cost.of(p, p.baseline).macs for p in (plan, other)]
+    macs = [cost.count_one(p, p.baseline).macs for p in (plan, other)]
     assert macs[0] - macs[1] == per_image
 
 

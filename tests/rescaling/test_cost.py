@@ -55,7 +55,9 @@ def test_cifar_resnets_have_the_published_cost(
     depth: int, params: int, macs: int, published: float
 ) -> None:
     """Published MACs are those of option B."""
-    costs = [cost.of(plan, plan.baseline) for plan in (plan_of(f"resnet{depth}", k) for k in "AB")]
+    costs = [
+        cost.count_one(plan, plan.baseline) for plan in (plan_of(f"resnet{depth}", k) for k in "AB")
+    ]
     assert costs[0] == (params, macs, depth)
     assert round(costs[1].macs / 1e6, 0 if published == 253 else 1) == published
     assert costs[1].macs - macs == 16 * 16 * 16 * 32 + 8 * 8 * 32 * 64
@@ -73,7 +75,7 @@ def test_torchvision_resnets_have_the_published_cost(name: str, params: int, gma
     with torch.device("meta"):
         network = getattr(torchvision.models, name)()
     plan = planning.trace(network, (3, 224, 224))
-    counted = cost.of(plan, plan.baseline)
+    counted = cost.count_one(plan, plan.baseline)
     assert (counted.params, round(counted.macs / 1e9, 2)) == (params, gmacs)
 
 
@@ -98,7 +100,7 @@ def test_counting_many_equals_counting_one_by_one(name: str, variant: str) -> No
     plan = plan_of(name, variant)
     drawn = rows(plan)[::4]
     many = columns(cost.count(plan, cost.encode(plan, drawn)))
-    assert many.T.tolist() == [list(cost.of(plan, architecture)) for architecture in drawn]
+    assert many.T.tolist() == [list(cost.count_one(plan, architecture)) for architecture in drawn]
 
 
 def test_no_networks_cost_nothing() -> None:
@@ -159,7 +161,11 @@ def test_a_smaller_network_never_costs_more() -> None:
     for larger in rows(plan, 50):
         blocks = tuple(draw_number(1, kept) for kept in larger.blocks)
         widths = tuple(draw_number(0, position) for position in larger.widths)
-        pairs = zip(cost.of(plan, Architecture(blocks, widths)), cost.of(plan, larger), strict=True)
+        pairs = zip(
+            cost.count_one(plan, Architecture(blocks, widths)),
+            cost.count_one(plan, larger),
+            strict=True,
+        )
         assert all(small <= large for small, large in pairs)
 
 

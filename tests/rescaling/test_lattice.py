@@ -65,7 +65,7 @@ def test_costs_have_the_lattices_shape_and_order() -> None:
     assert costs.params.shape == points.shape
     number = 4321
     (architecture,) = cost.decode(plan, points.points([number]))
-    assert costs.macs.reshape(-1)[number] == cost.of(plan, architecture).macs
+    assert costs.macs.reshape(-1)[number] == cost.count_one(plan, architecture).macs
 
 
 def test_finer_steps_give_more_until_every_width_is_there() -> None:

@@ -31,7 +31,7 @@ def derived(plan: Plan, **values: object) -> list[Architecture]:
 
 
 def shares(plan: Plan, architecture: Architecture) -> tuple[float, float]:
-    own, full = (cost.of(plan, a) for a in (architecture, plan.baseline))
+    own, full = (cost.count_one(plan, a) for a in (architecture, plan.baseline))
     return own.params / full.params, own.macs / full.macs
 
 
@@ -71,7 +71,7 @@ def test_the_seed_comes_first_then_derived_models_from_large_to_small(name: str,
     seed, *found = derived(plan)
     assert seed == plan.baseline
     assert len(found) == len({*found, seed}) - 1 == 6
-    sizes = [cost.of(plan, a).params for a in found]
+    sizes = [cost.count_one(plan, a).params for a in found]
     assert sizes == sorted(sizes, reverse=True)
     assert all(a.blocks == plan.baseline.blocks for a in found)
 
@@ -107,7 +107,7 @@ def test_the_exact_search_finds_what_brute_force_finds() -> None:
         architectures = product.architectures(found.choices)
         assert len(architectures) == len(set(architectures))
         assert set(architectures) == expected
-        costs = [cost.of(plan, a) for a in architectures]
+        costs = [cost.count_one(plan, a) for a in architectures]
         assert [(c.params, c.macs) for c in costs] == list(
             zip(found.params.tolist(), found.macs.tolist(), strict=True)
         )
@@ -138,7 +138,7 @@ def test_of_the_networks_of_a_size_the_preferred_one_is_taken() -> None:
     values = {"c_ratios": [0.5, 0.75, 1.0], "count": 1, "monotone": False}
     rivals = sorted(all_of(plan, values["c_ratios"]))  # type: ignore[arg-type]
     counts = cost.count(plan, cost.encode(plan, rivals))
-    share = counts.params / cost.of(plan, plan.baseline).params
+    share = counts.params / cost.count_one(plan, plan.baseline).params
     inside = np.log(share[(share >= 0.3) & (share <= 0.7)])
     middle = (inside.min() + inside.max()) / 2
     near = [rivals[i] for i in np.flatnonzero(abs(np.log(share) - middle) <= scbp.NEAR)]
@@ -150,7 +150,7 @@ def test_of_the_networks_of_a_size_the_preferred_one_is_taken() -> None:
         return round(float(np.std([c / full for c, full in kept(plan, architecture)])), 9)
 
     assert spread(even) == min(map(spread, near))
-    assert cost.of(plan, lean).macs == min(cost.of(plan, a).macs for a in near)
+    assert cost.count_one(plan, lean).macs == min(cost.count_one(plan, a).macs for a in near)
 
 
 def test_widths_may_fall_anywhere_if_asked_to() -> None:

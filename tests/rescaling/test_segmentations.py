@@ -64,10 +64,10 @@ def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
     assert len(listed) == len(set(listed))
     assert not [one for one in listed for other in listed if one.startswith(f"{other}.")]
     assert len({segment.name for segment in plan.segments}) == len(plan.segments)
-    total = cost.of(plan, plan.baseline)
+    total = cost.count_one(plan, plan.baseline)
     assert Cost(*map(sum, zip(*cost.by_segment(plan), strict=True))) == total
     assert total.params == sum(parameter.numel() for parameter in network.parameters())
-    assert cost.of(plan, plan.smallest).params < total.params
+    assert cost.count_one(plan, plan.smallest).params < total.params
     for architecture in probes.arbitrary(plan, 1)[1:]:
         probes.assert_exact(plan, architecture, rescale.skeleton(network, plan, architecture))
         assert codes.parse(plan, codes.write(plan, architecture)) == architecture

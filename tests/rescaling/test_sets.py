@@ -75,7 +75,7 @@ def test_low_modifiers_can_be_chosen() -> None:
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
 def test_some_sentinel_has_at_least_65_percent_fewer_parameters(name: str) -> None:
     plan = plan_of(name)
-    full, *others = (cost.of(plan, a).params for a in expanded(plan, "sentinel_all"))
+    full, *others = (cost.count_one(plan, a).params for a in expanded(plan, "sentinel_all"))
     assert sum(n <= 0.35 * full for n in others) >= 3
 
 
@@ -141,11 +141,11 @@ def test_fractions_that_round_alike_give_one_network() -> None:
 def test_compound_networks_take_about_their_share_of_the_macs() -> None:
     plan = plan_of("resnet56")
     fractions = [0.25, 0.5, 0.75]
-    full = cost.of(plan, plan.baseline).macs
+    full = cost.count_one(plan, plan.baseline).macs
     for share, architecture in zip(
         fractions, expanded(plan, "compound", fractions=fractions), strict=True
     ):
-        assert math.isclose(cost.of(plan, architecture).macs / full, share, rel_tol=0.3)
+        assert math.isclose(cost.count_one(plan, architecture).macs / full, share, rel_tol=0.3)
     assert expanded(plan, "compound", fractions=[1.0]) == [plan.baseline]
 
 

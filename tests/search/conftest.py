@@ -59,7 +59,7 @@ def tell(small: Space, make_record: Callable[..., Record]) -> Tell:
             "blocks": architecture.blocks,
             "widths": small.plan.channels(architecture),
             "status": Status.finished,
-            **cost.of(small.plan, architecture)._asdict(),
+            **cost.count_one(small.plan, architecture)._asdict(),
             **{f"baseline_{k}": v for k, v in small.baseline._asdict().items()},
         }
 

@@ -17,7 +17,7 @@ from tests.search.conftest import First, Tell, asked, truth
 
 
 def params(space: Space, architecture: Architecture) -> int:
-    return int(cost.of(space.plan, architecture).params)
+    return int(cost.count_one(space.plan, architecture).params)
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.5, 2.0, 30.0])
@@ -49,14 +49,14 @@ def test_a_lucky_seed_does_not_make_an_answer(small: Space, tell: Tell, first: F
 def test_the_answer_keeps_to_the_caps(known: History) -> None:
     conf = asked(objective__max_drop=30.0, cap__macs="10%")
     best = answer.accurate_enough(Belief.from_history(known, conf))[0]
-    assert cost.of(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
+    assert cost.count_one(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
 
 
 def test_the_incumbent_keeps_to_the_caps(known: History) -> None:
     state = Belief.from_history(known, asked(cap__gemms="70%")).state
     full = known.space.baseline.gemms
     for architecture, within in zip(known.networks, state.within.tolist(), strict=True):
-        assert within == (cost.of(known.space.plan, architecture).gemms <= 0.7 * full)
+        assert within == (cost.count_one(known.space.plan, architecture).gemms <= 0.7 * full)
     assert not bool(state.within.all())
     kept = state.log_costs[state.accurate & state.within]
     assert state.incumbent == (float(kept.min()) if len(kept) else state.reference[1])

@@ -69,7 +69,7 @@ def test_a_function_of_all_points_is_that_of_each(
     )
     for number in (0, 99, 100, 511):
         (architecture,) = small.architectures([number])
-        assert int(params[number]) == cost.of(small.plan, architecture).params
+        assert int(params[number]) == cost.count_one(small.plan, architecture).params
 
 
 def test_frozen_segments_and_single_blocks_are_no_features() -> None:

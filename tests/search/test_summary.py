@@ -77,7 +77,7 @@ def test_a_small_lattice_is_listed_whole(told: Predictions, small: Space) -> Non
 def test_costs_are_the_exact_ones(told: Predictions, small: Space) -> None:
     sample = told.lattice
     for n in range(0, len(sample.network), 17):
-        own = cost.of(small.plan, small.parse(sample.network[n]))
+        own = cost.count_one(small.plan, small.parse(sample.network[n]))
         assert (sample.params[n], sample.macs[n], sample.gemms[n]) == own
 
 
@@ -115,7 +115,7 @@ def test_a_sample_holds_the_predicted_front_of_each_cost(
     listed = set(sample.network)
     architectures = small.architectures(range(len(small.lattice)))
     means = believed.candidates.mean.tolist()
-    prices = [cost.of(small.plan, a) for a in architectures]
+    prices = [cost.count_one(small.plan, a) for a in architectures]
     columns = {axis: [float(getattr(p, axis)) for p in prices] for axis in predictions.AXES}
     if timed:
         columns["latency"] = Phone(small).ms(cost.encode(small.plan, architectures)).tolist()
@@ -244,7 +244,7 @@ def test_the_hypervolume_is_the_area_over_ten_points_below_the_baseline(
     records = [tell(full, val_acc=90.0), tell(low, val_acc=85.0)]
     records += [tell(a, val_acc=70.0) for a in others]
     look = looked(history.from_records(small, records))
-    costs = [cost.of(small.plan, a).params for a in (low, full)]
+    costs = [cost.count_one(small.plan, a).params for a in (low, full)]
     assert look.hypervolume == pytest.approx(5.0 * math.log(costs[1] / costs[0]))
 
 

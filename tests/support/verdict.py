@@ -111,7 +111,7 @@ class Expected:
         learnt = {name for name, p in built.named_parameters() if p.requires_grad}
         missing = {n for n in learnt if seeds[n] in self.trained} - trained(built, self.x)
         yield from (f"{name} gets no gradient" for name in sorted(missing))
-        planned, counted = cost.of(plan, architecture), measured(built, self.shape)
+        planned, counted = cost.count_one(plan, architecture), measured(built, self.shape)
         if tuple(planned[:2]) != counted:
             yield f"{planned[:2]} planned, {counted} counted (parameters, MACs)"
 

@@ -89,10 +89,13 @@ def test_its_segments_sentinels_and_costs_are_those_of_real_builds(conf: Compose
     assert len(sentinels) == 10
     for architecture in lattice.from_plan(plan).sample(2, seed=0):
         built = rescale.build(network, plan, architecture)
-        counted = cost.of(plan, architecture)
+        counted = cost.count_one(plan, architecture)
         assert counted.params == sum(p.numel() for p in built.parameters())
         assert built(torch.randn(2, *plan.input_shape)).shape == (2, 10)
-    assert cost.of(plan, plan.smallest).params < 0.2 * cost.of(plan, plan.baseline).params
+    assert (
+        cost.count_one(plan, plan.smallest).params
+        < 0.2 * cost.count_one(plan, plan.baseline).params
+    )
 
 
 def test_one_of_its_rescaled_networks_is_trained(conf: Compose) -> None:

@@ -84,7 +84,7 @@ class Member:
             yield from (f"{kind}: {problem}" for problem in found)
 
     def _check(self, kind: str, architecture: Architecture) -> Iterator[str]:
-        planned = cost.of(self.plan, architecture)
+        planned = cost.count_one(self.plan, architecture)
         shadow = rescale.skeleton(self.network, self.plan, architecture)
         for name, counted in counts.run(shadow, self._image(1, "meta"))._asdict().items():
             if counted != getattr(planned, name):
@@ -179,7 +179,7 @@ def _planned(network: nn.Module, row: Row) -> Plan:
     row.removable = sum(len(segment.blocks) - segment.fewest for segment in plan.segments)
     row.points = math.prod(lattice.from_plan(plan).shape)
     row.fixed, row.frozen = round(_fixed(plan), 3), dict(plan.frozen)
-    small, full = (cost.of(plan, a).params for a in (plan.smallest, plan.baseline))
+    small, full = (cost.count_one(plan, a).params for a in (plan.smallest, plan.baseline))
     row.smallest = round(small / full, 6)
     return plan
 

@@ -189,7 +189,7 @@ class Checker:
     def _refuse_preset(self, key: str, word: str) -> NoReturn:
         """Say where a path belongs that stands for a preset's name, or that a name belongs here."""
         raw = word.partition("=")[2]
-        told = f"{word}: {key} is the name of a preset"
+        refusal = f"{word}: {key} is the name of a preset"
         if raw and self._has_presets(key, raw):
             self._refuse_for_quotes(key, raw, f"{word} cannot be read as it stands")
         if key in PATHS and raw.startswith(("~", "/", "./", "../")):
@@ -197,10 +197,10 @@ class Checker:
             plain = f"{place}={raw}"
             path = shlex.quote(plain) if self._takes(plain) else quoting.quoted(place, raw)
             if quoting.can_be_shown(raw):
-                raise SsrError(f"{told}, and a path has a key of its own: type {preset} {path}.")
+                raise SsrError(f"{refusal}, and a path has a key of its own: type {preset} {path}.")
         is_part = key in self.keys and is_dataclass(self.keys[key].type)
         part = f", or {key}.KEY=VALUE for one of its keys" if is_part else ""
-        raise SsrError(f"{told}: type {key}=NAME{part}.")
+        raise SsrError(f"{refusal}: type {key}=NAME{part}.")
 
     def _has_presets(self, key: str, names: str) -> bool:
         """Say whether there are presets of a group with these names, commas between them."""
@@ -209,12 +209,12 @@ class Checker:
             for name in names.split(",")
         )
 
-    def _refuse_for_quotes(self, key: str, raw: str, told: str, end: str = "") -> NoReturn:
+    def _refuse_for_quotes(self, key: str, raw: str, refusal: str, end: str = "") -> NoReturn:
         """Advise quotes; not around what a screen cannot show."""
         if quoting.can_be_shown(raw):
-            raise SsrError(f"{told}: type {quoting.quoted(key, raw)}{end}.")
+            raise SsrError(f"{refusal}: type {quoting.quoted(key, raw)}{end}.")
         raise SsrError(
-            f"{told}: it has a line break or another character that is none to type: rename the "
+            f"{refusal}: it has a line break or another character that is none to type: rename the "
             f"file or folder, or type a link to it (ln -s), as {key}=NAME."
         )
 
@@ -251,14 +251,14 @@ class Checker:
     ) -> NoReturn:
         """Say what a key takes, and how that is typed which was meant."""
         kind, raw = self.keys[key], word.partition("=")[2]
-        told = f"{word}: {key} is {kind}"
+        refusal = f"{word}: {key} is {kind}"
         if (fraction := number(kind, raw)) is not None:
-            raise SsrError(f"{told}: type {key}={fraction}.")
+            raise SsrError(f"{refusal}: type {key}={fraction}.")
         if kind.is_one:
             values = several(kind, raw, value)
             is_sweep = isinstance(value, ChoiceSweep | RangeSweep) and not self.sweeps
             if values or is_sweep or not is_readable:
-                raise SsrError(f"{told}{self._sweep(key, values)}.")
+                raise SsrError(f"{refusal}{self._sweep(key, values)}.")
         if not is_readable:
             raise SsrError(
                 f"{word} cannot be read, a bracket or a comma is amiss: {key} is {kind}."
@@ -266,8 +266,8 @@ class Checker:
         if kind.is_list and not isinstance(value, list | dict):
             advice = f"{key}=[{raw.strip('()[]{} ')}]"
             advice = advice if self._takes(advice) else f"{key}=[VALUE,VALUE]"
-            raise SsrError(f"{told}: type {shlex.quote(advice)}.")
-        raise SsrError(f"{told}: type {key}{'.KEY' if is_dataclass(kind.type) else ''}=VALUE.")
+            raise SsrError(f"{refusal}: type {shlex.quote(advice)}.")
+        raise SsrError(f"{refusal}: type {key}{'.KEY' if is_dataclass(kind.type) else ''}=VALUE.")
 
     def _sweep(self, key: str, values: str | None = None) -> str:
         """Say how several values of a key are tried, as the end of a sentence."""

@@ -272,11 +272,11 @@ def _numbers_of_files(how: Preprocessing) -> Iterator[str]:
 def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     record = chosen.record
     recipe = chosen.study.get("recipe", {})
-    told = [f"{key} {recipe[key]}" for key in RECIPE if isinstance(recipe, dict) and key in recipe]
+    lines = [f"{key} {recipe[key]}" for key in RECIPE if isinstance(recipe, dict) and key in recipe]
     yield "## Training"
     yield ""
     yield f"- Data set: {_plain(record.dataset)}; study `{_plain(record.study)}`."
-    yield f"- Recipe: {record.epochs} epochs, {_plain(', '.join(told)) or 'not recorded'}."
+    yield f"- Recipe: {record.epochs} epochs, {_plain(', '.join(lines)) or 'not recorded'}."
     yield f"- Seed {record.seed}; {record.wall_s:.0f} s on {_plain(record.device)}."
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     yield f"- {_plain(versions)}; commit {_plain(record.git_commit or 'not known')}."

@@ -70,9 +70,9 @@ def classify(
 def _run(run: Run, held: Sequence[tuple[Path, Any]]) -> Iterator[tuple[Path, Any]]:
     """Run what could be read, all at once."""
     images = [image for _, image in held if not isinstance(image, Exception)]
-    found = iter(probabilities(run(np.concatenate(images)))) if images else iter(())
+    chances = iter(probabilities(run(np.concatenate(images)))) if images else iter(())
     for file, image in held:
-        yield file, image if isinstance(image, Exception) else next(found)
+        yield file, image if isinstance(image, Exception) else next(chances)
 
 
 def session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> Any:
@@ -177,11 +177,11 @@ def _known() -> str:
 
 
 def _say(
-    found: Iterable[tuple[Path, Any]], named: dict[Path, bool], options: argparse.Namespace
+    predictions: Iterable[tuple[Path, Any]], named: dict[Path, bool], options: argparse.Namespace
 ) -> int:
     """Print what was found; returns the exit status."""
     hits, classified, others, failed = 0, 0, 0, 0
-    for file, chances in found:
+    for file, chances in predictions:
         if isinstance(chances, UnidentifiedImageError) and not named[file]:
             others += 1
         elif isinstance(chances, Exception):

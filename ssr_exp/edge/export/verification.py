@@ -82,29 +82,29 @@ def compare(
     Raises:
         SsrError: if its outputs have another shape, or are no numbers.
     """
-    found = [logits(model, part, batch=batch) for part in parts]
-    for own, theirs in zip(found, expected, strict=True):
-        if own.shape != theirs.shape:
-            raise SsrError(f"its outputs are {_shape(own)}, and PyTorch's are {_shape(theirs)}")
-        if not bool(own.isfinite().all()):
+    outputs = [logits(model, part, batch=batch) for part in parts]
+    for ours, theirs in zip(outputs, expected, strict=True):
+        if ours.shape != theirs.shape:
+            raise SsrError(f"its outputs are {_shape(ours)}, and PyTorch's are {_shape(theirs)}")
+        if not bool(ours.isfinite().all()):
             raise SsrError("some of its outputs are no finite numbers")
-    mine, other = torch.cat(found), torch.cat(list(expected))
+    joined, other = torch.cat(outputs), torch.cat(list(expected))
     largest = max(float(other.abs().max()), 1e-12)
     return Agreement(
-        difference=float((mine - other).abs().max()) / largest,
-        agreement=100 * float((mine.argmax(1) == other.argmax(1)).double().mean()),
-        accuracy=_accuracies(found, parts),
+        difference=float((joined - other).abs().max()) / largest,
+        agreement=100 * float((joined.argmax(1) == other.argmax(1)).double().mean()),
+        accuracy=_accuracies(outputs, parts),
         eager=_accuracies(expected, parts),
     )
 
 
 def check(
-    found: Agreement, parts: Sequence[Images], *, tolerance: float, most_drop: float | None
+    agreement: Agreement, parts: Sequence[Images], *, tolerance: float, most_drop: float | None
 ) -> None:
     """Refuse a file that does not do what the network did.
 
     Args:
-        found: what it does.
+        agreement: what it does.
         parts: the images whose accuracy counts.
         tolerance: the largest difference of logits, as a share of the largest logit.
         most_drop: for a quantised file, points of accuracy that it may lose instead; else None.
@@ -113,14 +113,14 @@ def check(
         SsrError: says what is wrong.
     """
     if most_drop is None:
-        if not found.difference <= tolerance:
+        if not agreement.difference <= tolerance:
             raise SsrError(
-                f"its outputs differ from PyTorch's by {found.difference:.2g} of the largest one, "
-                f"and tolerance={tolerance:g} is allowed"
+                f"its outputs differ from PyTorch's by {agreement.difference:.2g} of the largest "
+                f"one, and tolerance={tolerance:g} is allowed"
             )
         return
     for part in parts:
-        drop = found.eager[part.name] - found.accuracy[part.name]
+        drop = agreement.eager[part.name] - agreement.accuracy[part.name]
         if not drop <= most_drop:
             raise SsrError(
                 f"it loses {drop:.2f} points of accuracy on {part.name}, and "
@@ -129,11 +129,11 @@ def check(
 
 
 def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Images]) -> dict[str, float]:
-    found = {}
-    for own, part in zip(outputs, parts, strict=True):
-        hits = (own.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
-        found[part.name] = 100 * float(hits)
-    return found
+    accuracies = {}
+    for logits, part in zip(outputs, parts, strict=True):
+        hits = (logits.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
+        accuracies[part.name] = 100 * float(hits)
+    return accuracies
 
 
 def _batches(part: Images, batch: int) -> Iterator[Tensor]:

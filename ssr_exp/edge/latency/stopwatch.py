@@ -131,9 +131,9 @@ def interleaved(
     return {name: Latency(tuple(own)) for name, own in times.items()}
 
 
-def noise(found: Mapping[Name, Latency]) -> float:
+def noise(latencies: Mapping[Name, Latency]) -> float:
     """Say how noisy the machine was: the middle one of the spreads."""
-    return statistics.median(own.spread for own in found.values())
+    return statistics.median(latency.spread for latency in latencies.values())
 
 
 def settled(
@@ -156,21 +156,22 @@ def settled(
     Raises:
         SsrError: if it stays too noisy.
     """
-    found: dict[Name, Latency] = {}
+    quietest: dict[Name, Latency] = {}
     for left in range(attempts, 0, -1):
         latest = interleaved(runners, repeats=repeats)
-        found = {
-            n: min(own, found.get(n, own), key=attrgetter("spread")) for n, own in latest.items()
+        quietest = {
+            n: min(latency, quietest.get(n, latency), key=attrgetter("spread"))
+            for n, latency in latest.items()
         }
-        if noise(found) <= spread and all(found[name].spread <= spread for name in quiet):
-            return found
+        if noise(quietest) <= spread and all(quietest[name].spread <= spread for name in quiet):
+            return quietest
         if left > 1:
             log.warning(
                 "this machine is noisy (the quartiles of the middle network lie %.0f%% of its "
                 "latency apart); measuring again",
-                100 * noise(found),
+                100 * noise(quietest),
             )
-    worst = max([noise(found), *(found[name].spread for name in quiet)])
+    worst = max([noise(quietest), *(quietest[name].spread for name in quiet)])
     raise SsrError(
         f"this machine is too noisy to measure latency on: the quartiles of a network lie "
         f"{worst:.0%} of its latency apart, where {spread:.0%} are allowed; end what else runs on "

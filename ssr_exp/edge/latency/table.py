@@ -15,7 +15,7 @@ from ssr_exp.edge.latency import design, model, runtimes, stopwatch, table_file
 from ssr_exp.edge.latency.model import LatencyModel
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.latency.table_file import LatencyRow, Seed, Setting, Timings
+from ssr_exp.edge.latency.table_file import LatencyRow, SeedNetwork, Setting, Timings
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, rescale
 from ssr_exp.rescaling.cost import Points
@@ -42,7 +42,7 @@ class Effort:
 class Subject:
     """What is measured."""
 
-    seed: Seed  # what it is
+    seed: SeedNetwork  # what it is
     network: nn.Module  # the seed network; its weights do not matter
     lattice: Lattice  # of its plan
 
@@ -156,19 +156,19 @@ class LatencyTable:
         return True
 
     def _missing(self, architectures: Iterable[Architecture]) -> list[Architecture]:
-        known = self.measured()
-        return [a for a in dict.fromkeys(architectures) if a not in known]
+        measured = self.measured()
+        return [a for a in dict.fromkeys(architectures) if a not in measured]
 
     def _rows(self, missing: Sequence[Architecture]) -> list[LatencyRow]:
         """Measure networks beside the lattice's ends, at the pace of the table."""
-        known, plan = self.measured(), self._subject.lattice.plan
+        measured, plan = self.measured(), self._subject.lattice.plan
         ends = cost.decode(plan, self._subject.lattice.points([0]))
-        anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in known]
+        anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in measured]
         together = dict.fromkeys((*anchors, *missing))
-        found = _measured(
+        latencies = _measured(
             self._subject, list(together), self._effort, self.setting, quiet=list(together)
         )
-        ratios = [known[a] / found[a].ms for a in anchors] or [1.0]
+        ratios = [measured[a] / latencies[a].ms for a in anchors] or [1.0]
         if max(ratios) / min(ratios) > 1 + self._effort.spread:
             raise SsrError(
                 "this machine is too noisy to measure latency on: since the table was measured, "
@@ -176,7 +176,7 @@ class LatencyTable:
                 f"{1 / max(ratios):.2f}-fold; end what else runs on it, or measure anew."
             )
         pace = float(np.exp(np.mean(np.log(ratios))))
-        return [_row(self._subject.code(a), found[a], pace=pace) for a in missing]
+        return [_row(self._subject.code(a), latencies[a], pace=pace) for a in missing]
 
     def _merge(self, rows: Iterable[LatencyRow]) -> None:
         """Add rows of networks that the table does not have."""
@@ -235,8 +235,8 @@ def start(
     spare = max(min(lattice.size - len(chosen), effort.held_out), 0)
     drawn = lattice.sample(min(lattice.size, len(chosen) + spare), seed=effort.seed + 1)
     held = [a for a in drawn if a not in chosen][:spare]
-    found = _measured(subject, [*chosen, *held], effort, setting)
-    rows = [_row(subject.code(a), own, fits=a not in held) for a, own in found.items()]
+    latencies = _measured(subject, [*chosen, *held], effort, setting)
+    rows = [_row(subject.code(a), latency, fits=a not in held) for a, latency in latencies.items()]
     table = Timings(seed=subject.seed, setting=setting, repeats=effort.repeats, rows=tuple(rows))
     table_file.write(path, table, option=option)
     return LatencyTable(subject, table, path, effort)

@@ -61,7 +61,7 @@ class LatencyRow(BaseModel):
     fits: bool = True
 
 
-class Seed(BaseModel):
+class SeedNetwork(BaseModel):
     """What is rescaled."""
 
     model_config = ConfigDict(frozen=True)
@@ -73,14 +73,14 @@ class Seed(BaseModel):
     num_classes: Annotated[int, Field(ge=1)]  # how many logits there are
 
     @classmethod
-    def of(
+    def from_plan(
         cls,
         model: ModelConf,
         split: SegmentConf,
         plan: Plan,
         num_classes: int,
         network: nn.Module | None = None,
-    ) -> Seed:
+    ) -> SeedNetwork:
         """Say what a plan is of; which of its segments are frozen changes no code's meaning.
 
         Args:
@@ -99,7 +99,7 @@ class Seed(BaseModel):
             num_classes=num_classes,
         )
 
-    def differs(self, other: Seed) -> str | None:
+    def differs(self, other: SeedNetwork) -> str | None:
         """Say in what another seed differs from this one; None if it is the same."""
         for field in type(self).model_fields:
             mine, theirs = getattr(self, field), getattr(other, field)
@@ -114,7 +114,7 @@ class Timings(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     schema_version: int = SCHEMA  # of this file
-    seed: Seed  # what is rescaled
+    seed: SeedNetwork  # what is rescaled
     setting: Setting  # what ran it
     repeats: Annotated[int, Field(ge=1)]  # measured turns of each network
     rows: tuple[LatencyRow, ...]  # of distinct networks

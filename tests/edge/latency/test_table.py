@@ -15,7 +15,7 @@ from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge.latency import design, model, stopwatch, table, table_file
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.latency.table import Effort, LatencyTable, Subject
-from ssr_exp.edge.latency.table_file import Seed, Setting
+from ssr_exp.edge.latency.table_file import SeedNetwork, Setting
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, lattice, planning
 from ssr_exp.rescaling.plan import Architecture
@@ -27,7 +27,7 @@ FEW = Effort(networks=10, held_out=3, repeats=1, spread=1e9)
 def subject(name: str = "resnet20", *frozen: str) -> Subject:
     model, split = ModelConf(name), SegmentConf(frozen=list(frozen))
     network, plan = planning.seed_and_plan(model, split, num_classes=10, input_shape=(1, 8, 8))
-    return Subject(Seed.of(model, split, plan, 10), network, lattice.from_plan(plan))
+    return Subject(SeedNetwork.from_plan(model, split, plan, 10), network, lattice.from_plan(plan))
 
 
 def tiny() -> Subject:

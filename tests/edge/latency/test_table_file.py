@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.edge.latency import table_file
-from ssr_exp.edge.latency.table_file import LatencyRow, Seed, Setting, Timings
+from ssr_exp.edge.latency.table_file import LatencyRow, SeedNetwork, Setting, Timings
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import planning, saved
 
 SETTING = Setting(runtime="eager", version="PyTorch 2.11", device="A CPU @ 2 GHz", threads=2)
-SEED = Seed(
+SEED = SeedNetwork(
     model=saved.Model(name="resnet8"),
     segment=saved.Segmentation(multiple=4),
     input_shape=(3, 8, 8),
@@ -120,10 +120,10 @@ def test_another_seed_is_told_by_the_field_that_differs(other: dict[str, object]
 
 
 def test_what_is_frozen_is_no_part_of_the_seed() -> None:
-    def seed(split: SegmentConf, name: str = "resnet8") -> Seed:
+    def seed(split: SegmentConf, name: str = "resnet8") -> SeedNetwork:
         model = ModelConf(name)
         _, plan = planning.seed_and_plan(model, split, num_classes=10, input_shape=(3, 8, 8))
-        return Seed.of(model, split, plan, 10)
+        return SeedNetwork.from_plan(model, split, plan, 10)
 
     assert seed(SegmentConf()) == seed(SegmentConf(frozen=["stage1"])) == SEED
     assert seed(SegmentConf(multiple=8)) != SEED != seed(SegmentConf(), "resnet14")

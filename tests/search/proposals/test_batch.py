@@ -129,7 +129,7 @@ def test_what_is_taken_or_beyond_a_cap_is_never_proposed(
     capped.cap.params = "30%"
     free = codes(Belief.from_history(known, capped), capped)
     taken = [small.parse(code) for code in free]
-    again = Belief.from_history(known, capped, taken=taken)
+    again = Belief.from_history(known, capped, excluded=taken)
     assert not set(codes(again, capped)) & set(free)
     for number in small.numbers(taken):
         assert again.candidates.log_cost[number].exp() <= 0.3 * small.baseline.params * (1 + 1e-9)
@@ -138,9 +138,9 @@ def test_what_is_taken_or_beyond_a_cap_is_never_proposed(
 def test_a_batch_of_more_than_is_left_is_what_is_left(known: History, small: Space) -> None:
     everything = small.architectures(range(len(small.lattice)))
     any_one = conf(Acquisition.random)
-    belief = Belief.from_history(known, any_one, taken=everything[:-3])
+    belief = Belief.from_history(known, any_one, excluded=everything[:-3])
     assert set(codes(belief, any_one, count=9)) <= {small.code(a) for a in everything[-3:]}
-    assert codes(Belief.from_history(known, any_one, taken=everything), any_one) == []
+    assert codes(Belief.from_history(known, any_one, excluded=everything), any_one) == []
 
 
 def test_the_smallest_objective_asks_for_cheaper_networks_than_the_incumbent(

@@ -82,7 +82,7 @@ class Checked:
         split.changeable = round(verdict.can_change(plan), 4)
         split.changeable_of_used = round(verdict.can_change(self._used(plan)), 4)
         split.frozen = dict(plan.frozen)
-        small, full = (cost.of(plan, a).params for a in (plan.smallest, plan.baseline))
+        small, full = (cost.count_one(plan, a).params for a in (plan.smallest, plan.baseline))
         split.smallest = round(small / full, 6)
         return plan
 

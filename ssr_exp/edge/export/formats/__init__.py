@@ -105,14 +105,14 @@ def find(name: str) -> Format:
     """
     if name not in NAMES:
         raise SsrError(f"format={name} is none; it can be {', '.join(NAMES)}.")
-    found = importlib.import_module(f"{__name__}.{name}")
-    missing = [package for package in found.NEEDS if importlib.util.find_spec(package) is None]
+    module = importlib.import_module(f"{__name__}.{name}")
+    missing = [package for package in module.NEEDS if importlib.util.find_spec(package) is None]
     if missing:
         raise SsrError(
             f"{name} takes the package {missing[0]}, which is not installed: type "
-            f"pip install 'ssr_exp[{found.EXTRA}]'."
+            f"pip install 'ssr_exp[{module.EXTRA}]'."
         )
-    return cast(Format, found)
+    return cast(Format, module)
 
 
 def metadata(order: Order) -> dict[str, object]:

@@ -104,9 +104,9 @@ def _tensor(module: nn.Module, node: Any) -> Tensor | None:
 
 def _tensor_of(module: nn.Module, target: str) -> Tensor:
     path, _, name = target.rpartition(".")
-    found = getattr(module.get_submodule(path), name)
-    assert isinstance(found, Tensor)
-    return found
+    tensor = getattr(module.get_submodule(path), name)
+    assert isinstance(tensor, Tensor)
+    return tensor
 
 
 def _replace(
