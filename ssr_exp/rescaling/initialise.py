@@ -251,8 +251,9 @@ class _Sample:
         return max(-float(low), float(high)) > 2 * self.std
 
     def says_something(self) -> bool:
-        weight = self.weight
-        return weight.numel() >= SMALLEST_SAMPLE and not weight.is_meta and not _is_constant(weight)
+        if self.weight.numel() < SMALLEST_SAMPLE or self.weight.is_meta:
+            return False
+        return 0 < self.std < math.inf and not _is_constant(self.weight)
 
     def follows(self, rule: Rule, *, normal: bool) -> bool:
         """Compare its spread and its shape with a rule's."""

@@ -72,14 +72,17 @@ def plan_of(name: str, *frozen: str, variant: str = "") -> Plan:
 
 
 def hollow(name: str, variant: str) -> nn.Module:
-    """Build a seed network without drawing weights."""
+    """Build a seed network without drawing weights: all are 0."""
     shortcut = Shortcut(variant) if variant in ("A", "B") else Shortcut.A
     stem = Stem(variant) if variant in ("cifar", "imagenet") else Stem.auto
     with torch.device("meta"):
         network = seeds.build(
             ModelConf(name, stem, shortcut), num_classes=10, input_shape=(3, 32, 32)
         )
-    return network.to_empty(device="cpu")
+    network.to_empty(device="cpu")
+    for tensor in (*network.parameters(), *network.buffers()):
+        torch.nn.init.zeros_(tensor)
+    return network
 
 
 def _pair(draw: random.Random, least: float) -> tuple[float, float]:

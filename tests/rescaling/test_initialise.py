@@ -93,6 +93,13 @@ def test_the_classifier_keeps_torchs_own_initialisation() -> None:
     assert 0.9 * bound < weight.abs().max() <= bound
 
 
+def test_memory_that_nobody_filled_follows_no_rule() -> None:
+    network = CifarResNet(8)
+    with torch.no_grad():  # as `to_empty` may leave it: a spread of 0, and not constant
+        network.fc.weight.zero_()[0, 0] = 1e-45
+    assert all(p.isfinite().all() for p in built(network).parameters())
+
+
 def test_batch_norms_start_anew() -> None:
     network = CifarResNet(8)
     network(torch.randn(4, 3, 8, 8))
