@@ -90,7 +90,7 @@ def _totals(rows: Sequence[Row]) -> Iterator[str]:
     plans = [row.plan_s for row in rows if row.plan_s]
     if plans:
         middle, slowest = statistics.median(plans), max(plans)
-        yield f"- plan: {middle:.2f} s in the middle, {slowest:.1f} s at most"
+        yield f"- plan: {middle:.2f} CPU s in the middle, {slowest:.1f} s at most"
 
 
 def _cells(row: Row) -> list[str]:

@@ -74,9 +74,9 @@ class Checked:
                 yield from (f"{size}: {each}" for each in self._problems(plan, architecture))
 
     def _planned(self, split: Split) -> Plan:
-        start = time.perf_counter()
+        start = time.process_time()
         plan = planning.trace(self.network, self.row.shape, kind=self.kind)
-        split.plan_s = round(time.perf_counter() - start, 2)
+        split.plan_s = round(time.process_time() - start, 2)
         split.blocks = [len(segment.blocks) for segment in plan.segments]
         split.removable = sum(len(segment.blocks) - segment.fewest for segment in plan.segments)
         split.changeable = round(verdict.can_change(plan), 4)

@@ -33,7 +33,7 @@ A kind may be refused where a network has no such segment, but not `stage`.
 - can change: the share of the parameters that go with a block, or whose shape can change (`stage`);
   bold where it is below {enough:.0%} in a family of which that is asked
 - of used: the same without the parameters that the seed network itself never trains
-- plan: seconds, of a busy core (`stage`)
+- plan: CPU seconds (`stage`)
 """
 COLUMNS = [
     *"network|input|params|blocks|removable|smallest|can change|of used|plan".split("|"),
