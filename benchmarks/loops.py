@@ -30,7 +30,7 @@ from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.rescaling import planning, rescale, seeds, sets
-from ssr_exp.tasks import classification
+from ssr_exp.tasks import classification, optimization
 from ssr_exp.training import trainers
 
 CLASSES, SHAPE = 10, (3, 32, 32)
@@ -133,7 +133,7 @@ def ours(training: Training) -> Contestant:
 
     def once() -> float:
         clock = Clock(device)
-        trainer = trainers.build(conf, training.folder)
+        trainer = trainers.build(conf, training.folder, module.score)
         trainer.callbacks.append(clock)  # type: ignore[attr-defined]
         with trainers.quiet():
             trainer.fit(module, data_module(training))
@@ -217,7 +217,7 @@ class Clock(Callback):
 
 def _plain(training: Training, batches: Iterable[tuple[Tensor, Tensor]]) -> Contestant:
     network, recipe, device = training.network, training.conf.recipe, training.device
-    optimizer = classification.optimizer(network, recipe)
+    optimizer = optimization.optimizer(network, recipe)
     bf16 = training.conf.trainer.precision == "bf16-mixed"
 
     def epoch() -> float:

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,21 +52,31 @@ def to_json(model: BaseModel, *, compact: bool = False) -> str:
     return json.dumps({CHECKSUM: _checksum(fields), **fields}, **layout) + "\n"
 
 
-def parse(text: str | bytes, model: type[Model], *, version: int) -> Model:
+def parse(
+    text: str | bytes,
+    model: type[Model],
+    *,
+    version: int,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: fields,
+) -> Model:
     """Read a model from JSON, strictly; nothing is instantiated but the model.
 
     Args:
         text: one JSON object.
         model: what it must hold, with a `schema_version`.
         version: the highest one that this reader knows.
+        upgrade: writes the fields of an earlier version as those of this one.
 
     Raises:
         Unreadable: if the text is cut short, damaged, of a newer version, or lacks what the model
             needs.
     """
-    written = parse_fields(text).get("schema_version")
+    fields = parse_fields(text)
+    written = fields.get("schema_version")
     if isinstance(written, int) and written > version:
         raise Unreadable(f"it is of version {written}, and this ssr_exp reads up to {version}")
+    if (upgraded := upgrade(fields)) is not fields:
+        text = json.dumps(upgraded)
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from ssr_exp import files
+from ssr_exp.runs.score import ACCURACY, Direction, Score
 
-SCHEMA = 1  # raise when a reader of today could misread what is written
+SCHEMA = 2  # raise when a reader of today could misread what is written
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 ROUND = re.compile(r"round(\d{1,6})")
 FINALIST = "finalist"
+ACCURACIES = {"val_acc": "score", "best_val_acc": "best_score", "test_acc": "test_score"}
+LOSSES = {"val_loss": "val/loss", "test_loss": "test/loss"}
 ORIGINS = ("sentinel", "uniform", "scbp", "random", "proposed")  # modifiers, up to a _
 
 
@@ -51,11 +54,17 @@ class Fractions(BaseModel):
 class Record(BaseModel):
     """One training of one rescaled network.
 
-    Accuracies are in percent, losses in nats, MACs and GeMMs for one image. Metrics are those of
-    the last epoch's weights; `best_val_acc` is the highest epoch's. `latency_ms` is what one image
-    takes on `latency_device`; `latencies` are all that were measured, in ms, by runtime, batch and
-    device. What was not measured is None. `origin` says why the network was trained: a kind of
-    modifiers, `round<k>` of a search, or `finalist`.
+    `score` is what the task judges networks by, on val and of the last epoch's weights, and
+    `score_key`, `direction`, `unit` and `bounds` say how (see `Score`); `scores` are those of each
+    epoch, `best_score` the best of them, and `test_score` the same on test. `metrics` are what
+    else was measured, by key; losses in nats; `tables` are those of val, such as `confusion`, with
+    a row for each true class. MACs and GeMMs are of one image. `latency_ms` is what
+    one image takes on `latency_device`; `latencies` are all that were measured, in ms, by runtime,
+    batch and device. What was not measured is None. `origin` says why the network was trained: a
+    kind of modifiers, `round<k>` of a search, or `finalist`.
+
+    Classification writes `val_acc`, `best_val_acc` and `test_acc`, in percent, and `val_loss` and
+    `test_loss` beside them, for scripts; so did schema 1, which had nothing else.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -72,11 +81,16 @@ class Record(BaseModel):
     epochs: Count
     status: Status
     error: str | None = None
-    val_acc: float | None = Field(default=None, ge=0, le=100)
-    val_loss: float | None = None
-    best_val_acc: float | None = Field(default=None, ge=0, le=100)
-    test_acc: float | None = Field(default=None, ge=0, le=100)
-    test_loss: float | None = None
+    score: float | None = None
+    score_key: str = ACCURACY.key
+    direction: Direction = ACCURACY.direction
+    unit: str = ACCURACY.unit
+    bounds: tuple[float | None, float | None] = ACCURACY.bounds
+    best_score: float | None = None
+    test_score: float | None = None
+    scores: tuple[float | None, ...] = ()
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    tables: dict[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
     params: Count
     macs: Count
     gemms: Count
@@ -93,6 +107,51 @@ class Record(BaseModel):
     git_commit: str | None
     started_at: str
     origin: Annotated[str, Field(max_length=100)] | None = None
+
+    @model_validator(mode="after")
+    def _is_within_bounds(self) -> Record:
+        low, high = self.scored_by.limits
+        for value in (self.score, self.best_score, self.test_score):
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"a score of {value:g} is out of bounds")
+        return self
+
+    @property
+    def scored_by(self) -> Score:
+        """How its scores are to be read."""
+        return Score(
+            key=self.score_key, direction=self.direction, unit=self.unit, bounds=self.bounds
+        )
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def val_acc(self) -> float | None:
+        """The accuracy on val in percent, of a classification."""
+        return self.score if self.score_key == ACCURACY.key else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def best_val_acc(self) -> float | None:
+        """The highest epoch's accuracy on val in percent, of a classification."""
+        return self.best_score if self.score_key == ACCURACY.key else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def test_acc(self) -> float | None:
+        """The accuracy on test in percent, of a classification."""
+        return self.test_score if self.score_key == ACCURACY.key else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def val_loss(self) -> float | None:
+        """The loss on val, in nats."""
+        return self.metrics.get("val/loss")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def test_loss(self) -> float | None:
+        """The loss on test, in nats."""
+        return self.metrics.get("test/loss")
 
     @property
     def kind(self) -> Kind:
@@ -114,8 +173,8 @@ class Record(BaseModel):
 
     @property
     def is_measured(self) -> bool:
-        """Say whether it came to its end with an accuracy on val."""
-        return self.status is Status.finished and self.val_acc is not None
+        """Say whether it came to its end with a score on val."""
+        return self.status is Status.finished and self.score is not None
 
     @property
     def round(self) -> int | None:
@@ -134,4 +193,14 @@ def parse(text: str | bytes) -> Record:
     Raises:
         Unreadable: if it is cut short, damaged, of a future version, or lacks what it needs.
     """
-    return files.parse(text, Record, version=SCHEMA)
+    return files.parse(text, Record, version=SCHEMA, upgrade=upgrade)
+
+
+def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
+    """Write fields of schema 1, whose score was an accuracy, as this schema does."""
+    if fields.get("schema_version", SCHEMA) != 1 or "score" in fields:
+        return fields
+    fields = dict(fields)
+    renamed = {new: fields.pop(old) for old, new in ACCURACIES.items() if old in fields}
+    losses = {key: fields.pop(old) for old, key in LOSSES.items() if fields.get(old) is not None}
+    return fields | renamed | {"metrics": losses, "schema_version": SCHEMA}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,8 +17,9 @@ from rich.console import Console
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
+from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
-from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS, Classification
+from ssr_exp.tasks.supervised import TRAIN, VAL, Supervised
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +27,22 @@ _REFRESH_STEPS = 20  # the bar waits for the device each time
 
 
 def build(
-    recipe: RecipeConf, trainer: TrainerConf, folder: Path, *, has_val: bool = True
+    recipe: RecipeConf, trainer: TrainerConf, folder: Path, score: Score, *, has_val: bool = True
 ) -> list[Callback]:
     """Return the callbacks of one training.
 
-    Checkpoints are kept in `folder`; without val nothing is best. Give the trainer
-    `enable_progress_bar=shows_bar(trainer)`.
+    Checkpoints are kept in `folder`, the best one by `score`; without val nothing is best. Give
+    the trainer `enable_progress_bar=shows_bar(trainer)`.
     """
     # The best one first: what it knows after an epoch is part of the last one's file.
-    built: list[Callback] = (
-        [Checkpoint(folder / BEST_CHECKPOINT, monitor=VAL_ACC)] if has_val else []
-    )
+    built: list[Callback] = [Checkpoint(folder / BEST_CHECKPOINT, score)] if has_val else []
     built.append(Checkpoint(folder / LAST_CHECKPOINT))
     if recipe.ema_decay is not None:
         built.append(Ema(recipe.ema_decay))
     if shows_bar(trainer):
         built.append(TQDMProgressBar(refresh_rate=_REFRESH_STEPS))
     elif trainer.progress:
-        built.append(EpochLines())
+        built.append(EpochLines(score))
     return built
 
 
@@ -52,28 +52,20 @@ def shows_bar(trainer: TrainerConf) -> bool:
     return trainer.progress and (console.is_terminal or console.is_jupyter)
 
 
-def best_score(trainer: Trainer) -> float | None:
-    """Return the highest val accuracy of a training, in percent; None if none was measured."""
-    for kept in trainer.checkpoint_callbacks:
-        if isinstance(kept, ModelCheckpoint) and kept.monitor == VAL_ACC:
-            return None if kept.best_model_score is None else float(kept.best_model_score)
-    return None
-
-
 class Checkpoint(ModelCheckpoint):
     """Lightning's, silent about a folder that is not empty: a run's record lies there, too.
 
     Args:
         path: of the file.
-        monitor: what the epoch that is kept is best at; None: the last one is kept.
+        score: what the epoch that is kept is best at; None: the last one is kept.
     """
 
-    def __init__(self, path: Path, monitor: str | None = None) -> None:
+    def __init__(self, path: Path, score: Score | None = None) -> None:
         super().__init__(
             dirpath=path.parent,
             filename=path.stem,
-            monitor=monitor,
-            mode="max" if monitor else "min",  # part of its name in checkpoints
+            monitor=None if score is None else score.key,
+            mode="min" if score is None else score.direction.value,  # part of its name there
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
@@ -134,34 +126,42 @@ class Ema(WeightAveraging):
 
 
 class EpochLines(Callback):
-    """Log one line for each epoch: what a person reads in a file."""
+    """Log one line for each epoch: what a person reads in a file.
 
-    def __init__(self) -> None:
+    Args:
+        score: what val measures.
+    """
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
         self._started = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the training's means from the module, which logs them only after this hook."""
-        loss, accuracy = cast(Classification, pl_module).train_tally.means()
+        """Read a task's own means from it, because it logs them only after this hook."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if isinstance(pl_module, Supervised):
+            tally = pl_module.tally(TRAIN)
+            logged |= {f"{TRAIN}/{n}": v for n, v in tally.values().items()}
+            logged[f"{TRAIN}/loss"] = tally.loss()
         epochs = str(trainer.max_epochs)
         log.info(
-            "epoch %*d/%s  train loss %.4f acc %.2f%s  lr %.2g  %.1f s",
+            "epoch %*d/%s%s%s  lr %.2g  %.1f s",
             len(epochs),
             trainer.current_epoch + 1,
             epochs,
-            loss,
-            accuracy,
-            _val(trainer),
+            self._part(TRAIN, logged),
+            self._part(VAL, logged),
             trainer.optimizers[0].param_groups[0]["lr"],
             time.monotonic() - self._started,
         )
 
-
-def _val(trainer: Trainer) -> str:
-    """Write what val measured in this epoch; nothing where there is no val."""
-    metrics = trainer.callback_metrics
-    if VAL_ACC not in metrics:
-        return ""
-    return f"  val loss {metrics[VAL_LOSS]:.4f} acc {metrics[VAL_ACC]:.2f}"
+    def _part(self, part: str, logged: Mapping[str, float]) -> str:
+        """Write loss and score of a part, as far as they were logged."""
+        loss, name = logged.get(f"{part}/loss"), self._score.key.removeprefix(f"{VAL}/")
+        key = self._score.key if part == VAL else f"{part}/{name}"
+        words = [] if loss is None else [f"loss {loss:.4f}"]
+        words += [f"{name} {self._score.number(logged[key])}"] if key in logged else []
+        return f"  {part} {' '.join(words)}" if words else ""

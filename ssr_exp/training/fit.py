@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Trainer, seed_everything
 
 from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
-from ssr_exp.tasks.classification import TEST_ACC, TEST_LOSS, Classification, Diverged
-from ssr_exp.training import resume, trainers
+from ssr_exp.tasks.classification import Classification
+from ssr_exp.training import resume, scoring, trainers
+from ssr_exp.training.scoring import Fields, ScoreWatch
 from ssr_exp.training.study import Job
 
-Metrics = dict[str, float | None]
-"""Fields of the record: accuracies in percent, losses in nats."""
 
-
-def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Metrics:
+def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Fields:
     """Train a freshly drawn or an inherited network; test it too if the job asks for that.
 
-    Without val images there are no metrics of val.
+    Returns what was measured; without val images nothing of val.
 
     Args:
         job: what to train.
@@ -43,27 +39,36 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
     spent_s, path = (0.0, None) if last is None else (last.spent_s, last.path)
-    trainer = trainers.build(job.conf, folder, wandb_run, [resume.ResumeState(spent_s)])
+    watch = ScoreWatch(task.score, () if last is None else last.fields["scores"])
+    callbacks = [watch, resume.ResumeState(watch, spent_s)]
+    trainer = trainers.build(job.conf, folder, task.score, wandb_run, callbacks)
     if last is not None and last.epochs >= job.conf.trainer.max_epochs:
-        metrics = last.metrics
+        fields = last.fields
         _load(task, last.path)
     else:
         trainer.fit(task, images, ckpt_path=path, weights_only=True)
-        metrics = resume.val_metrics(trainer)
+        fields = watch.fields(trainer)
+    scoring.check_losses(fields.get("metrics", {}))
     if job.conf.trainer.test:
-        metrics |= _tested(trainer, task, images)
-    return metrics
+        fields |= _tested(trainer, task, images, fields)
+    return fields
 
 
-def test(job: Job, folder: Path) -> Metrics:
+def test(job: Job, folder: Path, done: Fields) -> Fields:
     """Test the last weights of a job that was trained before.
+
+    Args:
+        job: what was trained.
+        folder: where its checkpoints are.
+        done: the fields of its record, whose metrics stay.
 
     Raises:
         SsrError: if its checkpoint is missing or of another network.
     """
     task = _task(job)
     _load(task, folder / LAST_CHECKPOINT)
-    return _tested(trainers.build(job.conf, folder), task, _images(job))
+    trainer = trainers.build(job.conf, folder, task.score)
+    return _tested(trainer, task, _images(job), done)
 
 
 def _load(task: Classification, checkpoint: Path) -> None:
@@ -96,18 +101,11 @@ def _images(job: Job) -> TensorDataModule:
     )
 
 
-def _tested(trainer: Any, task: Classification, images: TensorDataModule) -> Metrics:
+def _tested(
+    trainer: Trainer, task: Classification, images: TensorDataModule, before: Fields
+) -> Fields:
     trainer.test(task, images, verbose=False)
-    metrics = trainer.callback_metrics
-    return {"test_acc": float(metrics[TEST_ACC]), "test_loss": float(metrics[TEST_LOSS])}
-
-
-def check_finite(metrics: Mapping[str, float | None]) -> None:
-    """Refuse what no record can hold: a mean may overflow where no batch's loss did.
-
-    Raises:
-        Diverged: if a metric is not finite.
-    """
-    for name, value in metrics.items():
-        if value is not None and not math.isfinite(value):
-            raise Diverged(f"the training diverged: {name} is {value}")
+    score = task.score.model_copy(update={"key": task.score.test_key})
+    metrics = before.get("metrics", {}) | scoring.others(trainer, score.key)
+    scoring.check_losses(metrics)
+    return {"test_score": scoring.read(score, trainer.callback_metrics), "metrics": metrics}

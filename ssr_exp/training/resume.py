@@ -21,25 +21,27 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssr_exp import files
 from ssr_exp.errors import cause
+from ssr_exp.runs import record
 from ssr_exp.runs.store import LAST_CHECKPOINT
-from ssr_exp.tasks.classification import VAL_ACC, VAL_LOSS
 from ssr_exp.terminal import PROGRESS
-from ssr_exp.training import callbacks
+from ssr_exp.training.scoring import Fields, ScoreWatch
 
 log = logging.getLogger(__name__)
 
 KEY = "ssr_exp"  # in a checkpoint
-SCHEMA = 1  # of what is kept there
+SCHEMA = 2  # of what is kept there
 
 
 class ResumeState(Callback):
     """Keep what Lightning does not: generators, the last measurements, and the time spent.
 
     Args:
+        watch: notes the score.
         before_s: seconds that earlier processes spent on this training.
     """
 
-    def __init__(self, before_s: float = 0.0) -> None:
+    def __init__(self, watch: ScoreWatch, before_s: float = 0.0) -> None:
+        self._watch = watch
         self._before_s = before_s
         self._begun = time.perf_counter()
         self._generators: dict[str, Any] | None = None
@@ -50,7 +52,7 @@ class ResumeState(Callback):
         checkpoint[KEY] = {
             "schema": SCHEMA,
             "generators": _generators(),
-            "metrics": val_metrics(trainer),
+            "fields": self._watch.fields(trainer),
             "spent_s": self._before_s + time.perf_counter() - self._begun,
         }
 
@@ -82,7 +84,7 @@ class LastCheckpoint:
 
     path: Path
     epochs: int  # that were completed
-    metrics: dict[str, float | None]  # of val after them, by the record's names
+    fields: Fields  # of the record: what val measured after them
     spent_s: float  # by earlier processes
 
 
@@ -99,10 +101,11 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
         state = content[KEY]
         if state["schema"] > SCHEMA:
             raise ValueError(f"it is of version {state['schema']}")
-        metrics = {str(n): None if v is None else float(v) for n, v in state["metrics"].items()}
+        fields = state.get("fields") or _upgraded(state["metrics"])
+        fields |= {"scores": tuple(fields.get("scores", ()))}
         if not isinstance(state["generators"], dict):
             raise ValueError("it holds no states of generators")
-        last = LastCheckpoint(path, int(content["epoch"]) + 1, metrics, float(state["spent_s"]))
+        last = LastCheckpoint(path, int(content["epoch"]) + 1, fields, float(state["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None
@@ -110,16 +113,9 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
     return last
 
 
-def val_metrics(trainer: Trainer) -> dict[str, float | None]:
-    """List what val measured last, by the record's names; nothing where there is no val."""
-    metrics = trainer.callback_metrics
-    if VAL_ACC not in metrics:
-        return {}
-    return {
-        "val_acc": float(metrics[VAL_ACC]),
-        "val_loss": float(metrics[VAL_LOSS]),
-        "best_val_acc": callbacks.best_score(trainer),
-    }
+def _upgraded(metrics: Fields) -> Fields:
+    """Read what schema 1 kept of val."""
+    return record.upgrade({"schema_version": 1, **metrics})
 
 
 def _generators() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssr_exp.config import Config
 from ssr_exp.errors import cause
+from ssr_exp.runs.score import Score
 from ssr_exp.training import callbacks, resume
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,16 @@ KNOWN = (
 
 
 def build(
-    conf: Config, folder: Path, wandb_run: Any = None, extra: Sequence[Callback] = ()
+    conf: Config,
+    folder: Path,
+    score: Score,
+    wandb_run: Any = None,
+    extra: Sequence[Callback] = (),
 ) -> Trainer:
     """Set up the trainer of one run, whose curves go to an open W&B run if there is one."""
     logger: Logger | bool = False if wandb_run is None else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
+    own = callbacks.build(conf.recipe, conf.trainer, folder, score, has_val=has_val)
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,
         accelerator=conf.trainer.accelerator,
@@ -45,7 +51,7 @@ def build(
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=[*extra, *callbacks.build(conf.recipe, conf.trainer, folder, has_val=has_val)],
+        callbacks=[*extra, *own],
         # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
         plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ssr_exp.files import Unreadable
 from ssr_exp.runs import record
 from ssr_exp.runs.record import Fractions, Kind, Record, Status
+from ssr_exp.runs.score import ACCURACY
 
 MakeRecord = Callable[..., Record]
 
@@ -38,8 +39,8 @@ any_record = st.builds(
     seed=count,
     status=st.sampled_from(Status),
     error=st.none() | text,
-    val_acc=percent,
-    val_loss=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    score=percent,
+    metrics=st.dictionaries(text, st.none() | st.floats(allow_nan=False, allow_infinity=False)),
     baseline_params=st.integers(1, 2**63 - 1),
     latency_ms=st.none() | st.floats(0, 1e9, exclude_min=True),
     versions=st.dictionaries(text, text, max_size=3),
@@ -64,7 +65,7 @@ def test_the_contracts_keys_are_in_the_json_one_a_line(make_record: MakeRecord) 
     assert (fields["status"], fields["origin"], fields["schema_version"]) == (
         "finished",
         "round3",
-        1,
+        2,
     )
     assert fields["modifiers"] == {"depth": [1.0, 1 / 3, 1.0], "width": [1.0, 1.0, 1.0]}
     assert fields["test_acc"] is None
@@ -75,7 +76,7 @@ def test_the_contracts_keys_are_in_the_json_one_a_line(make_record: MakeRecord) 
 
 def test_a_record_cannot_be_changed(make_record: MakeRecord) -> None:
     with pytest.raises(ValidationError):
-        make_record().val_acc = 100.0
+        make_record().score = 100.0
 
 
 def refusal(content: str | bytes) -> str:
@@ -117,8 +118,11 @@ widths [-1]
 seed "0"   1000000000000000000000000000000
 epochs -1   1.5
 status "promoted"   3
-val_acc 100.5   -1   NaN   "97"
-val_loss Infinity
+score 100.5   -1   NaN   "97"
+bounds [0]   [NaN, 1]   [0, 1, 2]
+direction "up"
+scores [Infinity]   ["1"]
+metrics {"val/loss": Infinity}   [1]
 wall_s -1   1e999
 params 9223372036854775808   true
 macs null
@@ -150,6 +154,28 @@ def test_a_missing_key_is_unreadable_and_named() -> None:
         fields = json.loads(WHOLE)
         del fields[key]
         assert key in refusal(json.dumps(fields))
+
+
+def test_schema_1_is_read_as_a_score_of_accuracy() -> None:
+    earlier = {"schema_version": 1, "val_acc": 91.5, "best_val_acc": 92.0, "val_loss": 0.25}
+    earlier |= {"status": "finished", "test_acc": None, "test_loss": None}
+    one = record.parse(json.dumps(json.loads(WHOLE) | earlier))
+    assert (one.score, one.best_score, one.test_score) == (91.5, 92.0, None)
+    assert (one.val_acc, one.best_val_acc, one.test_acc) == (91.5, 92.0, None)
+    assert (one.val_loss, one.test_loss, one.metrics) == (0.25, None, {"val/loss": 0.25})
+    assert one.scored_by == ACCURACY and one.is_measured
+    assert record.parse(one.to_json()) == one
+
+
+def test_another_score_is_no_accuracy(make_record: MakeRecord) -> None:
+    one = make_record(
+        score=0.3, score_key="val/rmse", direction="min", bounds=(0.0, None), unit="m"
+    )
+    one = one.model_copy(update={"test_score": 0.4})
+    again = record.parse(one.to_json())
+    assert again == one and again.scored_by.text(0.25) == "0.25 m"
+    assert (again.val_acc, again.test_acc) == (None, None)
+    assert make_record(score=120.0, best_score=None, bounds=(None, None)).score == 120.0
 
 
 @given(st.binary())

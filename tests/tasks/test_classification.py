@@ -11,11 +11,15 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
+from torchmetrics.classification import MulticlassAccuracy
 
 from ssr_exp.config import Optimizer, RecipeConf, Schedule
 from ssr_exp.datasets.in_memory import TensorDataModule
-from ssr_exp.tasks import classification
-from ssr_exp.tasks.classification import Classification, Diverged, Tally, distillation_loss
+from ssr_exp.tasks import optimization
+from ssr_exp.tasks.classification import Classification
+from ssr_exp.tasks.supervised import Diverged, Tally, distillation_loss
+
+MEASURED = ("loss", "acc", "balanced_acc", "f1")
 
 MakeTask = Callable[..., Classification]
 MakeModule = Callable[..., TensorDataModule]
@@ -25,7 +29,7 @@ MakeTrainer = Callable[..., Trainer]
 def factors(schedule: Schedule, *steps: int, warmup: int = 0, **fields: Any) -> list[float]:
     recipe = RecipeConf(schedule=schedule, **fields)
     return [
-        classification.lr_factor(step, total_steps=100, warmup_steps=warmup, recipe=recipe)
+        optimization.lr_factor(step, total_steps=100, warmup_steps=warmup, recipe=recipe)
         for step in steps
     ]
 
@@ -74,9 +78,9 @@ def network() -> nn.Module:
 
 
 def test_all_parameters_decay_unless_norm_and_bias_are_spared() -> None:
-    (group,) = classification.optimizer(network(), RecipeConf()).param_groups
+    (group,) = optimization.optimizer(network(), RecipeConf()).param_groups
     assert (len(group["params"]), group["weight_decay"]) == (6, 1e-4)
-    decayed, spared = classification.optimizer(
+    decayed, spared = optimization.optimizer(
         network(), RecipeConf(decay_norm_and_bias=False)
     ).param_groups
     assert {p.ndim for p in decayed["params"]} == {2, 4}
@@ -85,11 +89,11 @@ def test_all_parameters_decay_unless_norm_and_bias_are_spared() -> None:
 
 
 def test_optimizers_take_the_recipe() -> None:
-    (group,) = classification.optimizer(network(), RecipeConf(lr=0.3, momentum=0.8)).param_groups
+    (group,) = optimization.optimizer(network(), RecipeConf(lr=0.3, momentum=0.8)).param_groups
     assert (group["lr"], group["momentum"], group["nesterov"]) == (0.3, 0.8, True)
-    (group,) = classification.optimizer(network(), RecipeConf(momentum=0.0)).param_groups
+    (group,) = optimization.optimizer(network(), RecipeConf(momentum=0.0)).param_groups
     assert not group["nesterov"]
-    adamw = classification.optimizer(
+    adamw = optimization.optimizer(
         network(), RecipeConf(optimizer=Optimizer.adamw, weight_decay=0.05)
     )
     assert isinstance(adamw, AdamW)
@@ -101,19 +105,20 @@ def test_optimizers_take_the_recipe() -> None:
 
 def test_tally_equals_the_mean_over_all_images() -> None:
     logits, y = torch.randn(50, 7), torch.randint(7, (50,))
-    tally = Tally(7)
+    tally = Tally({"acc": MulticlassAccuracy(7, average="micro")}, unit=100)
     for at in (slice(0, 32), slice(32, 50)):
         tally.add(logits[at], y[at], F.cross_entropy(logits[at], y[at]))
-    loss, accuracy = tally.means()
-    assert loss == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
-    assert accuracy == pytest.approx(100 * float((logits.argmax(1) == y).float().mean()))
+    assert tally.loss() == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
+    assert tally.values()["acc"] == pytest.approx(
+        100 * float((logits.argmax(1) == y).float().mean())
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("where", ["logits", "loss"])
 def test_tally_remembers_what_was_not_finite(bad: float, where: str) -> None:
     logits, y, loss = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.tensor(1.0)
-    tally = Tally(3)
+    tally = Tally({})
     assert tally.finite()
     spoilt = torch.full_like(logits, bad) if where == "logits" else logits
     tally.add(spoilt, y, torch.tensor(bad) if where == "loss" else loss)
@@ -214,7 +219,7 @@ def test_the_loss_is_mixed_of_labels_and_teacher(small_task: MakeTask, share: fl
     own = F.cross_entropy(logits, y, label_smoothing=0.1)
     theirs = distillation_loss(logits, teacher(x), 2.0)
     torch.testing.assert_close(loss, (1 - share) * own + share * theirs)
-    assert made.train_tally.means()[0] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert made.tally("train").loss() == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 def test_a_student_comes_to_agree_with_its_teacher(
@@ -247,13 +252,14 @@ def test_training_learns_and_reports_percent(
     found = dict(trainer.callback_metrics)
     trainer.test(made, module, verbose=False)
     found |= trainer.callback_metrics
-    assert set(found) == {
-        *(classification.TRAIN_LOSS, classification.TRAIN_ACC),
-        *(classification.VAL_LOSS, classification.VAL_ACC),
-        *(classification.TEST_LOSS, classification.TEST_ACC),
-    }
-    assert 30 < found[classification.VAL_ACC] <= 100  # chance: 10
-    assert 30 < found[classification.TEST_ACC] <= 100
+    measured = {f"{part}/{name}" for part in ("val", "test") for name in MEASURED}
+    assert set(found) == {"train/loss", "train/acc"} | measured
+    assert 30 < found["val/acc"] <= 100  # chance: 10
+    assert 30 < found["test/acc"] <= 100
+    confusion = torch.tensor(made.tables()["confusion"])
+    assert float(confusion.trace() / confusion.sum()) == pytest.approx(found["val/acc"] / 100)
+    recalls = confusion.diagonal() / confusion.sum(1)
+    assert 100 * float(recalls.mean()) == pytest.approx(float(found["val/balanced_acc"]), rel=1e-5)
 
 
 def test_warmup_is_counted_in_epochs_and_the_rate_ends_at_zero(

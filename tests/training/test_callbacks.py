@@ -14,10 +14,11 @@ from torch import Tensor
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT, network_weights
-from ssr_exp.tasks import classification
 from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import callbacks
+from ssr_exp.tasks.supervised import Diverged
+from ssr_exp.training import callbacks, scoring
 from ssr_exp.training.callbacks import EpochLines
 
 MakeTask = Callable[..., Classification]
@@ -33,7 +34,7 @@ def fit(
 ) -> Fit:
     def run(*extra: Callback, **recipe: float) -> tuple[Trainer, Classification]:
         made = small_task(**recipe)
-        built = callbacks.build(made.recipe, TrainerConf(progress=False), tmp_path)
+        built = callbacks.build(made.recipe, TrainerConf(progress=False), tmp_path, ACCURACY)
         trainer = quiet_trainer(2, [*built, *extra])
         trainer.fit(made, digits_module())
         return trainer, made
@@ -58,7 +59,7 @@ class Scores(Callback):
         self._weights = {k: v.clone() for k, v in pl_module.network.state_dict().items()}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.accuracies.append(float(trainer.callback_metrics[classification.VAL_ACC]))
+        self.accuracies.append(float(trainer.callback_metrics[ACCURACY.key]))
         self.measured.append(self._weights)
 
 
@@ -72,7 +73,7 @@ def test_checkpoints_hold_what_val_measured_last_and_at_its_best(
     assert same(network_weights(tmp_path / LAST_CHECKPOINT), scores.measured[-1])
     assert same(network_weights(tmp_path / LAST_CHECKPOINT), made.network.state_dict())
     assert same(network_weights(tmp_path / BEST_CHECKPOINT), scores.measured[best])
-    assert callbacks.best_score(trainer) == pytest.approx(max(scores.accuracies))
+    assert scoring.best(trainer, ACCURACY) == pytest.approx(max(scores.accuracies))
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [
         BEST_CHECKPOINT,
         LAST_CHECKPOINT,
@@ -116,7 +117,7 @@ def test_testing_a_checkpoint_tests_the_average_in_it(
 
 
 def test_no_checkpoint_of_a_diverged_epoch(fit: Fit, tmp_path: Path) -> None:
-    with pytest.raises(classification.Diverged):
+    with pytest.raises(Diverged):
         fit(lr=1e30)
     assert not list(tmp_path.glob("*.ckpt"))
 
@@ -135,7 +136,7 @@ def test_progress_is_one_plain_line_for_each_epoch(
     fit: Fit, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO, logger=callbacks.__name__)
-    fit(EpochLines())
+    fit(EpochLines(ACCURACY))
     lines = [r.getMessage() for r in caplog.records if r.name == callbacks.__name__]
     assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all(line.isprintable() for line in lines)
@@ -158,7 +159,7 @@ def test_progress_is_a_bar_on_a_terminal_only(
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     conf = TrainerConf(progress=progress)
-    built = callbacks.build(RecipeConf(), conf, tmp_path)
+    built = callbacks.build(RecipeConf(), conf, tmp_path, ACCURACY)
     shown = [type(c) for c in built if isinstance(c, TQDMProgressBar | EpochLines)]
     assert shown == ([] if expected is None else [expected])
     assert callbacks.shows_bar(conf) == (expected is TQDMProgressBar)

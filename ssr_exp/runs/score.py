@@ -1,0 +1,141 @@
+"""What a network is judged by: a number with a name, a direction, a unit and bounds."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from math import inf, isfinite
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ssr_exp.errors import SsrError
+
+PERCENT = "%"
+DROP = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)")
+
+
+class Direction(StrEnum):
+    """Which of two scores is better."""
+
+    max = "max"  # the larger one
+    min = "min"
+
+
+class Score(BaseModel):
+    """How the networks of a study are judged.
+
+    Attributes:
+        key: what the task logs, such as `val/acc`.
+        direction: which is better.
+        unit: of its values; empty: none. Differences of percent are points.
+        bounds: the least and the largest value there can be; None: there is no such bound.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    key: Annotated[str, Field(min_length=1, max_length=200)] = "val/acc"
+    direction: Direction = Direction.max
+    unit: Annotated[str, Field(max_length=40)] = PERCENT
+    bounds: tuple[float | None, float | None] = (0.0, 100.0)
+
+    @property
+    def name(self) -> str:
+        """Its name for people: `val acc`."""
+        return self.key.replace("/", " ").replace("_", " ")
+
+    @property
+    def test_key(self) -> str:
+        """What the task logs on test: the same key there."""
+        return self.key.replace("val", "test", 1)
+
+    @property
+    def heading(self) -> str:
+        """Its name with the unit, above a column: `val acc %`."""
+        return f"{self.name} {self.unit}".strip()
+
+    @property
+    def unit_of_drops(self) -> str:
+        """The unit of differences: `points` of percent."""
+        return "points" if self.unit == PERCENT else self.unit
+
+    @property
+    def sign(self) -> int:
+        """What makes larger better: 1, or -1 where it is minimised."""
+        return 1 if self.direction is Direction.max else -1
+
+    def drop(self, value: float, reference: float) -> float:
+        """Say how much worse a value is than a reference; negative if it is better."""
+        return self.sign * (reference - value)
+
+    def lowered(self, value: float, drop: float) -> float:
+        """Make a value worse by a drop, within the bounds."""
+        return self.clamped(value - self.sign * drop)
+
+    def clamped(self, value: float) -> float:
+        """Bring a value within the bounds."""
+        low, high = self.limits
+        return min(max(value, low), high)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The bounds as numbers; infinite where there is none."""
+        low, high = self.bounds
+        return (-inf if low is None else low), (inf if high is None else high)
+
+    def check(self, value: float) -> None:
+        """Refuse a value that is out of bounds.
+
+        Raises:
+            SsrError: says which bounds, and what to type where a share was taken for percent.
+        """
+        low, high = self.limits
+        if not isfinite(value) or low <= value <= high:
+            return
+        percent = self.bounds == (0.0, 1.0) and 1 < value <= 100
+        remedy = "task.score.bounds=[0,100]" if percent else "task.score.bounds=[LOW,HIGH]"
+        raise SsrError(
+            f"{self.key} is {value:g}, out of its bounds {self.between()}: type {remedy}, or null "
+            "for a side without a bound."
+        )
+
+    def between(self) -> str:
+        """Write the bounds in words."""
+        low, high = ("" if bound is None else f"{bound:g}" for bound in self.bounds)
+        return f"{low or 'any'} to {high or 'any'}"
+
+    def number(self, value: float) -> str:
+        """Write a value without its unit."""
+        return f"{value:.2f}" if self.unit == PERCENT else f"{value:.4g}"
+
+    def text(self, value: float) -> str:
+        """Write a value with its unit: `93.52 %`."""
+        return f"{self.number(value)} {self.unit}".strip()
+
+    def drop_text(self, drop: float) -> str:
+        """Write a difference with its unit: `0.35 points`."""
+        return f"{self.number(drop)} {self.unit_of_drops}".strip()
+
+    def read_drop(self, text: str, reference: float, key: str) -> float:
+        """Read an allowed drop: a number in the score's unit, or a share of a reference as `2%`.
+
+        Args:
+            text: as it was typed.
+            reference: what a share is of.
+            key: that was typed, for the error.
+
+        Raises:
+            SsrError: if it is neither.
+        """
+        match = DROP.fullmatch(text.strip())
+        if match is None or not isfinite(float(match[1])):
+            raise SsrError(
+                f"{key}={text} is not a drop: type a number ({self.unit_of_drops or self.name}), "
+                f"0 or more, or a share of the baseline's {self.name} such as {key}=2%."
+            )
+        value = float(match[1])
+        return value / 100 * abs(reference) if match[2] else value
+
+
+ACCURACY = Score()
+VAL_LOSS = Score(key="val/loss", direction=Direction.min, unit="nats", bounds=(0.0, None))

@@ -1,0 +1,107 @@
+"""Reads a task's score, and what else it measured, from a Lightning trainer."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import Score
+from ssr_exp.tasks.supervised import Diverged, Supervised
+
+Fields = dict[str, Any]
+"""Fields of a record, by its names."""
+
+MOST_NAMED = 8  # logged keys, where the one that is asked for is not among them
+
+
+class ScoreWatch(Callback):
+    """Notes the score after each validation, when it is that of the whole val set.
+
+    Args:
+        score: what to note.
+        earlier: the scores of the epochs before, where a training goes on.
+    """
+
+    def __init__(self, score: Score, earlier: Iterable[float | None] = ()) -> None:
+        self.score = score
+        self.scores: list[float | None] = list(earlier)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read it here: later, step values of the training may bear its name.
+
+        Raises:
+            Diverged: if it is not finite.
+            SsrError: if nothing of its name was logged, or it is out of its bounds.
+        """
+        if not trainer.sanity_checking:
+            self.scores.append(read(self.score, trainer.callback_metrics))
+
+    def fields(self, trainer: Trainer) -> Fields:
+        """List what val measured last; nothing where there is no val."""
+        if not self.scores:
+            return {}
+        task = trainer.lightning_module
+        return {
+            "score": self.scores[-1],
+            "best_score": best(trainer, self.score),
+            "scores": tuple(self.scores),
+            "metrics": others(trainer, self.score.key),
+            "tables": task.tables() if isinstance(task, Supervised) else {},
+        }
+
+
+def read(score: Score, logged: Mapping[str, Any]) -> float:
+    """Take a score from what was logged.
+
+    Raises:
+        Diverged: if it is not finite.
+        SsrError: if it was not logged, or is out of its bounds.
+    """
+    if score.key not in logged:
+        raise SsrError(f"{score.key} was not logged{_instead(score.key, list(logged))}.")
+    value = float(logged[score.key])
+    if not math.isfinite(value):
+        raise Diverged(f"the training diverged: {score.key} is {value}")
+    score.check(value)
+    return value
+
+
+def others(trainer: Trainer, key: str) -> dict[str, float | None]:
+    """List all that was logged but one key; what is not finite is None."""
+    values = {name: float(v) for name, v in trainer.callback_metrics.items() if name != key}
+    return {name: v if math.isfinite(v) else None for name, v in sorted(values.items())}
+
+
+def check_losses(metrics: Mapping[str, float | None]) -> None:
+    """Refuse losses that are no numbers: a mean may overflow where no batch's loss did.
+
+    Raises:
+        Diverged: if one is not finite.
+    """
+    for name in ("val/loss", "test/loss"):
+        if metrics.get(name, 0.0) is None:
+            raise Diverged(f"the training diverged: {name} is not finite")
+
+
+def _instead(key: str, logged: Sequence[str]) -> str:
+    """Say which keys were logged, the nearest first."""
+    if not logged:
+        return ", and nothing else was: log it in validation_step with self.log"
+    near = difflib.get_close_matches(key, logged, n=MOST_NAMED, cutoff=0)
+    listed = ", ".join(dict.fromkeys([*near, *logged][:MOST_NAMED]))
+    return f"; these were: {listed}: type task.score.key={near[0] if near else logged[0]}"
+
+
+def best(trainer: Trainer, score: Score) -> float | None:
+    """Return the best epoch's score; None if none was measured."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor == score.key:
+            value = callback.best_model_score
+            return None if value is None else float(value)
+    return None
