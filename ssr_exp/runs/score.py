@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from math import inf, isfinite
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,6 +38,10 @@ class Score(BaseModel):
     direction: Direction = Direction.max
     unit: Annotated[str, Field(max_length=40)] = PERCENT
     bounds: tuple[float | None, float | None] = (0.0, 100.0)
+
+    def fields(self) -> dict[str, Any]:
+        """Say it by the names that a record has for it."""
+        return {"score_key": self.key, **self.model_dump(exclude={"key"})}
 
     @property
     def name(self) -> str:

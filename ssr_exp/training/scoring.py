@@ -47,12 +47,13 @@ class ScoreWatch(Callback):
         if not self.scores:
             return {}
         task = trainer.lightning_module
+        tables = task.tables() if isinstance(task, Supervised) else {}
         return {
             "score": self.scores[-1],
             "best_score": best(trainer, self.score),
             "scores": tuple(self.scores),
             "metrics": others(trainer, self.score.key),
-            "tables": task.tables() if isinstance(task, Supervised) else {},
+            "tables": {name: tuple(map(tuple, rows)) for name, rows in tables.items()},
         }
 
 

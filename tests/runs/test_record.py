@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ssr_exp.files import Unreadable
 from ssr_exp.runs import record
 from ssr_exp.runs.record import Fractions, Kind, Record, Status
-from ssr_exp.runs.score import ACCURACY
+from ssr_exp.runs.score import ACCURACY, Direction, Score
 
 MakeRecord = Callable[..., Record]
 
@@ -168,10 +168,8 @@ def test_schema_1_is_read_as_a_score_of_accuracy() -> None:
 
 
 def test_another_score_is_no_accuracy(make_record: MakeRecord) -> None:
-    one = make_record(
-        score=0.3, score_key="val/rmse", direction="min", bounds=(0.0, None), unit="m"
-    )
-    one = one.model_copy(update={"test_score": 0.4})
+    rmse = Score(key="val/rmse", direction=Direction.min, unit="m", bounds=(0.0, None))
+    one = make_record(score=0.3, test_score=0.4, **rmse.fields())
     again = record.parse(one.to_json())
     assert again == one and again.scored_by.text(0.25) == "0.25 m"
     assert (again.val_acc, again.test_acc) == (None, None)

@@ -109,9 +109,8 @@ def test_tally_equals_the_mean_over_all_images() -> None:
     for at in (slice(0, 32), slice(32, 50)):
         tally.add(logits[at], y[at], F.cross_entropy(logits[at], y[at]))
     assert tally.loss() == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
-    assert tally.values()["acc"] == pytest.approx(
-        100 * float((logits.argmax(1) == y).float().mean())
-    )
+    share = float((logits.argmax(1) == y).float().mean())
+    assert tally.values()["acc"] == pytest.approx(100 * share)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
