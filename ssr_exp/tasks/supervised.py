@@ -141,6 +141,10 @@ class Supervised(LightningModule):
         """Return the mean loss of a batch, as it is trained on."""
         return self.loss(outputs, y)
 
+    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return how far outputs are from the teacher's."""
+        return distillation_loss(student, teacher, temperature)
+
     def tables(self) -> dict[str, Any]:
         """Say what val measured that is more than a number, as plain data."""
         return {}
@@ -182,7 +186,7 @@ class Supervised(LightningModule):
         share, temperature = self.recipe.distill_weight, self.recipe.distill_temperature
         with torch.no_grad():
             theirs = next(tensors(teacher(x)))
-        return (1 - share) * loss + share * distillation_loss(outputs, theirs, temperature)
+        return (1 - share) * loss + share * self.distillation(outputs, theirs, temperature)
 
     def on_fit_start(self) -> None:
         """Bring the teacher where the network is, in the network's precision."""

@@ -1,0 +1,74 @@
+"""Numbers for each input: mean squared error, and its root in the targets' unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, R2Score
+
+from ssr_exp.config import RecipeConf
+from ssr_exp.runs.score import Direction, Score
+from ssr_exp.tasks.supervised import PARTS, TRAIN, Supervised, tensors
+
+
+class Regression(Supervised):
+    """Train a network to predict numbers.
+
+    The network's outputs are standardised: `mean + std * outputs` is a prediction in the targets'
+    unit, and loss and learning rate do not depend on that unit. RMSE and MAE are in it.
+
+    Args:
+        network: maps `b x c x h x w` to `b x num_targets`, or `b` for one target.
+        recipe: optimizer, schedule and loss.
+        mean: of each target over the training images, `num_targets`.
+        std: likewise the standard deviation, above 0.
+        channels_last: memory format of the network's weights; the batches' must be the same.
+        teacher: maps the same images to the same targets; see `Supervised`.
+    """
+
+    score = Score(key="val/rmse", direction=Direction.min, unit="", bounds=(0.0, None))
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: RecipeConf,
+        mean: Sequence[float],
+        std: Sequence[float],
+        channels_last: bool = False,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        metrics = {part: _metrics(len(mean), part) for part in PARTS}
+        super().__init__(network, recipe, metrics, channels_last=channels_last, teacher=teacher)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Any:
+        """Predict in the targets' unit: `b x num_targets`."""
+        return [self.mean + self.std * _columns(one) for one in tensors(self.network(x))]
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(outputs / self.std, _columns(y) / self.std)
+
+    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return the mean squared difference; there is nothing to soften."""
+        return self.loss(student, self.mean + self.std * _columns(teacher))
+
+
+def _columns(values: Tensor) -> Tensor:
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _metrics(num_targets: int, part: str) -> dict[str, Metric]:
+    if part == TRAIN:
+        return {"rmse": MeanSquaredError(squared=False)}
+    return {
+        "rmse": MeanSquaredError(squared=False),
+        "mae": MeanAbsoluteError(),
+        "r2": R2Score(multioutput="uniform_average"),
+    }

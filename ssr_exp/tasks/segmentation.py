@@ -1,0 +1,114 @@
+"""A class for each pixel: cross-entropy and Dice, and mean intersection over union."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from ssr_exp.config import RecipeConf
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import PERCENT, Score
+from ssr_exp.tasks.supervised import PARTS, TRAIN, Supervised
+
+IGNORED = 255  # the usual label of pixels that do not count
+
+
+class Segmentation(Supervised):
+    """Train a network to name the class of each pixel.
+
+    Args:
+        network: maps `b x c x h x w` to logits, `b x num_classes x h x w`.
+        recipe: optimizer, schedule and loss.
+        num_classes: at least 2, the background among them.
+        channels_last: memory format of the network's weights; the batches' must be the same.
+        teacher: maps the same images to logits of the same classes; see `Supervised`.
+        class_weights: of each class in the cross-entropy of training, `num_classes`.
+        dice: share of the loss in training that is Dice's, 0 to 1; cross-entropy is the rest.
+        ignore_index: label of the pixels that do not count.
+    """
+
+    score = Score(key="val/mIoU", unit=PERCENT, bounds=(0.0, 100.0))
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: RecipeConf,
+        num_classes: int,
+        channels_last: bool = False,
+        teacher: nn.Module | None = None,
+        class_weights: Tensor | None = None,
+        dice: float = 0.5,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        metrics = {part: _metrics(num_classes, ignore_index, part) for part in PARTS}
+        super().__init__(
+            network, recipe, metrics, unit=100, channels_last=channels_last, teacher=teacher
+        )
+        self._dice = dice
+        self._ignore_index = ignore_index
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        check_sizes(outputs, y)
+        return F.cross_entropy(outputs, y, ignore_index=self._ignore_index)
+
+    def training_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        check_sizes(outputs, y)
+        entropy = F.cross_entropy(
+            outputs,
+            y,
+            weight=self.class_weights,
+            ignore_index=self._ignore_index,
+            label_smoothing=self.recipe.label_smoothing,
+        )
+        if not self._dice:
+            return entropy
+        dice = dice_loss(outputs, y, ignore_index=self._ignore_index)
+        return (1 - self._dice) * entropy + self._dice * dice
+
+
+def dice_loss(logits: Tensor, y: Tensor, *, ignore_index: int = IGNORED) -> Tensor:
+    """Return 1 minus the mean soft Dice coefficient of the classes that a batch holds.
+
+    Milletari, Navab, Ahmadi 2016 (https://arxiv.org/abs/1606.04797), with plain sums below.
+
+    Args:
+        logits: `b x classes x h x w`.
+        y: the class of each pixel, int64, `b x h x w`.
+        ignore_index: label of the pixels that do not count.
+    """
+    counts = (y != ignore_index)[:, None]
+    shares = logits.softmax(1) * counts
+    held = F.one_hot(torch.where(counts[:, 0], y, 0), logits.shape[1]).movedim(-1, 1) * counts
+    axes = [0, *range(2, logits.ndim)]
+    overlap, total = (shares * held).sum(axes), (shares + held).sum(axes)
+    present = held.sum(axes) > 0
+    dice = 2 * overlap / total.clamp_min(1e-6)
+    return 1 - (dice * present).sum() / present.sum().clamp_min(1)
+
+
+def check_sizes(outputs: Tensor, y: Tensor) -> None:
+    """Refuse outputs that are not of the masks' size.
+
+    Raises:
+        SsrError: says both sizes.
+    """
+    if outputs.ndim != y.ndim + 1 or outputs.shape[2:] != y.shape[1:]:
+        theirs, ours = (" x ".join(map(str, t.shape)) for t in (outputs, y))
+        raise SsrError(
+            f"the network puts out {theirs} for masks of {ours} (batch, rows, columns): "
+            "task=segmentation needs logits of batch x classes x the masks' size."
+        )
+
+
+def _metrics(num_classes: int, ignore_index: int, part: str) -> dict[str, Metric]:
+    options = {"ignore_index": ignore_index, "validate_args": False}
+    iou = {"mIoU": MulticlassJaccardIndex(num_classes, **options)}  # type: ignore[arg-type]
+    if part == TRAIN:
+        return dict(iou)
+    pixels = MulticlassAccuracy(num_classes, average="micro", **options)  # type: ignore[arg-type]
+    return {**iou, "pixel_acc": pixels}
