@@ -102,10 +102,9 @@ def _fitted(
     from ssr_exp.search import refit
 
     description = saved.read(store.study_folder(study))
-    if not trust and description.model.calls_code(store.root):
-        raise SsrError(
-            f"its seed network is made by the function {description.model.name}: type trust=true "
-            "if you trust where it comes from."
+    if not trust:
+        saved.check_trust(
+            store.root, description, "type trust=true if you trust where it comes from"
         )
     asked = _segment(store, records)
     segment = description.segment.model_copy(update={"frozen": tuple(asked.frozen)})
