@@ -180,9 +180,8 @@ def _segments(
     count = len(first.blocks)
     if len(segments) == count:
         return segments
-    named = (
-        [] if predicted is None else list(dict.fromkeys(s.segment for s in predicted.sensitivities))
-    )
+    sensitivities = () if predicted is None else predicted.sensitivities
+    named = list(dict.fromkeys(one.segment for one in sensitivities))
     if len(named) != count:
         named = [f"segment {number}" for number in range(1, count + 1)]
     modifiers = first.modifiers  # a record may be damaged: its columns may differ in length

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 Name = TypeVar("Name")
 
+ATTEMPTS = 3  # at a quiet machine
 NOISY = 0.3  # spread from which a latency says more of the machine than of the network
 
 
@@ -104,7 +105,6 @@ def settled(
     *,
     repeats: int,
     spread: float,
-    attempts: int = 3,
     quiet: Collection[Name] = (),
 ) -> dict[Name, Latency]:
     """Let all take turns, again where the machine was too noisy; of each the quietest is kept.
@@ -113,14 +113,13 @@ def settled(
         runners: by name.
         repeats: measured turns of each.
         spread: the noise that is allowed, see `noise`.
-        attempts: how often it is tried.
         quiet: those that must each keep to it, and not only the middle one of all.
 
     Raises:
         SsrError: if it stays too noisy.
     """
     quietest: dict[Name, Latency] = {}
-    for left in range(attempts, 0, -1):
+    for left in range(ATTEMPTS, 0, -1):
         latest = interleaved(runners, repeats=repeats)
         quietest = {
             n: min(latency, quietest.get(n, latency), key=attrgetter("spread"))
