@@ -44,7 +44,6 @@ RULES: tuple[Rule, ...] = (
 DEFAULT: Rule = lambda fan_in, fan_out, groups: math.sqrt(1 / (3 * fan_in))  # noqa: E731
 """PyTorch's own, a uniform draw."""
 
-
 Cut = Callable[[str, Tensor, torch.Size], Tensor]
 """Cuts a tensor of the seed network, by its name there, to a shape: its kept channels."""
 

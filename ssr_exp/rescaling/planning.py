@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -80,10 +81,7 @@ def trace(
         traced = tracer.run(network, input_shape)
         drafts = segmentations.find(network, traced, kind, patterns)
         _check_names(network, drafts, frozen)
-
-        def make(drafts: Sequence[SegmentDraft]) -> Plan:
-            return _plan(network, traced, drafts, input_shape, multiple, frozen)
-
+        make = partial(_plan, network, traced, input_shape, multiple, frozen)
         plan = validation.settle(network, drafts, traced, make)
         plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
     if plan.baseline == plan.smallest and not frozen:
@@ -108,10 +106,10 @@ def _check_names(network: nn.Module, drafts: Sequence[SegmentDraft], frozen: Seq
 def _plan(
     network: nn.Module,
     traced: Trace,
-    drafts: Sequence[SegmentDraft],
     input_shape: Sequence[int],
     multiple: int,
     frozen: Sequence[str],
+    drafts: Sequence[SegmentDraft],
 ) -> Plan:
     ledger = copy.copy(traced.ledger)
     ledger.ties, ledger.frozen = list(ledger.ties), list(ledger.frozen)

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 Errors = dict[Path, object]
 """By folder: what a run raised, or `BUSY` if another process was training it."""
 
-
 # Said in full, because an experiment's own modifiers are merged after their group.
 ALONE = (
     "modifiers=explicit",

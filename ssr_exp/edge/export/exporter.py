@@ -114,7 +114,6 @@ def write(
     Raises:
         SsrError: if no format passes, or the folder cannot be written.
     """
-    check(request)
     check_folder(to)
     store = Store(to.parent, "to=DIR")
     with (
