@@ -120,12 +120,12 @@ class WandbMode(StrEnum):
 class Objective(StrEnum):
     """What a search is after."""
 
-    tradeoff = "tradeoff"  # the whole front of accuracy and cost
+    tradeoff = "tradeoff"  # the whole front of score and cost
     smallest = "smallest"  # the cheapest network that loses at most `max_drop`
 
 
 class CostAxis(StrEnum):
-    """The cost that is traded for accuracy."""
+    """The cost that is traded for the score."""
 
     params = "params"
     macs = "macs"
@@ -145,10 +145,12 @@ class Acquisition(StrEnum):
 
 
 class Scale(StrEnum):
-    """The scale that accuracy is predicted on."""
+    """The scale that the score is predicted on; see `ssr_exp.search.outcome`."""
 
+    auto = "auto"  # `logit` between two bounds, `log` from one, else `identity`
     logit = "logit"  # log(accuracy / error)
     log_error = "log_error"  # -log(error)
+    log = "log"  # log(error), from a single bound
     identity = "identity"
 
 
@@ -162,7 +164,7 @@ class Kernel(StrEnum):
 class Outcome(StrEnum):
     """What the surrogate predicts."""
 
-    val_acc = "val_acc"
+    score = "score"  # the task's
     val_loss = "val_loss"
 
 
@@ -347,8 +349,8 @@ class Config:
 class SurrogateConf:
     """The Gaussian process that predicts what was not trained."""
 
-    outcome: Outcome = Outcome.val_acc
-    scale: Scale = Scale.logit
+    outcome: Outcome = Outcome.score
+    scale: Scale = Scale.auto
     kernel: Kernel = Kernel.joint
     fidelity: bool = False  # also learn from runs that differ in nothing but their epochs
 
@@ -368,7 +370,8 @@ class ObjectiveConf:
 
     kind: Objective = Objective.tradeoff
     cost: CostAxis = CostAxis.params
-    max_drop: Amount = 1.0  # points of accuracy that the answer may lose against the baseline
+    # What the answer may lose against the baseline: in the score's unit, or a share as 2%.
+    max_drop: str | None = None  # None: 1 point of a score in percent, 2% of any other
 
 
 @dataclass
@@ -379,7 +382,7 @@ class CapConf:
     macs: str | None = None
     gemms: str | None = None
     latency_ms: str | None = None  # see `LatencyConf`
-    drop: str | None = None  # points of accuracy; less accurate networks gain nothing
+    drop: str | None = None  # like `objective.max_drop`; worse networks gain nothing
 
 
 @dataclass

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Model = TypeVar("Model", bound=BaseModel)
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""Writes the fields of an earlier schema as those of today's."""
 
 CHECKSUM = "checksum"  # the first key of a file, so that its line can be removed
 DEEPEST = 50  # objects and lists within each other; files of ours nest a few
@@ -57,7 +59,7 @@ def parse(
     model: type[Model],
     *,
     version: int,
-    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: fields,
+    upgrade: Upgrade = lambda fields: fields,
 ) -> Model:
     """Read a model from JSON, strictly; nothing is instantiated but the model.
 
@@ -85,14 +87,16 @@ def parse(
         raise Unreadable(f"{where}: {first['msg'].lower()}") from None
 
 
-def read(path: Path, model: type[Model], *, version: int) -> Model:
+def read(
+    path: Path, model: type[Model], *, version: int, upgrade: Upgrade = lambda fields: fields
+) -> Model:
     """Read a model from a file, as `parse` does.
 
     Raises:
         FileNotFoundError: if there is none.
         Unreadable: if it cannot be used.
     """
-    return parse(_bytes(path), model, version=version)
+    return parse(_bytes(path), model, version=version, upgrade=upgrade)
 
 
 def parse_fields(text: str | bytes) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _predict(store: Store, study: str, records: list[Record], *, trust: bool) ->
     A page is worth writing without them, so what keeps them from being made is a warning.
     """
     before, predicted = predictions.latest(store, study), None
-    if not predictions.has_baseline(records) and any(r.val_acc is not None for r in records):
+    if not predictions.has_baseline(records) and any(r.score is not None for r in records):
         log.warning(
             "%s: no predictions, as its baseline has no finished run: train.py modifiers=baseline "
             "trains it, with the study's other words",

@@ -49,7 +49,7 @@ class Ending:
         Raises:
             SsrError: if no finalist could be trained.
         """
-        answers = answer.accurate_enough(self.belief)[: self.conf.finalists.count]
+        answers = answer.good_enough(self.belief)[: self.conf.finalists.count]
         if self.conf.finalists.seeds:
             return self._finalists(answers)
         return self._as_searched(answers[0])
@@ -66,8 +66,8 @@ class Ending:
         self._check(results, named)
         printing.print_results(results)
         best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
-        drop = results[0].accuracy - best.accuracy
-        metrics = {"accuracy": "test", "drop": drop, "results": answer.summary(results)}
+        drop = self.belief.score.drop(best.score, results[0].score)
+        metrics = {"measured_on": "test", "drop": drop, "results": answer.summary(results)}
         chosen = next(m for m in members[best.contender] if m.record() in best.records)
         return self._hand_over(chosen, metrics)
 
@@ -102,9 +102,9 @@ class Ending:
         """Hand over the search's own training of a network."""
         network = self.belief.history.space.code(chosen)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        accuracies = self.belief.history.accuracies()
-        drop = accuracies[self.study.plan.baseline] - accuracies[chosen]
-        return self._hand_over(member, {"accuracy": "val", "drop": drop})
+        scores = self.belief.history.scores()
+        drop = self.belief.score.drop(scores[chosen], scores[self.study.plan.baseline])
+        return self._hand_over(member, {"measured_on": "val", "drop": drop})
 
     def _family(self, chosen: Architecture) -> list[Contender]:
         """Name the plain sibling of the seed network whose cost is nearest to the answer's."""
@@ -142,8 +142,8 @@ class Ending:
         printing.print_answer(
             record,
             drop=metrics["drop"],
-            allowed=self.conf.objective.max_drop,
-            on=metrics["accuracy"],
+            allowed=self.belief.drop,
+            on=metrics["measured_on"],
             folder=to,
             latency=latency,
         )

@@ -38,7 +38,7 @@ def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
     """
     finalists.check(conf, study)
     spanned = space.from_plan(study.plan, width_steps=conf.segment.width_steps)
-    caps.check(spanned, conf)
+    caps.check(spanned, conf, study.score)
     first = (study.plan.baseline, *study.expand(conf))
     book = rounds.notebook(store, study.name, conf)
     return Search(
@@ -46,7 +46,7 @@ def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
         conf,
         tuple(dict.fromkeys(first)),
         book,
-        Evidence(store, study.name, study.fields, spanned, conf, book),
+        Evidence(store, study.name, study.fields, spanned, conf, book, study.score),
         latencies(conf, study, spanned, store),
         watch=lambda _: write_page(store),
         val=ValSet(study.splits.reading.parts.get("val", {})),

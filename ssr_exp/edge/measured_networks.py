@@ -30,8 +30,8 @@ class MeasuredNetwork:
     cost: Cost
     records: tuple[Record, ...]
 
-    def accuracy(self, part: str) -> float | None:
-        """Average `val_acc` or `test_acc` over the trainings that have it, in percent."""
+    def score(self, part: str) -> float | None:
+        """Average `score` or `test_score` over the trainings that have it."""
         values = [value for r in self.records if (value := getattr(r, part)) is not None]
         return mean(values) if values else None
 

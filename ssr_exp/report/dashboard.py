@@ -56,8 +56,8 @@ def gather(
     counts = Counter(key for key, _ in shares)
     axes = [key for record in records for key in training_run.axes(record) if counts[key] > 1]
     costs = [cost for cost in panels.COSTS if any(getattr(r, cost) is not None for r in records)]
-    axes = list(dict.fromkeys(axes))[:MOST_AXES]
-    return Facts(entity, project, study, tuple(axes), tuple(costs), searched, best)
+    axes, score = list(dict.fromkeys(axes))[:MOST_AXES], records[0].scored_by
+    return Facts(entity, project, study, tuple(axes), tuple(costs), searched, best, score)
 
 
 def workspace(facts: Facts) -> Any:
@@ -65,10 +65,10 @@ def workspace(facts: Facts) -> Any:
     use = panels.client()
     ws, wr = use.workspaces, use.reports
     sections = {
-        "Accuracy against cost": panels.scatters(facts, wr),
+        f"{facts.score.title} against cost": panels.scatters(facts, wr),
         "Modifiers": panels.modifiers(facts, wr),
-        "Surrogate": panels.surrogate(wr) if facts.searched else [],
-        "Training": [wr.LinePlot(title="val acc %", x="epoch", y=["val/acc"])],
+        "Surrogate": panels.surrogate(facts, wr) if facts.searched else [],
+        "Training": [wr.LinePlot(title=facts.score.heading, x="epoch", y=[facts.score.key])],
     }
     return ws.Workspace(
         entity=facts.entity,
@@ -80,7 +80,7 @@ def workspace(facts: Facts) -> Any:
         settings=ws.WorkspaceSettings(max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=panels.filters(use, facts.study),
-            pinned_columns=[f"summary:{key}" for key in ("val_acc", *facts.costs)],
+            pinned_columns=[f"summary:{key}" for key in ("score", *facts.costs)],
         ),
     )
 
@@ -94,7 +94,7 @@ def report(facts: Facts) -> Any:
     runsets = panels.runsets(facts, use)
     blocks = [
         wr.TableOfContents(),
-        wr.H1("Accuracy against cost"),
+        wr.H1(f"{facts.score.title} against cost"),
         wr.P("Sentinels and other first networks beside what the surrogate proposed."),
         wr.PanelGrid(runsets=runsets, panels=panels.laid(wr, panels.scatters(facts, wr))),
         *_modifier_blocks(facts, wr, runsets),
@@ -104,7 +104,7 @@ def report(facts: Facts) -> Any:
         blocks += [
             wr.H1("The surrogate"),
             wr.P("How far it is to be believed: errors are of trainings that it was not shown."),
-            wr.PanelGrid(runsets=[search], panels=panels.laid(wr, panels.surrogate(wr))),
+            wr.PanelGrid(runsets=[search], panels=panels.laid(wr, panels.surrogate(facts, wr))),
         ]
     blocks += _best_blocks(facts, use)
     return wr.Report(
@@ -180,8 +180,9 @@ def _best_blocks(facts: Facts, use: Client) -> list[Any]:
     from ssr_exp.runs.wandb import search_run
 
     wr, best = use.reports, facts.best
-    measured = {"val": best.val_acc, "test": best.test_acc}
-    shown = [f"{part} acc {acc:.2f} %" for part, acc in measured.items() if acc is not None]
+    score = best.scored_by
+    measured = {score.name: best.score, score.test.name: best.test_score}
+    shown = [f"{name} {score.text(v)}" for name, v in measured.items() if v is not None]
     share = best.params / best.baseline_params
     words = [f"{best.params:,} parameters ({share:.1%} of the baseline's)", *shown]
     place = f"{facts.entity}/{facts.project}/{search_run.artifact(facts.study)}"
@@ -196,9 +197,9 @@ def _best_blocks(facts: Facts, use: Client) -> list[Any]:
         wr.P([wr.InlineCode(best.network), f" {best.model}: {', '.join(words)}."]),
         wr.CodeBlock("\n".join(code), language="python"),
     ]
-    if best.test_acc is not None:  # they are of another study, since they have learned from val
+    if best.test_score is not None:  # they are of another study, since they have learned from val
         kinds = [Kind.finalist.value]
         finalists = panels.runset(facts, use, "finalists", kinds, study=best.study)
-        bars = wr.BarPlot(title="test acc % of the finalists", metrics=["test_acc"])
+        bars = wr.BarPlot(title=f"{score.test.heading} of the finalists", metrics=["test_score"])
         blocks.append(wr.PanelGrid(runsets=[finalists], panels=panels.laid(wr, [bars])))
     return blocks

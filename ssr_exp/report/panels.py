@@ -10,6 +10,7 @@ from typing import Any
 
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Kind, Record
+from ssr_exp.runs.score import ACCURACY, Score
 
 COSTS = {"params": "parameters", "macs": "MACs", "gemms": "GeMMs", "latency_ms": "latency in ms"}
 FIRST = (Kind.baseline, Kind.sentinel, Kind.uniform, Kind.scbp, Kind.random, Kind.other)
@@ -28,6 +29,7 @@ class Facts:
         costs: which costs the records have.
         searched: whether a search logs a run of its own.
         best: the answer's record.
+        score: what its networks are judged by.
     """
 
     entity: str
@@ -37,6 +39,7 @@ class Facts:
     costs: tuple[str, ...] = ("params", "macs", "gemms")
     searched: bool = False
     best: Record | None = None
+    score: Score = ACCURACY
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,13 @@ def runsets(facts: Facts, use: Client) -> list[Any]:
 
 
 def scatters(facts: Facts, wr: Any) -> list[Any]:
-    """Draw accuracy against each cost that there is."""
-    accuracy = wr.SummaryMetric("val_acc")
+    """Draw the score against each cost that there is."""
+    score = wr.SummaryMetric("score")
     return [
         wr.ScatterPlot(
-            title=f"val acc % against {COSTS[cost]}",
+            title=f"{facts.score.heading} against {COSTS[cost]}",
             x=wr.SummaryMetric(cost),
-            y=accuracy,
+            y=score,
             log_x=True,
         )
         for cost in COSTS
@@ -133,12 +136,12 @@ def modifiers(facts: Facts, wr: Any) -> list[Any]:
     column = wr.ParallelCoordinatesPlotColumn
     columns = [column(wr.Config(key), display_name=key.replace("_", " ")) for key in facts.axes]
     columns.append(column(wr.SummaryMetric("params"), display_name="parameters", log=True))
-    columns.append(column(wr.SummaryMetric("val_acc"), display_name="val acc %"))
-    title = "Depth and width modifier of each segment, parameters, val acc %"
+    columns.append(column(wr.SummaryMetric("score"), display_name=facts.score.heading))
+    title = f"Depth and width modifier of each segment, parameters, {facts.score.heading}"
     return [wr.ParallelCoordinatesPlot(title=title, columns=columns)]
 
 
-def surrogate(wr: Any) -> list[Any]:
+def surrogate(facts: Facts, wr: Any) -> list[Any]:
     """Draw how well the surrogate predicts, round by round, and what it believes now."""
     from ssr_exp.runs.wandb import charts
 
@@ -146,7 +149,7 @@ def surrogate(wr: Any) -> list[Any]:
         "Error on left-out trainings, and of guessing the mean": [charts.RMSE, charts.SPREAD],
         "Rank correlation on left-out trainings": [charts.SPEARMAN],
         "Hypervolume": [charts.HYPERVOLUME],
-        "Best val acc % within the allowed drop": [charts.BEST_ACC],
+        f"Best {facts.score.heading} within the allowed drop": [charts.BEST_SCORE],
     }
     plots = [wr.LinePlot(title=title, x=charts.ROUND, y=keys) for title, keys in lines.items()]
     tables = [
@@ -154,7 +157,7 @@ def surrogate(wr: Any) -> list[Any]:
             query={"summaryTable": {"tableKey": chart.table}},
             chart_name=chart.form,
             chart_fields=chart.fields,
-            chart_strings={"title": chart.title},
+            chart_strings={"title": chart.title.format(score=facts.score.heading)},
         )
         for chart in charts.ALL
     ]

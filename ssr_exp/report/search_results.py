@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class ComparisonRow(BaseModel):
-    """A row of the last comparison, as `best/metrics.json` holds it; accuracies in percent."""
+    """A row of the last comparison, as `best/metrics.json` holds it."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -23,17 +23,22 @@ class ComparisonRow(BaseModel):
     network: str
     params: int
     params_share: float
-    test_acc_mean: float
-    test_acc_std: float | None
+    # The second names are of schema 1, which knew of accuracies alone.
+    test_score_mean: float = Field(
+        validation_alias=AliasChoices("test_score_mean", "test_acc_mean")
+    )
+    test_score_std: float | None = Field(
+        validation_alias=AliasChoices("test_score_std", "test_acc_std")
+    )
     seeds: list[int]
 
 
 class Comparison(BaseModel):
-    """The last comparison; `drop` is in points, `accuracy` says on which images."""
+    """The last comparison; `drop` is in the score's unit, `measured_on` says on which images."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    accuracy: str
+    measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
     drop: float
     results: list[ComparisonRow] = []
 
@@ -53,7 +58,7 @@ def read_comparison(store: Store, study: str) -> Comparison | None:
 def finalist_studies(store: Store, studies: Mapping[str, Sequence[Record]]) -> dict[str, list[str]]:
     """Name for each study with an answer the others that its finalists were trained in.
 
-    Finalists have learned from val, so their studies hold no accuracy on it. One is the answer's
+    Finalists have learned from val, so their studies hold no score on it. One is the answer's
     own, others are of seed networks that it was compared with.
 
     Args:
@@ -69,8 +74,8 @@ def finalist_studies(store: Store, studies: Mapping[str, Sequence[Record]]) -> d
 
 
 def _is_final(records: Sequence[Record]) -> bool:
-    tested = any(record.test_acc is not None for record in records)
-    return tested and all(record.val_acc is None for record in records)
+    tested = any(record.test_score is not None for record in records)
+    return tested and all(record.score is None for record in records)
 
 
 def _belongs(store: Store, study: str, first: Record, finals: Sequence[Record]) -> bool:

@@ -8,22 +8,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssr_exp import files
 from ssr_exp.runs.record import Count, Kind, Record, Status
+from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
 from ssr_exp.runs.store import Store
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1  # raise when a reader of today could misread what is written
+SCHEMA = 2  # raise when a reader of today could misread what is written
 FILE = "predictions.json"
 FOLDER = "search"  # in a study's folder
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 AXES = ("params", "macs", "gemms")  # exact costs
 DIGITS = 4  # after the point, of percent
+OUTCOMES = {"val_acc": ACCURACY, "val_loss": VAL_LOSS}  # of schema 1
 
 Code = Annotated[str, Field(min_length=1, max_length=1000)]
 
@@ -74,8 +76,8 @@ class Look(_Frozen):
 
     Errors are of trainings that were left out; `rmse`, `spread` and `noise` have the outcome's
     unit. `hypervolume` is that of the trained networks, higher is better: the area between their
-    front and 10 points below the baseline, over the natural logarithm of the cost, up to the
-    baseline's: points of accuracy times the logarithm.
+    front and a tenth of the score's range below the baseline, over the natural logarithm of the
+    cost, up to the baseline's: the score's unit times the logarithm.
     """
 
     round: Count
@@ -120,7 +122,8 @@ class Predictions(_Frozen):
     Attributes:
         study: whose.
         search: the folder of the search; empty if no search is behind it.
-        outcome: `val_acc` in percent, or `val_loss` in nats.
+        outcome: what is predicted: the score, or a loss.
+        score: what the networks are judged by.
         levels: the intervals that `Look.coverage` is of.
         created_at: date and time, ISO 8601.
         looks: at the records, in order; the last one is what the rest is of.
@@ -129,14 +132,15 @@ class Predictions(_Frozen):
         sensitivities: of each segment's depth and width.
         lattice: some of its points.
         latency: the device and runtime that latencies are of.
-        max_drop: points of accuracy that the search's answer may lose.
+        max_drop: what the search's answer may lose of the score, in its unit.
         seen: finished records that were there; the surrogate may have learned from fewer.
     """
 
     schema_version: int = SCHEMA
     study: str
     search: str
-    outcome: str
+    outcome: Score
+    score: Score
     levels: tuple[float, ...]
     created_at: str
     looks: tuple[Look, ...] = Field(min_length=1)
@@ -191,10 +195,19 @@ def has_baseline(records: Sequence[Record]) -> bool:
     return any(r.kind is Kind.baseline and r.status is Status.finished for r in records)
 
 
+def _upgrade(fields: dict[str, Any]) -> dict[str, Any]:
+    """Write fields of schema 1, which knew of accuracy alone, as this schema does."""
+    if fields.get("schema_version") != 1 or fields.get("outcome") not in OUTCOMES:
+        return fields
+    outcome = OUTCOMES[fields["outcome"]].model_dump(mode="json")
+    score = ACCURACY.model_dump(mode="json")
+    return fields | {"outcome": outcome, "score": score, "schema_version": SCHEMA}
+
+
 def _read(path: Path) -> Predictions | None:
     """Read predictions, as data only."""
     try:
-        return files.read(path, Predictions, version=SCHEMA)
+        return files.read(path, Predictions, version=SCHEMA, upgrade=_upgrade)
     except (FileNotFoundError, files.Unreadable) as error:
         log.warning("skipped %s: %s", path, error)
         return None

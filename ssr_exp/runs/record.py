@@ -123,6 +123,10 @@ class Record(BaseModel):
             key=self.score_key, direction=self.direction, unit=self.unit, bounds=self.bounds
         )
 
+    def value(self, key: str) -> float | None:
+        """Look up what val measured by a key: the score, or a metric."""
+        return self.score if key == self.score_key else self.metrics.get(key)
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def val_acc(self) -> float | None:

@@ -49,6 +49,22 @@ class Score(BaseModel):
         return self.key.replace("/", " ").replace("_", " ")
 
     @property
+    def word(self) -> str:
+        """What is measured, in a word: `accuracy`, `mIoU`."""
+        last = self.key.rpartition("/")[2].replace("_", " ")
+        return "accuracy" if last == "acc" else last
+
+    @property
+    def title(self) -> str:
+        """The word, as a heading begins."""
+        return f"{self.word[:1].upper()}{self.word[1:]}"
+
+    @property
+    def test(self) -> Score:
+        """The same score on test."""
+        return self.model_copy(update={"key": self.test_key})
+
+    @property
     def test_key(self) -> str:
         """What the task logs on test: the same key there."""
         return self.key.replace("val", "test", 1)
@@ -119,6 +135,10 @@ class Score(BaseModel):
     def drop_text(self, drop: float) -> str:
         """Write a difference with its unit: `0.35 points`."""
         return f"{self.number(drop)} {self.unit_of_drops}".strip()
+
+    def short_drop(self, drop: float) -> str:
+        """Write a limit as it was typed: `1 points`."""
+        return f"{drop:.6g} {self.unit_of_drops}".strip()
 
     def read_drop(self, text: str, reference: float, key: str) -> float:
         """Read an allowed drop: a number in the score's unit, or a share of a reference as `2%`.

@@ -236,7 +236,7 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
     """
     if record is None or record.status is Status.failed:
         return False
-    return not tested or record.status is Status.diverged or record.test_acc is not None
+    return not tested or record.status is Status.diverged or record.test_score is not None
 
 
 def folder_name(name: str) -> str:

@@ -22,7 +22,11 @@ EXAMPLE = '{"network": "d9-1-9_w16-8-32", "val_acc": 93.5}'
 
 
 class TableRow(BaseModel):
-    """One training; accuracies in percent, losses in nats. What is not known is None."""
+    """One training; accuracies in percent, losses in nats. What is not known is None.
+
+    `score` and `test_score` are those of any task; of a classification `val_acc` and `test_acc`
+    may be given instead.
+    """
 
     model_config = ConfigDict(
         frozen=True, strict=True, allow_inf_nan=False, str_strip_whitespace=True
@@ -35,6 +39,8 @@ class TableRow(BaseModel):
         le=100,
         description="percent, from 0 to 100; only a failed or diverged run may have none",
     )
+    score: float | None = Field(default=None, description="a number in the score's unit")
+    test_score: float | None = Field(default=None, description="a number in the score's unit")
     study: str | None = Field(default=None, description="a study's name, or empty")
     seed: Count = Field(default=0, description="a whole number, 0 or more, or empty")
     epochs: Count | None = Field(default=None, description="a whole number, 0 or more, or empty")
@@ -51,16 +57,26 @@ class TableRow(BaseModel):
 
     @model_validator(mode="after")
     def _has_accuracy(self) -> TableRow:
-        if self.status is Status.finished and self.val_acc is None:
-            raise ValueError("a finished run has an accuracy")
+        if self.status is Status.finished and self.value is None:
+            raise ValueError("a finished run has a score")
         return self
+
+    @property
+    def value(self) -> float | None:
+        """The score, whatever it is called."""
+        return self.val_acc if self.score is None else self.score
+
+    @property
+    def test_value(self) -> float | None:
+        """The score on test, whatever it is called."""
+        return self.test_acc if self.test_score is None else self.test_score
 
 
 def read(path: Path) -> list[TableRow]:
     """Read a table: `.csv` with a line of column names, or `.jsonl` with an object on each line.
 
-    `network` and `val_acc` are required. Columns that a row does not have are ignored, so a
-    `record.json` on one line is a row, too. Runs that did not finish are there, as such.
+    `network` and `val_acc` or `score` are required. Columns that a row does not have are ignored,
+    so a `record.json` on one line is a row, too. Runs that did not finish are there, as such.
 
     Raises:
         SsrError: if it is no such file, or one of its rows is broken.
@@ -128,7 +144,7 @@ def _names(place: str, cells: list[str]) -> list[str]:
     """Check a table's line of column names."""
     names = [cell.strip() for cell in cells]
     for name in REQUIRED:
-        if name not in names:
+        if name not in names and not (name == "val_acc" and "score" in names):
             raise SsrError(
                 f"{place}: no column is named {name}; {NEEDED} are needed, separated by commas, "
                 f"and these are there: {', '.join(names)[:200]}."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssr_exp.config import Arm, Outcome, SearchConfig
+from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
@@ -41,22 +41,23 @@ class Contender:
     model: str | None = None
 
 
-def accurate_enough(belief: Belief) -> list[Architecture]:
-    """List the trained networks that are accurate enough, the cheapest first.
+def good_enough(belief: Belief) -> list[Architecture]:
+    """List the trained networks that are good enough, the cheapest first.
 
-    Both must hold: the measured accuracy lies within `max_drop` of the baseline's (means over
-    seeds), and so does the predicted one, which does not fall for one lucky seed. Without any
-    that keeps both and the caps, the measured accuracy decides; the baseline always does.
+    Both must hold: the measured score lies within `max_drop` of the baseline's (means over seeds),
+    and so does the predicted one, which does not fall for one lucky seed. Without any that keeps
+    both and the caps, the measured score decides; the baseline always does.
     """
-    accuracies = belief.history.accuracies()
+    score, scores = belief.score, belief.history.scores()
     baseline = belief.history.space.plan.baseline
     state = belief.state
     log_costs = dict(zip(belief.networks, state.log_costs.tolist(), strict=False))  # then pending
     rows = zip(belief.networks, state.within.tolist(), state.accurate.tolist(), strict=False)
     smaller = [(a, accurate) for a, within, accurate in rows if within and a != baseline]
     both = [a for a, accurate in smaller if accurate]
-    measured = [a for a, _ in smaller if accuracies[a] >= belief.threshold.measured]
-    return sorted([*(both or measured), baseline], key=lambda a: (log_costs[a], -accuracies[a], a))
+    measured = [a for a, _ in smaller if belief.threshold.is_measured(scores[a])]
+    enough = [*(both or measured), baseline]
+    return sorted(enough, key=lambda a: (log_costs[a], -score.sign * scores[a], a))
 
 
 def breaks_a_cap(belief: Belief, architecture: Architecture) -> bool:
@@ -88,20 +89,20 @@ def latency(belief: Belief, architecture: Architecture) -> DeviceLatency | None:
 
 
 def predicted(belief: Belief) -> tuple[Architecture, float] | None:
-    """Find the cheapest point of the lattice that is expected to be accurate enough.
+    """Find the cheapest point of the lattice that is expected to be good enough.
 
-    Trained or not. Returns it with the expected accuracy in percent; None if there is none, or
-    the surrogate predicts no accuracy.
+    Trained or not. Returns it with the expected score; None if there is none, or the surrogate
+    predicts something else.
     """
     candidates = belief.candidates
-    if belief.scale.outcome is not Outcome.val_acc:
+    if not belief.predicts_score:
         return None
     enough = (candidates.mean >= belief.state.threshold) & candidates.within
     if not bool(enough.any()):
         return None
     number = int(torch.where(enough, candidates.log_cost, math.inf).argmin())
     (architecture,) = belief.history.space.architectures([number])
-    return architecture, float(belief.accuracy(candidates.mean[number]))
+    return architecture, float(belief.scale.back(candidates.mean[number]))
 
 
 def contenders(
@@ -158,26 +159,26 @@ class Result:
 
     Args:
         params_share: parameters as a share of the baseline's.
-        accuracy: mean over seeds, in percent.
-        deviation: standard deviation over seeds, in points; None for a single one.
+        score: mean over seeds, on test.
+        deviation: standard deviation over seeds; None for a single one.
     """
 
     contender: Contender
     records: tuple[Record, ...]
     params_share: float
-    accuracy: float
+    score: float
     deviation: float | None
 
 
 def results(rows: Sequence[tuple[Contender, Sequence[Record]]], *, full: int) -> list[Result]:
-    """Average the test accuracy of each contender over its seeds; those without one are left out.
+    """Average the test score of each contender over its seeds; those without one are left out.
 
     `full` is the parameters of the baseline.
     """
     averaged = []
     for contender, records in rows:
-        tested = [r for r in records if r.test_acc is not None]
-        values = [r.test_acc for r in tested if r.test_acc is not None]
+        tested = [r for r in records if r.test_score is not None]
+        values = [r.test_score for r in tested if r.test_score is not None]
         if values:
             deviation = stdev(values) if len(values) > 1 else None
             share = tested[0].params / full
@@ -196,8 +197,8 @@ def summary(results: Sequence[Result]) -> list[dict[str, Any]]:
             "params_share": result.params_share,
             "macs": result.records[0].macs,
             "gemms": result.records[0].gemms,
-            "test_acc_mean": result.accuracy,
-            "test_acc_std": result.deviation,
+            "test_score_mean": result.score,
+            "test_score_std": result.deviation,
             "seeds": [record.seed for record in result.records],
         }
         for result in results

@@ -13,9 +13,16 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.score import VAL_LOSS, Score
 from ssr_exp.search import costs, surrogate
 from ssr_exp.search.candidates import BatchState, Candidates
-from ssr_exp.search.caps import check_exact_caps, check_latency_cap, keeps_exact_caps, read_caps
+from ssr_exp.search.caps import (
+    check_exact_caps,
+    check_latency_cap,
+    keeps_exact_caps,
+    max_drop,
+    read_caps,
+)
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale, Threshold
@@ -33,7 +40,8 @@ class Belief:
         pending: networks that are being trained.
         state: predicted outcomes and log costs of `networks`, then of `pending`, and what counts
             as a gain.
-        threshold: what is accurate enough.
+        threshold: what is good enough.
+        drop: from the baseline's score that the answer may lose, in its unit.
         caps: in absolute numbers.
         latencies: of a device, where latency is traded or capped.
     """
@@ -45,6 +53,7 @@ class Belief:
     pending: tuple[Architecture, ...]
     state: BatchState
     threshold: Threshold
+    drop: float
     caps: dict[str, float]
     latencies: Latencies | None = None
 
@@ -53,9 +62,15 @@ class Belief:
         """The distinct networks that were trained."""
         return self.history.networks
 
-    def accuracy(self, outcomes: Tensor) -> Tensor:
-        """Map outcomes to percent (or nats)."""
-        return self.scale.back(outcomes)
+    @property
+    def score(self) -> Score:
+        """How the networks are judged."""
+        return self.history.score
+
+    @property
+    def predicts_score(self) -> bool:
+        """Say whether the surrogate's outcome is the score, and no loss."""
+        return self.scale.outcome.key == self.score.key
 
     @classmethod
     def from_history(
@@ -81,10 +96,9 @@ class Belief:
         Raises:
             SsrError: if the caps cannot be met, or what is asked for was not measured.
         """
-        space, scale = history.space, OutcomeScale(conf.surrogate.outcome, conf.surrogate.scale)
-        accuracies = history.accuracies()
-        accuracy = accuracies[space.plan.baseline]
-        caps = read_caps(conf.cap, _baseline(history, conf, accuracy, latencies))
+        space, scale, scores = history.space, _scale(history, conf), history.scores()
+        value = scores[space.plan.baseline]
+        caps = read_caps(conf.cap, _baseline(history, conf, value, latencies))
         fitted = _fit(history, scale, conf, elsewhere)
         check_exact_caps(space, caps)
         price = _price(history, conf, caps, latencies)
@@ -95,26 +109,35 @@ class Belief:
         candidates = Candidates.from_lattice(space, believed, log_cost, within, taken=taken)
         outcomes, _ = fitted.predict(history.features(architectures))
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
-        drop = min(conf.objective.max_drop, caps.get("drop", conf.objective.max_drop))
-        threshold = Threshold.from_baseline(scale, accuracy, at_baseline, drop=drop)
+        allowed = max_drop(conf.objective, history.score, value)
+        drop = min(allowed, caps.get("drop", allowed))
+        threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
         pairs = zip(architectures, outcomes.tolist(), strict=True)
         state = BatchState(
             outcomes,
             *price(cost.encode(space.plan, architectures)),
-            torch.tensor([threshold.is_reached(accuracies.get(a), y) for a, y in pairs]),
+            torch.tensor([threshold.is_reached(scores.get(a), y) for a, y in pairs]),
             (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
             threshold.untrained,
             fitted.noise,
         )
-        return cls(history, scale, fitted, candidates, waiting, state, threshold, caps, latencies)
+        rest = (threshold, allowed, caps, latencies)
+        return cls(history, scale, fitted, candidates, waiting, state, *rest)
+
+
+def _scale(history: History, conf: SearchConfig) -> OutcomeScale:
+    """Choose what is predicted, and on which scale."""
+    is_score = conf.surrogate.outcome is Outcome.score
+    outcome = history.score if is_score else VAL_LOSS
+    return OutcomeScale.from_values(outcome, conf.surrogate.scale, history.values(outcome))
 
 
 def _baseline(
-    history: History, conf: SearchConfig, accuracy: float, latencies: Latencies | None
+    history: History, conf: SearchConfig, value: float, latencies: Latencies | None
 ) -> dict[str, float]:
-    """List costs and accuracy of the baseline by the names of the caps that may be shares of it."""
+    """List costs and score of the baseline by the names of the caps that may be shares of it."""
     whole = {name: float(value) for name, value in history.space.baseline._asdict().items()}
-    whole["drop"] = accuracy
+    whole["drop"] = abs(value)
     if conf.cap.latency_ms is not None:
         time = costs.measured(history, latencies).get(history.space.plan.baseline)
         whole |= {} if time is None else {"latency_ms": time}
@@ -168,8 +191,6 @@ def _priced(
 def _fit(
     history: History, scale: OutcomeScale, conf: SearchConfig, elsewhere: History | None
 ) -> Surrogate:
-    if scale.outcome is Outcome.val_loss and any(r.val_loss is None for r in history.records):
-        raise SsrError("a record has no val_loss: type surrogate.outcome=val_acc.")
     X, Y = history.X, scale.forward(history.values(scale.outcome))
     if conf.surrogate.fidelity:
         X = torch.cat([X, torch.ones(len(X), 1, dtype=torch.float64)], dim=1)

@@ -9,10 +9,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
+from ssr_exp.config import (
+    Acquisition,
+    CapConf,
+    Kernel,
+    Objective,
+    ObjectiveConf,
+    Outcome,
+    SearchConfig,
+)
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
+from ssr_exp.runs.score import PERCENT, VAL_LOSS, Score
+from ssr_exp.search.outcome import resolved
 from ssr_exp.search.proposals import acquisition
 from ssr_exp.search.space import Space
 
@@ -23,7 +33,7 @@ WORDS = {
     "macs": "MACs",
     "gemms": "GeMMs",
     "latency_ms": "ms",
-    "drop": "points",
+    "drop": "the score's unit",
 }
 NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%?)")
 
@@ -31,7 +41,7 @@ NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*(%?)")
 def read_caps(conf: CapConf, baseline: dict[str, float]) -> dict[str, float]:
     """Read the caps that are set, in absolute numbers.
 
-    Shares are of the baseline's costs and accuracy, such as `35%`; a number below 1 of parameters,
+    Shares are of the baseline's costs and score, such as `35%`; a number below 1 of parameters,
     MACs or GeMMs is a share, too. Of what is missing there, no share can be given.
 
     Raises:
@@ -57,6 +67,16 @@ def _read(name: str, text: str, whole: float | None) -> float:
             )
         return value / 100 * whole
     return value * whole if name in EXACT and value < 1 and whole is not None else value
+
+
+def max_drop(conf: ObjectiveConf, score: Score, baseline: float) -> float:
+    """Read what the answer may lose against the baseline's score, in its unit.
+
+    Raises:
+        SsrError: if it is neither a number nor a share.
+    """
+    usual = "1" if score.unit == PERCENT else "2%"
+    return score.read_drop(conf.max_drop or usual, baseline, "objective.max_drop")
 
 
 def keeps_exact_caps(space: Space, caps: dict[str, float], points: Points) -> Tensor:
@@ -102,13 +122,18 @@ def check_latency_cap(space: Space, cap: float, price: Callable[[Points], Tensor
         )
 
 
-def check(space: Space, conf: SearchConfig) -> None:
+def check(space: Space, conf: SearchConfig, score: Score) -> None:
     """Refuse, before anything is trained, what no network can keep or what makes no sense.
+
+    `score` is what the networks will be judged by.
 
     Raises:
         SsrError: says which key is wrong.
     """
     _check_combinations(conf)
+    outcome = VAL_LOSS if conf.surrogate.outcome is Outcome.val_loss else score
+    resolved(outcome, conf.surrogate.scale)
+    max_drop(conf.objective, score, 1.0)
     baseline = {name: float(value) for name, value in space.baseline._asdict().items()}
     unmeasured = dict.fromkeys(WORDS, 1.0)  # a share of what is not known yet will do
     check_exact_caps(space, read_caps(conf.cap, unmeasured | baseline))
@@ -122,8 +147,8 @@ def _check_combinations(conf: SearchConfig) -> None:
     for wrong, sentence in (
         (
             surrogate.outcome is Outcome.val_loss and (smallest or conf.cap.drop is not None),
-            "objective.max_drop and cap.drop are points of accuracy: type "
-            "surrogate.outcome=val_acc with them.",
+            "objective.max_drop and cap.drop are of the score: type surrogate.outcome=score with "
+            "them.",
         ),
         (
             surrogate.fidelity and surrogate.kernel is Kernel.additive,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import DIGITS, LeftOut, Look, Sensitivity
+from ssr_exp.runs.score import Score
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.proposals.propose import WITHIN_80
@@ -20,7 +22,7 @@ POOR_SPEARMAN = 0.5
 POOR_ERROR = 0.9  # of the error of guessing the mean: about as bad
 FLAT = 0.25  # of the trainings' spread: a lattice predicted within less is flat
 SLICES = 512  # points that a sensitivity is averaged over
-WORTH = 10.0  # points below the baseline, from which on accuracy counts in a hypervolume
+WORTH = 0.1  # of the bounds' distance below the baseline, from where scores count in a hypervolume
 
 
 def look(belief: Belief, number: int = 0) -> Look:
@@ -78,7 +80,7 @@ def left_out(belief: Belief) -> tuple[LeftOut, ...]:
     Y, mean, sigma = _leave_one_out(belief)
     spread = WITHIN_80 * sigma
     shown = (Y, mean, mean - spread, mean + spread)
-    columns = [belief.accuracy(values).tolist() for values in shown]
+    columns = [belief.scale.back(values).tolist() for values in shown]
     scores = ((Y - mean) / sigma).tolist()
     rows = zip(belief.history.records, *columns, scores, strict=True)
     return tuple(
@@ -112,12 +114,20 @@ def _rank(predicted: Tensor, measured: Tensor) -> float | None:
 
 def _hypervolume(belief: Belief) -> float:
     """Measure the front of the trained networks, by one measure for all rounds."""
-    accuracies, networks = belief.history.accuracies(), belief.networks
+    score, scores, networks = belief.score, belief.history.scores(), belief.networks
     baseline = belief.history.space.plan.baseline
-    measured = torch.tensor([accuracies[a] for a in networks], dtype=torch.float64)
+    measured = torch.tensor([score.sign * scores[a] for a in networks], dtype=torch.float64)
     log_costs = belief.state.log_costs[: len(networks)]
-    reference = accuracies[baseline] - WORTH, float(log_costs[networks.index(baseline)])
+    least = score.sign * scores[baseline] - WORTH * _span(score, scores[baseline])
+    reference = least, float(log_costs[networks.index(baseline)])
     return Front.from_networks(measured, log_costs, reference).hypervolume
+
+
+def _span(score: Score, value: float) -> float:
+    """Return the distance of the bounds; of a single one that from a value, of none its size."""
+    low, high = score.limits
+    distances = [d for d in (high - low, value - low, high - value) if math.isfinite(d)]
+    return max(distances, default=abs(value))
 
 
 def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
@@ -137,7 +147,7 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
         for end in space.architectures([0, size - 1]):
             moved = [_moved(a, end, at, field) for a in architectures]
             outcomes, _ = belief.surrogate.predict(belief.history.features(moved))
-            means.append(float(belief.accuracy(outcomes).mean()))
+            means.append(float(belief.scale.back(outcomes).mean()))
         effect = round(means[1] - means[0], DIGITS)
         effects.append(Sensitivity(segment=segment, kind=kind, effect=effect))
     return tuple(effects)

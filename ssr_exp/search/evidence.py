@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import studies, tables
 from ssr_exp.runs.record import Fractions, Record
+from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.runs.store import LOCK_FILE, Store
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.search import rounds
@@ -33,6 +35,7 @@ class Evidence:
     space: Space
     conf: SearchConfig
     book: Notebook
+    score: Score = ACCURACY  # of the study's records
     _records: list[Record] | None = field(default=None, init=False)
     _short: list[Record] = field(default_factory=list, init=False)
 
@@ -106,6 +109,7 @@ class Evidence:
                 f"{path} holds records of {', '.join(others)} only, not of {self.study}: give "
                 "model, dataset, recipe and trainer as there, or take its study column out."
             )
+        self._check_scores(mine, path)
         completed = (self._completed(row, path, n) for n, row in enumerate(mine, start=1))
         records, epochs = [r for r in completed if r is not None], self.conf.trainer.max_epochs
         self._short = [r for r in records if r.epochs < epochs]
@@ -113,6 +117,26 @@ class Evidence:
         if other:
             log.warning("%d rows of %s are of other epochs than %d", other, path, epochs)
         return [r for r in records if r.epochs == epochs]
+
+    def _check_scores(self, rows: Sequence[tables.TableRow], path: Path) -> None:
+        """Refuse scores that cannot be this study's.
+
+        Raises:
+            SsrError: if one is an accuracy and the study's is none, or is out of its bounds.
+        """
+        for row in rows:
+            if row.score is None and row.val_acc is not None and self.score != ACCURACY:
+                raise SsrError(
+                    f"{path} holds accuracies, and this study is judged by {self.score.key}: name "
+                    "the column score, and give it there."
+                )
+            for value in (row.value, row.test_value):
+                low, high = self.score.limits
+                if value is not None and not low <= value <= high:
+                    raise SsrError(
+                        f"{path}: {self.score.key} of {row.network} is {value:g}, and it lies from "
+                        f"{self.score.between()}: mend the line or leave it out."
+                    )
 
     def _completed(self, row: tables.TableRow, path: Path, number: int) -> Record | None:
         """Add to a row what its network's code says; its number tells repeats apart."""
@@ -135,9 +159,10 @@ class Evidence:
             seed=row.seed,
             epochs=self.conf.trainer.max_epochs if row.epochs is None else row.epochs,
             status=row.status,
-            score=row.val_acc,
+            score=row.value,
             metrics={} if row.val_loss is None else {"val/loss": row.val_loss},
-            test_score=row.test_acc,
+            test_score=row.test_value,
+            **self.score.fields(),
             latency_ms=row.latency_ms,
             latency_device=row.latency_device,
             **cost.count_one(plan, architecture)._asdict(),
@@ -161,4 +186,4 @@ def _networks(book: Notebook) -> set[str]:
 
 def _result(record: Record) -> tuple[object, ...]:
     """Say what two records of the same training have in common, wherever they come from."""
-    return record.network, record.seed, record.status, record.val_acc
+    return record.network, record.seed, record.status, record.score

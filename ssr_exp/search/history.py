@@ -11,11 +11,11 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from ssr_exp.config import Outcome
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.space import Space
 
 log = logging.getLogger(__name__)
@@ -52,16 +52,28 @@ class History:
         """Place architectures in the unit cube, `m x d`."""
         return self.space.features(cost.encode(self.space.plan, architectures))
 
-    def values(self, outcome: Outcome) -> Tensor:
-        """List an outcome of the trainings, `n`: percent, or nats."""
-        return torch.tensor([getattr(r, outcome.value) for r in self.records], dtype=torch.float64)
+    @property
+    def score(self) -> Score:
+        """How the networks are judged."""
+        return self.records[0].scored_by if self.records else ACCURACY
 
-    def accuracies(self) -> dict[Architecture, float]:
-        """Average each network's accuracy on val over its trainings, in percent."""
-        accuracies: dict[Architecture, list[float]] = {}
+    def values(self, outcome: Score) -> Tensor:
+        """List an outcome of the trainings, in its unit, `n`.
+
+        Raises:
+            SsrError: if a training lacks it.
+        """
+        values = [v for r in self.records if (v := r.value(outcome.key)) is not None]
+        if len(values) < len(self):
+            raise SsrError(f"a record has no {outcome.key}: type surrogate.outcome=score.")
+        return torch.tensor(values, dtype=torch.float64)
+
+    def scores(self) -> dict[Architecture, float]:
+        """Average each network's score on val over its trainings."""
+        scores: dict[Architecture, list[float]] = {}
         for architecture, record in zip(self.architectures, self.records, strict=True):
-            accuracies.setdefault(architecture, []).append(record.val_acc or 0.0)
-        return {architecture: mean(values) for architecture, values in accuracies.items()}
+            scores.setdefault(architecture, []).append(record.score or 0.0)
+        return {architecture: mean(values) for architecture, values in scores.items()}
 
     def with_latency(self) -> list[tuple[Architecture, float]]:
         """List the networks whose latency was measured, in ms.
@@ -109,4 +121,4 @@ def unusable(records: Iterable[Record]) -> set[str]:
 
 
 def _key(r: Record) -> tuple[object, ...]:
-    return r.network, r.seed, r.epochs, r.started_at, r.val_acc, r.val_loss
+    return r.network, r.seed, r.epochs, r.started_at, r.score, r.val_loss

@@ -23,7 +23,7 @@ from ssr_exp.runs.record import Record, Status
 from ssr_exp.search import budget, costs, diagnostics, history, printing, summary
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.caps import check_latency_cap, read_caps
+from ssr_exp.search.caps import check_latency_cap, max_drop, read_caps
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.history import History
@@ -112,8 +112,8 @@ class Search:
     def _of_val(self, belief: Belief) -> list[str]:
         if self.val is None:
             return []
-        accuracy = belief.history.accuracies()[self.space.plan.baseline]
-        return [*self.val.too_coarse(self.conf), *self.val.learnt_nothing(accuracy)]
+        value = belief.history.scores()[self.space.plan.baseline]
+        return [*self.val.too_coarse(belief.drop), *self.val.learnt_nothing(value)]
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -194,7 +194,9 @@ class Search:
             SsrError: if they cannot be met.
         """
         if self.val is not None:
-            printing.print_new(self.val.too_coarse(self.conf))
+            score = self.evidence.score
+            drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
+            printing.print_new(self.val.too_coarse(drop))
         self.evidence.forget()
         self._check_latency()
         if plans := self.book.read():

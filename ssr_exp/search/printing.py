@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssr_exp import messages, terminal
-from ssr_exp.config import CostAxis, Outcome, SearchConfig
+from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.score import ACCURACY
 from ssr_exp.search import answer
 from ssr_exp.search.answer import DeviceLatency, Result
 from ssr_exp.search.belief import Belief
@@ -19,13 +20,12 @@ from ssr_exp.search.rounds import Planned
 
 # What of a warning moves from round to round.
 FIGURE = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b")
-UNITS = {Outcome.val_acc: "points", Outcome.val_loss: "nats"}
 
 
 def print_diagnostics(belief: Belief, predictions: Predictions) -> None:
     """Print how far the surrogate is to be believed, and what it says matters."""
     screen, look = terminal.console(), predictions.looks[-1]
-    unit = UNITS[belief.scale.outcome]
+    outcome, unit = belief.scale.outcome, belief.scale.outcome.unit_of_drops
     rank = "none" if look.spearman is None else f"{look.spearman:.2f}"
     pairs = zip(predictions.levels, look.coverage, strict=True)
     intervals = ", ".join(f"{share:.0%} in {level:.0%}" for level, share in pairs)
@@ -33,16 +33,17 @@ def print_diagnostics(belief: Belief, predictions: Predictions) -> None:
     seeds = "repeated seeds" if repeats else "inferred, no seed repeated"
     screen.print(
         f"\nsurrogate: {look.runs} runs of {len(belief.networks)} networks; left out and predicted "
-        f"from the others: error {look.rmse:.2f} {unit} (guessing the mean: {look.spread:.2f}), "
-        f"rank correlation {rank}, intervals {intervals}; noise of one run {look.noise:.2f} "
-        f"{unit} ({seeds})"
+        f"from the others: error {outcome.drop_text(look.rmse)} (guessing the mean: "
+        f"{outcome.number(look.spread)}), rank correlation {rank}, intervals {intervals}; noise of "
+        f"one run {outcome.drop_text(look.noise)} ({seeds})"
     )
     print_new(look.warnings)
     effects: dict[str, list[str]] = {s.name: [] for s in belief.history.space.plan.segments}
     for one in predictions.sensitivities:
-        effects[one.segment].append(f"{one.kind} {one.effect:+.2f}")
+        sign = "+" if one.effect >= 0 else ""
+        effects[one.segment].append(f"{one.kind} {sign}{outcome.number(one.effect)}")
     parts = [f"{name}: {', '.join(words) or 'fixed'}" for name, words in effects.items()]
-    screen.print(f"from lowest to full, in {unit}: {'; '.join(parts)}\n")
+    screen.print(f"from lowest to full, in {unit or outcome.name}: {'; '.join(parts)}\n")
 
 
 def print_new(warnings: Sequence[str]) -> None:
@@ -59,13 +60,13 @@ def print_warnings(warnings: Sequence[str]) -> None:
 def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None:
     """Print the networks that are trained next."""
     space, full, console = belief.history.space, belief.history.space.baseline, terminal.console()
-    is_accuracy = belief.scale.outcome is Outcome.val_acc
+    outcome = belief.scale.outcome
     architectures = [space.parse(pick.network) for pick in picks]
     times = _times(belief, architectures)
     headings = "network,parameters,of baseline,MACs,of baseline,GeMMs".split(",")
     headings += [
         *(["ms"] if times else []),
-        "expected val acc %" if is_accuracy else "expected val loss nats",
+        f"expected {outcome.heading}",
         "80 % interval",
     ]
     rows = []
@@ -81,8 +82,8 @@ def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None
                 f"{macs / full.macs:.1%}",
                 f"{gemms:,}",
                 *([times[architecture]] if times else []),
-                f"{pick.mean:.2f}",
-                f"{low:.2f} to {high:.2f}",
+                outcome.number(pick.mean or 0.0),
+                f"{outcome.number(low)} to {outcome.number(high)}",
             ]
         )
     spare = ("GeMMs", "of baseline", "MACs", "parameters")
@@ -105,9 +106,10 @@ def _times(belief: Belief, architectures: Sequence[Architecture]) -> dict[Archit
 
 def print_results(results: Sequence[Result]) -> None:
     """Print the last comparison: networks trained on train and val, and tested once."""
-    headings = "role,network,parameters,of baseline,MACs,test acc %,+-,drop,seeds,wall s".split(",")
+    full, score = results[0].score, results[0].records[0].scored_by
+    headings = ["role", "network", "parameters", "of baseline", "MACs", score.test.heading]
+    headings += ["+-", "drop", "seeds", "wall s"]
     rows = []
-    full = results[0].accuracy
     for result in results:
         first, runs = result.records[0], len(result.records)
         model = f"{result.contender.model} " if result.contender.model else ""
@@ -118,9 +120,9 @@ def print_results(results: Sequence[Result]) -> None:
                 f"{first.params:,}",
                 f"{result.params_share:.1%}",
                 f"{first.macs / 1e6:,.2f}M",
-                f"{result.accuracy:.2f}",
-                "" if result.deviation is None else f"{result.deviation:.2f}",
-                f"{full - result.accuracy:.2f}",
+                score.number(result.score),
+                "" if result.deviation is None else score.number(result.deviation),
+                score.number(score.drop(result.score, full)),
                 str(runs),
                 f"{sum(r.wall_s for r in result.records):.1f}",
             ]
@@ -132,33 +134,33 @@ def print_results(results: Sequence[Result]) -> None:
 
 
 def print_smallest(belief: Belief, conf: SearchConfig) -> None:
-    """Print the smallest network that is accurate enough: trained, and predicted."""
-    space, drop = belief.history.space, conf.objective.max_drop
+    """Print the smallest network that is good enough: trained, and predicted."""
+    space, score = belief.history.space, belief.score
     what = "fastest" if conf.objective.cost is CostAxis.latency_ms else "smallest"
-    lines = [f"\n{what} within {drop:g} points of the baseline, on val:"]
-    trained = answer.accurate_enough(belief)[0]
-    accuracy, alone = belief.history.accuracies()[trained], ""
+    lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on val:"]
+    trained = answer.good_enough(belief)[0]
+    value, alone = belief.history.scores()[trained], ""
     if trained == space.plan.baseline:
-        alone = ", the baseline itself: no smaller one is accurate enough yet"
+        enough = "accurate enough" if score == ACCURACY else "good enough"
+        alone = f", the baseline itself: no smaller one is {enough} yet"
         if answer.breaks_a_cap(belief, trained):
             alone += ", and it does not keep to the caps"
-    lines.append(f"  trained    {_sized(belief, trained, f'{accuracy:.2f} %')}{alone}")
+    lines.append(f"  trained    {_sized(belief, trained, score.text(value))}{alone}")
     if (predicted := answer.predicted(belief)) is not None:
         best, expected = predicted
         untrained = "" if best in belief.networks else ", not trained"
-        lines.append(
-            f"  predicted  {_sized(belief, best, f'{expected:.2f} % expected')}{untrained}"
-        )
+        expects = f"{score.text(expected)} expected"
+        lines.append(f"  predicted  {_sized(belief, best, expects)}{untrained}")
     for line in lines:
         terminal.console().print(line)
 
 
-def _sized(belief: Belief, architecture: Architecture, accuracy: str) -> str:
-    """Write a network with its size, accuracy and latency."""
+def _sized(belief: Belief, architecture: Architecture, score: str) -> str:
+    """Write a network with its size, score and latency."""
     space = belief.history.space
     share = cost.count_one(space.plan, architecture).params / space.baseline.params
     times = "".join(f", {ms} ms" for ms in _times(belief, [architecture]).values())
-    return f"{space.code(architecture)}: {share:.1%} of its parameters, {accuracy}{times}"
+    return f"{space.code(architecture)}: {share:.1%} of its parameters, {score}{times}"
 
 
 def print_answer(
@@ -172,17 +174,17 @@ def print_answer(
 ) -> None:
     """Print the last lines: the answer, what it costs and loses, and where it is."""
     screen = terminal.console()
-    share = record.params / record.baseline_params
+    share, score = record.params / record.baseline_params, record.scored_by
     macs = record.macs / record.baseline_macs
     screen.print(
         f"\nanswer: {record.model} {record.network}, {share:.1%} of the baseline's parameters "
-        f"({record.params:,} of {record.baseline_params:,}), {macs:.1%} of its MACs, accuracy drop "
-        f"{drop:.2f} points on {on}"
+        f"({record.params:,} of {record.baseline_params:,}), {macs:.1%} of its MACs, {score.word} "
+        f"drop {score.drop_text(drop)} on {on}"
     )
     if drop > allowed:
         screen.print(
-            f"warning: that is more than the {allowed:g} points that objective.max_drop allows; on "
-            "val it was within them: allow less there, or search on"
+            f"warning: that is more than the {score.short_drop(allowed)} that objective.max_drop "
+            "allows; on val it was within them: allow less there, or search on"
         )
     if latency is not None:
         how = "measured" if latency.measured else "predicted, it was not measured"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ssr_exp.config import Outcome, SearchConfig
+from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs.predictions import FEWEST, Predictions
@@ -27,12 +27,12 @@ def predict(
     fullest network, is among them. Of the predictions `before`, a search's rounds stay.
 
     Raises:
-        SsrError: if the lattice cannot be searched, or what was predicted is not accuracy alone.
+        SsrError: if the lattice cannot be searched, or what was predicted is not the score alone.
     """
-    if before is not None and (before.outcome != Outcome.val_acc or before.latency is not None):
+    if before is not None and (before.outcome != before.score or before.latency is not None):
         raise SsrError(
-            f"the search's own are of {before.latency or before.outcome}: type its command with "
-            "rounds=0 to renew them."
+            f"the search's own are of {before.latency or before.outcome.key}: type its command "
+            "with rounds=0 to renew them."
         )
     trained = history.from_records(space.from_plan(plan, width_steps=width_steps), records)
     if plan.baseline not in trained.networks or len(trained.networks) < FEWEST:

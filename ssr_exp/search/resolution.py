@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ssr_exp.config import SearchConfig
-
 
 @dataclass(frozen=True)
 class ValSet:
@@ -24,9 +22,9 @@ class ValSet:
         """One image in points of accuracy."""
         return 100 / max(sum(self.classes.values()), 1)
 
-    def too_coarse(self, conf: SearchConfig) -> list[str]:
-        """Warn of an allowed drop that is less than two images."""
-        drop, images = conf.objective.max_drop, sum(self.classes.values())
+    def too_coarse(self, drop: float) -> list[str]:
+        """Warn of an allowed drop, in points, that is less than two images."""
+        images = sum(self.classes.values())
         if not images or drop >= 2 * self.point:
             return []
         least = math.ceil(20 * self.point) / 10

@@ -27,6 +27,11 @@ LATER = {  # keys that came later: as they are by default, they must not rename 
     "segment": ("patterns",),
     "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer", "together"),
 }
+RENAMED = (  # values whose names must not rename the searches before them
+    ("surrogate", "outcome", "score", "val_acc"),
+    ("surrogate", "scale", "auto", "logit"),
+    ("objective", "max_drop", None, 1.0),
+)
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
@@ -97,6 +102,11 @@ def _identity(conf: SearchConfig) -> dict[str, Any]:
             if asked[part][key] == usual[part][key]:
                 del asked[part][key]
     identity = {part: asked[part] for part in PARTS}
+    for part, key, now, earlier in RENAMED:
+        if identity[part][key] == now:
+            identity[part] |= {key: earlier}
+    if (drop := identity["objective"]["max_drop"]) is not None and "%" not in drop:
+        identity["objective"] |= {"max_drop": float(drop)}
     if conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None:
         # How well it is measured, and where a table lies, does not make it another search.
         identity["latency"] = {key: asked["latency"][key] for key in SETTING}

@@ -45,7 +45,8 @@ def summarise(
     return Predictions(
         study=belief.history.records[0].study,
         search="" if book is None else book.folder.name,
-        outcome=belief.scale.outcome.value,
+        outcome=belief.scale.outcome,
+        score=belief.score,
         levels=diagnostics.LEVELS,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         looks=(diagnostics.look(belief, number),),
@@ -54,7 +55,7 @@ def summarise(
         sensitivities=diagnostics.sensitivities(belief),
         lattice=_sample(belief, seed),
         latency=None if belief.latencies is None else str(belief.latencies),
-        max_drop=conf.objective.max_drop,
+        max_drop=belief.drop,
         seen=len(belief.history) if seen is None else seen,
     )
 
@@ -68,7 +69,7 @@ def _sample(belief: Belief, seed: int) -> Sample:
     mean = candidates.mean[at]
     sigma = (candidates.sigmas(numbers).square() + belief.surrogate.noise**2).sqrt()
     low, middle, high = (
-        np.round(belief.accuracy(values).numpy(), DIGITS)
+        np.round(belief.scale.back(values).numpy(), DIGITS)
         for values in (mean - WITHIN_80 * sigma, mean, mean + WITHIN_80 * sigma)
     )
     times = None if belief.latencies is None else np.round(belief.latencies.ms(points), 6)

@@ -105,7 +105,7 @@ def _tested(
     trainer: Trainer, task: Classification, images: TensorDataModule, before: Fields
 ) -> Fields:
     trainer.test(task, images, verbose=False)
-    score = task.score.model_copy(update={"key": task.score.test_key})
+    score = task.score.test
     metrics = before.get("metrics", {}) | scoring.others(trainer, score.key)
     scoring.check_losses(metrics)
     return {"test_score": scoring.read(score, trainer.callback_metrics), "metrics": metrics}

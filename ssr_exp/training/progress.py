@@ -22,7 +22,7 @@ class SweepProgress:
     finished: int  # that came to a result
     failed: int  # or diverged
     running: int  # right now
-    best: Record | None  # the most accurate one so far
+    best: Record | None  # that with the best score so far
     left_s: float | None  # for the rest at this pace; None before the first has ended
     trouble: str | None = None  # the first one that failed or diverged, and why
 
@@ -31,7 +31,8 @@ class SweepProgress:
         parts = [f"{self.finished} of {self.total} done, {self.running} running"]
         parts.append(f"{self.failed} failed")
         if self.best is not None:
-            parts.append(f"best {self.best.network} {self.best.val_acc:.2f} %")
+            value = self.best.scored_by.text(self.best.score or 0.0)
+            parts.append(f"best {self.best.network} {value}")
         if self.left_s is not None and self.finished + self.failed < self.total:
             parts.append(f"about {_spelled(self.left_s)} left")
         return ", ".join(parts) + (f"; {self.trouble}" if self.trouble else "")
@@ -58,14 +59,14 @@ class SweepWatch:
                 running += member.store.is_busy(member.folder, glance_s=0)
         total, ended = len(self.members), len(self._ended)
         finished = [r for r in self._ended.values() if r.status is Status.finished]
-        measured = [record for record in finished if record.val_acc is not None]
+        measured = [record for record in finished if record.score is not None]
         troubles = [r for r in self._ended.values() if r not in finished]
         return SweepProgress(
             total=total,
             finished=len(finished),
             failed=len(troubles),
             running=running,
-            best=max(measured, key=lambda record: record.val_acc or 0.0, default=None),
+            best=max(measured, key=lambda r: r.scored_by.sign * (r.score or 0.0), default=None),
             left_s=(time.monotonic() - self._begun) / ended * (total - ended) if ended else None,
             trouble=next((f"{r.network} {r.status.value}: {r.error}" for r in troubles), None),
         )

@@ -22,6 +22,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
+from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.training import pretrained
 from ssr_exp.training.pretrained import Pretrained
 
@@ -43,6 +44,7 @@ class Study:
     seed_network: nn.Module  # as its constructor left it
     plan: Plan
     pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
+    score: Score = ACCURACY  # what its networks are judged by
 
     @property
     def about(self) -> dict[str, Any]:

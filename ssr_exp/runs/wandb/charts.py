@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import wandb
 from pydantic import BaseModel
 
@@ -21,7 +22,7 @@ SPEARMAN = "search/spearman"
 NOISE = "search/noise"
 HYPERVOLUME = "search/hypervolume"
 RUNS = "search/runs"
-BEST_ACC, BEST_PARAMS = "search/best_acc", "search/best_params"
+BEST_SCORE, BEST_PARAMS = "search/best_score", "search/best_params"
 LOOKS = "search/looks"  # a table
 
 SCATTER, LINE, BAR = "wandb/scatter/v0", "wandb/line/v0", "wandb/bar/v0"  # W&B's own charts
@@ -35,7 +36,7 @@ class Chart:
         key: its name.
         form: one of W&B's own charts.
         fields: of the form, and the columns that they show.
-        title: above it.
+        title: above it; `{score}` stands for the score's name and unit.
     """
 
     key: str
@@ -52,14 +53,14 @@ class Chart:
 NETWORKS = Chart(
     "search/networks",
     SCATTER,
-    {"x": "log10_params", "y": "val_acc"},
-    "val acc % against log10 of parameters, all trained networks",
+    {"x": "log10_params", "y": "score"},
+    "{score} against log10 of parameters, all trained networks",
 )
 FRONT = Chart(
     "search/front",
     LINE,
-    {"x": "log10_params", "y": "val_acc", "stroke": "front"},
-    "Front of val acc % and log10 of parameters: trained, and predicted for the lattice",
+    {"x": "log10_params", "y": "score", "stroke": "front"},
+    "Front of {score} and log10 of parameters: trained, and predicted for the lattice",
 )
 LEFT_OUT = Chart(
     "search/left_out",
@@ -112,20 +113,22 @@ def scalars(look: Look, levels: Sequence[float]) -> dict[str, float]:
 
 
 def best(records: Sequence[Record], *, max_drop: float) -> dict[str, float]:
-    """Find the smallest network within `max_drop` points of the baseline, by its names."""
-    accuracies, params = _accuracies(records), {r.network: r.params for r in records}
-    baselines = {r.network for r in records if r.kind is Kind.baseline} & set(accuracies)
+    """Find the smallest network within `max_drop` of the baseline's score, by its names."""
+    scores, params = _scores(records), {r.network: r.params for r in records}
+    baselines = {r.network for r in records if r.kind is Kind.baseline} & set(scores)
     if not baselines:
         return {}
-    least = accuracies[baselines.pop()] - max_drop
-    enough = [network for network, accuracy in accuracies.items() if accuracy >= least]
-    chosen = min(enough, key=lambda network: (params[network], -accuracies[network]))
-    return {BEST_ACC: accuracies[chosen], BEST_PARAMS: params[chosen]}
+    score, whole = records[0].scored_by, scores[baselines.pop()]
+    drops = {network: score.drop(value, whole) for network, value in scores.items()}
+    enough = [network for network, drop in drops.items() if drop <= max_drop]
+    chosen = min(enough, key=lambda network: (params[network], drops[network]))
+    return {BEST_SCORE: scores[chosen], BEST_PARAMS: params[chosen]}
 
 
 def charts(told: Predictions, records: Sequence[Record]) -> dict[str, Any]:
     """Draw all charts that there are rows for, and the table of looks, by their names."""
-    drawn = {chart.key: _draw(chart, rows) for chart, rows in _shown(told, records)}
+    name = told.score.heading
+    drawn = {chart.key: _draw(chart, rows, name) for chart, rows in _shown(told, records)}
     return drawn | {LOOKS: _table(_listed(told.looks))}
 
 
@@ -148,12 +151,12 @@ def _shown(told: Predictions, records: Sequence[Record]) -> list[tuple[Chart, Ro
     return [(chart, rows) for chart, rows in pairs if rows[1]]
 
 
-def _draw(chart: Chart, rows: Rows) -> Any:
+def _draw(chart: Chart, rows: Rows, score: str) -> Any:
     return wandb.plot_table(
         vega_spec_name=chart.form,
         data_table=_table(rows),
         fields=chart.fields,
-        string_fields={"title": chart.title},
+        string_fields={"title": chart.title.format(score=score)},
     )
 
 
@@ -162,45 +165,45 @@ def _table(rows: Rows) -> wandb.Table:
     return wandb.Table(columns=list(columns), data=[list(row) for row in data])
 
 
-def _accuracies(records: Sequence[Record]) -> dict[str, float]:
-    """Average `val_acc` over the trainings of each network, in percent."""
-    accuracies: dict[str, list[float]] = {}
+def _scores(records: Sequence[Record]) -> dict[str, float]:
+    """Average the score over the trainings of each network."""
+    scores: dict[str, list[float]] = {}
     for record in records:
         if record.is_measured:
-            accuracies.setdefault(record.network, []).append(record.val_acc or 0.0)
-    return {network: mean(values) for network, values in accuracies.items()}
+            scores.setdefault(record.network, []).append(record.score or 0.0)
+    return {network: mean(values) for network, values in scores.items()}
 
 
 def _networks(records: Sequence[Record]) -> Rows:
     """List all finished trainings."""
-    columns = "network kind round seed params log10_params macs gemms latency_ms val_acc".split()
+    columns = "network kind round seed params log10_params macs gemms latency_ms score".split()
     rows = []
     for r in records:
         if r.is_measured:
             costs = [r.params, _log10(r.params), r.macs, r.gemms, r.latency_ms]
-            rows.append([r.network, r.kind.value, r.round, r.seed, *costs, r.val_acc])
+            rows.append([r.network, r.kind.value, r.round, r.seed, *costs, r.score])
     return columns, rows
 
 
 def _fronts(told: Predictions, records: Sequence[Record]) -> Rows:
     """List the networks that none with fewer parameters matches, as trained and as predicted."""
-    accuracies, params = _accuracies(records), {r.network: r.params for r in records}
-    networks, sample = list(accuracies), told.lattice
-    series = {"trained": (networks, [params[n] for n in networks], list(accuracies.values()))}
-    if told.outcome == "val_acc":
+    scores, params = _scores(records), {r.network: r.params for r in records}
+    networks, sample = list(scores), told.lattice
+    series = {"trained": (networks, [params[n] for n in networks], list(scores.values()))}
+    if told.outcome == told.score:
         series["predicted"] = list(sample.network), list(sample.params), list(sample.mean)
     rows = [
-        [name, networks[at], counts[at], _log10(counts[at]), scores[at]]
-        for name, (networks, counts, scores) in series.items()
-        for at in pareto.front(counts, scores)
+        [name, networks[at], counts[at], _log10(counts[at]), values[at]]
+        for name, (networks, counts, values) in series.items()
+        for at in pareto.front(counts, told.score.sign * np.asarray(values))
     ]
-    return "front network params log10_params val_acc".split(), rows
+    return "front network params log10_params score".split(), rows
 
 
 def _batches(told: Predictions, records: Sequence[Record]) -> Rows:
     """List the networks of all rounds whose outcome was predicted, with what became of them."""
     finished = [record for record in reversed(records) if record.is_measured]
-    measured = {record.network: getattr(record, told.outcome) for record in finished}
+    measured = {record.network: record.value(told.outcome.key) for record in finished}
     rows = [
         [batch.number, one.network, one.low, one.mean, one.high, measured.get(one.network)]
         for batch in told.rounds

@@ -38,7 +38,9 @@ BEFORE = -1  # all rounds
 SECOND = 1.05
 LONGEST = 128  # characters of the name of an artifact
 ALIAS = "best"
-KEPT = "network model dataset seed epochs blocks widths val_acc test_acc params macs gemms".split()
+KEPT = (
+    "network model dataset seed epochs blocks widths score score_key test_score params macs gemms"
+).split()
 
 
 @dataclass

@@ -23,7 +23,7 @@ def propose(belief: Belief, conf: SearchConfig, *, count: int, seed: int) -> lis
         seed: of acquisitions that draw.
 
     Returns:
-        The networks with the 80 % interval that their outcomes are expected in, percent or nats,
+        The networks with the 80 % interval that their outcomes are expected in, in their unit,
         and their scores when they were chosen, if the acquisition has any.
     """
     candidates = belief.candidates
@@ -32,7 +32,9 @@ def propose(belief: Belief, conf: SearchConfig, *, count: int, seed: int) -> lis
     numbers, promises = _chosen(belief, conf, count, seed)
     mean, sigma = candidates.mean[torch.from_numpy(numbers)], candidates.sigmas(numbers)
     spread = WITHIN_80 * (sigma.square() + belief.surrogate.noise**2).sqrt()
-    columns = [belief.accuracy(values).tolist() for values in (mean - spread, mean, mean + spread)]
+    ends = [belief.scale.back(values) for values in (mean - spread, mean + spread)]
+    middle, low, high = belief.scale.back(mean), torch.minimum(*ends), torch.maximum(*ends)
+    columns = [values.tolist() for values in (low, middle, high)]
     codes = map(candidates.space.code, candidates.space.architectures(numbers))
     return [
         Planned(network=network, low=low, mean=middle, high=high, promise=promise)
