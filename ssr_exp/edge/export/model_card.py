@@ -86,7 +86,7 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
 
 
 def _front(chosen: Selection, finished: Sequence[Record]) -> str:
-    """Say which trained networks of the study beat it in accuracy on val and in parameters.
+    """Say which trained networks of the study beat it in score on val and in parameters.
 
     Networks that were trained with several seeds count by their mean.
     """
@@ -96,9 +96,10 @@ def _front(chosen: Selection, finished: Sequence[Record]) -> str:
         )
     trainings: dict[str, list[Record]] = {}
     for record in finished:
-        if record.val_acc is not None:
+        if record.score is not None:
             trainings.setdefault(record.network, []).append(record)
-    points = {n: (r[0].params, mean(x.val_acc or 0.0 for x in r)) for n, r in trainings.items()}
+    sign = chosen.record.scored_by.sign
+    points = {n: (r[0].params, sign * mean(x.score or 0 for x in r)) for n, r in trainings.items()}
     if (own := points.get(chosen.record.network)) is None:
         return "It was not measured on val in its study, so its place on the front is not known."
     beaten = [p for p in points.values() if p != own and p[0] <= own[0] and p[1] >= own[1]]
@@ -142,7 +143,10 @@ def _seeds(network: str, finished: Sequence[Record]) -> str | None:
 
 def _compared(row: Mapping[str, Any]) -> str | None:
     """Write a row of a search's last comparison; None if it is no such row."""
-    mean_, deviation, seeds = (row.get(k) for k in ("test_acc_mean", "test_acc_std", "seeds"))
+    mean_, deviation = (
+        row.get(f"test_score_{name}", row.get(f"test_acc_{name}")) for name in ("mean", "std")
+    )
+    seeds = row.get("seeds")
     if not isinstance(mean_, int | float) or not isinstance(seeds, list):
         return None
     has_spread = isinstance(deviation, int | float)

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.measured_networks import MeasuredNetwork, MeasuredStudy
-
-MEASURES = {"val_acc": "val acc %", "test_acc": "test acc %"}
+from ssr_exp.runs.score import ACCURACY
 
 Measured = Mapping[str, Mapping[str, Latency]]
 """By setting, in a word or two, the latency of each network, by code."""
@@ -22,13 +21,16 @@ def lay_out(study: MeasuredStudy, measured: Measured, *, markdown: bool = False)
     if markdown:
         table.box = box.MARKDOWN
     seed = study.networks[0]
-    parts = [part for part in MEASURES if any(n.accuracy(part) is not None for n in study.networks)]
+    records = [record for each in study.networks for record in each.records]
+    score = records[0].scored_by if records else ACCURACY
+    titles = {"score": score.heading, "test_score": score.test.heading}
+    parts = [part for part in titles if any(n.score(part) is not None for n in study.networks)]
     table.add_column("network", no_wrap=True)
     headings = ["parameters", "of seed", "MACs", "of seed"]
     for setting in measured:
         name = "latency" if len(measured) == 1 else setting
         headings += [f"{name} ms", "quartiles", "of seed"]
-    headings += [word for part in parts for word in (MEASURES[part], "difference")]
+    headings += [word for part in parts for word in (titles[part], "difference")]
     for heading in (*headings, "runs"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in study.networks:
@@ -39,7 +41,7 @@ def lay_out(study: MeasuredStudy, measured: Measured, *, markdown: bool = False)
             f"{each.cost.macs / 1e6:,.2f}M",
             f"{each.cost.macs / seed.cost.macs:.1%}",
             *(cell for own in measured.values() for cell in _latency(each, seed, own)),
-            *(cell for part in parts for cell in _accuracy(each, seed, part)),
+            *(cell for part in parts for cell in _score(each, seed, part)),
             str(len(each.records)),
         )
     return table
@@ -54,10 +56,12 @@ def _latency(
     return f"{own.ms:.3g}", f"{low:.3g} - {high:.3g}", f"{share:.1%}"
 
 
-def _accuracy(each: MeasuredNetwork, seed: MeasuredNetwork, part: str) -> tuple[str, str]:
-    """Write an accuracy and its difference to the seed network's, as far as they are known."""
-    own, full = each.accuracy(part), seed.accuracy(part)
-    shown = "" if own is None else f"{own:.2f}"
-    if own is None or full is None or each is seed:
-        return shown, ""
-    return shown, f"{own - full:+.2f}"
+def _score(each: MeasuredNetwork, seed: MeasuredNetwork, part: str) -> tuple[str, str]:
+    """Write a score and its difference to the seed network's, as far as they are known."""
+    value, full = each.score(part), seed.score(part)
+    if value is None:
+        return "", ""
+    number = each.records[0].scored_by.number
+    if full is None or each is seed:
+        return number(value), ""
+    return number(value), f"{'+' if value >= full else ''}{number(value - full)}"
