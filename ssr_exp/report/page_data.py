@@ -10,6 +10,8 @@ from statistics import mean, stdev
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 import ssr_exp
 from ssr_exp import files
 from ssr_exp.errors import without_paths
@@ -17,13 +19,14 @@ from ssr_exp.report import search_results
 from ssr_exp.runs import pareto, predictions, studies
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
+from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store, folder_name
 
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
-METRICS = ("val_acc", "best_val_acc", "test_acc", "val_loss")
-RUN = "network study seed epochs val_acc best_val_acc val_loss test_acc device started_at".split()
+METRICS = ("score", "best_score", "test_score", "val_loss")
+RUN = "network study seed epochs score best_score val_loss test_score device started_at".split()
 
 
 def collect(
@@ -86,6 +89,7 @@ def _study(
         "name": name,
         "model": first.model,
         "dataset": first.dataset,
+        "score": _described(first.scored_by),
         "baseline": {axis: getattr(first, f"baseline_{axis}") for axis in predictions.AXES},
         "segments": _segments(store, name, first, predicted),
         "settings": settings,
@@ -94,9 +98,15 @@ def _study(
         "predictions": None if predicted is None else _thinned(predicted, points),
         "answer": None if comparison is None else comparison.model_dump(),
         "about": _about(records, fields),
-        "has_val": any(record.val_acc is not None for record in searched),
+        "has_val": any(record.score is not None for record in searched),
         "started_at": max(record.started_at for record in records),
     }
+
+
+def _described(score: Score) -> dict[str, Any]:
+    """Say how a score is written, and which is better."""
+    words = "name word title heading unit_of_drops sign".split()
+    return score.model_dump(mode="json") | {name: getattr(score, name) for name in words}
 
 
 def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, Any]:
@@ -198,20 +208,28 @@ def _segments(
 
 def _thinned(predicted: Predictions, points: int) -> dict[str, Any]:
     """Thin the lattice's sample out where many studies share a page; its front stays."""
-    fields = predicted.model_dump(mode="json")
+    fields = predicted.model_dump(mode="json") | {"outcome": _described(predicted.outcome)}
     lattice = fields["lattice"]
     step = -(-len(lattice["network"]) // max(points, 1))
     if step > 1:
-        kept = sorted(_front(predicted.lattice) | set(range(0, len(lattice["network"]), step)))
+        kept = sorted(
+            _front(predicted.lattice, predicted.outcome.sign)
+            | set(range(0, len(lattice["network"]), step))
+        )
         columns = {key: value for key, value in lattice.items() if isinstance(value, list)}
         lattice |= {key: [value[at] for at in kept] for key, value in columns.items()}
     return fields
 
 
-def _front(sample: Sample) -> set[int]:
+def _front(sample: Sample, sign: int) -> set[int]:
     """Find the points that no cheaper one is predicted to match, for each cost."""
     columns = [getattr(sample, axis) for axis in (*predictions.AXES, "latency_ms")]
-    return {int(at) for costs in columns if costs for at in pareto.front(costs, sample.mean)}
+    return {
+        int(at)
+        for costs in columns
+        if costs
+        for at in pareto.front(costs, sign * np.asarray(sample.mean))
+    }
 
 
 def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ const drawn = (tag, properties, ...children) => fill(document.createElementNS(SV
 
 const state = {
   study: 0, tab: "trade", axis: "params", scale: "log", metric: "auto", colour: "kind", lattice: true,
-  hidden: new Set(), pins: [], drop: 1, cap: null, sort: ["val_acc", -1], filter: "", all: false,
+  hidden: new Set(), pins: [], drop: 1, cap: null, sort: ["score", null], filter: "", all: false,
 };
 
 const listeners = [];
@@ -34,6 +34,11 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const counted = (number, noun) => `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 const percent = (share) => (share >= 0.0995 ? `${(100 * share).toFixed(1)}%` : `${(100 * share).toPrecision(2)}%`);
 const fixed = (value) => value.toFixed(2);
+
+// A score, or a loss, as it is written: `how` says its unit.
+const numbered = (value, how) => (how.unit === "%" ? fixed(value) : `${Number(value.toPrecision(4))}`);
+const united = (value, how) => `${numbered(value, how)} ${how.unit}`.trim();
+const dropped = (value, how) => `${numbered(value, how)} ${how.unit_of_drops}`.trim();
 
 function short(value) {
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {

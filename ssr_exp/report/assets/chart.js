@@ -1,4 +1,4 @@
-// Accuracy against cost: the lattice as predicted behind, what was measured before it.
+// Score against cost: the lattice as predicted behind, what was measured before it.
 const CERTAINTY = [0.6, 0.42, 0.28, 0.16]; // opacity of the lattice's points, surest first
 const isTouch = matchMedia("(pointer: coarse)").matches;
 const PLUS = "M5 0H9V5H14V9H9V14H5V9H0V5H5Z";
@@ -68,7 +68,7 @@ function bandSeries() {
 
 function spreadSeries(networks) {
   const data = networks.flatMap((n) => {
-    const { mean, std } = accuracy(n);
+    const { mean, std } = scoreOf(n);
     const x = place(axis().of(n));
     return std ? [[x, mean - std], [x, mean + std], ["-", "-"]] : [];
   });
@@ -83,19 +83,19 @@ function kindSeries(name, networks) {
     type: "scatter", networks, z: name === "baseline" || name === "finalist" ? 6 : 5, symbol: { hollow: "circle", star: `path://${STAR}`, plus: `path://${PLUS}` }[symbol] || symbol, cursor: "pointer",
     symbolSize: { diamond: 15, star: 17, triangle: small ? 8 : 11 }[symbol] || (small ? 6 : 10),
     itemStyle: { color: hollow ? "transparent" : colour, borderColor: hollow ? colour : ink("card"), borderWidth: hollow ? 1.5 : 1 },
-    data: networks.map((n) => [place(axis().of(n)), accuracy(n).mean]),
+    data: networks.map((n) => [place(axis().of(n)), scoreOf(n).mean]),
   };
 }
 
 function ringSeries() {
   const ring = (networks, colour, size, width) => ({
     type: "scatter", silent: true, z: 8, symbol: "circle", symbolSize: size, itemStyle: { color: "transparent", borderColor: colour, borderWidth: width },
-    data: networks.map((n) => [place(axis().of(n)), n.expected ? n.expected[1] : accuracy(n)?.mean]).filter((at) => at.every(isNumber)),
+    data: networks.map((n) => [place(axis().of(n)), n.expected ? n.expected[1] : scoreOf(n)?.mean]).filter((at) => at.every(isNumber)),
   });
   const { full, own, expected } = taken();
   const limit = (data) => ({ type: "line", symbol: "none", silent: true, z: 2, data, lineStyle: { color: ink("good"), type: "dotted", width: 1.5 } });
   const [left, right, bottom, top] = extent;
-  const least = full ? full.mean - state.drop : null;
+  const least = full ? full.mean - goodness(state.drop) : null;
   const most = place(capValue());
   const cursor = walkable()[focused];
   return [
@@ -108,17 +108,17 @@ function ringSeries() {
   ];
 }
 
-const visible = () => study().networks.filter((n) => accuracy(n) && isNumber(axis().of(n)) && !state.hidden.has(group(n)));
+const visible = () => study().networks.filter((n) => scoreOf(n) && isNumber(axis().of(n)) && !state.hidden.has(group(n)));
 const walkable = () => visible().sort((a, b) => axis().of(a) - axis().of(b));
 
-// They are of the accuracy on val, so they stand beside nothing else.
+// They are of the score on val, so they stand beside nothing else.
 function predictions() {
-  const isVal = state.metric === "auto" || state.metric === "val_acc";
+  const isVal = state.metric === "auto" || state.metric === "score";
   return state.lattice && isVal ? study().points.filter((p) => isNumber(axis().of(p))) : [];
 }
 
 function reach(network) {
-  const { mean, std } = accuracy(network);
+  const { mean, std } = scoreOf(network);
   return [mean - (std || 0), mean + (std || 0)];
 }
 
@@ -134,7 +134,7 @@ function showChart() {
     ...latticeSeries(points),
     ...(points.length ? bandSeries() : []),
     spreadSeries(networks),
-    { type: "line", step: "end", symbol: "none", silent: true, z: 4, lineStyle: { color: ink("text"), width: 1.5 }, data: line.map((n) => [place(axis().of(n)), accuracy(n, comparedBy()).mean]) },
+    { type: "line", step: "end", symbol: "none", silent: true, z: 4, lineStyle: { color: ink("text"), width: 1.5 }, data: line.map((n) => [place(axis().of(n)), scoreOf(n, comparedBy()).mean]) },
     ...groups().filter((name) => !state.hidden.has(name)).map((name) => kindSeries(name, networks.filter((n) => group(n) === name))),
   ].filter((one) => !one.networks || one.networks.length);
   shownNetworks = layers.map((one) => one.networks || []);
@@ -148,7 +148,8 @@ function showChart() {
   const marks = ticks(low, high);
   const only = marks ? { customValues: marks } : {};
   const [bottom, highest] = padded(up, 0.08);
-  const top = Math.min(highest, 100.5);
+  const most = judged().bounds[1];
+  const top = most === null ? highest : Math.min(highest, most + 0.005 * (most - (judged().bounds[0] ?? 0)));
   extent = [low, high, bottom, top];
   const zoom = { type: "inside", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, moveOnMouseMove: !isTouch, preventDefaultMouseMove: !isTouch, filterMode: "none" };
   scatter.setOption({
@@ -158,7 +159,7 @@ function showChart() {
       axisLabel: { color: ink("muted"), hideOverlap: true, formatter: (value) => short(replace(value)), ...only },
       splitLine: { show: !marks, lineStyle: { color: ink("grid") } },
     }),
-    yAxis: frame(`accuracy in %, ${METRICS[state.metric]}`, bottom, top, { nameGap: 42 }),
+    yAxis: frame(`${judged().word}${judged().unit && ` in ${judged().unit}`}, ${METRICS[state.metric]}`, bottom, top, { nameGap: 42 }),
     dataZoom: [{ ...zoom, xAxisIndex: 0 }, { ...zoom, yAxisIndex: 0 }],
     series: [...layers.map(({ networks: _, ...one }) => one), ...ringSeries()],
   }, { notMerge: true });
@@ -218,7 +219,7 @@ function symbolOf(name) {
 
 function showLegend(predicted) {
   const keys = groups().map((name) => {
-    const amount = study().networks.filter((n) => group(n) === name && accuracy(n) && isNumber(axis().of(n))).length;
+    const amount = study().networks.filter((n) => group(n) === name && scoreOf(n) && isNumber(axis().of(n))).length;
     return element("button", {
       type: "button", "aria-pressed": String(!state.hidden.has(name)), title: "Show or hide",
       onclick: (event) => {
@@ -234,7 +235,7 @@ function showLegend(predicted) {
   if (predicted) {
     keys.push(element("span", { class: "key" }, line(ink("lattice"), true), `predicted front, 80 % interval; ${whole.format(predicted)} of ${whole.format(study().predictions.lattice.size)} points of the lattice, the paler the less sure`));
   }
-  if (!predicted && study().points.length) keys.push(element("span", { class: "key", text: "no predictions of this cost and accuracy" }));
+  if (!predicted && study().points.length) keys.push(element("span", { class: "key", text: "no predictions of this cost and score" }));
   byId("legend").replaceChildren(...keys);
 }
 

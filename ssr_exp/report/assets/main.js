@@ -33,12 +33,18 @@ function showStudy() {
 function choose(number) {
   state.study = number;
   state.pins = state.pins.filter((key) => everything().some((network) => network.key === key));
-  Object.assign(state, { hidden: new Set(), cap: recalled.cap, drop: recalled.drop ?? study().predictions?.max_drop ?? 1, all: false, filter: "" });
+  Object.assign(state, { hidden: new Set(), cap: recalled.cap, drop: recalled.drop ?? study().predictions?.max_drop ?? usualDrop(), all: false, filter: "" });
   Object.assign(recalled, { drop: null, cap: null });
   byId("filter").value = "";
   if (!axes().some((one) => one.id === state.axis)) state.axis = "params";
   showStudy();
   changed("study");
+}
+
+// What a search allows where nobody says: a point of percent, else 2 % of the baseline.
+function usualDrop() {
+  const full = baseline("score");
+  return judged().unit === "%" || !full ? 1 : Math.abs(full.mean) / 50;
 }
 
 function remember() {

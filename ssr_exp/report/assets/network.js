@@ -10,8 +10,8 @@ function facts(network) {
     const value = one.of(network);
     if (isNumber(value)) rows.push([one.title ? `latency, ${one.title}` : one.name, one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value)]);
   }
-  if (network.expected) rows.push(["expected on val", `${fixed(network.expected[1])} %, 80 % interval ${fixed(network.expected[0])} to ${fixed(network.expected[2])}`]);
-  for (const [metric, name] of [["val_acc", "val"], ["test_acc", "test"]]) {
+  if (network.expected) rows.push(["expected on val", expects(network, "")]);
+  for (const [metric, name] of [["score", "val"], ["test_score", "test"]]) {
     if (network[metric]) rows.push([name, scored(network, metric)]);
   }
   if (network.seeds) rows.push(["seeds", network.seeds.join(", ") || "none finished"]);
@@ -21,11 +21,17 @@ function facts(network) {
 
 const kindOf = (network) => KINDS[network.kind].name + (network.round ? ` in round ${network.round}` : "") + (network.status === "finished" ? "" : `, ${network.status}`);
 
+function expects(network, word = " expected") {
+  const [low, mean, high] = network.expected;
+  return `${united(mean, judged())}${word}, 80 % interval ${numbered(low, judged())} to ${numbered(high, judged())}`;
+}
+
 function scored(network, metric) {
-  const { mean, std } = accuracy(network, metric);
+  const { mean, std } = scoreOf(network, metric);
   const full = baseline(metric);
-  const drop = full && network.kind !== "baseline" ? `, drop ${fixed(full.mean - mean)}` : "";
-  return `${fixed(mean)}${std === null ? "" : ` \u00b1 ${fixed(std)}`} %${drop}`;
+  const write = (value) => numbered(value, judged());
+  const drop = full && network.kind !== "baseline" ? `, drop ${write(dropOf(mean, full.mean))}` : "";
+  return `${`${write(mean)}${std === null ? "" : ` \u00b1 ${write(std)}`} ${judged().unit}`.trim()}${drop}`;
 }
 
 function tip(network) {

@@ -1,4 +1,4 @@
-// What is shown: a study's networks, its lattice, its costs and accuracies.
+// What is shown: a study's networks, its lattice, its costs and scores.
 const KINDS = {
   baseline: { name: "baseline", symbol: "diamond" },
   sentinel: { name: "sentinel", symbol: "circle" },
@@ -11,13 +11,15 @@ const KINDS = {
 };
 const METRICS = {
   auto: "val; finalists: test",
-  val_acc: "val, last epoch",
-  best_val_acc: "val, best epoch",
-  test_acc: "test",
+  score: "val, last epoch",
+  best_score: "val, best epoch",
+  test_score: "test",
 };
 const ROUND_INKS = ["sentinel", "proposed", "finalist", "scbp", "uniform", "other"];
 
 const study = () => DATA.studies[state.study];
+const judged = () => study().score; // how its networks are judged
+const goodness = (value) => judged().sign * value;
 const isFinalist = (network) => network.kind === "finalist";
 
 // Networks get an own key, and a lattice's points become networks that have only a prediction.
@@ -27,7 +29,7 @@ for (const one of DATA.studies) {
 }
 
 function latticeOf(one) {
-  if (!one.predictions || one.predictions.outcome !== "val_acc") return [];
+  if (!one.predictions || one.predictions.outcome.key !== one.score.key) return [];
   const sample = one.predictions.lattice;
   const at = one.settings.indexOf(one.predictions.latency);
   return sample.network.map((code, i) => ({
@@ -67,36 +69,39 @@ function shortSetting(setting) {
 const axis = () => axes().find((one) => one.id === state.axis) || axes()[0];
 
 // What a network scores: mean, standard deviation over its trainings, and on which images.
-function accuracy(network, metric = state.metric) {
-  const name = metric === "auto" ? (isFinalist(network) ? "test_acc" : "val_acc") : metric;
+function scoreOf(network, metric = state.metric) {
+  const name = metric === "auto" ? (isFinalist(network) ? "test_score" : "score") : metric;
   const found = network[name];
-  return found ? { mean: found[0], std: found[1], on: name === "test_acc" ? "test" : "val" } : null;
+  return found ? { mean: found[0], std: found[1], on: name === "test_score" ? "test" : "val" } : null;
 }
 
+const dropOf = (value, full) => goodness(full - value);
+
 function baseline(metric = comparedBy()) {
-  const found = study().networks.find((n) => n.kind === "baseline" && accuracy(n, metric)) || finalBaseline(metric);
-  return found ? accuracy(found, metric) : null;
+  const found = study().networks.find((n) => n.kind === "baseline" && scoreOf(n, metric)) || finalBaseline(metric);
+  return found ? scoreOf(found, metric) : null;
 }
 
 function finalBaseline(metric) {
   const full = study().baseline.params;
-  return study().networks.find((n) => isFinalist(n) && n.params === full && accuracy(n, metric));
+  return study().networks.find((n) => isFinalist(n) && n.params === full && scoreOf(n, metric));
 }
 
 // Networks are compared on the same images, so finalists only with finalists.
-const comparedBy = () => (state.metric === "auto" ? "val_acc" : state.metric);
-const comparable = () => study().networks.filter((n) => accuracy(n, comparedBy()) && isNumber(axis().of(n)));
+const comparedBy = () => (state.metric === "auto" ? "score" : state.metric);
+const comparable = () => study().networks.filter((n) => scoreOf(n, comparedBy()) && isNumber(axis().of(n)));
 
-// The networks that no other one beats in accuracy and cost, the cheapest first.
+// The networks that no other one beats in score and cost, the cheapest first.
 function front(networks, cost, score) {
   const kept = [];
-  for (const network of [...networks].sort((a, b) => cost(a) - cost(b) || score(b) - score(a))) {
-    if (!kept.length || score(network) > score(kept[kept.length - 1])) kept.push(network);
+  const good = (network) => goodness(score(network));
+  for (const network of [...networks].sort((a, b) => cost(a) - cost(b) || good(b) - good(a))) {
+    if (!kept.length || good(network) > good(kept[kept.length - 1])) kept.push(network);
   }
   return kept;
 }
 
-const measuredFront = () => front(comparable(), axis().of, (n) => accuracy(n, comparedBy()).mean);
+const measuredFront = () => front(comparable(), axis().of, (n) => scoreOf(n, comparedBy()).mean);
 const predictedFront = () => front(study().points.filter((p) => isNumber(axis().of(p))), axis().of, (p) => p.expected[1]);
 
 // The round of the search that planned a network, 0 for its first ones; null if it planned none.

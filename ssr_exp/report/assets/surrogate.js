@@ -24,7 +24,8 @@ function plot(box, option) {
 const diagonal = (low, high) => ({ type: "line", symbol: "none", silent: true, data: [[low, low], [high, high]], lineStyle: { color: ink("control"), type: "dashed" } });
 
 function leftOutChart(told) {
-  const unit = told.outcome === "val_acc" ? "val accuracy in %" : "val loss in nats";
+  const { outcome } = told;
+  const unit = `val ${outcome.word}${outcome.unit && ` in ${outcome.unit}`}`;
   const [one, box] = card("Left out and predicted from the others", `Each of ${counted(told.left_out.length, "training")} as the surrogate would have predicted it without having seen it; lines are 80 % intervals.`);
   const [low, high] = padded(told.left_out.flatMap((row) => [row.measured, row.predicted]));
   const bars = told.left_out.flatMap((row) => [[row.measured, row.low], [row.measured, row.high], ["-", "-"]]);
@@ -45,7 +46,7 @@ function leftOutChart(told) {
 function leftOutTip(row, network) {
   return element("div", { class: "tip" }, element("b", { class: "code", text: row.network }),
     element("div", { text: `seed ${row.seed}${network ? `, ${kindOf(network)}` : ""}` }),
-    element("div", { text: `measured ${fixed(row.measured)}, predicted ${fixed(row.predicted)} (80 %: ${fixed(row.low)} to ${fixed(row.high)})` }),
+    element("div", { text: `measured ${numbered(row.measured, study().predictions.outcome)}, predicted ${numbered(row.predicted, study().predictions.outcome)} (80 %: ${numbered(row.low, study().predictions.outcome)} to ${numbered(row.high, study().predictions.outcome)})` }),
     element("div", { text: `${fixed(Math.abs(row.z))} standard deviations off` }));
 }
 
@@ -63,7 +64,7 @@ function calibrationChart(told) {
 }
 
 function sensitivityChart(told) {
-  const unit = told.outcome === "val_acc" ? "points" : "nats";
+  const unit = told.outcome.unit_of_drops || told.outcome.word;
   const segments = [...new Set(told.sensitivities.map((s) => s.segment))];
   const [one, box] = card("What depth and width are worth", `Predicted change of the outcome, in ${unit}, from a segment's lowest depth or width to the full one, averaged over the rest of the lattice.`, Math.max(280, 90 + 34 * segments.length));
   const bars = (kind, colour) => ({
@@ -72,7 +73,7 @@ function sensitivityChart(told) {
   });
   const draw = () => plot(box, {
     grid: { left: 110, right: 18, top: 34, bottom: 52 }, legend: { top: 0, textStyle: { color: ink("text") } },
-    tooltip: { ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${event.seriesName} of ${event.name}: ${event.value >= 0 ? "+" : ""}${fixed(event.value)} ${unit}` }) },
+    tooltip: { ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${event.seriesName} of ${event.name}: ${event.value >= 0 ? "+" : ""}${numbered(event.value, told.outcome)} ${unit}` }) },
     xAxis: frame(unit, null, null, { nameGap: 32 }),
     yAxis: { type: "category", inverse: true, data: segments, axisLabel: { color: ink("text"), width: 96, overflow: "truncate" }, axisLine: { lineStyle: { color: ink("control") } } },
     series: [bars("depth", ink("sentinel")), bars("width", ink("proposed"))],
@@ -82,15 +83,15 @@ function sensitivityChart(told) {
 
 // The area under the measured front, of parameters on a log scale, after each round.
 function volumes(last) {
-  const known = study().networks.filter((n) => n.val_acc && roundOf(n) !== null);
+  const known = study().networks.filter((n) => n.score && roundOf(n) !== null);
   if (!known.length) return [];
-  const floor = Math.min(...known.map((n) => n.val_acc[0]));
+  const floor = Math.min(...known.map((n) => goodness(n.score[0])));
   const end = Math.log(study().baseline.params);
   return Array.from({ length: last + 1 }, (_, round) => {
-    const line = front(known.filter((n) => roundOf(n) <= round), (n) => n.params, (n) => n.val_acc[0]);
+    const line = front(known.filter((n) => roundOf(n) <= round), (n) => n.params, (n) => n.score[0]);
     return line.reduce((sum, n, i) => {
       const next = i + 1 < line.length ? Math.log(line[i + 1].params) : end;
-      return sum + (n.val_acc[0] - floor) * Math.max(0, Math.min(next, end) - Math.log(n.params));
+      return sum + (goodness(n.score[0]) - floor) * Math.max(0, Math.min(next, end) - Math.log(n.params));
     }, 0);
   });
 }
@@ -113,25 +114,26 @@ function gainCharts(told) {
 }
 
 function looksTable(told) {
-  const unit = told.outcome === "val_acc" ? "points" : "nats";
+  const unit = told.outcome.unit_of_drops || told.outcome.word;
   const names = ["after round", "runs", `error, ${unit}`, "guessing the mean", "rank correlation", ...told.levels.map((level) => `in ${100 * level} %`), `noise, ${unit}`];
   const head = element("tr", {}, names.map((name) => element("th", { scope: "col", text: name })));
   const body = told.looks.map((look) => element("tr", {}, [
-    look.round, look.runs, fixed(look.rmse), fixed(look.spread), look.spearman === null ? "none" : fixed(look.spearman),
-    ...look.coverage.map((share) => `${(100 * share).toFixed(0)} %`), fixed(look.noise),
+    look.round, look.runs, numbered(look.rmse, told.outcome), numbered(look.spread, told.outcome), look.spearman === null ? "none" : fixed(look.spearman),
+    ...look.coverage.map((share) => `${(100 * share).toFixed(0)} %`), numbered(look.noise, told.outcome),
   ].map((value) => element("td", { text: value }))));
   return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Errors by round" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body)));
 }
 
 function plannedTable(told) {
-  const measured = new Map(study().networks.filter((n) => n[told.outcome] && !isFinalist(n)).map((n) => [n.code, n[told.outcome][0]]));
+  const metric = told.outcome.key === judged().key ? "score" : "val_loss";
+  const measured = new Map(study().networks.filter((n) => n[metric] && !isFinalist(n)).map((n) => [n.code, n[metric][0]]));
   const proposals = told.rounds.filter((r) => r.number > 0).flatMap((r) => r.planned.map((p) => [r.number, p]));
   if (!proposals.length) return null;
   const head = ["round", "network", "expected", "80 % interval", "measured"].map((name) => element("th", { scope: "col", class: name === "network" ? "text" : null, text: name }));
   const body = proposals.map(([number, p]) => {
     const value = measured.get(p.network);
     const hit = isNumber(value) && isNumber(p.low) && value >= p.low && value <= p.high;
-    const cells = [number, p.network, isNumber(p.mean) ? fixed(p.mean) : "", isNumber(p.low) ? `${fixed(Math.min(p.low, p.high))} to ${fixed(Math.max(p.low, p.high))}` : "", isNumber(value) ? `${fixed(value)} ${hit ? "inside" : "outside"}` : "not yet"];
+    const cells = [number, p.network, isNumber(p.mean) ? numbered(p.mean, told.outcome) : "", isNumber(p.low) ? `${numbered(Math.min(p.low, p.high), told.outcome)} to ${numbered(Math.max(p.low, p.high), told.outcome)}` : "", isNumber(value) ? `${numbered(value, told.outcome)} ${hit ? "inside" : "outside"}` : "not yet"];
     return element("tr", {}, cells.map((text, i) => element("td", { class: i === 1 ? "text code" : null, text })));
   });
   return element("div", { class: "card" }, element("h2", { text: "Proposals: expected and measured" }),

@@ -3,11 +3,13 @@ const FIRST_ROWS = 150;
 
 function columns() {
   const full = study().baseline;
-  const acc = (metric) => (n) => (n[metric] ? n[metric][0] : null);
+  const mean = (metric) => (n) => (n[metric] ? n[metric][0] : null);
+  const write = (value) => numbered(value, judged());
+  const unit = judged().unit;
   const timed = study().settings.map((setting, s) => ({
     id: `latency${s}`, name: `ms, ${shortSetting(setting)}`, title: setting, of: (n) => n.latency[s], write: (v) => `${Number(v.toPrecision(4))}`,
   }));
-  const drop = (n) => { const base = baseline("val_acc"); return base && n.val_acc ? base.mean - n.val_acc[0] : null; };
+  const drop = (n) => { const base = baseline("score"); return base && n.score ? dropOf(n.score[0], base.mean) : null; };
   return [
     { id: "code", name: "network", text: true, of: (n) => n.code },
     { id: "kind", name: "kind", text: true, of: kindOf },
@@ -17,10 +19,10 @@ function columns() {
     { id: "macs_share", name: "of baseline", of: (n) => n.macs / full.macs, write: percent },
     { id: "gemms", name: "GeMMs", of: (n) => n.gemms, write: whole.format },
     ...timed,
-    { id: "val_acc", name: "val %", of: acc("val_acc"), write: fixed },
-    { id: "std", name: "\u00b1", title: "standard deviation over seeds", of: (n) => { const found = n.val_acc || n.test_acc; return found ? found[1] : null; }, write: fixed },
-    { id: "drop", name: "drop", title: "points below the baseline, on val", of: drop, write: fixed },
-    { id: "test_acc", name: "test %", of: acc("test_acc"), write: fixed },
+    { id: "score", name: `val ${unit}`.trim(), title: judged().heading, of: mean("score"), write },
+    { id: "std", name: "\u00b1", title: "standard deviation over seeds", of: (n) => { const found = n.score || n.test_score; return found ? found[1] : null; }, write },
+    { id: "drop", name: "drop", title: `${judged().unit_of_drops} worse than the baseline, on val`.trim(), of: drop, write },
+    { id: "test_score", name: `test ${unit}`.trim(), of: mean("test_score"), write },
     { id: "seeds", name: "runs", of: (n) => n.seeds.length, write: String },
     { id: "wall_s", name: "time", of: (n) => n.wall_s, write: duration },
   ];
@@ -32,7 +34,8 @@ function rows() {
   const text = (n) => `${n.code} ${kindOf(n)} ${n.status}`.toLowerCase();
   const isPhrase = study().networks.some((n) => text(n).includes(phrase)); // such as "round 2"
   const matches = (n) => (isPhrase ? text(n).includes(phrase) : words.every((word) => text(n).includes(word)));
-  const [id, direction] = state.sort;
+  const [id, given] = state.sort;
+  const direction = given ?? -judged().sign; // the best first
   const column = columns().find((one) => one.id === id) || columns()[0];
   const compare = (a, b) => {
     const [x, y] = [column.of(a), column.of(b)];
@@ -44,7 +47,8 @@ function rows() {
 }
 
 function sortBy(id) {
-  const [before, direction] = state.sort;
+  const [before, given] = state.sort;
+  const direction = given ?? -judged().sign;
   const isText = id === "code" || id === "kind";
   state.sort = [id, before === id ? -direction : isText ? 1 : -1];
   changed("table");
@@ -58,7 +62,7 @@ function showTable() {
   const own = taken().own;
   const head = element("tr", {}, element("th", { class: "text", scope: "col", text: "pin" }), shown.map((one) => element("th", {
     scope: "col", "data-column": one.id, class: one.text ? "text" : null, title: one.title,
-    "aria-sort": state.sort[0] === one.id ? (state.sort[1] > 0 ? "ascending" : "descending") : "none",
+    "aria-sort": state.sort[0] === one.id ? ((state.sort[1] ?? -judged().sign) > 0 ? "ascending" : "descending") : "none",
   }, element("button", { type: "button", text: one.name, onclick: () => sortBy(one.id) }))));
   const visible = state.all ? found : found.slice(0, FIRST_ROWS);
   const body = visible.map((network) => {
@@ -73,7 +77,7 @@ function showTable() {
     return element("tr", { class: marks || null, "data-key": network.key }, element("td", { class: "text" }, box), cells);
   });
   byId("networks").replaceChildren(element("thead", {}, head), element("tbody", {}, body));
-  byId("count").textContent = `${counted(visible.length, "network")} of ${whole.format(study().networks.length)}; * no cheaper one is as accurate (${axis().name}).`;
+  byId("count").textContent = `${counted(visible.length, "network")} of ${whole.format(study().networks.length)}; * no cheaper one is as ${judged().word === "accuracy" ? "accurate" : "good"} (${axis().name}).`;
   byId("more").hidden = visible.length === found.length && !(state.all && found.length > FIRST_ROWS);
   byId("more").textContent = state.all ? "Show fewer" : `Show all ${whole.format(found.length)}`;
 }
@@ -88,7 +92,7 @@ function cell(value) {
 
 function csv() {
   const keys = new Set(rows().map((n) => `${n.code}:${isFinalist(n)}`));
-  const names = ["network", "study", "kind", "round", "seed", "epochs", "status", "val_acc", "best_val_acc", "val_loss", "test_acc", "latency_ms", "latency_device", "wall_s", "device", "started_at", "error"];
+  const names = ["network", "study", "kind", "round", "seed", "epochs", "status", "score", "best_score", "val_loss", "test_score", "latency_ms", "latency_device", "wall_s", "device", "started_at", "error"];
   const costs = ["params", "macs", "gemms"];
   const timed = study().settings.map((setting) => `ms: ${setting}`);
   const byCode = new Map(study().networks.map((n) => [n.code, n]));

@@ -1,4 +1,4 @@
-// Which network to take: the cheapest one within a drop of accuracy and a limit on cost.
+// Which network to take: the cheapest one within a drop of score and a limit on cost.
 const STEPS = 1000;
 
 function costRange() {
@@ -13,21 +13,22 @@ const capValue = () => {
 
 function largestDrop() {
   const full = baseline();
-  const lowest = Math.min(...comparable().map((n) => accuracy(n, comparedBy()).mean));
-  return full && Number.isFinite(lowest) ? Math.min(20, Math.max(2, Math.ceil(full.mean - lowest))) : 5;
+  if (!full) return state.drop || 1;
+  const worst = Math.max(0, ...comparable().map((n) => dropOf(scoreOf(n, comparedBy()).mean, full.mean)));
+  return judged().unit === "%" ? Math.min(20, Math.max(2, Math.ceil(worst))) : worst || Math.abs(full.mean) || 1;
 }
 
 function taken() {
   const full = baseline();
   if (!full) return { full: null, own: null, expected: null };
-  const least = full.mean - state.drop - 1e-9;
+  const most = state.drop + 1e-9;
   const cap = capValue() * (1 + 1e-9);
   const cheapest = (networks, score) => networks
-    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && score(n) >= least)
-    .sort((a, b) => axis().of(a) - axis().of(b) || score(b) - score(a))[0] || null;
-  const own = cheapest(comparable(), (n) => accuracy(n, comparedBy()).mean);
+    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && dropOf(score(n), full.mean) <= most)
+    .sort((a, b) => axis().of(a) - axis().of(b) || goodness(score(b) - score(a)))[0] || null;
+  const own = cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
   const known = new Set(study().networks.map((n) => n.code));
-  const expected = comparedBy() === "val_acc" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
+  const expected = comparedBy() === "score" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
   const better = expected && (!own || axis().of(expected) < axis().of(own)) ? expected : null;
   return { full, own, expected: better };
 }
@@ -41,9 +42,11 @@ function markTaken() {
 function showTake() {
   const one = axis();
   const drop = byId("drop");
-  Object.assign(drop, { min: 0, max: Math.max(largestDrop(), state.drop), step: 0.01 });
+  const furthest = Math.max(largestDrop(), state.drop);
+  Object.assign(drop, { min: 0, max: furthest, step: judged().unit === "%" ? 0.01 : 10 ** Math.floor(Math.log10(furthest / STEPS)) });
+  byId("drop-name").textContent = judged().title;
   drop.value = state.drop;
-  byId("drop-value").textContent = `${fixed(state.drop)} points`;
+  byId("drop-value").textContent = dropped(state.drop, judged());
   const cap = byId("cap");
   Object.assign(cap, { min: 0, max: STEPS, step: 1 });
   cap.value = state.cap === null ? STEPS : state.cap;
@@ -54,18 +57,18 @@ function showTake() {
   const { full, own, expected } = taken();
   const box = byId("take");
   if (!full) {
-    box.replaceChildren(element("p", { class: "note", text: `No finished baseline was measured on ${comparedBy() === "test_acc" ? "test" : "val"} yet, so there is nothing to compare with.` }));
+    box.replaceChildren(element("p", { class: "note", text: `No finished baseline was measured on ${comparedBy() === "test_score" ? "test" : "val"} yet, so there is nothing to compare with.` }));
     return;
   }
   const parts = [found("Measured", own, own ? scored(own, comparedBy()) : "")];
   if (!own) parts[0] = element("p", { class: "warning", text: "No trained network keeps to both limits: allow a larger drop or a higher cost." });
   const final = own && study().networks.find((n) => isFinalist(n) && n.code === own.code && n.model === own.model);
-  if (final && final.test_acc) {
-    const tested = baseline("test_acc");
-    const over = tested && tested.mean - final.test_acc[0] > state.drop;
-    parts.push(element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_acc")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` }));
+  if (final && final.test_score) {
+    const tested = baseline("test_score");
+    const over = tested && dropOf(final.test_score[0], tested.mean) > state.drop;
+    parts.push(element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` }));
   }
-  if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, `${fixed(expected.expected[1])} % expected, 80 % interval ${fixed(expected.expected[0])} to ${fixed(expected.expected[2])}`));
+  if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, expects(expected)));
   box.replaceChildren(...parts);
 }
 
