@@ -371,7 +371,7 @@ class ObjectiveConf:
     kind: Objective = Objective.tradeoff
     cost: CostAxis = CostAxis.params
     # What the answer may lose against the baseline: in the score's unit, or a share as 2%.
-    max_drop: str | None = None  # None: 1 point of a score in percent, 2% of any other
+    max_drop: Any = None  # None: 1 point of a score in percent, 2% of any other
 
 
 @dataclass

@@ -76,7 +76,8 @@ def max_drop(conf: ObjectiveConf, score: Score, baseline: float) -> float:
         SsrError: if it is neither a number nor a share.
     """
     usual = "1" if score.unit == PERCENT else "2%"
-    return score.read_drop(conf.max_drop or usual, baseline, "objective.max_drop")
+    asked = usual if conf.max_drop is None else str(conf.max_drop)
+    return score.read_drop(asked, baseline, "objective.max_drop")
 
 
 def keeps_exact_caps(space: Space, caps: dict[str, float], points: Points) -> Tensor:

@@ -105,7 +105,8 @@ def _identity(conf: SearchConfig) -> dict[str, Any]:
     for part, key, now, earlier in RENAMED:
         if identity[part][key] == now:
             identity[part] |= {key: earlier}
-    if (drop := identity["objective"]["max_drop"]) is not None and "%" not in drop:
+    drop = identity["objective"]["max_drop"]
+    if "%" not in str(drop):
         identity["objective"] |= {"max_drop": float(drop)}
     if conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None:
         # How well it is measured, and where a table lies, does not make it another search.

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import ACCURACY, Direction, Score
+
+RMSE = Score(key="val/rmse", direction=Direction.min, unit="m", bounds=(0.0, None))
+DICE = Score(key="val/dice", unit="", bounds=(0.0, 1.0))
+GAIN = Score(key="val_gain", unit="dB", bounds=(None, None))
+
+
+def test_it_is_written_by_its_name_and_unit() -> None:
+    assert (ACCURACY.heading, ACCURACY.test.heading) == ("val acc %", "test acc %")
+    assert (ACCURACY.word, ACCURACY.title) == ("accuracy", "Accuracy")
+    assert (ACCURACY.text(97.211), ACCURACY.drop_text(0.5)) == ("97.21 %", "0.50 points")
+    assert (RMSE.heading, RMSE.word, RMSE.text(0.12345)) == ("val rmse m", "rmse", "0.1235 m")
+    assert (DICE.heading, DICE.title, DICE.text(0.5)) == ("val dice", "Dice", "0.5")
+    assert (GAIN.name, GAIN.test_key, GAIN.short_drop(0.5)) == ("val gain", "test_gain", "0.5 dB")
+
+
+def test_a_drop_is_a_change_for_the_worse_and_stays_within_the_bounds() -> None:
+    assert (ACCURACY.drop(90.0, 92.0), RMSE.drop(0.4, 0.3)) == pytest.approx((2.0, 0.1))
+    assert (ACCURACY.lowered(1.0, 2.0), RMSE.lowered(0.3, 0.1)) == pytest.approx((0.0, 0.4))
+    for score, value in ((ACCURACY, 50.0), (RMSE, 0.3), (GAIN, -2.0)):
+        assert score.drop(score.lowered(value, 0.25), value) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0.5", 0.5), ("2%", 1.6), (" 2 % ", 1.6), ("1e-2", 0.01), ("0", 0)]
+)
+def test_an_allowed_drop_is_in_the_unit_or_a_share_of_the_baselines(
+    text: str, expected: float
+) -> None:
+    assert ACCURACY.read_drop(text, 80.0, "objective.max_drop") == pytest.approx(expected)
+    assert GAIN.read_drop(text, -80.0, "objective.max_drop") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e999", "half", "", "5 points", "[1]"])
+def test_another_drop_is_refused_with_what_to_type(text: str) -> None:
+    with pytest.raises(
+        SsrError, match=r"^objective\.max_drop=.* such as objective\.max_drop=2%\.$"
+    ):
+        RMSE.read_drop(text, 1.0, "objective.max_drop")
+
+
+def test_a_value_out_of_bounds_is_refused() -> None:
+    for score, good in ((ACCURACY, 100.0), (RMSE, 1e9), (DICE, 0.0), (GAIN, -1e9)):
+        score.check(good)
+    with pytest.raises(SsrError, match=r"val/dice is 87.5, .* 0 to 1: .*bounds=\[0,100\]"):
+        DICE.check(87.5)
+    with pytest.raises(SsrError, match=r"val/rmse is -0.5, out of its bounds 0 to any"):
+        RMSE.check(-0.5)
