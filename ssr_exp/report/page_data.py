@@ -22,6 +22,7 @@ from ssr_exp.runs.store import Store, folder_name
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
+SIZES = "round blocks widths params macs gemms".split()
 METRICS = ("val_acc", "best_val_acc", "test_acc", "val_loss")
 RUN = "network study seed epochs val_acc best_val_acc val_loss test_acc device started_at".split()
 
@@ -107,12 +108,7 @@ def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, An
         "code": first.network,
         "model": first.model,
         "kind": first.kind.value,
-        "round": first.round,
-        "blocks": first.blocks,
-        "widths": first.widths,
-        "params": first.params,
-        "macs": first.macs,
-        "gemms": first.gemms,
+        **{name: getattr(first, name) for name in SIZES},
         "latency": [_mean(_latencies(r).get(setting) for r in records) for setting in settings],
         "seeds": [record.seed for record in finished],
         "wall_s": round(sum(record.wall_s for record in records), 2),
