@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.config import LatencyConf, ModelConf, SegmentConf
 from ssr_exp.edge.latency import design, model, stopwatch, table, table_file
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.latency.table import Effort, LatencyTable, Subject
+from ssr_exp.edge.latency.table import LatencyTable, Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork, Setting
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, lattice, planning
 from ssr_exp.rescaling.plan import Architecture
 
-FEW = Effort(networks=10, held_out=3, repeats=1, spread=1e9)
+FEW = LatencyConf(networks=10, held_out=3, repeats=1, spread=1e9)
 
 
 @cache
@@ -58,7 +58,7 @@ class Machine:
         self,
         _: Subject,
         architectures: Sequence[Architecture],
-        effort: Effort,
+        effort: LatencyConf,
         setting: Setting,
         *,
         quiet: Sequence[Architecture] = (),
