@@ -87,14 +87,9 @@ class LatencyTable:
         self._subject, self._path, self._effort = subject, path, effort
         self._model: LatencyModel | None = None
 
-    @property
-    def setting(self) -> Setting:
-        """What the latencies are of."""
-        return self.table.setting
-
     def __str__(self) -> str:
         """Say what the latencies are of."""
-        return str(self.setting)
+        return str(self.table.setting)
 
     def measured(self) -> dict[Architecture, float]:
         """List the measured networks with their latency in ms."""
@@ -157,7 +152,7 @@ class LatencyTable:
         anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in measured]
         together = dict.fromkeys((*anchors, *missing))
         latencies = _measured(
-            self._subject, list(together), self._effort, self.setting, quiet=list(together)
+            self._subject, list(together), self._effort, self.table.setting, quiet=list(together)
         )
         ratios = [measured[a] / latencies[a].ms for a in anchors] or [1.0]
         if max(ratios) / min(ratios) > 1 + self._effort.spread:
@@ -180,7 +175,7 @@ class LatencyTable:
         return {a: row.ms for row in rows if (a := self._subject.parse(row.network)) is not None}
 
     def _is_here(self) -> bool:
-        mine = self.setting
+        mine = self.table.setting
         try:
             return here(mine.runtime, batch=mine.batch, threads=mine.threads) == mine
         except SsrError:
