@@ -25,6 +25,7 @@ from ssr_exp.runs.store import Store, folder_name
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
+SIZES = "round blocks widths params macs gemms".split()
 METRICS = ("score", "best_score", "test_score", "val_loss")
 RUN = "network study seed epochs score best_score val_loss test_score device started_at".split()
 
@@ -117,12 +118,7 @@ def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, An
         "code": first.network,
         "model": first.model,
         "kind": first.kind.value,
-        "round": first.round,
-        "blocks": first.blocks,
-        "widths": first.widths,
-        "params": first.params,
-        "macs": first.macs,
-        "gemms": first.gemms,
+        **{name: getattr(first, name) for name in SIZES},
         "latency": [_mean(_latencies(r).get(setting) for r in records) for setting in settings],
         "seeds": [record.seed for record in finished],
         "wall_s": round(sum(record.wall_s for record in records), 2),

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field
 
+from ssr_exp.files import FileModel
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
 
-class ComparisonRow(BaseModel):
+class ComparisonRow(FileModel):
     """A row of the last comparison, as `best/metrics.json` holds it."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     role: str
     model: str
@@ -33,14 +32,12 @@ class ComparisonRow(BaseModel):
     seeds: list[int]
 
 
-class Comparison(BaseModel):
+class Comparison(FileModel):
     """The last comparison; `drop` is in the score's unit, `measured_on` says on which images."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
     drop: float
-    results: list[ComparisonRow] = []
+    results: tuple[ComparisonRow, ...] = ()
 
 
 def read_comparison(store: Store, study: str) -> Comparison | None:

@@ -38,11 +38,8 @@ def trade_offs(
     """Lay out one study's records; a star marks those on the front of score and parameters."""
     score = records[0].scored_by
     good = "accurate" if score == ACCURACY else "good"
-    shown = (
-        f"{len(records)} of {len(all_records)} runs"
-        if len(all_records) > len(records)
-        else "all runs"
-    )
+    some = f"{len(records)} of {len(all_records)} runs"
+    shown = some if len(all_records) > len(records) else "all runs"
     title = f"{study}  {shown} (* none with fewer parameters is as {good})"
     given = {
         "ms": any(record.latency_ms is not None for record in records),

@@ -15,7 +15,7 @@ from ssr_exp.errors import SsrError, only_ssr_errors
 from ssr_exp.rescaling import remarks, seeds, segmentations, validation
 from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
 from ssr_exp.rescaling.segmentations import SegmentDraft
-from ssr_exp.rescaling.tracing import attributes, tracer
+from ssr_exp.rescaling.tracing import attributes, runner
 from ssr_exp.rescaling.tracing.blocks import holders_of
 from ssr_exp.rescaling.tracing.channel_groups import Form, Group, Grouping
 from ssr_exp.rescaling.tracing.labels import FIXED, Ledger, Vector
@@ -78,7 +78,7 @@ def trace(
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
     with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
-        traced = tracer.run(network, input_shape)
+        traced = runner.run(network, input_shape)
         drafts = segmentations.find(network, traced, kind, patterns)
         _check_names(network, drafts, frozen)
         make = partial(_plan, network, traced, input_shape, multiple, frozen)

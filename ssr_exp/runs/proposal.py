@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ssr_exp import files
 from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
 from ssr_exp.runs.predictions import FOLDER, Code
 from ssr_exp.runs.store import Store
 
@@ -16,7 +17,7 @@ FILE = "proposed.json"
 AGAIN = "run `python search.py rounds=0`"
 
 
-class Proposal(BaseModel):
+class Proposal(FileModel):
     """The networks of one batch.
 
     Attributes:
@@ -25,8 +26,6 @@ class Proposal(BaseModel):
         created_at: date and time, ISO 8601.
         schema_version: of this file.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     study: str
     networks: tuple[Code, ...] = Field(min_length=1)

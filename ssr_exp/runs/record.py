@@ -6,9 +6,10 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from ssr_exp import files
+from ssr_exp.files import FileModel
 from ssr_exp.runs.score import ACCURACY, Direction, Score
 
 SCHEMA = 2  # raise when a reader of today could misread what is written
@@ -42,16 +43,14 @@ class Kind(StrEnum):
     other = "other"
 
 
-class Fractions(BaseModel):
+class Fractions(FileModel):
     """The effective modifiers: for each of `S` segments the share of blocks and of channels."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     depth: tuple[float, ...]
     width: tuple[float, ...]
 
 
-class Record(BaseModel):
+class Record(FileModel):
     """One training of one rescaled network.
 
     `score` is what the task judges networks by, on val and of the last epoch's weights, and
@@ -66,8 +65,6 @@ class Record(BaseModel):
     Classification writes `val_acc`, `best_val_acc` and `test_acc`, in percent, and `val_loss` and
     `test_loss` beside them, for scripts; so did schema 1, which had nothing else.
     """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     schema_version: int = SCHEMA
     study: str

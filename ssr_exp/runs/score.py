@@ -7,9 +7,10 @@ from enum import StrEnum
 from math import inf, isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
 
 PERCENT = "%"
 DROP = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)")
@@ -22,7 +23,7 @@ class Direction(StrEnum):
     min = "min"
 
 
-class Score(BaseModel):
+class Score(FileModel):
     """How the networks of a study are judged.
 
     Attributes:
@@ -31,8 +32,6 @@ class Score(BaseModel):
         unit: of its values; empty: none. Differences of percent are points.
         bounds: the least and the largest value there can be; None: there is no such bound.
     """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     key: Annotated[str, Field(min_length=1, max_length=200)] = "val/acc"
     direction: Direction = Direction.max
