@@ -128,7 +128,7 @@ def record(own: Space, architecture: Architecture, accuracy: float) -> Record:
         seed=0,
         epochs=1,
         status=Status.finished,
-        val_acc=accuracy,
+        score=accuracy,
         **counted,
         **{f"baseline_{name}": value for name, value in own.baseline._asdict().items()},
         wall_s=0.0,

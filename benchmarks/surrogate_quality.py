@@ -24,9 +24,10 @@ from torch import Tensor
 
 from benchmarks import table_of_networks
 from benchmarks.table_of_networks import Table
-from ssr_exp.config import Kernel, Outcome, Scale, SurrogateConf
+from ssr_exp.config import Kernel, Scale, SurrogateConf
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.score import ACCURACY
 from ssr_exp.search import gaussian_process, surrogate
 from ssr_exp.search.outcome import OutcomeScale
 from ssr_exp.search.proposals.propose import WITHIN_80
@@ -98,7 +99,7 @@ def measured(table: Table, choice: Choice, *, extra: int, repetition: int) -> di
     rng = np.random.default_rng([repetition, extra])
     others = [table.others[number] for number in rng.permutation(len(table.others))]
     trained, rest = [*table.sentinels, *others[:extra]], others[extra:]
-    scale = OutcomeScale(Outcome.val_acc, Scale(choice.scale))
+    scale = OutcomeScale(ACCURACY, Scale(choice.scale))
     Y = scale.forward(_accuracies(table, trained))
     conf = SurrogateConf(kernel=Kernel(choice.kernel))
     X = features(table, trained, choice.features)
@@ -130,7 +131,7 @@ def noise(table: Table) -> dict[str, float]:
     A share is of the variance between networks; the prior's location is its logarithm.
     """
     pairs = np.array([seen[:2] for seen in table.repeats if len(seen) > 1])
-    scale = OutcomeScale(Outcome.val_acc, SurrogateConf().scale)
+    scale = OutcomeScale(ACCURACY, SurrogateConf().scale)
     sentinels = scale.forward(_accuracies(table, table.sentinels))
     within = scale.forward(torch.from_numpy(pairs)).diff(dim=1).square().mean() / 2
     everywhere = scale.forward(_accuracies(table, [*table.accuracies]))

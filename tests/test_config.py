@@ -61,7 +61,6 @@ BAD = {  # by what is allowed
     | {"recipe.warmup_epochs": math.nan},
     "0 or more, and finite": {
         "recipe.weight_decay": math.inf,
-        "objective.max_drop": -1.0,
         "min_gain": math.nan,
     },
     "0 or more, and finite, or null": {"budget.hours": -1.0},

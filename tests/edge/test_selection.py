@@ -56,8 +56,8 @@ def runs(tmp_path: Path, make_record: Callable[..., Record], network: CifarResNe
     store.write_text(
         folder / "best" / "study.json", json.dumps({"dataset": {"train_on_val": True}})
     )
-    row = {"role": "answer", "model": "resnet8", "network": CODE, "test_acc_mean": 97.0}
-    results = [row | {"test_acc_std": 0.5, "seeds": [0, 1]}, {"role": "broken"}]
+    row = {"role": "answer", "model": "resnet8", "network": CODE, "test_score_mean": 97.0}
+    results = [row | {"test_score_std": 0.5, "seeds": [0, 1]}, {"role": "broken"}]
     store.write_text(folder / "best" / "metrics.json", json.dumps({"results": results}))
     return tmp_path / "runs"
 
@@ -77,7 +77,7 @@ def test_best_is_the_answer_and_so_is_its_folder(runs: Path) -> None:
     by_folder = selection.find(Path("nowhere"), str(runs / STUDY / "best"))
     assert by_name.record == by_folder.record
     assert by_name.has_seen_val
-    assert by_name.comparison[0]["test_acc_mean"] == 97.0
+    assert by_name.comparison[0]["test_score_mean"] == 97.0
 
 
 def test_a_seed_that_failed_or_is_not_there_is_refused(runs: Path) -> None:

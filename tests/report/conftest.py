@@ -97,8 +97,8 @@ def answer(store: Store) -> Callable[..., None]:
             "network": record.network,
             "params": record.params,
             "params_share": 0.5,
-            "test_acc_mean": 97.0,
-            "test_acc_std": None,
+            "test_score_mean": 97.0,
+            "test_score_std": None,
             "seeds": [0],
         }
         told = {"accuracy": "test", "drop": 0.5, "results": [row]} | fields

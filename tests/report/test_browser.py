@@ -20,6 +20,7 @@ from ssr_exp.report import page
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
 from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.score import ACCURACY, VAL_LOSS
 from ssr_exp.runs.store import BEST_FOLDER, Store
 
 MakeRecord = Callable[..., Record]
@@ -90,7 +91,8 @@ def told() -> Predictions:
     return Predictions(
         study=STUDY,
         search="tradeoff-12345678",
-        outcome="val_acc",
+        outcome=ACCURACY,
+        score=ACCURACY,
         levels=(0.5, 0.8, 0.95),
         created_at="2026-01-01T00:00:00+00:00",
         looks=(look.model_copy(update={"round": 1, "warnings": ()}), look),
@@ -594,7 +596,7 @@ def test_many_segments_are_drawn_side_by_side(
 
 
 def test_a_loss_is_compared_with_losses(written: Any, opened: Any, told: Predictions) -> None:
-    sheet = opened(written(predicted=told.model_copy(update={"outcome": "val_loss"})))
+    sheet = opened(written(predicted=told.model_copy(update={"outcome": VAL_LOSS})))
     sheet.click("#tab-surrogate")
     assert "97.00\t96.00 to 98.00\t0.13 outside" in sheet.locator("#surrogate").inner_text()
 

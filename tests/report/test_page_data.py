@@ -378,7 +378,7 @@ def test_an_answer_that_cannot_be_used_is_none(store: Store, put: Put, answer: A
     path = store.study_folder(STUDY) / BEST_FOLDER / METRICS_FILE
     whole, told = path.read_text(), files.read_fields(path)
     assert one(store)["answer"] is not None
-    for row in ({"params": "many"}, {"seeds": [0.5]}, {"test_acc_mean": None}, {"model": 3}):
+    for row in ({"params": "many"}, {"seeds": [0.5]}, {"test_score_mean": None}, {"model": 3}):
         path.write_text(json.dumps(told | {"results": [told["results"][0] | row]}))
         assert one(store)["answer"] is None, row
     for number in ("NaN", "Infinity", "-Infinity", "1e999"):
@@ -446,7 +446,7 @@ def test_a_finalist_of_another_seed_network_stands_beside_the_answer(
     sibling = put(study="resnet8-finals", model="resnet8", network="d1-1-1_w16-32-64", **tested)
     put(study="resnet8-others", model="resnet8", network="d9-9-9_w16-32-64", **tested)
     row = {"role": "family", "model": "resnet8", "network": sibling.network, "params": 1}
-    row |= {"params_share": 0.1, "test_acc_mean": 97.0, "test_acc_std": None, "seeds": [0]}
+    row |= {"params_share": 0.1, "test_score_mean": 97.0, "test_score_std": None, "seeds": [0]}
     answer(best, results=[row])
     by_name = {study["name"]: study for study in shown(store)}
     assert set(by_name) == {STUDY, "resnet8-others"}

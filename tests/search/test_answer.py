@@ -25,8 +25,8 @@ def test_the_answer_is_the_cheapest_trained_network_within_the_drop(
     known: History, drop: float
 ) -> None:
     conf = asked(objective__max_drop=drop)
-    found = answer.accurate_enough(Belief.from_history(known, conf))
-    accuracies, space = known.accuracies(), known.space
+    found = answer.good_enough(Belief.from_history(known, conf))
+    accuracies, space = known.scores(), known.space
     least = accuracies[space.plan.baseline] - drop
     assert all(accuracies[a] >= least for a in found)
     costs = [params(space, a) for a in found]
@@ -43,12 +43,12 @@ def test_a_lucky_seed_does_not_make_an_answer(small: Space, tell: Tell, first: F
     records = [tell(a, noise=0.05) for a in first if a != lucky]
     records += [tell(lucky, val_acc=best, val_loss=0.1), tell(lucky, val_acc=70.5)]
     belief = Belief.from_history(history.from_records(small, records), SearchConfig())
-    assert answer.accurate_enough(belief)[0] != lucky
+    assert answer.good_enough(belief)[0] != lucky
 
 
 def test_the_answer_keeps_to_the_caps(known: History) -> None:
     conf = asked(objective__max_drop=30.0, cap__macs="10%")
-    best = answer.accurate_enough(Belief.from_history(known, conf))[0]
+    best = answer.good_enough(Belief.from_history(known, conf))[0]
     assert cost.count_one(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
 
 
@@ -64,8 +64,8 @@ def test_the_incumbent_keeps_to_the_caps(known: History) -> None:
 
 def test_an_accuracy_cap_holds_for_the_answer(known: History) -> None:
     conf = asked(objective__max_drop=20.0, cap__drop="0.3")
-    best = answer.accurate_enough(Belief.from_history(known, conf))[0]
-    accuracies = known.accuracies()
+    best = answer.good_enough(Belief.from_history(known, conf))[0]
+    accuracies = known.scores()
     assert accuracies[best] >= accuracies[known.space.plan.baseline] - 0.3
 
 
@@ -76,13 +76,13 @@ def test_the_prediction_looks_at_the_whole_lattice(believed: Belief) -> None:
     (number,) = space.numbers([found[0]])
     enough = candidates.mean >= believed.state.threshold
     assert params(space, found[0]) == round(float(candidates.log_cost[enough].exp().min()))
-    assert found[1] == pytest.approx(float(believed.accuracy(candidates.mean[number])))
+    assert found[1] == pytest.approx(float(believed.scale.back(candidates.mean[number])))
 
 
 def test_arms_cost_about_as_much_as_the_answer(believed: Belief) -> None:
     conf, space = SearchConfig(), believed.history.space
     conf.finalists.arms = [Arm.uniform_width, Arm.uniform_depth, Arm.random, Arm.family]
-    (chosen,) = answer.accurate_enough(believed)[:1]
+    (chosen,) = answer.good_enough(believed)[:1]
     named = answer.contenders(believed, conf, [chosen])
     roles = {one.role: one for one in named}
     assert list(roles)[:2] == ["baseline", "answer"]
@@ -117,7 +117,7 @@ def test_results_are_means_over_seeds_and_untested_ones_are_left_out(
     assert (best.accuracy, best.deviation) == (89.5, 0.0)
     assert baseline.params_share == 1.0 > best.params_share
     plain = answer.summary([baseline, best])
-    assert plain[0]["test_acc_mean"] == 91.0
+    assert plain[0]["test_score_mean"] == 91.0
     assert plain[1]["seeds"] == [0, 1]
 
 

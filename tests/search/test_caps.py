@@ -8,6 +8,7 @@ import torch
 from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
+from ssr_exp.runs.score import ACCURACY
 from ssr_exp.search import caps
 from ssr_exp.search.space import Space
 from tests.search.conftest import asked
@@ -89,7 +90,7 @@ def test_settings_that_would_be_ignored_are_refused(
     small: Space, conf: SearchConfig, words: str
 ) -> None:
     with pytest.raises(SsrError, match=words):
-        caps.check(small, conf)
+        caps.check(small, conf, ACCURACY)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,8 @@ def test_what_makes_no_sense_is_told_before_anything_is_trained(
     small: Space, conf: SearchConfig, key: str
 ) -> None:
     with pytest.raises(SsrError, match=key):
-        caps.check(small, conf)
+        caps.check(small, conf, ACCURACY)
 
 
 def test_shares_of_what_is_measured_later_pass(small: Space) -> None:
-    caps.check(small, asked(cap__latency_ms="50%", cap__drop="1%", cap__params="50%"))
+    caps.check(small, asked(cap__latency_ms="50%", cap__drop="1%", cap__params="50%"), ACCURACY)

@@ -94,7 +94,7 @@ def test_the_answer_keeps_the_cap_as_it_was_measured(
 ) -> None:
     device = Device(small)
     belief, _ = capped(begin, device, "60%").run(world.train)
-    own = answer.accurate_enough(belief)[0]
+    own = answer.good_enough(belief)[0]
     cap = 60 / 100 * device.measured()[small.plan.baseline]
     taken = answer.latency(belief, own)
     assert taken == answer.DeviceLatency(device.measured()[own], "a phone", True, cap)
@@ -107,7 +107,7 @@ def test_what_cannot_be_measured_here_is_predicted_and_said_so(
     device = Device(small, is_here=False)
     belief, _ = capped(begin, device, "1.1").run(world.train)
     assert device.asked == []
-    taken = answer.latency(belief, answer.accurate_enough(belief)[0])
+    taken = answer.latency(belief, answer.good_enough(belief)[0])
     assert taken is not None and not taken.measured
     assert taken.ms <= 1.1
 
@@ -126,7 +126,7 @@ def test_where_the_machine_is_too_noisy_the_search_goes_on_with_predictions(
         device=device, objective__kind=Objective.smallest, cap__latency_ms="1.1"
     ).run(world.train)
     assert reason == "all 2 rounds are done"
-    taken = answer.latency(belief, answer.accurate_enough(belief)[0])
+    taken = answer.latency(belief, answer.good_enough(belief)[0])
     assert taken is not None and not taken.measured
     assert "latencies stay predicted: this machine is too noisy" in caplog.text
 
@@ -139,7 +139,7 @@ def test_the_latency_of_a_batch_and_of_the_smallest_is_shown(
     printed = capsys.readouterr().out
     assert "ms: a phone (~: predicted, not measured); 1.1 ms are allowed" in printed
     printing.print_smallest(belief, SearchConfig())
-    own = device.measured()[answer.accurate_enough(belief)[0]]
+    own = device.measured()[answer.good_enough(belief)[0]]
     assert f"%, {own:.4g} ms" in capsys.readouterr().out
 
 

@@ -7,10 +7,11 @@ import logging
 import pytest
 import torch
 
-from ssr_exp.config import CostAxis, Outcome
+from ssr_exp.config import CostAxis
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.runs.record import Status
+from ssr_exp.runs.score import ACCURACY
 from ssr_exp.search import costs, history
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell
@@ -54,8 +55,8 @@ def test_the_same_training_from_two_sources_counts_once_and_repeats_are_kept(
     one, repeat = tell(first[0]), tell(first[0], val_acc=81.5)
     found = history.from_records(small, [one, one.model_copy(), repeat])
     assert len(found) == 2
-    assert found.accuracies() == {first[0]: pytest.approx(((one.val_acc or 0) + 81.5) / 2)}
-    assert sorted(found.values(Outcome.val_acc).tolist()) == sorted([one.val_acc, 81.5])
+    assert found.scores() == {first[0]: pytest.approx(((one.val_acc or 0) + 81.5) / 2)}
+    assert sorted(found.values(ACCURACY).tolist()) == sorted([one.val_acc, 81.5])
 
 
 def test_a_record_of_another_network_is_left_out_with_a_warning(

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from ssr_exp.search.resolution import ValSet
-from tests.search.conftest import asked
 
 
 @pytest.mark.parametrize("images", [1, 3, 7, 60, 287, 5000, 60_001])
 def test_a_drop_below_two_images_is_warned_of_and_the_advice_is_enough(images: int) -> None:
     val = ValSet({"cat": images - images // 2, "dog": images // 2})
-    assert not val.too_coarse(asked(objective__max_drop=200 / images))
-    (warning,) = val.too_coarse(asked(objective__max_drop=199 / images))
+    assert not val.too_coarse(200 / images)
+    (warning,) = val.too_coarse(199 / images)
     (advice,) = re.findall(r"objective\.max_drop=(\S+) or more", warning)
-    assert not val.too_coarse(asked(objective__max_drop=float(advice)))
+    assert not val.too_coarse(float(advice))
 
 
 def test_a_baseline_that_names_the_largest_class_is_warned_of() -> None:
@@ -37,6 +36,4 @@ def test_one_image_more_than_the_largest_class_is_learnt_however_it_is_rounded()
 
 
 def test_nothing_is_said_of_a_val_set_that_is_not_known() -> None:
-    assert not ValSet({}).too_coarse(asked(objective__max_drop=0.0)) + ValSet({}).learnt_nothing(
-        0.0
-    )
+    assert not ValSet({}).too_coarse(0.0) + ValSet({}).learnt_nothing(0.0)

@@ -18,6 +18,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Record
+from ssr_exp.runs.score import ACCURACY, VAL_LOSS
 from ssr_exp.runs.store import Store
 from ssr_exp.search import diagnostics, history, rounds, summary
 from ssr_exp.search.belief import Belief
@@ -175,7 +176,7 @@ def test_intervals_are_those_of_a_proposal(
     architectures = [small.parse(network) for network in sample.network[::31]]
     mean, sigma = believed.surrogate.predict(believed.history.features(architectures))
     spread = 1.2816 * (sigma**2 + believed.surrogate.noise**2).sqrt()
-    low, middle, high = (believed.accuracy(v) for v in (mean - spread, mean, mean + spread))
+    low, middle, high = (believed.scale.back(v) for v in (mean - spread, mean, mean + spread))
     assert sample.low[::31] == pytest.approx(low.tolist(), abs=ROUNDED)
     assert sample.mean[::31] == pytest.approx(middle.tolist(), abs=ROUNDED)
     assert sample.high[::31] == pytest.approx(high.tolist(), abs=ROUNDED)
@@ -185,7 +186,7 @@ def test_intervals_are_those_of_a_proposal(
 @pytest.mark.parametrize("outcome", Outcome)
 def test_intervals_are_in_order_whichever_way_is_better(known: History, outcome: Outcome) -> None:
     found = summarised(Belief.from_history(known, asked(surrogate__outcome=outcome)))
-    assert found.outcome == outcome.value
+    assert found.outcome == (ACCURACY if outcome is Outcome.score else VAL_LOSS)
     sample = found.lattice
     triples = list(zip(sample.low, sample.mean, sample.high, strict=True))
     assert all(low < mean < high for low, mean, high in triples)
@@ -212,9 +213,9 @@ def test_left_out_trainings_are_told_with_their_intervals(
     records, columns = believed.history.records, believed.surrogate.leave_one_out()
     for one, record, Y, mean, sigma in zip(told.left_out, records, *columns, strict=True):
         assert (one.network, one.seed) == (record.network, record.seed)
-        assert one.measured == pytest.approx(record.val_acc, abs=ROUNDED)
+        assert one.measured == pytest.approx(record.score, abs=ROUNDED)
         ends = (mean, mean - 1.2816 * sigma, mean + 1.2816 * sigma)
-        expected = [float(believed.accuracy(end)) for end in ends]
+        expected = [float(believed.scale.back(end)) for end in ends]
         assert (one.predicted, one.low, one.high) == pytest.approx(expected, abs=ROUNDED)
         assert one.z == pytest.approx(float((Y - mean) / sigma), abs=ROUNDED)
         assert (one.low <= one.measured <= one.high) == (abs(one.z) <= 1.2816)

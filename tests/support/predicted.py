@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssr_exp.runs.predictions import Look, Predictions
+from ssr_exp.runs.score import ACCURACY
 
 STUDY = "resnet20-digits-0a1b2c3d"
 
@@ -31,7 +32,8 @@ def predictions(*looks: Look, **fields: Any) -> Predictions:
     usual: dict[str, Any] = {
         "study": STUDY,
         "search": "tradeoff-00000000",
-        "outcome": "val_acc",
+        "outcome": ACCURACY,
+        "score": ACCURACY,
         "levels": (0.5, 0.8, 0.95),
         "created_at": "2026-01-01T00:00:00+00:00",
         "looks": looks,

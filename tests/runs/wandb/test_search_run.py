@@ -390,7 +390,7 @@ def test_all_files_of_a_search_become_one_run_once_they_are_sent(
 
 def test_best_is_the_smallest_network_that_is_accurate_enough(records: Sequence[Record]) -> None:
     found = wandb_charts.best(records, max_drop=1.0)
-    assert found == {"search/best_acc": 97.5, "search/best_params": 9000}
+    assert found == {"search/best_score": 97.5, "search/best_params": 9000}
     assert wandb_charts.best(records, max_drop=50.0)["search/best_params"] == 5000
     assert wandb_charts.best(records[1:], max_drop=1.0) == {}
 

@@ -74,7 +74,7 @@ def test_of_many_trainings_a_batch_is_chosen_and_told_as_of_few(
     for pick in propose.propose(belief, SearchConfig(), count=3, seed=0):
         (at,) = known.space.numbers([known.space.parse(pick.network)])
         spread = propose.WITHIN_80 * (sigma[at] ** 2 + belief.surrogate.noise**2).sqrt()
-        assert pick.high == pytest.approx(float(belief.accuracy(mean[at] + spread)), abs=1e-6)
+        assert pick.high == pytest.approx(float(belief.scale.back(mean[at] + spread)), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", SCORES)
