@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -331,6 +332,10 @@ def _setting(way: Runtime, size: Size) -> Figure:
 
 def _runtimes(size: Size) -> list[Runtime]:
     """List the runtimes that are measured."""
-    if size.runtimes is None:
-        return runtimes.here()
-    return [runtimes.find(name) for name in size.runtimes]
+    if size.runtimes is not None:
+        return [runtimes.find(name) for name in size.runtimes]
+    here = []
+    for name in runtimes.NAMES:
+        with suppress(SsrError):  # of one that cannot run on this machine
+            here.append(runtimes.find(name))
+    return here

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Figure
-from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.config import LatencyConf, ModelConf, SegmentConf
 from ssr_exp.edge import measured_networks
 from ssr_exp.edge.latency import table
-from ssr_exp.edge.latency.table import Effort, Subject
+from ssr_exp.edge.latency.table import Subject
 from ssr_exp.rescaling import lattice
 
 PART = "latency_model"
@@ -52,7 +52,9 @@ def _of(name: str, runtime: str, batch: int, *, size: Size) -> list[Figure]:
     )
     points = lattice.from_plan(study.plan)
     subject = Subject(study.seed, study.seed_network, points)
-    effort = Effort(size.networks, size.held_out, size.repeats, size.spread)
+    effort = LatencyConf(
+        networks=size.networks, held_out=size.held_out, repeats=size.repeats, spread=size.spread
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.json"
         found = table.start(subject, table.here(runtime, batch=batch), path, effort)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from benchmarks import measure
 from benchmarks.measure import Figure
 from ssr_exp.config import ModelConf, ModifiersConf
-from ssr_exp.edge.latency import stopwatch
+from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.rescaling import codes, cost, planning, rescale, seeds, sets
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.runs.provenance import torch_threads
 
 PART = "scbp"
 SHAPE, CLASSES = (3, 32, 32), 10  # CIFAR-10's; the stem is for small images
@@ -46,7 +47,13 @@ def _of(name: str, size: Size) -> list[Figure]:
     conf = ModifiersConf(kind="scbp", count=size.derived, params=HALF)
     found = sets.expand(plan, conf)
     built = {codes.write(plan, a): rescale.build(seed, plan, a) for a in found}
-    times = stopwatch.measure(built, SHAPE, threads=size.threads, repeats=size.repeats)
+    eager = runtimes.find("eager")
+    with torch_threads(size.threads):
+        runners = {
+            code: stopwatch.prepare(network, SHAPE, eager, batch=1, threads=size.threads)
+            for code, network in built.items()
+        }
+        times = stopwatch.interleaved(runners, repeats=size.repeats)
     full, *costs = [cost.count_one(plan, a) for a in found]
     seconds = [[ms / 1000 for ms in own.times] for own in times.values()]
     labels = [f"{name}, derived {n}" for n, _ in enumerate(costs, start=1)]

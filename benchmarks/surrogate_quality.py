@@ -27,7 +27,7 @@ from benchmarks.table_of_networks import Table
 from ssr_exp.config import Kernel, Outcome, Scale, SurrogateConf
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import surrogate
+from ssr_exp.search import gaussian_process, surrogate
 from ssr_exp.search.outcome import OutcomeScale
 from ssr_exp.search.proposals.propose import WITHIN_80
 
@@ -52,7 +52,7 @@ class Choice:
 
     scale: str = field(default_factory=lambda: SurrogateConf().scale.value)
     kernel: str = field(default_factory=lambda: SurrogateConf().kernel.value)
-    noise: float = surrogate.NOISE_LOC
+    noise: float = gaussian_process.NOISE_LOC
     features: str = "log and costs"
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Choice:
 def choices() -> list[Choice]:
     """List all combinations, ours first."""
     scales, kernels = [s.value for s in Scale], [k.value for k in Kernel]
-    noises = dict.fromkeys((surrogate.NOISE_LOC, BOTORCH_NOISE))
+    noises = dict.fromkeys((gaussian_process.NOISE_LOC, BOTORCH_NOISE))
     every = itertools.product(scales, kernels, noises, FEATURES)
     return list(dict.fromkeys([Choice(), *(Choice(*one) for one in every)]))
 
@@ -86,11 +86,11 @@ def _segments(table: Table, kind: str) -> Sequence[int]:
 @contextlib.contextmanager
 def noise_prior(loc: float) -> Iterator[None]:
     """Let surrogates expect another noise."""
-    own, surrogate.NOISE_LOC = surrogate.NOISE_LOC, loc
+    own, gaussian_process.NOISE_LOC = gaussian_process.NOISE_LOC, loc
     try:
         yield
     finally:
-        surrogate.NOISE_LOC = own
+        gaussian_process.NOISE_LOC = own
 
 
 def measured(table: Table, choice: Choice, *, extra: int, repetition: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssr_exp.errors import SsrError, cause
 
@@ -34,6 +34,12 @@ FOLDER = 0x10  # torch takes an archive's part with this attribute for one, and 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 IS_FULL = "the disk is full"
 UNFINISHED = re.compile(r"\.\w.*\.\d+-[0-9a-f]{8}")  # what a write that is killed leaves
+
+
+class FileModel(BaseModel):
+    """What a file of ours holds, or a part of it: it is not changed, and its numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class Unreadable(ValueError):

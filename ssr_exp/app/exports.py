@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,8 +19,6 @@ from ssr_exp.edge.export import exported, exporter, hub
 from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
-
-log = logging.getLogger(__name__)
 
 
 def write(composed: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -16,8 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssr_exp import signals
 from ssr_exp.errors import SsrError, cause
-
-log = logging.getLogger(__name__)
 
 EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}  # part of the target: the extra
 OBJECTS = 78_643_200  # bytes, the least that Ray takes: what jobs return is a word

@@ -98,15 +98,13 @@ def _predict(store: Store, study: str, records: list[Record], *, trust: bool) ->
 def _fitted(
     store: Store, study: str, records: list[Record], before: Predictions | None, *, trust: bool
 ) -> Predictions | None:
+    from ssr_exp.edge.selection import TRUST
     from ssr_exp.rescaling import saved
     from ssr_exp.search import refit
 
     description = saved.read(store.study_folder(study))
-    if not trust and description.model.calls_code(store.root):
-        raise SsrError(
-            f"its seed network is made by the function {description.model.name}: type trust=true "
-            "if you trust where it comes from."
-        )
+    if not trust:
+        saved.check_trust(store.root, description, TRUST)
     asked = _segment(store, records)
     segment = description.segment.model_copy(update={"frozen": tuple(asked.frozen)})
     _, plan = saved.seed_network(description.model_copy(update={"segment": segment}))

@@ -10,7 +10,7 @@ from pathlib import Path
 from ssr_exp.app.sweeping import write_page
 from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
 from ssr_exp.edge.latency import table, table_file
-from ssr_exp.edge.latency.table import Effort, Subject
+from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store, folder_name
@@ -80,26 +80,25 @@ def latencies(conf: SearchConfig, study: Study, space: Space, store: Store) -> L
         conf.model, conf.segment, study.plan, study.splits.num_classes, network
     )
     subject = Subject(seed, network, space.lattice)
-    effort = Effort(asked.networks, asked.held_out, asked.repeats, asked.spread)
     folder = store.study_folder(study.name) / "latency"
     with store.claim(folder, wait=True):  # two searches that begin together measure once
         if asked.source is LatencySource.file:
-            path = _copy(asked, subject, folder, effort)
+            path = _copy(asked, subject, folder)
         else:
             setting = table.here(asked.runtime, batch=asked.batch, threads=asked.threads)
             name = "-".join((setting.slug, *sorted(conf.segment.frozen)))
             path = folder / f"{folder_name(name)}.json"
         if path.exists():
-            measured = table.resume(subject, path, effort)
+            measured = table.resume(subject, path, asked)
         else:
             count = min(asked.networks + asked.held_out, space.lattice.size)
             log.info("measuring %d networks: %s", count, setting)
-            measured = table.start(subject, setting, path, effort)
+            measured = table.start(subject, setting, path, asked)
     log.info("%s; %s", measured, measured.check())
     return measured
 
 
-def _copy(asked: LatencyConf, subject: Subject, folder: Path, effort: Effort) -> Path:
+def _copy(asked: LatencyConf, subject: Subject, folder: Path) -> Path:
     """Copy a table that was measured elsewhere to the study, where it may grow; returns its place.
 
     Raises:
@@ -110,7 +109,7 @@ def _copy(asked: LatencyConf, subject: Subject, folder: Path, effort: Effort) ->
             "latency=file reads a table that python -m ssr_exp.edge MODEL --fit --out FILE "
             "wrote: type latency.file=FILE."
         )
-    timings = table.resume(subject, Path(asked.file).expanduser(), effort).table
+    timings = table.resume(subject, Path(asked.file).expanduser(), asked).table
     content = hashlib.sha256(timings.model_dump_json().encode()).hexdigest()[:8]
     path = folder / f"file-{content}.json"
     if not path.exists():

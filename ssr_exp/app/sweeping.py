@@ -20,6 +20,7 @@ from ssr_exp.app import configuration, launchers
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.launching import Launches
 from ssr_exp.config import Config
+from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page, trade_offs
 from ssr_exp.runs.store import Store
@@ -116,7 +117,7 @@ class TrainCommand(LaunchingCommand):
             SystemExit: if a run failed.
         """
         members = self.members(self._split(arguments))
-        sweep.print_readings(members)
+        reading.print_all(member.reading for member in members if member.reading is not None)
         errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
         trade_offs.print_trade_offs(records, all_records=sweep.study_records(members, records))

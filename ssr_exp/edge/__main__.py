@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssr_exp import streams, terminal
-from ssr_exp.config import Source
+from ssr_exp.config import LatencyConf, Source
 from ssr_exp.edge import measured_networks
 from ssr_exp.edge.latency import comparison, runtimes, stopwatch, table
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.latency.table import Effort, Subject
+from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import Setting
 from ssr_exp.edge.measured_networks import MeasuredStudy
 from ssr_exp.errors import SsrError
@@ -147,7 +147,12 @@ def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
     """Measure a sample of a lattice, fit a latency model, and say how well it predicts."""
     points = lattice.from_plan(study.plan, width_steps=options.width_steps)
     subject = Subject(study.seed, study.seed_network, points)
-    effort = Effort(options.fit, options.held_out, options.repeats, options.spread)
+    effort = LatencyConf(
+        networks=options.fit,
+        held_out=options.held_out,
+        repeats=options.repeats,
+        spread=options.spread,
+    )
     (runtime,), (batch,) = options.runtime, options.batch
     setting = table.here(runtime, batch=batch, threads=options.threads)
     latencies = table.start(subject, setting, options.out, effort, option="--out FILE")
@@ -173,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = f"a study's folder, paths.runs/<study>, or a model: {arguments.MODELS}"
     parser.add_argument("what", help=what)
-    effort, add = Effort(), parser.add_argument
+    usual, add = LatencyConf(), parser.add_argument
     names, noisy = ", ".join(runtimes.NAMES), stopwatch.NOISY
     add("--runtime", nargs="+", default=["eager"], metavar="NAME", help=f"{names} (eager)")
     add("--network", nargs="+", metavar="CODE", help="these, trained or not")
@@ -185,10 +190,10 @@ def _parser() -> argparse.ArgumentParser:
     write = "put latencies into the records; latency_ms is that of the first runtime"
     add("--write", action="store_true", help=write)
     add("--markdown", action="store_true", help="print the table for a file")
-    fit = f"measure N networks of the lattice and fit a latency model ({effort.networks})"
-    add("--fit", type=int, nargs="?", const=effort.networks, metavar="N", help=fit)
-    held_out = f"further networks, that check the model ({effort.held_out})"
-    add("--held-out", type=int, default=effort.held_out, help=held_out)
+    fit = f"measure N networks of the lattice and fit a latency model ({usual.networks})"
+    add("--fit", type=int, nargs="?", const=usual.networks, metavar="N", help=fit)
+    held_out = f"further networks, that check the model ({usual.held_out})"
+    add("--held-out", type=int, default=usual.held_out, help=held_out)
     add("--out", type=Path, metavar="FILE", help="where --fit puts its table")
     add("--trust", action="store_true", help="call the function that makes the seed network")
     arguments.add_network(parser.add_argument_group("of a model"))

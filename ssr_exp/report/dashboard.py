@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +142,19 @@ def publish(
     if logger.mode is WandbMode.disabled:
         raise SsrError("to=wandb needs W&B: type logger=offline or logger=online with it.")
     panels.client()
+    with _connected(logger) as api, panels.quiet():
+        entity = logger.entity or api.default_entity
+        if entity is None:
+            raise SsrError("the account has no entity of its own: type logger.entity=NAME.")
+        place = {"entity": entity, "project": logger.project}
+        facts = gather(records, **place, study=study, searched=searched, best=best)
+        written = report(facts).save()  # the first, as it says whether there is such a project
+        saved = workspace(facts).save()
+        return Published(workspace=str(saved.url), report=str(written.url))
+
+
+def _connected(logger: LoggerConf) -> AbstractContextManager[Any]:
+    """Ask W&B, with an advice for whoever publishes."""
     from ssr_exp.runs.wandb.api import ApiRequest, connect
 
     request = ApiRequest(
@@ -152,15 +166,7 @@ def publish(
         elsewhere="logger.entity=NAME logger.project=NAME, once its runs are there (wandb sync)",
         instead="to=page",
     )
-    with connect(request) as api, panels.quiet():
-        entity = logger.entity or api.default_entity
-        if entity is None:
-            raise SsrError("the account has no entity of its own: type logger.entity=NAME.")
-        place = {"entity": entity, "project": logger.project}
-        facts = gather(records, **place, study=study, searched=searched, best=best)
-        written = report(facts).save()  # the first, as it says whether there is such a project
-        saved = workspace(facts).save()
-        return Published(workspace=str(saved.url), report=str(written.url))
+    return connect(request)
 
 
 def _title(facts: Facts) -> str:

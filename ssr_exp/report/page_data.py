@@ -22,6 +22,7 @@ from ssr_exp.runs.store import Store, folder_name
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
+SIZES = "round blocks widths params macs gemms".split()
 METRICS = ("val_acc", "best_val_acc", "test_acc", "val_loss")
 RUN = "network study seed epochs val_acc best_val_acc val_loss test_acc device started_at".split()
 
@@ -107,13 +108,8 @@ def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, An
         "code": first.network,
         "model": first.model,
         "kind": first.kind.value,
-        "round": first.round,
-        "blocks": first.blocks,
-        "widths": first.widths,
-        "params": first.params,
-        "macs": first.macs,
-        "gemms": first.gemms,
-        "latency": [_mean(_latency(r, setting) for r in records) for setting in settings],
+        **{name: getattr(first, name) for name in SIZES},
+        "latency": [_mean(_latencies(r).get(setting) for r in records) for setting in settings],
         "seeds": [record.seed for record in finished],
         "wall_s": round(sum(record.wall_s for record in records), 2),
         "status": first.status.value,
@@ -142,10 +138,6 @@ def _latencies(record: Record) -> dict[str, float]:
     return measured
 
 
-def _latency(record: Record, setting: str) -> float | None:
-    return _latencies(record).get(setting)
-
-
 def _settings(records: Sequence[Record], predicted: Predictions | None) -> list[str]:
     """List the settings of latencies, the one with most networks first."""
     counted = Counter(setting for record in records for setting in _latencies(record))
@@ -162,7 +154,7 @@ def _run(record: Record, settings: Sequence[str]) -> dict[str, Any]:
         "status": record.status.value,
         "kind": record.kind.value,
         "round": record.round,
-        "latency": [_latency(record, setting) for setting in settings],
+        "latency": [_latencies(record).get(setting) for setting in settings],
         "latency_ms": record.latency_ms,
         "latency_device": record.latency_device,
         **({"error": without_paths(record.error)} if record.error else {}),
@@ -184,9 +176,8 @@ def _segments(
     count = len(first.blocks)
     if len(segments) == count:
         return segments
-    named = (
-        [] if predicted is None else list(dict.fromkeys(s.segment for s in predicted.sensitivities))
-    )
+    sensitivities = () if predicted is None else predicted.sensitivities
+    named = list(dict.fromkeys(one.segment for one in sensitivities))
     if len(named) != count:
         named = [f"segment {number}" for number in range(1, count + 1)]
     modifiers = first.modifiers  # a record may be damaged: its columns may differ in length

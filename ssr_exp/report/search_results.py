@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
+from ssr_exp.files import FileModel
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
 
-class ComparisonRow(BaseModel):
+class ComparisonRow(FileModel):
     """A row of the last comparison, as `best/metrics.json` holds it; accuracies in percent."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     role: str
     model: str
@@ -28,14 +25,12 @@ class ComparisonRow(BaseModel):
     seeds: list[int]
 
 
-class Comparison(BaseModel):
+class Comparison(FileModel):
     """The last comparison; `drop` is in points, `accuracy` says on which images."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     accuracy: str
     drop: float
-    results: list[ComparisonRow] = []
+    results: tuple[ComparisonRow, ...] = ()
 
 
 def read_comparison(store: Store, study: str) -> Comparison | None:

@@ -36,11 +36,8 @@ def trade_offs(
     study: str, records: Sequence[Record], *, all_records: Sequence[Record] = ()
 ) -> Table:
     """Lay out one study's records; a star marks those on the front of accuracy and parameters."""
-    shown = (
-        f"{len(records)} of {len(all_records)} runs"
-        if len(all_records) > len(records)
-        else "all runs"
-    )
+    some = f"{len(records)} of {len(all_records)} runs"
+    shown = some if len(all_records) > len(records) else "all runs"
     title = f"{study}  {shown} (* none with fewer parameters is as accurate)"
     given = {
         "ms": any(record.latency_ms is not None for record in records),

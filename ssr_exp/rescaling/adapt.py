@@ -121,11 +121,8 @@ class Flow(meta.ModuleWatch):
         channels = args[0].shape[1]
         if channels != module.in_channels and module.groups == 1 and has_own_weight(module):
             shape = (module.out_channels, channels, *module.kernel_size)
-            module.in_channels, module.weight = (
-                channels,
-                nn.Parameter(module.weight.new_empty(shape)),
-            )
-            self.channels[path] = channels
+            module.weight = nn.Parameter(module.weight.new_empty(shape))
+            module.in_channels = self.channels[path] = channels
 
 
 def has_own_weight(module: nn.Module) -> bool:

@@ -44,7 +44,6 @@ RULES: tuple[Rule, ...] = (
 DEFAULT: Rule = lambda fan_in, fan_out, groups: math.sqrt(1 / (3 * fan_in))  # noqa: E731
 """PyTorch's own, a uniform draw."""
 
-
 Cut = Callable[[str, Tensor, torch.Size], Tensor]
 """Cuts a tensor of the seed network, by its name there, to a shape: its kept channels."""
 
@@ -102,29 +101,26 @@ def _draw(
     parameter: Tensor, original: Tensor, owner: nn.Module, rules: Mapping[Any, Rule | None]
 ) -> None:
     fitting = (rule for kind, rule in rules.items() if isinstance(owner, kind))
+    sample = _Sample(original, owner)
     if _is_constant(original):
         parameter.fill_(original.flatten()[0])
     elif parameter.is_complex():
         _draw(torch.view_as_real(parameter), torch.view_as_real(original), owner, {})
     elif parameter.ndim >= 2 and (rule := next(fitting, None)) is not None:
         parameter.normal_(0, rule(*_fans(parameter, owner)))
-    elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)):
-        _draw_by_own_rule(parameter, original, owner)
+    elif parameter.ndim >= 2 and isinstance(owner, tuple(rules)) and sample.says_something():
+        _draw_by_own_rule(parameter, sample)
     elif parameter.isnan().any():
         parameter.normal_(float(original.mean()), float(original.std(correction=0)))
 
 
-def _draw_by_own_rule(parameter: Tensor, original: Tensor, owner: nn.Module) -> None:
+def _draw_by_own_rule(parameter: Tensor, sample: _Sample) -> None:
     """Draw a layer that has a rule of its own: a last one that starts near zero, for instance."""
-    sample, is_drawn = _Sample(original, owner), not bool(parameter.isnan().any())
-    if not sample.says_something():
-        if not is_drawn:
-            parameter.normal_(float(original.mean()), float(original.std(correction=0)))
-        return
+    is_drawn = not bool(parameter.isnan().any())
     if is_drawn and sample.follows(DEFAULT, normal=False):
         return
     for rule in (DEFAULT, *RULES):
-        std = rule(*_fans(parameter, owner))
+        std = rule(*_fans(parameter, sample.owner))
         if sample.follows(rule, normal=True):
             parameter.normal_(0, std)
             return

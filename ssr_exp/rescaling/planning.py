@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -14,7 +15,7 @@ from ssr_exp.errors import SsrError, only_ssr_errors
 from ssr_exp.rescaling import remarks, seeds, segmentations, validation
 from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
 from ssr_exp.rescaling.segmentations import SegmentDraft
-from ssr_exp.rescaling.tracing import attributes, tracer
+from ssr_exp.rescaling.tracing import attributes, runner
 from ssr_exp.rescaling.tracing.blocks import holders_of
 from ssr_exp.rescaling.tracing.channel_groups import Form, Group, Grouping
 from ssr_exp.rescaling.tracing.labels import FIXED, Ledger, Vector
@@ -77,13 +78,10 @@ def trace(
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
     with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
-        traced = tracer.run(network, input_shape)
+        traced = runner.run(network, input_shape)
         drafts = segmentations.find(network, traced, kind, patterns)
         _check_names(network, drafts, frozen)
-
-        def make(drafts: Sequence[SegmentDraft]) -> Plan:
-            return _plan(network, traced, drafts, input_shape, multiple, frozen)
-
+        make = partial(_plan, network, traced, input_shape, multiple, frozen)
         plan = validation.settle(network, drafts, traced, make)
         plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
     if plan.baseline == plan.smallest and not frozen:
@@ -108,10 +106,10 @@ def _check_names(network: nn.Module, drafts: Sequence[SegmentDraft], frozen: Seq
 def _plan(
     network: nn.Module,
     traced: Trace,
-    drafts: Sequence[SegmentDraft],
     input_shape: Sequence[int],
     multiple: int,
     frozen: Sequence[str],
+    drafts: Sequence[SegmentDraft],
 ) -> Plan:
     ledger = copy.copy(traced.ledger)
     ledger.ties, ledger.frozen = list(ledger.ties), list(ledger.frozen)

@@ -22,8 +22,6 @@ from typing import Annotated, Any
 import torch
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
@@ -35,6 +33,7 @@ from torch import Tensor, nn
 from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
 from ssr_exp.rescaling import codes, planning, rescale, seeds, segmentations, user_modules
 from ssr_exp.rescaling.plan import Plan
 
@@ -47,11 +46,7 @@ Size = Annotated[int, Field(ge=1, le=2**16)]  # channels or pixels
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-
-class Model(_Data):
+class Model(FileModel):
     """The seed network; see `ssr_exp.config.ModelConf`.
 
     Attributes:
@@ -114,7 +109,7 @@ def _one_of_kinds(kind: str) -> str:
     return kind
 
 
-class Segmentation(_Data):
+class Segmentation(FileModel):
     """How the seed network was split; see `ssr_exp.config.SegmentConf`."""
 
     kind: Annotated[str, AfterValidator(_one_of_kinds)] = "stage"
@@ -133,14 +128,14 @@ class Segmentation(_Data):
         return SegmentConf(self.kind, self.multiple, frozen, patterns=patterns)
 
 
-class Shares(_Data):
+class Shares(FileModel):
     """The effective modifiers: for each of `S` segments the share of blocks and of channels."""
 
     depth: tuple[Share, ...]
     width: tuple[Share, ...]
 
 
-class SavedSegment(_Data):
+class SavedSegment(FileModel):
     """A segment of the seed network at its full size, for people."""
 
     name: str
@@ -148,7 +143,7 @@ class SavedSegment(_Data):
     channels: Annotated[int, Field(ge=0)]
 
 
-class Description(_Data):
+class Description(FileModel):
     """What `network.json` holds: all that building the network takes, and what its user needs.
 
     Attributes:

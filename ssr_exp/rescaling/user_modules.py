@@ -147,10 +147,9 @@ def _module(target: str, parts: list[str]) -> tuple[Any, int]:
         name = ".".join(parts[:end])
         try:
             return importlib.import_module(name), end
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise SsrError(f"{name} cannot be imported: {cause(error)}.") from error
         except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+                continue
             raise SsrError(f"{name} cannot be imported: {cause(error)}.") from error
     raise SsrError(
         f"model.target={target} names no module that can be imported: there is no {parts[0]!r} in "

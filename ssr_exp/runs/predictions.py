@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ssr_exp import files
+from ssr_exp.files import FileModel
 from ssr_exp.runs.record import Count, Kind, Record, Status
 from ssr_exp.runs.store import Store
 
@@ -28,11 +29,7 @@ DIGITS = 4  # after the point, of percent
 Code = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-
-class Expected(_Frozen):
+class Expected(FileModel):
     """A network of a round, with the 80 % interval that its outcome was expected in."""
 
     network: Code
@@ -42,14 +39,14 @@ class Expected(_Frozen):
     promise: float | None = None
 
 
-class Batch(_Frozen):
+class Batch(FileModel):
     """A round's networks; round 0 holds the first ones."""
 
     number: Count
     planned: tuple[Expected, ...]
 
 
-class LeftOut(_Frozen):
+class LeftOut(FileModel):
     """A training, predicted from all others; `z` is its distance in standard deviations."""
 
     network: Code
@@ -61,7 +58,7 @@ class LeftOut(_Frozen):
     z: float
 
 
-class Sensitivity(_Frozen):
+class Sensitivity(FileModel):
     """The predicted change of the outcome from one modifier's lowest to full."""
 
     segment: str
@@ -69,7 +66,7 @@ class Sensitivity(_Frozen):
     effect: float
 
 
-class Look(_Frozen):
+class Look(FileModel):
     """One look at the records, after a round.
 
     Errors are of trainings that were left out; `rmse`, `spread` and `noise` have the outcome's
@@ -89,7 +86,7 @@ class Look(_Frozen):
     warnings: tuple[str, ...] = ()
 
 
-class Sample(_Frozen):
+class Sample(FileModel):
     """Points of the lattice, one entry of each column for each: its front, and a sample.
 
     `size` is the number of all points; `low` and `high` bound the 80 % interval that a training's
@@ -114,7 +111,7 @@ class Sample(_Frozen):
         return self
 
 
-class Predictions(_Frozen):
+class Predictions(FileModel):
     """What is believed of a study's networks.
 
     Attributes:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ssr_exp import files
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.predictions import FOLDER
+from ssr_exp.files import FileModel
+from ssr_exp.runs.predictions import FOLDER, Code
 from ssr_exp.runs.store import Store
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 FILE = "proposed.json"
 AGAIN = "run `python search.py rounds=0`"
 
-Code = Annotated[str, Field(min_length=1, max_length=1000)]
 
-
-class Proposal(BaseModel):
+class Proposal(FileModel):
     """The networks of one batch.
 
     Attributes:
@@ -28,8 +26,6 @@ class Proposal(BaseModel):
         created_at: date and time, ISO 8601.
         schema_version: of this file.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     study: str
     networks: tuple[Code, ...] = Field(min_length=1)

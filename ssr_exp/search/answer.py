@@ -130,13 +130,13 @@ def _equal(belief: Belief, arm: Arm, answer: Architecture, conf: SearchConfig) -
     """Find the network of an arm whose cost is nearest to the answer's."""
     space = belief.history.space
     price = costs.price(conf.objective.cost, belief.history, belief.latencies)
-    (target,) = costs.log_costs(price, space, [answer]).tolist()
+    (target,) = price(cost.encode(space.plan, [answer])).tolist()
     if arm is Arm.random:
         return _random(belief, target, answer, conf.seed)
     shares, depth = np.linspace(0.02, 1, 99).tolist(), arm is Arm.uniform_depth
     width = arm is Arm.uniform_width
     options = list(dict.fromkeys(sets.uniform(space.plan, shares, depth=depth, width=width)))
-    distance = (costs.log_costs(price, space, options) - target).abs()
+    distance = (price(cost.encode(space.plan, options)) - target).abs()
     return options[int(distance.argmin())]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ssr_exp.config import CostAxis, Outcome, SearchConfig
@@ -16,93 +14,14 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import costs, surrogate
+from ssr_exp.search.candidates import BatchState, Candidates
 from ssr_exp.search.caps import check_exact_caps, check_latency_cap, keeps_exact_caps, read_caps
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale, Threshold
-from ssr_exp.search.proposals.acquisition import Front
-from ssr_exp.search.space import Numbers, Space
 from ssr_exp.search.surrogate import Surrogate
 
 WORST = 0.1  # of the outcomes' range, below the worst one: the reference of the hypervolume
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """The lattice's `n` points, predicted and priced: what an acquisition chooses from.
-
-    Args:
-        space: the lattice.
-        surrogate: fitted; pending networks came out as predicted.
-        mean: predicted outcomes, on the surrogate's scale.
-        sigma: their standard deviations, or what these do not exceed: see `Surrogate.screen`.
-        log_cost: of the cost that is traded, natural logarithm.
-        within: whether a point keeps to the caps.
-        open: whether it may be proposed: within the caps, and not yet trained.
-    """
-
-    space: Space
-    surrogate: Surrogate
-    mean: Float[Tensor, " n"]
-    sigma: Float[Tensor, " n"]
-    log_cost: Float[Tensor, " n"]
-    within: Tensor
-    open: Tensor
-
-    def features(self, numbers: Numbers) -> Float[Tensor, "m d"]:
-        """Place points in the unit cube."""
-        return self.space.features(self.space.lattice.points(numbers))
-
-    def sigmas(self, numbers: Numbers) -> Float[Tensor, " m"]:
-        """Return the standard deviations of points."""
-        if self.surrogate.screens:
-            return self.surrogate.predict(self.features(numbers))[1]
-        return self.sigma[torch.from_numpy(np.asarray(numbers))]
-
-
-@dataclass(frozen=True, eq=False)
-class BatchState:
-    """What is trained, or believed to be.
-
-    Args:
-        outcomes: `t` predicted means of trained networks, on the surrogate's scale.
-        log_costs: `t`.
-        within: whether each of the `t` keeps to the caps; the others are no rivals.
-        accurate: whether each of the `t` is accurate enough.
-        reference: the outcome and the log cost that a network must beat to count.
-        threshold: the least outcome that is accurate enough.
-        noise: the standard deviation of one training's outcome.
-    """
-
-    outcomes: Tensor
-    log_costs: Tensor
-    within: Tensor
-    accurate: Tensor
-    reference: tuple[float, float]
-    threshold: float
-    noise: float
-
-    @property
-    def front(self) -> Front:
-        """The staircase of the best outcome at each cost."""
-        kept = self.within
-        return Front.from_networks(self.outcomes[kept], self.log_costs[kept], self.reference)
-
-    @property
-    def incumbent(self) -> float:
-        """The log cost of the cheapest network that is accurate enough; else the reference."""
-        accurate = self.log_costs[self.accurate & self.within]
-        return float(accurate.min()) if len(accurate) else self.reference[1]
-
-    def believe(self, outcome: Tensor, log_cost: Tensor) -> BatchState:
-        """Add one network, as predicted."""
-        return replace(
-            self,
-            outcomes=torch.cat([self.outcomes, outcome.reshape(1)]),
-            log_costs=torch.cat([self.log_costs, log_cost.reshape(1)]),
-            within=torch.cat([self.within, torch.ones(1, dtype=torch.bool)]),
-            accurate=torch.cat([self.accurate, (outcome >= self.threshold).reshape(1)]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,15 +88,11 @@ class Belief:
         fitted = _fit(history, scale, conf, elsewhere)
         check_exact_caps(space, caps)
         price = _price(history, conf, caps, latencies)
-        log_cost, within = space.evaluate(price)
-        if not bool(within.any()):
-            raise _refusal(history, caps, latencies)
+        log_cost, within = _priced(history, price, caps, latencies)
         waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
         architectures = [*history.networks, *waiting]
-        believed = fitted.believe(history.features(waiting))
-        mean, sigma = space.evaluate(lambda points: believed.screen(space.features(points)))
-        is_open = within.clone()
-        is_open[torch.from_numpy(space.numbers([*architectures, *excluded]))] = False
+        believed, taken = fitted.believe(history.features(waiting)), [*architectures, *excluded]
+        candidates = Candidates.from_lattice(space, believed, log_cost, within, taken=taken)
         outcomes, _ = fitted.predict(history.features(architectures))
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         drop = min(conf.objective.max_drop, caps.get("drop", conf.objective.max_drop))
@@ -191,7 +106,6 @@ class Belief:
             threshold.untrained,
             fitted.noise,
         )
-        candidates = Candidates(space, believed, mean, sigma, log_cost, within, is_open)
         return cls(history, scale, fitted, candidates, waiting, state, threshold, caps, latencies)
 
 
@@ -230,16 +144,25 @@ def _price(
     return price
 
 
-def _refusal(history: History, caps: dict[str, float], latencies: Latencies | None) -> SsrError:
-    """Say why no network keeps the caps, each of which but that on latency can be kept.
+def _priced(
+    history: History,
+    price: Callable[[Points], tuple[Tensor, Tensor]],
+    caps: dict[str, float],
+    latencies: Latencies | None,
+) -> tuple[Tensor, Tensor]:
+    """Price the whole lattice; each cap but that on latency can be kept by itself.
 
     Raises:
-        SsrError: if that on latency cannot; names the fastest network.
+        SsrError: if no network keeps all caps; if that on latency is to blame, names the fastest.
     """
-    if (cap := caps.get("latency_ms")) is not None:
-        check_latency_cap(history.space, cap, costs.price(CostAxis.latency_ms, history, latencies))
-    together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
-    return SsrError(f"no network keeps to {together} together: type larger caps.")
+    log_cost, within = history.space.evaluate(price)
+    if not bool(within.any()):
+        if (cap := caps.get("latency_ms")) is not None:
+            time = costs.price(CostAxis.latency_ms, history, latencies)
+            check_latency_cap(history.space, cap, time)
+        together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
+        raise SsrError(f"no network keeps to {together} together: type larger caps.")
+    return log_cost, within
 
 
 def _fit(

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ssr_exp import config
 from ssr_exp.config import Acquisition, CapConf, Kernel, Objective, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
@@ -109,7 +108,6 @@ def check(space: Space, conf: SearchConfig) -> None:
     Raises:
         SsrError: says which key is wrong.
     """
-    config.check(conf)
     _check_combinations(conf)
     baseline = {name: float(value) for name, value in space.baseline._asdict().items()}
     unmeasured = dict.fromkeys(WORDS, 1.0)  # a share of what is not known yet will do

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from statistics import mean
 from typing import Protocol, runtime_checkable
 
@@ -63,11 +63,6 @@ def price(axis: CostAxis, history: History, latencies: Latencies | None = None) 
     times = torch.tensor(values, dtype=torch.float64).log()
     fitted = surrogate.fit(history.features(architectures), times, SurrogateConf())
     return lambda points: fitted.predict(history.space.features(points))[0]
-
-
-def log_costs(price: Price, space: Space, architectures: Sequence[Architecture]) -> Tensor:
-    """Price architectures, `m`."""
-    return price(cost.encode(space.plan, architectures))
 
 
 def measured(history: History, latencies: Latencies | None) -> dict[Architecture, float]:

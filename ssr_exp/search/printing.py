@@ -17,9 +17,8 @@ from ssr_exp.search.answer import DeviceLatency, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.rounds import Planned
 
-FIGURE = re.compile(
-    r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b"
-)  # moves from round to round
+# What of a warning moves from round to round.
+FIGURE = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b")
 UNITS = {Outcome.val_acc: "points", Outcome.val_loss: "nats"}
 
 

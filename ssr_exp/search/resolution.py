@@ -41,9 +41,8 @@ class ValSet:
         images = sum(self.classes.values())
         largest = max(self.classes, key=self.classes.__getitem__, default="")
         share = 100 * self.classes[largest] / images if images else 0.0
-        if (
-            not images or accuracy > share + self.point / 2
-        ):  # one image more, however it was rounded
+        # One image more would tell, however its share is rounded.
+        if not images or accuracy > share + self.point / 2:
             return []
         return [
             f"the baseline scores {accuracy:.2f} % on val, and always naming its largest class "

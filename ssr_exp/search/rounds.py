@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ssr_exp import files
 from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
 from ssr_exp.runs.predictions import FOLDER, Expected
 from ssr_exp.runs.store import Store
 
@@ -36,14 +37,12 @@ class Planned(Expected):
     attempts: Annotated[int, Field(ge=0)] = 0
 
 
-class Round(BaseModel):
+class Round(FileModel):
     """One batch; number 0 holds the first networks.
 
     `seed` is what they are trained with; `attempts` counts launches that came to their end, and
     `launched` the trainings in them.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     schema_version: int = SCHEMA
     number: Annotated[int, Field(ge=0)]

@@ -7,7 +7,6 @@ best for the truth, and the noise for smaller than it is. Nor does the order of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +14,6 @@ from torch import Tensor
 
 REPEATS = 4  # trainings of one network that are kept at most: they tell the noise
 SEED = 0
-
-Choose = Callable[[Tensor, int], Tensor]
-"""Choose so many rows of `n x d` features; returns their places."""
 
 
 def spread(X: Float[Tensor, "n d"], count: int) -> Int[Tensor, " m"]:

@@ -7,7 +7,6 @@ or points, `d` features.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,25 +15,17 @@ import torch
 from botorch import settings
 from botorch.exceptions import ModelFittingError
 from botorch.fit import fit_gpytorch_mll
-from botorch.models import SingleTaskGP, SingleTaskMultiFidelityGP
-from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
-from gpytorch.constraints import GreaterThan
-from gpytorch.kernels import AdditiveKernel, Kernel, RBFKernel, ScaleKernel
-from gpytorch.likelihoods import GaussianLikelihood
+from botorch.models import SingleTaskGP
+from gpytorch.kernels import RBFKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
-from gpytorch.priors import GammaPrior, LogNormalPrior
 from jaxtyping import Float
 from torch import Tensor
 
-from ssr_exp import config
 from ssr_exp.config import SurrogateConf
-from ssr_exp.search import subset
+from ssr_exp.search import gaussian_process, subset
 
 log = logging.getLogger(__name__)
 
-# The noise's share of the outcomes' variance, log-normal. BoTorch's own (-4, 1) expects next to
-# none; two seeds of a short training differ by more (results/search/table.csv).
-NOISE_LOC, NOISE_SCALE = -2.0, 1.0
 # Up to so many trainings all is computed as the textbook has it. The hyperparameters of more are
 # fitted to so many of them: each step of that fit takes time with the third power of their number.
 MOST = 300
@@ -233,51 +224,16 @@ def fit(
         how = "its kernel's lengths and the noise are fitted to %d of them"
         log.info(f"the surrogate learns from %d runs; {how}", len(X), len(some))
     with settings.validate_input_scaling(False):  # it warns of outcomes that are all equal
-        model = _model(X[some], y[some], conf, segments)
+        model = gaussian_process.build(X[some], y[some], conf, segments)
         try:
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         except ModelFittingError:
             log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
-            model = _model(X[some], y[some], conf, segments)
+            model = gaussian_process.build(X[some], y[some], conf, segments)
         if len(some) < len(X):
-            fitted, model = model, _model(X, y, conf, segments)
+            fitted, model = model, gaussian_process.build(X, y, conf, segments)
             model.load_state_dict(fitted.state_dict())
     return assembled(model.eval(), X, y, centre=centre, spread=spread)
-
-
-def _model(X: Tensor, y: Tensor, conf: SurrogateConf, segments: Sequence[int]) -> SingleTaskGP:
-    if conf.fidelity:
-        return SingleTaskMultiFidelityGP(
-            X,
-            y[:, None],
-            data_fidelities=[X.shape[1] - 1],
-            likelihood=_likelihood(),
-            outcome_transform=None,
-        )
-    kernel = _additive(segments, X.shape[1]) if conf.kernel is config.Kernel.additive else None
-    return SingleTaskGP(
-        X, y[:, None], covar_module=kernel, likelihood=_likelihood(), outcome_transform=None
-    )
-
-
-def _likelihood() -> GaussianLikelihood:
-    prior = LogNormalPrior(NOISE_LOC, NOISE_SCALE)
-    bound = GreaterThan(1e-4, transform=None, initial_value=math.exp(NOISE_LOC))
-    return GaussianLikelihood(noise_prior=prior, noise_constraint=bound)
-
-
-def _additive(segments: Sequence[int], d: int) -> Kernel:
-    """Add an effect of each segment on its own to one of all `d` features together."""
-    groups = [[c for c, one in enumerate(segments) if one == s] for s in dict.fromkeys(segments)]
-    groups.append(list(range(d)))
-    return AdditiveKernel(*(_scaled(columns, 1 / len(groups)) for columns in groups))
-
-
-def _scaled(columns: Sequence[int], variance: float) -> Kernel:
-    base = get_covar_module_with_dim_scaled_prior(len(columns), active_dims=tuple(columns))
-    kernel = ScaleKernel(base, outputscale_prior=GammaPrior(2.0, 2.0 / variance))
-    kernel.outputscale = variance
-    return kernel
 
 
 def assembled(

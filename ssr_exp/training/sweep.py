@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ssr_exp import terminal
 from ssr_exp.config import Config
-from ssr_exp.datasets import reading
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record, Status
@@ -20,7 +19,6 @@ log = logging.getLogger(__name__)
 
 Errors = dict[Path, object]
 """By folder: what a run raised, or `BUSY` if another process was training it."""
-
 
 # Said in full, because an experiment's own modifiers are merged after their group.
 ALONE = (
@@ -74,11 +72,6 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
     if not members:
         raise SsrError("this command stands for no run: its sweep is empty.")
     return list(members.values())
-
-
-def print_readings(members: Sequence[Member]) -> None:
-    """Say once of each data set of a sweep what was read of it."""
-    reading.print_all(member.reading for member in members if member.reading is not None)
 
 
 def to_train(members: Sequence[Member]) -> list[Member]:

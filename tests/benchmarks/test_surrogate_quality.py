@@ -9,7 +9,7 @@ from benchmarks import surrogate_quality
 from benchmarks.surrogate_quality import Choice
 from benchmarks.table_of_networks import Table
 from ssr_exp.config import Scale
-from ssr_exp.search import surrogate
+from ssr_exp.search import gaussian_process
 from ssr_exp.search.outcome import OutcomeScale
 
 
@@ -60,7 +60,7 @@ def test_a_surrogate_learns_from_the_table(table: Table, features: str) -> None:
 
 
 def test_another_prior_of_the_noise_lasts_no_longer_than_asked() -> None:
-    own = surrogate.NOISE_LOC
+    own = gaussian_process.NOISE_LOC
     with surrogate_quality.noise_prior(-9.0):
-        assert surrogate.NOISE_LOC == -9.0
-    assert own == surrogate.NOISE_LOC
+        assert gaussian_process.NOISE_LOC == -9.0
+    assert own == gaussian_process.NOISE_LOC

@@ -95,7 +95,6 @@ def test_settings_that_would_be_ignored_are_refused(
 @pytest.mark.parametrize(
     ("conf", "key"),
     [
-        (asked(rounds=-1), "rounds is -1"),
         (asked(surrogate__outcome=Outcome.val_loss, cap__drop="2"), "val_acc with"),
         (asked(cap__params="3"), "no network keeps to cap.params=3"),
         (asked(cap__latency_ms="soon"), "cap.latency_ms=soon is not a limit"),

@@ -9,6 +9,7 @@ import torch
 
 from ssr_exp.config import CostAxis, Outcome
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost
 from ssr_exp.runs.record import Status
 from ssr_exp.search import costs, history
 from ssr_exp.search.space import Space
@@ -74,7 +75,7 @@ def test_latency_is_predicted_from_the_records_that_have_it(
     ] + [tell(a) for a in first[15:]]
     trained = history.from_records(small, records)
     price = costs.price(CostAxis.latency_ms, trained)
-    times = costs.log_costs(price, small, first).exp()
+    times = price(cost.encode(small.plan, first)).exp()
     for architecture, time in zip(first, times.tolist(), strict=True):
         assert time == pytest.approx(sum(architecture.blocks), rel=0.15)
 

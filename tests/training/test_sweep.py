@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ssr_exp.config import Config
+from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import proposal, store
 from ssr_exp.runs.proposal import Proposal
@@ -197,7 +198,8 @@ def test_a_sweep_says_it_once_for_each_data_set(
     asked: list[Any] = [
         ([], conf(*words, f"seed={seed}")) for words in ((), named) for seed in (0, 1)
     ]
-    sweep.print_readings(sweep.expand(asked))
+    members = sweep.expand(asked)
+    reading.print_all(member.reading for member in members if member.reading is not None)
     printed = capsys.readouterr().out
     assert printed.count("image_folder: 45 images") == 1
     assert printed.count("digits: 1,797 images of 10 classes") == 1

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import studies
+from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.provenance import torch_threads
 from ssr_exp.runs.store import RECORD_FILE, Store
 
@@ -114,7 +113,6 @@ def write(
     Raises:
         SsrError: if no format passes, or the folder cannot be written.
     """
-    check(request)
     check_folder(to)
     store = Store(to.parent, "to=DIR")
     with (
@@ -122,11 +120,8 @@ def write(
         tempfile.TemporaryDirectory() as aside,
         torch_threads(request.threads),
     ):
-        network = chosen.network
-        expected = [verification.logits(network, part, batch=EAGER_BATCH) for part in parts]
-        about, takes_bytes = chosen.about, request.uint8_input
-        text = partial(predictor.text, about.classes, how, takes_bytes=takes_bytes)
-        store.write_text(fresh / predictor.SCRIPT, text({}))
+        expected = [verification.logits(chosen.network, p, batch=EAGER_BATCH) for p in parts]
+        store.write_text(fresh / predictor.SCRIPT, _script(chosen, request, how, {}))
         script = Predictor(fresh / predictor.SCRIPT)
         originals = [script.originals(part, Path(aside)) for part in parts]
         work = Work(chosen, request, how, parts, expected, script, originals, fresh)
@@ -135,17 +130,31 @@ def write(
         if not files:
             raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
         exported = Exported(to, tuple(files), tuple(failed), _latencies(work, files))
-        saved.write(fresh, about, network.state_dict())
-        batches = {one.file: request.max_batch for one in files}
-        for name, content in {
-            predictor.SCRIPT: text(batches),
-            RECORD_FILE: chosen.record.to_json(),
-            studies.FILE: json.dumps(dict(chosen.study), indent=1) + "\n",
-            REPORT: json.dumps(report(exported, request), indent=1) + "\n",
-            CARD: model_card.write(chosen, exported, parts, request, how),
-        }.items():
+        saved.write(fresh, chosen.about, chosen.network.state_dict())
+        for name, content in _papers(work, exported).items():
             store.write_text(fresh / name, content)
     return exported
+
+
+def _script(
+    chosen: Selection, request: ExportConfig, how: Preprocessing, batches: Mapping[str, int]
+) -> str:
+    """Write `predict.py` for files that take so many images at once."""
+    takes_bytes = request.uint8_input
+    return predictor.text(chosen.about.classes, how, batches, takes_bytes=takes_bytes)
+
+
+def _papers(work: Work, exported: Exported) -> dict[str, str]:
+    """Write what lies beside the verified files, by its name."""
+    chosen, request, how = work.chosen, work.request, work.how
+    batches = {one.file: request.max_batch for one in exported.files}
+    return {
+        predictor.SCRIPT: _script(chosen, request, how, batches),
+        RECORD_FILE: chosen.record.to_json(),
+        studies.FILE: provenance.to_json(dict(chosen.study)),
+        REPORT: provenance.to_json(report(exported, request)),
+        CARD: model_card.write(chosen, exported, work.parts, request, how),
+    }
 
 
 def _files(work: Work) -> tuple[list[ExportedFile], list[str]]:

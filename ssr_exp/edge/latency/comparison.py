@@ -12,7 +12,6 @@ from ssr_exp.edge.measured_networks import MeasuredNetwork, MeasuredStudy
 
 MEASURES = {"val_acc": "val acc %", "test_acc": "test acc %"}
 
-
 Measured = Mapping[str, Mapping[str, Latency]]
 """By setting, in a word or two, the latency of each network, by code."""
 

@@ -99,8 +99,8 @@ def _corrected(plan: Plan, points: Points, times: Floats) -> Predict:
         np.ones(X.shape[1]), (0.1, 100.0), nu=2.5
     ) + WhiteKernel(0.1, (1e-4, 10.0))
     process = GaussianProcessRegressor(kernel, random_state=0)
-    with warnings.catch_warnings():  # a length scale at its bound says that the direction is flat
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # A length scale at its bound says that the direction is flat.
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         process.fit(X, Y / spread)
 
     def predict(points: Points) -> Floats:

@@ -60,19 +60,6 @@ def find(name: str) -> Runtime:
     return runtime
 
 
-def here() -> list[Runtime]:
-    """List the runtimes that can run on this machine."""
-    return [runtime for runtime in ALL if _runs(runtime)]
-
-
-def _runs(runtime: Runtime) -> bool:
-    try:
-        runtime.check()
-    except SsrError:
-        return False
-    return True
-
-
 def _eager(network: nn.Module, images: Tensor, _threads: int) -> Runner:
     """Run as PyTorch does, without gradients."""
     network.eval()

@@ -14,15 +14,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ssr_exp.edge.latency import runtimes
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.provenance import torch_threads
 
 log = logging.getLogger(__name__)
 
 Name = TypeVar("Name")
 
+ATTEMPTS = 3  # at a quiet machine
 NOISY = 0.3  # spread from which a latency says more of the machine than of the network
 
 
@@ -50,41 +49,6 @@ class Latency:
         """The distance of the quartiles, as a share of the median."""
         low, high = self.quartiles
         return (high - low) / self.ms
-
-
-def measure(
-    networks: Mapping[str, nn.Module],
-    input_shape: Sequence[int],
-    *,
-    batch: int = 1,
-    threads: int = 1,
-    repeats: int = 30,
-    warm_up: int = 3,
-    runtime: Runtime | None = None,
-) -> dict[str, Latency]:
-    """Measure networks in one runtime, on the same random images.
-
-    Args:
-        networks: by name; their weights do not matter. They are left in eval mode, and where the
-            runtime has them.
-        input_shape: channels, height and width of the images, in pixels.
-        batch: images at once.
-        threads: of the runtime, on a CPU; torch has as many as before afterwards.
-        repeats: measured turns of each network.
-        warm_up: turns before them.
-        runtime: what runs the networks; None: PyTorch as it is.
-
-    Raises:
-        SsrError: if one of the numbers is too small, or the runtime cannot run a network.
-    """
-    check(batch=batch, threads=threads, repeats=repeats)
-    runtime = runtime or runtimes.find("eager")
-    with torch_threads(threads):
-        runners = {
-            name: prepare(network, input_shape, runtime, batch=batch, threads=threads)
-            for name, network in networks.items()
-        }
-        return interleaved(runners, repeats=repeats, warm_up=warm_up)
 
 
 def prepare(
@@ -141,7 +105,6 @@ def settled(
     *,
     repeats: int,
     spread: float,
-    attempts: int = 3,
     quiet: Collection[Name] = (),
 ) -> dict[Name, Latency]:
     """Let all take turns, again where the machine was too noisy; of each the quietest is kept.
@@ -150,14 +113,13 @@ def settled(
         runners: by name.
         repeats: measured turns of each.
         spread: the noise that is allowed, see `noise`.
-        attempts: how often it is tried.
         quiet: those that must each keep to it, and not only the middle one of all.
 
     Raises:
         SsrError: if it stays too noisy.
     """
     quietest: dict[Name, Latency] = {}
-    for left in range(attempts, 0, -1):
+    for left in range(ATTEMPTS, 0, -1):
         latest = interleaved(runners, repeats=repeats)
         quietest = {
             n: min(latency, quietest.get(n, latency), key=attrgetter("spread"))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ssr_exp import terminal
+from ssr_exp.config import LatencyConf
 from ssr_exp.edge.latency import design, model, runtimes, stopwatch, table_file
 from ssr_exp.edge.latency.model import LatencyModel
 from ssr_exp.edge.latency.runtimes import Runner
@@ -25,17 +26,7 @@ from ssr_exp.runs import store
 from ssr_exp.runs.provenance import torch_threads
 
 TOGETHER = 24  # networks that are measured together, once the table is there
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How a lattice is measured."""
-
-    networks: int = 48  # that the model is fitted to
-    held_out: int = 12  # further ones that check it
-    repeats: int = 30  # measured turns of each network
-    spread: float = stopwatch.NOISY  # the noise that is allowed, see `stopwatch.noise`
-    seed: int = 0  # of what is drawn
+SEED = 0  # of what is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,19 +82,14 @@ class LatencyTable:
         effort: how more is measured.
     """
 
-    def __init__(self, subject: Subject, table: Timings, path: Path, effort: Effort) -> None:
+    def __init__(self, subject: Subject, table: Timings, path: Path, effort: LatencyConf) -> None:
         self.table = table
         self._subject, self._path, self._effort = subject, path, effort
         self._model: LatencyModel | None = None
 
-    @property
-    def setting(self) -> Setting:
-        """What the latencies are of."""
-        return self.table.setting
-
     def __str__(self) -> str:
         """Say what the latencies are of."""
-        return str(self.setting)
+        return str(self.table.setting)
 
     def measured(self) -> dict[Architecture, float]:
         """List the measured networks with their latency in ms."""
@@ -166,7 +152,7 @@ class LatencyTable:
         anchors = [a for a in dict.fromkeys((plan.baseline, *ends)) if a in measured]
         together = dict.fromkeys((*anchors, *missing))
         latencies = _measured(
-            self._subject, list(together), self._effort, self.setting, quiet=list(together)
+            self._subject, list(together), self._effort, self.table.setting, quiet=list(together)
         )
         ratios = [measured[a] / latencies[a].ms for a in anchors] or [1.0]
         if max(ratios) / min(ratios) > 1 + self._effort.spread:
@@ -189,7 +175,7 @@ class LatencyTable:
         return {a: row.ms for row in rows if (a := self._subject.parse(row.network)) is not None}
 
     def _is_here(self) -> bool:
-        mine = self.setting
+        mine = self.table.setting
         try:
             return here(mine.runtime, batch=mine.batch, threads=mine.threads) == mine
         except SsrError:
@@ -217,7 +203,7 @@ def start(
     subject: Subject,
     setting: Setting,
     path: Path,
-    effort: Effort,
+    effort: LatencyConf,
     *,
     option: str = "paths.runs=DIR",
 ) -> LatencyTable:
@@ -231,9 +217,9 @@ def start(
     stopwatch.check(repeats=effort.repeats)
     store.Store(path.parent, option).check()
     lattice = subject.lattice
-    chosen = design.choose(lattice, effort.networks, seed=effort.seed)
+    chosen = design.choose(lattice, effort.networks, seed=SEED)
     spare = max(min(lattice.size - len(chosen), effort.held_out), 0)
-    drawn = lattice.sample(min(lattice.size, len(chosen) + spare), seed=effort.seed + 1)
+    drawn = lattice.sample(min(lattice.size, len(chosen) + spare), seed=SEED + 1)
     held = [a for a in drawn if a not in chosen][:spare]
     latencies = _measured(subject, [*chosen, *held], effort, setting)
     rows = [_row(subject.code(a), latency, fits=a not in held) for a, latency in latencies.items()]
@@ -242,7 +228,7 @@ def start(
     return LatencyTable(subject, table, path, effort)
 
 
-def resume(subject: Subject, path: Path, effort: Effort) -> LatencyTable:
+def resume(subject: Subject, path: Path, effort: LatencyConf) -> LatencyTable:
     """Read a table that was measured before, here or on another device.
 
     Raises:
@@ -280,7 +266,7 @@ def _matches(points: Points, known: Points) -> tuple[NDArray[np.int64], NDArray[
 def _measured(
     subject: Subject,
     architectures: Sequence[Architecture],
-    effort: Effort,
+    effort: LatencyConf,
     setting: Setting,
     *,
     quiet: Sequence[Architecture] = (),

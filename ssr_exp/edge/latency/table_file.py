@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import nn
 
 from ssr_exp import files
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
 from ssr_exp.rescaling import saved
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import store
@@ -23,10 +24,8 @@ SCHEMA = 1  # raise when a reader of today could misread what is written
 Ms = Annotated[float, Field(gt=0)]
 
 
-class Setting(BaseModel):
+class Setting(FileModel):
     """What latencies are of; only those of one setting can be compared."""
-
-    model_config = ConfigDict(frozen=True)
 
     runtime: str  # its name
     version: str  # of it
@@ -46,13 +45,11 @@ class Setting(BaseModel):
         return f"{self.runtime} ({self.version}), batch {self.batch}, {self.device}, {threads}"
 
 
-class LatencyRow(BaseModel):
+class LatencyRow(FileModel):
     """One network's latency in ms: the median, and what a quarter and three quarters lie below.
 
     `fits` says whether a model may learn from it; the others check it.
     """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     network: Annotated[str, Field(max_length=1000)]
     ms: Ms
@@ -61,10 +58,8 @@ class LatencyRow(BaseModel):
     fits: bool = True
 
 
-class SeedNetwork(BaseModel):
+class SeedNetwork(FileModel):
     """What is rescaled."""
-
-    model_config = ConfigDict(frozen=True)
 
     model: saved.Model  # the seed network
     segment: saved.Segmentation  # how it was split
@@ -108,10 +103,8 @@ class SeedNetwork(BaseModel):
         return None
 
 
-class Timings(BaseModel):
+class Timings(FileModel):
     """The latencies of a seed network's lattice in one setting."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     schema_version: int = SCHEMA  # of this file
     seed: SeedNetwork  # what is rescaled

@@ -1,29 +1,25 @@
-"""Runs of the seed network on the meta device: its channels, products and modules' calls.
+"""What is noted while the seed network runs: its channels, products and modules' calls.
 
-It runs in eval and in train mode. No data is computed and no weight is copied. What each operation
-means for the labels stands in `rules`; what is not understood there is frozen at full size and
-named.
+What each operation means for the labels stands in `rules`; what is not understood there is frozen
+at full size and named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ssr_exp.errors import SsrError, cause
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import copying, meta, nested
-from ssr_exp.rescaling.tracing import positions
 from ssr_exp.rescaling.tracing.labels import BATCH, Vector, along, fixed_like, spread, varying
 from ssr_exp.rescaling.tracing.rules import dispatch, operations, parameters
 from ssr_exp.rescaling.tracing.rules.parameters import WeightOrigin
-from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Need, Shapes, Trace, TracedTensor
+from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Need, Trace, TracedTensor
 
 _Tensors = list[Tensor]
 
@@ -241,17 +237,15 @@ class Tracer(TorchDispatchMode):
                 self.label(tensor, spread(leaf.dims[dims[0]], tensor.shape, dims[0]))  # type: ignore[arg-type]
         self._parametric.add(id(tensor))
 
-    def inside(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Note which module is running, and what goes in and out of it."""
-        return meta.hooks(network, self._enter, self._leave)
-
-    def _enter(self, path: str, module: nn.Module, args: Any) -> None:
+    def enter(self, path: str, module: nn.Module, args: Any) -> None:
+        """Note which module is running."""
         caller = self.path
         is_lent = not path.startswith(f"{caller}." if caller else "")
         has_weights = any(True for _ in module.parameters())
         self.scope.append(caller if is_lent and not has_weights else path)
 
-    def _leave(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def leave(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """Note what went in and out of a module."""
         self.scope.pop()
         ends = nested.tensors((args, kwargs)), nested.tensors(output)
         self._alive += ends[0] + ends[1]
@@ -285,98 +279,3 @@ def _channels(labels: Tensor | None) -> Vector | None:
         return None
     dims = varying(labels)
     return along(labels, dims[0]) if len(dims) == 1 else None
-
-
-def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
-    """Trace `network`, in both modes, on images of `input_shape` (channels, height, width).
-
-    The network itself is neither changed nor moved, and no generator of random numbers either.
-
-    Raises:
-        SsrError: if the network does not run on such images, decides by their values, runs layers
-            that it does not hold, or puts out no tensor.
-    """
-    _check_layers(network)
-    # What runs inside inference mode is seen by no tracer.
-    with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
-        loads, shapes = _one_image(network, input_shape)
-        shadow = meta.copied(network)
-        tracer = Tracer(shadow, network, loads)
-        trace = tracer.trace
-        try:
-            _run(tracer, shadow, input_shape, training=False)
-        except SsrError:
-            raise
-        except Exception as error:  # a network may be anyone's code
-            raise _stopped(tracer.path, input_shape, error) from error
-        undo = tracer.mark()
-        try:
-            _run(tracer, shadow, input_shape, training=True)
-        except SsrError:
-            raise
-        except Exception as error:
-            undo()
-            inside = f"in {tracer.path}, " if tracer.path else ""
-            trace.untrained = inside + cause(error)
-    trace.calls.extend(tracer.calls())
-    if shapes is not None:
-        trace.batch, trace.outputs[False] = 1, shapes
-    return trace
-
-
-def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: bool) -> None:
-    image = meta.images(network, shape, BATCH)
-    tracer.start(image, training=training)
-    with tracer.inside(network), positions.watched(network, tracer.trace.reads), tracer:
-        output = network.train(training)(image)
-    outputs = nested.tensors(output)
-    if not outputs and not training:
-        raise SsrError(
-            f"{type(network).__name__} puts out {type(output).__name__}, in which there is no "
-            "tensor: its forward must return tensors, alone or in lists, dictionaries or objects."
-        )
-    for tensor in outputs:
-        labels = tracer.labels(tensor).reshape(-1).numpy()
-        tracer.trace.ledger.freeze(labels, "the network's output")
-    tracer.trace.outputs[training] = nested.shapes(output)
-
-
-def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int], Shapes | None]:
-    """Run on one image: the multiply-adds of each product, and the shapes of what comes out.
-
-    The shapes are None if the network does not run on one.
-    """
-    shadow = meta.copied(network).eval()
-    watch = meta.ModuleWatch(shadow)
-    try:
-        with watch:
-            output = shadow(meta.images(shadow, input_shape, 1))
-    except Exception:  # a network may be anyone's code; a whole batch says what is wrong with it
-        return [], None
-    return watch.loads, nested.shapes(output)
-
-
-def _check_layers(network: nn.Module) -> None:
-    for name, parameter in network.named_parameters():
-        if is_lazy(parameter):
-            raise SsrError(
-                f"{name} has no size yet (a lazy layer): run the network once on a batch of images "
-                "where it is made."
-            )
-    for path, module in network.named_modules():
-        if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
-            raise SsrError(
-                f"{path or 'the network'} is a scripted module (torch.jit), whose layers cannot be "
-                "rebuilt: give the network as it was before torch.jit.script or trace."
-            )
-
-
-def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrError:
-    """Say where a run stopped, and why."""
-    if meta.asks_for_values(error):
-        return meta.values_refused("the network", path, error)
-    size, inside = "x".join(map(str, input_shape)), f"in {path}, " if path else ""
-    return SsrError(
-        f"the network does not run on images of {size} (channels x height x width): {inside}"
-        f"{cause(error)}."
-    )

@@ -70,7 +70,6 @@ def start(
     Raises:
         SsrError: if W&B refuses what `conf` says.
     """
-    global _failed_at
     if conf.mode is WandbMode.disabled:
         return None
     os.environ.setdefault("WANDB_ERROR_REPORTING", str(conf.share_machine).lower())
@@ -87,17 +86,8 @@ def start(
     }
     if run_id is not None:
         wanted |= {"id": run_id, "resume": "allow", "allow_val_change": True}
-    if conf.mode is WandbMode.online and not _recently_failed():
-        try:
-            return wandb.init(mode="online", settings=_settings(conf), **wanted)
-        except Exception as error:  # of the network, of the account, or of W&B's own process
-            _failed_at = time.monotonic()
-            log.warning(
-                "W&B cannot be reached (%s): logging offline; later: wandb sync %s",
-                sentence(error),
-                folder / "wandb" / "offline-run-*",
-            )
-            wandb.teardown()
+    if conf.mode is WandbMode.online and (run := _online(conf, wanted)) is not None:
+        return run
     try:
         return _offline(conf, wanted)
     except Exception as error:
@@ -105,6 +95,24 @@ def start(
             f"W&B does not start ({sentence(error)}): mend logger.project, logger.entity or "
             "logger.tags, or type logger=disabled."
         ) from error
+
+
+def _online(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
+    """Open a run on the server; None, for a while at once, if it cannot be reached."""
+    global _failed_at
+    if _failed_at is not None and time.monotonic() - _failed_at < RETRY_AFTER_S:
+        return None
+    try:
+        return wandb.init(mode="online", settings=_settings(conf), **wanted)
+    except Exception as error:  # of the network, of the account, or of W&B's own process
+        _failed_at = time.monotonic()
+        log.warning(
+            "W&B cannot be reached (%s): logging offline; later: wandb sync %s",
+            sentence(error),
+            Path(wanted["dir"]) / "wandb" / "offline-run-*",
+        )
+        wandb.teardown()
+        return None
 
 
 def _offline(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
@@ -211,10 +219,6 @@ def _runs(conf: RunsConf, logger: LoggerConf, study: str) -> list[Any]:
             if time.monotonic() > end:
                 raise TimeoutError
     return runs
-
-
-def _recently_failed() -> bool:
-    return _failed_at is not None and time.monotonic() - _failed_at < RETRY_AFTER_S
 
 
 def _settings(conf: LoggerConf) -> wandb.Settings:

@@ -12,15 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from botorch.acquisition import AcquisitionFunction
-from botorch.exceptions import UnsupportedError
-from botorch.utils.transforms import t_batch_mode_transform
 from jaxtyping import Float
 from torch import Tensor
 
 from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.runs import pareto
-from ssr_exp.search.surrogate import Surrogate
 
 CHUNK = 1 << 16  # networks that are scored at once
 
@@ -126,59 +122,6 @@ def expected_saving(
     """
     probability = torch.special.ndtr((mean - threshold) / sigma)
     return probability * (incumbent - log_cost).clamp_min(0)
-
-
-class ExpectedHypervolumeImprovement(AcquisitionFunction):
-    """`expected_hypervolume_improvement` for BoTorch's discrete optimisers.
-
-    It has no gradient: the points of a lattice are enumerated.
-
-    Points are `d + 1` columns: the surrogate's features, then the log cost. Pending points are
-    believed to come out as predicted.
-
-    Args:
-        surrogate: fitted.
-        trained: `n x (d + 1)` networks that were trained; the front is that of their predicted
-            means, so that a lucky seed does not hide what is below it.
-        reference: the outcome and the log cost that a network must beat to count.
-    """
-
-    def __init__(
-        self,
-        surrogate: Surrogate,
-        trained: Float[Tensor, "n d1"],
-        *,
-        reference: tuple[float, float],
-    ) -> None:
-        super().__init__(model=surrogate.model)
-        self._fitted, self._trained, self._reference = surrogate, trained, reference
-        self.set_X_pending(None)
-
-    def set_X_pending(self, X_pending: Tensor | None = None) -> None:
-        """Count `p x (d + 1)` networks as trained, with the outcomes that are predicted."""
-        self.X_pending = X_pending  # type: ignore[assignment]
-        believed = self._trained[:0] if X_pending is None else X_pending
-        rows = torch.cat([self._trained, believed])
-        mean, _ = self._fitted.predict(rows[:, :-1])
-        self._surrogate = self._fitted.believe(believed[:, :-1])
-        self._front = Front.from_networks(mean, rows[:, -1], self._reference)
-
-    @t_batch_mode_transform(expected_q=1)  # type: ignore[arg-type]
-    def forward(self, X: Float[Tensor, "*b 1 d1"]) -> Float[Tensor, "*b"]:
-        """Score networks, `b x 1 x (d + 1)`.
-
-        Raises:
-            UnsupportedError: if a gradient is asked for.
-        """
-        if X.requires_grad:
-            raise UnsupportedError("it has no gradient: use optimize_acqf_discrete")
-        flat = X.reshape(-1, X.shape[-1])
-        parts = [self._score(flat[at : at + CHUNK]) for at in range(0, len(flat), CHUNK)]
-        return torch.cat(parts).reshape(X.shape[:-2])
-
-    def _score(self, rows: Tensor) -> Tensor:
-        mean, sigma = self._surrogate.predict(rows[:, :-1])
-        return expected_hypervolume_improvement(mean, sigma, rows[:, -1], front=self._front)
 
 
 def _tensor(values: Sequence[float]) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssr_exp.search.belief import BatchState, Candidates
+from ssr_exp.search.candidates import BatchState, Candidates
 from ssr_exp.search.proposals import acquisition
 from ssr_exp.search.space import Numbers
 from ssr_exp.search.surrogate import Surrogate

@@ -14,7 +14,7 @@ from botorch.sampling.get_sampler import get_sampler
 from torch import Tensor
 
 from ssr_exp.config import Objective
-from ssr_exp.search.belief import BatchState, Candidates
+from ssr_exp.search.candidates import BatchState, Candidates
 from ssr_exp.search.proposals import acquisition
 from ssr_exp.search.space import Numbers
 from ssr_exp.search.surrogate import Surrogate

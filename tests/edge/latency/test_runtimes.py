@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,10 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.resnet import CifarResNet
 
 IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-HERE = {runtime.name for runtime in runtimes.here()}
+HERE: set[str] = set()
+for _name in runtimes.NAMES:
+    with suppress(SsrError):
+        HERE.add(runtimes.find(_name).name)
 BY_FILE = ("onnxruntime", "executorch")
 GPU = [runtime.name for runtime in runtimes.ALL if runtime.on_gpu]
 
@@ -75,7 +80,6 @@ def test_without_a_gpu_its_runtimes_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     for name in GPU:
         with pytest.raises(SsrError, match=r"no GPU.* choose"):
             runtimes.find(name)
-    assert not {runtime.name for runtime in runtimes.here()} & set(GPU)
 
 
 def test_without_a_compiler_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

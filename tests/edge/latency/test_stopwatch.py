@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssr_exp.edge.latency import stopwatch
+from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.provenance import torch_threads
 
 
 class Noted(nn.Module):
@@ -50,7 +51,13 @@ def test_the_median_and_the_quartiles_are_those_of_the_turns() -> None:
 
 def test_networks_run_in_eval_mode_on_the_same_images_with_so_many_threads() -> None:
     before, networks = torch.get_num_threads(), {"one": Noted(), "other": Noted()}
-    found = stopwatch.measure(networks, (3, 4, 5), batch=2, threads=2, repeats=2, warm_up=1)
+    eager = runtimes.find("eager")
+    with torch_threads(2):
+        runners = {
+            name: stopwatch.prepare(network, (3, 4, 5), eager, batch=2, threads=2)
+            for name, network in networks.items()
+        }
+        found = stopwatch.interleaved(runners, repeats=2, warm_up=1)
     assert list(found) == ["one", "other"]
     assert torch.get_num_threads() == before
     for network in networks.values():
@@ -60,33 +67,26 @@ def test_networks_run_in_eval_mode_on_the_same_images_with_so_many_threads() -> 
 
 
 def test_the_threads_come_back_after_an_error() -> None:
-    class Broken(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            raise RuntimeError("broken")
-
     before = torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="broken"):
-        stopwatch.measure({"it": Broken()}, (1, 2, 2), threads=before + 1)
+    with pytest.raises(RuntimeError, match="broken"), torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise RuntimeError("broken")
     assert torch.get_num_threads() == before
 
 
-def test_another_runtime_can_be_measured() -> None:
-    prepared: list[str] = []
-
+def test_another_runtime_prepares_the_network_with_its_threads() -> None:
     def prepare(network: nn.Module, images: Tensor, threads: int) -> Runner:
-        prepared.append(f"{type(network).__name__} {threads}")
-        return lambda: None
+        return lambda: f"{type(network).__name__} {threads}"
 
     runtime = Runtime("mine", prepare, lambda: None, lambda: "mine 1.0")
-    found = stopwatch.measure({"it": Noted()}, (1, 2, 2), repeats=4, runtime=runtime)
-    assert prepared == ["Noted 1"]
-    assert len(found["it"].times) == 4
+    run = stopwatch.prepare(Noted(), (1, 2, 2), runtime, batch=1, threads=3)
+    assert run() == "Noted 3"
 
 
 @pytest.mark.parametrize("name", ["batch", "threads", "repeats"])
 def test_what_is_too_small_is_said_in_a_sentence(name: str) -> None:
     with pytest.raises(SsrError, match=f"{name} is 0; it must be 1 or more"):
-        stopwatch.measure({"it": Noted()}, (1, 2, 2), **{name: 0})
+        stopwatch.check(**{name: 0})
 
 
 def test_a_noisy_machine_is_measured_again_and_then_refused(

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssr_exp.config import ModelConf, SegmentConf
+from ssr_exp.config import LatencyConf, ModelConf, SegmentConf
 from ssr_exp.edge.latency import design, model, stopwatch, table, table_file
 from ssr_exp.edge.latency.stopwatch import Latency
-from ssr_exp.edge.latency.table import Effort, LatencyTable, Subject
+from ssr_exp.edge.latency.table import LatencyTable, Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork, Setting
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, lattice, planning
 from ssr_exp.rescaling.plan import Architecture
 
-FEW = Effort(networks=10, held_out=3, repeats=1, spread=1e9)
+FEW = LatencyConf(networks=10, held_out=3, repeats=1, spread=1e9)
 
 
 @cache
@@ -58,7 +58,7 @@ class Machine:
         self,
         _: Subject,
         architectures: Sequence[Architecture],
-        effort: Effort,
+        effort: LatencyConf,
         setting: Setting,
         *,
         quiet: Sequence[Architecture] = (),
@@ -245,7 +245,7 @@ def test_on_another_device_nothing_is_measured_or_added(
     machine: Machine, begun: LatencyTable, path: Path
 ) -> None:
     for change in ({"device": "elsewhere"}, {"version": "0"}, {"runtime": "cuda9"}):
-        setting = begun.setting.model_copy(update=change)
+        setting = begun.table.setting.model_copy(update=change)
         table_file.write(path, begun.table.model_copy(update={"setting": setting}))
         moved, before = table.resume(subject(), path, FEW), path.read_bytes()
         assert not moved.measure(spare(*begun.measured())[:1])
@@ -260,14 +260,14 @@ def test_a_check_says_how_well_networks_are_predicted_that_were_not_shown(
     assert found.model.networks == FEW.networks and len(found.errors) == FEW.held_out
     told = rf"latency model: {found.model.kind}, fitted to 10 networks; held-out error [\d.]+% in"
     assert re.match(told, str(found)) and "3 networks; in cross-validation blocks" in str(found)
-    none = table.start(subject(), begun.setting, path, replace(FEW, held_out=0)).check()
+    none = table.start(subject(), begun.table.setting, path, replace(FEW, held_out=0)).check()
     assert none.errors == () and "none was held out" in str(none)
 
 
 def test_networks_are_built_and_run_in_the_settings_runtime(path: Path) -> None:
     setting = table.here("eager", batch=2)
     begun = table.start(tiny(), setting, path, replace(FEW, repeats=2))
-    assert table.resume(tiny(), path, FEW).table.setting == begun.setting == setting
+    assert table.resume(tiny(), path, FEW).table.setting == begun.table.setting == setting
     assert len(begun.measured()) == 8 and all(
         row.low <= row.ms <= row.high for row in begun.table.rows
     )

@@ -8,7 +8,7 @@ from torch import nn
 
 from ssr_exp.rescaling import planning, rescale
 from ssr_exp.rescaling.tracing import blocks as chains
-from ssr_exp.rescaling.tracing import tracer
+from ssr_exp.rescaling.tracing import runner
 from tests.rescaling import probes
 
 SHAPE = (3, 16, 16)
@@ -16,7 +16,7 @@ SHAPE = (3, 16, 16)
 
 def found(network: nn.Module) -> list[list[str]]:
     """Join the paths of each block: `0 1 2`."""
-    seen = chains.Finder(network, tracer.run(network, SHAPE)).find()
+    seen = chains.Finder(network, runner.run(network, SHAPE)).find()
     return [[" ".join(block) for block in chain] for chain in seen]
 
 
@@ -55,7 +55,7 @@ def test_the_layer_that_makes_the_output_is_in_no_chain() -> None:
 @pytest.mark.parametrize("name", ["Plain", "Residual", "Inverted", "Tapped", "named_blocks"])
 def test_classes_that_repeat_are_blocks_and_their_layers_are_not(name: str) -> None:
     network = probes.build(name)
-    found = chains.Finder(network, tracer.run(network, SHAPE)).find()
+    found = chains.Finder(network, runner.run(network, SHAPE)).find()
     blocks = [block for chain in found for block in chain]
     kinds = {type(network.get_submodule(path)) for block in blocks for path in block}
     assert len(kinds) == 1 and not kinds & {nn.Conv2d, nn.Sequential}

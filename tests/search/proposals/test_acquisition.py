@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ssr_exp.config import SurrogateConf
 from ssr_exp.search import surrogate
 from ssr_exp.search.proposals import acquisition
-from ssr_exp.search.proposals.acquisition import ExpectedHypervolumeImprovement, Front
+from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.surrogate import Surrogate
 
 points = st.lists(
@@ -124,45 +124,17 @@ def rows(count: int) -> torch.Tensor:
     return torch.cat([X[:, :3], 8 * X[:, 3:]], dim=1)
 
 
-def test_botorchs_function_scores_as_the_closed_form_does(fitted: Surrogate) -> None:
+def test_a_believed_network_gains_nothing_more(fitted: Surrogate) -> None:
     trained, candidates = rows(6), rows(40)
-    function = ExpectedHypervolumeImprovement(fitted, trained, reference=(0.0, 10.0))
-    posterior = fitted.model.posterior(candidates[:, None, :3])
-    mean = posterior.mean.flatten().detach() * fitted.spread + fitted.centre
-    sigma = posterior.variance.flatten().detach().sqrt() * fitted.spread
-    levels = fitted.predict(trained[:, :3])[0]
-    expected = acquisition.expected_hypervolume_improvement(
-        mean,
-        sigma,
-        candidates[:, 3],
-        front=Front.from_networks(levels, trained[:, 3], (0.0, 10.0)),
-    )
-    torch.testing.assert_close(function(candidates[:, None]), expected, rtol=1e-5, atol=1e-7)
 
+    def gains(believed: torch.Tensor) -> torch.Tensor:
+        known = torch.cat([trained, believed])
+        front = Front.from_networks(fitted.predict(known[:, :3])[0], known[:, 3], (0.0, 10.0))
+        mean, sigma = fitted.believe(believed[:, :3]).predict(candidates[:, :3])
+        return acquisition.expected_hypervolume_improvement(
+            mean, sigma, candidates[:, 3], front=front
+        )
 
-def test_a_pending_network_gains_nothing_more(fitted: Surrogate) -> None:
-    candidates = rows(40)
-    function = ExpectedHypervolumeImprovement(fitted, rows(6), reference=(0.0, 10.0))
-    before = function(candidates[:, None])
-    function.set_X_pending(candidates[:1])
-    after = function(candidates[:, None])
+    before, after = gains(candidates[:0]), gains(candidates[:1])
     assert bool((after <= before + 1e-9).all())
     assert float(after[0]) < 0.25 * float(before[0]) + 1e-9
-
-
-def test_it_runs_in_botorchs_own_discrete_optimiser(fitted: Surrogate) -> None:
-    from botorch.optim import optimize_acqf_discrete
-
-    candidates = rows(30)
-    function = ExpectedHypervolumeImprovement(fitted, rows(6), reference=(0.0, 10.0))
-    best, _ = optimize_acqf_discrete(function, q=3, choices=candidates, unique=True)
-    assert best.shape == (3, 4)
-    assert len(best.unique(dim=0)) == 3
-
-
-def test_a_gradient_is_refused_and_not_wrong(fitted: Surrogate) -> None:
-    from botorch.exceptions import UnsupportedError
-
-    function = ExpectedHypervolumeImprovement(fitted, rows(6), reference=(0.0, 10.0))
-    with pytest.raises(UnsupportedError, match="optimize_acqf_discrete"):
-        function(rows(2)[:, None].requires_grad_())

@@ -36,8 +36,7 @@ def write(order: Order, path: Path) -> tuple[str, ...]:
     graph, folded = fold(traced.export(order.module(), images))
     program = traced.export(graph, images)
     about = json.dumps(formats.metadata(order))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         torch.export.save(program, path, extra_files={METADATA: about})
     return (f"{folded} batch norms folded; {METADATA} is inside",)
 

@@ -26,8 +26,7 @@ def export(network: nn.Module, images: Tensor, *, max_batch: int = ANY) -> Expor
     """
     dynamic = ({0: Dim("batch", min=1, max=max_batch)},) if max_batch > 1 else None
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             return torch.export.export(
                 _Named(network), (images[:max_batch],), dynamic_shapes=dynamic
             )

@@ -13,6 +13,7 @@ import torch
 
 from ssr_exp.rescaling.tracing.rules import (
     elementwise,
+    indexing,
     normalisations,
     operations,
     parameters,
@@ -90,10 +91,10 @@ RULES: dict[str, Rule] = {
     "dot": elementwise.dot,
     "vdot": elementwise.dot,
     "mv": parameters.times_vector,
-    "index_select": reshaping.select_by_index,
+    "index_select": indexing.select_by_index,
     "copy_": reshaping.write,
-    "index": reshaping.index,
-    "_unsafe_index": reshaping.index,
-    "gather": reshaping.gather,
+    "index": indexing.index,
+    "_unsafe_index": indexing.index,
+    "gather": indexing.gather,
     "constant_pad_nd": reshaping.pad,
 }

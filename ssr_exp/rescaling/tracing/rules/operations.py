@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # the tracer runs the rules
 else:
     Tracer = Any
 
-
 LOOKUPS = """embedding index index_select gather index_put _unsafe_index copy_ mv scatter
 take""".split()
 FAMILIES = ("_fft_", "linalg_", "_linalg_", "_cdist", "_thnn_", "mkldnn_", "quantized_")

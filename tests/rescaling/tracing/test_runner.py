@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.rescaling.tracing import tracer
+from ssr_exp.rescaling.tracing import runner
 from tests.rescaling import probes
 
 
@@ -18,11 +18,11 @@ def test_products_are_the_convolutions_and_linear_maps_in_order() -> None:
     network = CifarResNet(20)
     kinds = (nn.Conv2d, nn.Linear)
     expected = [name for name, module in network.named_modules() if isinstance(module, kinds)]
-    assert [product.path for product in tracer.run(network, (3, 32, 32)).products] == expected
+    assert [product.path for product in runner.run(network, (3, 32, 32)).products] == expected
 
 
 def test_every_parameter_of_a_resnet_is_labelled_where_channels_are() -> None:
-    traced = tracer.run(CifarResNet(20), (3, 32, 32))
+    traced = runner.run(CifarResNet(20), (3, 32, 32))
     for name, leaf in traced.leaves.items():
         n_labelled = sum(labels is not None for labels in leaf.dims)
         expected = 0 if name.endswith("num_batches_tracked") else min(len(leaf.shape), 2)
@@ -30,7 +30,7 @@ def test_every_parameter_of_a_resnet_is_labelled_where_channels_are() -> None:
 
 
 def test_modules_that_lend_an_activation_run_where_they_are_called() -> None:
-    traced = tracer.run(probes.build("one_activation"), probes.SHAPE)
+    traced = runner.run(probes.build("one_activation"), probes.SHAPE)
     assert [product.path for product in traced.products] == [
         "stem.0",
         "body.0.conv",
@@ -44,7 +44,7 @@ def test_modules_that_lend_an_activation_run_where_they_are_called() -> None:
 def test_images_that_the_network_does_not_take_are_named(shape: tuple[int, ...]) -> None:
     said = f"does not run on images of {'x'.join(map(str, shape))} "
     with pytest.raises(SsrError, match=said):
-        tracer.run(CifarResNet(8), shape)
+        runner.run(CifarResNet(8), shape)
 
 
 class Broken(nn.Module):
@@ -54,7 +54,7 @@ class Broken(nn.Module):
 
 def test_a_network_that_fails_by_itself_is_named() -> None:
     with pytest.raises(SsrError, match="does not run on images of 3x8x8"):
-        tracer.run(Broken(), (3, 8, 8))
+        runner.run(Broken(), (3, 8, 8))
 
 
 class Deciding(nn.Module):
@@ -91,7 +91,7 @@ def test_a_network_that_decides_by_values_is_refused_and_the_module_named(
     decide: Callable[[Tensor], Tensor],
 ) -> None:
     with pytest.raises(SsrError) as caught:
-        tracer.run(Deciding(decide), (3, 8, 8))
+        runner.run(Deciding(decide), (3, 8, 8))
     said = str(caught.value)
     assert "it decides in its module gate by the values of its activations" in said
     assert "\n" not in said and said.endswith("torch.where.")
@@ -99,11 +99,11 @@ def test_a_network_that_decides_by_values_is_refused_and_the_module_named(
 
 def test_the_module_in_which_a_run_stops_is_named() -> None:
     with pytest.raises(SsrError, match=r"not run on images of 3x8x8 .* in gate, KeyError: 'x'"):
-        tracer.run(Deciding(lambda x: {}["x"]), (3, 8, 8))
+        runner.run(Deciding(lambda x: {}["x"]), (3, 8, 8))
 
 
 def test_tracing_draws_no_random_numbers() -> None:
     network = CifarResNet(8)
     before = torch.get_rng_state()
-    tracer.run(network, (3, 8, 8))
+    runner.run(network, (3, 8, 8))
     assert torch.equal(before, torch.get_rng_state())
