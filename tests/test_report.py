@@ -316,7 +316,8 @@ def test_a_page_that_cannot_be_written_fails_no_search(
     command: Command, instant: Instant, tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "report.html").mkdir(parents=True)
-    ended = command("rounds=1", "batch=1", "finalists.seeds=0", script="search.py")
+    few = ("modifiers=uniform_width", "rounds=1", "batch=1", "finalists.seeds=0")
+    ended = command(*few, script="search.py")
     assert ended.lines("the page was not written: cannot write to")
     assert ended.lines("the search ends")
 

@@ -264,8 +264,14 @@ def test_help_is_instant_because_it_imports_nothing_heavy() -> None:
 def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     search: Search, tmp_path: Path, batch: int
 ) -> None:
-    words = ("rounds=1", "batch=2", "finalists.seeds=1", "objective=smallest")
-    words += ("objective.max_drop=90", "latency=eager", "latency.networks=16", "latency.held_out=4")
+    words = ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1")
+    words += (
+        "objective=smallest",
+        "objective.max_drop=90",
+        "latency=eager",
+        "latency.networks=16",
+        "latency.held_out=4",
+    )
     words += ("latency.repeats=5", "latency.spread=100", "cap.latency_ms=95%")
     words += (f"latency.batch={batch}",)
     first = search(*words)
