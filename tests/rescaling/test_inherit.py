@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -21,16 +20,16 @@ from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
 
 SHAPE = (3, 16, 16)
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "padding": lambda: CifarResNet(14, shortcut="A"),
-    "projection": lambda: CifarResNet(14, shortcut="B"),
-    "grouped": lambda: probes.build("Grouped"),
-    "depthwise": lambda: probes.build("Inverted"),
-    "squeeze": lambda: probes.build("Squeeze"),
-    "shuffled": lambda: probes.build("Shuffle"),
-    "concatenated": lambda: probes.build("Dense"),
-    "flattened": probes.FlatHead,
-    "attributes": probes.Attributes,
+NETWORKS = {
+    "padding": "A",
+    "projection": "B",
+    "grouped": "Grouped",
+    "depthwise": "Inverted",
+    "squeeze": "Squeeze",
+    "shuffled": "Shuffle",
+    "concatenated": "Dense",
+    "flattened": "FlatHead",
+    "attributes": "Attributes",
 }
 WIRED = sorted(set(NETWORKS) - {"padding", "shuffled"})  # whose channels keep their partners
 
@@ -50,9 +49,10 @@ def trained(network: nn.Module) -> nn.Module:
 
 @cache
 def planned(name: str) -> tuple[nn.Module, Plan]:
-    network = NETWORKS[name]()
-    shape = probes.SHAPE if name == "flattened" else SHAPE
-    return network, planning.trace(network, shape, multiple=4)
+    if len(NETWORKS[name]) > 1:
+        return probes.planned(NETWORKS[name])
+    network = CifarResNet(14, shortcut=NETWORKS[name])  # type: ignore[arg-type]
+    return network, planning.trace(network, SHAPE, multiple=4)
 
 
 def made(name: str) -> tuple[nn.Module, Plan]:
