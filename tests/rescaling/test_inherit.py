@@ -103,7 +103,7 @@ def test_blocks_that_are_numbered_anew_inherit_from_those_they_were() -> None:
 def test_the_first_channels_are_leading_slices(name: str) -> None:
     network, plan = made(name)
     state = network.state_dict()
-    for architecture in probes.arbitrary(plan, 2):
+    for architecture in probes.arbitrary(plan, 1):
         blocks = plan.baseline.blocks
         built = filled(network, plan, Architecture(blocks, architecture.widths), "first")
         for n, tensor in built.state_dict().items():
@@ -120,7 +120,7 @@ def test_statistics_follow_the_filters_that_they_are_of(name: str, by: str) -> N
             conv.weight.copy_(marks.reshape(-1, 1, 1, 1).expand_as(conv.weight))
             for of in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
                 of.copy_(marks)
-    for architecture in probes.arbitrary(plan, 2):
+    for architecture in probes.arbitrary(plan, 1):
         for conv, norm in pairs(filled(network, plan, architecture, by)):
             marks = conv.weight[:, 0, 0, 0]
             assert len(set(marks.tolist())) == len(marks)

@@ -163,7 +163,7 @@ def test_widths_may_fall_anywhere_if_asked_to() -> None:
 def test_a_product_beyond_enumeration_is_drawn_from_and_repeats(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(set_product, "DRAWS", 1 << 17)
+    monkeypatch.setattr(set_product, "DRAWS", 1 << 16)
     _, plan = traced("resnet50")
     conf = ModifiersConf(kind="scbp", count=8)
     product = set_product.from_plan(plan, conf)
@@ -190,6 +190,7 @@ def test_nothing_that_was_drawn_counts_twice(monkeypatch: pytest.MonkeyPatch) ->
     limits = scbp.Limits(scbp.NO_LIMIT, scbp.NO_LIMIT)
     every = scbp.search(set_product.from_plan(plan, conf), limits, seed=0)
     monkeypatch.setattr(set_product, "EXACT", 0)
+    monkeypatch.setattr(set_product, "DRAWS", 1 << 14)
     drawn = scbp.search(set_product.from_plan(plan, conf), limits, seed=0)
     as_sets = [{tuple(row) for row in found.choices.tolist()} for found in (every, drawn)]
     assert len(drawn.params) == len(as_sets[1])

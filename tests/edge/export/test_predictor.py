@@ -176,6 +176,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
         predictor.images([tmp_path / "gone.png"])
 
 
+@pytest.mark.slow
 def test_it_runs_where_nothing_is_known_of_this_project(
     run: Callable[..., Ended], tmp_path: Path
 ) -> None:
@@ -243,6 +244,7 @@ def test_images_without_labels_are_not_scored(run: Callable[..., Ended], tmp_pat
     assert ended.err == "1 files in no folder of a label are left out\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
     path = script(tmp_path)
     torch_export.write(Order(Brightness().eval(), ABOUT), tmp_path / "model.pt2")
