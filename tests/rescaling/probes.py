@@ -41,6 +41,18 @@ def assert_exact(plan: Plan, architecture: Architecture, built: nn.Module) -> No
     assert sum(gemm.count for gemm in sizes) == counted.gemms
 
 
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+def assert_disjoint(plan: Plan) -> None:
+    """No module is in two segments, nor inside of one that is."""
+    paths = [path for segment in plan.segments for block in segment.blocks for path in block]
+    assert len(paths) == len(set(paths))
+    assert not [one for one in paths for other in paths if one.startswith(f"{other}.")]
+    assert len({segment.name for segment in plan.segments}) == len(plan.segments)
+
+
 def arbitrary(plan: Plan, count: int, *, seed: int = 0) -> list[Architecture]:
     """Round arbitrary float modifiers, extremes first."""
     draw = random.Random(seed)

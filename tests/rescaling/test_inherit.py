@@ -265,14 +265,6 @@ def test_each_group_keeps_as_many_channels_as_it_shall(name: str, by: ChannelCho
     assert chosen(plan, network.state_dict(), plan.baseline, by).all()
 
 
-def test_the_first_channels_are_kept_where_nothing_else_is_asked() -> None:
-    network, plan = planned("projection")
-    kept = chosen(plan, network.state_dict(), plan.smallest, "first")
-    for group in range(len(plan.groups)):
-        own = kept[plan.channel_groups == group]
-        assert own.tolist() == sorted(own, reverse=True)
-
-
 def test_the_largest_filters_are_kept() -> None:
     network, plan = planned("projection")
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -15,6 +15,7 @@ from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
+from tests.rescaling.cases import convolutions
 
 HALF = Modifiers(depth=[1] * 3, width=[0.5, 1, 0.25])
 Std = Callable[[float, float], float]
@@ -29,10 +30,6 @@ def built(network: nn.Module, modifiers: Modifiers = HALF) -> nn.Module:
     if kind not in PLANS:
         PLANS[kind] = planning.trace(network, (3, 8, 8), multiple=4)
     return rescale.build(network, PLANS[kind], modifiers)
-
-
-def convolutions(network: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 
 def assert_spread(network: nn.Module, std: Std) -> None:

@@ -31,10 +31,6 @@ def planned(name: str, shortcut: str = "") -> tuple[nn.Module, Plan]:
     return network, probes.seed_of(name, shortcut)[1]
 
 
-def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-
-
 def images(count: int = 2, size: int = 16) -> Tensor:
     return torch.randn(count, 3, size, size)
 
@@ -44,7 +40,7 @@ def test_modifiers_of_one_give_the_seed_networks_structure(name: str, shortcut: 
     network, plan = planned(name, shortcut)
     built = rescale.build(network, plan, Modifiers.full(len(plan.segments)))
     assert repr(built) == repr(network)
-    assert shapes(built) == shapes(network)
+    assert probes.shapes(built) == probes.shapes(network)
 
 
 @pytest.mark.parametrize(("name", "shortcut"), [*KINDS, GROUPED])
@@ -88,7 +84,7 @@ def test_architectures_and_the_modifiers_that_round_to_them_build_alike() -> Non
     for architecture in probes.arbitrary(plan, 5):
         one = rescale.build(network, plan, architecture)
         other = rescale.build(network, plan, plan.modifiers(architecture))
-        assert shapes(one) == shapes(other)
+        assert probes.shapes(one) == probes.shapes(other)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -114,7 +110,7 @@ def test_building_leaves_the_seed_network_as_it_was_and_shares_no_memory() -> No
 def test_resnet56_at_three_blocks_a_stage_is_resnet20() -> None:
     network, plan = CifarResNet(56), probes.seed_of("resnet56")[1]
     built = rescale.build(network, plan, Modifiers(depth=[1 / 3] * 3, width=[1] * 3))
-    assert shapes(built) == shapes(CifarResNet(20))
+    assert probes.shapes(built) == probes.shapes(CifarResNet(20))
     assert repr(built) == repr(CifarResNet(20))
 
 
@@ -147,7 +143,7 @@ def test_modifiers_that_change_nothing_say_so() -> None:
     network, plan = planned("resnet8")
     with pytest.warns(UserWarning, match=r"change nothing \(depth \[0\.9"):
         built = rescale.build(network, plan, Modifiers(depth=[0.9, 1, 1], width=[1] * 3))
-    assert shapes(built) == shapes(network)
+    assert probes.shapes(built) == probes.shapes(network)
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,7 @@ def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
     name: str, kind: str
 ) -> None:
     network, plan = planned(name, kind)
-    listed = [path for own in paths(plan) for path in own]
-    assert len(listed) == len(set(listed))
-    assert not [one for one in listed for other in listed if one.startswith(f"{other}.")]
-    assert len({segment.name for segment in plan.segments}) == len(plan.segments)
+    probes.assert_disjoint(plan)
     total = cost.count_one(plan, plan.baseline)
     assert Cost(*map(sum, zip(*cost.by_segment(plan), strict=True))) == total
     assert total.params == sum(parameter.numel() for parameter in network.parameters())

@@ -189,6 +189,9 @@ def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
         ({"kind": "explicit", "network": "d3_w16"}, "1 depths and 1 widths"),
         ({"kind": "sentinel_width", "low_width": 0.0}, "width modifier of segment 1 is 0"),
         ({"kind": "sentinel_width", "low_width": 1.5}, "width modifier of segment 1 is 1.5"),
+        ({"kind": "sentinel_all", "low_width": 0.0}, "width modifier of segment 1 is 0"),
+        ({"kind": "sentinel_all", "low_depth": -1.0}, "modifiers.low_depth is -1"),
+        ({"kind": "sentinel_all", "low_depth": 2.0}, "modifiers.low_depth is 2"),
         ({"kind": "sentinel_width", "low_width": 1.0}, "change nothing"),
         ({"kind": "sentinel_depth", "low_depth": 1.0}, "change nothing"),
         ({"kind": "uniform_width", "fractions": []}, "not []"),
@@ -202,12 +205,6 @@ def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
 def test_what_cannot_be_met_is_said_in_a_sentence(values: dict[str, object], said: str) -> None:
     with pytest.raises(SsrError, match=re.escape(said)):
         expanded(plan_of("resnet20"), **values)  # type: ignore[arg-type]
-
-
-def test_low_modifiers_out_of_range_are_refused_for_all_sentinels_too() -> None:
-    for values in ({"low_width": 0.0}, {"low_depth": -1.0}, {"low_depth": 2.0}):
-        with pytest.raises(SsrError):
-            expanded(plan_of("resnet20"), "sentinel_all", **values)
 
 
 def test_subsets_of_too_many_segments_are_refused_and_not_listed() -> None:
