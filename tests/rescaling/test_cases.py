@@ -108,6 +108,13 @@ SCALES: dict[str, tuple[Any, ...]] = {
     "one normed weight": (lambda: cases.one_output(parametrizations.weight_norm), 0.0),
     "one spectral weight": (lambda: cases.one_output(parametrizations.spectral_norm), 0.0),
 }
+LATE = {  # left to the slow tests: variants of others, or networks of more layers
+    "learnt table", "fixed kernel", "old weight norm", "old spectral norm", "pruned", "3-D",
+    "nested output", "enumerate", "holds a generator", "summed images", "cached grid, ran",
+    "0-d to a device", "index buffer", "mask buffer", "quantisation aware", "double",
+    "strided writes", "siamese", "rnn", "blocks that read time", "non-local", "upsampling",
+    "generator that stores", "integers by chance", "a mean teacher", "one spectral weight",
+}  # fmt: skip
 REFUSED: dict[str, tuple[Make, str]] = {
     "patched forward": (cases.patched, "body runs layers that the network does not hold"),
     "layer in a hook": (cases.hooked(nn.Conv2d(16, 16, 1)), "that the network does not hold"),
@@ -143,7 +150,13 @@ def planned(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Plan:
     return planning.trace(network, shape, multiple=4)
 
 
-@pytest.mark.parametrize("case", SCALES.values(), ids=list(SCALES))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=pytest.mark.slow if name in LATE else [])
+        for name, case in SCALES.items()
+    ],
+)
 def test_a_network_is_rescaled_in_all_that_can_change(case: tuple[Any, ...]) -> None:
     make, share, shape = (*case, *(MOST, SHAPE)[len(case) - 1 :])
     torch.manual_seed(0)

@@ -52,7 +52,7 @@ def test_chunks_do_not_change_the_enumeration(chunk: int) -> None:
 
 
 def test_the_last_point_is_the_baseline_and_the_first_the_smallest() -> None:
-    plan = plan_of("resnet50")
+    plan = plan_of("resnet18")
     points = lattice.from_plan(plan)
     first, last = cost.decode(plan, points.points([0, len(points) - 1]))
     assert (first.blocks, last) == (plan.smallest.blocks, plan.baseline)

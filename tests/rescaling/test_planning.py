@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,13 +19,23 @@ def plan_of(name: str, multiple: int = 4) -> tuple[nn.Module, Plan]:
     return probes.planned(name, multiple)
 
 
-AT_ONE = [
-    pytest.param(name, 1, marks=pytest.mark.slow)
-    for name in ("Shuffle", "Inverted", "Grouped", "GroupNormed", "Res2")
-]
+LATE = "Scalar AcrossChannels SelfAttention Linalg Repeated SqueezeLinear TwoBranch Maxout".split()
+"""Left to the slow tests: each is a variant of another."""
+AT_ONE = "Shuffle Inverted Grouped GroupNormed Res2".split()
 
 
-@pytest.mark.parametrize(("name", "multiple"), [*((n, 4) for n in probes.names()), *AT_ONE])
+def marked(names: list[str]) -> list[Any]:
+    return [pytest.param(n, marks=pytest.mark.slow if n in LATE else []) for n in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "multiple"),
+    [
+        *((name, 4) for name in probes.names() if name not in LATE),
+        *(pytest.param(name, 4, marks=pytest.mark.slow) for name in LATE),
+        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in AT_ONE),
+    ],
+)
 def test_what_the_plan_says_holds_in_a_real_build(name: str, multiple: int) -> None:
     network, plan = plan_of(name, multiple)
     probes.assert_disjoint(plan)
@@ -58,14 +70,16 @@ def streams(name: str) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     "name",
-    "Plain Residual LayerScale Scalar Grouped Gated SpatialAttention Transposed SelfAttention "
-    "AcrossChannels Sliced".split(),
+    marked(
+        "Plain Residual LayerScale Scalar Grouped Gated SpatialAttention Transposed SelfAttention "
+        "AcrossChannels Sliced".split()
+    ),
 )
 def test_streams_of_understood_blocks_scale_freely(name: str) -> None:
     assert streams(name) == [[4, 8, 12, 16], [4, 8, 12, 16, 20, 24, 28, 32]]
 
 
-@pytest.mark.parametrize("name", ["TwoBranch", "Dense", "Squeeze", "SqueezeLinear", "Inverted"])
+@pytest.mark.parametrize("name", marked("TwoBranch Dense Squeeze SqueezeLinear Inverted".split()))
 def test_inner_widths_round_on_their_own(name: str) -> None:
     _, plan = plan_of(name)
     assert all(len(widths) > len(set(widths.channels.tolist())) for widths in plan.widths[:1])
@@ -74,7 +88,10 @@ def test_inner_widths_round_on_their_own(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "operation"),
-    [("Fourier", "stage1.0 uses _fft_r2c"), ("Linalg", "stage2.1 uses linalg_matrix_exp")],
+    [
+        ("Fourier", "stage1.0 uses _fft_r2c"),
+        pytest.param("Linalg", "stage2.1 uses linalg_matrix_exp", marks=pytest.mark.slow),
+    ],
 )
 def test_channels_that_meet_an_unknown_operation_are_frozen_and_named(
     name: str, operation: str
