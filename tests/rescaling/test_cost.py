@@ -144,6 +144,7 @@ def test_networks_counted_without_tables_cost_the_same(
 def test_the_product_equals_the_enumeration(name: str) -> None:
     plan = plan_of(name, "A")
     points = lattice.from_plan(plan)
+    assert points.cost().params.shape == points.shape
     product = columns(points.cost()).reshape(3, -1)
     listed = [columns(cost.count(plan, chunk)) for chunk in points.enumerate(50_000)]
     assert (product == np.concatenate(listed, axis=1)).all()

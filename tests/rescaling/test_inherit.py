@@ -99,7 +99,7 @@ def test_blocks_that_are_numbered_anew_inherit_from_those_they_were() -> None:
     assert torch.equal(built[4].weight, network[6].weight)
 
 
-@pytest.mark.parametrize("name", ["padding", "projection", "squeeze", "depthwise"])
+@pytest.mark.parametrize("name", ["padding", "squeeze", "depthwise"])
 def test_the_first_channels_are_leading_slices(name: str) -> None:
     network, plan = made(name)
     state = network.state_dict()
@@ -111,7 +111,7 @@ def test_the_first_channels_are_leading_slices(name: str) -> None:
 
 
 @pytest.mark.parametrize("by", list(ChannelChoice))
-@pytest.mark.parametrize("name", ["padding", "projection", "grouped", "depthwise"])
+@pytest.mark.parametrize("name", ["padding", "grouped", "depthwise"])
 def test_statistics_follow_the_filters_that_they_are_of(name: str, by: str) -> None:
     network, plan = made(name)
     with torch.no_grad():

@@ -36,20 +36,13 @@ def images(count: int = 2, size: int = 16) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "shortcut"), [*KINDS, GROUPED])
-def test_modifiers_of_one_give_the_seed_networks_structure(name: str, shortcut: str) -> None:
-    network, plan = planned(name, shortcut)
-    built = rescale.build(network, plan, Modifiers.full(len(plan.segments)))
-    assert repr(built) == repr(network)
-    assert probes.shapes(built) == probes.shapes(network)
-
-
-@pytest.mark.parametrize(("name", "shortcut"), [*KINDS, GROUPED])
 def test_a_build_has_the_blocks_and_channels_of_the_plan_and_says_so_and_learns(
     name: str, shortcut: str
 ) -> None:
     network, plan = planned(name, shortcut)
-    for architecture in probes.arbitrary(plan, 2)[1:]:
+    for architecture in probes.arbitrary(plan, 2):
         built, seen = rescale.build(network, plan, architecture), []
+        assert architecture != plan.baseline or repr(built) == repr(network)
         for module in built.modules():
             if isinstance(module, nn.Conv2d):
                 inp = module.in_channels // module.groups
@@ -77,14 +70,6 @@ def test_a_state_dict_loads_strictly_into_another_build(name: str, shortcut: str
     assert not torch.equal(one(x), other(x))
     rescale.load(one, other.state_dict(), source="last.ckpt")
     assert torch.equal(one(x), other(x))
-
-
-def test_architectures_and_the_modifiers_that_round_to_them_build_alike() -> None:
-    network, plan = planned("resnet20")
-    for architecture in probes.arbitrary(plan, 5):
-        one = rescale.build(network, plan, architecture)
-        other = rescale.build(network, plan, plan.modifiers(architecture))
-        assert probes.shapes(one) == probes.shapes(other)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
