@@ -31,7 +31,9 @@ NETWORKS = {
     "flattened": "FlatHead",
     "attributes": "Attributes",
 }
-WIRED = sorted(set(NETWORKS) - {"padding", "shuffled"})  # whose channels keep their partners
+LATE = ("squeeze", "concatenated", "attributes")  # left to the slow tests
+EACH = [pytest.param(n, marks=pytest.mark.slow if n in LATE else []) for n in NETWORKS]
+WIRED = [p for p in EACH if p.values[0] not in ("padding", "shuffled")]  # channels keep partners
 
 
 def trained(network: nn.Module) -> nn.Module:
@@ -74,7 +76,7 @@ def images(plan: Plan) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", EACH)
 def test_what_is_kept_whole_inherits_everything(name: str) -> None:
     network, plan = made(name)
     expected, x = network.state_dict(), images(plan)
@@ -195,7 +197,7 @@ def test_filters_of_blocks_that_are_removed_have_no_say() -> None:
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", EACH)
 def test_whatever_is_kept_fits_and_learns(name: str, caplog: pytest.LogCaptureFixture) -> None:
     network, plan = made(name)
     for architecture in probes.arbitrary(plan, 1)[1:]:

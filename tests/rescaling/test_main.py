@@ -33,7 +33,7 @@ def test_options_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     ("options", "size", "params"),
     [
         ("resnet18", "3x32x32", "11,173,962"),
-        ("torchvision/resnet18", "3x224x224", "11,689,512"),
+        pytest.param("torchvision/resnet18", "3x224x224", "11,689,512", marks=pytest.mark.slow),
         ("timm/resnet10t --size 32", "3x32x32", "4,927,618"),
         ("torchvision.models.resnet18", "3x224x224", "11,181,642"),
     ],

@@ -19,8 +19,11 @@ def plan_of(name: str, multiple: int = 4) -> tuple[nn.Module, Plan]:
     return probes.planned(name, multiple)
 
 
-LATE = "Scalar AcrossChannels SelfAttention Linalg Repeated SqueezeLinear TwoBranch Maxout".split()
-"""Left to the slow tests: each is a variant of another."""
+LATE = (
+    "Scalar AcrossChannels SpatialAttention SelfAttention Linalg Repeated SqueezeLinear TwoBranch "
+    "Maxout GroupNormed Prelu"
+).split()
+"""Left to the slow tests: each is a variant of another, or an operation more."""
 AT_ONE = "Shuffle Inverted Grouped GroupNormed Res2".split()
 
 
