@@ -97,7 +97,9 @@ def presets(words: tuple[str, ...]) -> DictConfig:
     """Compose presets; those of the same names are composed once."""
     import hydra
 
-    return hydra.compose("train", overrides=[*words])
+    configuration.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra.compose("train", overrides=[*words])
 
 
 @functools.cache
@@ -114,11 +116,8 @@ def composed(words: tuple[str, ...]) -> Config:
 
 
 @pytest.fixture
-def conf(tmp_path: Path) -> Iterator[Compose]:
+def conf(tmp_path: Path) -> Compose:
     """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
-    import hydra
-
-    configuration.register()
 
     def compose(*words: str) -> Config:
         made = copy.deepcopy(composed(words))
@@ -127,8 +126,7 @@ def conf(tmp_path: Path) -> Iterator[Compose]:
                 setattr(made.paths, name, f"{tmp_path}/{name}")
         return made
 
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield compose
+    return compose
 
 
 @pytest.fixture
