@@ -102,6 +102,7 @@ def test_what_a_launcher_never_began_is_launched_again_and_may_run_elsewhere(
     assert {"launching 2 networks again", "launching 1 network again"} <= {*caplog.messages}
 
 
+@pytest.mark.slow
 def test_one_that_kills_its_siblings_is_launched_alone_and_then_given_up(
     command: Command, instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,6 +220,7 @@ def test_a_search_ends_when_nothing_promises_enough(begin: Begin, world: World) 
     assert len(world.trained) == 22
 
 
+@pytest.mark.slow
 def test_a_lattice_can_be_searched_to_its_end(begin: Begin, world: World) -> None:
     """With a batch as large as the lattice, everything is trained and the search says so."""
     _, reason = begin(rounds=3, batch=600, acquisition__kind=Acquisition.random).run(world.train)

@@ -119,6 +119,7 @@ def test_a_training_killed_before_its_record_repeats_no_step(
     assert "going on after epoch 2" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("repeatable")
 def test_killed_twice_the_time_of_all_tries_counts(
     conf: Compose, dies: Callable[[int], None], monkeypatch: pytest.MonkeyPatch

@@ -91,6 +91,7 @@ OTHER = [
 ]
 
 
+@pytest.mark.slow
 def test_what_decides_a_result_makes_another_study(opened: Callable[..., Study]) -> None:
     names = [opened(*words.split()).name for words in ["seed=0", *OTHER]]
     assert len(set(names)) == len(names)
