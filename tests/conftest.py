@@ -115,6 +115,14 @@ def composed(words: tuple[str, ...]) -> Config:
     return configuration.read(made, Config)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Let files be flushed at leisure: no test takes the power away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture
 def conf(tmp_path: Path) -> Compose:
     """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
