@@ -286,6 +286,7 @@ def test_a_signal_while_ray_starts_is_a_stop(ray_starts: Callable[..., None]) ->
     assert stop.value.number == 15
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_that_is_not_there_is_told_at_once(command: Command) -> None:
     where = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
     address = "hydra.launcher.ray.init.address=127.0.0.1:1"

@@ -123,24 +123,18 @@ def test_every_kind_has_a_preset_and_every_preset_a_kind() -> None:
     assert names("dataset") == set(str(caught.value).partition("one of ")[2].split(", "))
 
 
-def test_names_of_segments_and_patterns_can_be_typed(compose: Compose) -> None:
-    read = compose("segment=superblock", "segment.frozen=[3x3:3-16,1x1:64-64g8]").segment
-    assert read.frozen == ["3x3:3-16", "1x1:64-64g8"]
+def test_lists_patterns_and_keys_of_any_name_can_be_typed(compose: Compose) -> None:
+    frozen = "segment.frozen=[3x3:3-16,1x1:64-64g8]"
+    ratios = r"modifiers.c_ratios_of={1x1*:[0.5,1],3x3\:16-16:[0.75]}"
     read = compose(
-        "segment=manual", "segment.patterns=[layer1.*,layer2.?.conv1,features.0]"
-    ).segment
-    assert read.patterns == ["layer1.*", "layer2.?.conv1", "features.0"]
-
-
-def test_filters_of_any_name_can_be_typed(compose: Compose) -> None:
-    read = compose("runs=wandb", "runs.filters={state: finished}")
-    assert read.runs.filters == {"state": "finished"}
-
-
-def test_superblocks_may_have_c_ratios_of_their_own(compose: Compose) -> None:
-    word = r"modifiers.c_ratios_of={1x1*:[0.5,1],3x3\:16-16:[0.75]}"
-    read = compose("segment=superblock", "modifiers=scbp", word)
+        *("segment=superblock", frozen, "modifiers=scbp", ratios),
+        *("runs=wandb", "runs.filters={state: finished}"),
+        "segment.patterns=[layer1.*,layer2.?.conv1,features.0]",
+    )
+    assert read.segment.frozen == ["3x3:3-16", "1x1:64-64g8"]
+    assert read.segment.patterns == ["layer1.*", "layer2.?.conv1", "features.0"]
     assert read.modifiers.c_ratios_of == {"1x1*": [0.5, 1], "3x3:16-16": [0.75]}
+    assert read.runs.filters == {"state": "finished"}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

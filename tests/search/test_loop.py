@@ -36,7 +36,7 @@ def one_by_one(search: Search, train: Callable[..., dict[str, object]]) -> tuple
     return Run(search, Trainings(train, 1)).carry_out()
 
 
-both = pytest.mark.parametrize("go", [in_rounds, one_by_one])
+both = pytest.mark.parametrize("go", [in_rounds, pytest.param(one_by_one, marks=pytest.mark.slow)])
 
 
 def again(world: World, *broken: str, status: Status = Status.failed) -> World:
@@ -122,7 +122,14 @@ def test_a_round_that_fails_whole_stops_the_search_and_says_why(
     assert len(set(clean.trained)) == len(world.trained)
 
 
-@pytest.mark.parametrize("modes", [(in_rounds,) * 3, (one_by_one,) * 3, (one_by_one, in_rounds)])
+@pytest.mark.parametrize(
+    "modes",
+    [
+        pytest.param((in_rounds,) * 3, marks=pytest.mark.slow),
+        pytest.param((one_by_one,) * 3, marks=pytest.mark.slow),
+        (one_by_one, in_rounds),
+    ],
+)
 def test_a_repeated_command_tries_once_more_what_failed(
     begin: Begin, world: World, modes: Sequence[Go]
 ) -> None:

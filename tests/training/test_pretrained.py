@@ -174,20 +174,6 @@ def test_what_is_not_there_or_no_checkpoint_is_a_sentence(read: Read, tmp_path: 
         assert "holds no state dict" in said(read, tmp_path / "other.pt")
 
 
-class Evil:
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, ("made-by-a-pickle",)
-
-
-def test_a_checkpoint_never_runs_code(
-    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"a": Evil()}, tmp_path / "evil.pt")
-    said(read, tmp_path / "evil.pt")
-    assert not (tmp_path / "made-by-a-pickle").exists()
-
-
 def test_a_file_of_another_network_names_the_first_difference(
     read: Read, opened: Callable[..., Study], tmp_path: Path
 ) -> None:
