@@ -152,12 +152,6 @@ def test_a_missing_key_is_unreadable_and_named() -> None:
         assert key in refusal(json.dumps(fields))
 
 
-@given(st.binary())
-@few
-def test_random_bytes_are_unreadable(content: bytes) -> None:
-    refusal(content)
-
-
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 values = st.recursive(scalars, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=6)
 

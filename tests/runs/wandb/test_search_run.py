@@ -244,6 +244,7 @@ def test_the_search_tells_nothing_of_the_machine(logged: Logged) -> None:
     assert not list(logged.root.rglob("requirements.txt"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_looks_that_were_never_logged_are_made_up_for(
     tmp_path: Path, records: Sequence[Record]
@@ -263,6 +264,7 @@ def test_disabled_writes_nothing(tmp_path: Path, records: Sequence[Record]) -> N
     assert list(own.folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_what_goes_wrong_is_a_warning(
     tmp_path: Path,
