@@ -78,6 +78,7 @@ def test_what_was_read_is_said_once_and_kept(
     assert about["preprocessing"]["size"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_right_is_refused_in_a_sentence_whose_advice_works_when_typed(
     read: Command, command: Command, instant: Instant, tmp_path: Path
 ) -> None:

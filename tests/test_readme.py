@@ -57,6 +57,7 @@ def test_an_anatomy_command_prints_the_lattice(
     assert command[3] != "resnet56" or f"(ResNet-56: {size})" in TEXT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands("ssr_exp.edge"), ids=" ".join)
 def test_a_measurement_is_understood(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,7 @@ def test_a_command_trains_and_prints_and_a_repeat_only_prints(
     assert all(tested[key] == one[key] for key in ("started_at", "val_acc"))
 
 
+@pytest.mark.slow
 def test_a_sweeps_records_say_which_modifiers_they_are_of(
     command: Command, instant: Instant, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_lists_patterns_and_keys_of_any_name_can_be_typed(compose: Compose) -> N
     assert read.runs.filters == {"state": "finished"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_a_study_that_can_be_expanded(compose: Compose, name: str) -> None:
     from ssr_exp.rescaling import planning, seeds, sets

@@ -80,6 +80,7 @@ def origins(members: list[Member]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_member_is_told_why_it_is_trained_alone(
     expand: Callable[..., list[Member]], conf: Compose
 ) -> None:
