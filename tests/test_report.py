@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("repeatable")
+pytestmark = [pytest.mark.usefixtures("repeatable"), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., Any]  # conftest's
@@ -91,7 +91,6 @@ def test_the_last_line_names_the_page_which_shows_runs_and_predictions(
     assert study["about"]["fields"]["recipe"]["lr"] == 0.1
 
 
-@pytest.mark.slow
 def test_nothing_is_fitted_on_demand_or_before_there_are_more_runs(
     report: Report, command: Command, runs: Path
 ) -> None:
@@ -112,7 +111,6 @@ def test_nothing_is_fitted_on_demand_or_before_there_are_more_runs(
     assert [look["runs"] for look in study["predictions"]["looks"]] == [FIRST + 1]
 
 
-@pytest.mark.slow
 def test_one_study_of_several_is_shown_and_predicted(
     report: Report, command: Command, runs: Path
 ) -> None:
@@ -163,7 +161,6 @@ def test_a_lattice_that_cannot_be_made_is_told_and_the_page_written(
     assert len(data(runs / "report.html")) == 1
 
 
-@pytest.mark.slow
 def test_a_function_is_not_called_unless_it_is_trusted(
     report: Report,
     command: Command,
@@ -234,7 +231,6 @@ def test_a_page_that_cannot_be_written_fails_no_sweep(
     assert not ended.lines("page: /")
 
 
-@pytest.mark.slow
 def test_what_a_page_cannot_show_fails_no_sweep(
     command: Command, instant: Instant, runs: Path
 ) -> None:
@@ -249,7 +245,6 @@ def test_what_a_page_cannot_show_fails_no_sweep(
     assert ended.code == 0 and "Traceback" not in ended.text
 
 
-@pytest.mark.slow
 def test_a_search_that_shows_the_next_batch_names_the_page(command: Command, runs: Path) -> None:
     ended = command("rounds=0", "batch=2", "acquisition=random", script="search.py")
     assert ended.code == 0, ended.text
@@ -259,7 +254,6 @@ def test_a_search_that_shows_the_next_batch_names_the_page(command: Command, run
     assert study["predictions"]["looks"][0]["round"] == 0
 
 
-@pytest.mark.slow
 def test_a_search_ends_by_naming_the_page_that_shows_its_rounds_and_finalists(
     command: Command, tmp_path: Path
 ) -> None:
@@ -285,7 +279,6 @@ def test_a_search_ends_by_naming_the_page_that_shows_its_rounds_and_finalists(
             assert len(network["seeds"]) == 2 and network["test_acc"] and not network["val_acc"]
 
 
-@pytest.mark.slow
 def test_a_page_that_cannot_be_written_fails_no_search(
     command: Command, instant: Instant, tmp_path: Path
 ) -> None:

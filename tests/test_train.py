@@ -92,6 +92,7 @@ def test_a_wider_sweep_trains_only_what_is_new_or_damaged_and_another_recipe_all
     assert len(table(ended.out)) == 1
 
 
+@pytest.mark.slow
 def test_a_failed_job_does_not_stop_the_others_and_is_listed_and_tried_again(
     command: Command, instant: Instant, tmp_path: Path
 ) -> None:
@@ -214,6 +215,7 @@ def test_a_sweep_is_short_where_lines_stay_and_its_log_file_has_the_rest(
         assert re.search(rf"#{number} : .*model=resnet8 .*modifiers\.network=d", kept)
 
 
+@pytest.mark.slow
 def test_a_short_sweep_has_one_line_for_each_network_and_each_warning_once(
     command: Command, instant: Instant, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def found(spec: Any, kind: str) -> list[dict[str, Any]]:
 # What is shown
 
 
+@pytest.mark.slow
 def test_workspace_and_report_arrive_and_say_where(server: Stub, records: list[Record]) -> None:
     told = publish(records)
     assert told.workspace.startswith(f"{server.url}/someone/ssr_exp?nw=")

@@ -331,12 +331,9 @@ def full_disk() -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize(
-    "has_old", [pytest.param(False, marks=pytest.mark.slow), True], ids=["first", "again"]
-)
-@pytest.mark.parametrize(
-    "error", [Killed, pytest.param(full_disk, marks=pytest.mark.slow)], ids=["kill", "full-disk"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("has_old", [False, True], ids=["first", "again"])
+@pytest.mark.parametrize("error", [Killed, full_disk], ids=["kill", "full-disk"])
 def test_whatever_ends_a_hand_over_leaves_the_old_one_the_new_one_or_none(
     end: Train,
     monkeypatch: pytest.MonkeyPatch,

@@ -31,7 +31,10 @@ from ssr_exp.runs.wandb.search_run import SearchRun
 MakeRecord = Callable[..., Record]
 
 # Of its own folders for artifacts W&B says so when Python finds them.
-pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning"),
+    pytest.mark.slow,
+]
 
 SEARCH = "smallest-01234567"
 SMALL = "d1-1-1_w4-8-16"
@@ -244,7 +247,6 @@ def test_the_search_tells_nothing_of_the_machine(logged: Logged) -> None:
     assert not list(logged.root.rglob("requirements.txt"))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_looks_that_were_never_logged_are_made_up_for(
     tmp_path: Path, records: Sequence[Record]
@@ -264,7 +266,6 @@ def test_disabled_writes_nothing(tmp_path: Path, records: Sequence[Record]) -> N
     assert list(own.folder.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_what_goes_wrong_is_a_warning(
     tmp_path: Path,
@@ -305,7 +306,6 @@ def log_training(folder: Path, record: Record) -> None:
     training_run.finish(run, record)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     server: Stub, tmp_path: Path, records: list[Record], caplog: pytest.LogCaptureFixture
@@ -343,7 +343,6 @@ def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone", "instant")
 def test_a_sweep_arrives_by_what_its_networks_are_for(
     server: Stub, tmp_path: Path, command: Callable[..., Any]
@@ -362,7 +361,6 @@ def test_a_sweep_arrives_by_what_its_networks_are_for(
         assert (run.summary["origin"], run.summary["val_acc"]) == (kind, 50)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_all_files_of_a_search_become_one_run_once_they_are_sent(
     server: Stub, tmp_path: Path, records: Sequence[Record]
