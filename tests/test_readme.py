@@ -46,6 +46,7 @@ def test_every_command_names_presets_and_keys_that_exist() -> None:
             assert hydra.compose(name, checked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands("ssr_exp.rescaling"), ids=" ".join)
 def test_an_anatomy_command_prints_the_lattice(
     command: list[str], capsys: pytest.CaptureFixture[str]

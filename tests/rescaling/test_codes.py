@@ -12,7 +12,8 @@ from ssr_exp.rescaling import codes, lattice, planning
 from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.rescaling import probes
 
-NETWORKS = ["resnet8", "resnet56", "resnet18", "Squeeze", "Inverted", "Tapped", "FlatHead"]
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet56", "resnet18")]
+NETWORKS = ["resnet8", *LARGE, "Squeeze", "Inverted", "Tapped", "FlatHead"]
 plan_of = probes.plan_of
 
 

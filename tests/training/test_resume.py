@@ -163,7 +163,7 @@ def test_what_cannot_be_gone_on_with_is_begun_anew(
     assert run.train(asked).status == "finished"
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_of_a_checkpoint_the_best_score_is_taken_over_and_no_path(
     conf: Compose, tmp_path: Path, dies: Callable[[int], None], moved: bool
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_users_folder_of_presets_is_taken(command: Command, tmp_path: Path) ->
     assert "\nseed: 7\n" in ended.out
 
 
+@pytest.mark.slow
 def test_help_is_instant_because_it_imports_nothing_heavy() -> None:
     code = """
 import runpy, sys
