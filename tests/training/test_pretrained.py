@@ -389,6 +389,7 @@ def test_a_teacher_runs_in_the_precision_of_its_student_and_is_not_changed(
     assert {p.dtype for p in teacher.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_tested_later_needs_its_own_checkpoint_alone(
     conf: Compose, save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
