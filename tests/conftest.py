@@ -24,6 +24,7 @@ from ssr_exp.runs import record
 from ssr_exp.runs.record import Fractions, Record, Status
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from wandb_stub import Stub
 
 ROOT = Path(__file__).parents[1]
@@ -88,23 +89,44 @@ def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> l
     return [*(f"{k}={v}" for k, v in (SMALL | folders).items() if k not in given), *words]
 
 
+def is_preset(word: str) -> bool:
+    return (ROOT / "conf" / word.partition("=")[0]).is_dir()
+
+
 @functools.cache
-def composed(words: tuple[str, ...]) -> Config:
-    """Compose a configuration; that of the same words is made once."""
-    import hydra
-
-    overrides = small(Path(), words)
-    return configuration.read(
-        hydra.compose("train", overrides=overrides, return_hydra_config=False), Config
-    )
-
-
-@pytest.fixture
-def conf(tmp_path: Path) -> Iterator[Compose]:
-    """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
+def presets(words: tuple[str, ...]) -> DictConfig:
+    """Compose presets; those of the same names are composed once."""
     import hydra
 
     configuration.register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra.compose("train", overrides=[*words])
+
+
+@functools.cache
+def composed(words: tuple[str, ...]) -> Config:
+    """Compose a configuration, and type its values as Hydra does: after the presets."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    typed = small(Path(), words)
+    made = copy.deepcopy(presets(tuple(filter(is_preset, typed))))
+    values = OverridesParser.create().parse_overrides([w for w in typed if not is_preset(w)])
+    ConfigLoaderImpl._apply_overrides_to_config(values, made)
+    return configuration.read(made, Config)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Let files be flushed at leisure: no test takes the power away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Compose:
+    """Compose a small configuration, in folders of the test: `conf("modifiers=baseline")`."""
 
     def compose(*words: str) -> Config:
         made = copy.deepcopy(composed(words))
@@ -113,8 +135,7 @@ def conf(tmp_path: Path) -> Iterator[Compose]:
                 setattr(made.paths, name, f"{tmp_path}/{name}")
         return made
 
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield compose
+    return compose
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +117,7 @@ def val_images(runs: Path) -> tuple[Tensor, Tensor]:
     return (splits.val.pixels.float() / 255 - mean) / std, splits.val.labels
 
 
+@pytest.mark.slow
 def test_files_are_verified_and_their_folder_stands_alone(exported: Path) -> None:
     to = folder(exported)
     papers = {"network.json", "record.json", "study.json", "export.json", "README.md", "predict.py"}
@@ -163,6 +162,7 @@ def test_onnx_and_executorch_files_predict_real_images_as_the_network_does(
     assert ended.lines("XNNPACK runs", "left outside")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("written")
 def test_a_network_is_named_by_its_folder_too_exported_again_and_pushed_where_there_is_a_network(
     export_: Export, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -180,6 +180,7 @@ def test_a_network_is_named_by_its_folder_too_exported_again_and_pushed_where_th
     assert not [p for p in tmp_path.rglob("*") if p.name in ("new", "old")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("written")
 def test_an_interruption_says_so_and_leaves_nothing(
     export_: Export, runs: Path, monkeypatch: pytest.MonkeyPatch
@@ -193,6 +194,7 @@ def test_an_interruption_says_so_and_leaves_nothing(
     assert left(runs) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broken")
 def test_a_file_that_fails_is_gone_and_others_are_kept_as_is_the_export_before(
     export_: Export, runs: Path
@@ -207,6 +209,7 @@ def test_a_file_that_fails_is_gone_and_others_are_kept_as_is_the_export_before(
     assert {p.name: p.read_bytes() for p in folder(runs).iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broken")
 def test_where_nothing_is_verified_no_folder_is_left(export_: Export, runs: Path) -> None:
     ended = export_(f"run={NETWORK}", "format=torch_export")
@@ -225,13 +228,18 @@ def test_where_nothing_is_verified_no_folder_is_left(export_: Export, runs: Path
         (f"run={NETWORK} to=README.md/here", "cannot write to"),
     ],
 )
-def test_bad_input_ends_in_a_sentence(export_: Export, runs: Path, words: str, said: str) -> None:
-    ended = export_(*words.replace("README.md", str(ROOT / "README.md")).split())
+def test_bad_input_ends_in_a_sentence(
+    command: Export, leave: Callable[..., Path], tmp_path: Path, words: str, said: str
+) -> None:
+    leave(network=NETWORK)
+    words = words.replace("README.md", str(ROOT / "README.md"))
+    ended = command(*words.split(), script="export.py")
     assert ended.code == 1
     assert said in ended.err and "Traceback" not in ended.text
-    assert left(runs) == []
+    assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_other_images_than_those_of_the_training_are_refused(export_: Export, runs: Path) -> None:
     path = next(runs.glob("*/study.json"))
     fields = json.loads(path.read_text())
@@ -240,18 +248,3 @@ def test_other_images_than_those_of_the_training_are_refused(export_: Export, ru
     ended = export_(f"run={NETWORK}", "format=torch_export")
     assert ended.code == 1
     assert "are not those that" in ended.err
-
-
-def test_help_is_instant_because_it_imports_nothing_heavy() -> None:
-    code = (
-        "import runpy, sys; sys.argv = ['export.py', '--help']\n"
-        "try: runpy.run_path('export.py', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'onnxruntime', 'executorch', 'wandb', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert "export.py paths.runs=runs run=best" in done.stdout

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +107,7 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     assert json.loads((folder / "record.json").read_text())["val_acc"] is not None
 
 
+@pytest.mark.slow
 def test_the_rounds_print_check_batch_and_front_and_run_once_at_a_time(
     search: Search, instant: Instant, tmp_path: Path
 ) -> None:
@@ -129,6 +128,7 @@ def test_the_rounds_print_check_batch_and_front_and_run_once_at_a_time(
     assert len(instant.done) == FIRST + 3
 
 
+@pytest.mark.slow
 def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
     search: Search, command: Command, instant: Instant, tmp_path: Path
 ) -> None:
@@ -170,20 +170,11 @@ def test_a_table_stands_in_for_trainings(search: Search, instant: Instant, tmp_p
 
 BAD = {  # what is told where a search is set up or begins, and not by one of its parts' tests
     "rounds=0": "the study has 0 networks with a finished run",
-    "cap.params=10": "no network keeps to cap.params=10: the smallest of the lattice has",
     "runs=table": "runs=table needs runs.file=PATH",
-    "finalists.seeds=-1": "finalists.seeds is -1; it must be 0 or more",
-    "budget.runs=3": "budget.runs=3 does not cover the 8 first networks",
-    "segment.frozen=[stage1,stage2,stage3]": "the baseline alone",
-    "rounds=1 modifiers=baseline": "to begin with, and these are 1:",
     "dataset.train_on_val=true trainer.test=true": "leaves a search no val",
-    "latency=records cap.latency_ms=5": "0 records have a latency",
     "latency=file cap.latency_ms=5": "type latency.file=FILE",
     "latency=file latency.file=nowhere.json cap.latency_ms=5": "there is no nowhere.json",
-    "latency.runtime=tflite cap.latency_ms=5": "there is no runtime tflite: type one of eager",
     "latency=cuda_graphs cap.latency_ms=5": "PyTorch sees no GPU here",
-    "latency.networks=3 latency=eager cap.latency_ms=5": "takes 8 networks or more, not 3",
-    "latency.repeats=0 latency=eager cap.latency_ms=5": "repeats is 0",
 }
 
 
@@ -217,7 +208,6 @@ def test_images_without_a_test_part_are_told_before_anything_is_trained(conf: Co
     ("words", "said"),
     [
         ("seed=0,1", "a search takes one value of each key"),
-        ("rounds=-1", "rounds is -1; it must be 0 or more"),
         ("runs=table runs.file=nowhere.csv", "nowhere.csv"),
     ],
 )
@@ -231,41 +221,19 @@ def test_a_search_that_cannot_be_met_ends_in_a_sentence(
     assert instant.done == []
 
 
-def test_wandb_without_a_key_is_told(
-    search: Search, instant: Instant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
-    ended = search("runs=wandb", "runs.timeout_s=2", "runs.project=nothing")
-    assert ended.code == 1
-    assert re.search("WANDB_API_KEY|wandb login", ended.err)
-    assert instant.done == []
-
-
-def test_help_is_instant_because_it_imports_nothing_heavy() -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "search.py", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert not {"torch", "botorch", "lightning", "wandb", "scipy"} & imported
-    assert "search.py model=resnet56" in done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     search: Search, tmp_path: Path, batch: int
 ) -> None:
-    words = ("rounds=1", "batch=2", "finalists.seeds=1", "objective=smallest")
-    words += ("objective.max_drop=90", "latency=eager", "latency.networks=16", "latency.held_out=4")
+    words = ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1")
+    words += (
+        "objective=smallest",
+        "objective.max_drop=90",
+        "latency=eager",
+        "latency.networks=16",
+        "latency.held_out=4",
+    )
     words += ("latency.repeats=5", "latency.spread=100", "cap.latency_ms=95%")
     words += (f"latency.batch={batch}",)
     first = search(*words)

@@ -85,7 +85,9 @@ def test_every_target_in_help_exists() -> None:
 
 def test_ci_runs_all_parts_of_check_and_the_clusters() -> None:
     (parts,) = re.findall(r"^check: (.*) ##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    steps = re.findall(r"^ *(?:step|{) make (\S+)", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    steps = re.findall(
+        r"^ *(?:step make|begin) (\S+)", (ROOT / ".ci/run").read_text(), re.MULTILINE
+    )
     assert {*parts.split(), "test-cluster"} <= set(steps)
     assert len(set(steps)) == len(steps)
 

@@ -102,6 +102,7 @@ def test_what_a_launcher_never_began_is_launched_again_and_may_run_elsewhere(
     assert {"launching 2 networks again", "launching 1 network again"} <= {*caplog.messages}
 
 
+@pytest.mark.slow
 def test_one_that_kills_its_siblings_is_launched_alone_and_then_given_up(
     command: Command, instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +286,7 @@ def test_a_signal_while_ray_starts_is_a_stop(ray_starts: Callable[..., None]) ->
     assert stop.value.number == 15
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_that_is_not_there_is_told_at_once(command: Command) -> None:
     where = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
     address = "hydra.launcher.ray.init.address=127.0.0.1:1"

@@ -38,9 +38,9 @@ def test_a_figure_is_xml_with_a_line_for_each_arm_in_both_panels() -> None:
 
 
 def test_the_command_line_runs_at_its_smallest(gathered: Path, tmp_path: Path) -> None:
-    for verb in ("replay", "surrogates"):
-        out = tmp_path / f"{verb}.json"
-        search_quality.main([verb, "--smoke", "--table", str(gathered), "--out", str(out)])
+    for verb, *more in (("replay", "--arms", "ehvi", "optuna_tpe"), ("surrogates",)):
+        out, table = tmp_path / f"{verb}.json", str(gathered)
+        search_quality.main([verb, "--smoke", "--table", table, "--out", str(out), *more])
         saved = json.loads(out.read_text())
         assert {"device", "versions", "commit", "load", "table"} <= set(saved)
     assert (tmp_path / "replay.svg").exists()

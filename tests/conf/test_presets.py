@@ -47,6 +47,7 @@ def parts(schema: type[Config]) -> set[str]:
 
 SEARCH = parts(SearchConfig) - parts(Config)  # groups of search.py alone
 GROUPS = sorted({group for group, _ in PRESETS} - NOT_SCHEMA)
+ROWS = range(4, max(len(names(group)) for group in GROUPS))  # beyond those of most groups
 
 
 def words_of_row(row: int, groups: Iterable[str]) -> dict[tuple[str, str], list[str]]:
@@ -71,7 +72,9 @@ def test_every_group_is_a_part_of_the_schema_and_every_part_has_presets() -> Non
     assert {"surrogate", "acquisition", "objective", "runs", "latency"} | NO_PRESETS == SEARCH
 
 
-@pytest.mark.parametrize("row", range(max(len(names(group)) for group in GROUPS)))
+@pytest.mark.parametrize(
+    "row", [*range(4), *(pytest.param(n, marks=pytest.mark.slow) for n in ROWS)]
+)
 def test_every_preset_composes(compose: Compose, row: int) -> None:
     words = words_of_row(row, GROUPS)
     read = compose(*itertools.chain(*words.values()))
@@ -120,26 +123,21 @@ def test_every_kind_has_a_preset_and_every_preset_a_kind() -> None:
     assert names("dataset") == set(str(caught.value).partition("one of ")[2].split(", "))
 
 
-def test_names_of_segments_and_patterns_can_be_typed(compose: Compose) -> None:
-    read = compose("segment=superblock", "segment.frozen=[3x3:3-16,1x1:64-64g8]").segment
-    assert read.frozen == ["3x3:3-16", "1x1:64-64g8"]
+def test_lists_patterns_and_keys_of_any_name_can_be_typed(compose: Compose) -> None:
+    frozen = "segment.frozen=[3x3:3-16,1x1:64-64g8]"
+    ratios = r"modifiers.c_ratios_of={1x1*:[0.5,1],3x3\:16-16:[0.75]}"
     read = compose(
-        "segment=manual", "segment.patterns=[layer1.*,layer2.?.conv1,features.0]"
-    ).segment
-    assert read.patterns == ["layer1.*", "layer2.?.conv1", "features.0"]
-
-
-def test_filters_of_any_name_can_be_typed(compose: Compose) -> None:
-    read = compose("runs=wandb", "runs.filters={state: finished}")
+        *("segment=superblock", frozen, "modifiers=scbp", ratios),
+        *("runs=wandb", "runs.filters={state: finished}"),
+        "segment.patterns=[layer1.*,layer2.?.conv1,features.0]",
+    )
+    assert read.segment.frozen == ["3x3:3-16", "1x1:64-64g8"]
+    assert read.segment.patterns == ["layer1.*", "layer2.?.conv1", "features.0"]
+    assert read.modifiers.c_ratios_of == {"1x1*": [0.5, 1], "3x3:16-16": [0.75]}
     assert read.runs.filters == {"state": "finished"}
 
 
-def test_superblocks_may_have_c_ratios_of_their_own(compose: Compose) -> None:
-    word = r"modifiers.c_ratios_of={1x1*:[0.5,1],3x3\:16-16:[0.75]}"
-    read = compose("segment=superblock", "modifiers=scbp", word)
-    assert read.modifiers.c_ratios_of == {"1x1*": [0.5, 1], "3x3:16-16": [0.75]}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_a_study_that_can_be_expanded(compose: Compose, name: str) -> None:
     from ssr_exp.rescaling import planning, seeds, sets

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +84,20 @@ class Setting:
 
     draw: random.Random
     mutate: str = ""
-    _known: dict[Command, Undisturbed] = field(default_factory=dict)
 
-    def undisturbed(self, command: Command) -> Undisturbed:
-        """Run a command once, and remember what came of it."""
-        if command not in self._known:
-            with processes.workplace() as folder:
-                start = time.monotonic()
-                child = processes.start(command, folder)
-                if code := child.wait():
-                    raise RuntimeError(f"{command} ended with {code}: {child.text[-2000:]}")
-                wall_s = time.monotonic() - start
-                files = [p for p in (folder / "runs").rglob("*") if p.is_file()]
-                size = sum(p.stat().st_size for p in files)
-                found = laws.results(folder / "runs")
-            self._known[command] = Undisturbed(wall_s, found, size)
-        return self._known[command]
+    @staticmethod
+    @functools.cache
+    def undisturbed(command: Command) -> Undisturbed:
+        """Run a command once, and remember what came of it for all faults."""
+        with processes.workplace() as folder:
+            start = time.monotonic()
+            child = processes.start(command, folder)
+            if code := child.wait():
+                raise RuntimeError(f"{command} ended with {code}: {child.text[-2000:]}")
+            wall_s = time.monotonic() - start
+            files = [p for p in (folder / "runs").rglob("*") if p.is_file()]
+            size = sum(p.stat().st_size for p in files)
+            return Undisturbed(wall_s, laws.results(folder / "runs"), size)
 
     def mutated(self) -> None:
         """Change our own code, if that is asked for."""

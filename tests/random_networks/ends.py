@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.random_networks.layers import Part, Style, named, space
+from tests.random_networks.layers import Part, Style, named, parts, space
 
 CLASSES = 5
 STEPS = 3  # of a recurrent stem
@@ -43,35 +43,6 @@ class PerFrame(Part):  # one stem for all time steps, which stand in the batch m
         return self.join(frames.reshape(batch, -1, *size))
 
 
-class Normed(Part):  # takes the mean of the data off, which is a buffer
-    def make(self, style: Style, inp: int, out: int) -> None:
-        self.register_buffer("mean", torch.rand(1, inp, *[1] * style.dims))
-        self.register_buffer("std", torch.full((1, inp, *[1] * style.dims), 0.5))
-        self.conv = style.unit(inp, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv((x - self.mean) / self.std)
-
-
-class Edges(Part):  # a fixed filter of each input channel, beside the image
-    def make(self, style: Style, inp: int, out: int) -> None:
-        self.edge = style.layer("Conv")(inp, 2 * inp, 3, 1, 1, groups=inp, bias=False)
-        self.edge.weight.requires_grad_(False)
-        self.conv = style.unit(3 * inp, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(torch.cat([x, self.edge(x)], 1))
-
-
-class Latent(Part):  # a linear layer whose output is laid into a map
-    def make(self, style: Style, inp: int, out: int) -> None:
-        self.channels, self.dims = out, style.dims
-        self.fc = nn.Linear(LATENT, out * START**style.dims)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return F.relu(self.fc(z)).view(-1, self.channels, *[START] * self.dims)
-
-
 STEMS: dict[str, Callable[[Style, int, int], nn.Module]] = {
     "unit": Style.unit,
     "conv": Style.conv,
@@ -79,94 +50,111 @@ STEMS: dict[str, Callable[[Style, int, int], nn.Module]] = {
         s.unit(inp, out // 2), s.unit(out // 2, out // 2), s.unit(out // 2, out)
     ),
     "patch": lambda s, inp, out: nn.Sequential(s.layer("Conv")(inp, out, 2, 2), s.normed(out)),
-    **named(Recurrent, PerFrame, Normed, Edges, Latent),
+    **named(Recurrent, PerFrame),
+    **parts(
+        {
+            "normed": (  # takes the mean of the data off, which is a buffer
+                lambda s, inp, out: {
+                    "mean": nn.Buffer(torch.rand(1, inp, *[1] * s.dims)),
+                    "std": nn.Buffer(torch.full((1, inp, *[1] * s.dims), 0.5)),
+                    "conv": s.unit(inp, out),
+                },
+                lambda self, x: self.conv((x - self.mean) / self.std),
+            ),
+            "edges": (  # a fixed filter of each input channel, beside the image
+                lambda s, inp, out: {
+                    "edge": s.layer("Conv")(
+                        inp, 2 * inp, 3, 1, 1, groups=inp, bias=False
+                    ).requires_grad_(False),
+                    "conv": s.unit(3 * inp, out),
+                },
+                lambda self, x: self.conv(torch.cat([x, self.edge(x)], 1)),
+            ),
+            "latent": (  # a linear layer whose output is laid into a map
+                lambda s, inp, out: {
+                    "channels": out,
+                    "dims": s.dims,
+                    "fc": nn.Linear(LATENT, out * START**s.dims),
+                },
+                lambda self, z: F.relu(self.fc(z)).view(-1, self.channels, *[START] * self.dims),
+            ),
+        }
+    ),
 }
 FRAMES = ("recurrent", "per_frame")
 
 
-class Pooled(Part):  # global pooling, then a linear layer
-    def make(self, style: Style, channels: int) -> None:
-        self.fc = nn.Linear(channels, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x.mean(space(x)))
+def _flat(self: nn.Module, x: Tensor) -> Tensor:
+    """Flatten a small map; how many features that gives is stored."""
+    x = F.relu(self.fc(self.pool(x).reshape(-1, self.features)))
+    return self.classify(self.drop(x))
 
 
-class MaxAndMean(Part):  # two poolings side by side
-    def make(self, style: Style, channels: int) -> None:
-        self.fc = nn.Sequential(nn.Linear(2 * channels, 12), nn.ReLU(), nn.Linear(12, CLASSES))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(torch.cat([x.mean(space(x)), x.amax(space(x))], 1))
+def _over_positions(self: nn.Module, x: Tensor) -> Tensor:
+    """Run a recurrent layer over positions; few, for each takes its time."""
+    positions = x.flatten(2).transpose(1, 2)[:, :MOST_POSITIONS]
+    return self.fc(self.rnn(positions)[0][:, -1])
 
 
-class Flat(Part):  # flattens a small map; how many features that gives is stored
-    def make(self, style: Style, channels: int) -> None:
-        self.features = channels * 2**style.dims
-        self.pool, self.fc = style.layer("AdaptiveAvgPool")(2), nn.Linear(self.features, 12)
-        self.drop, self.classify = nn.Dropout(0.2), nn.Linear(12, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.fc(self.pool(x).reshape(-1, self.features)))
-        return self.classify(self.drop(x))
+def _attention_pool(self: nn.Module, x: Tensor) -> Tensor:
+    """Let a learnt query look at all positions."""
+    tokens = x.flatten(2)
+    looks = (tokens * self.query[:, None]).sum(1).softmax(-1)
+    return self.fc((tokens * looks[:, None]).sum(-1))
 
 
-class LowRankHead(Part):  # a weight that is a product of two parameters
-    def make(self, style: Style, channels: int) -> None:
-        self.u = nn.Parameter(torch.randn(24, 4) / 2)
-        self.v = nn.Parameter(torch.randn(4, channels) / 4)
-        self.fc = nn.Linear(24, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(F.relu(F.linear(x.mean(space(x)), self.u @ self.v)))
+def _map(s: Style, c: int) -> dict[str, Any]:
+    return {"conv": s.layer("Conv")(c, CLASSES, 1)}
 
 
-class Prototypes(Part):  # similarities to a prototype of each class
-    def make(self, style: Style, channels: int) -> None:
-        self.prototypes = nn.Parameter(torch.randn(CLASSES, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = F.normalize(x.mean(space(x)), dim=1)
-        return features @ F.normalize(self.prototypes, dim=1).t()
-
-
-class OverPositions(Part):  # a recurrent layer over positions; few, for each takes its time
-    def make(self, style: Style, channels: int) -> None:
-        self.rnn, self.fc = nn.GRU(channels, 10, batch_first=True), nn.Linear(10, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        positions = x.flatten(2).transpose(1, 2)[:, :MOST_POSITIONS]
-        return self.fc(self.rnn(positions)[0][:, -1])
-
-
-class AttentionPool(Part):  # a learnt query looks at all positions
-    def make(self, style: Style, channels: int) -> None:
-        self.query = nn.Parameter(torch.randn(channels) / 4)
-        self.fc = nn.Linear(channels, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2)
-        looks = (tokens * self.query[:, None]).sum(1).softmax(-1)
-        return self.fc((tokens * looks[:, None]).sum(-1))
-
-
-class Map(Part):  # a map for each class
-    def make(self, style: Style, channels: int) -> None:
-        self.conv = style.layer("Conv")(channels, CLASSES, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
-class PooledMap(Map):  # the mean of a map for each class
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).flatten(2).mean(2)
-
-
-HEADS = {
-    **named(Pooled, MaxAndMean, Flat, Prototypes, OverPositions, AttentionPool, Map, PooledMap),
-    "low_rank": LowRankHead,
-}
+HEADS = parts(
+    {
+        "pooled": (
+            lambda s, c: {"fc": nn.Linear(c, CLASSES)},
+            lambda self, x: self.fc(x.mean(space(x))),
+        ),
+        "max_and_mean": (  # two poolings side by side
+            lambda s, c: {
+                "fc": nn.Sequential(nn.Linear(2 * c, 12), nn.ReLU(), nn.Linear(12, CLASSES))
+            },
+            lambda self, x: self.fc(torch.cat([x.mean(space(x)), x.amax(space(x))], 1)),
+        ),
+        "flat": (
+            lambda s, c: {
+                "features": c * 2**s.dims,
+                "pool": s.layer("AdaptiveAvgPool")(2),
+                "fc": nn.Linear(c * 2**s.dims, 12),
+                "drop": nn.Dropout(0.2),
+                "classify": nn.Linear(12, CLASSES),
+            },
+            _flat,
+        ),
+        "prototypes": (  # similarities to a prototype of each class
+            lambda s, c: {"prototypes": nn.Parameter(torch.randn(CLASSES, c))},
+            lambda self, x: (
+                F.normalize(x.mean(space(x)), dim=1) @ F.normalize(self.prototypes, dim=1).t()
+            ),
+        ),
+        "over_positions": (
+            lambda s, c: {"rnn": nn.GRU(c, 10, batch_first=True), "fc": nn.Linear(10, CLASSES)},
+            _over_positions,
+        ),
+        "attention_pool": (
+            lambda s, c: {"query": nn.Parameter(torch.randn(c) / 4), "fc": nn.Linear(c, CLASSES)},
+            _attention_pool,
+        ),
+        "map": (_map, lambda self, x: self.conv(x)),
+        "pooled_map": (_map, lambda self, x: self.conv(x).flatten(2).mean(2)),
+        "low_rank": (  # a weight that is a product of two parameters
+            lambda s, c: {
+                "u": nn.Parameter(torch.randn(24, 4) / 2),
+                "v": nn.Parameter(torch.randn(4, c) / 4),
+                "fc": nn.Linear(24, CLASSES),
+            },
+            lambda self, x: self.fc(F.relu(F.linear(x.mean(space(x)), self.u @ self.v))),
+        ),
+    }
+)
 
 
 @dataclass

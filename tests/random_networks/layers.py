@@ -44,6 +44,30 @@ class Part(nn.Module):
         """Store nothing."""
 
 
+def parts(
+    kinds: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., Any]]],
+    base: type[Part] = Part,
+    *,
+    stores: str = "make",
+    runs: str = "forward",
+) -> dict[str, type[Part]]:
+    """Make kinds of parts: each by what it stores under names, and by what it runs."""
+
+    def made(kind: str, things: Callable[..., dict[str, Any]], run: Callable[..., Any]) -> Any:
+        def store(self: Part, *given: Any) -> None:
+            for name, thing in things(*given).items():
+                setattr(self, name, thing)
+
+        return type(kind, (base,), {stores: store, runs: run})
+
+    return {kind: made(kind, *pair) for kind, pair in kinds.items()}
+
+
+def nothing(*_: Any) -> dict[str, Any]:
+    """Store nothing."""
+    return {}
+
+
 def named(*parts: type[nn.Module]) -> dict[str, type[nn.Module]]:
     """Name parts as descriptions do: `TwoBranch` is `two_branch`."""
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", part.__name__).lower(): part for part in parts}

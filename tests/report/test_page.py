@@ -378,6 +378,7 @@ def test_the_scripts_find_what_they_look_for_in_the_page(empty: Parsed) -> None:
     assert wanted and wanted <= set(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no node here")
 def test_every_script_is_javascript_alone_and_all_of_them_together(
     empty: Parsed, tmp_path: Path

@@ -33,12 +33,12 @@ class Block(nn.Module):
 
 
 class Base(nn.Module):
-    """Three residual blocks and a head."""
+    """Two residual blocks and a head."""
 
     def __init__(self, classes: int = 5) -> None:
         super().__init__()
         self.stem = conv(3, 16)
-        self.body: Any = nn.Sequential(*[Block(16) for _ in range(3)])
+        self.body: Any = nn.Sequential(*[Block(16) for _ in range(2)])
         self.fc: Any = nn.Linear(16, classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -81,12 +81,12 @@ class FixedFilter(Base):
 
 
 class FixedTable(Base):
-    """Positions as sines, learnt or not."""
+    """Positions of rows as sines, learnt or not."""
 
     def __init__(self, learnt: bool = False) -> None:
         super().__init__()
-        angles = torch.arange(256)[:, None] * torch.exp(-torch.arange(16) * 0.3)
-        table = torch.sin(angles).t().reshape(1, 16, 16, 16).contiguous()
+        angles = torch.arange(16)[:, None] * torch.exp(-torch.arange(16) * 0.3)
+        table = torch.sin(angles).t().reshape(1, 16, 16, 1).contiguous()
         self.table = nn.Parameter(table, requires_grad=learnt)
 
     def forward(self, x: Tensor) -> Any:
@@ -179,7 +179,7 @@ def low_rank() -> nn.Module:
     """A weight that is a product of two: its cost does not depend on the image."""
     u, v = nn.Parameter(torch.randn(64, 8)), nn.Parameter(torch.randn(8, 16))
     return With(
-        lambda net, x: net.fc(F.relu(F.linear(x.mean((2, 3)), net.u @ net.v))),
+        lambda net, x: net.fc(F.silu(F.linear(x.mean((2, 3)), net.u @ net.v))),
         u=u, v=v, fc=nn.Linear(64, 5),
     )  # fmt: skip
 
@@ -188,7 +188,7 @@ def position_net() -> nn.Module:
     """A small network over a fixed grid of positions: once a batch, not once an image."""
     return With(
         lambda net, x: net.fc((x.flatten(2) + net.net(net.grid).t()).mean(2)),
-        net=nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 16)),
+        net=nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 16)),
         grid=nn.Buffer(torch.rand(256, 2)),
     )
 
@@ -242,7 +242,7 @@ class DeepSupervision(Base):
     def __init__(self) -> None:
         super().__init__()
         self.noise = nn.Conv2d(16, 16, 1)
-        self.heads = nn.ModuleList([nn.Conv2d(16, 5, 1) for _ in range(3)])
+        self.heads = nn.ModuleList([nn.Conv2d(16, 5, 1) for _ in range(2)])
 
     def forward(self, x: Tensor) -> Any:
         x, others = self.stem(x), []
@@ -267,7 +267,7 @@ class NeedsTargets(Base):
 class Taps(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        layers = [(nn.Conv2d(i, 16, 3, 1, 1), nn.ReLU()) for i in (3, 16, 16, 16)]
+        layers = [(nn.Conv2d(i, 16, 3, 1, 1), nn.SiLU()) for i in (3, 16, 16, 16)]
         self.f = nn.Sequential(*(layer for pair in layers for layer in pair))
         self.o = nn.Conv2d(32, 2, 1)
 
@@ -291,7 +291,7 @@ def by_enumerate(body: nn.Sequential, x: Tensor) -> Tensor:
     taps = []
     for number, block in enumerate(body):
         x = block(x)
-        if number in (0, 2):
+        if number in (0, 1):
             taps.append(x)
     return taps[0] + taps[1]
 
@@ -300,7 +300,7 @@ def counted(body: nn.Sequential, x: Tensor) -> Tensor:
     number, tap = 0, x
     for block in body:
         x, number = block(x), number + 1
-        tap = x if number == 2 else tap
+        tap = x if number == 1 else tap
     return x + tap
 
 
@@ -519,7 +519,7 @@ class Diffusion(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.time = conv(3, 16), nn.Linear(3, 8)
-        self.blocks = nn.ModuleList([Timed() for _ in range(4)])
+        self.blocks = nn.ModuleList([Timed() for _ in range(2)])
         self.one, self.two = Timed(), Timed()
         self.fc = nn.Conv2d(16, 3, 1)
 
@@ -557,7 +557,7 @@ class Deformable(nn.Module):
 def of_blocks(block: Callable[[int], nn.Module]) -> Make:
     def make() -> nn.Module:
         network = Base()
-        network.body = nn.Sequential(*[block(16) for _ in range(3)])
+        network.body = nn.Sequential(*[block(16) for _ in range(2)])
         return network
 
     return make
@@ -575,9 +575,9 @@ class Generator(nn.Module):
         self.o = nn.Conv2d(16, 1, 3, 1, 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        y = F.relu(self.fc(z))
+        y = F.silu(self.fc(z))
         x = y.view(-1, 64, 4, 4) if self.literal else y.view(-1, self.width, 4, 4)
-        return torch.tanh(self.o(F.relu(self.b2(self.t2(F.relu(self.b1(self.t1(x))))))))
+        return torch.tanh(self.o(F.silu(self.b2(self.t2(F.silu(self.b1(self.t1(x))))))))
 
 
 class Upsampling(Base):
@@ -601,15 +601,15 @@ class Upsampling(Base):
 
 def repeated() -> nn.Module:
     """One activation at several places of a sequence."""
-    relu = nn.ReLU()
+    act = nn.SiLU()
     layers = [nn.Conv2d(inp, 16, 3, 1, 1) for inp in (3, 16, 16)]
-    return nn.Sequential(*(part for layer in layers for part in (layer, relu)), nn.Conv2d(16, 2, 1))
+    return nn.Sequential(*(part for layer in layers for part in (layer, act)), nn.Conv2d(16, 2, 1))
 
 
 def in_1d() -> nn.Module:
     def block(inp: int) -> nn.Module:
         norm = nn.InstanceNorm1d(16, affine=True)
-        return nn.Sequential(nn.ReflectionPad1d(1), nn.Conv1d(inp, 16, 3), norm, nn.ReLU())
+        return nn.Sequential(nn.ReflectionPad1d(1), nn.Conv1d(inp, 16, 3), norm, nn.SiLU())
 
     up = nn.Upsample(scale_factor=2, mode="linear")
     pool = nn.Sequential(nn.MaxPool1d(2), nn.AvgPool1d(2))
@@ -620,7 +620,7 @@ def in_1d() -> nn.Module:
 
 def in_3d() -> nn.Module:
     def block(inp: int, out: int) -> nn.Module:
-        return nn.Sequential(nn.Conv3d(inp, out, 3, 1, 1), nn.BatchNorm3d(out), nn.ReLU())
+        return nn.Sequential(nn.Conv3d(inp, out, 3, 1, 1), nn.BatchNorm3d(out), nn.SiLU())
 
     sizes = nn.MaxPool3d(2), nn.Upsample(scale_factor=2), nn.AvgPool3d(2)
     pads = nn.ReplicationPad3d(1), nn.ReflectionPad3d(1)
@@ -642,7 +642,7 @@ class Chance(nn.Module):
 
 
 def chances() -> nn.Module:
-    return nn.Sequential(nn.Conv1d(2, 16, 1), *[Chance() for _ in range(3)], nn.Conv1d(16, 2, 1))
+    return nn.Sequential(nn.Conv1d(2, 16, 1), *[Chance() for _ in range(2)], nn.Conv1d(16, 2, 1))
 
 
 class Averaged(nn.Module):

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*reduce_range:UserWarning"),
 ]
 
-MOST = 0.95  # the share of parameters that can change
+MOST = 0.93  # the share of parameters that can change
 Make = Callable[[], nn.Module]
 
 
@@ -52,7 +52,7 @@ SCALES: dict[str, tuple[Any, ...]] = {
     "old spectral norm": (cases.normed(nn.utils.spectral_norm),),
     "spectral norm": (cases.normed(parametrizations.spectral_norm),),
     "pruned": (cases.normed(cases.pruned),),
-    "low rank": (cases.low_rank, 0.9),
+    "low rank": (cases.low_rank, 0.86),
     "position net": (cases.position_net,),
     "data of a weight": (lambda: cases.With(cases.blurred), 0.5),
     "output with slots": (lambda: cases.Puts(cases.Slots),),
@@ -108,6 +108,13 @@ SCALES: dict[str, tuple[Any, ...]] = {
     "one normed weight": (lambda: cases.one_output(parametrizations.weight_norm), 0.0),
     "one spectral weight": (lambda: cases.one_output(parametrizations.spectral_norm), 0.0),
 }
+LATE = {  # left to the slow tests: variants of others, or networks of more layers
+    "learnt table", "fixed kernel", "old weight norm", "old spectral norm", "pruned", "3-D",
+    "nested output", "enumerate", "holds a generator", "summed images", "cached grid, ran",
+    "0-d to a device", "index buffer", "mask buffer", "quantisation aware", "double",
+    "strided writes", "siamese", "rnn", "blocks that read time", "non-local", "upsampling",
+    "generator that stores", "integers by chance", "a mean teacher", "one spectral weight",
+}  # fmt: skip
 REFUSED: dict[str, tuple[Make, str]] = {
     "patched forward": (cases.patched, "body runs layers that the network does not hold"),
     "layer in a hook": (cases.hooked(nn.Conv2d(16, 16, 1)), "that the network does not hold"),
@@ -143,7 +150,13 @@ def planned(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Plan:
     return planning.trace(network, shape, multiple=4)
 
 
-@pytest.mark.parametrize("case", SCALES.values(), ids=list(SCALES))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=pytest.mark.slow if name in LATE else [])
+        for name, case in SCALES.items()
+    ],
+)
 def test_a_network_is_rescaled_in_all_that_can_change(case: tuple[Any, ...]) -> None:
     make, share, shape = (*case, *(MOST, SHAPE)[len(case) - 1 :])
     torch.manual_seed(0)
@@ -178,7 +191,7 @@ def test_no_block_is_taken_out_of_a_sequence_that_is_read_by_position(read: str)
 def test_blocks_are_taken_out_of_a_sequence_that_a_loop_goes_through() -> None:
     plan = planned(cases.Reads(cases.in_a_loop))
     (segment,) = plan.segments
-    assert (len(segment.blocks), segment.fewest, plan.remarks) == (3, 1, ())
+    assert (len(segment.blocks), segment.fewest, plan.remarks) == (2, 1, ())
 
 
 def test_a_frozen_backbone_gets_no_fresh_weights_where_it_loses_channels() -> None:
@@ -283,21 +296,21 @@ def test_chance_in_training_does_not_change_a_plan() -> None:
         random.seed(seed)
         (segment,) = planned(Skipping()).segments
         plans.append((len(segment.blocks), segment.fewest))
-    assert set(plans) == {(3, 1)}
+    assert set(plans) == {(2, 1)}
 
 
 def test_a_train_mode_that_fails_leaves_no_trace_in_the_plan() -> None:
     class Failing(cases.Base):
         def features(self, x: torch.Tensor) -> torch.Tensor:
             x = self.stem(x)
-            for number, block in zip("012", self.body, strict=True):
-                if self.training and number == "2":
+            for number, block in zip("01", self.body, strict=True):
+                if self.training and number == "1":
                     raise ValueError("no")
                 x = block(x)
             return x
 
     plan = planned(Failing())
-    assert [len(segment.blocks) for segment in plan.segments] == [3]
+    assert [len(segment.blocks) for segment in plan.segments] == [2]
     assert "ValueError: no" in plan.remarks[0]
 
 

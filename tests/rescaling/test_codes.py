@@ -12,7 +12,8 @@ from ssr_exp.rescaling import codes, lattice, planning
 from ssr_exp.rescaling.plan import Architecture, Plan
 from tests.rescaling import probes
 
-NETWORKS = ["resnet8", "resnet56", "resnet50", "Squeeze", "Inverted", "Tapped", "FlatHead"]
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet56", "resnet18")]
+NETWORKS = ["resnet8", *LARGE, "Squeeze", "Inverted", "Tapped", "FlatHead"]
 plan_of = probes.plan_of
 
 
@@ -51,15 +52,14 @@ def test_the_code_of_the_baseline_counts_blocks_and_channels() -> None:
     plan = plan_of("resnet56")
     assert codes.write(plan, plan.baseline) == "d9-9-9_w16-32-64"
     assert codes.write(plan, plan.smallest) == "d1-1-1_w4-4-4"
-    assert codes.write(plan_of("resnet50"), plan_of("resnet50").baseline) == (
-        "d3-4-6-3_w256-512-1024-2048"
-    )
+    plan = plan_of("resnet18")
+    assert codes.write(plan, plan.baseline) == "d2-2-2-2_w64-128-256-512"
 
 
 def test_widths_that_differ_inside_the_blocks_get_letters() -> None:
-    plan = plan_of("resnet50")
-    letters = [codes.write(plan, a).rpartition("-")[2][-1] for a in widths_of(plan, 3)]
-    assert {"b"} == {letter for letter in letters if letter.isalpha()}
+    plan = plan_of("Inverted")
+    letters = [codes.write(plan, a).rpartition("-")[2][-1] for a in widths_of(plan, 1)]
+    assert "b" in letters and any(letter.isdigit() for letter in letters)
 
 
 @pytest.mark.parametrize(

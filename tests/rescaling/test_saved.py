@@ -33,6 +33,8 @@ MODELS = {
     "timm": ModelConf("resnet10t", source=Source.timm, arguments={"act_layer": "silu"}),
 }
 
+QUICK = ("cifar", "projection", "timm")
+
 
 @cache
 def made(
@@ -74,7 +76,14 @@ def folder(tmp_path: Path) -> Path:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("name", "multiple", "frozen"), [*((name, 8, ()) for name in MODELS), ("cifar", 4, ("stage2",))]
+    ("name", "multiple", "frozen"),
+    [
+        *(
+            pytest.param(name, 8, (), marks=[] if name in QUICK else pytest.mark.slow)
+            for name in MODELS
+        ),
+        ("cifar", 4, ("stage2",)),
+    ],
 )
 def test_a_folder_gives_the_same_network_back(
     tmp_path: Path, name: str, multiple: int, frozen: tuple[str, ...]
@@ -139,7 +148,7 @@ def test_every_way_to_split_a_network_can_be_written() -> None:
 
 @pytest.mark.parametrize("name", ["arguments", "timm"])
 def test_a_reader_that_knows_no_sources_takes_a_network_for_no_other(name: str) -> None:
-    assert made(name)[1].model.name not in seeds.names()
+    assert seeds.spell(MODELS[name]) not in seeds.names()
 
 
 # A user's own networks

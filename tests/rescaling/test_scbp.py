@@ -160,10 +160,11 @@ def test_widths_may_fall_anywhere_if_asked_to() -> None:
     assert not all(is_monotone(plan, a) for a in derived(plan, **values, monotone=False))
 
 
+@pytest.mark.slow
 def test_a_product_beyond_enumeration_is_drawn_from_and_repeats(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(set_product, "DRAWS", 1 << 17)
+    monkeypatch.setattr(set_product, "DRAWS", 1 << 16)
     _, plan = traced("resnet50")
     conf = ModifiersConf(kind="scbp", count=8)
     product = set_product.from_plan(plan, conf)
@@ -177,8 +178,9 @@ def test_a_product_beyond_enumeration_is_drawn_from_and_repeats(
 
 
 def test_draws_differ_with_their_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(set_product, "EXACT", 0)
     monkeypatch.setattr(set_product, "DRAWS", 1 << 12)
-    _, plan = traced("resnet50")
+    _, plan = traced("resnet18")
     lean = {"prefer": Preference.macs, "count": 3}
     assert derived(plan, **lean) == derived(plan, **lean)
     assert derived(plan, **lean) != derived(plan, **lean, draw_seed=1)
@@ -190,6 +192,7 @@ def test_nothing_that_was_drawn_counts_twice(monkeypatch: pytest.MonkeyPatch) ->
     limits = scbp.Limits(scbp.NO_LIMIT, scbp.NO_LIMIT)
     every = scbp.search(set_product.from_plan(plan, conf), limits, seed=0)
     monkeypatch.setattr(set_product, "EXACT", 0)
+    monkeypatch.setattr(set_product, "DRAWS", 1 << 14)
     drawn = scbp.search(set_product.from_plan(plan, conf), limits, seed=0)
     as_sets = [{tuple(row) for row in found.choices.tolist()} for found in (every, drawn)]
     assert len(drawn.params) == len(as_sets[1])

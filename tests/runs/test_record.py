@@ -176,12 +176,6 @@ def test_another_score_is_no_accuracy(make_record: MakeRecord) -> None:
     assert make_record(score=120.0, best_score=None, bounds=(None, None)).score == 120.0
 
 
-@given(st.binary())
-@few
-def test_random_bytes_are_unreadable(content: bytes) -> None:
-    refusal(content)
-
-
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 values = st.recursive(scalars, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=6)
 

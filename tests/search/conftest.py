@@ -17,7 +17,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
-from ssr_exp.search import diagnostics, history, rounds, space, surrogate
+from ssr_exp.search import diagnostics, history, rounds, space, summary, surrogate
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.evidence import Evidence
@@ -161,9 +161,10 @@ def begin(tmp_path: Path, small: Space, first: First, world: World) -> Begin:
 
 @pytest.fixture
 def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the surrogate's hyperparameters as they begin: fitting them takes most of a look."""
+    """Keep the surrogate's hyperparameters as they begin, and tell little: both take long."""
     monkeypatch.setattr(surrogate, "fit_gpytorch_mll", lambda likelihood: likelihood)
-    monkeypatch.setattr(diagnostics, "SLICES", 8)
+    monkeypatch.setattr(diagnostics, "SLICES", 1)
+    monkeypatch.setattr(summary, "MOST", 9)
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,14 @@ from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked, truth
 
+unfitted = pytest.mark.usefixtures("unfitted")
+
 
 def params(space: Space, architecture: Architecture) -> int:
     return int(cost.count_one(space.plan, architecture).params)
 
 
+@unfitted
 @pytest.mark.parametrize("drop", [0.0, 0.5, 2.0, 30.0])
 def test_the_answer_is_the_cheapest_trained_network_within_the_drop(
     known: History, drop: float
@@ -46,12 +49,14 @@ def test_a_lucky_seed_does_not_make_an_answer(small: Space, tell: Tell, first: F
     assert answer.good_enough(belief)[0] != lucky
 
 
+@unfitted
 def test_the_answer_keeps_to_the_caps(known: History) -> None:
     conf = asked(objective__max_drop=30.0, cap__macs="10%")
     best = answer.good_enough(Belief.from_history(known, conf))[0]
     assert cost.count_one(known.space.plan, best).macs <= 0.1 * known.space.baseline.macs
 
 
+@unfitted
 def test_the_incumbent_keeps_to_the_caps(known: History) -> None:
     state = Belief.from_history(known, asked(cap__gemms="70%")).state
     full = known.space.baseline.gemms
@@ -62,6 +67,7 @@ def test_the_incumbent_keeps_to_the_caps(known: History) -> None:
     assert state.incumbent == (float(kept.min()) if len(kept) else state.reference[1])
 
 
+@unfitted
 def test_an_accuracy_cap_holds_for_the_answer(known: History) -> None:
     conf = asked(objective__max_drop=20.0, cap__drop="0.3")
     best = answer.good_enough(Belief.from_history(known, conf))[0]
@@ -130,6 +136,7 @@ def test_the_last_comparison_is_printed(
     assert "89.50" in line and "1.50" in line
 
 
+@unfitted
 def test_what_is_smallest_is_printed(
     known: History, believed: Belief, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,7 +36,7 @@ def one_by_one(search: Search, train: Callable[..., dict[str, object]]) -> tuple
     return Run(search, Trainings(train, 1)).carry_out()
 
 
-both = pytest.mark.parametrize("go", [in_rounds, one_by_one])
+both = pytest.mark.parametrize("go", [in_rounds, pytest.param(one_by_one, marks=pytest.mark.slow)])
 
 
 def again(world: World, *broken: str, status: Status = Status.failed) -> World:
@@ -122,7 +122,14 @@ def test_a_round_that_fails_whole_stops_the_search_and_says_why(
     assert len(set(clean.trained)) == len(world.trained)
 
 
-@pytest.mark.parametrize("modes", [(in_rounds,) * 3, (one_by_one,) * 3, (one_by_one, in_rounds)])
+@pytest.mark.parametrize(
+    "modes",
+    [
+        pytest.param((in_rounds,) * 3, marks=pytest.mark.slow),
+        pytest.param((one_by_one,) * 3, marks=pytest.mark.slow),
+        (one_by_one, in_rounds),
+    ],
+)
 def test_a_repeated_command_tries_once_more_what_failed(
     begin: Begin, world: World, modes: Sequence[Go]
 ) -> None:
@@ -220,6 +227,7 @@ def test_a_search_ends_when_nothing_promises_enough(begin: Begin, world: World) 
     assert len(world.trained) == 22
 
 
+@pytest.mark.slow
 def test_a_lattice_can_be_searched_to_its_end(begin: Begin, world: World) -> None:
     """With a batch as large as the lattice, everything is trained and the search says so."""
     _, reason = begin(rounds=3, batch=600, acquisition__kind=Acquisition.random).run(world.train)

@@ -107,14 +107,16 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "words",
     [
-        SMALLER,
         (*SMALLER, "recipe.ema_decay=0.5", "dataset.train_on_val=true", "trainer.test=true"),
-        ("model=resnet14", "model.shortcut=B", "segment.multiple=1", *SMALLER[:1],
-         "modifiers.network=d2-1-1_w16-9-13", "segment.frozen=[stage1]"),
         (*SMALLER[:1], "segment=manual", "segment.patterns=[stage1,stage3.*]",
          "modifiers.network=d1-1_w8-32"),
+        pytest.param(
+            ("model=resnet14", "model.shortcut=B", "segment.multiple=1", *SMALLER[:1],
+             "modifiers.network=d2-1-1_w16-9-13", "segment.frozen=[stage1]"),
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["plain", "final", "frozen", "by hand"],
+    ids=["final", "by hand", "frozen"],
 )  # fmt: skip
 def test_a_handed_over_network_answers_bit_for_bit_as_the_trained_one(
     train: Train, words: tuple[str, ...]
@@ -329,6 +331,7 @@ def full_disk() -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_old", [False, True], ids=["first", "again"])
 @pytest.mark.parametrize("error", [Killed, full_disk], ids=["kill", "full-disk"])
 def test_whatever_ends_a_hand_over_leaves_the_old_one_the_new_one_or_none(

@@ -71,6 +71,7 @@ class FrozenNet(MyNet):
 WORDS = ("model=module", f"model.target={__name__}.MyNet", "segment.multiple=4")
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_is_refused_before_anything_is_trained(conf: Compose) -> None:
     words = [word.replace("MyNet", "FrozenNet") for word in WORDS]
     opened = study.open(conf(*words))

@@ -174,20 +174,6 @@ def test_what_is_not_there_or_no_checkpoint_is_a_sentence(read: Read, tmp_path: 
         assert "holds no state dict" in said(read, tmp_path / "other.pt")
 
 
-class Evil:
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, ("made-by-a-pickle",)
-
-
-def test_a_checkpoint_never_runs_code(
-    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"a": Evil()}, tmp_path / "evil.pt")
-    said(read, tmp_path / "evil.pt")
-    assert not (tmp_path / "made-by-a-pickle").exists()
-
-
 def test_a_file_of_another_network_names_the_first_difference(
     read: Read, opened: Callable[..., Study], tmp_path: Path
 ) -> None:
@@ -201,6 +187,7 @@ def test_a_file_of_another_network_names_the_first_difference(
 # Studies
 
 
+@pytest.mark.slow
 def test_what_is_pretrained_makes_another_study(
     opened: Callable[..., Study], save: Save, tmp_path: Path
 ) -> None:
@@ -335,6 +322,7 @@ def test_a_training_starts_from_slices_of_the_checkpoint(
     assert (columns == list(range(16))) is (channels == "first")
 
 
+@pytest.mark.slow
 def test_the_whole_seed_network_goes_on_where_its_training_ended(conf: Compose) -> None:
     first = conf("trainer.max_epochs=3")
     one = run.train(first)
@@ -372,6 +360,7 @@ def test_a_run_is_built_for_its_own_images(
     assert "takes images of 1x16x16" in refused(opened, f"recipe.distill={folder}")
 
 
+@pytest.mark.slow
 def test_a_taught_training_differs_from_a_plain_one_and_leaves_an_ordinary_checkpoint(
     conf: Compose, save: Save
 ) -> None:
@@ -384,6 +373,7 @@ def test_a_taught_training_differs_from_a_plain_one_and_leaves_an_ordinary_check
     assert weights(asked).keys() == own.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_a_teacher_runs_in_the_precision_of_its_student_and_is_not_changed(
     conf: Compose, save: Save, precision: str
@@ -399,6 +389,7 @@ def test_a_teacher_runs_in_the_precision_of_its_student_and_is_not_changed(
     assert {p.dtype for p in teacher.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_tested_later_needs_its_own_checkpoint_alone(
     conf: Compose, save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:

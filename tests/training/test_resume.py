@@ -119,6 +119,7 @@ def test_a_training_killed_before_its_record_repeats_no_step(
     assert "going on after epoch 2" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("repeatable")
 def test_killed_twice_the_time_of_all_tries_counts(
     conf: Compose, dies: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
@@ -138,6 +139,7 @@ def test_killed_twice_the_time_of_all_tries_counts(
     assert run.train(asked).wall_s > 0.9
 
 
+@pytest.mark.slow
 def test_what_cannot_be_gone_on_with_is_begun_anew(
     conf: Compose, tmp_path: Path, dies: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,7 +163,7 @@ def test_what_cannot_be_gone_on_with_is_begun_anew(
     assert run.train(asked).status == "finished"
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_of_a_checkpoint_the_best_score_is_taken_over_and_no_path(
     conf: Compose, tmp_path: Path, dies: Callable[[int], None], moved: bool
 ) -> None:

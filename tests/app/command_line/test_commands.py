@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from hydra.errors import ConfigCompositionException, HydraException
 
 from ssr_exp.app.command_line import commands, quoting
+from ssr_exp.config import SCHEMAS
 from ssr_exp.errors import SsrError
+from tests.conftest import ROOT
 
 Command = Callable[..., Any]  # conftest's
 Compose = Callable[..., Any]
@@ -154,3 +157,31 @@ def test_a_users_folder_of_presets_is_taken(command: Command, tmp_path: Path) ->
     ended = command("site=here", "--config-dir", str(tmp_path / "conf"), "-m", "-c", "job")
     assert (ended.code, ended.err) == (0, "")
     assert "\nseed: 7\n" in ended.out
+
+
+@pytest.mark.slow
+def test_help_is_instant_because_it_imports_nothing_heavy() -> None:
+    code = """
+import runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit:
+        pass
+print(*sys.modules)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code, *(f"{name}.py" for name in SCHEMAS)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    heavy = "torch torchvision lightning wandb numpy sklearn scipy botorch onnxruntime executorch"
+    imported = {*told.splitlines()[-1].split()}
+    assert "hydra" in imported and not {*heavy.split(), "rich"} & imported
+    for words in ("modifiers=sentinel_all", "experiment=demo", "max_epochs", "sentinel_width"):
+        assert words in told
+    for words in ("search.py model=resnet56", "report.py paths.runs=runs", "export.py paths.runs="):
+        assert words in told

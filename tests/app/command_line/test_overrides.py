@@ -237,7 +237,7 @@ def kinds_of_keys(command: str) -> list[str]:
     return sorted({*drawn.values(), *places, *presets, *others, "hydra/launcher", "hydra/lancher"})
 
 
-@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize("command", [pytest.param("train", marks=pytest.mark.slow), "export"])
 def test_every_concrete_advice_is_taken_when_it_is_typed(command: str) -> None:
     groups = Checker(command).groups
     for key, value in itertools.product(kinds_of_keys(command), WRONG):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ssr_exp.datasets import preprocessing
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import predictor
+from ssr_exp.edge.export import formats, predictor
 from ssr_exp.edge.export.formats import Order, torch_export
 from ssr_exp.edge.export.predictor import Predictor
 from ssr_exp.edge.export.verification import Labelled
@@ -41,9 +41,11 @@ class Brightness(nn.Module):
         return torch.stack([-level, level, torch.full_like(level, -9)], 1)
 
 
-def script(folder: Path, how: Preprocessing = HOW, *, takes_bytes: bool = False) -> Path:
+def script(
+    folder: Path, how: Preprocessing = HOW, *, model: str = "model.pt2", takes_bytes: bool = False
+) -> Path:
     """Write the script."""
-    text = predictor.text(LABELS, how, {"model.pt2": 8}, takes_bytes=takes_bytes)
+    text = predictor.text(LABELS, how, {model: 8}, takes_bytes=takes_bytes)
     (folder / predictor.SCRIPT).write_text(text, encoding="utf-8")
     return folder / predictor.SCRIPT
 
@@ -176,6 +178,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
         predictor.images([tmp_path / "gone.png"])
 
 
+@pytest.mark.slow
 def test_it_runs_where_nothing_is_known_of_this_project(
     run: Callable[..., Ended], tmp_path: Path
 ) -> None:
@@ -243,9 +246,10 @@ def test_images_without_labels_are_not_scored(run: Callable[..., Ended], tmp_pat
     assert ended.err == "1 files in no folder of a label are left out\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
-    path = script(tmp_path)
-    torch_export.write(Order(Brightness().eval(), ABOUT), tmp_path / "model.pt2")
+    path = script(tmp_path, model="model.onnx")  # which starts sooner than a program of torch
+    formats.find("onnx").write(Order(Brightness().eval(), ABOUT), tmp_path / "model.onnx")
     for number in range(20):
         save(tmp_path / "many" / f"{number}.png", 10)
     odd = os.fsdecode(b"many/\xff.png")

@@ -10,19 +10,17 @@ import pytest
 
 from ssr_exp.edge.latency import design
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, lattice, planning
+from ssr_exp.rescaling import cost, lattice
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.rescaling.resnet import CifarResNet
+from tests.rescaling import probes
 
 SEEDS = (0, 1, 2)
 
 
 @cache
 def points(depth: int = 20, *frozen: str) -> Lattice:
-    return lattice.from_plan(
-        planning.trace(CifarResNet(depth), (3, 32, 32), multiple=4, frozen=frozen)
-    )
+    return lattice.from_plan(probes.plan_of(f"resnet{depth}", *frozen))
 
 
 def listed(whole: Lattice) -> list[Architecture]:
@@ -54,7 +52,7 @@ def test_a_longer_design_starts_with_a_shorter_one(count: int, seed: int) -> Non
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("depth", [20, 56])
+@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
 def test_every_block_count_and_width_occurs_about_as_often(depth: int, seed: int) -> None:
     whole = points(depth)
     chosen = design.choose(whole, 48, seed=seed)

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ssr_exp.edge.latency import design, model
-from ssr_exp.rescaling import cost, lattice, planning
+from ssr_exp.rescaling import cost, lattice
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.rescaling.resnet import CifarResNet
+from tests.rescaling import probes
 
 Floats = NDArray[np.float64]
 Law = Callable[[Floats, Floats], Floats]
@@ -24,7 +24,7 @@ Law = Callable[[Floats, Floats], Floats]
 
 @cache
 def whole() -> Lattice:
-    return lattice.from_plan(planning.trace(CifarResNet(20), (3, 32, 32), multiple=4))
+    return lattice.from_plan(probes.plan_of("resnet20"))
 
 
 @cache

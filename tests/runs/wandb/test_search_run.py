@@ -31,7 +31,10 @@ from ssr_exp.runs.wandb.search_run import SearchRun
 MakeRecord = Callable[..., Record]
 
 # Of its own folders for artifacts W&B says so when Python finds them.
-pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning"),
+    pytest.mark.slow,
+]
 
 SEARCH = "smallest-01234567"
 SMALL = "d1-1-1_w4-8-16"
@@ -303,7 +306,6 @@ def log_training(folder: Path, record: Record) -> None:
     training_run.finish(run, record)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     server: Stub, tmp_path: Path, records: list[Record], caplog: pytest.LogCaptureFixture
@@ -341,7 +343,6 @@ def test_trainings_and_search_arrive_apart_and_records_are_read_back(
     assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone", "instant")
 def test_a_sweep_arrives_by_what_its_networks_are_for(
     server: Stub, tmp_path: Path, command: Callable[..., Any]
@@ -360,7 +361,6 @@ def test_a_sweep_arrives_by_what_its_networks_are_for(
         assert (run.summary["origin"], run.summary["val_acc"]) == (kind, 50)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_all_files_of_a_search_become_one_run_once_they_are_sent(
     server: Stub, tmp_path: Path, records: Sequence[Record]

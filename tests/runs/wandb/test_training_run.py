@@ -252,6 +252,7 @@ def silent() -> Iterator[str]:
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_delays_once_and_stops_nothing(
     tmp_path: Path,
     make_record: MakeRecord,

@@ -133,6 +133,7 @@ def test_what_is_logged_online_is_read_field_by_field(
     assert warnings(caplog) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_open_does_not_count_and_stays_open(
     server: Stub, tmp_path: Path, make_record: MakeRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_run_that_is_still_open_does_not_count_and_stays_open(
     assert warnings(caplog) == []
 
 
+@pytest.mark.slow
 def test_a_run_can_be_logged_after_reading(
     server: Stub, tmp_path: Path, make_record: MakeRecord
 ) -> None:
@@ -173,6 +175,7 @@ def test_a_training_that_was_logged_online_is_read_as_its_local_record(
 # Which runs are asked for
 
 
+@pytest.mark.slow
 def test_each_page_is_one_question(
     server: Stub, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +199,7 @@ def test_only_the_studys_runs_are_asked_for(server: Stub, make_record: MakeRecor
     ]
 
 
+@pytest.mark.slow
 def test_further_filters_reach_the_server_beside_the_study(
     server: Stub, make_record: MakeRecord
 ) -> None:
@@ -209,6 +213,7 @@ def test_further_filters_reach_the_server_beside_the_study(
     assert read(filters={"$or": [{"config.lab": 0}], "group": "another"}) == []
 
 
+@pytest.mark.slow
 def test_runs_are_looked_for_where_they_would_be_logged(
     server: Stub, make_record: MakeRecord
 ) -> None:
@@ -292,6 +297,7 @@ def test_a_record_that_is_whole_counts_whatever_became_of_its_run(
 # Trouble
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_a_sentence_in_time() -> None:
     start = time.monotonic()
     said = refusal(timeout_s=1.0)
@@ -307,6 +313,7 @@ def test_a_server_that_is_not_there_is_named_once_it_was_tried_some_times() -> N
     assert time.monotonic() - start < 45  # 17 s on a quiet machine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.2, 30], ids=["slow", "silent"])
 def test_a_slow_server_is_a_sentence_in_time(
     server: Stub, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, delay_s: float
@@ -320,6 +327,7 @@ def test_a_slow_server_is_a_sentence_in_time(
     assert len(server.asked) < 15
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_again_and_again_is_a_sentence(server: Stub) -> None:
     server.refusal = (500, "out of order")
     assert "no answer (more than 1 s)" in refusal(timeout_s=1.0)
@@ -337,6 +345,7 @@ def test_an_api_key_that_is_missing_or_wrong_is_a_sentence(
     assert server.asked == []
 
 
+@pytest.mark.slow
 def test_nobody_is_asked_for_anything_at_a_terminal() -> None:
     code = """
 import os
@@ -365,6 +374,7 @@ for address in (os.environ["WANDB_BASE_URL"], "nowhere"):
     assert len(lines) == 2
 
 
+@pytest.mark.slow
 def test_a_project_that_is_not_there_is_a_sentence(server: Stub) -> None:
     assert "no project lab/nothing for this account" in refusal(entity="lab", project="nothing")
     assert "no project a/b for this account" in refusal(project="a/b")
@@ -372,6 +382,7 @@ def test_a_project_that_is_not_there_is_a_sentence(server: Stub) -> None:
     assert "type runs.entity=NAME runs.project=NAME" in refusal(entity="lab")
 
 
+@pytest.mark.slow
 def test_a_project_that_is_not_ours_is_a_sentence(server: Stub) -> None:
     for server.refusal in ((403, "no access"), (404, "not found"), (200, "permission denied")):
         said = refusal(entity="lab")
@@ -379,6 +390,7 @@ def test_a_project_that_is_not_ours_is_a_sentence(server: Stub) -> None:
         assert server.refusal[1] in said
 
 
+@pytest.mark.slow
 def test_a_filter_that_is_refused_is_a_sentence(server: Stub, make_record: MakeRecord) -> None:
     server.add(logged("run", make_record(study=STUDY)))
     for server.refusal, why in ((None, "unknown operator '$near'"), ((200, "input: bad"), "bad")):
@@ -387,6 +399,7 @@ def test_a_filter_that_is_refused_is_a_sentence(server: Stub, make_record: MakeR
         assert why in said and "runs.filters={state:finished}" in said
 
 
+@pytest.mark.slow
 def test_the_folder_that_was_named_for_wandb_is_named_again(
     server: Stub, make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_what_is_worse_than_the_reference_is_not_on_the_front() -> None:
     assert found.hypervolume == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(points, st.floats(-3, 3), st.floats(0.05, 2), st.floats(0, 9.5))
 def test_the_closed_form_equals_monte_carlo_within_its_error(
