@@ -93,6 +93,22 @@ class Preference(StrEnum):
     macs = "macs"  # fewest multiply-accumulates
 
 
+class TaskKind(StrEnum):
+    """What is learnt; see `ssr_exp.tasks`."""
+
+    classification = "classification"  # one class for each image
+    multilabel = "multilabel"  # any number of labels
+    regression = "regression"  # numbers
+
+
+class Balance(StrEnum):
+    """What is done where some classes have more images than others."""
+
+    none = "none"
+    weights = "weights"  # rare classes weigh more in the loss of training
+    sampling = "sampling"  # images of rare classes are drawn more often
+
+
 class Optimizer(StrEnum):
     """The optimizers that a recipe may name."""
 
@@ -256,6 +272,11 @@ class DatasetConf:
     name: str = MISSING
     root: str | None = None  # None: `paths.data`
     download: bool = True  # torchvision sets: fetch on first use
+    file: str | None = None  # csv: the table; its images lie below `root`, else beside it
+    image: str = "image"  # csv: the column of the images' paths
+    targets: list[str] = field(default_factory=list)  # csv: columns of what is learnt
+    group: str | None = None  # csv: rows that are alike here stay together in a split
+    split: str | None = None  # csv: the column that says train, val or test; None: it is drawn
     resize: int | None = None  # pixels, square; None: as they are, all of one size
     fit: str = "crop"  # with `resize`: the centre square, or `stretch`, or `pad` to a square
     background: str = "white"  # or `black`: behind what is transparent, beside what is padded
@@ -265,6 +286,15 @@ class DatasetConf:
     crop_padding: CountOrZero = 0  # pixels on each side before a random crop
     flip: bool = False  # left to right
     cutout: CountOrZero = 0  # side of the erased square in pixels; 0: none
+
+
+@dataclass
+class TaskConf:
+    """What is learnt, and how it is scored."""
+
+    name: TaskKind = TaskKind.classification
+    balance: Balance = Balance.none  # classification; multilabel: weights alone
+    unit: str = ""  # regression: of the targets, such as years
 
 
 @dataclass
@@ -334,6 +364,7 @@ class Config:
     segment: SegmentConf = field(default_factory=SegmentConf)
     modifiers: ModifiersConf = field(default_factory=ModifiersConf)
     init: InitConf = field(default_factory=InitConf)
+    task: TaskConf = field(default_factory=TaskConf)
     dataset: DatasetConf = field(default_factory=DatasetConf)
     recipe: RecipeConf = field(default_factory=RecipeConf)
     trainer: TrainerConf = field(default_factory=TrainerConf)

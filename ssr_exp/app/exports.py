@@ -65,6 +65,11 @@ def _images(conf: ExportConfig, chosen: Selection) -> tuple[list[Labelled], Prep
     Raises:
         SsrError: if they are not where they were, or are others.
     """
+    if (key := chosen.record.score_key) != ACCURACY.key:
+        raise SsrError(
+            f"export.py verifies networks that classify, and {chosen.record.network} is judged by "
+            f"{key}: load it with ssr_exp.rescaling.saved.load, and write it with PyTorch's own."
+        )
     asked = _dataset(conf, chosen)
     folder = Path(conf.paths.data)
     try:
@@ -96,7 +101,8 @@ def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     known = {f.name for f in fields(DatasetConf)} - {"train_on_val"}
     asked = _validated({key: value for key, value in theirs.items() if key in known})
     before = chosen.asked.get("dataset", {})
-    asked.root = conf.root or (before.get("root") if isinstance(before, dict) else None)
+    before = before if isinstance(before, dict) else {}
+    asked.root, asked.file = conf.root or before.get("root"), before.get("file")
     paths = chosen.asked.get("paths")
     if conf.paths.data == PathsConf().data and isinstance(paths, dict):
         conf.paths.data = str(paths.get("data", conf.paths.data))

@@ -13,6 +13,7 @@ from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.store import Store, folder_name
 from ssr_exp.runs.wandb.search_run import SearchRun
 from ssr_exp.search import caps, rounds, space
@@ -49,7 +50,7 @@ def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
         Evidence(store, study.name, study.fields, spanned, conf, book, study.score),
         latencies(conf, study, spanned, store),
         watch=lambda _: write_page(store),
-        val=ValSet(study.splits.reading.parts.get("val", {})),
+        val=ValSet(study.splits.reading.parts.get("val", {})) if study.score == ACCURACY else None,
     )
 
 

@@ -45,6 +45,7 @@ class Batches:
         seed: of the order and the augmentation; None: neither.
         augmentation: None: none.
         channels_last: memory format of the batches.
+        is_balanced: whether all classes are drawn alike, with replacement; with a seed alone.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Batches:
         seed: int | None = None,
         augmentation: Augmentation | None = None,
         channels_last: bool = False,
+        is_balanced: bool = False,
     ) -> None:
         device = images.pixels.device
         self._images = images
@@ -66,6 +68,7 @@ class Batches:
         self._seed = seed
         self._augmentation = augmentation or Augmentation()
         self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._weights = _weights(images.labels) if is_balanced else None
         self._epoch = 0
 
     batch_sampler = None  # Lightning asks for both
@@ -93,7 +96,11 @@ class Batches:
     def _shuffled(self, seed: int) -> Iterator[Batch]:
         device = self._images.pixels.device
         draw = torch.Generator(device).manual_seed(_mixed(seed, self._epoch))
-        order = torch.randperm(len(self._images), generator=draw, device=device)
+        count = len(self._images)
+        if self._weights is None:
+            order = torch.randperm(count, generator=draw, device=device)
+        else:
+            order = torch.multinomial(self._weights, count, replacement=True, generator=draw)
         for at in self._slices():
             index = order[at]
             yield self._augmented(self._images.pixels[index], draw), self._images.labels[index]
@@ -113,6 +120,11 @@ class Batches:
 
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
+
+
+def _weights(labels: Tensor) -> Tensor:
+    """Return weights by which all classes that there are, int64 `n`, are drawn alike."""
+    return 1 / torch.bincount(labels).double()[labels]
 
 
 def _mixed(seed: int, epoch: int) -> int:

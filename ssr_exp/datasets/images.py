@@ -6,7 +6,9 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +23,23 @@ from ssr_exp.datasets.reading import ImageOrigin, Reading
 Indices = NDArray[np.int64]  # positions of images, ascending
 
 
+class Target(StrEnum):
+    """What is said of an image."""
+
+    one_class = "one class"  # int64, `n`, positions in `classes`
+    labels = "labels"  # float32, `n x len(classes)`, 1 where a label holds and 0 else
+    numbers = "numbers"  # float32, `n x len(classes)`
+
+
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of one size."""
+    """Images of one size, and what is said of each."""
 
     pixels: Tensor  # uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB)
-    labels: Tensor  # int64, `n`, positions in `classes`
-    classes: tuple[str, ...]
+    labels: Tensor  # as `target` says
+    classes: tuple[str, ...]  # the names of classes, labels or numbers
     files: tuple[Path, ...] = ()  # of each image; none for data sets that have no image files
+    target: Target = Target.one_class
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,9 +49,10 @@ class Images:
         start, stop = int(index[0]), int(index[-1]) + 1
         files = tuple(self.files[i] for i in index) if self.files else ()
         if stop - start == len(index):
-            return Images(self.pixels[start:stop], self.labels[start:stop], self.classes, files)
-        at = torch.from_numpy(index)
-        return Images(self.pixels[at], self.labels[at], self.classes, files)
+            at: Any = slice(start, stop)
+        else:
+            at = torch.from_numpy(index)
+        return replace(self, pixels=self.pixels[at], labels=self.labels[at], files=files)
 
     def to(self, device: torch.device) -> Images:
         """Move to a device; on the same device nothing is copied."""
@@ -59,6 +71,7 @@ class Pool:
     preprocessing: Preprocessing  # how they became pixels; without mean and standard deviation
     hashes: NDArray[np.int64]  # `n`, of the pixels of each: equal where these are
     origin: ImageOrigin
+    groups: NDArray[np.int64] | None = None  # `n`: equal where images stay together in a split
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class Splits:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """How many classes, labels or numbers there are: as many as a network puts out."""
         return len(self.train.classes)
 
     @property
@@ -122,9 +135,10 @@ def fingerprint(pool: Pool, *, train: Indices, val: Indices | None) -> str:
     sha = hashlib.sha256(json.dumps([pool.digest, pool.images.classes]).encode())
     empty = np.empty(0, dtype=np.int64)
     parts = [empty if part is None else part for part in (train, val, pool.test)]
-    for part in (pool.images.labels.numpy(), *parts):
+    labels = pool.images.labels.numpy()
+    for part in (labels, *parts):
         sha.update(len(part).to_bytes(8, "little"))
-        sha.update(part.astype("<i8").tobytes())
+        sha.update(part.astype("<f8" if part.dtype.kind == "f" else "<i8").tobytes())
     return sha.hexdigest()
 
 

@@ -12,13 +12,22 @@ from lightning.pytorch import LightningDataModule
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import inspection, sources
 from ssr_exp.datasets.batches import Augmentation, Batches
-from ssr_exp.datasets.images import Images, Indices, Pool, Splits, fingerprint, histogram, moments
+from ssr_exp.datasets.images import (
+    Images,
+    Indices,
+    Pool,
+    Splits,
+    Target,
+    fingerprint,
+    histogram,
+    moments,
+)
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
 
 
 @in_one_line()
-def load(conf: DatasetConf, data_dir: Path) -> Splits:
+def load(conf: DatasetConf, data_dir: Path, target: Target = Target.one_class) -> Splits:
     """Load a data set and hold `val` out of its training images, unless it came with a val.
 
     With `conf.train_on_val` the training images are both together and there is no val; mean and
@@ -26,12 +35,13 @@ def load(conf: DatasetConf, data_dir: Path) -> Splits:
 
     Args:
         conf: which data set, and how it is split.
-        data_dir: folder of downloads, and of the cache of decoded image folders.
+        data_dir: folder of downloads, and of the cache of decoded images.
+        target: what is to be learnt of an image.
 
     Raises:
         SsrError: the data set is unknown, absent, damaged or cannot be split.
     """
-    pool = sources.pool(conf, data_dir)
+    pool = sources.pool(conf, data_dir, target)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
     counts = histogram(images.pixels)
@@ -55,7 +65,8 @@ def _train_and_val(conf: DatasetConf, pool: Pool) -> tuple[Indices, Indices | No
         return (pool.train if pool.val is None else np.union1d(pool.train, pool.val)), None
     if pool.val is not None:
         return pool.train, pool.val
-    return hold_out_val(pool.images, pool.train, fraction=conf.val_fraction, seed=conf.split_seed)
+    fraction, seed = conf.val_fraction, conf.split_seed
+    return hold_out_val(pool.images, pool.train, fraction=fraction, seed=seed, groups=pool.groups)
 
 
 class TensorDataModule(LightningDataModule):
@@ -67,6 +78,7 @@ class TensorDataModule(LightningDataModule):
         augmentation: of the training images; None: none.
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
+        is_balanced: whether images of rare classes are drawn more often in training.
     """
 
     def __init__(
@@ -77,6 +89,7 @@ class TensorDataModule(LightningDataModule):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         channels_last: bool = False,
+        is_balanced: bool = False,
     ) -> None:
         super().__init__()
         self._splits = splits
@@ -84,6 +97,7 @@ class TensorDataModule(LightningDataModule):
         self._augmentation = augmentation
         self._seed = seed
         self._channels_last = channels_last
+        self._is_balanced = is_balanced
 
     def setup(self, stage: str) -> None:
         """Check that one device trains: batches are not shared out between several."""
@@ -129,4 +143,5 @@ class TensorDataModule(LightningDataModule):
             seed=seed,
             augmentation=augmentation,
             channels_last=self._channels_last,
+            is_balanced=self._is_balanced and seed is not None,
         )

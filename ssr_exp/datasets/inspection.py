@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets.images import Indices, Pool
+from ssr_exp.datasets.images import Images, Indices, Pool, Target
 from ssr_exp.datasets.reading import Reading, describe_pixels
 from ssr_exp.errors import SsrError, one_line
 
@@ -34,14 +34,13 @@ def inspect(
     named = {"train": train, "val": val, "test": pool.test}
     parts = {name: index for name, index in named.items() if index is not None}
     _check_alike(pool)
-    names, labels = pool.images.classes, pool.images.labels.numpy()
-    origin = pool.origin
-    shares = {name: np.bincount(labels[i], minlength=len(names)) for name, i in parts.items()}
+    names, is_class = pool.images.classes, pool.images.target is Target.one_class
+    origin, shares = pool.origin, _shares(pool.images, parts)
     warnings = [
         *origin.warnings,
-        *_uneven(names, shares),
+        *(_uneven(names, shares) if is_class else ()),
         *_doubles(pool, parts),
-        *_contradictions(pool),
+        *(_contradictions(pool) if is_class else ()),
         *_alike(pool, parts),
         *_odd(pool, "plain", "image", "{} of one colour and nothing else ({})"),
         *_narrow(counts),
@@ -49,6 +48,8 @@ def inspect(
     return Reading(
         name=conf.name,
         parts={part: dict(zip(names, map(int, n), strict=True)) for part, n in shares.items()},
+        sizes={} if is_class else {part: len(index) for part, index in parts.items()},
+        targets="" if is_class else _described(pool.images),
         sources=_sources(conf, pool),
         pixels=describe_pixels(origin.contents, pool.preprocessing),
         left_out=origin.left_out,
@@ -56,6 +57,27 @@ def inspect(
         warnings=tuple(map(one_line, warnings)),
         folder=str(origin.root) if pool.images.files else "",
     )
+
+
+def _shares(images: Images, parts: Mapping[str, Indices]) -> dict[str, NDArray[np.int64]]:
+    """Count for each part the images of each class, or that each label holds of; of numbers all."""
+    labels, count = images.labels.numpy(), len(images.classes)
+    if images.target is Target.one_class:
+        return {name: np.bincount(labels[i], minlength=count) for name, i in parts.items()}
+    if images.target is Target.labels:
+        return {name: labels[i].sum(0).astype(np.int64) for name, i in parts.items()}
+    return {name: np.full(count, len(i)) for name, i in parts.items()}
+
+
+def _described(images: Images) -> str:
+    """Say in words what is learnt of images, where it is no class."""
+    labels, rows = images.labels.numpy().astype(np.float64), len(images)
+    if images.target is Target.labels:
+        named = (f"{n} {int(c):,}" for n, c in zip(images.classes, labels.sum(0), strict=True))
+        return f"{rows:,} images with any of {len(images.classes)} labels: {', '.join(named)}"
+    columns = zip(images.classes, labels.T, strict=True)
+    named = (f"{n} {v.min():g} to {v.max():g} (mean {v.mean():.4g})" for n, v in columns)
+    return f"{rows:,} images with {_counted(len(images.classes), 'number')}: {', '.join(named)}"
 
 
 def _sources(conf: DatasetConf, pool: Pool) -> dict[str, str]:
@@ -138,7 +160,8 @@ def _alike(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
     """Name parts, and classes of train, that are one picture many times."""
     labels, train = pool.images.labels.numpy(), parts["train"]
     groups = {f"{name} images": parts[name] for name in ("val", "test") if name in parts}
-    for label, name in enumerate(pool.images.classes):
+    named = enumerate(pool.images.classes) if pool.images.target is Target.one_class else ()
+    for label, name in named:
         groups[f"train images of class '{name}'"] = train[labels[train] == label]
     for what, index in groups.items():
         if len(index) > 1 and (pool.hashes[index] == pool.hashes[index[0]]).all():

@@ -36,6 +36,8 @@ class Reading:
     parts: dict[str, dict[str, int]]  # for each part how many images each class has
     sources: dict[str, str]  # for each part where it comes from, in words
     pixels: str  # what kind of images they are, and what was done to them, in words
+    sizes: dict[str, int] = field(default_factory=dict)  # of parts, where images have no one class
+    targets: str = ""  # what is learnt there, in words
     left_out: dict[str, int] = field(default_factory=dict)  # how many files, by kind or reason
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()  # what may be wrong
@@ -52,7 +54,7 @@ class Reading:
             classes.update(counts)
         left_out = ", ".join(f"{reason} ({count:,})" for reason, count in self.left_out.items())
         lines = [
-            f"{self.name}: {classes.total():,} images of {len(classes)} classes: {_shown(classes)}",
+            f"{self.name}: {self.targets or _counts(classes)}",
             "; ".join(self._part(name) for name in self.parts),
             self.pixels,
             *([f"left out: {left_out}"] if left_out else []),
@@ -71,9 +73,9 @@ class Reading:
         return {name: value for name, value in asdict(self).items() if name != "folder"}
 
     def _part(self, name: str) -> str:
-        images = sum(self.parts[name].values())
+        images = self.sizes.get(name) or sum(self.parts[name].values())
         words = [self.sources[name]] if self.sources.get(name) else []
-        if name == "val":
+        if name == "val" and not self.sizes:
             words.append(f"one image is {100 / images:.2g} points")
         said = f" ({', '.join(words)})" if words else ""
         return f"{name} {images:,}{said}"
@@ -83,6 +85,10 @@ def print_all(readings: Iterable[Reading]) -> None:
     """Say what was read, each of the same once."""
     for text in dict.fromkeys(reading.on_screen() for reading in readings):
         terminal.console().print(text)
+
+
+def _counts(classes: Counter[str]) -> str:
+    return f"{classes.total():,} images of {len(classes)} classes: {_shown(classes)}"
 
 
 def _shown(classes: Counter[str]) -> str:

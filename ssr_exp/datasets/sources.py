@@ -13,12 +13,13 @@ import torch
 from filelock import FileLock
 
 from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import csv_table
 from ssr_exp.datasets.image_folder import listing
 from ssr_exp.datasets.image_folder.cache import cached
 from ssr_exp.datasets.image_folder.decoding import decode
 from ssr_exp.datasets.image_folder.listing import Listing
 from ssr_exp.datasets.image_folder.parts import ALL
-from ssr_exp.datasets.images import Images, Indices, Pool, digest, hashed, resize
+from ssr_exp.datasets.images import Images, Indices, Pool, Target, digest, hashed, resize
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, FITS, Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.datasets.split import check_enough, stratified
@@ -26,29 +27,38 @@ from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
 
+CSV = "csv"
 _TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
 _DAMAGED = (OSError, RuntimeError, ValueError, EOFError, AssertionError, LookupError, TypeError)
 _TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 
 
-def pool(conf: DatasetConf, data_dir: Path) -> Pool:
+def pool(conf: DatasetConf, data_dir: Path, target: Target = Target.one_class) -> Pool:
     """Read all images of the data set that `conf` names.
 
     Args:
         conf: which data set, and where it lies.
-        data_dir: folder of downloads, and of the cache of decoded folders.
+        data_dir: folder of downloads, and of the cache of decoded images.
+        target: what is to be learnt of an image.
 
     Raises:
-        SsrError: the data set is unknown, absent or damaged.
+        SsrError: the data set is unknown, absent or damaged, or says something else of its images.
     """
+    if conf.name == CSV:
+        _check(conf)
+        return csv_table.pool(conf, data_dir, target, _asked(conf))
     sources: dict[str, Callable[[DatasetConf, Path], Pool]] = {
         "digits": _digits,
         "image_folder": _image_folder,
         **dict.fromkeys(_TORCHVISION, _torchvision),
     }
     if conf.name not in sources:
+        known = ", ".join((*sources, CSV))
+        raise SsrError(f"unknown data set '{conf.name}': type dataset=NAME with one of {known}")
+    if target is not Target.one_class:
         raise SsrError(
-            f"unknown data set '{conf.name}': type dataset=NAME with one of {', '.join(sources)}"
+            f"dataset={conf.name} says one class of each image, and this task learns "
+            f"{target.value}: type dataset=csv with a table that has them, or task=classification"
         )
     _check(conf)
     return sources[conf.name](conf, data_dir)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssr_exp.datasets.images import Images, Indices
+from ssr_exp.datasets.images import Images, Indices, Target
 from ssr_exp.errors import SsrError
 
 _NAMED = 5  # classes in an error
@@ -49,6 +49,35 @@ def stratified(
     return np.setdiff1d(index, out, assume_unique=True), out
 
 
+def drawn(
+    index: Indices, *, fraction: float, seed: int, groups: Indices | None = None
+) -> tuple[Indices, Indices]:
+    """Split `index` by chance into what stays and what is held out, groups whole.
+
+    Args:
+        index: positions to split.
+        fraction: share of images to hold out; of whole groups the first that reach it.
+        seed: 0 to 2^32 - 1; the draw is as in `stratified`.
+        groups: of each image that there is, equal where they stay together; None: each alone.
+
+    Returns:
+        Positions that stay and positions held out, both ascending.
+
+    Raises:
+        SsrError: there are fewer than two images, or groups.
+    """
+    own = index if groups is None else groups[index]
+    names, sizes = np.unique(own, return_counts=True)
+    if len(names) < 2:
+        what = "images" if groups is None else "groups of dataset.group"
+        raise SsrError(f"{len(names)} {what} cannot be split into two: add images, or bring a val")
+    order = np.random.RandomState(seed).permutation(len(names))
+    reached = np.cumsum(sizes[order]) < fraction * len(index)
+    count = min(int(reached.sum()) + 1, len(names) - 1)
+    is_out = np.isin(own, names[order[:count]])
+    return index[~is_out], index[is_out]
+
+
 def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
     """Refuse classes that have less than one image for each part.
 
@@ -72,9 +101,9 @@ def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
 
 
 def hold_out_val(
-    images: Images, index: Indices, *, fraction: float, seed: int
+    images: Images, index: Indices, *, fraction: float, seed: int, groups: Indices | None = None
 ) -> tuple[Indices, Indices]:
-    """Split the training images into those to train on and `val`.
+    """Split the training images into those to train on and `val`, groups whole.
 
     Raises:
         SsrError: `fraction` is not between 0 and 1, or leaves less than one image for a class.
@@ -84,6 +113,8 @@ def hold_out_val(
             f"dataset.val_fraction={fraction} is not a share of the training images: "
             "type a number above 0 and below 1, such as dataset.val_fraction=0.1"
         )
+    if groups is not None or images.target is not Target.one_class:
+        return drawn(index, fraction=fraction, seed=seed, groups=groups)
     n, classes = len(index), len(images.classes)
     if fraction * n < classes - 1e-9:  # the advice, times n, may round to a little less
         enough = min(math.ceil(1e3 * classes / n) / 1e3, 0.5)

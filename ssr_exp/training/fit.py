@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
+from ssr_exp.config import Balance
 from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
-from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import resume, scoring, trainers
+from ssr_exp.tasks.supervised import Supervised
+from ssr_exp.training import learning, resume, scoring, trainers
 from ssr_exp.training.scoring import Fields, ScoreWatch
 from ssr_exp.training.study import Job
 
@@ -39,9 +40,9 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
     spent_s, path = (0.0, None) if last is None else (last.spent_s, last.path)
-    watch = ScoreWatch(task.score, () if last is None else last.fields["scores"])
+    watch = ScoreWatch(job.study.score, () if last is None else last.fields["scores"])
     callbacks = [watch, resume.ResumeState(watch, spent_s)]
-    trainer = trainers.build(job.conf, folder, task.score, wandb_run, callbacks)
+    trainer = trainers.build(job.conf, folder, job.study.score, wandb_run, callbacks)
     if last is not None and last.epochs >= job.conf.trainer.max_epochs:
         fields = last.fields
         _load(task, last.path)
@@ -50,7 +51,7 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
         fields = watch.fields(trainer)
     scoring.check_losses(fields.get("metrics", {}))
     if job.conf.trainer.test:
-        fields |= _tested(trainer, task, images, fields)
+        fields |= _tested(trainer, job, task, images, fields)
     return fields
 
 
@@ -67,28 +68,23 @@ def test(job: Job, folder: Path, done: Fields) -> Fields:
     """
     task = _task(job)
     _load(task, folder / LAST_CHECKPOINT)
-    trainer = trainers.build(job.conf, folder, task.score)
-    return _tested(trainer, task, _images(job), done)
+    trainer = trainers.build(job.conf, folder, job.study.score)
+    return _tested(trainer, job, task, _images(job), done)
 
 
-def _load(task: Classification, checkpoint: Path) -> None:
+def _load(task: Supervised, checkpoint: Path) -> None:
     rescale.load(task.network, network_weights(checkpoint), source=str(checkpoint))
 
 
-def _task(job: Job) -> Classification:
+def _task(job: Job) -> Supervised:
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
     state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:
         names = rescale.names(seed, plan, architecture)
         inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
-    return Classification(
-        network,
-        job.conf.recipe,
-        num_classes=job.study.splits.num_classes,
-        channels_last=job.conf.trainer.channels_last,
-        teacher=copy.deepcopy(job.study.pretrained.teacher),  # training moves it
-    )
+    teacher = copy.deepcopy(job.study.pretrained.teacher)  # training moves it
+    return learning.make(job.conf, job.study.splits, network, teacher)
 
 
 def _images(job: Job) -> TensorDataModule:
@@ -98,14 +94,15 @@ def _images(job: Job) -> TensorDataModule:
         augmentation=Augmentation.from_conf(job.conf.dataset),
         seed=job.conf.seed,
         channels_last=job.conf.trainer.channels_last,
+        is_balanced=job.conf.task.balance is Balance.sampling,
     )
 
 
 def _tested(
-    trainer: Trainer, task: Classification, images: TensorDataModule, before: Fields
+    trainer: Trainer, job: Job, task: Supervised, images: TensorDataModule, before: Fields
 ) -> Fields:
     trainer.test(task, images, verbose=False)
-    score = task.score.test
+    score = job.study.score.test
     metrics = before.get("metrics", {}) | scoring.others(trainer, score.key)
     scoring.check_losses(metrics)
     return {"test_score": scoring.read(score, trainer.callback_metrics), "metrics": metrics}

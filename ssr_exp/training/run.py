@@ -142,6 +142,7 @@ def _blank(job: Job) -> Record:
         seed=conf.seed,
         epochs=conf.trainer.max_epochs,
         status=Status.failed,
+        **job.study.score.fields(),
         **costs._asdict(),
         **{f"baseline_{key}": value for key, value in baseline._asdict().items()},
         wall_s=0.0,

@@ -15,23 +15,29 @@ import torch
 from torch import nn
 
 from ssr_exp import config
-from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf
+from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf, TaskConf, TaskKind
 from ssr_exp.datasets import in_memory
-from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
-from ssr_exp.training import pretrained
+from ssr_exp.training import learning, pretrained
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
+TARGETS = {
+    TaskKind.classification: Target.one_class,
+    TaskKind.multilabel: Target.labels,
+    TaskKind.regression: Target.numbers,
+}
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
-NOT_COMPARED = ("root", "download")  # where images lie does not change what they are
-LATER = ("train_on_val", "fit", "background")  # keys that must not rename the studies before them
+NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
+# Keys that must not rename the studies before them.
+LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +122,7 @@ def open(conf: Config) -> Study:
     config.check(conf)
     _check(conf)
     pretrained.check(conf)
-    splits = _splits(_Key(conf.dataset), conf.paths.data)
+    splits = _splits(_Key(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
     if conf.trainer.test and splits.test is None:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
@@ -130,7 +136,7 @@ def open(conf: Config) -> Study:
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, taken)
+    return Study(name, fields, splits, seed_network, plan, taken, learning.score(conf.task))
 
 
 def _check(conf: Config) -> None:
@@ -165,7 +171,7 @@ def _fields(
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     for key in LATER:
-        if dataset[key] == getattr(DatasetConf, key):
+        if dataset[key] == getattr(DatasetConf(), key):
             del dataset[key]
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
     patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
@@ -176,6 +182,8 @@ def _fields(
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
+    if conf.task != TaskConf():
+        fields["task"] = {k: v for k, v in asdict(conf.task).items() if k != "unit"}
     return fields | ({"init": taken.init} if taken.init else {})
 
 
@@ -194,8 +202,8 @@ class _Key(Generic[Part]):
 
 
 @lru_cache(maxsize=2)
-def _splits(dataset: _Key[DatasetConf], folder: str) -> Splits:
-    return in_memory.load(dataset.part, Path(folder))
+def _splits(dataset: _Key[DatasetConf], folder: str, target: Target) -> Splits:
+    return in_memory.load(dataset.part, Path(folder), target)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,256 @@
+"""Images that a table lists: their paths, and what is said of each."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets.image_folder.cache import cached
+from ssr_exp.datasets.image_folder.decoding import decode
+from ssr_exp.datasets.image_folder.listing import CACHE
+from ssr_exp.datasets.image_folder.parts import part_of
+from ssr_exp.datasets.images import Images, Indices, Pool, Target
+from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.datasets.reading import ImageOrigin
+from ssr_exp.datasets.split import drawn, stratified
+from ssr_exp.errors import SsrError, cause
+
+TEST_SHARE, TEST_SEED = 0.1, 0  # of a table that does not say what is test
+NAMED = 3  # rows, files or columns in an error
+FLAGS = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0, "": 0.0}
+Rows = list[dict[str, str]]
+
+
+def pool(conf: DatasetConf, data_dir: Path, target: Target, asked: Preprocessing) -> Pool:
+    """Read a table, and the images that it lists.
+
+    Args:
+        conf: the table, its columns, and where its images lie.
+        data_dir: holds the cache of decoded images.
+        target: what is said of an image.
+        asked: how its images are brought to a size.
+
+    Raises:
+        SsrError: the table or a column is missing, a cell says nothing of use, or images are
+            missing or damaged.
+    """
+    if conf.file is None:
+        raise SsrError("dataset=csv needs to know the table: type dataset.file=TABLE.csv")
+    path = Path(conf.file).expanduser()
+    rows = _rows(path)
+    _check_columns(conf, rows[0], path)
+    root = Path(conf.root).expanduser() if conf.root is not None else path.parent
+    names = [row[conf.image] for row in rows]
+    stats = _stats(root, names, conf.image, path)
+    labels, classes = _targets(conf, rows, target, path)
+    decoded, digest = cached(
+        data_dir / "cache" / f"{_key(root, names, stats, asked)}.pt",
+        lambda: decode(root, names, asked),
+    )
+    files = tuple(root / name for name in names)
+    images = Images(decoded.pixels, labels, classes, files, target)
+    groups = None if conf.group is None else _positions(row[conf.group] for row in rows)
+    parts, sources = _parts(conf, rows, images, groups, path)
+    origin = ImageOrigin(sources, root, contents=decoded.contents)
+    how, hashes = decoded.preprocessing, decoded.hashes.numpy()
+    return Pool(
+        images,
+        digest,
+        parts["train"],
+        parts.get("val"),
+        parts.get("test"),
+        how,
+        hashes,
+        origin,
+        groups,
+    )
+
+
+def _rows(path: Path) -> Rows:
+    """Read a table whose first line names its columns; cells are stripped, empty lines left out.
+
+    Raises:
+        SsrError: if it cannot be read, or a line has more or fewer cells than there are columns.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise SsrError(
+            f"the table {path} cannot be read ({cause(error)}): type dataset.file=TABLE.csv, a "
+            "table in UTF-8"
+        ) from None
+    cells = [(n, [cell.strip() for cell in line]) for n, line in enumerate(lines, 1) if any(line)]
+    if len(cells) < 2:
+        raise SsrError(f"the table {path} holds no rows: it needs a line of names and one an image")
+    (_, names), *rest = cells
+    for number, line in rest:
+        if len(line) != len(names):
+            raise SsrError(
+                f"{path} line {number} has {len(line)} cells for {len(names)} columns: mend it"
+            )
+    return [dict(zip(names, line, strict=True)) for _, line in rest]
+
+
+def _check_columns(conf: DatasetConf, row: dict[str, str], path: Path) -> None:
+    asked = {"image": [conf.image], "targets": conf.targets}
+    asked |= {
+        "group": [conf.group] if conf.group else [],
+        "split": [conf.split] if conf.split else [],
+    }
+    there = ", ".join(row)
+    if not conf.targets:
+        raise SsrError(
+            f"dataset=csv needs to know what is learnt: type dataset.targets=[COLUMN], of {there}"
+        )
+    for key, columns in asked.items():
+        for column in columns:
+            if column not in row:
+                value = f"[{column}]" if key == "targets" else column
+                raise SsrError(
+                    f"dataset.{key}={value}: {path} has no such column; type one of {there}"
+                )
+
+
+def _stats(root: Path, names: Sequence[str], column: str, path: Path) -> list[tuple[int, int]]:
+    """Look at the image files; returns the size in bytes and time in ns of each.
+
+    Raises:
+        SsrError: names the first ones that are missing, or listed twice.
+    """
+    stats, missing = [], []
+    for name in names:
+        try:
+            stat = (root / name).stat()
+            stats.append((stat.st_size, stat.st_mtime_ns))
+        except (OSError, ValueError):
+            missing.append(name or "an empty cell")
+    if missing:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise SsrError(
+            f"{len(missing)} of {len(names)} images of {path} are not below {root} "
+            f"({', '.join(missing[:NAMED])}{more}): type dataset.root=DIR, where the paths of "
+            f"column {column} begin"
+        )
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise SsrError(f"{path} lists {name} twice: leave one row for each image")
+        seen.add(name)
+    return stats
+
+
+def _targets(
+    conf: DatasetConf, rows: Rows, target: Target, path: Path
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Read what is said of each image, and the names of classes, labels or numbers."""
+    columns = conf.targets
+    if target is Target.numbers:
+        values = [[_number(row, column, path) for column in columns] for row in rows]
+        return torch.tensor(values, dtype=torch.float32), tuple(columns)
+    if target is Target.labels:
+        return _labels(rows, columns, path)
+    if len(columns) > 1:
+        raise SsrError(
+            f"dataset.targets={_listed(columns)} are {len(columns)} columns, and a class is one: "
+            "type one of them, or task=multilabel"
+        )
+    (column,) = columns
+    for number, row in enumerate(rows, 2):
+        if not row[column]:
+            raise SsrError(f"{path} row {number} has no {column}: fill it in or leave the row out")
+    classes = tuple(sorted({row[column] for row in rows}))
+    place = {name: at for at, name in enumerate(classes)}
+    return torch.tensor([place[row[column]] for row in rows]), classes
+
+
+def _labels(rows: Rows, columns: Sequence[str], path: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """Read columns of 0 and 1, or one column of labels with | or ; between them."""
+    if len(columns) == 1 and any(row[columns[0]].casefold() not in FLAGS for row in rows):
+        (column,) = columns
+        lists = [{word.strip() for word in _split(row[column]) if word.strip()} for row in rows]
+        names = tuple(sorted(set().union(*lists)))
+        return torch.tensor([[float(n in held) for n in names] for held in lists]), names
+    for number, row in enumerate(rows, 2):
+        for column in columns:
+            if row[column].casefold() not in FLAGS:
+                raise SsrError(
+                    f"{path} row {number}: {column} is {row[column]!r}, and a label is 1 or 0"
+                )
+    flags = [[FLAGS[row[column].casefold()] for column in columns] for row in rows]
+    return torch.tensor(flags, dtype=torch.float32), tuple(columns)
+
+
+def _split(cell: str) -> list[str]:
+    return cell.replace(";", "|").split("|")
+
+
+def _number(row: dict[str, str], column: str, path: Path) -> float:
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SsrError(
+            f"{path}: {column} of {next(iter(row.values()))!r} is {row[column]!r}, and it must be "
+            "a number: mend the row or leave it out"
+        )
+    return value
+
+
+def _parts(
+    conf: DatasetConf, rows: Rows, images: Images, groups: Indices | None, path: Path
+) -> tuple[dict[str, Indices], dict[str, str]]:
+    """Take the parts that the table names, or draw a tenth as test."""
+    index = np.arange(len(rows), dtype=np.int64)
+    if conf.split is None:
+        words = {"test": f"{100 * TEST_SHARE:g} % of all"}
+        if groups is None and images.target is Target.one_class:
+            train, test = stratified(images, index, fraction=TEST_SHARE, seed=TEST_SEED)
+        else:
+            train, test = drawn(index, fraction=TEST_SHARE, seed=TEST_SEED, groups=groups)
+        return {"train": train, "test": test}, words
+    named = [part_of(row[conf.split]) for row in rows]
+    if None in named:
+        word = rows[named.index(None)][conf.split]
+        raise SsrError(
+            f"dataset.split={conf.split}: {path} says {word!r} there, which is none of train, val "
+            "and test"
+        )
+    parts = {part: index[[name == part for name in named]] for part in ("train", "val", "test")}
+    parts = {part: some for part, some in parts.items() if len(some)}
+    if "train" not in parts:
+        raise SsrError(f"dataset.split={conf.split}: {path} names no row train")
+    return parts, dict.fromkeys(parts, f"by column {conf.split}")
+
+
+def _positions(values: Iterable[str]) -> Indices:
+    """Number what is equal alike."""
+    _, positions = np.unique(np.array(list(values)), return_inverse=True)
+    return positions.astype(np.int64)
+
+
+def _key(
+    root: Path, names: Sequence[str], stats: Sequence[tuple[int, int]], asked: Preprocessing
+) -> str:
+    """Hash what a cache of the decoded images depends on."""
+    rows = [(name, *stat) for name, stat in zip(names, stats, strict=True)]
+    size = asked.size if asked.fit else None
+    told = [CACHE, str(root.resolve()), size, rows, asked.fit, asked.background]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return f"[{','.join(columns)}]"
