@@ -19,6 +19,7 @@ from ssr_exp.edge.export import exported, exporter, hub
 from ssr_exp.edge.export.verification import Labelled
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import ACCURACY
 
 
 def write(composed: Any) -> str:

@@ -1,0 +1,161 @@
+"""Images that a table lists."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import in_memory
+from ssr_exp.datasets.images import Splits, Target
+from ssr_exp.errors import SsrError
+from tests.datasets.pictures import noise
+
+ROWS = 40
+Load = Callable[..., Splits]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Write a table of images and load it: `load(Target.numbers, "age", columns={...})`."""
+    noise(tmp_path / "images", all=ROWS)
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    usual: dict[str, list[object]] = {
+        "image": list(names),
+        "age": [20.5 + i for i in range(ROWS)],
+        "kind": ["cat" if i % 3 else "dog" for i in range(ROWS)],
+        "red": [i % 2 for i in range(ROWS)],
+        "round": ["yes" if i % 5 == 0 else "no" for i in range(ROWS)],
+        "tags": ["|".join(t for t in ("a", "b c") if i % (2 + len(t)) == 0) for i in range(ROWS)],
+        "patient": [f"p{i // 4}" for i in range(ROWS)],
+        "part": [("Training", "valid", "test")[i % 3] for i in range(ROWS)],
+    }
+
+    def loaded(
+        target: Target,
+        *targets: str,
+        columns: dict[str, list[object]] | None = None,
+        **fields: object,
+    ) -> Splits:
+        table = usual | (columns or {})
+        with (tmp_path / "table.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(table)
+            writer.writerows(zip(*table.values(), strict=True))
+        conf = DatasetConf(name="csv", file=f"{tmp_path}/table.csv", targets=list(targets))
+        for name, value in fields.items():
+            setattr(conf, name, value)
+        return in_memory.load(conf, tmp_path / "data", target)
+
+    return loaded
+
+
+def test_numbers_labels_and_classes_are_read(load: Load) -> None:
+    numbers = load(Target.numbers, "age", "red")
+    assert (numbers.num_classes, numbers.train.classes) == (2, ("age", "red"))
+    whole = np.concatenate([part.labels.numpy() for part in parts(numbers)])
+    assert sorted(whole[:, 0]) == [20.5 + i for i in range(ROWS)]
+    flags = load(Target.labels, "red", "round")
+    assert flags.train.classes == ("red", "round")
+    assert sum(float(part.labels[:, 1].sum()) for part in parts(flags)) == 8
+    lists = load(Target.labels, "tags")
+    assert lists.train.classes == ("a", "b c")
+    classes = load(Target.one_class, "kind")
+    assert classes.train.classes == ("cat", "dog")
+    assert classes.train.labels.dtype.is_floating_point is False
+
+
+def parts(splits: Splits) -> list[in_memory.Images]:
+    assert splits.val is not None and splits.test is not None
+    return [splits.train, splits.val, splits.test]
+
+
+def test_what_is_said_of_an_image_stays_with_it(load: Load) -> None:
+    for part in parts(load(Target.numbers, "age")):
+        for file, label in zip(part.files, part.labels.tolist(), strict=True):
+            assert label == [20.5 + int(file.stem)]
+
+
+def test_it_says_what_was_read(load: Load) -> None:
+    lines = load(Target.numbers, "age").reading.lines()
+    assert lines[0] == "csv: 40 images with 1 number: age 20.5 to 59.5 (mean 40)"
+    assert lines[1].startswith("train 32; val 4 (10 % of train, drawn with dataset.split_seed=0)")
+    lines = load(Target.labels, "red", "round").reading.lines()
+    assert lines[0] == "csv: 40 images with any of 2 labels: red 20, round 8"
+
+
+def test_groups_stay_together_and_the_draw_is_repeatable(load: Load) -> None:
+    splits = load(Target.numbers, "age", group="patient")
+    held = [{int(file.stem) // 4 for file in part.files} for part in parts(splits)]
+    assert all(held) and sum(map(len, held)) == ROWS // 4
+    assert load(Target.numbers, "age", group="patient").fingerprint == splits.fingerprint
+    other = load(Target.numbers, "age", group="patient", split_seed=1)
+    assert other.fingerprint != splits.fingerprint
+    assert [f.name for f in parts(other)[2].files] == [f.name for f in parts(splits)[2].files]
+
+
+def test_a_column_may_say_the_parts(load: Load) -> None:
+    splits = load(Target.numbers, "age", split="part")
+    assert [len(part) for part in parts(splits)] == [14, 13, 13]
+    assert {int(file.stem) % 3 for file in splits.train.files} == {0}
+
+
+def test_other_targets_make_another_fingerprint(load: Load) -> None:
+    one = load(Target.numbers, "age")
+    assert one.fingerprint == load(Target.numbers, "age").fingerprint
+    moved = {"age": [20.5 + i + (i == 7) for i in range(ROWS)]}
+    assert one.fingerprint != load(Target.numbers, "age", columns=moved).fingerprint
+
+
+BAD: dict[str, tuple[Target, tuple[str, ...], dict[str, object], str]] = {
+    "no columns": (Target.numbers, (), {}, r"type dataset\.targets=\[COLUMN\], of image, age"),
+    "unknown": (
+        Target.numbers,
+        ("years",),
+        {},
+        r"dataset\.targets=\[years\]: .* type one of image",
+    ),
+    "no group": (Target.numbers, ("age",), {"group": "house"}, r"dataset\.group=house: "),
+    "text": (Target.numbers, ("kind",), {}, r"kind of 'images/all/000\.png' is 'dog'"),
+    "no flag": (Target.labels, ("red", "age"), {}, r"age is '20\.5', and a label is 1 or 0"),
+    "two": (Target.one_class, ("kind", "red"), {}, r"type one of them, or task=multilabel"),
+    "no file": (Target.numbers, ("age",), {"file": None}, r"type dataset\.file=TABLE\.csv"),
+    "no table": (Target.numbers, ("age",), {"file": "nowhere.csv"}, r"nowhere\.csv cannot be read"),
+    "no images": (Target.numbers, ("age",), {"root": "/"}, r"40 of 40 images .* and 37 more\)"),
+    "no parts": (Target.numbers, ("age",), {"split": "kind"}, r"says 'dog' there"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(name: str, load: Load) -> None:
+    target, targets, fields, match = BAD[name]
+    with pytest.raises(SsrError, match=match) as caught:
+        load(target, *targets, **fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        ({"age": ["", *range(1, ROWS)]}, "age of 'images/all/000.png' is ''"),
+        ({"age": ["nan", *range(1, ROWS)]}, "age of 'images/all/000.png' is 'nan'"),
+        ({"image": ["images/all/001.png", *(f"images/all/{i:03}.png" for i in range(1, ROWS))]},
+         "lists images/all/001.png twice"),
+        ({"image": ["gone.png", *(f"images/all/{i:03}.png" for i in range(1, ROWS))]},
+         r"1 of 40 images .* \(gone.png\)"),
+    ],
+)  # fmt: skip
+def test_a_cell_that_says_nothing_is_named(
+    columns: dict[str, list[object]], match: str, load: Load
+) -> None:
+    with pytest.raises(SsrError, match=match):
+        load(Target.numbers, "age", columns=columns)
+
+
+def test_data_sets_of_classes_have_no_numbers(tmp_path: Path) -> None:
+    with pytest.raises(SsrError, match=r"dataset=digits says one class .* type dataset=csv"):
+        in_memory.load(DatasetConf(name="digits"), tmp_path, Target.numbers)

@@ -1,0 +1,201 @@
+"""What each task measures, against sums by hand and torchmetrics; and that each of them learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multilabel_average_precision
+from torchmetrics.functional.regression import r2_score
+
+from ssr_exp.config import RecipeConf
+from ssr_exp.errors import SsrError
+from ssr_exp.tasks.multilabel import Multilabel
+from ssr_exp.tasks.regression import Regression
+from ssr_exp.tasks.segmentation import IGNORED, Segmentation, dice_loss
+from ssr_exp.tasks.supervised import Supervised, tensors
+
+Batches = list[tuple[Tensor, Tensor]]
+RECIPE = RecipeConf(lr=0.1, weight_decay=0.0)
+
+
+def flat(outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, outputs)
+    )
+
+
+def images(count: int) -> Tensor:
+    return torch.randn(count, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def multilabel() -> tuple[Supervised, Batches]:
+    x = images(60)
+    return Multilabel(flat(3), RECIPE, 3), halves(x, (x[:, 0, 0, :3] > 0).float())
+
+
+def regression() -> tuple[Supervised, Batches]:
+    x = images(60)
+    y = 50 + 20 * x[:, 0, 0, :2]
+    return Regression(flat(2), RECIPE, [50.0, 50.0], [20.0, 20.0]), halves(x, y)
+
+
+def segmentation() -> tuple[Supervised, Batches]:
+    x = images(60)
+    y = (x[:, 0] > 0).long() + (x[:, 0] > 1).long()
+    y[:, 0, 0] = IGNORED
+    network = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    return Segmentation(network, RECIPE, 3), halves(x, y)
+
+
+def halves(x: Tensor, y: Tensor) -> Batches:
+    """Make two batches of unequal size."""
+    return [(x[:40], y[:40]), (x[40:], y[40:])]
+
+
+TASKS = {"multilabel": multilabel, "regression": regression, "segmentation": segmentation}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture
+def measured(quiet_trainer: Callable[..., Trainer]) -> Callable[..., dict[str, float]]:
+    """Train a task for some epochs, and return what it logged."""
+
+    def measure(task: Supervised, batches: Batches, epochs: int) -> dict[str, float]:
+        trainer = quiet_trainer(epochs)
+        trainer.fit(task, batches, batches)
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    return measure
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_learns_and_logs_its_score(
+    name: str, measured: Callable[..., dict[str, float]]
+) -> None:
+    task, batches = TASKS[name]()
+    score = task.score
+    before, after = (measured(TASKS[name]()[0], batches, epochs)[score.key] for epochs in (1, 12))
+    assert score.drop(after, before) < 0
+    score.check(after)
+    score.check(before)
+
+
+def outputs_and_targets(task: Supervised, batches: Batches) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        outputs = torch.cat([next(tensors(task(x))) for x, _ in batches])
+    return outputs, torch.cat([y for _, y in batches])
+
+
+def test_mean_average_precision_is_of_all_images_at_once(
+    measured: Callable[..., dict[str, float]],
+) -> None:
+    task, batches = multilabel()
+    found = measured(task, batches, 1)
+    outputs, y = outputs_and_targets(task.eval(), batches)
+    expected = multilabel_average_precision(outputs, y.long(), 3)
+    assert found["val/mAP"] == pytest.approx(100 * float(expected), rel=1e-5)
+    assert found["val/loss"] == pytest.approx(
+        float(F.binary_cross_entropy_with_logits(outputs, y)), rel=1e-5
+    )
+
+
+def test_errors_are_in_the_targets_unit_and_the_loss_is_not(
+    measured: Callable[..., dict[str, float]],
+) -> None:
+    task, batches = regression()
+    found = measured(task, batches, 1)
+    outputs, y = outputs_and_targets(task.eval(), batches)
+    assert found["val/rmse"] == pytest.approx(float((outputs - y).square().mean().sqrt()), rel=1e-5)
+    assert found["val/mae"] == pytest.approx(float((outputs - y).abs().mean()), rel=1e-5)
+    assert found["val/r2"] == pytest.approx(float(r2_score(outputs, y)), rel=1e-4)
+    assert found["val/loss"] == pytest.approx(found["val/rmse"] ** 2 / 400, rel=1e-4)
+
+
+def test_a_unit_of_targets_changes_no_training(measured: Callable[..., dict[str, float]]) -> None:
+    _, batches = regression()
+    losses = []
+    for scale in (1.0, 1e4):
+        torch.manual_seed(0)
+        task = Regression(flat(2), RECIPE, [50 * scale] * 2, [20 * scale] * 2)
+        losses.append(measured(task, [(x, scale * y) for x, y in batches], 2)["val/loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_one_number_may_come_without_a_column() -> None:
+    task = Regression(nn.Sequential(flat(1), nn.Flatten(0)), RECIPE, [3.0], [2.0])
+    x = images(5)
+    (outputs,) = task(x)
+    torch.testing.assert_close(outputs, 3 + 2 * task.network(x)[:, None])
+    assert float(task.loss(outputs, outputs[:, 0])) == 0
+
+
+def test_mean_iou_leaves_ignored_pixels_out(measured: Callable[..., dict[str, float]]) -> None:
+    task, batches = segmentation()
+    found = measured(task, batches, 1)
+    outputs, y = outputs_and_targets(task.eval(), batches)
+    counts, guess = y != IGNORED, outputs.argmax(1)
+    ious = [
+        float(((guess == c) & (y == c)).sum() / (((guess == c) | (y == c)) & counts).sum())
+        for c in range(3)
+    ]
+    assert found["val/mIoU"] == pytest.approx(100 * sum(ious) / 3, rel=1e-5)
+    hits = float((guess == y)[counts].float().mean())
+    assert found["val/pixel_acc"] == pytest.approx(100 * hits, rel=1e-5)
+
+
+def test_dice_is_that_of_the_classes_that_are_there() -> None:
+    y = torch.tensor([[[0, 0], [1, IGNORED]]])
+    logits = 50 * F.one_hot(torch.tensor([[[0, 1], [1, 0]]]), 3).movedim(-1, 1).float()
+    # Class 0: one of one guessed of two that are; class 1: two guessed of one that is.
+    expected = 1 - (2 * 1 / (1 + 2) + 2 * 1 / (2 + 1)) / 2
+    assert float(dice_loss(logits, y)) == pytest.approx(expected, abs=1e-6)
+    assert float(dice_loss(50 * F.one_hot(y % 3, 3).movedim(-1, 1).float(), y)) < 1e-6
+
+
+def test_masks_of_another_size_are_refused() -> None:
+    task, ((x, y), _) = segmentation()
+    with pytest.raises(SsrError, match=r"puts out 40 x 3 x 4 x 4 for masks of 40 x 2 x 4"):
+        task.training_step((x, y[:, :2]), 0)
+
+
+class Two(nn.Module):
+    """As a network with an auxiliary head."""
+
+    def __init__(self, form: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.main, self.aux, self.form = flat(3), flat(3), form
+
+    def forward(self, x: Tensor) -> Any:
+        return self.form(self.main(x), self.aux(x))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda a, b: {"aux": b, "out": a},
+        lambda a, b: (a, b),
+        lambda a, b: {"logits": a, "more": [b]},
+    ],
+    ids=["dictionary", "tuple", "nested"],
+)
+def test_of_several_outputs_the_first_is_measured_and_the_others_are_trained(
+    form: Callable[[Tensor, Tensor], Any],
+) -> None:
+    task, (x, y) = Multilabel(Two(form), RECIPE, 3), multilabel()[1][0]
+    first, second = (task.loss(network(x), y) for network in (task.network.main, task.network.aux))
+    loss = task.training_step((x, y), 0)
+    torch.testing.assert_close(loss, first + 0.4 * second)
+    loss.backward()
+    assert all(p.grad is not None for p in task.parameters())
