@@ -23,7 +23,7 @@ Load = Callable[..., Splits]
 def load(tmp_path: Path) -> Load:
     """Write a table of images and load it: `load(Target.numbers, "age", columns={...})`."""
     noise(tmp_path / "images", all=ROWS)
-    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    names = [f"images/all/{i}.png" for i in range(ROWS)]
     usual: dict[str, list[object]] = {
         "image": list(names),
         "age": [20.5 + i for i in range(ROWS)],
@@ -117,10 +117,10 @@ BAD: dict[str, tuple[Target, tuple[str, ...], dict[str, object], str]] = {
         Target.numbers,
         ("years",),
         {},
-        r"dataset\.targets=\[years\]: .* type one of image",
+        r"dataset\.targets=\[years\]: .* one of image",
     ),
     "no group": (Target.numbers, ("age",), {"group": "house"}, r"dataset\.group=house: "),
-    "text": (Target.numbers, ("kind",), {}, r"kind of 'images/all/000\.png' is 'dog'"),
+    "text": (Target.numbers, ("kind",), {}, r"kind of 'images/all/0\.png' is 'dog'"),
     "no flag": (Target.labels, ("red", "age"), {}, r"age is '20\.5', and a label is 1 or 0"),
     "two": (Target.one_class, ("kind", "red"), {}, r"type one of them, or task=multilabel"),
     "no file": (Target.numbers, ("age",), {"file": None}, r"type dataset\.file=TABLE\.csv"),
@@ -141,11 +141,11 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(name: str, load:
 @pytest.mark.parametrize(
     ("columns", "match"),
     [
-        ({"age": ["", *range(1, ROWS)]}, "age of 'images/all/000.png' is ''"),
-        ({"age": ["nan", *range(1, ROWS)]}, "age of 'images/all/000.png' is 'nan'"),
-        ({"image": ["images/all/001.png", *(f"images/all/{i:03}.png" for i in range(1, ROWS))]},
-         "lists images/all/001.png twice"),
-        ({"image": ["gone.png", *(f"images/all/{i:03}.png" for i in range(1, ROWS))]},
+        ({"age": ["", *range(1, ROWS)]}, "age of 'images/all/0.png' is ''"),
+        ({"age": ["nan", *range(1, ROWS)]}, "age of 'images/all/0.png' is 'nan'"),
+        ({"image": ["images/all/1.png", *(f"images/all/{i}.png" for i in range(1, ROWS))]},
+         "lists images/all/1.png twice"),
+        ({"image": ["gone.png", *(f"images/all/{i}.png" for i in range(1, ROWS))]},
          r"1 of 40 images .* \(gone.png\)"),
     ],
 )  # fmt: skip

@@ -25,9 +25,8 @@ RECIPE = RecipeConf(lr=0.1, weight_decay=0.0)
 
 
 def flat(outputs: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, outputs)
-    )
+    first = nn.Conv2d(1, 8, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(128, outputs))
 
 
 def images(count: int) -> Tensor:
