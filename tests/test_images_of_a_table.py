@@ -1,0 +1,121 @@
+"""Whole commands on a table of images: a score that is minimised, and several labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssr_exp.runs.store import Store
+from tests.conftest import Command
+
+pytestmark = [pytest.mark.usefixtures("repeatable"), pytest.mark.slow]
+
+COUNT = 120
+FIRST = "modifiers=sentinel_width"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Write images of a bright square on noise; the table says its side and its colours."""
+    draw, rows = np.random.default_rng(0), []
+    (tmp_path / "images").mkdir()
+    for number in range(COUNT):
+        side, channel = int(draw.integers(1, 8)), int(draw.integers(3))
+        pixels = draw.integers(0, 60, (8, 8, 3), dtype=np.uint8)
+        pixels[:side, :side, channel] = 255
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+        rows.append([f"{number}.png", side / 2, int(channel == 0), int(side > 4)])
+    with (tmp_path / "sides.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "side", "red", "large"], *rows])
+    return tmp_path / "sides.csv"
+
+
+def words(table: Path, task: str, targets: str) -> list[str]:
+    return [
+        f"task={task}",
+        "dataset=csv",
+        f"dataset.file={table}",
+        f"dataset.root={table.parent / 'images'}",
+        f"dataset.targets=[{targets}]",
+        "dataset.crop_padding=0",
+        "dataset.flip=false",
+        "recipe.lr=0.02",
+        "recipe.batch_size=16",
+        "trainer.max_epochs=6",
+    ]
+
+
+def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
+    table: Path, command: Command, tmp_path: Path
+) -> None:
+    line = [*words(table, "regression", "side"), FIRST, "task.unit=cm", "rounds=1", "batch=1"]
+    line += ["objective=smallest", "objective.max_drop=100%", "finalists.seeds=1"]
+    ended = command(*line, script="search.py")
+    assert (ended.code, ended.err) == (0, "")
+    assert "120 images with 1 number: side 0.5 to 3.5" in ended.out
+    (answer,) = ended.lines("answer: ")
+    match = re.search(r"rmse drop (\S+) cm on test", answer)
+    assert match and "expected val rmse cm" in ended.out and "test rmse cm" in ended.out
+    store = Store(f"{tmp_path}/runs")
+    records = [r for some in store.records_by_study().values() for r in some]
+    searched = [r for r in records if r.score is not None]
+    assert {(r.score_key, r.direction.value, r.unit, r.bounds) for r in records} == {
+        ("val/rmse", "min", "cm", (0.0, None))
+    }
+    for record in searched:
+        assert len(record.scores) == record.epochs and record.scores[-1] == record.score
+        assert record.best_score == pytest.approx(min(s for s in record.scores if s is not None))
+        assert {"val/mae", "val/r2", "val/loss", "train/rmse"} <= set(record.metrics)
+        assert record.val_acc is None
+    (code,) = re.findall(r"^answer: resnet8 (\S+),", answer)
+    tested = {r.network: r.test_score for r in records if r.test_score is not None}
+    (full,) = {r.network for r in searched if r.params == r.baseline_params}
+    assert float(match[1]) == pytest.approx((tested[code] or 0) - (tested[full] or 0), abs=1e-3)
+    page = json.loads(
+        re.findall(r'id="data">(.*?)</script>', (tmp_path / "runs/report.html").read_text())[0]
+    )
+    assert page["studies"][0]["score"]["heading"] == "val rmse cm"
+
+    written = {
+        path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/seed*/record.json")
+    }
+    again = command(*line, script="search.py")
+    assert again.code == 0 and again.lines("answer: ") == [answer]
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+    refused = command(f"run={code}", script="export.py")
+    assert refused.code == 1 and "is judged by val/rmse" in refused.err
+
+
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_several_labels_are_learnt(
+    table: Path, command: Command, tmp_path: Path, balance: str
+) -> None:
+    line = words(table, "multilabel", "red,large")
+    ended = command(*line, f"task.balance={balance}", "trainer.test=true", "trainer.max_epochs=10")
+    assert ended.code == 0, ended.text
+    assert "any of 2 labels: red" in ended.out and "val mAP %" in ended.out
+    (record,) = Store(f"{tmp_path}/runs").records_by_study().popitem()[1]
+    assert record.score_key == "val/mAP" and (record.score or 0) > 60
+    assert record.test_score is not None and record.metrics["val/f1"] is not None
+
+
+def test_classes_of_a_table_are_classified_and_may_be_balanced(
+    table: Path, command: Command, tmp_path: Path
+) -> None:
+    ended = command(*words(table, "classification", "red"), "task.balance=sampling")
+    assert ended.code == 0, ended.text
+    (record,) = Store(f"{tmp_path}/runs").records_by_study().popitem()[1]
+    assert record.score == record.val_acc is not None
+    assert len(record.tables["confusion"]) == 2
+    assert {"val/balanced_acc", "val/f1"} <= set(record.metrics)
+
+
+def test_a_data_set_of_classes_has_nothing_for_another_task(command: Command) -> None:
+    ended = command("task=regression")
+    assert ended.code == 1 and "type dataset=csv with a table that has them" in ended.err
