@@ -68,7 +68,14 @@ def test_two_columns_are_enough(write: Write) -> None:
 
 
 WHOLE: dict[str, Any] = {"network": TWO, "val_acc": 91.25, "study": "a study, of ours", "seed": 3}
-WHOLE |= {"epochs": 200, "status": "finished", "val_loss": 0.5, "test_acc": 90.0}
+WHOLE |= {
+    "epochs": 200,
+    "status": "finished",
+    "val_loss": 0.5,
+    "test_acc": 90.0,
+    "score": 91.25,
+    "test_score": 90.0,
+}
 WHOLE |= {"latency_ms": 1.5, "latency_device": "a phone", "wall_s": 12.0}
 
 

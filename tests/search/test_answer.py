@@ -119,8 +119,8 @@ def test_results_are_means_over_seeds_and_untested_ones_are_left_out(
     small: Space, tell: Tell, first: First
 ) -> None:
     baseline, best = results(tell, small, first)
-    assert (baseline.accuracy, baseline.deviation) == (91.0, 1.0)
-    assert (best.accuracy, best.deviation) == (89.5, 0.0)
+    assert (baseline.score, baseline.deviation) == (91.0, 1.0)
+    assert (best.score, best.deviation) == (89.5, 0.0)
     assert baseline.params_share == 1.0 > best.params_share
     plain = answer.summary([baseline, best])
     assert plain[0]["test_score_mean"] == 91.0

@@ -65,7 +65,7 @@ def test_a_cap_below_the_smallest_network_says_which_that_is(small: Space) -> No
     [
         (
             asked(surrogate__outcome=Outcome.val_loss, objective__kind=Objective.smallest),
-            "points of accuracy",
+            "are of the score",
         ),
         (
             asked(surrogate__fidelity=True, surrogate__kernel=Kernel.additive),
@@ -96,7 +96,7 @@ def test_settings_that_would_be_ignored_are_refused(
 @pytest.mark.parametrize(
     ("conf", "key"),
     [
-        (asked(surrogate__outcome=Outcome.val_loss, cap__drop="2"), "val_acc with"),
+        (asked(surrogate__outcome=Outcome.val_loss, cap__drop="2"), "outcome=score with"),
         (asked(cap__params="3"), "no network keeps to cap.params=3"),
         (asked(cap__latency_ms="soon"), "cap.latency_ms=soon is not a limit"),
         (asked(cap__drop="soon"), "cap.drop=soon is not a limit"),

@@ -98,4 +98,4 @@ def test_the_loss_can_be_predicted_instead(known: History) -> None:
     belief = Belief.from_history(known, conf)
     assert diagnostics.look(belief).warnings == ()
     for pick in propose.propose(belief, conf, count=3, seed=0):
-        assert pick.low > pick.mean > pick.high > 0
+        assert 0 < pick.low < pick.mean < pick.high

@@ -13,6 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Batch, Expected, Predictions
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.score import VAL_LOSS
 from ssr_exp.runs.store import Store
 from ssr_exp.search import diagnostics, history, refit, space
 from ssr_exp.search.belief import Belief
@@ -116,9 +117,9 @@ def test_predictions_of_a_loss_or_of_a_device_are_left_to_their_search(
 ) -> None:
     runs = [tell(a) for a in first]
     alone = fit(small, runs)
-    for other in ({"outcome": "val_loss"}, {"latency": "a phone"}):
+    for other in ({"outcome": VAL_LOSS}, {"latency": "a phone"}):
         before = alone.model_copy(update=other)
-        with pytest.raises(SsrError, match=r"val_loss|a phone.*rounds=0"):
+        with pytest.raises(SsrError, match=r"val/loss|a phone.*rounds=0"):
             refit.predict(runs, small.plan, width_steps=4, before=before)
 
 

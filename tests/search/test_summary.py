@@ -260,9 +260,10 @@ def test_without_a_search_there_are_no_rounds(believed: Belief, told: Prediction
 
 
 def test_a_searchs_plans_and_limit_are_told_and_survive_their_file(
-    believed: Belief, tmp_path: Path
+    known: History, tmp_path: Path
 ) -> None:
     conf, store = asked(objective__max_drop=2.5), Store(tmp_path)
+    believed = Belief.from_history(known, conf)
     book = rounds.notebook(store, believed.history.records[0].study, conf)
     book.write(Round(number=0, seed=0, planned=(Planned(network="d1_w4"),)))
     two = Planned(network="d1_w8", low=1.0, mean=2.0, high=3.0, promise=0.5)

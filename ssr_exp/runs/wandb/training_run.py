@@ -19,7 +19,7 @@ import wandb
 from ssr_exp.config import LoggerConf, RunsConf, WandbMode
 from ssr_exp.errors import SsrError, without_paths
 from ssr_exp.files import Unreadable
-from ssr_exp.runs.record import Record, parse
+from ssr_exp.runs.record import ACCURACIES, LOSSES, Record, parse
 from ssr_exp.runs.wandb.api import ApiRequest, close, connect, sentence
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,8 @@ def records(conf: RunsConf, logger: LoggerConf, *, study: str) -> list[Record]:
 def _record(run: Any, study: str) -> Record:
     """Read a run's record, as data only; W&B's own keys are none of a record's."""
     logged = {**DROPPED, **run.config, **run.summary_metrics}
-    record = parse(json.dumps({key: logged[key] for key in Record.model_fields if key in logged}))
+    names = (*Record.model_fields, *ACCURACIES, *LOSSES)  # the last two: of schema 1
+    record = parse(json.dumps({name: logged[name] for name in names if name in logged}))
     if record.study != study:
         raise Unreadable(f"it is of study {record.study!r}")
     return record

@@ -248,9 +248,9 @@ def test_fields_that_the_summary_lacks_are_taken_from_the_config(
 STRANGE: dict[str, dict[str, Any]] = {
     "empty": {"summary": {}},
     "foreign": {"summary": {"loss": 0.5, "status": "ok"}, "config": {"lr": 0.1}},
-    "nan": {"val_acc": math.nan},
-    "text": {"val_acc": "97.5"},
-    "more than all": {"val_acc": 100.5},
+    "nan": {"score": math.nan},
+    "text": {"score": "97.5"},
+    "more than all": {"score": 100.5},
     "a number for a name": {"network": 3},
     "no list": {"blocks": "3-1-3"},
     "code": {"versions": {"torch": {"_target_": "os.system"}}},
@@ -273,6 +273,15 @@ def test_what_is_no_record_is_skipped_with_one_warning_for_all(
     (said,) = warnings(caplog)
     assert f"skipped {len(STRANGE)} of {len(STRANGE) + 1} finished runs of study {STUDY}" in said
     assert re.search(r"\(empty, as .{5,}\)$", said)
+
+
+def test_a_run_that_schema_1_logged_is_read(server: Stub, make_record: MakeRecord) -> None:
+    good = make_record(study=STUDY)
+    summary = logged("", good).summary | {"schema_version": 1, "val_loss": 0.125}
+    for name in ("score", "best_score", "test_score", "metrics", "scores"):
+        summary.pop(name, None)
+    server.add(logged("early", good, summary=summary))
+    assert read() == [good]
 
 
 def test_runs_that_were_not_finished_do_not_count(
