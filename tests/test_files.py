@@ -23,7 +23,7 @@ from ssr_exp.files import Unreadable
 from ssr_exp.report.search_results import read_comparison
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import predictions, proposal, studies
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import SCHEMA, Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.search.rounds import Notebook
 from ssr_exp.training import pretrained, resume
@@ -39,7 +39,7 @@ class Held(BaseModel):
 
 def refusal(content: str | bytes) -> str:
     with pytest.raises(Unreadable) as caught:
-        files.parse(content, Record, version=1)
+        files.parse(content, Record, version=SCHEMA)
     return str(caught.value)
 
 
@@ -63,7 +63,7 @@ def test_no_flipped_bit_changes_what_is_read(make_record: MakeRecord) -> None:
     noticed = 0
     for bit in range(8 * len(whole)):
         try:
-            assert files.parse(flipped(whole, bit), Record, version=1) == one
+            assert files.parse(flipped(whole, bit), Record, version=SCHEMA) == one
         except Unreadable:
             noticed += 1
     assert noticed > 6 * len(whole)
@@ -78,20 +78,20 @@ def test_an_edited_file_is_refused_with_what_to_do_and_read_once_that_is_done(
     )
     (named,) = (line for line in lines if "checksum" in line)
     lines.remove(named)
-    found = files.parse("\n".join(lines), Record, version=1)
+    found = files.parse("\n".join(lines), Record, version=SCHEMA)
     assert found == make_record(val_acc=90.2)
 
 
 def test_layout_and_order_of_keys_are_not_part_of_what_is_said(make_record: MakeRecord) -> None:
     one = make_record()
     turned = dict(reversed(json.loads(one.to_json()).items()))
-    assert files.parse(json.dumps(turned, indent=7), Record, version=1) == one
+    assert files.parse(json.dumps(turned, indent=7), Record, version=SCHEMA) == one
 
 
 def test_a_key_that_is_there_twice_is_held_against_the_checksum(make_record: MakeRecord) -> None:
     text = make_record(seed=3).to_json()
     assert "checksum" in refusal(text.replace('"seed": 3', '"seed": 3, "seed": 4'))
-    found = files.parse(text.replace('"seed": 3', '"seed": 4, "seed": 3'), Record, version=1)
+    found = files.parse(text.replace('"seed": 3', '"seed": 4, "seed": 3'), Record, version=SCHEMA)
     assert found.seed == 3
 
 
@@ -102,7 +102,7 @@ def test_a_checksum_that_is_none_is_refused_and_a_file_without_one_is_read(
     for checksum in (None, 0, [], "", "0" * 16):
         assert "checksum" in refusal(json.dumps(fields | {"checksum": checksum}))
     del fields["checksum"]
-    assert files.parse(json.dumps(fields), Record, version=1) == make_record()
+    assert files.parse(json.dumps(fields), Record, version=SCHEMA) == make_record()
 
 
 # Damage, whoever reads

@@ -16,7 +16,7 @@ from ssr_exp.tasks.supervised import PARTS, TRAIN, Supervised
 IGNORED = 255  # the usual label of pixels that do not count
 
 
-class Segmentation(Supervised):
+class SemanticSegmentation(Supervised):
     """Train a network to name the class of each pixel.
 
     Args:

@@ -180,7 +180,7 @@ def test_what_the_schema_rejects_hydra_rejects(compose: Compose, tmp_path: Path)
 
 WRONG = """trainer.max_epochs=many recipe.optimizer=adam recipe.schedule=exponential model.stem=tiny
 model.shortcut=C logger.mode=on dataset.flip=sometimes modifiers.width=[a] recipe.lr=fast
-surrogate.scale=log objective.kind=best runs.kind=url rounds=few"""
+surrogate.scale=cubic objective.kind=best runs.kind=url rounds=few"""
 
 
 @pytest.mark.parametrize("word", WRONG.split())

@@ -62,7 +62,7 @@ def test_a_row_says_size_latency_and_accuracy_against_the_seed(
     study: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     if words:
-        change(study, SMALLER, test_acc=40.0)
+        change(study, SMALLER, test_score=40.0)
     capsys.readouterr()
     assert main([str(study), *FEW, *words]) == 0
     printed = capsys.readouterr().out
@@ -110,7 +110,7 @@ def test_the_seed_network_is_measured_without_a_training_of_it(
 
 
 def test_failed_trainings_are_left_out(study: Path) -> None:
-    change(study, SMALLER, status=Status.failed, val_acc=None)
+    change(study, SMALLER, status=Status.failed, score=None)
     assert [each.network for each in measured_networks.read(study).networks] == [FULL]
 
 

@@ -192,7 +192,7 @@ def test_where_nothing_was_measured_on_val_no_place_on_the_front_is_claimed(runs
     store = Store(runs)
     known = store.read(store.folder(STUDY, CODE, 1))
     assert known is not None
-    store.write(store.folder(STUDY, CODE, 1), known.model_copy(update={"val_acc": None}))
+    store.write(store.folder(STUDY, CODE, 1), known.model_copy(update={"score": None}))
     assert "It was not measured on val in its study" in write(runs, CODE)
     moved = runs.parent / "elsewhere" / "best"
     shutil.copytree(runs / STUDY / "best", moved)

@@ -72,12 +72,12 @@ def test_a_networks_trainings_are_averaged_with_their_standard_deviation(
     assert len(study["networks"]) == 2 and len(study["runs"]) == 4
     own = network(study, "d3-1-3_w16-32-64")
     mean, std = statistics.mean(accuracies), statistics.stdev(accuracies)
-    assert own["val_acc"] == pytest.approx([mean, std], abs=1e-4)
-    assert own["best_val_acc"] == pytest.approx([mean + 1, std], abs=1e-4)
-    assert own["test_acc"] is None
+    assert own["score"] == pytest.approx([mean, std], abs=1e-4)
+    assert own["best_score"] == pytest.approx([mean + 1, std], abs=1e-4)
+    assert own["test_score"] is None
     assert (own["seeds"], own["wall_s"], own["status"]) == ([0, 1, 2], 30.0, "finished")
     full = network(study, str(FULL["network"]))
-    assert (full["val_acc"], full["kind"]) == ([99.0, None], "baseline")
+    assert (full["score"], full["kind"]) == ([99.0, None], "baseline")
     assert (own["params"], full["params"]) == (232_410, 269_434)
     assert study["baseline"] == {"params": 269_434, "macs": 2_500_000, "gemms": 20}
 
@@ -89,9 +89,9 @@ def test_failed_and_diverged_runs_are_listed_and_not_averaged(store: Store, put:
     put(network="d1-1-1_w4-8-8", val_acc=None, status=Status.failed, error="it broke")
     study = one(store)
     own = network(study, "d3-1-3_w16-32-64")
-    assert (own["val_acc"], own["seeds"], own["status"]) == ([97.0, None], [0], "finished")
+    assert (own["score"], own["seeds"], own["status"]) == ([97.0, None], [0], "finished")
     lost = network(study, "d1-1-1_w4-8-8")
-    assert (lost["val_acc"], lost["seeds"], lost["status"]) == (None, [], "failed")
+    assert (lost["score"], lost["seeds"], lost["status"]) == (None, [], "failed")
     errors = {run["error"] for run in study["runs"] if "error" in run}
     assert errors == {"the loss is nan", "out of memory", "it broke"}
     assert study["about"]["statuses"] == {"finished": 1, "diverged": 1, "failed": 2}
@@ -123,10 +123,10 @@ def test_finalists_stand_in_their_search_s_study_and_are_no_study_of_their_own(
     assert study["name"] == STUDY
     code = "d3-1-3_w16-32-64"
     searched, final = network(study, code, "other"), network(study, code, "finalist")
-    assert (searched["val_acc"], searched["test_acc"]) == ([97.0, None], None)
-    assert (final["val_acc"], final["test_acc"]) == (None, [96.5, 0.7071])
-    assert network(study, str(FULL["network"]), "finalist")["test_acc"] == [98.0, None]
-    assert network(study, str(FULL["network"]), "baseline")["val_acc"] == [99.0, None]
+    assert (searched["score"], searched["test_score"]) == ([97.0, None], None)
+    assert (final["score"], final["test_score"]) == (None, [96.5, 0.7071])
+    assert network(study, str(FULL["network"]), "finalist")["test_score"] == [98.0, None]
+    assert network(study, str(FULL["network"]), "baseline")["score"] == [99.0, None]
     assert len(study["runs"]) == 5
     assert study["answer"]["results"][0]["network"] == code
     assert study["answer"]["drop"] == 0.5
@@ -138,7 +138,7 @@ def test_a_network_that_is_a_finalist_and_was_trained_by_hand_stands_there_twice
     put(origin=FINALIST, seed=0, test_acc=96.0)
     put(origin="explicit", seed=1, test_acc=90.0)
     study = one(store)
-    told = {n["kind"]: (n["seeds"], n["test_acc"]) for n in study["networks"]}
+    told = {n["kind"]: (n["seeds"], n["test_score"]) for n in study["networks"]}
     assert told == {"finalist": ([0], [96.0, None]), "other": ([1], [90.0, None])}
 
 
@@ -247,7 +247,9 @@ def test_predictions_are_shown_as_they_are(store: Store, put: Put, predict: Pred
     put()
     assert one(store)["predictions"] is None
     told = predict(points=50)
-    assert one(store)["predictions"] == told.model_dump(mode="json")
+    shown, fields = one(store)["predictions"], told.model_dump(mode="json")
+    assert shown == fields | {"outcome": fields["outcome"] | shown["outcome"]}
+    assert shown["outcome"]["heading"] == "val acc %"
 
 
 @pytest.mark.parametrize("timed", [False, True], ids=["costs", "latency"])
@@ -428,7 +430,7 @@ def test_a_studys_fields_are_found_whatever_its_name_is(store: Store, put: Put) 
 def test_a_run_keeps_what_a_table_needs(store: Store, put: Put) -> None:
     record: Record = put(latency_ms=1.5, latency_device="phone", wall_s=math.pi)
     (run,) = one(store)["runs"]
-    kept = """network study seed epochs val_acc val_loss test_acc device started_at best_val_acc
+    kept = """network study seed epochs score val_loss test_score device started_at best_score
     latency_ms latency_device round""".split()
     made = {"wall_s": 3.14, "status": "finished", "kind": "other", "latency": [1.5]}
     assert run == {name: getattr(record, name) for name in kept} | made

@@ -18,7 +18,7 @@ from ssr_exp.config import RecipeConf
 from ssr_exp.errors import SsrError
 from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
-from ssr_exp.tasks.segmentation import IGNORED, Segmentation, dice_loss
+from ssr_exp.tasks.segmentation import IGNORED, SemanticSegmentation, dice_loss
 from ssr_exp.tasks.supervised import Supervised, tensors
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -50,7 +50,7 @@ def segmentation() -> tuple[Supervised, Batches]:
     y = (x[:, 0] > 0).long() + (x[:, 0] > 1).long()
     y[:, 0, 0] = IGNORED
     network = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
-    return Segmentation(network, RECIPE, 3), halves(x, y)
+    return SemanticSegmentation(network, RECIPE, 3), halves(x, y)
 
 
 def halves(x: Tensor, y: Tensor) -> Batches:
