@@ -115,12 +115,7 @@ MAKERS: dict[str, Callable[[], Target]] = {
     "config": _config,
     "images": _images,
 }
-CODES = (
-    b"d3-3-3_w16-32-64",
-    b"resnet20_d1-2-3_w4-8-64",
-    b"d1-1-1_w4-4-4",
-    b"d3-1-3_w16b-32-64",
-)
+CODES = (b"d3-3-3_w16-32-64", b"resnet20_d1-2-3_w4-8-64", b"d1-1-1_w4-4-4", b"d3-1-3_w16b-32-64")
 RECORD: dict[str, Any] = json.loads(
     """{"schema_version": 1, "study": "resnet20-digits-0a1b2c3d", "network": "d3-1-3_w16-32-64",
     "model": "resnet20", "dataset": "digits", "blocks": [3, 1, 3], "widths": [16, 32, 64],

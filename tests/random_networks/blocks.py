@@ -45,10 +45,7 @@ PAIRS: dict[str, Pair] = {  # of residual blocks
     ),
     "grouped": lambda s, i, o: (s.unit(i, o, 1), s.conv(o, o, groups=4)),  # ResNeXt
     "narrow_groups": lambda s, i, o: (s.unit(i, o, 1), s.conv(o, o, groups=o // 2)),
-    "transposed": lambda s, i, o: (
-        s.layer("ConvTranspose")(i, o, 3, padding=1),
-        s.conv(o, o),
-    ),
+    "transposed": lambda s, i, o: (s.layer("ConvTranspose")(i, o, 3, padding=1), s.conv(o, o)),
     "transposed_depthwise": lambda s, i, o: (
         s.unit(i, o, 1),
         s.layer("ConvTranspose")(o, o, 3, 1, 1, groups=o),

@@ -110,9 +110,7 @@ def test_no_more_is_measured_than_there_is(
     assert sum(row.fits for row in rows) == min(24, networks)
 
 
-def test_measured_networks_have_their_latency_and_others_the_models(
-    begun: LatencyTable,
-) -> None:
+def test_measured_networks_have_their_latency_and_others_the_models(begun: LatencyTable) -> None:
     plan, new = subject().lattice.plan, spare(*begun.measured())
     for count in (0, 30):  # the model learns from what is measured later, too
         assert begun.measure(new[:count])
