@@ -50,9 +50,7 @@ def values(splits: Splits) -> torch.Tensor:
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("save", [as_png, phone, sixteen_bit, twelve_bit, float_tiff, red_icon])
-def test_the_description_makes_the_same_pixels_of_each_file(
-    root: Path, save: Any, fit: str, load: Load
-) -> None:
+def test_the_description_makes_the_same_pixels(root: Path, save: Any, fit: str, load: Load) -> None:
     fill(root, save=save, size=(20, 14), count=4)
     for background in ("white", "black") if save is red_icon or fit == "pad" else ("white",):
         splits = load(root, resize=8, fit=fit, background=background, val_fraction=0.4)
@@ -111,9 +109,7 @@ def test_that_images_are_cropped_is_said(root: Path, tmp_path: Path, load: Load)
 # More than 8 bits
 
 
-def test_the_depth_is_that_of_the_highest_value_of_all_images(
-    root: Path, tmp_path: Path, load: Load
-) -> None:
+def test_the_highest_value_of_all_is_the_depth(root: Path, tmp_path: Path, load: Load) -> None:
     plain = load(fill(root, save=as_mode("L")))
     assert (plain.preprocessing.depth, plain.preprocessing.white) == (None, None)
     for bits in (8, 10, 12, 14, 16):
@@ -251,9 +247,7 @@ def test_a_large_image_takes_little_more_memory_than_its_pixels(tmp_path: Path, 
     assert int(ended.stdout) < 15 * side**2  # bytes; copies as int64 or float took 20
 
 
-def test_files_of_8_bits_are_read_once(
-    root: Path, monkeypatch: pytest.MonkeyPatch, load: Load
-) -> None:
+def test_8_bit_files_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
     fill(root, ("circle", "square"))
     fill(root, ("cross",), save=twelve_bit)
     read, times = preprocessing.read, []
@@ -279,9 +273,7 @@ def test_what_is_transparent_shows_the_background(root: Path, load: Load) -> Non
     assert black.preprocessing.background == 0
 
 
-def test_shapes_in_the_colour_of_the_background_get_advice_that_works(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_shapes_of_the_background_get_advice(root: Path, load: Load, refused: Refused) -> None:
     fill(root, save=icon)
     message = refused(root, background="black")
     assert "they are transparent: type dataset.background=white" in message
@@ -320,9 +312,7 @@ def test_cmyk_is_read_as_rgb(root: Path, tmp_path: Path, load: Load) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tiff", "png"])
-def test_of_several_frames_the_first_is_read_and_that_is_said(
-    root: Path, suffix: str, load: Load
-) -> None:
+def test_of_several_frames_the_first_is_read_and_said(root: Path, suffix: str, load: Load) -> None:
     red, others = Image.new("RGB", (16, 16), "red"), [Image.new("RGB", (16, 16), "blue")] * 2
 
     fill(root)
@@ -363,16 +353,12 @@ def dark(image: Image.Image, path: Path) -> None:
         (as_mode("1"), "the pixels have 2 of 256 values"),
     ],
 )
-def test_pictures_that_use_few_values_are_warned_of(
-    root: Path, save: Any, said: str, load: Load
-) -> None:
+def test_pictures_of_few_values_are_warned_of(root: Path, save: Any, said: str, load: Load) -> None:
     assert said in load(fill(root, save=save, size=(64, 64))).reading.warnings[0]
 
 
 @pytest.mark.parametrize(("mode", "more"), [("RGB", ""), ("RGBA", " with transparency")])
-def test_colours_of_16_bits_are_said(
-    root: Path, tmp_path: Path, mode: str, more: str, load: Load
-) -> None:
+def test_deep_colour_is_said(root: Path, tmp_path: Path, mode: str, more: str, load: Load) -> None:
     splits = load(fill(root, save=lambda i, p: sixteen_bit_colours(i.convert(mode), p)))
     assert f"colours of 16 bits{more}, read as RGB of 8 bits" in str(splits.reading)
     assert not splits.reading.warnings

@@ -298,9 +298,7 @@ def deep(*strides: int) -> nn.Module:
         (Flat(head=nn.Linear(8 * 7 * 7, 7)), (3, 56, 56), "; type model.stem=imagenet"),
     ],
 )
-def test_images_that_are_too_small_are_named_with_what_would_help(
-    network: nn.Module, shape: Any, advice: str
-) -> None:
+def test_images_that_are_too_small_get_advice(network: nn.Module, shape: Any, advice: str) -> None:
     said = refusal(network, shape=shape)
     assert f"does not run on images of {'x'.join(map(str, shape))} " in said
     assert "RuntimeError: " in said

@@ -184,9 +184,7 @@ def saved_own(own: Callable[[str], str], name: str, folder: Path) -> nn.Module:
 
 
 @torch.no_grad()
-def test_a_function_is_called_where_it_is_trusted_only(
-    own: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_only_a_trusted_function_is_called(own: Callable[[str], str], tmp_path: Path) -> None:
     network, x = saved_own(own, "make", tmp_path), torch.randn(2, *SHAPE)
     with pytest.raises(SsrError, match=r"calls the function own_\d+\.make .* trust=True"):
         saved.load(tmp_path)
@@ -260,9 +258,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("content", "why"), DAMAGED.values(), ids=list(DAMAGED))
-def test_a_damaged_description_is_refused_with_a_reason(
-    folder: Path, content: bytes | dict[str, Any], why: str
-) -> None:
+def test_a_damaged_file_is_refused(folder: Path, content: bytes | dict[str, Any], why: str) -> None:
     if isinstance(content, dict):
         content = json.dumps(files.parse_fields((folder / NETWORK).read_bytes()) | content).encode()
     (folder / NETWORK).write_bytes(content)
@@ -302,9 +298,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize(("content", "why"), WRONG.values(), ids=list(WRONG))
-def test_damaged_weights_are_refused_and_never_run(
-    folder: Path, content: Callable[[], bytes], why: str
-) -> None:
+def test_damaged_weights_are_refused(folder: Path, content: Callable[[], bytes], why: str) -> None:
     (folder / WEIGHTS).write_bytes(content())
     with pytest.raises(SsrError, match=why) as caught:
         saved.load(folder)
@@ -340,9 +334,7 @@ def test_a_write_that_fails_leaves_whole_files_only(
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
-def test_without_its_description_no_network_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_network_without_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 

@@ -234,9 +234,7 @@ def test_what_another_network_is_holds_its_source_and_arguments() -> None:
     assert seeds.identity(conf, (3, 32, 32), nn.Identity()) == expected
 
 
-def test_what_ones_own_network_is_holds_its_code_and_not_its_label(
-    own: Callable[[str], str],
-) -> None:
+def test_what_an_own_network_is_holds_its_code_not_its_label(own: Callable[[str], str]) -> None:
     target = f"{own(OWN)}.net"
     conf = ModelConf("mine", source=Source.module, target=target)
     network = nn.Identity()

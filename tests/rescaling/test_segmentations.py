@@ -56,9 +56,7 @@ def paths(plan: Plan) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("name", "kind"), SPLITS)
-def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
-    name: str, kind: str
-) -> None:
+def test_no_module_is_in_two_segments_rows_add_up_and_plans_are_built(name: str, kind: str) -> None:
     network, plan = planned(name, kind)
     probes.assert_disjoint(plan)
     total = cost.count_one(plan, plan.baseline)
@@ -83,9 +81,7 @@ def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
         pytest.param("resnet50", "layer1.0.conv2 layer1.1.conv2 layer1.2.conv2", marks=SLOW),
     ],
 )
-def test_superblocks_are_all_convolutions_of_the_same_dimensions_wherever_they_stand(
-    name: str, alike: str
-) -> None:
+def test_superblocks_are_all_convolutions_of_the_same_dimensions(name: str, alike: str) -> None:
     network, plan = planned(name, "superblock")
     dimensions: dict[tuple[object, ...], set[str]] = {}
     for path, module in network.named_modules():
@@ -165,9 +161,7 @@ def test_modules_of_a_name_are_a_segment_with_depth_where_they_are_a_chain() -> 
         (("stage1.*.relu",), "stage1.0.relu does not run by itself, or holds no convolution"),
     ],
 )
-def test_patterns_that_fit_nothing_or_the_same_are_refused(
-    patterns: tuple[str, ...], said: str
-) -> None:
+def test_patterns_of_nothing_or_the_same_are_refused(patterns: tuple[str, ...], said: str) -> None:
     with pytest.raises(SsrError) as caught:
         planning.trace(CifarResNet(8), (3, 8, 8), kind="manual", patterns=patterns)
     assert said.replace("\\", "") in str(caught.value)

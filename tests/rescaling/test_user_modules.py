@@ -40,9 +40,7 @@ def build(target: str, **arguments: object) -> nn.Module:
         ("num_classes=10, **more", "(num_classes, more)", (7, {})),
     ],
 )
-def test_a_callable_is_told_what_it_names(
-    own: Own, parameters: str, told: str, expected: object
-) -> None:
+def test_a_callable_says_what_it_is(own: Own, parameters: str, told: str, expected: object) -> None:
     name = own(NET.format(parameters=parameters, told=told))
     arguments = {"width": 2, "depth": 3} if "width" in parameters else {}
     assert build(f"{name}.Net", **arguments).told == expected

@@ -78,9 +78,7 @@ def checked(network: nn.Module, plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(("block", "why"), FAULTS.values(), ids=list(FAULTS))
-def test_a_block_that_cannot_be_narrower_is_frozen_and_named(
-    block: Callable[..., nn.Module], why: str
-) -> None:
+def test_a_fixed_width_block_is_frozen_and_named(block: Callable[..., nn.Module], why: str) -> None:
     made = block(16, 16) if block in (Choosy, Proud) else block()
     network = first(made)
     plan = planning.trace(network, probes.SHAPE, multiple=4)
