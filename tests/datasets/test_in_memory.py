@@ -104,9 +104,6 @@ def test_fingerprint_is_of_content_and_split_alone(root: Path, tmp_path: Path, l
     assert load(root).fingerprint != first.fingerprint
 
 
-# Learning from val, too
-
-
 def test_with_train_on_val_train_is_train_and_val_together(digits: Splits) -> None:
     both = in_memory.load(DatasetConf(name="digits", train_on_val=True), Path("unused"))
     assert both.val is None

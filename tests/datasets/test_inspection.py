@@ -94,9 +94,6 @@ def test_sets_without_files_are_inspected(tmp_path: Path, monkeypatch: pytest.Mo
     assert "1 image under two labels (0 number" in found[-1]
 
 
-# How it is said
-
-
 def test_one_image_of_val_is_said_in_points(root: Path, load: Load) -> None:
     said = str(load(split(root, "train", "val", "test")).reading)
     assert said.splitlines()[:3] == [

@@ -45,9 +45,6 @@ def values(splits: Splits) -> torch.Tensor:
     return torch.cat([part.pixels for part in parts])
 
 
-# One description for training and for files
-
-
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("save", [as_png, phone, sixteen_bit, twelve_bit, float_tiff, red_icon])
 def test_the_description_makes_the_same_pixels(root: Path, save: Any, fit: str, load: Load) -> None:
@@ -104,9 +101,6 @@ def test_that_images_are_cropped_is_said(root: Path, tmp_path: Path, load: Load)
     assert "padded to a square" in str(load(root, resize=16, fit="pad").reading)
     square = fill(tmp_path / "square", size=(24, 24))
     assert "24 x 24 pixels, RGB, scaled to 16 x 16" in str(load(square, resize=16).reading)
-
-
-# More than 8 bits
 
 
 def test_the_highest_value_of_all_is_the_depth(root: Path, tmp_path: Path, load: Load) -> None:
@@ -184,8 +178,6 @@ def test_a_file_that_goes_between_the_passes_is_refused_and_not_kept(
 
 
 # What predict.py is given and the training was not
-
-
 @pytest.mark.parametrize(
     ("trained", "given", "said"),
     [
@@ -210,8 +202,6 @@ def test_a_file_that_training_would_have_scaled_otherwise_is_refused(
     with pytest.raises(ValueError, match=said):
         preprocessing.pixels(file, how)
 
-
-# Memory
 
 PEAK = """
 import sys
@@ -258,9 +248,6 @@ def test_8_bit_files_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch, 
     counted = {path: times.count(path) for path in times}
     assert {n for path, n in counted.items() if path.parent.name == "cross"} == {2}
     assert sorted(n for path, n in counted.items() if path.parent.name != "cross") == [1] * 11 + [2]
-
-
-# Transparency, colours, frames
 
 
 def test_what_is_transparent_shows_the_background(root: Path, load: Load) -> None:
@@ -327,9 +314,6 @@ def test_of_several_frames_the_first_is_read_and_said(root: Path, suffix: str, l
         if file.stem == "film"
     ]
     assert film[0][:, 3, 3].tolist() == [pytest.approx(255, abs=2), 0, 0]
-
-
-# Pictures with nothing in them
 
 
 def test_images_that_are_all_one_picture_are_refused(root: Path, refused: Refused) -> None:

@@ -150,9 +150,6 @@ def test_the_latency_of_a_batch_is_not_written(capsys: Capsys) -> None:
     assert "type --batch 1, or leave --write out" in capsys.readouterr().err
 
 
-# Any codes, runtimes and batches; a latency model
-
-
 TINY = ("resnet8", "--size", "8", "--channels", "1", "--repeats", "1")
 
 

@@ -65,8 +65,6 @@ class With(Base):
 
 
 # Weights that are not learnt, and first values that are not random.
-
-
 class FixedFilter(Base):
     def __init__(self) -> None:
         super().__init__()
@@ -159,8 +157,6 @@ def small_head() -> Base:
 
 
 # Weights that are computed from others.
-
-
 def normed(norm: Callable[[nn.Conv2d], Any]) -> Make:
     def make() -> nn.Module:
         network = Base()
@@ -200,8 +196,6 @@ def blurred(net: Any, x: Tensor) -> Tensor:
 
 
 # Outputs.
-
-
 class Slots:
     __slots__ = ("features", "logits")
 
@@ -223,8 +217,6 @@ class Puts(Base):
 
 
 # Train mode.
-
-
 class HeadInTraining(Base):
     def __init__(self) -> None:
         super().__init__()
@@ -262,8 +254,6 @@ class NeedsTargets(Base):
 
 
 # Sequences that are read by position.
-
-
 class Taps(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -317,8 +307,6 @@ def in_a_loop(body: nn.Sequential, x: Tensor) -> Tensor:
 
 
 # What a module holds, and what the tracer does to it.
-
-
 def patched() -> nn.Module:
     network = Base()
     own = network.body.forward
@@ -462,8 +450,6 @@ def quantised() -> nn.Module:
 
 
 # Modules that run several times, blocks that read more, and rules.
-
-
 class Siamese(nn.Module):
     def __init__(self) -> None:
         super().__init__()

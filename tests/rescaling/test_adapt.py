@@ -48,9 +48,6 @@ def refusal(network: nn.Module, **options: Any) -> str:
     return said
 
 
-# What fits
-
-
 @torch.no_grad()
 def test_a_network_that_fits_stays_bit_for_bit_and_nothing_is_drawn() -> None:
     network = Net()
@@ -68,9 +65,6 @@ def test_a_first_convolution_of_stride_1_says_that_the_network_is_for_small_imag
     network = fit(Net(stem=nn.Conv2d(3, 8, 5)))
     assert network.stem.kernel_size == (5, 5)
     assert isinstance(network.pool, nn.MaxPool2d)
-
-
-# The stem
 
 
 @pytest.mark.parametrize(
@@ -178,9 +172,6 @@ def test_a_new_weight_follows_the_rule_of_the_old_one(mode: Any) -> None:
     assert std == pytest.approx((2 / fan) ** 0.5, rel=0.15)
 
 
-# The head
-
-
 @pytest.mark.parametrize(
     "head",
     [
@@ -247,9 +238,6 @@ class Returns(Net):
 )
 def test_an_output_that_is_not_logits_is_named(kind: Any, said: str) -> None:
     assert said in refusal(Returns(kind))
-
-
-# Networks that do not run
 
 
 class Pair(Net):
@@ -333,8 +321,6 @@ def test_a_network_that_decides_by_the_values_of_its_activations_is_refused() ->
 
 
 # One run says who reads the image and who writes the output, whatever happens between
-
-
 class Parts(nn.Module):
     """A stem, a second convolution and two heads, put together by a function."""
 

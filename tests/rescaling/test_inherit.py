@@ -242,9 +242,6 @@ def test_nothing_but_the_network_changes() -> None:
     assert not mine & {tensor.data_ptr() for tensor in state.values()}
 
 
-# Which channels are kept
-
-
 def chosen(plan: Plan, state: dict[str, Tensor], target: Architecture, by: str = "l1") -> Mask:
     names = {name for name, leaf in plan.leaves.items() if leaf.is_parameter}
     return inherit.choose(state, plan, target, names=names, by=ChannelChoice(by))

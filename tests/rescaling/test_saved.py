@@ -151,9 +151,6 @@ def test_a_reader_that_knows_no_sources_takes_a_network_for_no_other(name: str) 
     assert seeds.spell(MODELS[name]) not in seeds.names()
 
 
-# A user's own networks
-
-
 OWN = """
 from torch import nn
 
@@ -220,9 +217,6 @@ def test_a_folder_cannot_make_others_run_what_it_names(folder: Path) -> None:
     with pytest.raises(SsrError, match="if you trust where it comes from"):
         saved.load(folder)
     assert not EVIL.exists()
-
-
-# Folders that cannot be used
 
 
 @pytest.mark.parametrize("name", [NETWORK, WEIGHTS])
@@ -305,9 +299,6 @@ def test_damaged_weights_are_refused(folder: Path, content: Callable[[], bytes],
     assert str(folder / WEIGHTS) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not EVIL.exists()
-
-
-# Trouble while writing
 
 
 @pytest.mark.parametrize(("call", "fails_at"), [("fsync", 1), ("replace", 2)])

@@ -154,9 +154,6 @@ def test_an_unknown_model_is_quoted_beside_the_known_ones(name: str) -> None:
     assert all(known in str(error.value) for known in seeds.names())
 
 
-# Other sources
-
-
 def other(source: Source, name: str, **options: object) -> ModelConf:
     return ModelConf(name, source=source, **options)  # type: ignore[arg-type]
 
@@ -213,9 +210,6 @@ def net(width=8):
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 1000),
     )
 """
-
-
-# What they are called
 
 
 def test_what_a_built_in_network_is_stays_as_it_was() -> None:
@@ -288,9 +282,6 @@ def test_an_unknown_source_is_refused(word: str) -> None:
 )
 def test_a_label_is_one_folders_name(name: str, expected: str) -> None:
     assert seeds.label(ModelConf(name)) == expected
-
-
-# What cannot be built
 
 
 def refusal(conf: ModelConf) -> str:

@@ -71,9 +71,6 @@ def test_no_module_is_in_two_segments_rows_add_up_and_plans_are_built(name: str,
         assert any(len(widths) > 1 for widths in plan.widths)
 
 
-# Superblocks
-
-
 @pytest.mark.parametrize(
     ("name", "alike"),
     [
@@ -108,9 +105,6 @@ def test_a_residual_stream_is_scaled_by_the_superblock_that_most_of_its_producer
     assert widths["3x3:64-64"].channels[-1] == 64 and len(widths["3x3:64-64"]) == 16
 
 
-# Blocks, and the whole network
-
-
 @pytest.mark.parametrize("name", ["cifar", "vgg"])
 def test_blocks_are_those_of_the_stages(name: str) -> None:
     stages, blocks = planned(name, "stage")[1], planned(name, "block")[1]
@@ -131,9 +125,6 @@ def test_the_whole_network_loses_the_last_blocks_of_its_stages_in_turn() -> None
         [3, 4, 6, 3], [3, 4, 5, 3], [3, 4, 4, 3], [3, 4, 3, 3], [3, 3, 3, 3], [3, 3, 3, 2],
     ]  # fmt: skip
     assert counts[-2:] == [[2, 1, 1, 1], [1, 1, 1, 1]]
-
-
-# Segments by hand
 
 
 def test_modules_of_a_name_are_a_segment_with_depth_where_they_are_a_chain() -> None:
@@ -174,9 +165,6 @@ def test_an_unknown_way_to_split_and_patterns_elsewhere_are_refused() -> None:
     with pytest.raises(SsrError, match="stage, superblock, block, whole, manual") as caught:
         planning.trace(CifarResNet(8), (3, 8, 8), kind="stages")
     assert str(caught.value).startswith("segment.kind=stages is unknown;")
-
-
-# Freezing, and large lattices
 
 
 @pytest.mark.parametrize(

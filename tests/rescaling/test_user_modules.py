@@ -119,9 +119,6 @@ def test_a_callables_own_sentence_is_passed_on(own: Own) -> None:
         build(f"{name}.net")
 
 
-# The digest
-
-
 def digest(own: Own, code: str, attribute: str = "Net") -> str | None:
     target = f"{own(code)}.{attribute}"
     return user_modules.digest(target, user_modules.find(target)())

@@ -29,9 +29,6 @@ def typed(message: str) -> Path:
     return Path(re.findall(r"type dataset\.root=(\S+) to", message)[0])
 
 
-# Parts
-
-
 @pytest.mark.parametrize(
     "names",
     [("Train", "VALID", "testing"), ("seg_train", "seg_val", "seg_test"), ("A Train", "A Dev")],
@@ -155,9 +152,6 @@ def test_a_part_within_its_own_folder_is_gone_into(root: Path, load: Load) -> No
     assert splits.reading.sources["train"] == "train/train"
 
 
-# Classes
-
-
 def test_classes_of_the_same_folders_get_advice(root: Path, load: Load, refused: Refused) -> None:
     for seed, camera in enumerate(("camA", "camB")):
         fill(root / camera, ("circle", "square"), seed=seed)
@@ -230,9 +224,6 @@ def test_two_images_suffice_where_test_came_apart(root: Path, load: Load, refuse
     for name in CLASSES:
         (root / "train" / name / "000.png").unlink()
     assert "2 are needed, one each for train and val" in refused(root)
-
-
-# Files
 
 
 @pytest.mark.parametrize("suffix", ["", ".Jfif", ".img", ".PNG"])
@@ -326,9 +317,6 @@ def test_odd_names_break_no_line(root: Path, load: Load, refused: Refused) -> No
     assert "cannot be read as an image" in refused(root)
 
 
-# Links
-
-
 def test_links_upwards_are_not_followed_and_counted(root: Path, tmp_path: Path, load: Load) -> None:
     fill(root)
     (root / "again").symlink_to(root, target_is_directory=True)
@@ -363,9 +351,6 @@ def test_links_that_fan_out_end_soon(root: Path, tmp_path: Path) -> None:
     as_png(Image.new("RGB", (4, 4)), tmp_path / "level25" / "deep")
     (root / "circle" / "more").symlink_to(tmp_path / "level0", target_is_directory=True)
     assert len(listing.scan(root).files) == 10
-
-
-# Many files
 
 
 def test_files_whose_names_tell_are_not_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
