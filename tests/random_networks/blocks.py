@@ -21,9 +21,7 @@ class Plain(Part):  # convolution, norm, activation
         return self.conv(x)
 
 
-class Residual(Part):
-    """Two convolutions; a projection where the width changes."""
-
+class Residual(Part):  # two convolutions; a projection where the width changes
     def make(self, s: Style, inp: int, out: int) -> None:
         self.one, self.other = self.layers(s, inp, out)
         self.norm, self.skip = s.normed(out), s.fit(inp, out)

@@ -33,9 +33,7 @@ def wide(vector: Tensor, like: Tensor) -> Tensor:
     return vector.view(*vector.shape, *[1] * (like.ndim - 2))
 
 
-class Part(nn.Module):
-    """A part of a network: `make` stores what its `forward` needs."""
-
+class Part(nn.Module):  # a part of a network: `make` stores what its `forward` needs
     def __init__(self, *given: Any) -> None:
         super().__init__()
         self.make(*given)
@@ -153,9 +151,7 @@ ACTIVATIONS = (*MODULES, *FUNCTIONS)
 
 
 @dataclass(frozen=True)
-class Style:
-    """How the layers of a stage are made."""
-
+class Style:  # how the layers of a stage are made
     dims: int
     norm: str = "batch"
     activation: str = "relu"

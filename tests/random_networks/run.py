@@ -22,9 +22,7 @@ FEW = 10  # descriptions of one draw
 
 
 @dataclass
-class Cause:
-    """Networks on which the same is wrong, as far as can be seen."""
-
+class Cause:  # networks on which the same is wrong, as far as can be seen
     kind: str
     smallest: Description  # the simplest that shows it
     detail: str  # of what is wrong with that one
@@ -32,9 +30,7 @@ class Cause:
 
 
 @dataclass
-class Tally:
-    """What became of all networks that were drawn."""
-
+class Tally:  # what became of all networks that were drawn
     networks: int = 0
     architectures: int = 0
     removable: int = 0

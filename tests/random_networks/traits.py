@@ -14,9 +14,7 @@ from tests.random_networks.layers import CONVS
 Convs = list[nn.Module]
 
 
-class Scaled(nn.Module):
-    """A parametrization of anyone's own."""
-
+class Scaled(nn.Module):  # a parametrization of anyone's own
     def forward(self, weight: Tensor) -> Tensor:
         return weight * 0.5
 

@@ -16,9 +16,7 @@ from ssr_exp.rescaling import adapt
 SHAPE = (3, 32, 32)
 
 
-class Net(nn.Module):
-    """A strided stem with pooling, a second convolution with pooling, a head."""
-
+class Net(nn.Module):  # a strided stem with pooling, a second convolution with pooling, a head
     def __init__(self, stem: nn.Module | None = None, head: nn.Module | None = None) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 7, 2, padding=3) if stem is None else stem
@@ -261,9 +259,7 @@ def test_a_forward_of_several_inputs_is_refused_and_its_inputs_named() -> None:
     assert isinstance(fit(Optional()), Optional)
 
 
-class Flat(Net):
-    """Made for one size only: 56 pixels with its own stem."""
-
+class Flat(Net):  # made for one size only: 56 pixels with its own stem
     def features(self, x: Tensor) -> Tensor:
         return self.late(self.conv(self.pool(self.stem(x)))).flatten(1)
 
@@ -321,9 +317,7 @@ def test_a_network_that_decides_by_the_values_of_its_activations_is_refused() ->
 
 
 # One run says who reads the image and who writes the output, whatever happens between
-class Parts(nn.Module):
-    """A stem, a second convolution and two heads, put together by a function."""
-
+class Parts(nn.Module):  # a stem, a second convolution and two heads, put together by a function
     def __init__(self, forward: Callable[..., Tensor]) -> None:
         super().__init__()
         self.one = nn.Conv2d(3, 4, 3, padding=1)

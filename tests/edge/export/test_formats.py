@@ -36,9 +36,7 @@ HOW = Preprocessing(3, (8, 8), fit="pad", depth=12)
 Write = Callable[..., tuple[Path, str]]
 
 
-class After(nn.Module):
-    """A convolution, and what comes after it."""
-
+class After(nn.Module):  # a convolution, and what comes after it
     def __init__(self, *last: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3, padding=1)

@@ -51,9 +51,7 @@ def script(
 
 
 @dataclass
-class Ended:
-    """What the script printed, and its exit status."""
-
+class Ended:  # what the script printed, and its exit status
     code: int
     out: str
     err: str

@@ -13,9 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs.provenance import torch_threads
 
 
-class Noted(nn.Module):
-    """Remembers what it was run on."""
-
+class Noted(nn.Module):  # remembers what it was run on
     def __init__(self) -> None:
         super().__init__()
         self.images: list[Tensor] = []

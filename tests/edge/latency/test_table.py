@@ -41,9 +41,7 @@ def spare(*but: Architecture) -> list[Architecture]:
 
 
 @dataclass
-class Machine:
-    """What takes the place of measuring: a formula, and how slow the machine is by now."""
-
+class Machine:  # what takes the place of measuring: a formula, and how slow the machine is by now
     pace: float = 1.0
     broken: bool = False
     turns: list[list[Architecture]] = field(default_factory=list)
