@@ -43,7 +43,6 @@ class Result:  # what became of one network
 
 
 def check(description: Description) -> Result:
-    """Check the network of a description."""
     result = Result()
     with driver.quiet(), driver.within(LIMIT_S, of_work=True) as restart:
         restart()
@@ -170,5 +169,4 @@ def _kind(text: str) -> str:
 
 
 def kinds(findings: Sequence[Finding]) -> list[str]:
-    """List the kinds of findings, each once."""
     return list(dict.fromkeys(finding.kind for finding in findings))

@@ -62,7 +62,6 @@ def parts(
 
 
 def nothing(*_: Any) -> dict[str, Any]:
-    """Store nothing."""
     return {}
 
 
@@ -162,7 +161,6 @@ class Style:  # how the layers of a stage are made
         return replace(self, activation="relu") if self.activation == "inplace" else self
 
     def layer(self, name: str) -> Any:
-        """Look up a layer or function of these dimensions."""
         return layer(name, self.dims)
 
     def conv(
@@ -182,7 +180,6 @@ class Style:  # how the layers of a stage are made
         return nn.Identity() if inp == out else self.conv(inp, out, 1)
 
     def normed(self, channels: int) -> nn.Module:
-        """Make a norm."""
         return NORMS[self.norm](self.dims, channels)
 
     def act(self, channels: int) -> Callable[[Tensor], Tensor]:

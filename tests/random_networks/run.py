@@ -43,7 +43,6 @@ class Tally:  # what became of all networks that were drawn
     causes: list[Cause] = field(default_factory=list)
 
     def add(self, description: Description, *, shrink: bool = True) -> None:
-        """Check one more network."""
         result = check.check(description)
         self.networks += 1
         self.architectures += result.architectures
@@ -78,7 +77,6 @@ class Tally:  # what became of all networks that were drawn
         return self.causes[-1]
 
     def fields(self) -> dict[str, Any]:
-        """Write as JSON does."""
         return {
             "networks": self.networks,
             "architectures": self.architectures,
@@ -112,10 +110,7 @@ def run(
 ) -> None:
     """Check so many networks, other than each other, that a seed draws; shrink what is found.
 
-    Args:
-        tally: is added to at once, so that it is known if the run is stopped.
-        without: kinds of blocks, extras, traits and so on that are left out.
-        show: where progress is printed.
+    The tally is added to at once, so that it is known if the run is stopped.
     """
     start = said = time.monotonic()
     drawn, seen = strategies.descriptions(without=without), set[Description]()
@@ -161,8 +156,6 @@ def draw(
 
 
 def _progress(tally: Tally, networks: int) -> str:
-    return (
-        f"{tally.networks:,} of {networks:,} networks, {tally.architectures:,} architectures, "
-        f"{tally.refusals.total()} refused, {tally.wrong} with findings of "
-        f"{len(tally.causes)} causes"
-    )
+    done = f"{tally.networks:,} of {networks:,} networks, {tally.architectures:,} architectures"
+    findings = f"{tally.wrong} with findings of {len(tally.causes)} causes"
+    return f"{done}, {tally.refusals.total()} refused, {findings}"

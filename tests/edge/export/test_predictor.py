@@ -44,7 +44,6 @@ class Brightness(nn.Module):
 def script(
     folder: Path, how: Preprocessing = HOW, *, model: str = "model.pt2", takes_bytes: bool = False
 ) -> Path:
-    """Write the script."""
     text = predictor.text(LABELS, how, {model: 8}, takes_bytes=takes_bytes)
     (folder / predictor.SCRIPT).write_text(text, encoding="utf-8")
     return folder / predictor.SCRIPT
@@ -62,7 +61,6 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the script in its folder."""
     path = script(tmp_path)
     torch_export.write(Order(Brightness().eval(), ABOUT), tmp_path / "model.pt2")
     monkeypatch.chdir(tmp_path)
