@@ -117,7 +117,7 @@ def test_stray_images_make_no_class_of_a_part(root: Path, refused: Refused) -> N
     assert "has train with folders of images in it, and beside it extra" in refused(root)
 
 
-def test_train_of_folders_is_not_guessed(root: Path, load: Load, refused: Refused) -> None:
+def test_a_train_folder_of_folders_is_not_guessed(root: Path, load: Load, refused: Refused) -> None:
     fill(root, ("car", "plane"))
     fill(root / "train", ("steam", "diesel"), seed=1)
     message = refused(root)
