@@ -25,17 +25,13 @@ def made(filled: tuple[Store, Path]) -> list[Record]:
     return filled[0].records()
 
 
-def test_a_filled_folder_holds_as_many_finished_runs_the_baseline_among_them(
-    made: list[Record],
-) -> None:
+def test_a_filled_folder_holds_so_many_finished_runs_and_the_baseline(made: list[Record]) -> None:
     assert len(made) == len({r.network for r in made}) == RUNS
     assert all(is_done(r) for r in made)
     assert any(r.params == r.baseline_params for r in made)
 
 
-def test_networks_of_the_table_have_their_outcomes_and_the_others_say_that_they_are_made_up(
-    made: list[Record],
-) -> None:
+def test_known_networks_have_their_outcomes_and_made_up_ones_say_so(made: list[Record]) -> None:
     rows = (line.split(",") for line in load_study.TABLE.read_text().splitlines()[1:])
     table = {network: float(accuracy) for network, seed, accuracy, *_ in rows if seed == "0"}
     real = {r.network: r.val_acc for r in made if r.device == load_study.REAL}

@@ -15,9 +15,7 @@ from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import Store
 
 
-def test_a_table_holds_every_finished_run_and_search_can_read_it(
-    store: Path, gathered: Path
-) -> None:
+def test_a_table_holds_all_finished_runs_and_search_reads_it(store: Path, gathered: Path) -> None:
     finished = [r for r in Store(store).records() if r.status is Status.finished]
     rows = {(row.network, row.seed): row.val_acc for row in tables.read(gathered)}
     assert rows == {(r.network, r.seed): r.val_acc for r in finished}
@@ -52,9 +50,7 @@ def test_sentinels_and_others_make_the_table(table: Table) -> None:
     assert not set(table.sentinels) & set(table.others)
 
 
-def test_a_table_without_a_sentinel_is_refused(
-    gathered: Path, table: Table, tmp_path: Path
-) -> None:
+def test_no_table_is_made_without_a_sentinel(gathered: Path, table: Table, tmp_path: Path) -> None:
     code = table.space.code(table.sentinels[3])
     lines = [line for line in gathered.read_text().splitlines() if not line.startswith(code)]
     (tmp_path / "table.csv").write_text("\n".join(lines))

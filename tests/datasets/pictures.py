@@ -141,7 +141,6 @@ def one_picture(image: Image.Image, path: Path) -> None:
 
 
 def copied(source: Path, to: Path, prefix: str = "") -> None:
-    """Copy the files of a folder to another one."""
     to.mkdir(parents=True, exist_ok=True)
     for path in source.glob("*.*"):
         shutil.copy(path, to / f"{prefix}{path.name}")

@@ -114,8 +114,6 @@ def test_several_devices_are_refused(digits: Splits) -> None:
         module.setup("fit")
 
 
-# Augmentation
-
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 ALL: dict[str, Augment] = {
     "crop": lambda x, draw: batches.crop(x, 3, draw),

@@ -94,9 +94,7 @@ def test_statistics_equal_those_of_the_floats() -> None:
     )
 
 
-def test_fingerprint_follows_content_and_split_not_place(
-    root: Path, tmp_path: Path, load: Load
-) -> None:
+def test_fingerprint_is_of_content_and_split_alone(root: Path, tmp_path: Path, load: Load) -> None:
     noise(root, cat=9, dog=9)
     first = load(root)
     shutil.copytree(root, tmp_path / "copy")
@@ -104,9 +102,6 @@ def test_fingerprint_follows_content_and_split_not_place(
     assert load(root, split_seed=1).fingerprint != first.fingerprint
     (root / "dog").rename(root / "fox")
     assert load(root).fingerprint != first.fingerprint
-
-
-# Learning from val, too
 
 
 def test_with_train_on_val_train_is_train_and_val_together(digits: Splits) -> None:

@@ -16,6 +16,7 @@ from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import copied, fill, numbers, one_picture, split
 
+Capsys = pytest.CaptureFixture[str]
 Load = Callable[..., Splits]
 Compose = Callable[..., Config]
 
@@ -82,9 +83,7 @@ def test_a_class_that_is_one_picture_is_named(root: Path, load: Load) -> None:
     assert "train images of class 'cross' are the same picture" in str(load(root).reading)
 
 
-def test_sets_without_files_are_inspected_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sets_without_files_are_inspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn import datasets
 
     held = datasets.load_digits()
@@ -93,9 +92,6 @@ def test_sets_without_files_are_inspected_too(
     found = in_memory.load(DatasetConf(name="digits"), tmp_path).reading.warnings
     assert "val images stand in train, too (" in found[0]
     assert "1 image under two labels (0 number" in found[-1]
-
-
-# How it is said
 
 
 def test_one_image_of_val_is_said_in_points(root: Path, load: Load) -> None:
@@ -130,9 +126,7 @@ def test_a_cache_of_before_is_made_anew(root: Path, tmp_path: Path, load: Load) 
         assert missing in torch.load(cache, weights_only=True)
 
 
-def test_fit_and_background_have_caches_of_their_own(
-    root: Path, tmp_path: Path, load: Load
-) -> None:
+def test_fit_and_background_have_their_own_caches(root: Path, tmp_path: Path, load: Load) -> None:
     fill(root, size=(20, 14))
     found = {
         load(root, resize=8, fit=fit, background=background).fingerprint
@@ -143,9 +137,7 @@ def test_fit_and_background_have_caches_of_their_own(
     assert len(found) == 4  # the background of a crop is not seen
 
 
-def test_the_folder_is_said_on_screen_and_nowhere_else(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
-) -> None:
+def test_the_folder_is_only_printed(root: Path, tmp_path: Path, capsys: Capsys, load: Load) -> None:
     fill(root)
     one = load(root).reading
     reading.print_all([one, in_memory.load(DatasetConf(name="digits"), tmp_path).reading])
@@ -154,9 +146,7 @@ def test_the_folder_is_said_on_screen_and_nowhere_else(
     assert str(tmp_path) not in "".join(rest) + str(one) + json.dumps(one.fields())
 
 
-def test_names_forge_no_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], load: Load
-) -> None:
+def test_names_forge_no_line(tmp_path: Path, capsys: Capsys, load: Load) -> None:
     odd = "a\nwarning: nothing"
     root = fill(tmp_path / odd, (odd, "b"))
     for name in (f"{odd}.png", f"{odd}2.png"):
@@ -196,9 +186,7 @@ def test_names_break_no_refusal(root: Path, name: str, load: Load) -> None:
     assert "warning: nothing" in said[-1]
 
 
-def test_a_class_of_which_a_part_has_next_to_nothing_is_named(
-    root: Path, tmp_path: Path, load: Load
-) -> None:
+def test_a_class_that_a_part_hardly_has_is_named(root: Path, tmp_path: Path, load: Load) -> None:
     fill(root, ("common",), count=60)
     fill(root, ("rare",), count=3, seed=1)
     found = load(root).reading.warnings

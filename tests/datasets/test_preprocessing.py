@@ -45,14 +45,9 @@ def values(splits: Splits) -> torch.Tensor:
     return torch.cat([part.pixels for part in parts])
 
 
-# One description for training and for files
-
-
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("save", [as_png, phone, sixteen_bit, twelve_bit, float_tiff, red_icon])
-def test_the_description_makes_the_same_pixels_of_each_file(
-    root: Path, save: Any, fit: str, load: Load
-) -> None:
+def test_the_description_makes_the_same_pixels(root: Path, save: Any, fit: str, load: Load) -> None:
     fill(root, save=save, size=(20, 14), count=4)
     for background in ("white", "black") if save is red_icon or fit == "pad" else ("white",):
         splits = load(root, resize=8, fit=fit, background=background, val_fraction=0.4)
@@ -108,12 +103,7 @@ def test_that_images_are_cropped_is_said(root: Path, tmp_path: Path, load: Load)
     assert "24 x 24 pixels, RGB, scaled to 16 x 16" in str(load(square, resize=16).reading)
 
 
-# More than 8 bits
-
-
-def test_the_depth_is_that_of_the_highest_value_of_all_images(
-    root: Path, tmp_path: Path, load: Load
-) -> None:
+def test_the_highest_value_of_all_is_the_depth(root: Path, tmp_path: Path, load: Load) -> None:
     plain = load(fill(root, save=as_mode("L")))
     assert (plain.preprocessing.depth, plain.preprocessing.white) == (None, None)
     for bits in (8, 10, 12, 14, 16):
@@ -188,8 +178,6 @@ def test_a_file_that_goes_between_the_passes_is_refused_and_not_kept(
 
 
 # What predict.py is given and the training was not
-
-
 @pytest.mark.parametrize(
     ("trained", "given", "said"),
     [
@@ -214,8 +202,6 @@ def test_a_file_that_training_would_have_scaled_otherwise_is_refused(
     with pytest.raises(ValueError, match=said):
         preprocessing.pixels(file, how)
 
-
-# Memory
 
 PEAK = """
 import sys
@@ -251,9 +237,7 @@ def test_a_large_image_takes_little_more_memory_than_its_pixels(tmp_path: Path, 
     assert int(ended.stdout) < 15 * side**2  # bytes; copies as int64 or float took 20
 
 
-def test_files_of_8_bits_are_read_once(
-    root: Path, monkeypatch: pytest.MonkeyPatch, load: Load
-) -> None:
+def test_8_bit_files_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
     fill(root, ("circle", "square"))
     fill(root, ("cross",), save=twelve_bit)
     read, times = preprocessing.read, []
@@ -266,9 +250,6 @@ def test_files_of_8_bits_are_read_once(
     assert sorted(n for path, n in counted.items() if path.parent.name != "cross") == [1] * 11 + [2]
 
 
-# Transparency, colours, frames
-
-
 def test_what_is_transparent_shows_the_background(root: Path, load: Load) -> None:
     fill(root, save=red_icon)
     white, black = load(root), load(root, background="black", resize=16)
@@ -279,9 +260,7 @@ def test_what_is_transparent_shows_the_background(root: Path, load: Load) -> Non
     assert black.preprocessing.background == 0
 
 
-def test_shapes_in_the_colour_of_the_background_get_advice_that_works(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_shapes_of_the_background_get_advice(root: Path, load: Load, refused: Refused) -> None:
     fill(root, save=icon)
     message = refused(root, background="black")
     assert "they are transparent: type dataset.background=white" in message
@@ -320,9 +299,7 @@ def test_cmyk_is_read_as_rgb(root: Path, tmp_path: Path, load: Load) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tiff", "png"])
-def test_of_several_frames_the_first_is_read_and_that_is_said(
-    root: Path, suffix: str, load: Load
-) -> None:
+def test_of_several_frames_the_first_is_read_and_said(root: Path, suffix: str, load: Load) -> None:
     red, others = Image.new("RGB", (16, 16), "red"), [Image.new("RGB", (16, 16), "blue")] * 2
 
     fill(root)
@@ -337,9 +314,6 @@ def test_of_several_frames_the_first_is_read_and_that_is_said(
         if file.stem == "film"
     ]
     assert film[0][:, 3, 3].tolist() == [pytest.approx(255, abs=2), 0, 0]
-
-
-# Pictures with nothing in them
 
 
 def test_images_that_are_all_one_picture_are_refused(root: Path, refused: Refused) -> None:
@@ -363,16 +337,12 @@ def dark(image: Image.Image, path: Path) -> None:
         (as_mode("1"), "the pixels have 2 of 256 values"),
     ],
 )
-def test_pictures_that_use_few_values_are_warned_of(
-    root: Path, save: Any, said: str, load: Load
-) -> None:
+def test_pictures_of_few_values_are_warned_of(root: Path, save: Any, said: str, load: Load) -> None:
     assert said in load(fill(root, save=save, size=(64, 64))).reading.warnings[0]
 
 
 @pytest.mark.parametrize(("mode", "more"), [("RGB", ""), ("RGBA", " with transparency")])
-def test_colours_of_16_bits_are_said(
-    root: Path, tmp_path: Path, mode: str, more: str, load: Load
-) -> None:
+def test_deep_colour_is_said(root: Path, tmp_path: Path, mode: str, more: str, load: Load) -> None:
     splits = load(fill(root, save=lambda i, p: sixteen_bit_colours(i.convert(mode), p)))
     assert f"colours of 16 bits{more}, read as RGB of 8 bits" in str(splits.reading)
     assert not splits.reading.warnings

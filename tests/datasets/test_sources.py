@@ -96,9 +96,7 @@ def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
 @pytest.mark.parametrize("name", ["digits", "image_folder"])
-def test_a_fit_to_no_size_is_refused_with_what_to_type(
-    root: Path, tmp_path: Path, name: str, fit: str
-) -> None:
+def test_a_fit_to_no_size_gets_advice(root: Path, tmp_path: Path, name: str, fit: str) -> None:
     conf = DatasetConf(name=name, fit=fit, root=str(noise(root, cat=5, dog=5)))
     with pytest.raises(SsrError, match=rf"type dataset\.fit={fit} dataset\.resize=32"):
         in_memory.load(conf, tmp_path)
@@ -121,9 +119,7 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         in_memory.load(DatasetConf(name="cifar10"), tmp_path)
 
 
-def test_a_torchvision_set_is_read_from_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_torchvision_set_has_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for part, n in (("train", 60), ("t10k", 20)):

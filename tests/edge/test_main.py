@@ -22,6 +22,7 @@ from ssr_exp.runs.store import RECORD_FILE, Store
 from ssr_exp.training.study import open as open_study
 from tests.support.descriptions import description
 
+Capsys = pytest.CaptureFixture[str]
 FEW = ("--repeats", "1")
 FULL, SMALLER = "d1-1-1_w16-32-64", "d1-1-1_w4-8-16"
 ABOUT = description(network=FULL)
@@ -58,9 +59,7 @@ def rows(printed: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", [(), ("--markdown",)], ids=["plain", "markdown"])
-def test_a_row_says_size_latency_and_accuracy_against_the_seed(
-    study: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
-) -> None:
+def test_a_row_compares_with_the_seed(study: Path, capsys: Capsys, words: tuple[str, ...]) -> None:
     if words:
         change(study, SMALLER, test_score=40.0)
     capsys.readouterr()
@@ -94,9 +93,7 @@ def test_latencies_are_written_only_where_they_are_asked_for(study: Path) -> Non
     assert len(seeds) == 2 and len(set(seeds)) == 1
 
 
-def test_the_seed_network_is_measured_without_a_training_of_it(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_seed_network_is_measured_without_a_training_of_it(study: Path, capsys: Capsys) -> None:
     for record in records(study):
         if record.network != SMALLER:
             folder = Store(study.parent).folder(study.name, record.network, record.seed)
@@ -125,9 +122,7 @@ def test_a_study_of_superblocks_is_built_as_it_was_trained(
     assert sum(p.numel() for p in smallest.parameters()) == n_params
 
 
-def test_a_folder_that_is_no_study_is_said_in_a_sentence(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_is_no_study_is_refused(study: Path, tmp_path: Path, capsys: Capsys) -> None:
     assert main([str(study.parent)]) == 1
     assert f"for instance {study}" in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere")]) == 1
@@ -150,20 +145,15 @@ def test_a_function_is_called_only_if_it_is_trusted(study: Path) -> None:
         measured_networks.read(study)
 
 
-def test_the_latency_of_a_batch_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_latency_of_a_batch_is_not_written(capsys: Capsys) -> None:
     assert main(["anywhere", "--write", "--batch", "8"]) == 1
     assert "type --batch 1, or leave --write out" in capsys.readouterr().err
-
-
-# Any codes, runtimes and batches; a latency model
 
 
 TINY = ("resnet8", "--size", "8", "--channels", "1", "--repeats", "1")
 
 
-def test_any_code_of_a_model_is_measured_beside_its_seed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_any_code_of_a_model_is_measured_beside_its_seed(capsys: Capsys) -> None:
     assert main([*TINY, "--network", SMALLER, "--batch", "1", "2"]) == 0
     printed = capsys.readouterr().out
     assert [row[0] for row in rows(printed)] == [f"{FULL} (seed)", SMALLER]
@@ -172,9 +162,7 @@ def test_any_code_of_a_model_is_measured_beside_its_seed(
     assert "train it with" not in printed
 
 
-def test_a_study_is_asked_for_some_of_its_networks_and_for_others(
-    study: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_is_asked_for_some_networks_and_for_others(study: Path, capsys: Capsys) -> None:
     capsys.readouterr()
     assert main([str(study), *FEW, "--network", "d1-1-1_w4-4-4", SMALLER, "--write"]) == 0
     assert [row[0].split()[0] for row in rows(capsys.readouterr().out)] == [
@@ -192,7 +180,7 @@ def test_several_settings_are_added_to_the_records(study: Path) -> None:
 
 
 def test_a_noisy_machine_writes_nothing_and_says_so(
-    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    study: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noisy = Latency((1.0, 2.0, 3.0))
     monkeypatch.setattr(stopwatch, "interleaved", lambda of, **_: dict.fromkeys(of, noisy))
@@ -206,9 +194,7 @@ def test_a_noisy_machine_writes_nothing_and_says_so(
     assert "measure again before you believe it" in capsys.readouterr().out
 
 
-def test_a_latency_model_says_its_held_out_error_and_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_latency_model_says_its_held_out_error_and_stays(tmp_path: Path, capsys: Capsys) -> None:
     out = tmp_path / "latency.json"
     words = ("--fit", "8", "--held-out", "2", "--out", str(out), "--spread", "1e9")
     assert main(["resnet14", *TINY[1:], *words]) == 0
@@ -232,9 +218,7 @@ def test_a_latency_model_says_its_held_out_error_and_is_kept(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_bad_command_is_answered_in_a_sentence(
-    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
-) -> None:
+def test_a_bad_command_gets_a_sentence(capsys: Capsys, words: tuple[str, ...], said: str) -> None:
     assert main(words) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line

@@ -62,9 +62,7 @@ def runs(tmp_path: Path, make_record: Callable[..., Record], network: CifarResNe
     return tmp_path / "runs"
 
 
-def test_a_code_is_its_first_finished_seed_with_the_weights_of_its_training(
-    runs: Path, network: CifarResNet
-) -> None:
+def test_a_code_is_its_first_finished_seed_and_weights(runs: Path, network: CifarResNet) -> None:
     found = selection.find(runs, CODE)
     assert (found.record.seed, found.about.network) == (1, CODE)
     assert not found.network.training and not found.has_seen_val
@@ -174,9 +172,7 @@ def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
     assert read["pipeline_tag"] == "image-classification"
 
 
-def test_several_seeds_are_told_with_their_mean(
-    runs: Path, make_record: Callable[..., Record]
-) -> None:
+def test_several_seeds_are_told_with_a_mean(runs: Path, make_record: Callable[..., Record]) -> None:
     store = Store(runs)
     for seed, accuracy in ((2, 90.0), (3, 92.0)):
         one = make_record(study=STUDY, network=CODE, seed=seed, val_acc=accuracy)

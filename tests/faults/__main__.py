@@ -34,19 +34,10 @@ SHOWN = 3  # broken laws that are kept in words, for each fault and kind
 
 @dataclass(frozen=True)
 class Asked:
-    """A fault, and how often it is tried.
-
-    Args:
-        name: in words.
-        fault: what happens.
-        share: of the moments.
-        needs: "root", "clock", or nothing.
-    """
-
-    name: str
-    fault: Fault
-    share: float = 1.0
-    needs: str = ""
+    name: str  # in words
+    fault: Fault  # what happens
+    share: float = 1.0  # of the moments
+    needs: str = ""  # "root", "clock", or nothing
 
 
 def catalogue(kept: Path) -> dict[str, Asked]:
@@ -92,9 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the faults that the command line names, else all; returns 1 if a law was broken."""
     options = _parser().parse_args(arguments)
     start, begun = time.monotonic(), datetime.now(UTC)
-    words = " ".join(
-        ["python -m tests.faults", *(sys.argv[1:] if arguments is None else arguments)]
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+    words = " ".join(["python -m tests.faults", *given])
     found: dict[str, Any] = {
         "command": re.sub(r" --out[ =]\S+", "", words),
         "commit": _commit(),
@@ -168,7 +158,6 @@ def _with_own_clock(name: str, asked: Asked, options: argparse.Namespace) -> Row
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Lay the counts out as Markdown."""
     names = ("fault", "tried", "struck", "lost", "repeated", "incomplete")
     lines = [names, ("---", *["--:"] * 5), *([str(row[name]) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

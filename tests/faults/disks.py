@@ -100,7 +100,6 @@ def _obey_permissions() -> None:
 
 
 def can_mount(folder: Path) -> bool:
-    """Say whether this process may mount a small disk."""
     try:
         with _disk(folder / "disk", 2**16):
             return True
@@ -109,11 +108,7 @@ def can_mount(folder: Path) -> bool:
 
 
 def damaged_files(kept: Path) -> Fault:
-    """Damage a random file of a finished search, and repeat it.
-
-    Args:
-        kept: where such a search is, or will be, kept.
-    """
+    """Damage a random file of a finished search, which is or will be `kept`, and repeat it."""
 
     def fault(setting: Setting, trial: Trial) -> None:
         if not kept.exists():
@@ -123,10 +118,8 @@ def damaged_files(kept: Path) -> Fault:
         whole = setting.undisturbed(SEARCH)
         shutil.copytree(kept, trial.runs)
         trial.look()
-        paths = sorted(
-            p for p in trial.runs.rglob("*") if p.is_file() and p.name != store.LOCK_FILE
-        )
-        path = setting.draw.choice(paths)
+        paths = (p for p in trial.runs.rglob("*") if p.is_file() and p.name != store.LOCK_FILE)
+        path = setting.draw.choice(sorted(paths))
         trial.struck = True
         damage(path, setting.draw)
         if path.name == store.RECORD_FILE:

@@ -13,12 +13,9 @@ STOPS_S = 20.0  # a command that is told to stop has ended after so long, on a b
 
 
 def ended_by(command: Command, number: signal.Signals, *, repeatable: bool = True) -> Fault:
-    """End a command at a random moment, and repeat it.
+    """End a command by a signal at a random moment, and repeat it.
 
-    Args:
-        command: what is run.
-        number: what it gets.
-        repeatable: whether the same command trains the same networks, whatever happens.
+    It is `repeatable` if it then trains the same networks, whatever happened.
     """
 
     def fault(setting: Setting, trial: Trial) -> None:

@@ -28,11 +28,7 @@ OTHER = {store.LOCK_FILE, "traceback.txt", "load.py", "hydra.yaml", "overrides.y
 
 
 def is_whole(path: Path) -> None:
-    """Read a file that bears its final name, in full.
-
-    Raises:
-        Exception: if it is not whole, or nobody knows what it is.
-    """
+    """Read a file that bears its final name; raise if it is not whole or nobody knows it."""
     content, name = path.read_bytes(), path.name
     if name == store.RECORD_FILE:
         record.parse(content)
@@ -66,9 +62,8 @@ def broken(runs: Path) -> list[str]:
         parts = path.relative_to(runs).parts
         if UNFINISHED.fullmatch(path.name) or ".unreadable" in path.name:
             continue
-        if "wandb" in parts or any(
-            part.startswith(".") and part != store.LOCK_FILE for part in parts
-        ):
+        hidden = [part for part in parts if part.startswith(".") and part != store.LOCK_FILE]
+        if "wandb" in parts or hidden:
             continue
         try:
             is_whole(path)
@@ -92,9 +87,7 @@ def finished(runs: Path) -> dict[str, bytes]:
 
 
 @dataclass
-class Broken:
-    """Of one trial or of many: what was lost, trained again, or left incomplete, in words."""
-
+class Broken:  # of one trial or of many: what was lost, trained again, or incomplete, in words
     lost: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
@@ -111,11 +104,7 @@ class Broken:
 
 
 class Witness:
-    """Watches one folder of runs through a fault and the commands after it.
-
-    Args:
-        folder: holds `runs` and the log of trainings.
-    """
+    """Watches a folder, of `runs` and the log of trainings, through a fault and what follows."""
 
     def __init__(self, folder: Path) -> None:
         self.runs, self._log = folder / "runs", folder / TRAININGS

@@ -43,31 +43,19 @@ Prepare = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command of the real command line.
-
-    Args:
-        script: what is typed after `python`.
-        words: its overrides.
-        epochs: of each training.
-        logger: whether W&B is used.
-    """
-
-    script: str
-    words: tuple[str, ...]
-    epochs: int = 1
-    logger: str = "disabled"
+class Command:  # of the real command line
+    script: str  # what is typed after `python`
+    words: tuple[str, ...]  # its overrides
+    epochs: int = 1  # of each training
+    logger: str = "disabled"  # whether W&B is used
 
     def line(self, folder: Path) -> list[str]:
-        """Spell the overrides."""
         folders = (f"paths.runs={folder}/runs", f"paths.data={folder}/data")
         epochs = f"trainer.max_epochs={self.epochs}"
         return [*SMALL, epochs, f"logger={self.logger}", *folders, *self.words]
 
 
-class Child:
-    """A command that was started in a process and a session of its own."""
-
+class Child:  # a command that was started in a process and a session of its own
     def __init__(self, pid: int, output: Path) -> None:
         self.pid, self._output = pid, output
         self.code: int | None = None  # as of `subprocess`: negative after a signal
@@ -114,13 +102,7 @@ def warm_up() -> None:
 
 
 def start(command: Command, folder: Path, prepare: Prepare = lambda: None) -> Child:
-    """Start a command.
-
-    Args:
-        command: what is run.
-        folder: of its runs and of its log.
-        prepare: called in the new process first.
-    """
+    """Start a command in the folder of its runs and log; the new process calls `prepare` first."""
     output = folder / f"output{len(list(folder.glob('output*')))}.txt"
     output.touch()
     sys.stdout.flush()
@@ -183,7 +165,6 @@ def _note_trainings(folder: Path) -> None:
 
 @contextmanager
 def workplace(parent: Path | None = None) -> Iterator[Path]:
-    """Make a folder for one trial."""
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=parent))
     try:
         yield folder

@@ -21,10 +21,7 @@ CLOCK = "SHIFTED_CLOCK"  # names the file that `clock.c` reads
 def two_at_once(first: Command, second: Command, *, same: bool = False) -> Fault:
     """Start two commands in one folder, the second one at a random moment of the first.
 
-    Args:
-        first: one of them.
-        second: the other.
-        same: whether the second one may be refused, because it is the first.
+    The second one may be refused where it is the `same`.
     """
 
     def fault(setting: Setting, trial: Trial) -> None:

@@ -43,9 +43,7 @@ def test_what_is_whole_breaks_no_law(tmp_path: Path, run: Path) -> None:
     assert not witness.look()
 
 
-def test_a_record_that_is_gone_or_another_is_lost(
-    tmp_path: Path, run: Path, make_record: MakeRecord
-) -> None:
+def test_a_gone_or_other_record_is_lost(tmp_path: Path, run: Path, make_record: MakeRecord) -> None:
     for change in (
         lambda: (run / RECORD_FILE).unlink(),
         lambda: Store(tmp_path / "runs").write(run, make_record(wall_s=1.0)),

@@ -26,12 +26,7 @@ ASYNCHRONOUS = replace(SEARCH, words=(*SEARCH.words, *TWO, "asynchronous=true"))
 
 
 class Trial:
-    """One command in a folder of its own, and the laws.
-
-    Args:
-        folder: where all of it happens.
-        mutate: changes our own code in a new process.
-    """
+    """One command in a folder of its own, and the laws; `mutate` changes our own code there."""
 
     def __init__(self, folder: Path, mutate: processes.Prepare = lambda: None) -> None:
         self._mutate = mutate
@@ -59,31 +54,16 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Undisturbed:
-    """A command to which nothing happened.
-
-    Args:
-        wall_s: how long it took.
-        results: of its runs.
-        size: of the files that it left, in bytes.
-    """
-
+class Undisturbed:  # a command to which nothing happened
     wall_s: float
-    results: dict[str, Any]
-    size: int
+    results: dict[str, Any]  # of its runs
+    size: int  # of the files that it left, in bytes
 
 
 @dataclass
-class Setting:
-    """What trials share.
-
-    Args:
-        draw: draws moments and damage.
-        mutate: a mutation of our own code, to be found; empty: none.
-    """
-
-    draw: random.Random
-    mutate: str = ""
+class Setting:  # what trials share
+    draw: random.Random  # draws moments and damage
+    mutate: str = ""  # a mutation of our own code, to be found; empty: none
 
     @staticmethod
     @functools.cache
@@ -100,7 +80,6 @@ class Setting:
             return Undisturbed(wall_s, laws.results(folder / "runs"), size)
 
     def mutated(self) -> None:
-        """Change our own code, if that is asked for."""
         if self.mutate:
             mutations.ALL[self.mutate]()
 

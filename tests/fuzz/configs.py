@@ -15,26 +15,12 @@ from ssr_exp.app import configuration
 from ssr_exp.config import SCHEMAS, Config
 from tests.fuzz import mutate
 
-WORDS = (
-    "seed=1",
-    "model.name=resnet20",
-    "modifiers.depth=[1,0.5,1]",
-    "model.arguments={width:32}",
-    "+model.arguments.kernels=[3,5]",
-    "~recipe.grad_clip",
-    "recipe.lr=0.1",
-    "model=torchvision",
-    "recipe.optimizer=adamw",
-    "dataset.root='a b'",
-    "trainer.max_epochs=1",
-    "paths.runs=${paths.data}",
-    "logger.tags=[a,b]",
-    "modifiers.c_ratios_of={1x1*:[0.75,1]}",
-    "cap.params=40%",
-    "format=onnx,executorch",
-    "hydra.mode=MULTIRUN",
-    "++hydra.sweeper.params={seed:0}",
-)
+WORDS = """seed=1; model.name=resnet20; modifiers.depth=[1,0.5,1]; model.arguments={width:32};
++model.arguments.kernels=[3,5]; ~recipe.grad_clip; recipe.lr=0.1; model=torchvision;
+recipe.optimizer=adamw; dataset.root='a b'; trainer.max_epochs=1; paths.runs=${paths.data};
+logger.tags=[a,b]; modifiers.c_ratios_of={1x1*:[0.75,1]}; cap.params=40%; format=onnx,executorch;
+hydra.mode=MULTIRUN; ++hydra.sweeper.params={seed:0}"""
+WORDS = tuple(word.strip() for word in WORDS.split(";"))
 
 
 class NotComposedError(Exception):
@@ -65,9 +51,8 @@ def _word(rng: Random) -> str:
     if rng.random() < 0.5:
         key = word.partition("=")[0]
         return f"{key}={rng.choice((*mutate.STRINGS, *map(str, mutate.NUMBERS)))}"
-    return mutate.content(word.encode(), rng, lambda: rng.choice(WORDS).encode()).decode(
-        "utf-8", "replace"
-    )
+    damaged = mutate.content(word.encode(), rng, lambda: rng.choice(WORDS).encode())
+    return damaged.decode("utf-8", "replace")
 
 
 def read(data: bytes) -> None:

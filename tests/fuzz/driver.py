@@ -29,9 +29,7 @@ class TooLongError(Exception):
 
 
 @dataclass
-class Tally:
-    """What became of a target's inputs."""
-
+class Tally:  # what became of a target's inputs
     inputs: int = 0
     by_atheris: int = 0  # how many of them atheris chose
     seconds: float = 0.0
@@ -39,7 +37,6 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)  # of the reader, by kind
 
     def fields(self) -> dict[str, Any]:
-        """Write as JSON does."""
         return {
             "inputs": self.inputs,
             "by_atheris": self.by_atheris,
@@ -69,7 +66,6 @@ def run(
 
 
 def one(target: targets.Target, data: bytes, tally: Tally, failures: Path | None) -> None:
-    """Read one input and count how that ended."""
     tally.inputs += 1
     try:
         target.read(data)
@@ -91,7 +87,6 @@ def _keep(kind: str, data: bytes, tally: Tally, failures: Path | None) -> None:
 
 
 def added(one: Tally, other: Tally | None) -> Tally:
-    """Add up two tallies of a target."""
     if other is None:
         return one
     return Tally(
@@ -119,13 +114,11 @@ def quiet() -> Iterator[None]:
 def within(seconds: float, *, of_work: bool = False) -> Iterator[Any]:
     """Raise `TooLongError` where the time since the last restart is too long.
 
-    Args:
-        seconds: that are allowed.
-        of_work: count what this process works, so that other work of the machine does not count.
+    With `of_work` only what this process works counts, and no other work of the machine.
     """
-    timer, number = (
-        (signal.ITIMER_PROF, signal.SIGPROF) if of_work else (signal.ITIMER_REAL, signal.SIGALRM)
-    )
+    timer, number = signal.ITIMER_REAL, signal.SIGALRM
+    if of_work:
+        timer, number = signal.ITIMER_PROF, signal.SIGPROF
 
     def stop(*_: object) -> None:
         raise TooLongError(f"more than {seconds} s")

@@ -18,9 +18,7 @@ Refused = tuple[type[Exception], ...]
 
 
 @dataclass(frozen=True)
-class Target:
-    """A reader under test."""
-
+class Target:  # a reader under test
     make: Callable[[Random], bytes]  # draws an input
     read: Callable[[bytes], None]  # raises what `refused` lists, or breaks
     refused: Refused  # the errors that say what is wrong with an input
@@ -30,7 +28,6 @@ class Target:
 
 
 def names() -> list[str]:
-    """List the targets."""
     return list(MAKERS)
 
 
@@ -55,9 +52,8 @@ def _record() -> Target:
         assert found.kind in record.Kind
 
     whole = mutate.text(RECORD)
-    return Target(
-        make, read, (files.Unreadable,), 0.543, ((record, "parse"), (files, "parse")), (whole,)
-    )
+    watched = (record, "parse"), (files, "parse")
+    return Target(make, read, (files.Unreadable,), 0.543, watched, (whole,))
 
 
 def _code() -> Target:
@@ -81,14 +77,8 @@ def _code() -> Target:
         found = codes.parse(plan, data.decode("utf-8", "surrogateescape"))
         assert codes.parse(plan, codes.write(plan, found)) == found
 
-    return Target(
-        make,
-        read,
-        (SsrError,),
-        0.44,
-        tuple((codes, name) for name in ("parse", "_blocks", "_position")),
-        CODES,
-    )
+    watched = tuple((codes, name) for name in ("parse", "_blocks", "_position"))
+    return Target(make, read, (SsrError,), 0.44, watched, CODES)
 
 
 def _numbers(rng: Random) -> list[str]:
@@ -109,18 +99,9 @@ def _images() -> Target:
     return Target(folders.make, folders.read, (SsrError,), 0.01)
 
 
-MAKERS: dict[str, Callable[[], Target]] = {
-    "record": _record,
-    "code": _code,
-    "config": _config,
-    "images": _images,
-}
-CODES = (
-    b"d3-3-3_w16-32-64",
-    b"resnet20_d1-2-3_w4-8-64",
-    b"d1-1-1_w4-4-4",
-    b"d3-1-3_w16b-32-64",
-)
+MAKERS: dict[str, Callable[[], Target]] = {"record": _record, "code": _code}
+MAKERS |= {"config": _config, "images": _images}
+CODES = (b"d3-3-3_w16-32-64", b"resnet20_d1-2-3_w4-8-64", b"d1-1-1_w4-4-4", b"d3-1-3_w16b-32-64")
 RECORD: dict[str, Any] = json.loads(
     """{"schema_version": 1, "study": "resnet20-digits-0a1b2c3d", "network": "d3-1-3_w16-32-64",
     "model": "resnet20", "dataset": "digits", "blocks": [3, 1, 3], "widths": [16, 32, 64],

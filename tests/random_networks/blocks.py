@@ -21,9 +21,7 @@ class Plain(Part):  # convolution, norm, activation
         return self.conv(x)
 
 
-class Residual(Part):
-    """Two convolutions; a projection where the width changes."""
-
+class Residual(Part):  # two convolutions; a projection where the width changes
     def make(self, s: Style, inp: int, out: int) -> None:
         self.one, self.other = self.layers(s, inp, out)
         self.norm, self.skip = s.normed(out), s.fit(inp, out)
@@ -45,10 +43,7 @@ PAIRS: dict[str, Pair] = {  # of residual blocks
     ),
     "grouped": lambda s, i, o: (s.unit(i, o, 1), s.conv(o, o, groups=4)),  # ResNeXt
     "narrow_groups": lambda s, i, o: (s.unit(i, o, 1), s.conv(o, o, groups=o // 2)),
-    "transposed": lambda s, i, o: (
-        s.layer("ConvTranspose")(i, o, 3, padding=1),
-        s.conv(o, o),
-    ),
+    "transposed": lambda s, i, o: (s.layer("ConvTranspose")(i, o, 3, padding=1), s.conv(o, o)),
     "transposed_depthwise": lambda s, i, o: (
         s.unit(i, o, 1),
         s.layer("ConvTranspose")(o, o, 3, 1, 1, groups=o),

@@ -26,18 +26,14 @@ DRAWN = 2  # random architectures, beside the full and the smallest one
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that is wrong."""
-
+class Finding:  # something that is wrong
     kind: str  # the same for all that is wrong in the same way
     detail: str
     architecture: str = ""  # blocks and widths, where it is about one
 
 
 @dataclass
-class Result:
-    """What became of one network."""
-
+class Result:  # what became of one network
     architectures: int = 0  # that were checked
     refusal: str = ""  # its kind; one that is not documented is a finding, too
     findings: list[Finding] = field(default_factory=list)
@@ -47,7 +43,6 @@ class Result:
 
 
 def check(description: Description) -> Result:
-    """Check the network of a description."""
     result = Result()
     with driver.quiet(), driver.within(LIMIT_S, of_work=True) as restart:
         restart()
@@ -174,5 +169,4 @@ def _kind(text: str) -> str:
 
 
 def kinds(findings: Sequence[Finding]) -> list[str]:
-    """List the kinds of findings, each once."""
     return list(dict.fromkeys(finding.kind for finding in findings))

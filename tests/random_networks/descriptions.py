@@ -20,9 +20,7 @@ Trait = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Some blocks of one kind; the first may change the width."""
-
+class Stage:  # some blocks of one kind; the first may change the width
     block: str = "plain"  # `graph` for one that runs `steps`
     count: int = 2
     channels: int = 16  # that they put out
@@ -35,9 +33,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Description:
-    """A random network, and how it is split."""
-
+class Description:  # a random network, and how it is split
     kind: str = "forward"  # how the stages are connected
     dims: int = 2
     size: int = 8  # of the image, in pixels of each dimension

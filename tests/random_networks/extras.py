@@ -124,10 +124,7 @@ EXTRAS = parts(
                 x + torch.arange(x.shape[2]).float().sin().view(-1, *[1] * (x.ndim - 3))
             ),
         ),
-        "no_dimension": (
-            nothing,
-            lambda self, x: x / torch.empty(()).to(x.device).fill_(2.0),
-        ),
+        "no_dimension": (nothing, lambda self, x: x / torch.empty(()).to(x.device).fill_(2.0)),
         "noise": (nothing, _noise),
         "drop_path": (nothing, _drop_path),
         # Decides by the values of its activations: that is refused, as documented.
@@ -179,10 +176,7 @@ EXTRAS = parts(
             _without_gradients,
         ),
         "checkpointed": (_conv, _checkpointed),
-        "generator": (
-            lambda s, c, size: {"draw": torch.Generator().manual_seed(0)},
-            _generator,
-        ),
+        "generator": (lambda s, c, size: {"draw": torch.Generator().manual_seed(0)}, _generator),
         "position_net": (
             lambda s, c, size: {
                 "net": nn.Sequential(nn.Linear(1, 12), nn.ReLU(), nn.Linear(12, c)),

@@ -65,9 +65,7 @@ LAYERS: dict[str, Callable[[Style, int], tuple[nn.Module, int]]] = {
 OPS = (*LAYERS, *FUNCTIONS)
 
 
-class Graph(Part):
-    """Runs the steps; those that do not fit the channels pass their value."""
-
+class Graph(Part):  # runs the steps; those that do not fit the channels pass their value
     def make(self, style: Style, inp: int, out: int, steps: Sequence[Step]) -> None:
         self.steps: list[tuple[str, Step]] = []
         self.layers = nn.ModuleDict()

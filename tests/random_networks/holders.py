@@ -33,9 +33,7 @@ class TimedSequential(nn.Sequential):
         return x
 
 
-class Held(Part):
-    """A stage whose code runs the blocks."""
-
+class Held(Part):  # a stage whose code runs the blocks
     def make(self, blocks: Sequence[nn.Module], channels: int) -> None:
         self.timed = any(map(is_timed, blocks))
         self.hold(blocks, channels)

@@ -33,9 +33,7 @@ def wide(vector: Tensor, like: Tensor) -> Tensor:
     return vector.view(*vector.shape, *[1] * (like.ndim - 2))
 
 
-class Part(nn.Module):
-    """A part of a network: `make` stores what its `forward` needs."""
-
+class Part(nn.Module):  # a part of a network: `make` stores what its `forward` needs
     def __init__(self, *given: Any) -> None:
         super().__init__()
         self.make(*given)
@@ -64,7 +62,6 @@ def parts(
 
 
 def nothing(*_: Any) -> dict[str, Any]:
-    """Store nothing."""
     return {}
 
 
@@ -153,9 +150,7 @@ ACTIVATIONS = (*MODULES, *FUNCTIONS)
 
 
 @dataclass(frozen=True)
-class Style:
-    """How the layers of a stage are made."""
-
+class Style:  # how the layers of a stage are made
     dims: int
     norm: str = "batch"
     activation: str = "relu"
@@ -166,7 +161,6 @@ class Style:
         return replace(self, activation="relu") if self.activation == "inplace" else self
 
     def layer(self, name: str) -> Any:
-        """Look up a layer or function of these dimensions."""
         return layer(name, self.dims)
 
     def conv(
@@ -186,7 +180,6 @@ class Style:
         return nn.Identity() if inp == out else self.conv(inp, out, 1)
 
     def normed(self, channels: int) -> nn.Module:
-        """Make a norm."""
         return NORMS[self.norm](self.dims, channels)
 
     def act(self, channels: int) -> Callable[[Tensor], Tensor]:

@@ -28,9 +28,7 @@ def reads_time(stage: Stage) -> bool:
     return is_timed(ALL_BLOCKS.get(stage.block))
 
 
-class Level(Part):
-    """A resize, and the blocks of a stage."""
-
+class Level(Part):  # a resize, and the blocks of a stage
     def make(self, description: Description, stage: Stage, channels: int, size: int) -> None:
         made, self.timed = style(description, stage), reads_time(stage)
         self.resize, self.size = resize(stage.resize, made, channels, size)

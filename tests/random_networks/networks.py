@@ -52,9 +52,7 @@ class Embedding(Part):  # sines of the image's mean, as of a time, then linear l
         return self.layers(torch.cat([angles.sin(), angles.cos()], 1))
 
 
-class Forward(Part):
-    """A stem, stages, a head."""
-
+class Forward(Part):  # a stem, stages, a head
     def make(self, description: Description) -> None:
         self.description = description
         first, last = description.stages[0], description.stages[-1]
@@ -136,9 +134,7 @@ class Forward(Part):
             yield from (head(x) for head, x in zip(self.more, features, strict=True))
 
 
-class UNet(Forward):
-    """Goes back up through all sizes, and reads what was put out there."""
-
+class UNet(Forward):  # goes back up through all sizes, and reads what was put out there
     def connect(self, size: int) -> None:
         stages, self.ups = self.description.stages, nn.ModuleList()
         channels = stages[-1].channels
@@ -157,9 +153,7 @@ class UNet(Forward):
         return x
 
 
-class Pyramid(Forward):
-    """FPN: sums from the top down, and one head that all levels share."""
-
+class Pyramid(Forward):  # FPN: sums from the top down, and one head that all levels share
     def connect(self, size: int) -> None:
         conv = layer("Conv", self.description.dims)
         self.lateral = nn.ModuleList(conv(s.channels, 16, 1) for s in self.description.stages)
@@ -176,9 +170,7 @@ class Pyramid(Forward):
         return low, self.head(self.lateral[-1](features[-1]))
 
 
-class Layers(Part):
-    """All layers in one sequence (VGG), which is read by position where it has taps."""
-
+class Layers(Part):  # all layers in one sequence (VGG), which is read by position where it has taps
     def make(self, description: Description) -> None:
         self.description = description
         stages, size, ends_at = description.stages, description.size, []
@@ -211,9 +203,7 @@ class Layers(Part):
         return ends.packed(self.description.output, [self.head(x), *found])
 
 
-class Siamese(Part):
-    """One encoder, called on both halves of the channels."""
-
+class Siamese(Part):  # one encoder, called on both halves of the channels
     def make(self, description: Description) -> None:
         self.output = description.output
         inner = dataclasses.replace(description, kind="forward", output="tensor", taps="none")

@@ -79,14 +79,7 @@ SMALLEST, LARGEST = 4, 16  # pixels of a map that is made smaller, or larger
 
 
 def resize(kind: str, style: Style, channels: int, size: int) -> tuple[nn.Module, int]:
-    """Make a resize, and say what size it puts out; where it would not fit, none.
-
-    Args:
-        kind: one of `RESIZES`.
-        style: of its stage.
-        channels: that it reads and puts out.
-        size: of the map that it reads, in pixels of each dimension.
-    """
+    """Make a resize of a map of `size` pixels a dimension; say its new size. If unfit: none."""
     if kind in DOWN and size >= 2 * SMALLEST:
         return DOWN[kind](style, channels, size), size // 2
     if kind in UP and 2 * size <= LARGEST:

@@ -22,9 +22,7 @@ FEW = 10  # descriptions of one draw
 
 
 @dataclass
-class Cause:
-    """Networks on which the same is wrong, as far as can be seen."""
-
+class Cause:  # networks on which the same is wrong, as far as can be seen
     kind: str
     smallest: Description  # the simplest that shows it
     detail: str  # of what is wrong with that one
@@ -32,9 +30,7 @@ class Cause:
 
 
 @dataclass
-class Tally:
-    """What became of all networks that were drawn."""
-
+class Tally:  # what became of all networks that were drawn
     networks: int = 0
     architectures: int = 0
     removable: int = 0
@@ -47,7 +43,6 @@ class Tally:
     causes: list[Cause] = field(default_factory=list)
 
     def add(self, description: Description, *, shrink: bool = True) -> None:
-        """Check one more network."""
         result = check.check(description)
         self.networks += 1
         self.architectures += result.architectures
@@ -82,7 +77,6 @@ class Tally:
         return self.causes[-1]
 
     def fields(self) -> dict[str, Any]:
-        """Write as JSON does."""
         return {
             "networks": self.networks,
             "architectures": self.architectures,
@@ -116,10 +110,7 @@ def run(
 ) -> None:
     """Check so many networks, other than each other, that a seed draws; shrink what is found.
 
-    Args:
-        tally: is added to at once, so that it is known if the run is stopped.
-        without: kinds of blocks, extras, traits and so on that are left out.
-        show: where progress is printed.
+    The tally is added to at once, so that it is known if the run is stopped.
     """
     start = said = time.monotonic()
     drawn, seen = strategies.descriptions(without=without), set[Description]()
@@ -165,8 +156,6 @@ def draw(
 
 
 def _progress(tally: Tally, networks: int) -> str:
-    return (
-        f"{tally.networks:,} of {networks:,} networks, {tally.architectures:,} architectures, "
-        f"{tally.refusals.total()} refused, {tally.wrong} with findings of "
-        f"{len(tally.causes)} causes"
-    )
+    done = f"{tally.networks:,} of {networks:,} networks, {tally.architectures:,} architectures"
+    findings = f"{tally.wrong} with findings of {len(tally.causes)} causes"
+    return f"{done}, {tally.refusals.total()} refused, {findings}"

@@ -21,11 +21,7 @@ PLACES = ("stem", "stage", "block", "head", "image")
 
 
 def descriptions(*, without: Collection[str] = ()) -> st.SearchStrategy[Description]:
-    """Draw descriptions.
-
-    Args:
-        without: kinds of blocks, extras, traits and so on that are left out.
-    """
+    """Draw descriptions `without` some kinds of blocks, extras, traits and so on."""
 
     def among(usual: Iterable[str], rare: Iterable[str] = ()) -> st.SearchStrategy[str]:
         """Draw a usual kind in half of the cases, else any."""

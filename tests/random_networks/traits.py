@@ -14,9 +14,7 @@ from tests.random_networks.layers import CONVS
 Convs = list[nn.Module]
 
 
-class Scaled(nn.Module):
-    """A parametrization of anyone's own."""
-
+class Scaled(nn.Module):  # a parametrization of anyone's own
     def forward(self, weight: Tensor) -> Tensor:
         return weight * 0.5
 
@@ -110,13 +108,7 @@ NAMES = (*OF_EACH, *TRAITS, RAN)
 
 
 def give(network: nn.Module, traits: Sequence[tuple[str, int]], image: Tensor) -> None:
-    """Do all this to a network: each to every n-th of its convolutions.
-
-    Args:
-        network: is changed.
-        traits: names, and n.
-        image: a batch that it runs on.
-    """
+    """Do all this to a network that runs on `image`: each to every n-th of its convolutions."""
     for name, every in traits:
         modules = [m for m in network.modules() if isinstance(m, CONVS)]
         convs = [conv for conv in modules if "weight" in conv._parameters][::every]

@@ -32,9 +32,7 @@ class Block(nn.Module):
         return x + self.b(self.a(x))
 
 
-class Base(nn.Module):
-    """Two residual blocks and a head."""
-
+class Base(nn.Module):  # two residual blocks and a head
     def __init__(self, classes: int = 5) -> None:
         super().__init__()
         self.stem = conv(3, 16)
@@ -51,9 +49,7 @@ class Base(nn.Module):
         return self.head(self.features(x))
 
 
-class With(Base):
-    """More parts, and another head."""
-
+class With(Base):  # more parts, and another head
     def __init__(self, head: Callable[[Any, Tensor], Tensor], **parts: Any) -> None:
         super().__init__()
         self.own_head = head
@@ -65,8 +61,6 @@ class With(Base):
 
 
 # Weights that are not learnt, and first values that are not random.
-
-
 class FixedFilter(Base):
     def __init__(self) -> None:
         super().__init__()
@@ -80,9 +74,7 @@ class FixedFilter(Base):
         return super().forward(self.edge(x))
 
 
-class FixedTable(Base):
-    """Positions of rows as sines, learnt or not."""
-
+class FixedTable(Base):  # positions of rows as sines, learnt or not
     def __init__(self, learnt: bool = False) -> None:
         super().__init__()
         angles = torch.arange(16)[:, None] * torch.exp(-torch.arange(16) * 0.3)
@@ -93,9 +85,7 @@ class FixedTable(Base):
         return self.head(self.body(self.stem(x) + self.table))
 
 
-class FixedKernel(Base):
-    """A detector's expectation over bins: a kernel that counts."""
-
+class FixedKernel(Base):  # a detector's expectation over bins: a kernel that counts
     def __init__(self) -> None:
         super().__init__()
         self.bins = nn.Conv2d(16, 4 * 16, 1)
@@ -132,9 +122,7 @@ class BilinearUpsampling(Base):
         return self.fc(self.up(x))
 
 
-class BandEdges(nn.Module):
-    """Filters of sound that are made of their edges (SincNet)."""
-
+class BandEdges(nn.Module):  # filters of sound that are made of their edges (SincNet)
     def __init__(self) -> None:
         super().__init__()
         self.low = nn.Parameter(torch.linspace(30, 1000, 16)[:, None])
@@ -159,8 +147,6 @@ def small_head() -> Base:
 
 
 # Weights that are computed from others.
-
-
 def normed(norm: Callable[[nn.Conv2d], Any]) -> Make:
     def make() -> nn.Module:
         network = Base()
@@ -200,8 +186,6 @@ def blurred(net: Any, x: Tensor) -> Tensor:
 
 
 # Outputs.
-
-
 class Slots:
     __slots__ = ("features", "logits")
 
@@ -223,8 +207,6 @@ class Puts(Base):
 
 
 # Train mode.
-
-
 class HeadInTraining(Base):
     def __init__(self) -> None:
         super().__init__()
@@ -236,9 +218,7 @@ class HeadInTraining(Base):
         return (y, self.aux(features).mean((2, 3))) if self.training else y
 
 
-class DeepSupervision(Base):
-    """Heads and noise in training only."""
-
+class DeepSupervision(Base):  # heads and noise in training only
     def __init__(self) -> None:
         super().__init__()
         self.noise = nn.Conv2d(16, 16, 1)
@@ -262,8 +242,6 @@ class NeedsTargets(Base):
 
 
 # Sequences that are read by position.
-
-
 class Taps(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -276,9 +254,7 @@ class Taps(nn.Module):
         return self.o(torch.cat([a, self.f[4:](a)], 1))
 
 
-class Reads(Base):
-    """Reads its blocks in some way."""
-
+class Reads(Base):  # reads its blocks in some way
     def __init__(self, read: Callable[[nn.Sequential, Tensor], Tensor]) -> None:
         super().__init__()
         self.read = read
@@ -317,8 +293,6 @@ def in_a_loop(body: nn.Sequential, x: Tensor) -> Tensor:
 
 
 # What a module holds, and what the tracer does to it.
-
-
 def patched() -> nn.Module:
     network = Base()
     own = network.body.forward
@@ -362,9 +336,7 @@ def holding(thing: Callable[[], Any]) -> Make:
     return make
 
 
-class OnFeatures(Base):
-    """Does something to its features."""
-
+class OnFeatures(Base):  # does something to its features
     def __init__(self, then: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.then = then
@@ -441,9 +413,7 @@ def flagged(net: Any, x: Tensor) -> Tensor:
     return Base.head(net, x)
 
 
-class Chosen(Base):
-    """Reads channels by an index or a mask that it holds."""
-
+class Chosen(Base):  # reads channels by an index or a mask that it holds
     def __init__(self, index: Tensor) -> None:
         super().__init__()
         self.register_buffer("index", index)
@@ -462,8 +432,6 @@ def quantised() -> nn.Module:
 
 
 # Modules that run several times, blocks that read more, and rules.
-
-
 class Siamese(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -474,9 +442,7 @@ class Siamese(nn.Module):
         return self.fc((self.enc(one) - self.enc(other)).abs())
 
 
-class Recurrent(nn.Module):
-    """A convolutional cell over time, whose state starts at zero."""
-
+class Recurrent(nn.Module):  # a convolutional cell over time, whose state starts at zero
     def __init__(self) -> None:
         super().__init__()
         self.width = 16
@@ -504,9 +470,7 @@ class WithRnn(nn.Module):
         return self.o(self.rnn(self.enc(x.flatten(0, 1)).view(b, n, -1))[0][:, -1])
 
 
-class Timed(nn.Module):
-    """A block of a diffusion model: it reads time, too."""
-
+class Timed(nn.Module):  # a block of a diffusion model: it reads time, too
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.embed = conv(16, 16), nn.Linear(8, 16)
@@ -563,9 +527,7 @@ def of_blocks(block: Callable[[int], nn.Module]) -> Make:
     return make
 
 
-class Generator(nn.Module):
-    """Latent, linear, view, transposed convolutions."""
-
+class Generator(nn.Module):  # latent, linear, view, transposed convolutions
     def __init__(self, literal: bool = True) -> None:
         super().__init__()
         self.fc, self.width = nn.Linear(16, 64 * 4 * 4), 64
@@ -580,9 +542,7 @@ class Generator(nn.Module):
         return torch.tanh(self.o(F.silu(self.b2(self.t2(F.silu(self.b1(self.t1(x))))))))
 
 
-class Upsampling(Base):
-    """Depthwise, grouped and shuffled."""
-
+class Upsampling(Base):  # depthwise, grouped and shuffled
     def __init__(self) -> None:
         super().__init__()
         self.up = nn.Sequential(
@@ -629,9 +589,7 @@ def in_3d() -> nn.Module:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(32, 4))
 
 
-class Chance(nn.Module):
-    """Its reach equals its width by chance."""
-
+class Chance(nn.Module):  # its reach equals its width by chance
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.reach = nn.Conv1d(16, 16, 3, dilation=16), 16
@@ -645,9 +603,7 @@ def chances() -> nn.Module:
     return nn.Sequential(nn.Conv1d(2, 16, 1), *[Chance() for _ in range(2)], nn.Conv1d(16, 2, 1))
 
 
-class Averaged(nn.Module):
-    """A teacher that follows the student: neither loses a block alone."""
-
+class Averaged(nn.Module):  # a teacher that follows the student: neither loses a block alone
     def __init__(self) -> None:
         super().__init__()
         self.online, self.teacher = Base(), Base()

@@ -112,9 +112,7 @@ def conv(in_channels: int, out_channels: int, kernel: int = 3, **options: int) -
     )
 
 
-class Net(nn.Module):
-    """A stem, a stage of three blocks and one of two, a pooled head."""
-
+class Net(nn.Module):  # a stem, a stage of three blocks and one of two, a pooled head
     def __init__(self, block: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
         self.stem = conv(3, 16)
@@ -127,9 +125,7 @@ class Net(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-class Plain(nn.Module):
-    """No residual connection."""
-
+class Plain(nn.Module):  # no residual connection
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inp, out, 3, padding=1, bias=False)
@@ -220,9 +216,7 @@ def quarters(self: Any, y: Tensor) -> Tensor:
     return torch.cat(done, 1)
 
 
-class TwoBranch(nn.Module):
-    """The outputs of two branches lie side by side."""
-
+class TwoBranch(nn.Module):  # the outputs of two branches lie side by side
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
         self.one, self.other = conv(inp, out // 2), conv(inp, out // 2, 1)
@@ -243,9 +237,7 @@ class Dense(nn.Module):
         return self.join(F.silu(self.bn(torch.cat([x, self.grow(x)], 1))))
 
 
-class Shuffle(nn.Module):
-    """ShuffleNetV2: split, change one half, join, shuffle."""
-
+class Shuffle(nn.Module):  # ShuffleNetV2: split, change one half, join, shuffle
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
         self.widen = nn.Identity() if inp == out else conv(inp, out, 1)
@@ -258,9 +250,7 @@ class Shuffle(nn.Module):
         return x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
-class Inverted(nn.Module):
-    """MobileNetV2: expand, depthwise, project."""
-
+class Inverted(nn.Module):  # MobileNetV2: expand, depthwise, project
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
         hidden, self.is_residual = 3 * inp, inp == out
@@ -275,9 +265,7 @@ class Inverted(nn.Module):
         return x + self.conv(x) if self.is_residual else self.conv(x)
 
 
-class Tokens(nn.Module):
-    """Channels last in a linear layer over pixels, as ConvNeXt does."""
-
+class Tokens(nn.Module):  # channels last in a linear layer over pixels, as ConvNeXt does
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
         self.widen = nn.Identity() if inp == out else nn.Conv2d(inp, out, 1)
@@ -291,9 +279,7 @@ class Tokens(nn.Module):
         return x + self.down(F.silu(self.up(y))).permute(0, 3, 1, 2)
 
 
-class Sliced(Residual):
-    """As many channels are taken as the module says."""
-
+class Sliced(Residual):  # as many channels are taken as the module says
     def __init__(self, inp: int, out: int) -> None:
         super().__init__(inp, out)
         self.skip, self.first = nn.Conv2d(inp, 2 * out, 1), out
@@ -302,9 +288,7 @@ class Sliced(Residual):
         return self.inner(x) + self.skip(x)[:, : self.first]
 
 
-class WithConstant(Residual):
-    """The shortcut appends a fixed number of zero channels."""
-
+class WithConstant(Residual):  # the shortcut appends a fixed number of zero channels
     def __init__(self, inp: int, out: int) -> None:
         super().__init__(inp, out)
         self.skip, self.missing = nn.Identity(), out - inp
@@ -317,24 +301,18 @@ class WithConstant(Residual):
         return torch.cat([x, zeros], 1)
 
 
-class WithPadding(WithConstant):
-    """The same by padding, as a widely copied ResNet for CIFAR does."""
-
+class WithPadding(WithConstant):  # the same by padding, as a widely copied ResNet for CIFAR does
     def longer(self, x: Tensor) -> Tensor:
         low = self.missing // 2
         return F.pad(x, (0, 0, 0, 0, low, self.missing - low))
 
 
-class Repeated(WithConstant):
-    """The shortcut appends the channels times zero."""
-
+class Repeated(WithConstant):  # the shortcut appends the channels times zero
     def longer(self, x: Tensor) -> Tensor:
         return torch.cat([x, x.mul(0)], 1) if self.missing else x
 
 
-class Body(nn.Module):
-    """A stem, `body` or other parts, a pooled head."""
-
+class Body(nn.Module):  # a stem, `body` or other parts, a pooled head
     def __init__(self, body: nn.Module | None = None, out: int = 16, **parts: nn.Module) -> None:
         super().__init__()
         self.stem = conv(3, 16)
@@ -353,9 +331,7 @@ def residuals(count: int) -> list[Residual]:
     return [Residual(16, 16) for _ in range(count)]
 
 
-class FlatHead(nn.Module):
-    """VGG: the head reads every pixel of every channel."""
-
+class FlatHead(nn.Module):  # VGG: the head reads every pixel of every channel
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.blocks = conv(3, 16), nn.Sequential(*residuals(3))
@@ -365,9 +341,7 @@ class FlatHead(nn.Module):
         return self.head(self.blocks(self.stem(x)).flatten(1))
 
 
-class Listed(Body):
-    """Blocks in a ModuleList."""
-
+class Listed(Body):  # blocks in a ModuleList
     def __init__(self) -> None:
         super().__init__(blocks=nn.ModuleList(residuals(4)))
 
@@ -377,9 +351,7 @@ class Listed(Body):
         return x
 
 
-class Attributes(Body):
-    """Blocks as attributes: a removed one becomes an identity."""
-
+class Attributes(Body):  # blocks as attributes: a removed one becomes an identity
     def __init__(self) -> None:
         super().__init__(**{f"block{n}": Residual(16, 16) for n in (1, 2, 3)})
 
@@ -387,9 +359,7 @@ class Attributes(Body):
         return self.block3(self.block2(self.block1(x)))
 
 
-class Shared(Body):
-    """One block runs twice."""
-
+class Shared(Body):  # one block runs twice
     def __init__(self) -> None:
         super().__init__(stage1=nn.Sequential(*residuals(3)), again=Residual(16, 16))
 
@@ -397,9 +367,7 @@ class Shared(Body):
         return self.again(self.again(self.stage1(x)))
 
 
-class Tapped(Body):
-    """A later layer reads between two blocks: they cannot be removed across the tap."""
-
+class Tapped(Body):  # a later layer reads between two blocks: they cannot be removed across the tap
     def __init__(self) -> None:
         super().__init__(out=32, **{name: Residual(16, 16) for name in "abcd"})
 
@@ -408,9 +376,7 @@ class Tapped(Body):
         return torch.cat([x, self.d(self.c(x))], 1)
 
 
-class PreActivation(nn.Module):
-    """All blocks lend one activation."""
-
+class PreActivation(nn.Module):  # all blocks lend one activation
     def __init__(self, act: nn.Module) -> None:
         super().__init__()
         self.act, self.conv = act, nn.Conv2d(16, 16, 3, padding=1)
@@ -419,9 +385,7 @@ class PreActivation(nn.Module):
         return x + self.conv(self.act(x))
 
 
-class Grow(nn.Module):
-    """A DenseNet's layer: what went in comes out, and more."""
-
+class Grow(nn.Module):  # a DenseNet's layer: what went in comes out, and more
     def __init__(self, inp: int) -> None:
         super().__init__()
         self.bn, self.conv = nn.BatchNorm2d(inp), nn.Conv2d(inp, 8, 3, padding=1)
@@ -430,9 +394,7 @@ class Grow(nn.Module):
         return torch.cat([x, self.conv(F.silu(self.bn(x)))], 1)
 
 
-class Stage(nn.Module):
-    """A repeated class outside, the blocks inside."""
-
+class Stage(nn.Module):  # a repeated class outside, the blocks inside
     def __init__(self, inp: int, out: int) -> None:
         super().__init__()
         self.down = nn.Conv2d(inp, out, 2, 2)

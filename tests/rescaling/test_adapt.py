@@ -16,9 +16,7 @@ from ssr_exp.rescaling import adapt
 SHAPE = (3, 32, 32)
 
 
-class Net(nn.Module):
-    """A strided stem with pooling, a second convolution with pooling, a head."""
-
+class Net(nn.Module):  # a strided stem with pooling, a second convolution with pooling, a head
     def __init__(self, stem: nn.Module | None = None, head: nn.Module | None = None) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 7, 2, padding=3) if stem is None else stem
@@ -48,9 +46,6 @@ def refusal(network: nn.Module, **options: Any) -> str:
     return said
 
 
-# What fits
-
-
 @torch.no_grad()
 def test_a_network_that_fits_stays_bit_for_bit_and_nothing_is_drawn() -> None:
     network = Net()
@@ -68,9 +63,6 @@ def test_a_first_convolution_of_stride_1_says_that_the_network_is_for_small_imag
     network = fit(Net(stem=nn.Conv2d(3, 8, 5)))
     assert network.stem.kernel_size == (5, 5)
     assert isinstance(network.pool, nn.MaxPool2d)
-
-
-# The stem
 
 
 @pytest.mark.parametrize(
@@ -178,9 +170,6 @@ def test_a_new_weight_follows_the_rule_of_the_old_one(mode: Any) -> None:
     assert std == pytest.approx((2 / fan) ** 0.5, rel=0.15)
 
 
-# The head
-
-
 @pytest.mark.parametrize(
     "head",
     [
@@ -249,9 +238,6 @@ def test_an_output_that_is_not_logits_is_named(kind: Any, said: str) -> None:
     assert said in refusal(Returns(kind))
 
 
-# Networks that do not run
-
-
 class Pair(Net):
     def forward(self, x: Tensor, mask: Tensor, *, scale: float) -> Tensor:
         return super().forward(x * mask * scale)
@@ -273,9 +259,7 @@ def test_a_forward_of_several_inputs_is_refused_and_its_inputs_named() -> None:
     assert isinstance(fit(Optional()), Optional)
 
 
-class Flat(Net):
-    """Made for one size only: 56 pixels with its own stem."""
-
+class Flat(Net):  # made for one size only: 56 pixels with its own stem
     def features(self, x: Tensor) -> Tensor:
         return self.late(self.conv(self.pool(self.stem(x)))).flatten(1)
 
@@ -298,9 +282,7 @@ def deep(*strides: int) -> nn.Module:
         (Flat(head=nn.Linear(8 * 7 * 7, 7)), (3, 56, 56), "; type model.stem=imagenet"),
     ],
 )
-def test_images_that_are_too_small_are_named_with_what_would_help(
-    network: nn.Module, shape: Any, advice: str
-) -> None:
+def test_images_that_are_too_small_get_advice(network: nn.Module, shape: Any, advice: str) -> None:
     said = refusal(network, shape=shape)
     assert f"does not run on images of {'x'.join(map(str, shape))} " in said
     assert "RuntimeError: " in said
@@ -335,11 +317,7 @@ def test_a_network_that_decides_by_the_values_of_its_activations_is_refused() ->
 
 
 # One run says who reads the image and who writes the output, whatever happens between
-
-
-class Parts(nn.Module):
-    """A stem, a second convolution and two heads, put together by a function."""
-
+class Parts(nn.Module):  # a stem, a second convolution and two heads, put together by a function
     def __init__(self, forward: Callable[..., Tensor]) -> None:
         super().__init__()
         self.one = nn.Conv2d(3, 4, 3, padding=1)

@@ -261,9 +261,7 @@ def test_tracing_draws_nothing_and_changes_nothing(caplog: pytest.LogCaptureFixt
 
 
 def test_kept_values_are_those_of_the_channels_that_are_kept() -> None:
-    class Mean(cases.Base):
-        """The mean of two branches, by a kernel that is not learnt."""
-
+    class Mean(cases.Base):  # the mean of two branches, by a kernel that is not learnt
         def __init__(self) -> None:
             super().__init__()
             self.other, self.mix = cases.conv(3, 16), nn.Conv2d(32, 16, 1, bias=False)

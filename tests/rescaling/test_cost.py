@@ -29,9 +29,7 @@ def plan_of(name: str, variant: str) -> Plan:
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL)
-def test_cost_equals_a_real_build_at_the_extremes_and_at_random(
-    monkeypatch: pytest.MonkeyPatch, name: str, variant: str
-) -> None:
+def test_cost_equals_a_real_build(monkeypatch: pytest.MonkeyPatch, name: str, variant: str) -> None:
     # Weights are left unset: they cost most of a build's time, and this law does not look at them.
     monkeypatch.setattr(initialise, "fresh", lambda *_, **__: None)
     network, plan = probes.seed_of(name, variant)
@@ -51,9 +49,7 @@ def test_cost_equals_a_real_build_at_the_extremes_and_at_random(
         pytest.param(110, 1_727_962, 252_887_680, 253, marks=pytest.mark.slow),
     ],
 )
-def test_cifar_resnets_have_the_published_cost(
-    depth: int, params: int, macs: int, published: float
-) -> None:
+def test_resnets_cost_as_published(depth: int, params: int, macs: int, published: float) -> None:
     """Published MACs are those of option B."""
     costs = [
         cost.count_one(plan, plan.baseline) for plan in (plan_of(f"resnet{depth}", k) for k in "AB")
@@ -129,9 +125,7 @@ def test_chunks_do_not_change_the_counts(monkeypatch: pytest.MonkeyPatch, chunk:
 
 @pytest.mark.parametrize("largest", [0, 50])
 @pytest.mark.parametrize("name", PLANS)
-def test_networks_counted_without_tables_cost_the_same(
-    monkeypatch: pytest.MonkeyPatch, name: str, largest: int
-) -> None:
+def test_tables_change_no_cost(monkeypatch: pytest.MonkeyPatch, name: str, largest: int) -> None:
     plan = probes.plan_of(name)
     points = cost.encode(plan, rows(plan))
     expected = columns(cost.count(plan, points))

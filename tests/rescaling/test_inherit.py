@@ -207,9 +207,7 @@ def test_whatever_is_kept_fits_and_learns(name: str, caplog: pytest.LogCaptureFi
     assert caplog.text == ""
 
 
-def test_channels_that_do_not_fit_are_replaced_by_the_first_ones_and_named(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_channels_that_do_not_fit_are_replaced_and_named(caplog: pytest.LogCaptureFixture) -> None:
     network, plan = made("padding")
     name = "stage1.0.conv2.weight"
     rows, columns, *rest = plan.leaves[name].channels
@@ -244,14 +242,9 @@ def test_nothing_but_the_network_changes() -> None:
     assert not mine & {tensor.data_ptr() for tensor in state.values()}
 
 
-# Which channels are kept
-
-
-def chosen(
-    plan: Plan, state: dict[str, Tensor], architecture: Architecture, by: str = "l1"
-) -> Mask:
+def chosen(plan: Plan, state: dict[str, Tensor], target: Architecture, by: str = "l1") -> Mask:
     names = {name for name, leaf in plan.leaves.items() if leaf.is_parameter}
-    return inherit.choose(state, plan, architecture, names=names, by=ChannelChoice(by))
+    return inherit.choose(state, plan, target, names=names, by=ChannelChoice(by))
 
 
 @pytest.mark.parametrize("by", list(ChannelChoice))

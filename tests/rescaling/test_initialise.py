@@ -73,9 +73,7 @@ SCHEMES: dict[str, tuple[Callable[[torch.Tensor], object], Std]] = {
 
 
 @pytest.mark.parametrize(("draw", "std"), SCHEMES.values(), ids=list(SCHEMES))
-def test_initialisation_is_repeated_for_the_new_fans_even_if_blocks_moved(
-    draw: Callable[[torch.Tensor], object], std: Std
-) -> None:
+def test_new_fans_get_new_values(draw: Callable[[torch.Tensor], object], std: Std) -> None:
     network = CifarResNet(14)
     for module in convolutions(network):
         draw(module.weight)

@@ -13,8 +13,10 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import __main__ as anatomy
 from ssr_exp.rescaling import arguments
 
+Capsys = pytest.CaptureFixture[str]
 
-def test_a_network_is_printed_with_its_cost_and_lattice(capsys: pytest.CaptureFixture[str]) -> None:
+
+def test_a_network_is_printed_with_its_cost_and_lattice(capsys: Capsys) -> None:
     assert anatomy.main(["resnet20"]) == 0
     out = capsys.readouterr().out
     assert "lattice: 6,912 networks" in out
@@ -22,7 +24,7 @@ def test_a_network_is_printed_with_its_cost_and_lattice(capsys: pytest.CaptureFi
         assert word in out
 
 
-def test_options_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_reach_the_network(capsys: Capsys) -> None:
     options = "--size 28 --channels 1 --classes 3 --shortcut B --multiple 8 --width-steps 4"
     assert anatomy.main(["resnet20", *options.split(), "--frozen", "stage2"]) == 0
     out = capsys.readouterr().out
@@ -38,9 +40,7 @@ def test_options_reach_the_network(capsys: pytest.CaptureFixture[str]) -> None:
         ("torchvision.models.resnet18", "3x224x224", "11,181,642"),
     ],
 )
-def test_networks_of_any_source_are_printed_at_the_size_that_they_are_known_for(
-    capsys: pytest.CaptureFixture[str], options: str, size: str, params: str
-) -> None:
+def test_networks_get_the_usual_size(capsys: Capsys, options: str, size: str, params: str) -> None:
     assert anatomy.main(options.split()) == 0
     out = capsys.readouterr().out
     assert f" on images of {size}" in out and params in out
@@ -53,17 +53,13 @@ def test_networks_of_any_source_are_printed_at_the_size_that_they_are_known_for(
         ("manual --patterns stage1.* stage[23].*.conv?", ["stage1.*", "stage[23].*.conv?"]),
     ],
 )
-def test_a_network_is_split_as_is_said(
-    capsys: pytest.CaptureFixture[str], options: str, rows: list[str]
-) -> None:
+def test_a_network_is_split_as_is_said(capsys: Capsys, options: str, rows: list[str]) -> None:
     assert anatomy.main(["resnet14", "--segment", *options.split()]) == 0
     out = capsys.readouterr().out
     assert all(f" {row} " in out for row in rows)
 
 
-def test_many_reasons_are_cut_short_and_those_that_hold_most_come_first(
-    capsys: pytest.CaptureFixture[str], own: Callable[[str], str]
-) -> None:
+def test_many_reasons_are_cut_the_largest_first(capsys: Capsys, own: Callable[[str], str]) -> None:
     assert anatomy.main([f"{own(UNKNOWN)}.Net", "--size", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     fixed = [line for line in lines if line.startswith("fixed: ")]
@@ -99,9 +95,7 @@ class Net(nn.Sequential):
         ("resnet8 --size 8 --width-steps 0", "width_steps is 0"),
     ],
 )
-def test_bad_input_is_one_sentence_on_stderr(
-    capsys: pytest.CaptureFixture[str], options: str, said: str
-) -> None:
+def test_bad_input_is_one_sentence_on_stderr(capsys: Capsys, options: str, said: str) -> None:
     assert anatomy.main(options.split()) == 1
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -96,9 +96,7 @@ def test_inner_widths_round_on_their_own(name: str) -> None:
         pytest.param("Linalg", "stage2.1 uses linalg_matrix_exp", marks=pytest.mark.slow),
     ],
 )
-def test_channels_that_meet_an_unknown_operation_are_frozen_and_named(
-    name: str, operation: str
-) -> None:
+def test_channels_of_an_unknown_operation_are_frozen_and_named(name: str, operation: str) -> None:
     network, plan = plan_of(name)
     assert any(operation in reason and "not understood" in reason for reason in plan.frozen)
     built = rescale.build(network, plan, plan.smallest)

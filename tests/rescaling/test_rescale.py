@@ -36,9 +36,7 @@ def images(count: int = 2, size: int = 16) -> Tensor:
 
 
 @pytest.mark.parametrize(("name", "shortcut"), [*KINDS, GROUPED])
-def test_a_build_has_the_blocks_and_channels_of_the_plan_and_says_so_and_learns(
-    name: str, shortcut: str
-) -> None:
+def test_a_build_has_blocks_and_channels_of_the_plan_and_learns(name: str, shortcut: str) -> None:
     network, plan = planned(name, shortcut)
     for architecture in probes.arbitrary(plan, 2):
         built, seen = rescale.build(network, plan, architecture), []

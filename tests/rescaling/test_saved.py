@@ -151,9 +151,6 @@ def test_a_reader_that_knows_no_sources_takes_a_network_for_no_other(name: str) 
     assert seeds.spell(MODELS[name]) not in seeds.names()
 
 
-# A user's own networks
-
-
 OWN = """
 from torch import nn
 
@@ -184,9 +181,7 @@ def saved_own(own: Callable[[str], str], name: str, folder: Path) -> nn.Module:
 
 
 @torch.no_grad()
-def test_a_function_is_called_where_it_is_trusted_only(
-    own: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_only_a_trusted_function_is_called(own: Callable[[str], str], tmp_path: Path) -> None:
     network, x = saved_own(own, "make", tmp_path), torch.randn(2, *SHAPE)
     with pytest.raises(SsrError, match=r"calls the function own_\d+\.make .* trust=True"):
         saved.load(tmp_path)
@@ -224,9 +219,6 @@ def test_a_folder_cannot_make_others_run_what_it_names(folder: Path) -> None:
     assert not EVIL.exists()
 
 
-# Folders that cannot be used
-
-
 @pytest.mark.parametrize("name", [NETWORK, WEIGHTS])
 def test_a_missing_file_is_named_and_what_to_name_instead(folder: Path, name: str) -> None:
     (folder / name).unlink()
@@ -260,9 +252,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("content", "why"), DAMAGED.values(), ids=list(DAMAGED))
-def test_a_damaged_description_is_refused_with_a_reason(
-    folder: Path, content: bytes | dict[str, Any], why: str
-) -> None:
+def test_a_damaged_file_is_refused(folder: Path, content: bytes | dict[str, Any], why: str) -> None:
     if isinstance(content, dict):
         content = json.dumps(files.parse_fields((folder / NETWORK).read_bytes()) | content).encode()
     (folder / NETWORK).write_bytes(content)
@@ -302,18 +292,13 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize(("content", "why"), WRONG.values(), ids=list(WRONG))
-def test_damaged_weights_are_refused_and_never_run(
-    folder: Path, content: Callable[[], bytes], why: str
-) -> None:
+def test_damaged_weights_are_refused(folder: Path, content: Callable[[], bytes], why: str) -> None:
     (folder / WEIGHTS).write_bytes(content())
     with pytest.raises(SsrError, match=why) as caught:
         saved.load(folder)
     assert str(folder / WEIGHTS) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not EVIL.exists()
-
-
-# Trouble while writing
 
 
 @pytest.mark.parametrize(("call", "fails_at"), [("fsync", 1), ("replace", 2)])
@@ -340,9 +325,7 @@ def test_a_write_that_fails_leaves_whole_files_only(
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
-def test_without_its_description_no_network_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_network_without_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 

@@ -161,9 +161,7 @@ def test_widths_may_fall_anywhere_if_asked_to() -> None:
 
 
 @pytest.mark.slow
-def test_a_product_beyond_enumeration_is_drawn_from_and_repeats(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_draws_from_a_product_beyond_enumeration_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(set_product, "DRAWS", 1 << 16)
     _, plan = traced("resnet50")
     conf = ModifiersConf(kind="scbp", count=8)

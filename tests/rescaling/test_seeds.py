@@ -154,9 +154,6 @@ def test_an_unknown_model_is_quoted_beside_the_known_ones(name: str) -> None:
     assert all(known in str(error.value) for known in seeds.names())
 
 
-# Other sources
-
-
 def other(source: Source, name: str, **options: object) -> ModelConf:
     return ModelConf(name, source=source, **options)  # type: ignore[arg-type]
 
@@ -215,9 +212,6 @@ def net(width=8):
 """
 
 
-# What they are called
-
-
 def test_what_a_built_in_network_is_stays_as_it_was() -> None:
     def same(conf: ModelConf, side: int = 32) -> dict[str, object]:
         return seeds.identity(conf, (3, side, side), nn.Identity())
@@ -234,9 +228,7 @@ def test_what_another_network_is_holds_its_source_and_arguments() -> None:
     assert seeds.identity(conf, (3, 32, 32), nn.Identity()) == expected
 
 
-def test_what_ones_own_network_is_holds_its_code_and_not_its_label(
-    own: Callable[[str], str],
-) -> None:
+def test_what_an_own_network_is_holds_its_code_not_its_label(own: Callable[[str], str]) -> None:
     target = f"{own(OWN)}.net"
     conf = ModelConf("mine", source=Source.module, target=target)
     network = nn.Identity()
@@ -290,9 +282,6 @@ def test_an_unknown_source_is_refused(word: str) -> None:
 )
 def test_a_label_is_one_folders_name(name: str, expected: str) -> None:
     assert seeds.label(ModelConf(name)) == expected
-
-
-# What cannot be built
 
 
 def refusal(conf: ModelConf) -> str:

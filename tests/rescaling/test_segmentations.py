@@ -56,9 +56,7 @@ def paths(plan: Plan) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("name", "kind"), SPLITS)
-def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
-    name: str, kind: str
-) -> None:
+def test_no_module_is_in_two_segments_rows_add_up_and_plans_are_built(name: str, kind: str) -> None:
     network, plan = planned(name, kind)
     probes.assert_disjoint(plan)
     total = cost.count_one(plan, plan.baseline)
@@ -73,9 +71,6 @@ def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
         assert any(len(widths) > 1 for widths in plan.widths)
 
 
-# Superblocks
-
-
 @pytest.mark.parametrize(
     ("name", "alike"),
     [
@@ -83,9 +78,7 @@ def test_no_module_is_in_two_segments_rows_add_up_and_what_is_planned_is_built(
         pytest.param("resnet50", "layer1.0.conv2 layer1.1.conv2 layer1.2.conv2", marks=SLOW),
     ],
 )
-def test_superblocks_are_all_convolutions_of_the_same_dimensions_wherever_they_stand(
-    name: str, alike: str
-) -> None:
+def test_superblocks_are_all_convolutions_of_the_same_dimensions(name: str, alike: str) -> None:
     network, plan = planned(name, "superblock")
     dimensions: dict[tuple[object, ...], set[str]] = {}
     for path, module in network.named_modules():
@@ -112,9 +105,6 @@ def test_a_residual_stream_is_scaled_by_the_superblock_that_most_of_its_producer
     assert widths["3x3:64-64"].channels[-1] == 64 and len(widths["3x3:64-64"]) == 16
 
 
-# Blocks, and the whole network
-
-
 @pytest.mark.parametrize("name", ["cifar", "vgg"])
 def test_blocks_are_those_of_the_stages(name: str) -> None:
     stages, blocks = planned(name, "stage")[1], planned(name, "block")[1]
@@ -135,9 +125,6 @@ def test_the_whole_network_loses_the_last_blocks_of_its_stages_in_turn() -> None
         [3, 4, 6, 3], [3, 4, 5, 3], [3, 4, 4, 3], [3, 4, 3, 3], [3, 3, 3, 3], [3, 3, 3, 2],
     ]  # fmt: skip
     assert counts[-2:] == [[2, 1, 1, 1], [1, 1, 1, 1]]
-
-
-# Segments by hand
 
 
 def test_modules_of_a_name_are_a_segment_with_depth_where_they_are_a_chain() -> None:
@@ -165,9 +152,7 @@ def test_modules_of_a_name_are_a_segment_with_depth_where_they_are_a_chain() -> 
         (("stage1.*.relu",), "stage1.0.relu does not run by itself, or holds no convolution"),
     ],
 )
-def test_patterns_that_fit_nothing_or_the_same_are_refused(
-    patterns: tuple[str, ...], said: str
-) -> None:
+def test_patterns_of_nothing_or_the_same_are_refused(patterns: tuple[str, ...], said: str) -> None:
     with pytest.raises(SsrError) as caught:
         planning.trace(CifarResNet(8), (3, 8, 8), kind="manual", patterns=patterns)
     assert said.replace("\\", "") in str(caught.value)
@@ -180,9 +165,6 @@ def test_an_unknown_way_to_split_and_patterns_elsewhere_are_refused() -> None:
     with pytest.raises(SsrError, match="stage, superblock, block, whole, manual") as caught:
         planning.trace(CifarResNet(8), (3, 8, 8), kind="stages")
     assert str(caught.value).startswith("segment.kind=stages is unknown;")
-
-
-# Freezing, and large lattices
 
 
 @pytest.mark.parametrize(

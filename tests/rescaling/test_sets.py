@@ -100,9 +100,7 @@ def test_frozen_segments_stay_full_in_every_set(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("together", "count"), [(1, 13), (2, 22), (3, 22), (None, 22)])
-def test_fewer_sentinels_are_each_segment_alone_and_all_together(
-    together: int | None, count: int
-) -> None:
+def test_few_sentinels_are_each_segment_and_all_together(together: int | None, count: int) -> None:
     plan = plan_of("resnet20")
     found = sets.expand(plan, ModifiersConf(kind="sentinel_all", together=together))
     assert len(found) == count and plan.baseline in found

@@ -40,9 +40,7 @@ def build(target: str, **arguments: object) -> nn.Module:
         ("num_classes=10, **more", "(num_classes, more)", (7, {})),
     ],
 )
-def test_a_callable_is_told_what_it_names(
-    own: Own, parameters: str, told: str, expected: object
-) -> None:
+def test_a_callable_says_what_it_is(own: Own, parameters: str, told: str, expected: object) -> None:
     name = own(NET.format(parameters=parameters, told=told))
     arguments = {"width": 2, "depth": 3} if "width" in parameters else {}
     assert build(f"{name}.Net", **arguments).told == expected
@@ -119,9 +117,6 @@ def test_a_callables_own_sentence_is_passed_on(own: Own) -> None:
     name = own("from ssr_exp.errors import SsrError\ndef net():\n    raise SsrError('as it is.')\n")
     with pytest.raises(SsrError, match=r"^as it is\.$"):
         build(f"{name}.net")
-
-
-# The digest
 
 
 def digest(own: Own, code: str, attribute: str = "Net") -> str | None:

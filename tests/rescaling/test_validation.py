@@ -16,9 +16,7 @@ from tests.rescaling import probes
 from tests.rescaling.probes import Body, Residual, residuals
 
 
-class Stored(Residual):
-    """The width stands in a dictionary, which nobody looks into."""
-
+class Stored(Residual):  # the width stands in a dictionary, which nobody looks into
     def __init__(self) -> None:
         super().__init__(16, 16)
         self.sizes = {"out": 16}
@@ -28,9 +26,7 @@ class Stored(Residual):
         return self.conv2(y.reshape(-1, self.sizes["out"], *y.shape[2:]))
 
 
-class Computed(Residual):
-    """The width was computed from another number when the module was made."""
-
+class Computed(Residual):  # the width was computed from another number when the module was made
     def __init__(self) -> None:
         super().__init__(16, 16)
         self.text = "x" * 16
@@ -39,17 +35,13 @@ class Computed(Residual):
         return self.conv2(self.conv1(x)[:, : len(self.text)].expand(-1, len(self.text), -1, -1))
 
 
-class Choosy(Residual):
-    """A narrow block does more."""
-
+class Choosy(Residual):  # a narrow block does more
     def inner(self, x: Tensor) -> Tensor:
         y = self.conv2(self.conv1(x))
         return y if y.shape[1] >= 12 else self.conv2(y)
 
 
-class Proud(Residual):
-    """A narrow block fails."""
-
+class Proud(Residual):  # a narrow block fails
     def inner(self, x: Tensor) -> Tensor:
         if self.conv1.out_channels < 16:
             raise ValueError("not with me")
@@ -78,9 +70,7 @@ def checked(network: nn.Module, plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(("block", "why"), FAULTS.values(), ids=list(FAULTS))
-def test_a_block_that_cannot_be_narrower_is_frozen_and_named(
-    block: Callable[..., nn.Module], why: str
-) -> None:
+def test_a_fixed_width_block_is_frozen_and_named(block: Callable[..., nn.Module], why: str) -> None:
     made = block(16, 16) if block in (Choosy, Proud) else block()
     network = first(made)
     plan = planning.trace(network, probes.SHAPE, multiple=4)
@@ -93,9 +83,7 @@ def test_a_block_that_cannot_be_narrower_is_frozen_and_named(
     assert sum(parameter.numel() for parameter in smallest.parameters()) < full / 2
 
 
-class Half(Body):
-    """The code counts on the blocks of one of two stages."""
-
+class Half(Body):  # the code counts on the blocks of one of two stages
     def __init__(self) -> None:
         super().__init__(**{name: nn.Sequential(*residuals(3)) for name in ("body", "more")})
 
@@ -114,9 +102,7 @@ def test_blocks_without_which_the_network_does_not_run_stay_and_others_go() -> N
     checked(network, plan)
 
 
-class Fixed(Body):
-    """Nothing may change."""
-
+class Fixed(Body):  # nothing may change
     def forward(self, x: Tensor) -> Tensor:
         if sum(parameter.numel() for parameter in self.parameters()) != 14_469:
             raise ValueError("who am I?")
@@ -131,9 +117,7 @@ def test_a_network_that_runs_at_full_size_alone_is_refused_in_one_sentence() -> 
     assert "\n" not in str(caught.value)
 
 
-class Moody(Residual):
-    """Does more in each run."""
-
+class Moody(Residual):  # does more in each run
     runs = 0
 
     def inner(self, x: Tensor) -> Tensor:
@@ -169,9 +153,7 @@ def test_of_a_transformer_what_is_not_attention_is_rescaled(tokens: str) -> None
         probes.assert_exact(plan, architecture, rescale.skeleton(network, plan, architecture))
 
 
-class Flat(nn.Module):
-    """The code counts on the last convolution's channels."""
-
+class Flat(nn.Module):  # the code counts on the last convolution's channels
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 16, 3, padding=1)

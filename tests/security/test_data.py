@@ -224,9 +224,7 @@ def test_code_that_lies_in_a_folder_is_not_imported_because_the_folder_says_so(
 
 
 @pytest.mark.parametrize("depth", [60, 400, 900, 5000])
-def test_a_study_that_nests_without_end_is_left_out(
-    depth: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_endless_nesting_is_left_out(depth: int, caplog: pytest.LogCaptureFixture) -> None:
     Path("a").mkdir()
     Path("a", studies.FILE).write_text('{"a":' * depth + "1" + "}" * depth)
     assert studies.read_all(Path()) == {}

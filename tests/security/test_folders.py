@@ -43,9 +43,7 @@ def test_links_in_circles_are_followed_once(root: Path) -> None:
     assert listing.scan(root).files == ("cat/0.png", "dog/0.png")
 
 
-def test_a_folder_elsewhere_may_be_linked(
-    root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_links_may_lead_elsewhere(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (root / "cat" / "0.png").rename(elsewhere / "0.png")
     (root / "cat" / "more").symlink_to(elsewhere)
@@ -71,16 +69,12 @@ def test_postscript_under_an_images_name_is_not_run(root: Path, name: str) -> No
 
 @pytest.mark.parametrize("sides", [(9_460, 9_460), (60_000, 60_000), (2**31 - 1, 1), (0, 4)])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_an_image_that_says_it_is_huge_or_nothing_is_refused(
-    root: Path, sides: tuple[int, int]
-) -> None:
+def test_an_image_said_to_be_huge_or_empty_is_refused(root: Path, sides: tuple[int, int]) -> None:
     (root / "cat" / "1.png").write_bytes(declared(*sides))
     assert "1.png" in refused(root, "cannot be read as an image")
 
 
-def test_images_that_no_memory_holds_are_refused(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_beyond_all_memory_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SsrError, match=r"GiB of memory.* type dataset\.resize=32"):
         decoding._empty(10**9, 9_000, 9_000)
 

@@ -11,9 +11,7 @@ from typing import Any
 
 
 @dataclass
-class Row:
-    """One network; shares are of its parameters, where nothing else is said."""
-
+class Row:  # one network; shares are of its parameters, where nothing else is said
     name: str  # `torchvision/NAME` or `timm/NAME`
     pixels: int = 0  # height and width of its images
     params: int = 0
@@ -34,9 +32,7 @@ class Row:
 
 
 @dataclass
-class Split:
-    """A network that is split into segments of one kind."""
-
+class Split:  # a network that is split into segments of one kind
     blocks: list[int] = field(default_factory=list)
     removable: int = 0
     smallest: float = 1.0
@@ -48,9 +44,7 @@ class Split:
 
 
 @dataclass
-class DenseRow:
-    """One network that puts out maps or several tensors, or reads no images."""
-
+class DenseRow:  # one network that puts out maps or several tensors, or reads no images
     name: str  # `LIBRARY/NAME`
     shape: list[int] = field(default_factory=list)  # of one input
     params: int = 0
@@ -76,7 +70,6 @@ def append(path: Path, row: Row | DenseRow) -> None:
 
 
 def save(path: Path, rows: Iterable[Row | DenseRow]) -> None:
-    """Write rows, in their order."""
     path.write_text("".join(map(_line, rows)), encoding="utf-8")
 
 

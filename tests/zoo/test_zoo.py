@@ -72,9 +72,7 @@ def test_the_table_says_who_fails_and_why(tmp_path: Path) -> None:
     assert "- **timm/regnety_002**: Not yet explained. (1 found, the first: plan:" in text
 
 
-def test_the_second_table_says_which_kind_fails_and_where_too_little_can_change(
-    tmp_path: Path,
-) -> None:
+def test_the_second_table_says_what_fails_and_where_too_little_can_change(tmp_path: Path) -> None:
     good = DenseRow("smp/Unet/resnet18", splits={"stage": Split(blocks=[2], changeable=0.99)})
     good.splits |= {"superblock": Split(refused="it has no segment")}
     bad = DenseRow("smp/FPN/resnet18", problems=["stage, full: no"], splits={"stage": Split()})

@@ -65,9 +65,7 @@ def test_a_damaged_cache_is_made_anew(
     assert "damaged" not in caplog.text
 
 
-def test_names_that_are_no_text_are_kept(
-    root: Path, caplog: pytest.LogCaptureFixture, load: Load
-) -> None:
+def test_names_in_bytes_are_kept(root: Path, caplog: pytest.LogCaptureFixture, load: Load) -> None:
     noise(root, cat=9, dog=9)
     Image.new("RGBA", (6, 6), (9, 9, 9, 99)).save(root / "cat" / "\udcff.png")
     first = load(root)

@@ -29,16 +29,11 @@ def typed(message: str) -> Path:
     return Path(re.findall(r"type dataset\.root=(\S+) to", message)[0])
 
 
-# Parts
-
-
 @pytest.mark.parametrize(
     "names",
     [("Train", "VALID", "testing"), ("seg_train", "seg_val", "seg_test"), ("A Train", "A Dev")],
 )
-def test_split_folders_are_known_by_all_usual_names(
-    root: Path, names: tuple[str, ...], load: Load
-) -> None:
+def test_split_folders_have_all_usual_names(root: Path, names: tuple[str, ...], load: Load) -> None:
     splits = load(split(root, *names))
     assert splits.train.classes == CLASSES
     assert counts(splits) == dict.fromkeys(("train", "val", "test")[: len(names)], 18)
@@ -104,9 +99,7 @@ def test_folders_that_are_not_clear_are_refused_and_named(tmp_path: Path) -> Non
         assert sum(name.partition("/")[0] in str(caught.value) for name in names) > 1
 
 
-def test_classes_that_came_in_parts_are_refused_with_advice_that_works(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_classes_in_parts_get_advice_that_works(root: Path, load: Load, refused: Refused) -> None:
     names = ("cat_train", "cat_test", "dog_train", "dog_test")
     fill(root, names)
     assert "move cat_test and cat_train to test/cat and train/cat" in refused(root)
@@ -124,9 +117,7 @@ def test_stray_images_make_no_class_of_a_part(root: Path, refused: Refused) -> N
     assert "has train with folders of images in it, and beside it extra" in refused(root)
 
 
-def test_a_folder_of_folders_called_train_beside_classes_is_not_guessed(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_a_train_folder_of_folders_is_not_guessed(root: Path, load: Load, refused: Refused) -> None:
     fill(root, ("car", "plane"))
     fill(root / "train", ("steam", "diesel"), seed=1)
     message = refused(root)
@@ -161,12 +152,7 @@ def test_a_part_within_its_own_folder_is_gone_into(root: Path, load: Load) -> No
     assert splits.reading.sources["train"] == "train/train"
 
 
-# Classes
-
-
-def test_classes_that_hold_the_same_folders_are_refused_with_advice_that_works(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_classes_of_the_same_folders_get_advice(root: Path, load: Load, refused: Refused) -> None:
     for seed, camera in enumerate(("camA", "camB")):
         fill(root / camera, ("circle", "square"), seed=seed)
     message = refused(root)
@@ -180,9 +166,7 @@ def test_classes_that_hold_the_same_folders_are_refused_with_advice_that_works(
     assert load(root).train.classes == ("circle", "square")
 
 
-def test_few_images_beside_the_same_folders_hide_nothing(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_few_images_beside_folders_hide_nothing(root: Path, load: Load, refused: Refused) -> None:
     for seed, camera in enumerate(("camA", "camB")):
         fill(root / camera, ("cat", "dog"), count=10, seed=seed)
         for number in range(2):
@@ -195,9 +179,7 @@ def test_few_images_beside_the_same_folders_hide_nothing(
     assert load(root).train.classes == ("camA", "camB")
 
 
-def test_the_same_folders_below_others_are_refused_with_advice_that_works(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_the_same_folders_below_others_get_advice(root: Path, load: Load, refused: Refused) -> None:
     for seed, above in enumerate(("siteA/2019", "siteA/2020", "siteB/2021", "siteB/2022")):
         fill(root / above, ("cat", "dog"), seed=seed)
     message = refused(root)
@@ -206,9 +188,7 @@ def test_the_same_folders_below_others_are_refused_with_advice_that_works(
     assert load(typed(message)).train.classes == ("cat", "dog")
 
 
-def test_parts_within_classes_are_refused_though_each_has_a_cover(
-    root: Path, refused: Refused
-) -> None:
+def test_parts_within_classes_that_have_covers_are_refused(root: Path, refused: Refused) -> None:
     for name in fill(root, ("cat/train", "cat/test", "dog/train", "dog/test")).iterdir():
         as_png(Image.new("RGB", (16, 16)), name / "cover")
     assert "move them up, to test/cat and train/cat" in refused(root)
@@ -222,9 +202,7 @@ def test_folders_within_classes_are_theirs(root: Path, tmp_path: Path, load: Loa
     assert load(tmp_path / "more").train.classes == ("cat", "dog")
 
 
-def test_classes_too_small_to_split_say_how_many_images_they_need(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_too_small_classes_say_what_they_need(root: Path, load: Load, refused: Refused) -> None:
     assert refused(fill(root, count=2)).endswith("add images")  # nothing else helps all classes
     fill(root)
     for count in (1, 2):
@@ -239,18 +217,13 @@ def test_classes_too_small_to_split_say_how_many_images_they_need(
     assert load(root).train.classes == CLASSES
 
 
-def test_two_images_are_enough_where_test_came_apart(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_two_images_suffice_where_test_came_apart(root: Path, load: Load, refused: Refused) -> None:
     fill(root / "train", count=2)
     fill(root / "test", count=1, seed=1)
     assert counts(load(root, val_fraction=0.5)) == {"train": 3, "val": 3, "test": 3}
     for name in CLASSES:
         (root / "train" / name / "000.png").unlink()
     assert "2 are needed, one each for train and val" in refused(root)
-
-
-# Files
 
 
 @pytest.mark.parametrize("suffix", ["", ".Jfif", ".img", ".PNG"])
@@ -316,9 +289,7 @@ def test_what_archives_and_systems_leave_behind_is_no_class(root: Path, load: Lo
         (b"hello", "cannot identify image file"),
     ],
 )
-def test_what_only_has_an_images_name_is_told(
-    root: Path, content: bytes, said: str, refused: Refused
-) -> None:
+def test_what_is_no_image_is_told(root: Path, content: bytes, said: str, refused: Refused) -> None:
     fill(root)
     (root / "circle" / "000.png").write_bytes(content)
     message = refused(root)
@@ -326,9 +297,7 @@ def test_what_only_has_an_images_name_is_told(
     assert said in message
 
 
-def test_files_that_are_no_images_are_told_all_at_once(
-    root: Path, load: Load, refused: Refused
-) -> None:
+def test_all_files_that_are_no_images_are_told(root: Path, load: Load, refused: Refused) -> None:
     fill(root)
     for path in (root / "square").iterdir():
         path.write_bytes(b"")
@@ -348,9 +317,6 @@ def test_odd_names_break_no_line(root: Path, load: Load, refused: Refused) -> No
     assert "cannot be read as an image" in refused(root)
 
 
-# Links
-
-
 def test_links_upwards_are_not_followed_and_counted(root: Path, tmp_path: Path, load: Load) -> None:
     fill(root)
     (root / "again").symlink_to(root, target_is_directory=True)
@@ -361,9 +327,7 @@ def test_links_upwards_are_not_followed_and_counted(root: Path, tmp_path: Path, 
     assert splits.reading.left_out == {"links to folders above": 5}
 
 
-def test_links_to_files_and_to_folders_elsewhere_are_followed(
-    root: Path, tmp_path: Path, load: Load
-) -> None:
+def test_links_to_files_and_folders_are_followed(root: Path, tmp_path: Path, load: Load) -> None:
     store = fill(tmp_path / "store")
     (root / "circle").mkdir(parents=True)
     for path in (store / "circle").iterdir():
@@ -389,12 +353,7 @@ def test_links_that_fan_out_end_soon(root: Path, tmp_path: Path) -> None:
     assert len(listing.scan(root).files) == 10
 
 
-# Many files
-
-
-def test_files_whose_names_tell_are_not_opened_to_list_them(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_whose_names_tell_are_not_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(root)
     (root / "circle" / "label.txt").write_text("circle")
     opened: list[str] = []
@@ -410,9 +369,7 @@ def test_names_of_parts_are_told_from_other_names() -> None:
     assert not any(part_of(name) for name in others)
 
 
-def test_a_class_that_is_a_broken_link_is_not_lost_in_silence(
-    root: Path, tmp_path: Path, load: Load, refused: Refused
-) -> None:
+def test_no_broken_link_is_lost(root: Path, tmp_path: Path, load: Load, refused: Refused) -> None:
     fill(root, ("bus", "car"))
     (root / "bike").symlink_to(tmp_path / "unmounted")
     assert "the link bike in" in refused(root)

@@ -36,9 +36,7 @@ HOW = Preprocessing(3, (8, 8), fit="pad", depth=12)
 Write = Callable[..., tuple[Path, str]]
 
 
-class After(nn.Module):
-    """A convolution, and what comes after it."""
-
+class After(nn.Module):  # a convolution, and what comes after it
     def __init__(self, *last: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
@@ -144,9 +142,7 @@ def test_a_file_gives_pytorchs_logits_for_any_batch(written: Write, name: str) -
     [*((p.values[0], i) for p in SLOW for i in (False, True)), ("torch_export", False)],
 )
 @pytest.mark.slow
-def test_a_file_may_take_bytes_and_normalise_them_inside(
-    tmp_path: Path, name: str, int8: bool
-) -> None:
+def test_a_file_may_take_bytes_and_normalise_them(tmp_path: Path, name: str, int8: bool) -> None:
     found, path = formats.find(name), tmp_path / "it"
     path = path.with_suffix(found.SUFFIX)
     pixels = torch.randint(0, 256, (33, 3, 8, 8), dtype=torch.uint8)
@@ -188,9 +184,7 @@ def test_an_int8_file_is_smaller_close_and_says_the_same(written: Write, name: s
 
 
 @pytest.mark.slow
-def test_onnx_names_image_batch_and_logits_and_holds_no_norm_nor_stack_traces(
-    written: Write,
-) -> None:
+def test_onnx_names_image_batch_and_logits_and_holds_no_norms_or_traces(written: Write) -> None:
     import onnx
 
     path, remark = written("onnx")
@@ -268,9 +262,7 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["onnx", "executorch"])
-def test_a_missing_package_is_named_with_its_extra(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_the_extra_of_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SsrError, match=rf"not installed: type pip install 'ssr_exp\[{name}\]'"):
         formats.find(name)

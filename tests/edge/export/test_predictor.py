@@ -44,26 +44,23 @@ class Brightness(nn.Module):
 def script(
     folder: Path, how: Preprocessing = HOW, *, model: str = "model.pt2", takes_bytes: bool = False
 ) -> Path:
-    """Write the script."""
     text = predictor.text(LABELS, how, {model: 8}, takes_bytes=takes_bytes)
     (folder / predictor.SCRIPT).write_text(text, encoding="utf-8")
     return folder / predictor.SCRIPT
 
 
 @dataclass
-class Ended:
-    """What the script printed, and its exit status."""
-
+class Ended:  # what the script printed, and its exit status
     code: int
     out: str
     err: str
 
 
+Run = Callable[..., Ended]
+
+
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Ended]:
-    """Run the script in its folder."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     path = script(tmp_path)
     torch_export.write(Order(Brightness().eval(), ABOUT), tmp_path / "model.pt2")
     monkeypatch.chdir(tmp_path)
@@ -136,9 +133,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("takes_bytes", [False, True])
 @pytest.mark.parametrize("fit", preprocessing.FITS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_it_makes_of_a_file_what_training_read(
-    tmp_path: Path, channels: int, fit: str, takes_bytes: bool
-) -> None:
+def test_it_reads_like_training(tmp_path: Path, channels: int, fit: str, takes_bytes: bool) -> None:
     how = Preprocessing(
         channels,
         (4, 6),
@@ -179,9 +174,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_where_nothing_is_known_of_this_project(
-    run: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_it_runs_where_nothing_is_known_of_this_project(run: Run, tmp_path: Path) -> None:
     dark = save(tmp_path / "dark.png", 10)
     words = [sys.executable, "-P", "-W", "error", "predict.py", "--json", dark.name]
     ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -189,9 +182,7 @@ def test_it_runs_where_nothing_is_known_of_this_project(
     assert ended.stdout == run("--json", dark.name).out != ""
 
 
-def test_labels_and_probabilities_are_printed_in_order(
-    run: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_labels_and_probabilities_are_printed_in_order(run: Run, tmp_path: Path) -> None:
     dark, bright = (save(tmp_path / f"{n}.png", n) for n in (10, 240))
     ended = run("--top", "2", str(dark), str(bright))
     assert (ended.code, ended.err) == (0, "")
@@ -203,9 +194,7 @@ def test_labels_and_probabilities_are_printed_in_order(
     assert sum(shown["labels"].values()) == pytest.approx(1, abs=1e-6)
 
 
-def test_folders_are_walked_and_scored_by_their_names(
-    run: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_folders_are_walked_and_scored_by_their_names(run: Run, tmp_path: Path) -> None:
     (val := tmp_path / "val").mkdir()
     for number in range(9):
         save(val / "dark" / f"{number}.png", 10)
@@ -220,7 +209,7 @@ def test_folders_are_walked_and_scored_by_their_names(
 
 
 def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
-    run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     below = save(tmp_path / "photos" / "dark" / "2019.png", 10).parent / "2019"
     save(below / "1.png", 20)
@@ -235,7 +224,7 @@ def test_the_nearest_folder_that_is_a_label_counts_wherever_it_stands(
     assert run("--score", ".", "--model", str(tmp_path / "model.pt2")).out.startswith("100.00 %")
 
 
-def test_images_without_labels_are_not_scored(run: Callable[..., Ended], tmp_path: Path) -> None:
+def test_images_without_labels_are_not_scored(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "all" / "test" / "1.png", 10)
     ended = run("--score", "all")
     assert (ended.code, ended.out) == (1, "")
@@ -273,9 +262,7 @@ def test_an_export_holds_no_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [p.name for p in tmp_path.iterdir()] == ["predict.py"]
 
 
-def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(
-    run: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(run: Run, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "notes.txt").write_text("none")
     (tmp_path / "broken.pt2").write_bytes(b"none")
@@ -298,9 +285,7 @@ def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(
             run("--top", top, str(good))
 
 
-def test_numbers_that_the_training_did_not_know_are_refused_by_the_script(
-    tmp_path: Path, run: Callable[..., Ended]
-) -> None:
+def test_numbers_that_training_did_not_know_are_refused(tmp_path: Path, run: Run) -> None:
     sixteen(tmp_path / "deep.png")
     Image.fromarray(np.full((4, 6), 200, np.float32)).save(tmp_path / "float.tiff")
     ended = run("deep.png", "float.tiff")

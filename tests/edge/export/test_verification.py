@@ -37,9 +37,7 @@ def agreement(change: Change, *parts: Labelled, batch: int = 2) -> Agreement:
     ("count", "batch", "sizes"),
     [(1, 4, [1]), (2, 4, [1, 1]), (5, 4, [1, 4]), (6, 4, [1, 4, 1]), (4, 1, [1, 1, 1, 1])],
 )
-def test_the_first_image_runs_alone_and_all_run_once_in_order(
-    count: int, batch: int, sizes: list[int]
-) -> None:
+def test_all_run_once_in_order_the_first_alone(count: int, batch: int, sizes: list[int]) -> None:
     seen: list[int] = []
 
     def model(images: Tensor) -> Tensor:

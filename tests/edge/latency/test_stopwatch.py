@@ -13,9 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs.provenance import torch_threads
 
 
-class Noted(nn.Module):
-    """Remembers what it was run on."""
-
+class Noted(nn.Module):  # remembers what it was run on
     def __init__(self) -> None:
         super().__init__()
         self.images: list[Tensor] = []
@@ -102,9 +100,7 @@ def test_a_noisy_machine_is_measured_again_and_then_refused(
         stopwatch.settled({}, repeats=3, spread=0.3)
 
 
-def test_of_each_network_the_quietest_attempt_is_kept_and_some_must_each_be_quiet(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_quietest_attempt_is_kept_and_some_are_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     quiet, noisy = Latency((1.0, 1.1, 1.2)), Latency((1.0, 2.0, 3.0))
     turns = [{"a": quiet, "b": noisy, "c": quiet}, {"a": noisy, "b": quiet, "c": noisy}]
     ended = iter(turns)

@@ -41,9 +41,7 @@ def spare(*but: Architecture) -> list[Architecture]:
 
 
 @dataclass
-class Machine:
-    """What takes the place of measuring: a formula, and how slow the machine is by now."""
-
+class Machine:  # what takes the place of measuring: a formula, and how slow the machine is by now
     pace: float = 1.0
     broken: bool = False
     turns: list[list[Architecture]] = field(default_factory=list)
@@ -88,9 +86,7 @@ def begun(machine: Machine, path: Path) -> LatencyTable:
     return table.start(subject(), table.here("eager"), path, FEW)
 
 
-def test_a_table_holds_the_designed_networks_and_distinct_others_that_check_them(
-    machine: Machine, begun: LatencyTable, path: Path
-) -> None:
+def test_a_table_holds_design_and_checks(machine: Machine, begun: LatencyTable, path: Path) -> None:
     rows, known = table_file.read(path).rows, begun.measured()
     assert len(known) == len(rows) == FEW.networks + FEW.held_out
     learnt = [a for a, row in zip(known, rows, strict=True) if row.fits]
@@ -110,9 +106,7 @@ def test_no_more_is_measured_than_there_is(
     assert sum(row.fits for row in rows) == min(24, networks)
 
 
-def test_measured_networks_have_their_latency_and_others_the_models(
-    begun: LatencyTable,
-) -> None:
+def test_measured_networks_have_their_latency_and_others_the_models(begun: LatencyTable) -> None:
     plan, new = subject().lattice.plan, spare(*begun.measured())
     for count in (0, 30):  # the model learns from what is measured later, too
         assert begun.measure(new[:count])
@@ -122,9 +116,7 @@ def test_measured_networks_have_their_latency_and_others_the_models(
         assert times.tolist() == [*known.values(), *guessed, *known.values()]
 
 
-def test_a_table_is_read_again_without_measuring(
-    machine: Machine, begun: LatencyTable, path: Path
-) -> None:
+def test_a_read_table_measures_nothing(machine: Machine, begun: LatencyTable, path: Path) -> None:
     machine.broken = True
     again = table.resume(subject(), path, FEW)
     assert (again.table, again.measured()) == (begun.table, begun.measured())
@@ -140,16 +132,12 @@ def test_a_table_of_another_network_is_refused(begun: LatencyTable, path: Path) 
         table.resume(subject("resnet8"), path, FEW)
 
 
-def test_networks_that_change_what_is_frozen_by_now_do_not_count(
-    begun: LatencyTable, path: Path
-) -> None:
+def test_networks_that_change_what_is_frozen_do_not_count(begun: LatencyTable, path: Path) -> None:
     with pytest.raises(SsrError, match=r"of this lattice, and a latency model takes 8"):
         table.resume(subject("resnet20", "stage1"), path, FEW)
 
 
-def test_a_table_with_enough_networks_serves_whatever_is_frozen_by_now(
-    begun: LatencyTable, path: Path
-) -> None:
+def test_enough_networks_serve_whatever_is_frozen_by_now(begun: LatencyTable, path: Path) -> None:
     begun.measure(subject().lattice.sample(300, seed=5))
     plan, frozen = subject().lattice.plan, subject("resnet20", "stage1")
     again = table.resume(frozen, path, FEW)
@@ -161,9 +149,7 @@ def test_a_table_with_enough_networks_serves_whatever_is_frozen_by_now(
 
 
 @pytest.mark.parametrize("frozen", [("stage2", "stage3"), ("stage1", "stage2", "stage3")])
-def test_what_was_measured_of_a_tiny_lattice_is_read_again(
-    machine: Machine, path: Path, frozen: tuple[str, ...]
-) -> None:
+def test_a_tiny_lattice_is_reread(machine: Machine, path: Path, frozen: tuple[str, ...]) -> None:
     small = subject("resnet8", *frozen)
     assert small.lattice.size < design.FEWEST
     begun = table.start(small, table.here("eager"), path, FEW)
@@ -172,9 +158,7 @@ def test_what_was_measured_of_a_tiny_lattice_is_read_again(
     assert table.resume(small, path, FEW).check().errors == begun.check().errors == ()
 
 
-def test_only_new_networks_are_measured_beside_both_ends_and_once_each(
-    machine: Machine, begun: LatencyTable, path: Path
-) -> None:
+def test_new_networks_run_once_with_ends(machine: Machine, begun: LatencyTable, path: Path) -> None:
     whole, known = subject().lattice, begun.measured()
     one, other = spare(*known)[:2]
     assert begun.measure(iter([one, *known, other, one]))
@@ -193,9 +177,7 @@ def test_a_slower_machines_pace_is_taken_out(machine: Machine, begun: LatencyTab
     assert row.fits
 
 
-def test_new_networks_must_each_be_quiet_and_the_ends_must_agree(
-    machine: Machine, begun: LatencyTable, path: Path
-) -> None:
+def test_new_networks_and_ends_are_quiet(machine: Machine, begun: LatencyTable, path: Path) -> None:
     begun = table.resume(subject(), path, replace(FEW, spread=0.3))
     (one, other, *_), whole = spare(*begun.measured()), subject().lattice
     assert begun.measure([one])
@@ -207,9 +189,7 @@ def test_new_networks_must_each_be_quiet_and_the_ends_must_agree(
     assert begun.table == table_file.read(path)
 
 
-def test_what_another_process_added_meanwhile_is_kept_and_not_measured_again(
-    machine: Machine, begun: LatencyTable, path: Path
-) -> None:
+def test_rows_that_others_add_are_kept(machine: Machine, begun: LatencyTable, path: Path) -> None:
     one, other, *_ = spare(*begun.measured())
     theirs = table.resume(subject(), path, FEW)
     assert theirs.measure([one])
@@ -229,9 +209,7 @@ def test_many_are_measured_in_groups_beside_the_ends(
     assert set(new) <= set(begun.measured())
 
 
-def test_only_distinct_networks_that_a_model_may_learn_from_count(
-    begun: LatencyTable, path: Path
-) -> None:
+def test_only_distinct_networks_to_learn_from_count(begun: LatencyTable, path: Path) -> None:
     rows = begun.table.rows
     held_out = tuple(row.model_copy(update={"fits": False}) for row in rows)
     for few, count in ((rows[:7], 7), ((rows[0],) * 9, 1), (held_out, 0)):
@@ -241,9 +219,7 @@ def test_only_distinct_networks_that_a_model_may_learn_from_count(
             table.resume(subject(), path, FEW)
 
 
-def test_on_another_device_nothing_is_measured_or_added(
-    machine: Machine, begun: LatencyTable, path: Path
-) -> None:
+def test_another_device_measures_nothing(machine: Machine, begun: LatencyTable, path: Path) -> None:
     for change in ({"device": "elsewhere"}, {"version": "0"}, {"runtime": "cuda9"}):
         setting = begun.table.setting.model_copy(update=change)
         table_file.write(path, begun.table.model_copy(update={"setting": setting}))
@@ -253,9 +229,7 @@ def test_on_another_device_nothing_is_measured_or_added(
         assert path.read_bytes() == before and len(machine.turns) == 1
 
 
-def test_a_check_says_how_well_networks_are_predicted_that_were_not_shown(
-    begun: LatencyTable, machine: Machine, path: Path
-) -> None:
+def test_a_check_tells_held_out_errors(begun: LatencyTable, machine: Machine, path: Path) -> None:
     found = begun.check()
     assert found.model.networks == FEW.networks and len(found.errors) == FEW.held_out
     told = rf"latency model: {found.model.kind}, fitted to 10 networks; held-out error [\d.]+% in"

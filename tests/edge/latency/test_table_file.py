@@ -40,7 +40,6 @@ SETTINGS = st.builds(Setting, runtime=WORDS, version=WORDS, device=WORDS, thread
 
 
 def edited(path: Path, *place: str | int, value: object) -> Path:
-    """Write the table with one value changed."""
     table_file.write(path, TABLE)
     fields = inner = files.parse_fields(path.read_bytes())
     for key in place[:-1]:

@@ -87,9 +87,7 @@ DECISIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("decide", DECISIONS.values(), ids=list(DECISIONS))
-def test_a_network_that_decides_by_values_is_refused_and_the_module_named(
-    decide: Callable[[Tensor], Tensor],
-) -> None:
+def test_a_module_that_decides_by_values_is_named(decide: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(SsrError) as caught:
         runner.run(Deciding(decide), (3, 8, 8))
     said = str(caught.value)

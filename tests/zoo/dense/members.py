@@ -68,12 +68,10 @@ vovnet39a""".split()
 
 
 def names() -> list[str]:
-    """List all members: `LIBRARY/NAME`."""
     return list(MEMBERS)
 
 
 def build(name: str) -> nn.Module:
-    """Construct a member with fresh weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return MEMBERS[name].build()

@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 
-class Residual(nn.Module):
-    """A basic block of a 1-D ResNet."""
-
+class Residual(nn.Module):  # a basic block of a 1-D ResNet
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(n_in, n_out, 7, stride, padding=3, bias=False)
@@ -30,9 +28,7 @@ class Residual(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-class ResNet1d(nn.Module):
-    """Signals of `n x 1 x steps` to logits."""
-
+class ResNet1d(nn.Module):  # signals of `n x 1 x steps` to logits
     def __init__(self, blocks: Sequence[int] = (2, 2, 2, 2), num_classes: int = 4) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -75,9 +71,7 @@ class Causal(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
-class Tcn(nn.Module):
-    """Signals of `n x n_in x steps` to `n x n_out x steps`."""
-
+class Tcn(nn.Module):  # signals of `n x n_in x steps` to `n x n_out x steps`
     def __init__(self, *, normed: bool, n_in: int = 2, n_out: int = 4, width: int = 48) -> None:
         super().__init__()
         sizes = [n_in, *[width] * 6]
