@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -204,11 +204,12 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> Instant:
 
     trainings = Instant()
 
-    def fit(job: run.Job, where: Path, *_: object) -> dict[str, float | None]:
+    def fit(job: run.Job, where: Path, *_: object) -> dict[str, Any]:
         trainings.done.append(f"{job.title} {job.conf.trainer.max_epochs}")
         if job.network in trainings.broken:
             raise trainings.broken[job.network]
-        return {"val_acc": 50.0, "val_loss": 1.0, "best_val_acc": 50.0, "test_acc": None}
+        losses = {"val/loss": 1.0}
+        return {"score": 50.0, "best_score": 50.0, "scores": (50.0,), "metrics": losses}
 
     monkeypatch.setattr(run.fit, "train", fit)
     return trainings

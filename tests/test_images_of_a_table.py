@@ -88,7 +88,9 @@ def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
     again = command(*line, script="search.py")
     assert again.code == 0 and again.lines("answer: ") == [answer]
     assert written == {path: path.stat().st_mtime_ns for path in written}
-    refused = command(f"run={code}", script="export.py")
+    loaded = (store.study_folder(searched[0].study) / "best/load.py").read_text()
+    assert "# predictions: (" in loaded
+    refused = command("run=best", script="export.py")
     assert refused.code == 1 and "is judged by val/rmse" in refused.err
 
 

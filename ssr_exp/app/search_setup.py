@@ -41,7 +41,7 @@ def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
     spanned = space.from_plan(study.plan, width_steps=conf.segment.width_steps)
     caps.check(spanned, conf, study.score)
     first = (study.plan.baseline, *study.expand(conf))
-    book = rounds.notebook(store, study.name, conf)
+    book = rounds.notebook(store, study.name, conf, study.score)
     return Search(
         spanned,
         conf,

@@ -7,8 +7,9 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import torch
@@ -59,8 +60,9 @@ def pool(conf: DatasetConf, data_dir: Path, target: Target, asked: Preprocessing
     )
     files = tuple(root / name for name in names)
     images = Images(decoded.pixels, labels, classes, files, target)
-    groups = None if conf.group is None else _positions(row[conf.group] for row in rows)
+    groups = None if conf.group is None else _groups(rows, conf.group, path)
     parts, sources = _parts(conf, rows, images, groups, path)
+    _check_parts(conf, rows, images, parts, path)
     origin = ImageOrigin(sources, root, contents=decoded.contents)
     how, hashes = decoded.preprocessing, decoded.hashes.numpy()
     return Pool(
@@ -96,6 +98,8 @@ def _rows(path: Path) -> Rows:
     if len(cells) < 2:
         raise SsrError(f"the table {path} holds no rows: it needs a line of names and one an image")
     (_, names), *rest = cells
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise SsrError(f"{path} has two columns named {twice[0]}: leave one")
     for number, line in rest:
         if len(line) != len(names):
             raise SsrError(
@@ -134,6 +138,8 @@ def _stats(root: Path, names: Sequence[str], column: str, path: Path) -> list[tu
     for name in names:
         try:
             stat = (root / name).stat()
+            if not name or not S_ISREG(stat.st_mode):
+                raise FileNotFoundError
             stats.append((stat.st_size, stat.st_mtime_ns))
         except (OSError, ValueError):
             missing.append(name or "an empty cell")
@@ -158,36 +164,46 @@ def _targets(
     """Read what is said of each image, and the names of classes, labels or numbers."""
     columns = conf.targets
     if target is Target.numbers:
-        values = [[_number(row, column, path) for column in columns] for row in rows]
+        values = [
+            [_number(row, column, path, row[conf.image]) for column in columns] for row in rows
+        ]
         return torch.tensor(values, dtype=torch.float32), tuple(columns)
     if target is Target.labels:
-        return _labels(rows, columns, path)
+        return _labels(rows, columns, path, conf.image)
     if len(columns) > 1:
         raise SsrError(
             f"dataset.targets={_listed(columns)} are {len(columns)} columns, and a class is one: "
             "type one of them, or task=multilabel"
         )
     (column,) = columns
-    for number, row in enumerate(rows, 2):
+    for row in rows:
         if not row[column]:
-            raise SsrError(f"{path} row {number} has no {column}: fill it in or leave the row out")
+            raise SsrError(
+                f"{path}: {row[conf.image]!r} has no {column}: fill it in or leave the row out"
+            )
     classes = tuple(sorted({row[column] for row in rows}))
+    if len(classes) < 2:
+        raise SsrError(
+            f"{path}: {column} is {classes[0]!r} in all rows, and two classes are needed"
+        )
     place = {name: at for at, name in enumerate(classes)}
     return torch.tensor([place[row[column]] for row in rows]), classes
 
 
-def _labels(rows: Rows, columns: Sequence[str], path: Path) -> tuple[Tensor, tuple[str, ...]]:
+def _labels(
+    rows: Rows, columns: Sequence[str], path: Path, image: str
+) -> tuple[Tensor, tuple[str, ...]]:
     """Read columns of 0 and 1, or one column of labels with | or ; between them."""
     if len(columns) == 1 and any(row[columns[0]].casefold() not in FLAGS for row in rows):
         (column,) = columns
         lists = [{word.strip() for word in _split(row[column]) if word.strip()} for row in rows]
         names = tuple(sorted(set().union(*lists)))
         return torch.tensor([[float(n in held) for n in names] for held in lists]), names
-    for number, row in enumerate(rows, 2):
+    for row in rows:
         for column in columns:
             if row[column].casefold() not in FLAGS:
                 raise SsrError(
-                    f"{path} row {number}: {column} is {row[column]!r}, and a label is 1 or 0"
+                    f"{path}: {column} of {row[image]!r} is {row[column]!r}, and a label is 1 or 0"
                 )
     flags = [[FLAGS[row[column].casefold()] for column in columns] for row in rows]
     return torch.tensor(flags, dtype=torch.float32), tuple(columns)
@@ -197,15 +213,15 @@ def _split(cell: str) -> list[str]:
     return cell.replace(";", "|").split("|")
 
 
-def _number(row: dict[str, str], column: str, path: Path) -> float:
+def _number(row: dict[str, str], column: str, path: Path, image: str) -> float:
     try:
         value = float(row[column])
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise SsrError(
-            f"{path}: {column} of {next(iter(row.values()))!r} is {row[column]!r}, and it must be "
-            "a number: mend the row or leave it out"
+            f"{path}: {column} of {image!r} is {row[column]!r}, and it must be a number: mend the "
+            "row or leave it out"
         )
     return value
 
@@ -236,9 +252,33 @@ def _parts(
     return parts, dict.fromkeys(parts, f"by column {conf.split}")
 
 
-def _positions(values: Iterable[str]) -> Indices:
-    """Number what is equal alike."""
-    _, positions = np.unique(np.array(list(values)), return_inverse=True)
+def _check_parts(
+    conf: DatasetConf, rows: Rows, images: Images, parts: dict[str, Indices], path: Path
+) -> None:
+    """Refuse groups that stand in two parts, and classes that cannot be learnt."""
+    if conf.group is not None:
+        where: dict[str, str] = {}
+        for part, index in parts.items():
+            for group in {rows[i][conf.group] for i in index}:
+                if (other := where.setdefault(group, part)) != part:
+                    raise SsrError(
+                        f"{path}: {conf.group} {group!r} stands in {other} and in {part}: leave "
+                        "dataset.group or dataset.split out"
+                    )
+    if images.target is Target.one_class:
+        learnt = set(images.labels[torch.from_numpy(parts["train"])].tolist())
+        if absent := [name for at, name in enumerate(images.classes) if at not in learnt]:
+            raise SsrError(
+                f"{path}: no row of train is of class {absent[0]!r}: it cannot be learnt"
+            )
+
+
+def _groups(rows: Rows, column: str, path: Path) -> Indices:
+    """Number the rows whose cells of a column are alike."""
+    cells = [row[column] for row in rows]
+    if "" in cells:
+        raise SsrError(f"{path}: {cells.count('')} rows have no {column}: fill it in")
+    _, positions = np.unique(np.array(cells), return_inverse=True)
     return positions.astype(np.int64)
 
 

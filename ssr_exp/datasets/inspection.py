@@ -38,7 +38,7 @@ def inspect(
     origin, shares = pool.origin, _shares(pool.images, parts)
     warnings = [
         *origin.warnings,
-        *(_uneven(names, shares) if is_class else ()),
+        *(_uneven(names, shares) if is_class else _absent(pool.images, shares)),
         *_doubles(pool, parts),
         *(_contradictions(pool) if is_class else ()),
         *_alike(pool, parts),
@@ -156,6 +156,14 @@ def _uneven(names: Sequence[str], shares: Mapping[str, NDArray[np.int64]]) -> It
         )
 
 
+def _absent(images: Images, shares: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:
+    """Warn of labels that hold of no image of a part, so that nothing is learnt or measured."""
+    for part, counts in shares.items() if images.target is Target.labels else ():
+        if absent := [name for name, n in zip(images.classes, counts, strict=True) if not n]:
+            more = f" (and of {len(absent) - 1} others)" if len(absent) > 1 else ""
+            yield f"{part} has no image of label '{absent[0]}'{more}: add some, or leave it out"
+
+
 def _alike(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
     """Name parts, and classes of train, that are one picture many times."""
     labels, train = pool.images.labels.numpy(), parts["train"]
@@ -211,7 +219,8 @@ def _counted(number: int, one: str, more: str = "") -> str:
 
 
 def _file(pool: Pool, number: int) -> str:
-    return pool.images.files[number].relative_to(pool.origin.root).as_posix()
+    file, root = pool.images.files[number], pool.origin.root
+    return (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
 
 
 def _pair(pool: Pool, one: int, other: int) -> str:

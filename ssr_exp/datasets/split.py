@@ -56,7 +56,7 @@ def drawn(
 
     Args:
         index: positions to split.
-        fraction: share of images to hold out; of whole groups the first that reach it.
+        fraction: share of images to hold out; of whole groups as many as come near to it.
         seed: 0 to 2^32 - 1; the draw is as in `stratified`.
         groups: of each image that there is, equal where they stay together; None: each alone.
 
@@ -66,15 +66,18 @@ def drawn(
     Raises:
         SsrError: there are fewer than two images, or groups.
     """
-    own = index if groups is None else groups[index]
-    names, sizes = np.unique(own, return_counts=True)
+    keys = index if groups is None else groups[index]
+    names, sizes = np.unique(keys, return_counts=True)
     if len(names) < 2:
         what = "images" if groups is None else "groups of dataset.group"
         raise SsrError(f"{len(names)} {what} cannot be split into two: add images, or bring a val")
     order = np.random.RandomState(seed).permutation(len(names))
-    reached = np.cumsum(sizes[order]) < fraction * len(index)
-    count = min(int(reached.sum()) + 1, len(names) - 1)
-    is_out = np.isin(own, names[order[:count]])
+    held, room = list[int](), max(1, math.floor(fraction * len(index) + 0.5))
+    for at in order:
+        if sizes[at] <= room:
+            held.append(int(at))
+            room -= int(sizes[at])
+    is_out = np.isin(keys, names[held or [int(sizes.argmin())]])
     return index[~is_out], index[is_out]
 
 

@@ -81,7 +81,9 @@ def workspace(facts: Facts) -> Any:
         settings=ws.WorkspaceSettings(max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=panels.filters(use, facts.study),
-            pinned_columns=[f"summary:{key}" for key in ("score", *facts.costs)],
+            pinned_columns=[
+                f"summary:{key}" for key in (panels.logged_as(facts.score), *facts.costs)
+            ],
         ),
     )
 
@@ -206,6 +208,9 @@ def _best_blocks(facts: Facts, use: Client) -> list[Any]:
     if best.test_score is not None:  # they are of another study, since they have learned from val
         kinds = [Kind.finalist.value]
         finalists = panels.runset(facts, use, "finalists", kinds, study=best.study)
-        bars = wr.BarPlot(title=f"{score.test.heading} of the finalists", metrics=["test_score"])
+        bars = wr.BarPlot(
+            title=f"{score.test.heading} of the finalists",
+            metrics=[panels.logged_as(score, "test")],
+        )
         blocks.append(wr.PanelGrid(runsets=[finalists], panels=panels.laid(wr, [bars])))
     return blocks

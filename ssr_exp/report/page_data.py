@@ -132,7 +132,12 @@ def _spread(measured: Iterable[float | None]) -> list[float | None] | None:
     values = [value for value in measured if value is not None]
     if not values:
         return None
-    return [round(mean(values), 4), round(stdev(values), 4) if len(values) > 1 else None]
+    return [_rounded(mean(values)), _rounded(stdev(values)) if len(values) > 1 else None]
+
+
+def _rounded(value: float) -> float:
+    """Round to 4 digits after the point; small numbers to 6 digits."""
+    return round(value, 4) if abs(value) >= 0.1 else float(f"{value:.6g}")
 
 
 def _mean(measured: Iterable[float | None]) -> float | None:

@@ -114,9 +114,16 @@ def runsets(facts: Facts, use: Client) -> list[Any]:
     ]
 
 
+def logged_as(score: Score, part: str = "") -> str:
+    """Name a score in a run's summary: accuracies are there by the name of schema 1, too."""
+    if score == ACCURACY:
+        return f"{part or 'val'}_acc"
+    return f"{part}_score" if part else "score"
+
+
 def scatters(facts: Facts, wr: Any) -> list[Any]:
     """Draw the score against each cost that there is."""
-    score = wr.SummaryMetric("score")
+    score = wr.SummaryMetric(logged_as(facts.score))
     return [
         wr.ScatterPlot(
             title=f"{facts.score.heading} against {COSTS[cost]}",
@@ -136,7 +143,9 @@ def modifiers(facts: Facts, wr: Any) -> list[Any]:
     column = wr.ParallelCoordinatesPlotColumn
     columns = [column(wr.Config(key), display_name=key.replace("_", " ")) for key in facts.axes]
     columns.append(column(wr.SummaryMetric("params"), display_name="parameters", log=True))
-    columns.append(column(wr.SummaryMetric("score"), display_name=facts.score.heading))
+    columns.append(
+        column(wr.SummaryMetric(logged_as(facts.score)), display_name=facts.score.heading)
+    )
     title = f"Depth and width modifier of each segment, parameters, {facts.score.heading}"
     return [wr.ParallelCoordinatesPlot(title=title, columns=columns)]
 

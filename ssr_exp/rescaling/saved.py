@@ -153,6 +153,8 @@ class Description(FileModel):
         classes: their names, in the order of the logits.
         mean: of each channel of the images that it was trained on, in 0..1; `std` likewise.
         modifiers: what the code stands for, for people; `segments` likewise.
+        target_mean: of a regression, whose predictions are `target_mean + target_std * outputs`;
+            `target_std` likewise.
     """
 
     schema_version: int = SCHEMA
@@ -166,6 +168,8 @@ class Description(FileModel):
     std: tuple[Annotated[float, Field(gt=0)], ...]
     modifiers: Shares
     segments: tuple[SavedSegment, ...] = ()
+    target_mean: tuple[float, ...] | None = None
+    target_std: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Description:

@@ -199,7 +199,7 @@ def parse(text: str | bytes) -> Record:
 
 def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
     """Write fields of schema 1, whose score was an accuracy, as this schema does."""
-    if fields.get("schema_version", SCHEMA) != 1 or "score" in fields:
+    if "score" in fields or not (fields.get("schema_version") == 1 or "val_acc" in fields):
         return fields
     fields = dict(fields)
     renamed = {new: fields.pop(old) for old, new in ACCURACIES.items() if old in fields}

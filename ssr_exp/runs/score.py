@@ -55,8 +55,8 @@ class Score(FileModel):
 
     @property
     def title(self) -> str:
-        """The word, as a heading begins."""
-        return f"{self.word[:1].upper()}{self.word[1:]}"
+        """The word, as a heading begins; one with capitals of its own keeps its letters."""
+        return self.word.capitalize() if self.word.islower() else self.word
 
     @property
     def test(self) -> Score:
@@ -106,16 +106,15 @@ class Score(FileModel):
         """Refuse a value that is out of bounds.
 
         Raises:
-            SsrError: says which bounds, and what to type where a share was taken for percent.
+            SsrError: says which bounds, and asks where percent was taken for a share.
         """
         low, high = self.limits
         if not isfinite(value) or low <= value <= high:
             return
         percent = self.bounds == (0.0, 1.0) and 1 < value <= 100
-        remedy = "task.score.bounds=[0,100]" if percent else "task.score.bounds=[LOW,HIGH]"
         raise SsrError(
-            f"{self.key} is {value:g}, out of its bounds {self.between()}: type {remedy}, or null "
-            "for a side without a bound."
+            f"{self.key} is {value:g}, out of its bounds {self.between()}"
+            f"{': is it a share, or percent from 0 to 100?' if percent else '.'}"
         )
 
     def between(self) -> str:
@@ -125,7 +124,13 @@ class Score(FileModel):
 
     def number(self, value: float) -> str:
         """Write a value without its unit."""
-        return f"{value:.2f}" if self.unit == PERCENT else f"{value:.4g}"
+        if self.unit == PERCENT:
+            return f"{value:.2f}"
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
+
+    def rounded(self, value: float) -> float:
+        """Round a value as files keep it: to 4 digits after the point of percent, else to 6."""
+        return round(value, 4) if self.unit == PERCENT else float(f"{value:.6g}")
 
     def text(self, value: float) -> str:
         """Write a value with its unit: `93.52 %`."""

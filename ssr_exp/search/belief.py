@@ -13,7 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.score import VAL_LOSS, Score
+from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
 from ssr_exp.search import costs, surrogate
 from ssr_exp.search.candidates import BatchState, Candidates
 from ssr_exp.search.caps import (
@@ -128,7 +128,8 @@ class Belief:
 def _scale(history: History, conf: SearchConfig) -> OutcomeScale:
     """Choose what is predicted, and on which scale."""
     is_score = conf.surrogate.outcome is Outcome.score
-    outcome = history.score if is_score else VAL_LOSS
+    loss = VAL_LOSS if history.score == ACCURACY else VAL_LOSS.model_copy(update={"unit": ""})
+    outcome = history.score if is_score else loss
     return OutcomeScale.from_values(outcome, conf.surrogate.scale, history.values(outcome))
 
 

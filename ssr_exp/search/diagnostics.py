@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import DIGITS, LeftOut, Look, Sensitivity
-from ssr_exp.runs.score import Score
+from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.proposals.propose import WITHIN_80
@@ -43,15 +43,17 @@ def look(belief: Belief, number: int = 0) -> Look:
     )
     spread = float(Y.std(correction=0))
     is_flat = spread < 1e-9 or float(belief.candidates.mean.std()) < FLAT * spread
-    return one.model_copy(update={"warnings": warnings(one, is_flat=is_flat)})
+    said = warnings(one, is_flat=is_flat, outcome=belief.scale.outcome)
+    return one.model_copy(update={"warnings": said})
 
 
-def warnings(one: Look, *, is_flat: bool) -> tuple[str, ...]:
+def warnings(one: Look, *, is_flat: bool, outcome: Score = ACCURACY) -> tuple[str, ...]:
     """Say what speaks against believing the surrogate.
 
     Args:
         one: look at it.
         is_flat: whether the whole lattice is predicted to be about equal.
+        outcome: what is predicted.
     """
     sentences = []
     badly = one.spearman is None or one.spearman < POOR_SPEARMAN
@@ -63,9 +65,9 @@ def warnings(one: Look, *, is_flat: bool) -> tuple[str, ...]:
     elif badly or one.rmse >= POOR_ERROR * one.spread:
         rank = "none" if one.spearman is None else f"{one.spearman:.2f}"
         sentences.append(
-            f"the surrogate predicts poorly (rank correlation {rank}, error {one.rmse:.2f} "
-            f"against {one.spread:.2f} of guessing the mean): more trainings, repeated seeds "
-            "or longer ones would help."
+            f"the surrogate predicts poorly (rank correlation {rank}, error "
+            f"{outcome.number(one.rmse)} against {outcome.number(one.spread)} of guessing the "
+            "mean): more trainings, repeated seeds or longer ones would help."
         )
     if one.runs >= 10 and one.coverage[1] < 0.6:
         sentences.append(
@@ -83,14 +85,15 @@ def left_out(belief: Belief) -> tuple[LeftOut, ...]:
     columns = [belief.scale.back(values).tolist() for values in shown]
     scores = ((Y - mean) / sigma).tolist()
     rows = zip(belief.history.records, *columns, scores, strict=True)
+    rounded = belief.scale.outcome.rounded
     return tuple(
         LeftOut(
             network=record.network,
             seed=record.seed,
-            measured=round(measured, DIGITS),
-            predicted=round(predicted, DIGITS),
-            low=round(min(ends), DIGITS),
-            high=round(max(ends), DIGITS),
+            measured=rounded(measured),
+            predicted=rounded(predicted),
+            low=rounded(min(ends)),
+            high=rounded(max(ends)),
             z=round(z, DIGITS),
         )
         for record, measured, predicted, *ends, z in rows
@@ -148,7 +151,7 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
             moved = [_moved(a, end, at, field) for a in architectures]
             outcomes, _ = belief.surrogate.predict(belief.history.features(moved))
             means.append(float(belief.scale.back(outcomes).mean()))
-        effect = round(means[1] - means[0], DIGITS)
+        effect = belief.scale.outcome.rounded(means[1] - means[0])
         effects.append(Sensitivity(segment=segment, kind=kind, effect=effect))
     return tuple(effects)
 

@@ -13,7 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import studies, tables
 from ssr_exp.runs.record import Fractions, Record
-from ssr_exp.runs.score import ACCURACY, Score
+from ssr_exp.runs.score import ACCURACY, PERCENT, Score
 from ssr_exp.runs.store import LOCK_FILE, Store
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.search import rounds
@@ -124,6 +124,12 @@ class Evidence:
         Raises:
             SsrError: if one is an accuracy and the study's is none, or is out of its bounds.
         """
+        scores = [row.score for row in rows if row.score is not None]
+        if self.score.unit == PERCENT and len(scores) > 1 and 0 < max(scores) <= 1:
+            raise SsrError(
+                f"{path}: no score is above 1, but {self.score.key} is percent, from 0 to 100: "
+                "multiply them by 100."
+            )
         for row in rows:
             if row.score is None and row.val_acc is not None and self.score != ACCURACY:
                 raise SsrError(

@@ -19,6 +19,7 @@ from ssr_exp.config import CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.runs.predictions import FOLDER, Expected
+from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.runs.store import Store
 
 # What makes two searches the same one: how far it goes, and where else it reads, is not part of it.
@@ -86,14 +87,16 @@ class Notebook:
         self.store.write_text(self.folder / f"round{plan.number}.json", files.to_json(plan))
 
 
-def notebook(store: Store, study: str, conf: SearchConfig) -> Notebook:
+def notebook(store: Store, study: str, conf: SearchConfig, score: Score = ACCURACY) -> Notebook:
     """Name a search's folder: the same command, with any number of rounds, names the same."""
-    digest = hashlib.sha256(json.dumps(_identity(conf), sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(
+        json.dumps(_identity(conf, score), sort_keys=True).encode()
+    ).hexdigest()[:8]
     name = f"{conf.objective.kind.value}-{digest}"
     return Notebook(store, store.study_folder(study) / FOLDER / name)
 
 
-def _identity(conf: SearchConfig) -> dict[str, Any]:
+def _identity(conf: SearchConfig, score: Score) -> dict[str, Any]:
     """List what makes a search another one."""
     asked, usual = asdict(conf), asdict(SearchConfig())
     for part, keys in LATER.items():
@@ -101,11 +104,11 @@ def _identity(conf: SearchConfig) -> dict[str, Any]:
             if asked[part][key] == usual[part][key]:
                 del asked[part][key]
     identity = {part: asked[part] for part in PARTS}
-    for part, key, now, earlier in RENAMED:
+    for part, key, now, earlier in RENAMED if score == ACCURACY else ():
         if identity[part][key] == now:
             identity[part] |= {key: earlier}
     drop = identity["objective"]["max_drop"]
-    if "%" not in str(drop):
+    if drop is not None and "%" not in str(drop):
         identity["objective"] |= {"max_drop": float(drop)}
     if conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None:
         # How well it is measured, and where a table lies, does not make it another search.

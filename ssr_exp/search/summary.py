@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import pareto
-from ssr_exp.runs.predictions import AXES, DIGITS, Batch, Expected, Predictions, Sample
+from ssr_exp.runs.predictions import AXES, Batch, Expected, Predictions, Sample
 from ssr_exp.search import diagnostics
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.proposals.propose import WITHIN_80
@@ -69,7 +69,7 @@ def _sample(belief: Belief, seed: int) -> Sample:
     mean = candidates.mean[at]
     sigma = (candidates.sigmas(numbers).square() + belief.surrogate.noise**2).sqrt()
     low, middle, high = (
-        np.round(belief.scale.back(values).numpy(), DIGITS)
+        np.array([belief.scale.outcome.rounded(v) for v in belief.scale.back(values).tolist()])
         for values in (mean - WITHIN_80 * sigma, mean, mean + WITHIN_80 * sigma)
     )
     times = None if belief.latencies is None else np.round(belief.latencies.ms(points), 6)

@@ -50,7 +50,7 @@ class Classification(Supervised):
     ) -> None:
         metrics = {part: _metrics(num_classes, part) for part in PARTS}
         super().__init__(
-            network, recipe, metrics, unit=100, channels_last=channels_last, teacher=teacher
+            network, recipe, metrics, factor=100, channels_last=channels_last, teacher=teacher
         )
         self._has_table = num_classes <= MOST_CLASSES
         self.register_buffer("class_weights", class_weights, persistent=False)

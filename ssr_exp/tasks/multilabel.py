@@ -38,7 +38,7 @@ class Multilabel(Supervised):
     ) -> None:
         metrics = {part: _metrics(num_labels, part) for part in PARTS}
         super().__init__(
-            network, recipe, metrics, unit=100, channels_last=channels_last, teacher=teacher
+            network, recipe, metrics, factor=100, channels_last=channels_last, teacher=teacher
         )
         self.register_buffer("label_weights", label_weights, persistent=False)
 
@@ -49,6 +49,10 @@ class Multilabel(Supervised):
         smoothing = self.recipe.label_smoothing
         targets = y.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
         return F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=self.label_weights)
+
+    def measurable(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities: of logits a metric cannot know that they are some."""
+        return outputs.float().sigmoid(), y.long()
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the mean cross-entropy of each label's softened probability."""

@@ -55,6 +55,9 @@ class Regression(Supervised):
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.mse_loss(outputs / self.std, _columns(y) / self.std)
 
+    def measurable(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return outputs, _columns(y)
+
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the mean squared difference; there is nothing to soften."""
         return self.loss(student, self.mean + self.std * _columns(teacher))

@@ -46,7 +46,7 @@ class SemanticSegmentation(Supervised):
     ) -> None:
         metrics = {part: _metrics(num_classes, ignore_index, part) for part in PARTS}
         super().__init__(
-            network, recipe, metrics, unit=100, channels_last=channels_last, teacher=teacher
+            network, recipe, metrics, factor=100, channels_last=channels_last, teacher=teacher
         )
         self._dice = dice
         self._ignore_index = ignore_index

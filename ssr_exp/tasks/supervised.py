@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -49,15 +50,15 @@ class Tally(nn.Module):
 
     Args:
         metrics: by name.
-        unit: what a value of 1 is written as: 100 for percent.
+        factor: what values are multiplied with: 100 for percent.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric], unit: float = 1.0) -> None:
+    def __init__(self, metrics: Mapping[str, Metric], factor: float = 1.0) -> None:
         super().__init__()
         for name, metric in metrics.items():
             self.add_module(f"metric_{name}", metric)
         self._metrics = dict(metrics)
-        self._unit = unit
+        self._factor = factor
         self._loss: Tensor | float = 0.0
         self._finite: Tensor | bool = True
         self._count = 0
@@ -77,8 +78,8 @@ class Tally(nn.Module):
 
     def values(self) -> dict[str, float]:
         """Return each metric that is one number; waits for the device."""
-        computed = {name: metric.compute() for name, metric in self._metrics.items()}
-        return {n: self._unit * float(value) for n, value in computed.items() if value.ndim == 0}
+        computed = {name: _computed(metric) for name, metric in self._metrics.items()}
+        return {n: self._factor * float(value) for n, value in computed.items() if value.ndim == 0}
 
     def table(self, name: str) -> Tensor:
         """Return a metric that is a table; waits for the device."""
@@ -107,7 +108,7 @@ class Supervised(LightningModule):
         network: maps a batch of inputs to outputs.
         recipe: optimizer, schedule and loss.
         metrics: of each part, by name.
-        unit: see `Tally`.
+        factor: see `Tally`.
         channels_last: memory format of the network's weights; the batches' must be the same.
         teacher: maps the same inputs to outputs alike, and is learnt from in training alone; kept
             in eval mode and out of every state dict. None: there is none.
@@ -121,7 +122,7 @@ class Supervised(LightningModule):
         recipe: RecipeConf,
         metrics: Mapping[str, Mapping[str, Metric]],
         *,
-        unit: float = 1.0,
+        factor: float = 1.0,
         channels_last: bool = False,
         teacher: nn.Module | None = None,
     ) -> None:
@@ -131,7 +132,7 @@ class Supervised(LightningModule):
         frozen = None if teacher is None else teacher.eval().requires_grad_(False)
         self._teacher = () if frozen is None else (frozen.to(memory_format=layout),)  # no submodule
         self.recipe = recipe
-        self.tallies = nn.ModuleDict({f"{p}_tally": Tally(metrics[p], unit) for p in PARTS})
+        self.tallies = nn.ModuleDict({f"{p}_tally": Tally(metrics[p], factor) for p in PARTS})
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of a batch, as it is measured."""
@@ -140,6 +141,10 @@ class Supervised(LightningModule):
     def training_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of a batch, as it is trained on."""
         return self.loss(outputs, y)
+
+    def measurable(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs and targets as the metrics take them."""
+        return outputs, y
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return how far outputs are from the teacher's."""
@@ -167,7 +172,7 @@ class Supervised(LightningModule):
                 loss = loss + AUXILIARY * self.training_loss(other, y)
         for teacher in self._teacher:
             loss = self._taught(loss, outputs, teacher, x)
-        self.tally(TRAIN).add(outputs, y, loss)
+        self.tally(TRAIN).add(*self.measurable(outputs, y), loss)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
@@ -179,7 +184,7 @@ class Supervised(LightningModule):
     def _measured(self, batch: tuple[Tensor, Tensor], part: str) -> None:
         x, y = batch
         outputs = next(tensors(self(x)))
-        self.tally(part).add(outputs, y, self.loss(outputs, y))
+        self.tally(part).add(*self.measurable(outputs, y), self.loss(outputs, y))
 
     def _taught(self, loss: Tensor, outputs: Tensor, teacher: nn.Module, x: Tensor) -> Tensor:
         """Mix a batch's own loss with what the teacher says of it."""
@@ -249,6 +254,15 @@ class Supervised(LightningModule):
             "optimizer": chosen,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _computed(metric: Metric) -> Tensor:
+    """Compute a metric; not a number where there are too few inputs for it, as for R2 of one."""
+    try:
+        value: Tensor = metric.compute()
+    except ValueError:
+        return torch.tensor(math.nan)
+    return value
 
 
 def tensors(outputs: Any) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, METRICS_FILE, RECORD_FILE, Store, network_weights
+from ssr_exp.training import learning
 from ssr_exp.training.study import Study
 
 SCRIPT = "load.py"
@@ -23,7 +24,7 @@ import torch
 
 from ssr_exp.rescaling import saved
 
-network = saved.load(Path(__file__).parent{trust})
+network = saved.load(Path(__file__).parent{trust}){predicts}
 print(network(torch.zeros({shape})).shape)
 '''
 
@@ -72,6 +73,7 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
     splits, plan = study.splits, study.plan
     code = codes.write(plan, plan.baseline) if record is None else record.network
     shares = plan.modifiers(plan.baseline) if record is None else record.modifiers
+    mean, std = learning.target_moments(splits.train) or (None, None)
     return saved.Description(
         model=saved.Model.from_conf(conf.model, splits.image_shape, study.seed_network),
         segment=saved.Segmentation.from_conf(conf.segment, study.plan.multiple),
@@ -82,6 +84,8 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
         mean=splits.mean,
         std=splits.std,
         modifiers=saved.Shares(depth=shares.depth, width=shares.width),
+        target_mean=mean,
+        target_std=std,
         segments=tuple(
             saved.SavedSegment(name=segment.name, blocks=len(segment.blocks), channels=channels)
             for segment, channels in zip(plan.segments, plan.channels(plan.baseline), strict=True)
@@ -93,8 +97,11 @@ def _add_papers(
     store: Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
 ) -> None:
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
-    trust = ", trust=True" if saved.read(fresh).model.calls_code() else ""
+    about = saved.read(fresh)
+    trust = ", trust=True" if about.model.calls_code() else ""
+    moments = f"{about.target_mean} + {about.target_std}"
+    predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
     store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
-    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust))
+    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust, predicts=predicts))

@@ -40,7 +40,7 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         task.network.compile()
     spent_s, path = (0.0, None) if last is None else (last.spent_s, last.path)
-    watch = ScoreWatch(job.study.score, () if last is None else last.fields["scores"])
+    watch = ScoreWatch(job.study.score, () if last is None else last.fields.get("scores", ()))
     callbacks = [watch, resume.ResumeState(watch, spent_s)]
     trainer = trainers.build(job.conf, folder, job.study.score, wandb_run, callbacks)
     if last is not None and last.epochs >= job.conf.trainer.max_epochs:
@@ -84,7 +84,7 @@ def _task(job: Job) -> Supervised:
         names = rescale.names(seed, plan, architecture)
         inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
     teacher = copy.deepcopy(job.study.pretrained.teacher)  # training moves it
-    return learning.make(job.conf, job.study.splits, network, teacher)
+    return learning.task(job.conf, job.study.splits, network, teacher)
 
 
 def _images(job: Job) -> TensorDataModule:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 KEY = "ssr_exp"  # in a checkpoint
 SCHEMA = 2  # of what is kept there
+MEASURED = ("score", "best_score", "scores", "metrics", "tables")  # fields of a record
 
 
 class ResumeState(Callback):
@@ -101,11 +103,10 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
         state = content[KEY]
         if state["schema"] > SCHEMA:
             raise ValueError(f"it is of version {state['schema']}")
-        fields = state.get("fields") or _upgraded(state["metrics"])
-        fields |= {"scores": tuple(fields.get("scores", ()))}
+        epochs, fields = int(content["epoch"]) + 1, _measured(state)
         if not isinstance(state["generators"], dict):
             raise ValueError("it holds no states of generators")
-        last = LastCheckpoint(path, int(content["epoch"]) + 1, fields, float(state["spent_s"]))
+        last = LastCheckpoint(path, epochs, fields, float(state["spent_s"]))
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None
@@ -113,9 +114,14 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
     return last
 
 
-def _upgraded(metrics: Fields) -> Fields:
-    """Read what schema 1 kept of val."""
-    return record.upgrade({"schema_version": 1, **metrics})
+def _measured(state: Mapping[str, Any]) -> Fields:
+    """Read what val measured: fields of a record, and no others."""
+    if "fields" not in state:  # of schema 1, which kept no epoch but the last
+        old = record.upgrade({"schema_version": 1, **state["metrics"]})
+        fields = {name: old[name] for name in MEASURED if name in old}
+        return fields | ({"scores": (old["score"],)} if "score" in old else {})
+    fields = {name: state["fields"][name] for name in MEASURED if name in state["fields"]}
+    return fields | ({"scores": tuple(fields["scores"])} if fields else {})
 
 
 def _generators() -> dict[str, Any]:

@@ -157,7 +157,8 @@ def _blank(job: Job) -> Record:
 
 def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     asked = {k: v for k, v in asdict(job.conf).items() if k not in ("paths", "logger")}
-    asked["dataset"].pop("root")
+    for path in ("root", "file"):
+        asked["dataset"].pop(path)
     # Paths name a machine, so networks trained before are named by their digests.
     asked["checkpoint"] = job.study.pretrained.init.get("checkpoint")
     asked["recipe"]["distill"] = job.study.pretrained.distill.get("teacher")

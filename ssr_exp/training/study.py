@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -127,7 +127,7 @@ def open(conf: Config) -> Study:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
-            f"beside train, or type {without}trainer.test=false."
+            f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
@@ -145,6 +145,7 @@ def _check(conf: Config) -> None:
             f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
             "and a launcher trains several at once: type trainer.devices=1."
         )
+    learning.check(conf.task)
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(
             "dataset.train_on_val=true leaves no val to measure: type trainer.test=true with it, "
@@ -182,8 +183,8 @@ def _fields(
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
-    if conf.task != TaskConf():
-        fields["task"] = {k: v for k, v in asdict(conf.task).items() if k != "unit"}
+    if (task := replace(conf.task, unit="")) != TaskConf():
+        fields["task"] = {k: v for k, v in asdict(task).items() if k != "unit"}
     return fields | ({"init": taken.init} if taken.init else {})
 
 

@@ -121,7 +121,12 @@ BAD: dict[str, tuple[Target, tuple[str, ...], dict[str, object], str]] = {
     ),
     "no group": (Target.numbers, ("age",), {"group": "house"}, r"dataset\.group=house: "),
     "text": (Target.numbers, ("kind",), {}, r"kind of 'images/all/0\.png' is 'dog'"),
-    "no flag": (Target.labels, ("red", "age"), {}, r"age is '20\.5', and a label is 1 or 0"),
+    "no flag": (
+        Target.labels,
+        ("red", "age"),
+        {},
+        r"'images/all/0\.png' is '20\.5', and a label is 1 or 0",
+    ),
     "two": (Target.one_class, ("kind", "red"), {}, r"type one of them, or task=multilabel"),
     "no file": (Target.numbers, ("age",), {"file": None}, r"type dataset\.file=TABLE\.csv"),
     "no table": (Target.numbers, ("age",), {"file": "nowhere.csv"}, r"nowhere\.csv cannot be read"),

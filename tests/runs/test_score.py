@@ -47,7 +47,7 @@ def test_another_drop_is_refused_with_what_to_type(text: str) -> None:
 def test_a_value_out_of_bounds_is_refused() -> None:
     for score, good in ((ACCURACY, 100.0), (RMSE, 1e9), (DICE, 0.0), (GAIN, -1e9)):
         score.check(good)
-    with pytest.raises(SsrError, match=r"val/dice is 87.5, .* 0 to 1: .*bounds=\[0,100\]"):
+    with pytest.raises(SsrError, match=r"val/dice is 87.5, .* 0 to 1: .*percent from 0 to 100\?"):
         DICE.check(87.5)
     with pytest.raises(SsrError, match=r"val/rmse is -0.5, out of its bounds 0 to any"):
         RMSE.check(-0.5)

@@ -28,7 +28,7 @@ from ssr_exp.search.rounds import Planned, Round
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked
 
-ROUNDED = 0.5 * 10**-summary.DIGITS + 1e-9
+ROUNDED = 0.5 * 10**-predictions.DIGITS + 1e-9
 
 
 def summarised(belief: Belief, conf: SearchConfig | None = None, **others: Any) -> Predictions:

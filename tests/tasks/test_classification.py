@@ -105,7 +105,7 @@ def test_optimizers_take_the_recipe() -> None:
 
 def test_tally_equals_the_mean_over_all_images() -> None:
     logits, y = torch.randn(50, 7), torch.randint(7, (50,))
-    tally = Tally({"acc": MulticlassAccuracy(7, average="micro")}, unit=100)
+    tally = Tally({"acc": MulticlassAccuracy(7, average="micro")}, factor=100)
     for at in (slice(0, 32), slice(32, 50)):
         tally.add(logits[at], y[at], F.cross_entropy(logits[at], y[at]))
     assert tally.loss() == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)

@@ -65,7 +65,7 @@ function recall() {
   }
   for (const name of ["drop", "cap"]) {
     const value = Number.parseFloat(kept.get(name));
-    recalled[name] = value >= 0 && value <= (name === "cap" ? STEPS : 100) ? value : null;
+    recalled[name] = value >= 0 && (name === "drop" || value <= STEPS) ? value : null;
   }
   state.pins = (kept.get("pins") || "").split(" ").filter(Boolean);
   return Math.max(0, DATA.studies.findIndex((one) => one.name === kept.get("study")));

@@ -50,7 +50,8 @@ function sortBy(id) {
   const [before, given] = state.sort;
   const direction = given ?? -judged().sign;
   const isText = id === "code" || id === "kind";
-  state.sort = [id, before === id ? -direction : isText ? 1 : -1];
+  const isScore = id === "score" || id === "test_score";
+  state.sort = [id, before === id ? -direction : isText ? 1 : isScore ? -judged().sign : -1];
   changed("table");
   byId("networks").querySelector(`th[data-column="${id}"] button`).focus();
 }
