@@ -112,6 +112,20 @@ def test_mean_average_precision_is_of_all_images_at_once(
     )
 
 
+def test_no_metric_depends_on_how_val_is_cut_into_batches() -> None:
+    """A cut whose logits all lie from 0 to 1 is none of probabilities."""
+    task, logits = Multilabel(flat(2), RECIPE, 2), torch.rand(12, 2)
+    logits[0] = 5.0
+    y, values = (torch.rand(12, 2) < 0.5).float(), []
+    for size in (1, 5, 12):
+        task.tally("val").reset()
+        for outputs, targets in zip(logits.split(size), y.split(size), strict=True):
+            loss = task.loss(outputs, targets)
+            task.tally("val").add(*task.measurable(outputs, targets), loss)
+        values.append(task.tally("val").values())
+    assert values[0] == values[1] == values[2] and {"mAP", "f1"} == set(values[0])
+
+
 def test_errors_are_in_the_targets_unit_and_the_loss_is_not(
     measured: Callable[..., dict[str, float]],
 ) -> None:

@@ -208,3 +208,11 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
         writer.save_checkpoint({"a": torch.zeros(3)}, path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_what_val_measured_is_kept_as_fields_of_a_record_and_no_others() -> None:
+    assert resume._measured({"fields": {}}) == {}  # of a training on val, too
+    early = {"val_acc": 90.0, "val_loss": 0.5, "best_val_acc": 91.0}
+    fields = {"score": 90.0, "best_score": 91.0, "scores": (90.0,), "metrics": {"val/loss": 0.5}}
+    assert resume._measured({"metrics": early}) == fields
+    assert resume._measured({"fields": fields | {"scores": [90.0], "study": "other"}}) == fields
