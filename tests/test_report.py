@@ -276,7 +276,7 @@ def test_a_search_ends_by_naming_the_page_that_shows_its_rounds_and_finalists(
     assert len(study["answer"]["results"]) == 2
     for network in study["networks"]:
         if network["kind"] == "finalist":
-            assert len(network["seeds"]) == 2 and network["test_acc"] and not network["val_acc"]
+            assert len(network["seeds"]) == 2 and network["test_score"] and not network["score"]
 
 
 def test_a_page_that_cannot_be_written_fails_no_search(

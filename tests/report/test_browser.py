@@ -73,8 +73,8 @@ def records(make_record: MakeRecord) -> list[Record]:
             "latencies": {SETTING: params / 1e6},
         }
         found.append(make_record(**known))
-    second = found[2].model_copy(update={"seed": 1, "val_acc": 97.6})
-    failed = {"status": Status.failed, "error": EVIL, "val_acc": None, "seed": 7, "latencies": None}
+    second = found[2].model_copy(update={"seed": 1, "score": 97.6})
+    failed = {"status": Status.failed, "error": EVIL, "score": None, "seed": 7, "latencies": None}
     return [*found, second, found[5].model_copy(update=failed)]
 
 
@@ -198,7 +198,7 @@ def at(sheet: Any, network: str) -> tuple[float, float]:
     place = sheet.evaluate(
         "(code) => { const n = study().networks.find((one) => one.code === code);"
         " return scatter.convertToPixel({ xAxisIndex: 0, yAxisIndex: 0 },"
-        " [place(axis().of(n)), accuracy(n).mean]); }",
+        " [place(axis().of(n)), scoreOf(n).mean]); }",
         network,
     )
     return box["x"] + place[0], box["y"] + place[1]
@@ -385,7 +385,7 @@ def test_the_csv_holds_all_runs_and_no_formula(
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(rows) == len(records)
     own = next(r for r in rows if r["network"] == SHALLOW and r["seed"] == "1")
-    assert (own["val_acc"], own["params"], own["kind"]) == ("97.6", "75002", "sentinel")
+    assert (own["score"], own["params"], own["kind"]) == ("97.6", "75002", "sentinel")
     failed = next(r for r in rows if r["status"] == "failed")
     assert failed["error"] == "'" + without_paths(str(evil.error))
 
@@ -513,9 +513,9 @@ def test_finalists_stand_beside_what_they_come_from(
     written: Any, opened: Any, records: list[Record], tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "runs")
-    final = {"study": "finals", "origin": "finalist", "val_acc": None}
+    final = {"study": "finals", "origin": "finalist", "score": None}
     finalists = [
-        record.model_copy(update=final | {"seed": seed, "test_acc": accuracy + seed})
+        record.model_copy(update=final | {"seed": seed, "test_score": accuracy + seed})
         for record, accuracy in ((records[0], 97.0), (records[3], 96.0))
         for seed in (0, 1)
     ]
@@ -526,7 +526,7 @@ def test_finalists_stand_beside_what_they_come_from(
     assert "As a finalist, on test: 96.50 ± 0.71 %, drop 1.00 (2 seeds)" in (
         sheet.locator("#take").inner_text()
     )
-    sheet.select_option("#metric", "test_acc")
+    sheet.select_option("#metric", "test_score")
     assert "96.50" in sheet.locator("#take").inner_text()
 
 
@@ -598,7 +598,7 @@ def test_many_segments_are_drawn_side_by_side(
 def test_a_loss_is_compared_with_losses(written: Any, opened: Any, told: Predictions) -> None:
     sheet = opened(written(predicted=told.model_copy(update={"outcome": VAL_LOSS})))
     sheet.click("#tab-surrogate")
-    assert "97.00\t96.00 to 98.00\t0.13 outside" in sheet.locator("#surrogate").inner_text()
+    assert "97\t96 to 98\t0.125 outside" in sheet.locator("#surrogate").inner_text()
 
 
 def test_the_wheel_scrolls_the_page_and_zooms_with_ctrl(written: Any, opened: Any) -> None:
@@ -621,8 +621,8 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_ctrl(written: Any, opened: An
 def test_predictions_stand_beside_what_they_predict_alone(written: Any, opened: Any) -> None:
     sheet = opened(written())
     assert "300 of 300 points" in sheet.locator("#legend").inner_text()
-    sheet.select_option("#metric", "best_val_acc")
-    assert "no predictions of this cost and accuracy" in sheet.locator("#legend").inner_text()
+    sheet.select_option("#metric", "best_score")
+    assert "no predictions of this cost and score" in sheet.locator("#legend").inner_text()
     assert sheet.evaluate("predictions().length") == 0
 
 
@@ -650,9 +650,9 @@ def test_finalists_that_lose_more_than_is_allowed_are_marked(
     written: Any, opened: Any, records: list[Record], tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "runs")
-    final = {"study": "finals", "origin": "finalist", "val_acc": None}
+    final = {"study": "finals", "origin": "finalist", "score": None}
     finalists = [
-        record.model_copy(update=final | {"test_acc": accuracy})
+        record.model_copy(update=final | {"test_score": accuracy})
         for record, accuracy in ((records[0], 97.0), (records[2], 90.0))
     ]
     store.write(store.study_folder(STUDY) / BEST_FOLDER, finalists[-1])
