@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Model = TypeVar("Model", bound=BaseModel)
-Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""Writes the fields of an earlier schema as those of today's."""
 
 CHECKSUM = "checksum"  # the first key of a file, so that its line can be removed
 DEEPEST = 50  # objects and lists within each other; files of ours nest a few
@@ -42,6 +40,11 @@ class FileModel(BaseModel):
     """What a file of ours holds, or a part of it: it is not changed, and its numbers are finite."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Write the fields of an earlier schema as those of today's, which stay as they are."""
+        return fields
 
 
 class Unreadable(ValueError):
@@ -60,20 +63,13 @@ def to_json(model: BaseModel, *, compact: bool = False) -> str:
     return json.dumps({CHECKSUM: _checksum(fields), **fields}, **layout) + "\n"
 
 
-def parse(
-    text: str | bytes,
-    model: type[Model],
-    *,
-    version: int,
-    upgrade: Upgrade = lambda fields: fields,
-) -> Model:
+def parse(text: str | bytes, model: type[Model], *, version: int) -> Model:
     """Read a model from JSON, strictly; nothing is instantiated but the model.
 
     Args:
         text: one JSON object.
         model: what it must hold, with a `schema_version`.
         version: the highest one that this reader knows.
-        upgrade: writes the fields of an earlier version as those of this one.
 
     Raises:
         Unreadable: if the text is cut short, damaged, of a newer version, or lacks what the model
@@ -83,7 +79,7 @@ def parse(
     written = fields.get("schema_version")
     if isinstance(written, int) and written > version:
         raise Unreadable(f"it is of version {written}, and this ssr_exp reads up to {version}")
-    if (upgraded := upgrade(fields)) is not fields:
+    if issubclass(model, FileModel) and (upgraded := model.upgraded(fields)) is not fields:
         text = json.dumps(upgraded)
     try:
         return model.model_validate_json(text, strict=True)
@@ -93,16 +89,14 @@ def parse(
         raise Unreadable(f"{where}: {first['msg'].lower()}") from None
 
 
-def read(
-    path: Path, model: type[Model], *, version: int, upgrade: Upgrade = lambda fields: fields
-) -> Model:
+def read(path: Path, model: type[Model], *, version: int) -> Model:
     """Read a model from a file, as `parse` does.
 
     Raises:
         FileNotFoundError: if there is none.
         Unreadable: if it cannot be used.
     """
-    return parse(_bytes(path), model, version=version, upgrade=upgrade)
+    return parse(_bytes(path), model, version=version)
 
 
 def parse_fields(text: str | bytes) -> dict[str, Any]:

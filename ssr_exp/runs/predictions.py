@@ -149,6 +149,15 @@ class Predictions(FileModel):
     max_drop: float
     seen: Count
 
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Write fields of schema 1, which knew of accuracy alone, as this schema does."""
+        if fields.get("schema_version") != 1 or fields.get("outcome") not in OUTCOMES:
+            return fields
+        outcome = OUTCOMES[fields["outcome"]].model_dump(mode="json")
+        score = ACCURACY.model_dump(mode="json")
+        return fields | {"outcome": outcome, "score": score, "schema_version": SCHEMA}
+
 
 def write(store: Store, folder: Path, predictions: Predictions) -> Predictions:
     """Write predictions, whole or not at all, in place of those before; keeps earlier looks.
@@ -192,19 +201,10 @@ def has_baseline(records: Sequence[Record]) -> bool:
     return any(r.kind is Kind.baseline and r.status is Status.finished for r in records)
 
 
-def _upgrade(fields: dict[str, Any]) -> dict[str, Any]:
-    """Write fields of schema 1, which knew of accuracy alone, as this schema does."""
-    if fields.get("schema_version") != 1 or fields.get("outcome") not in OUTCOMES:
-        return fields
-    outcome = OUTCOMES[fields["outcome"]].model_dump(mode="json")
-    score = ACCURACY.model_dump(mode="json")
-    return fields | {"outcome": outcome, "score": score, "schema_version": SCHEMA}
-
-
 def _read(path: Path) -> Predictions | None:
     """Read predictions, as data only."""
     try:
-        return files.read(path, Predictions, version=SCHEMA, upgrade=_upgrade)
+        return files.read(path, Predictions, version=SCHEMA)
     except (FileNotFoundError, files.Unreadable) as error:
         log.warning("skipped %s: %s", path, error)
         return None

@@ -105,6 +105,18 @@ class Record(FileModel):
     started_at: str
     origin: Annotated[str, Field(max_length=100)] | None = None
 
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Write fields of schema 1, whose score was an accuracy, as this schema does."""
+        if "score" in fields or not (fields.get("schema_version") == 1 or "val_acc" in fields):
+            return fields
+        fields = dict(fields)
+        renamed = {new: fields.pop(old) for old, new in ACCURACIES.items() if old in fields}
+        losses = {
+            key: fields.pop(old) for old, key in LOSSES.items() if fields.get(old) is not None
+        }
+        return fields | renamed | {"metrics": losses, "schema_version": SCHEMA}
+
     @model_validator(mode="after")
     def _is_within_bounds(self) -> Record:
         low, high = self.scored_by.limits
@@ -194,14 +206,4 @@ def parse(text: str | bytes) -> Record:
     Raises:
         Unreadable: if it is cut short, damaged, of a future version, or lacks what it needs.
     """
-    return files.parse(text, Record, version=SCHEMA, upgrade=upgrade)
-
-
-def upgrade(fields: dict[str, Any]) -> dict[str, Any]:
-    """Write fields of schema 1, whose score was an accuracy, as this schema does."""
-    if "score" in fields or not (fields.get("schema_version") == 1 or "val_acc" in fields):
-        return fields
-    fields = dict(fields)
-    renamed = {new: fields.pop(old) for old, new in ACCURACIES.items() if old in fields}
-    losses = {key: fields.pop(old) for old, key in LOSSES.items() if fields.get(old) is not None}
-    return fields | renamed | {"metrics": losses, "schema_version": SCHEMA}
+    return files.parse(text, Record, version=SCHEMA)

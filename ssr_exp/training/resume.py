@@ -22,7 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssr_exp import files
 from ssr_exp.errors import cause
-from ssr_exp.runs import record
+from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT
 from ssr_exp.terminal import PROGRESS
 from ssr_exp.training.scoring import Fields, ScoreWatch
@@ -117,7 +117,7 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
 def _measured(state: Mapping[str, Any]) -> Fields:
     """Read what val measured: fields of a record, and no others."""
     if "fields" not in state:  # of schema 1, which kept no epoch but the last
-        old = record.upgrade({"schema_version": 1, **state["metrics"]})
+        old = Record.upgraded({"schema_version": 1, **state["metrics"]})
         fields = {name: old[name] for name in MEASURED if name in old}
         return fields | ({"scores": (old["score"],)} if "score" in old else {})
     fields = {name: state["fields"][name] for name in MEASURED if name in state["fields"]}

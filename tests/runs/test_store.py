@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import signal
@@ -474,3 +475,18 @@ def test_a_run_is_not_busy_because_somebody_asked(
     monkeypatch.setattr("ssr_exp.runs.store.GLANCE_S", 20)
     with glancing(unfinished, 0.2):
         assert not store.is_busy(unfinished)
+
+
+def test_a_record_of_schema_1_on_disk_is_read_as_accuracy(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    store = Store(tmp_path)
+    folder = store.folder("study", "d1_w4", 0)
+    fields = make_record(study="study", network="d1_w4").model_dump(mode="json")
+    for name in ("score", "best_score", "test_score", "scores", "metrics", "score_key", "bounds"):
+        del fields[name]
+    early = fields | {"schema_version": 1, "val_acc": 91.5, "val_loss": 0.25}
+    store.write_text(folder / "record.json", json.dumps(early))
+    (one,) = store.records("study")
+    assert (one.score, one.best_score, one.val_loss) == (91.5, 98.0, 0.25)
+    assert one.is_measured
