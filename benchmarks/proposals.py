@@ -159,8 +159,8 @@ def proposed(known: History, conf: SearchConfig, count: int) -> tuple[Belief, Nu
 
 def fitted(known: History, conf: SearchConfig) -> surrogate.Surrogate:
     """Fit the surrogate alone."""
-    scale = OutcomeScale(conf.surrogate.outcome, conf.surrogate.scale)
-    Y = scale.forward(known.values(conf.surrogate.outcome))
+    scale = OutcomeScale(known.score, conf.surrogate.scale)
+    Y = scale.forward(known.values(known.score))
     return surrogate.fit(known.X, Y, conf.surrogate, segments=known.space.segments)
 
 

@@ -29,7 +29,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.score import ACCURACY
 from ssr_exp.search import gaussian_process, surrogate
-from ssr_exp.search.outcome import OutcomeScale
+from ssr_exp.search.outcome import OutcomeScale, resolved
 from ssr_exp.search.proposals.propose import WITHIN_80
 
 EXTRA = (0, 10, 30)  # random networks to learn from, beside the sentinels
@@ -47,11 +47,14 @@ MEASURES = {
 }
 
 
+SCALES = (Scale.logit, Scale.log_error, Scale.identity)  # of a score between two bounds
+
+
 @dataclass(frozen=True)
 class Choice:
     """One surrogate; the defaults are the search's own."""
 
-    scale: str = field(default_factory=lambda: SurrogateConf().scale.value)
+    scale: str = field(default_factory=lambda: resolved(ACCURACY, SurrogateConf().scale).value)
     kernel: str = field(default_factory=lambda: SurrogateConf().kernel.value)
     noise: float = gaussian_process.NOISE_LOC
     features: str = "log and costs"
@@ -62,7 +65,7 @@ class Choice:
 
 def choices() -> list[Choice]:
     """List all combinations, ours first."""
-    scales, kernels = [s.value for s in Scale], [k.value for k in Kernel]
+    scales, kernels = [s.value for s in SCALES], [k.value for k in Kernel]
     noises = dict.fromkeys((gaussian_process.NOISE_LOC, BOTORCH_NOISE))
     every = itertools.product(scales, kernels, noises, FEATURES)
     return list(dict.fromkeys([Choice(), *(Choice(*one) for one in every)]))

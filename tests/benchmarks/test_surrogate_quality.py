@@ -13,9 +13,9 @@ from ssr_exp.search import gaussian_process
 from ssr_exp.search.outcome import OutcomeScale
 
 
-@pytest.mark.parametrize("kind", Scale)
+@pytest.mark.parametrize("kind", surrogate_quality.SCALES)
 def test_a_density_is_one_of_points_whatever_its_scale(kind: Scale) -> None:
-    scale, points = OutcomeScale(scale=kind), np.linspace(30, 70, 2001)
+    scale, points = OutcomeScale(kind=kind), np.linspace(30, 70, 2001)
     mean, above = scale.forward(torch.tensor([50.0, 52.0], dtype=torch.float64))
     nll = [
         surrogate_quality.scores(scale, mean[None], (above - mean)[None], torch.tensor([p]))["nll"]
@@ -29,7 +29,7 @@ def test_scores_agree_with_their_definitions() -> None:
     actual, mean = rng.uniform(40, 60, 50), rng.uniform(40, 60, 50)
     sigma = rng.uniform(1, 5, 50)
     tensors = map(torch.from_numpy, (mean, sigma, actual))
-    found = surrogate_quality.scores(OutcomeScale(scale=Scale.identity), *tensors)
+    found = surrogate_quality.scores(OutcomeScale(kind=Scale.identity), *tensors)
     assert found["rmse"] == pytest.approx(np.sqrt(np.mean((mean - actual) ** 2)))
     assert found["spearman"] == pytest.approx(stats.spearmanr(mean, actual).statistic)
     assert found["nll"] == pytest.approx(-stats.norm(mean, sigma).logpdf(actual).mean())
