@@ -163,7 +163,7 @@ class Supervised(LightningModule):
     def forward(self, x: Tensor) -> Any:
         return self.network(x)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         x, y = batch
         outputs, *others = tensors(self(x))
         loss = self.training_loss(outputs, y)
@@ -175,13 +175,13 @@ class Supervised(LightningModule):
         self.tally(TRAIN).add(*self.measurable(outputs, y), loss)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
         self._measured(batch, VAL)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def test_step(self, batch: Sequence[Tensor], _: int) -> None:
         self._measured(batch, TEST)
 
-    def _measured(self, batch: tuple[Tensor, Tensor], part: str) -> None:
+    def _measured(self, batch: Sequence[Tensor], part: str) -> None:
         x, y = batch
         outputs = next(tensors(self(x)))
         self.tally(part).add(*self.measurable(outputs, y), self.loss(outputs, y))
