@@ -20,6 +20,7 @@ from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
+from ssr_exp.search import rounds
 from ssr_exp.search.rounds import Round
 
 TRAININGS = "trainings.log"  # beside the runs: what began, what ended
@@ -33,11 +34,11 @@ def is_whole(path: Path) -> None:
     if name == store.RECORD_FILE:
         record.parse(content)
     elif re.fullmatch(r"round\d+\.json", name):
-        files.parse(content, Round, version=1)
+        files.parse(content, Round, version=rounds.SCHEMA)
     elif name == predictions.FILE:
-        files.parse(content, Predictions, version=1)
+        files.parse(content, Predictions, version=predictions.SCHEMA)
     elif name == proposal.FILE:
-        files.parse(content, Proposal, version=1)
+        files.parse(content, Proposal, version=proposal.SCHEMA)
     elif name == saved.NETWORK:
         saved.read(path.parent)
     elif name in (studies.FILE, store.CONFIG_FILE, store.METRICS_FILE):
