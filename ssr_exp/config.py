@@ -99,6 +99,7 @@ class TaskKind(StrEnum):
     classification = "classification"  # one class for each image
     multilabel = "multilabel"  # any number of labels
     regression = "regression"  # numbers
+    module = "module"  # what a LightningModule of one's own learns
 
 
 class Balance(StrEnum):
@@ -272,6 +273,9 @@ class DatasetConf:
     name: str = MISSING
     root: str | None = None  # None: `paths.data`
     download: bool = True  # torchvision sets: fetch on first use
+    target: str | None = None  # module: a LightningDataModule of one's own, as my_package.MyData
+    arguments: dict[str, Any] = field(default_factory=dict)  # module: by keyword
+    version: str | None = None  # module: stands for the content of its val set
     file: str | None = None  # csv: the table; its images lie below `root`, else beside it
     image: str = "image"  # csv: the column of the images' paths
     targets: list[str] = field(default_factory=list)  # csv: columns of what is learnt
@@ -289,12 +293,34 @@ class DatasetConf:
 
 
 @dataclass
+class ScoreConf:
+    """How networks are judged that a module of one's own trains: by what it logs on val."""
+
+    key: str | None = None  # as in its self.log, such as val/dice
+    direction: Annotated[str, one_of("max", "min")] | None = None  # which is better
+    unit: str = ""  # of its values; % makes differences points
+    # the least and the largest value that there can be; null: there is no such bound
+    bounds: list[float | None] = field(default_factory=lambda: [None, None])
+    test_key: str | None = None  # what it logs on test; None: `key` with test for val
+
+
+@dataclass
 class TaskConf:
     """What is learnt, and how it is scored."""
 
     name: TaskKind = TaskKind.classification
     balance: Balance = Balance.none  # classification; multilabel: weights alone
     unit: str = ""  # regression: of the targets, such as years
+    # All further keys are of `module`, a LightningModule of one's own.
+    target: str | None = None  # its class, or a function that returns one, as my_package.LitNet
+    arguments: dict[str, Any] = field(default_factory=dict)  # by keyword
+    network: str = "net"  # its attribute that is the network, with dots where it lies deeper
+    score: ScoreConf = field(default_factory=ScoreConf)
+    copies: list[str] = field(default_factory=list)  # attributes that are copies of the network
+    keep: list[str] = field(default_factory=list)  # attributes that look like copies and are none
+    trainer: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's
+    example_inputs: str | None = None  # a function that returns inputs; None: a val batch's
+    version: str | None = None  # stands for the code in what makes two studies the same
 
 
 @dataclass
@@ -522,6 +548,41 @@ class ReportConfig:
     trust: bool = False  # call the function that makes a seed network, if a function does
     logger: LoggerConf = field(default_factory=LoggerConf)  # wandb: entity, project, timeout_s
     paths: PathsConf = field(default_factory=PathsConf)
+
+
+def settle(conf: Config) -> None:
+    """Fill in what other keys decide: a module of one's own brings its network, and its name."""
+    if conf.task.name is TaskKind.module:
+        _check_task(conf.task)
+        target = str(conf.task.target)
+        conf.model = ModelConf(
+            name=target.rpartition(".")[2],
+            source=Source.module,
+            target=f"{target}:{conf.task.network}",
+            arguments=conf.task.arguments,
+        )
+    if conf.dataset.target is not None:
+        conf.dataset.name = conf.dataset.target.rpartition(".")[2]
+
+
+def _check_task(conf: TaskConf) -> None:
+    """Refuse a module of one's own of which something is not said.
+
+    Raises:
+        SsrError: says what to type.
+    """
+    if conf.target is None:
+        raise SsrError("task=module needs a LightningModule: type task.target=my_package.LitNet.")
+    if conf.score.key is None or conf.score.direction is None:
+        raise SsrError(
+            "task=module needs to know what networks are judged by: type task.score.key=KEY, as "
+            "the module logs it on val, and task.score.direction=max or min."
+        )
+    if len(conf.score.bounds) != 2:
+        raise SsrError(
+            "task.score.bounds are the least and the largest score: type task.score.bounds=[0,1], "
+            "with null where there is no bound."
+        )
 
 
 AnyConfig = Config | ExportConfig | ReportConfig

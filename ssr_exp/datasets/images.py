@@ -107,6 +107,16 @@ class Splits:
         return len(self.train.classes)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of classes, labels or numbers."""
+        return self.train.classes
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test images."""
+        return self.test is not None
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of each image."""
         c, h, w = self.train.pixels.shape[1:]

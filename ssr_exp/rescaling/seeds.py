@@ -13,6 +13,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
+from ssr_exp import user_code
 from ssr_exp.config import ModelConf, Source, Stem
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import adapt, user_modules
@@ -49,13 +50,27 @@ TRAINED = ("weights", "pretrained", "checkpoint_path")  # arguments that load we
 LONGEST_LABEL = 40  # with data set and fingerprint still a W&B tag, of 64 characters
 
 
-def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> nn.Module:
+def build(conf: ModelConf, *, num_classes: int | None, input_shape: Sequence[int]) -> nn.Module:
     """Construct a seed network with fresh weights from torch's global generator.
+
+    Args:
+        conf: which one.
+        num_classes: how many logits it puts out; None: a part of a module of the user's own keeps
+            its head.
+        input_shape: channels, height and width of the images, in pixels.
 
     Raises:
         SsrError: if there is no such network, it cannot be built, or does not fit the images.
     """
     _check(conf)
+    if num_classes is None and not is_part(conf):
+        raise SsrError(f"{spell(conf)} has to be told how many classes there are.")
+    if conf.source is Source.module:
+        network = user_modules.build(
+            _target(conf), conf.arguments, num_classes=num_classes, in_channels=input_shape[0]
+        )
+    if num_classes is None or is_part(conf):
+        return network
     if is_cifar(conf):
         return CifarResNet(
             CIFAR[conf.name],
@@ -63,13 +78,9 @@ def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> n
             in_channels=input_shape[0],
             shortcut=conf.shortcut.value,
         )
-    if conf.source is Source.module:
-        network = user_modules.build(
-            _target(conf), conf.arguments, num_classes=num_classes, in_channels=input_shape[0]
-        )
-    elif conf.source is Source.timm:
+    if conf.source is Source.timm:
         network = _timm(conf, num_classes, input_shape[0])
-    else:
+    elif conf.source is not Source.module:
         network = _torchvision(conf, num_classes)
     return adapt.fit(
         network,
@@ -173,6 +184,11 @@ def is_cifar(conf: ModelConf) -> bool:
     return conf.source is Source.builtin and conf.name in CIFAR
 
 
+def is_part(conf: ModelConf) -> bool:
+    """Say whether it is a part of a module of the user's own, which trains it as it is."""
+    return conf.source is Source.module and user_modules.PART in _target(conf)
+
+
 def _target(conf: ModelConf) -> str:
     if conf.target is None:
         raise SsrError("model=module needs a callable: type model.target=my_package.MyNet.")
@@ -226,5 +242,5 @@ def _call(make: Callable[..., Any], conf: ModelConf, options: dict[str, Any]) ->
 
 def _unknown(conf: ModelConf, names: Sequence[str]) -> SsrError:
     source = conf.source.value
-    advice = user_modules.nearest(conf.name, names) or f": {source}.list_models() lists all"
+    advice = user_code.nearest(conf.name, names) or f": {source}.list_models() lists all"
     return SsrError(f"there is no {source} model {conf.name!r}{advice}.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp.config import Config
+from ssr_exp.datasets.images import Splits
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
@@ -58,11 +59,12 @@ def write(
     if record.study != study.name:
         raise ValueError(f"the run is of study {record.study}, not of {study.name}")
     store = Store(conf.paths.runs)
+    about = describe(study, conf, record)
     with store.replaced_folder(to) as fresh:
         saved.write(
             fresh,
-            describe(study, conf, record),
-            network_weights(run_folder / LAST_CHECKPOINT),
+            about,
+            network_weights(run_folder / LAST_CHECKPOINT, about.model.part or "network"),
         )
         saved.load(fresh, trust=True)
         _add_papers(store, fresh, study, record, metrics)
@@ -73,14 +75,15 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
     splits, plan = study.splits, study.plan
     code = codes.write(plan, plan.baseline) if record is None else record.network
     shares = plan.modifiers(plan.baseline) if record is None else record.modifiers
-    mean, std = learning.target_moments(splits.train) or (None, None)
+    moments = learning.target_moments(splits.train) if isinstance(splits, Splits) else None
+    mean, std = moments or (None, None)
     return saved.Description(
         model=saved.Model.from_conf(conf.model, splits.image_shape, study.seed_network),
         segment=saved.Segmentation.from_conf(conf.segment, study.plan.multiple),
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
-        classes=splits.train.classes,
+        classes=splits.classes,
         mean=splits.mean,
         std=splits.std,
         modifiers=saved.Shares(depth=shares.depth, width=shares.width),

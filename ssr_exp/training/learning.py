@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from ssr_exp.config import Balance, Config, TaskConf, TaskKind
+from ssr_exp.datasets import user_data
+from ssr_exp.datasets.batches import Augmentation
 from ssr_exp.datasets.images import Images, Splits, Target
+from ssr_exp.datasets.in_memory import TensorDataModule
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import user_modules
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
 from ssr_exp.tasks.supervised import Supervised
+from ssr_exp.training import own_module
 
 LONGEST_UNIT = 40
 TASKS: dict[TaskKind, type[Supervised]] = {
@@ -22,12 +31,19 @@ TASKS: dict[TaskKind, type[Supervised]] = {
 }
 
 
-def check(conf: TaskConf) -> None:
+def check(whole: Config) -> None:
     """Refuse settings that a task would ignore.
 
     Raises:
         SsrError: says for which task they are.
     """
+    conf = whole.task
+    if conf.name is TaskKind.module:
+        own_module.check(conf)
+    elif conf.target is not None:
+        raise SsrError(f"task.target={conf.target} goes with task=module: type that, too.")
+    if whole.dataset.target is not None:
+        _check_own_data(whole)
     is_class, is_number = (conf.name is k for k in (TaskKind.classification, TaskKind.regression))
     if (conf.balance is Balance.sampling and not is_class) or (
         conf.balance is Balance.weights and is_number
@@ -42,17 +58,79 @@ def check(conf: TaskConf) -> None:
         raise SsrError(f"task.unit has {len(conf.unit)} letters: type {LONGEST_UNIT} or fewer.")
 
 
+def _check_own_data(conf: Config) -> None:
+    """Refuse what needs images in memory, where a DataModule of the user's own serves them."""
+    if conf.dataset.train_on_val:
+        raise SsrError(
+            "dataset.train_on_val=true is for images that ssr_exp splits; dataset=module decides "
+            "itself what is learnt from: leave it out."
+        )
+    if conf.task.name is TaskKind.regression or conf.task.balance is not Balance.none:
+        asked = "task=regression" if conf.task.name is TaskKind.regression else "task.balance"
+        raise SsrError(
+            f"{asked} has to know all targets, which dataset=module does not show: type "
+            "task=module with a LightningModule of yours, or dataset=csv."
+        )
+
+
 def score(conf: TaskConf) -> Score:
-    """Say how a task judges networks."""
+    """Say how a task judges networks.
+
+    Raises:
+        SsrError: if it is said wrongly for a module of the user's own.
+    """
+    if conf.name is TaskKind.module:
+        return own_module.score(conf)
     unit = {"unit": conf.unit} if conf.name is TaskKind.regression else {}
     return TASKS[conf.name].score.model_copy(update=unit)
 
 
+def read_of_recipe(conf: Config) -> tuple[str, ...]:
+    """List the keys of a recipe that are read where a module of the user's own trains."""
+    ours = ("batch_size",) if conf.dataset.target is None else ()
+    return ("grad_clip", "ema_decay", *ours)
+
+
+def offered(splits: Splits | UserData) -> dict[str, Any]:
+    """List what a module of the user's own is told if its signature names it."""
+    return user_modules.offered(splits.num_classes, splits.image_shape[0])
+
+
+def data(conf: Config, splits: Splits | UserData) -> LightningDataModule:
+    """Return what serves the data of a training."""
+    if isinstance(splits, UserData):
+        return user_data.make(conf.dataset)
+    return TensorDataModule(
+        splits,
+        batch_size=conf.recipe.batch_size,
+        augmentation=Augmentation.from_conf(conf.dataset),
+        seed=conf.seed,
+        channels_last=conf.trainer.channels_last,
+        is_balanced=conf.task.balance is Balance.sampling,
+    )
+
+
 def task(
-    conf: Config, splits: Splits, network: nn.Module, teacher: nn.Module | None = None
-) -> Supervised:
-    """Return the task that trains a network, and learns from a teacher if there is one."""
-    channels_last, images = conf.trainer.channels_last, splits.train
+    conf: Config,
+    splits: Splits | UserData,
+    network: nn.Module,
+    teacher: nn.Module | None = None,
+) -> LightningModule:
+    """Return the task that trains a network, and learns from a teacher if there is one.
+
+    Raises:
+        SsrError: if a module of the user's own cannot take the network.
+    """
+    channels_last = conf.trainer.channels_last
+    if conf.task.name is TaskKind.module:
+        module = own_module.make(conf.task, offered(splits))
+        own_module.put(module, conf.task, network)
+        return module
+    if isinstance(splits, UserData):
+        assert splits.num_classes is not None
+        kind = Multilabel if conf.task.name is TaskKind.multilabel else Classification
+        return kind(network, conf.recipe, splits.num_classes, channels_last, teacher)
+    images = splits.train
     if conf.task.name is TaskKind.regression:
         moments = target_moments(images)
         assert moments is not None

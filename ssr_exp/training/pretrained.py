@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ssr_exp import files
 from ssr_exp.config import Config, Init
 from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale, saved, seeds
 from ssr_exp.rescaling.plan import Plan
@@ -100,7 +101,7 @@ def _warn(path: str, words: str) -> None:
     log.warning("checkpoint=%s is not read: type %s with it.", path, words)
 
 
-def open(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> Pretrained:
+def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -> Pretrained:
     """Read what `init`, `checkpoint` and `recipe.distill` name; a network once in a process.
 
     Raises:
@@ -247,8 +248,8 @@ def _check_split(conf: Config, source: PretrainedNetwork) -> None:
     )
 
 
-def _check_classes(path: str, source: PretrainedNetwork, splits: Splits) -> None:
-    ours: Sequence[str] = splits.train.classes
+def _check_classes(path: str, source: PretrainedNetwork, splits: Splits | UserData) -> None:
+    ours: Sequence[str] = splits.classes
     theirs = ours if source.about is None else source.about.classes
     if list(theirs) == list(ours):
         return
@@ -261,7 +262,7 @@ def _check_classes(path: str, source: PretrainedNetwork, splits: Splits) -> None
     raise SsrError(f"the network in {path} tells apart {said}; name one of the same classes.")
 
 
-def _check_images(path: str, source: PretrainedNetwork, splits: Splits) -> None:
+def _check_images(path: str, source: PretrainedNetwork, splits: Splits | UserData) -> None:
     if source.about is not None and source.about.input_shape != splits.image_shape:
         shapes = source.about.input_shape, splits.image_shape
         theirs, ours = ("x".join(map(str, shape)) for shape in shapes)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,16 +14,25 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from ssr_exp import config
-from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf, TaskConf, TaskKind
+from ssr_exp import config, user_code
+from ssr_exp.config import (
+    Config,
+    DatasetConf,
+    ModelConf,
+    PathsConf,
+    SegmentConf,
+    TaskConf,
+    TaskKind,
+)
 from ssr_exp.datasets import in_memory
 from ssr_exp.datasets.images import Splits, Target
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
+from ssr_exp.rescaling import codes, planning, rescale, seeds, sets, user_modules
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
-from ssr_exp.training import learning, pretrained
+from ssr_exp.training import learning, own_module, preflight, pretrained
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
@@ -37,7 +46,9 @@ TARGETS = {
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
 # Keys that must not rename the studies before them.
-LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split")
+OWN_DATA = ("target", "arguments", "version")  # keys of a DataModule of the user's own
+OWN_TASK = ("unit", *(f.name for f in fields(TaskConf) if f.name not in ("name", "balance")))
+LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +57,7 @@ class Study:
 
     name: str  # model, data set and a fingerprint of everything that decides a result
     fields: dict[str, Any]  # what the fingerprint is of
-    splits: Splits
+    splits: Splits | UserData
     seed_network: nn.Module  # as its constructor left it
     plan: Plan
     pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
@@ -56,8 +67,9 @@ class Study:
     def about(self) -> dict[str, Any]:
         """What its file says: its fields, and what was read, which no fingerprint is of."""
         reading = self.splits.reading
+        how = self.splits.preprocessing
         return self.fields | {
-            studies.PREPROCESSING: asdict(self.splits.preprocessing),
+            studies.PREPROCESSING: None if how is None else asdict(how),
             studies.READING: reading.fields() | {"text": reading.lines()},
         }
 
@@ -122,8 +134,9 @@ def open(conf: Config) -> Study:
     config.check(conf)
     _check(conf)
     pretrained.check(conf)
-    splits = _splits(_Key(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
-    if conf.trainer.test and splits.test is None:
+    score = learning.score(conf.task)
+    splits = _data(conf)
+    if conf.trainer.test and not splits.has_test:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
@@ -136,7 +149,21 @@ def open(conf: Config) -> Study:
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, taken, learning.score(conf.task))
+    return Study(name, fields, splits, seed_network, plan, taken, score)
+
+
+def _data(conf: Config) -> Splits | UserData:
+    """Learn what there is to learn from, and try code of the user's own on it."""
+    if conf.task.name is not TaskKind.module and conf.dataset.target is None:
+        return _splits(_Key(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
+    decides = Config(
+        dataset=conf.dataset,
+        task=conf.task,
+        recipe=conf.recipe,
+        trainer=replace(conf.trainer, max_epochs=1, test=False),
+        paths=PathsConf(data=conf.paths.data),
+    )
+    return _tried(_Key(decides))
 
 
 def _check(conf: Config) -> None:
@@ -145,7 +172,7 @@ def _check(conf: Config) -> None:
             f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
             "and a launcher trains several at once: type trainer.devices=1."
         )
-    learning.check(conf.task)
+    learning.check(conf)
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(
             "dataset.train_on_val=true leaves no val to measure: type trainer.test=true with it, "
@@ -168,13 +195,22 @@ def _check(conf: Config) -> None:
 
 
 def _fields(
-    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Pretrained
+    conf: Config,
+    splits: Splits | UserData,
+    seed_network: nn.Module,
+    multiple: int,
+    taken: Pretrained,
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
     for key in LATER:
         if dataset[key] == getattr(DatasetConf(), key):
             del dataset[key]
+    is_own = conf.task.name is TaskKind.module
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
+    if is_own:
+        recipe = {k: v for k, v in recipe.items() if k in learning.read_of_recipe(conf)}
+    if conf.dataset.target is not None:
+        dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
     patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
@@ -183,9 +219,24 @@ def _fields(
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
-    if (task := replace(conf.task, unit="")) != TaskConf():
-        fields["task"] = {k: v for k, v in asdict(task).items() if k != "unit"}
+    if is_own:
+        fields["model"].pop("code", None)
+        fields["task"] = _own_task(conf, seed_network)
+    elif (task := replace(conf.task, unit="")) != TaskConf():
+        fields["task"] = {k: v for k, v in asdict(task).items() if k not in OWN_TASK}
     return fields | ({"init": taken.init} if taken.init else {})
+
+
+def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
+    """Say what makes two modules of the user's own the same: their arguments and their code."""
+    said = asdict(conf.task)
+    for key in ("balance", "unit", "version"):
+        del said[key]
+    if conf.task.version is not None:
+        return said | {"version": conf.task.version}
+    made_in = user_code.made_in(user_code.find(str(conf.task.target), "task.target"))
+    names = {*filter(None, [made_in]), *user_modules.sources(seed_network)}
+    return said | {"code": user_code.digests(names)}
 
 
 class _Key(Generic[Part]):
@@ -207,9 +258,24 @@ def _splits(dataset: _Key[DatasetConf], folder: str, target: Target) -> Splits:
     return in_memory.load(dataset.part, Path(folder), target)
 
 
+@lru_cache(maxsize=4)
+def _tried(key: _Key[Config]) -> Splits | UserData:
+    conf = key.part
+    score = learning.score(conf.task)
+    if conf.dataset.target is not None:
+        return preflight.own_data(conf, score)
+    splits = _splits(_Key(conf.dataset), conf.paths.data, Target.one_class)
+    module = own_module.make(conf.task, learning.offered(splits))
+    preflight.module_inputs(conf, module, learning.data(conf, splits), score)
+    return splits
+
+
 @lru_cache(maxsize=8)
 def _traced(
-    model: _Key[ModelConf], segment: _Key[SegmentConf], num_classes: int, shape: tuple[int, ...]
+    model: _Key[ModelConf],
+    segment: _Key[SegmentConf],
+    num_classes: int | None,
+    shape: tuple[int, ...],
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -14,7 +14,9 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 
+from ssr_exp import user_code
 from ssr_exp.config import Config
 from ssr_exp.errors import cause
 from ssr_exp.runs.score import Score
@@ -41,6 +43,7 @@ def build(
     """Set up the trainer of one run, whose curves go to an open W&B run if there is one."""
     logger: Logger | bool = False if wandb_run is None else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
+    further = {name: value for name, value in conf.task.trainer.items() if name != "callbacks"}
     own = callbacks.build(conf.recipe, conf.trainer, folder, score, has_val=has_val)
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,
@@ -51,7 +54,7 @@ def build(
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=[*extra, *own],
+        callbacks=[*extra, *user_code.made(conf.task.trainer.get("callbacks", [])), *own],
         # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
         plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,
@@ -60,10 +63,25 @@ def build(
         num_sanity_val_steps=0,
         limit_val_batches=None if has_val else 0,
         use_distributed_sampler=False,
+        **further,
     )
     # Deterministic mode also fills new tensors, which costs time and changes no result of ours.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer
+
+
+def two_batches(count: int, callbacks: Sequence[Callback], arguments: Mapping[str, Any]) -> Trainer:
+    """Set up a trainer that trains on a few batches and validates on as many, and keeps nothing."""
+    further = {name: value for name, value in arguments.items() if name != "callbacks"}
+    return Trainer(
+        fast_dev_run=count,
+        logger=DummyLogger(),
+        callbacks=[*callbacks, *user_code.made(arguments.get("callbacks", []))],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[LightningEnvironment()],
+        **further,
+    )
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def train(conf: Compose, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Train a small network: `train("seed=1")`."""
     tasks: list[Classification] = []
     build = fit._task
-    monkeypatch.setattr(fit, "_task", lambda job: tasks.append(build(job)) or tasks[-1])
+    monkeypatch.setattr(fit, "_task", lambda *of: tasks.append(build(*of)) or tasks[-1])
 
     def one(*words: str) -> Trained:
         asked = conf(*(words or SMALLER))

@@ -17,7 +17,7 @@ from ssr_exp.config import Config
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import fit, resume, run
+from ssr_exp.training import learning, resume, run
 
 Compose = Callable[..., Config]
 WORDS = (
@@ -88,7 +88,8 @@ def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
     words = (*WORDS, "model=module", f"model.target={own(DROPPING)}.Net")
     whole = conf(*words, f"paths.runs={tmp_path}/whole")
     undisturbed = run.train(whole)
-    steps = len(fit._images(run.plan(whole)[0]).train_dataloader())
+    (job,) = run.plan(whole)
+    steps = len(learning.data(whole, job.study.splits).train_dataloader())
     for at in (0, steps, steps + steps // 2, 3 * steps - 1):
         broken = conf(*words, f"paths.runs={tmp_path}/killed{at}")
         dies(at)
