@@ -120,12 +120,21 @@ def put(module: LightningModule, conf: TaskConf, rescaled: nn.Module) -> None:
         for n, parameter in made.named_parameters():
             parameter.requires_grad_(learns.get(n, any(learns.values())))
         _set(module, path, made.train(kept.training))
-    modules = dict(rescaled.named_modules())
-    new: dict[int, nn.Module | str] = {
-        id(part): modules.get(path, path) for path, part in old.named_modules()
-    }
+    new = {id(part): _same(path, old, rescaled) or path for path, part in old.named_modules()}
     tensors = {id(t): n for n, t in [*old.named_parameters(), *old.named_buffers()]}
     _Relinking(name, conf, new, tensors).of(module, "", DEEPEST)
+
+
+def _same(path: str, old: nn.Module, rescaled: nn.Module) -> nn.Module | None:
+    """Find what a module of the whole network is in a rescaled one; None if that may lack it.
+
+    Where a sequence lost blocks, the rest of it is numbered anew.
+    """
+    for name in filter(None, path.split(".")):
+        if [*dict(old.named_children())] != [*dict(rescaled.named_children())]:
+            return None
+        old, rescaled = old.get_submodule(name), rescaled.get_submodule(name)
+    return rescaled
 
 
 class _Relinking:
