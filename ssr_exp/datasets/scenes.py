@@ -46,7 +46,7 @@ def scenes() -> tuple[Images, dict[str, int]]:
 def _scene(draw: np.random.RandomState, digits: Pixels, labels: Pixels) -> tuple[Pixels, Pixels]:
     """Draw one scene and its mask, `SIDE x SIDE` each: later digits cover earlier ones."""
     image, mask = _ground(draw), np.zeros((SIDE, SIDE), np.int64)
-    for _ in range(draw.randint(2, MOST_DIGITS + 1)):
+    for _ in range(draw.randint(1, MOST_DIGITS + 1)):
         one, factor = draw.randint(len(digits)), draw.randint(1, 3)
         ink = digits[one].repeat(factor, 0).repeat(factor, 1)
         side, brightness = len(ink), draw.randint(170, 256)
