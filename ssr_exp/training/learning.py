@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ssr_exp.config import Balance, Config, TaskConf, TaskKind
 from ssr_exp.datasets import user_data
 from ssr_exp.datasets.batches import Augmentation
-from ssr_exp.datasets.images import Images, Splits, Target
+from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -20,14 +21,17 @@ from ssr_exp.runs.score import Score
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
+from ssr_exp.tasks.segmentation import SemanticSegmentation
 from ssr_exp.tasks.supervised import Supervised
 from ssr_exp.training import own_module
 
 LONGEST_UNIT = 40
+NONE_IGNORED = -100  # no class, as torch has it
 TASKS: dict[TaskKind, type[Supervised]] = {
     TaskKind.classification: Classification,
     TaskKind.multilabel: Multilabel,
     TaskKind.regression: Regression,
+    TaskKind.segmentation: SemanticSegmentation,
 }
 
 
@@ -50,8 +54,12 @@ def check(whole: Config) -> None:
     ):
         raise SsrError(
             f"task.balance={conf.balance.value} is not for task={conf.name.value}: type "
-            "task.balance=none (weights are for classes and labels, sampling for classes)."
+            "task.balance=none (weights are for classes and labels, sampling for classes alone)."
         )
+    if conf.name is not TaskKind.segmentation:
+        for key in ("dice", "ignore_index"):
+            if (value := getattr(conf, key)) != getattr(TaskConf(), key):
+                raise SsrError(f"task.{key}={value} is for task=segmentation: leave it out.")
     if conf.unit and not is_number:
         raise SsrError(f"task.unit={conf.unit} is for task=regression: leave it out.")
     if len(conf.unit) > LONGEST_UNIT:
@@ -71,6 +79,38 @@ def _check_own_data(conf: Config) -> None:
             f"{asked} has to know all targets, which dataset=module does not show: type "
             "task=module with a LightningModule of yours, or dataset=csv."
         )
+
+
+def check_output(
+    conf: TaskConf, name: str, shape: Sequence[int] | None, size: Sequence[int]
+) -> None:
+    """Refuse a network that names a class for each pixel where a task wants one for each image.
+
+    Or the other way round.
+
+    Args:
+        conf: the task.
+        name: of the network.
+        shape: of its output for one image; None: it is not known.
+        size: height and width of the images.
+
+    Raises:
+        SsrError: says what it puts out.
+    """
+    is_dense = conf.name is TaskKind.segmentation
+    if shape is None or (tuple(shape[1:]) == tuple(size) if is_dense else len(shape) < 3):
+        return
+    puts = f"{name} puts out {'x'.join(map(str, shape))} for an image of {'x'.join(map(str, size))}"
+    if is_dense:
+        raise SsrError(
+            f"{puts}, and task=segmentation needs a class for each pixel: type model=unet, "
+            "model=torchvision model.name=fcn_resnet50, or a network of yours that puts out "
+            "classes x height x width."
+        )
+    raise SsrError(
+        f"{puts}, a class for each pixel, and task={conf.name.value} learns from the whole image: "
+        "type task=segmentation, or another model."
+    )
 
 
 def score(conf: TaskConf) -> Score:
@@ -126,23 +166,33 @@ def task(
         module = own_module.make(conf.task, offered(splits))
         own_module.put(module, conf.task, network)
         return module
-    if isinstance(splits, UserData):
-        assert splits.num_classes is not None
-        kind = Multilabel if conf.task.name is TaskKind.multilabel else Classification
-        return kind(network, conf.recipe, splits.num_classes, channels_last, teacher)
-    images = splits.train
-    if conf.task.name is TaskKind.regression:
-        moments = target_moments(images)
+    if isinstance(splits, Splits) and conf.task.name is TaskKind.regression:
+        moments = target_moments(splits.train)
         assert moments is not None
         return Regression(network, conf.recipe, *moments, channels_last, teacher)
+    assert splits.num_classes is not None
+    common = network, conf.recipe, splits.num_classes, channels_last, teacher
+    weights, ignored = None, IGNORED
+    if isinstance(splits, UserData):
+        ignored = NONE_IGNORED if conf.task.ignore_index is None else conf.task.ignore_index
+    elif conf.task.balance is Balance.weights:
+        weights = balanced(splits.train)
+    if conf.task.name is TaskKind.segmentation:
+        return SemanticSegmentation(*common, weights, conf.task.dice, ignored)
     kind = Multilabel if conf.task.name is TaskKind.multilabel else Classification
-    weights = balanced(images) if conf.task.balance is Balance.weights else None
-    return kind(network, conf.recipe, splits.num_classes, channels_last, teacher, weights)
+    return kind(*common, weights)
 
 
 def balanced(images: Images) -> Tensor:
-    """Return weights that make all classes, or all labels and their absence, count alike."""
+    """Return weights that make all classes, or all labels and their absence, count alike.
+
+    Of masks they are classes of pixels.
+    """
     labels, count = images.labels, len(images.classes)
+    if images.target is Target.masks:
+        sizes = sum(torch.bincount(mask.flatten(), minlength=256)[:count] for mask in labels)
+        assert isinstance(sizes, Tensor)
+        return sizes.sum() / (count * sizes.clamp_min(1).float())
     if labels.ndim == 1:
         sizes = torch.bincount(labels, minlength=count).clamp_min(1)
         return len(labels) / (count * sizes.float())

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,11 +24,11 @@ from ssr_exp.config import (
     TaskConf,
     TaskKind,
 )
-from ssr_exp.datasets import in_memory
+from ssr_exp.datasets import in_memory, sources
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, planning, rescale, seeds, sets, user_modules
+from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets, user_modules
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
@@ -42,12 +42,12 @@ TARGETS = {
     TaskKind.classification: Target.one_class,
     TaskKind.multilabel: Target.labels,
     TaskKind.regression: Target.numbers,
+    TaskKind.segmentation: Target.masks,
 }
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
 # Keys that must not rename the studies before them.
 OWN_DATA = ("target", "arguments", "version")  # keys of a DataModule of the user's own
-OWN_TASK = ("unit", *(f.name for f in fields(TaskConf) if f.name not in ("name", "balance")))
 LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA)
 
 
@@ -145,6 +145,9 @@ def open(conf: Config) -> Study:
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
+    if conf.task.name is not TaskKind.module:
+        shape = adapt.output_shape(seed_network, splits.image_shape)
+        learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
     taken = pretrained.open(conf, splits, seed_network, plan)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
@@ -155,7 +158,7 @@ def open(conf: Config) -> Study:
 def _data(conf: Config) -> Splits | UserData:
     """Learn what there is to learn from, and try code of the user's own on it."""
     if conf.task.name is not TaskKind.module and conf.dataset.target is None:
-        return _splits(_Key(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
+        return _images(conf, TARGETS[conf.task.name])
     decides = Config(
         dataset=conf.dataset,
         task=conf.task,
@@ -223,14 +226,17 @@ def _fields(
         fields["model"].pop("code", None)
         fields["task"] = _own_task(conf, seed_network)
     elif (task := replace(conf.task, unit="")) != TaskConf():
-        fields["task"] = {k: v for k, v in asdict(task).items() if k not in OWN_TASK}
+        usual = asdict(TaskConf())
+        fields["task"] = {
+            k: v for k, v in asdict(task).items() if k in ("name", "balance") or v != usual[k]
+        }
     return fields | ({"init": taken.init} if taken.init else {})
 
 
 def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
     """Say what makes two modules of the user's own the same: their arguments and their code."""
     said = asdict(conf.task)
-    for key in ("balance", "unit", "version"):
+    for key in ("balance", "unit", "dice", "ignore_index", "version"):
         del said[key]
     if conf.task.version is not None:
         return said | {"version": conf.task.version}
@@ -253,9 +259,13 @@ class _Key(Generic[Part]):
         return hash(self._text)
 
 
+def _images(conf: Config, target: Target) -> Splits:
+    return _splits(_Key(conf.dataset), conf.paths.data, target, conf.task.ignore_index)
+
+
 @lru_cache(maxsize=2)
-def _splits(dataset: _Key[DatasetConf], folder: str, target: Target) -> Splits:
-    return in_memory.load(dataset.part, Path(folder), target)
+def _splits(dataset: _Key[DatasetConf], folder: str, target: Target, ignored: int | None) -> Splits:
+    return in_memory.load(dataset.part, Path(folder), target, ignored)
 
 
 @lru_cache(maxsize=4)
@@ -264,7 +274,8 @@ def _tried(key: _Key[Config]) -> Splits | UserData:
     score = learning.score(conf.task)
     if conf.dataset.target is not None:
         return preflight.own_data(conf, score)
-    splits = _splits(_Key(conf.dataset), conf.paths.data, Target.one_class)
+    has_masks = conf.dataset.name in (sources.MASKS, sources.SCENES)
+    splits = _images(conf, Target.masks if has_masks else Target.one_class)
     module = own_module.make(conf.task, learning.offered(splits))
     preflight.module_inputs(conf, module, learning.data(conf, splits), score)
     return splits
