@@ -45,6 +45,8 @@ Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < ma
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
 PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
+Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
 PartOfOne = Annotated[float, Allowed("from 0 to below 1", lambda x: 0 <= x < 1)]
 
 
@@ -107,6 +109,14 @@ class Balance(StrEnum):
     none = "none"
     weights = "weights"  # rare classes weigh more in the loss of training
     sampling = "sampling"  # images of rare classes are drawn more often
+
+
+class AutoAugment(StrEnum):
+    """Policies that draw operations for each image, as torchvision has them."""
+
+    none = "none"
+    trivial_augment_wide = "trivial_augment_wide"  # one operation, of any strength
+    rand_augment = "rand_augment"  # `num_ops` operations of one `magnitude`
 
 
 class Optimizer(StrEnum):
@@ -285,7 +295,17 @@ class DatasetConf:
     train_on_val: bool = False  # for finalists: learn from val, too, and measure nothing there
     crop_padding: CountOrZero = 0  # pixels on each side before a random crop
     flip: bool = False  # left to right
+    vertical_flip: bool = False
+    crop_scale: list[float] | None = None  # resized crops: their share of the area, least and most
+    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])  # width over height
+    rotation: Degrees = 0.0  # at most, either way
+    color_jitter: list[float] = field(default_factory=list)  # brightness, contrast, saturation, hue
+    auto_augment: AutoAugment = AutoAugment.none
+    num_ops: Count = 2  # rand_augment
+    magnitude: Magnitude = 9  # rand_augment
     cutout: CountOrZero = 0  # side of the erased square in pixels; 0: none
+    mixup: Amount = 0.0  # alpha of the Beta distribution of both images' shares; 0: none
+    cutmix: Amount = 0.0  # likewise, of the areas; with mixup, each batch gets one of both
 
 
 @dataclass
@@ -332,6 +352,7 @@ class TrainerConf:
     compile: bool = False
     deterministic: bool = True
     threads: Count | None = None  # CPU threads of one run; None: torch's own choice
+    workers: CountOrZero | None = None  # processes that augment; None: 4 beside a CUDA GPU, else 0
     progress: bool = True
     test: bool = False  # look at the test set at the end: for finalists
 
