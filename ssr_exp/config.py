@@ -287,8 +287,8 @@ class DatasetConf:
     targets: list[str] = field(default_factory=list)  # csv: columns of what is learnt
     group: str | None = None  # csv: rows that are alike here stay together in a split
     split: str | None = None  # csv: the column that says train, val or test; None: it is drawn
-    resize: int | None = None  # pixels, square; None: as they are, all of one size
-    fit: str = "crop"  # with `resize`: the centre square, or `stretch`, or `pad` to a square
+    resize: Any = None  # pixels: a square's side, or [height,width]; None: as they are, all of one
+    fit: str = "crop"  # with `resize`: the centre of that shape, or `stretch`, or `pad` to it
     background: str = "white"  # or `black`: behind what is transparent, beside what is padded
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: RandomSeed = 0

@@ -176,6 +176,8 @@ def _fields(
     conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Pretrained
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
+    if isinstance(sides := dataset["resize"], list) and sides[0] == sides[1]:
+        dataset["resize"] = sides[0]
     for key in LATER:
         if dataset[key] == getattr(DatasetConf(), key):
             del dataset[key]

@@ -79,6 +79,7 @@ OTHER = [
     "dataset.split_seed=1",
     "dataset.val_fraction=0.3",
     "dataset.resize=16",
+    "dataset.resize=[16,20]",
     "dataset.crop_padding=1",
     "dataset.flip=true",
     "dataset.cutout=2",
@@ -108,6 +109,10 @@ OTHER = [
 def test_what_decides_a_result_makes_another_study(opened: Callable[..., Study]) -> None:
     names = [opened(*words.split()).name for words in ["seed=0", *OTHER]]
     assert len(set(names)) == len(names)
+
+
+def test_two_sides_that_are_the_same_are_one(opened: Callable[..., Study]) -> None:
+    assert opened("dataset.resize=[8,8]").name == opened("dataset.resize=8").name
 
 
 @pytest.fixture
