@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssr_exp.config import Balance, Config, TaskConf, TaskKind
 from ssr_exp.datasets import user_data
-from ssr_exp.datasets.batches import Augmentation
+from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.datasets.user_data import UserData
@@ -147,6 +147,7 @@ def data(conf: Config, splits: Splits | UserData) -> LightningDataModule:
         seed=conf.seed,
         channels_last=conf.trainer.channels_last,
         is_balanced=conf.task.balance is Balance.sampling,
+        workers=conf.trainer.workers,
     )
 
 

@@ -24,7 +24,7 @@ from ssr_exp.config import (
     TaskConf,
     TaskKind,
 )
-from ssr_exp.datasets import in_memory, sources
+from ssr_exp.datasets import augmentation, in_memory, sources
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -48,7 +48,11 @@ ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
 # Keys that must not rename the studies before them.
 OWN_DATA = ("target", "arguments", "version")  # keys of a DataModule of the user's own
-LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA)
+LATER = (
+    *("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA),
+    *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
+    *("num_ops", "magnitude", "mixup", "cutmix"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +146,8 @@ def open(conf: Config) -> Study:
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
             f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
+    if isinstance(splits, Splits):
+        augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
@@ -205,6 +211,8 @@ def _fields(
     taken: Pretrained,
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
+    if isinstance(sides := dataset["resize"], list) and sides[0] == sides[1]:
+        dataset["resize"] = sides[0]
     for key in LATER:
         if dataset[key] == getattr(DatasetConf(), key):
             del dataset[key]
