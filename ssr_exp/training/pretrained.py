@@ -20,12 +20,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from ssr_exp import files
-from ssr_exp.config import Config, Init
+from ssr_exp.config import Config, Init, ModelConf, Normalization
 from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved, seeds
+from ssr_exp.rescaling import codes, rescale, saved, seeds, transfer
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.transfer import Transfer
 from ssr_exp.runs import store, trained
+from ssr_exp.training import published_weights
+from ssr_exp.training.published_weights import PublishedWeights
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,12 @@ KINDS = (
     f"a folder with {saved.NETWORK} (such as the best/ of a search), the folder of a finished run, "
     "or a file with the seed network's state dict"
 )
+ANY_KIND = f"{KINDS}, or torchvision or timm for what they publish"
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of R, G, B
+NAMED = 6  # tensors in a line
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel of the images, in 0..1."""
 
 
 class Split(BaseModel):
@@ -68,13 +77,16 @@ class PretrainedNetwork:
 class Pretrained:
     """What trainings start from and learn from, besides images."""
 
-    # the trained seed network's `state_dict`; None: weights are drawn
+    # the trained seed network's `state_dict`, less what is drawn anew; None: all is drawn
     state: Mapping[str, Tensor] | None = None
     # in eval mode, on the CPU, and not to be changed; None: there is none
     teacher: nn.Module | None = None
     # what the fingerprint says of the weights; empty: nothing
     init: Mapping[str, str] = field(default_factory=dict)
     distill: Mapping[str, Any] = field(default_factory=dict)  # what it says of the teacher
+    moments: Moments | None = None  # that images are normalised by; None: the study's own
+    # whose weights they are, and what of them is drawn; no fingerprint is of it
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check(conf: Config) -> None:
@@ -86,12 +98,13 @@ def check(conf: Config) -> None:
     reads = {
         "init=inherit": conf.init.kind is Init.inherit,
         f"recipe.distill={CHECKPOINT}": conf.recipe.distill == CHECKPOINT,
+        "dataset.normalize=checkpoint": conf.dataset.normalize is Normalization.checkpoint,
     }
     asked = [word for word, holds in reads.items() if holds]
     if asked and conf.checkpoint is None:
-        raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {KINDS}.")
+        raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {ANY_KIND}.")
     if conf.checkpoint is not None and not asked:
-        _warn(conf.checkpoint, " or ".join(reads))
+        _warn(conf.checkpoint, " or ".join(list(reads)[:2]))
 
 
 @lru_cache(maxsize=64)
@@ -106,14 +119,22 @@ def open(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> Pretraine
     Raises:
         SsrError: if there is nothing to read, or it is of another network or of other classes.
     """
-    pretrained, model = Pretrained(), seeds.spell(conf.model)
+    pretrained, model = Pretrained(moments=_moments(conf, splits, seed)), seeds.spell(conf.model)
     if conf.init.kind is Init.inherit and conf.checkpoint is not None:
-        source = read(conf.checkpoint, model, seed)
-        _check_classes(conf.checkpoint, source, splits)
-        _check_split(conf, source)
+        first = _first_weights(
+            conf.checkpoint,
+            _changed(conf.checkpoint),
+            _ConfKey(conf.model),
+            seed,
+            codes.write(plan, plan.baseline),
+            splits.train.classes,
+            splits.image_shape,
+        )
+        _check_split(conf, first.split)
+        _offer_preprocessing(conf, first, splits)
         init = {"kind": conf.init.kind.value, "channels": conf.init.channels.value}
-        init |= {"checkpoint": source.digest}
-        pretrained = replace(pretrained, state=_whole(conf, source, seed, plan), init=init)
+        init |= {"checkpoint": first.digest}
+        pretrained = replace(pretrained, state=first.state, init=init, about=first.about)
     if (path := teacher_path(conf)) is not None:
         source = read(path, model, seed)
         _check_classes(path, source, splits)
@@ -141,12 +162,12 @@ def read(path: str, model: str, seed: nn.Module) -> PretrainedNetwork:
     Raises:
         SsrError: if there is nothing there, or it is damaged or of another network.
     """
-    where = Path(path).expanduser()
-    try:
-        changed = where.stat().st_mtime_ns
-    except OSError:
-        raise SsrError(f"there is no checkpoint at {where}: name {KINDS}.") from None
-    return _read(where, changed, model, seed)
+    if published_weights.is_published(path):
+        raise SsrError(
+            f"{path} tells apart classes of its own, and a teacher must tell apart this data "
+            "set's: train the seed network with init=inherit, and name that run."
+        )
+    return _read(Path(path).expanduser(), _changed(path), model, seed)
 
 
 @lru_cache(maxsize=4)
@@ -205,25 +226,183 @@ def state_dict(path: Path) -> dict[str, Tensor]:
     return network or state
 
 
-def _whole(
-    conf: Config, source: PretrainedNetwork, seed: nn.Module, plan: Plan
-) -> dict[str, Tensor]:
-    """Return the state dict of the whole seed network."""
-    state: dict[str, Tensor] = source.network.state_dict()
-    model, baseline, about = seeds.spell(conf.model), codes.write(plan, plan.baseline), source.about
+@dataclass(frozen=True, eq=False)
+class _FirstWeights:
+    """What `init=inherit` takes from a checkpoint."""
+
+    state: Mapping[str, Tensor]  # of the seed network; what is missing is drawn
+    digest: str
+    about: Mapping[str, Any]
+    split: Split | None = None
+    moments: Moments | None = None  # that its images were normalised by, if that is known
+    published: PublishedWeights | None = None
+
+
+class _ConfKey:
+    """A seed network's configuration as a key of a cache: equal where all its values are."""
+
+    def __init__(self, conf: ModelConf) -> None:
+        self.conf = conf
+        self._text = repr(conf)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ConfKey) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@lru_cache(maxsize=4)
+def _first_weights(
+    checkpoint: str,
+    changed: int,
+    key: _ConfKey,
+    seed: nn.Module,
+    baseline: str,
+    classes: tuple[str, ...],
+    image_shape: tuple[int, ...],
+) -> _FirstWeights:
+    """Read a checkpoint, and fit it to the seed network; say what is drawn instead."""
+    conf, model = key.conf, seeds.spell(key.conf)
+    about, split, published, takes_head = None, None, None, True
+    weights: Mapping[str, Tensor]
+    if published_weights.is_published(checkpoint):
+        published = published_weights.describe(checkpoint, conf)
+        weights = published_weights.read(checkpoint, conf)
+    elif (where := Path(checkpoint).expanduser()).is_file():
+        weights = state_dict(where)
+    else:
+        source = _read(where, changed, model, seed)
+        weights, about, split = source.network.state_dict(), source.about, source.split
+        takes_head = about is None or about.classes == classes
     try:
-        rescale.load(copy.deepcopy(seed), state, source=str(conf.checkpoint))
+        taken = transfer.fit(
+            weights, seed, image_shape, takes_head=takes_head, exact=about is not None
+        )
     except SsrError as error:
         if about is not None and about.model.name == model and about.network != baseline:
             raise SsrError(
-                f"the checkpoint {conf.checkpoint} is network {about.network}, not the baseline "
+                f"the checkpoint {checkpoint} is network {about.network}, not the baseline "
                 f"{baseline}: init=inherit takes the whole seed network's weights."
             ) from None
         raise SsrError(
-            f"{_difference(error)}; init=inherit takes the weights of the seed network, {model}, "
-            "itself."
+            f"the checkpoint {checkpoint} is not of this network: {error}; init=inherit takes "
+            f"the weights of the seed network, {model}, itself."
         ) from None
-    return state
+    name = published.name if published else checkpoint
+    _say(name, model, taken)
+    moments = (published.mean, published.std) if published else None
+    return _FirstWeights(
+        taken.state,
+        digest(taken.state),
+        {
+            "from": published.name if published else "a network trained before",
+            "drawn": list(taken.fresh),
+            "adapted": list(taken.adapted),
+        },
+        split,
+        (about.mean, about.std) if about else moments,
+        published,
+    )
+
+
+def _say(name: str, model: str, taken: Transfer) -> None:
+    """Say in a line what of a seed network is not as in a checkpoint."""
+    parts = []
+    if taken.fresh:
+        parts.append(f"drawn anew: {_named(taken.fresh)}")
+    if taken.adapted:
+        parts.append(f"fitted to the channels of the images: {_named(taken.adapted)}")
+    if taken.unused:
+        parts.append(f"not used: {_named(taken.unused)}")
+    if parts:
+        log.info("%s takes its weights from %s; %s.", model, name, "; ".join(parts))
+
+
+def _named(tensors: Sequence[str]) -> str:
+    more = len(tensors) - NAMED
+    return ", ".join(tensors[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _changed(checkpoint: str) -> int:
+    """Say when a checkpoint was written; 0 for published weights.
+
+    Raises:
+        SsrError: if there is none.
+    """
+    if published_weights.is_published(checkpoint):
+        return 0
+    where = Path(checkpoint).expanduser()
+    try:
+        return where.stat().st_mtime_ns
+    except OSError:
+        raise SsrError(f"there is no checkpoint at {where}: name {ANY_KIND}.") from None
+
+
+def _moments(conf: Config, splits: Splits, seed: nn.Module) -> Moments | None:
+    """Say what images are normalised by; None: by the study's own statistics.
+
+    Raises:
+        SsrError: if the checkpoint does not say it, or says it of other channels.
+    """
+    if conf.dataset.normalize is Normalization.own:
+        return None
+    if conf.dataset.normalize is Normalization.imagenet:
+        return _of_channels(IMAGENET, splits)
+    checkpoint = conf.checkpoint
+    assert checkpoint is not None  # see `check`
+    if published_weights.is_published(checkpoint):
+        published = published_weights.describe(checkpoint, conf.model)
+        return _of_channels((published.mean, published.std), splits)
+    changed, where = _changed(checkpoint), Path(checkpoint).expanduser()
+    about = None
+    if not where.is_file():
+        about = _read(where, changed, seeds.spell(conf.model), seed).about
+    if about is None:
+        raise SsrError(
+            f"the file {checkpoint} does not say how its images were normalised: type "
+            "dataset.normalize=imagenet if it was learned from images normalised as those of "
+            "ImageNet, or dataset.normalize=own."
+        )
+    return _of_channels((about.mean, about.std), splits)
+
+
+def _of_channels(moments: Moments, splits: Splits) -> Moments:
+    """Give as many as the images have channels: for grey ones of RGB the means of the three."""
+    count = splits.image_shape[0]
+    if len(moments[0]) == count:
+        return moments
+    mean, std = (sum(values) / len(values) for values in moments)
+    return (mean,) * count, (std,) * count
+
+
+def _offer_preprocessing(conf: Config, first: _FirstWeights, splits: Splits) -> None:
+    """Say how the images of weights were prepared, where the study's are not."""
+    if first.moments is None or conf.dataset.normalize is not Normalization.own:
+        return
+    theirs, ours = _of_channels(first.moments, splits), (splits.mean, splits.std)
+    if theirs == ours:
+        return
+    size = ""
+    if first.published is not None:
+        sides = "x".join(map(str, first.published.size))
+        size = f" at {sides} pixels ({first.published.interpolation})"
+    _remark(
+        f"{first.about['from']} learned from images{size} normalised with mean "
+        f"{_numbers(theirs[0])} and std {_numbers(theirs[1])}; this study uses those of its own "
+        f"images, mean {_numbers(ours[0])} and std {_numbers(ours[1])}: type "
+        "dataset.normalize=checkpoint to use the weights'."
+    )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+@lru_cache(maxsize=64)
+def _remark(text: str) -> None:
+    """Say once, not once for each run."""
+    log.info("%s", text)
 
 
 def _difference(error: SsrError) -> str:
@@ -231,13 +410,13 @@ def _difference(error: SsrError) -> str:
     return str(error).rpartition("; ")[0] or str(error).rstrip(".")
 
 
-def _check_split(conf: Config, source: PretrainedNetwork) -> None:
+def _check_split(conf: Config, theirs: Split | None) -> None:
     """Refuse first weights that were learned from the images which measure this study's networks.
 
     Raises:
         SsrError: if they were.
     """
-    theirs, ours = source.split, Split.model_validate(asdict(conf.dataset))
+    ours = Split.model_validate(asdict(conf.dataset))
     if ours.train_on_val or theirs in (None, ours) or theirs.name != ours.name:
         return
     raise SsrError(

@@ -35,7 +35,8 @@ TARGETS = {
     TaskKind.regression: Target.numbers,
 }
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
-NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
+# Where images lie does not change what they are; how they are normalised is said in numbers.
+NOT_COMPARED = ("root", "download", "file", "normalize")
 # Keys that must not rename the studies before them.
 LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split")
 
@@ -56,10 +57,14 @@ class Study:
     def about(self) -> dict[str, Any]:
         """What its file says: its fields, and what was read, which no fingerprint is of."""
         reading = self.splits.reading
-        return self.fields | {
-            studies.PREPROCESSING: asdict(self.splits.preprocessing),
-            studies.READING: reading.fields() | {"text": reading.lines()},
-        }
+        return (
+            self.fields
+            | {
+                studies.PREPROCESSING: asdict(self.splits.preprocessing),
+                studies.READING: reading.fields() | {"text": reading.lines()},
+            }
+            | ({studies.FIRST_WEIGHTS: self.pretrained.about} if self.pretrained.about else {})
+        )
 
     def expand(self, conf: Config) -> list[Architecture]:
         """List the networks that a configuration's modifiers name.
@@ -133,6 +138,8 @@ def open(conf: Config) -> Study:
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
     taken = pretrained.open(conf, splits, seed_network, plan)
+    if taken.moments is not None:
+        splits = splits.normalised_by(*taken.moments)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
@@ -183,6 +190,8 @@ def _fields(
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
+    if taken.moments is not None:
+        fields["normalization"] = dict(zip(("mean", "std"), taken.moments, strict=True))
     if (task := replace(conf.task, unit="")) != TaskConf():
         fields["task"] = {k: v for k, v in asdict(task).items() if k != "unit"}
     return fields | ({"init": taken.init} if taken.init else {})
