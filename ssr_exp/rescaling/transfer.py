@@ -30,12 +30,14 @@ class Transfer:
     Attributes:
         state: a part of its state dict, or all of it, in its shapes and types.
         fresh: its tensors that the weights do not give: they are to be drawn.
-        adapted: weights of its stem that were fitted to the channels of the images.
+        stem: its tensors that read the image.
+        adapted: those of them that were fitted to the channels of the images.
         unused: tensors of the weights that it has no place for, by their names in the file.
     """
 
     state: dict[str, Tensor]
     fresh: tuple[str, ...] = ()
+    stem: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
@@ -90,6 +92,7 @@ def fit(
     return Transfer(
         {n: state[n].to(own[n].dtype) for n in own if n in state},
         tuple(n for n in own if n not in state and not n.endswith(COUNTER)),
+        tuple(n for n in own if n in stem),
         tuple(adapted),
         tuple(n for n in extra if not n.endswith(COUNTER)),
     )

@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,11 +24,11 @@ from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.training import learning, pretrained
+from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
-Part = TypeVar("Part")
 TARGETS = {
     TaskKind.classification: Target.one_class,
     TaskKind.multilabel: Target.labels,
@@ -127,7 +127,7 @@ def open(conf: Config) -> Study:
     config.check(conf)
     _check(conf)
     pretrained.check(conf)
-    splits = _splits(_Key(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
+    splits = _splits(ConfigKey(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
     if conf.trainer.test and splits.test is None:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
@@ -135,7 +135,7 @@ def open(conf: Config) -> Study:
             f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
     seed_network, plan = _traced(
-        _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
+        ConfigKey(conf.model), ConfigKey(conf.segment), splits.num_classes, splits.image_shape
     )
     taken = pretrained.open(conf, splits, seed_network, plan)
     if taken.moments is not None:
@@ -197,28 +197,17 @@ def _fields(
     return fields | ({"init": taken.init} if taken.init else {})
 
 
-class _Key(Generic[Part]):
-    """A part of the configuration as a key of a cache: equal where all its values are."""
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self._text = repr(part)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-
 @lru_cache(maxsize=2)
-def _splits(dataset: _Key[DatasetConf], folder: str, target: Target) -> Splits:
+def _splits(dataset: ConfigKey[DatasetConf], folder: str, target: Target) -> Splits:
     return in_memory.load(dataset.part, Path(folder), target)
 
 
 @lru_cache(maxsize=8)
 def _traced(
-    model: _Key[ModelConf], segment: _Key[SegmentConf], num_classes: int, shape: tuple[int, ...]
+    model: ConfigKey[ModelConf],
+    segment: ConfigKey[SegmentConf],
+    num_classes: int,
+    shape: tuple[int, ...],
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
