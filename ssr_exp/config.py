@@ -79,7 +79,15 @@ class Init(StrEnum):
     """What a network's training starts from."""
 
     fresh = "fresh"  # weights drawn as the seed network draws its own
-    inherit = "inherit"  # slices of `checkpoint`, a trained seed network
+    inherit = "inherit"  # slices of `checkpoint`, a trained seed network; its head may be another
+
+
+class Normalization(StrEnum):
+    """By which mean and standard deviation, of each channel, images are normalised."""
+
+    own = "own"  # those of the study's training images
+    checkpoint = "checkpoint"  # those that `checkpoint` was trained with
+    imagenet = "imagenet"  # those of ImageNet, as nearly all published weights
 
 
 class ChannelChoice(StrEnum):
@@ -299,6 +307,7 @@ class DatasetConf:
     background: str = "white"  # or `black`: behind what is transparent, beside what is padded
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: RandomSeed = 0
+    normalize: Normalization = Normalization.own
     train_on_val: bool = False  # for finalists: learn from val, too, and measure nothing there
     crop_padding: CountOrZero = 0  # pixels on each side before a random crop
     flip: bool = False  # left to right
@@ -422,7 +431,8 @@ class Config:
     trainer: TrainerConf = field(default_factory=TrainerConf)
     logger: LoggerConf = field(default_factory=LoggerConf)
     paths: PathsConf = field(default_factory=PathsConf)
-    checkpoint: str | None = None  # a folder like best/, a run's, or a file: of the seed network
+    # of the seed network: a folder like best/, a run's, a file, or torchvision[:NAME], timm[:TAG]
+    checkpoint: str | None = None
     seed: RandomSeed = 0
     wait: bool = False  # for another process that is training the same network
     origin: str | None = None  # why it is trained, for tables and pages; None: `modifiers.kind`

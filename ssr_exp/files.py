@@ -33,6 +33,7 @@ DEEPEST = 50  # objects and lists within each other; files of ours nest a few
 FOLDER = 0x10  # torch takes an archive's part with this attribute for one, and reads no memory
 FULL = (errno.ENOSPC, errno.EDQUOT)
 IS_FULL = "the disk is full"
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # what a state dict lies under, if anything
 UNFINISHED = re.compile(r"\.\w.*\.\d+-[0-9a-f]{8}")  # what a write that is killed leaves
 
 
@@ -165,7 +166,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file of `torch.save` or from a Lightning checkpoint.
+    """Read a state dict from a file of `torch.save`, of safetensors, or a Lightning checkpoint.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -173,13 +174,27 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     from torch import Tensor
 
-    content = read_checkpoint(path)
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    content = _safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    wrapped = (content[key] for key in WRAPPERS if isinstance(content, dict) and key in content)
+    state = next((state for state in wrapped if isinstance(state, dict)), content)
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
     ):
         raise Unreadable("it holds no state dict")
     return state
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise Unreadable("it needs safetensors: type pip install safetensors") from None
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damage shows in many ways
+        raise Unreadable(cause(error)) from None
 
 
 def write_checkpoint(path: Path, content: Any) -> None:

@@ -124,6 +124,11 @@ class Splits:
         c, h, w = self.train.pixels.shape[1:]
         return c, h, w
 
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
+        """Have images normalised by another mean and standard deviation of each channel."""
+        how = replace(self.preprocessing, mean=mean, std=std)
+        return replace(self, mean=mean, std=std, preprocessing=how)
+
 
 def digest(pixels: Tensor) -> str:
     """Hash shape and content of a tensor of whole numbers on the CPU, in hex."""

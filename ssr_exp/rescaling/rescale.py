@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.rescaling.tracing.blocks import is_sequence
 from ssr_exp.rescaling.tracing.channel_groups import Form
+from ssr_exp.rescaling.transfer import holder
 
 MOST_UNLEARNT = 0.25  # share of the weights that may be fixed and lose inputs
 
@@ -61,6 +63,39 @@ def build(
         rescaled, names = _assembled(network, plan, architecture, device="cpu")
         initialise.fresh(rescaled, network, names, cut=_cutter(plan, architecture))
     return rescaled
+
+
+def redraw(
+    network: nn.Module,
+    seed_network: nn.Module,
+    plan: Plan,
+    architecture: Architecture,
+    drawn: Collection[str],
+    *,
+    draw_seed: int,
+) -> None:
+    """Draw some modules of a rescaled network again, in place, each from a generator of its own.
+
+    So a new head is the same in all rescaled networks in which it has the same shape, whatever was
+    drawn before it. Torch's global generator stays as it is.
+
+    Args:
+        network: what `build` made of the architecture; the others of its weights may be drawn
+            again, too: fill them afterwards.
+        seed_network: as its constructor left it.
+        plan: of the seed network.
+        architecture: the rescaled network's.
+        drawn: the seed network's names of the tensors.
+        draw_seed: of the generators.
+    """
+    seed_names, cut = names(seed_network, plan, architecture), _cutter(plan, architecture)
+    holders = {holder(new): holder(old) for new, old in seed_names.items() if old in drawn}
+    with torch.random.fork_rng(devices=[]):
+        for path, old_path in sorted(holders.items()):
+            torch.manual_seed(draw_seed + zlib.crc32(old_path.encode()))
+            module, prefix = network.get_submodule(path), f"{path}." if path else ""
+            own = {n.removeprefix(prefix): o for n, o in seed_names.items() if n.startswith(prefix)}
+            initialise.fresh(module, seed_network, own, cut=cut)
 
 
 def check_learnt(network: nn.Module, plan: Plan, architecture: Architecture) -> None:

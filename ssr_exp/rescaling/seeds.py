@@ -208,6 +208,13 @@ def is_unet(conf: ModelConf) -> bool:
     return conf.source is Source.builtin and conf.name == UNET
 
 
+def publisher(conf: ModelConf) -> Source | None:
+    """Say which library made a seed network, and publishes weights of it; None: neither."""
+    if conf.source is Source.builtin and not (is_cifar(conf) or is_unet(conf)):
+        return Source.torchvision
+    return conf.source if conf.source in (Source.torchvision, Source.timm) else None
+
+
 def _target(conf: ModelConf) -> str:
     if conf.target is None:
         raise SsrError("model=module needs a callable: type model.target=my_package.MyNet.")

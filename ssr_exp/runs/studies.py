@@ -16,6 +16,8 @@ FILE = "study.json"
 EPOCHS = "training.epochs"
 READING = "reading"  # what was read of the data set, in words and numbers
 PREPROCESSING = "preprocessing"  # how an image file becomes what the network takes
+FIRST_WEIGHTS = "first_weights"  # whose weights trainings start from, and what of them is drawn
+DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS)
 
 
 def read_all(root: Path) -> dict[str, dict[str, Any]]:
@@ -31,7 +33,7 @@ def read_all(root: Path) -> dict[str, dict[str, Any]]:
 
 def compared(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what only describes a study, and decides nothing of its results."""
-    return {key: value for key, value in fields.items() if key not in (READING, PREPROCESSING)}
+    return {key: value for key, value in fields.items() if key not in DESCRIPTIVE}
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ssr_exp.config import Arm, Config, CostAxis, FinalistsConf, ModelConf, SearchConfig
+from ssr_exp.config import (
+    Arm,
+    Config,
+    CostAxis,
+    FinalistsConf,
+    ModelConf,
+    Normalization,
+    SearchConfig,
+)
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
@@ -28,7 +36,7 @@ def check(whole: SearchConfig, opened: Study) -> None:
         SsrError: if there is no val, or there are no test images.
     """
     conf = whole.finalists
-    _check_teacher(whole)
+    _check_siblings(whole)
     if whole.dataset.train_on_val:
         raise SsrError(
             "dataset.train_on_val=true leaves a search no val to compare networks by: take it out; "
@@ -47,10 +55,17 @@ def learns_val(conf: Config) -> bool:
     return conf.dataset.target is None
 
 
-def _check_teacher(whole: SearchConfig) -> None:
+def _check_siblings(whole: SearchConfig) -> None:
     """Refuse for a sibling what only the seed network itself can read."""
+    if Arm.family not in whole.finalists.arms:
+        return
+    if whole.dataset.normalize is Normalization.checkpoint:
+        raise SsrError(
+            "finalists.arms holds family, but dataset.normalize=checkpoint is for networks of "
+            f"{whole.model.name} alone: type dataset.normalize=imagenet, or leave family out."
+        )
     path = pretrained.teacher_path(whole)
-    if path is None or Arm.family not in whole.finalists.arms:
+    if path is None:
         return
     if Path(path).expanduser().is_file():
         raise SsrError(

@@ -95,6 +95,8 @@ def _network(job: Job) -> nn.Module:
     state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
     if state is not None:
+        if drawn := {name for name, _ in seed.named_parameters()} - set(state):
+            rescale.redraw(network, seed, plan, architecture, drawn, draw_seed=job.conf.seed)
         names = rescale.names(seed, plan, architecture)
         inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
     return network

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from ssr_exp import user_code
@@ -100,6 +101,20 @@ def network(module: LightningModule, conf: TaskConf) -> nn.Module:
         SsrError: if nothing is there, or no network is.
     """
     return user_modules.part(module, conf.network, type(module).__name__)
+
+
+def loads_weights(conf: TaskConf, offered: Mapping[str, Any]) -> bool:
+    """Say whether a module's constructor gives its network weights that were trained before.
+
+    They are the same whatever random numbers there are.
+    """
+    states = []
+    with isolate_rng():
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            states.append(network(make(conf, offered), conf).state_dict())
+    drawn = [n for n, t in states[0].items() if _is_telling(t)]
+    return bool(drawn) and all(torch.equal(states[0][n], states[1][n]) for n in drawn)
 
 
 def put(module: LightningModule, conf: TaskConf, rescaled: nn.Module) -> None:
@@ -258,7 +273,11 @@ def _copies(
 
 def _is_telling(tensor: Tensor) -> bool:
     """Say whether no other tensor holds the same by chance."""
-    return tensor.is_floating_point() and tensor.numel() > 8 and bool((tensor != tensor[0]).any())
+    return (
+        tensor.is_floating_point()
+        and tensor.numel() > 8
+        and bool((tensor != tensor.flatten()[0]).any())
+    )
 
 
 def _set(module: nn.Module, path: str, value: nn.Module) -> None:

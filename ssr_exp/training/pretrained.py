@@ -6,76 +6,45 @@ such runs are never compared with plain ones.
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from ssr_exp import files
-from ssr_exp.config import Config, Init
+from ssr_exp.config import Config, Init, Normalization
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved, seeds
+from ssr_exp.rescaling import seeds
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import store, trained
+from ssr_exp.training import checkpoints, first_weights
+from ssr_exp.training.checkpoints import PretrainedNetwork, Split
+from ssr_exp.training.first_weights import Moments
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint"  # as `recipe.distill`: the teacher is the top-level one
+FAR = 0.02  # between two means or standard deviations of pixels in 0..1, of which none is noise
 KEYS = ("distill", "distill_weight", "distill_temperature")  # of the recipe
-KINDS = (
-    f"a folder with {saved.NETWORK} (such as the best/ of a search), the folder of a finished run, "
-    "or a file with the seed network's state dict"
-)
-
-
-class Split(BaseModel):
-    """Which images of a data set a network was trained on."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    name: str
-    val_fraction: float
-    split_seed: int
-    train_on_val: bool = False
-
-    def __str__(self) -> str:
-        """Say it in the words of a command line."""
-        fields = self.model_dump(exclude={"name"}).items()
-        return " ".join(f"dataset.{key}={str(value).lower()}" for key, value in fields)
-
-
-@dataclass(frozen=True, eq=False)
-class PretrainedNetwork:
-    """A network that was trained before, and what is known of it."""
-
-    network: nn.Module  # in eval mode, on the CPU; not to be changed
-    digest: str  # of names, shapes and values of its state dict
-    # how it is built, and what its logits mean; None if only weights are known
-    about: saved.Description | None = None
-    split: Split | None = None  # of the images that it was trained on, if it is known
 
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
     """What trainings start from and learn from, besides images."""
 
-    # the trained seed network's `state_dict`; None: weights are drawn
+    # the trained seed network's `state_dict`, less what is drawn anew; None: all is drawn
     state: Mapping[str, Tensor] | None = None
     # in eval mode, on the CPU, and not to be changed; None: there is none
     teacher: nn.Module | None = None
     # what the fingerprint says of the weights; empty: nothing
     init: Mapping[str, str] = field(default_factory=dict)
     distill: Mapping[str, Any] = field(default_factory=dict)  # what it says of the teacher
+    moments: Moments | None = None  # that images are normalised by; None: the study's own
+    # whose weights they are, and what of them is drawn; no fingerprint is of it
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check(conf: Config) -> None:
@@ -87,18 +56,20 @@ def check(conf: Config) -> None:
     reads = {
         "init=inherit": conf.init.kind is Init.inherit,
         f"recipe.distill={CHECKPOINT}": conf.recipe.distill == CHECKPOINT,
+        "dataset.normalize=checkpoint": conf.dataset.normalize is Normalization.checkpoint,
     }
     asked = [word for word, holds in reads.items() if holds]
     if asked and conf.checkpoint is None:
-        raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {KINDS}.")
+        raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {checkpoints.ANY_KIND}.")
     if conf.checkpoint is not None and not asked:
-        _warn(conf.checkpoint, " or ".join(reads))
+        words = " or ".join(list(reads)[:2])
+        _say_once(f"checkpoint={conf.checkpoint} is not read: type {words} with it.")
 
 
 @lru_cache(maxsize=64)
-def _warn(path: str, words: str) -> None:
+def _say_once(warning: str) -> None:
     """Warn once, not once for each run."""
-    log.warning("checkpoint=%s is not read: type %s with it.", path, words)
+    log.warning("%s", warning)
 
 
 def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -> Pretrained:
@@ -107,18 +78,19 @@ def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
     Raises:
         SsrError: if there is nothing to read, or it is of another network or of other classes.
     """
-    pretrained, model = Pretrained(), seeds.spell(conf.model)
-    if conf.init.kind is Init.inherit and conf.checkpoint is not None:
-        source = read(conf.checkpoint, model, seed)
-        _check_classes(conf.checkpoint, source, splits)
-        _check_split(conf, source)
+    moments = first_weights.moments(conf, splits, seed)
+    pretrained = Pretrained(moments=moments)
+    if conf.init.kind is Init.inherit:
+        first = first_weights.read(conf, splits, seed, plan)
+        _check_split(conf, first.split)
         init = {"kind": conf.init.kind.value, "channels": conf.init.channels.value}
-        init |= {"checkpoint": source.digest}
-        pretrained = replace(pretrained, state=_whole(conf, source, seed, plan), init=init)
+        init |= {"checkpoint": first.digest}
+        pretrained = replace(pretrained, state=first.state, init=init, about=first.about)
     if (path := teacher_path(conf)) is not None:
-        source = read(path, model, seed)
+        source = checkpoints.read(path, seeds.spell(conf.model), seed)
         _check_classes(path, source, splits)
         _check_images(path, source, splits)
+        _check_normalization(path, source, moments or (splits.mean, splits.std))
         weight, temperature = conf.recipe.distill_weight, conf.recipe.distill_temperature
         distill = {"teacher": source.digest, "weight": weight, "temperature": temperature}
         pretrained = replace(pretrained, teacher=source.network, distill=distill)
@@ -131,114 +103,13 @@ def teacher_path(conf: Config) -> str | None:
     return conf.checkpoint if named == CHECKPOINT else named
 
 
-def read(path: str, model: str, seed: nn.Module) -> PretrainedNetwork:
-    """Read a trained network; once in a process, as long as it is not written anew.
-
-    Args:
-        path: a folder that `saved.write` made, a run's folder, or a file with a state dict.
-        model: the study's seed network, as `seeds.spell` writes it.
-        seed: as its constructor left it; a file must hold its weights.
-
-    Raises:
-        SsrError: if there is nothing there, or it is damaged or of another network.
-    """
-    where = Path(path).expanduser()
-    try:
-        changed = where.stat().st_mtime_ns
-    except OSError:
-        raise SsrError(f"there is no checkpoint at {where}: name {KINDS}.") from None
-    return _read(where, changed, model, seed)
-
-
-@lru_cache(maxsize=4)
-def _read(where: Path, _changed: int, model: str, seed: nn.Module) -> PretrainedNetwork:
-    if where.is_file():
-        network = copy.deepcopy(seed)
-        try:
-            rescale.load(network, state_dict(where), source=str(where))
-        except SsrError as error:
-            raise SsrError(f"{_difference(error)}; a file must hold the seed network's.") from None
-        return _source(network)
-    if not any((where / name).exists() for name in (saved.NETWORK, store.RECORD_FILE)):
-        raise SsrError(
-            f"{where} holds neither {saved.NETWORK} nor {store.RECORD_FILE}: name {KINDS}."
-        )
-    remedy = "name a network of this study's model, or one made by a class"
-    source = trained.read(where, remedy, trusted_model=model)
-    try:
-        split = Split.model_validate(source.study.get("dataset"))
-    except ValidationError:
-        split = None
-    return _source(source.network, source.about, split)
-
-
-def _source(
-    network: nn.Module, about: saved.Description | None = None, split: Split | None = None
-) -> PretrainedNetwork:
-    network.eval().requires_grad_(False)
-    return PretrainedNetwork(network, digest(network.state_dict()), about, split)
-
-
-def digest(state: Mapping[str, Tensor]) -> str:
-    """Hash names, types, shapes and values of a state dict on the CPU, in hex."""
-    sha = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().contiguous()
-        sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
-
-
-def state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, as data only: a file of `torch.save`, or a Lightning checkpoint.
-
-    Of a checkpoint's names only those after `network.` are kept, if there are any.
-
-    Raises:
-        SsrError: if the file is damaged or holds something else.
-    """
-    try:
-        state = files.read_state_dict(path)
-    except (FileNotFoundError, files.Unreadable) as error:
-        raise SsrError(f"{path} cannot be read as a checkpoint ({error}): name {KINDS}.") from None
-    prefix = "network."
-    network = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-    return network or state
-
-
-def _whole(
-    conf: Config, source: PretrainedNetwork, seed: nn.Module, plan: Plan
-) -> dict[str, Tensor]:
-    """Return the state dict of the whole seed network."""
-    state: dict[str, Tensor] = source.network.state_dict()
-    model, baseline, about = seeds.spell(conf.model), codes.write(plan, plan.baseline), source.about
-    try:
-        rescale.load(copy.deepcopy(seed), state, source=str(conf.checkpoint))
-    except SsrError as error:
-        if about is not None and about.model.name == model and about.network != baseline:
-            raise SsrError(
-                f"the checkpoint {conf.checkpoint} is network {about.network}, not the baseline "
-                f"{baseline}: init=inherit takes the whole seed network's weights."
-            ) from None
-        raise SsrError(
-            f"{_difference(error)}; init=inherit takes the weights of the seed network, {model}, "
-            "itself."
-        ) from None
-    return state
-
-
-def _difference(error: SsrError) -> str:
-    """Keep what `rescale.load` says of the first difference, without its remedy."""
-    return str(error).rpartition("; ")[0] or str(error).rstrip(".")
-
-
-def _check_split(conf: Config, source: PretrainedNetwork) -> None:
+def _check_split(conf: Config, theirs: Split | None) -> None:
     """Refuse first weights that were learned from the images which measure this study's networks.
 
     Raises:
         SsrError: if they were.
     """
-    theirs, ours = source.split, Split.model_validate(asdict(conf.dataset))
+    ours = Split.model_validate(asdict(conf.dataset))
     if ours.train_on_val or theirs in (None, ours) or theirs.name != ours.name:
         return
     raise SsrError(
@@ -269,4 +140,18 @@ def _check_images(path: str, source: PretrainedNetwork, splits: Splits | UserDat
         raise SsrError(
             f"the teacher in {path} takes images of {theirs} (channels x height x width), and this "
             f"data set's are {ours}: name a teacher of such images, or type recipe.distill=null."
+        )
+
+
+def _check_normalization(path: str, source: PretrainedNetwork, ours: Moments) -> None:
+    """Say if a teacher is shown other images than it learned from."""
+    if source.about is None:
+        return
+    theirs = source.about.mean, source.about.std
+    pairs = zip(theirs[0] + theirs[1], ours[0] + ours[1], strict=True)
+    if any(abs(one - other) > FAR for one, other in pairs):
+        _say_once(
+            f"the teacher in {path} learned from images normalised with "
+            f"{first_weights.said(theirs)}, and here they are normalised with "
+            f"{first_weights.said(ours)}: what it says of them may be worth little."
         )

@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from ssr_exp import config, user_code
 from ssr_exp.config import (
     Config,
     DatasetConf,
+    Init,
     ModelConf,
     PathsConf,
     SegmentConf,
@@ -33,11 +34,11 @@ from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.training import learning, own_module, preflight, pretrained
+from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
-Part = TypeVar("Part")
 TARGETS = {
     TaskKind.classification: Target.one_class,
     TaskKind.multilabel: Target.labels,
@@ -45,7 +46,8 @@ TARGETS = {
     TaskKind.segmentation: Target.masks,
 }
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
-NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
+# Where images lie does not change what they are; how they are normalised is said in numbers.
+NOT_COMPARED = ("root", "download", "file", "normalize")
 # Keys that must not rename the studies before them.
 OWN_DATA = ("target", "arguments", "version")  # keys of a DataModule of the user's own
 LATER = (
@@ -72,10 +74,14 @@ class Study:
         """What its file says: its fields, and what was read, which no fingerprint is of."""
         reading = self.splits.reading
         how = self.splits.preprocessing
-        return self.fields | {
-            studies.PREPROCESSING: None if how is None else asdict(how),
-            studies.READING: reading.fields() | {"text": reading.lines()},
-        }
+        return (
+            self.fields
+            | {
+                studies.PREPROCESSING: None if how is None else asdict(how),
+                studies.READING: reading.fields() | {"text": reading.lines()},
+            }
+            | ({studies.FIRST_WEIGHTS: self.pretrained.about} if self.pretrained.about else {})
+        )
 
     def expand(self, conf: Config) -> list[Architecture]:
         """List the networks that a configuration's modifiers name.
@@ -149,12 +155,17 @@ def open(conf: Config) -> Study:
     if isinstance(splits, Splits):
         augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
     seed_network, plan = _traced(
-        _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
+        ConfigKey(conf.model), ConfigKey(conf.segment), splits.num_classes, splits.image_shape
     )
-    if conf.task.name is not TaskKind.module:
+    if conf.task.name is TaskKind.module:
+        if conf.init.kind is Init.fresh:
+            _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
+    else:
         shape = adapt.output_shape(seed_network, splits.image_shape)
         learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
     taken = pretrained.open(conf, splits, seed_network, plan)
+    if taken.moments is not None and isinstance(splits, Splits):
+        splits = splits.normalised_by(*taken.moments)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
@@ -172,7 +183,7 @@ def _data(conf: Config) -> Splits | UserData:
         trainer=replace(conf.trainer, max_epochs=1, test=False),
         paths=PathsConf(data=conf.paths.data),
     )
-    return _tried(_Key(decides))
+    return _tried(ConfigKey(decides))
 
 
 def _check(conf: Config) -> None:
@@ -238,6 +249,8 @@ def _fields(
         fields["task"] = {
             k: v for k, v in asdict(task).items() if k in ("name", "balance") or v != usual[k]
         }
+    if taken.moments is not None:
+        fields["normalization"] = dict(zip(("mean", "std"), taken.moments, strict=True))
     return fields | ({"init": taken.init} if taken.init else {})
 
 
@@ -253,31 +266,19 @@ def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
     return said | {"code": user_code.digests(names)}
 
 
-class _Key(Generic[Part]):
-    """A part of the configuration as a key of a cache: equal where all its values are."""
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self._text = repr(part)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-
 def _images(conf: Config, target: Target) -> Splits:
-    return _splits(_Key(conf.dataset), conf.paths.data, target, conf.task.ignore_index)
+    return _splits(ConfigKey(conf.dataset), conf.paths.data, target, conf.task.ignore_index)
 
 
 @lru_cache(maxsize=2)
-def _splits(dataset: _Key[DatasetConf], folder: str, target: Target, ignored: int | None) -> Splits:
+def _splits(
+    dataset: ConfigKey[DatasetConf], folder: str, target: Target, ignored: int | None
+) -> Splits:
     return in_memory.load(dataset.part, Path(folder), target, ignored)
 
 
 @lru_cache(maxsize=4)
-def _tried(key: _Key[Config]) -> Splits | UserData:
+def _tried(key: ConfigKey[Config]) -> Splits | UserData:
     conf = key.part
     score = learning.score(conf.task)
     if conf.dataset.target is not None:
@@ -290,9 +291,21 @@ def _tried(key: _Key[Config]) -> Splits | UserData:
 
 
 @lru_cache(maxsize=8)
+def _say_what_is_dropped(task: ConfigKey[TaskConf], num_classes: int | None, channels: int) -> None:
+    """Warn where all networks start from fresh weights, and the module's own were trained."""
+    if own_module.loads_weights(task.part, user_modules.offered(num_classes, channels)):
+        log.warning(
+            "%s loads trained weights when it is made, and every network here starts from fresh "
+            "ones, the baseline, too: type init=inherit checkpoint=target to start each from "
+            "slices of them.",
+            task.part.target,
+        )
+
+
+@lru_cache(maxsize=8)
 def _traced(
-    model: _Key[ModelConf],
-    segment: _Key[SegmentConf],
+    model: ConfigKey[ModelConf],
+    segment: ConfigKey[SegmentConf],
     num_classes: int | None,
     shape: tuple[int, ...],
 ) -> tuple[nn.Module, Plan]:

@@ -1,0 +1,185 @@
+"""Trained weights for a seed network with another head, or another stem, than they are of.
+
+The backbone's weights are taken as they are. Which layers are the head and the stem shows in one
+run of the network: what its output is made by, and what reads the image.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from torch import Tensor, nn
+
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import adapt
+
+LEAST = 0.5  # share of the tensors between stem and head that weights must fit
+NAMED = 3  # tensors in a sentence
+COUNTER = "num_batches_tracked"  # of batch norms; nothing that is learnt
+DEEPEST_PREFIX = 2  # modules around a network in its file, as in `model.backbone.`
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a seed network takes from trained weights.
+
+    Attributes:
+        state: a part of its state dict, or all of it, in its shapes and types.
+        fresh: its tensors that the weights do not give: they are to be drawn.
+        stem: its tensors that read the image.
+        adapted: those of them that were fitted to the channels of the images.
+        unused: tensors of the weights that it has no place for, by their names in the file.
+    """
+
+    state: dict[str, Tensor]
+    fresh: tuple[str, ...] = ()
+    stem: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+def fit(
+    weights: Mapping[str, Tensor],
+    network: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    takes_head: bool = True,
+    exact: bool = False,
+) -> Transfer:
+    """Take from trained weights all that fits a seed network.
+
+    The head is taken whole or not at all, and so is each convolution of the stem; one that reads
+    another number of channels is adapted. The names in the file may have a prefix that the
+    network's have not (`module.`), or lack one that they have (`backbone.`).
+
+    Args:
+        weights: a state dict.
+        network: the seed network.
+        input_shape: channels, height and width of its images, in pixels.
+        takes_head: whether the head is for the same classes, if it has as many.
+        exact: whether all between stem and head must fit.
+
+    Raises:
+        SsrError: if the weights are of another network; says the first difference, without naming
+            the file.
+    """
+    own = network.state_dict()
+    flow = adapt.Flow(network, input_shape)
+    theirs = _renamed(weights, own)
+    head = {n for n in own if holder(n) in flow.writers}
+    stem = {n for n in own if holder(n) in flow.readers} - head
+    middle = [n for n in own if n not in head | stem and not n.endswith(COUNTER)]
+    differing = [n for n in middle if not _fits(n, theirs, own)]
+    extra = [n for n in theirs if n not in own]
+    _check(theirs, own, middle, differing, extra, exact=exact)
+    state = {n: theirs[n] for n in own if n in theirs and _fits(n, theirs, own)}
+    if not takes_head or any(n not in state for n in head):
+        state = {n: t for n, t in state.items() if n not in head}
+    adapted = []
+    for path in {holder(n): None for n in own if n in stem}:
+        names = [n for n in own if holder(n) == path]
+        conv, weight = network.get_submodule(path), f"{path}.weight"
+        is_other = isinstance(conv, nn.Conv2d) and weight in theirs and weight not in state
+        if is_other and (fitted := _rechanneled(theirs[weight], own[weight].shape)) is not None:
+            state[weight] = fitted
+            adapted.append(weight)
+        if any(n not in state for n in names):
+            state = {n: t for n, t in state.items() if n not in names}
+    return Transfer(
+        {n: state[n].to(own[n].dtype) for n in own if n in state},
+        tuple(n for n in own if n not in state and not n.endswith(COUNTER)),
+        tuple(n for n in own if n in stem),
+        tuple(adapted),
+        tuple(n for n in extra if not n.endswith(COUNTER)),
+    )
+
+
+def _check(
+    theirs: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    middle: Sequence[str],
+    differing: Sequence[str],
+    extra: Sequence[str],
+    *,
+    exact: bool,
+) -> None:
+    """Refuse weights of another network: of another depth or width, or of another kind."""
+    alike = {_pattern(n) for n in middle if n not in differing}
+    depth = [n for n in differing if n not in theirs and _pattern(n) in alike]
+    depth += [n for n in extra if _pattern(n) in alike]
+    if exact:
+        depth = [*differing, *(n for n in extra if not n.endswith(COUNTER))]
+    if depth:
+        raise SsrError(_difference(depth[0], theirs, own))
+    n_fit = len(middle) - len(differing)
+    if n_fit < LEAST * len(middle):
+        named = ", ".join(_difference(n, theirs, own) for n in differing[:NAMED])
+        raise SsrError(f"only {n_fit} of the {len(middle)} tensors of its backbone fit ({named})")
+
+
+def _difference(name: str, theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    there, here = (_shape(tensors.get(name)) for tensors in (theirs, own))
+    return f"{name} is {there} there and {here} here"
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _fits(name: str, theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    return name in theirs and theirs[name].shape == own[name].shape
+
+
+def _pattern(name: str) -> str:
+    """Write a tensor's name such that those of all blocks are one."""
+    return re.sub(r"\d+", "#", name)
+
+
+def holder(name: str) -> str:
+    """Name the module whose weight a tensor is, or makes up."""
+    path, parametrized, _ = name.partition(".parametrizations.")
+    return path if parametrized else name.rpartition(".")[0]
+
+
+def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take a prefix off the names of weights, or put one on, where more of them then fit."""
+
+    def rename(off: str, on: str) -> dict[str, Tensor]:
+        kept = {n.removeprefix(off): t for n, t in weights.items() if n.startswith(off)}
+        return {on + n: t for n, t in kept.items()}
+
+    def count(off: str, on: str) -> int:
+        renamed = rename(off, on)
+        return sum(_fits(name, renamed, own) for name in own)
+
+    ways = product(_prefixes(weights), _prefixes(own))
+    return rename(*max(ways, key=lambda way: count(*way)))
+
+
+def _prefixes(names: Mapping[str, Tensor]) -> Iterator[str]:
+    """List what names may begin with, none first."""
+    found = {"": None}
+    for name in names:
+        parts = name.split(".")[:-1]
+        for end in range(1, min(len(parts), DEEPEST_PREFIX) + 1):
+            found[".".join(parts[:end]) + "."] = None
+    yield from found
+
+
+def _rechanneled(weight: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Fit a convolution's weight, `o x c x h x w`, to images of other channels, if it can be.
+
+    To one channel: the sum over all, so that a grey image gives what it gave in colour. Else the
+    channels are repeated, and scaled such that their sum stays. As timm's `adapt_input_conv`.
+    """
+    if weight.ndim != 4 or (weight.shape[0], *weight.shape[2:]) != (shape[0], *shape[2:]):
+        return None
+    there, here = weight.shape[1], shape[1]
+    if here == 1:
+        return weight.float().sum(1, keepdim=True)
+    repeated = weight.float().repeat(1, math.ceil(here / there), 1, 1)[:, :here]
+    return repeated * (there / here)

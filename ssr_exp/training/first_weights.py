@@ -1,0 +1,231 @@
+"""The weights that trainings start from with `init=inherit`; how their images were normalised."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssr_exp.config import Config, ModelConf, Normalization, Stem
+from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.user_data import UserData
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes, saved, seeds, transfer
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.transfer import Transfer
+from ssr_exp.training import checkpoints, published_weights
+from ssr_exp.training.checkpoints import Split
+from ssr_exp.training.config_key import ConfigKey
+
+log = logging.getLogger(__name__)
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of R, G, B
+MOST_NAMED = 6  # tensors in a line
+TARGET = "target"  # as a checkpoint: what a module of the user's own loads when it is made
+OWN = "a network trained before"  # where a folder or a file would be named
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel of the images, in 0..1."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstWeights:
+    """What `init=inherit` takes from a checkpoint.
+
+    Attributes:
+        state: a part of the seed network's state dict, or all of it; what is missing is drawn.
+        digest: of names, shapes and values of it.
+        about: whose weights they are and what of them is drawn, for people; names no folder.
+        split: of the images that they were trained on, if these may be the study's.
+        moments: that these were normalised by, if it is known.
+        prepared: how else these were prepared, in words.
+    """
+
+    state: Mapping[str, Tensor]
+    digest: str
+    about: Mapping[str, Any]
+    split: Split | None = None
+    moments: Moments | None = None
+    prepared: str = ""
+
+
+def read(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -> FirstWeights:
+    """Read the checkpoint, and fit it to the seed network; once in a process.
+
+    Says what is drawn instead, and how the images of the weights were normalised if the study's
+    are not.
+
+    Raises:
+        SsrError: if there is nothing to read, or it is of another network.
+    """
+    assert conf.checkpoint is not None  # see `pretrained.check`
+    if conf.checkpoint == TARGET:
+        return _constructed(conf, seed)
+    first = _read(
+        conf.checkpoint,
+        checkpoints.changed(conf.checkpoint),
+        ConfigKey(conf.model),
+        seed,
+        codes.write(plan, plan.baseline),
+        splits.classes,
+        splits.image_shape,
+    )
+    if conf.dataset.normalize is Normalization.own and isinstance(splits, Splits):
+        _offer_normalization(first, splits)
+    return first
+
+
+def _constructed(conf: Config, seed: nn.Module) -> FirstWeights:
+    """Take the weights that the constructor of a module of the user's own gives its network.
+
+    Raises:
+        SsrError: if the network is none of such a module.
+    """
+    if not seeds.is_part(conf.model):
+        raise SsrError(
+            "checkpoint=target takes what the constructor of your own module loads: type "
+            "task=module, or checkpoint=PATH."
+        )
+    state = copy.deepcopy(seed.state_dict())
+    about = {"from": f"the constructor of {conf.task.target}", "drawn": [], "adapted": []}
+    return FirstWeights(state, checkpoints.digest(state), about)
+
+
+@lru_cache(maxsize=4)
+def _read(
+    checkpoint: str,
+    _changed: int,
+    key: ConfigKey[ModelConf],
+    seed: nn.Module,
+    baseline: str,
+    classes: tuple[str, ...],
+    image_shape: tuple[int, ...],
+) -> FirstWeights:
+    weights: Mapping[str, Tensor]
+    conf, about, split, moments, prepared = key.part, None, None, None, ""
+    name, takes_head = OWN, True
+    if published_weights.is_published(checkpoint):
+        published = published_weights.describe(checkpoint, conf)
+        weights, name = published_weights.read(checkpoint, conf), published.name
+        moments = published.mean, published.std
+        sides = "x".join(map(str, published.size))
+        prepared = f" of {sides} pixels (scaled by {published.interpolation} interpolation)"
+    elif Path(checkpoint).expanduser().is_file():
+        weights = checkpoints.state_dict(Path(checkpoint).expanduser())
+    else:
+        source = checkpoints.read(checkpoint, seeds.spell(conf), seed)
+        weights, about = source.network.state_dict(), source.about
+        assert about is not None  # of a folder
+        takes_head, moments = about.classes == classes, (about.mean, about.std)
+        split = source.split if takes_head else None  # other classes are of other images
+    try:
+        taken = transfer.fit(
+            weights, seed, image_shape, takes_head=takes_head, exact=about is not None
+        )
+    except SsrError as error:
+        raise _refused(checkpoint, about, conf, baseline, str(error)) from None
+    _say(checkpoint if name == OWN else name, conf, taken)
+    said = {"from": name, "drawn": list(taken.fresh), "adapted": list(taken.adapted)}
+    digest = checkpoints.digest(taken.state)
+    return FirstWeights(taken.state, digest, said, split, moments, prepared)
+
+
+def _refused(
+    checkpoint: str, about: saved.Description | None, conf: ModelConf, baseline: str, why: str
+) -> SsrError:
+    model = seeds.spell(conf)
+    if about is not None and about.model.name == model and about.network != baseline:
+        return SsrError(
+            f"the checkpoint {checkpoint} is network {about.network}, not the baseline "
+            f"{baseline}: init=inherit takes the whole seed network's weights."
+        )
+    return SsrError(
+        f"the checkpoint {checkpoint} does not fit this network: {why}; init=inherit takes the "
+        f"weights of the seed network, {model}, itself."
+    )
+
+
+def _say(name: str, conf: ModelConf, taken: Transfer) -> None:
+    """Say in a line what of a seed network is not as in a checkpoint."""
+    stem = set(taken.stem) & set(taken.fresh) if conf.stem is Stem.auto else ()
+    parts = {
+        "drawn anew": taken.fresh,
+        "fitted to the channels of the images": taken.adapted,
+        "not used": taken.unused,
+        "kept with model.stem=imagenet": sorted(stem),
+    }
+    words = "; ".join(f"{what}: {_named(names)}" for what, names in parts.items() if names)
+    if words:
+        log.info("%s starts from %s; %s.", seeds.spell(conf), name, words)
+
+
+def _named(tensors: Sequence[str]) -> str:
+    more = len(tensors) - MOST_NAMED
+    return ", ".join(tensors[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def moments(conf: Config, splits: Splits | UserData, seed: nn.Module) -> Moments | None:
+    """Say what `dataset.normalize` normalises images by; None: the study's own statistics.
+
+    For grey images it is the mean over the channels of colour. No file of weights is read.
+
+    Raises:
+        SsrError: if the checkpoint does not say how its images were normalised.
+    """
+    if conf.dataset.normalize is Normalization.own:
+        return None
+    if conf.dataset.normalize is Normalization.imagenet:
+        return _of_channels(IMAGENET, splits)
+    assert conf.checkpoint is not None  # see `pretrained.check`
+    if published_weights.is_published(conf.checkpoint):
+        published = published_weights.describe(conf.checkpoint, conf.model)
+        return _of_channels((published.mean, published.std), splits)
+    if Path(conf.checkpoint).expanduser().is_file():
+        raise SsrError(
+            f"the file {conf.checkpoint} does not say how its images were normalised: type "
+            "dataset.normalize=imagenet if as those of ImageNet usually are, else "
+            "dataset.normalize=own."
+        )
+    about = checkpoints.read(conf.checkpoint, seeds.spell(conf.model), seed).about
+    assert about is not None  # of a folder
+    return _of_channels((about.mean, about.std), splits)
+
+
+def _of_channels(given: Moments, splits: Splits | UserData) -> Moments:
+    """Give as many as the images have channels."""
+    count = splits.image_shape[0]
+    if len(given[0]) == count:
+        return given
+    mean, std = (sum(values) / len(values) for values in given)
+    return (mean,) * count, (std,) * count
+
+
+def _offer_normalization(first: FirstWeights, splits: Splits) -> None:
+    """Say how the images of weights were prepared, where the study's are not."""
+    if first.moments is None:
+        return
+    theirs, ours = _of_channels(first.moments, splits), (splits.mean, splits.std)
+    if theirs != ours:
+        _remark(
+            f"{first.about['from']} learned from images{first.prepared} normalised with "
+            f"{said(theirs)}, and this study normalises with {said(ours)}: type "
+            "dataset.normalize=checkpoint to do as it did."
+        )
+
+
+def said(given: Moments) -> str:
+    """Say a mean and a standard deviation of each channel."""
+    mean, std = ([f"{value:.3g}" for value in values] for values in given)
+    return f"mean {', '.join(mean)} and std {', '.join(std)}"
+
+
+@lru_cache(maxsize=64)
+def _remark(text: str) -> None:
+    """Say once, not once for each run."""
+    log.info("%s", text)
