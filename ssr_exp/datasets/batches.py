@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.images import Images
 
-Batch = tuple[Tensor, Tensor]  # x: float32, b x c x h x w; y: int64, b
+Batch = tuple[Tensor, Tensor]  # x: float32, b x c x h x w; y: as Images.labels, masks int64
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Batches:
 
     def _in_order(self) -> Iterator[Batch]:
         for at in self._slices():
-            yield self._normalised(self._images.pixels[at]), self._images.labels[at]
+            yield self._normalised(self._images.pixels[at]), _targets(self._images.labels[at])
 
     def _shuffled(self, seed: int) -> Iterator[Batch]:
         device = self._images.pixels.device
@@ -103,23 +103,31 @@ class Batches:
             order = torch.multinomial(self._weights, count, replacement=True, generator=draw)
         for at in self._slices():
             index = order[at]
-            yield self._augmented(self._images.pixels[index], draw), self._images.labels[index]
+            yield self._augmented(self._images.pixels[index], self._images.labels[index], draw)
 
     def _slices(self) -> list[slice]:
         size = self._batch_size
         return [slice(i * size, (i + 1) * size) for i in range(len(self))]
 
-    def _augmented(self, x: Tensor, draw: torch.Generator) -> Tensor:
-        wanted = self._augmentation
+    def _augmented(self, x: Tensor, y: Tensor, draw: torch.Generator) -> Batch:
+        wanted, channels = self._augmentation, x.shape[1]
+        if is_masks := y.dtype == torch.uint8:
+            x = torch.cat([x, ~y[:, None]], 1)  # turned over, zeros beside an image are IGNORED
         if wanted.crop_padding:
             x = crop(x, wanted.crop_padding, draw)
         if wanted.flip:
             x = flip(x, draw)
+        if is_masks:
+            x, y = x[:, :channels], ~x[:, channels]
         x = self._normalised(x)
-        return cutout(x, wanted.cutout, draw) if wanted.cutout else x
+        return cutout(x, wanted.cutout, draw) if wanted.cutout else x, _targets(y)
 
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
+
+
+def _targets(y: Tensor) -> Tensor:
+    return y.long() if y.dtype == torch.uint8 else y
 
 
 def _weights(labels: Tensor) -> Tensor:
