@@ -87,4 +87,4 @@ def test_the_script_scores_on_the_original_files_what_was_verified(
         assert not stop.value.code
         out = capsys.readouterr().out
         assert out.startswith(f"{row['accuracy']['val']:.2f} % of 36 images")
-        assert row["accuracy"]["val"] == pytest.approx(record["val_acc"], abs=1e-3)
+        assert row["scores"]["val"] == pytest.approx(record["val_acc"], abs=1e-3)
