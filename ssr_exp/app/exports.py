@@ -92,6 +92,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Prepro
         raise SsrError(f"data set {asked.name} has no val images to verify an export by.")
     named = {"val": splits.val} | ({"test": splits.test} if seen and splits.test else {})
     module = learning.task(Config(task=task), learnt, nn.Identity())
+    assert isinstance(module, Supervised)
     parts = [
         Inputs(
             name,
