@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -18,8 +19,10 @@ from ssr_exp import user_code
 from ssr_exp.config import TaskConf
 from ssr_exp.datasets.user_data import is_other_lightning
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import user_modules
+from ssr_exp.rescaling import rescale, user_modules
+from ssr_exp.runs import trained
 from ssr_exp.runs.score import Direction, Score
+from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights
 
 log = logging.getLogger(__name__)
 
@@ -283,6 +286,40 @@ def _is_telling(tensor: Tensor) -> bool:
 def _set(module: nn.Module, path: str, value: nn.Module) -> None:
     holder, _, name = path.rpartition(".")
     setattr(module.get_submodule(holder), name, value)
+
+
+def load(folder: str | Path, *, trust: bool = False) -> LightningModule:
+    """Make the module of a finished run, with its rescaled network and all that it learnt.
+
+    Of a folder like `best/`, which holds the network alone, only that is loaded.
+
+    Args:
+        folder: of the run, with its `last.ckpt`; or one like `best/`.
+        trust: call the function that makes the module, if a function does.
+
+    Raises:
+        SsrError: if there is none, or it is of no module of the user's own.
+    """
+    folder = Path(folder)
+    remedy = "if you trust where it comes from, type own_module.load(folder, trust=True)"
+    found = trained.read(folder, remedy, trust=trust)
+    model, said = found.about.model, found.study.get("task", {})
+    if not model.part:
+        raise SsrError(f"{folder} is of task={said.get('name', 'classification')}: use saved.load.")
+    conf = TaskConf(
+        target=model.name.partition(user_modules.PART)[0],
+        arguments=dict(model.arguments),
+        network=model.part,
+        copies=list(said.get("copies", ())),
+        keep=list(said.get("keep", ())),
+    )
+    shape = found.about.input_shape
+    module = make(conf, user_modules.offered(found.about.num_classes, shape[0]))
+    put(module, conf, found.network)
+    if (folder / LAST_CHECKPOINT).exists():
+        path = folder / LAST_CHECKPOINT
+        rescale.load(module, module_weights(path), source=str(path))
+    return module.eval()
 
 
 class NetworkWatch(Callback):

@@ -358,6 +358,16 @@ def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
     assert all(torch.equal(state[n], again[n]) for n in state)
 
 
+def test_a_run_gives_its_module_back(asked: Callable[..., Config]) -> None:
+    conf = asked(code("self.scale = nn.Parameter(torch.ones(3))"), *SMALLER)
+    record, state = trained(conf)
+    (job,) = run.plan(conf)
+    module = own_module.load(run.folder(Store(conf.paths.runs), job))
+    assert not module.training and module.state_dict().keys() == state.keys()
+    assert all(torch.equal(t, state[n]) for n, t in module.state_dict().items())
+    assert sum(p.numel() for p in module.net.parameters()) == record.params
+
+
 def test_what_no_checkpoint_keeps_is_said_and_then_nothing_goes_on(
     asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
