@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp.config import Config
+from ssr_exp.datasets.images import Target
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
@@ -25,7 +26,8 @@ import torch
 from ssr_exp.rescaling import saved
 
 network = saved.load(Path(__file__).parent{trust}){predicts}
-print(network(torch.zeros({shape})).shape)
+outputs = network(torch.zeros({shape}))
+print(outputs.shape)
 '''
 
 
@@ -101,6 +103,8 @@ def _add_papers(
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
+    if study.splits.train.target is Target.masks:
+        predicts = "  # the class of each pixel: outputs.argmax(1), of a dictionary outputs['out']"
     store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
