@@ -126,7 +126,7 @@ def _read(path: Path) -> Values:
         if image.format == "JPEG":
             raise ValueError("it is a JPEG, which changes numbers")
         ImageOps.exif_transpose(image, in_place=True)
-        mode, values = image.mode, np.asarray(image).astype(np.int64)
+        mode, values = image.mode, np.asarray(image)
         if mode == "F":
             raise ValueError("it holds floating-point numbers")
         if mode in ALPHA:
