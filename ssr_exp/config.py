@@ -47,6 +47,7 @@ Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
 PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
 Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
+Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 PartOfOne = Annotated[float, Allowed("from 0 to below 1", lambda x: 0 <= x < 1)]
 
 
@@ -61,8 +62,8 @@ class Stem(StrEnum):
 class Source(StrEnum):
     """Where a seed network comes from; see `ssr_exp.rescaling.seeds`."""
 
-    builtin = "builtin"  # our CIFAR ResNets, torchvision's ResNets by their short names
-    torchvision = "torchvision"  # all of its classifiers
+    builtin = "builtin"  # our CIFAR ResNets and U-Net, torchvision's ResNets by their short names
+    torchvision = "torchvision"  # all of its classifiers, and its networks for segmentation
     timm = "timm"
     module = "module"  # any importable callable that returns an nn.Module
 
@@ -100,6 +101,7 @@ class TaskKind(StrEnum):
 
     classification = "classification"  # one class for each image
     multilabel = "multilabel"  # any number of labels
+    segmentation = "segmentation"  # a class for each pixel
     regression = "regression"  # numbers
 
 
@@ -284,7 +286,8 @@ class DatasetConf:
     download: bool = True  # torchvision sets: fetch on first use
     file: str | None = None  # csv: the table; its images lie below `root`, else beside it
     image: str = "image"  # csv: the column of the images' paths
-    targets: list[str] = field(default_factory=list)  # csv: columns of what is learnt
+    # csv: columns of what is learnt; masks: names of the classes, from 0
+    targets: list[str] = field(default_factory=list)
     group: str | None = None  # csv: rows that are alike here stay together in a split
     split: str | None = None  # csv: the column that says train, val or test; None: it is drawn
     resize: Any = None  # pixels: a square's side, or [height,width]; None: as they are, all of one
@@ -313,8 +316,10 @@ class TaskConf:
     """What is learnt, and how it is scored."""
 
     name: TaskKind = TaskKind.classification
-    balance: Balance = Balance.none  # classification; multilabel: weights alone
+    balance: Balance = Balance.none  # multilabel, segmentation: weights alone
     unit: str = ""  # regression: of the targets, such as years
+    dice: Share = 0.5  # segmentation: share of the loss that is Dice's; the rest is cross-entropy's
+    ignore_index: Level | None = 255  # segmentation: number in masks of pixels that count nowhere
 
 
 @dataclass

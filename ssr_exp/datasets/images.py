@@ -116,7 +116,7 @@ class Splits:
 
 
 def digest(pixels: Tensor) -> str:
-    """Hash shape and content of a uint8 tensor on the CPU, in hex."""
+    """Hash shape and content of a tensor of whole numbers on the CPU, in hex."""
     sha = hashlib.sha256(str(tuple(pixels.shape)).encode())
     sha.update(pixels.contiguous().numpy().data)
     return sha.hexdigest()

@@ -15,6 +15,7 @@ from ssr_exp.datasets import inspection, sources
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.batches import CAN_FORK, Batches
 from ssr_exp.datasets.images import (
+    IGNORED,
     Images,
     Indices,
     Pool,
@@ -31,7 +32,12 @@ WORKERS = 4  # as many as there are cores, at most
 
 
 @in_one_line()
-def load(conf: DatasetConf, data_dir: Path, target: Target = Target.one_class) -> Splits:
+def load(
+    conf: DatasetConf,
+    data_dir: Path,
+    target: Target = Target.one_class,
+    ignored: int | None = IGNORED,
+) -> Splits:
     """Load a data set and hold `val` out of its training images, unless it came with a val.
 
     With `conf.train_on_val` the training images are both together and there is no val; mean and
@@ -41,11 +47,12 @@ def load(conf: DatasetConf, data_dir: Path, target: Target = Target.one_class) -
         conf: which data set, and how it is split.
         data_dir: folder of downloads, and of the cache of decoded images.
         target: what is to be learnt of an image.
+        ignored: the number in masks of pixels that count nowhere; None: there is none.
 
     Raises:
         SsrError: the data set is unknown, absent, damaged or cannot be split.
     """
-    pool = sources.pool(conf, data_dir, target)
+    pool = sources.pool(conf, data_dir, target, ignored)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
     counts = histogram(images.pixels)

@@ -19,7 +19,7 @@ from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf, TaskConf
 from ssr_exp.datasets import augmentation, in_memory
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
+from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
@@ -33,6 +33,7 @@ TARGETS = {
     TaskKind.classification: Target.one_class,
     TaskKind.multilabel: Target.labels,
     TaskKind.regression: Target.numbers,
+    TaskKind.segmentation: Target.masks,
 }
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
@@ -126,7 +127,9 @@ def open(conf: Config) -> Study:
     config.check(conf)
     _check(conf)
     pretrained.check(conf)
-    splits = _splits(_Key(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
+    splits = _splits(
+        _Key(conf.dataset), conf.paths.data, TARGETS[conf.task.name], conf.task.ignore_index
+    )
     if conf.trainer.test and splits.test is None:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
@@ -137,6 +140,8 @@ def open(conf: Config) -> Study:
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
+    shape = adapt.output_shape(seed_network, splits.image_shape)
+    learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
     taken = pretrained.open(conf, splits, seed_network, plan)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
@@ -191,7 +196,10 @@ def _fields(
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
     if (task := replace(conf.task, unit="")) != TaskConf():
-        fields["task"] = {k: v for k, v in asdict(task).items() if k != "unit"}
+        usual = asdict(TaskConf())
+        fields["task"] = {
+            k: v for k, v in asdict(task).items() if k in ("name", "balance") or v != usual[k]
+        }
     return fields | ({"init": taken.init} if taken.init else {})
 
 
@@ -210,8 +218,8 @@ class _Key(Generic[Part]):
 
 
 @lru_cache(maxsize=2)
-def _splits(dataset: _Key[DatasetConf], folder: str, target: Target) -> Splits:
-    return in_memory.load(dataset.part, Path(folder), target)
+def _splits(dataset: _Key[DatasetConf], folder: str, target: Target, ignored: int | None) -> Splits:
+    return in_memory.load(dataset.part, Path(folder), target, ignored)
 
 
 @lru_cache(maxsize=8)
