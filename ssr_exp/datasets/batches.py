@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -142,6 +143,7 @@ class Batches:
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
             multiprocessing_context="fork" if self._workers and CAN_FORK else None,
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else it draws a number from the global one
         )
         for x, y in served:
@@ -177,6 +179,12 @@ class Transformed(Dataset[Batch]):
         x, y = self._images.pixels[index], self._images.labels[index]
         x, y = moved(x, y, self._augmentation, draw)
         return transformed(x, y, self._transform, _mixed(seed, "images"))
+
+
+def _leave_signals(_: int) -> None:
+    """Let the process that trains decide what a signal means to it and its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _targets(y: Tensor) -> Tensor:

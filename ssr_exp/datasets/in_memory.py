@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -164,5 +165,7 @@ class TensorDataModule(LightningDataModule):
 
 
 def _workers(device: torch.device) -> int:
-    """Choose how many processes augment: none where the cores train, or where they start slowly."""
-    return min(WORKERS, os.cpu_count() or 1) if device.type == "cuda" and CAN_FORK else 0
+    """Choose how many processes augment: none where the cores train, or where none can start."""
+    if device.type != "cuda" or not CAN_FORK or multiprocessing.current_process().daemon:
+        return 0
+    return min(WORKERS, len(os.sched_getaffinity(0)))
