@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds
 from ssr_exp.training import published_weights
 
+CANARY = "ran"  # a folder that nothing makes
 RESNET18 = "resnet18-f37072fd.pth"  # as torchvision names it
 
 
@@ -31,6 +33,13 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_network(*_: Any, **__: Any) -> None:
     raise OSError("Name or service not known")
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (CANARY,)
 
 
 def model(word: str = "resnet18") -> ModelConf:
@@ -122,6 +131,14 @@ def test_a_damaged_file_and_one_of_another_network_are_sentences(tmp_path: Path)
     assert f"the weights in {path} cannot be read" in refused("torchvision")
     torch.save({"epoch": 3}, path)
     assert "it holds no state dict" in refused("torchvision")
+
+
+def test_a_file_that_holds_code_is_refused_before_torchvision_opens_it(tmp_path: Path) -> None:
+    path = tmp_path / "hub/checkpoints" / RESNET18
+    path.parent.mkdir(parents=True)
+    torch.save({"weight": Code()}, path)
+    assert f"the weights in {path} cannot be read" in refused("torchvision")
+    assert not Path(CANARY).exists()
 
 
 @pytest.mark.parametrize(
