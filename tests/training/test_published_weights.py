@@ -211,6 +211,26 @@ def test_a_file_in_the_hubs_cache_is_read(tmp_path: Path) -> None:
     assert "timm/resnet18.a2_in1k are not in" in refused("timm:a2_in1k", "timm/resnet18")
 
 
+def test_what_is_not_in_the_hubs_cache_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm, hub = pytest.importorskip("timm"), pytest.importorskip("huggingface_hub")
+    errors, asked = pytest.importorskip("huggingface_hub.errors"), []
+    state = timm.create_model("resnet18").state_dict()
+
+    def download(repo: str, name: str, revision: str | None) -> str:
+        asked.append((repo, name))
+        if name == "model.safetensors":
+            raise errors.EntryNotFoundError("no such file")
+        put(tmp_path / "there" / name, state)
+        return str(tmp_path / "there" / name)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert same(published_weights.read("timm:a3_in1k", model("timm/resnet18")), state)
+    names = ("model.safetensors", "pytorch_model.bin")
+    assert asked == [("timm/resnet18.a3_in1k", name) for name in names]
+
+
 def test_safetensors_come_first(tmp_path: Path) -> None:
     timm, save = pytest.importorskip("timm"), pytest.importorskip("safetensors.torch").save_file
     state = timm.create_model("resnet18").state_dict()
