@@ -34,6 +34,7 @@ FOLDER = 0x10  # torch takes an archive's part with this attribute for one, and 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 IS_FULL = "the disk is full"
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what a state dict lies under, if anything
+IS_CODE = "it holds objects or code, not tensors alone: save the state_dict() of its network"
 UNFINISHED = re.compile(r"\.\w.*\.\d+-[0-9a-f]{8}")  # what a write that is killed leaves
 
 
@@ -162,6 +163,8 @@ def read_checkpoint(path: Path) -> Any:
     except (FileNotFoundError, Unreadable):
         raise
     except Exception as error:  # damage shows in many ways
+        if "Weights only load failed" in str(error):
+            raise Unreadable(IS_CODE) from None
         raise Unreadable(cause(error)) from None
 
 

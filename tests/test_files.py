@@ -26,7 +26,7 @@ from ssr_exp.runs import predictions, proposal, studies
 from ssr_exp.runs.record import SCHEMA, Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.search.rounds import Notebook
-from ssr_exp.training import pretrained, resume
+from ssr_exp.training import checkpoints, resume
 
 MakeRecord = Callable[..., Record]
 
@@ -236,13 +236,31 @@ def test_every_reader_of_weights_notices(
     value = whole.index(STATE["network.weight"].numpy().tobytes())
     path = tmp_path / LAST_CHECKPOINT
     path.write_bytes(flipped(whole, 8 * value + 3))
-    for read in (network_weights, pretrained.state_dict, saved._state):
+    for read in (network_weights, checkpoints.state_dict, saved._state):
         with pytest.raises(SsrError, match="does not match"):
             read(path)
     assert resume.last_checkpoint(tmp_path) is None
     assert "does not match" in caplog.text and "from the start" in caplog.text
 
 
+@pytest.mark.parametrize("wrapper", files.WRAPPERS)
+def test_a_state_dict_may_lie_in_a_checkpoint(tmp_path: Path, wrapper: str) -> None:
+    torch.save({"epoch": 3, wrapper: STATE, "optimizer": {}}, tmp_path / "last.pth")
+    assert files.read_state_dict(tmp_path / "last.pth").keys() == STATE.keys()
+
+
+def test_safetensors_are_read_and_their_damage_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    pytest.importorskip("safetensors.torch").save_file(STATE, path)
+    read = files.read_state_dict(path)
+    assert all(torch.equal(read[name], tensor) for name, tensor in STATE.items())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(files.Unreadable):
+        files.read_state_dict(path)
+    with pytest.raises(FileNotFoundError):
+        files.read_state_dict(tmp_path / "none.safetensors")
+
+
 def test_a_file_of_an_older_torch_is_read_all_the_same(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert pretrained.state_dict(tmp_path / "old.pth").keys() == {"weight", "n"}
+    assert checkpoints.state_dict(tmp_path / "old.pth").keys() == {"weight", "n"}

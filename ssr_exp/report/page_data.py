@@ -233,6 +233,11 @@ def _front(sample: Sample, sign: int) -> set[int]:
     }
 
 
+def _first_weights(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep whose weights trainings started from, if from any."""
+    return {key: value for key, value in fields.items() if key == studies.FIRST_WEIGHTS}
+
+
 def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
     """Say what a study took: recipe, seeds, versions, devices, hours, and what failed."""
     versions: dict[str, list[str]] = {}
@@ -243,7 +248,7 @@ def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
     reading = fields.get(studies.READING)
     lines = reading.get("text") if isinstance(reading, dict) else None
     return {
-        "fields": _finite(studies.compared(fields)),
+        "fields": _finite(studies.compared(fields) | _first_weights(fields)),
         "reading": [str(line) for line in lines] if isinstance(lines, list) else [],
         "epochs": sorted({record.epochs for record in records}),
         "seeds": sorted({record.seed for record in records}),

@@ -83,7 +83,8 @@ def fit(
     for path in {holder(n): None for n in own if n in stem}:
         names = [n for n in own if holder(n) == path]
         conv, weight = network.get_submodule(path), f"{path}.weight"
-        is_other = isinstance(conv, nn.Conv2d) and weight in theirs and weight not in state
+        is_other = isinstance(conv, nn.Conv2d) and conv.groups == 1
+        is_other &= weight in theirs and weight not in state
         if is_other and (fitted := _rechanneled(theirs[weight], own[weight].shape)) is not None:
             state[weight] = fitted
             adapted.append(weight)

@@ -130,7 +130,7 @@ def _read(
         )
     except SsrError as error:
         raise _refused(checkpoint, about, conf, baseline, str(error)) from None
-    _say(checkpoint if name == OWN else name, conf, taken)
+    _say(checkpoint if name == OWN else name, conf, image_shape, taken)
     said = {"from": name, "drawn": list(taken.fresh), "adapted": list(taken.adapted)}
     digest = checkpoints.digest(taken.state)
     return FirstWeights(taken.state, digest, said, split, moments, prepared)
@@ -151,9 +151,11 @@ def _refused(
     )
 
 
-def _say(name: str, conf: ModelConf, taken: Transfer) -> None:
+def _say(name: str, conf: ModelConf, image_shape: tuple[int, ...], taken: Transfer) -> None:
     """Say in a line what of a seed network is not as in a checkpoint."""
-    stem = set(taken.stem) & set(taken.fresh) if conf.stem is Stem.auto else ()
+    is_small = conf.stem is Stem.auto and seeds.publisher(conf) is not None
+    is_small = is_small and seeds.stem(conf, image_shape) is Stem.cifar
+    stem = set(taken.stem) & set(taken.fresh) if is_small else ()
     parts = {
         "drawn anew": taken.fresh,
         "fitted to the channels of the images": taken.adapted,

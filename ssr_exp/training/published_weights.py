@@ -236,19 +236,24 @@ def _hub_file(hub_id: str, config: Any, model: ModelConf) -> Path:
         if isinstance(held, str):
             return Path(held)
     log.info("downloading the weights of %s: https://huggingface.co/%s", seeds.spell(model), repo)
-    why = Exception()
-    for name in names:
-        try:
-            return Path(hf_hub_download(repo, name, revision=revision or None))
-        except LocalEntryNotFoundError as error:  # not here, and no network
-            why = error
-            break
-        except Exception as error:
-            why = error
+    why, hub = "", logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # it says each of its attempts, twice
+    try:
+        for name in names:
+            try:
+                return Path(hf_hub_download(repo, name, revision=revision or None))
+            except LocalEntryNotFoundError:
+                why = "there is no network, or HF_HUB_OFFLINE is set"
+                break
+            except Exception as error:
+                why = cause(error)
+    finally:
+        hub.setLevel(level)
     cache = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
     raise SsrError(
         f"the weights of {_of_timm(config).name} are not in {cache} and cannot be downloaded "
-        f"({cause(why)}): type hf download {repo} where there is a network and copy that folder, "
+        f"({why}): type hf download {repo} where there is a network and copy that folder, "
         f"or type checkpoint=PATH with {names[0]} of https://huggingface.co/{repo}."
     )
 

@@ -93,7 +93,7 @@ def test_weights_of_a_sibling_are_refused_with_the_first_difference(word: str, o
         taken(word, published(other))
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "model.backbone.", "network.module."])
+@pytest.mark.parametrize("prefix", ["module.", "model.", "model.backbone.", "_orig_mod."])
 def test_a_prefix_of_the_names_makes_no_difference(prefix: str) -> None:
     weights = published("resnet18")
     wrapped = {prefix + name: tensor for name, tensor in weights.items()}

@@ -26,7 +26,7 @@ from ssr_exp.runs import predictions, proposal, studies, tables
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, network_weights
 from ssr_exp.runs.wandb import training_run
-from ssr_exp.training import pretrained, resume
+from ssr_exp.training import checkpoints, resume
 
 CANARY = "made-by-what-was-read"
 TARGET = {"_target_": "os.mkdir", "_args_": [CANARY], "path": CANARY}
@@ -56,7 +56,7 @@ def test_the_canary_would_be_made(tmp_path: Path) -> None:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "checkpoint": network_weights,
-    "state dict": pretrained.state_dict,
+    "state dict": checkpoints.state_dict,
     "weights.pt": saved._state,
 }
 

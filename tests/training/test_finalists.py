@@ -40,6 +40,14 @@ def test_a_teacher_that_a_sibling_cannot_read_is_refused_before_the_search(
     finalists.check(searched(conf(), Arm.family), opened)
 
 
+def test_a_sibling_cannot_take_the_normalisation_of_another_networks_weights(conf: Compose) -> None:
+    asked = conf("model=resnet18", "checkpoint=torchvision", "dataset.normalize=checkpoint")
+    opened = study.open(asked)
+    finalists.check(searched(asked, Arm.random), opened)
+    with pytest.raises(SsrError, match=r"type dataset\.normalize=imagenet, or leave family out"):
+        finalists.check(searched(asked, Arm.family), opened)
+
+
 OWN = ("model=", "model.name=", "modifiers.kind=")  # the others are the sweeper's
 
 

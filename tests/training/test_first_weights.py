@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from torch import Tensor, nn
 
 from ssr_exp.config import Config
@@ -190,6 +191,19 @@ def test_weights_of_another_network_and_no_teacher_are_refused(
     assert "a file must hold the seed network's" in refused(
         opened, RESNET18, f"recipe.distill={path}"
     )
+
+
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_every_task_starts_from_them(conf: Compose, cache: Path, tmp_path: Path, task: str) -> None:
+    rows = [f"{n}.png,{n % 2},{n % 3 // 2}" for n in range(20)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,one,two", *rows]))
+    for n in range(20):
+        Image.new("RGB", (8, 8), (n, 2 * n, 3 * n)).save(tmp_path / f"{n}.png")
+    words = (f"task={task}", "dataset=csv", f"dataset.file={tmp_path / 'table.csv'}")
+    words += ("dataset.targets=[one,two]", "dataset.val_fraction=0.3")
+    network = start(conf(RESNET18, "model.stem=imagenet", BASELINE, *words, *PUBLISHED))
+    assert torch.equal(network.conv1.weight, torch.load(cache)["conv1.weight"])
+    assert network.fc.weight.shape == (2, 512)
 
 
 # Normalisation

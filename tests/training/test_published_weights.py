@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds
 from ssr_exp.training import published_weights
 
+CANARY = "ran"  # a folder that nothing makes
 RESNET18 = "resnet18-f37072fd.pth"  # as torchvision names it
 
 
@@ -31,6 +33,13 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_network(*_: Any, **__: Any) -> None:
     raise OSError("Name or service not known")
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (CANARY,)
 
 
 def model(word: str = "resnet18") -> ModelConf:
@@ -124,6 +133,15 @@ def test_a_damaged_file_and_one_of_another_network_are_sentences(tmp_path: Path)
     assert "it holds no state dict" in refused("torchvision")
 
 
+def test_a_file_that_holds_code_is_refused_before_torchvision_opens_it(tmp_path: Path) -> None:
+    path = tmp_path / "hub/checkpoints" / RESNET18
+    path.parent.mkdir(parents=True)
+    torch.save({"weight": Code()}, path)
+    said = refused("torchvision")
+    assert f"the weights in {path} cannot be read (it holds objects or code, not tensors" in said
+    assert not Path(CANARY).exists()
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "word", "said"),
     [
@@ -192,6 +210,26 @@ def test_a_file_in_the_hubs_cache_is_read(tmp_path: Path) -> None:
     assert same(published_weights.read("timm", model("timm/resnet18")), state)
     assert same(published_weights.read("timm:a1_in1k", model("timm/resnet18")), state)
     assert "timm/resnet18.a2_in1k are not in" in refused("timm:a2_in1k", "timm/resnet18")
+
+
+def test_what_is_not_in_the_hubs_cache_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm, hub = pytest.importorskip("timm"), pytest.importorskip("huggingface_hub")
+    errors, asked = pytest.importorskip("huggingface_hub.errors"), []
+    state = timm.create_model("resnet18").state_dict()
+
+    def download(repo: str, name: str, revision: str | None) -> str:
+        asked.append((repo, name))
+        if name == "model.safetensors":
+            raise errors.EntryNotFoundError("no such file")
+        put(tmp_path / "there" / name, state)
+        return str(tmp_path / "there" / name)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert same(published_weights.read("timm:a3_in1k", model("timm/resnet18")), state)
+    names = ("model.safetensors", "pytorch_model.bin")
+    assert asked == [("timm/resnet18.a3_in1k", name) for name in names]
 
 
 def test_safetensors_come_first(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ssr_exp.edge.export.verification import Inputs
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import provenance, store
+from ssr_exp.runs import provenance, store, studies
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import Score
 
@@ -312,6 +312,13 @@ def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     yield ""
     yield f"- Data set: {_plain(record.dataset)}; study `{_plain(record.study)}`."
     yield f"- Recipe: {record.epochs} epochs, {_plain(', '.join(lines)) or 'not recorded'}."
+    first = chosen.study.get(studies.FIRST_WEIGHTS)
+    if isinstance(first, dict):
+        drawn = first.get("drawn") or ["nothing"]
+        yield (
+            f"- Its weights start from {_plain(str(first.get('from')))}; drawn anew: "
+            f"{_plain(', '.join(map(str, drawn)))}."
+        )
     yield f"- Seed {record.seed}; {record.wall_s:.0f} s on {_plain(record.device)}."
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     yield f"- {_plain(versions)}; commit {_plain(record.git_commit or 'not known')}."
