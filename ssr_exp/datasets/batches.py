@@ -91,7 +91,7 @@ class Batches:
 
     def _in_order(self) -> Iterator[Batch]:
         for at in self._slices():
-            yield self._normalised(self._images.pixels[at]), _targets(self._images.labels[at])
+            yield self._normalised(self._images.pixels[at]), as_targets(self._images.labels[at])
 
     def _shuffled(self, seed: int) -> Iterator[Batch]:
         device = self._images.pixels.device
@@ -120,13 +120,14 @@ class Batches:
         if is_masks:
             x, y = x[:, :channels], ~x[:, channels]
         x = self._normalised(x)
-        return cutout(x, wanted.cutout, draw) if wanted.cutout else x, _targets(y)
+        return cutout(x, wanted.cutout, draw) if wanted.cutout else x, as_targets(y)
 
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
 
 
-def _targets(y: Tensor) -> Tensor:
+def as_targets(y: Tensor) -> Tensor:
+    """Turn masks that are kept as bytes into numbers of classes; others are targets already."""
     return y.long() if y.dtype == torch.uint8 else y
 
 

@@ -69,7 +69,7 @@ KINDS: dict[str, OutputKind] = {
         "predicting {n} numbers from an image",
         "the numbers of image files, in their unit",
     ),
-    "segmentation": OutputKind(
+    TaskKind.segmentation: OutputKind(
         "logits",
         "batch x {n} x height x width",
         "one for each class and pixel; the largest of a pixel names its class",
