@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssr_exp.app import configuration
 from ssr_exp.config import Config, DatasetConf, ExportConfig, PathsConf, TaskConf, TaskKind, check
 from ssr_exp.datasets import in_memory, sources
+from ssr_exp.datasets.batches import as_targets
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
@@ -74,9 +75,9 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Prepro
         SsrError: if they are not where they were, or are others.
     """
     task, asked, folder = _task(chosen), _dataset(conf, chosen), Path(conf.paths.data)
-    target = TARGETS[task.name]
+    learnt_of = (TARGETS[task.name], task.ignore_index)
     try:
-        splits = in_memory.load(asked, folder, target)
+        splits = in_memory.load(asked, folder, *learnt_of)
     except SsrError as error:
         place = "file=TABLE.csv, root=DIR" if asked.name == sources.CSV else "root=DIR"
         raise SsrError(
@@ -86,7 +87,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Prepro
     seen, about = chosen.has_seen_val, chosen.about
     # its fingerprint, and the targets' mean, are of train and val together
     whole = replace(asked, train_on_val=True)
-    learnt = in_memory.load(whole, folder, target) if seen else splits
+    learnt = in_memory.load(whole, folder, *learnt_of) if seen else splits
     _check(learnt, asked, chosen, folder)
     if splits.val is None:
         raise SsrError(f"data set {asked.name} has no val images to verify an export by.")
@@ -113,7 +114,7 @@ def _measured(task: Supervised, targets: Tensor, _: Model, outputs: Iterator[Ten
     tally, first = task.tally(VAL), 0
     tally.reset()
     for one in outputs:
-        task.validation_step((one, targets[first : first + len(one)]), 0)
+        task.validation_step((one, as_targets(targets[first : first + len(one)])), 0)
         first += len(one)
     return tally.values()[task.score.key.rpartition("/")[2]]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import formats, model_card, predictor, verification
+from ssr_exp.edge.export import formats, model_card, output_kinds, predictor, verification
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, report
 from ssr_exp.edge.export.formats import Order
-from ssr_exp.edge.export.output_kinds import KINDS, OutputKind
+from ssr_exp.edge.export.output_kinds import OutputKind
 from ssr_exp.edge.export.predictor import Predictor
 from ssr_exp.edge.export.verification import Inputs, Originals, Reference
 from ssr_exp.edge.latency import runtimes, stopwatch
@@ -25,12 +25,14 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.provenance import torch_threads
+from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY, PERCENT, Score
 from ssr_exp.runs.store import RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
 STEM, REPORT, CARD = "model", "export.json", "README.md"
+SAME_SCORE = 0.01  # of a score: how much other machines and precisions change it
 USUAL_DROP = "2"  # points of a score in percent; of any other, percent of the network's own
 
 
@@ -81,11 +83,11 @@ class Work:
 
     chosen: Selection  # the network
     request: ExportConfig  # what is asked for
-    how: Preprocessing  # what is done to an image file
+    how: Preprocessing | None  # what is done to an image file; None: it is not known
     # what PyTorch does on the parts that the network was trained and compared by, the first is val
     references: Sequence[Reference]
-    predictor: Predictor  # runs the script that is shipped
-    originals: Sequence[Originals]  # the image files of each part
+    predictor: Predictor | None  # runs the script that is shipped, where there is one
+    originals: Sequence[Inputs | Originals]  # what files are run on, of each part
     folder: Path  # where the files are written
 
     @property
@@ -96,7 +98,7 @@ class Work:
     @property
     def kind(self) -> OutputKind:
         """What the network puts out."""
-        return KINDS[self.chosen.task]
+        return output_kinds.of(self.chosen.task)
 
     def order(self, *, int8: bool) -> Order:
         """Say what a file must hold."""
@@ -119,7 +121,7 @@ def write(
     request: ExportConfig,
     to: Path,
     *,
-    how: Preprocessing,
+    how: Preprocessing | None,
 ) -> Exported:
     """Export a network; the folder is replaced when all of its files are verified.
 
@@ -127,15 +129,18 @@ def write(
 
     Args:
         chosen: the network.
-        parts: real images; the first part, val, is what a file is verified and quantised by.
+        parts: real inputs; the first part, val, is what a file is verified and quantised by.
         request: what is asked for.
         to: the folder.
-        how: what is done to an image file.
+        how: what is done to an image file, by the `predict.py` that is shipped; None: it is not
+            known, so there is none, and files are run on the inputs themselves.
 
     Raises:
-        SsrError: if no format passes, or the folder cannot be written.
+        SsrError: if no format passes, something is asked for that takes what is not known, or the
+            folder cannot be written.
     """
     check_folder(to)
+    _check_known(parts[0], request, how)
     store, batch = Store(to.parent, "to=DIR"), request.max_batch
     with (
         store.replaced_folder(to) as fresh,
@@ -143,9 +148,11 @@ def write(
         torch_threads(request.threads),
     ):
         references = [verification.reference(chosen.network, p, batch=batch) for p in parts]
-        store.write_text(fresh / predictor.SCRIPT, _script(chosen, request, how, {}))
-        script = Predictor(fresh / predictor.SCRIPT)
-        originals = [script.originals(part, Path(aside)) for part in parts]
+        script, originals = None, list[Inputs | Originals](parts)
+        if how is not None:
+            store.write_text(fresh / predictor.SCRIPT, _script(chosen, request, how, {}))
+            script = Predictor(fresh / predictor.SCRIPT)
+            originals = [script.originals(part, Path(aside)) for part in parts]
         work = Work(chosen, request, how, references, script, originals, fresh)
         files, failed = _files(work)
         _say_what_is_odd(work, to, files)
@@ -156,6 +163,15 @@ def write(
         for name, content in _papers(work, exported).items():
             store.write_text(fresh / name, content)
     return exported
+
+
+def _check_known(val: Inputs, request: ExportConfig, how: Preprocessing | None) -> None:
+    if request.int8 and val.measure is None:
+        raise SsrError(
+            "int8=true takes a score that says what is lost, and there is none: leave it out."
+        )
+    if request.uint8_input and how is None:
+        raise SsrError("uint8_input=true takes images whose normalisation is known: leave it out.")
 
 
 def _script(
@@ -171,8 +187,8 @@ def _papers(work: Work, exported: Exported) -> dict[str, str]:
     """Write what lies beside the verified files, by its name."""
     chosen, request, how = work.chosen, work.request, work.how
     batches = {one.file: request.max_batch for one in exported.files}
-    return {
-        predictor.SCRIPT: _script(chosen, request, how, batches),
+    script = {} if how is None else {predictor.SCRIPT: _script(chosen, request, how, batches)}
+    return script | {
         RECORD_FILE: chosen.record.to_json(),
         studies.FILE: provenance.to_json(dict(chosen.study)),
         REPORT: provenance.to_json(report(exported, chosen.record.scored_by, request)),
@@ -203,6 +219,7 @@ def _files(work: Work) -> tuple[list[ExportedFile], list[str]]:
 def _say_what_is_odd(work: Work, to: Path, files: Sequence[ExportedFile]) -> None:
     """Warn of what a table of verified files does not show."""
     request, predictions = work.request, work.kind.predictions
+    _say_what_the_record_says(work.chosen.record, work.references)
     if predictions is not None:
         said = map(predictions, work.references[0].outputs())
         first = next(said)  # of one image
@@ -213,6 +230,22 @@ def _say_what_is_odd(work: Work, to: Path, files: Sequence[ExportedFile]) -> Non
     kept = {one.file for one in files}
     if gone := sorted({p.name for p in to.glob(f"{STEM}.*")} - kept):
         log.warning("the export that was there is replaced; it held %s, too", ", ".join(gone))
+
+
+def _say_what_the_record_says(record: Record, references: Sequence[Reference]) -> None:
+    """Warn where the network does not score what its training wrote down."""
+    recorded, score = {"val": record.score, "test": record.test_score}, record.scored_by
+    for one in references:
+        then, now = recorded[one.part.name], one.score
+        if then is None or now is None or abs(now - then) <= SAME_SCORE * max(abs(then), 1e-12):
+            continue
+        log.warning(
+            "PyTorch measures %s %s here, and the record says %s: other versions or another "
+            "precision than in the training",
+            score.on(one.part.name).name,
+            score.text(now),
+            score.text(then),
+        )
 
 
 def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
@@ -229,7 +262,8 @@ def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
             kind.load(path, threads=request.threads)
         except SsrError as error:  # what is known of its operators says why
             raise SsrError(f"{str(error).rstrip('.')}; {'; '.join(remarks)}") from error
-        model = work.predictor.model(path, threads=request.threads)
+        load = kind.load if work.predictor is None else work.predictor.model
+        model = load(path, threads=request.threads)
         agreement = verification.compare(
             model,
             work.references,

@@ -12,9 +12,8 @@ from typing import Any
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
-from ssr_exp.edge.export import predictor
+from ssr_exp.edge.export import output_kinds, predictor
 from ssr_exp.edge.export.exported import EAGER, SAME, Exported
-from ssr_exp.edge.export.output_kinds import KINDS
 from ssr_exp.edge.export.verification import Inputs
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
@@ -37,16 +36,16 @@ def write(
     exported: Exported,
     parts: Sequence[Inputs],
     request: ExportConfig,
-    how: Preprocessing,
+    how: Preprocessing | None,
 ) -> str:
-    """Write the card, in Markdown."""
+    """Write the card, in Markdown; of a network without `predict.py`, `how` is None."""
     records = store.Store(chosen.folder.parent).records(chosen.folder.name)
     finished = [record for record in records if record.status is Status.finished]
     sections = (
         _head(chosen, request),
         _what(chosen, finished),
         _scores(chosen, finished),
-        _files(chosen, exported, parts, request),
+        _files(chosen, exported, parts, request, how),
         _usage(chosen, exported, request, how),
         _training(chosen, request),
     )
@@ -56,7 +55,7 @@ def write(
 def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     record = chosen.record
     yield "---"
-    if (tag := KINDS[chosen.task].tag) is not None:
+    if (tag := output_kinds.of(chosen.task).tag) is not None:
         yield f"pipeline_tag: {tag}"
     if request.license is not None:
         yield f"license: {_yaml(request.license)}"
@@ -73,7 +72,7 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     yield (
         f"{_plain(about.model.name)} with {'-'.join(map(str, record.blocks))} blocks and "
         f"{'-'.join(map(str, record.widths))} channels in its {len(record.blocks)} segments, "
-        f"{KINDS[chosen.task].work.format(n=about.num_classes)}. Its code is "
+        f"{output_kinds.of(chosen.task).work.format(n=about.num_classes)}. Its code is "
         f"`{_plain(about.network)}`."
     )
     yield ""
@@ -175,7 +174,11 @@ def _text(score: Score, value: float) -> str:
 
 
 def _files(
-    chosen: Selection, exported: Exported, parts: Sequence[Inputs], request: ExportConfig
+    chosen: Selection,
+    exported: Exported,
+    parts: Sequence[Inputs],
+    request: ExportConfig,
+    how: Preprocessing | None,
 ) -> Iterator[str]:
     score, names = chosen.record.scored_by, list(exported.eager)
     learnt = {part.name for part in parts if part.learnt}
@@ -198,10 +201,11 @@ def _files(
         cells += [] if found.agreement is None else [f"{found.agreement:.2f}"]
         yield f"| {' | '.join([*cells, f'{found.difference:.1e}'])} |"
     yield ""
+    made = "" if how is None else f"what `{predictor.SCRIPT}` makes of the files of "
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
-        f"{_plain(score.title)}: measured on what `{predictor.SCRIPT}` makes of the files of "
+        f"{_plain(score.title)}: measured on {made}"
         f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} images; "
         "difference: of outputs, the largest one, as a share of the largest output. int8 files are "
         "calibrated on val images."
@@ -217,12 +221,44 @@ def _ms(latency: Latency) -> str:
 
 
 def _usage(
-    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing
+    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing | None
 ) -> Iterator[str]:
-    about, kind = chosen.about, KINDS[chosen.task]
+    about, kind = chosen.about, output_kinds.of(chosen.task)
     channels, height, width = about.input_shape
+    shape = kind.shape.format(n=about.num_classes)
+    taken = f"batch x {channels} x {height} x {width}"
     yield "## Use"
     yield ""
+    if how is None:
+        yield f"The input `image` is {taken}, float32, as the network's own training had it."
+        yield f"The output `{kind.name}` is {kind.meaning}."
+    else:
+        yield from _script(chosen, exported, request, how, taken)
+        yield ""
+        yield f"Output `{kind.name}`: {shape}, {kind.meaning}:"
+        yield ""
+        yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
+        if about.target_mean is not None and about.target_std is not None:
+            yield ""
+            yield (
+                f"target_mean is {_numbers(about.target_mean)} and target_std "
+                f"{_numbers(about.target_std)}{_unit(chosen)}; `predict.predicted` does it."
+            )
+        yield ""
+        yield "Labels and what is done to an image are inside the files, too."
+    yield ""
+    needs = f", where `{about.model.name}` can be imported" if about.model.conf().target else ""
+    yield f"The trained weights, in PyTorch with ssr_exp{needs}:"
+    yield ""
+    trust = ", trust=True" if about.model.calls_code() else ""
+    yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
+
+
+def _script(
+    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing, taken: str
+) -> Iterator[str]:
+    """Say how `predict.py` is used, alone and in a program."""
+    kind = output_kinds.of(chosen.task)
     yield f"```bash\npython {predictor.SCRIPT} photo.jpg\n```"
     yield ""
     yield (
@@ -231,32 +267,13 @@ def _usage(
     )
     yield ""
     yield (
-        f"In a program of yours: the input `image` is batch x {channels} x {height} x {width}, "
-        f"{_taken(about, request)}. Pixels are bytes, 0 to 255; others are brought to that range "
+        f"In a program of yours: the input `image` is {taken}, {_taken(chosen.about, request)}. "
+        "Pixels are bytes, 0 to 255; others are brought to that range "
         f"first{RANGES.get(chosen.record.dataset, '')}."
     )
     for one in exported.files:
         yield ""
         yield f"```python\n{LOADER.format(file=one.file, output=kind.name)}\n```"
-    yield ""
-    shape = kind.shape.format(n=about.num_classes)
-    yield f"Output `{kind.name}`: {shape}, {kind.meaning}:"
-    yield ""
-    yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
-    if about.target_mean is not None and about.target_std is not None:
-        yield ""
-        yield (
-            f"target_mean is {_numbers(about.target_mean)} and target_std "
-            f"{_numbers(about.target_std)}{_unit(chosen)}; `predict.predicted` does it."
-        )
-    yield ""
-    yield "Labels and what is done to an image are inside the files, too."
-    yield ""
-    needs = f", where `{about.model.name}` can be imported" if about.model.conf().target else ""
-    yield f"The trained weights, in PyTorch with ssr_exp{needs}:"
-    yield ""
-    trust = ", trust=True" if about.model.calls_code() else ""
-    yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
 
 
 def _unit(chosen: Selection) -> str:

@@ -51,6 +51,9 @@ LOGITS = OutputKind(
     "image-classification",
     _largest,
 )
+ANY = OutputKind(
+    "output", "batch x ...", "what the network puts out", "a network of {n} outputs", "outputs"
+)
 KINDS: dict[str, OutputKind] = {
     TaskKind.classification: LOGITS,
     TaskKind.multilabel: OutputKind(
@@ -69,7 +72,7 @@ KINDS: dict[str, OutputKind] = {
         "predicting {n} numbers from an image",
         "the numbers of image files, in their unit",
     ),
-    "segmentation": OutputKind(
+    TaskKind.segmentation: OutputKind(
         "logits",
         "batch x {n} x height x width",
         "one for each class and pixel; the largest of a pixel names its class",
@@ -79,3 +82,8 @@ KINDS: dict[str, OutputKind] = {
         _largest,
     ),
 }
+
+
+def of(task: str) -> OutputKind:
+    """Say what a network puts out by what it learnt; of another task than ours little is known."""
+    return KINDS.get(task, ANY)

@@ -32,7 +32,9 @@ def predicted(logits: Any, about: dict[str, Any]) -> Any:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def shown(chances: Any, about: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def shown(
+    chances: Any, file: Path, about: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
     """Keep the likeliest labels of an image."""
     best = np.argsort(-chances)[: options.top]
     return {"labels": {about["labels"][i]: float(chances[i]) for i in best}}
@@ -43,7 +45,7 @@ def line(shown: dict[str, Any]) -> str:
     return ", ".join(f"{label} {100 * share:.1f} %" for label, share in shown["labels"].items())
 
 
-def truth_of_file(file: Path, about: dict[str, Any]) -> Any:
+def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace) -> Any:
     """Name the nearest folder above a file that is a label; None if none is."""
     names = (folder.name for folder in file.absolute().parents)
     return next((name for name in names if name in about["labels"]), None)

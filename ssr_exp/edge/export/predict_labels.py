@@ -33,7 +33,9 @@ def predicted(logits: Any, about: dict[str, Any]) -> Any:
     return ((1 + np.tanh(logits.astype(np.float64) / 2)) / 2).astype(np.float32)
 
 
-def shown(chances: Any, about: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def shown(
+    chances: Any, file: Path, about: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
     """Sort the labels of an image, the likeliest first; for people only those that hold."""
     order = np.argsort(-chances, kind="stable")
     kept = [i for i in order if options.json or chances[i] > options.above]
@@ -46,7 +48,7 @@ def line(shown: dict[str, Any]) -> str:
     return ", ".join(named) or "no label"
 
 
-def truth_of_file(file: Path, about: dict[str, Any]) -> Any:
+def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace) -> Any:
     """Know nothing of a file that is in no table."""
     return None
 

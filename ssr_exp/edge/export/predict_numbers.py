@@ -30,7 +30,9 @@ def predicted(standardised: Any, about: dict[str, Any]) -> Any:
     return np.array(about["target_mean"]) + np.array(about["target_std"]) * rows
 
 
-def shown(numbers: Any, about: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def shown(
+    numbers: Any, file: Path, about: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
     """Name the numbers of an image."""
     named = dict(zip(about["labels"], map(float, numbers)))
     return {"numbers": named, "unit": about["unit"]}
@@ -42,7 +44,7 @@ def line(shown: dict[str, Any]) -> str:
     return ", ".join(f"{value} {shown['unit']}".rstrip() for value in values)
 
 
-def truth_of_file(file: Path, about: dict[str, Any]) -> Any:
+def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace) -> Any:
     """Know nothing of a file that is in no table."""
     return None
 

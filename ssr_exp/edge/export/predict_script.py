@@ -199,16 +199,18 @@ def _say(
     for file, row in rows:
         if isinstance(row, UnidentifiedImageError) and not named[file].directly:
             others += 1
-        elif isinstance(row, Exception):
+            continue
+        if isinstance(row, Exception):
             failed += _failed(f"{file} cannot be read as an image: {_reason(row)}")
-        elif options.score:
-            done += 1
-            results.append(compared(row, named[file].truth, ABOUT))
-        else:
-            done += 1
-            found = shown(row, ABOUT, options)
-            as_json = json.dumps({"file": str(file), **found}, ensure_ascii=False)
-            print(as_json if options.json else f"{file}: {line(found)}", flush=True)
+            continue
+        done += 1
+        try:
+            if options.score:
+                results.append(compared(row, named[file].truth, ABOUT))
+            else:
+                print(_said(file, shown(row, file, ABOUT, options), options), flush=True)
+        except ValueError as error:
+            failed += _failed(f"{file}: {error}")
     if others:
         _failed(f"{others} other files in these folders are of no kind that is read")
     if not done and not failed:
@@ -216,6 +218,13 @@ def _say(
     if results:
         print(score(results, ABOUT))
     return int(failed > 0)
+
+
+def _said(file: Path, shown: dict[str, Any], options: argparse.Namespace) -> str:
+    """Write a line for a file."""
+    if options.json:
+        return json.dumps({"file": str(file), **shown}, ensure_ascii=False)
+    return f"{file}: {line(shown)}"
 
 
 def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
@@ -228,10 +237,10 @@ def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
         if name.suffix.lower() in TABLES:
             yield from _rows(name, options)
         elif not name.is_dir():
-            yield name, Named(True, truth_of_file(name, ABOUT))
+            yield name, Named(True, truth_of_file(name, ABOUT, options))
         else:
             for file in _inside(name):
-                yield file, Named(False, truth_of_file(file, ABOUT))
+                yield file, Named(False, truth_of_file(file, ABOUT, options))
 
 
 def _inside(name: Path) -> Iterator[Path]:

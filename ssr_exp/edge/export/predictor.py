@@ -23,11 +23,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssr_exp.config import DatasetConf, TaskKind
+from ssr_exp.config import DatasetConf, TaskConf, TaskKind
 from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.images import IGNORED
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.sources import CSV
-from ssr_exp.edge.export import predict_classes, predict_labels, predict_numbers, predict_script
+from ssr_exp.edge.export import (
+    predict_classes,
+    predict_labels,
+    predict_masks,
+    predict_numbers,
+    predict_script,
+)
 from ssr_exp.edge.export.formats import Model
 from ssr_exp.edge.export.verification import Inputs, Originals
 from ssr_exp.edge.selection import Selection
@@ -41,6 +48,7 @@ TASKS: dict[str, ModuleType] = {
     TaskKind.classification: predict_classes,
     TaskKind.multilabel: predict_labels,
     TaskKind.regression: predict_numbers,
+    TaskKind.segmentation: predict_masks,
 }
 
 
@@ -55,7 +63,24 @@ def facts(chosen: Selection) -> dict[str, Any]:
         "unit": chosen.record.unit,
         "table": table and {key: table.get(key, getattr(DatasetConf(), key)) for key in columns},
         **{key: list(values) for key, values in moments.items() if values is not None},
+        **({"numbers": _numbers(chosen)} if chosen.task == TaskKind.segmentation else {}),
     }
+
+
+def _numbers(chosen: Selection) -> dict[int, int]:
+    """Say which class a number in a mask stands for, as `datasets.masks` reads them."""
+    labels, dataset = chosen.about.classes, chosen.study.get("dataset")
+    task: Any = chosen.study.get("task")
+    ignored = task.get("ignore_index", TaskConf().ignore_index)
+    named = dataset.get("targets") if isinstance(dataset, dict) else None
+    if named or not all(label.isdecimal() for label in labels):
+        numbers = [n for n in range(len(labels) + 1) if n != ignored]
+    else:
+        numbers = list(map(int, labels))
+    places = dict(zip(numbers, range(len(labels)), strict=False))
+    if ignored is not None:
+        return places | {ignored: IGNORED}
+    return {255: 1} | places if len(labels) == 2 else places  # black and white
 
 
 def text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ssr_exp.datasets import preprocessing
+from ssr_exp.config import RecipeConf, TaskKind
+from ssr_exp.datasets import masks, preprocessing
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import formats, predictor
+from ssr_exp.edge.export import formats, output_kinds, predict_masks, predictor
 from ssr_exp.edge.export.formats import Order, torch_export
 from ssr_exp.edge.export.predictor import Predictor
 from ssr_exp.edge.export.verification import Inputs
 from ssr_exp.errors import SsrError
+from ssr_exp.tasks.segmentation import SemanticSegmentation
 from tests.support.descriptions import description
 
 LABELS = ("dark", "bright", 'it\'s "a" \\ \n</b>\u2028ü{0}')
@@ -454,3 +457,115 @@ def test_average_precision_is_that_of_torchmetrics(digits: int) -> None:
         with warnings.catch_warnings(action="ignore"):  # of a label that never holds
             expected = 100 * multilabel_average_precision(*pair, num_labels=5)
         assert printed == f"{expected:.2f} % mAP of {count} images"
+
+
+class Levels(nn.Module):
+    """Gives dark pixels the first class, and bright ones the second; the third has none."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        level = images.mean(1)
+        return {"out": torch.stack([-level, level, torch.full_like(level, -9)], 1)}
+
+
+@pytest.fixture
+def run_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    order = Order(Levels().eval(), ABOUT, kind=output_kinds.KINDS[TaskKind.segmentation])
+    torch_export.write(order, tmp_path / "model.pt2")
+    monkeypatch.chdir(tmp_path)
+    numbers = {0: 0, 7: 1, 9: 2, 255: 255}
+    return runner(script(tmp_path, task="segmentation", labels=NAMES, numbers=numbers), capsys)
+
+
+def halves(path: Path, low: int, high: int, size: tuple[int, int] = (12, 8)) -> Path:
+    """Draw an image whose left half is of one grey, and the right half of another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((size[1], size[0]), low, np.uint8)
+    pixels[:, size[0] // 2 :] = high
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_masks_are_written_in_the_size_of_the_image_and_their_shares_printed(
+    run_masks: Run, tmp_path: Path
+) -> None:
+    halves(tmp_path / "photos/a.png", 0, 255)
+    halves(tmp_path / "photos/b.png", 0, 0)
+    ended = run_masks("photos")
+    assert ended.out.splitlines() == [
+        "photos/a.png: dark 50.0 %, bright 50.0 % (masks/a.png)",
+        "photos/b.png: dark 100.0 % (masks/b.png)",
+    ]
+    with Image.open(tmp_path / "masks/a.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (12, 8))
+        assert mask.convert("RGB").getpixel((11, 0)) == (128, 0, 0)
+        assert (np.asarray(mask) == np.repeat([0, 1], 6)).all()
+    shown = json.loads(run_masks("--json", "--to", "other", "photos/a.png").out)
+    assert shown == {
+        "file": "photos/a.png",
+        "mask": "other/a.png",
+        "shares": {"dark": 0.5, "bright": 0.5},
+    }
+
+
+def test_a_mask_replaces_no_image_and_no_other_mask(run_masks: Run, tmp_path: Path) -> None:
+    image = halves(tmp_path / "photos/a.png", 0, 255)
+    before = image.read_bytes()
+    for words in (("--to", "photos", "photos"), ("photos/a.png", str(image))):
+        ended = run_masks(*words)
+        assert ended.code == 1 and "would replace" in ended.err and "type --to DIR" in ended.err
+    assert image.read_bytes() == before
+
+
+def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_path: Path) -> None:
+    halves(tmp_path / "val/images/a.png", 0, 255)
+    halves(tmp_path / "val/images/b.png", 0, 0)
+    halves(tmp_path / "val/images/c.png", 0, 0)
+    halves(tmp_path / "val/masks/a_mask.png", 0, 7)
+    halves(tmp_path / "val/masks/b.png", 7, 255)
+    said = "50.00 % mIoU of 2 images\n"  # of both classes 12 pixels of 24
+    ended = run_masks("--score", "val/images")
+    assert (ended.out, ended.err) == (said, "1 files of which nothing is known are left out\n")
+    shutil.move(tmp_path / "val/masks", tmp_path / "truth")
+    assert "or --masks DIR" in run_masks("--score", "val").err
+    assert run_masks("--score", "--masks", "truth", "val").out == said
+    halves(tmp_path / "truth/a_mask.png", 0, 3)
+    ended = run_masks("--score", "--masks", "truth", "val")
+    assert ended.code == 1 and "a_mask.png holds 3, which is no class" in ended.err
+
+
+@pytest.mark.parametrize("fit", preprocessing.FITS)
+@pytest.mark.parametrize("size", [(40, 24), (24, 40), (6, 4), (64, 16), (3, 9)])
+def test_a_mask_lies_on_its_image_again(tmp_path: Path, fit: str, size: tuple[int, int]) -> None:
+    how = Preprocessing(1, (48, 64), fit=fit)
+    path, (w, h) = tmp_path / "a.png", size
+    place = np.arange(h * w).reshape(h, w) % 200
+    Image.fromarray(place.astype(np.uint8)).save(path)
+    mask = masks.fitted(place, how, beside=250).astype(np.uint8)
+    back = predict_masks.in_image(mask, path, how)
+    seen = back != predict_masks.NOWHERE
+    assert back.shape == (h, w) and 250 not in back
+    share = min(1, 48 * w / 64 / h, 64 * h / 48 / w) if fit == "crop" else 1
+    assert seen.mean() == pytest.approx(share, abs=0.5 / min(w, h) + 1e-9)
+    if fit != "crop" and max(size) < 45:  # each pixel is still there
+        assert (back[seen] == place[seen]).mean() > 0.9
+
+
+def test_mean_iou_is_that_of_the_training() -> None:
+    draw = np.random.default_rng(0)
+    task = SemanticSegmentation(nn.Identity(), RecipeConf(), 4)
+    how = Preprocessing(1, (6, 5))
+    about = {"labels": list("abcd"), "preprocessing": asdict(how)}
+    about["numbers"] = {0: 0, 1: 1, 2: 2, 3: 3, 255: 255}
+    counts = []
+    for _ in range(3):  # the last class is nowhere
+        logits = draw.normal(size=(1, 4, 6, 5)).astype(np.float32) - [[[[0]], [[0]], [[0]], [[99]]]]
+        truth = draw.choice([0, 1, 2, 255], size=(6, 5)).astype(np.uint8)
+        task.validation_step((torch.from_numpy(logits), torch.from_numpy(truth)[None].long()), 0)
+        (mask,) = predict_masks.predicted(logits, about)
+        file = io.BytesIO()
+        Image.fromarray(truth).save(file, "png")
+        counts.append(predict_masks.compared(mask, file, about))  # type: ignore[arg-type]
+    expected = task.tally("val").values()["mIoU"]
+    assert predict_masks.score(counts, about) == f"{expected:.2f} % mIoU of 3 images"
