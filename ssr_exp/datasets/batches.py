@@ -188,6 +188,7 @@ def _leave_signals(_: int) -> None:
 
 
 def as_targets(y: Tensor) -> Tensor:
+    """Turn masks that are kept as bytes into numbers of classes; others are targets already."""
     return y.long() if y.dtype == torch.uint8 else y
 
 
