@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
 from tests.conftest import ROOT
 
@@ -99,5 +100,8 @@ def test_a_segmentation_project_is_searched_and_what_is_killed_is_not_repeated(
     (best,) = (tmp_path / "runs").glob("*/best")
     tested = json.loads((best / "record.json").read_text())
     assert 0 < tested["test_score"] <= 1 and tested["score_key"] == "val/iou"
+    exported = ended(start("export.py", "format=onnx"))
+    (row,) = [line for line in exported.splitlines() if "model.onnx" in line and "ONNX" in line]
+    assert Score(key="val/iou", unit="").number(tested["score"]) in row  # by the project's own code
     assert "val iou" in ended(start("report.py")) or (tmp_path / "runs" / "report.html").exists()
     assert {path: path.read_bytes() for path in sorted(PROJECTS.rglob("*.py"))} == files

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -11,21 +13,27 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from ssr_exp import user_code
 from ssr_exp.app import configuration
 from ssr_exp.config import Config, DatasetConf, ExportConfig, PathsConf, TaskConf, TaskKind, check
 from ssr_exp.datasets import in_memory, sources
 from ssr_exp.datasets.batches import as_targets
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.datasets.reading import Reading
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import exported, exporter, hub
 from ssr_exp.edge.export.formats import Model
-from ssr_exp.edge.export.verification import Inputs
+from ssr_exp.edge.export.verification import Inputs, Measure
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
 from ssr_exp.tasks.supervised import VAL, Supervised
-from ssr_exp.training import learning
+from ssr_exp.training import learning, study
+from ssr_exp.training.own_validation import OwnValidation
 from ssr_exp.training.study import TARGETS
+
+log = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
 
@@ -66,15 +74,18 @@ def write(composed: Any) -> str:
     return str(outcome.folder)
 
 
-def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Preprocessing]:
+def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Preprocessing | None]:
     """Load the images that a network was compared by; for one that learned from val, test, too.
 
-    Returns what is done to image files, too, by the statistics that the network was trained with.
+    Returns what is done to image files, too, by the statistics that the network was trained with;
+    None where a module of the user's own prepares its inputs.
 
     Raises:
         SsrError: if they are not where they were, or are others.
     """
     task, asked, folder = _task(chosen), _dataset(conf, chosen), Path(conf.paths.data)
+    if asked.target is not None or task.name is TaskKind.module:
+        return _own_inputs(conf, chosen, task, asked), None
     learnt_of = (TARGETS[task.name], task.ignore_index)
     try:
         splits = in_memory.load(asked, folder, *learnt_of)
@@ -107,6 +118,44 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Prepro
         for name, images in named.items()
     ]
     return parts, replace(splits.preprocessing, mean=about.mean, std=about.std)
+
+
+def _own_inputs(
+    conf: ExportConfig, chosen: Selection, task: TaskConf, asked: DatasetConf
+) -> list[Inputs]:
+    """Take inputs of val, and the score, from modules of the user's own.
+
+    Raises:
+        SsrError: if they call a function that nobody trusts, or cannot be made.
+    """
+    if asked.target is not None and not conf.trust:
+        makes = user_code.find(asked.target, "dataset.target")
+        if not inspect.isclass(makes) or user_code.calls(asked.arguments):
+            raise SsrError(f"{chosen.folder} calls {asked.target}: {selection.TRUST}.")
+    about, shared = chosen.about, Config(task=task, dataset=asked, paths=conf.paths)
+    splits: Splits | UserData = UserData(
+        asked.name, "", about.input_shape, about.num_classes, False, Reading(asked.name, {}, {}, "")
+    )
+    if asked.target is None:
+        splits = study.images(shared)
+        _check(splits, asked, chosen, Path(conf.paths.data))
+    validation = OwnValidation(
+        lambda network: learning.task(shared, splits, chosen.network, stands_in=network),
+        partial(learning.data, shared, splits),
+        chosen.network,
+        chosen.record.scored_by,
+        conf.max_batch,
+        {k: v for k, v in task.trainer.items() if k == "limit_val_batches"},
+    )
+    inputs = validation.inputs(conf.calibration)
+    can_stand_in = validation.is_tensor and not task.copies
+    if not can_stand_in:
+        log.info("files are compared by outputs alone: none can stand in for %s", task.network)
+    return [Inputs("val", inputs, _through(validation) if can_stand_in else None)]
+
+
+def _through(validation: OwnValidation) -> Measure:
+    return lambda model, _: validation.measure(model)
 
 
 def _measured(task: Supervised, targets: Tensor, _: Model, outputs: Iterator[Tensor]) -> float:

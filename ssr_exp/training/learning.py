@@ -157,8 +157,16 @@ def task(
     splits: Splits | UserData,
     network: nn.Module,
     teacher: nn.Module | None = None,
+    stands_in: nn.Module | None = None,
 ) -> LightningModule:
-    """Return the task that trains a network, and learns from a teacher if there is one.
+    """Return the task that trains a network.
+
+    Args:
+        conf: the configuration.
+        splits: what is learnt from.
+        network: the network.
+        teacher: that it learns from; None: there is none.
+        stands_in: computes in the network's place, for validation alone; None: the network does.
 
     Raises:
         SsrError: if a module of the user's own cannot take the network.
@@ -167,7 +175,10 @@ def task(
     if conf.task.name is TaskKind.module:
         module = own_module.make(conf.task, offered(splits))
         own_module.put(module, conf.task, network)
+        if stands_in is not None:
+            own_module.replace(module, conf.task.network, stands_in)
         return module
+    network = network if stands_in is None else stands_in
     if isinstance(splits, Splits) and conf.task.name is TaskKind.regression:
         moments = target_moments(splits.train)
         assert moments is not None

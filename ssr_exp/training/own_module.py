@@ -137,7 +137,7 @@ def put(module: LightningModule, conf: TaskConf, rescaled: nn.Module) -> None:
         learns = {n: p.requires_grad for n, p in kept.named_parameters()}
         for n, parameter in made.named_parameters():
             parameter.requires_grad_(learns.get(n, any(learns.values())))
-        _set(module, path, made.train(kept.training))
+        replace(module, path, made.train(kept.training))
     new = {id(part): _same(path, old, rescaled) or path for path, part in old.named_modules()}
     tensors = {id(t): n for n, t in [*old.named_parameters(), *old.named_buffers()]}
     _Relinking(name, conf, new, tensors).of(module, "", DEEPEST)
@@ -283,7 +283,8 @@ def _is_telling(tensor: Tensor) -> bool:
     )
 
 
-def _set(module: nn.Module, path: str, value: nn.Module) -> None:
+def replace(module: nn.Module, path: str, value: nn.Module) -> None:
+    """Put another module where a path leads."""
     holder, _, name = path.rpartition(".")
     setattr(module.get_submodule(holder), name, value)
 

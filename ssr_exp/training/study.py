@@ -175,7 +175,7 @@ def open(conf: Config) -> Study:
 def _data(conf: Config) -> Splits | UserData:
     """Learn what there is to learn from, and try code of the user's own on it."""
     if conf.task.name is not TaskKind.module and conf.dataset.target is None:
-        return _images(conf, TARGETS[conf.task.name])
+        return images(conf)
     decides = Config(
         dataset=conf.dataset,
         task=conf.task,
@@ -266,7 +266,11 @@ def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
     return said | {"code": user_code.digests(names)}
 
 
-def _images(conf: Config, target: Target) -> Splits:
+def images(conf: Config) -> Splits:
+    """Load the images of a data set of ours, and what a task learns of them; once in a process."""
+    has_masks = conf.dataset.name in (sources.MASKS, sources.SCENES)
+    usual = Target.masks if has_masks else Target.one_class
+    target = TARGETS.get(conf.task.name, usual)
     return _splits(ConfigKey(conf.dataset), conf.paths.data, target, conf.task.ignore_index)
 
 
@@ -283,8 +287,7 @@ def _tried(key: ConfigKey[Config]) -> Splits | UserData:
     score = learning.score(conf.task)
     if conf.dataset.target is not None:
         return preflight.own_data(conf, score)
-    has_masks = conf.dataset.name in (sources.MASKS, sources.SCENES)
-    splits = _images(conf, Target.masks if has_masks else Target.one_class)
+    splits = images(conf)
     module = own_module.make(conf.task, learning.offered(splits))
     preflight.module_inputs(conf, module, learning.data(conf, splits), score)
     return splits

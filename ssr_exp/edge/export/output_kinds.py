@@ -52,7 +52,7 @@ LOGITS = OutputKind(
     _largest,
 )
 ANY = OutputKind(
-    "output", "batch x ...", "what the network puts out", "a network of {n} outputs", "outputs"
+    "output", "batch x ...", "what the network puts out", "trained by its own project", "outputs"
 )
 KINDS: dict[str, OutputKind] = {
     TaskKind.classification: LOGITS,
