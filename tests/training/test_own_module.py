@@ -27,11 +27,14 @@ from torch import nn
 from torch.nn import functional as F
 
 
+def block():
+    return nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+
+
 def make():
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(),
+        *(block() for _ in "ab"),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
     )
 
@@ -272,9 +275,9 @@ BAD = {
         "task.copies names other, which is not like net: leave it out.",
     ),
     "a part of the network": (
-        code("self.last = self.net[9]"),
-        SMALLER,
-        "Lit holds a part of its network at last, 9, which a smaller network may lack",
+        code("self.last = self.net[6]"),
+        ("modifiers=explicit", "modifiers.depth=[0.5]", "modifiers.width=[1]"),
+        "Lit holds a part of its network at last, 6, which a smaller network may lack",
     ),
     "weights of the network": (
         code("self.learnt = list(self.net.parameters())"),
