@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import killing
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,6 +98,27 @@ def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
     assert written == {path: path.stat().st_mtime_ns for path in written}
     loaded = (store.study_folder(searched[0].study) / "best/load.py").read_text()
     assert "# predictions: (" in loaded
+
+
+@pytest.mark.parametrize(
+    ("task", "targets", "key"),
+    [("regression", "side", "val/rmse"), ("multilabel", "red,large", "val/mAP")],
+)
+def test_what_is_killed_is_not_repeated_and_the_answer_is_exported(
+    table: Path, tmp_path: Path, task: str, targets: str, key: str
+) -> None:
+    runs, further = tmp_path / "runs", ["model=resnet8", "modifiers.together=1", "logger=disabled"]
+    further += [f"paths.data={tmp_path}/data", "recipe=sgd_cosine", "trainer=cpu", FIRST]
+    line = [*further, *words(table, task, targets)]
+    killing.repeated(runs, tmp_path, 2, "train.py", *line)
+    assert len(killing.records(runs)) == 4  # three segments, and all of them
+    search = "rounds=1 batch=1 objective=smallest objective.max_drop=90% finalists.seeds=1".split()
+    out = killing.repeated(runs, tmp_path, 5, "search.py", *line, *search)
+    assert [line for line in out.splitlines() if line.startswith("answer: ")]
+    exported = killing.ended(killing.start(runs, tmp_path, "export.py", "format=onnx"))
+    score = next(iter(killing.records(runs).values())).scored_by
+    assert score.key == key and score.heading in exported and "model.onnx" in exported
+    killing.ended(killing.start(runs, tmp_path, "report.py"))
 
 
 @pytest.mark.parametrize("balance", ["none", "weights"])

@@ -379,3 +379,85 @@ def test_what_no_checkpoint_keeps_is_said_and_then_nothing_goes_on(
     caplog.set_level("INFO")
     trained(conf)
     assert "mine is an object, which no checkpoint keeps: if it is killed, this" in caplog.text
+
+
+DATA = """
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Data(L.LightningDataModule):
+    num_classes = 3
+
+    def __init__(self, pixels=6, pair=True):
+        super().__init__()
+        self.pixels, self.pair = pixels, pair
+
+    def setup(self, stage):
+        draw = torch.Generator().manual_seed(0)
+        y = torch.arange(48) % 3
+        x = torch.rand(48, 2, self.pixels, self.pixels, generator=draw) + y[:, None, None, None]
+        self.all = TensorDataset(x, y) if self.pair else [{"x": a, "y": b} for a, b in zip(x, y)]
+
+    def train_dataloader(self):
+        return DataLoader(self.all, 16, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.all, 16)
+
+    test_dataloader = val_dataloader
+
+
+class Unsaid(Data):
+    num_classes = None
+"""
+
+
+def test_our_tasks_learn_from_a_data_module(conf: Compose, own: Own) -> None:
+    name = own(DATA)
+    words = ("dataset=module", f"dataset.target={name}.Data", "trainer.test=true")
+    record, state = trained(conf(*words, "trainer.max_epochs=8"))
+    assert record.dataset == "Data" and record.score_key == "val/acc"
+    assert record.score == record.test_score and (record.score or 0) > 60
+    assert state["network.fc.weight"].shape[0] == 3
+    other = study.open(conf(*words, "dataset.arguments={pixels:8}"))
+    assert other.name != record.study and other.plan.input_shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "sentence"),
+    [
+        ("Unsaid", (), "Unsaid does not say how many classes there are: give it an attribute"),
+        ("Data", ("dataset.arguments={pair:false}",), "is a dict, and our tasks read a pair"),
+        ("Data", ("dataset.arguments={size:1}",), "cannot be called: TypeError"),
+        ("Data", ("task=regression",), "task=regression has to know all targets"),
+        ("Data", ("task.balance=weights",), "task.balance has to know all targets"),
+        ("Data", ("dataset.train_on_val=true", "trainer.test=true"), "decides itself what is"),
+        ("Data", ("checkpoint=target", "init=inherit"), "type task=module, or checkpoint=PATH."),
+    ],
+)
+def test_data_that_our_tasks_cannot_read_is_refused(
+    conf: Compose, own: Own, target: str, words: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(SsrError) as refused:
+        study.open(conf("dataset=module", f"dataset.target={own(DATA)}.{target}", *words))
+    assert sentence in str(refused.value)
+
+
+def test_weights_that_a_constructor_loads_are_inherited_or_said_to_be_dropped(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = code(
+        "draw = torch.Generator().manual_seed(3)\n"
+        "        for p in self.net.parameters(): torch.nn.init.uniform_(p, generator=draw)"
+    )
+    conf = asked(text)
+    study.open(conf)
+    assert "loads trained weights when it is made" in caplog.text
+    assert "type init=inherit checkpoint=target" in caplog.text
+    inherits = asked(text, "init=inherit", "checkpoint=target")
+    (job,) = run.plan(inherits)
+    network, whole = fit._network(job), job.study.seed_network
+    assert torch.equal(network[0].weight, whole[0].weight)
+    assert job.study.name != study.open(conf).name

@@ -1,0 +1,154 @@
+"""A DataModule of the user's own: what it holds is fingerprinted, or one sentence says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import user_data
+from ssr_exp.errors import SsrError
+
+Own = Callable[[str], str]
+CODE = """
+import lightning as L
+
+class Data(L.LightningDataModule):
+    pass
+
+class NoVal(Data):
+    def train_dataloader(self):
+        return []
+
+class Whole(NoVal):
+    def __init__(self, size=1):
+        super().__init__()
+        self.size = size
+    def val_dataloader(self):
+        return []
+
+def nothing():
+    return {}
+
+def make(size):
+    return Whole(size)
+"""
+
+
+class Stream(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(100))
+
+
+class Held(L.LightningDataModule):
+    """Serves what it is given as val."""
+
+    def __init__(self, val: Any, train: Any = (0, 1)) -> None:
+        super().__init__()
+        self.val, self.train = val, train
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.train, 2)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.val, 2, collate_fn=list)
+
+
+def content(val: Any, version: str | None = None, train: Any = (0, 1)) -> str:
+    return user_data.content(Held(val, train), version)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Data", "has no train_dataloader: networks are trained on train and compared by val"),
+        ("NoVal", "has no val_dataloader: "),
+        ("nothing", "a dict, not a LightningDataModule: dataset.target must name its class"),
+        ("Whole2", "has no 'Whole2'; the nearest names are Whole: mend dataset.target="),
+    ],
+)
+def test_what_is_no_data_module_is_refused(own: Own, name: str, sentence: str) -> None:
+    with pytest.raises(SsrError) as refused:
+        user_data.make(DatasetConf(target=f"{own(CODE)}.{name}"))
+    assert sentence in str(refused.value)
+
+
+def test_a_class_or_a_function_makes_it_with_arguments(own: Own) -> None:
+    name = own(CODE)
+    for target in ("Whole", "make"):
+        made = user_data.make(DatasetConf(target=f"{name}.{target}", arguments={"size": 3}))
+        assert made.size == 3 and not user_data.has_test(made)
+
+
+ARRAYS = [(np.arange(6).reshape(2, 3) + i, {"label": torch.tensor(i), "name": "a"}) for i in (0, 1)]
+
+
+def test_the_same_val_set_is_the_same_and_any_change_of_it_is_another() -> None:
+    def changed(change: Callable[[Any], Any]) -> str:
+        return content([ARRAYS[0], change(ARRAYS[1])])
+
+    same = changed(lambda sample: sample)
+    assert same == content([(a.copy(), dict(d)) for a, d in ARRAYS])
+    others = {
+        changed(lambda s: (s[0] + 1, s[1])),
+        changed(lambda s: (s[0].astype(float), s[1])),
+        changed(lambda s: (s[0].T, s[1])),
+        changed(lambda s: (s[0], s[1] | {"name": "b"})),
+        changed(lambda s: (s[0], s[1] | {"label": torch.tensor(2)})),
+        changed(lambda s: s[:1]),
+        content(ARRAYS[:1]),
+        content(ARRAYS, train=(0, 1, 2)),
+        content(ARRAYS, version="1"),
+        content(ARRAYS, version="2"),
+    }
+    assert len(others) == 10 and same not in others
+
+
+def test_what_a_data_module_says_of_itself_counts_first() -> None:
+    data = Held([object()])
+    data.fingerprint = lambda: "mine"  # type: ignore[attr-defined]
+    said, sizes = user_data.content(data, None)
+    assert sizes == {"train": 2, "val": 1} and said != content(ARRAYS)
+
+
+def test_val_that_is_drawn_anew_needs_a_version() -> None:
+    class Drawn(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            return torch.rand(3)
+
+    with pytest.raises(
+        SsrError, match=r"differ each time they are read.*type dataset.version=NAME"
+    ):
+        content(Drawn([1, 2]))
+    assert content(Drawn([1, 2]), version="1")
+
+
+def test_what_cannot_be_compared_needs_a_version() -> None:
+    with pytest.raises(SsrError, match="holds an object, whose content cannot be fingerprinted"):
+        content([object()])
+    assert content([object()], version="1")
+
+
+def test_a_sample_that_cannot_be_read_is_a_sentence() -> None:
+    class Broken(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            raise ValueError("no file")
+
+    with pytest.raises(SsrError, match="a val sample cannot be read: ValueError: no file"):
+        content(Broken([1]))
+
+
+def test_a_stream_and_several_loaders_are_looked_at_too() -> None:
+    class Several(Held):
+        def val_dataloader(self) -> Any:
+            return {"one": DataLoader(ARRAYS, collate_fn=list), "two": DataLoader(Stream(), 4)}
+
+    said, sizes = user_data.content(Several(()), None)
+    assert sizes == {"train": 2}  # a stream has no length
+    assert said == user_data.content(Several(()), None)[0]
