@@ -355,6 +355,7 @@ class TaskConf:
     trainer: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's
     example_inputs: str | None = None  # a function that returns inputs; None: a val batch's
     version: str | None = None  # stands for the code in what makes two studies the same
+    study: str | None = None  # goes on with this one, though the code has changed since
 
 
 @dataclass

@@ -17,7 +17,9 @@ EPOCHS = "training.epochs"
 READING = "reading"  # what was read of the data set, in words and numbers
 PREPROCESSING = "preprocessing"  # how an image file becomes what the network takes
 FIRST_WEIGHTS = "first_weights"  # whose weights trainings start from, and what of them is drawn
-DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS)
+CHANGED_CODE = "changed_code"  # of the user's own, since the study began: what it is now
+DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS, CHANGED_CODE)
+CODE = "task.code."  # before the name of each module
 
 
 def read_all(root: Path) -> dict[str, dict[str, Any]]:
@@ -65,6 +67,14 @@ def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
         for name, there in theirs.items()
         if _differing(there, here) == [EPOCHS] and there.get(EPOCHS, "").isdecimal()
     }
+
+
+def changed_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Name the modules of the user's own whose code differs; none if anything else does, too."""
+    there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
+    keys = _differing(there, here)
+    is_all = all(key.startswith(CODE) for key in keys)
+    return [key.removeprefix(CODE) for key in keys] if is_all else []
 
 
 def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

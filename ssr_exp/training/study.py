@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,7 @@ from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets, user
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
+from ssr_exp.terminal import counted
 from ssr_exp.training import learning, own_module, preflight, pretrained
 from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.pretrained import Pretrained
@@ -68,6 +70,7 @@ class Study:
     plan: Plan
     pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
     score: Score = ACCURACY  # what its networks are judged by
+    changed: Mapping[str, Any] = field(default_factory=dict)  # what describes it besides
 
     @property
     def about(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ class Study:
                 studies.READING: reading.fields() | {"text": reading.lines()},
             }
             | ({studies.FIRST_WEIGHTS: self.pretrained.about} if self.pretrained.about else {})
+            | dict(self.changed)
         )
 
     def expand(self, conf: Config) -> list[Architecture]:
@@ -167,9 +171,49 @@ def open(conf: Config) -> Study:
     if taken.moments is not None and isinstance(splits, Splits):
         splits = splits.normalised_by(*taken.moments)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
+    changed: dict[str, Any] = {}
+    if conf.task.name is TaskKind.module:
+        fields, changed = _same_code(conf, fields)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, taken, score)
+    return Study(name, fields, splits, seed_network, plan, taken, score, changed)
+
+
+def _same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Go on with the study that `task.study` names, or say which one an edit of the code left.
+
+    Returns:
+        What the fingerprint is of, and the code as it is now if that is not the study's.
+
+    Raises:
+        SsrError: if there is no such study, or more has changed than the code.
+    """
+    root = Path(conf.paths.runs)
+    others = {n: studies.compared(f) for n, f in studies.read_all(root).items()}
+    if (asked := conf.task.study) is None:
+        if ours not in others.values():
+            edited = {name: studies.changed_code(theirs, ours) for name, theirs in others.items()}
+            for name, modules in edited.items():
+                if modules:
+                    count = len(store.Store(conf.paths.runs).records(name))
+                    _say_once(
+                        f"the code of {', '.join(modules)} is not that of study {name} "
+                        f"({counted(count, 'run')}), so this is another study: if its results "
+                        f"would be the same, type task.study={name} to go on with it."
+                    )
+        return ours, {}
+    if asked not in others:
+        raise SsrError(f"there is no study {asked} in {root}: type one of {', '.join(others)}.")
+    theirs = others[asked]
+    if theirs != ours and not studies.changed_code(theirs, ours):
+        first = studies.differences(theirs, ours)[0]
+        raise SsrError(f"more than the code is not as in study {asked}: {first}.")
+    return theirs, {} if theirs == ours else {studies.CHANGED_CODE: ours["task"]["code"]}
+
+
+@lru_cache(maxsize=64)
+def _say_once(warning: str) -> None:
+    log.warning("%s", warning)
 
 
 def _data(conf: Config) -> Splits | UserData:
@@ -257,7 +301,7 @@ def _fields(
 def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
     """Say what makes two modules of the user's own the same: their arguments and their code."""
     said = asdict(conf.task)
-    for key in ("balance", "unit", "dice", "ignore_index", "version"):
+    for key in ("balance", "unit", "dice", "ignore_index", "version", "study"):
         del said[key]
     if conf.task.version is not None:
         return said | {"version": conf.task.version}

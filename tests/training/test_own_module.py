@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -315,6 +318,30 @@ def test_what_nobody_can_guess_is_asked_for(conf: Compose, missing: str, sentenc
     with pytest.raises(SsrError) as refused:
         conf(*WORDS, "task.target=a.B", missing)
     assert sentence in str(refused.value)
+
+
+def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
+    conf: Compose, own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = (*WORDS, f"task.target={(name := own(code()))}.Lit")
+    record, _ = trained(conf(*words))
+    study._say_once.cache_clear()
+    path = Path(str(sys.modules[name].__file__))
+    path.write_text(path.read_text().replace("momentum=0.9", "momentum=0.8"))
+    linecache.checkcache()
+    study._tried.cache_clear()
+    assert study.open(conf(*words)).name != record.study
+    assert f"the code of {name} is not that of study {record.study} (1 run)" in caplog.text
+    words = (*words, f"task.study={record.study}")
+    goes_on = study.open(conf(*words))
+    assert goes_on.name == record.study and name in goes_on.about["changed_code"]
+    assert run.train(conf(*words)).started_at == record.started_at
+    with pytest.raises(
+        SsrError, match=r"more than the code is not as in study .*: training.epochs"
+    ):
+        study.open(conf(*words, "trainer.max_epochs=2"))
+    with pytest.raises(SsrError, match=r"there is no study x in .*: type one of Lit-digits-"):
+        study.open(conf(*words[:-1], "task.study=x"))
 
 
 def test_an_edit_of_the_code_is_another_study_and_a_version_stands_for_it(
