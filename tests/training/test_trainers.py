@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ssr_exp.training.trainers import Curves
+from ssr_exp.training.trainers import Curves, OwnCurves
 
 
 class Run:
@@ -35,3 +35,15 @@ def test_a_run_that_breaks_is_told_nothing_any_more_and_one_warning_says_so(
     assert len(run.logged) == 1
     (message,) = caplog.messages
     assert "Connection lost" in message and "training goes on" in message
+
+
+def test_code_that_was_written_for_another_logger_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = Run()
+    experiment = OwnCurves(run).experiment
+    for _ in range(2):
+        experiment.add_image("masks", object(), global_step=3)
+    experiment.log({"a": 1.0})
+    assert run.logged == [{"a": 1.0}]
+    assert caplog.text.count("W&B has no logger.experiment.add_image: such calls are") == 1
