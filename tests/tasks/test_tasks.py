@@ -126,6 +126,14 @@ def test_no_metric_depends_on_how_val_is_cut_into_batches() -> None:
     assert values[0] == values[1] == values[2] and {"mAP", "f1"} == set(values[0])
 
 
+def test_labels_may_be_mixed() -> None:
+    task, ((x, y), _) = multilabel()
+    outputs, mixed = task.network(x), 0.7 * y + 0.3 * y.roll(1, 0)
+    expected = 0.7 * task.loss(outputs, y) + 0.3 * task.loss(outputs, y.roll(1, 0))
+    torch.testing.assert_close(task.training_loss(outputs, mixed), expected)
+    assert torch.equal(task.measurable(outputs, mixed)[1], y.long())
+
+
 def test_errors_are_in_the_targets_unit_and_the_loss_is_not(
     measured: Callable[..., dict[str, float]],
 ) -> None:
