@@ -10,8 +10,15 @@ from ssr_exp.config import Config
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.store import LAST_CHECKPOINT, METRICS_FILE, RECORD_FILE, Store, network_weights
-from ssr_exp.training import learning
+from ssr_exp.runs.store import (
+    LAST_CHECKPOINT,
+    METRICS_FILE,
+    PICTURE_FILE,
+    RECORD_FILE,
+    Store,
+    network_weights,
+)
+from ssr_exp.training import learning, mask_pictures
 from ssr_exp.training.study import Study
 
 SCRIPT = "load.py"
@@ -64,7 +71,7 @@ def write(
             describe(study, conf, record),
             network_weights(run_folder / LAST_CHECKPOINT),
         )
-        saved.load(fresh, trust=True)
+        mask_pictures.write(fresh / PICTURE_FILE, saved.load(fresh, trust=True), study.splits)
         _add_papers(store, fresh, study, record, metrics)
 
 
