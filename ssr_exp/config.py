@@ -518,14 +518,16 @@ class ExportConfig:
     uint8_input: bool = False  # the files take bytes of pixels, and normalise them inside
     max_batch: Count = 8  # executorch: images at once that memory is reserved for
     calibration: Count = 256  # val images that int8 is calibrated on
-    tolerance: Limit = 1e-3  # largest difference of logits, as a share of the largest logit
-    int8_drop: Limit = 2.0  # points of accuracy on val that int8 may lose
+    tolerance: Limit = 1e-3  # largest difference of outputs, as a share of the largest one
+    # What int8 may lose of the score on val: in its unit, or a share of the network's own as 2%.
+    int8_drop: Any = None  # None: 2 points of a score in percent, 2% of any other
     threads: Count = 1  # of the runtimes that are measured
     repeats: Count = 30  # turns of each file
     to: str | None = None  # the folder; None: below <study>/export/
     license: str | None = None  # for the model card: an identifier such as apache-2.0
     push: str | None = None  # USER/NAME on the Hugging Face Hub
     root: str | None = None  # of the images; None: where the run found them
+    file: str | None = None  # of a csv data set, the table; None: where the run found it
     trust: bool = False  # call the function that makes the seed network, if a function does
     paths: PathsConf = field(default_factory=PathsConf)
 

@@ -99,7 +99,7 @@ class Batches:
 
     def _in_order(self) -> Iterator[Batch]:
         for at in self._slices():
-            yield self._normalised(self._images.pixels[at]), _targets(self._images.labels[at])
+            yield self._normalised(self._images.pixels[at]), as_targets(self._images.labels[at])
 
     def _shuffled(self, seed: int) -> Iterator[Batch]:
         device = self._images.pixels.device
@@ -121,7 +121,7 @@ class Batches:
                 with seeded(_mixed(seed, self._epoch, number, "mixture")):
                     x, y = self._mixture(x, y)
                 x = x.contiguous(memory_format=self._format)
-            yield x, _targets(y)
+            yield x, as_targets(y)
 
     def _by_batch(self, order: Tensor, draw: torch.Generator) -> Iterator[Batch]:
         """Move all images of a batch at once, where they live."""
@@ -187,7 +187,8 @@ def _leave_signals(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _targets(y: Tensor) -> Tensor:
+def as_targets(y: Tensor) -> Tensor:
+    """Turn masks that are kept as bytes into numbers of classes; others are targets already."""
     return y.long() if y.dtype == torch.uint8 else y
 
 

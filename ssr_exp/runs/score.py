@@ -68,6 +68,10 @@ class Score(FileModel):
         """What the task logs on test: the same key there."""
         return self.key.replace("val", "test", 1)
 
+    def on(self, part: str) -> Score:
+        """The same score on a part, `val` or `test`."""
+        return self.test if part == "test" else self
+
     @property
     def heading(self) -> str:
         """Its name with the unit, above a column: `val acc %`."""
@@ -124,6 +128,7 @@ class Score(FileModel):
 
     def number(self, value: float) -> str:
         """Write a value without its unit."""
+        value = value + 0.0  # -0 is 0
         if self.unit == PERCENT:
             return f"{value:.2f}"
         return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -11,8 +11,15 @@ from ssr_exp.datasets.images import Target
 from ssr_exp.rescaling import adapt, codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.store import LAST_CHECKPOINT, METRICS_FILE, RECORD_FILE, Store, network_weights
-from ssr_exp.training import learning
+from ssr_exp.runs.store import (
+    LAST_CHECKPOINT,
+    METRICS_FILE,
+    PICTURE_FILE,
+    RECORD_FILE,
+    Store,
+    network_weights,
+)
+from ssr_exp.training import learning, mask_pictures
 from ssr_exp.training.study import Study
 
 SCRIPT = "load.py"
@@ -66,7 +73,7 @@ def write(
             describe(study, conf, record),
             network_weights(run_folder / LAST_CHECKPOINT),
         )
-        saved.load(fresh, trust=True)
+        mask_pictures.write(fresh / PICTURE_FILE, saved.load(fresh, trust=True), study.splits)
         _add_papers(store, fresh, study, record, metrics)
 
 

@@ -16,10 +16,11 @@ from torchmetrics.functional.regression import r2_score
 
 from ssr_exp.config import RecipeConf
 from ssr_exp.errors import SsrError
+from ssr_exp.outputs import tensors
 from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
 from ssr_exp.tasks.segmentation import IGNORED, SemanticSegmentation, dice_loss
-from ssr_exp.tasks.supervised import Supervised, tensors
+from ssr_exp.tasks.supervised import Supervised
 
 Batches = list[tuple[Tensor, Tensor]]
 RECIPE = RecipeConf(lr=0.1, weight_decay=0.0)
