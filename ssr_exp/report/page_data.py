@@ -98,6 +98,7 @@ def _study(
         "runs": [_run(record, settings) for record in records],
         "predictions": None if predicted is None else _thinned(predicted, points),
         "answer": None if comparison is None else comparison.model_dump(),
+        "picture": search_results.read_picture(store, name),
         "about": _about(records, fields),
         "has_val": any(record.score is not None for record in searched),
         "started_at": max(record.started_at for record in records),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +10,11 @@ from pydantic import AliasChoices, Field
 
 from ssr_exp.files import FileModel
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, RECORD_FILE, Store
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
+PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST_PICTURE = 4 * 2**20  # bytes, on a page
 
 
 class ComparisonRow(FileModel):
@@ -50,6 +53,20 @@ def read_comparison(store: Store, study: str) -> Comparison | None:
     except (OSError, ValueError) as error:
         log.warning("skipped %s: %s", path, str(error).partition("\n")[0])
         return None
+
+
+def read_picture(store: Store, study: str) -> str | None:
+    """Read what a segmentation's answer makes of images, as a `data:` address; None without one."""
+    path = store.study_folder(study) / BEST_FOLDER / PICTURE_FILE
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_PICTURE + 1)
+    except OSError:
+        return None
+    if not content.startswith(PNG) or len(content) > LARGEST_PICTURE:
+        log.warning("skipped %s: it is no PNG file, or a large one", path)
+        return None
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def finalist_studies(store: Store, studies: Mapping[str, Sequence[Record]]) -> dict[str, list[str]]:

@@ -128,6 +128,7 @@ class Score(FileModel):
 
     def number(self, value: float) -> str:
         """Write a value without its unit."""
+        value = value + 0.0  # -0 is 0
         if self.unit == PERCENT:
             return f"{value:.2f}"
         return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -28,6 +28,7 @@ RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"  # what a run was asked to do, beside its record
 LAST_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "best.ckpt"  # likewise
 BEST_FOLDER = "best"  # a search's answer, in the folder of its study
+PICTURE_FILE = "predictions.png"  # of a segmentation: images with their masks, in `best/`
 METRICS_FILE = "metrics.json"  # of the last comparison, in `best/`
 LOCK_FILE = ".lock"
 BUSY = "busy"  # what a job returns that another process was training

@@ -11,8 +11,15 @@ from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.rescaling import adapt, codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.store import LAST_CHECKPOINT, METRICS_FILE, RECORD_FILE, Store, network_weights
-from ssr_exp.training import learning
+from ssr_exp.runs.store import (
+    LAST_CHECKPOINT,
+    METRICS_FILE,
+    PICTURE_FILE,
+    RECORD_FILE,
+    Store,
+    network_weights,
+)
+from ssr_exp.training import learning, mask_pictures
 from ssr_exp.training.study import Study
 
 SCRIPT = "load.py"
@@ -67,7 +74,7 @@ def write(
             about,
             network_weights(run_folder / LAST_CHECKPOINT, about.model.part or "network"),
         )
-        saved.load(fresh, trust=True)
+        mask_pictures.write(fresh / PICTURE_FILE, saved.load(fresh, trust=True), study.splits)
         _add_papers(store, fresh, study, record, metrics)
 
 

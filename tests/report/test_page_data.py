@@ -16,7 +16,7 @@ from ssr_exp import files
 from ssr_exp.report import page_data
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
-from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, Store
 from tests.report.conftest import FULL, STUDY, Put, made
 
 Predict = Callable[..., Predictions]
@@ -140,6 +140,19 @@ def test_a_network_that_is_a_finalist_and_was_trained_by_hand_stands_there_twice
     study = one(store)
     told = {n["kind"]: (n["seeds"], n["test_score"]) for n in study["networks"]}
     assert told == {"finalist": ([0], [96.0, None]), "other": ([1], [90.0, None])}
+
+
+def test_a_picture_of_the_answer_is_shown_if_it_is_one(
+    store: Store, put: Put, answer: Answer
+) -> None:
+    answer(put())
+    path = store.study_folder(STUDY) / BEST_FOLDER / PICTURE_FILE
+    assert shown(store)[0]["picture"] is None
+    path.write_bytes(b"\x89PNG\r\n\x1a\n...")
+    assert shown(store)[0]["picture"] == "data:image/png;base64,iVBORw0KGgouLi4="
+    for content in (b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + bytes(2**22)):
+        path.write_bytes(content)
+        assert shown(store)[0]["picture"] is None
 
 
 def test_without_an_answer_finalists_are_a_study_of_their_own(store: Store, put: Put) -> None:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ssr_exp.config import Config
@@ -25,7 +27,7 @@ from ssr_exp.rescaling import saved
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
 from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import answer_folder, fit, run, study
+from ssr_exp.training import answer_folder, fit, mask_pictures, run, study
 from tests.datasets.test_masks import write
 
 Compose = Callable[..., Config]
@@ -149,6 +151,25 @@ def test_a_handed_over_network_answers_bit_for_bit_as_the_trained_one(
     one.hand_over()
     x = one.images()
     assert torch.equal(saved.load(one.best)(x), one.network(x))
+
+
+@pytest.mark.parametrize(
+    ("words", "is_drawn"),
+    [(SMALLER, False), (("task=segmentation", "dataset=scenes", "model=unet", "init=fresh"), True)],
+)
+def test_of_a_segmentation_a_picture_shows_images_and_masks(
+    conf: Compose, tmp_path: Path, words: tuple[str, ...], is_drawn: bool
+) -> None:
+    opened = study.open(conf(*words))
+    path = tmp_path / store.PICTURE_FILE
+    mask_pictures.write(path, opened.seed_network.eval(), opened.splits)
+    assert path.exists() is is_drawn
+    if is_drawn:
+        with Image.open(path) as picture:
+            assert picture.size == (3 * 146 + 2, 4 * 146 + 2)  # scenes of 24, each pixel 6 x 6
+            columns = torch.from_numpy(np.array(picture)).split(146, 1)
+            image, truth = (c[2:146, 2:146].float() for c in columns[:2])
+            assert (image[..., 0] == image[..., 2]).all() and (truth[..., 0] > truth[..., 2]).any()
 
 
 OWN = """

@@ -120,7 +120,7 @@ def _front(chosen: Selection, finished: Sequence[Record]) -> str:
 def _scores(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     record, score = chosen.record, chosen.record.scored_by
     better = "larger" if score.sign > 0 else "smaller"
-    yield f"## {_plain(score.title)}"
+    yield "## Score"
     yield ""
     yield f"Networks are judged by `{_plain(score.key)}`: {better} is better."
     yield ""

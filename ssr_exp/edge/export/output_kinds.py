@@ -69,7 +69,7 @@ KINDS: dict[str, OutputKind] = {
         "standardised",
         "batch x {n}",
         "one for each number; target_mean + target_std * standardised are the predictions",
-        "predicting {n} numbers from an image",
+        "predicting numbers from an image",
         "the numbers of image files, in their unit",
     ),
     TaskKind.segmentation: OutputKind(

@@ -20,6 +20,13 @@ function answerCard() {
     element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }));
 }
 
+function pictureCard() {
+  if (!study().picture) return null;
+  const columns = "Images, their true masks, and the masks that the answer predicts";
+  return element("div", { class: "card" }, element("h2", { text: "What the answer sees" }), element("img", { class: "picture", src: study().picture, alt: columns }),
+    element("p", { class: "note", text: `${columns}, of images that it did not learn from.` }));
+}
+
 function failuresCard() {
   const failed = study().runs.filter((run) => run.status !== "finished");
   const title = element("h2", { text: "Failed and diverged runs" });
@@ -50,7 +57,7 @@ function showAbout() {
     ...Object.entries(about.versions).map(([name, versions]) => [name, versions.join(", ")]),
   ];
   const segments = study().segments.map((s) => [s.name, `${counted(s.blocks, "block")}, ${whole.format(s.channels)} channels`]);
-  byId("about").replaceChildren(...[answerCard(),
+  byId("about").replaceChildren(...[answerCard(), pictureCard(),
     element("div", { class: "halves" },
       element("div", { class: "card" }, element("h2", { text: "What it took" }), factList(took)),
       element("div", { class: "card" }, element("h2", { text: "Seed network" }), factList([["model", study().model], ["parameters", whole.format(study().baseline.params)], ["MACs", whole.format(study().baseline.macs)], ["GeMMs", whole.format(study().baseline.gemms)], ...segments]))),

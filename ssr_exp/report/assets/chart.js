@@ -159,7 +159,7 @@ function showChart() {
       axisLabel: { color: ink("muted"), hideOverlap: true, formatter: (value) => short(replace(value)), ...only },
       splitLine: { show: !marks, lineStyle: { color: ink("grid") } },
     }),
-    yAxis: frame(`${judged().word}${judged().unit && ` in ${judged().unit}`}, ${METRICS[state.metric]}`, bottom, top, { nameGap: 42 }),
+    yAxis: frame(`${judged().word}${judged().unit && ` in ${judged().unit}`}${judged().sign < 0 ? " (smaller is better)" : ""}, ${METRICS[state.metric]}`, bottom, top, { nameGap: 42 }),
     dataZoom: [{ ...zoom, xAxisIndex: 0 }, { ...zoom, yAxisIndex: 0 }],
     series: [...layers.map(({ networks: _, ...one }) => one), ...ringSeries()],
   }, { notMerge: true });

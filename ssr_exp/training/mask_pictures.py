@@ -1,0 +1,65 @@
+"""A picture of what a network makes of images, for people: each beside both its masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import ImageColor
+from torch import Tensor, nn
+from torchvision.utils import draw_segmentation_masks, make_grid, save_image
+
+from ssr_exp.datasets.batches import Batches
+from ssr_exp.datasets.images import Images, Splits, Target
+from ssr_exp.outputs import tensors
+
+COUNT = 4  # images
+SIDE = 128  # pixels that each side has at least
+OPACITY = 0.6  # of masks
+GOLDEN_ANGLE = 137.5  # degrees: hues so far apart are all different
+
+
+def write(path: Path, network: nn.Module, splits: Splits) -> None:
+    """Draw a few images of val, or of test where val was learnt from; nothing where there is none.
+
+    A row is an image, the image under its true mask, and under the predicted one. Pixels that count
+    nowhere have no colour.
+    """
+    part = splits.val or splits.test
+    if part is None or part.target is not Target.masks:
+        return
+    some = part.subset(torch.linspace(0, len(part) - 1, min(COUNT, len(part))).long().numpy())
+    batches = Batches(some, mean=splits.mean, std=splits.std, batch_size=len(some))
+    with torch.inference_mode():
+        predicted = torch.cat([next(tensors(network(x))).argmax(1) for x, _ in batches])
+    rows = [
+        picture
+        for pixels, truth, guess in zip(some.pixels, some.labels, predicted, strict=True)
+        for picture in (
+            _enlarged(pixels),
+            _masked(pixels, truth, some),
+            _masked(pixels, guess, some),
+        )
+    ]
+    save_image(make_grid(torch.stack(rows).float() / 255, nrow=3, pad_value=1.0), path)
+
+
+def _masked(pixels: Tensor, mask: Tensor, images: Images) -> Tensor:
+    """Lay the colours of its classes over an image, uint8 `3 x h x w`."""
+    held = mask[None] == torch.arange(len(images.classes))[:, None, None]
+    hues = [GOLDEN_ANGLE * place % 360 for place in range(len(images.classes))]
+    colors = [ImageColor.getrgb(f"hsl({hue:.0f},85%,50%)") for hue in hues]
+    drawn: Tensor = draw_segmentation_masks(
+        _enlarged(pixels), _larger(held), alpha=OPACITY, colors=colors
+    )
+    return drawn
+
+
+def _enlarged(pixels: Tensor) -> Tensor:
+    return _larger(pixels.expand(3, -1, -1))
+
+
+def _larger(picture: Tensor) -> Tensor:
+    """Repeat each pixel of a small picture, `c x h x w`."""
+    factor = max(1, -(-SIDE // min(picture.shape[-2:])))
+    return picture.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
