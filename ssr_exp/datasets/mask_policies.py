@@ -1,7 +1,7 @@
 """Masks that follow torchvision's policies: these take images alone.
 
-A mask goes through a policy as a tv_tensor of another kind: what moves images moves it, too, and what
-recolours them leaves it as it is. How kinds are registered:
+A mask goes through a policy as a tv_tensor of another kind: what moves images moves it, too, and
+what recolours them leaves it as it is. How kinds are registered:
 https://docs.pytorch.org/vision/stable/auto_examples/transforms/plot_custom_tv_tensors.html
 """
 
