@@ -33,7 +33,8 @@ class Reading:
     """What was read of a data set."""
 
     name: str
-    parts: dict[str, dict[str, int]]  # for each part how many images each class has
+    # For each part how many images each class has; of masks, how many pixels.
+    parts: dict[str, dict[str, int]]
     sources: dict[str, str]  # for each part where it comes from, in words
     pixels: str  # what kind of images they are, and what was done to them, in words
     sizes: dict[str, int] = field(default_factory=dict)  # of parts, where images have no one class

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ssr_exp.datasets.images import Images, Target
 
-SIDE = 32  # pixels
-SIZES = {"train": 640, "val": 200, "test": 200}  # scenes
-CLASSES = ("background", "zero", "one", "two", "three")
-MOST_DIGITS = 4  # of a scene
+SIDE = 24  # pixels
+SIZES = {"train": 1000, "val": 300, "test": 300}  # scenes
+CLASSES = ("background", "zero", "one", "two")
+MOST_DIGITS = 3  # of a scene
 SOLID = 6  # of 16: darkness from which a pixel of a digit is of its class
 SEED = 0
 
@@ -46,7 +46,7 @@ def scenes() -> tuple[Images, dict[str, int]]:
 def _scene(draw: np.random.RandomState, digits: Pixels, labels: Pixels) -> tuple[Pixels, Pixels]:
     """Draw one scene and its mask, `SIDE x SIDE` each: later digits cover earlier ones."""
     image, mask = _ground(draw), np.zeros((SIDE, SIDE), np.int64)
-    for _ in range(draw.randint(2, MOST_DIGITS + 1)):
+    for _ in range(draw.randint(1, MOST_DIGITS + 1)):
         one, factor = draw.randint(len(digits)), draw.randint(1, 3)
         ink = digits[one].repeat(factor, 0).repeat(factor, 1)
         side, brightness = len(ink), draw.randint(170, 256)
