@@ -60,6 +60,9 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
         wanted: its resized crop, rotation, policy and colour jitter, in this order.
         size: height and width of the result.
     """
+    asked = (wanted.crop_scale, wanted.rotation, wanted.auto_augment is not AutoAugment.none)
+    if not any((*asked, *wanted.color_jitter)):
+        return None
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
@@ -79,7 +82,8 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
         steps.append(with_masks(policy))
     if any(wanted.color_jitter):
         steps.append(v2.ColorJitter(*wanted.color_jitter))
-    return v2.Compose(steps) if steps else None
+    composed: Callable[..., Any] = v2.Compose(steps)
+    return composed
 
 
 def transformed(x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) -> Images:
@@ -108,11 +112,14 @@ def mixture(wanted: Augmentation, num_classes: int) -> Callable[[Tensor, Tensor]
     and CutMix (https://arxiv.org/abs/1905.04899). Classes, int64 `b`, become probabilities,
     `b x num_classes`. It draws from torch's global generator. None: nothing is asked for.
     """
+    if not (wanted.mixup or wanted.cutmix):
+        return None
     from torchvision.transforms import v2
 
     kinds = ((v2.MixUp, wanted.mixup), (v2.CutMix, wanted.cutmix))
     choices = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
-    return v2.RandomChoice(choices) if choices else None
+    choice: Callable[[Tensor, Tensor], Any] = v2.RandomChoice(choices)
+    return choice
 
 
 @contextmanager
