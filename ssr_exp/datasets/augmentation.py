@@ -60,9 +60,6 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
         wanted: its resized crop, rotation, policy and colour jitter, in this order.
         size: height and width of the result.
     """
-    asked = (wanted.crop_scale, wanted.rotation, wanted.auto_augment is not AutoAugment.none)
-    if not any((*asked, *wanted.color_jitter)):
-        return None
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
@@ -82,8 +79,7 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
         steps.append(with_masks(policy))
     if any(wanted.color_jitter):
         steps.append(v2.ColorJitter(*wanted.color_jitter))
-    composed: Callable[..., Any] = v2.Compose(steps)
-    return composed
+    return v2.Compose(steps) if steps else None
 
 
 def transformed(x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) -> Images:
@@ -112,14 +108,11 @@ def mixture(wanted: Augmentation, num_classes: int) -> Callable[[Tensor, Tensor]
     and CutMix (https://arxiv.org/abs/1905.04899). Classes, int64 `b`, become probabilities,
     `b x num_classes`. It draws from torch's global generator. None: nothing is asked for.
     """
-    if not (wanted.mixup or wanted.cutmix):
-        return None
     from torchvision.transforms import v2
 
     kinds = ((v2.MixUp, wanted.mixup), (v2.CutMix, wanted.cutmix))
     choices = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
-    choice: Callable[[Tensor, Tensor], Any] = v2.RandomChoice(choices)
-    return choice
+    return v2.RandomChoice(choices) if choices else None
 
 
 @contextmanager
