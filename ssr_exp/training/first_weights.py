@@ -24,6 +24,7 @@ from ssr_exp.training.config_key import ConfigKey
 log = logging.getLogger(__name__)
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of R, G, B
+FAR = 0.02  # between two means or standard deviations of pixels in 0..1
 MOST_NAMED = 6  # tensors in a line
 OWN = "a network trained before"  # where a folder or a file would be named
 
@@ -71,8 +72,8 @@ def read(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> FirstWeig
         splits.train.classes,
         splits.image_shape,
     )
-    if conf.dataset.normalize is Normalization.own:
-        _offer_normalization(first, splits)
+    if conf.dataset.normalize is Normalization.own and not conf.dataset.train_on_val:
+        _offer_normalization(conf.checkpoint, first, splits)
     return first
 
 
@@ -96,7 +97,8 @@ def _read(
         sides = "x".join(map(str, published.size))
         prepared = f" of {sides} pixels (scaled by {published.interpolation} interpolation)"
     elif Path(checkpoint).expanduser().is_file():
-        weights = checkpoints.state_dict(Path(checkpoint).expanduser())
+        state = checkpoints.state_dict(Path(checkpoint).expanduser())
+        weights = published_weights.named_as_today(state)
     else:
         source = checkpoints.read(checkpoint, seeds.spell(conf), seed)
         weights, about = source.network.state_dict(), source.about
@@ -187,17 +189,24 @@ def _of_channels(given: Moments, splits: Splits) -> Moments:
     return (mean,) * count, (std,) * count
 
 
-def _offer_normalization(first: FirstWeights, splits: Splits) -> None:
+def _offer_normalization(checkpoint: str, first: FirstWeights, splits: Splits) -> None:
     """Say how the images of weights were prepared, where the study's are not."""
     if first.moments is None:
         return
     theirs, ours = _of_channels(first.moments, splits), (splits.mean, splits.std)
-    if theirs != ours:
+    if are_far(theirs, ours):
+        name = first.about["from"]
         _remark(
-            f"{first.about['from']} learned from images{first.prepared} normalised with "
-            f"{said(theirs)}, and this study normalises with {said(ours)}: type "
-            "dataset.normalize=checkpoint to do as it did."
+            f"the weights of {checkpoint if name == OWN else name} were learned from images"
+            f"{first.prepared} normalised with {said(theirs)}, and this study normalises with "
+            f"{said(ours)}: type dataset.normalize=checkpoint to do as they did."
         )
+
+
+def are_far(one: Moments, other: Moments) -> bool:
+    """Say whether two normalisations are not those of different parts of the same images."""
+    pairs = zip(one[0] + one[1], other[0] + other[1], strict=True)
+    return any(abs(a - b) > FAR for a, b in pairs)
 
 
 def said(given: Moments) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SOURCES = (Source.torchvision.value, Source.timm.value)
 HASH = re.compile(r"-([0-9a-f]{8,})\.\w+$")  # the start of the file's SHA-256, in its name
+OLD = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm looks for them
 
 
@@ -147,6 +148,11 @@ def _state(
         ) from None
     except Exception as error:
         raise SsrError(f"{name} cannot be loaded from {path}: {cause(error)}.") from None
+
+
+def named_as_today(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give tensors of torchvision's oldest files, of DenseNets, the names that they have today."""
+    return {OLD.sub(r"\1\2", name): tensor for name, tensor in state.items()}
 
 
 def _check_content(path: Path) -> None:

@@ -215,7 +215,7 @@ def test_images_are_normalised_as_the_weights_were(
     caplog.set_level(logging.INFO)
     plain = study.open(conf(RESNET18, *PUBLISHED))
     assert "learned from images of 224x224 pixels (scaled by bilinear inter" in caplog.text
-    assert "type dataset.normalize=checkpoint to do as it did" in caplog.text
+    assert "type dataset.normalize=checkpoint to do as they did" in caplog.text
     asked = conf(RESNET18, *PUBLISHED, "dataset.normalize=checkpoint")
     own = study.open(asked)
     grey = tuple([sum(values) / 3] for values in IMAGENET)
