@@ -45,6 +45,9 @@ Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < ma
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
 PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
+Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
+Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
 PartOfOne = Annotated[float, Allowed("from 0 to below 1", lambda x: 0 <= x < 1)]
 
 
@@ -59,8 +62,8 @@ class Stem(StrEnum):
 class Source(StrEnum):
     """Where a seed network comes from; see `ssr_exp.rescaling.seeds`."""
 
-    builtin = "builtin"  # our CIFAR ResNets, torchvision's ResNets by their short names
-    torchvision = "torchvision"  # all of its classifiers
+    builtin = "builtin"  # our CIFAR ResNets and U-Net, torchvision's ResNets by their short names
+    torchvision = "torchvision"  # all of its classifiers, and its networks for segmentation
     timm = "timm"
     module = "module"  # any importable callable that returns an nn.Module
 
@@ -106,7 +109,9 @@ class TaskKind(StrEnum):
 
     classification = "classification"  # one class for each image
     multilabel = "multilabel"  # any number of labels
+    segmentation = "segmentation"  # a class for each pixel
     regression = "regression"  # numbers
+    module = "module"  # what a LightningModule of one's own learns
 
 
 class Balance(StrEnum):
@@ -115,6 +120,14 @@ class Balance(StrEnum):
     none = "none"
     weights = "weights"  # rare classes weigh more in the loss of training
     sampling = "sampling"  # images of rare classes are drawn more often
+
+
+class AutoAugment(StrEnum):
+    """Policies that draw operations for each image, as torchvision has them."""
+
+    none = "none"
+    trivial_augment_wide = "trivial_augment_wide"  # one operation, of any strength
+    rand_augment = "rand_augment"  # `num_ops` operations of one `magnitude`
 
 
 class Optimizer(StrEnum):
@@ -280,13 +293,17 @@ class DatasetConf:
     name: str = MISSING
     root: str | None = None  # None: `paths.data`
     download: bool = True  # torchvision sets: fetch on first use
+    target: str | None = None  # module: a LightningDataModule of one's own, as my_package.MyData
+    arguments: dict[str, Any] = field(default_factory=dict)  # module: by keyword
+    version: str | None = None  # module: stands for the content of its val set
     file: str | None = None  # csv: the table; its images lie below `root`, else beside it
     image: str = "image"  # csv: the column of the images' paths
-    targets: list[str] = field(default_factory=list)  # csv: columns of what is learnt
+    # csv: columns of what is learnt; masks: names of the classes, from 0
+    targets: list[str] = field(default_factory=list)
     group: str | None = None  # csv: rows that are alike here stay together in a split
     split: str | None = None  # csv: the column that says train, val or test; None: it is drawn
-    resize: int | None = None  # pixels, square; None: as they are, all of one size
-    fit: str = "crop"  # with `resize`: the centre square, or `stretch`, or `pad` to a square
+    resize: Any = None  # pixels: a square's side, or [height,width]; None: as they are, all of one
+    fit: str = "crop"  # with `resize`: the centre of that shape, or `stretch`, or `pad` to it
     background: str = "white"  # or `black`: behind what is transparent, beside what is padded
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: RandomSeed = 0
@@ -294,7 +311,29 @@ class DatasetConf:
     train_on_val: bool = False  # for finalists: learn from val, too, and measure nothing there
     crop_padding: CountOrZero = 0  # pixels on each side before a random crop
     flip: bool = False  # left to right
+    vertical_flip: bool = False
+    crop_scale: list[float] | None = None  # resized crops: their share of the area, least and most
+    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])  # width over height
+    rotation: Degrees = 0.0  # at most, either way
+    color_jitter: list[float] = field(default_factory=list)  # brightness, contrast, saturation, hue
+    auto_augment: AutoAugment = AutoAugment.none
+    num_ops: Count = 2  # rand_augment
+    magnitude: Magnitude = 9  # rand_augment
     cutout: CountOrZero = 0  # side of the erased square in pixels; 0: none
+    mixup: Amount = 0.0  # alpha of the Beta distribution of both images' shares; 0: none
+    cutmix: Amount = 0.0  # likewise, of the areas; with mixup, each batch gets one of both
+
+
+@dataclass
+class ScoreConf:
+    """How networks are judged that a module of one's own trains: by what it logs on val."""
+
+    key: str | None = None  # as in its self.log, such as val/dice
+    direction: Annotated[str, one_of("max", "min")] | None = None  # which is better
+    unit: str = ""  # of its values; % makes differences points
+    # the least and the largest value that there can be; null: there is no such bound
+    bounds: list[float | None] = field(default_factory=lambda: [None, None])
+    test_key: str | None = None  # what it logs on test; None: `key` with test for val
 
 
 @dataclass
@@ -302,8 +341,20 @@ class TaskConf:
     """What is learnt, and how it is scored."""
 
     name: TaskKind = TaskKind.classification
-    balance: Balance = Balance.none  # classification; multilabel: weights alone
+    balance: Balance = Balance.none  # multilabel, segmentation: weights alone
     unit: str = ""  # regression: of the targets, such as years
+    dice: Share = 0.5  # segmentation: share of the loss that is Dice's; the rest is cross-entropy's
+    ignore_index: Level | None = 255  # segmentation: number in masks of pixels that count nowhere
+    # All further keys are of `module`, a LightningModule of one's own.
+    target: str | None = None  # its class, or a function that returns one, as my_package.LitNet
+    arguments: dict[str, Any] = field(default_factory=dict)  # by keyword
+    network: str = "net"  # its attribute that is the network, with dots where it lies deeper
+    score: ScoreConf = field(default_factory=ScoreConf)
+    copies: list[str] = field(default_factory=list)  # attributes that are copies of the network
+    keep: list[str] = field(default_factory=list)  # attributes that look like copies and are none
+    trainer: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's
+    example_inputs: str | None = None  # a function that returns inputs; None: a val batch's
+    version: str | None = None  # stands for the code in what makes two studies the same
 
 
 @dataclass
@@ -341,6 +392,7 @@ class TrainerConf:
     compile: bool = False
     deterministic: bool = True
     threads: Count | None = None  # CPU threads of one run; None: torch's own choice
+    workers: CountOrZero | None = None  # processes that augment; None: 4 beside a CUDA GPU, else 0
     progress: bool = True
     test: bool = False  # look at the test set at the end: for finalists
 
@@ -502,14 +554,16 @@ class ExportConfig:
     uint8_input: bool = False  # the files take bytes of pixels, and normalise them inside
     max_batch: Count = 8  # executorch: images at once that memory is reserved for
     calibration: Count = 256  # val images that int8 is calibrated on
-    tolerance: Limit = 1e-3  # largest difference of logits, as a share of the largest logit
-    int8_drop: Limit = 2.0  # points of accuracy on val that int8 may lose
+    tolerance: Limit = 1e-3  # largest difference of outputs, as a share of the largest one
+    # What int8 may lose of the score on val: in its unit, or a share of the network's own as 2%.
+    int8_drop: Any = None  # None: 2 points of a score in percent, 2% of any other
     threads: Count = 1  # of the runtimes that are measured
     repeats: Count = 30  # turns of each file
     to: str | None = None  # the folder; None: below <study>/export/
     license: str | None = None  # for the model card: an identifier such as apache-2.0
     push: str | None = None  # USER/NAME on the Hugging Face Hub
     root: str | None = None  # of the images; None: where the run found them
+    file: str | None = None  # of a csv data set, the table; None: where the run found it
     trust: bool = False  # call the function that makes the seed network, if a function does
     paths: PathsConf = field(default_factory=PathsConf)
 
@@ -532,6 +586,41 @@ class ReportConfig:
     trust: bool = False  # call the function that makes a seed network, if a function does
     logger: LoggerConf = field(default_factory=LoggerConf)  # wandb: entity, project, timeout_s
     paths: PathsConf = field(default_factory=PathsConf)
+
+
+def settle(conf: Config) -> None:
+    """Fill in what other keys decide: a module of one's own brings its network, and its name."""
+    if conf.task.name is TaskKind.module:
+        _check_task(conf.task)
+        target = str(conf.task.target)
+        conf.model = ModelConf(
+            name=target.rpartition(".")[2],
+            source=Source.module,
+            target=f"{target}:{conf.task.network}",
+            arguments=conf.task.arguments,
+        )
+    if conf.dataset.target is not None:
+        conf.dataset.name = conf.dataset.target.rpartition(".")[2]
+
+
+def _check_task(conf: TaskConf) -> None:
+    """Refuse a module of one's own of which something is not said.
+
+    Raises:
+        SsrError: says what to type.
+    """
+    if conf.target is None:
+        raise SsrError("task=module needs a LightningModule: type task.target=my_package.LitNet.")
+    if conf.score.key is None or conf.score.direction is None:
+        raise SsrError(
+            "task=module needs to know what networks are judged by: type task.score.key=KEY, as "
+            "the module logs it on val, and task.score.direction=max or min."
+        )
+    if len(conf.score.bounds) != 2:
+        raise SsrError(
+            "task.score.bounds are the least and the largest score: type task.score.bounds=[0,1], "
+            "with null where there is no bound."
+        )
 
 
 AnyConfig = Config | ExportConfig | ReportConfig

@@ -86,7 +86,11 @@ def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> l
     folders = {"paths.runs": f"{tmp_path}/runs", "paths.data": f"{tmp_path}/data"}
     if "experiment" in given or script in ("export.py", "report.py"):
         return [*words, *(f"{k}={v}" for k, v in folders.items() if k not in given)]
-    return [*(f"{k}={v}" for k, v in (SMALL | folders).items() if k not in given), *words]
+    unread = ("model", "recipe") if "task=module" in words else ()  # the module says it all
+    unread += ("dataset",) if "dataset=module" in words else ()
+    missing = {k: v for k, v in (SMALL | folders).items() if k not in given}
+    kept = (f"{k}={v}" for k, v in missing.items() if k.partition(".")[0] not in unread)
+    return [*kept, *words]
 
 
 def is_preset(word: str) -> bool:

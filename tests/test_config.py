@@ -49,7 +49,7 @@ def test_every_default_is_allowed(schema: type[Any]) -> None:
 BAD = {  # by what is allowed
     "1 or more": dict.fromkeys(
         "recipe.batch_size trainer.max_epochs batch acquisition.prefilter acquisition.samples "
-        "latency.repeats latency.batch latency.threads finalists.count".split(),
+        "latency.repeats latency.batch latency.threads finalists.count dataset.num_ops".split(),
         0,
     ),
     "1 or more, or null": dict.fromkeys(
@@ -62,7 +62,12 @@ BAD = {  # by what is allowed
     "0 or more, and finite": {
         "recipe.weight_decay": math.inf,
         "min_gain": math.nan,
+        "dataset.mixup": -0.2,
+        "dataset.cutmix": math.inf,
     },
+    "0 or more, or null": {"trainer.workers": -1},
+    "from 0 to 180": {"dataset.rotation": 181.0},
+    "from 0 to 30": {"dataset.magnitude": 31},
     "0 or more, and finite, or null": {"budget.hours": -1.0},
     "above 0, and finite": {
         "recipe.lr": 0.0,
@@ -71,10 +76,12 @@ BAD = {  # by what is allowed
         "logger.timeout_s": 0.0,
     },
     "above 0, and finite, or null": {"recipe.grad_clip": 0.0},
-    "from 0 to 1": {"recipe.distill_weight": 1.5},
+    "from 0 to 1": {"recipe.distill_weight": 1.5, "task.dice": -0.1},
+    "from 0 to 255, or null": {"task.ignore_index": 256},
     "from 0 to below 1": {"recipe.momentum": 1.0, "recipe.label_smoothing": -0.1},
     "from 0 to below 1, or null": {"recipe.ema_decay": 1.0},
     "between 0 and 4294967295": {"seed": 2**32, "dataset.split_seed": -1},
+    "max or min, or null": {"task.score.direction": "up"},
     "auto or cpu or gpu or cuda or mps": {"trainer.accelerator": "abacus"},
     "32-true or bf16-mixed or 16-mixed or bf16-true or 16-true or 64-true": {
         "trainer.precision": "17"

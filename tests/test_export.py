@@ -130,7 +130,7 @@ def test_files_are_verified_and_their_folder_stands_alone(exported: Path) -> Non
     assert accuracy == pytest.approx(record["val_acc"], abs=1e-3)
     report = json.loads((to / exporter.REPORT).read_text())
     for row in report["files"]:
-        assert row["accuracy"]["val"] == pytest.approx(record["val_acc"], abs=0.4)
+        assert row["scores"]["val"] == pytest.approx(record["val_acc"], abs=0.4)
         assert (row["agreement"], row["difference"] < 1e-4) == (100, True)
         assert row["bytes"] == (to / row["file"]).stat().st_size
         assert row["latency_ms"] > 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +33,13 @@ def table(tmp_path: Path) -> Path:
         pixels = draw.integers(0, 60, (8, 8, 3), dtype=np.uint8)
         pixels[:side, :side, channel] = 255
         Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
-        rows.append([f"{number}.png", side / 2, int(channel == 0), int(side > 4)])
+        part = ("train", "train", "val", "train", "test")[number % 5]
+        red, large = channel == 0, side > 4
+        words = "|".join(w for w, held in (("red", red), ("large", large)) if held)
+        rows.append([f"{number}.png", side / 2, int(red), int(large), words, part])
     with (tmp_path / "sides.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["image", "side", "red", "large"], *rows])
+        names = ["image", "side", "red", "large", "words", "part"]
+        csv.writer(file).writerows([names, *rows])
     return tmp_path / "sides.csv"
 
 
@@ -90,8 +97,6 @@ def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
     assert written == {path: path.stat().st_mtime_ns for path in written}
     loaded = (store.study_folder(searched[0].study) / "best/load.py").read_text()
     assert "# predictions: (" in loaded
-    refused = command("run=best", script="export.py")
-    assert refused.code == 1 and "is judged by val/rmse" in refused.err
 
 
 @pytest.mark.parametrize("balance", ["none", "weights"])
@@ -116,6 +121,44 @@ def test_classes_of_a_table_are_classified_and_may_be_balanced(
     assert record.score == record.val_acc is not None
     assert len(record.tables["confusion"]) == 2
     assert {"val/balanced_acc", "val/f1"} <= set(record.metrics)
+
+
+@pytest.mark.parametrize(
+    ("task", "targets", "more"),
+    [
+        ("regression", "side", "task.unit=cm"),
+        ("multilabel", "red,large", ""),
+        ("multilabel", "words", "dataset.resize=12"),
+        ("classification", "red", ""),
+    ],
+)
+def test_a_moved_table_verifies_an_export_and_its_script_scores_the_same(
+    table: Path, command: Command, tmp_path: Path, task: str, targets: str, more: str
+) -> None:
+    line = [*words(table, task, targets), *more.split(), "dataset.split=part"]
+    ended = command(
+        *line, "trainer.max_epochs=2", "modifiers=explicit", "modifiers.network=d1-1-1_w4-8-16"
+    )
+    assert ended.code == 0, ended.text
+    (record,) = Store(f"{tmp_path}/runs").records_by_study().popitem()[1]
+    moved = shutil.move(table.parent / "images", tmp_path / "elsewhere")
+    new = Path(shutil.move(table, tmp_path / "new.csv"))
+    refused = command(f"run={record.network}", script="export.py")
+    assert refused.code == 1 and "type file=TABLE.csv, root=DIR" in refused.err
+    places = (f"file={new}", f"root={moved}", f"to={tmp_path}/shipped", "repeats=1")
+    ended = command(
+        f"run={record.network}", "int8=true", "int8_drop=60%", *places, script="export.py"
+    )
+    assert ended.code == 0, ended.text
+    report = json.loads((tmp_path / "shipped/export.json").read_text())
+    card = (tmp_path / "shipped/README.md").read_text()
+    assert record.scored_by.heading in ended.out and record.scored_by.heading in card
+    for row in report["files"]:
+        assert row["eager"]["val"] == pytest.approx(record.score, rel=1e-4)
+        script = [sys.executable, f"{tmp_path}/shipped/predict.py", "--model", row["file"]]
+        rows = ["--score", "--only", "part=val", "--root", str(moved), str(new)]
+        ran = subprocess.run([*script, *rows], capture_output=True, text=True, check=True)
+        assert f"{record.scored_by.number(row['scores']['val'])} " in ran.stdout
 
 
 def test_a_data_set_of_classes_has_nothing_for_another_task(command: Command) -> None:

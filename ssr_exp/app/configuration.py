@@ -58,4 +58,6 @@ def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     conf = OmegaConf.to_object(container)
     assert isinstance(conf, schema)
     config.check(conf)
+    if isinstance(conf, config.Config):
+        config.settle(conf)
     return conf

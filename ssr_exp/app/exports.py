@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
 
+from ssr_exp import user_code
 from ssr_exp.app import configuration
-from ssr_exp.config import DatasetConf, ExportConfig, PathsConf, check
-from ssr_exp.datasets import in_memory
+from ssr_exp.config import Config, DatasetConf, ExportConfig, PathsConf, TaskConf, TaskKind, check
+from ssr_exp.datasets import in_memory, sources
+from ssr_exp.datasets.batches import as_targets
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.datasets.reading import Reading
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import exported, exporter, hub
-from ssr_exp.edge.export.verification import Labelled
+from ssr_exp.edge.export.formats import Model
+from ssr_exp.edge.export.verification import Inputs, Measure
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.score import ACCURACY
+from ssr_exp.tasks.supervised import VAL, Supervised
+from ssr_exp.training import learning, study
+from ssr_exp.training.own_validation import OwnValidation
+from ssr_exp.training.study import TARGETS
+
+log = logging.getLogger(__name__)
+
+Part = TypeVar("Part")
 
 
 def write(composed: Any) -> str:
@@ -44,9 +60,9 @@ def write(composed: Any) -> str:
     to = Path(request.to) if request.to else chosen.folder / "export" / chosen.label
     to = to.expanduser().resolve()
     exporter.check_folder(to)
-    parts, how = _images(request, chosen)
+    parts, how = _inputs(request, chosen)
     outcome = exporter.write(chosen, parts, request, to, how=how)
-    exported.print_table(outcome, request)
+    exported.print_table(outcome, chosen.record.scored_by, request)
     if request.push is not None:
         address = hub.push(outcome.folder, request.push)
         later = hub.command(outcome.folder, request.push)
@@ -58,37 +74,110 @@ def write(composed: Any) -> str:
     return str(outcome.folder)
 
 
-def _images(conf: ExportConfig, chosen: Selection) -> tuple[list[Labelled], Preprocessing]:
+def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Preprocessing | None]:
     """Load the images that a network was compared by; for one that learned from val, test, too.
 
-    Returns what is done to image files, too, by the statistics that the network was trained with.
+    Returns what is done to image files, too, by the statistics that the network was trained with;
+    None where a module of the user's own prepares its inputs.
 
     Raises:
         SsrError: if they are not where they were, or are others.
     """
-    if (key := chosen.record.score_key) != ACCURACY.key:
-        raise SsrError(
-            f"export.py verifies networks that classify, and {chosen.record.network} is judged by "
-            f"{key}: load it with ssr_exp.rescaling.saved.load, and write it with PyTorch's own."
-        )
-    asked = _dataset(conf, chosen)
-    folder = Path(conf.paths.data)
+    task, asked, folder = _task(chosen), _dataset(conf, chosen), Path(conf.paths.data)
+    if asked.target is not None or task.name is TaskKind.module:
+        return _own_inputs(conf, chosen, task, asked), None
+    learnt_of = (TARGETS[task.name], task.ignore_index)
     try:
-        splits = in_memory.load(asked, folder)
+        splits = in_memory.load(asked, folder, *learnt_of)
     except SsrError as error:
+        place = "file=TABLE.csv, root=DIR" if asked.name == sources.CSV else "root=DIR"
         raise SsrError(
             f"the images of {asked.name}, by which an export is verified, cannot be read: "
-            f"{str(error).rstrip('.')}; type root=DIR or paths.data=DIR."
+            f"{str(error).rstrip('.')}; type {place} or paths.data=DIR."
         ) from None
-    _check(splits, asked, chosen, folder)
-    assert splits.val is not None
-    about, seen = chosen.about, chosen.has_seen_val
+    seen, about = chosen.has_seen_val, chosen.about
+    # its fingerprint, and the targets' mean, are of train and val together
+    whole = replace(asked, train_on_val=True)
+    learnt = in_memory.load(whole, folder, *learnt_of) if seen else splits
+    _check(learnt, asked, chosen, folder)
+    if splits.val is None:
+        raise SsrError(f"data set {asked.name} has no val images to verify an export by.")
     named = {"val": splits.val} | ({"test": splits.test} if seen and splits.test else {})
+    module = learning.task(Config(task=task), learnt, nn.Identity())
+    assert isinstance(module, Supervised)
     parts = [
-        Labelled(name, i.pixels, i.labels, seen and name == "val", i.files, about.mean, about.std)
-        for name, i in named.items()
+        Inputs(
+            name,
+            images.pixels,
+            partial(_measured, module, images.labels),
+            seen and name == "val",
+            images.files,
+            about.mean,
+            about.std,
+        )
+        for name, images in named.items()
     ]
     return parts, replace(splits.preprocessing, mean=about.mean, std=about.std)
+
+
+def _own_inputs(
+    conf: ExportConfig, chosen: Selection, task: TaskConf, asked: DatasetConf
+) -> list[Inputs]:
+    """Take inputs of val, and the score, from modules of the user's own.
+
+    Raises:
+        SsrError: if they call a function that nobody trusts, or cannot be made.
+    """
+    if asked.target is not None and not conf.trust:
+        makes = user_code.find(asked.target, "dataset.target")
+        if not inspect.isclass(makes) or user_code.calls(asked.arguments):
+            raise SsrError(f"{chosen.folder} calls {asked.target}: {selection.TRUST}.")
+    about, shared = chosen.about, Config(task=task, dataset=asked, paths=conf.paths)
+    splits: Splits | UserData = UserData(
+        asked.name, "", about.input_shape, about.num_classes, False, Reading(asked.name, {}, {}, "")
+    )
+    if asked.target is None:
+        splits = study.images(shared)
+        _check(splits, asked, chosen, Path(conf.paths.data))
+    validation = OwnValidation(
+        lambda network: learning.task(shared, splits, chosen.network, stands_in=network),
+        partial(learning.data, shared, splits),
+        chosen.network,
+        chosen.record.scored_by,
+        conf.max_batch,
+        {k: v for k, v in task.trainer.items() if k == "limit_val_batches"},
+    )
+    inputs = validation.inputs(conf.calibration)
+    can_stand_in = validation.is_tensor and not task.copies
+    if not can_stand_in:
+        log.info("files are compared by outputs alone: none can stand in for %s", task.network)
+    return [Inputs("val", inputs, _through(validation) if can_stand_in else None)]
+
+
+def _through(validation: OwnValidation) -> Measure:
+    return lambda model, _: validation.measure(model)
+
+
+def _measured(task: Supervised, targets: Tensor, _: Model, outputs: Iterator[Tensor]) -> float:
+    """Score a network's outputs as its training did: by the same task, around no network."""
+    tally, first = task.tally(VAL), 0
+    tally.reset()
+    for one in outputs:
+        task.validation_step((one, as_targets(targets[first : first + len(one)])), 0)
+        first += len(one)
+    return tally.values()[task.score.key.rpartition("/")[2]]
+
+
+def _task(chosen: Selection) -> TaskConf:
+    """Say what a network learnt, from what its study says.
+
+    Raises:
+        SsrError: if a study is of a task that this version does not know.
+    """
+    theirs = chosen.study.get("task")
+    unit = chosen.record.unit if chosen.task == TaskKind.regression else ""
+    read = _validated(TaskConf, theirs if isinstance(theirs, dict) else {}, "task")
+    return replace(read, unit=unit)
 
 
 def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
@@ -100,41 +189,37 @@ def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
             "missing or damaged; export it from the folder of its runs."
         )
     known = {f.name for f in fields(DatasetConf)} - {"train_on_val"}
-    asked = _validated({key: value for key, value in theirs.items() if key in known})
+    theirs = {key: value for key, value in theirs.items() if key in known}
+    asked = _validated(DatasetConf, theirs, "dataset")
     before = chosen.asked.get("dataset", {})
     before = before if isinstance(before, dict) else {}
-    asked.root, asked.file = conf.root or before.get("root"), before.get("file")
+    asked.root, asked.file = (getattr(conf, key) or before.get(key) for key in ("root", "file"))
     paths = chosen.asked.get("paths")
     if conf.paths.data == PathsConf().data and isinstance(paths, dict):
         conf.paths.data = str(paths.get("data", conf.paths.data))
     return asked
 
 
-def _validated(fields: Mapping[str, Any]) -> DatasetConf:
-    """Read a data set's configuration as data, from a file that others may have written."""
+def _validated(kind: type[Part], values: Mapping[str, Any], name: str) -> Part:
+    """Read a part of a configuration as data, from a file that others may have written."""
     try:
-        asked = TypeAdapter(DatasetConf).validate_python(fields)
+        asked: Part = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SsrError(
-            f"the study.json of this network is damaged (dataset.{where}: {first['msg'].lower()}): "
-            "export another run of it."
+            f"the study.json of this network is damaged ({name}.{where}: "
+            f"{first['msg'].lower()}): export another run of it."
         ) from None
-    check(asked, "dataset.")
+    check(asked, f"{name}.")
     return asked
 
 
-def _check(splits: Splits, asked: DatasetConf, chosen: Selection, folder: Path) -> None:
+def _check(learnt: Splits, asked: DatasetConf, chosen: Selection, folder: Path) -> None:
     """Refuse other images than those that the network was trained by."""
-    if chosen.has_seen_val:  # its fingerprint is of train and val together
-        content = in_memory.load(replace(asked, train_on_val=True), folder).fingerprint
-    else:
-        content = splits.fingerprint
-    if chosen.study["dataset"].get("content") != content:
+    if chosen.study["dataset"].get("content") != learnt.fingerprint:
+        place = "file=TABLE.csv, root=DIR" if asked.name == sources.CSV else "root=DIR"
         raise SsrError(
-            f"the images of {asked.name} in {asked.root or folder} are not those that "
-            f"{chosen.record.network} was trained by: type root=DIR or paths.data=DIR."
+            f"the images of {asked.name} in {asked.file or asked.root or folder} are not those "
+            f"that {chosen.record.network} was trained by: type {place} or paths.data=DIR."
         )
-    if splits.val is None:
-        raise SsrError(f"data set {asked.name} has no val images to verify an export by.")

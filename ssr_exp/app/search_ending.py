@@ -64,7 +64,8 @@ class Ending:
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
         results = answer.results(rows, full=self.belief.history.space.baseline.params)
         self._check(results, named)
-        printing.print_results(results)
+        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
+        printing.print_results(results, learnt)
         best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
         drop = self.belief.score.drop(best.score, results[0].score)
         metrics = {"measured_on": "test", "drop": drop, "results": answer.summary(results)}
@@ -74,9 +75,7 @@ class Ending:
     def _trainings(self, one: Contender, seeds: Iterable[int]) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""
         return [
-            finalists.overrides(
-                self.conf.finalists, network=one.network, model=one.model, seed=seed
-            )
+            finalists.overrides(self.conf, network=one.network, model=one.model, seed=seed)
             for seed in seeds
         ]
 

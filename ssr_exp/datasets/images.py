@@ -21,6 +21,7 @@ from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin, Reading
 
 Indices = NDArray[np.int64]  # positions of images, ascending
+IGNORED = 255  # in masks: pixels that are neither learnt nor measured
 
 
 class Target(StrEnum):
@@ -29,6 +30,7 @@ class Target(StrEnum):
     one_class = "one class"  # int64, `n`, positions in `classes`
     labels = "labels"  # float32, `n x len(classes)`, 1 where a label holds and 0 else
     numbers = "numbers"  # float32, `n x len(classes)`
+    masks = "masks"  # uint8, `n x h x w`, positions in `classes`, or `IGNORED`
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Images:
 
     pixels: Tensor  # uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB)
     labels: Tensor  # as `target` says
-    classes: tuple[str, ...]  # the names of classes, labels or numbers
+    classes: tuple[str, ...]  # the names of classes, labels or numbers; of masks at most 255
     files: tuple[Path, ...] = ()  # of each image; none for data sets that have no image files
     target: Target = Target.one_class
 
@@ -107,6 +109,16 @@ class Splits:
         return len(self.train.classes)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of classes, labels or numbers."""
+        return self.train.classes
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test images."""
+        return self.test is not None
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of each image."""
         c, h, w = self.train.pixels.shape[1:]
@@ -119,7 +131,7 @@ class Splits:
 
 
 def digest(pixels: Tensor) -> str:
-    """Hash shape and content of a uint8 tensor on the CPU, in hex."""
+    """Hash shape and content of a tensor of whole numbers on the CPU, in hex."""
     sha = hashlib.sha256(str(tuple(pixels.shape)).encode())
     sha.update(pixels.contiguous().numpy().data)
     return sha.hexdigest()
@@ -143,7 +155,7 @@ def fingerprint(pool: Pool, *, train: Indices, val: Indices | None) -> str:
     labels = pool.images.labels.numpy()
     for part in (labels, *parts):
         sha.update(len(part).to_bytes(8, "little"))
-        sha.update(part.astype("<f8" if part.dtype.kind == "f" else "<i8").tobytes())
+        sha.update(part.astype({"f": "<f8", "u": "u1"}.get(part.dtype.kind, "<i8")).data)
     return sha.hexdigest()
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets.images import Images, Indices, Pool, Target
+from ssr_exp.datasets.images import IGNORED, Images, Indices, Pool, Target
 from ssr_exp.datasets.reading import Reading, describe_pixels
 from ssr_exp.errors import SsrError, one_line
 
@@ -34,6 +34,7 @@ def inspect(
     named = {"train": train, "val": val, "test": pool.test}
     parts = {name: index for name, index in named.items() if index is not None}
     _check_alike(pool)
+    is_mask = pool.images.target is Target.masks
     names, is_class = pool.images.classes, pool.images.target is Target.one_class
     origin, shares = pool.origin, _shares(pool.images, parts)
     warnings = [
@@ -41,6 +42,7 @@ def inspect(
         *(_uneven(names, shares) if is_class else _absent(pool.images, shares)),
         *_doubles(pool, parts),
         *(_contradictions(pool) if is_class else ()),
+        *(_ignored(pool, parts) if is_mask else ()),
         *_alike(pool, parts),
         *_odd(pool, "plain", "image", "{} of one colour and nothing else ({})"),
         *_narrow(counts),
@@ -60,7 +62,12 @@ def inspect(
 
 
 def _shares(images: Images, parts: Mapping[str, Indices]) -> dict[str, NDArray[np.int64]]:
-    """Count for each part the images of each class, or that each label holds of; of numbers all."""
+    """Count for each part the images of each class, or that each label holds of; of numbers all.
+
+    Of masks it counts the pixels of each class.
+    """
+    if images.target is Target.masks:
+        return {name: _pixels(images, i) for name, i in parts.items()}
     labels, count = images.labels.numpy(), len(images.classes)
     if images.target is Target.one_class:
         return {name: np.bincount(labels[i], minlength=count) for name, i in parts.items()}
@@ -69,8 +76,27 @@ def _shares(images: Images, parts: Mapping[str, Indices]) -> dict[str, NDArray[n
     return {name: np.full(count, len(i)) for name, i in parts.items()}
 
 
+def _pixels(images: Images, index: Indices) -> NDArray[np.int64]:
+    """Count the pixels of each class in masks, those that count nowhere left out."""
+    counts = np.zeros(256, np.int64)
+    for mask in images.labels.numpy()[index]:
+        counts += np.bincount(mask.ravel(), minlength=256)
+    return counts[: len(images.classes)]
+
+
 def _described(images: Images) -> str:
     """Say in words what is learnt of images, where it is no class."""
+    if images.target is Target.masks:
+        counts = _pixels(images, np.arange(len(images)))
+        total, every = int(counts.sum()), images.labels.numel()
+        words = [
+            f"{n} {100 * c / total:.2g} %" for n, c in zip(images.classes, counts, strict=True)
+        ]
+        left = f"; {100 * (1 - total / every):.2g} % count nowhere" if total < every else ""
+        return (
+            f"{len(images):,} images with masks of {len(words)} classes: {', '.join(words)} of the "
+            f"pixels{left}"
+        )
     labels, rows = images.labels.numpy().astype(np.float64), len(images)
     if images.target is Target.labels:
         named = (f"{n} {int(c):,}" for n, c in zip(images.classes, labels.sum(0), strict=True))
@@ -157,11 +183,24 @@ def _uneven(names: Sequence[str], shares: Mapping[str, NDArray[np.int64]]) -> It
 
 
 def _absent(images: Images, shares: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:
-    """Warn of labels that hold of no image of a part, so that nothing is learnt or measured."""
-    for part, counts in shares.items() if images.target is Target.labels else ():
+    """Warn of labels and classes that a part has nothing of, so that none is learnt or measured."""
+    words = {Target.labels: "image of label", Target.masks: "pixel of class"}
+    for part, counts in shares.items() if images.target in words else ():
         if absent := [name for name, n in zip(images.classes, counts, strict=True) if not n]:
             more = f" (and of {len(absent) - 1} others)" if len(absent) > 1 else ""
-            yield f"{part} has no image of label '{absent[0]}'{more}: add some, or leave it out"
+            what = words[images.target]
+            yield f"{part} has no {what} '{absent[0]}'{more}: add some, or leave it out"
+
+
+def _ignored(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
+    """Warn of masks of which no pixel counts."""
+    for part, index in parts.items():
+        empty = [i for i in index if bool((pool.images.labels[int(i)] == IGNORED).all())]
+        if empty:
+            yield (
+                f"{_counted(len(empty), 'mask')} of {part} count nowhere (the first is that of "
+                f"{_name(pool, int(empty[0]))}): task.ignore_index leaves out all their pixels"
+            )
 
 
 def _alike(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:
@@ -225,9 +264,13 @@ def _file(pool: Pool, number: int) -> str:
 
 def _pair(pool: Pool, one: int, other: int) -> str:
     """Name two images, by their files where they have some."""
+    return f"{_name(pool, one)} is {_name(pool, other)}"
+
+
+def _name(pool: Pool, number: int) -> str:
     images = pool.images
     if images.files:
-        names = [_file(pool, i) for i in (one, other)]
-    else:
-        names = [f"{images.classes[int(images.labels[i])]} number {i}" for i in (one, other)]
-    return f"{names[0]} is {names[1]}"
+        return _file(pool, number)
+    if images.target is Target.one_class:
+        return f"{images.classes[int(images.labels[number])]} number {number}"
+    return f"image {number}"

@@ -124,13 +124,22 @@ def normalised(
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))
 
 
-def fitted(image: Image.Image, size: tuple[int, int], how: Preprocessing) -> Image.Image:
-    """Bring an image of bytes to a size, height and width in pixels."""
-    to, filter_ = (size[1], size[0]), Image.Resampling.BILINEAR
+def fitted(
+    image: Image.Image,
+    size: tuple[int, int],
+    how: Preprocessing,
+    filter_: Image.Resampling = Image.Resampling.BILINEAR,
+    beside: int | None = None,
+) -> Image.Image:
+    """Bring an image to a size, height and width in pixels.
+
+    `beside` is put beside a padded one; None: the background of `how`.
+    """
+    to = (size[1], size[0])
     if how.fit == "stretch":
         return image.resize(to, filter_)
     if how.fit == "pad":
-        color = (how.background,) * len(image.getbands())
+        color = (how.background if beside is None else beside,) * len(image.getbands())
         return ImageOps.pad(image, to, filter_, color=color)
     return ImageOps.fit(image, to, filter_)
 

@@ -13,13 +13,22 @@ import torch
 from filelock import FileLock
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import csv_table
+from ssr_exp.datasets import csv_table, masks, scenes
 from ssr_exp.datasets.image_folder import listing
 from ssr_exp.datasets.image_folder.cache import cached
 from ssr_exp.datasets.image_folder.decoding import decode
 from ssr_exp.datasets.image_folder.listing import Listing
 from ssr_exp.datasets.image_folder.parts import ALL
-from ssr_exp.datasets.images import Images, Indices, Pool, Target, digest, hashed, resize
+from ssr_exp.datasets.images import (
+    IGNORED,
+    Images,
+    Indices,
+    Pool,
+    Target,
+    digest,
+    hashed,
+    resize,
+)
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, FITS, Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.datasets.split import check_enough, stratified
@@ -27,23 +36,36 @@ from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
 
-CSV = "csv"
+CSV, MASKS, SCENES = "csv", "masks", "scenes"
 _TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
 _DAMAGED = (OSError, RuntimeError, ValueError, EOFError, AssertionError, LookupError, TypeError)
 _TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 
 
-def pool(conf: DatasetConf, data_dir: Path, target: Target = Target.one_class) -> Pool:
+def pool(
+    conf: DatasetConf,
+    data_dir: Path,
+    target: Target = Target.one_class,
+    ignored: int | None = IGNORED,
+) -> Pool:
     """Read all images of the data set that `conf` names.
 
     Args:
         conf: which data set, and where it lies.
         data_dir: folder of downloads, and of the cache of decoded images.
         target: what is to be learnt of an image.
+        ignored: the number in masks of pixels that count nowhere; None: there is none.
 
     Raises:
         SsrError: the data set is unknown, absent or damaged, or says something else of its images.
     """
+    if conf.name in (MASKS, SCENES) or (conf.name == CSV and target is Target.masks):
+        _check_masks(conf, target)
+        return (
+            _scenes(conf)
+            if conf.name == SCENES
+            else masks.pool(conf, data_dir, _asked(conf), ignored)
+        )
     if conf.name == CSV:
         _check(conf)
         return csv_table.pool(conf, data_dir, target, _asked(conf))
@@ -53,15 +75,33 @@ def pool(conf: DatasetConf, data_dir: Path, target: Target = Target.one_class) -
         **dict.fromkeys(_TORCHVISION, _torchvision),
     }
     if conf.name not in sources:
-        known = ", ".join((*sources, CSV))
+        known = ", ".join((*sources, CSV, MASKS, SCENES))
         raise SsrError(f"unknown data set '{conf.name}': type dataset=NAME with one of {known}")
     if target is not Target.one_class:
         raise SsrError(
             f"dataset={conf.name} says one class of each image, and this task learns "
-            f"{target.value}: type dataset=csv with a table that has them, or task=classification"
+            f"{target.value}: type {_instead(target)}, or task=classification"
         )
     _check(conf)
     return sources[conf.name](conf, data_dir)
+
+
+def _instead(target: Target) -> str:
+    if target is Target.masks:
+        return "dataset=masks dataset.root=DIR with a folder of images and masks, or dataset=scenes"
+    return "dataset=csv with a table that has them"
+
+
+def _check_masks(conf: DatasetConf, target: Target) -> None:
+    """Refuse data sets of masks for other tasks, and the other way round."""
+    if conf.name == CSV:
+        raise SsrError(f"dataset=csv has no masks, which this task learns: type {_instead(target)}")
+    if target is not Target.masks:
+        raise SsrError(
+            f"dataset={conf.name} has a mask for each image, and this task learns {target.value}: "
+            "type task=segmentation"
+        )
+    _check(conf)
 
 
 def _check(conf: DatasetConf) -> None:
@@ -70,11 +110,7 @@ def _check(conf: DatasetConf) -> None:
             "dataset.root is empty: type dataset.root=DIR, the folder of the images (or . for the "
             "current one)"
         )
-    if conf.resize is not None and conf.resize < 1:
-        raise SsrError(
-            f"dataset.resize={conf.resize} is not a size: type a number of pixels above 0, "
-            "such as dataset.resize=32"
-        )
+    size(conf)
     for key, allowed in (("fit", FITS), ("background", tuple(BACKGROUNDS))):
         if getattr(conf, key) not in allowed:
             words = " or ".join(f"dataset.{key}={word}" for word in allowed)
@@ -85,6 +121,24 @@ def _check(conf: DatasetConf) -> None:
             f"for: type dataset.fit={conf.fit} dataset.resize=32 (or another side), or leave "
             "dataset.fit out"
         )
+
+
+def size(conf: DatasetConf) -> tuple[int, int] | None:
+    """Return height and width in pixels that images are brought to; None: they keep theirs.
+
+    Raises:
+        SsrError: `dataset.resize` is neither a side nor both.
+    """
+    if conf.resize is None:
+        return None
+    sides = conf.resize if isinstance(conf.resize, list) else [conf.resize] * 2
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        said = f"[{','.join(map(str, sides))}]" if sides is conf.resize else conf.resize
+        raise SsrError(
+            f"dataset.resize={said} is not a size: type a number of pixels above 0, such as "
+            "dataset.resize=32, or height and width, such as dataset.resize=[32,48]"
+        )
+    return sides[0], sides[1]
 
 
 def _digits(conf: DatasetConf, _: Path) -> Pool:
@@ -98,6 +152,14 @@ def _digits(conf: DatasetConf, _: Path) -> Pool:
     index = np.arange(len(images), dtype=np.int64)
     train, test = stratified(images, index, fraction=0.2, seed=_TEST_SEED)
     return _pool(conf, images, train, test, {"test": "20 % of all"})
+
+
+def _scenes(conf: DatasetConf) -> Pool:
+    """Draw scenes of digits with their masks, in parts that share no digit."""
+    images, sizes = scenes.scenes()
+    index = np.arange(len(images), dtype=np.int64)
+    train, val, test = np.split(index, np.cumsum(list(sizes.values()))[:-1])
+    return replace(_pool(conf, images, train, test, dict.fromkeys(sizes, "drawn")), val=val)
 
 
 def _torchvision(conf: DatasetConf, data_dir: Path) -> Pool:
@@ -124,6 +186,9 @@ def _pool(
         how = replace(how, size=(h, w))
     else:
         images = replace(images, pixels=resize(images.pixels, how))
+        if images.target is Target.masks:
+            fitted = [masks.fitted(mask, how, beside=IGNORED) for mask in images.labels.numpy()]
+            images = replace(images, labels=torch.from_numpy(np.stack(fitted)))
     hashes = np.array([hashed(image) for image in images.pixels.numpy()], dtype=np.int64)
     origin = ImageOrigin(sources)
     return Pool(images, digest(images.pixels), train, None, test, how, hashes, origin)
@@ -223,7 +288,7 @@ def _asked(conf: DatasetConf) -> Preprocessing:
     """Say what is asked for, before an image was seen: its size counts where it has a fit."""
     return Preprocessing(
         channels=3,
-        size=(conf.resize or 0, conf.resize or 0),
+        size=size(conf) or (0, 0),
         fit=None if conf.resize is None else conf.fit,
         background=BACKGROUNDS[conf.background],
     )

@@ -48,7 +48,7 @@ class MeasuredStudy:
     folder: Path | None = None  # of the study; None if nothing was trained
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """Channels, height and width of the images, in pixels."""
         return self.seed.input_shape
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ssr_exp import files
+from ssr_exp.config import TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import studies, trained
@@ -40,6 +41,13 @@ class Selection:
     asked: Mapping[str, Any]
     # the last comparison of the search that named it; empty without one
     comparison: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def task(self) -> str:
+        """What it learnt, as `task=` names it."""
+        task = self.study.get("task")
+        named = task.get("name") if isinstance(task, dict) else None
+        return named if isinstance(named, str) else TaskKind.classification
 
     @property
     def has_seen_val(self) -> bool:

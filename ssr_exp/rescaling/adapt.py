@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,7 +51,8 @@ def fit(
         flow = Flow(network, input_shape)
     if flow.error is not None:
         raise _stopped(network, original, name, input_shape, flow)
-    n_logits = _count_logits(flow.output, name)
+    size = input_shape[1:]
+    n_logits = _count_logits(flow.output, name, size)
     if n_logits != num_classes:
         wrong_head = SsrError(
             f"{name} puts out {n_logits} logits for {num_classes} classes, and no last linear "
@@ -60,7 +61,7 @@ def fit(
         if not _fit_head(network, flow, n_logits, num_classes):
             raise wrong_head
         flow = Flow(network, input_shape)
-        if flow.error is not None or _count_logits(flow.output, name) != num_classes:
+        if flow.error is not None or _count_logits(flow.output, name, size) != num_classes:
             raise wrong_head
     return network
 
@@ -123,6 +124,19 @@ class Flow(meta.ModuleWatch):
             shape = (module.out_channels, channels, *module.kernel_size)
             module.weight = nn.Parameter(module.weight.new_empty(shape))
             module.in_channels = self.channels[path] = channels
+
+
+def is_dictionary(network: nn.Module, input_shape: Sequence[int]) -> bool:
+    """Say whether a network puts out a dictionary, as torchvision's for segmentation do."""
+    return isinstance(Flow(network, input_shape).output, Mapping)
+
+
+def output_shape(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Say the shape of what a network puts out for one image; None where it is no one tensor."""
+    output = Flow(network, input_shape).output
+    if isinstance(output, Mapping):
+        output = output.get("out")
+    return tuple(output.shape[1:]) if isinstance(output, Tensor) else None
 
 
 def has_own_weight(module: nn.Module) -> bool:
@@ -211,15 +225,20 @@ def _mode(weight: Tensor) -> Any:
     return min(fans, key=lambda mode: abs(math.log(std * math.sqrt(fans[mode] / 2))))
 
 
-def _count_logits(output: Any, name: str) -> int:
-    if isinstance(output, Tensor) and output.ndim == 2 and output.shape[0] == BATCH:
-        return output.shape[1]
+def _count_logits(output: Any, name: str, size: Sequence[int]) -> int:
+    """Count the logits of an image, or of each of its pixels; `size` is height and width."""
+    if isinstance(output, Mapping) and "out" in output:
+        output = output["out"]
+    is_batch = isinstance(output, Tensor) and output.ndim > 1 and output.shape[0] == BATCH
+    if is_batch and output.shape[2:] in ((), tuple(size)):
+        return int(output.shape[1])
     what = f"a {type(output).__name__}"
     if isinstance(output, Tensor):
-        size = "x".join(map(str, output.shape)) or "one number"
-        what = f"a tensor of {size} for {BATCH} images"
+        shape = "x".join(map(str, output.shape)) or "one number"
+        what = f"a tensor of {shape} for {BATCH} images"
     raise SsrError(
-        f"{name} puts out {what}, not logits: its forward must return one tensor, images x classes."
+        f"{name} puts out {what}, not logits: its forward must return one tensor, images x classes "
+        "(of segmentations images x classes x height x width)."
     )
 
 

@@ -23,7 +23,7 @@ from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Trace, TracedTe
 
 
 def seed_and_plan(
-    model: ModelConf, segment: SegmentConf, *, num_classes: int, input_shape: Sequence[int]
+    model: ModelConf, segment: SegmentConf, *, num_classes: int | None, input_shape: Sequence[int]
 ) -> tuple[nn.Module, Plan]:
     """Construct a seed network, with weights from torch's global generator, and its plan.
 

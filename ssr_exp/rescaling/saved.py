@@ -30,7 +30,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from ssr_exp import files
+from ssr_exp import files, user_code
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
@@ -42,7 +42,8 @@ log = logging.getLogger(__name__)
 SCHEMA = 1  # raise when a reader of today could misread what is written
 NETWORK, WEIGHTS = "network.json", "weights.pt"
 
-Size = Annotated[int, Field(ge=1, le=2**16)]  # channels or pixels
+Size = Annotated[int, Field(ge=1, le=2**26)]  # channels, pixels, samples
+InputShape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -88,6 +89,11 @@ class Model(FileModel):
         options = {"stem": self.stem, "shortcut": self.shortcut, "arguments": dict(self.arguments)}
         return seeds.parse(self.name, **options)
 
+    @property
+    def part(self) -> str:
+        """The attribute of a module of the user's own that is the network; empty if it is none."""
+        return self.name.partition(user_modules.PART)[2]
+
     def calls_code(self, beside: Path | None = None) -> bool:
         """Say whether making it calls a function, which may do anything with its arguments.
 
@@ -100,7 +106,7 @@ class Model(FileModel):
         if target is None:
             return False
         came_along = beside is not None and user_modules.lies_in(target, beside)
-        return came_along or not user_modules.is_class(target)
+        return came_along or user_code.calls(self.arguments) or not user_modules.is_class(target)
 
 
 def _one_of_kinds(kind: str) -> str:
@@ -148,8 +154,9 @@ class Description(FileModel):
 
     Attributes:
         network: the code of the rescaled network.
-        num_classes: how many logits there are.
-        input_shape: channels, height and width of the images, in pixels.
+        num_classes: how many logits there are; None: a module of the user's own says what the
+            network puts out, and how its inputs are made: `classes`, `mean` and `std` are empty.
+        input_shape: of one input: channels, height and width of images, in pixels.
         classes: their names, in the order of the logits.
         mean: of each channel of the images that it was trained on, in 0..1; `std` likewise.
         modifiers: what the code stands for, for people; `segments` likewise.
@@ -161,8 +168,8 @@ class Description(FileModel):
     model: Model
     segment: Segmentation
     network: Annotated[str, Field(max_length=1000)]
-    num_classes: Annotated[int, Field(ge=1)]
-    input_shape: tuple[Size, Size, Size]
+    num_classes: Annotated[int, Field(ge=1)] | None
+    input_shape: InputShape
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
@@ -173,9 +180,10 @@ class Description(FileModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Description:
-        if len(self.classes) != self.num_classes:
+        if len(self.classes) != (self.num_classes or 0):
             raise ValueError(f"there are {len(self.classes)} classes for {self.num_classes} logits")
-        if not len(self.mean) == len(self.std) == self.input_shape[0]:
+        channels = 0 if self.num_classes is None else self.input_shape[0]
+        if not len(self.mean) == len(self.std) == channels:
             raise ValueError(f"mean and std are not those of {self.input_shape[0]} channels")
         return self
 

@@ -1,7 +1,7 @@
 """Seed networks by name, with the stem and head that the images ask for.
 
-Any ConvNet can be one: ours for CIFAR, torchvision's, timm's, or the user's own. Weights are always
-fresh; nothing is downloaded.
+Any ConvNet can be one: ours for CIFAR and for masks, torchvision's, timm's, or the user's own.
+Weights are always fresh; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Any
 import torchvision
 from torch import nn
 
+from ssr_exp import user_code
 from ssr_exp.config import ModelConf, Source, Stem
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import adapt, user_modules
 from ssr_exp.rescaling.resnet import CifarResNet
+from ssr_exp.rescaling.unet import UNet
 
 CIFAR = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56, 110)}
+UNET = "unet"
 TORCHVISION = (
     "resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d "
     "resnext101_64x4d wide_resnet50_2 wide_resnet101_2"
@@ -45,17 +48,37 @@ FAMILIES = (  # each by size
 )
 WITHOUT_AUX = {"aux_logits": False, "init_weights": True}  # one output, and no warning
 AUX = ("googlenet", "inception_v3")
-TRAINED = ("weights", "pretrained", "checkpoint_path")  # arguments that load weights
+SEGMENTATION = torchvision.models.segmentation
+TRAINED = (
+    "weights",
+    "weights_backbone",
+    "pretrained",
+    "checkpoint_path",
+)  # arguments that load weights
 LONGEST_LABEL = 40  # with data set and fingerprint still a W&B tag, of 64 characters
 
 
-def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> nn.Module:
+def build(conf: ModelConf, *, num_classes: int | None, input_shape: Sequence[int]) -> nn.Module:
     """Construct a seed network with fresh weights from torch's global generator.
+
+    Args:
+        conf: which one.
+        num_classes: how many logits it puts out; None: a part of a module of the user's own keeps
+            its head.
+        input_shape: channels, height and width of the images, in pixels.
 
     Raises:
         SsrError: if there is no such network, it cannot be built, or does not fit the images.
     """
     _check(conf)
+    if num_classes is None and not is_part(conf):
+        raise SsrError(f"{spell(conf)} has to be told how many classes there are.")
+    if conf.source is Source.module:
+        network = user_modules.build(
+            _target(conf), conf.arguments, num_classes=num_classes, in_channels=input_shape[0]
+        )
+    if num_classes is None or is_part(conf):
+        return network
     if is_cifar(conf):
         return CifarResNet(
             CIFAR[conf.name],
@@ -63,13 +86,12 @@ def build(conf: ModelConf, *, num_classes: int, input_shape: Sequence[int]) -> n
             in_channels=input_shape[0],
             shortcut=conf.shortcut.value,
         )
-    if conf.source is Source.module:
-        network = user_modules.build(
-            _target(conf), conf.arguments, num_classes=num_classes, in_channels=input_shape[0]
-        )
-    elif conf.source is Source.timm:
+    if is_unet(conf):
+        options = {"num_classes": num_classes, "in_channels": input_shape[0]}
+        return _call(UNet, conf, options | conf.arguments)
+    if conf.source is Source.timm:
         network = _timm(conf, num_classes, input_shape[0])
-    else:
+    elif conf.source is not Source.module:
         network = _torchvision(conf, num_classes)
     return adapt.fit(
         network,
@@ -87,7 +109,9 @@ def identity(conf: ModelConf, input_shape: Sequence[int], network: nn.Module) ->
     """
     if is_cifar(conf):
         return {"name": conf.name, "shortcut": conf.shortcut.value}
-    same: dict[str, Any] = {"name": spell(conf), "stem": stem(conf, input_shape).value}
+    same: dict[str, Any] = {"name": spell(conf)}
+    if not is_unet(conf):
+        same["stem"] = stem(conf, input_shape).value
     is_own = conf.source is Source.module
     code = user_modules.digest(_target(conf), network) if is_own else None
     return same | {k: v for k, v in (("arguments", conf.arguments), ("code", code)) if v}
@@ -104,7 +128,8 @@ def spell(conf: ModelConf) -> str:
         return _target(conf)
     if conf.source is Source.timm:
         return f"timm/{conf.name}"
-    if is_cifar(conf) or (conf.name in TORCHVISION and not conf.arguments):
+    is_ours = is_cifar(conf) or is_unet(conf)
+    if is_ours or (conf.name in TORCHVISION and not conf.arguments):
         return conf.name
     return f"torchvision/{conf.name}"
 
@@ -135,7 +160,7 @@ def label(conf: ModelConf) -> str:
 
 def names() -> list[str]:
     """List the names of all built-in seed networks."""
-    return [*CIFAR, *TORCHVISION]
+    return [*CIFAR, *TORCHVISION, UNET]
 
 
 def family(conf: ModelConf) -> list[str]:
@@ -156,8 +181,8 @@ def words(name: str) -> list[str]:
 
 
 def multiple(conf: ModelConf) -> int:
-    """Choose the multiple that channels are rounded to: 4 for CIFAR ResNets, 8 else."""
-    return 4 if is_cifar(conf) else 8
+    """Choose the multiple that channels are rounded to: 4 for CIFAR ResNets and U-Nets, 8 else."""
+    return 4 if is_cifar(conf) or is_unet(conf) else 8
 
 
 def stem(conf: ModelConf, input_shape: Sequence[int]) -> Stem:
@@ -173,9 +198,19 @@ def is_cifar(conf: ModelConf) -> bool:
     return conf.source is Source.builtin and conf.name in CIFAR
 
 
+def is_part(conf: ModelConf) -> bool:
+    """Say whether it is a part of a module of the user's own, which trains it as it is."""
+    return conf.source is Source.module and user_modules.PART in _target(conf)
+
+
+def is_unet(conf: ModelConf) -> bool:
+    """Say whether it is the U-Net of ours."""
+    return conf.source is Source.builtin and conf.name == UNET
+
+
 def publisher(conf: ModelConf) -> Source | None:
     """Say which library made a seed network, and publishes weights of it; None: neither."""
-    if conf.source is Source.builtin and not is_cifar(conf):
+    if conf.source is Source.builtin and not (is_cifar(conf) or is_unet(conf)):
         return Source.torchvision
     return conf.source if conf.source in (Source.torchvision, Source.timm) else None
 
@@ -205,10 +240,14 @@ def _check(conf: ModelConf) -> None:
 
 
 def _torchvision(conf: ModelConf, num_classes: int) -> nn.Module:
-    names = torchvision.models.list_models(module=torchvision.models)
+    dense = torchvision.models.list_models(module=SEGMENTATION)
+    names = [*torchvision.models.list_models(module=torchvision.models), *dense]
     if conf.name not in names:
         raise _unknown(conf, names)
-    options = {"num_classes": num_classes} | (WITHOUT_AUX if conf.name in AUX else {})
+    options: dict[str, Any] = {"num_classes": num_classes} | (
+        WITHOUT_AUX if conf.name in AUX else {}
+    )
+    options |= {"weights_backbone": None} if conf.name in dense else {}
     make = torchvision.models.get_model_builder(conf.name)
     return _call(make, conf, {"weights": None} | options | conf.arguments)
 
@@ -233,5 +272,5 @@ def _call(make: Callable[..., Any], conf: ModelConf, options: dict[str, Any]) ->
 
 def _unknown(conf: ModelConf, names: Sequence[str]) -> SsrError:
     source = conf.source.value
-    advice = user_modules.nearest(conf.name, names) or f": {source}.list_models() lists all"
+    advice = user_code.nearest(conf.name, names) or f": {source}.list_models() lists all"
     return SsrError(f"there is no {source} model {conf.name!r}{advice}.")

@@ -68,6 +68,10 @@ class Score(FileModel):
         """What the task logs on test: the same key there."""
         return self.key.replace("val", "test", 1)
 
+    def on(self, part: str) -> Score:
+        """The same score on a part, `val` or `test`."""
+        return self.test if part == "test" else self
+
     @property
     def heading(self) -> str:
         """Its name with the unit, above a column: `val acc %`."""

@@ -201,22 +201,35 @@ class Store:
             return True
 
 
-def network_weights(path: Path) -> dict[str, Tensor]:
+def network_weights(path: Path, attribute: str = "network") -> dict[str, Tensor]:
     """Read the network's own `state_dict`, on the CPU, from a run's checkpoint.
 
     With averaged weights these are the averages, which are what `val` measured.
+
+    Args:
+        path: of the checkpoint.
+        attribute: of the module that was trained, where the network is.
+
+    Raises:
+        SsrError: if the file is missing, damaged or no checkpoint of a training.
+    """
+    prefix, state = f"{attribute}.", module_weights(path)
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+
+
+def module_weights(path: Path) -> dict[str, Tensor]:
+    """Read the `state_dict` of all that was trained, on the CPU, from a run's checkpoint.
 
     Raises:
         SsrError: if the file is missing, damaged or no checkpoint of a training.
     """
     try:
-        state = files.read_state_dict(path)
+        return files.read_state_dict(path)
     except (FileNotFoundError, files.Unreadable) as error:
         remedy = "name another one"
         if (path.parent / RECORD_FILE).exists():
             remedy = f"remove {path.parent}, and repeat the command to train that network again"
         raise SsrError(f"{path} is not a readable checkpoint ({error}): {remedy}") from error
-    return {name.removeprefix("network."): tensor for name, tensor in state.items()}
 
 
 def written_ns(path: Path) -> int | None:

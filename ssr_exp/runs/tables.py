@@ -24,8 +24,8 @@ EXAMPLE = '{"network": "d9-1-9_w16-8-32", "val_acc": 93.5}'
 class TableRow(BaseModel):
     """One training; accuracies in percent, losses in nats. What is not known is None.
 
-    `score` and `test_score` are those of any task; of a classification `val_acc` and `test_acc`
-    may be given instead.
+    `score` and `test_score` are those of any task, and `score_key` is what they are called; of a
+    classification `val_acc` and `test_acc` may be given instead.
     """
 
     model_config = ConfigDict(
@@ -41,6 +41,7 @@ class TableRow(BaseModel):
     )
     score: float | None = Field(default=None, description="a number in the score's unit")
     test_score: float | None = Field(default=None, description="a number in the score's unit")
+    score_key: str | None = Field(default=None, description="a score's name, or empty")
     study: str | None = Field(default=None, description="a study's name, or empty")
     seed: Count = Field(default=0, description="a whole number, 0 or more, or empty")
     epochs: Count | None = Field(default=None, description="a whole number, 0 or more, or empty")

@@ -122,8 +122,14 @@ class Evidence:
         """Refuse scores that cannot be this study's.
 
         Raises:
-            SsrError: if one is an accuracy and the study's is none, or is out of its bounds.
+            SsrError: if one is of another name than the study's, or out of its bounds.
         """
+        for row in rows:
+            if row.score_key not in (None, self.score.key):
+                raise SsrError(
+                    f"{path} holds scores by {row.score_key}, and this study is judged by "
+                    f"{self.score.key}: name another table, or mend its column score_key."
+                )
         scores = [row.score for row in rows if row.score is not None]
         if self.score.unit == PERCENT and len(scores) > 1 and 0 < max(scores) <= 1:
             raise SsrError(

@@ -104,8 +104,8 @@ def _times(belief: Belief, architectures: Sequence[Architecture]) -> dict[Archit
     return {a: f"{'' if a in measured else '~'}{ms:.4g}" for a, ms in pairs}
 
 
-def print_results(results: Sequence[Result]) -> None:
-    """Print the last comparison: networks trained on train and val, and tested once."""
+def print_results(results: Sequence[Result], learnt: str = "train and val") -> None:
+    """Print the last comparison: networks that learnt from `learnt`, and were tested once."""
     full, score = results[0].score, results[0].records[0].scored_by
     headings = ["role", "network", "parameters", "of baseline", "MACs", score.test.heading]
     headings += ["+-", "drop", "seeds", "wall s"]
@@ -127,7 +127,7 @@ def print_results(results: Sequence[Result]) -> None:
                 f"{sum(r.wall_s for r in result.records):.1f}",
             ]
         )
-    title = "finalists: trained on train and val, tested once"
+    title = f"finalists: trained on {learnt}, tested once"
     spare = ("wall s", "MACs", "seeds", "parameters")
     left = ("role", "network")
     terminal.console().print(terminal.table(title, headings, rows, left=left, spare=spare))

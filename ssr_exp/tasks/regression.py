@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, R2Score
 
 from ssr_exp.config import RecipeConf
+from ssr_exp.outputs import tensors
 from ssr_exp.runs.score import Direction, Score
-from ssr_exp.tasks.supervised import PARTS, TRAIN, Supervised, tensors
+from ssr_exp.tasks.supervised import PARTS, TRAIN, Supervised
 
 
 class Regression(Supervised):

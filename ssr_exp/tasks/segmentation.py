@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassConfusionMatrix,
+    MulticlassJaccardIndex,
+)
 
 from ssr_exp.config import RecipeConf
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.score import PERCENT, Score
-from ssr_exp.tasks.supervised import PARTS, TRAIN, Supervised
+from ssr_exp.tasks.supervised import PARTS, TRAIN, VAL, Supervised, distillation_loss
 
 IGNORED = 255  # the usual label of pixels that do not count
 
@@ -54,13 +60,13 @@ class SemanticSegmentation(Supervised):
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         check_sizes(outputs, y)
-        return F.cross_entropy(outputs, y, ignore_index=self._ignore_index)
+        return F.cross_entropy(_rows(outputs), y.flatten(), ignore_index=self._ignore_index)
 
     def training_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         check_sizes(outputs, y)
         entropy = F.cross_entropy(
-            outputs,
-            y,
+            _rows(outputs),
+            y.flatten(),
             weight=self.class_weights,
             ignore_index=self._ignore_index,
             label_smoothing=self.recipe.label_smoothing,
@@ -69,6 +75,17 @@ class SemanticSegmentation(Supervised):
             return entropy
         dice = dice_loss(outputs, y, ignore_index=self._ignore_index)
         return (1 - self._dice) * entropy + self._dice * dice
+
+    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return the mean over all pixels."""
+        return distillation_loss(_rows(student), _rows(teacher), temperature)
+
+    def tables(self) -> dict[str, Any]:
+        """Say the intersection over union of each class, in percent, and its pixels in val."""
+        counts = self.tally(VAL).table("confusion").double()
+        hits, pixels = counts.diagonal(), counts.sum(1)
+        iou = 100 * hits / (pixels + counts.sum(0) - hits).clamp_min(1)
+        return {"iou": torch.stack([iou, pixels], 1).tolist()}
 
 
 def dice_loss(logits: Tensor, y: Tensor, *, ignore_index: int = IGNORED) -> Tensor:
@@ -91,6 +108,11 @@ def dice_loss(logits: Tensor, y: Tensor, *, ignore_index: int = IGNORED) -> Tens
     return 1 - (dice * present).sum() / present.sum().clamp_min(1)
 
 
+def _rows(logits: Tensor) -> Tensor:
+    """Write logits of pixels as rows: cross-entropy of these is deterministic on a GPU, too."""
+    return logits.movedim(1, -1).flatten(0, -2)
+
+
 def check_sizes(outputs: Tensor, y: Tensor) -> None:
     """Refuse outputs that are not of the masks' size.
 
@@ -111,4 +133,7 @@ def _metrics(num_classes: int, ignore_index: int, part: str) -> dict[str, Metric
     if part == TRAIN:
         return dict(iou)
     pixels = MulticlassAccuracy(num_classes, average="micro", **options)  # type: ignore[arg-type]
-    return {**iou, "pixel_acc": pixels}
+    further: dict[str, Metric] = {**iou, "pixel_acc": pixels}
+    if part == VAL:
+        further["confusion"] = MulticlassConfusionMatrix(num_classes, **options)  # type: ignore[arg-type]
+    return further

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from ssr_exp.config import RecipeConf
+from ssr_exp.outputs import tensors
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.optimization import lr_factor, optimizer
 
@@ -263,15 +264,3 @@ def _computed(metric: Metric) -> Tensor:
     except ValueError:
         return torch.tensor(math.nan)
     return value
-
-
-def tensors(outputs: Any) -> Iterator[Tensor]:
-    """List the tensors that a network puts out, the one that counts first."""
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, Mapping):
-        first = [outputs["out"]] if "out" in outputs else []
-        yield from tensors([*first, *(v for key, v in outputs.items() if key != "out")])
-    elif isinstance(outputs, Sequence):
-        for one in outputs:
-            yield from tensors(one)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp.config import Config
-from ssr_exp.rescaling import codes, saved
+from ssr_exp.datasets.images import Splits, Target
+from ssr_exp.rescaling import adapt, codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, METRICS_FILE, RECORD_FILE, Store, network_weights
@@ -25,7 +26,8 @@ import torch
 from ssr_exp.rescaling import saved
 
 network = saved.load(Path(__file__).parent{trust}){predicts}
-print(network(torch.zeros({shape})).shape)
+outputs = network(torch.zeros({shape})){picks}
+print({prints})
 '''
 
 
@@ -58,11 +60,12 @@ def write(
     if record.study != study.name:
         raise ValueError(f"the run is of study {record.study}, not of {study.name}")
     store = Store(conf.paths.runs)
+    about = describe(study, conf, record)
     with store.replaced_folder(to) as fresh:
         saved.write(
             fresh,
-            describe(study, conf, record),
-            network_weights(run_folder / LAST_CHECKPOINT),
+            about,
+            network_weights(run_folder / LAST_CHECKPOINT, about.model.part or "network"),
         )
         saved.load(fresh, trust=True)
         _add_papers(store, fresh, study, record, metrics)
@@ -73,14 +76,15 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
     splits, plan = study.splits, study.plan
     code = codes.write(plan, plan.baseline) if record is None else record.network
     shares = plan.modifiers(plan.baseline) if record is None else record.modifiers
-    mean, std = learning.target_moments(splits.train) or (None, None)
+    moments = learning.target_moments(splits.train) if isinstance(splits, Splits) else None
+    mean, std = moments or (None, None)
     return saved.Description(
         model=saved.Model.from_conf(conf.model, splits.image_shape, study.seed_network),
         segment=saved.Segmentation.from_conf(conf.segment, study.plan.multiple),
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
-        classes=splits.train.classes,
+        classes=splits.classes,
         mean=splits.mean,
         std=splits.std,
         modifiers=saved.Shares(depth=shares.depth, width=shares.width),
@@ -101,7 +105,14 @@ def _add_papers(
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
+    picks = ""
+    if isinstance(study.splits, Splits) and study.splits.train.target is Target.masks:
+        predicts = "  # the class of each pixel: outputs.argmax(1)"
+        is_named = adapt.is_dictionary(study.seed_network, study.splits.image_shape)
+        picks = '["out"]' if is_named else ""
     store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
-    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust, predicts=predicts))
+    prints = "outputs" if about.model.part else "outputs.shape"  # whatever it puts out
+    script = LOAD.format(shape=shape, trust=trust, predicts=predicts, picks=picks, prints=prints)
+    store.write_text(fresh / SCRIPT, script)

@@ -23,7 +23,8 @@ from ssr_exp.training import pretrained, study
 from ssr_exp.training.study import Study
 from ssr_exp.training.sweep import ALONE
 
-FINAL = ("dataset.train_on_val=true", "trainer.test=true", f"origin={FINALIST}")
+FINAL = ("trainer.test=true", f"origin={FINALIST}")
+ON_VAL = ("dataset.train_on_val=true",)  # where the images are ours to split
 ANEW = ("init=fresh", "init.kind=fresh")  # no other network's weights fit a sibling
 UNTESTED = ("trainer.test=false",)  # the test set is looked at once, for finalists
 
@@ -41,11 +42,17 @@ def check(whole: SearchConfig, opened: Study) -> None:
             "dataset.train_on_val=true leaves a search no val to compare networks by: take it out; "
             "finalists are trained on val by themselves."
         )
-    if conf.seeds and opened.splits.test is None:
+    if conf.seeds and not opened.splits.has_test:
         raise SsrError(
-            f"data set {opened.splits.name} has no test images to test finalists with: add a test "
-            "folder beside train, or type finalists.seeds=0."
+            f"data set {opened.splits.name} has nothing to test finalists with: add a test folder "
+            "beside train (of your own modules: test_dataloader and test_step), or type "
+            "finalists.seeds=0."
         )
+
+
+def learns_val(conf: Config) -> bool:
+    """Say whether finalists learn from val, too: a DataModule of the user's own decides itself."""
+    return conf.dataset.target is None
 
 
 def _check_siblings(whole: SearchConfig) -> None:
@@ -68,13 +75,14 @@ def _check_siblings(whole: SearchConfig) -> None:
 
 
 def overrides(
-    conf: FinalistsConf, *, network: str | None, model: str | None, seed: int
+    whole: SearchConfig, *, network: str | None, model: str | None, seed: int
 ) -> list[str]:
     """Write what a finalist's command line adds to the search's.
 
     It is a network of the search, by its code, or the whole of another seed network, `model`.
     """
-    words = [*FINAL, f"seed={seed}", *ALONE]
+    conf: FinalistsConf = whole.finalists
+    words = [*FINAL, *(ON_VAL if learns_val(whole) else ()), f"seed={seed}", *ALONE]
     if conf.epochs is not None:
         words.append(f"trainer.max_epochs={conf.epochs}")
     if model is not None:

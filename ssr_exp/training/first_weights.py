@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ssr_exp.config import Config, ModelConf, Normalization, Stem
 from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved, seeds, transfer
 from ssr_exp.rescaling.plan import Plan
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of R, G, B
 FAR = 0.02  # between two means or standard deviations of pixels in 0..1
 MOST_NAMED = 6  # tensors in a line
+TARGET = "target"  # as a checkpoint: what a module of the user's own loads when it is made
 OWN = "a network trained before"  # where a folder or a file would be named
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
@@ -53,7 +56,7 @@ class FirstWeights:
     prepared: str = ""
 
 
-def read(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> FirstWeights:
+def read(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -> FirstWeights:
     """Read the checkpoint, and fit it to the seed network; once in a process.
 
     Says what is drawn instead, and how the images of the weights were normalised if the study's
@@ -63,18 +66,37 @@ def read(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> FirstWeig
         SsrError: if there is nothing to read, or it is of another network.
     """
     assert conf.checkpoint is not None  # see `pretrained.check`
+    if conf.checkpoint == TARGET:
+        return _constructed(conf, seed)
     first = _read(
         conf.checkpoint,
         checkpoints.changed(conf.checkpoint),
         ConfigKey(conf.model),
         seed,
         codes.write(plan, plan.baseline),
-        splits.train.classes,
+        splits.classes,
         splits.image_shape,
     )
-    if conf.dataset.normalize is Normalization.own and not conf.dataset.train_on_val:
+    is_own = conf.dataset.normalize is Normalization.own and not conf.dataset.train_on_val
+    if is_own and isinstance(splits, Splits):
         _offer_normalization(conf.checkpoint, first, splits)
     return first
+
+
+def _constructed(conf: Config, seed: nn.Module) -> FirstWeights:
+    """Take the weights that the constructor of a module of the user's own gives its network.
+
+    Raises:
+        SsrError: if the network is none of such a module.
+    """
+    if not seeds.is_part(conf.model):
+        raise SsrError(
+            "checkpoint=target takes what the constructor of your own module loads: type "
+            "task=module, or checkpoint=PATH."
+        )
+    state = copy.deepcopy(seed.state_dict())
+    about = {"from": f"the constructor of {conf.task.target}", "drawn": [], "adapted": []}
+    return FirstWeights(state, checkpoints.digest(state), about)
 
 
 @lru_cache(maxsize=4)
@@ -153,16 +175,22 @@ def _named(tensors: Sequence[str]) -> str:
     return ", ".join(tensors[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def moments(conf: Config, splits: Splits, seed: nn.Module) -> Moments | None:
+def moments(conf: Config, splits: Splits | UserData, seed: nn.Module) -> Moments | None:
     """Say what `dataset.normalize` normalises images by; None: the study's own statistics.
 
     For grey images it is the mean over the channels of colour. No file of weights is read.
 
     Raises:
-        SsrError: if the checkpoint does not say how its images were normalised.
+        SsrError: if the checkpoint does not say how its images were normalised, or the data set
+            is the user's own.
     """
     if conf.dataset.normalize is Normalization.own:
         return None
+    if not isinstance(splits, Splits):
+        raise SsrError(
+            f"dataset.normalize={conf.dataset.normalize.value} is not for dataset=module: your "
+            "DataModule normalises by itself; leave it out."
+        )
     if conf.dataset.normalize is Normalization.imagenet:
         return _of_channels(IMAGENET, splits)
     assert conf.checkpoint is not None  # see `pretrained.check`

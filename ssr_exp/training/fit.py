@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import (
+    Callback,
+    LightningDataModule,
+    LightningModule,
+    Trainer,
+    seed_everything,
+)
+from torch import nn
 
-from ssr_exp.config import Balance
-from ssr_exp.datasets.batches import Augmentation
-from ssr_exp.datasets.in_memory import TensorDataModule
+from ssr_exp.config import TaskKind
 from ssr_exp.rescaling import inherit, rescale
-from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
+from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights, network_weights
 from ssr_exp.tasks.supervised import Supervised
-from ssr_exp.training import learning, resume, scoring, trainers
+from ssr_exp.training import learning, own_module, resume, scoring, trainers
 from ssr_exp.training.scoring import Fields, ScoreWatch
 from ssr_exp.training.study import Job
 
@@ -35,23 +40,28 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
         Diverged: if the loss or the outputs are no longer finite.
     """
     seed_everything(job.conf.seed, verbose=False)
-    task, images = _task(job), _images(job)
+    network = _network(job)
+    task, data = _task(job, network), learning.data(job.conf, job.study.splits)
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
-        task.network.compile()
+        network.compile()
     spent_s, path = (0.0, None) if last is None else (last.spent_s, last.path)
     watch = ScoreWatch(job.study.score, () if last is None else last.fields.get("scores", ()))
-    callbacks = [watch, resume.ResumeState(watch, spent_s)]
+    callbacks: list[Callback] = [watch, resume.ResumeState(watch, spent_s)]
+    if job.conf.task.name is TaskKind.module:
+        callbacks.append(own_module.NetworkWatch(job.conf.task, network))
     trainer = trainers.build(job.conf, folder, job.study.score, wandb_run, callbacks)
     if last is not None and last.epochs >= job.conf.trainer.max_epochs:
         fields = last.fields
         _load(task, last.path)
     else:
-        trainer.fit(task, images, ckpt_path=path, weights_only=True)
+        trainer.fit(task, data, ckpt_path=path, weights_only=True)
+        if not job.conf.dataset.train_on_val and watch.is_late(trainer):
+            trainer.validate(task, data, verbose=False)
         fields = watch.fields(trainer)
     scoring.check_losses(fields.get("metrics", {}))
     if job.conf.trainer.test:
-        fields |= _tested(trainer, job, task, images, fields)
+        fields |= _tested(trainer, job, task, data, fields)
     return fields
 
 
@@ -66,17 +76,21 @@ def test(job: Job, folder: Path, done: Fields) -> Fields:
     Raises:
         SsrError: if its checkpoint is missing or of another network.
     """
-    task = _task(job)
+    task = _task(job, _network(job))
     _load(task, folder / LAST_CHECKPOINT)
     trainer = trainers.build(job.conf, folder, job.study.score)
-    return _tested(trainer, job, task, _images(job), done)
+    return _tested(trainer, job, task, learning.data(job.conf, job.study.splits), done)
 
 
-def _load(task: Supervised, checkpoint: Path) -> None:
-    rescale.load(task.network, network_weights(checkpoint), source=str(checkpoint))
+def _load(task: LightningModule, checkpoint: Path) -> None:
+    """Load what a training left; of a module of the user's own, all that it holds."""
+    if isinstance(task, Supervised):
+        rescale.load(task.network, network_weights(checkpoint), source=str(checkpoint))
+    else:
+        rescale.load(task, module_weights(checkpoint), source=str(checkpoint))
 
 
-def _task(job: Job) -> Supervised:
+def _network(job: Job) -> nn.Module:
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
     state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)
@@ -85,26 +99,25 @@ def _task(job: Job) -> Supervised:
             rescale.redraw(network, seed, plan, architecture, drawn, draw_seed=job.conf.seed)
         names = rescale.names(seed, plan, architecture)
         inherit.fill(network, state, plan, architecture, names, by=job.conf.init.channels)
+    return network
+
+
+def _task(job: Job, network: nn.Module) -> LightningModule:
     teacher = copy.deepcopy(job.study.pretrained.teacher)  # training moves it
     return learning.task(job.conf, job.study.splits, network, teacher)
 
 
-def _images(job: Job) -> TensorDataModule:
-    return TensorDataModule(
-        job.study.splits,
-        batch_size=job.conf.recipe.batch_size,
-        augmentation=Augmentation.from_conf(job.conf.dataset),
-        seed=job.conf.seed,
-        channels_last=job.conf.trainer.channels_last,
-        is_balanced=job.conf.task.balance is Balance.sampling,
-    )
-
-
 def _tested(
-    trainer: Trainer, job: Job, task: Supervised, images: TensorDataModule, before: Fields
+    trainer: Trainer,
+    job: Job,
+    task: LightningModule,
+    data: LightningDataModule,
+    before: Fields,
 ) -> Fields:
-    trainer.test(task, images, verbose=False)
+    trainer.test(task, data, verbose=False)
     score = job.study.score.test
+    if job.conf.task.score.test_key is not None:
+        score = score.model_copy(update={"key": job.conf.task.score.test_key})
     metrics = before.get("metrics", {}) | scoring.others(trainer, score.key)
     scoring.check_losses(metrics)
     return {"test_score": scoring.read(score, trainer.callback_metrics), "metrics": metrics}

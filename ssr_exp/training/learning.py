@@ -2,69 +2,210 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from ssr_exp.config import Balance, Config, TaskConf, TaskKind
-from ssr_exp.datasets.images import Images, Splits, Target
+from ssr_exp.datasets import user_data
+from ssr_exp.datasets.augmentation import Augmentation
+from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
+from ssr_exp.datasets.in_memory import TensorDataModule
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import user_modules
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
+from ssr_exp.tasks.segmentation import SemanticSegmentation
 from ssr_exp.tasks.supervised import Supervised
+from ssr_exp.training import own_module
 
 LONGEST_UNIT = 40
+NONE_IGNORED = -100  # no class, as torch has it
 TASKS: dict[TaskKind, type[Supervised]] = {
     TaskKind.classification: Classification,
     TaskKind.multilabel: Multilabel,
     TaskKind.regression: Regression,
+    TaskKind.segmentation: SemanticSegmentation,
 }
 
 
-def check(conf: TaskConf) -> None:
+def check(whole: Config) -> None:
     """Refuse settings that a task would ignore.
 
     Raises:
         SsrError: says for which task they are.
     """
+    conf = whole.task
+    if conf.name is TaskKind.module:
+        own_module.check(conf)
+    elif conf.target is not None:
+        raise SsrError(f"task.target={conf.target} goes with task=module: type that, too.")
+    if whole.dataset.target is not None:
+        _check_own_data(whole)
     is_class, is_number = (conf.name is k for k in (TaskKind.classification, TaskKind.regression))
     if (conf.balance is Balance.sampling and not is_class) or (
         conf.balance is Balance.weights and is_number
     ):
         raise SsrError(
             f"task.balance={conf.balance.value} is not for task={conf.name.value}: type "
-            "task.balance=none (weights are for classes and labels, sampling for classes)."
+            "task.balance=none (weights are for classes and labels, sampling for classes alone)."
         )
+    if conf.name is not TaskKind.segmentation:
+        for key in ("dice", "ignore_index"):
+            if (value := getattr(conf, key)) != getattr(TaskConf(), key):
+                said = "null" if value is None else value
+                raise SsrError(f"task.{key}={said} is for task=segmentation: leave it out.")
     if conf.unit and not is_number:
         raise SsrError(f"task.unit={conf.unit} is for task=regression: leave it out.")
     if len(conf.unit) > LONGEST_UNIT:
         raise SsrError(f"task.unit has {len(conf.unit)} letters: type {LONGEST_UNIT} or fewer.")
 
 
+def _check_own_data(conf: Config) -> None:
+    """Refuse what needs images in memory, where a DataModule of the user's own serves them."""
+    if conf.dataset.train_on_val:
+        raise SsrError(
+            "dataset.train_on_val=true is for images that ssr_exp splits; dataset=module decides "
+            "itself what is learnt from: leave it out."
+        )
+    if conf.task.name is TaskKind.regression or conf.task.balance is not Balance.none:
+        asked = "task=regression" if conf.task.name is TaskKind.regression else "task.balance"
+        raise SsrError(
+            f"{asked} has to know all targets, which dataset=module does not show: type "
+            "task=module with a LightningModule of yours, or dataset=csv."
+        )
+
+
+def check_output(
+    conf: TaskConf, name: str, shape: Sequence[int] | None, size: Sequence[int]
+) -> None:
+    """Refuse a network that names a class for each pixel where a task wants one for each image.
+
+    Or the other way round.
+
+    Args:
+        conf: the task.
+        name: of the network.
+        shape: of its output for one image; None: it is not known.
+        size: height and width of the images.
+
+    Raises:
+        SsrError: says what it puts out.
+    """
+    is_dense = conf.name is TaskKind.segmentation
+    if shape is None or (tuple(shape[1:]) == tuple(size) if is_dense else len(shape) < 3):
+        return
+    puts = f"{name} puts out {'x'.join(map(str, shape))} for an image of {'x'.join(map(str, size))}"
+    if is_dense:
+        raise SsrError(
+            f"{puts}, and task=segmentation needs a class for each pixel: type model=unet, "
+            "model=torchvision model.name=fcn_resnet50, or a network of yours that puts out "
+            "classes x height x width."
+        )
+    raise SsrError(
+        f"{puts}, a class for each pixel, and task={conf.name.value} learns from the whole image: "
+        "type task=segmentation, or another model."
+    )
+
+
 def score(conf: TaskConf) -> Score:
-    """Say how a task judges networks."""
+    """Say how a task judges networks.
+
+    Raises:
+        SsrError: if it is said wrongly for a module of the user's own.
+    """
+    if conf.name is TaskKind.module:
+        return own_module.score(conf)
     unit = {"unit": conf.unit} if conf.name is TaskKind.regression else {}
     return TASKS[conf.name].score.model_copy(update=unit)
 
 
+def read_of_recipe(conf: Config) -> tuple[str, ...]:
+    """List the keys of a recipe that are read where a module of the user's own trains."""
+    ours = ("batch_size",) if conf.dataset.target is None else ()
+    return ("grad_clip", "ema_decay", *ours)
+
+
+def offered(splits: Splits | UserData) -> dict[str, Any]:
+    """List what a module of the user's own is told if its signature names it."""
+    return user_modules.offered(splits.num_classes, splits.image_shape[0])
+
+
+def data(conf: Config, splits: Splits | UserData) -> LightningDataModule:
+    """Return what serves the data of a training."""
+    if isinstance(splits, UserData):
+        return user_data.make(conf.dataset)
+    return TensorDataModule(
+        splits,
+        batch_size=conf.recipe.batch_size,
+        augmentation=Augmentation.from_conf(conf.dataset),
+        seed=conf.seed,
+        channels_last=conf.trainer.channels_last,
+        is_balanced=conf.task.balance is Balance.sampling,
+        workers=conf.trainer.workers,
+    )
+
+
 def task(
-    conf: Config, splits: Splits, network: nn.Module, teacher: nn.Module | None = None
-) -> Supervised:
-    """Return the task that trains a network, and learns from a teacher if there is one."""
-    channels_last, images = conf.trainer.channels_last, splits.train
-    if conf.task.name is TaskKind.regression:
-        moments = target_moments(images)
+    conf: Config,
+    splits: Splits | UserData,
+    network: nn.Module,
+    teacher: nn.Module | None = None,
+    stands_in: nn.Module | None = None,
+) -> LightningModule:
+    """Return the task that trains a network.
+
+    Args:
+        conf: the configuration.
+        splits: what is learnt from.
+        network: the network.
+        teacher: that it learns from; None: there is none.
+        stands_in: computes in the network's place, for validation alone; None: the network does.
+
+    Raises:
+        SsrError: if a module of the user's own cannot take the network.
+    """
+    channels_last = conf.trainer.channels_last
+    if conf.task.name is TaskKind.module:
+        module = own_module.make(conf.task, offered(splits))
+        own_module.put(module, conf.task, network)
+        if stands_in is not None:
+            own_module.replace(module, conf.task.network, stands_in)
+        return module
+    network = network if stands_in is None else stands_in
+    if isinstance(splits, Splits) and conf.task.name is TaskKind.regression:
+        moments = target_moments(splits.train)
         assert moments is not None
         return Regression(network, conf.recipe, *moments, channels_last, teacher)
+    assert splits.num_classes is not None
+    common = network, conf.recipe, splits.num_classes, channels_last, teacher
+    weights, ignored = None, IGNORED
+    if isinstance(splits, UserData):
+        ignored = NONE_IGNORED if conf.task.ignore_index is None else conf.task.ignore_index
+    elif conf.task.balance is Balance.weights:
+        weights = balanced(splits.train)
+    if conf.task.name is TaskKind.segmentation:
+        return SemanticSegmentation(*common, weights, conf.task.dice, ignored)
     kind = Multilabel if conf.task.name is TaskKind.multilabel else Classification
-    weights = balanced(images) if conf.task.balance is Balance.weights else None
-    return kind(network, conf.recipe, splits.num_classes, channels_last, teacher, weights)
+    return kind(*common, weights)
 
 
 def balanced(images: Images) -> Tensor:
-    """Return weights that make all classes, or all labels and their absence, count alike."""
+    """Return weights that make all classes, or all labels and their absence, count alike.
+
+    Of masks they are classes of pixels.
+    """
     labels, count = images.labels, len(images.classes)
+    if images.target is Target.masks:
+        sizes = sum(torch.bincount(mask.flatten(), minlength=256)[:count] for mask in labels)
+        assert isinstance(sizes, Tensor)
+        return sizes.sum() / (count * sizes.clamp_min(1).float())
     if labels.ndim == 1:
         sizes = torch.bincount(labels, minlength=count).clamp_min(1)
         return len(labels) / (count * sizes.float())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ssr_exp.config import Config, Init, Normalization
 from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds
 from ssr_exp.rescaling.plan import Plan
@@ -72,7 +73,7 @@ def _say_once(warning: str) -> None:
     log.warning("%s", warning)
 
 
-def open(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> Pretrained:
+def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -> Pretrained:
     """Read what `init`, `checkpoint` and `recipe.distill` name; a network once in a process.
 
     Raises:
@@ -90,7 +91,8 @@ def open(conf: Config, splits: Splits, seed: nn.Module, plan: Plan) -> Pretraine
         source = checkpoints.read(path, seeds.spell(conf.model), seed)
         _check_classes(path, source, splits)
         _check_images(path, source, splits)
-        _check_normalization(path, source, moments or (splits.mean, splits.std))
+        if isinstance(splits, Splits):
+            _check_normalization(path, source, moments or (splits.mean, splits.std))
         weight, temperature = conf.recipe.distill_weight, conf.recipe.distill_temperature
         distill = {"teacher": source.digest, "weight": weight, "temperature": temperature}
         pretrained = replace(pretrained, teacher=source.network, distill=distill)
@@ -119,8 +121,8 @@ def _check_split(conf: Config, theirs: Split | None) -> None:
     )
 
 
-def _check_classes(path: str, source: PretrainedNetwork, splits: Splits) -> None:
-    ours: Sequence[str] = splits.train.classes
+def _check_classes(path: str, source: PretrainedNetwork, splits: Splits | UserData) -> None:
+    ours: Sequence[str] = splits.classes
     theirs = ours if source.about is None else source.about.classes
     if list(theirs) == list(ours):
         return
@@ -133,7 +135,7 @@ def _check_classes(path: str, source: PretrainedNetwork, splits: Splits) -> None
     raise SsrError(f"the network in {path} tells apart {said}; name one of the same classes.")
 
 
-def _check_images(path: str, source: PretrainedNetwork, splits: Splits) -> None:
+def _check_images(path: str, source: PretrainedNetwork, splits: Splits | UserData) -> None:
     if source.about is not None and source.about.input_shape != splits.image_shape:
         shapes = source.about.input_shape, splits.image_shape
         theirs, ours = ("x".join(map(str, shape)) for shape in shapes)

@@ -19,10 +19,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ssr_exp import files
+from ssr_exp import files, user_code
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import seeds, user_modules
+from ssr_exp.rescaling import seeds
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _torchvision_weights(model: ModelConf, name: str) -> Any:
     short = name.rpartition(".")[2]
     chosen = next((m for m in members if m.name == short), None)
     if chosen is None:
-        advice = user_modules.nearest(short.upper(), [m.name for m in members])
+        advice = user_code.nearest(short.upper(), [m.name for m in members])
         raise SsrError(
             f"torchvision has no weights {name!r} of {model.name}{advice}: type "
             f"checkpoint=torchvision:NAME with {_one_of([m.name for m in members])}."
@@ -202,7 +202,7 @@ def _timm_config(model: ModelConf, tag: str) -> Any:
             f"timm publishes no weights of {model.name!r}: type checkpoint=PATH, or init=fresh."
         )
     if tag and tag not in tags:
-        advice = user_modules.nearest(tag, tags)
+        advice = user_code.nearest(tag, tags)
         raise SsrError(
             f"timm has no weights {tag!r} of {named}{advice}: type checkpoint=timm:TAG with "
             f"{_one_of(tags)}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 
-from ssr_exp import files
+from ssr_exp import files, user_code
 from ssr_exp.errors import cause
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 
 KEY = "ssr_exp"  # in a checkpoint
 SCHEMA = 2  # of what is kept there
+HYPERPARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
+PLAIN = {int, float, bool, str, bytes, complex, type(None), Tensor, torch.Size, torch.dtype}
 MEASURED = ("score", "best_score", "scores", "metrics", "tables")  # fields of a record
 
 
@@ -72,12 +76,44 @@ class ResumeState(Callback):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all, whatever happens meanwhile."""
+    """Checkpoints that are there whole or not at all, whatever happens meanwhile, of plain data.
+
+    What else a module of the user's own would have kept is left out, and named once. Without it,
+    hyperparameters apart, no training goes on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._named: set[str] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        files.write_checkpoint(Path(path), checkpoint)
+        odd: dict[str, str] = {}
+        content = _plain(checkpoint, "", odd)
+        lost = sorted(where for where in odd if not where.startswith(HYPERPARAMETERS))
+        if lost and KEY in content:
+            content[KEY]["lost"] = lost
+        for where in sorted(odd.keys() - self._named):
+            then = ": if it is killed, this training begins anew" if where in lost else ""
+            log.info("%s is %s, which no checkpoint keeps%s", where, odd[where], then)
+        self._named |= odd.keys()
+        files.write_checkpoint(Path(path), content)
+
+
+def _plain(value: Any, where: str, odd: dict[str, str]) -> Any:
+    """Copy the containers of a checkpoint without what is not plain data; notes that in `odd`."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is nn.Parameter or type(value) in PLAIN:
+        return value
+    if isinstance(value, Mapping) and not isinstance(value, nn.Module):
+        parts = {k: _plain(part, f"{where}.{k}".lstrip("."), odd) for k, part in value.items()}
+        return type(value)(parts) if type(value) is OrderedDict else parts
+    if type(value) in (list, tuple, set):
+        return type(value)(_plain(part, f"{where}[]", odd) for part in value)
+    odd[where] = user_code.article(value)
+    return None
 
 
 @dataclass(frozen=True)
@@ -104,6 +140,8 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
         if state["schema"] > SCHEMA:
             raise ValueError(f"it is of version {state['schema']}")
         epochs, fields = int(content["epoch"]) + 1, _measured(state)
+        if lost := state.get("lost"):
+            raise ValueError(f"{lost[0]} could not be kept there")
         if not isinstance(state["generators"], dict):
             raise ValueError("it holds no states of generators")
         last = LastCheckpoint(path, epochs, fields, float(state["spent_s"]))

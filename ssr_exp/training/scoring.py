@@ -32,6 +32,7 @@ class ScoreWatch(Callback):
     def __init__(self, score: Score, earlier: Iterable[float | None] = ()) -> None:
         self.score = score
         self.scores: list[float | None] = list(earlier)
+        self._step: int | None = None  # of the last validation
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read it here: later, step values of the training may bear its name.
@@ -41,7 +42,12 @@ class ScoreWatch(Callback):
             SsrError: if nothing of its name was logged, or it is out of its bounds.
         """
         if not trainer.sanity_checking:
+            self._step = trainer.global_step
             self.scores.append(read(self.score, trainer.callback_metrics))
+
+    def is_late(self, trainer: Trainer) -> bool:
+        """Say whether a training went on after the last validation."""
+        return self._step != trainer.global_step
 
     def fields(self, trainer: Trainer) -> Fields:
         """List what val measured last; nothing where there is no val."""

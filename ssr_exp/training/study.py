@@ -14,16 +14,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssr_exp import config
-from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf, TaskConf, TaskKind
-from ssr_exp.datasets import in_memory
+from ssr_exp import config, user_code
+from ssr_exp.config import (
+    Config,
+    DatasetConf,
+    Init,
+    ModelConf,
+    PathsConf,
+    SegmentConf,
+    TaskConf,
+    TaskKind,
+)
+from ssr_exp.datasets import augmentation, in_memory, sources
 from ssr_exp.datasets.images import Splits, Target
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, planning, rescale, seeds, sets
+from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets, user_modules
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
-from ssr_exp.training import learning, pretrained
+from ssr_exp.training import learning, own_module, preflight, pretrained
 from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.pretrained import Pretrained
 
@@ -33,12 +43,18 @@ TARGETS = {
     TaskKind.classification: Target.one_class,
     TaskKind.multilabel: Target.labels,
     TaskKind.regression: Target.numbers,
+    TaskKind.segmentation: Target.masks,
 }
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # Where images lie does not change what they are; how they are normalised is said in numbers.
 NOT_COMPARED = ("root", "download", "file", "normalize")
 # Keys that must not rename the studies before them.
-LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split")
+OWN_DATA = ("target", "arguments", "version")  # keys of a DataModule of the user's own
+LATER = (
+    *("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA),
+    *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
+    *("num_ops", "magnitude", "mixup", "cutmix"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +63,7 @@ class Study:
 
     name: str  # model, data set and a fingerprint of everything that decides a result
     fields: dict[str, Any]  # what the fingerprint is of
-    splits: Splits
+    splits: Splits | UserData
     seed_network: nn.Module  # as its constructor left it
     plan: Plan
     pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
@@ -57,10 +73,11 @@ class Study:
     def about(self) -> dict[str, Any]:
         """What its file says: its fields, and what was read, which no fingerprint is of."""
         reading = self.splits.reading
+        how = self.splits.preprocessing
         return (
             self.fields
             | {
-                studies.PREPROCESSING: asdict(self.splits.preprocessing),
+                studies.PREPROCESSING: None if how is None else asdict(how),
                 studies.READING: reading.fields() | {"text": reading.lines()},
             }
             | ({studies.FIRST_WEIGHTS: self.pretrained.about} if self.pretrained.about else {})
@@ -127,23 +144,46 @@ def open(conf: Config) -> Study:
     config.check(conf)
     _check(conf)
     pretrained.check(conf)
-    splits = _splits(ConfigKey(conf.dataset), conf.paths.data, TARGETS[conf.task.name])
-    if conf.trainer.test and splits.test is None:
+    score = learning.score(conf.task)
+    splits = _data(conf)
+    if conf.trainer.test and not splits.has_test:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
             f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
+    if isinstance(splits, Splits):
+        augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
     seed_network, plan = _traced(
         ConfigKey(conf.model), ConfigKey(conf.segment), splits.num_classes, splits.image_shape
     )
+    if conf.task.name is TaskKind.module:
+        if conf.init.kind is Init.fresh:
+            _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
+    else:
+        shape = adapt.output_shape(seed_network, splits.image_shape)
+        learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
     taken = pretrained.open(conf, splits, seed_network, plan)
-    if taken.moments is not None:
+    if taken.moments is not None and isinstance(splits, Splits):
         splits = splits.normalised_by(*taken.moments)
     fields = _fields(conf, splits, seed_network, plan.multiple, taken)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, taken, learning.score(conf.task))
+    return Study(name, fields, splits, seed_network, plan, taken, score)
+
+
+def _data(conf: Config) -> Splits | UserData:
+    """Learn what there is to learn from, and try code of the user's own on it."""
+    if conf.task.name is not TaskKind.module and conf.dataset.target is None:
+        return images(conf)
+    decides = Config(
+        dataset=conf.dataset,
+        task=conf.task,
+        recipe=conf.recipe,
+        trainer=replace(conf.trainer, max_epochs=1, test=False),
+        paths=PathsConf(data=conf.paths.data),
+    )
+    return _tried(ConfigKey(decides))
 
 
 def _check(conf: Config) -> None:
@@ -152,7 +192,7 @@ def _check(conf: Config) -> None:
             f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
             "and a launcher trains several at once: type trainer.devices=1."
         )
-    learning.check(conf.task)
+    learning.check(conf)
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(
             "dataset.train_on_val=true leaves no val to measure: type trainer.test=true with it, "
@@ -175,13 +215,24 @@ def _check(conf: Config) -> None:
 
 
 def _fields(
-    conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Pretrained
+    conf: Config,
+    splits: Splits | UserData,
+    seed_network: nn.Module,
+    multiple: int,
+    taken: Pretrained,
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
+    if isinstance(sides := dataset["resize"], list) and sides[0] == sides[1]:
+        dataset["resize"] = sides[0]
     for key in LATER:
         if dataset[key] == getattr(DatasetConf(), key):
             del dataset[key]
+    is_own = conf.task.name is TaskKind.module
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
+    if is_own:
+        recipe = {k: v for k, v in recipe.items() if k in learning.read_of_recipe(conf)}
+    if conf.dataset.target is not None:
+        dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
     patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
@@ -190,23 +241,75 @@ def _fields(
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
+    if is_own:
+        fields["model"].pop("code", None)
+        fields["task"] = _own_task(conf, seed_network)
+    elif (task := replace(conf.task, unit="")) != TaskConf():
+        usual = asdict(TaskConf())
+        fields["task"] = {
+            k: v for k, v in asdict(task).items() if k in ("name", "balance") or v != usual[k]
+        }
     if taken.moments is not None:
         fields["normalization"] = dict(zip(("mean", "std"), taken.moments, strict=True))
-    if (task := replace(conf.task, unit="")) != TaskConf():
-        fields["task"] = {k: v for k, v in asdict(task).items() if k != "unit"}
     return fields | ({"init": taken.init} if taken.init else {})
 
 
+def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
+    """Say what makes two modules of the user's own the same: their arguments and their code."""
+    said = asdict(conf.task)
+    for key in ("balance", "unit", "dice", "ignore_index", "version"):
+        del said[key]
+    if conf.task.version is not None:
+        return said | {"version": conf.task.version}
+    made_in = user_code.made_in(user_code.find(str(conf.task.target), "task.target"))
+    names = {*filter(None, [made_in]), *user_modules.sources(seed_network)}
+    return said | {"code": user_code.digests(names)}
+
+
+def images(conf: Config) -> Splits:
+    """Load the images of a data set of ours, and what a task learns of them; once in a process."""
+    has_masks = conf.dataset.name in (sources.MASKS, sources.SCENES)
+    usual = Target.masks if has_masks else Target.one_class
+    target = TARGETS.get(conf.task.name, usual)
+    return _splits(ConfigKey(conf.dataset), conf.paths.data, target, conf.task.ignore_index)
+
+
 @lru_cache(maxsize=2)
-def _splits(dataset: ConfigKey[DatasetConf], folder: str, target: Target) -> Splits:
-    return in_memory.load(dataset.part, Path(folder), target)
+def _splits(
+    dataset: ConfigKey[DatasetConf], folder: str, target: Target, ignored: int | None
+) -> Splits:
+    return in_memory.load(dataset.part, Path(folder), target, ignored)
+
+
+@lru_cache(maxsize=4)
+def _tried(key: ConfigKey[Config]) -> Splits | UserData:
+    conf = key.part
+    score = learning.score(conf.task)
+    if conf.dataset.target is not None:
+        return preflight.own_data(conf, score)
+    splits = images(conf)
+    module = own_module.make(conf.task, learning.offered(splits))
+    preflight.module_inputs(conf, module, learning.data(conf, splits), score)
+    return splits
+
+
+@lru_cache(maxsize=8)
+def _say_what_is_dropped(task: ConfigKey[TaskConf], num_classes: int | None, channels: int) -> None:
+    """Warn where all networks start from fresh weights, and the module's own were trained."""
+    if own_module.loads_weights(task.part, user_modules.offered(num_classes, channels)):
+        log.warning(
+            "%s loads trained weights when it is made, and every network here starts from fresh "
+            "ones, the baseline, too: type init=inherit checkpoint=target to start each from "
+            "slices of them.",
+            task.part.target,
+        )
 
 
 @lru_cache(maxsize=8)
 def _traced(
     model: ConfigKey[ModelConf],
     segment: ConfigKey[SegmentConf],
-    num_classes: int,
+    num_classes: int | None,
     shape: tuple[int, ...],
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):

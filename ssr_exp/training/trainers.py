@@ -7,6 +7,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 
-from ssr_exp.config import Config
+from ssr_exp import user_code
+from ssr_exp.config import Config, TaskKind
 from ssr_exp.errors import cause
 from ssr_exp.runs.score import Score
 from ssr_exp.training import callbacks, resume
@@ -39,8 +42,12 @@ def build(
     extra: Sequence[Callback] = (),
 ) -> Trainer:
     """Set up the trainer of one run, whose curves go to an open W&B run if there is one."""
-    logger: Logger | bool = False if wandb_run is None else Curves(wandb_run)
+    is_own = conf.task.name is TaskKind.module
+    logger: Logger | bool = DummyLogger() if is_own else False
+    if wandb_run is not None:
+        logger = OwnCurves(wandb_run) if is_own else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
+    further = {name: value for name, value in conf.task.trainer.items() if name != "callbacks"}
     own = callbacks.build(conf.recipe, conf.trainer, folder, score, has_val=has_val)
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,
@@ -51,7 +58,7 @@ def build(
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
-        callbacks=[*extra, *own],
+        callbacks=[*extra, *user_code.made(conf.task.trainer.get("callbacks", [])), *own],
         # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
         plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,
@@ -60,10 +67,25 @@ def build(
         num_sanity_val_steps=0,
         limit_val_batches=None if has_val else 0,
         use_distributed_sampler=False,
+        **further,
     )
     # Deterministic mode also fills new tensors, which costs time and changes no result of ours.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer
+
+
+def two_batches(count: int, callbacks: Sequence[Callback], arguments: Mapping[str, Any]) -> Trainer:
+    """Set up a trainer that trains on a few batches and validates on as many, and keeps nothing."""
+    further = {name: value for name, value in arguments.items() if name != "callbacks"}
+    return Trainer(
+        fast_dev_run=count,
+        logger=DummyLogger(),
+        callbacks=[*callbacks, *user_code.made(arguments.get("callbacks", []))],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[LightningEnvironment()],
+        **further,
+    )
 
 
 @contextmanager
@@ -100,3 +122,30 @@ class Curves(WandbLogger):
         except Exception as error:  # of W&B's own process, or of the disk
             self._is_lost = True
             log.warning("W&B takes no curves any more (%s): training goes on", cause(error))
+
+
+class OwnCurves(Curves):
+    """For a module of the user's own, which may have been written for another logger."""
+
+    @property
+    def experiment(self) -> Any:
+        """The open run; what it does not have is told to nobody, and named once."""
+        return _Tolerant(super().experiment)
+
+
+class _Tolerant:
+    """Stands for a W&B run in code that was written for TensorBoard, say."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(self._run, name):
+            return getattr(self._run, name)
+        _warn_once(name)
+        return lambda *_, **__: None
+
+
+@cache
+def _warn_once(name: str) -> None:
+    log.warning("W&B has no logger.experiment.%s: such calls are left out", name)

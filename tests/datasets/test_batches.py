@@ -8,8 +8,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from ssr_exp.datasets import batches
-from ssr_exp.datasets.batches import Augmentation, Batches
-from ssr_exp.datasets.images import Images, Splits
+from ssr_exp.datasets.augmentation import Augmentation
+from ssr_exp.datasets.batches import Batches
+from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
 
@@ -105,6 +106,52 @@ def test_lightning_copies_no_batch(digits: Splits) -> None:
     moved = module.transfer_batch_to_device((x, y), torch.device("cpu"), 0)
     assert [t.data_ptr() for t in moved] == [x.data_ptr(), y.data_ptr()]
     assert y.data_ptr() == digits.val.labels.data_ptr()
+
+
+def test_masks_move_with_their_images_and_are_not_erased() -> None:
+    pixels = torch.randint(1, 200, (20, 1, 6, 8), generator=seeded(3), dtype=torch.uint8)
+    images = Images(pixels, pixels[:, 0].clone(), ("a", "b"), target=Target.masks)
+    wanted = Augmentation(crop_padding=2, flip=True, cutout=3)
+    served = Batches(
+        images, mean=(0.0,), std=(1 / 255,), batch_size=20, seed=0, augmentation=wanted
+    )
+    ((x, y),) = served
+    beside = y == IGNORED
+    assert (y.dtype, y.shape) == (torch.int64, (20, 6, 8))
+    assert beside.any()
+    assert x[:, 0][beside].eq(0).all()
+    erased = x[:, 0].round().eq(0) & ~beside
+    assert 0 < erased.sum() <= 9 * 20
+    assert torch.equal(x[:, 0].round().long()[~beside & ~erased], y[~beside & ~erased])
+
+
+def test_masks_do_not_change_what_images_are_drawn() -> None:
+    pixels = torch.randint(0, 256, (9, 3, 6, 6), generator=seeded(3), dtype=torch.uint8)
+    labels = (torch.arange(9), torch.zeros(9, 6, 6, dtype=torch.uint8))
+    wanted = Augmentation(crop_padding=2, flip=True, cutout=3)
+    one, other = (
+        next(
+            iter(
+                Batches(
+                    Images(pixels, y, ("a",)),
+                    mean=(0.5,) * 3,
+                    std=(0.2,) * 3,
+                    batch_size=9,
+                    seed=4,
+                    augmentation=wanted,
+                )
+            )
+        )[0]
+        for y in labels
+    )
+    assert torch.equal(one, other)
+
+
+def test_masks_in_order_are_as_they_are() -> None:
+    masks = torch.randint(0, 256, (5, 4, 4), generator=seeded(3), dtype=torch.uint8)
+    images = Images(numbered(5).pixels, masks, ("a",), target=Target.masks)
+    served = Batches(images, mean=(0.0,), std=(1.0,), batch_size=2)
+    assert torch.equal(torch.cat([y for _, y in served]), masks.long())
 
 
 def test_several_devices_are_refused(digits: Splits) -> None:

@@ -15,7 +15,7 @@ from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile
-from ssr_exp.edge.export.verification import Agreement, Labelled
+from ssr_exp.edge.export.verification import Agreement, Inputs
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
@@ -125,7 +125,7 @@ def exported(folder: Path) -> Exported:
 
 
 def write(runs: Path, run: str, **changes: object) -> str:
-    parts = [Labelled("val", torch.zeros(3, 1, 8, 8), torch.zeros(3))]
+    parts = [Inputs("val", torch.zeros(3, 1, 8, 8))]
     request = ExportConfig(format=["onnx"], **changes)  # type: ignore[arg-type]
     how = Preprocessing(1, (8, 8), fit="stretch", background=0, depth=12)
     return model_card.write(selection.find(runs, run), exported(runs), parts, request, how)
@@ -136,7 +136,7 @@ def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Pat
     for words in (
         f"# resnet20 rescaled: {CODE}",
         "| parameters |",
-        "it is on the front (val)",
+        "is as good in val acc: it is on the front",
         "| model.onnx | ONNX Runtime 1 | 2 | 0.5 (0.5 - 0.5) | 90.00 | 100.00 | 1.0e-07 |",
         "python predict.py photo.jpg",
         'run = predict.load(predict.Path("model.onnx"))',
@@ -157,7 +157,7 @@ def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:
     text = write(runs, "best")
     assert f"answer, resnet8 {CODE}: 97.00 +- 0.50 % on test" in text
     assert "2 seeds (0, 1)" in text
-    assert "accuracy on val flatters it" in text
+    assert "its val acc flatters it" in text
     assert "Not stated" in text
 
 
@@ -199,4 +199,4 @@ def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record])
     store = Store(runs)
     better = make_record(study=STUDY, network="d1-1-1_w4-8-16", val_acc=99.9, params=10)
     store.write(store.folder(STUDY, better.network, 0), better)
-    assert "1 of them have no more parameters and are no less accurate" in write(runs, CODE)
+    assert "1 of them have no more parameters and are no worse in val acc" in write(runs, CODE)

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LIBRARIES = {"ssr_exp", "matplotlib", "numpy", "torch", "torchvision", "PIL"}
+LIBRARIES = set("ssr_exp lightning matplotlib numpy torch torchmetrics torchvision PIL".split())
 NAMED_TUPLES = {"_asdict", "_fields"}  # public, whatever they are called
 LINKS = ("https://arxiv.org/abs/",)
 TITLE = r"# [^\n]+\n\n[A-Z][^\n]+\."

@@ -23,7 +23,7 @@ def build(name: str, shape: tuple[int, int, int] = (3, 32, 32), **options: objec
 
 
 OTHERS = "alexnet densenet121 efficientnet_b0 mnasnet0_5 squeezenet1_1 vgg11_bn".split()
-QUICK = "resnet8 resnet20 resnet18 alexnet squeezenet1_1".split()
+QUICK = "unet resnet8 resnet20 resnet18 alexnet squeezenet1_1".split()
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,8 @@ def test_every_network_maps_images_to_logits(name: str) -> None:
     source = Source.builtin if name in seeds.names() else Source.torchvision
     for shape in ((1, 32, 32), (3, 96, 96)):
         network = build(name, shape, source=source).eval()
-        assert network(torch.empty((2, *shape), device="meta")).shape == (2, 7)
+        pixels = shape[1:] if name == seeds.UNET else ()
+        assert network(torch.empty((2, *shape), device="meta")).shape == (2, 7, *pixels)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def refusal(conf: ModelConf) -> str:
     [
         (Source.torchvision, "mobilenet_v3_smal", "'mobilenet_v3_smal'; the nearest names are mob"),
         (Source.torchvision, "resnet20", "'resnet20'; the nearest names are resnet"),
-        (Source.torchvision, "fcn_resnet50", "no torchvision model"),  # for segmentation
+        (Source.torchvision, "fcn_resnet55", "the nearest names are fcn_resnet50"),
         (Source.torchvision, "quantized_resnet18", "no torchvision model"),
         (Source.torchvision, "?", "no torchvision model '?': torchvision.list_models() lists all"),
         (Source.timm, "regnety_04", "no timm model 'regnety_04'; the nearest names are regnety_"),

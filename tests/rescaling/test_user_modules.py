@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from ssr_exp import user_code
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import user_modules
 
@@ -121,7 +122,7 @@ def test_a_callables_own_sentence_is_passed_on(own: Own) -> None:
 
 def digest(own: Own, code: str, attribute: str = "Net") -> str | None:
     target = f"{own(code)}.{attribute}"
-    return user_modules.digest(target, user_modules.find(target)())
+    return user_modules.digest(target, user_code.find(target)())
 
 
 def test_comments_and_layout_do_not_matter_and_code_does(own: Own) -> None:
@@ -150,7 +151,7 @@ def test_the_files_of_blocks_and_of_what_they_inherit_from_count(own: Own) -> No
 
     def found(scale: int) -> str | None:
         name = own(base.format(scale))
-        block = type("Block", (user_modules.find(f"{name}.Base"),), {"__module__": "nowhere"})
+        block = type("Block", (user_code.find(f"{name}.Base"),), {"__module__": "nowhere"})
         return user_modules.digest(target, nn.Sequential(nn.ReLU(), block()))
 
     assert found(1) == found(1) != found(2)

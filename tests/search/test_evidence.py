@@ -74,6 +74,25 @@ def test_a_table_of_another_study_only_is_refused(tmp_path: Path, small: Space) 
         assert evidence(tmp_path, small, conf).records
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("score_key", "val/rmse", "holds scores by val/rmse, and this study is judged by val/acc"),
+        ("score", 101, "val/acc of .* is 101, and it lies from 0 to 100"),
+    ],
+)
+def test_scores_that_are_not_the_studys_are_refused(
+    tmp_path: Path, small: Space, first: First, name: str, value: object, said: str
+) -> None:
+    row = {"network": small.code(first[0]), "score": 70.5, "score_key": "val/acc"}
+    held = evidence(tmp_path, small, table(tmp_path, json.dumps(row), "jsonl"))
+    assert [record.score for record in held.records] == [70.5]
+    with pytest.raises(SsrError, match=said):
+        _ = evidence(
+            tmp_path, small, table(tmp_path, json.dumps(row | {name: value}), "jsonl")
+        ).records
+
+
 def test_a_table_needs_a_file(tmp_path: Path, small: Space) -> None:
     conf = SearchConfig()
     conf.runs.kind = RunsKind.table

@@ -26,6 +26,7 @@ from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import answer_folder, fit, run, study
+from tests.datasets.test_masks import write
 
 Compose = Callable[..., Config]
 pytestmark = pytest.mark.usefixtures("repeatable")
@@ -70,7 +71,7 @@ def train(conf: Compose, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Train a small network: `train("seed=1")`."""
     tasks: list[Classification] = []
     build = fit._task
-    monkeypatch.setattr(fit, "_task", lambda job: tasks.append(build(job)) or tasks[-1])
+    monkeypatch.setattr(fit, "_task", lambda *of: tasks.append(build(*of)) or tasks[-1])
 
     def one(*words: str) -> Trained:
         asked = conf(*(words or SMALLER))
@@ -101,6 +102,29 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 # What is in it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["model=unet", "model.arguments={width:4,levels:2}"],
+        ["model=torchvision", "model.name=lraspp_mobilenet_v3_large"],
+    ],
+    ids=["unet", "lraspp"],
+)
+def test_a_network_of_pixels_loads_and_its_script_runs(
+    train: Train, model: list[str], tmp_path: Path
+) -> None:
+    root = write(tmp_path / "set", count=12)
+    one = train("task=segmentation", "dataset=masks", f"dataset.root={root}", *model)
+    one.hand_over()
+    assert one.record.score_key == "val/mIoU" and one.record.score is not None
+    done = subprocess.run(
+        [sys.executable, one.best / "load.py"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "torch.Size([1, 3, 12, 10])\n"
+    assert "outputs.argmax(1)" in (one.best / "load.py").read_text()
 
 
 @torch.no_grad()

@@ -21,9 +21,9 @@ def searched(conf: Config, *arms: Arm) -> SearchConfig:
 
 
 def test_a_sibling_starts_from_fresh_weights_and_a_finalist_as_the_search_does() -> None:
-    family = finalists.overrides(FinalistsConf(), network=None, model="resnet14", seed=1)
+    family = finalists.overrides(SearchConfig(), network=None, model="resnet14", seed=1)
     assert {"init=fresh", "init.kind=fresh", "model=resnet14"} <= set(family)
-    finalist = finalists.overrides(FinalistsConf(), network="d1-1-1_w4-4-4", model=None, seed=1)
+    finalist = finalists.overrides(SearchConfig(), network="d1-1-1_w4-4-4", model=None, seed=1)
     assert not any(word.startswith("init") for word in finalist)
 
 

@@ -16,7 +16,7 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import trained
-from ssr_exp.training import answer_folder, checkpoints, first_weights, fit, run, study
+from ssr_exp.training import answer_folder, checkpoints, first_weights, fit, learning, run, study
 from ssr_exp.training.first_weights import IMAGENET
 from ssr_exp.training.study import Study
 
@@ -71,7 +71,7 @@ def start(conf: Config) -> nn.Module:
     """Return a job's network as its training starts."""
     (job,) = run.plan(conf)
     torch.manual_seed(conf.seed)
-    return fit._task(job).network
+    return fit._network(job)
 
 
 def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
@@ -230,7 +230,8 @@ def test_images_are_normalised_as_the_weights_were(
     )
     assert plain.splits.mean != own.splits.mean
     (job,) = run.plan(asked)
-    image, _ = next(iter(fit._images(job).val_dataloader()))
+    data = learning.data(job.conf, job.study.splits)
+    image, _ = next(iter(data.val_dataloader()))
     pixels = own.splits.val.pixels[: len(image)] / 255
     torch.testing.assert_close(image, (pixels - grey[0][0]) / grey[1][0])
 

@@ -17,7 +17,7 @@ from ssr_exp.config import Config
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import fit, resume, run
+from ssr_exp.training import learning, resume, run
 
 Compose = Callable[..., Config]
 WORDS = (
@@ -25,6 +25,16 @@ WORDS = (
     "recipe.ema_decay=0.9",
     "dataset.crop_padding=1",
     "dataset.flip=true",
+)
+RICH = (  # torchvision draws from the generator that dropout draws from
+    "dataset.crop_scale=[0.5,1]",
+    "dataset.crop_padding=0",
+    "dataset.vertical_flip=true",
+    "dataset.rotation=15",
+    "dataset.color_jitter=[0.3,0.3]",
+    "dataset.auto_augment=trivial_augment_wide",
+    "dataset.mixup=0.2",
+    "dataset.cutmix=1",
 )
 DROPPING = """
 from torch import nn
@@ -82,13 +92,19 @@ def measured(record: Record) -> tuple[Any, ...]:
 
 
 @pytest.mark.usefixtures("repeatable")
+@pytest.mark.parametrize("augmented", [(), pytest.param(RICH, marks=pytest.mark.slow)])
 def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
-    conf: Compose, tmp_path: Path, dies: Callable[[int], None], own: Callable[[str], str]
+    conf: Compose,
+    tmp_path: Path,
+    dies: Callable[[int], None],
+    own: Callable[[str], str],
+    augmented: tuple[str, ...],
 ) -> None:
-    words = (*WORDS, "model=module", f"model.target={own(DROPPING)}.Net")
+    words = (*WORDS, *augmented, "model=module", f"model.target={own(DROPPING)}.Net")
     whole = conf(*words, f"paths.runs={tmp_path}/whole")
     undisturbed = run.train(whole)
-    steps = len(fit._images(run.plan(whole)[0]).train_dataloader())
+    (job,) = run.plan(whole)
+    steps = len(learning.data(whole, job.study.splits).train_dataloader())
     for at in (0, steps, steps + steps // 2, 3 * steps - 1):
         broken = conf(*words, f"paths.runs={tmp_path}/killed{at}")
         dies(at)

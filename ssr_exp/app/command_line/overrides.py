@@ -83,6 +83,7 @@ class Checker:
         if isinstance(places := chosen.get("hydra.searchpath"), list):
             self.folders += [Path(str(place).removeprefix("file://")) for place in places]
         checked = [self._word(override, chosen) for override in overrides]
+        _check_is_read(chosen)
         if (size := math.prod(map(_size, overrides))) > MOST:
             raise SsrError(
                 f"this command stands for {size:,} configurations, and {MOST:,} are allowed: "
@@ -317,6 +318,35 @@ def no_preset(group: str, name: str, options: Sequence[str]) -> str:
         f"{group}={name}: there is no such preset, the nearest is {group}="
         f"{nearest(name, options)}; there are {', '.join(sorted(options))}."
     )
+
+
+def _check_is_read(asked: dict[str, Any]) -> None:
+    """Refuse keys that nobody reads where the user's own modules train or serve the data.
+
+    Raises:
+        SsrError: says whose they are there.
+    """
+    is_own = {group: asked.get(group) == "module" for group in ("task", "dataset")}
+    read = {"dataset": ("target", "arguments", "version"), "recipe": ("grad_clip", "ema_decay")}
+    read["recipe"] += () if is_own["dataset"] else ("batch_size",)
+    for key in asked:
+        group, _, name = key.partition(".")
+        if is_own["task"] and group == "model":
+            raise SsrError(
+                f"{key} is not for task=module, whose network is the attribute task.network of "
+                "task.target: leave it out."
+            )
+        name = name.partition(".")[0]
+        if is_own["task"] and group == "recipe" and name not in read["recipe"]:
+            raise SsrError(
+                f"{key} is not for task=module, which optimizes by its own code: leave it out (of "
+                f"recipe it reads {', '.join(read['recipe'])}), or type task.arguments.NAME=VALUE."
+            )
+        if is_own["dataset"] and group == "dataset" and name and name not in read["dataset"]:
+            raise SsrError(
+                f"{key} is not for dataset=module, which reads and augments by its own code: leave "
+                "it out, or type dataset.arguments.NAME=VALUE."
+            )
 
 
 @cache

@@ -50,11 +50,13 @@ def _read(path: Path, *, warn: bool = True) -> tuple[Decoded, str] | None:
         pixels, hashes, key = content["pixels"], content["hashes"], content["digest"]
         how = TypeAdapter(Preprocessing).validate_json(content["how"])
         contents = TypeAdapter(Contents).validate_json(content["contents"])
+        masks = content.get("masks")
         c, *size = pixels.shape[1:]
         is_described = pixels.dtype is torch.uint8 and (c, tuple(size)) == (how.channels, how.size)
         is_hashed = hashes.dtype is torch.int64 and hashes.shape == pixels.shape[:1]
-        if is_described and is_hashed and digest(pixels) == key:
-            return Decoded(pixels, how, hashes, contents), key
+        is_masked = masks is None or digest(masks) == content["masks_digest"]
+        if is_described and is_hashed and is_masked and digest(pixels) == key:
+            return Decoded(pixels, how, hashes, contents, masks), key
     except FileNotFoundError:
         return None
     except Exception as error:  # damage shows in many ways
@@ -74,6 +76,8 @@ def _write(path: Path, decoded: Decoded, key: str) -> None:
             "contents": json.dumps(asdict(decoded.contents)),
             "digest": key,
         }
+        if decoded.masks is not None:
+            content |= {"masks": decoded.masks, "masks_digest": digest(decoded.masks)}
         with files.replacing(path, unfinished):
             torch.save(content, unfinished)
     except (OSError, RuntimeError) as error:

@@ -42,6 +42,7 @@ class Decoded:
     preprocessing: Preprocessing  # how they became that; without mean and standard deviation
     hashes: Tensor  # int64, `n`, of the pixels of each: equal where these are
     contents: Contents
+    masks: Tensor | None = None  # int16, `n x h x w`, as files hold them; None: there are none
 
 
 @in_one_line()

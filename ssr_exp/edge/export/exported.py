@@ -13,8 +13,10 @@ from ssr_exp.config import ExportConfig
 from ssr_exp.edge.export.verification import Agreement
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.runs import provenance
+from ssr_exp.runs.score import Score
 
 EAGER = "(weights)"  # PyTorch's own line among the files
+SAME = "same prediction %"
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,16 @@ class Exported:
 
     @property
     def eager(self) -> dict[str, float]:
-        """PyTorch's accuracy on each part of the data set, in percent."""
+        """PyTorch's score on each part of the data set."""
         return self.files[0].agreement.eager
 
+    @property
+    def counts_predictions(self) -> bool:
+        """Whether predictions of a file can be the same as PyTorch's, as classes can."""
+        return self.files[0].agreement.agreement is not None
 
-def report(exported: Exported, request: ExportConfig) -> dict[str, object]:
+
+def report(exported: Exported, score: Score, request: ExportConfig) -> dict[str, object]:
     """Write an export's figures as plain data; latencies in ms, of one image."""
     files = [
         {
@@ -64,6 +71,7 @@ def report(exported: Exported, request: ExportConfig) -> dict[str, object]:
     asked = {key: getattr(request, key) for key in (*keys, "threads", "repeats")}
     return {
         "device": provenance.cpu(request.threads),
+        **score.fields(),
         "eager": _times(exported.latencies[EAGER]),
         "files": files,
         "failed": exported.failed,
@@ -75,26 +83,28 @@ def _times(latency: Latency) -> dict[str, object]:
     return {"latency_ms": latency.ms, "quartiles_ms": latency.quartiles}
 
 
-def print_table(exported: Exported, request: ExportConfig) -> None:
+def print_table(exported: Exported, score: Score, request: ExportConfig) -> None:
     """Print a row for each verified file, beside PyTorch, and what its user should know."""
     table = Table(title=f"verified files, one image on {provenance.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)
-    accuracies = (f"{part} acc %" for part in exported.eager)
-    for heading in ("runtime", "KiB", "ms", "quartiles", *accuracies):
+    headings = (score.on(part).heading for part in exported.eager)
+    for heading in ("runtime", "KiB", "ms", "quartiles", *headings):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("same prediction %", "difference"):
+    agreements = [SAME] if exported.counts_predictions else []
+    for heading in (*agreements, "difference"):
         table.add_column(heading, justify="right")
-    rows = [(EAGER, "PyTorch", "", exported.eager, "", "")]
+    rows = [(EAGER, "PyTorch", "", exported.eager, [*("" for _ in agreements), ""])]
     for one in exported.files:
         found, size = one.agreement, f"{one.size / 1024:,.1f}"
-        shown = f"{found.agreement:.2f}", f"{found.difference:.1e}"
-        rows.append((one.file, one.runtime, size, found.accuracy, *shown))
-    for file, runtime, size, accuracy, agreement, difference in rows:
+        same = [] if found.agreement is None else [f"{found.agreement:.2f}"]
+        shown = [*same, f"{found.difference:.1e}"]
+        rows.append((one.file, one.runtime, size, found.scores, shown))
+    for file, runtime, size, scores, shown in rows:
         latency = exported.latencies[file]
         low, high = latency.quartiles
         times = f"{latency.ms:.3f}", f"{low:.3f} - {high:.3f}"
-        percent = (f"{accuracy[part]:.2f}" for part in exported.eager)
-        table.add_row(file, runtime, size, *times, *percent, agreement, difference)
+        numbers = (score.number(scores[part]) for part in exported.eager)
+        table.add_row(file, runtime, size, *times, *numbers, *shown)
     console = terminal.console()
     console.print(table)
     for one in exported.files:

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import formats, model_card, predictor, verification
+from ssr_exp.edge.export import formats, model_card, output_kinds, predictor, verification
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, report
 from ssr_exp.edge.export.formats import Order
+from ssr_exp.edge.export.output_kinds import OutputKind
 from ssr_exp.edge.export.predictor import Predictor
-from ssr_exp.edge.export.verification import Labelled, Originals
+from ssr_exp.edge.export.verification import Inputs, Originals, Reference
 from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
@@ -26,12 +25,15 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.provenance import torch_threads
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.score import ACCURACY, PERCENT, Score
 from ssr_exp.runs.store import RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 
 STEM, REPORT, CARD = "model", "export.json", "README.md"
-EAGER_BATCH = 64  # images that PyTorch runs at once
+SAME_SCORE = 0.01  # of a score: how much other machines and precisions change it
+USUAL_DROP = "2"  # points of a score in percent; of any other, percent of the network's own
 
 
 def check(request: ExportConfig) -> None:
@@ -48,6 +50,18 @@ def check(request: ExportConfig) -> None:
     asked = [formats.find(name) for name in names]
     if request.int8 and not any(one.QUANTISES for one in asked):
         raise SsrError("int8=true takes a format that can be quantised: onnx or executorch.")
+    most_drop(request, ACCURACY, 1.0)
+
+
+def most_drop(request: ExportConfig, score: Score, reference: float) -> float:
+    """Read what int8 may lose against the network's own score, in the score's unit.
+
+    Raises:
+        SsrError: if it is neither a number nor a share.
+    """
+    usual = USUAL_DROP if score.unit == PERCENT else f"{USUAL_DROP}%"
+    asked = usual if request.int8_drop is None else str(request.int8_drop)
+    return score.read_drop(asked, reference, "int8_drop")
 
 
 def check_folder(to: Path) -> None:
@@ -69,18 +83,27 @@ class Work:
 
     chosen: Selection  # the network
     request: ExportConfig  # what is asked for
-    how: Preprocessing  # what is done to an image file
-    # the images that the network was trained and compared by; the first part is val
-    parts: Sequence[Labelled]
-    expected: Sequence[Tensor]  # PyTorch's logits for each part
-    predictor: Predictor  # runs the script that is shipped
-    originals: Sequence[Originals]  # the image files of each part
+    how: Preprocessing | None  # what is done to an image file; None: it is not known
+    # what PyTorch does on the parts that the network was trained and compared by, the first is val
+    references: Sequence[Reference]
+    predictor: Predictor | None  # runs the script that is shipped, where there is one
+    originals: Sequence[Inputs | Originals]  # what files are run on, of each part
     folder: Path  # where the files are written
+
+    @property
+    def val(self) -> Inputs:
+        """What files are quantised by, and timed with."""
+        return self.references[0].part
+
+    @property
+    def kind(self) -> OutputKind:
+        """What the network puts out."""
+        return output_kinds.of(self.chosen.task)
 
     def order(self, *, int8: bool) -> Order:
         """Say what a file must hold."""
-        count, val = self.request.calibration, self.parts[0]
-        images = val.images[:count] if self.request.uint8_input else val.batch(0, count)
+        count = self.request.calibration
+        images = self.val.images[:count] if self.request.uint8_input else self.val.batch(0, count)
         return Order(
             self.chosen.network,
             self.chosen.about,
@@ -88,16 +111,17 @@ class Work:
             images if int8 else None,
             self.request.uint8_input,
             self.how,
+            self.kind,
         )
 
 
 def write(
     chosen: Selection,
-    parts: Sequence[Labelled],
+    parts: Sequence[Inputs],
     request: ExportConfig,
     to: Path,
     *,
-    how: Preprocessing,
+    how: Preprocessing | None,
 ) -> Exported:
     """Export a network; the folder is replaced when all of its files are verified.
 
@@ -105,28 +129,33 @@ def write(
 
     Args:
         chosen: the network.
-        parts: real images; the first part, val, is what a file is verified and quantised by.
+        parts: real inputs; the first part, val, is what a file is verified and quantised by.
         request: what is asked for.
         to: the folder.
-        how: what is done to an image file.
+        how: what is done to an image file, by the `predict.py` that is shipped; None: it is not
+            known, so there is none, and files are run on the inputs themselves.
 
     Raises:
-        SsrError: if no format passes, or the folder cannot be written.
+        SsrError: if no format passes, something is asked for that takes what is not known, or the
+            folder cannot be written.
     """
     check_folder(to)
-    store = Store(to.parent, "to=DIR")
+    _check_known(parts[0], request, how)
+    store, batch = Store(to.parent, "to=DIR"), request.max_batch
     with (
         store.replaced_folder(to) as fresh,
         tempfile.TemporaryDirectory() as aside,
         torch_threads(request.threads),
     ):
-        expected = [verification.logits(chosen.network, p, batch=EAGER_BATCH) for p in parts]
-        store.write_text(fresh / predictor.SCRIPT, _script(chosen, request, how, {}))
-        script = Predictor(fresh / predictor.SCRIPT)
-        originals = [script.originals(part, Path(aside)) for part in parts]
-        work = Work(chosen, request, how, parts, expected, script, originals, fresh)
+        references = [verification.reference(chosen.network, p, batch=batch) for p in parts]
+        script, originals = None, list[Inputs | Originals](parts)
+        if how is not None:
+            store.write_text(fresh / predictor.SCRIPT, _script(chosen, request, how, {}))
+            script = Predictor(fresh / predictor.SCRIPT)
+            originals = [script.originals(part, Path(aside)) for part in parts]
+        work = Work(chosen, request, how, references, script, originals, fresh)
         files, failed = _files(work)
-        _say_what_is_odd(expected[0], request, to, files)
+        _say_what_is_odd(work, to, files)
         if not files:
             raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
         exported = Exported(to, tuple(files), tuple(failed), _latencies(work, files))
@@ -136,24 +165,34 @@ def write(
     return exported
 
 
+def _check_known(val: Inputs, request: ExportConfig, how: Preprocessing | None) -> None:
+    if request.int8 and val.measure is None:
+        raise SsrError(
+            "int8=true takes a score that says what is lost, and there is none: leave it out."
+        )
+    if request.uint8_input and how is None:
+        raise SsrError("uint8_input=true takes images whose normalisation is known: leave it out.")
+
+
 def _script(
     chosen: Selection, request: ExportConfig, how: Preprocessing, batches: Mapping[str, int]
 ) -> str:
     """Write `predict.py` for files that take so many images at once."""
     takes_bytes = request.uint8_input
-    return predictor.text(chosen.about.classes, how, batches, takes_bytes=takes_bytes)
+    facts = predictor.facts(chosen)
+    return predictor.text(chosen.task, facts, how, batches, takes_bytes=takes_bytes)
 
 
 def _papers(work: Work, exported: Exported) -> dict[str, str]:
     """Write what lies beside the verified files, by its name."""
     chosen, request, how = work.chosen, work.request, work.how
     batches = {one.file: request.max_batch for one in exported.files}
-    return {
-        predictor.SCRIPT: _script(chosen, request, how, batches),
+    script = {} if how is None else {predictor.SCRIPT: _script(chosen, request, how, batches)}
+    return script | {
         RECORD_FILE: chosen.record.to_json(),
         studies.FILE: provenance.to_json(dict(chosen.study)),
-        REPORT: provenance.to_json(report(exported, request)),
-        CARD: model_card.write(chosen, exported, work.parts, request, how),
+        REPORT: provenance.to_json(report(exported, chosen.record.scored_by, request)),
+        CARD: model_card.write(chosen, exported, [r.part for r in work.references], request, how),
     }
 
 
@@ -177,17 +216,36 @@ def _files(work: Work) -> tuple[list[ExportedFile], list[str]]:
     return files, failed
 
 
-def _say_what_is_odd(
-    logits: Tensor, request: ExportConfig, to: Path, files: Sequence[ExportedFile]
-) -> None:
+def _say_what_is_odd(work: Work, to: Path, files: Sequence[ExportedFile]) -> None:
     """Warn of what a table of verified files does not show."""
-    if len(logits.argmax(1).unique()) == 1:
-        log.warning("the network sees one class in all val images: its files agree for little")
+    request, predictions = work.request, work.kind.predictions
+    _say_what_the_record_says(work.chosen.record, work.references)
+    if predictions is not None:
+        said = map(predictions, work.references[0].outputs())
+        first = next(said)  # of one image
+        if all(bool((one == first).all()) for one in said):
+            log.warning("the network says the same of all val images: its files agree for little")
     if request.int8 and "torch_export" in request.format:
         log.warning("torch_export has no int8 file: onnx and executorch have")
     kept = {one.file for one in files}
     if gone := sorted({p.name for p in to.glob(f"{STEM}.*")} - kept):
         log.warning("the export that was there is replaced; it held %s, too", ", ".join(gone))
+
+
+def _say_what_the_record_says(record: Record, references: Sequence[Reference]) -> None:
+    """Warn where the network does not score what its training wrote down."""
+    recorded, score = {"val": record.score, "test": record.test_score}, record.scored_by
+    for one in references:
+        then, now = recorded[one.part.name], one.score
+        if then is None or now is None or abs(now - then) <= SAME_SCORE * max(abs(then), 1e-12):
+            continue
+        log.warning(
+            "PyTorch measures %s %s here, and the record says %s: other versions or another "
+            "precision than in the training",
+            score.on(one.part.name).name,
+            score.text(now),
+            score.text(then),
+        )
 
 
 def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
@@ -204,12 +262,20 @@ def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
             kind.load(path, threads=request.threads)
         except SsrError as error:  # what is known of its operators says why
             raise SsrError(f"{str(error).rstrip('.')}; {'; '.join(remarks)}") from error
-        model = work.predictor.model(path, threads=request.threads)
+        load = kind.load if work.predictor is None else work.predictor.model
+        model = load(path, threads=request.threads)
         agreement = verification.compare(
-            model, work.expected, work.originals, batch=request.max_batch
+            model,
+            work.references,
+            work.originals,
+            batch=request.max_batch,
+            predictions=work.kind.predictions,
         )
-        most_drop = request.int8_drop if int8 else None
-        verification.check(agreement, work.parts, tolerance=request.tolerance, most_drop=most_drop)
+        score = work.chosen.record.scored_by
+        drops = {part: most_drop(request, score, own) for part, own in agreement.eager.items()}
+        verification.check(
+            agreement, score, tolerance=request.tolerance, drops=drops if int8 else None
+        )
     except Exception as error:  # a runtime may raise anything
         path.unlink(missing_ok=True)
         if isinstance(error, SsrError | OSError):
@@ -221,7 +287,7 @@ def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
 
 def _latencies(work: Work, files: Sequence[ExportedFile]) -> dict[str, Latency]:
     """Measure one image in PyTorch and in all files, in turn."""
-    request, val = work.request, work.parts[0]
+    request, val = work.request, work.val
     image = val.batch(0, 1)
     taken = val.images[:1] if request.uint8_input else image
     eager = runtimes.find("eager").prepare(work.chosen.network, image, request.threads)

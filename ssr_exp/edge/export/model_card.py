@@ -12,18 +12,20 @@ from typing import Any
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
-from ssr_exp.edge.export import predictor
-from ssr_exp.edge.export.exported import EAGER, Exported
-from ssr_exp.edge.export.verification import Labelled
+from ssr_exp.edge.export import output_kinds, predictor
+from ssr_exp.edge.export.exported import EAGER, SAME, Exported
+from ssr_exp.edge.export.verification import Inputs
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import provenance, store, studies
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.score import Score
 
 LOADER = """import predict
 run = predict.load(predict.Path("{file}"))
-logits = run(predict.tensor(["photo.jpg"], predict.ABOUT))"""
+{output} = run(predict.tensor(["photo.jpg"], predict.ABOUT))
+print(predict.predicted({output}, predict.ABOUT))"""
 RANGES = {"digits": " (scikit-learn's digits, 0 to 16, were multiplied by 255 / 16)"}
 INERT = str.maketrans({"|": "\\|", "`": "'", "<": "&lt;", "[": "&#91;"})
 RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_smoothing")
@@ -32,18 +34,18 @@ RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_sm
 def write(
     chosen: Selection,
     exported: Exported,
-    parts: Sequence[Labelled],
+    parts: Sequence[Inputs],
     request: ExportConfig,
-    how: Preprocessing,
+    how: Preprocessing | None,
 ) -> str:
-    """Write the card, in Markdown."""
+    """Write the card, in Markdown; of a network without `predict.py`, `how` is None."""
     records = store.Store(chosen.folder.parent).records(chosen.folder.name)
     finished = [record for record in records if record.status is Status.finished]
     sections = (
         _head(chosen, request),
         _what(chosen, finished),
-        _accuracy(chosen, finished),
-        _files(exported, parts, request),
+        _scores(chosen, finished),
+        _files(chosen, exported, parts, request, how),
         _usage(chosen, exported, request, how),
         _training(chosen, request),
     )
@@ -53,11 +55,12 @@ def write(
 def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     record = chosen.record
     yield "---"
-    yield "pipeline_tag: image-classification"
+    if (tag := output_kinds.of(chosen.task).tag) is not None:
+        yield f"pipeline_tag: {tag}"
     if request.license is not None:
         yield f"license: {_yaml(request.license)}"
     yield f"datasets: [{_yaml(record.dataset)}]"
-    tags = ["ssr_exp", "structured-segment-rescaling", *request.format]
+    tags = ["ssr_exp", "structured-segment-rescaling", chosen.task, *request.format]
     yield f"tags: [{', '.join(map(_yaml, tags))}]"
     yield "---"
 
@@ -69,7 +72,7 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     yield (
         f"{_plain(about.model.name)} with {'-'.join(map(str, record.blocks))} blocks and "
         f"{'-'.join(map(str, record.widths))} channels in its {len(record.blocks)} segments, "
-        f"classifying images into {about.num_classes} classes. Its code is "
+        f"{output_kinds.of(chosen.task).work.format(n=about.num_classes)}. Its code is "
         f"`{_plain(about.network)}`."
     )
     yield ""
@@ -98,50 +101,56 @@ def _front(chosen: Selection, finished: Sequence[Record]) -> str:
     for record in finished:
         if record.score is not None:
             trainings.setdefault(record.network, []).append(record)
-    sign = chosen.record.scored_by.sign
-    points = {n: (r[0].params, sign * mean(x.score or 0 for x in r)) for n, r in trainings.items()}
+    score = chosen.record.scored_by
+    points = {
+        n: (r[0].params, score.sign * mean(x.score or 0 for x in r)) for n, r in trainings.items()
+    }
     if (own := points.get(chosen.record.network)) is None:
         return "It was not measured on val in its study, so its place on the front is not known."
     beaten = [p for p in points.values() if p != own and p[0] <= own[0] and p[1] >= own[1]]
     place = (
-        f"{len(beaten)} of them have no more parameters and are no less accurate"
+        f"{len(beaten)} of them have no more parameters and are no worse in {score.name}"
         if beaten
-        else "none has fewer parameters and is as accurate: it is on the front"
+        else f"none has fewer parameters and is as good in {score.name}: it is on the front"
     )
     study = _plain(chosen.folder.name)
-    return f"Of the {len(points)} networks that were trained in study `{study}`, {place} (val)."
+    return f"Of the {len(points)} networks that were trained in study `{study}`, {place}."
 
 
-def _accuracy(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
-    record = chosen.record
-    yield "## Accuracy"
+def _scores(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
+    record, score = chosen.record, chosen.record.scored_by
+    better = "larger" if score.sign > 0 else "smaller"
+    yield f"## {_plain(score.title)}"
     yield ""
-    for part in ("val_acc", "test_acc"):
-        if (value := getattr(record, part)) is not None:
-            name = part.removesuffix("_acc")
-            yield f"- {value:.2f} % on {name}: this training, seed {record.seed}."
+    yield f"Networks are judged by `{_plain(score.key)}`: {better} is better."
+    yield ""
+    for part, value in (("val", record.score), ("test", record.test_score)):
+        if value is not None:
+            yield f"- {_text(score, value)} on {part}: this training, seed {record.seed}."
     if chosen.has_seen_val:
-        yield "- Its last training learned from train and val; accuracy on val flatters it."
-    elif line := _seeds(record.network, finished):
+        yield f"- Its last training learned from train and val; its {score.name} flatters it."
+    elif line := _seeds(record, finished):
         yield line
-    yield from filter(None, map(_compared, chosen.comparison))
+    for row in chosen.comparison:
+        if line := _compared(row, score):
+            yield line
 
 
-def _seeds(network: str, finished: Sequence[Record]) -> str | None:
+def _seeds(record: Record, finished: Sequence[Record]) -> str | None:
     """Average over all seeds that the network was trained with; None if there is but one."""
-    accuracies = {
-        r.seed: r.val_acc for r in finished if r.network == network and r.val_acc is not None
+    scores = {
+        r.seed: r.score for r in finished if r.network == record.network and r.score is not None
     }
-    if len(accuracies) < 2:
+    if len(scores) < 2:
         return None
-    seeds, values = ", ".join(map(str, accuracies)), accuracies.values()
+    seeds, values, score = ", ".join(map(str, scores)), scores.values(), record.scored_by
     return (
-        f"- {mean(values):.2f} +- {stdev(values):.2f} % on val, mean and standard deviation over "
-        f"{len(values)} seeds ({seeds})."
+        f"- {score.number(mean(values))} +- {_text(score, stdev(values))} on val, mean and "
+        f"standard deviation over {len(values)} seeds ({seeds})."
     )
 
 
-def _compared(row: Mapping[str, Any]) -> str | None:
+def _compared(row: Mapping[str, Any], score: Score) -> str | None:
     """Write a row of a search's last comparison; None if it is no such row."""
     mean_, deviation = (
         row.get(f"test_score_{name}", row.get(f"test_acc_{name}")) for name in ("mean", "std")
@@ -150,39 +159,55 @@ def _compared(row: Mapping[str, Any]) -> str | None:
     if not isinstance(mean_, int | float) or not isinstance(seeds, list):
         return None
     has_spread = isinstance(deviation, int | float)
-    spread = f" +- {deviation:.2f}" if has_spread else ""
+    spread = f" +- {score.number(deviation)}" if has_spread else ""
     words = "mean and standard deviation" if has_spread else "mean"
     who = f"{_plain(row.get('role'))}, {_plain(row.get('model'))} {_plain(row.get('network'))}"
     return (
-        f"- {who}: {mean_:.2f}{spread} % on test, {words} over {len(seeds)} "
-        f"seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(_plain, seeds))})."
+        f"- {who}: {score.number(mean_)}{spread} {_plain(score.unit)}".rstrip()
+        + f" on test, {words} over {len(seeds)} seed{'s' if len(seeds) > 1 else ''} "
+        f"({', '.join(map(_plain, seeds))})."
     )
 
 
-def _files(exported: Exported, parts: Sequence[Labelled], request: ExportConfig) -> Iterator[str]:
-    names = [part.name for part in parts]
+def _text(score: Score, value: float) -> str:
+    return _plain(score.text(value))
+
+
+def _files(
+    chosen: Selection,
+    exported: Exported,
+    parts: Sequence[Inputs],
+    request: ExportConfig,
+    how: Preprocessing | None,
+) -> Iterator[str]:
+    score, names = chosen.record.scored_by, list(exported.eager)
+    learnt = {part.name for part in parts if part.learnt}
     yield "## Files"
     yield ""
-    titles = [f"{part.name} acc %{' (learned from)' if part.learnt else ''}" for part in parts]
-    headings = ["file", "runtime", "KiB", "ms (quartiles)", *titles, "same prediction %"]
-    yield f"| {' | '.join([*headings, 'difference'])} |"
-    yield f"|{'---|' * (len(names) + 6)}"
-    shown = " | ".join(f"{exported.eager[name]:.2f}" for name in names)
-    yield f"| weights.pt | PyTorch | | {_ms(exported.latencies[EAGER])} | {shown} | 100 | |"
+    titles = [
+        f"{_plain(score.on(name).heading)}{' (learned from)' if name in learnt else ''}"
+        for name in names
+    ]
+    same = [SAME] if exported.counts_predictions else []
+    headings = ["file", "runtime", "KiB", "ms (quartiles)", *titles, *same, "difference"]
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'---|' * len(headings)}"
+    eager = [score.number(exported.eager[name]) for name in names] + ["100" for _ in same]
+    yield f"| weights.pt | PyTorch | | {_ms(exported.latencies[EAGER])} | {' | '.join(eager)} | |"
     for one in exported.files:
-        found, ms = one.agreement, _ms(exported.latencies[one.file])
-        accuracies = " | ".join(f"{found.accuracy[name]:.2f}" for name in names)
-        yield (
-            f"| {one.file} | {one.runtime} | {one.size / 1024:,.0f} | {ms} | {accuracies} | "
-            f"{found.agreement:.2f} | {found.difference:.1e} |"
-        )
+        found, size = one.agreement, f"{one.size / 1024:,.0f}"
+        cells = [one.file, one.runtime, size, _ms(exported.latencies[one.file])]
+        cells += [score.number(found.scores[name]) for name in names]
+        cells += [] if found.agreement is None else [f"{found.agreement:.2f}"]
+        yield f"| {' | '.join([*cells, f'{found.difference:.1e}'])} |"
     yield ""
+    made = "" if how is None else f"what `{predictor.SCRIPT}` makes of the files of "
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
-        f"Accuracy: measured by `{predictor.SCRIPT}` on the files of "
-        f"{' and '.join(f'{len(part.labels):,} {part.name}' for part in parts)} images; "
-        "difference: of logits, the largest one, as a share of the largest logit. int8 files are "
+        f"{_plain(score.title)}: measured on {made}"
+        f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} images; "
+        "difference: of outputs, the largest one, as a share of the largest output. int8 files are "
         "calibrated on val images."
     )
     for one in exported.files:
@@ -196,40 +221,63 @@ def _ms(latency: Latency) -> str:
 
 
 def _usage(
-    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing
+    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing | None
 ) -> Iterator[str]:
-    about = chosen.about
+    about, kind = chosen.about, output_kinds.of(chosen.task)
     channels, height, width = about.input_shape
+    shape = kind.shape.format(n=about.num_classes)
+    taken = f"batch x {channels} x {height} x {width}"
     yield "## Use"
     yield ""
-    yield f"```bash\npython {predictor.SCRIPT} photo.jpg\n```"
-    yield ""
-    yield (
-        f"prints the labels of image files and their probabilities. It needs this folder, Pillow, "
-        f"NumPy and the runtime alone, and is what the accuracies above were measured with. What "
-        f"it does to an image: {_preprocessing(how)}."
-    )
-    yield ""
-    yield (
-        f"In a program of yours: the input `image` is batch x {channels} x {height} x {width}, "
-        f"{_taken(about, request)}. Pixels are bytes, 0 to 255; others are brought to that range "
-        f"first{RANGES.get(chosen.record.dataset, '')}."
-    )
-    for one in exported.files:
+    if how is None:
+        yield f"The input `image` is {taken}, float32, as the network's own training had it."
+        yield f"The output `{kind.name}` is {kind.meaning}."
+    else:
+        yield from _script(chosen, exported, request, how, taken)
         yield ""
-        yield f"```python\n{LOADER.format(file=one.file)}\n```"
-    yield ""
-    yield f"Output `logits`: batch x {about.num_classes}, one for each label:"
-    yield ""
-    yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
-    yield ""
-    yield "Labels and what is done to an image are inside the files, too."
+        yield f"Output `{kind.name}`: {shape}, {kind.meaning}:"
+        yield ""
+        yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
+        if about.target_mean is not None and about.target_std is not None:
+            yield ""
+            yield (
+                f"target_mean is {_numbers(about.target_mean)} and target_std "
+                f"{_numbers(about.target_std)}{_unit(chosen)}; `predict.predicted` does it."
+            )
+        yield ""
+        yield "Labels and what is done to an image are inside the files, too."
     yield ""
     needs = f", where `{about.model.name}` can be imported" if about.model.conf().target else ""
     yield f"The trained weights, in PyTorch with ssr_exp{needs}:"
     yield ""
     trust = ", trust=True" if about.model.calls_code() else ""
     yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
+
+
+def _script(
+    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing, taken: str
+) -> Iterator[str]:
+    """Say how `predict.py` is used, alone and in a program."""
+    kind = output_kinds.of(chosen.task)
+    yield f"```bash\npython {predictor.SCRIPT} photo.jpg\n```"
+    yield ""
+    yield (
+        f"prints {kind.printed}. It needs this folder, Pillow, NumPy and the runtime alone, and "
+        f"the files above were measured with it. What it does to an image: {_preprocessing(how)}."
+    )
+    yield ""
+    yield (
+        f"In a program of yours: the input `image` is {taken}, {_taken(chosen.about, request)}. "
+        "Pixels are bytes, 0 to 255; others are brought to that range "
+        f"first{RANGES.get(chosen.record.dataset, '')}."
+    )
+    for one in exported.files:
+        yield ""
+        yield f"```python\n{LOADER.format(file=one.file, output=kind.name)}\n```"
+
+
+def _unit(chosen: Selection) -> str:
+    return f", in {_plain(unit)}" if (unit := chosen.record.unit) else ""
 
 
 def _taken(about: saved.Description, request: ExportConfig) -> str:

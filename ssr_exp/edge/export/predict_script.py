@@ -1,34 +1,43 @@
-"""Classify image files with the network of this folder.
+"""Run the file of an export on image files: what all tasks share of its `predict.py`.
 
-    python predict.py photo.jpg more/           the likeliest labels of each image
-    python predict.py --model model.pte --top 3 photo.jpg
-    python predict.py --json photo.jpg          one line of JSON for each image
-    python predict.py --score val/              images in folders named by their label: accuracy
-
-Needs Python 3.9, Pillow 10.1, NumPy and what runs the file: onnxruntime, executorch or torch.
+A task's own file, such as `predict_classes.py`, stands before it there, and is its docstring.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import UnidentifiedImageError
 
 from ssr_exp.datasets.preprocessing import Preprocessing, normalised, pixels
+from ssr_exp.edge.export.predict_classes import (
+    UNKNOWN,
+    add_options,
+    compared,
+    line,
+    predicted,
+    score,
+    shown,
+    truth_of_file,
+    truth_of_row,
+)
 
 ABOUT: dict[str, Any] = {}  # labels, preprocessing and files of an export
 
 Run = Callable[[Any], Any]
-"""Maps images as the network takes them, `b x c x h x w`, to logits, `b x labels`; NumPy's."""
+"""Maps images as the network takes them, `b x c x h x w`, to its outputs; NumPy's."""
 
 BATCH = 8  # images at once
+TABLES = (".csv", ".tsv")
 
 
 def tensor(files: Sequence[Any], about: dict[str, Any]) -> Any:
@@ -45,16 +54,10 @@ def load(path: Path, *, threads: int = 1) -> Run:
     return LOADERS[path.suffix](path, threads)
 
 
-def probabilities(logits: Any) -> Any:
-    """Turn logits into probabilities, each row's sum being 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def classify(
+def predictions(
     run: Run, files: Iterable[Path], about: dict[str, Any], *, batch: int = BATCH
 ) -> Iterator[tuple[Path, Any]]:
-    """Give each file its probabilities; one that is no image its error instead."""
+    """Give each file what is predicted of it; one that is no image its error instead."""
     held: list[tuple[Path, Any]] = []
     for file in files:
         try:
@@ -62,17 +65,19 @@ def classify(
         except Exception as error:  # of a damaged file, Pillow may raise anything
             held.append((file, error))
         if len(held) == batch:
-            yield from _run(run, held)
+            yield from _run(run, held, about)
             held = []
-    yield from _run(run, held)
+    yield from _run(run, held, about)
 
 
-def _run(run: Run, held: Sequence[tuple[Path, Any]]) -> Iterator[tuple[Path, Any]]:
+def _run(
+    run: Run, held: Sequence[tuple[Path, Any]], about: dict[str, Any]
+) -> Iterator[tuple[Path, Any]]:
     """Run what could be read, all at once."""
     images = [image for _, image in held if not isinstance(image, Exception)]
-    chances = iter(probabilities(run(np.concatenate(images)))) if images else iter(())
+    rows = iter(predicted(run(np.concatenate(images)), about) if images else ())
     for file, image in held:
-        yield file, image if isinstance(image, Exception) else next(chances)
+        yield file, image if isinstance(image, Exception) else next(rows)
 
 
 def session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> Any:
@@ -87,7 +92,7 @@ def session(path: Path, threads: int, provider: str = "CPUExecutionProvider") ->
 
 def _onnx(path: Path, threads: int) -> Run:
     loaded = session(path, threads)
-    return lambda images: loaded.run(["logits"], {"image": images})[0]
+    return lambda images: loaded.run(None, {"image": images})[0]
 
 
 def _executorch(path: Path, threads: int) -> Run:
@@ -135,7 +140,7 @@ LOADERS: dict[str, Callable[[Path, int], Run]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Classify what a command line names; the exit status is 1 if anything could not be read."""
+    """Predict what a command line names; the exit status is 1 if anything could not be read."""
     options = _parser().parse_args(arguments)
     if (model := _model(options.model)) is None:
         return _failed(f"there is no file {options.model or _known()}: type --model FILE")
@@ -147,17 +152,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{model.name} takes a package that is not installed: {error}")
     except Exception as error:  # each runtime has its own
         return _failed(f"{model} cannot be loaded: {error}")
-    files = dict(_files(options.images))
+    try:
+        named = dict(_files(options))
+    except ValueError as error:
+        return _failed(str(error))
     if options.score:
-        labelled = {file: named for file, named in files.items() if _label(file) is not None}
-        if not labelled:
-            return _failed("no image lies in a folder that is named by a label: leave out --score")
-        if len(labelled) < len(files):
-            _failed(f"{len(files) - len(labelled)} files in no folder of a label are left out")
-        files = labelled
+        known = {file: one for file, one in named.items() if one.truth is not None}
+        if not known:
+            return _failed(UNKNOWN)
+        if len(known) < len(named):
+            _failed(f"{len(named) - len(known)} files of which nothing is known are left out")
+        named = known
     try:
         batch = min(BATCH, ABOUT["files"].get(model.name, 1))
-        return _say(classify(run, files, ABOUT, batch=batch), files, options)
+        return _say(predictions(run, named, ABOUT, batch=batch), named, options)
     except BrokenPipeError:  # nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -176,60 +184,107 @@ def _known() -> str:
     return ", ".join(ABOUT["files"])
 
 
+class Named(NamedTuple):
+    """A file that is to be predicted."""
+
+    directly: bool  # whether it was named itself, and not a folder that it lies in
+    truth: Any  # what is known of it; None: nothing
+
+
 def _say(
-    predictions: Iterable[tuple[Path, Any]], named: dict[Path, bool], options: argparse.Namespace
+    rows: Iterable[tuple[Path, Any]], named: dict[Path, Named], options: argparse.Namespace
 ) -> int:
-    """Print what was found; returns the exit status."""
-    hits, classified, others, failed = 0, 0, 0, 0
-    for file, chances in predictions:
-        if isinstance(chances, UnidentifiedImageError) and not named[file]:
+    """Print what was predicted; returns the exit status."""
+    results, done, others, failed = [], 0, 0, 0
+    for file, row in rows:
+        if isinstance(row, UnidentifiedImageError) and not named[file].directly:
             others += 1
-        elif isinstance(chances, Exception):
-            failed += _failed(f"{file} cannot be read as an image: {_reason(chances)}")
-        else:
-            classified += 1
-            best = {ABOUT["labels"][i]: float(chances[i]) for i in np.argsort(-chances)}
-            hits += _label(file) == next(iter(best))
-            shown = dict(list(best.items())[: options.top])
-            if not options.score:
-                print(_line(file, shown, as_json=options.json), flush=True)
+            continue
+        if isinstance(row, Exception):
+            failed += _failed(f"{file} cannot be read as an image: {_reason(row)}")
+            continue
+        done += 1
+        try:
+            if options.score:
+                results.append(compared(row, named[file].truth, ABOUT))
+            else:
+                print(_said(file, shown(row, file, ABOUT, options), options), flush=True)
+        except ValueError as error:
+            failed += _failed(f"{file}: {error}")
     if others:
         _failed(f"{others} other files in these folders are of no kind that is read")
-    if not classified and not failed:
-        return _failed("no image was classified: name image files, or folders of them")
-    if options.score and classified:
-        share = 100 * hits / classified
-        print(f"{share:.2f} % of {classified} images have the label of their folder")
+    if not done and not failed:
+        return _failed("there was no image: name image files, folders of them, or a table")
+    if results:
+        print(score(results, ABOUT))
     return int(failed > 0)
 
 
-def _label(file: Path) -> str | None:
-    """Name the nearest folder above a file that is a label."""
-    names = (folder.name for folder in file.absolute().parents)
-    return next((name for name in names if name in ABOUT["labels"]), None)
+def _said(file: Path, shown: dict[str, Any], options: argparse.Namespace) -> str:
+    """Write a line for a file."""
+    if options.json:
+        return json.dumps({"file": str(file), **shown}, ensure_ascii=False)
+    return f"{file}: {line(shown)}"
 
 
-def _line(file: Path, shown: dict[str, float], *, as_json: bool) -> str:
-    if as_json:
-        return json.dumps({"file": str(file), "labels": shown}, ensure_ascii=False)
-    return f"{file}: " + ", ".join(f"{label} {100 * share:.1f} %" for label, share in shown.items())
+def _files(options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
+    """List files; hidden files in folders are left out.
+
+    Raises:
+        ValueError: if a table cannot be read, or says nothing of use.
+    """
+    for name in map(Path, options.images):
+        if name.suffix.lower() in TABLES:
+            yield from _rows(name, options)
+        elif not name.is_dir():
+            yield name, Named(True, truth_of_file(name, ABOUT, options))
+        else:
+            for file in _inside(name):
+                yield file, Named(False, truth_of_file(file, ABOUT, options))
 
 
-def _files(names: Iterable[str]) -> Iterator[tuple[Path, bool]]:
-    """List files, and whether each was named itself; hidden files in folders are left out."""
-    for name in map(Path, names):
-        if not name.is_dir():
-            yield name, True
+def _inside(name: Path) -> Iterator[Path]:
+    """List the files in a folder, and in the folders in it."""
+    seen: set[tuple[int, int]] = set()  # links may lead back
+    for folder, folders, inside in os.walk(name, followlinks=True):
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
             continue
-        seen: set[tuple[int, int]] = set()  # links may lead back
-        for folder, folders, inside in os.walk(name, followlinks=True):
-            here = os.stat(folder)
-            if (here.st_dev, here.st_ino) in seen:
-                folders.clear()
-                continue
-            seen.add((here.st_dev, here.st_ino))
-            folders[:] = sorted(one for one in folders if not one.startswith("."))
-            yield from ((Path(folder, one), False) for one in sorted(inside) if one[0] != ".")
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        yield from (Path(folder, one) for one in sorted(inside) if one[0] != ".")
+
+
+def _rows(path: Path, options: argparse.Namespace) -> Iterator[tuple[Path, Named]]:
+    """List the images of a table, and what it says of each."""
+    if (known := ABOUT["table"]) is None:
+        raise ValueError(f"the network learnt from no table such as {path}: name image files")
+    column, sign, value = (options.only or "").partition("=")
+    if options.only and not sign:
+        raise ValueError(f"--only {options.only} says no value: type --only COLUMN=VALUE")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"the table {path} cannot be read: {error}") from None
+    names, *rows = [[cell.strip() for cell in cells] for cells in lines if any(cells)] or [[]]
+    wanted = [known["image"], *(known["targets"] if options.score else ())]
+    wanted += [column] if column else []
+    if missing := [name for name in wanted if name not in names]:
+        raise ValueError(f"{path} has no column {missing[0]}: it has {', '.join(names)}")
+    for cells in rows:
+        if len(cells) != len(names):
+            raise ValueError(f"{path} has {len(cells)} cells for {len(names)} columns: {cells}")
+        row = dict(zip(names, cells))
+        if column and row[column] != value:
+            continue
+        try:
+            truth = truth_of_row(row, ABOUT) if options.score else None
+        except ValueError as error:
+            raise ValueError(f"{path}: {row[known['image']]}: {error}") from None
+        yield Path(options.root or path.parent) / row[known["image"]], Named(True, truth)
 
 
 def _reason(error: Exception) -> str:
@@ -243,8 +298,8 @@ def _failed(text: str) -> int:
     return 1
 
 
-def _count(text: str) -> int:
-    """Read a number of labels."""
+def above_zero(text: str) -> int:
+    """Read a count."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
     return int(text)
@@ -255,14 +310,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
-    parser.add_argument(
-        "--model", metavar="FILE", help="the first file of this export that is there"
-    )
-    parser.add_argument("--top", type=_count, default=3, help="labels of each image (3)")
-    parser.add_argument("--json", action="store_true", help="one line of JSON for each image")
-    parser.add_argument("--score", action="store_true", help="folders are labels: the accuracy")
-    parser.add_argument("--threads", type=_count, default=1, help="of the runtime (1)")
+    add = parser.add_argument
+    add("images", nargs="+", help="image files, folders of them, or tables (.csv) that list them")
+    add("--model", metavar="FILE", help="the first file of this export that is there")
+    add_options(parser, above_zero)
+    add("--json", action="store_true", help="one line of JSON for each image")
+    add("--score", action="store_true", help="compare with what is known of the images")
+    add("--root", metavar="DIR", help="where the paths of a table begin (beside it)")
+    add("--only", metavar="COLUMN=VALUE", help="rows of a table that say so, such as split=val")
+    add("--threads", type=above_zero, default=1, help="of the runtime (1)")
     return parser
 
 

@@ -1,7 +1,8 @@
-"""Write `predict.py`: one file that classifies images with an export, without this project.
+"""Write `predict.py`: one file that runs an export on image files, without this project.
 
-It is made of two files of the project, word for word: the one that reads images for training, and
-the one that runs them. So what it does to an image is what training did.
+It is made of three files of the project, word for word: the one that reads images for training, the
+one that knows what a task's outputs are, and the one that runs them. So what it does to an image is
+what training did.
 """
 
 from __future__ import annotations
@@ -15,45 +16,102 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ssr_exp.config import DatasetConf, TaskConf, TaskKind
 from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.images import IGNORED
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import predict_script
+from ssr_exp.datasets.sources import CSV
+from ssr_exp.edge.export import (
+    predict_classes,
+    predict_labels,
+    predict_masks,
+    predict_numbers,
+    predict_script,
+)
 from ssr_exp.edge.export.formats import Model
-from ssr_exp.edge.export.verification import Labelled, Originals
+from ssr_exp.edge.export.verification import Inputs, Originals
+from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 
 SCRIPT = "predict.py"
 DATA = "ABOUT: dict[str, Any] = {}"
 
 
+TASKS: dict[str, ModuleType] = {
+    TaskKind.classification: predict_classes,
+    TaskKind.multilabel: predict_labels,
+    TaskKind.regression: predict_numbers,
+    TaskKind.segmentation: predict_masks,
+}
+
+
+def facts(chosen: Selection) -> dict[str, Any]:
+    """Say what the script must know of a network: what its outputs are, and how a table says it."""
+    about, dataset = chosen.about, chosen.study.get("dataset")
+    table = dataset if isinstance(dataset, dict) and dataset.get("name") == CSV else None
+    columns = ("image", "targets")
+    moments = {"target_mean": about.target_mean, "target_std": about.target_std}
+    return {
+        "labels": list(about.classes),
+        "unit": chosen.record.unit,
+        "table": table and {key: table.get(key, getattr(DatasetConf(), key)) for key in columns},
+        **{key: list(values) for key, values in moments.items() if values is not None},
+        **({"numbers": _numbers(chosen)} if chosen.task == TaskKind.segmentation else {}),
+    }
+
+
+def _numbers(chosen: Selection) -> dict[int, int]:
+    """Say which class a number in a mask stands for, as `datasets.masks` reads them."""
+    labels, dataset = chosen.about.classes, chosen.study.get("dataset")
+    task: Any = chosen.study.get("task")
+    ignored = task.get("ignore_index", TaskConf().ignore_index)
+    named = dataset.get("targets") if isinstance(dataset, dict) else None
+    if named or not all(label.isdecimal() for label in labels):
+        numbers = [n for n in range(len(labels) + 1) if n != ignored]
+    else:
+        numbers = list(map(int, labels))
+    places = dict(zip(numbers, range(len(labels)), strict=False))
+    if ignored is not None:
+        return places | {ignored: IGNORED}
+    return {255: 1} | places if len(labels) == 2 else places  # black and white
+
+
 def text(
-    labels: tuple[str, ...], how: Preprocessing, files: Mapping[str, int], *, takes_bytes: bool
+    task: str,
+    facts: Mapping[str, Any],
+    how: Preprocessing,
+    files: Mapping[str, int],
+    *,
+    takes_bytes: bool,
 ) -> str:
     """Write the script.
 
     Args:
-        labels: in the order of the logits.
+        task: what the network learnt, as `task=` names it.
+        facts: what else is known of it.
         how: what is done to an image file.
         files: of the export, and how many images at once each takes.
         takes_bytes: whether the files take pixels as bytes and normalise them inside.
     """
     about = {
-        "labels": list(labels),
+        **facts,
         "preprocessing": asdict(how),
         "input": "uint8" if takes_bytes else "float32",
         "files": dict(files),
     }
-    reading, running = (inspect.getsource(module) for module in (preprocessing, predict_script))
-    (_, imports, body), (title, more, rest) = _parts(reading), _parts(running)
+    modules = (preprocessing, TASKS[task], predict_script)
+    reading, meaning, running = (_parts(inspect.getsource(module)) for module in modules)
     data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(about)!r}\n)"
-    head = sorted({*imports, *more}, key=_order)
-    return "\n".join([title, "", *head, "", body, "", rest.replace(DATA, data), ""])
+    head = sorted(_merged(*reading.imports, *meaning.imports, *running.imports), key=_order)
+    bodies = "\n\n\n".join((reading.body, meaning.body, running.body.replace(DATA, data)))
+    return "\n".join([meaning.title, "", *head, "", bodies, ""])
 
 
 class _Script(SourceFileLoader):
@@ -100,13 +158,12 @@ class Predictor:
         run = self._script.load(path, threads=threads)
         return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
 
-    def originals(self, part: Labelled, aside: Path) -> Originals:
+    def originals(self, part: Inputs, aside: Path) -> Originals:
         """Find the image files of a part; one that has none gets them: PNG, of its pixels."""
-        files = part.files or tuple(_written(part, aside))
-        return Originals(part.name, files, part.labels, self.images)
+        return Originals(part.files or tuple(_written(part, aside)), self.images)
 
 
-def _written(part: Labelled, folder: Path) -> Iterator[Path]:
+def _written(part: Inputs, folder: Path) -> Iterator[Path]:
     """Write pixels as image files.
 
     Raises:
@@ -125,15 +182,33 @@ def _written(part: Labelled, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _parts(source: str) -> tuple[str, list[str], str]:
-    """Take a module apart: its docstring, its imports of other packages, and the rest."""
+class _Source(NamedTuple):
+    """A module that was taken apart."""
+
+    title: str  # its docstring
+    imports: list[str]  # of other packages
+    body: str  # the rest
+
+
+def _parts(source: str) -> _Source:
+    """Take a module apart."""
     title, *statements = ast.parse(source).body
     lines = source.splitlines()
     imports = [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
     end = max(s.end_lineno or 0 for s in imports)
     kept = [s for s in imports if not (getattr(s, "module", None) or "").startswith("ssr_exp")]
     own = [" ".join(lines[s.lineno - 1 : s.end_lineno]) for s in kept]
-    return "\n".join(lines[: title.end_lineno]), own, "\n".join(lines[end:]).strip("\n")
+    return _Source("\n".join(lines[: title.end_lineno]), own, "\n".join(lines[end:]).strip("\n"))
+
+
+def _merged(*lines: str) -> Iterator[str]:
+    """Import each module once, and what several import of one together."""
+    names: dict[str, set[str]] = {}
+    for line in lines:
+        module, _, imported = line.partition(" import ")
+        names.setdefault(module, set()).update(imported.split(", ") if imported else ())
+    for module, several in names.items():
+        yield f"{module} import {', '.join(sorted(several))}" if several else module
 
 
 def _order(line: str) -> tuple[bool, bool, bool, str]:

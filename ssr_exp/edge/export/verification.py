@@ -1,4 +1,4 @@
-"""Whether a file does what the network did: outputs and accuracy on real images.
+"""Whether a file does what the network did: its outputs, and its score, on real inputs.
 
 PyTorch runs the pixels that the network was trained by; a file runs the original image files, by
 the `predict.py` that is shipped with it.
@@ -6,8 +6,7 @@ the `predict.py` that is shipped with it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +15,32 @@ from torch import Tensor
 
 from ssr_exp.edge.export.formats import Model
 from ssr_exp.errors import SsrError
+from ssr_exp.outputs import tensors
+from ssr_exp.runs.score import Score
+
+MOST_KEPT = 2**26  # numbers that PyTorch puts out on a part, which are kept for all files
+
+Measure = Callable[[Model, Iterator[Tensor]], float]
+"""Scores a model. It is given, too, what the model puts out on a part, batch for batch in order;
+a measure that runs the model by itself need not look at that."""
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """Images in memory."""
+class Inputs:
+    """Real inputs of a network, in memory."""
 
     name: str  # of the part of the data set: `val` or `test`
     images: Tensor  # normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given
-    labels: Tensor  # `n`
-    # whether the network learned from them, so that their accuracy flatters it
+    measure: Measure | None = None  # None: only outputs are compared
+    # whether the network learned from them, so that their score flatters it
     learnt: bool = False
     files: tuple[Path, ...] = ()  # the original image files, if there are any
     # of each channel, in 0..1: what pixels are normalised by, a batch at a time
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] = ()  # likewise the standard deviation
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     def batch(self, first: int, last: int) -> Tensor:
         """Return images `first` to `last`, without the last, as the network takes them."""
@@ -45,102 +55,166 @@ class Labelled:
 class Originals:
     """Image files."""
 
-    name: str  # of the part of the data set
     files: Sequence[Path]  # one for each image
-    labels: Tensor  # `n`
     read: Callable[[Sequence[Path]], Tensor]  # makes images of files, as the network takes them
+
+    def __len__(self) -> int:
+        return len(self.files)
 
     def batch(self, first: int, last: int) -> Tensor:
         """Read images `first` to `last`, without the last."""
         return self.read(self.files[first:last])
 
 
-Images = Labelled | Originals
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What PyTorch does on a part."""
+
+    part: Inputs
+    outputs: Callable[[], Iterable[Tensor]]  # batch for batch
+    score: float | None  # None: nothing says how good they are
 
 
 @dataclass(frozen=True)
 class Agreement:
     """How a file's outputs compare with PyTorch's."""
 
-    difference: float  # the largest one of two logits, as a share of the largest logit
-    agreement: float  # the share of images with the same prediction, in percent
-    accuracy: dict[str, float]  # of the file on each part, in percent
+    difference: float  # the largest one of two outputs, as a share of the largest output
+    agreement: float | None  # the share of predictions that are the same, in percent; None: none
+    scores: dict[str, float]  # of the file on each part, in the score's unit
     eager: dict[str, float]  # of PyTorch, likewise
 
 
-def logits(model: Model, part: Images, *, batch: int) -> Tensor:
-    """Run a model on images, the first one alone and then `batch` at a time; `n x classes`."""
-    with torch.inference_mode():
-        return torch.cat([model(images).clone() for images in _batches(part, batch)])
+def outputs(model: Model, inputs: Inputs | Originals, *, batch: int) -> Iterator[Tensor]:
+    """Run a model on inputs, the first one alone and then `batch` at a time."""
+    starts = [0, *range(1, len(inputs), batch)] if len(inputs) else []
+    for first, last in zip(starts, [*starts[1:], len(inputs)], strict=True):
+        with torch.inference_mode():  # never while another's code runs
+            counted = next(tensors(model(inputs.batch(first, last)))).clone()
+        yield counted
+
+
+def reference(network: Model, part: Inputs, *, batch: int) -> Reference:
+    """Run PyTorch's network; its outputs are kept, or where they are many made anew each time."""
+    kept: list[Tensor] = []
+    count = 0
+
+    def keeping() -> Iterator[Tensor]:
+        nonlocal count
+        for one in outputs(network, part, batch=batch):
+            count += one.numel()
+            kept.append(one)
+            if count > MOST_KEPT:
+                kept.clear()
+            yield one
+
+    score = _score(part.measure, network, keeping())
+    anew = count > MOST_KEPT
+    return Reference(part, lambda: outputs(network, part, batch=batch) if anew else kept, score)
 
 
 def compare(
-    model: Model, expected: Sequence[Tensor], parts: Sequence[Images], *, batch: int
+    model: Model,
+    references: Sequence[Reference],
+    originals: Sequence[Inputs | Originals],
+    *,
+    batch: int,
+    predictions: Callable[[Tensor], Tensor] | None = None,
 ) -> Agreement:
-    """Run a file, `batch` images at once, and compare it with PyTorch's logits of each part.
+    """Run a file, and compare it with what PyTorch does on each part.
+
+    Args:
+        model: the file.
+        references: of each part.
+        originals: what the file is run on, of each part.
+        batch: inputs at once, as of the references.
+        predictions: what outputs say.
 
     Raises:
         SsrError: if its outputs have another shape, or are no numbers.
     """
-    outputs = [logits(model, part, batch=batch) for part in parts]
-    for ours, theirs in zip(outputs, expected, strict=True):
-        if ours.shape != theirs.shape:
-            raise SsrError(f"its outputs are {_shape(ours)}, and PyTorch's are {_shape(theirs)}")
-        if not bool(ours.isfinite().all()):
-            raise SsrError("some of its outputs are no finite numbers")
-    joined, other = torch.cat(outputs), torch.cat(list(expected))
-    largest = max(float(other.abs().max()), 1e-12)
-    return Agreement(
-        difference=float((joined - other).abs().max()) / largest,
-        agreement=100 * float((joined.argmax(1) == other.argmax(1)).double().mean()),
-        accuracy=_accuracies(outputs, parts),
-        eager=_accuracies(expected, parts),
-    )
+    seen, scores, eager = _Comparison(predictions), {}, {}
+    for known, inputs in zip(references, originals, strict=True):
+        ours = outputs(model, inputs, batch=batch)
+        score = _score(known.part.measure, model, seen.watch(ours, known.outputs()))
+        if score is not None and known.score is not None:
+            scores[known.part.name], eager[known.part.name] = score, known.score
+    return Agreement(seen.difference(), seen.agreement(), scores, eager)
+
+
+class _Comparison:
+    """Counts how far outputs are from those that are expected."""
+
+    def __init__(self, predictions: Callable[[Tensor], Tensor] | None) -> None:
+        self._predictions = predictions
+        self._farthest = self._largest = torch.zeros(())
+        self._same = self._count = 0
+
+    def watch(self, ours: Iterable[Tensor], expected: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Hand outputs on, and count them.
+
+        Raises:
+            SsrError: if they have another shape, or are no numbers.
+        """
+        for one, other in zip(ours, expected, strict=True):
+            if one.shape != other.shape:
+                raise SsrError(f"its outputs are {_shape(one)}, and PyTorch's are {_shape(other)}")
+            if not bool(one.isfinite().all()):
+                raise SsrError("some of its outputs are no finite numbers")
+            # these maxima keep what is no number
+            self._farthest = torch.maximum(self._farthest, (one - other).abs().max())
+            self._largest = torch.maximum(self._largest, other.abs().max())
+            if self._predictions is not None:
+                same = self._predictions(one) == self._predictions(other)
+                self._same, self._count = self._same + int(same.sum()), self._count + same.numel()
+            yield one
+
+    def difference(self) -> float:
+        return float(self._farthest / self._largest.clamp_min(1e-12))
+
+    def agreement(self) -> float | None:
+        return 100 * self._same / self._count if self._count else None
 
 
 def check(
-    agreement: Agreement, parts: Sequence[Images], *, tolerance: float, most_drop: float | None
+    agreement: Agreement,
+    score: Score,
+    *,
+    tolerance: float,
+    drops: Mapping[str, float] | None = None,
 ) -> None:
     """Refuse a file that does not do what the network did.
 
     Args:
         agreement: what it does.
-        parts: the images whose accuracy counts.
-        tolerance: the largest difference of logits, as a share of the largest logit.
-        most_drop: for a quantised file, points of accuracy that it may lose instead; else None.
+        score: how it is judged on val.
+        tolerance: the largest difference of outputs, as a share of the largest output.
+        drops: for a quantised file, what it may lose of the score of each part instead.
 
     Raises:
         SsrError: says what is wrong.
     """
-    if most_drop is None:
+    if drops is None:
         if not agreement.difference <= tolerance:
             raise SsrError(
                 f"its outputs differ from PyTorch's by {agreement.difference:.2g} of the largest "
                 f"one, and tolerance={tolerance:g} is allowed"
             )
         return
-    for part in parts:
-        drop = agreement.eager[part.name] - agreement.accuracy[part.name]
-        if not drop <= most_drop:
+    for part, most in drops.items():
+        drop = score.drop(agreement.scores[part], agreement.eager[part])
+        if not drop <= most:
             raise SsrError(
-                f"it loses {drop:.2f} points of accuracy on {part.name}, and "
-                f"int8_drop={most_drop:g} are allowed"
+                f"it loses {score.drop_text(drop)} of {score.on(part).name}, and int8_drop allows "
+                f"{score.short_drop(most)}"
             )
 
 
-def _accuracies(outputs: Sequence[Tensor], parts: Sequence[Images]) -> dict[str, float]:
-    accuracies = {}
-    for logits, part in zip(outputs, parts, strict=True):
-        hits = (logits.argmax(1) == part.labels).double().mean() if len(part.labels) else math.nan
-        accuracies[part.name] = 100 * float(hits)
-    return accuracies
-
-
-def _batches(part: Images, batch: int) -> Iterator[Tensor]:
-    count = len(part.labels)
-    yield part.batch(0, min(1, count))
-    for first in range(1, count, batch):
-        yield part.batch(first, min(first + batch, count))
+def _score(measure: Measure | None, model: Model, given: Iterator[Tensor]) -> float | None:
+    score = None if measure is None else measure(model, given)
+    for _ in given:  # what the measure did not look at is compared, too
+        pass
+    return score
 
 
 def _shape(tensor: Tensor) -> str:

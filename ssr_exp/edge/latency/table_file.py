@@ -63,9 +63,8 @@ class SeedNetwork(FileModel):
 
     model: saved.Model  # the seed network
     segment: saved.Segmentation  # how it was split
-    # channels, height and width of its images, in pixels
-    input_shape: tuple[saved.Size, saved.Size, saved.Size]
-    num_classes: Annotated[int, Field(ge=1)]  # how many logits there are
+    input_shape: saved.InputShape  # of one input: channels, height and width of an image, in pixels
+    num_classes: Annotated[int, Field(ge=1)] | None  # how many logits there are, if it is known
 
     @classmethod
     def from_plan(
@@ -73,7 +72,7 @@ class SeedNetwork(FileModel):
         model: ModelConf,
         split: SegmentConf,
         plan: Plan,
-        num_classes: int,
+        num_classes: int | None,
         network: nn.Module | None = None,
     ) -> SeedNetwork:
         """Say what a plan is of; which of its segments are frozen changes no code's meaning.
@@ -82,15 +81,14 @@ class SeedNetwork(FileModel):
             model: the seed network's configuration.
             split: how it was split.
             plan: its plan.
-            num_classes: how many logits there are.
+            num_classes: how many logits there are; None: a user's own module decides.
             network: the seed network itself: of the user's own, its code is fingerprinted.
         """
         segment = saved.Segmentation.from_conf(split, plan.multiple)
-        channels, height, width = plan.input_shape
         return cls(
             model=saved.Model.from_conf(model, plan.input_shape, network),
             segment=segment.model_copy(update={"frozen": ()}),
-            input_shape=(channels, height, width),
+            input_shape=plan.input_shape,
             num_classes=num_classes,
         )
 

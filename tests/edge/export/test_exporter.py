@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.edge.export import exporter
+from ssr_exp.edge.export.verification import Inputs
+from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import ACCURACY, Score
+from tests.conftest import MakeRecord
+from tests.support.descriptions import description
 
 
 @pytest.mark.parametrize(
@@ -23,6 +31,53 @@ from ssr_exp.errors import SsrError
 def test_a_bad_request_is_refused_in_a_sentence(format_: object, said: str) -> None:
     with pytest.raises(SsrError, match=said):
         exporter.check(ExportConfig(format=format_, int8=True))
+
+
+@pytest.mark.parametrize("drop", [-1, "2 %%", "many", "nan", {"val": 2}])
+def test_a_drop_that_is_none_is_refused_before_anything_is_loaded(drop: object) -> None:
+    with pytest.raises(SsrError, match=r"int8_drop=.* is not a drop: type a number"):
+        exporter.check(ExportConfig(int8_drop=drop))
+
+
+@pytest.mark.parametrize(
+    ("drop", "percent", "error"),
+    [(None, 2.0, 0.1), (3, 3.0, 3.0), ("0.5", 0.5, 0.5), ("10%", 9.0, 0.5)],
+)
+def test_a_drop_is_in_the_scores_unit_or_a_share(
+    drop: object, percent: float, error: float
+) -> None:
+    request, rmse = ExportConfig(int8_drop=drop), Score(key="val/rmse", unit="cm", bounds=(0, None))
+    assert exporter.most_drop(request, ACCURACY, 90.0) == pytest.approx(percent)
+    assert exporter.most_drop(request, rmse, 5.0) == pytest.approx(error)
+
+
+def test_of_a_network_of_which_only_inputs_are_known_outputs_are_compared(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"other": x.mean(1), "out": self.conv(x)}
+
+    record, network = make_record(), Several().eval()
+    study = {"task": {"name": "module"}}
+    chosen = Selection(network, description(), record, study, tmp_path, "any", {})
+    request = ExportConfig(format=["onnx"], repeats=1)
+    parts = [Inputs("val", torch.randn(5, 1, 8, 8))]
+    exported = exporter.write(chosen, parts, request, tmp_path / "to", how=None)
+    (file,) = exported.files
+    assert (file.agreement.agreement, file.agreement.scores) == (None, {})
+    assert file.agreement.difference < 1e-5
+    names = {path.name for path in (tmp_path / "to").iterdir()}
+    assert "model.onnx" in names and "predict.py" not in names
+    card = (tmp_path / "to/README.md").read_text()
+    assert "as the network's own training had it" in card and "predict.py" not in card
+    for change in ({"int8": True}, {"uint8_input": True}):
+        with pytest.raises(SsrError, match="leave it out"):
+            exporter.write(chosen, parts, replace(request, **change), tmp_path / "other", how=None)
 
 
 def test_a_folder_that_is_no_export_is_not_replaced(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +21,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ssr_exp.datasets import preprocessing
+from ssr_exp.config import RecipeConf, TaskKind
+from ssr_exp.datasets import masks, preprocessing
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import formats, predictor
+from ssr_exp.edge.export import formats, output_kinds, predict_masks, predictor
 from ssr_exp.edge.export.formats import Order, torch_export
 from ssr_exp.edge.export.predictor import Predictor
-from ssr_exp.edge.export.verification import Labelled
+from ssr_exp.edge.export.verification import Inputs
 from ssr_exp.errors import SsrError
+from ssr_exp.tasks.segmentation import SemanticSegmentation
 from tests.support.descriptions import description
 
 LABELS = ("dark", "bright", 'it\'s "a" \\ \n</b>\u2028ü{0}')
@@ -41,10 +46,19 @@ class Brightness(nn.Module):
         return torch.stack([-level, level, torch.full_like(level, -9)], 1)
 
 
+FACTS: dict[str, Any] = {"labels": list(LABELS), "unit": "", "table": None}
+
+
 def script(
-    folder: Path, how: Preprocessing = HOW, *, model: str = "model.pt2", takes_bytes: bool = False
+    folder: Path,
+    how: Preprocessing = HOW,
+    *,
+    task: str = "classification",
+    model: str = "model.pt2",
+    takes_bytes: bool = False,
+    **facts: Any,
 ) -> Path:
-    text = predictor.text(LABELS, how, {model: 8}, takes_bytes=takes_bytes)
+    text = predictor.text(task, FACTS | facts, how, {model: 8}, takes_bytes=takes_bytes)
     (folder / predictor.SCRIPT).write_text(text, encoding="utf-8")
     return folder / predictor.SCRIPT
 
@@ -60,10 +74,13 @@ Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    path = script(tmp_path)
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file, in the folder where the script is run."""
     torch_export.write(Order(Brightness().eval(), ABOUT), tmp_path / "model.pt2")
     monkeypatch.chdir(tmp_path)
+
+
+def runner(path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     main = Predictor(path)._script.main
 
     def run(*words: str) -> Ended:
@@ -73,14 +90,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
+@pytest.fixture
+def run(tmp_path: Path, model: None, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(script(tmp_path), capsys)
+
+
 def save(path: Path, level: int, size: tuple[int, int] = (6, 4)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (level,) * 3).save(path)
     return path
 
 
-def test_the_script_imports_nothing_but_pillow_numpy_and_a_runtime() -> None:
-    tree = ast.parse(predictor.text(LABELS, HOW, {}, takes_bytes=False))
+@pytest.mark.parametrize("task", predictor.TASKS)
+def test_the_script_imports_nothing_but_pillow_numpy_and_a_runtime(task: str) -> None:
+    tree = ast.parse(predictor.text(task, FACTS, HOW, {}, takes_bytes=False))
     assert packages(ast.walk(tree)) == {"PIL", "numpy", "onnxruntime", "executorch", "torch"}
     assert packages(tree.body) == {"PIL", "numpy"}
     names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
@@ -161,7 +184,7 @@ def test_images_without_files_are_verified_by_files_of_their_pixels(tmp_path: Pa
         (folder := tmp_path / str(channels)).mkdir()
         predictor = Predictor(script(folder, how))
         pixels = torch.randint(0, 256, (3, channels, 4, 6), dtype=torch.uint8)
-        part = Labelled("val", pixels, torch.zeros(3), mean=how.mean, std=how.std)
+        part = Inputs("val", pixels, mean=how.mean, std=how.std)
         read = predictor.originals(part, folder)
         torch.testing.assert_close(read.batch(0, 3), part.batch(0, 3))
         assert len(list(folder.glob("val-*.png"))) == 3
@@ -232,7 +255,7 @@ def test_images_without_labels_are_not_scored(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "all" / "dark" / "1.png", 10)
     ended = run("--score", "all")
     assert ended.out == "100.00 % of 1 images have the label of their folder\n"
-    assert ended.err == "1 files in no folder of a label are left out\n"
+    assert ended.err == "1 files of which nothing is known are left out\n"
 
 
 @pytest.mark.slow
@@ -276,7 +299,7 @@ def test_bad_input_ends_in_a_sentence_and_the_rest_goes_on(run: Run, tmp_path: P
         (["--model", "gone.pt2", str(good)], "there is no file gone.pt2: type --model"),
         (["--model", "notes.txt", str(good)], "is no .onnx, .pte or .pt2 file"),
         (["--model", "broken.pt2", str(good)], "broken.pt2 cannot be loaded"),
-        ([str(tmp_path / ".hidden")], "no image was classified"),
+        ([str(tmp_path / ".hidden")], "there was no image"),
     ):
         ended = run(*words)
         assert ended.code == 1 and said in ended.err
@@ -299,3 +322,250 @@ def test_an_image_of_another_size_is_refused_where_training_refused_it(tmp_path:
     path = save(tmp_path / "large.png", 9, (12, 8))
     with pytest.raises(ValueError, match="it has 12 x 8 pixels, and the network takes 6 x 4"):
         preprocessing.pixels(path, how)
+
+
+NAMES = ["dark", "bright", "never"]
+TABLES = {
+    "flags.csv": (NAMES, "picture; dark; bright; never\ndark.png; 1; no; 0\nbright.png;;yes;\n"),
+    "words.tsv": (["words"], "picture\twords\ndark.png\tdark \nbright.png\tbright; dark\n"),
+    "sizes.csv": (NAMES, "picture,dark,bright,never\ndark.png,4,0,1\n bright.png,2,0,1e0\n"),
+}
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, model: None, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str, str], Run]:
+    """Ship the network for a task that was learnt from a table."""
+    for name, level in (("dark", 10), ("bright", 240)):
+        save(tmp_path / "images" / f"{name}.png", level)
+
+    def start(task: str, table: str) -> Run:
+        targets, text = TABLES[table]
+        (tmp_path / "images" / table).write_text(text, encoding="utf-8-sig")
+        facts = {"labels": NAMES, "table": {"image": "picture", "targets": targets}, "unit": "mm"}
+        moments = {"target_mean": [1.0, 0.0, 10.0], "target_std": [1.0, 1.0, 1.0]}
+        return runner(script(tmp_path, task=task, **facts, **moments), capsys)
+
+    return start
+
+
+def logits(folder: Path, *names: str) -> Tensor:
+    files = [folder / "images" / f"{name}.png" for name in names]
+    with torch.inference_mode():
+        return Brightness()(Predictor(folder / "predict.py").images(files)).double()
+
+
+@pytest.mark.parametrize("table", ["flags.csv", "words.tsv"])
+def test_labels_are_printed_and_scored(
+    tmp_path: Path, start: Callable[[str, str], Run], table: str
+) -> None:
+    run = start("multilabel", table)
+    ended = run(f"images/{table}")
+    words = [row.split()[:2] for row in ended.out.splitlines()]
+    assert words == [["images/dark.png:", "dark"], ["images/bright.png:", "bright"]]
+    assert run("--above", "1", "images/dark.png").out == "images/dark.png: no label\n"
+    assert "bright" in run("--above", "0.001", "images/dark.png").out
+    shown = json.loads(run("--json", "images/dark.png").out)["labels"]
+    chances = logits(tmp_path, "dark").sigmoid()[0].tolist()
+    assert shown == pytest.approx(dict(zip(NAMES, chances, strict=True)))
+    assert list(shown) == ["dark", "bright", "never"]
+    assert run("--score", f"images/{table}").out == "66.67 % mAP of 2 images\n"
+
+
+def test_numbers_are_printed_in_their_unit_and_scored(
+    tmp_path: Path, start: Callable[[str, str], Run]
+) -> None:
+    run = start("regression", "sizes.csv")
+    expected = logits(tmp_path, "dark", "bright") + torch.tensor([1.0, 0.0, 10.0])
+    shown = json.loads(run("--json", "images/dark.png").out)
+    assert shown["unit"] == "mm"
+    assert list(shown["numbers"].values()) == pytest.approx(expected[0].tolist(), rel=1e-5)
+    dark, bright, _ = expected[0].tolist()
+    printed = run("images/dark.png").out
+    assert printed == f"images/dark.png: dark {dark:.6g} mm, bright {bright:.6g} mm, never 1 mm\n"
+    errors = expected - torch.tensor([[4.0, 0.0, 1.0], [2.0, 0.0, 1.0]])
+    rmse, mae = errors.square().mean().sqrt(), errors.abs().mean()
+    said = f"rmse {rmse:.4g} mm, mae {mae:.4g} mm of 2 images\n"
+    assert run("--score", "images/sizes.csv").out == said
+    said = run("--score", "--only", "picture=dark.png", "images/sizes.csv").out
+    assert said.endswith("of 1 images\n")
+    shutil.move(tmp_path / "images/sizes.csv", tmp_path / "sizes.csv")
+    assert run("--score", "sizes.csv", "--root", "images").out.endswith("of 2 images\n")
+
+
+@pytest.mark.parametrize(
+    ("task", "table", "text", "words", "said"),
+    [
+        ("regression", "sizes.csv", "picture\na.png", "", "has no column dark: it has picture"),
+        ("regression", "sizes.csv", None, "--only picture", "type --only COLUMN=VALUE"),
+        ("regression", "sizes.csv", None, "--only part=val", "has no column part"),
+        ("regression", "sizes.csv", None, "--only picture=none", "name a .csv file"),
+        ("regression", "sizes.csv", "picture,dark,bright,never\na", "", "has 1 cells for 4"),
+        ("regression", "sizes.csv", "", "", "has no column picture"),
+        ("regression", "sizes.csv", b"\xff", "", "cannot be read"),
+        (
+            "regression",
+            "sizes.csv",
+            "picture,dark,bright,never\na,1,old,3",
+            "",
+            "sizes.csv: a: bright is 'old', which is no number",
+        ),
+        ("multilabel", "flags.csv", "picture,dark,bright,never\na,1,2,0", "", "bright is '2'"),
+        ("multilabel", "words.tsv", "picture\twords\na\tdarkk", "", "names 'darkk', which is no"),
+    ],
+)
+def test_a_table_that_says_nothing_of_use_is_refused_in_a_sentence(
+    tmp_path: Path,
+    start: Callable[[str, str], Run],
+    task: str,
+    table: str,
+    text: str | bytes | None,
+    words: str,
+    said: str,
+) -> None:
+    run, path = start(task, table), tmp_path / "images" / table
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    ended = run("--score", *words.split(), f"images/{table}")
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (1, "", 1)
+    assert said in ended.err
+
+
+def test_a_table_needs_a_network_that_learnt_from_one_and_a_folder_labels(
+    run: Run, start: Callable[[str, str], Run]
+) -> None:
+    ended = run("--score", "images/sizes.csv")
+    assert ended.code == 1 and "learnt from no table" in ended.err
+    ended = start("multilabel", "flags.csv")("--score", "images")
+    assert ended.code == 1 and "name a .csv file" in ended.err
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+def test_average_precision_is_that_of_torchmetrics(digits: int) -> None:
+    from torchmetrics.functional.classification import multilabel_average_precision
+
+    from ssr_exp.edge.export import predict_labels
+
+    draw = np.random.default_rng(0)
+    for count in (1, 7, 200):
+        chances = draw.random((count, 5)).round(digits).astype(np.float32)
+        truth = draw.random((count, 5)) < np.linspace(0, 1, 5)
+        truth[:, 4] = True
+        printed = predict_labels.score(list(zip(chances, truth, strict=True)), {})
+        pair = torch.from_numpy(chances), torch.from_numpy(truth).long()
+        with warnings.catch_warnings(action="ignore"):  # of a label that never holds
+            expected = 100 * multilabel_average_precision(*pair, num_labels=5)
+        assert printed == f"{expected:.2f} % mAP of {count} images"
+
+
+class Levels(nn.Module):
+    """Gives dark pixels the first class, and bright ones the second; the third has none."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        level = images.mean(1)
+        return {"out": torch.stack([-level, level, torch.full_like(level, -9)], 1)}
+
+
+@pytest.fixture
+def run_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    order = Order(Levels().eval(), ABOUT, kind=output_kinds.KINDS[TaskKind.segmentation])
+    torch_export.write(order, tmp_path / "model.pt2")
+    monkeypatch.chdir(tmp_path)
+    numbers = {0: 0, 7: 1, 9: 2, 255: 255}
+    return runner(script(tmp_path, task="segmentation", labels=NAMES, numbers=numbers), capsys)
+
+
+def halves(path: Path, low: int, high: int, size: tuple[int, int] = (12, 8)) -> Path:
+    """Draw an image whose left half is of one grey, and the right half of another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((size[1], size[0]), low, np.uint8)
+    pixels[:, size[0] // 2 :] = high
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_masks_are_written_in_the_size_of_the_image_and_their_shares_printed(
+    run_masks: Run, tmp_path: Path
+) -> None:
+    halves(tmp_path / "photos/a.png", 0, 255)
+    halves(tmp_path / "photos/b.png", 0, 0)
+    ended = run_masks("photos")
+    assert ended.out.splitlines() == [
+        "photos/a.png: dark 50.0 %, bright 50.0 % (masks/a.png)",
+        "photos/b.png: dark 100.0 % (masks/b.png)",
+    ]
+    with Image.open(tmp_path / "masks/a.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (12, 8))
+        assert mask.convert("RGB").getpixel((11, 0)) == (128, 0, 0)
+        assert (np.asarray(mask) == np.repeat([0, 1], 6)).all()
+    shown = json.loads(run_masks("--json", "--to", "other", "photos/a.png").out)
+    assert shown == {
+        "file": "photos/a.png",
+        "mask": "other/a.png",
+        "shares": {"dark": 0.5, "bright": 0.5},
+    }
+
+
+def test_a_mask_replaces_no_image_and_no_other_mask(run_masks: Run, tmp_path: Path) -> None:
+    image = halves(tmp_path / "photos/a.png", 0, 255)
+    before = image.read_bytes()
+    for words in (("--to", "photos", "photos"), ("photos/a.png", str(image))):
+        ended = run_masks(*words)
+        assert ended.code == 1 and "would replace" in ended.err and "type --to DIR" in ended.err
+    assert image.read_bytes() == before
+
+
+def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_path: Path) -> None:
+    halves(tmp_path / "val/images/a.png", 0, 255)
+    halves(tmp_path / "val/images/b.png", 0, 0)
+    halves(tmp_path / "val/images/c.png", 0, 0)
+    halves(tmp_path / "val/masks/a_mask.png", 0, 7)
+    halves(tmp_path / "val/masks/b.png", 7, 255)
+    said = "50.00 % mIoU of 2 images\n"  # of both classes 12 pixels of 24
+    ended = run_masks("--score", "val/images")
+    assert (ended.out, ended.err) == (said, "1 files of which nothing is known are left out\n")
+    shutil.move(tmp_path / "val/masks", tmp_path / "truth")
+    assert "or --masks DIR" in run_masks("--score", "val").err
+    assert run_masks("--score", "--masks", "truth", "val").out == said
+    halves(tmp_path / "truth/a_mask.png", 0, 3)
+    ended = run_masks("--score", "--masks", "truth", "val")
+    assert ended.code == 1 and "a_mask.png holds 3, which is no class" in ended.err
+
+
+@pytest.mark.parametrize("fit", preprocessing.FITS)
+@pytest.mark.parametrize("size", [(40, 24), (24, 40), (6, 4), (64, 16), (3, 9)])
+def test_a_mask_lies_on_its_image_again(tmp_path: Path, fit: str, size: tuple[int, int]) -> None:
+    how = Preprocessing(1, (48, 64), fit=fit)
+    path, (w, h) = tmp_path / "a.png", size
+    place = np.arange(h * w).reshape(h, w) % 200
+    Image.fromarray(place.astype(np.uint8)).save(path)
+    mask = masks.fitted(place, how, beside=250).astype(np.uint8)
+    back = predict_masks.in_image(mask, path, how)
+    seen = back != predict_masks.NOWHERE
+    assert back.shape == (h, w) and 250 not in back
+    share = min(1, 48 * w / 64 / h, 64 * h / 48 / w) if fit == "crop" else 1
+    assert seen.mean() == pytest.approx(share, abs=0.5 / min(w, h) + 1e-9)
+    if fit != "crop" and max(size) < 45:  # each pixel is still there
+        assert (back[seen] == place[seen]).mean() > 0.9
+
+
+def test_mean_iou_is_that_of_the_training() -> None:
+    draw = np.random.default_rng(0)
+    task = SemanticSegmentation(nn.Identity(), RecipeConf(), 4)
+    how = Preprocessing(1, (6, 5))
+    about = {"labels": list("abcd"), "preprocessing": asdict(how)}
+    about["numbers"] = {0: 0, 1: 1, 2: 2, 3: 3, 255: 255}
+    counts = []
+    for _ in range(3):  # the last class is nowhere
+        logits = draw.normal(size=(1, 4, 6, 5)).astype(np.float32) - [[[[0]], [[0]], [[0]], [[99]]]]
+        truth = draw.choice([0, 1, 2, 255], size=(6, 5)).astype(np.uint8)
+        task.validation_step((torch.from_numpy(logits), torch.from_numpy(truth)[None].long()), 0)
+        (mask,) = predict_masks.predicted(logits, about)
+        file = io.BytesIO()
+        Image.fromarray(truth).save(file, "png")
+        counts.append(predict_masks.compared(mask, file, about))  # type: ignore[arg-type]
+    expected = task.tally("val").values()["mIoU"]
+    assert predict_masks.score(counts, about) == f"{expected:.2f} % mIoU of 3 images"

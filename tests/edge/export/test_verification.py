@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from ssr_exp.edge.export import verification
-from ssr_exp.edge.export.verification import Agreement, Labelled
+from ssr_exp.edge.export.formats import Model
+from ssr_exp.edge.export.output_kinds import LOGITS
+from ssr_exp.edge.export.verification import Agreement, Inputs, Measure
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.score import ACCURACY, Direction, Score
 
 EACH = torch.eye(3)[:, :, None, None]  # one image of each class
-VAL = Labelled("val", EACH[[0, 1, 2, 1, 0]], torch.tensor([0, 1, 2, 0, 1]))
-TEST = Labelled("test", EACH, torch.tensor([0, 1, 1]))
-
 Change = Callable[[Tensor], Tensor]
+
+
+def accuracy(*labels: int) -> Measure:
+    """Count the images whose largest logit is that of their label, in percent."""
+
+    def measure(_: Model, outputs: Iterator[Tensor]) -> float:
+        hits = torch.cat(list(outputs)).argmax(1) == torch.tensor(labels)
+        return 100 * float(hits.double().mean())
+
+    return measure
+
+
+VAL = Inputs("val", EACH[[0, 1, 2, 1, 0]], accuracy(0, 1, 2, 0, 1))
+TEST = Inputs("test", EACH, accuracy(0, 1, 1))
 
 
 def network(images: Tensor) -> Tensor:
@@ -25,12 +40,26 @@ def network(images: Tensor) -> Tensor:
     return images.flatten(1)
 
 
-def agreement(change: Change, *parts: Labelled, batch: int = 2) -> Agreement:
+def agreement(change: Change, *parts: Inputs, batch: int = 2) -> Agreement:
     """Compare what changes the outputs with what leaves them alone."""
-    expected = [network(part.images) for part in parts]
     return verification.compare(
-        lambda images: change(network(images)), expected, parts, batch=batch
+        lambda images: change(network(images)),
+        [verification.reference(network, part, batch=batch) for part in parts],
+        parts,
+        batch=batch,
+        predictions=LOGITS.predictions,
     )
+
+
+def check(
+    found: Agreement, *, tolerance: float = 0.0, drop: float | None = None, score: Score = ACCURACY
+) -> None:
+    drops = None if drop is None else dict.fromkeys(found.eager, drop)
+    verification.check(found, score, tolerance=tolerance, drops=drops)
+
+
+def joined(model: Model, part: Inputs, *, batch: int) -> Tensor:
+    return torch.cat(list(verification.outputs(model, part, batch=batch)))
 
 
 @pytest.mark.parametrize(
@@ -45,17 +74,17 @@ def test_all_run_once_in_order_the_first_alone(count: int, batch: int, sizes: li
         return images.flatten(1)
 
     images = torch.arange(3.0 * count).reshape(count, 3, 1, 1)
-    part = Labelled("val", images, torch.zeros(count))
-    assert torch.equal(verification.logits(model, part, batch=batch), images.flatten(1))
+    part = Inputs("val", images)
+    assert torch.equal(joined(model, part, batch=batch), images.flatten(1))
     assert seen == sizes
 
 
 def test_pixels_are_normalised_a_batch_at_a_time() -> None:
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 2, 1, 1)
-    part = Labelled("val", pixels, torch.zeros(3), mean=(0.2, 0.5), std=(0.4, 0.25))
+    part = Inputs("val", pixels, mean=(0.2, 0.5), std=(0.4, 0.25))
     expected = torch.tensor([[-0.5, -2.0], [0.0, -1.2], [2.0, 2.0]])
     torch.testing.assert_close(part.batch(0, 3).flatten(1), expected)
-    found = verification.logits(lambda images: images.flatten(1), part, batch=2)
+    found = joined(network, part, batch=2)
     torch.testing.assert_close(found, expected)
 
 
@@ -65,50 +94,81 @@ def test_a_runtime_may_use_its_memory_again() -> None:
     def model(images: Tensor) -> Tensor:
         return memory.copy_(images.flatten(1))
 
-    assert torch.equal(verification.logits(model, VAL, batch=1), network(VAL.images))
+    assert torch.equal(joined(model, VAL, batch=1), network(VAL.images))
+
+
+def test_the_output_that_is_judged_is_compared() -> None:
+    part = Inputs("val", EACH)
+
+    def several(images: Tensor) -> Any:
+        return {"aux": images.new_ones(len(images), 7), "out": images.flatten(1)}
+
+    assert torch.equal(joined(several, part, batch=2), network(EACH))
 
 
 def test_what_does_the_same_agrees_with_pytorch() -> None:
     found = agreement(lambda logits: logits, VAL, TEST)
     assert (found.difference, found.agreement) == (0.0, 100.0)
-    assert found.accuracy == found.eager == pytest.approx({"val": 60.0, "test": 200 / 3})
-    verification.check(found, [VAL], tolerance=0, most_drop=None)
-    verification.check(found, [VAL], tolerance=0, most_drop=0)
+    assert found.scores == found.eager == pytest.approx({"val": 60.0, "test": 200 / 3})
+    check(found)
+    check(found, drop=0)
 
 
-def test_accuracies_and_agreement_are_in_percent() -> None:
+def test_scores_and_agreement_are_in_percent() -> None:
     found = agreement(lambda logits: logits.flip(1), VAL)
     assert found.agreement == 40.0  # of the middle class
-    assert found.accuracy == {"val": 20.0} and found.eager == {"val": 60.0}
+    assert found.scores == {"val": 20.0} and found.eager == {"val": 60.0}
 
 
-def test_the_difference_is_a_share_of_the_largest_logit() -> None:
-    part = Labelled("val", 8 * VAL.images, VAL.labels)
+@pytest.mark.parametrize("most_kept", [0, 2, 7, 2**20])
+def test_outputs_that_are_not_kept_are_made_anew(
+    monkeypatch: pytest.MonkeyPatch, most_kept: int
+) -> None:
+    monkeypatch.setattr(verification, "MOST_KEPT", most_kept)
+    found = agreement(lambda logits: logits.flip(1), VAL, TEST)
+    assert found.eager == pytest.approx({"val": 60.0, "test": 200 / 3})
+    assert found.agreement == 100 * 3 / 8
+
+
+def test_a_measure_may_run_the_model_by_itself_or_there_is_none() -> None:
+    def validate(model: Model, _: Iterator[Tensor]) -> float:
+        return float(model(EACH).sum())
+
+    own, silent = Inputs("val", EACH, validate), Inputs("test", EACH)
+    found = agreement(lambda logits: 2 * logits, own, silent)
+    assert found.scores == {"val": 6.0} and found.eager == {"val": 3.0}
+    assert (found.difference, found.agreement) == (1.0, 100.0)  # of outputs that it did not look at
+
+
+def test_the_difference_is_a_share_of_the_largest_output() -> None:
+    part = Inputs("val", 8 * VAL.images)
     assert agreement(lambda logits: logits + 2, part).difference == 0.25
     assert agreement(lambda logits: logits + 2, VAL, part).difference == 0.25
 
 
 def test_a_difference_above_the_tolerance_is_refused() -> None:
     found = agreement(lambda logits: logits + 0.25, VAL)
-    assert found.accuracy == found.eager
-    verification.check(found, [VAL], tolerance=0.25, most_drop=None)
+    assert found.scores == found.eager
+    check(found, tolerance=0.25)
     with pytest.raises(SsrError, match=r"differ from PyTorch's by 0\.25 .* tolerance=0\.2 is"):
-        verification.check(found, [VAL], tolerance=0.2, most_drop=None)
+        check(found, tolerance=0.2)
 
 
-def test_of_int8_accuracy_counts_and_not_the_difference() -> None:
-    verification.check(agreement(lambda logits: 100 * logits, VAL), [VAL], tolerance=0, most_drop=0)
+def test_of_int8_the_score_counts_and_not_the_difference() -> None:
+    check(agreement(lambda logits: 100 * logits, VAL), drop=0)
     found = agreement(lambda logits: logits.flip(1), VAL)
-    verification.check(found, [VAL], tolerance=9, most_drop=40)
-    with pytest.raises(SsrError, match=r"loses 40\.00 points of accuracy on val, and int8_drop=39"):
-        verification.check(found, [VAL], tolerance=9, most_drop=39)
+    check(found, drop=40)
+    with pytest.raises(SsrError, match=r"loses 40\.00 points of val acc, .* allows 39 points"):
+        check(found, tolerance=9, drop=39)
 
 
-def test_accuracy_counts_on_the_part_that_is_named() -> None:
-    broken = Agreement(0.0, 0.0, {"val": 50.0, "test": 0.0}, {"val": 50.0, "test": 99.0})
-    verification.check(broken, [VAL], tolerance=0, most_drop=0)
-    with pytest.raises(SsrError, match="on test"):
-        verification.check(broken, [TEST], tolerance=0, most_drop=50)
+def test_a_drop_is_in_the_scores_unit_and_direction() -> None:
+    rmse = Score(key="val/rmse", direction=Direction.min, unit="cm", bounds=(0.0, None))
+    check(Agreement(9.0, None, {"val": 1.0}, {"val": 2.0}), drop=0, score=rmse)
+    worse = Agreement(9.0, None, {"test": 2.5}, {"test": 2.0})
+    check(worse, drop=0.5, score=rmse)
+    with pytest.raises(SsrError, match=r"loses 0\.5 cm of test rmse, .* allows 0\.4 cm"):
+        check(worse, drop=0.4, score=rmse)
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
@@ -121,16 +181,19 @@ def test_outputs_that_are_no_numbers_are_refused(odd: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "shape"), [(lambda x: x[:, :2], "5x2"), (lambda x: x[..., None], "5x3x1")]
+    ("change", "shape"), [(lambda x: x[:, :2], "1x2"), (lambda x: x[..., None], "1x3x1")]
 )
 def test_outputs_of_another_shape_are_refused(change: Change, shape: str) -> None:
-    with pytest.raises(SsrError, match=f"its outputs are {shape}, and PyTorch's are 5x3"):
+    with pytest.raises(SsrError, match=f"its outputs are {shape}, and PyTorch's are 1x3"):
         agreement(change, VAL)
 
 
 def test_what_is_no_number_is_never_good_enough() -> None:
     nothing = Agreement(math.nan, 100.0, {"val": math.nan}, {"val": 1.0})
     with pytest.raises(SsrError, match=r"differ from PyTorch's by nan"):
-        verification.check(nothing, [VAL], tolerance=math.inf, most_drop=None)
+        check(nothing, tolerance=math.inf)
     with pytest.raises(SsrError, match="loses nan points"):
-        verification.check(nothing, [VAL], tolerance=math.inf, most_drop=100)
+        check(nothing, tolerance=math.inf, drop=100)
+    reference = [verification.reference(lambda x: network(x) * math.nan, TEST, batch=2)]
+    found = verification.compare(network, reference, [TEST], batch=2)
+    assert math.isnan(found.difference)

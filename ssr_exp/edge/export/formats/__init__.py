@@ -1,8 +1,9 @@
 """Files that run a network without this project: one module for each format.
 
 Every file takes `image`, normalised images `b x c x h x w` in float32 (or, if that was asked for,
-their pixels as bytes), and gives `logits`, `b x num_classes`; what a user of it must know (labels,
-what is done to an image file) is inside.
+their pixels as bytes), and gives the one output that is judged (see `ssr_exp.outputs`), by the name
+that `OutputKind` says; what a user of it must know (labels, what is done to an image file) is
+inside.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.edge.export.output_kinds import LOGITS, OutputKind
 from ssr_exp.errors import SsrError
+from ssr_exp.outputs import tensors
 from ssr_exp.rescaling import saved
 
-INPUT, OUTPUT = "image", "logits"
+INPUT = "image"
 NAMES = ("onnx", "executorch", "torch_export")
 
 Model = Callable[[Tensor], Tensor]
-"""Maps images, `b x c x h x w`, to logits, `b x num_classes` in float32, on the CPU."""
+"""Maps images, `b x c x h x w`, to outputs in float32, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Order:
     takes_bytes: bool = False  # whether the file takes pixels as bytes, and normalises them inside
     # what is done to an image file; None: it is not known
     preprocessing: Preprocessing | None = None
+    kind: OutputKind = LOGITS  # what it puts out
 
     def module(self) -> nn.Module:
         """Make what the file holds: the network, behind its normalisation if that is inside."""
@@ -69,10 +73,10 @@ class Normalising(nn.Module):
         self.register_buffer("shift", (-means / stds).float())
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map pixels, uint8 `b x c x h x w`, to logits."""
-        logits = self.network(image.float() * self.scale + self.shift)
-        assert isinstance(logits, Tensor)
-        return logits
+        """Map pixels, uint8 `b x c x h x w`, to the output that counts."""
+        output = next(tensors(self.network(image.float() * self.scale + self.shift)))
+        assert isinstance(output, Tensor)
+        return output
 
 
 class Format(Protocol):
@@ -119,8 +123,10 @@ def metadata(order: Order) -> dict[str, object]:
     """Say what the user of a file must know, under the same keys in every format."""
     about = order.about
     channels, height, width = about.input_shape
-    kind = "uint8, pixels" if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
-    how = order.preprocessing
+    taken = "uint8, pixels" if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
+    how, kind = order.preprocessing, order.kind
+    moments = {"target_mean": about.target_mean, "target_std": about.target_std}
+    targets = {key: list(values) for key, values in moments.items() if values is not None}
     return {
         "labels": list(about.classes),
         "mean": list(about.mean),
@@ -128,8 +134,9 @@ def metadata(order: Order) -> dict[str, object]:
         "channels": channels,
         "size": [height, width],
         **({} if how is None else {"preprocessing": asdict(how)}),
-        "input": f"{INPUT}: batch x {channels} x {height} x {width}, {kind}",
-        "output": f"{OUTPUT}: batch x {about.num_classes}, float32, one for each label",
+        "input": f"{INPUT}: batch x {channels} x {height} x {width}, {taken}",
+        "output": f"{kind.name}: {kind.shape.format(n=about.num_classes)}, {kind.meaning}",
+        **targets,
         "model": about.model.name,
         "network": about.network,
     }

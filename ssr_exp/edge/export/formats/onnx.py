@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ssr_exp.edge.export import formats, predict_script
-from ssr_exp.edge.export.formats import INPUT, OUTPUT, Model, Order, traced
+from ssr_exp.edge.export.formats import INPUT, Model, Order, traced
 from ssr_exp.errors import SsrError, cause, innermost
 
 SUFFIX = ".onnx"
@@ -58,8 +58,8 @@ def load(path: Path, *, threads: int, provider: str = CPU) -> Model:
         raise SsrError(f"ONNX Runtime cannot use {provider} here, and would take {own}.")
 
     def run(images: Tensor) -> Tensor:
-        (logits,) = session.run([OUTPUT], {INPUT: images.contiguous().numpy()})
-        return torch.from_numpy(logits)
+        (output,) = session.run(None, {INPUT: images.contiguous().numpy()})
+        return torch.from_numpy(output)
 
     return run
 
@@ -77,7 +77,11 @@ def _model(order: Order) -> Any:
     try:
         with _quiet():
             return torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[order.kind.name],
             )
     except Exception as error:
         raise SsrError(

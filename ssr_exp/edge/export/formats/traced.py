@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ssr_exp.errors import SsrError, cause
+from ssr_exp.outputs import tensors
 
 ANY = 1 << 16  # images at once, where a runtime reserves nothing for them
 
@@ -37,13 +38,13 @@ def export(network: nn.Module, images: Tensor, *, max_batch: int = ANY) -> Expor
 
 
 class _Named(nn.Module):
-    """Gives the argument the name of the files' input, `formats.INPUT`."""
+    """Gives the argument the name of the files' input, `formats.INPUT`, and one output."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        logits = self.network(image)
-        assert isinstance(logits, Tensor)
-        return logits
+        output = next(tensors(self.network(image)))
+        assert isinstance(output, Tensor)
+        return output

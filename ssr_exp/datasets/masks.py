@@ -1,0 +1,216 @@
+"""Images and masks that say the class of each pixel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets import mask_folder, preprocessing
+from ssr_exp.datasets.image_folder.cache import cached
+from ssr_exp.datasets.image_folder.decoding import Decoded, decode
+from ssr_exp.datasets.image_folder.parts import ALL
+from ssr_exp.datasets.images import IGNORED, Images, Indices, Pool, Target
+from ssr_exp.datasets.mask_folder import MASKS, MaskListing, named
+from ssr_exp.datasets.preprocessing import FORMATS, MOST_PIXELS, Preprocessing
+from ssr_exp.datasets.reading import ImageOrigin
+from ssr_exp.datasets.split import drawn
+from ssr_exp.errors import SsrError
+
+TEST_SHARE, TEST_SEED = 0.1, 0  # of a folder that does not say what is test
+MOST_CLASSES = 255
+PADDED = -1  # in a decoded mask: what lies beside the image
+MAX_THREADS = 8
+ALPHA = {"RGBA": 3, "LA": 1, "PA": 1}  # modes with transparency, and its channel
+SIDEWAYS = (5, 6, 7, 8)  # EXIF's turns that swap height and width
+ORIENTATION = 0x0112
+
+Values = NDArray[np.int16]
+
+
+def pool(conf: DatasetConf, data_dir: Path, asked: Preprocessing, ignored: int | None) -> Pool:
+    """Read a folder of images and masks.
+
+    Args:
+        conf: where it lies, and the names of its classes.
+        data_dir: holds the cache of decoded images and masks.
+        asked: how images are brought to a size; their masks follow, and what is beside a padded
+            image counts nowhere.
+        ignored: the number in masks of pixels that count nowhere; None: there is none.
+
+    Raises:
+        SsrError: files are missing, damaged or of other sizes, or hold classes that there are not.
+    """
+    if conf.root is None:
+        raise SsrError(f"dataset=masks needs to know the folder: type {MASKS}")
+    root = Path(conf.root).expanduser()
+    listing = mask_folder.scan(root)
+    decoded, digest = cached(
+        data_dir / "cache" / f"{listing.key(root, asked)}.pt",
+        lambda: _decoded(root, listing, asked),
+    )
+    assert decoded.masks is not None
+    classes, labels = _classes(conf, decoded.masks, listing, root, ignored)
+    files = tuple(root / path for path in listing.images)
+    images = Images(decoded.pixels, labels, classes, files, Target.masks)
+    parts, sources = _parts(listing)
+    origin = ImageOrigin(
+        sources, root, listing.left_out, warnings=listing.warnings, contents=decoded.contents
+    )
+    hashes, how = decoded.hashes.numpy(), decoded.preprocessing
+    train, val, test = parts["train"], parts.get("val"), parts.get("test")
+    return Pool(images, digest, train, val, test, how, hashes, origin)
+
+
+def fitted(mask: NDArray[Any], how: Preprocessing, *, beside: int) -> NDArray[Any]:
+    """Bring a mask, whole numbers `h x w`, to a size as its image is, without mixing classes.
+
+    Args:
+        mask: of any size.
+        how: the fit and size of the image.
+        beside: what is put beside a padded one.
+    """
+    image, nearest = Image.fromarray(mask.astype(np.int32)), Image.Resampling.NEAREST
+    after = preprocessing.fitted(image, how.size, how, nearest, beside)
+    return np.asarray(after).astype(mask.dtype)
+
+
+def _decoded(root: Path, listing: MaskListing, asked: Preprocessing) -> Decoded:
+    decoded = decode(root, listing.images, asked)
+    how = decoded.preprocessing
+    masks: Values = np.empty((len(listing.masks), *how.size), np.int16)
+    failures: dict[int, str] = {}
+
+    def fill(i: int) -> None:
+        image, path = (root / name for name in (listing.images[i], listing.masks[i]))
+        try:
+            mask, size = _read(path), _size(image)
+            if mask.shape != size:
+                (h, w), (height, width) = mask.shape, size
+                raise ValueError(f"{w} x {h} pixels, and its image has {width} x {height}")
+            masks[i] = mask if mask.shape == how.size else fitted(mask, how, beside=PADDED)
+        except Exception as error:  # of a damaged file, Pillow may raise anything
+            failures[i] = " ".join((str(error) or type(error).__name__).split())
+
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
+        list(threads.map(fill, range(len(masks))))
+    _check(failures, listing, root)
+    return replace(decoded, masks=torch.from_numpy(masks))
+
+
+def _check(failures: dict[int, str], listing: MaskListing, root: Path) -> None:
+    if failures:
+        words = [f"{listing.masks[i]}: {failures[i]}" for i in sorted(failures)]
+        raise SsrError(
+            f"{len(words):,} of {len(listing.masks):,} masks of {root} cannot be used: a mask is a "
+            f"grey or palette PNG of its image's size, whose pixels are numbers of classes "
+            f"({named(words)})"
+        )
+
+
+def _read(path: Path) -> Values:
+    """Read the class of each pixel, `h x w`: grey values, places in a palette, 16 bits."""
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"it says that it has {image.width} x {image.height} pixels")
+        if image.format == "JPEG":
+            raise ValueError("it is a JPEG, which changes numbers")
+        ImageOps.exif_transpose(image, in_place=True)
+        mode, values = image.mode, np.asarray(image)
+        if mode == "F":
+            raise ValueError("it holds floating-point numbers")
+        if mode in ALPHA:
+            if (values[..., ALPHA[mode]] != 255).any():
+                raise ValueError("it is transparent in places")
+            values = values[..., : ALPHA[mode]]
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise ValueError("it holds colours (RGB), and no numbers of classes")
+        values = values[..., 0]
+    if values.min() < 0 or values.max() > np.iinfo(np.int16).max:
+        raise ValueError(f"it holds {values.min()} to {values.max()}")
+    return values.astype(np.int16)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Read height and width of an image, turned as EXIF says."""
+    with Image.open(path, formats=FORMATS) as image:
+        w, h = image.size
+        return (w, h) if image.getexif().get(ORIENTATION) in SIDEWAYS else (h, w)
+
+
+def _classes(
+    conf: DatasetConf, masks: Tensor, listing: MaskListing, root: Path, ignored: int | None
+) -> tuple[tuple[str, ...], Tensor]:
+    """Name the classes, and turn numbers in masks into positions of classes, uint8."""
+    held = [np.unique(mask) for mask in masks.numpy()]
+    there = [int(v) for v in np.unique(np.concatenate(held)) if v not in (PADDED, ignored)]
+    numbers, names = there, tuple(map(str, there))
+    if conf.targets:
+        numbers, names = _named(conf.targets, there, ignored)
+    if beyond := [v for v in there if v not in numbers]:
+        at = next(i for i, values in enumerate(held) if beyond[0] in values)
+        raise SsrError(
+            f"the masks of {root} hold class {beyond[0]} (in {listing.masks[at]}), and "
+            f"dataset.targets names {len(conf.targets)} classes, 0 to {len(conf.targets) - 1}: "
+            f"name all, or type task.ignore_index={beyond[0]} if these pixels count nowhere"
+        )
+    if not there:
+        raise SsrError(
+            f"all pixels of the masks of {root} are {ignored}, which task.ignore_index leaves out: "
+            "nothing can be learnt from them"
+        )
+    if len(numbers) < 2:
+        found = np.unique(np.concatenate(held)).tolist()
+        both = f", and {ignored}, which task.ignore_index leaves out" if ignored in found else ""
+        advice = "type task.ignore_index=null, and it is a class" if both else "two are needed"
+        raise SsrError(f"the masks of {root} hold {numbers[0]} alone{both}: {advice}")
+    if len(numbers) > MOST_CLASSES:
+        raise SsrError(
+            f"the masks of {root} hold {len(numbers):,} numbers, and there are at most "
+            f"{MOST_CLASSES} classes: are they masks of instances, or pictures?"
+        )
+    table = np.full(max(*numbers, ignored or 0) + 2, IGNORED, np.uint8)  # the last one: PADDED
+    table[numbers] = np.arange(len(numbers))
+    labels = np.empty(masks.shape, np.uint8)
+    for i, mask in enumerate(masks.numpy()):
+        labels[i] = table[mask]
+    return names, torch.from_numpy(labels)
+
+
+def _named(
+    targets: Sequence[str], there: Sequence[int], ignored: int | None
+) -> tuple[list[int], tuple[str, ...]]:
+    """Give the numbers from 0 their names; those of masks of black and white are 0 and 255."""
+    if len(set(targets)) < len(targets):
+        raise SsrError(f"dataset.targets={targets} names a class twice: name each once")
+    numbers = [0, 255] if len(targets) == 2 and 255 in there and ignored is None else None
+    pairs = [
+        (number, name)
+        for number, name in zip(numbers or range(len(targets)), targets, strict=True)
+        if number != ignored
+    ]
+    return [number for number, _ in pairs], tuple(name for _, name in pairs)
+
+
+def _parts(listing: MaskListing) -> tuple[dict[str, Indices], dict[str, str]]:
+    """Take the parts that a folder came with, or draw a tenth of it as test."""
+    ends = np.cumsum(list(listing.parts.values()))
+    index: dict[str, Indices] = {
+        part: np.arange(end - count, end, dtype=np.int64)
+        for (part, count), end in zip(listing.parts.items(), ends, strict=True)
+    }
+    if ALL not in index:
+        return index, dict.fromkeys(index, "by its folder")
+    train, test = drawn(index[ALL], fraction=TEST_SHARE, seed=TEST_SEED)
+    return {"train": train, "test": test}, {"test": f"{100 * TEST_SHARE:g} % of all"}

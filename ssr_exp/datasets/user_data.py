@@ -1,0 +1,191 @@
+"""Data of the user's own: a LightningDataModule, as it is, and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+
+from ssr_exp import user_code
+from ssr_exp.config import DatasetConf
+from ssr_exp.datasets.reading import Reading
+from ssr_exp.errors import SsrError, cause
+
+SAMPLES = 64  # of val, whose content is fingerprinted
+VERSION = "type dataset.version=NAME, and another name whenever the val set changes"
+
+
+@dataclass(frozen=True, eq=False)
+class UserData:
+    """What a study knows of a DataModule of the user's own.
+
+    Attributes:
+        name: of its class.
+        fingerprint: of its sizes and of its val set, see `content`.
+        image_shape: of one input of the network, without the batch.
+        num_classes: how many logits networks put out; None: the user's own module decides.
+        has_test: whether it has test data.
+        reading: what was read, to be said on screen and kept with the study.
+    """
+
+    name: str
+    fingerprint: str
+    image_shape: tuple[int, ...]
+    num_classes: int | None
+    has_test: bool
+    reading: Reading
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    preprocessing: None = None  # of image files: it is the user's own
+
+
+def make(conf: DatasetConf) -> LightningDataModule:
+    """Make the DataModule that a configuration names.
+
+    Raises:
+        SsrError: if there is none, it cannot be made, or it has nothing for train or val.
+    """
+    target = str(conf.target)
+    made = user_code.call(target, conf.arguments, "dataset.target", {})
+    if not isinstance(made, LightningDataModule):
+        raise SsrError(
+            f"{target} returns {user_code.article(made)}{is_other_lightning(made)}, not a "
+            "LightningDataModule: dataset.target must name its class, or a function that makes one."
+        )
+    for part in ("train", "val"):
+        if not is_overridden(f"{part}_dataloader", made, LightningDataModule):
+            raise SsrError(
+                f"{target} has no {part}_dataloader: networks are trained on train and compared by "
+                f"val: add def {part}_dataloader(self) that returns a DataLoader."
+            )
+    return made
+
+
+def is_other_lightning(value: object) -> str:
+    """Say of an object of the other package of Lightning what to change in its code."""
+    kinds = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    if "pytorch_lightning" not in kinds:
+        return ""
+    return (
+        " of pytorch_lightning (import it from lightning.pytorch instead, where it is the same: "
+        "import lightning.pytorch as pl)"
+    )
+
+
+def has_test(data: LightningDataModule) -> bool:
+    """Say whether a DataModule has test data."""
+    return is_overridden("test_dataloader", data, LightningDataModule)
+
+
+def content(data: LightningDataModule, version: str | None) -> tuple[str, dict[str, int]]:
+    """Fingerprint a DataModule that is set up for a training; says how large its parts are.
+
+    What it returns as `fingerprint()` counts, where it has that; else the sizes of train and val,
+    and 64 samples of val, or what the user calls the version of that.
+
+    Args:
+        data: set up.
+        version: stands for the samples; None: they are looked at.
+
+    Raises:
+        SsrError: if its val samples are not the same twice, or nobody can tell.
+    """
+    loaders = {"train": data.train_dataloader(), "val": data.val_dataloader()}
+    sizes = {part: _size(loader) for part, loader in loaders.items()}
+    known = {part: size for part, size in sizes.items() if size is not None}
+    if (own := getattr(data, "fingerprint", None)) is not None:
+        said = f"fingerprint {own() if callable(own) else own}"
+    elif version is not None:
+        said = f"version {version}"
+    else:
+        said, again = (_digest(loaders["val"], type(data).__name__) for _ in range(2))
+        if said != again:
+            raise SsrError(
+                f"the val samples of {type(data).__name__} differ each time they are read, as "
+                f"random augmentation makes them: take it out of val, or {VERSION}."
+            )
+    return hashlib.sha256(f"{known} {said}".encode()).hexdigest(), known
+
+
+def _flat(loader: Any) -> list[Any]:
+    return list(CombinedLoader(loader, "sequential").flattened)
+
+
+def _size(loader: Any) -> int | None:
+    """Count the samples of what may be several loaders; None where one does not know."""
+    sizes = []
+    for one in _flat(loader):
+        try:
+            sizes.append(len(one.dataset))
+        except (AttributeError, TypeError, NotImplementedError):
+            return None
+    return sum(sizes)
+
+
+def _digest(loader: Any, name: str) -> str:
+    sha = hashlib.sha256()
+    for one in _flat(loader):
+        for sample in _samples(one):
+            try:
+                for piece in _pieces(sample):
+                    sha.update(piece)
+            except TypeError as error:
+                raise SsrError(
+                    f"a val sample of {name} holds {error}, whose content cannot be fingerprinted: "
+                    f"{VERSION}."
+                ) from None
+    return sha.hexdigest()
+
+
+def _samples(loader: Any) -> Iterator[Any]:
+    """Take some samples of a loader's data set, or its first batches where it has no index."""
+    try:
+        dataset, count = loader.dataset, len(loader.dataset)
+        where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
+        samples = [dataset[index] for index in where]
+    except (AttributeError, TypeError, NotImplementedError):
+        samples = list(islice(loader, 2))
+    except Exception as error:  # of anyone's code
+        raise SsrError(f"a val sample cannot be read: {cause(error)}.") from error
+    yield from samples
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    """Write what a sample holds.
+
+    Raises:
+        TypeError: names what cannot be written.
+    """
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu().contiguous()
+        yield f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    elif isinstance(value, np.ndarray | np.generic):
+        yield f"{value.dtype} {value.shape}".encode()
+        yield np.ascontiguousarray(value).tobytes()
+    elif isinstance(value, str | bytes | int | float | bool | None):
+        yield repr(value).encode()
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield repr(key).encode()
+            yield from _pieces(part)
+    elif isinstance(value, Sequence):
+        yield str(len(value)).encode()
+        for part in value:
+            yield from _pieces(part)
+    elif hasattr(value, "__array_interface__"):  # an image of Pillow
+        yield from _pieces(np.asarray(value))
+    elif hasattr(value, "__dict__"):
+        yield from _pieces(vars(value))
+    else:
+        raise TypeError(user_code.article(value))

@@ -1,0 +1,159 @@
+"""Name the class of each pixel of image files, with the network of this folder.
+
+    python predict.py photo.jpg more/           a mask of each image in masks/, and its classes
+    python predict.py --to DIR photo.jpg        masks in another folder
+    python predict.py --json photo.jpg          one line of JSON for each image
+    python predict.py --score val/              images in images/ and masks of their names in masks/
+    python predict.py --score --masks DIR img/  masks of their names in another folder: mean IoU
+
+A mask is a PNG file with a palette, of its image's size: each pixel is the place of its class among
+the labels, from 0; 255 where the network does not look.
+
+Needs Python 3.9, Pillow 10.1, NumPy and what runs the file: onnxruntime, executorch or torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ssr_exp.datasets.preprocessing import FORMATS, Preprocessing, fitted
+
+UNKNOWN = (
+    "--score takes images with masks: images/ beside masks/ with the same names, or --masks DIR"
+)
+NOWHERE = 255  # in masks: pixels that do not count
+ADDED = re.compile(r"[ _-](mask|masks|label|labels|gt|seg|segmentation|annotation)$", re.I)
+
+
+def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+    """Add what only masks know."""
+    parser.add_argument("--to", metavar="DIR", default="masks", help="where masks go (masks)")
+    parser.add_argument("--masks", metavar="DIR", help="with --score: masks of the images")
+
+
+def predicted(logits: Any, about: dict[str, Any]) -> Any:
+    """Name the class of each pixel: uint8, `n x h x w`."""
+    return logits.argmax(axis=1).astype(np.uint8)
+
+
+def shown(
+    mask: Any, file: Path, about: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Write the mask of an image, and say which classes are in it.
+
+    Raises:
+        ValueError: if it would replace the image, or the mask of another one.
+    """
+    path = Path(options.to, f"{file.stem}.png")
+    written = vars(options).setdefault("written", {})
+    if path.resolve() == file.resolve() or path in written:
+        raise ValueError(f"its mask {path} would replace {written.get(path, 'it')}: type --to DIR")
+    whole = in_image(mask, file, Preprocessing(**about["preprocessing"]))
+    image = Image.fromarray(whole)
+    image.putpalette([value for place in range(256) for value in color(place)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    written[path] = file
+    counts = np.bincount(whole[whole != NOWHERE], minlength=len(about["labels"]))
+    order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
+    shares = {about["labels"][i]: float(counts[i] / counts.sum()) for i in order}
+    return {"mask": str(path), "shares": shares}
+
+
+def line(shown: dict[str, Any]) -> str:
+    """Write what is shown of an image."""
+    named = (f"{label} {100 * share:.1f} %" for label, share in shown["shares"].items())
+    return f"{', '.join(named)} ({shown['mask']})"
+
+
+def in_image(mask: Any, file: Path, how: Preprocessing) -> Any:
+    """Bring a mask to the size of its image; what the network did not see is `NOWHERE`."""
+    with Image.open(file, formats=FORMATS) as image:
+        turned = image.getexif().get(0x0112, 1) > 4
+        w, h = reversed(image.size) if turned else image.size
+    height, width = how.size
+    if (h, w) == (height, width):
+        return mask
+    if how.fit == "pad":  # what lies beside the image is cut off
+        image_h, image_w = min(height, round(h / w * width)), min(width, round(w / h * height))
+        top, left = round((height - image_h) / 2), round((width - image_w) / 2)
+        mask = mask[top : top + image_h, left : left + image_w]
+    seen_h, seen_w = h, w
+    if how.fit == "crop":
+        seen_h, seen_w = min(h, round(w / width * height)), min(w, round(h / height * width))
+    scaled = Image.fromarray(mask).resize((seen_w, seen_h), Image.Resampling.NEAREST)
+    whole = np.full((h, w), NOWHERE, np.uint8)
+    top, left = round((h - seen_h) / 2), round((w - seen_w) / 2)
+    whole[top : top + seen_h, left : left + seen_w] = np.asarray(scaled)
+    return whole
+
+
+def color(place: int) -> tuple[int, int, int]:
+    """Choose the colour of a class, as PASCAL VOC does: far apart, and black for the first."""
+    red = green = blue = 0
+    for bit in range(8):
+        red |= (place >> 3 * bit & 1) << 7 - bit
+        green |= (place >> 3 * bit + 1 & 1) << 7 - bit
+        blue |= (place >> 3 * bit + 2 & 1) << 7 - bit
+    return red, green, blue
+
+
+def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace) -> Any:
+    """Find the mask of an image: of its name in `--masks`, or in `masks` beside `images`."""
+    if not options.score:
+        return None
+    path = file.absolute()
+    folders = [Path(options.masks)] if options.masks else []
+    for place, part in enumerate(path.parts[:-1]):
+        if part == "images" and not options.masks:
+            folders.append(Path(*path.parts[:place], "masks", *path.parts[place + 1 : -1]))
+    for folder in (folder for folder in folders if folder.is_dir()):
+        for other in sorted(folder.iterdir()):
+            if file.stem in (other.stem, ADDED.sub("", other.stem)):
+                return other
+    return None
+
+
+def truth_of_row(row: dict[str, str], about: dict[str, Any]) -> Any:
+    """Know nothing of a table: it holds no masks."""
+    return None
+
+
+def compared(mask: Any, truth: Path, about: dict[str, Any]) -> Any:
+    """Count the pixels of each class, in rows, that were taken for each.
+
+    Raises:
+        ValueError: if the true mask holds what is no class.
+    """
+    how, labels = Preprocessing(**about["preprocessing"]), len(about["labels"])
+    with Image.open(truth, formats=FORMATS) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        values = np.asarray(image).astype(np.int64)
+    values = values[..., 0] if values.ndim == 3 else values
+    classes = np.full(values.shape, -1)
+    for value, place in about["numbers"].items():
+        classes[values == int(value)] = place
+    if (classes < 0).any():
+        raise ValueError(f"{truth} holds {values[classes < 0][0]}, which is no class")
+    if classes.shape != mask.shape:
+        picture = Image.fromarray(classes.astype(np.int32))
+        nearest = Image.Resampling.NEAREST
+        classes = np.asarray(fitted(picture, how.size, how, nearest, beside=NOWHERE))
+    counted = classes != NOWHERE
+    pairs = classes[counted].astype(np.int64) * labels + mask[counted]
+    return np.bincount(pairs, minlength=labels**2).reshape(labels, labels)
+
+
+def score(counts: Sequence[Any], about: dict[str, Any]) -> str:
+    """Write the mean of the classes' intersections over unions, of the classes that there are."""
+    table = sum(counts)
+    both, either = table.diagonal(), table.sum(0) + table.sum(1) - table.diagonal()
+    share = 100 * float(np.mean(both[either > 0] / either[either > 0]))
+    return f"{share:.2f} % mIoU of {len(counts)} images"

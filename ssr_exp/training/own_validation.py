@@ -1,0 +1,111 @@
+"""What stands in for a network of a user's own module is validated by that module's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.runs.score import Score
+from ssr_exp.training import scoring, trainers
+
+
+class StandIn(nn.Module):
+    """Stands where a network was, and lets something else compute its outputs.
+
+    Args:
+        model: maps inputs to outputs.
+        batch: inputs at once, at most.
+    """
+
+    def __init__(self, model: Callable[[Tensor], Any], batch: int) -> None:
+        super().__init__()
+        self._model, self._batch = model, batch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map inputs to outputs, in as many turns as it takes."""
+        parts = [self._model(part.contiguous()) for part in x.cpu().split(self._batch)]
+        # a file's tensors may lie in memory that its next run overwrites, or be of inference mode
+        return torch.cat([part.clone() for part in parts]).to(x.device)
+
+
+@dataclass
+class OwnValidation:
+    """Validates networks as a project does, by its own code, on the CPU.
+
+    Args:
+        place: makes the module that trains, with a network in its place.
+        data: makes the DataModule.
+        network: the trained network.
+        score: what the module logs.
+        batch: inputs at once, at most, of what stands in for the network.
+        limits: `limit_val_batches`, if the project has one.
+    """
+
+    place: Callable[[nn.Module], LightningModule]
+    data: Callable[[], LightningDataModule]
+    network: nn.Module
+    score: Score
+    batch: int
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    is_tensor: bool = field(default=True, init=False)  # what the network puts out; see `inputs`
+
+    def inputs(self, count: int) -> Tensor:
+        """Collect so many inputs of the network, `n x ...`, as validation gives them to it.
+
+        Raises:
+            SsrError: if validation fails.
+        """
+        seen: list[Tensor] = []
+
+        def note(_: nn.Module, args: tuple[Any, ...], outputs: Any) -> None:
+            seen.append(args[0].detach().cpu().clone())
+            self.is_tensor = isinstance(outputs, Tensor)
+
+        hook = self.network.register_forward_hook(note)
+        try:
+            self._run(self.network, limit=count)
+        finally:
+            hook.remove()
+        alike = [one for one in seen if one.shape[1:] == seen[0].shape[1:]]
+        return torch.cat(alike)[:count]
+
+    def measure(self, model: Callable[[Tensor], Any]) -> float:
+        """Score what maps inputs to outputs as the network does.
+
+        Raises:
+            SsrError: if validation fails.
+        """
+        logged = self._run(StandIn(model, self.batch))
+        return scoring.read(self.score, logged)
+
+    def _run(self, network: nn.Module, limit: int | None = None) -> dict[str, Any]:
+        module = self.place(network)
+        with isolate_rng(), trainers.quiet():
+            trainer = Trainer(
+                accelerator="cpu",
+                logger=DummyLogger(),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                enable_checkpointing=False,
+                inference_mode=False,
+                plugins=[LightningEnvironment()],
+                **(self.limits if limit is None else {"limit_val_batches": limit}),
+            )
+            try:
+                trainer.validate(module, self.data(), verbose=False)
+            except SsrError:
+                raise
+            except Exception as error:  # of anyone's code
+                raise SsrError(
+                    f"{type(module).__name__} does not validate: {cause(error)}."
+                ) from error
+        return dict(trainer.callback_metrics)

@@ -1,0 +1,221 @@
+"""Code of the user's own: what a configuration names as `my_package.MyNet`, and calls."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.machinery
+import inspect
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ssr_exp.errors import SsrError, cause
+
+TARGET, PARTIAL = "_target_", "_partial_"  # of an argument that is made, as Hydra spells it
+INSTALLED = [
+    Path(sysconfig.get_paths()[name]).resolve()
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+]
+
+
+def find(target: str, key: str = "model.target") -> Callable[..., Any]:
+    """Import what `target` names; the current folder is looked in, too.
+
+    Args:
+        target: a dotted name.
+        key: of the configuration that it is the value of, for errors.
+
+    Raises:
+        SsrError: if it is not there, its import fails, or it cannot be called.
+    """
+    parts = target.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise SsrError(
+            f"{key}={target!r} names nothing that can be imported: type it as "
+            f"{key}=my_package.MyName."
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    value, count = _module(target, parts, key)
+    for end in range(count, len(parts)):
+        name = parts[end]
+        if not hasattr(value, name):
+            raise SsrError(
+                f"{'.'.join(parts[:end])} has no {name!r}{nearest(name, dir(value))}: mend "
+                f"{key}={target}."
+            )
+        value = getattr(value, name)
+    if not callable(value) or (hasattr(value, "forward") and not inspect.isclass(value)):
+        raise SsrError(
+            f"{target} is {article(value)}, where a class or a function is needed: mend {key}."
+        )
+    return value  # type: ignore[no-any-return]
+
+
+def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[str, Any]) -> Any:
+    """Call what `target` names with arguments by keyword.
+
+    An argument that is a dictionary with `_target_` is made in the same way first, as Hydra does;
+    with `_partial_: true` it is a function that waits for its further arguments.
+
+    Args:
+        target: a dotted name.
+        arguments: by name.
+        key: of the configuration that the target is the value of, for errors.
+        offered: further arguments, given where the signature names them.
+
+    Raises:
+        SsrError: if it cannot be found, or raises.
+    """
+    make = find(target, key)
+    told = {name: value for name, value in offered.items() if name in _named(make)}
+    try:
+        return make(**(told | {name: made(value, key) for name, value in arguments.items()}))
+    except SsrError:
+        raise
+    except Exception as error:
+        raise SsrError(f"{target} cannot be called: {cause(error)}.") from error
+
+
+def calls(arguments: Any) -> bool:
+    """Say whether making arguments calls something that they name."""
+    if isinstance(arguments, Mapping):
+        return TARGET in arguments or any(map(calls, arguments.values()))
+    return isinstance(arguments, list | tuple) and any(map(calls, arguments))
+
+
+def made(value: Any, key: str = "task.trainer") -> Any:
+    """Make what an argument stands for; see `call`.
+
+    Raises:
+        SsrError: if something that it names cannot be found, or raises.
+    """
+    if isinstance(value, list | tuple):
+        return [made(part, key) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    if TARGET not in value:
+        return {name: made(part, key) for name, part in value.items()}
+    rest = {name: part for name, part in value.items() if name not in (TARGET, PARTIAL)}
+    if value.get(PARTIAL):
+        made = {name: made(part, key) for name, part in rest.items()}
+        return functools.partial(find(str(value[TARGET]), key), **made)
+    return call(str(value[TARGET]), rest, key, {})
+
+
+def lies_in(target: str, folder: Path) -> bool:
+    """Say whether importing `target` would first run code of a folder; nothing is imported.
+
+    What this process imported already, or is installed, does not count.
+    """
+    top, below = target.partition(".")[0], folder.resolve()
+    if top in sys.modules:
+        return False
+    try:
+        spec = importlib.machinery.PathFinder.find_spec(top, [*sys.path, os.getcwd()])
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    paths = [Path(place).resolve() for place in places if place is not None]
+    return any(p.is_relative_to(below) and not p.is_relative_to(sys.prefix) for p in paths)
+
+
+def digests(modules: Iterable[str]) -> dict[str, str]:
+    """Fingerprint the files of some modules, and of all that these import, by the module's name.
+
+    Comments and layout do not matter. What is installed does not count: its versions are recorded.
+    """
+    waiting, found = list(modules), dict[str, str]()
+    while waiting:
+        name = waiting.pop()
+        if name in found or not _is_own(module := sys.modules.get(name)):
+            continue
+        assert module is not None
+        if (tree := parsed(name)) is not None:
+            found[name] = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+            waiting += _imported(tree, module)
+    return dict(sorted(found.items()))
+
+
+def is_own_file(file: str) -> bool:
+    """Say whether a file of code is one that nobody installed."""
+    path = Path(file).resolve()
+    return path.suffix == ".py" and not any(path.is_relative_to(folder) for folder in INSTALLED)
+
+
+def made_in(make: Callable[..., Any]) -> str | None:
+    """Name the module that defines a callable."""
+    while isinstance(make, functools.partial):
+        make = make.func
+    return getattr(make, "__module__", None)
+
+
+def parsed(module: str) -> ast.Module | None:
+    """Parse a module's source; None where there is none."""
+    try:
+        return ast.parse(inspect.getsource(sys.modules[module]))
+    except (KeyError, OSError, TypeError, SyntaxError):
+        return None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """End a sentence on an unknown name with those that it may be a typo of."""
+    close = difflib.get_close_matches(name, list(names), n=4, cutoff=0.6)
+    return f"; the nearest names are {', '.join(close)}" if close else ""
+
+
+def article(value: object) -> str:
+    """Name the type of a value: `a dict`, `an int`."""
+    kind = type(value).__name__
+    return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
+
+
+def _module(target: str, parts: list[str], key: str) -> tuple[Any, int]:
+    """Import the longest part of a dotted name that is a module, and count its parts."""
+    for end in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:end])
+        try:
+            return importlib.import_module(name), end
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+                continue
+            raise SsrError(f"{name} cannot be imported: {cause(error)}.") from error
+    raise SsrError(
+        f"{key}={target} names no module that can be imported: there is no {parts[0]!r} in "
+        "the current folder or on Python's path."
+    )
+
+
+def _named(make: Callable[..., Any]) -> set[str]:
+    """List the arguments that a callable takes by these names; `**kwargs` names none."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name for p in parameters if p.kind in by_name}
+
+
+def _is_own(module: ModuleType | None) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and is_own_file(file)
+
+
+def _imported(tree: ast.Module, module: ModuleType) -> Iterator[str]:
+    """Name the modules that a module may have imported, as far as this process holds them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module.__package__ or ""
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
