@@ -120,7 +120,8 @@ def _of_torchvision(weights: Any, model: ModelConf) -> PublishedWeights:
     transforms = weights.transforms()
     size = getattr(transforms, "crop_size", None) or transforms.resize_size
     mean, std = tuple(transforms.mean), tuple(transforms.std)
-    if model.name in seeds.AUX:  # its weights come with `transform_input`, which gives them these
+    # Their weights come with `transform_input`, which makes of ImageNet's statistics these.
+    if model.name in seeds.AUX and not model.arguments.get("transform_input"):
         mean = std = (0.5,) * len(mean)
     sides = tuple(size) * 2 if len(size) == 1 else tuple(size)
     return PublishedWeights(repr(weights), mean, std, sides, transforms.interpolation.value)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ssr_exp.config import Config
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import trained
@@ -253,6 +254,15 @@ def test_a_folder_says_how_its_images_were_normalised_and_a_file_does_not(
     assert "does not say how its images were normalised: type dataset.normalize=imagenet" in text
     text = refused(opened, "dataset.normalize=checkpoint")
     assert text.startswith("dataset.normalize=checkpoint needs checkpoint=PATH")
+
+
+def test_a_datamodule_of_ones_own_normalises_by_itself(
+    conf: Compose, opened: Callable[..., Study]
+) -> None:
+    asked, own = conf("dataset.normalize=imagenet"), opened()
+    data = UserData("Mine", "", (1, 8, 8), 10, True, own.splits.reading)
+    with pytest.raises(SsrError, match=r"dataset\.normalize=imagenet is not for dataset=module"):
+        first_weights.moments(asked, data, own.seed_network)
 
 
 def test_a_teacher_of_images_that_were_normalised_otherwise_is_warned_of(
