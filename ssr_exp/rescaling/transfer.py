@@ -69,33 +69,35 @@ def fit(
     """
     own = network.state_dict()
     flow = adapt.Flow(network, input_shape)
-    theirs = _renamed(weights, own)
+    names = _renamed(weights, own)
+    theirs = {name: weights[there] for name, there in names.items()}
     head = {n for n in own if holder(n) in flow.writers}
     stem = {n for n in own if holder(n) in flow.readers} - head
     middle = [n for n in own if n not in head | stem and not n.endswith(COUNTER)]
     differing = [n for n in middle if not _fits(n, theirs, own)]
     extra = [n for n in theirs if n not in own]
+    used = {there for name, there in names.items() if name in own}
     _check(theirs, own, middle, differing, extra, exact=exact)
     state = {n: theirs[n] for n in own if n in theirs and _fits(n, theirs, own)}
     if not takes_head or any(n not in state for n in head):
         state = {n: t for n, t in state.items() if n not in head}
     adapted = []
     for path in {holder(n): None for n in own if n in stem}:
-        names = [n for n in own if holder(n) == path]
+        together = [n for n in own if holder(n) == path]
         conv, weight = network.get_submodule(path), f"{path}.weight"
         is_other = isinstance(conv, nn.Conv2d) and conv.groups == 1
         is_other &= weight in theirs and weight not in state
         if is_other and (fitted := _rechanneled(theirs[weight], own[weight].shape)) is not None:
             state[weight] = fitted
             adapted.append(weight)
-        if any(n not in state for n in names):
-            state = {n: t for n, t in state.items() if n not in names}
+        if any(n not in state for n in together):
+            state = {n: t for n, t in state.items() if n not in together}
     return Transfer(
         {n: state[n].to(own[n].dtype) for n in own if n in state},
         tuple(n for n in own if n not in state and not n.endswith(COUNTER)),
         tuple(n for n in own if n in stem),
         tuple(adapted),
-        tuple(n for n in extra if not n.endswith(COUNTER)),
+        tuple(n for n in weights if n not in used and not n.endswith(COUNTER)),
     )
 
 
@@ -146,16 +148,18 @@ def holder(name: str) -> str:
     return path if parametrized else name.rpartition(".")[0]
 
 
-def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take a prefix off the names of weights, or put one on, where more of them then fit."""
+def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """Take a prefix off the names of weights, or put one on, where more of them then fit.
 
-    def rename(off: str, on: str) -> dict[str, Tensor]:
-        kept = {n.removeprefix(off): t for n, t in weights.items() if n.startswith(off)}
-        return {on + n: t for n, t in kept.items()}
+    Returns, by these names, those in the file; weights without the prefix are left out.
+    """
+
+    def rename(off: str, on: str) -> dict[str, str]:
+        return {on + n.removeprefix(off): n for n in weights if n.startswith(off)}
 
     def count(off: str, on: str) -> int:
-        renamed = rename(off, on)
-        return sum(_fits(name, renamed, own) for name in own)
+        pairs = rename(off, on).items()
+        return sum(n in own and weights[there].shape == own[n].shape for n, there in pairs)
 
     ways = product(_prefixes(weights), _prefixes(own))
     return rename(*max(ways, key=lambda way: count(*way)))

@@ -69,7 +69,7 @@ def read(path: str, model: str, seed: nn.Module) -> PretrainedNetwork:
             f"{path} tells apart classes of its own, and a teacher must tell apart this data "
             "set's: train the seed network with init=inherit, and name that run."
         )
-    return _read(Path(path).expanduser(), changed(path), model, seed)
+    return _read(Path(path).expanduser(), changed(path, KINDS), model, seed)
 
 
 @lru_cache(maxsize=4)
@@ -128,7 +128,7 @@ def state_dict(path: Path) -> dict[str, Tensor]:
     return network or state
 
 
-def changed(checkpoint: str) -> int:
+def changed(checkpoint: str, kinds: str = ANY_KIND) -> int:
     """Say when a checkpoint was written; 0 for published weights.
 
     Raises:
@@ -140,7 +140,7 @@ def changed(checkpoint: str) -> int:
     try:
         return where.stat().st_mtime_ns
     except OSError:
-        raise SsrError(f"there is no checkpoint at {where}: name {ANY_KIND}.") from None
+        raise SsrError(f"there is no checkpoint at {where}: name {kinds}.") from None
 
 
 def _difference(error: SsrError) -> str:

@@ -26,6 +26,7 @@ from ssr_exp.training.config_key import ConfigKey
 log = logging.getLogger(__name__)
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of R, G, B
+FAR = 0.02  # between two means or standard deviations of pixels in 0..1
 MOST_NAMED = 6  # tensors in a line
 TARGET = "target"  # as a checkpoint: what a module of the user's own loads when it is made
 OWN = "a network trained before"  # where a folder or a file would be named
@@ -76,8 +77,9 @@ def read(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
         splits.classes,
         splits.image_shape,
     )
-    if conf.dataset.normalize is Normalization.own and isinstance(splits, Splits):
-        _offer_normalization(first, splits)
+    is_own = conf.dataset.normalize is Normalization.own and not conf.dataset.train_on_val
+    if is_own and isinstance(splits, Splits):
+        _offer_normalization(conf.checkpoint, first, splits)
     return first
 
 
@@ -117,7 +119,8 @@ def _read(
         sides = "x".join(map(str, published.size))
         prepared = f" of {sides} pixels (scaled by {published.interpolation} interpolation)"
     elif Path(checkpoint).expanduser().is_file():
-        weights = checkpoints.state_dict(Path(checkpoint).expanduser())
+        state = checkpoints.state_dict(Path(checkpoint).expanduser())
+        weights = published_weights.named_as_today(state)
     else:
         source = checkpoints.read(checkpoint, seeds.spell(conf), seed)
         weights, about = source.network.state_dict(), source.about
@@ -178,10 +181,16 @@ def moments(conf: Config, splits: Splits | UserData, seed: nn.Module) -> Moments
     For grey images it is the mean over the channels of colour. No file of weights is read.
 
     Raises:
-        SsrError: if the checkpoint does not say how its images were normalised.
+        SsrError: if the checkpoint does not say how its images were normalised, or the data set
+            is the user's own.
     """
     if conf.dataset.normalize is Normalization.own:
         return None
+    if not isinstance(splits, Splits):
+        raise SsrError(
+            f"dataset.normalize={conf.dataset.normalize.value} is not for dataset=module: your "
+            "DataModule normalises by itself; leave it out."
+        )
     if conf.dataset.normalize is Normalization.imagenet:
         return _of_channels(IMAGENET, splits)
     assert conf.checkpoint is not None  # see `pretrained.check`
@@ -199,7 +208,7 @@ def moments(conf: Config, splits: Splits | UserData, seed: nn.Module) -> Moments
     return _of_channels((about.mean, about.std), splits)
 
 
-def _of_channels(given: Moments, splits: Splits | UserData) -> Moments:
+def _of_channels(given: Moments, splits: Splits) -> Moments:
     """Give as many as the images have channels."""
     count = splits.image_shape[0]
     if len(given[0]) == count:
@@ -208,17 +217,24 @@ def _of_channels(given: Moments, splits: Splits | UserData) -> Moments:
     return (mean,) * count, (std,) * count
 
 
-def _offer_normalization(first: FirstWeights, splits: Splits) -> None:
+def _offer_normalization(checkpoint: str, first: FirstWeights, splits: Splits) -> None:
     """Say how the images of weights were prepared, where the study's are not."""
     if first.moments is None:
         return
     theirs, ours = _of_channels(first.moments, splits), (splits.mean, splits.std)
-    if theirs != ours:
+    if are_far(theirs, ours):
+        name = first.about["from"]
         _remark(
-            f"{first.about['from']} learned from images{first.prepared} normalised with "
-            f"{said(theirs)}, and this study normalises with {said(ours)}: type "
-            "dataset.normalize=checkpoint to do as it did."
+            f"the weights of {checkpoint if name == OWN else name} were learned from images"
+            f"{first.prepared} normalised with {said(theirs)}, and this study normalises with "
+            f"{said(ours)}: type dataset.normalize=checkpoint to do as they did."
         )
+
+
+def are_far(one: Moments, other: Moments) -> bool:
+    """Say whether two normalisations are not those of different parts of the same images."""
+    pairs = zip(one[0] + one[1], other[0] + other[1], strict=True)
+    return any(abs(a - b) > FAR for a, b in pairs)
 
 
 def said(given: Moments) -> str:

@@ -27,7 +27,6 @@ from ssr_exp.training.first_weights import Moments
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint"  # as `recipe.distill`: the teacher is the top-level one
-FAR = 0.02  # between two means or standard deviations of pixels in 0..1, of which none is noise
 KEYS = ("distill", "distill_weight", "distill_temperature")  # of the recipe
 
 
@@ -60,7 +59,9 @@ def check(conf: Config) -> None:
     }
     asked = [word for word, holds in reads.items() if holds]
     if asked and conf.checkpoint is None:
-        raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {checkpoints.ANY_KIND}.")
+        is_teacher = asked[0].startswith("recipe")
+        kinds = checkpoints.KINDS if is_teacher else checkpoints.ANY_KIND
+        raise SsrError(f"{asked[0]} needs checkpoint=PATH: name {kinds}.")
     if conf.checkpoint is not None and not asked:
         words = " or ".join(list(reads)[:2])
         _say_once(f"checkpoint={conf.checkpoint} is not read: type {words} with it.")
@@ -90,7 +91,8 @@ def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
         source = checkpoints.read(path, seeds.spell(conf.model), seed)
         _check_classes(path, source, splits)
         _check_images(path, source, splits)
-        _check_normalization(path, source, moments or (splits.mean, splits.std))
+        if isinstance(splits, Splits):
+            _check_normalization(path, source, moments or (splits.mean, splits.std))
         weight, temperature = conf.recipe.distill_weight, conf.recipe.distill_temperature
         distill = {"teacher": source.digest, "weight": weight, "temperature": temperature}
         pretrained = replace(pretrained, teacher=source.network, distill=distill)
@@ -148,8 +150,7 @@ def _check_normalization(path: str, source: PretrainedNetwork, ours: Moments) ->
     if source.about is None:
         return
     theirs = source.about.mean, source.about.std
-    pairs = zip(theirs[0] + theirs[1], ours[0] + ours[1], strict=True)
-    if any(abs(one - other) > FAR for one, other in pairs):
+    if first_weights.are_far(theirs, ours):
         _say_once(
             f"the teacher in {path} learned from images normalised with "
             f"{first_weights.said(theirs)}, and here they are normalised with "

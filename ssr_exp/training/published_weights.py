@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SOURCES = (Source.torchvision.value, Source.timm.value)
 HASH = re.compile(r"-([0-9a-f]{8,})\.\w+$")  # the start of the file's SHA-256, in its name
+OLD = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm looks for them
 
 
@@ -119,7 +120,8 @@ def _of_torchvision(weights: Any, model: ModelConf) -> PublishedWeights:
     transforms = weights.transforms()
     size = getattr(transforms, "crop_size", None) or transforms.resize_size
     mean, std = tuple(transforms.mean), tuple(transforms.std)
-    if model.name in seeds.AUX:  # its weights come with `transform_input`, which gives them these
+    # Their weights come with `transform_input`, which makes of ImageNet's statistics these.
+    if model.name in seeds.AUX and not model.arguments.get("transform_input"):
         mean = std = (0.5,) * len(mean)
     sides = tuple(size) * 2 if len(size) == 1 else tuple(size)
     return PublishedWeights(repr(weights), mean, std, sides, transforms.interpolation.value)
@@ -147,6 +149,11 @@ def _state(
         ) from None
     except Exception as error:
         raise SsrError(f"{name} cannot be loaded from {path}: {cause(error)}.") from None
+
+
+def named_as_today(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give tensors of torchvision's oldest files, of DenseNets, the names that they have today."""
+    return {OLD.sub(r"\1\2", name): tensor for name, tensor in state.items()}
 
 
 def _check_content(path: Path) -> None:

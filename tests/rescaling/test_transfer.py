@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
@@ -100,6 +101,7 @@ def test_a_prefix_of_the_names_makes_no_difference(prefix: str) -> None:
     wrapped["loss.weight"] = torch.ones(1000)
     found, plain = (taken("resnet18", one) for one in (wrapped, weights))
     assert found.state.keys() == plain.state.keys() and found.fresh == plain.fresh
+    assert found.unused == ("loss.weight",)
 
 
 class Segmenter(nn.Module):
@@ -124,7 +126,22 @@ def test_a_backbone_alone_fills_its_place_in_a_larger_network() -> None:
     assert torch.equal(
         found.state["encoder.layer4.1.conv2.weight"], weights["layer4.1.conv2.weight"]
     )
-    assert found.unused == ("encoder.fc.weight", "encoder.fc.bias")
+    assert found.unused == ("fc.weight", "fc.bias")
+
+
+def test_a_segmentation_takes_all_but_its_head_or_a_backbone_alone() -> None:
+    name, backbone = "torchvision/lraspp_mobilenet_v3_large", "torchvision/mobilenet_v3_large"
+    whole = torchvision.models.get_model(
+        "lraspp_mobilenet_v3_large", weights=None, weights_backbone=None
+    ).state_dict()
+    found = taken(name, whole)
+    assert {n.rpartition(".")[0] for n in found.fresh} == {
+        "classifier.low_classifier",
+        "classifier.high_classifier",
+    }
+    found = taken(name, published(backbone))
+    assert all(n.startswith("classifier.") for n in found.fresh)
+    assert found.unused[0] == "classifier.0.weight"
 
 
 def test_auxiliary_heads_and_counters_do_not_matter() -> None:

@@ -13,18 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ssr_exp.config import Config
+from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import trained
-from ssr_exp.training import (
-    answer_folder,
-    checkpoints,
-    first_weights,
-    fit,
-    learning,
-    run,
-    study,
-)
+from ssr_exp.training import answer_folder, checkpoints, first_weights, fit, learning, run, study
 from ssr_exp.training.first_weights import IMAGENET
 from ssr_exp.training.study import Study
 
@@ -223,7 +216,7 @@ def test_images_are_normalised_as_the_weights_were(
     caplog.set_level(logging.INFO)
     plain = study.open(conf(RESNET18, *PUBLISHED))
     assert "learned from images of 224x224 pixels (scaled by bilinear inter" in caplog.text
-    assert "type dataset.normalize=checkpoint to do as it did" in caplog.text
+    assert "type dataset.normalize=checkpoint to do as they did" in caplog.text
     asked = conf(RESNET18, *PUBLISHED, "dataset.normalize=checkpoint")
     own = study.open(asked)
     grey = tuple([sum(values) / 3] for values in IMAGENET)
@@ -238,7 +231,8 @@ def test_images_are_normalised_as_the_weights_were(
     )
     assert plain.splits.mean != own.splits.mean
     (job,) = run.plan(asked)
-    image, _ = next(iter(learning.data(job.conf, job.study.splits).val_dataloader()))
+    data = learning.data(job.conf, job.study.splits)
+    image, _ = next(iter(data.val_dataloader()))
     pixels = own.splits.val.pixels[: len(image)] / 255
     torch.testing.assert_close(image, (pixels - grey[0][0]) / grey[1][0])
 
@@ -260,6 +254,15 @@ def test_a_folder_says_how_its_images_were_normalised_and_a_file_does_not(
     assert "does not say how its images were normalised: type dataset.normalize=imagenet" in text
     text = refused(opened, "dataset.normalize=checkpoint")
     assert text.startswith("dataset.normalize=checkpoint needs checkpoint=PATH")
+
+
+def test_a_datamodule_of_ones_own_normalises_by_itself(
+    conf: Compose, opened: Callable[..., Study]
+) -> None:
+    asked, own = conf("dataset.normalize=imagenet"), opened()
+    data = UserData("Mine", "", (1, 8, 8), 10, True, own.splits.reading)
+    with pytest.raises(SsrError, match=r"dataset\.normalize=imagenet is not for dataset=module"):
+        first_weights.moments(asked, data, own.seed_network)
 
 
 def test_a_teacher_of_images_that_were_normalised_otherwise_is_warned_of(

@@ -95,6 +95,7 @@ def test_old_names_are_torchvisions_to_read(tmp_path: Path) -> None:
     old = {n.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): t for n, t in kept.items()}
     put(tmp_path / "hub/checkpoints/densenet121-a639ec97.pth", old)
     assert same(published_weights.read("torchvision", model("torchvision/densenet121")), state)
+    assert published_weights.named_as_today(old).keys() == kept.keys()
 
 
 def test_what_is_not_there_is_said_with_its_place_and_its_source(tmp_path: Path) -> None:
