@@ -28,15 +28,19 @@ LISTED = $(if $(CI),--durations=20)
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types slow timed tools check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
+.PHONY: help install demo demo-segmentation test lint types slow timed tools check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## Create .venv and install what requirements.lock lists
 
 demo: $(READY) ## Search a small network on embedded images: sentinels, two rounds, the answer
 	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4
+
+demo-segmentation: $(READY) ## The same for a small U-Net on embedded images with masks, and its ONNX file
+	WANDB_MODE=offline $(BIN)/python search.py experiment=demo_segmentation rounds=2 batch=4 objective=smallest objective.max_drop=2
+	$(BIN)/python export.py paths.runs=runs/demo_segmentation run=best format=onnx
 
 test: $(READY) ## Run the unit tests
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(QUICK)' $(if $(CI),$(TYPED))

@@ -24,7 +24,7 @@ from torchvision import transforms
 
 from benchmarks.measure import Contestant, timed
 from ssr_exp.config import Config, DatasetConf, ModelConf, RecipeConf, TrainerConf
-from ssr_exp.datasets.batches import Augmentation
+from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.images import Images, Splits, histogram, moments
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.datasets.preprocessing import Preprocessing

@@ -45,6 +45,8 @@ Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < ma
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
 PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
+Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
 Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 PartOfOne = Annotated[float, Allowed("from 0 to below 1", lambda x: 0 <= x < 1)]
 
@@ -109,6 +111,14 @@ class Balance(StrEnum):
     none = "none"
     weights = "weights"  # rare classes weigh more in the loss of training
     sampling = "sampling"  # images of rare classes are drawn more often
+
+
+class AutoAugment(StrEnum):
+    """Policies that draw operations for each image, as torchvision has them."""
+
+    none = "none"
+    trivial_augment_wide = "trivial_augment_wide"  # one operation, of any strength
+    rand_augment = "rand_augment"  # `num_ops` operations of one `magnitude`
 
 
 class Optimizer(StrEnum):
@@ -280,15 +290,25 @@ class DatasetConf:
     targets: list[str] = field(default_factory=list)
     group: str | None = None  # csv: rows that are alike here stay together in a split
     split: str | None = None  # csv: the column that says train, val or test; None: it is drawn
-    resize: int | None = None  # pixels, square; None: as they are, all of one size
-    fit: str = "crop"  # with `resize`: the centre square, or `stretch`, or `pad` to a square
+    resize: Any = None  # pixels: a square's side, or [height,width]; None: as they are, all of one
+    fit: str = "crop"  # with `resize`: the centre of that shape, or `stretch`, or `pad` to it
     background: str = "white"  # or `black`: behind what is transparent, beside what is padded
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: RandomSeed = 0
     train_on_val: bool = False  # for finalists: learn from val, too, and measure nothing there
     crop_padding: CountOrZero = 0  # pixels on each side before a random crop
     flip: bool = False  # left to right
+    vertical_flip: bool = False
+    crop_scale: list[float] | None = None  # resized crops: their share of the area, least and most
+    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])  # width over height
+    rotation: Degrees = 0.0  # at most, either way
+    color_jitter: list[float] = field(default_factory=list)  # brightness, contrast, saturation, hue
+    auto_augment: AutoAugment = AutoAugment.none
+    num_ops: Count = 2  # rand_augment
+    magnitude: Magnitude = 9  # rand_augment
     cutout: CountOrZero = 0  # side of the erased square in pixels; 0: none
+    mixup: Amount = 0.0  # alpha of the Beta distribution of both images' shares; 0: none
+    cutmix: Amount = 0.0  # likewise, of the areas; with mixup, each batch gets one of both
 
 
 @dataclass
@@ -337,6 +357,7 @@ class TrainerConf:
     compile: bool = False
     deterministic: bool = True
     threads: Count | None = None  # CPU threads of one run; None: torch's own choice
+    workers: CountOrZero | None = None  # processes that augment; None: 4 beside a CUDA GPU, else 0
     progress: bool = True
     test: bool = False  # look at the test set at the end: for finalists
 

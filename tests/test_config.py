@@ -49,7 +49,7 @@ def test_every_default_is_allowed(schema: type[Any]) -> None:
 BAD = {  # by what is allowed
     "1 or more": dict.fromkeys(
         "recipe.batch_size trainer.max_epochs batch acquisition.prefilter acquisition.samples "
-        "latency.repeats latency.batch latency.threads finalists.count".split(),
+        "latency.repeats latency.batch latency.threads finalists.count dataset.num_ops".split(),
         0,
     ),
     "1 or more, or null": dict.fromkeys(
@@ -62,7 +62,12 @@ BAD = {  # by what is allowed
     "0 or more, and finite": {
         "recipe.weight_decay": math.inf,
         "min_gain": math.nan,
+        "dataset.mixup": -0.2,
+        "dataset.cutmix": math.inf,
     },
+    "0 or more, or null": {"trainer.workers": -1},
+    "from 0 to 180": {"dataset.rotation": 181.0},
+    "from 0 to 30": {"dataset.magnitude": 31},
     "0 or more, and finite, or null": {"budget.hours": -1.0},
     "above 0, and finite": {
         "recipe.lr": 0.0,

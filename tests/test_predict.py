@@ -50,6 +50,12 @@ FOLDERS: dict[str, tuple[Callable[[Image.Image, Path], None], tuple[int, int], s
     "phone photos": (phone, (24, 32), "dataset.resize=24", "format=onnx"),
     "16-bit grey": (sixteen_bits, (24, 24), "", "format=onnx"),
     "2:1, stretched": (as_png, (48, 24), "dataset.resize=24 dataset.fit=stretch", "format=onnx"),
+    "2:1, padded to 3:1": (
+        as_png,
+        (48, 24),
+        "dataset.resize=[16,48] dataset.fit=pad",
+        "format=onnx",
+    ),
     "alpha icons": (icon, (24, 24), "", "format=onnx,executorch uint8_input=true"),
 }
 

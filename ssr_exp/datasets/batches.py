@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
-from ssr_exp.config import DatasetConf
+from ssr_exp.datasets.augmentation import (
+    Augmentation,
+    image_transform,
+    mixture,
+    seeded,
+    transformed,
+)
 from ssr_exp.datasets.images import Images
 
-Batch = tuple[Tensor, Tensor]  # x: float32, b x c x h x w; y: as Images.labels, masks int64
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What is drawn anew for each training image in each epoch."""
-
-    crop_padding: int = 0  # pixels on each side before a random crop; 0: none
-    flip: bool = False  # left to right, half of the time
-    cutout: int = 0  # side of the erased square in pixels; 0: none
-
-    @classmethod
-    def from_conf(cls, conf: DatasetConf) -> Augmentation:
-        """Take the fields of the same names."""
-        return cls(crop_padding=conf.crop_padding, flip=conf.flip, cutout=conf.cutout)
+# x: float32, b x c x h x w; y: as Images.labels, masks int64, mixed classes float32, b x classes
+Batch = tuple[Tensor, Tensor]
+Task = tuple[Tensor, int]  # positions of the images of a batch, and its seed
+CAN_FORK = sys.platform == "linux"  # workers share the images, and start at once
 
 
 class Batches:
-    """Batches of normalised images, all made on the device where the images live.
+    """Batches of normalised images, made on the device that trains.
 
     Without a `seed` the images come in their order. With one they are shuffled and augmented, and
     order and augmentation depend on the seed and the epoch alone: any epoch can be repeated.
     Shuffled batches all have the full size, unless there are fewer images than that.
+    torchvision's transforms take one image at a time, so they run on the CPU, in processes beside
+    the training if there are `workers`; how many there are changes no batch.
 
     Args:
-        images: on the device where the batches are wanted.
+        images: moved to `device` once, unless torchvision transforms them.
         mean: of each channel, in 0..1; subtracted.
         std: of each channel, in 0..1; divided by.
         batch_size: images.
@@ -46,6 +46,8 @@ class Batches:
         augmentation: None: none.
         channels_last: memory format of the batches.
         is_balanced: whether all classes are drawn alike, with replacement; with a seed alone.
+        device: where the batches are wanted; None: where the images are.
+        workers: processes that run torchvision's transforms; 0: this one does.
     """
 
     def __init__(
@@ -59,14 +61,20 @@ class Batches:
         augmentation: Augmentation | None = None,
         channels_last: bool = False,
         is_balanced: bool = False,
+        device: torch.device | None = None,
+        workers: int = 0,
     ) -> None:
-        device = images.pixels.device
-        self._images = images
+        wanted = augmentation or Augmentation()
+        self._device = device = images.pixels.device if device is None else device
+        self._transform = image_transform(wanted, (images.pixels.shape[2], images.pixels.shape[3]))
+        self._mixture = mixture(wanted, len(images.classes))
+        self._images = images.to(device if self._transform is None else torch.device("cpu"))
+        self._workers = workers
         self._scale = 1 / (255 * torch.tensor(std, device=device).view(1, -1, 1, 1))
         self._shift = -255 * torch.tensor(mean, device=device).view(1, -1, 1, 1) * self._scale
         self._batch_size = min(batch_size, len(images))
         self._seed = seed
-        self._augmentation = augmentation or Augmentation()
+        self._augmentation = wanted
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._weights = _weights(images.labels) if is_balanced else None
         self._epoch = 0
@@ -101,29 +109,82 @@ class Batches:
             order = torch.randperm(count, generator=draw, device=device)
         else:
             order = torch.multinomial(self._weights, count, replacement=True, generator=draw)
+        by_image = self._transform is not None
+        moved = self._by_image(order, seed) if by_image else self._by_batch(order, draw)
+        for number, (x, y) in enumerate(moved):
+            x, side = self._normalised(x), self._augmentation.cutout
+            if side and by_image:
+                hashed = _mixed(seed, self._epoch, number, "cutout")
+                draw = torch.Generator(self._device).manual_seed(hashed)
+            x = cutout(x, side, draw) if side else x
+            if self._mixture is not None:
+                with seeded(_mixed(seed, self._epoch, number, "mixture")):
+                    x, y = self._mixture(x, y)
+                x = x.contiguous(memory_format=self._format)
+            yield x, as_targets(y)
+
+    def _by_batch(self, order: Tensor, draw: torch.Generator) -> Iterator[Batch]:
+        """Move all images of a batch at once, where they live."""
         for at in self._slices():
-            index = order[at]
-            yield self._augmented(self._images.pixels[index], self._images.labels[index], draw)
+            x, y = self._images.pixels[order[at]], self._images.labels[order[at]]
+            yield moved(x, y, self._augmentation, draw)
+
+    def _by_image(self, order: Tensor, seed: int) -> Iterator[Batch]:
+        """Have torchvision transform the images of batches, too, one by one."""
+        assert self._transform is not None
+        tasks = [
+            (order[at], _mixed(seed, self._epoch, number))
+            for number, at in enumerate(self._slices())
+        ]
+        served: DataLoader[Batch] = DataLoader(
+            Transformed(self._images, self._augmentation, self._transform),
+            batch_size=None,
+            sampler=tasks,
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+            multiprocessing_context="fork" if self._workers and CAN_FORK else None,
+            worker_init_fn=_leave_signals,
+            generator=torch.Generator(),  # else it draws a number from the global one
+        )
+        for x, y in served:
+            yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
     def _slices(self) -> list[slice]:
         size = self._batch_size
         return [slice(i * size, (i + 1) * size) for i in range(len(self))]
 
-    def _augmented(self, x: Tensor, y: Tensor, draw: torch.Generator) -> Batch:
-        wanted, channels = self._augmentation, x.shape[1]
-        if is_masks := y.dtype == torch.uint8:
-            x = torch.cat([x, ~y[:, None]], 1)  # turned over, zeros beside an image are IGNORED
-        if wanted.crop_padding:
-            x = crop(x, wanted.crop_padding, draw)
-        if wanted.flip:
-            x = flip(x, draw)
-        if is_masks:
-            x, y = x[:, :channels], ~x[:, channels]
-        x = self._normalised(x)
-        return cutout(x, wanted.cutout, draw) if wanted.cutout else x, as_targets(y)
-
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
+
+
+class Transformed(Dataset[Batch]):
+    """Batches by their positions and a seed, each image of them transformed; on the CPU.
+
+    Args:
+        images: on the CPU.
+        augmentation: of which crops and flips come first.
+        transform: of one image; see `image_transform`.
+    """
+
+    def __init__(
+        self, images: Images, augmentation: Augmentation, transform: Callable[..., Any]
+    ) -> None:
+        self._images = images
+        self._augmentation = augmentation
+        self._transform = transform
+
+    def __getitem__(self, task: Task) -> Batch:
+        index, seed = task
+        draw = torch.Generator().manual_seed(seed)
+        x, y = self._images.pixels[index], self._images.labels[index]
+        x, y = moved(x, y, self._augmentation, draw)
+        return transformed(x, y, self._transform, _mixed(seed, "images"))
+
+
+def _leave_signals(_: int) -> None:
+    """Let the process that trains decide what a signal means to it and its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def as_targets(y: Tensor) -> Tensor:
@@ -136,13 +197,28 @@ def _weights(labels: Tensor) -> Tensor:
     return 1 / torch.bincount(labels).double()[labels]
 
 
-def _mixed(seed: int, epoch: int) -> int:
-    """Hash to 63 bits, so that seed 0 in epoch 1 has nothing of seed 1 in epoch 0."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "big") >> 1
+def _mixed(*parts: int | str) -> int:
+    """Hash a seed, an epoch and more to 63 bits: seed 0 in epoch 1 has nothing of 1 in epoch 0."""
+    text = "/".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 # Augmentation: each image has its own draw from a generator, so the same state of the generator
 # gives the same batch.
+
+
+def moved(x: Tensor, y: Tensor, wanted: Augmentation, draw: torch.Generator) -> Batch:
+    """Crop and flip images of bytes, and their masks where `y` is some."""
+    channels = x.shape[1]
+    if is_masks := y.dtype == torch.uint8:
+        x = torch.cat([x, ~y[:, None]], 1)  # turned over, zeros beside an image are IGNORED
+    if wanted.crop_padding:
+        x = crop(x, wanted.crop_padding, draw)
+    if wanted.flip:
+        x = flip(x, draw)
+    if wanted.vertical_flip:
+        x = flip(x, draw, dim=-2)
+    return (x[:, :channels], ~x[:, channels]) if is_masks else (x, y)
 
 
 def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -162,10 +238,10 @@ def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     return windows[torch.arange(b, device=x.device), :, top, left]
 
 
-def flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image left to right with probability one half."""
+def flip(x: Tensor, generator: torch.Generator, dim: int = -1) -> Tensor:
+    """Mirror each image with probability one half: left to right, or along another `dim`."""
     coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
-    return torch.where(coin < 0.5, x.flip(-1), x)
+    return torch.where(coin < 0.5, x.flip(dim), x)
 
 
 def cutout(x: Tensor, side: int, generator: torch.Generator) -> Tensor:

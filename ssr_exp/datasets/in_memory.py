@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets import inspection, sources
-from ssr_exp.datasets.batches import Augmentation, Batches
+from ssr_exp.datasets.augmentation import Augmentation
+from ssr_exp.datasets.batches import CAN_FORK, Batches
 from ssr_exp.datasets.images import (
     IGNORED,
     Images,
@@ -25,6 +28,8 @@ from ssr_exp.datasets.images import (
 )
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
+
+WORKERS = 4  # as many as there are cores, at most
 
 
 @in_one_line()
@@ -86,6 +91,7 @@ class TensorDataModule(LightningDataModule):
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
         is_balanced: whether images of rare classes are drawn more often in training.
+        workers: processes that run torchvision's transforms; None: `WORKERS` beside a CUDA GPU.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class TensorDataModule(LightningDataModule):
         seed: int = 0,
         channels_last: bool = False,
         is_balanced: bool = False,
+        workers: int | None = None,
     ) -> None:
         super().__init__()
         self._splits = splits
@@ -105,6 +112,7 @@ class TensorDataModule(LightningDataModule):
         self._seed = seed
         self._channels_last = channels_last
         self._is_balanced = is_balanced
+        self._workers = workers
 
     def setup(self, stage: str) -> None:
         """Check that one device trains: batches are not shared out between several."""
@@ -143,7 +151,7 @@ class TensorDataModule(LightningDataModule):
     ) -> Batches:
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return Batches(
-            images.to(device),
+            images,
             mean=self._splits.mean,
             std=self._splits.std,
             batch_size=self._batch_size,
@@ -151,4 +159,13 @@ class TensorDataModule(LightningDataModule):
             augmentation=augmentation,
             channels_last=self._channels_last,
             is_balanced=self._is_balanced and seed is not None,
+            device=device,
+            workers=_workers(device) if self._workers is None else self._workers,
         )
+
+
+def _workers(device: torch.device) -> int:
+    """Choose how many processes augment: none where the cores train, or where none can start."""
+    if device.type != "cuda" or not CAN_FORK or multiprocessing.current_process().daemon:
+        return 0
+    return min(WORKERS, len(os.sched_getaffinity(0)))

@@ -61,7 +61,8 @@ def scan(root: Path) -> MaskListing:
     The innermost folder whose name says so decides whether a file is a mask (`masks`,
     `train_masks`, `annotations`) or an image, and of which part it is (`train`, `images/val`,
     `test_images`). Image and mask have the same name up to the suffix; a mask's may end with
-    `_mask` and the like. A val or test without any masks is left out.
+    `_mask` and the like, and where no folder decides, that does. A val or test without any masks
+    is left out.
 
     Raises:
         SsrError: the folder cannot be read, holds no masks, or some images or masks have no other.
@@ -137,7 +138,9 @@ def _roles(path: str) -> tuple[bool, str, str]:
         if not any(says) and not any(parts):
             rest.append(name)
     stem = PurePosixPath(path).stem
-    return bool(is_mask), part or ALL, "/".join([*reversed(rest), stem])
+    if is_mask is None:
+        is_mask = _ADDED.search(stem) is not None
+    return is_mask, part or ALL, "/".join([*reversed(rest), stem])
 
 
 def _add(where: dict[Key, tuple[str, File]], key: Key, path: str, file: File, root: Path) -> None:

@@ -126,7 +126,7 @@ def _read(path: Path) -> Values:
         if image.format == "JPEG":
             raise ValueError("it is a JPEG, which changes numbers")
         ImageOps.exif_transpose(image, in_place=True)
-        mode, values = image.mode, np.asarray(image).astype(np.int64)
+        mode, values = image.mode, np.asarray(image)
         if mode == "F":
             raise ValueError("it holds floating-point numbers")
         if mode in ALPHA:
@@ -162,7 +162,7 @@ def _classes(
         at = next(i for i, values in enumerate(held) if beyond[0] in values)
         raise SsrError(
             f"the masks of {root} hold class {beyond[0]} (in {listing.masks[at]}), and "
-            f"dataset.targets names {len(conf.targets)} classes, 0 to {len(conf.targets) - 1}: "
+            f"dataset.targets names {len(conf.targets)}, {_range(numbers)}: "
             f"name all, or type task.ignore_index={beyond[0]} if these pixels count nowhere"
         )
     if not there:
@@ -186,6 +186,10 @@ def _classes(
     for i, mask in enumerate(masks.numpy()):
         labels[i] = table[mask]
     return names, torch.from_numpy(labels)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]} {'and' if len(numbers) == 2 else 'to'} {numbers[-1]}"
 
 
 def _named(

@@ -33,7 +33,8 @@ class Reading:
     """What was read of a data set."""
 
     name: str
-    parts: dict[str, dict[str, int]]  # for each part how many images each class has
+    # For each part how many images each class has; of masks, how many pixels.
+    parts: dict[str, dict[str, int]]
     sources: dict[str, str]  # for each part where it comes from, in words
     pixels: str  # what kind of images they are, and what was done to them, in words
     sizes: dict[str, int] = field(default_factory=dict)  # of parts, where images have no one class
@@ -129,11 +130,22 @@ def _kinds(contents: Contents, how: Preprocessing) -> str:
 
 
 def _fitted(contents: Contents, how: Preprocessing) -> str:
-    to = f"to {how.size[1]} x {how.size[0]}"
-    if not contents.not_square:
+    h, w = how.size
+    to, shape = f"to {w} x {h}", "a square" if h == w else "that shape"
+    if _is_scaled(contents, how):
         return f"scaled {to}"
+    centre = "square" if h == w else "of that shape"
+    keep = "dataset.fit=stretch or pad keep all"
     return {
-        "crop": f"of which the centre square is scaled {to} (dataset.fit=stretch or pad keep all)",
+        "crop": f"of which the centre {centre} is scaled {to} ({keep})",
         "stretch": f"stretched {to}",
-        "pad": f"padded to a square and scaled {to}",
+        "pad": f"padded to {shape} and scaled {to}",
     }[how.fit or "crop"]
+
+
+def _is_scaled(contents: Contents, how: Preprocessing) -> bool:
+    """Say whether all images are known to have the shape that they are brought to."""
+    (h, w), (height, width) = how.size, contents.smallest
+    if h == w:
+        return not contents.not_square
+    return contents.sizes == 1 and height * w == width * h

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ssr_exp.datasets.images import Images, Target
 
-SIDE = 32  # pixels
-SIZES = {"train": 640, "val": 200, "test": 200}  # scenes
-CLASSES = ("background", "zero", "one", "two", "three")
-MOST_DIGITS = 4  # of a scene
+SIDE = 24  # pixels
+SIZES = {"train": 1000, "val": 300, "test": 300}  # scenes
+CLASSES = ("background", "zero", "one", "two")
+MOST_DIGITS = 3  # of a scene
 SOLID = 6  # of 16: darkness from which a pixel of a digit is of its class
 SEED = 0
 

@@ -110,11 +110,7 @@ def _check(conf: DatasetConf) -> None:
             "dataset.root is empty: type dataset.root=DIR, the folder of the images (or . for the "
             "current one)"
         )
-    if conf.resize is not None and conf.resize < 1:
-        raise SsrError(
-            f"dataset.resize={conf.resize} is not a size: type a number of pixels above 0, "
-            "such as dataset.resize=32"
-        )
+    size(conf)
     for key, allowed in (("fit", FITS), ("background", tuple(BACKGROUNDS))):
         if getattr(conf, key) not in allowed:
             words = " or ".join(f"dataset.{key}={word}" for word in allowed)
@@ -125,6 +121,24 @@ def _check(conf: DatasetConf) -> None:
             f"for: type dataset.fit={conf.fit} dataset.resize=32 (or another side), or leave "
             "dataset.fit out"
         )
+
+
+def size(conf: DatasetConf) -> tuple[int, int] | None:
+    """Return height and width in pixels that images are brought to; None: they keep theirs.
+
+    Raises:
+        SsrError: `dataset.resize` is neither a side nor both.
+    """
+    if conf.resize is None:
+        return None
+    sides = conf.resize if isinstance(conf.resize, list) else [conf.resize] * 2
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        said = f"[{','.join(map(str, sides))}]" if sides is conf.resize else conf.resize
+        raise SsrError(
+            f"dataset.resize={said} is not a size: type a number of pixels above 0, such as "
+            "dataset.resize=32, or height and width, such as dataset.resize=[32,48]"
+        )
+    return sides[0], sides[1]
 
 
 def _digits(conf: DatasetConf, _: Path) -> Pool:
@@ -274,7 +288,7 @@ def _asked(conf: DatasetConf) -> Preprocessing:
     """Say what is asked for, before an image was seen: its size counts where it has a fit."""
     return Preprocessing(
         channels=3,
-        size=(conf.resize or 0, conf.resize or 0),
+        size=size(conf) or (0, 0),
         fit=None if conf.resize is None else conf.fit,
         background=BACKGROUNDS[conf.background],
     )

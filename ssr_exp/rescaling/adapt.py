@@ -126,6 +126,11 @@ class Flow(meta.ModuleWatch):
             module.in_channels = self.channels[path] = channels
 
 
+def is_dictionary(network: nn.Module, input_shape: Sequence[int]) -> bool:
+    """Say whether a network puts out a dictionary, as torchvision's for segmentation do."""
+    return isinstance(Flow(network, input_shape).output, Mapping)
+
+
 def output_shape(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...] | None:
     """Say the shape of what a network puts out for one image; None where it is no one tensor."""
     output = Flow(network, input_shape).output

@@ -25,7 +25,9 @@ class Classification(Supervised):
     """Train a network to classify.
 
     Label smoothing and class weights are part of the loss in training, not of what is measured in
-    val and test. Further metrics of val: balanced accuracy and macro F1, in percent.
+    val and test. Targets of training may be probabilities, `b x num_classes`, as of mixed images:
+    its accuracy then counts the likeliest class. Further metrics of val: balanced accuracy and
+    macro F1, in percent.
 
     Args:
         network: maps `b x c x h x w` to logits, `b x num_classes`.
@@ -59,8 +61,15 @@ class Classification(Supervised):
         return F.cross_entropy(outputs, y)
 
     def training_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(outputs, y, weight=self.class_weights, label_smoothing=smoothing)
+        smoothing, weights = self.recipe.label_smoothing, self.class_weights
+        loss = F.cross_entropy(outputs, y, weight=weights, label_smoothing=smoothing)
+        if weights is None or y.ndim == 1:
+            return loss
+        return loss * (len(y) / (y @ weights).sum())  # as torch does where targets are classes
+
+    def measurable(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the likeliest class of targets that are probabilities."""
+        return outputs, y if y.ndim == 1 else y.argmax(1)
 
     def tables(self) -> dict[str, Any]:
         """Say how often each class was taken for each: a row for each true class."""

@@ -52,7 +52,7 @@ class Multilabel(Supervised):
 
     def measurable(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities: of logits a metric cannot know that they are some."""
-        return outputs.float().sigmoid(), y.long()
+        return outputs.float().sigmoid(), y.round().long()
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the mean cross-entropy of each label's softened probability."""

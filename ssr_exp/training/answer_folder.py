@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp.config import Config
-from ssr_exp.rescaling import codes, saved
+from ssr_exp.datasets.images import Target
+from ssr_exp.rescaling import adapt, codes, saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import (
@@ -32,7 +33,8 @@ import torch
 from ssr_exp.rescaling import saved
 
 network = saved.load(Path(__file__).parent{trust}){predicts}
-print(network(torch.zeros({shape})).shape)
+outputs = network(torch.zeros({shape})){picks}
+print(outputs.shape)
 '''
 
 
@@ -108,7 +110,13 @@ def _add_papers(
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
+    picks = ""
+    if study.splits.train.target is Target.masks:
+        predicts = "  # the class of each pixel: outputs.argmax(1)"
+        is_named = adapt.is_dictionary(study.seed_network, study.splits.image_shape)
+        picks = '["out"]' if is_named else ""
     store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
-    store.write_text(fresh / SCRIPT, LOAD.format(shape=shape, trust=trust, predicts=predicts))
+    script = LOAD.format(shape=shape, trust=trust, predicts=predicts, picks=picks)
+    store.write_text(fresh / SCRIPT, script)

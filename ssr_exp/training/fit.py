@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from ssr_exp.config import Balance
-from ssr_exp.datasets.batches import Augmentation
+from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
@@ -95,6 +95,7 @@ def _images(job: Job) -> TensorDataModule:
         seed=job.conf.seed,
         channels_last=job.conf.trainer.channels_last,
         is_balanced=job.conf.task.balance is Balance.sampling,
+        workers=job.conf.trainer.workers,
     )
 
 

@@ -43,7 +43,8 @@ def check(conf: TaskConf) -> None:
     if conf.name is not TaskKind.segmentation:
         for key in ("dice", "ignore_index"):
             if (value := getattr(conf, key)) != getattr(TaskConf(), key):
-                raise SsrError(f"task.{key}={value} is for task=segmentation: leave it out.")
+                said = "null" if value is None else value
+                raise SsrError(f"task.{key}={said} is for task=segmentation: leave it out.")
     if conf.unit and not is_number:
         raise SsrError(f"task.unit={conf.unit} is for task=regression: leave it out.")
     if len(conf.unit) > LONGEST_UNIT:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ssr_exp import config
 from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf, TaskConf, TaskKind
-from ssr_exp.datasets import in_memory
+from ssr_exp.datasets import augmentation, in_memory
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets
@@ -38,7 +38,11 @@ TARGETS = {
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 NOT_COMPARED = ("root", "download", "file")  # where images lie does not change what they are
 # Keys that must not rename the studies before them.
-LATER = ("train_on_val", "fit", "background", "image", "targets", "group", "split")
+LATER = (
+    *("train_on_val", "fit", "background", "image", "targets", "group", "split"),
+    *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
+    *("num_ops", "magnitude", "mixup", "cutmix"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +136,7 @@ def open(conf: Config) -> Study:
             f"trainer.test=true, but data set {splits.name} has no test images: add a test folder "
             f"beside train (or rows of a table that say test), or type {without}trainer.test=false."
         )
+    augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
     seed_network, plan = _traced(
         _Key(conf.model), _Key(conf.segment), splits.num_classes, splits.image_shape
     )
@@ -176,6 +181,8 @@ def _fields(
     conf: Config, splits: Splits, seed_network: nn.Module, multiple: int, taken: Pretrained
 ) -> dict[str, Any]:
     dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
+    if isinstance(sides := dataset["resize"], list) and sides[0] == sides[1]:
+        dataset["resize"] = sides[0]
     for key in LATER:
         if dataset[key] == getattr(DatasetConf(), key):
             del dataset[key]

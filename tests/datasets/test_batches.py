@@ -8,7 +8,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from ssr_exp.datasets import batches
-from ssr_exp.datasets.batches import Augmentation, Batches
+from ssr_exp.datasets.augmentation import Augmentation
+from ssr_exp.datasets.batches import Batches
 from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError

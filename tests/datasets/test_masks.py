@@ -48,7 +48,7 @@ def write(
         for folder, values, end in ((images, image, ".png"), (masks, mask, suffix)):
             path = root / folder / f"{number:02}{end}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            if folder == masks and save is not None:
+            if values is mask and save is not None:
                 save(values, path)
             else:
                 Image.fromarray(values).save(path)
@@ -100,6 +100,7 @@ LAYOUTS = {
     "images alone": ("{}", "{}_masks", "train test"),
     "years": ("img/{}", "labels/{}", "train2017 val2017"),
     "an archive": ("data/segmentation/{}/images", "data/segmentation/{}/gt", "train valid"),
+    "one folder": ("{}", "{}", "train val"),
     "no parts": ("JPEGImages{}", "SegmentationClass{}", ""),
 }
 
@@ -108,7 +109,9 @@ LAYOUTS = {
 def test_the_usual_layouts_are_understood(name: str, tmp_path: Path, load: Load) -> None:
     images, masks, parts = LAYOUTS[name]
     for seed, part in enumerate(parts.split() or [""]):
-        write(tmp_path / "set", images.format(part), masks.format(part), seed=seed, count=9)
+        suffix = "_mask.png" if images == masks else ".png"
+        where = tmp_path / "set", images.format(part), masks.format(part)
+        write(*where, seed=seed, count=9, suffix=suffix)
     splits = load(tmp_path / "set")
     assert_together(splits)
     assert sum(map(len, all_of(splits))) == 9 * max(1, len(parts.split()))
@@ -330,8 +333,11 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(
 
 
 def test_classes_beyond_the_names_are_refused(tmp_path: Path, load: Load) -> None:
+    root = write(tmp_path / "bw", save=black_and_white)
+    Image.fromarray(np.full(SIZE, 1, np.uint8)).save(root / "masks/03.png")
+    assert "names 2, 0 and 255" in refused(load, root, None, targets=["a", "b"])
     said = refused(load, write(tmp_path / "set"), targets=["ground", "cat"])
-    assert "hold class 2 (in masks/" in said and "names 2 classes, 0 to 1" in said
+    assert "hold class 2 (in masks/" in said and "names 2, 0 and 1" in said
     assert "names a class twice" in refused(load, tmp_path / "set", targets=["a", "a", "b"])
 
 

@@ -60,6 +60,52 @@ def test_the_description_makes_the_same_pixels(root: Path, save: Any, fit: str, 
                 assert np.array_equal(preprocessing.pixels(file, how), pixels.permute(1, 2, 0))
 
 
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(6, 10), (10, 6), (7, 7)])
+def test_height_and_width_may_differ(
+    root: Path, tmp_path: Path, fit: str, size: tuple[int, int], load: Load, digits: Splits
+) -> None:
+    splits = load(fill(root, size=(20, 14), count=4), resize=list(size), fit=fit, val_fraction=0.4)
+    how = splits.preprocessing
+    assert (splits.image_shape[1:], how.size) == (size, size)
+    for pixels, file in zip(splits.train.pixels, splits.train.files, strict=True):
+        assert np.array_equal(preprocessing.pixels(file, how), pixels.permute(1, 2, 0))
+    small = in_memory.load(DatasetConf(name="digits", resize=list(size), fit=fit), tmp_path)
+    assert small.image_shape == (1, *size)
+    Image.fromarray(digits.train.pixels[3, 0].numpy()).save(tmp_path / "digit.png")
+    read = preprocessing.pixels(tmp_path / "digit.png", small.preprocessing)
+    assert np.array_equal(read[:, :, 0], small.train.pixels[3, 0])
+
+
+def test_padding_to_a_shape_leaves_bars_and_cropping_keeps_the_middle(
+    root: Path, load: Load
+) -> None:
+    for number in range(8):
+        image = Image.new("RGB", (40, 20), (100 + number, 100, 100))
+        image.paste((0, 200, 0), (0, 0, 8, 20))  # the left fifth
+        path = root / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+
+    def loaded(**fields: Any) -> np.ndarray[Any, Any]:
+        pixels = load(root, background="black", val_fraction=0.4, **fields).train.pixels
+        return pixels.amax(0).permute(1, 2, 0).numpy()
+
+    wide = loaded(resize=[10, 40], fit="pad").max((0, 2)) > 0
+    assert wide[10:30].all() and not wide[:10].any() and not wide[30:].any()
+    assert (loaded(resize=[10, 20], fit="pad") > 0).any(2).all()  # its own shape: no bars
+    tall = loaded(resize=[20, 10])  # its middle, without the left fifth
+    assert tall.shape == (20, 10, 3) and (tall[:, :, 1] == 100).all()
+    assert (loaded(resize=[20, 10], fit="stretch")[:, 0, 1] > 150).all()
+
+
+def test_one_side_and_two_that_are_the_same_are_one_size(root: Path, load: Load) -> None:
+    fill(root, size=(20, 14))
+    one, two = load(root, resize=8), load(root, resize=[8, 8])
+    assert one.fingerprint == two.fingerprint and one.preprocessing == two.preprocessing
+    assert load(root, resize=[8, 9]).fingerprint != one.fingerprint
+
+
 def test_without_a_size_nothing_is_fitted(root: Path, tmp_path: Path, load: Load) -> None:
     splits = load(fill(root, size=(20, 14)))
     assert (splits.preprocessing.fit, splits.preprocessing.size) == (None, (14, 20))
@@ -99,6 +145,10 @@ def test_that_images_are_cropped_is_said(root: Path, tmp_path: Path, load: Load)
     assert "32 x 16 pixels, RGB, of which the centre square is scaled to 16 x 16" in said
     assert "stretched to 16 x 16" in str(load(root, resize=16, fit="stretch").reading)
     assert "padded to a square" in str(load(root, resize=16, fit="pad").reading)
+    wide = str(load(root, resize=[16, 24]).reading)
+    assert "of which the centre of that shape is scaled to 24 x 16 (dataset.fit=stretch" in wide
+    assert "padded to that shape" in str(load(root, resize=[16, 24], fit="pad").reading)
+    assert "RGB, scaled to 16 x 8" in str(load(root, resize=[8, 16]).reading)
     square = fill(tmp_path / "square", size=(24, 24))
     assert "24 x 24 pixels, RGB, scaled to 16 x 16" in str(load(square, resize=16).reading)
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,9 +83,15 @@ def test_val_fraction_must_give_each_class_an_image(tmp_path: Path) -> None:
     in_memory.load(DatasetConf(name="digits", val_fraction=advice), tmp_path)
 
 
-@pytest.mark.parametrize("resize", [0, -3])
-def test_resize_must_be_positive(root: Path, resize: int, refused: Refused) -> None:
-    assert "dataset.resize=32" in refused(noise(root, cat=3, dog=3), resize=resize)
+@pytest.mark.parametrize(
+    "resize",
+    [0, -3, 2.5, True, "32x48", [], [32], [32, 0], [32, 48, 3], [32, 4.5], ["a", 3], {"a": 3}],
+    ids=str,
+)
+def test_resize_is_a_side_or_both(root: Path, resize: Any, refused: Refused) -> None:
+    said = refused(noise(root, cat=3, dog=3), resize=resize)
+    assert "is not a size: type a number" in said
+    assert "dataset.resize=32, or height and width, such as dataset.resize=[32,48]" in said
 
 
 @pytest.mark.parametrize("name", ["image_folder", "cifar10"])
@@ -133,6 +140,7 @@ def test_a_torchvision_set_has_its_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert (len(splits.train), len(splits.val), len(splits.test)) == (50, 10, 20)
     assert splits.image_shape == (1, 28, 28)
     assert in_memory.load(replace(conf, resize=14), tmp_path).image_shape == (1, 14, 14)
+    assert in_memory.load(replace(conf, resize=[14, 20]), tmp_path).image_shape == (1, 14, 20)
 
 
 def test_absent_test_images_say_so(digits: Splits) -> None:

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 from ssr_exp.config import RecipeConf
-from ssr_exp.datasets.batches import Augmentation
+from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.tasks.classification import Classification

@@ -14,6 +14,8 @@ from torch.optim import AdamW
 from torchmetrics.classification import MulticlassAccuracy
 
 from ssr_exp.config import Optimizer, RecipeConf, Schedule
+from ssr_exp.datasets.augmentation import Augmentation
+from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.tasks import optimization
 from ssr_exp.tasks.classification import Classification
@@ -297,3 +299,41 @@ def test_channels_last_sets_the_layout_of_the_weights() -> None:
     made = Classification(nn.Conv2d(3, 4, 3), RecipeConf(), num_classes=4, channels_last=True)
     (weight, _) = made.network.parameters()
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+# Targets that are probabilities, as of mixed images
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_class_and_its_certainty_are_one_target(weights: Tensor | None, smoothing: float) -> None:
+    recipe = RecipeConf(label_smoothing=smoothing)
+    task = Classification(nn.Identity(), recipe, num_classes=3, class_weights=weights)
+    outputs, y = torch.randn(7, 3), torch.arange(7) % 3
+    certain = F.one_hot(y, 3).float()
+    torch.testing.assert_close(task.training_loss(outputs, certain), task.training_loss(outputs, y))
+    assert torch.equal(task.measurable(outputs, certain)[1], task.measurable(outputs, y)[1])
+
+
+def test_the_loss_of_a_mixture_is_the_mixture_of_losses() -> None:
+    task = Classification(nn.Identity(), RecipeConf(label_smoothing=0.1), num_classes=3)
+    outputs, one, other = torch.randn(7, 3), torch.arange(7) % 3, torch.zeros(7).long()
+    mixed = 0.7 * F.one_hot(one, 3) + 0.3 * F.one_hot(other, 3)
+    losses = [task.training_loss(outputs, y) for y in (one, other)]
+    expected = 0.7 * losses[0] + 0.3 * losses[1]
+    torch.testing.assert_close(task.training_loss(outputs, mixed), expected)
+    assert torch.equal(task.measurable(outputs, mixed)[1], one)
+
+
+@pytest.mark.parametrize("fields", [{"mixup": 0.4}, {"cutmix": 1.0}])
+def test_mixed_images_are_learnt_from(
+    fields: dict[str, float],
+    digits: Splits,
+    small_task: MakeTask,
+    quiet_trainer: MakeTrainer,
+) -> None:
+    wanted = Augmentation(**fields)  # type: ignore[arg-type]
+    task, trainer = small_task(lr=0.1), quiet_trainer(4)
+    trainer.fit(task, TensorDataModule(digits, batch_size=64, augmentation=wanted))
+    assert float(trainer.callback_metrics["val/acc"]) > 60
+    assert 0 < float(trainer.callback_metrics["train/acc"]) <= 100

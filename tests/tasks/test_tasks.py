@@ -127,6 +127,14 @@ def test_no_metric_depends_on_how_val_is_cut_into_batches() -> None:
     assert values[0] == values[1] == values[2] and {"mAP", "f1"} == set(values[0])
 
 
+def test_labels_may_be_mixed() -> None:
+    task, ((x, y), _) = multilabel()
+    outputs, mixed = task.network(x), 0.7 * y + 0.3 * y.roll(1, 0)
+    expected = 0.7 * task.loss(outputs, y) + 0.3 * task.loss(outputs, y.roll(1, 0))
+    torch.testing.assert_close(task.training_loss(outputs, mixed), expected)
+    assert torch.equal(task.measurable(outputs, mixed)[1], y.long())
+
+
 def test_errors_are_in_the_targets_unit_and_the_loss_is_not(
     measured: Callable[..., dict[str, float]],
 ) -> None:
@@ -169,6 +177,35 @@ def test_mean_iou_leaves_ignored_pixels_out(measured: Callable[..., dict[str, fl
     assert found["val/mIoU"] == pytest.approx(100 * sum(ious) / 3, rel=1e-5)
     hits = float((guess == y)[counts].float().mean())
     assert found["val/pixel_acc"] == pytest.approx(100 * hits, rel=1e-5)
+
+
+def test_the_table_says_the_iou_and_the_pixels_of_each_class(
+    measured: Callable[..., dict[str, float]],
+) -> None:
+    task, batches = segmentation()
+    found = measured(task, batches, 1)
+    rows = task.tables()["iou"]
+    y = torch.cat([y for _, y in batches])
+    assert [pixels for _, pixels in rows] == [int((y == c).sum()) for c in range(3)]
+    assert sum(iou for iou, _ in rows) / 3 == pytest.approx(found["val/mIoU"], rel=1e-5)
+
+
+def test_a_teacher_of_pixels_counts_as_much_for_any_size() -> None:
+    task, ((x, _), _) = segmentation()
+    student, teacher = task.network(x), task.network(x.flip(0))
+    one = task.distillation(student, teacher, 2.0)
+    four = task.distillation(student.repeat(1, 1, 2, 2), teacher.repeat(1, 1, 2, 2), 2.0)
+    torch.testing.assert_close(one, four)
+
+
+def test_the_loss_of_pixels_is_cross_entropy_and_dice() -> None:
+    task, ((x, y), _) = segmentation()
+    outputs = task.network(x)
+    entropy = F.cross_entropy(outputs, y, ignore_index=IGNORED)
+    torch.testing.assert_close(task.loss(outputs, y), entropy)
+    torch.testing.assert_close(
+        task.training_loss(outputs, y), (entropy + dice_loss(outputs, y)) / 2
+    )
 
 
 def test_dice_is_that_of_the_classes_that_are_there() -> None:

@@ -28,6 +28,7 @@ from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import answer_folder, fit, mask_pictures, run, study
+from tests.datasets.test_masks import write
 
 Compose = Callable[..., Config]
 pytestmark = pytest.mark.usefixtures("repeatable")
@@ -103,6 +104,29 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 # What is in it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["model=unet", "model.arguments={width:4,levels:2}"],
+        ["model=torchvision", "model.name=lraspp_mobilenet_v3_large"],
+    ],
+    ids=["unet", "lraspp"],
+)
+def test_a_network_of_pixels_loads_and_its_script_runs(
+    train: Train, model: list[str], tmp_path: Path
+) -> None:
+    root = write(tmp_path / "set", count=12)
+    one = train("task=segmentation", "dataset=masks", f"dataset.root={root}", *model)
+    one.hand_over()
+    assert one.record.score_key == "val/mIoU" and one.record.score is not None
+    done = subprocess.run(
+        [sys.executable, one.best / "load.py"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "torch.Size([1, 3, 12, 10])\n"
+    assert "outputs.argmax(1)" in (one.best / "load.py").read_text()
 
 
 @torch.no_grad()

@@ -26,6 +26,16 @@ WORDS = (
     "dataset.crop_padding=1",
     "dataset.flip=true",
 )
+RICH = (  # torchvision draws from the generator that dropout draws from
+    "dataset.crop_scale=[0.5,1]",
+    "dataset.crop_padding=0",
+    "dataset.vertical_flip=true",
+    "dataset.rotation=15",
+    "dataset.color_jitter=[0.3,0.3]",
+    "dataset.auto_augment=trivial_augment_wide",
+    "dataset.mixup=0.2",
+    "dataset.cutmix=1",
+)
 DROPPING = """
 from torch import nn
 
@@ -82,10 +92,15 @@ def measured(record: Record) -> tuple[Any, ...]:
 
 
 @pytest.mark.usefixtures("repeatable")
+@pytest.mark.parametrize("augmented", [(), pytest.param(RICH, marks=pytest.mark.slow)])
 def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
-    conf: Compose, tmp_path: Path, dies: Callable[[int], None], own: Callable[[str], str]
+    conf: Compose,
+    tmp_path: Path,
+    dies: Callable[[int], None],
+    own: Callable[[str], str],
+    augmented: tuple[str, ...],
 ) -> None:
-    words = (*WORDS, "model=module", f"model.target={own(DROPPING)}.Net")
+    words = (*WORDS, *augmented, "model=module", f"model.target={own(DROPPING)}.Net")
     whole = conf(*words, f"paths.runs={tmp_path}/whole")
     undisturbed = run.train(whole)
     steps = len(fit._images(run.plan(whole)[0]).train_dataloader())

@@ -41,6 +41,7 @@ SAME = [
     "seed=7",
     "wait=true",
     "trainer.threads=1",
+    "trainer.workers=2",
     "trainer.accelerator=auto",
     "trainer.progress=true",
     "trainer.test=true",
@@ -78,9 +79,21 @@ OTHER = [
     "dataset.split_seed=1",
     "dataset.val_fraction=0.3",
     "dataset.resize=16",
+    "dataset.resize=[16,20]",
     "dataset.crop_padding=1",
     "dataset.flip=true",
     "dataset.cutout=2",
+    "dataset.vertical_flip=true",
+    "dataset.crop_scale=[0.5,1]",
+    "dataset.crop_scale=[0.5,1] dataset.crop_ratio=[1,1]",
+    "dataset.rotation=15",
+    "dataset.color_jitter=[0.4]",
+    "dataset.auto_augment=trivial_augment_wide",
+    "dataset.auto_augment=rand_augment",
+    "dataset.auto_augment=rand_augment dataset.num_ops=1",
+    "dataset.auto_augment=rand_augment dataset.magnitude=5",
+    "dataset.mixup=0.2",
+    "dataset.cutmix=1",
     "dataset.train_on_val=true trainer.test=true",
     "model=resnet14",
     "model.shortcut=B",
@@ -96,6 +109,10 @@ OTHER = [
 def test_what_decides_a_result_makes_another_study(opened: Callable[..., Study]) -> None:
     names = [opened(*words.split()).name for words in ["seed=0", *OTHER]]
     assert len(set(names)) == len(names)
+
+
+def test_two_sides_that_are_the_same_are_one(opened: Callable[..., Study]) -> None:
+    assert opened("dataset.resize=[8,8]").name == opened("dataset.resize=8").name
 
 
 @pytest.fixture

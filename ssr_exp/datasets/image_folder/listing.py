@@ -35,8 +35,9 @@ class Listing:
     def key(self, how: Preprocessing) -> str:
         """Hash what a cache of the decoded images depends on: its format, names, times, how."""
         rows = [(file, *stat) for file, stat in zip(self.files, self.stats, strict=True)]
-        root = str(self.origin.root.resolve())
-        asked = [CACHE, root, how.size[0] if how.fit else None, rows, how.fit, how.background]
+        root, (h, w) = str(self.origin.root.resolve()), how.size
+        size = h if h == w else how.size  # of a square its side, as before there were others
+        asked = [CACHE, root, size if how.fit else None, rows, how.fit, how.background]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
