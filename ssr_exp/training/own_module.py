@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,13 @@ def check(conf: TaskConf) -> None:
                 f"task.trainer.{name} is decided elsewhere: by trainer.* and recipe.grad_clip, or "
                 "because each network is trained alike by one process. Leave it out."
             )
+    try:
+        json.dumps(conf.arguments)
+    except (TypeError, ValueError) as error:
+        raise SsrError(
+            f"task.arguments hold more than texts, numbers, lists and dictionaries ({error}): give "
+            "{_target_: my_package.MyClass, ...} for what has to be made."
+        ) from None
 
 
 def make(conf: TaskConf, offered: Mapping[str, Any]) -> LightningModule:

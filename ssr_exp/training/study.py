@@ -158,9 +158,17 @@ def open(conf: Config) -> Study:
         )
     if isinstance(splits, Splits):
         augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
-    seed_network, plan = _traced(
-        ConfigKey(conf.model), ConfigKey(conf.segment), splits.num_classes, splits.image_shape
-    )
+    try:
+        seed_network, plan = _traced(
+            ConfigKey(conf.model), ConfigKey(conf.segment), splits.num_classes, splits.image_shape
+        )
+    except SsrError as error:
+        if conf.task.name is not TaskKind.module:
+            raise
+        raise SsrError(
+            f"{error} Where a part of it can be rescaled, which takes one tensor, type "
+            f"task.network={conf.task.network}.PART, such as {conf.task.network}.backbone."
+        ) from None
     if conf.task.name is TaskKind.module:
         if conf.init.kind is Init.fresh:
             _say_what_is_dropped(ConfigKey(conf.task), splits.num_classes, splits.image_shape[0])
@@ -249,7 +257,8 @@ def _check(conf: Config) -> None:
             f"origin={conf.origin} is no name: type up to 40 letters, digits, dashes or "
             "underscores, or leave it out."
         )
-    if conf.recipe.warmup_epochs >= conf.trainer.max_epochs:
+    is_read = conf.task.name is not TaskKind.module
+    if is_read and conf.recipe.warmup_epochs >= conf.trainer.max_epochs:
         log.warning(
             "recipe.warmup_epochs=%g is all of the training (%d epochs): the learning rate never "
             "gets to its full height.",

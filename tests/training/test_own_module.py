@@ -13,7 +13,7 @@ from torch import nn
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.training import fit, own_module, run, study
 
@@ -267,6 +267,11 @@ BAD = {
         ("task.score.bounds=[1,0]",),
         "task.score.bounds are 1 and 0: type the least first, as [0,1].",
     ),
+    "an argument that is no plain data": (
+        code(),
+        ("task.arguments={lr:{_target_: math.sqrt}}",),
+        "math.sqrt cannot be called: TypeError",
+    ),
     "an argument of the trainer that is ours": (
         code(),
         ("+task.trainer.max_epochs=3",),
@@ -386,6 +391,34 @@ def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
     record, again = trained(broken)
     assert len(steps) == 60 and record.scores == whole.scores
     assert all(torch.equal(state[n], again[n]) for n in state)
+
+
+def test_the_score_is_what_validation_measured_last(asked: Callable[..., Config]) -> None:
+    """Neither a step of the training that bears its name, nor an earlier epoch's."""
+    text = code(**{'self.log("train/loss", loss)': 'self.log("val/share", 0.123)'})
+    words = ("trainer.max_epochs=3", "+task.trainer.check_val_every_n_epoch=2")
+    record, _ = trained(asked(text, *words))
+    usual, _ = trained(asked(code(), "trainer.max_epochs=3"))
+    assert record.score == usual.score != 0.123
+    assert record.scores == (usual.scores[1], usual.scores[2])
+
+
+def test_a_score_that_is_no_number_is_a_training_that_diverged(
+    asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    record = run.train(
+        asked(code(**{'self.log("val/share", share)': 'self.log("val/share", share * torch.nan)'}))
+    )
+    assert record.status is Status.diverged and "val/share is nan" in (record.error or "")
+    assert "val/share is not finite after 2 batches" in caplog.text
+
+
+def test_of_what_cannot_be_traced_a_part_is_advised(asked: Callable[..., Config]) -> None:
+    text = code(
+        "self.net.register_forward_hook(lambda m, i, o: o if o.sum() > 0 else -o)",
+    )
+    with pytest.raises(SsrError, match=r"type task.network=net.PART, such as net.backbone\.$"):
+        study.open(asked(text))
 
 
 def test_a_run_gives_its_module_back(asked: Callable[..., Config]) -> None:
