@@ -63,17 +63,20 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
+    from ssr_exp.datasets.mask_policies import MaskImage, with_masks
+
     bilinear = v2.InterpolationMode.BILINEAR
-    fill: Any = {tv_tensors.Mask: IGNORED, "others": 0}
-    steps: list[v2.Transform] = []
+    fill: Any = {tv_tensors.Mask: IGNORED, MaskImage: IGNORED, "others": 0}
+    steps: list[Callable[..., Any]] = []
     if wanted.crop_scale is not None:
         steps.append(v2.RandomResizedCrop(size, wanted.crop_scale, wanted.crop_ratio))
     if wanted.rotation:
         steps.append(v2.RandomRotation(wanted.rotation, bilinear, fill=fill))
     if wanted.auto_augment is AutoAugment.trivial_augment_wide:
-        steps.append(v2.TrivialAugmentWide(interpolation=bilinear))
+        steps.append(with_masks(v2.TrivialAugmentWide(interpolation=bilinear, fill=fill)))
     if wanted.auto_augment is AutoAugment.rand_augment:
-        steps.append(v2.RandAugment(wanted.num_ops, wanted.magnitude, interpolation=bilinear))
+        policy = v2.RandAugment(wanted.num_ops, wanted.magnitude, interpolation=bilinear, fill=fill)
+        steps.append(with_masks(policy))
     if any(wanted.color_jitter):
         steps.append(v2.ColorJitter(*wanted.color_jitter))
     return v2.Compose(steps) if steps else None
@@ -129,7 +132,7 @@ def check(conf: DatasetConf, splits: Splits, batch_size: int) -> None:
     c, h, w = splits.image_shape
     _check_crop(conf)
     _check_jitter(conf.color_jitter, is_grey=c == 1)
-    _check_policy(conf, splits.train.target)
+    _check_policy(conf)
     _check_mixture(conf, splits.train.target, min(batch_size, len(splits.train)))
     if conf.cutout > min(h, w):
         raise SsrError(
@@ -182,19 +185,13 @@ def _check_jitter(jitter: list[float], *, is_grey: bool) -> None:
         )
 
 
-def _check_policy(conf: DatasetConf, target: Target) -> None:
+def _check_policy(conf: DatasetConf) -> None:
     given = {k: getattr(conf, k) for k in ("num_ops", "magnitude")}
     idle = [k for k, value in given.items() if value != getattr(DEFAULT, k)]
     if idle and conf.auto_augment is not AutoAugment.rand_augment:
         raise SsrError(
             f"dataset.{idle[0]}={given[idle[0]]} is of RandAugment: type "
             "dataset.auto_augment=rand_augment with it, or leave it out."
-        )
-    if target is Target.masks and conf.auto_augment is not AutoAugment.none:
-        raise SsrError(
-            f"dataset.auto_augment={conf.auto_augment.value} moves images and not their masks: "
-            "type dataset.auto_augment=none with dataset.crop_scale, dataset.rotation or "
-            "dataset.color_jitter, which masks follow."
         )
 
 
