@@ -62,7 +62,7 @@ def pool(
     if conf.name in (MASKS, SCENES) or (conf.name == CSV and target is Target.masks):
         _check_masks(conf, target)
         return (
-            _scenes(conf)
+            _scenes(conf, ignored)
             if conf.name == SCENES
             else masks.pool(conf, data_dir, _asked(conf), ignored)
         )
@@ -154,9 +154,16 @@ def _digits(conf: DatasetConf, _: Path) -> Pool:
     return _pool(conf, images, train, test, {"test": "20 % of all"})
 
 
-def _scenes(conf: DatasetConf) -> Pool:
+def _scenes(conf: DatasetConf, ignored: int | None) -> Pool:
     """Draw scenes of digits with their masks, in parts that share no digit."""
     images, sizes = scenes.scenes()
+    if ignored is not None and ignored < len(images.classes):
+        raise SsrError(
+            f"task.ignore_index={ignored} is class '{images.classes[ignored]}' of dataset=scenes, "
+            "all of whose pixels count: leave it out"
+        )
+    if conf.targets:
+        raise SsrError("dataset.targets names the classes of dataset=masks, and not of scenes")
     index = np.arange(len(images), dtype=np.int64)
     train, val, test = np.split(index, np.cumsum(list(sizes.values()))[:-1])
     return replace(_pool(conf, images, train, test, dict.fromkeys(sizes, "drawn")), val=val)

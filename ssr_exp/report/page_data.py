@@ -15,7 +15,7 @@ import numpy as np
 import ssr_exp
 from ssr_exp import files
 from ssr_exp.errors import without_paths
-from ssr_exp.report import search_results
+from ssr_exp.report import class_scores, search_results
 from ssr_exp.runs import pareto, predictions, studies
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
@@ -25,6 +25,7 @@ from ssr_exp.runs.store import Store, folder_name
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
+ANSWER = "answer"  # a role of the last comparison
 SIZES = "round blocks widths params macs gemms".split()
 METRICS = ("score", "best_score", "test_score", "val_loss")
 RUN = "network study seed epochs score best_score val_loss test_score device started_at".split()
@@ -98,11 +99,18 @@ def _study(
         "runs": [_run(record, settings) for record in records],
         "predictions": None if predicted is None else _thinned(predicted, points),
         "answer": None if comparison is None else comparison.model_dump(),
+        "classes": class_scores.collect(store, name, searched, _answers(comparison)),
         "picture": search_results.read_picture(store, name),
         "about": _about(records, fields),
         "has_val": any(record.score is not None for record in searched),
         "started_at": max(record.started_at for record in records),
     }
+
+
+def _answers(comparison: search_results.Comparison | None) -> list[str]:
+    """List the networks that a search named."""
+    results = () if comparison is None else comparison.results
+    return [row.network for row in results if row.role == ANSWER]
 
 
 def _described(score: Score) -> dict[str, Any]:

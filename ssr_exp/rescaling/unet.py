@@ -61,8 +61,10 @@ class UNet(nn.Module):
             ("levels", levels, 2),
             ("blocks", blocks, 1),
         ):
-            if value < least:
-                raise SsrError(f"a U-Net's {name} is {least} or more, not {value}.")
+            if value < least or value % 1:
+                raise SsrError(
+                    f"a U-Net's {name} is a whole number, {least} or more, and not {value}."
+                )
         widths = [width * 2**level for level in range(levels)]
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for level, (before, after) in enumerate(zip([in_channels, *widths], widths, strict=False)):

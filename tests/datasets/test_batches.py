@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -69,6 +70,31 @@ def test_seed_and_epoch_decide_order_and_augmentation(digits: Splits) -> None:
     assert all(map(torch.equal, second, epoch(fresh(0), 1)))
     for other in (epoch(served, 0), epoch(fresh(1), 1), epoch(fresh(1), 0)):
         assert not any(map(torch.equal, second, other))
+
+
+@pytest.mark.parametrize(
+    ("is_balanced", "expected"), [(False, "1debea2c4924205d"), (True, "58e01b62faa15a1b")]
+)
+def test_batches_of_crops_flips_and_cutout_are_those_of_old_studies(
+    is_balanced: bool, expected: str
+) -> None:
+    values = torch.arange(40 * 3 * 9 * 7).mul(2654435761).remainder(251).to(torch.uint8)
+    images = Images(values.view(40, 3, 9, 7), torch.arange(40) % 4, tuple("abcd"))
+    served = Batches(
+        images,
+        mean=(0.5, 0.4, 0.3),
+        std=(0.25, 0.2, 0.5),
+        batch_size=16,
+        seed=5,
+        augmentation=Augmentation(crop_padding=2, flip=True, cutout=4),
+        is_balanced=is_balanced,
+    )
+    served.set_epoch(3)
+    found = hashlib.sha256()
+    for x, y in served:
+        found.update(x.mul(2**10).round().to(torch.int64).numpy().tobytes())
+        found.update(y.numpy().tobytes())
+    assert found.hexdigest()[:16] == expected
 
 
 def test_seeds_of_different_epochs_do_not_meet() -> None:

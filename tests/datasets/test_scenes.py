@@ -66,6 +66,13 @@ def test_data_sets_without_masks_say_so(name: str) -> None:
         in_memory.load(DatasetConf(name=name), Path("unused"), Target.masks)
 
 
+def test_what_scenes_would_not_heed_is_refused() -> None:
+    with pytest.raises(SsrError, match=r"task\.ignore_index=0 is class 'background'"):
+        in_memory.load(DatasetConf(name="scenes"), Path("unused"), Target.masks, 0)
+    with pytest.raises(SsrError, match=r"dataset\.targets names the classes of dataset=masks"):
+        load(targets=["a", "b"])
+
+
 def test_it_says_what_was_read(splits: Splits) -> None:
     first, second, *_ = splits.reading.lines()
     assert first.startswith("scenes: 1,600 images with masks of 4 classes: background ")

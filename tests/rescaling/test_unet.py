@@ -49,10 +49,12 @@ def test_logits_have_the_size_of_any_image(size: tuple[int, int], levels: int) -
     assert network(torch.zeros(1, 2, *size)).shape == (1, 3, *size)
 
 
-@pytest.mark.parametrize(("name", "value"), [("width", 0), ("levels", 1), ("blocks", 0)])
-def test_an_argument_that_is_too_small_is_named(name: str, value: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("width", 0), ("width", 7.5), ("levels", 1), ("blocks", 0)]
+)
+def test_an_argument_that_is_none_is_named(name: str, value: float) -> None:
     conf = ModelConf("unet", arguments={name: value})
-    with pytest.raises(SsrError, match=rf"U-Net's {name} is \d or more, not {value}"):
+    with pytest.raises(SsrError, match=rf"U-Net's {name} is a whole number, \d or more, and not"):
         seeds.build(conf, num_classes=3, input_shape=SHAPE)
 
 

@@ -20,6 +20,17 @@ function answerCard() {
     element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }));
 }
 
+function classesCard() {
+  const classes = study().classes;
+  if (!classes) return null;
+  const told = classes.networks.flatMap((network) => classes.columns.map((column) => `${network.kind === "baseline" ? "baseline" : network.code}: ${column} %`));
+  const head = element("tr", {}, ["class", `${classes.of} of val`, ...told].map((name, i) => element("th", { scope: "col", class: i ? null : "text", text: name })));
+  const body = classes.names.map((name, i) => element("tr", {}, element("td", { class: "text", text: name }), element("td", { text: whole.format(classes.amounts[i]) }),
+    classes.networks.flatMap((network) => network.values[i]).map((value) => element("td", { text: isNumber(value) ? fixed(value) : "" }))));
+  return element("div", { class: "card" }, element("h2", { text: "Classes, on val" }),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Classes" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))));
+}
+
 function pictureCard() {
   if (!study().picture) return null;
   const columns = "Images, their true masks, and the masks that the answer predicts";
@@ -57,7 +68,7 @@ function showAbout() {
     ...Object.entries(about.versions).map(([name, versions]) => [name, versions.join(", ")]),
   ];
   const segments = study().segments.map((s) => [s.name, `${counted(s.blocks, "block")}, ${whole.format(s.channels)} channels`]);
-  byId("about").replaceChildren(...[answerCard(), pictureCard(),
+  byId("about").replaceChildren(...[answerCard(), pictureCard(), classesCard(),
     element("div", { class: "halves" },
       element("div", { class: "card" }, element("h2", { text: "What it took" }), factList(took)),
       element("div", { class: "card" }, element("h2", { text: "Seed network" }), factList([["model", study().model], ["parameters", whole.format(study().baseline.params)], ["MACs", whole.format(study().baseline.macs)], ["GeMMs", whole.format(study().baseline.gemms)], ...segments]))),
