@@ -74,7 +74,9 @@ def write(
             about,
             network_weights(run_folder / LAST_CHECKPOINT, about.model.part or "network"),
         )
-        mask_pictures.write(fresh / PICTURE_FILE, saved.load(fresh, trust=True), study.splits)
+        loaded = saved.load(fresh, trust=True)
+        if isinstance(study.splits, Splits) and not about.model.part:
+            mask_pictures.write(fresh / PICTURE_FILE, loaded, study.splits)
         _add_papers(store, fresh, study, record, metrics)
 
 

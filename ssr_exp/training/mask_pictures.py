@@ -16,7 +16,7 @@ from ssr_exp.outputs import tensors
 COUNT = 4  # images
 SIDE = 128  # pixels that each side has at least
 OPACITY = 0.6  # of masks
-GOLDEN_ANGLE = 137.5  # degrees: hues so far apart are all different
+FIRST_HUE, GOLDEN_ANGLE = 215, 137.5  # degrees: hues so far apart are all different
 
 
 def write(path: Path, network: nn.Module, splits: Splits) -> None:
@@ -47,7 +47,7 @@ def write(path: Path, network: nn.Module, splits: Splits) -> None:
 def _masked(pixels: Tensor, mask: Tensor, images: Images) -> Tensor:
     """Lay the colours of its classes over an image, uint8 `3 x h x w`."""
     held = mask[None] == torch.arange(len(images.classes))[:, None, None]
-    hues = [GOLDEN_ANGLE * place % 360 for place in range(len(images.classes))]
+    hues = [(FIRST_HUE + GOLDEN_ANGLE * place) % 360 for place in range(len(images.classes))]
     colors = [ImageColor.getrgb(f"hsl({hue:.0f},85%,50%)") for hue in hues]
     drawn: Tensor = draw_segmentation_masks(
         _enlarged(pixels), _larger(held), alpha=OPACITY, colors=colors

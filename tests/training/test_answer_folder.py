@@ -166,10 +166,11 @@ def test_of_a_segmentation_a_picture_shows_images_and_masks(
     assert path.exists() is is_drawn
     if is_drawn:
         with Image.open(path) as picture:
-            assert picture.size == (3 * 146 + 2, 4 * 146 + 2)  # scenes of 24, each pixel 6 x 6
-            columns = torch.from_numpy(np.array(picture)).split(146, 1)
-            image, truth = (c[2:146, 2:146].float() for c in columns[:2])
-            assert (image[..., 0] == image[..., 2]).all() and (truth[..., 0] > truth[..., 2]).any()
+            (width, height), cell = picture.size, picture.width // 3
+            columns = torch.from_numpy(np.array(picture)).split(cell, 1)
+        assert height / width == pytest.approx(mask_pictures.COUNT / 3, abs=0.01)
+        image, truth = (c[2:cell, 2:cell].float() for c in columns[:2])
+        assert (image[..., 0] == image[..., 2]).all() and (truth[..., 0] > truth[..., 2]).any()
 
 
 OWN = """

@@ -1,4 +1,4 @@
-"""The table of a study's networks: size, latency and accuracy against the seed network."""
+"""The table of a study's networks: size, latency and score against the seed network."""
 
 from __future__ import annotations
 
