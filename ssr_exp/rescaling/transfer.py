@@ -81,22 +81,17 @@ def fit(
     state = {n: theirs[n] for n in own if n in theirs and _fits(n, theirs, own)}
     if not takes_head or any(n not in state for n in head):
         state = {n: t for n, t in state.items() if n not in head}
-    adapted = []
-    for path in {holder(n): None for n in own if n in stem}:
-        together = [n for n in own if holder(n) == path]
-        conv, weight = network.get_submodule(path), f"{path}.weight"
-        is_other = isinstance(conv, nn.Conv2d) and conv.groups == 1
-        is_other &= weight in theirs and weight not in state
-        if is_other and (fitted := _rechanneled(theirs[weight], own[weight].shape)) is not None:
-            state[weight] = fitted
-            adapted.append(weight)
-        if any(n not in state for n in together):
-            state = {n: t for n, t in state.items() if n not in together}
+    adapted = {n: t for n in own if n in stem and (t := _adapted(n, network, theirs)) is not None}
+    state |= adapted
+    halves = {holder(n) for n in stem if n not in state}
+    state = {n: t for n, t in state.items() if n not in stem or holder(n) not in halves}
+    if not state:
+        raise SsrError("it gives nothing of it")
     return Transfer(
         {n: state[n].to(own[n].dtype) for n in own if n in state},
         tuple(n for n in own if n not in state and not n.endswith(COUNTER)),
         tuple(n for n in own if n in stem),
-        tuple(adapted),
+        tuple(n for n in adapted if n in state),
         tuple(n for n in weights if n not in used and not n.endswith(COUNTER)),
     )
 
@@ -173,6 +168,16 @@ def _prefixes(names: Mapping[str, Tensor]) -> Iterator[str]:
         for end in range(1, min(len(parts), DEEPEST_PREFIX) + 1):
             found[".".join(parts[:end]) + "."] = None
     yield from found
+
+
+def _adapted(name: str, network: nn.Module, theirs: Mapping[str, Tensor]) -> Tensor | None:
+    """Fit a weight of the stem to the channels of the images; None where it fits, or cannot."""
+    path, _, kind = name.rpartition(".")
+    conv = network.get_submodule(path)
+    if kind != "weight" or not isinstance(conv, nn.Conv2d) or name not in theirs:
+        return None
+    here, there = conv.weight.shape, theirs[name].shape
+    return None if here == there or conv.groups > 1 else _rechanneled(theirs[name], here)
 
 
 def _rechanneled(weight: Tensor, shape: Sequence[int]) -> Tensor | None:

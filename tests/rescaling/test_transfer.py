@@ -166,3 +166,9 @@ def test_exact_weights_may_differ_in_head_and_stem_alone() -> None:
     del weights["layer4.1.conv2.weight"]
     with pytest.raises(SsrError, match=r"layer4.1.conv2.weight is missing there"):
         transfer.fit(weights, network("resnet18"), RGB, exact=True)
+
+
+def test_weights_that_give_nothing_are_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 7))
+    with pytest.raises(SsrError, match="gives nothing"):
+        transfer.fit({"1.weight": torch.ones(5, 12)}, network, (3, 2, 2))
