@@ -55,7 +55,10 @@ class Ending:
         return self._as_searched(answers[0])
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
-        seeds = range(self.conf.seed, self.conf.seed + self.conf.finalists.seeds)
+        first = self.conf.seed
+        if not finalists.learns_val(self.conf):
+            first += 1  # else they were the search's own runs, which chose the answer
+        seeds = range(first, first + self.conf.finalists.seeds)
         named = answer.contenders(self.belief, self.conf, answers) + self._family(answers[0])
         networks, each = counted(len(named), "network"), counted(len(seeds), "seed")
         log.info("finalists: %s, %s each", networks, each)
