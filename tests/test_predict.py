@@ -73,7 +73,7 @@ def scene_files(folder: Path, *, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("repeatable")
-@pytest.mark.parametrize("more", ["dataset.resize=24", "dataset.resize=24 dataset.fit=pad"])
+@pytest.mark.parametrize("more", ["dataset.resize=24", "dataset.resize=[16,32] dataset.fit=pad"])
 def test_masks_score_what_was_verified(
     tmp_path: Path, command: Callable[..., Any], more: str
 ) -> None:

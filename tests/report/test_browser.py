@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from benchmarks import browser
 from benchmarks import page as large
@@ -21,11 +22,12 @@ from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
 from ssr_exp.runs.record import Fractions, Record, Status
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS
-from ssr_exp.runs.store import BEST_FOLDER, Store
+from ssr_exp.runs.store import BEST_FOLDER, PICTURE_FILE, Store
 
 MakeRecord = Callable[..., Record]
 STUDY = "resnet20-digits-0a1b2c3d"
 EVIL = "<img src=x onerror=window.evil=1></script><script>window.evil=1</script>${window.evil=1}"
+INSIDE = ("file:", "blob:", "data:")
 SETTING = "onnxruntime, one thread"
 
 pytestmark = pytest.mark.slow
@@ -175,7 +177,7 @@ def opened(chromium: Any) -> Iterator[Callable[..., Any]]:
         sheet.on("pageerror", lambda error: complaints.append(str(error)))
         sheet.on(
             "request",
-            lambda r: None if r.url.startswith(("file:", "blob:")) else complaints.append(r.url),
+            lambda r: None if r.url.startswith(INSIDE) else complaints.append(r.url),
         )
         sheet.goto(path.as_uri() + hash_)
         sheet.wait_for_selector("html[data-ready]")
@@ -244,6 +246,21 @@ def test_only_failed_runs_open(written: Any, opened: Any, records: list[Record])
     sheet = opened(written(records[-1:], None))
     sheet.click("#tab-about")
     assert EVIL in sheet.locator("#about").inner_text()
+
+
+def test_classes_and_a_picture_of_the_answer_are_shown(
+    written: Any, opened: Any, records: list[Record], tmp_path: Path
+) -> None:
+    confusion = {"confusion": ((3.0, 1.0), (0.0, 0.0))}
+    picture = Store(tmp_path / "runs").study_folder(STUDY) / BEST_FOLDER / PICTURE_FILE
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (7, 5)).save(picture)
+    rows = [records[0].model_copy(update={"tables": confusion}), *records[1:]]
+    sheet = opened(written(rows, None))
+    sheet.click("#tab-about")
+    cells = sheet.locator("[aria-label=Classes] td").all_inner_texts()
+    assert cells == ["0", "4", "75.00", "100.00", "1", "0", "", "0.00"]
+    assert sheet.evaluate("document.querySelector('.picture').naturalWidth") == 7
 
 
 def test_pointing_at_a_network_says_what_it_is(written: Any, opened: Any) -> None:

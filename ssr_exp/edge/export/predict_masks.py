@@ -75,10 +75,7 @@ def line(shown: dict[str, Any]) -> str:
 
 def in_image(mask: Any, file: Path, how: Preprocessing) -> Any:
     """Bring a mask to the size of its image; what the network did not see is `NOWHERE`."""
-    with Image.open(file, formats=FORMATS) as image:
-        turned = image.getexif().get(0x0112, 1) > 4
-        w, h = reversed(image.size) if turned else image.size
-    height, width = how.size
+    (h, w), (height, width) = size_of(file), how.size
     if (h, w) == (height, width):
         return mask
     if how.fit == "pad":  # what lies beside the image is cut off
@@ -95,6 +92,13 @@ def in_image(mask: Any, file: Path, how: Preprocessing) -> Any:
     return whole
 
 
+def size_of(file: Path) -> tuple[int, int]:
+    """Read height and width of an image, turned as EXIF says."""
+    with Image.open(file, formats=FORMATS) as image:
+        (w, h), is_turned = image.size, image.getexif().get(0x0112, 1) > 4
+    return (w, h) if is_turned else (h, w)
+
+
 def color(place: int) -> tuple[int, int, int]:
     """Choose the colour of a class, as PASCAL VOC does: far apart, and black for the first."""
     red = green = blue = 0
@@ -106,7 +110,7 @@ def color(place: int) -> tuple[int, int, int]:
 
 
 def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace) -> Any:
-    """Find the mask of an image: of its name in `--masks`, or in `masks` beside `images`."""
+    """Find an image's mask: of its name in `--masks`, or in `masks` beside `images`; name both."""
     if not options.score:
         return None
     path = file.absolute()
@@ -117,7 +121,7 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
     for folder in (folder for folder in folders if folder.is_dir()):
         for other in sorted(folder.iterdir()):
             if file.stem in (other.stem, ADDED.sub("", other.stem)):
-                return other
+                return file, other
     return None
 
 
@@ -126,22 +130,25 @@ def truth_of_row(row: dict[str, str], about: dict[str, Any]) -> Any:
     return None
 
 
-def compared(mask: Any, truth: Path, about: dict[str, Any]) -> Any:
+def compared(mask: Any, truth: tuple[Path, Path], about: dict[str, Any]) -> Any:
     """Count the pixels of each class, in rows, that were taken for each.
 
     Raises:
-        ValueError: if the true mask holds what is no class.
+        ValueError: if the true mask holds what is no class, or is not of its image's size.
     """
     how, labels = Preprocessing(**about["preprocessing"]), len(about["labels"])
-    with Image.open(truth, formats=FORMATS) as image:
+    file, path = truth
+    with Image.open(path, formats=FORMATS) as image:
         ImageOps.exif_transpose(image, in_place=True)
         values = np.asarray(image).astype(np.int64)
     values = values[..., 0] if values.ndim == 3 else values
+    if values.shape != (size := size_of(file)):
+        raise ValueError(f"{path} is {values.shape} (rows, columns), and its image {size}")
     classes = np.full(values.shape, -1)
     for value, place in about["numbers"].items():
         classes[values == int(value)] = place
     if (classes < 0).any():
-        raise ValueError(f"{truth} holds {values[classes < 0][0]}, which is no class")
+        raise ValueError(f"{path} holds {values[classes < 0][0]}, which is no class")
     if classes.shape != mask.shape:
         picture = Image.fromarray(classes.astype(np.int32))
         nearest = Image.Resampling.NEAREST

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 import os
 import shutil
@@ -533,6 +532,9 @@ def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_p
     halves(tmp_path / "truth/a_mask.png", 0, 3)
     ended = run_masks("--score", "--masks", "truth", "val")
     assert ended.code == 1 and "a_mask.png holds 3, which is no class" in ended.err
+    halves(tmp_path / "truth/a_mask.png", 0, 7, (6, 4))
+    ended = run_masks("--score", "--masks", "truth", "val")
+    assert ended.code == 1 and "is (4, 6) (rows, columns), and its image (8, 12)" in ended.err
 
 
 @pytest.mark.parametrize("fit", preprocessing.FITS)
@@ -552,7 +554,7 @@ def test_a_mask_lies_on_its_image_again(tmp_path: Path, fit: str, size: tuple[in
         assert (back[seen] == place[seen]).mean() > 0.9
 
 
-def test_mean_iou_is_that_of_the_training() -> None:
+def test_mean_iou_is_that_of_the_training(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     task = SemanticSegmentation(nn.Identity(), RecipeConf(), 4)
     how = Preprocessing(1, (6, 5))
@@ -564,8 +566,7 @@ def test_mean_iou_is_that_of_the_training() -> None:
         truth = draw.choice([0, 1, 2, 255], size=(6, 5)).astype(np.uint8)
         task.validation_step((torch.from_numpy(logits), torch.from_numpy(truth)[None].long()), 0)
         (mask,) = predict_masks.predicted(logits, about)
-        file = io.BytesIO()
-        Image.fromarray(truth).save(file, "png")
-        counts.append(predict_masks.compared(mask, file, about))  # type: ignore[arg-type]
+        Image.fromarray(truth).save(path := tmp_path / "mask.png")
+        counts.append(predict_masks.compared(mask, (path, path), about))
     expected = task.tally("val").values()["mIoU"]
     assert predict_masks.score(counts, about) == f"{expected:.2f} % mIoU of 3 images"
