@@ -120,7 +120,8 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
             folders.append(Path(*path.parts[:place], "masks", *path.parts[place + 1 : -1]))
     for folder in (folder for folder in folders if folder.is_dir()):
         for other in sorted(folder.iterdir()):
-            if file.stem in (other.stem, ADDED.sub("", other.stem)):
+            is_named = file.stem in (other.stem, ADDED.sub("", other.stem))
+            if is_named and other.absolute() != path:
                 return file, other
     return None
 

@@ -529,6 +529,9 @@ def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_p
     shutil.move(tmp_path / "val/masks", tmp_path / "truth")
     assert "or --masks DIR" in run_masks("--score", "val").err
     assert run_masks("--score", "--masks", "truth", "val").out == said
+    for path in (tmp_path / "truth").iterdir():
+        shutil.copy(path, tmp_path / "val/images" / f"{path.stem.removesuffix('_mask')}_gt.png")
+    assert run_masks("--score", "--masks", "val/images", "val/images").out == said
     halves(tmp_path / "truth/a_mask.png", 0, 3)
     ended = run_masks("--score", "--masks", "truth", "val")
     assert ended.code == 1 and "a_mask.png holds 3, which is no class" in ended.err
