@@ -590,7 +590,11 @@ class ReportConfig:
 
 
 def settle(conf: Config) -> None:
-    """Fill in what other keys decide: a module of one's own brings its network, and its name."""
+    """Fill in what other keys decide: a module of one's own brings its network, and its name.
+
+    Raises:
+        SsrError: if something of such a module is not said.
+    """
     if conf.task.name is TaskKind.module:
         _check_task(conf.task)
         target = str(conf.task.target)
@@ -599,6 +603,10 @@ def settle(conf: Config) -> None:
             source=Source.module,
             target=f"{target}:{conf.task.network}",
             arguments=conf.task.arguments,
+        )
+    if conf.dataset.name == "module" and conf.dataset.target is None:
+        raise SsrError(
+            "dataset=module needs a LightningDataModule: type dataset.target=my_package.MyData."
         )
     if conf.dataset.target is not None:
         conf.dataset.name = conf.dataset.target.rpartition(".")[2]

@@ -106,8 +106,8 @@ def made(value: Any, key: str = "task.trainer") -> Any:
         return {name: made(part, key) for name, part in value.items()}
     rest = {name: part for name, part in value.items() if name not in (TARGET, PARTIAL)}
     if value.get(PARTIAL):
-        made = {name: made(part, key) for name, part in rest.items()}
-        return functools.partial(find(str(value[TARGET]), key), **made)
+        given = {name: made(part, key) for name, part in rest.items()}
+        return functools.partial(find(str(value[TARGET]), key), **given)
     return call(str(value[TARGET]), rest, key, {})
 
 

@@ -200,7 +200,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_trained(tmp_path: P
 def test_images_without_a_test_part_are_told_before_anything_is_trained(conf: Compose) -> None:
     opened = study.open(conf())
     trained = replace(opened, splits=replace(opened.splits, test=None))
-    with pytest.raises(SsrError, match="no test images to test finalists with"):
+    with pytest.raises(SsrError, match="has nothing to test finalists with"):
         finalists.check(SearchConfig(**vars(conf())), trained)
 
 

@@ -140,7 +140,9 @@ def _own_inputs(
         splits = study.images(shared)
         _check(splits, asked, chosen, Path(conf.paths.data))
     validation = OwnValidation(
-        lambda network: learning.task(shared, splits, chosen.network, stands_in=network),
+        lambda network: learning.task(
+            shared, splits, chosen.network, stands_in=(about.weights_of, network)
+        ),
         partial(learning.data, shared, splits),
         chosen.network,
         chosen.record.scored_by,
@@ -148,10 +150,13 @@ def _own_inputs(
         {k: v for k, v in task.trainer.items() if k == "limit_val_batches"},
     )
     inputs = validation.inputs(conf.calibration)
-    can_stand_in = validation.is_tensor and not task.copies
-    if not can_stand_in:
-        log.info("files are compared by outputs alone: none can stand in for %s", task.network)
-    return [Inputs("val", inputs, _through(validation) if can_stand_in else None)]
+    if not validation.is_tensor:
+        log.info(
+            "files are compared by outputs alone: they put out one tensor, and validation reads "
+            "more of %s",
+            about.weights_of,
+        )
+    return [Inputs("val", inputs, _through(validation) if validation.is_tensor else None)]
 
 
 def _through(validation: OwnValidation) -> Measure:

@@ -75,7 +75,7 @@ def pool(
         **dict.fromkeys(_TORCHVISION, _torchvision),
     }
     if conf.name not in sources:
-        known = ", ".join((*sources, CSV, MASKS, SCENES))
+        known = ", ".join((*sources, CSV, MASKS, SCENES, "module"))
         raise SsrError(f"unknown data set '{conf.name}': type dataset=NAME with one of {known}")
     if target is not Target.one_class:
         raise SsrError(

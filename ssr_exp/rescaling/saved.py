@@ -160,6 +160,8 @@ class Description(FileModel):
         classes: their names, in the order of the logits.
         mean: of each channel of the images that it was trained on, in 0..1; `std` likewise.
         modifiers: what the code stands for, for people; `segments` likewise.
+        weights_of: the attribute of a module of the user's own whose weights were scored, and are
+            the network's: itself, or a copy such as an average.
         target_mean: of a regression, whose predictions are `target_mean + target_std * outputs`;
             `target_std` likewise.
     """
@@ -175,6 +177,7 @@ class Description(FileModel):
     std: tuple[Annotated[float, Field(gt=0)], ...]
     modifiers: Shares
     segments: tuple[SavedSegment, ...] = ()
+    weights_of: str = ""
     target_mean: tuple[float, ...] | None = None
     target_std: tuple[float, ...] | None = None
 

@@ -93,7 +93,7 @@ def _run(
     except SsrError as error:
         raise SsrError(f"the network of the run in {folder} cannot be built: {error}") from None
     path = folder / LAST_CHECKPOINT
-    weights = network_weights(path, study.model.part or "network")
+    weights = network_weights(path, study.weights_of or study.model.part or "network")
     rescale.load(network, weights, source=str(path))
     shares = plan.modifiers(architecture)
     modifiers = saved.Shares(depth=shares.depth, width=shares.width)

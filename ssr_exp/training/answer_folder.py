@@ -72,7 +72,7 @@ def write(
         saved.write(
             fresh,
             about,
-            network_weights(run_folder / LAST_CHECKPOINT, about.model.part or "network"),
+            network_weights(run_folder / LAST_CHECKPOINT, about.weights_of or "network"),
         )
         loaded = saved.load(fresh, trust=True)
         if isinstance(study.splits, Splits) and not about.model.part:
@@ -97,6 +97,7 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
         mean=splits.mean,
         std=splits.std,
         modifiers=saved.Shares(depth=shares.depth, width=shares.width),
+        weights_of=study.scored,
         target_mean=mean,
         target_std=std,
         segments=tuple(

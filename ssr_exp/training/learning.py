@@ -157,7 +157,7 @@ def task(
     splits: Splits | UserData,
     network: nn.Module,
     teacher: nn.Module | None = None,
-    stands_in: nn.Module | None = None,
+    stands_in: tuple[str, nn.Module] | None = None,
 ) -> LightningModule:
     """Return the task that trains a network.
 
@@ -166,7 +166,7 @@ def task(
         splits: what is learnt from.
         network: the network.
         teacher: that it learns from; None: there is none.
-        stands_in: computes in the network's place, for validation alone; None: the network does.
+        stands_in: computes in the place of an attribute, for validation alone; None: nothing does.
 
     Raises:
         SsrError: if a module of the user's own cannot take the network.
@@ -176,9 +176,9 @@ def task(
         module = own_module.make(conf.task, offered(splits))
         own_module.put(module, conf.task, network)
         if stands_in is not None:
-            own_module.replace(module, conf.task.network, stands_in)
+            own_module.replace(module, *stands_in)
         return module
-    network = network if stands_in is None else stands_in
+    network = network if stands_in is None else stands_in[1]
     if isinstance(splits, Splits) and conf.task.name is TaskKind.regression:
         moments = target_moments(splits.train)
         assert moments is not None

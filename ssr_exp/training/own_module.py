@@ -85,7 +85,7 @@ def make(conf: TaskConf, offered: Mapping[str, Any]) -> LightningModule:
         SsrError: if there is none, or it cannot be made.
     """
     target = str(conf.target)
-    made = user_code.call(target, conf.arguments, "task.target", offered)
+    made: object = user_code.call(target, conf.arguments, "task.target", offered)
     if not isinstance(made, LightningModule):
         raise SsrError(
             f"{target} returns {user_code.article(made)}{is_other_lightning(made)}, not a "
@@ -369,7 +369,7 @@ class NetworkWatch(Callback):
                 f"the optimizer of {name} has weights that are not the module's: make it in "
                 f"configure_optimizers from self.parameters() or self.{self._where}.parameters()."
             )
-        if named and not trained & named.keys():
+        if not trained & named.keys():
             raise SsrError(
                 f"no optimizer of {name} trains {self._where}: does task.network name what is "
                 "trained?"

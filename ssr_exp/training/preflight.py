@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +33,48 @@ BATCHES = 2
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What two batches showed of a module of the user's own.
+
+    Attributes:
+        input_shape: of one input of its network, without the batch.
+        scored: the attribute that validation calls: the network, or a copy such as an average.
+    """
+
+    input_shape: tuple[int, ...]
+    scored: str
+
+
 class Watch(Callback):
-    """Notes how the network is called in validation, and whether the score is logged there.
+    """Notes how the network, or a copy of it, is called in validation, and what is logged there.
 
     Args:
-        network: whose calls count.
+        networks: whose calls count, by the attribute; the network first.
         score: that has to be logged.
     """
 
-    def __init__(self, network: nn.Module, score: Score) -> None:
-        self._network, self._score = network, score
-        self.calls: list[Call] = []
-        self._hook: Any = None
+    def __init__(self, networks: Mapping[str, nn.Module], score: Score) -> None:
+        self._networks, self._score = networks, score
+        self.calls: dict[str, list[Call]] = {name: [] for name in networks}
+        self._hooks: list[Any] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        def note(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            self.calls.append((args, kwargs))
+        for name, network in self._networks.items():
+            note = partial(self._note, self.calls[name])
+            self._hooks.append(network.register_forward_pre_hook(note, with_kwargs=True))
 
-        self._hook = self._network.register_forward_pre_hook(note, with_kwargs=True)
+    @staticmethod
+    def _note(
+        calls: list[Call], _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        calls.append((args, kwargs))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
         try:
-            scoring.read(self._score, trainer.callback_metrics)
+            value = scoring.read(self._score, trainer.callback_metrics)
         except Diverged:
             log.warning(
                 "%s is not finite after %d batches: where that is no fault, networks of which it "
@@ -60,14 +82,24 @@ class Watch(Callback):
                 self._score.key,
                 BATCHES,
             )
+            return
+        if self._score.bounds[1] == 100 and 0 < value <= 1:
+            log.warning(
+                "%s is %.3g after %d batches, and its bounds are %s: if it is a share, type "
+                "'task.score.bounds=[0,1]'",
+                self._score.key,
+                value,
+                BATCHES,
+                self._score.between(),
+            )
 
 
-def module_inputs(
+def try_module(
     conf: Config,
     module: LightningModule,
     data: LightningDataModule,
     score: Score,
-) -> tuple[int, ...]:
+) -> Tried:
     """Train a module on two batches and validate it on two.
 
     Args:
@@ -76,14 +108,14 @@ def module_inputs(
         data: likewise.
         score: that it has to log on val.
 
-    Returns:
-        The shape of one input of its network, without the batch.
-
     Raises:
-        SsrError: if its code fails, logs no such score, or calls its network otherwise.
+        SsrError: if its code fails, logs no such score, calls its network otherwise, or would go on
+            with weights of the whole network where a rescaled one is put in.
     """
-    network = own_module.network(module, conf.task)
-    watch = Watch(network, score)
+    network = copy.deepcopy(own_module.network(module, conf.task))
+    own_module.put(module, conf.task, network)
+    copies = {path: module.get_submodule(path) for path in conf.task.copies}
+    watch = Watch({conf.task.network: network} | copies, score)
     expected = own_module.NetworkWatch(conf.task, network)
     arguments = {
         "accelerator": conf.trainer.accelerator,
@@ -103,32 +135,39 @@ def module_inputs(
             raise SsrError(
                 f"{conf.task.target} does not train: {_where(error)}{cause(error)}."
             ) from error
+    scored = next((name for name, calls in watch.calls.items() if calls), conf.task.network)
     if conf.task.example_inputs is not None:
         inputs = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
-        watch.calls = [((inputs,), {})]
-    elif not watch.calls and isinstance(module.example_input_array, Tensor):
-        watch.calls = [((module.example_input_array,), {})]
-    return own_module.forward_inputs(watch.calls, f"{type(module).__name__}.{conf.task.network}")
+        return Tried(own_module.forward_inputs([((inputs,), {})], conf.task.network), scored)
+    calls = watch.calls[scored]
+    if not calls and isinstance(module.example_input_array, Tensor):
+        calls = [((module.example_input_array,), {})]
+    shape = own_module.forward_inputs(calls, f"{type(module).__name__}.{conf.task.network}")
+    return Tried(shape, scored)
 
 
-def own_data(conf: Config, score: Score) -> UserData:
+def own_data(conf: Config, score: Score) -> tuple[UserData, str]:
     """Learn what a study has to know of a user's DataModule, and of the module that reads it.
+
+    Returns:
+        What is known of the data, and the attribute of the user's own module that validation calls.
 
     Raises:
         SsrError: if either fails on two batches.
     """
     data = user_data.make(conf.dataset)
-    has_test, num_classes = user_data.has_test(data), None
+    has_test, num_classes, scored = user_data.has_test(data), None, ""
     if conf.task.name is TaskKind.module:
-        module = own_module.make(conf.task, {})
-        has_test = has_test and own_module.has_test(module)
-        shape = module_inputs(conf, module, data, score)
+        made = own_module.make(conf.task, {})
+        has_test = has_test and own_module.has_test(made)
+        tried = try_module(conf, made, data, score)
+        shape, scored = tried.input_shape, tried.scored
     else:
         num_classes, shape = _classes(data), _inputs(data)
     with isolate_rng(), trainers.quiet():
         fingerprint, sizes = user_data.content(data, conf.dataset.version)
     classes = tuple(map(str, range(num_classes or 0)))
-    return UserData(
+    known = UserData(
         conf.dataset.name,
         fingerprint,
         shape,
@@ -146,6 +185,7 @@ def own_data(conf: Config, score: Score) -> UserData:
         mean=(0.0,) * (shape[0] if num_classes else 0),
         std=(1.0,) * (shape[0] if num_classes else 0),
     )
+    return known, scored
 
 
 def _inputs(data: LightningDataModule) -> tuple[int, ...]:

@@ -73,6 +73,8 @@ class ResumeState(Callback):
         if self._generators is not None:
             _restore(self._generators)
             self._generators = None
+            # Else the loader that was begun before this would go on, in another order: begin anew.
+            trainer.fit_loop._resuming_from_checkpoint = False
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -71,6 +71,8 @@ class Study:
     pretrained: Pretrained = field(default_factory=Pretrained)  # from networks trained before
     score: Score = ACCURACY  # what its networks are judged by
     changed: Mapping[str, Any] = field(default_factory=dict)  # what describes it besides
+    # the attribute of a module of the user's own whose weights are scored; empty: it is our task
+    scored: str = ""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def open(conf: Config) -> Study:
     _check(conf)
     pretrained.check(conf)
     score = learning.score(conf.task)
-    splits = _data(conf)
+    splits, scored = _data(conf)
     if conf.trainer.test and not splits.has_test:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
@@ -184,7 +186,7 @@ def open(conf: Config) -> Study:
         fields, changed = _same_code(conf, fields)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, taken, score, changed)
+    return Study(name, fields, splits, seed_network, plan, taken, score, changed, scored)
 
 
 def _same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -224,10 +226,14 @@ def _say_once(warning: str) -> None:
     log.warning("%s", warning)
 
 
-def _data(conf: Config) -> Splits | UserData:
-    """Learn what there is to learn from, and try code of the user's own on it."""
+def _data(conf: Config) -> tuple[Splits | UserData, str]:
+    """Learn what there is to learn from, and try code of the user's own on it.
+
+    Returns:
+        The data, and the attribute of a module of the user's own whose weights are scored.
+    """
     if conf.task.name is not TaskKind.module and conf.dataset.target is None:
-        return images(conf)
+        return images(conf), ""
     decides = Config(
         dataset=conf.dataset,
         task=conf.task,
@@ -295,7 +301,8 @@ def _fields(
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
     }
     if is_own:
-        fields["model"].pop("code", None)
+        for key in ("code", "arguments"):
+            fields["model"].pop(key, None)
         fields["task"] = _own_task(conf, seed_network)
     elif (task := replace(conf.task, unit="")) != TaskConf():
         usual = asdict(TaskConf())
@@ -335,15 +342,14 @@ def _splits(
 
 
 @lru_cache(maxsize=4)
-def _tried(key: ConfigKey[Config]) -> Splits | UserData:
+def _tried(key: ConfigKey[Config]) -> tuple[Splits | UserData, str]:
     conf = key.part
     score = learning.score(conf.task)
     if conf.dataset.target is not None:
         return preflight.own_data(conf, score)
     splits = images(conf)
     module = own_module.make(conf.task, learning.offered(splits))
-    preflight.module_inputs(conf, module, learning.data(conf, splits), score)
-    return splits
+    return splits, preflight.try_module(conf, module, learning.data(conf, splits), score).scored
 
 
 @lru_cache(maxsize=8)

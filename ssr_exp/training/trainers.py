@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
 
 KNOWN = (
+    "Attribute .* is an instance of `nn.Module` and is already saved",
+    "Found .* module.* in eval mode at the start of training",
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
     ".*isinstance.treespec, LeafSpec.",

@@ -34,6 +34,12 @@ NAMELESS = {  # presets that leave a name to the user
     ("model", "torchvision"): ["model.name=mine.Net"],
     ("model", "timm"): ["model.name=mine.Net"],
     ("model", "module"): ["model.target=mine.Net"],
+    ("task", "module"): [
+        "task.target=mine.Lit",
+        "task.score.key=val/x",
+        "task.score.direction=max",
+    ],
+    ("dataset", "module"): ["dataset.target=mine.Data"],
 }
 
 

@@ -75,6 +75,7 @@ WHOLE |= {
     "test_acc": 90.0,
     "score": 91.25,
     "test_score": 90.0,
+    "score_key": "val/acc",
 }
 WHOLE |= {"latency_ms": 1.5, "latency_device": "a phone", "wall_s": 12.0}
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
+from ssr_exp.runs import trained as trained_networks
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.training import fit, own_module, run, study
@@ -216,6 +217,11 @@ BAD = {
         ("task.network=net2",),
         "net2 of Lit is an int, not a torch.nn.Module",
     ),
+    "a network that is not learnt": (
+        code("self.teacher = make().requires_grad_(False)", validate="self.teacher(x)"),
+        ("task.network=teacher",),
+        "no optimizer of Lit trains teacher: does task.network name what is trained?",
+    ),
     "an attribute without parameters": (
         code("self.act = nn.ReLU()"),
         ("task.network=act",),
@@ -325,6 +331,22 @@ def test_what_nobody_can_guess_is_asked_for(conf: Compose, missing: str, sentenc
     assert sentence in str(refused.value)
 
 
+def test_arguments_are_made_as_hydra_makes_them(asked: Callable[..., Config], own: Own) -> None:
+    text = (
+        code()
+        .replace("lr=0.05):", "lr=0.05, net=None, optimizer=None):")
+        .replace("self.net = make()", "self.net, self.make_optimizer = net, optimizer")
+    )
+    text = text.replace(
+        "torch.optim.SGD(self.parameters(), lr=self.hparams.lr, momentum=0.9)",
+        "self.make_optimizer(self.parameters())",
+    ).replace("self.save_hyperparameters()", "self.save_hyperparameters(ignore=['net'])")
+    made = f"net:{{_target_: {own(code())}.make}}"
+    partly = "optimizer:{_target_: torch.optim.Adam, _partial_: true, lr: 0.01, betas: [0.8, 0.9]}"
+    record, _ = trained(asked(text, f"task.arguments={{{made},{partly}}}", *SMALLER))
+    assert record.status is Status.finished
+
+
 def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
     conf: Compose, own: Own, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -360,26 +382,29 @@ def test_an_edit_of_the_code_is_another_study_and_a_version_stands_for_it(
     assert fields["recipe"] == {"batch_size": 32, "grad_clip": None, "ema_decay": None}
 
 
-@pytest.mark.filterwarnings("ignore:Attribute 'net' is an instance of")
+class Killed(Exception):
+    """What a training ends with here."""
+
+
+@pytest.mark.parametrize("data", ["digits", "of its own"])
 def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
-    asked: Callable[..., Config], conf: Compose, own: Own, monkeypatch: pytest.MonkeyPatch
+    conf: Compose, own: Own, monkeypatch: pytest.MonkeyPatch, data: str
 ) -> None:
     """Its optimizer, schedule and random numbers go on, whatever its hyperparameters are."""
     text = code(
         "self.save_hyperparameters({'net': self.net, 'act': nn.ReLU, 'f': functools.partial(int)})",
-        "def on_train_batch_start(self, batch, index): self.drawn = float(torch.rand(()))",
+        "def on_train_epoch_start(self): self.drawn = float(torch.rand(()))",
     ).replace("F.cross_entropy(self(x), y)", "F.cross_entropy(self(x), y) * (1 + self.drawn)")
-    name = own(text)
-    words = (*WORDS, f"task.target={name}.Lit", "trainer.max_epochs=3")
+    words = (*WORDS, f"task.target={own(text)}.Lit", "trainer.max_epochs=3")
+    if data != "digits":  # in the order that torch's own loader draws
+        words += ("dataset=module", f"dataset.target={own(DATA)}.Data")
+        words += ("dataset.arguments={channels:1}",)
     whole, state = trained(conf(*words))
-    steps = []
-
-    class Killed(Exception):
-        pass
+    steps, last = [], 60 if data == "digits" else 5
 
     def killing(*_: object) -> None:
         steps.append(1)
-        if len(steps) == 60:
+        if len(steps) == last:
             raise Killed
 
     with monkeypatch.context() as patch:
@@ -389,8 +414,27 @@ def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
         with pytest.raises(Killed):
             run.train(broken)
     record, again = trained(broken)
-    assert len(steps) == 60 and record.scores == whole.scores
+    assert len(steps) == last and record.scores == whole.scores
     assert all(torch.equal(state[n], again[n]) for n in state)
+
+
+def test_the_weights_that_validation_scored_are_those_that_are_handed_on(
+    asked: Callable[..., Config],
+) -> None:
+    text = code(
+        "self.ema = copy.deepcopy(self.net).requires_grad_(False)",
+        "def on_train_batch_end(self, *_):\n"
+        "        for a, b in zip(self.ema.parameters(), self.net.parameters()): a.lerp_(b, 0.1)",
+    ).replace("share = (self(x)", "share = (self.ema(x)")
+    conf = asked(text, "task.copies=[ema]", *SMALLER)
+    _, state = trained(conf)
+    (job,) = run.plan(conf)
+    found = trained_networks.read(run.folder(Store(conf.paths.runs), job), "", trust=True)
+    assert found.about.weights_of == "ema"
+    for name, tensor in found.network.state_dict().items():
+        assert torch.equal(tensor, state[f"ema.{name}"])
+        if "weight" in name and tensor.ndim > 1:
+            assert not torch.equal(tensor, state[f"net.{name}"])
 
 
 def test_the_score_is_what_validation_measured_last(asked: Callable[..., Config]) -> None:
@@ -450,14 +494,15 @@ from torch.utils.data import DataLoader, TensorDataset
 class Data(L.LightningDataModule):
     num_classes = 3
 
-    def __init__(self, pixels=6, pair=True):
+    def __init__(self, pixels=6, pair=True, channels=2):
         super().__init__()
-        self.pixels, self.pair = pixels, pair
+        self.pixels, self.pair, self.channels = pixels, pair, channels
 
     def setup(self, stage):
         draw = torch.Generator().manual_seed(0)
         y = torch.arange(48) % 3
-        x = torch.rand(48, 2, self.pixels, self.pixels, generator=draw) + y[:, None, None, None]
+        x = torch.rand(48, self.channels, self.pixels, self.pixels, generator=draw)
+        x = x + y[:, None, None, None]
         self.all = TensorDataset(x, y) if self.pair else [{"x": a, "y": b} for a, b in zip(x, y)]
 
     def train_dataloader(self):

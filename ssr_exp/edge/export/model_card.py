@@ -224,9 +224,8 @@ def _usage(
     chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing | None
 ) -> Iterator[str]:
     about, kind = chosen.about, output_kinds.of(chosen.task)
-    channels, height, width = about.input_shape
     shape = kind.shape.format(n=about.num_classes)
-    taken = f"batch x {channels} x {height} x {width}"
+    taken = " x ".join(["batch", *map(str, about.input_shape)])
     yield "## Use"
     yield ""
     if how is None:

@@ -144,13 +144,13 @@ def _cuda_graphs(network: nn.Module, images: Tensor, _threads: int) -> Runner:
 
 def _nameless(images: Tensor) -> saved.Description:
     """Describe a network of which only the shape of its images matters."""
-    channels, height, width = images.shape[1:]
+    channels = images.shape[1]
     return saved.Description(
         model=saved.Model(name="measured"),
         segment=saved.Segmentation(multiple=1),
         network="",
         num_classes=1,
-        input_shape=(channels, height, width),
+        input_shape=tuple(images.shape[1:]),
         classes=("",),
         mean=(0.0,) * channels,
         std=(1.0,) * channels,

@@ -122,7 +122,6 @@ def find(name: str) -> Format:
 def metadata(order: Order) -> dict[str, object]:
     """Say what the user of a file must know, under the same keys in every format."""
     about = order.about
-    channels, height, width = about.input_shape
     taken = "uint8, pixels" if order.takes_bytes else "float32, (pixel / 255 - mean) / std"
     how, kind = order.preprocessing, order.kind
     moments = {"target_mean": about.target_mean, "target_std": about.target_std}
@@ -131,10 +130,10 @@ def metadata(order: Order) -> dict[str, object]:
         "labels": list(about.classes),
         "mean": list(about.mean),
         "std": list(about.std),
-        "channels": channels,
-        "size": [height, width],
+        "channels": about.input_shape[0],
+        "size": list(about.input_shape[1:]),
         **({} if how is None else {"preprocessing": asdict(how)}),
-        "input": f"{INPUT}: batch x {channels} x {height} x {width}, {taken}",
+        "input": f"{INPUT}: batch x {' x '.join(map(str, about.input_shape))}, {taken}",
         "output": f"{kind.name}: {kind.shape.format(n=about.num_classes)}, {kind.meaning}",
         **targets,
         "model": about.model.name,
