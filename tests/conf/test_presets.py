@@ -86,8 +86,11 @@ def test_every_preset_composes(compose: Compose, row: int) -> None:
     read = compose(*itertools.chain(*words.values()))
     for group, name in words:
         part = getattr(read, group)
-        if group in ("model", "dataset"):
-            assert part.name == ("mine.Net" if (group, name) in NAMELESS else name)
+        if group == "model" and ("task", "module") in words:
+            assert part.name == "Lit"  # which brings its network
+        elif group in ("model", "dataset"):
+            typed = NAMELESS.get((group, name), [f"={name}"])[0].partition("=")[2]
+            assert part.name == (typed.removeprefix("mine.") if group == "dataset" else typed)
         if group in ("modifiers", "segment", "acquisition", "objective", "runs"):
             assert part.kind == name
         if group == "latency":

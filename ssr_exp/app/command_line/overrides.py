@@ -71,6 +71,7 @@ class Checker:
         self.groups = {key for key in self.keys if (CONF / key).is_dir()}
         self.sweeps = issubclass(SCHEMAS[command], Config)  # several values are no list
         self._is_advice = False
+        self._own: list[str] = []  # groups whose module is the user's
 
     def check(self, typed: Sequence[str]) -> list[str]:
         """Return the words as Hydra takes them.
@@ -82,6 +83,7 @@ class Checker:
         chosen = {override.key_or_group: override.value() for override in overrides}
         if isinstance(places := chosen.get("hydra.searchpath"), list):
             self.folders += [Path(str(place).removeprefix("file://")) for place in places]
+        self._own = [g for g in ("task", "dataset") if chosen.get(g) == "module"]
         checked = [self._word(override, chosen) for override in overrides]
         _check_is_read(chosen)
         if (size := math.prod(map(_size, overrides))) > MOST:
@@ -139,6 +141,12 @@ class Checker:
 
     def _refuse_key(self, key: str, word: str) -> NoReturn:
         """Name the nearest key, or the command that knows this one."""
+        group, _, name = key.partition(".")
+        if name and group in self._own:
+            raise SsrError(
+                f"{word}: there is no key {key}; of the arguments of your own module type "
+                f"{group}.arguments.{name}={word.partition('=')[2] or 'VALUE'}."
+            )
         if not key:
             raise SsrError(f"{word}: the key is missing: type KEY=VALUE.")
         for command in SCHEMAS:
