@@ -85,11 +85,20 @@ def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[s
         raise SsrError(f"{target} cannot be called: {cause(error)}.") from error
 
 
+def targets(arguments: Any) -> Iterator[str]:
+    """List what making arguments calls."""
+    if isinstance(arguments, Mapping):
+        if TARGET in arguments:
+            yield str(arguments[TARGET])
+        arguments = list(arguments.values())
+    if isinstance(arguments, list | tuple):
+        for part in arguments:
+            yield from targets(part)
+
+
 def calls(arguments: Any) -> bool:
     """Say whether making arguments calls something that they name."""
-    if isinstance(arguments, Mapping):
-        return TARGET in arguments or any(map(calls, arguments.values()))
-    return isinstance(arguments, list | tuple) and any(map(calls, arguments))
+    return any(True for _ in targets(arguments))
 
 
 def made(value: Any, key: str = "task.trainer") -> Any:
@@ -128,10 +137,12 @@ def lies_in(target: str, folder: Path) -> bool:
     return any(p.is_relative_to(below) and not p.is_relative_to(sys.prefix) for p in paths)
 
 
-def digests(modules: Iterable[str]) -> dict[str, str]:
+@functools.cache
+def digests(modules: frozenset[str]) -> dict[str, str]:
     """Fingerprint the files of some modules, and of all that these import, by the module's name.
 
     Comments and layout do not matter. What is installed does not count: its versions are recorded.
+    They are read once in a process, which runs the code that it imported, whatever is edited.
     """
     waiting, found = list(modules), dict[str, str]()
     while waiting:

@@ -53,6 +53,10 @@ def test_a_segmentation_project_is_searched_and_what_is_killed_is_not_repeated(
     exported = killing.ended(ended("export.py", "format=onnx"))
     (row,) = [line for line in exported.splitlines() if "model.onnx" in line and "ONNX" in line]
     assert Score(key="val/iou", unit="").number(tested["score"]) in row  # by the project's own code
+    said = (best / "study.json").read_text()
+    (best / "study.json").write_text(said.replace("cells.lit.LitCells", "subprocess.Popen"))
+    out, err = ended("export.py", f"run={best}").communicate(timeout=killing.PATIENCE_S)
+    assert "says another module than its network.json" in err and "Traceback" not in err
     killing.ended(ended("report.py"))
     assert "val iou" in (runs / "report.html").read_text()
     assert {path: path.read_bytes() for path in sorted(PROJECTS.rglob("*.py"))} == files

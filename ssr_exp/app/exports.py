@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
@@ -13,10 +12,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from ssr_exp import user_code
 from ssr_exp.app import configuration
 from ssr_exp.config import Config, DatasetConf, ExportConfig, PathsConf, TaskConf, TaskKind, check
-from ssr_exp.datasets import in_memory, sources
+from ssr_exp.datasets import in_memory, sources, user_data
 from ssr_exp.datasets.batches import as_targets
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.preprocessing import Preprocessing
@@ -28,6 +26,7 @@ from ssr_exp.edge.export.formats import Model
 from ssr_exp.edge.export.verification import Inputs, Measure
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
 from ssr_exp.training import learning, study
 from ssr_exp.training.own_validation import OwnValidation
@@ -128,11 +127,18 @@ def _own_inputs(
     Raises:
         SsrError: if they call a function that nobody trusts, or cannot be made.
     """
-    if asked.target is not None and not conf.trust:
-        makes = user_code.find(asked.target, "dataset.target")
-        if not inspect.isclass(makes) or user_code.calls(asked.arguments):
-            raise SsrError(f"{chosen.folder} calls {asked.target}: {selection.TRUST}.")
     about, shared = chosen.about, Config(task=task, dataset=asked, paths=conf.paths)
+    if task.name is TaskKind.module:  # what is called stands in the file whose trust was checked
+        model = about.model
+        same = (f"{task.target}:{task.network}", task.arguments) == (model.name, model.arguments)
+        if not same:
+            raise SsrError(
+                f"the study.json of {chosen.folder} says another module than its network.json, "
+                f"{model.name}: export it from the folder of its runs."
+            )
+    is_safe = asked.target is None or user_data.is_trusted(asked, chosen.folder)
+    if not (is_safe or conf.trust):
+        raise SsrError(f"{chosen.folder} calls {asked.target} for its data: {selection.TRUST}.")
     splits: Splits | UserData = UserData(
         asked.name, "", about.input_shape, about.num_classes, False, Reading(asked.name, {}, {}, "")
     )
@@ -148,15 +154,26 @@ def _own_inputs(
         chosen.record.scored_by,
         conf.max_batch,
         {k: v for k, v in task.trainer.items() if k == "limit_val_batches"},
+        _module_weights(chosen),
     )
     inputs = validation.inputs(conf.calibration)
+    lost = validation.lost()
     if not validation.is_tensor:
-        log.info(
-            "files are compared by outputs alone: they put out one tensor, and validation reads "
-            "more of %s",
-            about.weights_of,
-        )
-    return [Inputs("val", inputs, _through(validation) if validation.is_tensor else None)]
+        why = f"a file puts out one tensor, and validation reads more of {about.weights_of}"
+    elif lost:
+        why = f"the run's {LAST_CHECKPOINT}, which holds {lost}, is gone"
+    else:
+        return [Inputs("val", inputs, _through(validation))]
+    log.info("files are compared by outputs alone, not scored: %s", why)
+    return [Inputs("val", inputs)]
+
+
+def _module_weights(chosen: Selection) -> dict[str, Tensor]:
+    """Read all that a run's module has learnt; nothing where its checkpoint is gone."""
+    record = chosen.record
+    run = Store(chosen.folder.parent).folder(record.study, record.network, record.seed)
+    path = run / LAST_CHECKPOINT
+    return module_weights(path) if path.exists() else {}
 
 
 def _through(validation: OwnValidation) -> Measure:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,20 @@ def make(conf: DatasetConf) -> LightningDataModule:
     return made
 
 
+def is_trusted(conf: DatasetConf, folder: Path) -> bool:
+    """Say whether a file may name what makes a DataModule: a class of them, called with plain data.
+
+    Args:
+        conf: what the file says.
+        folder: of the file, which could bring code along.
+    """
+    target = str(conf.target)
+    if user_code.lies_in(target, folder) or user_code.calls(conf.arguments):
+        return False
+    makes = user_code.find(target, "dataset.target")
+    return inspect.isclass(makes) and issubclass(makes, LightningDataModule)
+
+
 def is_other_lightning(value: object) -> str:
     """Say of an object of the other package of Lightning what to change in its code."""
     kinds = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
@@ -100,7 +116,10 @@ def content(data: LightningDataModule, version: str | None) -> tuple[str, dict[s
     Raises:
         SsrError: if its val samples are not the same twice, or nobody can tell.
     """
-    loaders = {"train": data.train_dataloader(), "val": data.val_dataloader()}
+    try:
+        loaders = {"train": data.train_dataloader(), "val": data.val_dataloader()}
+    except Exception as error:  # of anyone's code
+        raise SsrError(f"{type(data).__name__} gives no data: {cause(error)}.") from error
     sizes = {part: _size(loader) for part, loader in loaders.items()}
     known = {part: size for part, size in sizes.items() if size is not None}
     if (own := getattr(data, "fingerprint", None)) is not None:
@@ -115,6 +134,42 @@ def content(data: LightningDataModule, version: str | None) -> tuple[str, dict[s
                 f"random augmentation makes them: take it out of val, or {VERSION}."
             )
     return hashlib.sha256(f"{known} {said}".encode()).hexdigest(), known
+
+
+def ready(conf: DatasetConf) -> LightningDataModule:
+    """Make a DataModule and set it up as for a training.
+
+    Raises:
+        SsrError: if it cannot be made, or its code fails.
+    """
+    data = make(conf)
+    try:
+        data.prepare_data()
+        data.setup("fit")
+    except Exception as error:  # of anyone's code
+        raise SsrError(f"{conf.target} cannot be set up: {cause(error)}.") from error
+    return data
+
+
+def fingerprint(conf: DatasetConf) -> tuple[str, dict[str, int]]:
+    """Fingerprint what a DataModule serves; see `content`.
+
+    Raises:
+        SsrError: if it serves another val set each time it is made.
+    """
+    seen = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        seen.append(content(ready(conf), conf.version))
+        if conf.version is not None:
+            break
+    if seen[0] != seen[-1]:
+        raise SsrError(
+            f"{conf.target} serves another val set each time it is made, so no two networks would "
+            "be compared by the same: give its random_split a generator, as in "
+            "generator=torch.Generator().manual_seed(0)."
+        )
+    return seen[0]
 
 
 def _flat(loader: Any) -> list[Any]:
@@ -149,12 +204,14 @@ def _digest(loader: Any, name: str) -> str:
 
 def _samples(loader: Any) -> Iterator[Any]:
     """Take some samples of a loader's data set, or its first batches where it has no index."""
+    dataset: Any = getattr(loader, "dataset", None)
+    count = _size(loader)
     try:
-        dataset, count = loader.dataset, len(loader.dataset)
-        where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
-        samples = [dataset[index] for index in where]
-    except (AttributeError, TypeError, NotImplementedError):
-        samples = list(islice(loader, 2))
+        if count is None or not hasattr(dataset, "__getitem__"):
+            samples = list(islice(loader, 2))
+        else:
+            where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()
+            samples = [dataset[index] for index in where]
     except Exception as error:  # of anyone's code
         raise SsrError(f"a val sample cannot be read: {cause(error)}.") from error
     yield from samples
@@ -185,7 +242,7 @@ def _pieces(value: Any) -> Iterator[bytes]:
             yield from _pieces(part)
     elif hasattr(value, "__array_interface__"):  # an image of Pillow
         yield from _pieces(np.asarray(value))
-    elif hasattr(value, "__dict__"):
+    elif getattr(value, "__dict__", None) and not callable(value):
         yield from _pieces(vars(value))
     else:
         raise TypeError(user_code.article(value))

@@ -19,7 +19,7 @@ PREPROCESSING = "preprocessing"  # how an image file becomes what the network ta
 FIRST_WEIGHTS = "first_weights"  # whose weights trainings start from, and what of them is drawn
 CHANGED_CODE = "changed_code"  # of the user's own, since the study began: what it is now
 DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS, CHANGED_CODE)
-CODE = "task.code."  # before the name of each module
+CODE = ("task.code.", "dataset.code.")  # before the name of each module
 
 
 def read_all(root: Path) -> dict[str, dict[str, Any]]:
@@ -74,7 +74,7 @@ def changed_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
     there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
     keys = _differing(there, here)
     is_all = all(key.startswith(CODE) for key in keys)
-    return [key.removeprefix(CODE) for key in keys] if is_all else []
+    return [key.partition(".code.")[2] for key in keys] if is_all else []
 
 
 def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

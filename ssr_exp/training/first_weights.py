@@ -207,8 +207,8 @@ def moments(conf: Config, splits: Splits | UserData, seed: nn.Module) -> Moments
     assert about is not None  # of a folder
     if (known := _normalised_by(about)) is None:
         raise SsrError(
-            f"the network in {conf.checkpoint} learned from data of a project's own, which does not "
-            "say how it was normalised: type dataset.normalize=own or imagenet."
+            f"the network in {conf.checkpoint} learned from data of a project's own, which does "
+            "not say how it was normalised: type dataset.normalize=own or imagenet."
         )
     return _of_channels(known, splits)
 

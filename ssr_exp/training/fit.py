@@ -54,6 +54,9 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
     if last is not None and last.epochs >= job.conf.trainer.max_epochs:
         fields = last.fields
         _load(task, last.path)
+        if last.is_late and not job.conf.dataset.train_on_val:
+            trainer.validate(task, data, verbose=False)
+            fields = watch.fields(trainer) | {"best_score": fields.get("best_score")}
     else:
         trainer.fit(task, data, ckpt_path=path, weights_only=True)
         if not job.conf.dataset.train_on_val and watch.is_late(trainer):

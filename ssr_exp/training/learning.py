@@ -176,8 +176,8 @@ def task(
         module = own_module.make(conf.task, offered(splits))
         own_module.put(module, conf.task, network)
         if stands_in is not None:
-            own_module.replace(module, *stands_in)
-        return module
+            own_module.stand_in(module, conf.task, *stands_in)
+        return module.to(memory_format=torch.channels_last) if channels_last else module
     network = network if stands_in is None else stands_in[1]
     if isinstance(splits, Splits) and conf.task.name is TaskKind.regression:
         moments = target_moments(splits.train)

@@ -32,7 +32,8 @@ LIBRARIES = ("torch", "lightning", "lightning_fabric", "torchmetrics", "builtins
 TRAINER = (
     "max_epochs accelerator devices precision deterministic benchmark gradient_clip_val logger "
     "plugins default_root_dir enable_progress_bar enable_model_summary num_sanity_val_steps "
-    "use_distributed_sampler strategy num_nodes fast_dev_run max_time max_steps"
+    "use_distributed_sampler strategy num_nodes fast_dev_run max_time max_steps barebones "
+    "enable_checkpointing"
 ).split()  # arguments of Lightning's that other keys, or nobody, decides
 
 
@@ -163,6 +164,12 @@ def _same(path: str, old: nn.Module, rescaled: nn.Module) -> nn.Module | None:
     return rescaled
 
 
+def stand_in(module: LightningModule, conf: TaskConf, where: str, value: nn.Module) -> None:
+    """Let something else compute wherever a module holds what lies at an attribute."""
+    replaced = {id(module.get_submodule(where)): value}
+    _Relinking(type(module).__name__, conf, replaced, {}).of(module, "", DEEPEST)
+
+
 class _Relinking:
     """Puts new modules in the places of old ones, in all that an object holds.
 
@@ -177,7 +184,7 @@ class _Relinking:
         self,
         name: str,
         conf: TaskConf,
-        new: Mapping[int, nn.Module | str],
+        new: Mapping[int, nn.Module] | Mapping[int, nn.Module | str],
         tensors: Mapping[int, str],
     ) -> None:
         self._name, self._conf, self._new, self._tensors = name, conf, new, tensors
@@ -273,13 +280,25 @@ def _copies(
         held = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
         for tensor in held:
             if any(torch.equal(tensor, other) for other in theirs.get(tuple(tensor.shape), ())):
-                top = path.partition(".")[0] if "." in path else path
+                top = _whole(path, module, old)
                 raise SsrError(
                     f"{type(module).__name__} holds a copy of {conf.network} at {top}: type "
                     f"task.copies=[{top}] to have it copied from each rescaled network (as for an "
                     f"average of its weights), or task.keep=[{top}] to leave it as it is (as for a "
                     "teacher)."
                 )
+
+
+def _whole(path: str, module: nn.Module, old: nn.Module) -> str:
+    """Name what holds a copied tensor: the module that is like the network, or else the first."""
+    shapes = {name: tensor.shape for name, tensor in old.state_dict().items()}
+    parts = path.split(".")
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        state = module.get_submodule(name).state_dict()
+        if {n: t.shape for n, t in state.items()} == shapes:
+            return name
+    return parts[0]
 
 
 def _is_telling(tensor: Tensor) -> bool:

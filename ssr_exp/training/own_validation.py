@@ -56,6 +56,7 @@ class OwnValidation:
     score: Score
     batch: int
     limits: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)  # of the whole module, if known
     is_tensor: bool = field(default=True, init=False)  # what the network puts out; see `inputs`
 
     def inputs(self, count: int) -> Tensor:
@@ -87,8 +88,19 @@ class OwnValidation:
         logged = self._run(StandIn(model, self.batch))
         return scoring.read(self.score, logged)
 
-    def _run(self, network: nn.Module, limit: int | None = None) -> dict[str, Any]:
+    def lost(self) -> str | None:
+        """Name what the module learnt beside the network and nobody kept; None if nothing is."""
+        learnt = (n for n, p in self.place(nn.Identity()).named_parameters() if p.requires_grad)
+        return next((name for name in learnt if name not in self.weights), None)
+
+    def _placed(self, network: nn.Module) -> LightningModule:
         module = self.place(network)
+        rest = {n: self.weights[n] for n in module.state_dict() if n in self.weights}
+        module.load_state_dict(rest, strict=False)
+        return module
+
+    def _run(self, network: nn.Module, limit: int | None = None) -> dict[str, Any]:
+        module = self._placed(network)
         with isolate_rng(), trainers.quiet():
             trainer = Trainer(
                 accelerator="cpu",
@@ -101,7 +113,10 @@ class OwnValidation:
                 **(self.limits if limit is None else {"limit_val_batches": limit}),
             )
             try:
-                trainer.validate(module, self.data(), verbose=False)
+                data = self.data()
+                data.prepare_data()
+                data.setup("fit")  # many make their val set there alone
+                trainer.validate(module, data, verbose=False)
             except SsrError:
                 raise
             except Exception as error:  # of anyone's code

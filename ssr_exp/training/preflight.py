@@ -163,9 +163,9 @@ def own_data(conf: Config, score: Score) -> tuple[UserData, str]:
         tried = try_module(conf, made, data, score)
         shape, scored = tried.input_shape, tried.scored
     else:
-        num_classes, shape = _classes(data), _inputs(data)
+        num_classes, shape = _classes(data), _inputs(conf)
     with isolate_rng(), trainers.quiet():
-        fingerprint, sizes = user_data.content(data, conf.dataset.version)
+        fingerprint, sizes = user_data.fingerprint(conf.dataset)
     classes = tuple(map(str, range(num_classes or 0)))
     known = UserData(
         conf.dataset.name,
@@ -188,15 +188,15 @@ def own_data(conf: Config, score: Score) -> tuple[UserData, str]:
     return known, scored
 
 
-def _inputs(data: LightningDataModule) -> tuple[int, ...]:
-    """Set a DataModule up, and return the shape of one input of its first val batch."""
-    name = type(data).__name__
-    try:
-        data.prepare_data()
-        data.setup("fit")
-        batch = next(iter(data.val_dataloader()))
-    except Exception as error:  # of anyone's code
-        raise SsrError(f"{name} gives no val batch: {_where(error)}{cause(error)}.") from error
+def _inputs(conf: Config) -> tuple[int, ...]:
+    """Return the shape of one input of a DataModule's first val batch."""
+    with isolate_rng():
+        data = user_data.ready(conf.dataset)
+        name = type(data).__name__
+        try:
+            batch = next(iter(data.val_dataloader()))
+        except Exception as error:  # of anyone's code
+            raise SsrError(f"{name} gives no val batch: {_where(error)}{cause(error)}.") from error
     is_pair = isinstance(batch, tuple | list) and len(batch) == 2
     if not is_pair or not all(isinstance(part, Tensor) for part in batch) or batch[0].ndim < 2:
         raise SsrError(

@@ -59,6 +59,7 @@ class ResumeState(Callback):
             "schema": SCHEMA,
             "generators": _generators(),
             "fields": self._watch.fields(trainer),
+            "is_late": self._watch.is_late(trainer),
             "spent_s": self._before_s + time.perf_counter() - self._begun,
         }
 
@@ -126,6 +127,7 @@ class LastCheckpoint:
     epochs: int  # that were completed
     fields: Fields  # of the record: what val measured after them
     spent_s: float  # by earlier processes
+    is_late: bool = False  # whether it was not validated after its last step
 
 
 def last_checkpoint(folder: Path) -> LastCheckpoint | None:
@@ -146,7 +148,8 @@ def last_checkpoint(folder: Path) -> LastCheckpoint | None:
             raise ValueError(f"{lost[0]} could not be kept there")
         if not isinstance(state["generators"], dict):
             raise ValueError("it holds no states of generators")
-        last = LastCheckpoint(path, epochs, fields, float(state["spent_s"]))
+        is_late = bool(state.get("is_late", False))
+        last = LastCheckpoint(path, epochs, fields, float(state["spent_s"]), is_late)
     except Exception as error:  # cut short, damaged, or of an earlier ssr_exp
         log.warning("%s cannot be used (%s): training from the start", path, cause(error))
         return None

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -292,6 +292,8 @@ def _fields(
         recipe = {k: v for k, v in recipe.items() if k in learning.read_of_recipe(conf)}
     if conf.dataset.target is not None:
         dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
+        if not is_own and conf.dataset.version is None:
+            dataset["code"] = _code(conf, [])
     patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     fields = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
@@ -321,9 +323,16 @@ def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
         del said[key]
     if conf.task.version is not None:
         return said | {"version": conf.task.version}
-    made_in = user_code.made_in(user_code.find(str(conf.task.target), "task.target"))
-    names = {*filter(None, [made_in]), *user_modules.sources(seed_network)}
-    return said | {"code": user_code.digests(names)}
+    named = [str(conf.task.target), *user_code.targets([conf.task.arguments, conf.task.trainer])]
+    return said | {"code": _code(conf, named, user_modules.sources(seed_network))}
+
+
+def _code(conf: Config, named: Sequence[str], modules: Iterable[str] = ()) -> dict[str, str]:
+    """Fingerprint the code that callables of the user's own are made of, that of data, too."""
+    if conf.dataset.target is not None:
+        named = [*named, conf.dataset.target, *user_code.targets(conf.dataset.arguments)]
+    found = {user_code.made_in(user_code.find(name, "task.target")) for name in named}
+    return user_code.digests(frozenset([*filter(None, found), *modules]))
 
 
 def images(conf: Config) -> Splits:

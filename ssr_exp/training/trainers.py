@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware, tips
 
 KNOWN = (
+    ".*ModelCheckpoint.* could not find the monitored key",  # before the first validation
     "Attribute .* is an instance of `nn.Module` and is already saved",
     "Found .* module.* in eval mode at the start of training",
     "Checkpoint directory .* exists and is not empty",
@@ -50,6 +51,7 @@ def build(
         logger = OwnCurves(wandb_run) if is_own else Curves(wandb_run)
     has_val = not conf.dataset.train_on_val
     further = {name: value for name, value in conf.task.trainer.items() if name != "callbacks"}
+    further |= {} if has_val else {"limit_val_batches": 0}
     own = callbacks.build(conf.recipe, conf.trainer, folder, score, has_val=has_val)
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,
@@ -67,7 +69,6 @@ def build(
         enable_progress_bar=callbacks.shows_bar(conf.trainer),
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        limit_val_batches=None if has_val else 0,
         use_distributed_sampler=False,
         **further,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -127,6 +128,57 @@ def test_val_that_is_drawn_anew_needs_a_version() -> None:
     ):
         content(Drawn([1, 2]))
     assert content(Drawn([1, 2]), version="1")
+
+
+SPLIT = """
+import torch
+from torch.utils.data import DataLoader, random_split
+import lightning as L
+
+class Split(L.LightningDataModule):
+    generator = None
+    def setup(self, stage):
+        if stage == "fit":
+            self.parts = random_split(torch.arange(40), [30, 10], generator=self.generator)
+    def train_dataloader(self):
+        return DataLoader(self.parts[0])
+    def val_dataloader(self):
+        return DataLoader(self.parts[1])
+    def teardown(self, stage):
+        self.parts = None
+
+class Seeded(Split):
+    def setup(self, stage):
+        self.generator = torch.Generator().manual_seed(0)
+        super().setup(stage)
+"""
+
+
+def test_a_val_set_that_each_training_would_draw_anew_is_refused(own: Own) -> None:
+    name = own(SPLIT)
+    with pytest.raises(SsrError, match="serves another val set each time it is made"):
+        user_data.fingerprint(DatasetConf(target=f"{name}.Split"))
+    said, sizes = user_data.fingerprint(DatasetConf(target=f"{name}.Seeded"))
+    assert sizes == {"train": 30, "val": 10}
+    torch.manual_seed(7)
+    assert user_data.fingerprint(DatasetConf(target=f"{name}.Seeded"))[0] == said
+
+
+def test_only_a_class_of_data_modules_is_called_because_a_file_says_so(
+    own: Own, tmp_path: Path
+) -> None:
+    name = own(SPLIT)
+
+    def trusted(target: str, folder: str = "elsewhere", **arguments: object) -> bool:
+        return user_data.is_trusted(
+            DatasetConf(target=target, arguments=arguments), tmp_path / folder
+        )
+
+    assert trusted(f"{name}.Split", size=[1, {"a": 2}])
+    assert not trusted("subprocess.Popen", args="touch /tmp/never", shell=True)
+    assert not trusted(f"{name}.random_split")
+    assert not trusted(f"{name}.Split", size=[{"_target_": "os.getcwd"}])
+    assert not trusted(f"{own('raise SystemExit')}.Data", folder="own")  # it is not even imported
 
 
 def test_what_cannot_be_compared_needs_a_version() -> None:

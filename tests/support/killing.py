@@ -35,10 +35,10 @@ def ended(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def records(runs: Path) -> dict[str, Record]:
-    """Read the record of each network."""
+def records(runs: Path) -> dict[tuple[str, int], Record]:
+    """Read the record of each network and seed."""
     studies = Store(str(runs)).records_by_study().values()
-    return {r.network: r for some in studies for r in some if r.test_score is None or r.score}
+    return {(r.network, r.seed): r for some in studies for r in some if r.score is not None}
 
 
 def repeated(runs: Path, folder: Path, count: int, script: str, *words: str) -> str:
@@ -52,6 +52,6 @@ def repeated(runs: Path, folder: Path, count: int, script: str, *words: str) -> 
     before = records(runs)
     out = ended(start(runs, folder, script, *words))
     after = records(runs)
-    for code, record in before.items():
-        assert after[code].model_copy(update=AFTERWARDS) == record.model_copy(update=AFTERWARDS)
+    for run, record in before.items():
+        assert after[run].model_copy(update=AFTERWARDS) == record.model_copy(update=AFTERWARDS)
     return out

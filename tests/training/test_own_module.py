@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import linecache
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
+from ssr_exp import user_code
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import rescale
 from ssr_exp.runs import trained as trained_networks
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
-from ssr_exp.training import fit, own_module, run, study
+from ssr_exp.training import fit, learning, own_module, run, study
+from ssr_exp.training.own_validation import OwnValidation
 
 Compose = Callable[..., Config]
 Own = Callable[[str], str]
@@ -356,7 +362,9 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
     path = Path(str(sys.modules[name].__file__))
     path.write_text(path.read_text().replace("momentum=0.9", "momentum=0.8"))
     linecache.checkcache()
+    assert study.open(conf(*words)).name == record.study  # this process runs the code as it was
     study._tried.cache_clear()
+    user_code.digests.cache_clear()
     assert study.open(conf(*words)).name != record.study
     assert f"the code of {name} is not that of study {record.study} (1 run)" in caplog.text
     words = (*words, f"task.study={record.study}")
@@ -425,7 +433,8 @@ def test_the_weights_that_validation_scored_are_those_that_are_handed_on(
     text = code(
         "self.ema = copy.deepcopy(self.net).requires_grad_(False)",
         "def on_train_batch_end(self, *_):\n"
-        "        for a, b in zip(self.ema.parameters(), self.net.parameters()): a.data.lerp_(b.data, 0.1)",
+        "        pairs = zip(self.ema.parameters(), self.net.parameters())\n"
+        "        for a, b in pairs: a.data.lerp_(b.data, 0.1)",
     ).replace("share = (self(x)", "share = (self.ema(x)")
     conf = asked(text, "task.copies=[ema]", *SMALLER)
     _, state = trained(conf)
@@ -436,6 +445,70 @@ def test_the_weights_that_validation_scored_are_those_that_are_handed_on(
         assert torch.equal(tensor, state[f"ema.{name}"])
         if "weight" in name and tensor.ndim > 1:
             assert not torch.equal(tensor, state[f"net.{name}"])
+
+
+def test_what_is_killed_before_its_last_validation_is_validated(
+    asked: Callable[..., Config], conf: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("trainer.max_epochs=3", "+task.trainer.check_val_every_n_epoch=2")
+    text = code()
+    whole, _ = trained(first := asked(text, *words))
+    broken = dataclasses.replace(
+        first, paths=dataclasses.replace(first.paths, runs=f"{first.paths.runs}2")
+    )
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_explain", lambda error: (_ for _ in ()).throw(Killed))
+        patch.setattr(Trainer, "validate", killed)
+        with pytest.raises(Killed):
+            run.train(broken)
+    again = run.train(broken)
+    assert (again.score, again.scores) == (whole.score, whole.scores)
+
+
+def test_arguments_of_the_trainer_are_lightnings(asked: Callable[..., Config], own: Own) -> None:
+    seen = own(
+        "import lightning as L\nseen = []\nclass Note(L.Callback):\n    def on_fit_start(self, t, m): seen.append(t.limit_val_batches)\n"
+    )
+    words = f"+task.trainer={{limit_val_batches:1,callbacks:[{{_target_: {seen}.Note}}]}}"
+    record, _ = trained(asked(code(), words))
+    assert sys.modules[seen].seen[-1] == 1 and record.score is not None
+
+
+def test_a_copy_by_torch_is_named_where_it_is(asked: Callable[..., Config]) -> None:
+    text = code("self.ema = torch.optim.swa_utils.AveragedModel(self.net)")
+    with pytest.raises(SsrError, match=r"type task.copies=\[ema.module\]"):
+        trained_job(asked(text))
+    trained_job(asked(text, "task.copies=[ema.module]"))
+
+
+def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
+    asked: Callable[..., Config],
+) -> None:
+    """With what the module has learnt beside it: here by another name, and before a head."""
+    text = code("self.model = self.net; self.head = nn.Linear(10, 10)").replace(
+        "return self.net(x)", "return self.head(self.model(x))"
+    )
+    conf = asked(text, "trainer.max_epochs=3")
+    record, state = trained(conf)
+    (job,) = run.plan(conf)
+    network = rescale.build(job.study.seed_network, job.study.plan, job.architecture)
+    network.load_state_dict({n[4:]: t for n, t in state.items() if n.startswith("net.")})
+    splits = job.study.splits
+
+    def place(value: nn.Module) -> LightningModule:
+        return learning.task(conf, splits, network, stands_in=("net", value))
+
+    data = partial(learning.data, conf, splits)
+    validation = OwnValidation(place, data, network.eval(), job.study.score, 8, {}, state)
+    assert validation.inputs(40).shape == (40, *splits.image_shape)
+    assert validation.lost() is None
+    assert validation.measure(network) == pytest.approx(record.score)
+    assert validation.measure(lambda x: network(x) * 0) < 0.3 < validation.measure(network)
+    assert OwnValidation(place, data, network, job.study.score, 8).lost() == "head.weight"
 
 
 def test_the_score_is_what_validation_measured_last(asked: Callable[..., Config]) -> None:
