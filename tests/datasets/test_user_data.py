@@ -170,9 +170,8 @@ def test_only_a_class_of_data_modules_is_called_because_a_file_says_so(
     name = own(SPLIT)
 
     def trusted(target: str, folder: str = "elsewhere", **arguments: object) -> bool:
-        return user_data.is_trusted(
-            DatasetConf(target=target, arguments=arguments), tmp_path / folder
-        )
+        conf = DatasetConf(target=target, arguments=arguments)
+        return user_data.is_trusted(conf, tmp_path / folder)
 
     assert trusted(f"{name}.Split", size=[1, {"a": 2}])
     assert not trusted("subprocess.Popen", args="touch /tmp/never", shell=True)

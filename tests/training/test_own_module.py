@@ -469,13 +469,22 @@ def test_what_is_killed_before_its_last_validation_is_validated(
     assert (again.score, again.scores) == (whole.score, whole.scores)
 
 
+NOTE = """
+import lightning as L
+
+seen = []
+
+
+class Note(L.Callback):
+    def on_fit_start(self, trainer, module):
+        seen.append(trainer.limit_val_batches)
+"""
+
+
 def test_arguments_of_the_trainer_are_lightnings(asked: Callable[..., Config], own: Own) -> None:
-    seen = own(
-        "import lightning as L\nseen = []\nclass Note(L.Callback):\n    def on_fit_start(self, t, m): seen.append(t.limit_val_batches)\n"
-    )
-    words = f"+task.trainer={{limit_val_batches:1,callbacks:[{{_target_: {seen}.Note}}]}}"
-    record, _ = trained(asked(code(), words))
-    assert sys.modules[seen].seen[-1] == 1 and record.score is not None
+    words = f"limit_val_batches:1,callbacks:[{{_target_: {(name := own(NOTE))}.Note}}]"
+    record, _ = trained(asked(code(), f"+task.trainer={{{words}}}"))
+    assert sys.modules[name].seen[-1] == 1 and record.score is not None
 
 
 def test_a_copy_by_torch_is_named_where_it_is(asked: Callable[..., Config]) -> None:
