@@ -74,6 +74,11 @@ def _check_own_data(conf: Config) -> None:
             "dataset.train_on_val=true is for images that ssr_exp splits; dataset=module decides "
             "itself what is learnt from: leave it out."
         )
+    if conf.trainer.workers:
+        raise SsrError(
+            "trainer.workers are for data sets of ours: type dataset.arguments.NAME=VALUE for the "
+            "workers of your own."
+        )
     if conf.task.name is TaskKind.regression or conf.task.balance is not Balance.none:
         asked = "task=regression" if conf.task.name is TaskKind.regression else "task.balance"
         raise SsrError(

@@ -135,7 +135,13 @@ def try_module(
             raise SsrError(
                 f"{conf.task.target} does not train: {_where(error)}{cause(error)}."
             ) from error
-    scored = next((name for name, calls in watch.calls.items() if calls), conf.task.network)
+    if len(called := [name for name, calls in watch.calls.items() if calls]) > 1:
+        log.warning(
+            "validation calls %s: the weights of %s are those that are handed on",
+            " and ".join(called),
+            called[0],
+        )
+    scored = called[0] if called else conf.task.network
     if conf.task.example_inputs is not None:
         inputs = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
         return Tried(own_module.forward_inputs([((inputs,), {})], conf.task.network), scored)

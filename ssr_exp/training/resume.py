@@ -110,9 +110,10 @@ def _plain(value: Any, where: str, odd: dict[str, str]) -> Any:
         return value.item()
     if type(value) is nn.Parameter or type(value) in PLAIN:
         return value
-    if isinstance(value, Mapping) and not isinstance(value, nn.Module):
+    is_hyper = where in HYPERPARAMETERS
+    if type(value) in (dict, OrderedDict) or (is_hyper and isinstance(value, Mapping)):
         parts = {k: _plain(part, f"{where}.{k}".lstrip("."), odd) for k, part in value.items()}
-        return type(value)(parts) if type(value) is OrderedDict else parts
+        return OrderedDict(parts) if type(value) is OrderedDict else parts
     if type(value) in (list, tuple, set):
         return type(value)(_plain(part, f"{where}[]", odd) for part in value)
     odd[where] = user_code.article(value)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.supervised import Diverged, Supervised
+from ssr_exp.training.callbacks import Checkpoint
 
 Fields = dict[str, Any]
 """Fields of a record, by its names."""
@@ -109,9 +109,9 @@ def _instead(key: str, logged: Sequence[str]) -> str:
 
 
 def best(trainer: Trainer, score: Score) -> float | None:
-    """Return the best epoch's score; None if none was measured."""
+    """Return the best epoch's score, as our own callback kept it; None if none was measured."""
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == score.key:
+        if isinstance(callback, Checkpoint) and callback.monitor == score.key:
             value = callback.best_model_score
             return None if value is None else float(value)
     return None
