@@ -23,7 +23,7 @@ from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
 from ssr_exp.tasks.segmentation import SemanticSegmentation
 from ssr_exp.tasks.supervised import Supervised
-from ssr_exp.training import own_module
+from ssr_exp.training import own_module, relinking
 
 LONGEST_UNIT = 40
 NONE_IGNORED = -100  # no class, as torch has it
@@ -179,9 +179,9 @@ def task(
     channels_last = conf.trainer.channels_last
     if conf.task.name is TaskKind.module:
         module = own_module.make(conf.task, offered(splits))
-        own_module.put(module, conf.task, network)
+        relinking.put(module, conf.task, network)
         if stands_in is not None:
-            own_module.stand_in(module, conf.task, *stands_in)
+            relinking.stand_in(module, conf.task, *stands_in)
         return module.to(memory_format=torch.channels_last) if channels_last else module
     network = network if stands_in is None else stands_in[1]
     if isinstance(splits, Splits) and conf.task.name is TaskKind.regression:

@@ -25,7 +25,7 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.runs import provenance
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.supervised import Diverged
-from ssr_exp.training import own_module, scoring, trainers
+from ssr_exp.training import own_module, relinking, scoring, trainers
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def try_module(
             with weights of the whole network where a rescaled one is put in.
     """
     network = copy.deepcopy(own_module.network(module, conf.task))
-    own_module.put(module, conf.task, network)
+    relinking.put(module, conf.task, network)
     copies = {path: module.get_submodule(path) for path in conf.task.copies}
     watch = Watch({conf.task.network: network} | copies, score)
     expected = own_module.NetworkWatch(conf.task, network)

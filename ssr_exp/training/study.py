@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssr_exp import config, user_code
+from ssr_exp import config
 from ssr_exp.config import (
     Config,
     DatasetConf,
@@ -34,8 +34,7 @@ from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets, user
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
-from ssr_exp.terminal import counted
-from ssr_exp.training import learning, own_module, preflight, pretrained
+from ssr_exp.training import fingerprint, learning, own_module, preflight, pretrained
 from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.pretrained import Pretrained
 
@@ -48,15 +47,6 @@ TARGETS = {
     TaskKind.segmentation: Target.masks,
 }
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
-# Where images lie does not change what they are; how they are normalised is said in numbers.
-NOT_COMPARED = ("root", "download", "file", "normalize")
-# Keys that must not rename the studies before them.
-OWN_DATA = ("target", "arguments", "version")  # keys of a DataModule of the user's own
-LATER = (
-    *("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA),
-    *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
-    *("num_ops", "magnitude", "mixup", "cutmix"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,50 +170,13 @@ def open(conf: Config) -> Study:
     taken = pretrained.open(conf, splits, seed_network, plan)
     if taken.moments is not None and isinstance(splits, Splits):
         splits = splits.normalised_by(*taken.moments)
-    fields = _fields(conf, splits, seed_network, plan.multiple, taken)
+    fields = fingerprint.fields(conf, splits, seed_network, plan.multiple, taken)
     changed: dict[str, Any] = {}
     if conf.task.name is TaskKind.module:
-        fields, changed = _same_code(conf, fields)
+        fields, changed = fingerprint.same_code(conf, fields)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
     return Study(name, fields, splits, seed_network, plan, taken, score, changed, scored)
-
-
-def _same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Go on with the study that `task.study` names, or say which one an edit of the code left.
-
-    Returns:
-        What the fingerprint is of, and the code as it is now if that is not the study's.
-
-    Raises:
-        SsrError: if there is no such study, or more has changed than the code.
-    """
-    root = Path(conf.paths.runs)
-    others = {n: studies.compared(f) for n, f in studies.read_all(root).items()}
-    if (asked := conf.task.study) is None:
-        if ours not in others.values():
-            edited = {name: studies.changed_code(theirs, ours) for name, theirs in others.items()}
-            for name, modules in edited.items():
-                if modules:
-                    count = len(store.Store(conf.paths.runs).records(name))
-                    _say_once(
-                        f"the code of {', '.join(modules)} is not that of study {name} "
-                        f"({counted(count, 'run')}), so this is another study: if its results "
-                        f"would be the same, type task.study={name} to go on with it."
-                    )
-        return ours, {}
-    if asked not in others:
-        raise SsrError(f"there is no study {asked} in {root}: type one of {', '.join(others)}.")
-    theirs = others[asked]
-    if theirs != ours and not studies.changed_code(theirs, ours):
-        first = studies.differences(theirs, ours)[0]
-        raise SsrError(f"more than the code is not as in study {asked}: {first}.")
-    return theirs, {} if theirs == ours else {studies.CHANGED_CODE: ours["task"]["code"]}
-
-
-@lru_cache(maxsize=64)
-def _say_once(warning: str) -> None:
-    log.warning("%s", warning)
 
 
 def _data(conf: Config) -> tuple[Splits | UserData, str]:
@@ -271,68 +224,6 @@ def _check(conf: Config) -> None:
             conf.recipe.warmup_epochs,
             conf.trainer.max_epochs,
         )
-
-
-def _fields(
-    conf: Config,
-    splits: Splits | UserData,
-    seed_network: nn.Module,
-    multiple: int,
-    taken: Pretrained,
-) -> dict[str, Any]:
-    dataset = {k: v for k, v in asdict(conf.dataset).items() if k not in NOT_COMPARED}
-    if isinstance(sides := dataset["resize"], list) and sides[0] == sides[1]:
-        dataset["resize"] = sides[0]
-    for key in LATER:
-        if dataset[key] == getattr(DatasetConf(), key):
-            del dataset[key]
-    is_own = conf.task.name is TaskKind.module
-    recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
-    if is_own:
-        recipe = {k: v for k, v in recipe.items() if k in learning.read_of_recipe(conf)}
-    if conf.dataset.target is not None:
-        dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
-        if not is_own and conf.dataset.version is None:
-            dataset["code"] = _code(conf, [])
-    patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
-    fields = {
-        "model": seeds.identity(conf.model, splits.image_shape, seed_network),
-        "segment": {"kind": conf.segment.kind, "multiple": multiple} | patterns,
-        "dataset": dataset | {"content": splits.fingerprint},
-        "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
-        "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
-    }
-    if is_own:
-        for key in ("code", "arguments"):
-            fields["model"].pop(key, None)
-        fields["task"] = _own_task(conf, seed_network)
-    elif (task := replace(conf.task, unit="")) != TaskConf():
-        usual = asdict(TaskConf())
-        fields["task"] = {
-            k: v for k, v in asdict(task).items() if k in ("name", "balance") or v != usual[k]
-        }
-    if taken.moments is not None:
-        fields["normalization"] = dict(zip(("mean", "std"), taken.moments, strict=True))
-    return fields | ({"init": taken.init} if taken.init else {})
-
-
-def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:
-    """Say what makes two modules of the user's own the same: their arguments and their code."""
-    said = asdict(conf.task)
-    for key in ("balance", "unit", "dice", "ignore_index", "version", "study"):
-        del said[key]
-    if conf.task.version is not None:
-        return said | {"version": conf.task.version}
-    named = [str(conf.task.target), *user_code.targets([conf.task.arguments, conf.task.trainer])]
-    return said | {"code": _code(conf, named, user_modules.sources(seed_network))}
-
-
-def _code(conf: Config, named: Sequence[str], modules: Iterable[str] = ()) -> dict[str, str]:
-    """Fingerprint the code that callables of the user's own are made of, that of data, too."""
-    if conf.dataset.target is not None:
-        named = [*named, conf.dataset.target, *user_code.targets(conf.dataset.arguments)]
-    found = {user_code.made_in(user_code.find(name, "task.target")) for name in named}
-    return user_code.digests(frozenset([*filter(None, found), *modules]))
 
 
 def images(conf: Config) -> Splits:

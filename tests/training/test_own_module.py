@@ -21,7 +21,7 @@ from ssr_exp.rescaling import rescale
 from ssr_exp.runs import trained as trained_networks
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
-from ssr_exp.training import fit, learning, own_module, run, study
+from ssr_exp.training import fingerprint, fit, learning, own_module, run, study
 from ssr_exp.training.own_validation import OwnValidation
 
 Compose = Callable[..., Config]
@@ -358,7 +358,7 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
 ) -> None:
     words = (*WORDS, f"task.target={(name := own(code()))}.Lit")
     record, _ = trained(conf(*words))
-    study._say_once.cache_clear()
+    fingerprint._say_once.cache_clear()
     path = Path(str(sys.modules[name].__file__))
     path.write_text(path.read_text().replace("momentum=0.9", "momentum=0.8"))
     linecache.checkcache()
