@@ -337,13 +337,16 @@ def test_a_batch_of_one_cannot_be_mixed(splits: Splits) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("is_balanced", [False, True])
 @pytest.mark.parametrize("name", [*MOVES, *COLORS])
-def test_a_gpu_gets_the_same_images(name: str, images: Images) -> None:
+def test_a_gpu_gets_the_same_images(name: str, is_balanced: bool, images: Images) -> None:
     """What torchvision transforms is drawn on the CPU wherever the training runs."""
     if "crop_scale" not in ALL[name] and name == "vertical flip":
         pytest.skip("flips alone are drawn on the GPU")
-    served = serve(images, ALL[name], device=torch.device("cuda"), workers=2)
-    for (x, y), (x2, y2) in zip(served, serve(images, ALL[name]), strict=True):
+    fields, gpu = ALL[name], torch.device("cuda")
+    served = serve(images, fields, device=gpu, workers=2, is_balanced=is_balanced)
+    expected = serve(images, fields, is_balanced=is_balanced)
+    for (x, y), (x2, y2) in zip(served, expected, strict=True):
         assert x.is_cuda and y.is_cuda
         torch.testing.assert_close(x.cpu(), x2)
         assert torch.equal(y.cpu(), y2)
