@@ -287,7 +287,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"magnitude": 3, "auto_augment": AutoAugment.trivial_augment_wide},
         r"dataset\.magnitude=3 is of RandAugment",
     ),
-    ({"cutout": 9}, r"dataset\.cutout=9 is more than an image of 8 x 8 pixels"),
+    ({"cutout": 15}, r"dataset\.cutout=15 always erases images of 8 x 8 pixels whole"),
 ]
 
 
@@ -299,6 +299,8 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], said: str, splits: Sp
 
 FITTING: list[dict[str, Any]] = [
     {"cutout": 8},
+    {"cutout": 9},
+    {"cutout": 14},
     {"color_jitter": [0.4, 0.4, 0.0, 0.0]},
     {"crop_scale": [0.08, 1.0], "crop_ratio": [1.0, 1.0]},
     {"auto_augment": AutoAugment.rand_augment, "num_ops": 3, "magnitude": 0},
@@ -313,6 +315,27 @@ def test_what_can_be_is_not_refused(fields: dict[str, Any], splits: Splits) -> N
         splits, batch_size=32, augmentation=Augmentation.from_conf(DatasetConf(**fields))
     )
     assert len(next(iter(served.train_dataloader()))) == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 5), (6, 2)])
+def test_a_square_is_refused_if_it_leaves_nothing_of_any_image(
+    size: tuple[int, int], splits: Splits, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of old studies, larger than an image, are not."""
+    held = Images(
+        torch.full((300, 1, *size), 9, dtype=torch.uint8), torch.zeros(300).long(), ("a",)
+    )
+    told = replace(splits, train=held)
+    for side in range(1, 2 * max(size) + 2):
+        conf, said = DatasetConf(cutout=side), f"dataset.cutout={side} erases most of many"
+        ((x, _),) = serve(held, {"cutout": side}, batch_size=300)
+        if x.any():
+            augmentation.check(conf, told, 128)
+            assert (said in caplog.text) == (side > min(size))
+        else:
+            with pytest.raises(SsrError, match="whole: type"):
+                augmentation.check(conf, told, 128)
+        caplog.clear()
 
 
 @pytest.mark.parametrize(
