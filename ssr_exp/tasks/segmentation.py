@@ -60,21 +60,22 @@ class SemanticSegmentation(Supervised):
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         check_sizes(outputs, y)
-        return F.cross_entropy(_rows(outputs), y.flatten(), ignore_index=self._ignore_index)
+        return self._entropy(outputs, y)
 
     def training_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         check_sizes(outputs, y)
-        entropy = F.cross_entropy(
-            _rows(outputs),
-            y.flatten(),
-            weight=self.class_weights,
-            ignore_index=self._ignore_index,
-            label_smoothing=self.recipe.label_smoothing,
-        )
+        smoothing = self.recipe.label_smoothing
+        entropy = self._entropy(outputs, y, weight=self.class_weights, label_smoothing=smoothing)
         if not self._dice:
             return entropy
         dice = dice_loss(outputs, y, ignore_index=self._ignore_index)
         return (1 - self._dice) * entropy + self._dice * dice
+
+    def _entropy(self, outputs: Tensor, y: Tensor, **options: Any) -> Tensor:
+        """Return the mean over the pixels that count; 0 where none does, as there is no mean."""
+        options["ignore_index"] = self._ignore_index
+        entropy = F.cross_entropy(_rows(outputs), y.flatten(), **options)
+        return torch.where((y != self._ignore_index).any(), entropy, (outputs * 0).sum())
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the mean over all pixels."""

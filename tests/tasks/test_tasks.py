@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -206,6 +207,35 @@ def test_the_loss_of_pixels_is_cross_entropy_and_dice() -> None:
     torch.testing.assert_close(
         task.training_loss(outputs, y), (entropy + dice_loss(outputs, y)) / 2
     )
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.5])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0])])
+def test_a_batch_of_which_no_pixel_counts_teaches_nothing(
+    dice: float, smoothing: float, weights: Tensor | None
+) -> None:
+    made, ((x, y), _) = segmentation()
+    recipe = RecipeConf(label_smoothing=smoothing)
+    task = SemanticSegmentation(made.network, recipe, 3, class_weights=weights, dice=dice)
+    nowhere = torch.full_like(y, IGNORED)
+    outputs = task.network(x)
+    assert float(task.loss(outputs, nowhere).detach()) == 0
+    loss = task.training_loss(outputs, nowhere)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.isfinite()
+    assert all((p.grad == 0).all() for p in task.parameters())
+    spoilt = outputs.detach().clone()
+    spoilt[0, 0, 0, 0] = float("inf")
+    assert task.loss(spoilt, nowhere).isnan() and task.training_loss(spoilt, nowhere).isnan()
+
+
+def test_a_training_goes_on_after_a_batch_of_which_no_pixel_counts(
+    measured: Callable[..., dict[str, float]],
+) -> None:
+    task, ((x, y), more) = segmentation()
+    found = measured(task, [(x, torch.full_like(y, IGNORED)), more], 2)
+    assert all(map(math.isfinite, found.values()))
 
 
 def test_dice_is_that_of_the_classes_that_are_there() -> None:
