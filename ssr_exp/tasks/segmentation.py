@@ -82,11 +82,17 @@ class SemanticSegmentation(Supervised):
         return distillation_loss(_rows(student), _rows(teacher), temperature)
 
     def tables(self) -> dict[str, Any]:
-        """Say the intersection over union of each class, in percent, and its pixels in val."""
+        """Say the intersection over union of each class, in percent, and its pixels in val.
+
+        None for a class that is left out of their mean: it is nowhere, or does not count.
+        """
         counts = self.tally(VAL).table("confusion").double()
         hits, pixels = counts.diagonal(), counts.sum(1)
-        iou = 100 * hits / (pixels + counts.sum(0) - hits).clamp_min(1)
-        return {"iou": torch.stack([iou, pixels], 1).tolist()}
+        unions = pixels + counts.sum(0) - hits
+        if self._ignore_index in range(len(unions)):
+            unions[self._ignore_index] = 0
+        rows = zip(hits.tolist(), unions.tolist(), pixels.tolist(), strict=True)
+        return {"iou": [(100 * hit / union if union else None, n) for hit, union, n in rows]}
 
 
 def dice_loss(logits: Tensor, y: Tensor, *, ignore_index: int = IGNORED) -> Tensor:

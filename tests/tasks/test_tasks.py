@@ -191,6 +191,23 @@ def test_the_table_says_the_iou_and_the_pixels_of_each_class(
     assert sum(iou for iou, _ in rows) / 3 == pytest.approx(found["val/mIoU"], rel=1e-5)
 
 
+@pytest.mark.parametrize("ignored", [IGNORED, -100, 0])
+def test_the_score_is_the_mean_of_the_table(ignored: int) -> None:
+    """So a class that is nowhere, neither true nor predicted, has no value in it."""
+    draw = torch.Generator().manual_seed(0)
+    for size in range(1, 30):
+        task = SemanticSegmentation(nn.Identity(), RECIPE, 6, ignore_index=ignored)
+        logits = torch.randn(1, 6, 1, size, generator=draw)
+        logits[:, 3] = -99
+        y = torch.randint(0, 3, (1, 1, size), generator=draw)
+        y[0, 0, 0] = 2
+        task.validation_step((logits, y), 0)
+        values = [iou for iou, _ in task.tables()["iou"]]
+        kept = [iou for iou in values if iou is not None]
+        assert values[3] is None
+        assert sum(kept) / len(kept) == pytest.approx(task.tally("val").values()["mIoU"], rel=1e-5)
+
+
 def test_a_teacher_of_pixels_counts_as_much_for_any_size() -> None:
     task, ((x, _), _) = segmentation()
     student, teacher = task.network(x), task.network(x.flip(0))
