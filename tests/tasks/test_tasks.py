@@ -148,6 +148,20 @@ def test_errors_are_in_the_targets_unit_and_the_loss_is_not(
     assert found["val/loss"] == pytest.approx(found["val/rmse"] ** 2 / 400, rel=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e5])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_r2_does_not_depend_on_where_the_numbers_lie(offset: float, scale: float) -> None:
+    """A sum of their squares would, in single precision: 0.962 for 0.743 at 10,000 +- 1."""
+    truth, guess = 2 * torch.randn(2, 500, 2)
+    guess = truth + 0.5 * guess
+    expected = float(r2_score(guess.double(), truth.double()))
+    mean, std = [offset * scale] * 2, [2 * scale] * 2
+    task = Regression(nn.Identity(), RECIPE, mean, std)
+    for x, y in zip((guess / 2).split(64), (offset * scale + scale * truth).split(64), strict=True):
+        task.validation_step((x, y), 0)
+    assert task.tally("val").values()["r2"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_a_unit_of_targets_changes_no_training(measured: Callable[..., dict[str, float]]) -> None:
     _, batches = regression()
     losses = []
