@@ -63,13 +63,12 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
         wanted: its resized crop, rotation, policy and colour jitter, in this order.
         size: height and width of the result.
     """
-    from torchvision import tv_tensors
     from torchvision.transforms import v2
 
     from ssr_exp.datasets.mask_policies import MaskImage, with_masks
 
     bilinear = v2.InterpolationMode.BILINEAR
-    fill: Any = {tv_tensors.Mask: IGNORED, MaskImage: IGNORED, "others": 0}
+    fill: Any = {MaskImage: IGNORED, "others": 0}
     steps: list[Callable[..., Any]] = []
     if wanted.crop_scale is not None:
         steps.append(v2.RandomResizedCrop(size, wanted.crop_scale, wanted.crop_ratio))
@@ -96,12 +95,17 @@ def transformed(x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) 
     """
     from torchvision import tv_tensors
 
+    from ssr_exp.datasets.mask_policies import MaskImage
+
     with seeded(seed):
         if y.dtype != torch.uint8:
             return torch.stack([transform(image) for image in x]), y
-        pairs = [transform(image, tv_tensors.Mask(mask)) for image, mask in zip(x, y, strict=True)]
+        pairs = [
+            transform(tv_tensors.Image(image), MaskImage(mask[None]))
+            for image, mask in zip(x, y, strict=True)
+        ]
     images, masks = zip(*pairs, strict=True)
-    return torch.stack(images), torch.stack([mask.as_subclass(Tensor) for mask in masks])
+    return torch.stack(images), torch.stack(masks)[:, 0]  # plain tensors again
 
 
 def mixture(wanted: Augmentation, num_classes: int) -> Callable[[Tensor, Tensor], Any] | None:

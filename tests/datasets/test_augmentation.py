@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -134,10 +135,10 @@ def test_an_order_is_the_same_with_and_without_augmentation(images: Images) -> N
     assert all(torch.equal(y, y2) for (_, y), (_, y2) in zip(plain, turned, strict=True))
 
 
-def blocks(count: int) -> Images:
+def blocks(count: int, classes: int = 4, cells: int = 4, side: int = 16) -> Images:
     """Images whose grey says the class of each pixel, in blocks that resizing leaves whole."""
-    masks = torch.randint(0, 4, (count, 1, 4, 4), generator=seeded(3)).float()
-    masks = torch.nn.functional.interpolate(masks, scale_factor=16)[:, 0].to(torch.uint8)
+    masks = torch.randint(0, classes, (count, 1, cells, cells), generator=seeded(3)).float()
+    masks = F.interpolate(masks, scale_factor=side)[:, 0].to(torch.uint8)
     return Images(60 + 60 * masks[:, None], masks, ("a", "b", "c", "d"), target=Target.masks)
 
 
@@ -170,8 +171,9 @@ def test_masks_follow_policies_and_keep_their_classes(name: str) -> None:
     turned = 0
     for number, (image, mask) in enumerate(zip(held.pixels, held.labels, strict=True)):
         torch.manual_seed(number)
-        moved, followed = with_masks(policy)(image, mask)
-        assert isinstance(followed, tv_tensors.Mask) and followed.shape == mask.shape
+        moved, followed = with_masks(policy)(tv_tensors.Image(image), MaskImage(mask[None]))
+        assert isinstance(followed, MaskImage) and followed.shape == (1, *mask.shape)
+        followed = followed.as_subclass(Tensor)[0]
         assert set(followed.unique().tolist()) <= {0, 1, 2, 3, IGNORED}
         turned += not torch.equal(followed, mask)
         after = torch.get_rng_state()
@@ -203,6 +205,26 @@ def test_every_operation_of_a_policy_is_known_to_move_or_to_colour(policy: Any) 
         *("AutoContrast", "Equalize", "Invert"),
     }
     assert set(policy._AUGMENTATION_SPACE) <= known
+
+
+@pytest.mark.parametrize("name", ["vertical flip", "resized crop", "rotation"])
+def test_masks_lie_on_their_images_to_a_part_of_a_pixel(name: str) -> None:
+    """Of two classes, the nearer one of a mixture's is that of the nearest pixel."""
+    for x, y in serve(blocks(64, classes=2, cells=8, side=4), MOVES[name], batch_size=64):
+        assert type(x) is type(y) is Tensor
+        right = (x[:, 0] / 60 - 1).round().long() == y
+        beside = (y == IGNORED).float()[:, None]  # what is near it is mixed with black
+        inside = F.max_pool2d(beside, kernel_size=7, stride=1, padding=3)[:, 0] == 0
+        assert right[inside].float().mean() > 0.98
+
+
+@pytest.mark.parametrize("name", [*MOVES, "brightness"])
+def test_a_mask_changes_no_image(name: str) -> None:
+    fields = {"color_jitter": (0.4,)} if name == "brightness" else MOVES[name]
+    masks = blocks(16)
+    alone = replace(masks, labels=torch.zeros(16).long(), target=Target.one_class)
+    for (x, _), (x2, _) in zip(serve(masks, fields), serve(alone, fields), strict=True):
+        assert torch.equal(x, x2)
 
 
 def test_a_mask_that_does_not_follow_would_be_noticed() -> None:
