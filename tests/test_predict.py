@@ -101,8 +101,8 @@ def test_masks_score_what_was_verified(
         ran = run([*script, "--score", str(root / "val/images")], tmp_path)
         assert ran == f"{row['scores']['val']:.2f} % mIoU of 12 images\n"
     ran = run([*script, str(root / "val/images/0.png")], tmp_path)
-    assert ran.endswith("(masks/0.png)\n")
-    with Image.open(tmp_path / "masks/0.png") as mask:
+    assert ran.endswith("(predicted/0.png)\n")
+    with Image.open(tmp_path / "predicted/0.png") as mask:
         assert mask.size == (48, 32)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from ssr_exp.config import AutoAugment, DatasetConf
 from ssr_exp.datasets.images import IGNORED, Splits, Target
 from ssr_exp.errors import SsrError
 
+log = logging.getLogger(__name__)
 JITTER = ("brightness", "contrast", "saturation", "hue")
 MOST_HUE = 0.5  # half of the circle of colours, either way
 DEFAULT = DatasetConf()
@@ -60,13 +63,12 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
         wanted: its resized crop, rotation, policy and colour jitter, in this order.
         size: height and width of the result.
     """
-    from torchvision import tv_tensors
     from torchvision.transforms import v2
 
     from ssr_exp.datasets.mask_policies import MaskImage, with_masks
 
     bilinear = v2.InterpolationMode.BILINEAR
-    fill: Any = {tv_tensors.Mask: IGNORED, MaskImage: IGNORED, "others": 0}
+    fill: Any = {MaskImage: IGNORED, "others": 0}
     steps: list[Callable[..., Any]] = []
     if wanted.crop_scale is not None:
         steps.append(v2.RandomResizedCrop(size, wanted.crop_scale, wanted.crop_ratio))
@@ -93,12 +95,17 @@ def transformed(x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) 
     """
     from torchvision import tv_tensors
 
+    from ssr_exp.datasets.mask_policies import MaskImage
+
     with seeded(seed):
         if y.dtype != torch.uint8:
             return torch.stack([transform(image) for image in x]), y
-        pairs = [transform(image, tv_tensors.Mask(mask)) for image, mask in zip(x, y, strict=True)]
+        pairs = [
+            transform(tv_tensors.Image(image), MaskImage(mask[None]))
+            for image, mask in zip(x, y, strict=True)
+        ]
     images, masks = zip(*pairs, strict=True)
-    return torch.stack(images), torch.stack([mask.as_subclass(Tensor) for mask in masks])
+    return torch.stack(images), torch.stack(masks)[:, 0]  # plain tensors again
 
 
 def mixture(wanted: Augmentation, num_classes: int) -> Callable[[Tensor, Tensor], Any] | None:
@@ -134,11 +141,7 @@ def check(conf: DatasetConf, splits: Splits, batch_size: int) -> None:
     _check_jitter(conf.color_jitter, is_grey=c == 1)
     _check_policy(conf)
     _check_mixture(conf, splits.train.target, min(batch_size, len(splits.train)))
-    if conf.cutout > min(h, w):
-        raise SsrError(
-            f"dataset.cutout={conf.cutout} is more than an image of {w} x {h} pixels: type "
-            f"dataset.cutout={min(h, w) // 2} or another side, or 0 for none."
-        )
+    _check_cutout(conf.cutout, h, w)
 
 
 def _check_crop(conf: DatasetConf) -> None:
@@ -214,6 +217,21 @@ def _check_mixture(conf: DatasetConf, target: Target, batch_size: int) -> None:
                 f"dataset.{key}={alpha:g} mixes the images of a batch, and recipe.batch_size is "
                 f"1: type recipe.batch_size=2 or more, or dataset.{key}=0."
             )
+
+
+def _check_cutout(side: int, h: int, w: int) -> None:
+    """Refuse a square that erases images whole wherever its centre lies; warn of a large one."""
+    images = f"images of {w} x {h} pixels"
+    advice = f"type dataset.cutout={min(h, w) // 2} or another side, or 0 for none."
+    if side and side >= 2 * max(h, w) - 1:
+        raise SsrError(f"dataset.cutout={side} always erases {images} whole: {advice}")
+    if side > min(h, w):
+        _say_once(f"dataset.cutout={side} erases most of many {images}, or all: {advice}")
+
+
+@lru_cache(maxsize=64)
+def _say_once(warning: str) -> None:
+    log.warning("%s", warning)
 
 
 def _listed(numbers: list[float]) -> str:

@@ -76,7 +76,8 @@ class Batches:
         self._seed = seed
         self._augmentation = wanted
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._weights = _weights(images.labels) if is_balanced else None
+        weights = _weights(images.labels) if is_balanced else None
+        self._weights = None if weights is None else weights.to(self._images.labels.device)
         self._epoch = 0
 
     batch_sampler = None  # Lightning asks for both

@@ -1,7 +1,8 @@
-"""Masks that follow torchvision's policies: these take images alone.
+"""Masks that follow what torchvision does to images: its policies take nothing else.
 
-A mask goes through a policy as a tv_tensor of another kind: what moves images moves it, too, and
-what recolours them leaves it as it is. How kinds are registered:
+And its resizing shifts its own masks by up to half a pixel against their images. So a mask is a
+tv_tensor of another kind: what moves images moves it, too, and what recolours them leaves it as it
+is. How kinds are registered:
 https://docs.pytorch.org/vision/stable/auto_examples/transforms/plot_custom_tv_tensors.html
 """
 
@@ -17,8 +18,8 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 COLORS = (
-    *(F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_sharpness),
-    *(F.autocontrast, F.equalize, F.invert, F.posterize, F.solarize),
+    *(F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue),
+    *(F.adjust_sharpness, F.autocontrast, F.equalize, F.invert, F.posterize, F.solarize),
 )
 
 
@@ -29,13 +30,13 @@ class MaskImage(tv_tensors.Image):  # type: ignore[misc]
 def with_masks(policy: Callable[..., Any]) -> Callable[..., Any]:
     """Let a policy take a mask behind an image, too, and return both."""
 
-    def transform(image: Tensor, mask: Tensor | None = None) -> Any:
+    def transform(image: Tensor, mask: MaskImage | None = None) -> Any:
         if mask is None:
             return policy(image)
         before = torch.get_rng_state()
         moved = policy(image)
         torch.set_rng_state(before)  # the mask's draws are the image's
-        return moved, tv_tensors.Mask(policy(MaskImage(mask[None]))[0])
+        return moved, policy(mask)
 
     return transform
 
@@ -44,9 +45,11 @@ def _kept(mask: MaskImage, *_: Any, **__: Any) -> MaskImage:
     return mask
 
 
-def _moved(kernel: Callable[..., Tensor]) -> Callable[..., Any]:
+def _moved(
+    kernel: Callable[..., Tensor], nearest: InterpolationMode = InterpolationMode.NEAREST
+) -> Callable[..., Any]:
     def move(mask: MaskImage, *args: Any, **options: Any) -> Any:
-        options["interpolation"] = InterpolationMode.NEAREST  # mixes no classes
+        options["interpolation"] = nearest  # mixes no classes
         return tv_tensors.wrap(kernel(mask.as_subclass(Tensor), *args, **options), like=mask)
 
     return move
@@ -55,4 +58,7 @@ def _moved(kernel: Callable[..., Tensor]) -> Callable[..., Any]:
 for _operation in COLORS:
     F.register_kernel(_operation, MaskImage)(_kept)
 F.register_kernel(F.affine, MaskImage)(_moved(F.affine_image))
+F.register_kernel(F.resized_crop, MaskImage)(
+    _moved(F.resized_crop_image, InterpolationMode.NEAREST_EXACT)  # NEAREST takes the pixel above
+)
 F.register_kernel(F.rotate, MaskImage)(_moved(F.rotate_image))

@@ -66,7 +66,9 @@ def _table(record: Record, kind: str) -> NDArray[np.float64] | None:
     width = len(rows) if kind == "confusion" else 2
     if not rows or any(len(row) != width for row in rows):
         return None
-    return np.array(rows, dtype=np.float64)
+    table = np.array(rows, dtype=np.float64)  # None becomes not a number
+    counts = table if kind == "confusion" else table[:, 1]
+    return table if np.isfinite(counts).all() else None
 
 
 def _values(table: NDArray[np.float64], kind: str) -> list[list[float | None]]:

@@ -57,10 +57,10 @@ class Record(FileModel):
     `score_key`, `direction`, `unit` and `bounds` say how (see `Score`); `scores` are those of each
     epoch, `best_score` the best of them, and `test_score` the same on test. `metrics` are what
     else was measured, by key; losses in nats; `tables` are those of val, such as `confusion`, with
-    a row for each true class. MACs and GeMMs are of one image. `latency_ms` is what
-    one image takes on `latency_device`; `latencies` are all that were measured, in ms, by runtime,
-    batch and device. What was not measured is None. `origin` says why the network was trained: a
-    kind of modifiers, `round<k>` of a search, or `finalist`.
+    a row for each true class. MACs and GeMMs are of one image. `latency_ms` is what one image takes
+    on `latency_device`; `latencies` are all that were measured, in ms, by runtime, batch and
+    device. What was not measured, or has no value, is None. `origin` says why the network was
+    trained: a kind of modifiers, `round<k>` of a search, or `finalist`.
 
     Classification writes `val_acc`, `best_val_acc` and `test_acc`, in percent, and `val_loss` and
     `test_loss` beside them, for scripts; so did schema 1, which had nothing else.
@@ -87,7 +87,7 @@ class Record(FileModel):
     test_score: float | None = None
     scores: tuple[float | None, ...] = ()
     metrics: dict[str, float | None] = Field(default_factory=dict)
-    tables: dict[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
+    tables: dict[str, tuple[tuple[float | None, ...], ...]] = Field(default_factory=dict)
     params: Count
     macs: Count
     gemms: Count

@@ -44,7 +44,7 @@ class Regression(Supervised):
         channels_last: bool = False,
         teacher: nn.Module | None = None,
     ) -> None:
-        metrics = {part: _metrics(len(mean), part) for part in PARTS}
+        metrics = {part: _metrics(mean, std, part) for part in PARTS}
         super().__init__(network, recipe, metrics, channels_last=channels_last, teacher=teacher)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
@@ -68,11 +68,31 @@ def _columns(values: Tensor) -> Tensor:
     return values[:, None] if values.ndim == 1 else values
 
 
-def _metrics(num_targets: int, part: str) -> dict[str, Metric]:
+class StandardisedR2(R2Score):
+    """R2, which depends on no unit, of standardised numbers: it sums squares in single precision.
+
+    Args:
+        mean: of each target, `num_targets`.
+        std: likewise the standard deviation.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(multioutput="uniform_average")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update((preds - self.mean) / self.std, (target - self.mean) / self.std)
+
+
+def _metrics(mean: Sequence[float], std: Sequence[float], part: str) -> dict[str, Metric]:
     if part == TRAIN:
         return {"rmse": MeanSquaredError(squared=False)}
     return {
         "rmse": MeanSquaredError(squared=False),
         "mae": MeanAbsoluteError(),
-        "r2": R2Score(multioutput="uniform_average"),
+        "r2": StandardisedR2(mean, std),
     }

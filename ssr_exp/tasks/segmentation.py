@@ -60,32 +60,39 @@ class SemanticSegmentation(Supervised):
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         check_sizes(outputs, y)
-        return F.cross_entropy(_rows(outputs), y.flatten(), ignore_index=self._ignore_index)
+        return self._entropy(outputs, y)
 
     def training_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         check_sizes(outputs, y)
-        entropy = F.cross_entropy(
-            _rows(outputs),
-            y.flatten(),
-            weight=self.class_weights,
-            ignore_index=self._ignore_index,
-            label_smoothing=self.recipe.label_smoothing,
-        )
+        smoothing = self.recipe.label_smoothing
+        entropy = self._entropy(outputs, y, weight=self.class_weights, label_smoothing=smoothing)
         if not self._dice:
             return entropy
         dice = dice_loss(outputs, y, ignore_index=self._ignore_index)
         return (1 - self._dice) * entropy + self._dice * dice
+
+    def _entropy(self, outputs: Tensor, y: Tensor, **options: Any) -> Tensor:
+        """Return the mean over the pixels that count; 0 where none does, as there is no mean."""
+        options["ignore_index"] = self._ignore_index
+        entropy = F.cross_entropy(_rows(outputs), y.flatten(), **options)
+        return torch.where((y != self._ignore_index).any(), entropy, (outputs * 0).sum())
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the mean over all pixels."""
         return distillation_loss(_rows(student), _rows(teacher), temperature)
 
     def tables(self) -> dict[str, Any]:
-        """Say the intersection over union of each class, in percent, and its pixels in val."""
+        """Say the intersection over union of each class, in percent, and its pixels in val.
+
+        None for a class that is left out of their mean: it is nowhere, or does not count.
+        """
         counts = self.tally(VAL).table("confusion").double()
         hits, pixels = counts.diagonal(), counts.sum(1)
-        iou = 100 * hits / (pixels + counts.sum(0) - hits).clamp_min(1)
-        return {"iou": torch.stack([iou, pixels], 1).tolist()}
+        unions = pixels + counts.sum(0) - hits
+        if self._ignore_index in range(len(unions)):
+            unions[self._ignore_index] = 0
+        rows = zip(hits.tolist(), unions.tolist(), pixels.tolist(), strict=True)
+        return {"iou": [(100 * hit / union if union else None, n) for hit, union, n in rows]}
 
 
 def dice_loss(logits: Tensor, y: Tensor, *, ignore_index: int = IGNORED) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -134,10 +135,10 @@ def test_an_order_is_the_same_with_and_without_augmentation(images: Images) -> N
     assert all(torch.equal(y, y2) for (_, y), (_, y2) in zip(plain, turned, strict=True))
 
 
-def blocks(count: int) -> Images:
+def blocks(count: int, classes: int = 4, cells: int = 4, side: int = 16) -> Images:
     """Images whose grey says the class of each pixel, in blocks that resizing leaves whole."""
-    masks = torch.randint(0, 4, (count, 1, 4, 4), generator=seeded(3)).float()
-    masks = torch.nn.functional.interpolate(masks, scale_factor=16)[:, 0].to(torch.uint8)
+    masks = torch.randint(0, classes, (count, 1, cells, cells), generator=seeded(3)).float()
+    masks = F.interpolate(masks, scale_factor=side)[:, 0].to(torch.uint8)
     return Images(60 + 60 * masks[:, None], masks, ("a", "b", "c", "d"), target=Target.masks)
 
 
@@ -170,8 +171,9 @@ def test_masks_follow_policies_and_keep_their_classes(name: str) -> None:
     turned = 0
     for number, (image, mask) in enumerate(zip(held.pixels, held.labels, strict=True)):
         torch.manual_seed(number)
-        moved, followed = with_masks(policy)(image, mask)
-        assert isinstance(followed, tv_tensors.Mask) and followed.shape == mask.shape
+        moved, followed = with_masks(policy)(tv_tensors.Image(image), MaskImage(mask[None]))
+        assert isinstance(followed, MaskImage) and followed.shape == (1, *mask.shape)
+        followed = followed.as_subclass(Tensor)[0]
         assert set(followed.unique().tolist()) <= {0, 1, 2, 3, IGNORED}
         turned += not torch.equal(followed, mask)
         after = torch.get_rng_state()
@@ -203,6 +205,26 @@ def test_every_operation_of_a_policy_is_known_to_move_or_to_colour(policy: Any) 
         *("AutoContrast", "Equalize", "Invert"),
     }
     assert set(policy._AUGMENTATION_SPACE) <= known
+
+
+@pytest.mark.parametrize("name", ["vertical flip", "resized crop", "rotation"])
+def test_masks_lie_on_their_images_to_a_part_of_a_pixel(name: str) -> None:
+    """Of two classes, the nearer one of a mixture's is that of the nearest pixel."""
+    for x, y in serve(blocks(64, classes=2, cells=8, side=4), MOVES[name], batch_size=64):
+        assert type(x) is type(y) is Tensor
+        right = (x[:, 0] / 60 - 1).round().long() == y
+        beside = (y == IGNORED).float()[:, None]  # what is near it is mixed with black
+        inside = F.max_pool2d(beside, kernel_size=7, stride=1, padding=3)[:, 0] == 0
+        assert right[inside].float().mean() > 0.98
+
+
+@pytest.mark.parametrize("name", [*MOVES, "brightness"])
+def test_a_mask_changes_no_image(name: str) -> None:
+    fields = {"color_jitter": (0.4,)} if name == "brightness" else MOVES[name]
+    masks = blocks(16)
+    alone = replace(masks, labels=torch.zeros(16).long(), target=Target.one_class)
+    for (x, _), (x2, _) in zip(serve(masks, fields), serve(alone, fields), strict=True):
+        assert torch.equal(x, x2)
 
 
 def test_a_mask_that_does_not_follow_would_be_noticed() -> None:
@@ -287,7 +309,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"magnitude": 3, "auto_augment": AutoAugment.trivial_augment_wide},
         r"dataset\.magnitude=3 is of RandAugment",
     ),
-    ({"cutout": 9}, r"dataset\.cutout=9 is more than an image of 8 x 8 pixels"),
+    ({"cutout": 15}, r"dataset\.cutout=15 always erases images of 8 x 8 pixels whole"),
 ]
 
 
@@ -299,6 +321,8 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], said: str, splits: Sp
 
 FITTING: list[dict[str, Any]] = [
     {"cutout": 8},
+    {"cutout": 9},
+    {"cutout": 14},
     {"color_jitter": [0.4, 0.4, 0.0, 0.0]},
     {"crop_scale": [0.08, 1.0], "crop_ratio": [1.0, 1.0]},
     {"auto_augment": AutoAugment.rand_augment, "num_ops": 3, "magnitude": 0},
@@ -313,6 +337,27 @@ def test_what_can_be_is_not_refused(fields: dict[str, Any], splits: Splits) -> N
         splits, batch_size=32, augmentation=Augmentation.from_conf(DatasetConf(**fields))
     )
     assert len(next(iter(served.train_dataloader()))) == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 5), (6, 2)])
+def test_a_square_is_refused_if_it_leaves_nothing_of_any_image(
+    size: tuple[int, int], splits: Splits, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of old studies, larger than an image, are not."""
+    held = Images(
+        torch.full((300, 1, *size), 9, dtype=torch.uint8), torch.zeros(300).long(), ("a",)
+    )
+    told = replace(splits, train=held)
+    for side in range(1, 2 * max(size) + 2):
+        conf, said = DatasetConf(cutout=side), f"dataset.cutout={side} erases most of many"
+        ((x, _),) = serve(held, {"cutout": side}, batch_size=300)
+        if x.any():
+            augmentation.check(conf, told, 128)
+            assert (said in caplog.text) == (side > min(size))
+        else:
+            with pytest.raises(SsrError, match="whole: type"):
+                augmentation.check(conf, told, 128)
+        caplog.clear()
 
 
 @pytest.mark.parametrize(
@@ -337,13 +382,16 @@ def test_a_batch_of_one_cannot_be_mixed(splits: Splits) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("is_balanced", [False, True])
 @pytest.mark.parametrize("name", [*MOVES, *COLORS])
-def test_a_gpu_gets_the_same_images(name: str, images: Images) -> None:
+def test_a_gpu_gets_the_same_images(name: str, is_balanced: bool, images: Images) -> None:
     """What torchvision transforms is drawn on the CPU wherever the training runs."""
     if "crop_scale" not in ALL[name] and name == "vertical flip":
         pytest.skip("flips alone are drawn on the GPU")
-    served = serve(images, ALL[name], device=torch.device("cuda"), workers=2)
-    for (x, y), (x2, y2) in zip(served, serve(images, ALL[name]), strict=True):
+    fields, gpu = ALL[name], torch.device("cuda")
+    served = serve(images, fields, device=gpu, workers=2, is_balanced=is_balanced)
+    expected = serve(images, fields, is_balanced=is_balanced)
+    for (x, y), (x2, y2) in zip(served, expected, strict=True):
         assert x.is_cuda and y.is_cuda
         torch.testing.assert_close(x.cpu(), x2)
         assert torch.equal(y.cpu(), y2)

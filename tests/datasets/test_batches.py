@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,6 +96,34 @@ def test_batches_of_crops_flips_and_cutout_are_those_of_old_studies(
         found.update(x.mul(2**10).round().to(torch.int64).numpy().tobytes())
         found.update(y.numpy().tobytes())
     assert found.hexdigest()[:16] == expected
+
+
+@pytest.mark.parametrize("rotation", [0.0, 20.0])
+def test_what_is_drawn_by_lives_where_the_images_do(rotation: float) -> None:
+    """An order that is drawn on one device cannot index images on another one."""
+    images = replace(numbered(10), labels=torch.arange(10) % 2)
+    served = Batches(
+        images,
+        mean=(0.0,),
+        std=(1.0,),
+        batch_size=4,
+        seed=0,
+        augmentation=Augmentation(rotation=rotation),
+        is_balanced=True,
+        device=torch.device("meta"),
+    )
+    assert served._weights is not None
+    assert served._weights.device == served._images.pixels.device == served._images.labels.device
+    assert served._weights.device.type == ("cpu" if rotation else "meta")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("is_balanced", [False, True])
+def test_a_gpu_serves_images_that_live_there(is_balanced: bool) -> None:
+    device = torch.device("cuda")
+    for x, y in serve(seed=0, is_balanced=is_balanced, device=device):
+        assert x.is_cuda and y.is_cuda
+        assert torch.allclose(x[:, 0, 0, 0], y.float(), atol=1e-4)
 
 
 def test_seeds_of_different_epochs_do_not_meet() -> None:

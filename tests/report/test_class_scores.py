@@ -41,16 +41,23 @@ def test_the_answer_stands_beside_the_baseline_and_other_networks_do_not(
 
 
 def test_of_masks_the_iou_of_each_class_is_shown(store: Store, make_record: MakeRecord) -> None:
-    tables = {"iou": ((50.125, 900.0), (0.0, 3.0), (99.0, 1.0))}
+    tables = {"iou": ((50.125, 900.0), (0.0, 3.0), (None, 0.0))}
     shown = class_scores.collect(store, STUDY, [make_record(modifiers=FULL, tables=tables)], ())
     assert shown is not None
-    assert (shown["columns"], shown["amounts"], shown["of"]) == (("IoU",), [900, 3, 1], "pixels")
-    assert shown["networks"][0]["values"] == [[50.12], [0.0], [99.0]]
+    assert (shown["columns"], shown["amounts"], shown["of"]) == (("IoU",), [900, 3, 0], "pixels")
+    assert shown["networks"][0]["values"] == [[50.12], [0.0], [None]]
 
 
 @pytest.mark.parametrize(
     "tables",
-    [{}, {"confusion": ((1.0,), (2.0,))}, {"confusion": ((1.0, 2.0),)}, {"other": ((1.0,),)}],
+    [
+        {},
+        {"confusion": ((1.0,), (2.0,))},
+        {"confusion": ((1.0, 2.0),)},
+        {"confusion": ((1.0, None), (0.0, 2.0))},
+        {"iou": ((50.0, None),)},
+        {"other": ((1.0,),)},
+    ],
 )
 def test_without_a_table_that_is_whole_nothing_is_shown(
     store: Store, make_record: MakeRecord, tables: dict[str, object]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -147,6 +148,20 @@ def test_errors_are_in_the_targets_unit_and_the_loss_is_not(
     assert found["val/loss"] == pytest.approx(found["val/rmse"] ** 2 / 400, rel=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e5])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_r2_does_not_depend_on_where_the_numbers_lie(offset: float, scale: float) -> None:
+    """A sum of their squares would, in single precision: 0.962 for 0.743 at 10,000 +- 1."""
+    truth, guess = 2 * torch.randn(2, 500, 2)
+    guess = truth + 0.5 * guess
+    expected = float(r2_score(guess.double(), truth.double()))
+    mean, std = [offset * scale] * 2, [2 * scale] * 2
+    task = Regression(nn.Identity(), RECIPE, mean, std)
+    for x, y in zip((guess / 2).split(64), (offset * scale + scale * truth).split(64), strict=True):
+        task.validation_step((x, y), 0)
+    assert task.tally("val").values()["r2"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_a_unit_of_targets_changes_no_training(measured: Callable[..., dict[str, float]]) -> None:
     _, batches = regression()
     losses = []
@@ -190,6 +205,23 @@ def test_the_table_says_the_iou_and_the_pixels_of_each_class(
     assert sum(iou for iou, _ in rows) / 3 == pytest.approx(found["val/mIoU"], rel=1e-5)
 
 
+@pytest.mark.parametrize("ignored", [IGNORED, -100, 0])
+def test_the_score_is_the_mean_of_the_table(ignored: int) -> None:
+    """So a class that is nowhere, neither true nor predicted, has no value in it."""
+    draw = torch.Generator().manual_seed(0)
+    for size in range(1, 30):
+        task = SemanticSegmentation(nn.Identity(), RECIPE, 6, ignore_index=ignored)
+        logits = torch.randn(1, 6, 1, size, generator=draw)
+        logits[:, 3] = -99
+        y = torch.randint(0, 3, (1, 1, size), generator=draw)
+        y[0, 0, 0] = 2
+        task.validation_step((logits, y), 0)
+        values = [iou for iou, _ in task.tables()["iou"]]
+        kept = [iou for iou in values if iou is not None]
+        assert values[3] is None
+        assert sum(kept) / len(kept) == pytest.approx(task.tally("val").values()["mIoU"], rel=1e-5)
+
+
 def test_a_teacher_of_pixels_counts_as_much_for_any_size() -> None:
     task, ((x, _), _) = segmentation()
     student, teacher = task.network(x), task.network(x.flip(0))
@@ -206,6 +238,35 @@ def test_the_loss_of_pixels_is_cross_entropy_and_dice() -> None:
     torch.testing.assert_close(
         task.training_loss(outputs, y), (entropy + dice_loss(outputs, y)) / 2
     )
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.5])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0])])
+def test_a_batch_of_which_no_pixel_counts_teaches_nothing(
+    dice: float, smoothing: float, weights: Tensor | None
+) -> None:
+    made, ((x, y), _) = segmentation()
+    recipe = RecipeConf(label_smoothing=smoothing)
+    task = SemanticSegmentation(made.network, recipe, 3, class_weights=weights, dice=dice)
+    nowhere = torch.full_like(y, IGNORED)
+    outputs = task.network(x)
+    assert float(task.loss(outputs, nowhere).detach()) == 0
+    loss = task.training_loss(outputs, nowhere)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.isfinite()
+    assert all((p.grad == 0).all() for p in task.parameters())
+    spoilt = outputs.detach().clone()
+    spoilt[0, 0, 0, 0] = float("inf")
+    assert task.loss(spoilt, nowhere).isnan() and task.training_loss(spoilt, nowhere).isnan()
+
+
+def test_a_training_goes_on_after_a_batch_of_which_no_pixel_counts(
+    measured: Callable[..., dict[str, float]],
+) -> None:
+    task, ((x, y), more) = segmentation()
+    found = measured(task, [(x, torch.full_like(y, IGNORED)), more], 2)
+    assert all(map(math.isfinite, found.values()))
 
 
 def test_dice_is_that_of_the_classes_that_are_there() -> None:

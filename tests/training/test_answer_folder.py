@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from ssr_exp.config import Config
+from ssr_exp.config import Config, DatasetConf
+from ssr_exp.datasets import in_memory
+from ssr_exp.datasets.images import Images, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
 from ssr_exp.files import parse_fields
+from ssr_exp.report import search_results
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
@@ -171,6 +174,32 @@ def test_of_a_segmentation_a_picture_shows_images_and_masks(
         assert height / width == pytest.approx(mask_pictures.COUNT / 3, abs=0.01)
         image, truth = (c[2:cell, 2:cell].float() for c in columns[:2])
         assert (image[..., 0] == image[..., 2]).all() and (truth[..., 0] != truth[..., 2]).any()
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (1024, 768), (32, 900), (8, 256), (12, 10)])
+def test_a_picture_of_images_of_any_size_fits_on_a_page(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Noise is what takes most bytes; a mask that is right looks as the true one."""
+    pixels = torch.randint(0, 256, (4, 3, *size), dtype=torch.uint8)
+    pixels[:, 0] = 255 * (torch.arange(size[1]) > size[1] // 3)
+    masks = (pixels[:, 0] > 127).byte()
+    held = Images(pixels, masks, ("dark", "red"), target=Target.masks)
+    loaded = in_memory.load(DatasetConf(name="scenes"), tmp_path, Target.masks)
+    splits = replace(loaded, train=held, val=held, mean=(0.5,) * 3, std=(1.0,) * 3)
+    network = nn.Conv2d(3, 2, 1, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[-1.0, 0, 0], [1.0, 0, 0]])[..., None, None])
+    path = tmp_path / store.PICTURE_FILE
+    mask_pictures.write(path, network, splits)
+    assert path.stat().st_size < search_results.LARGEST_PICTURE
+    with Image.open(path) as picture:
+        cell = picture.width // 3  # with 2 pixels between pictures
+        image, truth, guess = (
+            c[2:, 2:cell] for c in torch.from_numpy(np.array(picture)).split(cell, 1)[:3]
+        )
+        assert max(picture.width // 3, picture.height // 4) <= 256 + 2
+    assert torch.equal(truth, guess) and not torch.equal(truth, image)
 
 
 OWN = """

@@ -111,6 +111,12 @@ def test_what_decides_a_result_makes_another_study(opened: Callable[..., Study])
     assert len(set(names)) == len(names)
 
 
+def test_an_old_study_whose_square_is_larger_than_its_images_is_opened(
+    opened: Callable[..., Study],
+) -> None:
+    assert opened("dataset.cutout=9").name == "resnet8-digits-1512dd16"
+
+
 def test_two_sides_that_are_the_same_are_one(opened: Callable[..., Study]) -> None:
     assert opened("dataset.resize=[8,8]").name == opened("dataset.resize=8").name
 

@@ -77,7 +77,7 @@ KINDS: dict[str, OutputKind] = {
         "batch x {n} x height x width",
         "one for each class and pixel; the largest of a pixel names its class",
         "naming the class of each pixel, of {n}",
-        "the share of each class in image files, and writes a mask for each",
+        "the share of each class in image files, and writes a mask of each into `predicted/`",
         "image-segmentation",
         _largest,
     ),

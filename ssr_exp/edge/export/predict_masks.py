@@ -1,13 +1,14 @@
 """Name the class of each pixel of image files, with the network of this folder.
 
-    python predict.py photo.jpg more/           a mask of each image in masks/, and its classes
+    python predict.py photo.jpg more/           a mask of each image in predicted/, and its classes
     python predict.py --to DIR photo.jpg        masks in another folder
     python predict.py --json photo.jpg          one line of JSON for each image
     python predict.py --score val/              images in images/ and masks of their names in masks/
     python predict.py --score --masks DIR img/  masks of their names in another folder: mean IoU
 
 A mask is a PNG file with a palette, of its image's size: each pixel is the place of its class among
-the labels, from 0; 255 where the network does not look.
+the labels, from 0; 255 where the network does not look. Masks of an earlier run are replaced;
+other files never are, and nothing is written among true masks.
 
 Needs Python 3.9, Pillow 10.1, NumPy and what runs the file: onnxruntime, executorch or torch.
 """
@@ -21,20 +22,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from ssr_exp.datasets.preprocessing import FORMATS, Preprocessing, fitted
 
 UNKNOWN = (
     "--score takes images with masks: images/ beside masks/ with the same names, or --masks DIR"
 )
+WRITER = "ssr_exp predict.py"  # in masks: they may be replaced
 NOWHERE = 255  # in masks: pixels that do not count
 ADDED = re.compile(r"[ _-](mask|masks|label|labels|gt|seg|segmentation|annotation)$", re.I)
 
 
 def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
     """Add what only masks know."""
-    parser.add_argument("--to", metavar="DIR", default="masks", help="where masks go (masks)")
+    parser.add_argument(
+        "--to", metavar="DIR", default="predicted", help="where masks go (predicted)"
+    )
     parser.add_argument("--masks", metavar="DIR", help="with --score: masks of the images")
 
 
@@ -49,22 +53,56 @@ def shown(
     """Write the mask of an image, and say which classes are in it.
 
     Raises:
-        ValueError: if it would replace the image, or the mask of another one.
+        ValueError: if it would replace a file that is no mask of an earlier run.
     """
     path = Path(options.to, f"{file.stem}.png")
     written = vars(options).setdefault("written", {})
-    if path.resolve() == file.resolve() or path in written:
-        raise ValueError(f"its mask {path} would replace {written.get(path, 'it')}: type --to DIR")
+    if fault := refusal(path, file, written, options):
+        raise ValueError(f"its mask {path} would {fault}: type --to DIR")
     whole = in_image(mask, file, Preprocessing(**about["preprocessing"]))
     image = Image.fromarray(whole)
     image.putpalette([value for place in range(256) for value in color(place)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    about_file = PngImagePlugin.PngInfo()
+    about_file.add_text("Software", WRITER)
+    image.save(path, pnginfo=about_file)
     written[path] = file
     counts = np.bincount(whole[whole != NOWHERE], minlength=len(about["labels"]))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
     shares = {about["labels"][i]: float(counts[i] / counts.sum()) for i in order}
     return {"mask": str(path), "shares": shares}
+
+
+def refusal(
+    path: Path, file: Path, written: dict[Path, Path], options: argparse.Namespace
+) -> str | None:
+    """Say why an image's mask must not be written to a path; None if it may be.
+
+    Args:
+        path: of the mask.
+        file: the image.
+        written: the images of the masks of this run, by their paths.
+        options: what was typed.
+    """
+    if path.resolve() == file.resolve():
+        return "replace it"
+    if path in written:
+        return f"replace that of {written[path]}"
+    roots = (root.resolve() for root, _ in folders_of_truth(file, options))
+    if any(path.resolve().is_relative_to(root) for root in roots):
+        return "lie among the true masks"
+    if path.exists() and not is_predicted(path):
+        return "replace a file that is no mask of an earlier run"
+    return None
+
+
+def is_predicted(path: Path) -> bool:
+    """Tell whether a file is a mask that this script wrote."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return bool(image.info.get("Software") == WRITER)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def line(shown: dict[str, Any]) -> str:
@@ -114,16 +152,23 @@ def truth_of_file(file: Path, about: dict[str, Any], options: argparse.Namespace
     if not options.score:
         return None
     path = file.absolute()
-    folders = [Path(options.masks)] if options.masks else []
-    for place, part in enumerate(path.parts[:-1]):
-        if part == "images" and not options.masks:
-            folders.append(Path(*path.parts[:place], "masks", *path.parts[place + 1 : -1]))
+    folders = (folder for _, folder in folders_of_truth(file, options))
     for folder in (folder for folder in folders if folder.is_dir()):
         for other in sorted(folder.iterdir()):
             is_named = file.stem in (other.stem, ADDED.sub("", other.stem))
             if is_named and other.absolute() != path:
                 return file, other
     return None
+
+
+def folders_of_truth(file: Path, options: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """List where true masks are, and where an image's would be there."""
+    if options.masks:
+        return [(Path(options.masks),) * 2]
+    *parts, _ = file.absolute().parts
+    places = [place for place, part in enumerate(parts) if part == "images"]
+    roots = [(Path(*parts[:place], "masks"), parts[place + 1 :]) for place in places]
+    return [(root, root.joinpath(*below)) for root, below in roots]
 
 
 def truth_of_row(row: dict[str, str], about: dict[str, Any]) -> Any:

@@ -493,10 +493,10 @@ def test_masks_are_written_in_the_size_of_the_image_and_their_shares_printed(
     halves(tmp_path / "photos/b.png", 0, 0)
     ended = run_masks("photos")
     assert ended.out.splitlines() == [
-        "photos/a.png: dark 50.0 %, bright 50.0 % (masks/a.png)",
-        "photos/b.png: dark 100.0 % (masks/b.png)",
+        "photos/a.png: dark 50.0 %, bright 50.0 % (predicted/a.png)",
+        "photos/b.png: dark 100.0 % (predicted/b.png)",
     ]
-    with Image.open(tmp_path / "masks/a.png") as mask:
+    with Image.open(tmp_path / "predicted/a.png") as mask:
         assert (mask.mode, mask.size) == ("P", (12, 8))
         assert mask.convert("RGB").getpixel((11, 0)) == (128, 0, 0)
         assert (np.asarray(mask) == np.repeat([0, 1], 6)).all()
@@ -515,6 +515,37 @@ def test_a_mask_replaces_no_image_and_no_other_mask(run_masks: Run, tmp_path: Pa
         ended = run_masks(*words)
         assert ended.code == 1 and "would replace" in ended.err and "type --to DIR" in ended.err
     assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--to", "masks", "images"], "lie among the true masks: type --to DIR"),
+        (["--to", "masks/new", "images"], "lie among the true masks"),
+        (["--to", "truth", "--masks", "truth", "images"], "lie among the true masks"),
+        (["--to", "truth", "images"], "replace a file that is no mask of an earlier run"),
+        (["--to", "linked", "images"], "lie among the true masks"),
+    ],
+)
+def test_nothing_that_a_user_made_is_replaced(
+    run_masks: Run, tmp_path: Path, words: list[str], said: str
+) -> None:
+    halves(tmp_path / "images/a.png", 0, 255)
+    halves(tmp_path / "images/more/b.png", 0, 255)
+    for folder in ("masks", "truth"):
+        halves(tmp_path / folder / "a.png", 7, 0)
+        halves(tmp_path / folder / "b.png", 7, 0)
+    (tmp_path / "linked").symlink_to("masks")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    ended = run_masks(*words)
+    assert (ended.code, ended.out) == (1, "") and ended.err.count(said) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    for _ in range(2):  # what a run made the next one may replace
+        assert run_masks("images").code == 0
+        assert {p.name for p in (tmp_path / "predicted").iterdir()} == {"a.png", "b.png"}
+    halves(tmp_path / "predicted/a.png", 7, 0)  # by hand
+    ended = run_masks("images")
+    assert ended.code == 1 and ended.err.count("no mask of an earlier run") == 1
 
 
 def test_masks_are_scored_beside_their_images_or_elsewhere(run_masks: Run, tmp_path: Path) -> None:
