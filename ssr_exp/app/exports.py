@@ -146,8 +146,8 @@ def _own_inputs(
         splits = study.images(shared)
         _check(splits, asked, chosen, Path(conf.paths.data))
     validation = OwnValidation(
-        lambda network: learning.task(
-            shared, splits, chosen.network, stands_in=(about.weights_of, network)
+        lambda network, other: learning.task(
+            shared, splits, network, stands_in=(about.weights_of, other)
         ),
         partial(learning.data, shared, splits),
         chosen.network,
@@ -155,6 +155,7 @@ def _own_inputs(
         conf.max_batch,
         {k: v for k, v in task.trainer.items() if k == "limit_val_batches"},
         _module_weights(chosen),
+        (task.network, *task.copies),
     )
     inputs = validation.inputs(conf.calibration)
     lost = validation.lost()

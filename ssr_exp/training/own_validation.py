@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,8 @@ class OwnValidation:
     """Validates networks as a project does, by its own code, on the CPU.
 
     Args:
-        place: makes the module that trains, with a network in its place.
+        place: makes the module that trains around a network, which it may change, and lets another
+            compute in its place.
         data: makes the DataModule.
         network: the trained network.
         score: what the module logs.
@@ -50,13 +52,14 @@ class OwnValidation:
         limits: `limit_val_batches`, if the project has one.
     """
 
-    place: Callable[[nn.Module], LightningModule]
+    place: Callable[[nn.Module, nn.Module], LightningModule]
     data: Callable[[], LightningDataModule]
     network: nn.Module
     score: Score
     batch: int
     limits: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)  # of the whole module, if known
+    attributes: Sequence[str] = ()  # that hold the network, or a copy of it
     is_tensor: bool = field(default=True, init=False)  # what the network puts out; see `inputs`
 
     def inputs(self, count: int) -> Tensor:
@@ -90,11 +93,12 @@ class OwnValidation:
 
     def lost(self) -> str | None:
         """Name what the module learnt beside the network and nobody kept; None if nothing is."""
-        learnt = (n for n, p in self.place(nn.Identity()).named_parameters() if p.requires_grad)
-        return next((name for name in learnt if name not in self.weights), None)
+        above = tuple(f"{name}." for name in self.attributes)
+        learnt = (n for n, p in self._placed(nn.Identity()).named_parameters() if p.requires_grad)
+        return next((n for n in learnt if n not in self.weights and not n.startswith(above)), None)
 
     def _placed(self, network: nn.Module) -> LightningModule:
-        module = self.place(network)
+        module = self.place(copy.deepcopy(self.network), network)
         rest = {n: self.weights[n] for n in module.state_dict() if n in self.weights}
         module.load_state_dict(rest, strict=False)
         return module

@@ -494,22 +494,32 @@ def test_a_copy_by_torch_is_named_where_it_is(asked: Callable[..., Config]) -> N
     trained_job(asked(text, "task.copies=[ema.module]"))
 
 
+@pytest.mark.parametrize("held", ["net", "ema"])
 def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
-    asked: Callable[..., Config],
+    asked: Callable[..., Config], held: str
 ) -> None:
-    """With what the module has learnt beside it: here by another name, and before a head."""
-    text = code("self.model = self.net; self.head = nn.Linear(10, 10)").replace(
-        "return self.net(x)", "return self.head(self.model(x))"
+    """With what the module has learnt beside it: by another name, a copy, and before a head."""
+    text = code(
+        "self.model = self.net; self.head = nn.Linear(10, 10); "
+        "self.ema = copy.deepcopy(self.net).requires_grad_(False)",
+        "def on_train_batch_end(self, *_):\n"
+        "        pairs = zip(self.ema.state_dict().values(), self.net.state_dict().values())\n"
+        "        for a, b in pairs: a.copy_(b * 0.95)",
     )
-    conf = asked(text, "trainer.max_epochs=3")
+    text = text.replace("return self.net(x)", "return self.head(self.model(x))")
+    if held == "ema":
+        text = text.replace("share = (self(x)", "share = (self.head(self.ema(x))")
+    conf = asked(text, "trainer.max_epochs=3", "task.copies=[ema]")
     record, state = trained(conf)
     (job,) = run.plan(conf)
     network = rescale.build(job.study.seed_network, job.study.plan, job.architecture)
-    network.load_state_dict({n[4:]: t for n, t in state.items() if n.startswith("net.")})
+    weights = {n[4:]: t for n, t in state.items() if n.startswith(f"{held}.")}
+    network.load_state_dict(weights)
+    assert job.study.scored == held
     splits = job.study.splits
 
-    def place(value: nn.Module) -> LightningModule:
-        return learning.task(conf, splits, network, stands_in=("net", value))
+    def place(whole: nn.Module, value: nn.Module) -> LightningModule:
+        return learning.task(conf, splits, whole, stands_in=(held, value))
 
     data = partial(learning.data, conf, splits)
     validation = OwnValidation(place, data, network.eval(), job.study.score, 8, {}, state)
@@ -517,7 +527,9 @@ def test_a_file_is_scored_in_the_networks_place_wherever_that_is_held(
     assert validation.lost() is None
     assert validation.measure(network) == pytest.approx(record.score)
     assert validation.measure(lambda x: network(x) * 0) < 0.3 < validation.measure(network)
-    assert OwnValidation(place, data, network, job.study.score, 8).lost() == "head.weight"
+    less = OwnValidation(place, data, network, job.study.score, 8, attributes=("net", "ema"))
+    assert less.lost() == "head.weight"
+    assert all(torch.equal(t, weights[n]) for n, t in network.state_dict().items())
 
 
 def test_the_score_is_what_validation_measured_last(asked: Callable[..., Config]) -> None:
