@@ -79,8 +79,9 @@ def _shares(images: Images, parts: Mapping[str, Indices]) -> dict[str, NDArray[n
 def _pixels(images: Images, index: Indices) -> NDArray[np.int64]:
     """Count the pixels of each class in masks, those that count nowhere left out."""
     counts = np.zeros(256, np.int64)
-    for mask in images.labels.numpy()[index]:
-        counts += np.bincount(mask.ravel(), minlength=256)
+    masks = images.labels.numpy()
+    for number in index:  # one by one: all of them would be copied
+        counts += np.bincount(masks[number].ravel(), minlength=256)
     return counts[: len(images.classes)]
 
 

@@ -92,7 +92,7 @@ def redraw(
     holders = {holder(new): holder(old) for new, old in seed_names.items() if old in drawn}
     with torch.random.fork_rng(devices=[]):
         for path, old_path in sorted(holders.items()):
-            torch.manual_seed(draw_seed + zlib.crc32(old_path.encode()))
+            torch.default_generator.manual_seed(draw_seed + zlib.crc32(old_path.encode()))
             module, prefix = network.get_submodule(path), f"{path}." if path else ""
             own = {n.removeprefix(prefix): o for n, o in seed_names.items() if n.startswith(prefix)}
             initialise.fresh(module, seed_network, own, cut=cut)

@@ -12,6 +12,7 @@ from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
+    MulticlassStatScores,
 )
 
 from ssr_exp.config import RecipeConf
@@ -78,12 +79,23 @@ class Classification(Supervised):
         return {"confusion": self.tally(VAL).table("confusion").to(torch.int64).tolist()}
 
 
+class BalancedAccuracy(MulticlassStatScores):
+    """The mean recall of the classes that there are images of, as in scikit-learn.
+
+    torchmetrics' own counts one without images as 0 as soon as it is predicted.
+    """
+
+    def compute(self) -> Tensor:
+        hits, _, _, _, images = super().compute().unbind(1)
+        return (hits / images)[images > 0].mean()
+
+
 def _metrics(num_classes: int, part: str) -> dict[str, Metric]:
     accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
     if part == TRAIN:
         return {"acc": accuracy}
     further: dict[str, Metric] = {
-        "balanced_acc": MulticlassAccuracy(num_classes, average="macro", validate_args=False),
+        "balanced_acc": BalancedAccuracy(num_classes, average="none", validate_args=False),
         "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
     }
     if num_classes <= MOST_CLASSES and part == VAL:

@@ -204,18 +204,19 @@ def task(
 def balanced(images: Images) -> Tensor:
     """Return weights that make all classes, or all labels and their absence, count alike.
 
-    Of masks they are classes of pixels.
+    Of masks they are classes of pixels. What there is nothing of weighs 1.
     """
     labels, count = images.labels, len(images.classes)
     if images.target is Target.masks:
         sizes = sum(torch.bincount(mask.flatten(), minlength=256)[:count] for mask in labels)
         assert isinstance(sizes, Tensor)
-        return sizes.sum() / (count * sizes.clamp_min(1).float())
+        return torch.where(sizes > 0, sizes.sum() / (count * sizes.clamp_min(1).float()), 1.0)
     if labels.ndim == 1:
-        sizes = torch.bincount(labels, minlength=count).clamp_min(1)
-        return len(labels) / (count * sizes.float())
-    positives = labels.sum(0).clamp_min(1)
-    return (len(labels) - positives).clamp_min(1) / positives
+        sizes = torch.bincount(labels, minlength=count)
+        return torch.where(sizes > 0, len(labels) / (count * sizes.clamp_min(1).float()), 1.0)
+    positives = labels.sum(0)
+    weights = (len(labels) - positives).clamp_min(1) / positives.clamp_min(1)
+    return torch.where(positives > 0, weights, 1.0)
 
 
 def target_moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

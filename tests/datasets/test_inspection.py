@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ssr_exp.config import Config, DatasetConf
-from ssr_exp.datasets import in_memory, reading
-from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets import in_memory, inspection, reading
+from ssr_exp.datasets.images import Images, Splits, Target
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import copied, fill, numbers, one_picture, split
 
@@ -194,3 +196,16 @@ def test_a_class_that_a_part_hardly_has_is_named(root: Path, tmp_path: Path, loa
     assert any("% of val is of class 'common': a network that always names it" in t for t in found)
     even = load(fill(tmp_path / "even", ("a", "b"), count=20)).reading.warnings
     assert not [text for text in even if "next to nothing" in text or "always names" in text]
+
+
+def test_the_pixels_of_masks_are_counted_without_a_copy_of_them() -> None:
+    masks = torch.arange(60 * 64 * 64).remainder(3).byte().view(60, 64, 64)
+    held = Images(masks[:, None], masks, tuple("abc"), target=Target.masks)
+    tracemalloc.start()
+    try:
+        counts = inspection._pixels(held, np.arange(1, 60))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert counts.tolist() == torch.bincount(masks[1:].flatten(), minlength=3).tolist()
+    assert peak < masks.numel() / 2

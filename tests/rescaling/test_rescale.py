@@ -70,6 +70,23 @@ def test_a_state_dict_loads_strictly_into_another_build(name: str, shortcut: str
     assert torch.equal(one(x), other(x))
 
 
+def test_drawing_a_head_again_disturbs_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of GPUs neither, which `torch.manual_seed` seeds, too."""
+    network, plan = planned("resnet8")
+    architecture = probes.arbitrary(plan, 1)[-1]
+    one, other = (rescale.build(network, plan, architecture) for _ in range(2))
+    head = [name for name, _ in network.named_parameters() if name.startswith("fc.")]
+    assert head
+    before = torch.get_rng_state()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeds GPUs"))
+    for built in (one, other):
+        rescale.redraw(built, network, plan, architecture, head, draw_seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    same = [torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)]
+    names = [name for name, _ in one.named_parameters()]
+    assert all(same[names.index(name)] for name in head) and not all(same)
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_rescaled_networks_survive_copying_and_pickling(copied: object) -> None:
     network, plan = planned("resnet20")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
@@ -261,6 +263,22 @@ def test_training_learns_and_reports_percent(
     assert float(confusion.trace() / confusion.sum()) == pytest.approx(found["val/acc"] / 100)
     recalls = confusion.diagonal() / confusion.sum(1)
     assert 100 * float(recalls.mean()) == pytest.approx(float(found["val/balanced_acc"]), rel=1e-5)
+
+
+def test_balanced_accuracy_is_of_the_classes_that_val_holds() -> None:
+    """One without images has no recall, whether it is predicted or not."""
+    task = Classification(nn.Identity(), RecipeConf(), num_classes=5)
+    for held in range(1, 6):
+        task.tally("val").reset()
+        y, outputs = torch.randint(held, (40,)), torch.randn(40, 5)
+        for part in (slice(0, 30), slice(30, 40)):
+            task.validation_step((outputs[part], y[part]), 0)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # that y_pred has classes that y_true has not
+            expected = balanced_accuracy_score(y, outputs.argmax(1))
+        found = task.tally("val").values()["balanced_acc"]
+        assert found == pytest.approx(100 * expected, rel=1e-5)
 
 
 def test_warmup_is_counted_in_epochs_and_the_rate_ends_at_zero(

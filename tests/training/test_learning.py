@@ -1,0 +1,44 @@
+"""What classes weigh in a loss that makes them count alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssr_exp.datasets.images import IGNORED, Images, Target
+from ssr_exp.training import learning
+
+SIZES = [6, 0, 3, 1, 0]  # of classes a to e
+
+
+def images(target: Target, sizes: list[int]) -> Images:
+    """Make images, or pixels of masks, of which so many are of each class."""
+    y = torch.repeat_interleave(torch.tensor(sizes))
+    if target is Target.masks:
+        y = torch.cat([y, torch.full((2,), IGNORED)]).byte()[None, :, None]
+    if target is Target.labels:
+        y = torch.nn.functional.one_hot(y, len(sizes)).float()
+    names = tuple("abcdefgh"[: len(sizes)])
+    return Images(torch.zeros(len(y), 1, 1, 1, dtype=torch.uint8), y, names, target=target)
+
+
+@pytest.mark.parametrize("target", [Target.one_class, Target.masks])
+def test_all_classes_that_there_are_count_alike(target: Target) -> None:
+    sizes, weights = torch.tensor(SIZES), learning.balanced(images(target, SIZES))
+    counts = (weights * sizes)[sizes > 0]
+    torch.testing.assert_close(counts, torch.full_like(counts, 2.0))
+    assert weights[sizes == 0].tolist() == [1, 1]
+
+
+def test_a_label_counts_as_much_as_its_absence() -> None:
+    sizes: Tensor = torch.tensor(SIZES).float()
+    weights = learning.balanced(images(Target.labels, SIZES))
+    torch.testing.assert_close((weights * sizes)[sizes > 0], (10 - sizes)[sizes > 0])
+    assert weights[sizes == 0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("target", [Target.one_class, Target.masks, Target.labels])
+def test_what_there_is_nothing_of_weighs_no_more_in_a_larger_set(target: Target) -> None:
+    few, many = (images(target, [factor * size for size in SIZES]) for factor in (1, 100))
+    torch.testing.assert_close(learning.balanced(few), learning.balanced(many))
