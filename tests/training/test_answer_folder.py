@@ -278,6 +278,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(end: Tr
         "mean": list(splits.mean),
         "std": list(splits.std),
         "modifiers": {"depth": [1.0, 1.0, 1.0], "width": [0.25, 0.5, 0.25]},
+        "weights_of": "",
         **dict.fromkeys(("target_mean", "target_std")),
     }
 
