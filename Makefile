@@ -53,7 +53,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 slow: $(READY) # of the product, with types checked at run time
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)' $(TYPED) $(TIMED:%=--ignore=%) $(TOOLS:%=--ignore=%)
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TYPED) $(TIMED:%=--ignore=%) $(TOOLS:%=--ignore=%)
 
 tools: $(READY) # benchmarks, notebooks, zoo and what else no room has
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS)

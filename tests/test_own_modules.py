@@ -27,10 +27,10 @@ CELLS = [
     "modifiers=sentinel_width",
     "modifiers.together=1",
     "trainer=cpu",
-    "trainer.max_epochs=4",
+    "trainer.max_epochs=2",
     "logger=disabled",
 ]
-SEARCH = "rounds=2 batch=1 objective=smallest objective.max_drop=0.2 finalists.seeds=1".split()
+SEARCH = "rounds=1 batch=1 objective=smallest objective.max_drop=0.2 finalists.seeds=1".split()
 
 
 def test_a_segmentation_project_is_searched_and_what_is_killed_is_not_repeated(
@@ -41,9 +41,9 @@ def test_a_segmentation_project_is_searched_and_what_is_killed_is_not_repeated(
     out = killing.repeated(runs, PROJECTS, 2, "train.py", *CELLS)
     assert "CellsData: data of cells.data.CellsData" in out and "val iou" in out
     assert len(killing.records(runs)) == 6  # five segments, and all of them
-    out = killing.repeated(runs, PROJECTS, 8, "search.py", *CELLS, *SEARCH)
+    out = killing.repeated(runs, PROJECTS, 7, "search.py", *CELLS, *SEARCH)
     searched = killing.records(runs).values()
-    assert all(r.status is Status.finished and len(r.scores) == 4 for r in searched)
+    assert all(r.status is Status.finished and len(r.scores) == 2 for r in searched)
     (answer,) = [line for line in out.splitlines() if line.startswith("answer: ")]
     assert "iou drop" in answer and "finalists: trained on train, tested once" in out
     (best,) = runs.glob("*/best")
@@ -53,10 +53,6 @@ def test_a_segmentation_project_is_searched_and_what_is_killed_is_not_repeated(
     exported = killing.ended(ended("export.py", "format=onnx"))
     (row,) = [line for line in exported.splitlines() if "model.onnx" in line and "ONNX" in line]
     assert Score(key="val/iou", unit="").number(tested["score"]) in row  # by the project's own code
-    said = (best / "study.json").read_text()
-    (best / "study.json").write_text(said.replace("cells.lit.LitCells", "subprocess.Popen"))
-    out, err = ended("export.py", f"run={best}").communicate(timeout=killing.PATIENCE_S)
-    assert "says another module than its network.json" in err and "Traceback" not in err
     killing.ended(ended("report.py"))
     assert "val iou" in (runs / "report.html").read_text()
     assert {path: path.read_bytes() for path in sorted(PROJECTS.rglob("*.py"))} == files

@@ -77,7 +77,9 @@ def scene_files(folder: Path, *, count: int) -> None:
     ("more", "takes"),
     [
         ("dataset.resize=24", "format=onnx int8=true int8_drop=60%"),
-        ("dataset.resize=[16,32] dataset.fit=pad", "format=executorch"),
+        pytest.param(
+            *("dataset.resize=[16,32] dataset.fit=pad", "format=executorch"), marks=pytest.mark.more
+        ),
     ],
 )
 def test_masks_score_what_was_verified(

@@ -75,8 +75,8 @@ def write(
             network_weights(run_folder / LAST_CHECKPOINT, about.weights_of or "network"),
         )
         loaded = saved.load(fresh, trust=True)
-        if isinstance(study.splits, Splits) and not about.model.part:
-            mask_pictures.write(fresh / PICTURE_FILE, loaded, study.splits)
+        if (images := _masked(study)) is not None and not about.model.part:
+            mask_pictures.write(fresh / PICTURE_FILE, loaded, images)
         _add_papers(store, fresh, study, record, metrics)
 
 
@@ -107,6 +107,13 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
     )
 
 
+def _masked(study: Study) -> Splits | None:
+    """Return the images, where a class of each pixel is learnt of them."""
+    splits = study.splits
+    is_masked = isinstance(splits, Splits) and splits.train.target is Target.masks
+    return splits if is_masked and isinstance(splits, Splits) else None
+
+
 def _add_papers(
     store: Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
 ) -> None:
@@ -116,7 +123,7 @@ def _add_papers(
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
     picks = ""
-    if isinstance(study.splits, Splits) and study.splits.train.target is Target.masks:
+    if _masked(study) is not None:
         predicts = "  # the class of each pixel: outputs.argmax(1)"
         is_named = adapt.is_dictionary(study.seed_network, study.splits.image_shape)
         picks = '["out"]' if is_named else ""

@@ -48,6 +48,7 @@ def test_no_fault_loses_repeats_or_leaves_anything_incomplete(tmp_path: Path) ->
     assert printed.strip() == table(rows)
 
 
+@pytest.mark.more
 def test_faults_of_our_own_are_found(tmp_path: Path) -> None:
     """With this seed the moments are in the second half of the command."""
     words = "kill-job=torn kill-sweep=forgetful kill-job=careless".split()

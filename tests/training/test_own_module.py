@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from ssr_exp import user_code
-from ssr_exp.config import Config
+from ssr_exp.app import exports
+from ssr_exp.config import Config, DatasetConf, ExportConfig, TaskConf, TaskKind
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import rescale
+from ssr_exp.rescaling import rescale, saved
 from ssr_exp.runs import trained as trained_networks
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
@@ -661,3 +663,26 @@ def test_weights_that_a_constructor_loads_are_inherited_or_said_to_be_dropped(
     network, whole = fit._network(job), job.study.seed_network
     assert torch.equal(network[0].weight, whole[0].weight)
     assert job.study.name != study.open(conf).name
+
+
+def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:
+    """Its trust was checked; anyone may have written the study's file."""
+    about = saved.Description(
+        model=saved.Model(name="lit.Lit:net"),
+        segment=saved.Segmentation(multiple=8),
+        network="d1_w8",
+        num_classes=None,
+        input_shape=(1, 8, 8),
+        classes=(),
+        mean=(),
+        std=(),
+        modifiers=saved.Shares(depth=(1.0,), width=(1.0,)),
+    )
+    chosen = SimpleNamespace(about=about, folder=tmp_path)
+    task = TaskConf(TaskKind.module, target="subprocess.Popen", arguments={"args": "false"})
+    with pytest.raises(SsrError, match=r"says another module than its network.json, lit.Lit:net"):
+        exports._own_inputs(ExportConfig(), chosen, task, DatasetConf(name="digits"))
+    task = TaskConf(TaskKind.module, target="lit.Lit")
+    asked = DatasetConf(target="subprocess.Popen", arguments={"args": "false"})
+    with pytest.raises(SsrError, match=r"calls subprocess.Popen for its data: type trust=true"):
+        exports._own_inputs(ExportConfig(), chosen, task, asked)
