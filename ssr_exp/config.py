@@ -589,6 +589,14 @@ class ReportConfig:
     paths: PathsConf = field(default_factory=PathsConf)
 
 
+OWN_DATA = ("target", "arguments", "version")  # of a data set, where dataset=module serves it
+
+
+def read_of_recipe(*, is_own_data: bool) -> tuple[str, ...]:
+    """List the keys of a recipe that are read where a module of the user's own trains."""
+    return ("grad_clip", "ema_decay", *(() if is_own_data else ("batch_size",)))
+
+
 def settle(conf: Config) -> None:
     """Fill in what other keys decide: a module of one's own brings its network, and its name.
 

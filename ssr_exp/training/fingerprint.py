@@ -11,15 +11,15 @@ from typing import Any
 
 from torch import nn
 
-from ssr_exp import user_code
-from ssr_exp.config import Config, DatasetConf, TaskConf, TaskKind
+from ssr_exp import config, user_code
+from ssr_exp.config import OWN_DATA, Config, DatasetConf, TaskConf, TaskKind
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds, user_modules
 from ssr_exp.runs import store, studies
 from ssr_exp.terminal import counted
-from ssr_exp.training import learning, pretrained
+from ssr_exp.training import pretrained
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 # Where images lie does not change what they are; how they are normalised is said in numbers.
 NOT_COMPARED = ("root", "download", "file", "normalize")
 # Keys that must not rename the studies before them.
-OWN_DATA = ("target", "arguments", "version")  # keys of a DataModule of the user's own
 LATER = (
     *("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA),
     *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
@@ -60,7 +59,8 @@ def fields(
     is_own = conf.task.name is TaskKind.module
     recipe = {k: v for k, v in asdict(conf.recipe).items() if k not in pretrained.KEYS}
     if is_own:
-        recipe = {k: v for k, v in recipe.items() if k in learning.read_of_recipe(conf)}
+        read = config.read_of_recipe(is_own_data=conf.dataset.target is not None)
+        recipe = {k: v for k, v in recipe.items() if k in read}
     if conf.dataset.target is not None:
         dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
         if not is_own and conf.dataset.version is None:

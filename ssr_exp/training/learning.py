@@ -131,12 +131,6 @@ def score(conf: TaskConf) -> Score:
     return TASKS[conf.name].score.model_copy(update=unit)
 
 
-def read_of_recipe(conf: Config) -> tuple[str, ...]:
-    """List the keys of a recipe that are read where a module of the user's own trains."""
-    ours = ("batch_size",) if conf.dataset.target is None else ()
-    return ("grad_clip", "ema_decay", *ours)
-
-
 def offered(splits: Splits | UserData) -> dict[str, Any]:
     """List what a module of the user's own is told if its signature names it."""
     return user_modules.offered(splits.num_classes, splits.image_shape[0])

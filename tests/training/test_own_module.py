@@ -489,6 +489,43 @@ def test_arguments_of_the_trainer_are_lightnings(asked: Callable[..., Config], o
     assert sys.modules[name].seen[-1] == 1 and record.score is not None
 
 
+def test_what_a_module_configures_itself_stays_and_its_score_on_test_has_a_name(
+    asked: Callable[..., Config], own: Own
+) -> None:
+    name = own(NOTE)
+    more = f"def configure_callbacks(self):\n        import {name}\n        return [{name}.Note()]"
+    text = code(more=more).replace('self.log("test/share"', 'self.log("other"')
+    words = ("trainer.test=true", "task.score.test_key=other", *SMALLER)
+    record, _ = trained(asked(text, *words))
+    assert sys.modules[name].seen and record.test_score is not None
+    with pytest.raises(run.RunFailed, match=r"test/share was not logged; these were: .*other"):
+        run.train(asked(text, "trainer.test=true", *SMALLER))
+
+
+def test_averaged_weights_are_ours_where_they_are_asked_for(asked: Callable[..., Config]) -> None:
+    text = code()
+    plain, averaged = (
+        trained(asked(text, *SMALLER, *more)) for more in ((), ("recipe.ema_decay=0.9",))
+    )
+    assert plain[0].study != averaged[0].study
+    assert not torch.equal(plain[1]["net.0.weight"], averaged[1]["net.0.weight"])
+
+
+def test_example_inputs_stand_for_a_val_batch(asked: Callable[..., Config], own: Own) -> None:
+    shape = own("import torch\n\ndef batch():\n    return torch.zeros(2, 1, 8, 8)\n")
+    text = code().replace("return self.net(x)", "return self.net(input=x)")
+    opened = study.open(asked(text, f"task.example_inputs={shape}.batch"))
+    assert opened.plan.input_shape == (1, 8, 8)
+
+
+def test_an_edit_of_the_data_is_another_study_too(conf: Compose, own: Own) -> None:
+    lit, data = own(code()), own(DATA)
+    words = ("dataset=module", f"dataset.target={data}.Data")
+    more = (*WORDS[:-1], f"task.target={lit}.Lit", "dataset.arguments={channels:1}")
+    assert [*study.open(conf(*words, *more)).fields["task"]["code"]] == sorted([lit, data])
+    assert [*study.open(conf(*words)).fields["dataset"]["code"]] == [data]
+
+
 def test_a_copy_by_torch_is_named_where_it_is(asked: Callable[..., Config]) -> None:
     text = code("self.ema = torch.optim.swa_utils.AveragedModel(self.net)")
     with pytest.raises(SsrError, match=r"type task.copies=\[ema.module\]"):

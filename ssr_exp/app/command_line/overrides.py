@@ -39,7 +39,7 @@ from ssr_exp.app.command_line.keys import (
     number,
     several,
 )
-from ssr_exp.config import SCHEMAS, Config
+from ssr_exp.config import OWN_DATA, SCHEMAS, Config, read_of_recipe
 from ssr_exp.errors import SsrError
 
 MOST = 100_000  # configurations that one command may stand for
@@ -335,8 +335,7 @@ def _check_is_read(asked: dict[str, Any]) -> None:
         SsrError: says whose they are there.
     """
     is_own = {group: asked.get(group) == "module" for group in ("task", "dataset")}
-    read = {"dataset": ("target", "arguments", "version"), "recipe": ("grad_clip", "ema_decay")}
-    read["recipe"] += () if is_own["dataset"] else ("batch_size",)
+    recipe = read_of_recipe(is_own_data=is_own["dataset"])
     for key in asked:
         group, _, name = key.partition(".")
         if is_own["task"] and group == "model":
@@ -345,12 +344,12 @@ def _check_is_read(asked: dict[str, Any]) -> None:
                 "task.target: leave it out."
             )
         name = name.partition(".")[0]
-        if is_own["task"] and group == "recipe" and name not in read["recipe"]:
+        if is_own["task"] and group == "recipe" and name not in recipe:
             raise SsrError(
                 f"{key} is not for task=module, which optimizes by its own code: leave it out (of "
-                f"recipe it reads {', '.join(read['recipe'])}), or type task.arguments.NAME=VALUE."
+                f"recipe it reads {', '.join(recipe)}), or type task.arguments.NAME=VALUE."
             )
-        if is_own["dataset"] and group == "dataset" and name and name not in read["dataset"]:
+        if is_own["dataset"] and group == "dataset" and name and name not in OWN_DATA:
             raise SsrError(
                 f"{key} is not for dataset=module, which reads and augments by its own code: leave "
                 "it out, or type dataset.arguments.NAME=VALUE."

@@ -160,6 +160,28 @@ SEVERAL = {  # and how a sweep over them is typed
 }
 
 
+OWN = ("task=module", "task.target=lit.Lit", "dataset=module", "dataset.target=lit.Data")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("model=resnet20", "model is not for task=module, whose network is the attribute"),
+        ("model.name=resnet20", "model.name is not for task=module"),
+        ("recipe=adamw", "recipe is not for task=module"),
+        ("recipe.lr=0.1", "(of recipe it reads grad_clip, ema_decay), or type task.arguments."),
+        ("recipe.batch_size=8", "(of recipe it reads grad_clip, ema_decay), or type"),
+        ("dataset.flip=true", "dataset.flip is not for dataset=module, which reads and augments"),
+        ("dataset.batch_size=8", "of your own module type dataset.arguments.batch_size=8."),
+        ("task.lr=3", "of the arguments of your own module type task.arguments.lr=3."),
+    ],
+)
+def test_what_modules_of_ones_own_leave_nobody_to_read_is_refused(typed: str, told: str) -> None:
+    assert told in refusal(*OWN, typed)
+    assert checked(*OWN, "recipe.grad_clip=1", "dataset.arguments.size=3", "task.arguments.lr=3")
+    assert checked("task=module", "recipe.batch_size=8", "dataset.flip=true")
+
+
 @pytest.mark.parametrize(("typed", "sweep"), SEVERAL.items())
 def test_several_values_where_one_belongs_say_how_to_sweep(typed: str, sweep: str) -> None:
     told = f"to train with several, type {shlex.quote(sweep) if '(' in sweep else sweep}."
