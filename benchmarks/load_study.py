@@ -32,8 +32,8 @@ from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import CONFIG_FILE, LOCK_FILE, RECORD_FILE, Store
 from ssr_exp.search import space
 from ssr_exp.search.space import Space
-from ssr_exp.training import answer_folder, study
-from ssr_exp.training.study import Study
+from ssr_exp.training import answer_folder, opened_study
+from ssr_exp.training.opened_study import OpenedStudy
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "results/search/table.csv"
@@ -47,17 +47,17 @@ def words(model: str, runs: Path) -> list[str]:
     return [f"model={model}", *WORDS, f"paths.runs={runs}"]
 
 
-def opened(model: str, runs: Path) -> tuple[Config, Study, Space]:
+def opened(model: str, runs: Path) -> tuple[Config, OpenedStudy, Space]:
     """Compose and open the study, as `train.py` does."""
     configuration.register()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         conf = configuration.read(hydra.compose("train", overrides=words(model, runs)), Config)
-    found = study.open(conf)
+    found = opened_study.open(conf)
     return conf, found, space.from_plan(found.plan, width_steps=conf.segment.width_steps)
 
 
-def records(of: Study, own: Space, count: int) -> list[Record]:
+def records(of: OpenedStudy, own: Space, count: int) -> list[Record]:
     """Make so many records of different networks: the baseline, the real ones, then others."""
     real = _real(own)
     drawn = own.lattice.sample(min(count + len(real), len(own.lattice)), seed=SEED)
@@ -92,7 +92,9 @@ def _made_up(
     return dict(zip(networks, accuracies.tolist(), strict=True))
 
 
-def _record(of: Study, own: Space, network: Architecture, accuracy: float, *, real: bool) -> Record:
+def _record(
+    of: OpenedStudy, own: Space, network: Architecture, accuracy: float, *, real: bool
+) -> Record:
     made = replay_arms.record(own, network, accuracy)
     named = {"study": of.name, "model": of.fields["model"]["name"], "dataset": "digits"}
     about = {

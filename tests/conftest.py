@@ -284,11 +284,11 @@ def leave(conf: Compose, make_record: MakeRecord) -> Callable[..., Path]:
     from ssr_exp.rescaling import codes, rescale, saved
     from ssr_exp.runs import provenance, studies
     from ssr_exp.runs.store import LAST_CHECKPOINT, Store
-    from ssr_exp.training import answer_folder, study
+    from ssr_exp.training import answer_folder, opened_study
 
     def write(*words: str, network: str, **fields: object) -> Path:
         asked = conf(*words)
-        opened, store = study.open(asked), Store(asked.paths.runs)
+        opened, store = opened_study.open(asked), Store(asked.paths.runs)
         architecture = codes.parse(opened.plan, network)
         shares = opened.plan.modifiers(architecture)
         modifiers = Fractions(depth=shares.depth, width=shares.width)

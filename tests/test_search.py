@@ -16,7 +16,7 @@ from ssr_exp.app import configuration, search_setup
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import Store
-from ssr_exp.training import finalists, study
+from ssr_exp.training import finalists, opened_study
 from tests.conftest import ROOT, Command, Compose, Ended, Instant, small
 
 pytestmark = pytest.mark.usefixtures("repeatable", "no_compiler")
@@ -185,7 +185,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_trained(tmp_path: P
         try:
             composed = hydra.compose("search", small(tmp_path, (*line.split(),)))
             conf = configuration.read(composed, SearchConfig)
-            search = search_setup.set_up(conf, study.open(conf), Store(conf.paths.runs))
+            search = search_setup.set_up(conf, opened_study.open(conf), Store(conf.paths.runs))
             return f"nothing: {search.look() if conf.rounds == 0 else search.run(pytest.fail)}"
         except SsrError as error:
             return str(error)
@@ -198,7 +198,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_trained(tmp_path: P
 
 
 def test_images_without_a_test_part_are_told_before_anything_is_trained(conf: Compose) -> None:
-    opened = study.open(conf())
+    opened = opened_study.open(conf())
     trained = replace(opened, splits=replace(opened.splits, test=None))
     with pytest.raises(SsrError, match="has nothing to test finalists with"):
         finalists.check(SearchConfig(**vars(conf())), trained)

@@ -28,9 +28,9 @@ from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
-from ssr_exp.training import learning, study
+from ssr_exp.training import learning, opened_study
+from ssr_exp.training.opened_study import TARGETS
 from ssr_exp.training.own_validation import OwnValidation
-from ssr_exp.training.study import TARGETS
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _own_inputs(
         asked.name, "", about.input_shape, about.num_classes, False, Reading(asked.name, {}, {}, "")
     )
     if asked.target is None:
-        splits = study.images(shared)
+        splits = opened_study.images(shared)
         _check(splits, asked, chosen, Path(conf.paths.data))
     validation = OwnValidation(
         lambda network, other: learning.task(

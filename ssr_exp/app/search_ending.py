@@ -18,8 +18,8 @@ from ssr_exp.search import answer, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.terminal import counted
-from ssr_exp.training import answer_folder, finalists, study
-from ssr_exp.training.study import Study
+from ssr_exp.training import answer_folder, finalists, opened_study
+from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE, Member
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Ending:
     command: LaunchingCommand
     arguments: Sequence[str]
     conf: SearchConfig
-    study: Study
+    study: OpenedStudy
     belief: Belief
 
     def carry_out(self) -> list[Record]:
@@ -140,7 +140,7 @@ class Ending:
             record = record.model_copy(update=one | {"latencies": latencies})
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
-        answer_folder.write(study.open(conf), conf, record, member.folder, to, metrics)
+        answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         printing.print_answer(
             record,
             drop=metrics["drop"],

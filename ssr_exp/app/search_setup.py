@@ -23,7 +23,7 @@ from ssr_exp.search.loop import Search
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
 from ssr_exp.training import finalists
-from ssr_exp.training.study import Study
+from ssr_exp.training.opened_study import OpenedStudy
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 TOLD = "objective acquisition surrogate cap budget segment rounds batch min_gain seed".split()
 
 
-def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
+def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
     """Put a search together.
 
     Raises:
@@ -54,7 +54,7 @@ def set_up(conf: SearchConfig, study: Study, store: Store) -> Search:
     )
 
 
-def wandb_run(search: Search, study: Study) -> SearchRun:
+def wandb_run(search: Search, study: OpenedStudy) -> SearchRun:
     """Set up what a search tells W&B."""
     conf, book = asdict(search.conf), search.book
     fields = {key: conf[key] for key in TOLD} | {
@@ -66,7 +66,9 @@ def wandb_run(search: Search, study: Study) -> SearchRun:
     return SearchRun(search.conf.logger, book.store, book.folder, study.name, fields)
 
 
-def latencies(conf: SearchConfig, study: Study, space: Space, store: Store) -> Latencies | None:
+def latencies(
+    conf: SearchConfig, study: OpenedStudy, space: Space, store: Store
+) -> Latencies | None:
     """Measure the lattice, or read what was measured; None where nothing of it is needed.
 
     Raises:

@@ -25,9 +25,9 @@ from ssr_exp.search import asynchronous, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
-from ssr_exp.training import study
+from ssr_exp.training import opened_study
 from ssr_exp.training.finalists import UNTESTED
-from ssr_exp.training.study import Study
+from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class SearchCommand(LaunchingCommand):
         conf = configuration.read(composed, SearchConfig)
         store = Store(conf.paths.runs)
         store.check()
-        opened = study.open(conf)
+        opened = opened_study.open(conf)
         reading.print_all([opened.splits.reading])
         search = search_setup.set_up(conf, opened, store)
         if conf.rounds == 0:
@@ -76,7 +76,7 @@ class SearchCommand(LaunchingCommand):
                     "command with each of them."
                 )
 
-    def _show(self, arguments: Sequence[str], search: Search, opened: Study) -> None:
+    def _show(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> None:
         """Print surrogate, front and next batch, and write the batch for `train.py`."""
         belief = search.look()
         search.tell(belief)
@@ -95,7 +95,7 @@ class SearchCommand(LaunchingCommand):
         words = [word for word in arguments if _is_trains(word)]
         print(shlex.join(["python", "train.py", *words, "modifiers=proposed"]))
 
-    def _run(self, arguments: Sequence[str], search: Search, opened: Study) -> list[Any]:
+    def _run(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> list[Any]:
         """Go through the rounds, then train the last comparison and hand its answer over."""
         wandb_run, composing = search_setup.wandb_run(search, opened), Lock()
 

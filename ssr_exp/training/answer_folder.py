@@ -20,7 +20,7 @@ from ssr_exp.runs.store import (
     network_weights,
 )
 from ssr_exp.training import learning, mask_pictures
-from ssr_exp.training.study import Study
+from ssr_exp.training.opened_study import OpenedStudy
 
 SCRIPT = "load.py"
 
@@ -39,7 +39,7 @@ print({prints})
 
 
 def write(
-    study: Study,
+    study: OpenedStudy,
     conf: Config,
     record: Record,
     run_folder: Path,
@@ -80,7 +80,7 @@ def write(
         _add_papers(store, fresh, study, record, metrics)
 
 
-def describe(study: Study, conf: Config, record: Record | None = None) -> saved.Description:
+def describe(study: OpenedStudy, conf: Config, record: Record | None = None) -> saved.Description:
     """Describe the network of a run, or the seed network, for those who have nothing else of it."""
     splits, plan = study.splits, study.plan
     code = codes.write(plan, plan.baseline) if record is None else record.network
@@ -107,7 +107,7 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
     )
 
 
-def _masked(study: Study) -> Splits | None:
+def _masked(study: OpenedStudy) -> Splits | None:
     """Return the images, where a class of each pixel is learnt of them."""
     splits = study.splits
     is_masked = isinstance(splits, Splits) and splits.train.target is Target.masks
@@ -115,7 +115,7 @@ def _masked(study: Study) -> Splits | None:
 
 
 def _add_papers(
-    store: Store, fresh: Path, study: Study, record: Record, metrics: Mapping[str, Any]
+    store: Store, fresh: Path, study: OpenedStudy, record: Record, metrics: Mapping[str, Any]
 ) -> None:
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     about = saved.read(fresh)

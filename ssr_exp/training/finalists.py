@@ -19,8 +19,8 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.record import FINALIST
-from ssr_exp.training import pretrained, study
-from ssr_exp.training.study import Study
+from ssr_exp.training import opened_study, pretrained
+from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
 
 FINAL = ("trainer.test=true", f"origin={FINALIST}")
@@ -29,7 +29,7 @@ ANEW = ("init=fresh", "init.kind=fresh")  # no other network's weights fit a sib
 UNTESTED = ("trainer.test=false",)  # the test set is looked at once, for finalists
 
 
-def check(whole: SearchConfig, opened: Study) -> None:
+def check(whole: SearchConfig, opened: OpenedStudy) -> None:
     """Refuse before anything is trained what the finalists could not be given.
 
     Raises:
@@ -105,7 +105,7 @@ def sibling(
 
     def distance(member: str) -> float:
         named = [*seeds.words(member), *ANEW]
-        plan = study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
+        plan = opened_study.open(compose([*named, *ALONE, "modifiers.kind=baseline"])).plan
         full = cost.count_one(plan, plan.baseline)
         return abs(math.log(getattr(full, metric) / getattr(answer, metric)))
 

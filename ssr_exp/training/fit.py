@@ -21,8 +21,8 @@ from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights, network_weights
 from ssr_exp.tasks.supervised import Supervised
 from ssr_exp.training import learning, own_module, resume, scoring, trainers
+from ssr_exp.training.opened_study import Job
 from ssr_exp.training.scoring import Fields, ScoreWatch
-from ssr_exp.training.study import Job
 
 
 def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | None) -> Fields:

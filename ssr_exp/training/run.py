@@ -20,8 +20,8 @@ from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.terminal import ENDED
-from ssr_exp.training import answer_folder, fit, resume, study, trainers
-from ssr_exp.training.study import Job
+from ssr_exp.training import answer_folder, fit, opened_study, resume, trainers
+from ssr_exp.training.opened_study import Job
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def plan(conf: Config) -> list[Job]:
     Raises:
         SsrError: if a part of the configuration cannot be met.
     """
-    opened = study.open(conf)
+    opened = opened_study.open(conf)
     return [Job(opened, architecture, conf) for architecture in opened.expand(conf)]
 
 

@@ -19,7 +19,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, saved
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import RECORD_FILE, Store
-from ssr_exp.training.study import open as open_study
+from ssr_exp.training.opened_study import open as open_study
 from tests.support.descriptions import description
 
 Capsys = pytest.CaptureFixture[str]

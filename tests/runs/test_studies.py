@@ -145,10 +145,10 @@ def test_what_has_no_number_of_epochs_is_no_sibling(tmp_path: Path) -> None:
 def test_what_a_training_writes_is_known_and_is_a_sibling_of_a_shorter_one(
     tmp_path: Path, conf: Any, instant: Any
 ) -> None:
-    from ssr_exp.training import run, study
+    from ssr_exp.training import opened_study, run
 
     made = run.train(conf("trainer.max_epochs=3"))
-    fields = study.open(conf("trainer.max_epochs=1")).fields
+    fields = opened_study.open(conf("trainer.max_epochs=1")).fields
     root = Path(conf().paths.runs)
     assert studies.siblings(root, fields) == {made.study: 3}
     assert studies.differences(studies.read_all(root)[made.study], fields) == [

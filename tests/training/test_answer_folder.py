@@ -30,7 +30,7 @@ from ssr_exp.rescaling import saved
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record
 from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import answer_folder, fit, mask_pictures, run, study
+from ssr_exp.training import answer_folder, fit, mask_pictures, opened_study, run
 from tests.datasets.test_masks import write
 
 Compose = Callable[..., Config]
@@ -56,14 +56,14 @@ class Trained:
         return self.folder.parents[1] / "best"
 
     def hand_over(self, **metrics: object) -> None:
-        opened = study.open(self.conf)
+        opened = opened_study.open(self.conf)
         answer_folder.write(
             opened, self.conf, self.record, self.folder, self.best, metrics or METRICS
         )
 
     def images(self) -> Tensor:
         """A batch of its test images, `b x c x h x w`, as training normalises them."""
-        module = TensorDataModule(study.open(self.conf).splits, batch_size=64)
+        module = TensorDataModule(opened_study.open(self.conf).splits, batch_size=64)
         x, _ = next(iter(module.test_dataloader()))
         return x
 
@@ -163,7 +163,7 @@ def test_a_handed_over_network_answers_bit_for_bit_as_the_trained_one(
 def test_of_a_segmentation_a_picture_shows_images_and_masks(
     conf: Compose, tmp_path: Path, words: tuple[str, ...], is_drawn: bool
 ) -> None:
-    opened = study.open(conf(*words))
+    opened = opened_study.open(conf(*words))
     path = tmp_path / store.PICTURE_FILE
     mask_pictures.write(path, opened.seed_network.eval(), opened.splits)
     assert path.exists() is is_drawn
@@ -246,7 +246,7 @@ def test_pixels_that_are_normalised_as_the_folder_says_are_the_trainings(end: Tr
     one = end()
     one.hand_over()
     about = saved.read(one.best)
-    test = study.open(one.conf).splits.test
+    test = opened_study.open(one.conf).splits.test
     assert test is not None
     pixels = test.pixels[:64] / 255
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (about.mean, about.std))
@@ -261,7 +261,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(end: Tr
     assert store.Store(one.conf.paths.runs).records() == [one.record]  # and no second run
     assert json.loads((one.best / "metrics.json").read_text()) == METRICS
     about = parse_fields((one.best / "network.json").read_bytes())
-    splits = study.open(one.conf).splits
+    splits = opened_study.open(one.conf).splits
     assert about == {
         "schema_version": 1,
         "model": {"name": "resnet8", "stem": "auto", "shortcut": "A", "arguments": {}},
@@ -285,7 +285,7 @@ def test_the_folder_holds_the_record_the_metrics_and_what_the_network_is(end: Tr
 
 def test_a_stem_is_said_as_it_was_built(conf: Compose, make_record: Any) -> None:
     asked = conf("model=resnet18")
-    opened = study.open(asked)
+    opened = opened_study.open(asked)
     about = answer_folder.describe(opened, asked, make_record(study=opened.name))
     assert about.model.stem == "cifar"
     assert about.segment.multiple == 8
@@ -293,7 +293,7 @@ def test_a_stem_is_said_as_it_was_built(conf: Compose, make_record: Any) -> None
 
 def test_a_run_of_another_study_is_not_handed_over(end: Train, conf: Compose) -> None:
     one = end()
-    other = study.open(conf("dataset.split_seed=1"))
+    other = opened_study.open(conf("dataset.split_seed=1"))
     with pytest.raises(ValueError, match="the run is of study"):
         answer_folder.write(other, one.conf, one.record, one.folder, one.best, {})
     assert not one.best.exists()

@@ -11,7 +11,7 @@ import torch
 from ssr_exp.config import Arm, Config, CostAxis, FinalistsConf, ModelConf, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.training import finalists, study
+from ssr_exp.training import finalists, opened_study
 
 Compose = Callable[..., Config]
 
@@ -31,9 +31,9 @@ def test_a_teacher_that_a_sibling_cannot_read_is_refused_before_the_search(
     conf: Compose, tmp_path: Path
 ) -> None:
     path = tmp_path / "teacher.pt"
-    torch.save(study.open(conf()).seed_network.state_dict(), path)
+    torch.save(opened_study.open(conf()).seed_network.state_dict(), path)
     taught = conf(f"checkpoint={path}", "recipe.distill=checkpoint")
-    opened = study.open(taught)
+    opened = opened_study.open(taught)
     finalists.check(searched(taught, Arm.random), opened)
     with pytest.raises(SsrError, match=r"finalists\.arms holds family.*only resnet8 can read"):
         finalists.check(searched(taught, Arm.family), opened)
@@ -42,7 +42,7 @@ def test_a_teacher_that_a_sibling_cannot_read_is_refused_before_the_search(
 
 def test_a_sibling_cannot_take_the_normalisation_of_another_networks_weights(conf: Compose) -> None:
     asked = conf("model=resnet18", "checkpoint=torchvision", "dataset.normalize=checkpoint")
-    opened = study.open(asked)
+    opened = opened_study.open(asked)
     finalists.check(searched(asked, Arm.random), opened)
     with pytest.raises(SsrError, match=r"type dataset\.normalize=imagenet, or leave family out"):
         finalists.check(searched(asked, Arm.family), opened)

@@ -17,9 +17,17 @@ from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved
 from ssr_exp.runs import trained
-from ssr_exp.training import answer_folder, checkpoints, first_weights, fit, learning, run, study
+from ssr_exp.training import (
+    answer_folder,
+    checkpoints,
+    first_weights,
+    fit,
+    learning,
+    opened_study,
+    run,
+)
 from ssr_exp.training.first_weights import IMAGENET
-from ssr_exp.training.study import Study
+from ssr_exp.training.opened_study import OpenedStudy
 
 Compose = Callable[..., Config]
 pytestmark = pytest.mark.usefixtures("repeatable")
@@ -39,12 +47,12 @@ def read_anew() -> None:
 
 
 @pytest.fixture
-def opened(conf: Compose) -> Callable[..., Study]:
-    return lambda *words: study.open(conf(*words))
+def opened(conf: Compose) -> Callable[..., OpenedStudy]:
+    return lambda *words: opened_study.open(conf(*words))
 
 
 @pytest.fixture
-def few(opened: Callable[..., Study], leave: Callable[..., Path], tmp_path: Path) -> Path:
+def few(opened: Callable[..., OpenedStudy], leave: Callable[..., Path], tmp_path: Path) -> Path:
     """Save a ResNet-14 that tells apart three classes."""
     plan = opened(RESNET14).plan
     home = leave(RESNET14, network=codes.write(plan, plan.baseline))
@@ -79,7 +87,7 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[n], two[n]) for n in one)
 
 
-def refused(opened: Callable[..., Study], *words: str) -> str:
+def refused(opened: Callable[..., OpenedStudy], *words: str) -> str:
     with pytest.raises(SsrError) as caught:
         opened(*words)
     assert "\n" not in str(caught.value)
@@ -132,14 +140,14 @@ def test_a_network_of_other_images_may_give_first_weights(conf: Compose, few: Pa
     files = few.parent / "study.json"
     files.write_text('{"dataset": {"name": "digits", "val_fraction": 0.5, "split_seed": 1}}')
     (few / "study.json").write_text(files.read_text())
-    assert study.open(conf(RESNET14, "init=inherit", f"checkpoint={few}")).pretrained.state
+    assert opened_study.open(conf(RESNET14, "init=inherit", f"checkpoint={few}")).pretrained.state
 
 
 # Published weights
 
 
 def test_published_weights_are_a_studys_by_content_and_not_by_place(
-    opened: Callable[..., Study], cache: Path, tmp_path: Path
+    opened: Callable[..., OpenedStudy], cache: Path, tmp_path: Path
 ) -> None:
     one = opened(RESNET18, *PUBLISHED)
     copied = tmp_path / "mine.pth"
@@ -154,7 +162,7 @@ def test_published_weights_are_a_studys_by_content_and_not_by_place(
 
 
 def test_weights_that_are_whole_are_a_study_as_before(
-    opened: Callable[..., Study], tmp_path: Path
+    opened: Callable[..., OpenedStudy], tmp_path: Path
 ) -> None:
     seed = opened().seed_network
     torch.save(seed.state_dict(), tmp_path / "mine.pt")
@@ -172,7 +180,7 @@ def test_grey_images_sum_the_stem_and_a_large_stem_is_kept(conf: Compose, cache:
 
 
 def test_a_stem_that_is_drawn_for_small_images_says_how_to_keep_it(
-    opened: Callable[..., Study], cache: Path, caplog: pytest.LogCaptureFixture
+    opened: Callable[..., OpenedStudy], cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     opened(RESNET18, *PUBLISHED)
@@ -180,7 +188,7 @@ def test_a_stem_that_is_drawn_for_small_images_says_how_to_keep_it(
 
 
 def test_weights_of_another_network_and_no_teacher_are_refused(
-    opened: Callable[..., Study], cache: Path
+    opened: Callable[..., OpenedStudy], cache: Path
 ) -> None:
     path = cache.with_name("other.pth")
     torch.save(torchvision.models.resnet34().state_dict(), path)
@@ -214,15 +222,17 @@ def test_images_are_normalised_as_the_weights_were(
     conf: Compose, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    plain = study.open(conf(RESNET18, *PUBLISHED))
+    plain = opened_study.open(conf(RESNET18, *PUBLISHED))
     assert "learned from images of 224x224 pixels (scaled by bilinear inter" in caplog.text
     assert "type dataset.normalize=checkpoint to do as they did" in caplog.text
     asked = conf(RESNET18, *PUBLISHED, "dataset.normalize=checkpoint")
-    own = study.open(asked)
+    own = opened_study.open(asked)
     grey = tuple([sum(values) / 3] for values in IMAGENET)
     assert own.name != plain.name and "normalize" not in own.fields["dataset"]
     assert own.fields["normalization"] == {"mean": tuple(grey[0]), "std": tuple(grey[1])}
-    assert own.name == study.open(conf(RESNET18, *PUBLISHED, "dataset.normalize=imagenet")).name
+    assert (
+        own.name == opened_study.open(conf(RESNET18, *PUBLISHED, "dataset.normalize=imagenet")).name
+    )
     about = answer_folder.describe(own, asked)
     assert (
         (list(about.mean), list(about.std))
@@ -238,14 +248,14 @@ def test_images_are_normalised_as_the_weights_were(
 
 
 def test_normalisation_needs_no_file_of_weights(
-    opened: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., OpenedStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
     assert opened(RESNET18, "checkpoint=torchvision", "dataset.normalize=checkpoint")
 
 
 def test_a_folder_says_how_its_images_were_normalised_and_a_file_does_not(
-    opened: Callable[..., Study], few: Path, cache: Path
+    opened: Callable[..., OpenedStudy], few: Path, cache: Path
 ) -> None:
     about = saved.read(few)
     found = opened(RESNET14, f"checkpoint={few}", "dataset.normalize=checkpoint")
@@ -257,7 +267,7 @@ def test_a_folder_says_how_its_images_were_normalised_and_a_file_does_not(
 
 
 def test_a_datamodule_of_ones_own_normalises_by_itself(
-    conf: Compose, opened: Callable[..., Study]
+    conf: Compose, opened: Callable[..., OpenedStudy]
 ) -> None:
     asked, own = conf("dataset.normalize=imagenet"), opened()
     data = UserData("Mine", "", (1, 8, 8), 10, True, own.splits.reading)
@@ -266,7 +276,7 @@ def test_a_datamodule_of_ones_own_normalises_by_itself(
 
 
 def test_a_teacher_of_images_that_were_normalised_otherwise_is_warned_of(
-    opened: Callable[..., Study], leave: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    opened: Callable[..., OpenedStudy], leave: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = leave(network="d1-1-1_w16-32-64")
     opened(f"recipe.distill={folder}")

@@ -23,7 +23,7 @@ from ssr_exp.rescaling import rescale, saved
 from ssr_exp.runs import trained as trained_networks
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
-from ssr_exp.training import fingerprint, fit, learning, own_module, run, study
+from ssr_exp.training import fingerprint, fit, learning, opened_study, own_module, run
 from ssr_exp.training.own_validation import OwnValidation
 
 Compose = Callable[..., Config]
@@ -364,21 +364,23 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
     path = Path(str(sys.modules[name].__file__))
     path.write_text(path.read_text().replace("momentum=0.9", "momentum=0.8"))
     linecache.checkcache()
-    assert study.open(conf(*words)).name == record.study  # this process runs the code as it was
-    study._tried.cache_clear()
+    assert (
+        opened_study.open(conf(*words)).name == record.study
+    )  # this process runs the code as it was
+    opened_study._tried.cache_clear()
     user_code.digests.cache_clear()
-    assert study.open(conf(*words)).name != record.study
+    assert opened_study.open(conf(*words)).name != record.study
     assert f"the code of {name} is not that of study {record.study} (1 run)" in caplog.text
     words = (*words, f"task.study={record.study}")
-    goes_on = study.open(conf(*words))
+    goes_on = opened_study.open(conf(*words))
     assert goes_on.name == record.study and name in goes_on.about["changed_code"]
     assert run.train(conf(*words)).started_at == record.started_at
     with pytest.raises(
         SsrError, match=r"more than the code is not as in study .*: training.epochs"
     ):
-        study.open(conf(*words, "trainer.max_epochs=2"))
+        opened_study.open(conf(*words, "trainer.max_epochs=2"))
     with pytest.raises(SsrError, match=r"there is no study x in .*: type one of Lit-digits-"):
-        study.open(conf(*words[:-1], "task.study=x"))
+        opened_study.open(conf(*words[:-1], "task.study=x"))
 
 
 def test_an_edit_of_the_code_is_another_study_and_a_version_stands_for_it(
@@ -386,9 +388,9 @@ def test_an_edit_of_the_code_is_another_study_and_a_version_stands_for_it(
 ) -> None:
     name = own(code())
     words = (*WORDS, f"task.target={name}.Lit")
-    fields = study.open(conf(*words)).fields
+    fields = opened_study.open(conf(*words)).fields
     assert [*fields["task"]["code"]] == [name]
-    assert "code" not in study.open(conf(*words, "task.version=1")).fields["task"]
+    assert "code" not in opened_study.open(conf(*words, "task.version=1")).fields["task"]
     assert fields["recipe"] == {"batch_size": 32, "grad_clip": None, "ema_decay": None}
 
 
@@ -514,7 +516,7 @@ def test_averaged_weights_are_ours_where_they_are_asked_for(asked: Callable[...,
 def test_example_inputs_stand_for_a_val_batch(asked: Callable[..., Config], own: Own) -> None:
     shape = own("import torch\n\ndef batch():\n    return torch.zeros(2, 1, 8, 8)\n")
     text = code().replace("return self.net(x)", "return self.net(input=x)")
-    opened = study.open(asked(text, f"task.example_inputs={shape}.batch"))
+    opened = opened_study.open(asked(text, f"task.example_inputs={shape}.batch"))
     assert opened.plan.input_shape == (1, 8, 8)
 
 
@@ -522,8 +524,8 @@ def test_an_edit_of_the_data_is_another_study_too(conf: Compose, own: Own) -> No
     lit, data = own(code()), own(DATA)
     words = ("dataset=module", f"dataset.target={data}.Data")
     more = (*WORDS[:-1], f"task.target={lit}.Lit", "dataset.arguments={channels:1}")
-    assert [*study.open(conf(*words, *more)).fields["task"]["code"]] == sorted([lit, data])
-    assert [*study.open(conf(*words)).fields["dataset"]["code"]] == [data]
+    assert [*opened_study.open(conf(*words, *more)).fields["task"]["code"]] == sorted([lit, data])
+    assert [*opened_study.open(conf(*words)).fields["dataset"]["code"]] == [data]
 
 
 def test_a_copy_by_torch_is_named_where_it_is(asked: Callable[..., Config]) -> None:
@@ -596,7 +598,7 @@ def test_of_what_cannot_be_traced_a_part_is_advised(asked: Callable[..., Config]
         "self.net.register_forward_hook(lambda m, i, o: o if o.sum() > 0 else -o)",
     )
     with pytest.raises(SsrError, match=r"type task.network=net.PART, such as net.backbone\.$"):
-        study.open(asked(text))
+        opened_study.open(asked(text))
 
 
 def test_a_run_gives_its_module_back(asked: Callable[..., Config]) -> None:
@@ -660,7 +662,7 @@ def test_our_tasks_learn_from_a_data_module(conf: Compose, own: Own) -> None:
     assert record.dataset == "Data" and record.score_key == "val/acc"
     assert record.score == record.test_score and (record.score or 0) > 60
     assert state["network.fc.weight"].shape[0] == 3
-    other = study.open(conf(*words, "dataset.arguments={pixels:8}"))
+    other = opened_study.open(conf(*words, "dataset.arguments={pixels:8}"))
     assert other.name != record.study and other.plan.input_shape == (2, 8, 8)
 
 
@@ -680,7 +682,7 @@ def test_data_that_our_tasks_cannot_read_is_refused(
     conf: Compose, own: Own, target: str, words: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(SsrError) as refused:
-        study.open(conf("dataset=module", f"dataset.target={own(DATA)}.{target}", *words))
+        opened_study.open(conf("dataset=module", f"dataset.target={own(DATA)}.{target}", *words))
     assert sentence in str(refused.value)
 
 
@@ -692,14 +694,14 @@ def test_weights_that_a_constructor_loads_are_inherited_or_said_to_be_dropped(
         "        for p in self.net.parameters(): torch.nn.init.uniform_(p, generator=draw)"
     )
     conf = asked(text)
-    study.open(conf)
+    opened_study.open(conf)
     assert "loads trained weights when it is made" in caplog.text
     assert "type init=inherit checkpoint=target" in caplog.text
     inherits = asked(text, "init=inherit", "checkpoint=target")
     (job,) = run.plan(inherits)
     network, whole = fit._network(job), job.study.seed_network
     assert torch.equal(network[0].weight, whole[0].weight)
-    assert job.study.name != study.open(conf).name
+    assert job.study.name != opened_study.open(conf).name
 
 
 def test_what_network_json_does_not_say_is_not_called(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ssr_exp.config import Config, ModifiersConf
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, lattice, rescale, sets
 from ssr_exp.runs.record import Status
-from ssr_exp.training import run, study
+from ssr_exp.training import opened_study, run
 
 Compose = Callable[..., Config]
 pytestmark = pytest.mark.usefixtures("repeatable")
@@ -74,7 +74,7 @@ WORDS = ("model=module", f"model.target={__name__}.MyNet", "segment.multiple=4")
 @pytest.mark.slow
 def test_a_frozen_backbone_is_refused_before_anything_is_trained(conf: Compose) -> None:
     words = [word.replace("MyNet", "FrozenNet") for word in WORDS]
-    opened = study.open(conf(*words))
+    opened = opened_study.open(conf(*words))
     assert "not learnt (requires_grad=False), and kept" in opened.plan.remarks[0]
     assert len(opened.expand(conf(*words, "modifiers=baseline"))) == 1
     with pytest.raises(SsrError, match="type init=inherit checkpoint=PATH"):
@@ -82,7 +82,7 @@ def test_a_frozen_backbone_is_refused_before_anything_is_trained(conf: Compose) 
 
 
 def test_its_segments_sentinels_and_costs_are_those_of_real_builds(conf: Compose) -> None:
-    opened = study.open(conf(*WORDS))
+    opened = opened_study.open(conf(*WORDS))
     plan, network = opened.plan, opened.seed_network
     assert [(s.name, len(s.blocks)) for s in plan.segments] == [("one", 3), ("two", 2)]
     assert list(plan.frozen) == ["the network's output"]

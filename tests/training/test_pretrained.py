@@ -21,9 +21,9 @@ from ssr_exp.runs import store, trained
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
-from ssr_exp.training import checkpoints, fit, pretrained, run, study
+from ssr_exp.training import checkpoints, fit, opened_study, pretrained, run
 from ssr_exp.training.checkpoints import PretrainedNetwork
-from ssr_exp.training.study import Study
+from ssr_exp.training.opened_study import OpenedStudy
 
 Compose = Callable[..., Config]
 MakeRecord = Callable[..., Record]
@@ -36,12 +36,12 @@ SMALLER = ("modifiers=explicit", f"modifiers.network={SMALL}")
 
 
 @pytest.fixture
-def opened(conf: Compose) -> Callable[..., Study]:
-    return lambda *words: study.open(conf(*words))
+def opened(conf: Compose) -> Callable[..., OpenedStudy]:
+    return lambda *words: opened_study.open(conf(*words))
 
 
 @pytest.fixture
-def seed(opened: Callable[..., Study]) -> nn.Module:
+def seed(opened: Callable[..., OpenedStudy]) -> nn.Module:
     return opened().seed_network
 
 
@@ -51,7 +51,7 @@ def read(seed: nn.Module) -> Read:
 
 
 @pytest.fixture
-def save(opened: Callable[..., Study], leave: Callable[..., Path], tmp_path: Path) -> Save:
+def save(opened: Callable[..., OpenedStudy], leave: Callable[..., Path], tmp_path: Path) -> Save:
     """Save a network with fresh weights as a folder: `save("model=resnet14", network=...)`."""
 
     def write(*words: str, network: str | None = None, **about: Any) -> Path:
@@ -175,7 +175,7 @@ def test_what_is_not_there_or_no_checkpoint_is_a_sentence(read: Read, tmp_path: 
 
 
 def test_a_file_of_another_network_names_the_first_difference(
-    read: Read, opened: Callable[..., Study], tmp_path: Path
+    read: Read, opened: Callable[..., OpenedStudy], tmp_path: Path
 ) -> None:
     larger = opened("model=resnet14").seed_network
     torch.save(larger.state_dict(), tmp_path / "larger.pt")
@@ -189,7 +189,7 @@ def test_a_file_of_another_network_names_the_first_difference(
 
 @pytest.mark.slow
 def test_what_is_pretrained_makes_another_study(
-    opened: Callable[..., Study], save: Save, tmp_path: Path
+    opened: Callable[..., OpenedStudy], save: Save, tmp_path: Path
 ) -> None:
     one = save()
     two = save().rename(tmp_path / "two")
@@ -211,7 +211,7 @@ def test_what_is_pretrained_makes_another_study(
 
 
 def test_where_a_checkpoint_lies_makes_no_difference(
-    opened: Callable[..., Study], save: Save, tmp_path: Path
+    opened: Callable[..., OpenedStudy], save: Save, tmp_path: Path
 ) -> None:
     one = save()
     torch.save(state(one), tmp_path / "same.pt")
@@ -224,7 +224,7 @@ def test_where_a_checkpoint_lies_makes_no_difference(
 
 
 def test_without_pretrained_networks_a_study_is_as_it_was(
-    opened: Callable[..., Study], save: Save, caplog: pytest.LogCaptureFixture
+    opened: Callable[..., OpenedStudy], save: Save, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = opened()
     assert "init" not in plain.fields and not set(pretrained.KEYS) & set(plain.fields["recipe"])
@@ -237,7 +237,7 @@ def test_without_pretrained_networks_a_study_is_as_it_was(
     assert "is not read: type init=inherit or recipe.distill=checkpoint with it" in caplog.text
 
 
-def test_a_study_says_what_it_borrows(opened: Callable[..., Study], save: Save) -> None:
+def test_a_study_says_what_it_borrows(opened: Callable[..., OpenedStudy], save: Save) -> None:
     found = opened(*inherit(save()), "recipe.distill=checkpoint")
     digest = found.fields["init"]["checkpoint"]
     assert found.fields["init"] == {"kind": "inherit", "channels": "l1", "checkpoint": digest}
@@ -248,14 +248,14 @@ def test_a_study_says_what_it_borrows(opened: Callable[..., Study], save: Save) 
 # Refusals
 
 
-def refused(opened: Callable[..., Study], *words: str) -> str:
+def refused(opened: Callable[..., OpenedStudy], *words: str) -> str:
     with pytest.raises(SsrError) as caught:
         opened(*words)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_what_needs_a_checkpoint_says_so(opened: Callable[..., Study]) -> None:
+def test_what_needs_a_checkpoint_says_so(opened: Callable[..., OpenedStudy]) -> None:
     for word in ("init=inherit", "recipe.distill=checkpoint"):
         assert refused(opened, word).startswith(f"{word} needs checkpoint=PATH: name a folder")
     said = "there is no checkpoint at nowhere.pt: name a folder"
@@ -263,20 +263,24 @@ def test_what_needs_a_checkpoint_says_so(opened: Callable[..., Study]) -> None:
 
 
 def test_a_rescaled_networks_weights_are_not_inherited(
-    opened: Callable[..., Study], save: Save
+    opened: Callable[..., OpenedStudy], save: Save
 ) -> None:
     text = refused(opened, *inherit(save(network=SMALL)))
     assert f"is network {SMALL}, not the baseline d1-1-1_w16-32-64" in text
 
 
-def test_another_models_weights_are_not_inherited(opened: Callable[..., Study], save: Save) -> None:
+def test_another_models_weights_are_not_inherited(
+    opened: Callable[..., OpenedStudy], save: Save
+) -> None:
     text = refused(opened, *inherit(save("model=resnet14")))
     assert "stage1.1.conv1.weight is 16x16x3x3 there and missing here; init=inherit takes" in text
     assert "resnet8, itself" in text
     assert "is missing there" in refused(opened, *inherit(save()), "model.shortcut=B")
 
 
-def test_a_teacher_of_other_classes_is_refused(opened: Callable[..., Study], save: Save) -> None:
+def test_a_teacher_of_other_classes_is_refused(
+    opened: Callable[..., OpenedStudy], save: Save
+) -> None:
     names = tuple("zero one two three four five six seven eight nine".split())
     path = save(classes=names)
     said = refused(opened, f"recipe.distill={path}")
@@ -288,7 +292,7 @@ def test_a_teacher_of_other_classes_is_refused(opened: Callable[..., Study], sav
 
 
 def test_a_teacher_of_other_images_is_refused_and_initial_weights_are_not(
-    opened: Callable[..., Study], save: Save
+    opened: Callable[..., OpenedStudy], save: Save
 ) -> None:
     path = save(input_shape=(1, 9, 9))
     text = refused(opened, f"recipe.distill={path}")
@@ -338,7 +342,10 @@ TRAINED_ON_VAL = ("dataset.train_on_val=true", "trainer.test=true")
 
 @pytest.mark.parametrize("words", [TRAINED_ON_VAL, ("dataset.split_seed=5",)])
 def test_weights_that_know_the_val_images_are_refused(
-    leave: Callable[..., Path], opened: Callable[..., Study], words: tuple[str, ...], tmp_path: Path
+    leave: Callable[..., Path],
+    opened: Callable[..., OpenedStudy],
+    words: tuple[str, ...],
+    tmp_path: Path,
 ) -> None:
     folder, alone = leave(*words, network=FULL), tmp_path / "alone"
     home = folder.parents[1]
@@ -352,7 +359,7 @@ def test_weights_that_know_the_val_images_are_refused(
 
 
 def test_a_run_is_built_for_its_own_images(
-    leave: Callable[..., Path], opened: Callable[..., Study]
+    leave: Callable[..., Path], opened: Callable[..., OpenedStudy]
 ) -> None:
     folder = leave("dataset.resize=16", network=FULL)
     assert "takes images of 1x16x16" in refused(opened, f"recipe.distill={folder}")
@@ -378,11 +385,11 @@ def test_a_teacher_runs_in_the_precision_of_its_student_and_is_not_changed(
 ) -> None:
     words = (*SMALLER, f"recipe.distill={save()}", f"trainer.precision={precision}")
     asked = conf(*words, "trainer.channels_last=true")
-    teacher = study.open(asked).pretrained.teacher
+    teacher = opened_study.open(asked).pretrained.teacher
     assert teacher is not None
     before = {n: t.clone() for n, t in teacher.state_dict().items()}
     assert run.train(asked).status is Status.finished
-    assert study.open(asked).pretrained.teacher is teacher
+    assert opened_study.open(asked).pretrained.teacher is teacher
     assert all(torch.equal(t, before[n]) for n, t in teacher.state_dict().items())
     assert {p.dtype for p in teacher.parameters()} == {torch.float32}
 

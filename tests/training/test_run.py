@@ -25,7 +25,7 @@ from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.tasks.supervised import Tally
-from ssr_exp.training import run, study
+from ssr_exp.training import opened_study, run
 from ssr_exp.training.run import RunFailed
 
 Compose = Callable[..., Config]
@@ -229,10 +229,10 @@ def test_train_on_val_learns_from_exactly_the_train_and_val_images(
 ) -> None:
     asked = conf(*SMALLER, *FINAL, "recipe.batch_size=5000")  # an epoch is one batch
     run.train(asked)
-    usual = study.open(conf()).splits
+    usual = opened_study.open(conf()).splits
     (x,) = learnt
     expected = [i.numpy().tobytes() for part in (usual.train, usual.val) for i in part.pixels]
-    assert pixels(x, study.open(asked).splits) == sorted(expected)
+    assert pixels(x, opened_study.open(asked).splits) == sorted(expected)
 
 
 @torch.no_grad()

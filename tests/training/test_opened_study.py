@@ -15,25 +15,25 @@ from ssr_exp.rescaling import codes
 from ssr_exp.runs import proposal, studies
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.store import Store
-from ssr_exp.training import study
-from ssr_exp.training.study import Study
+from ssr_exp.training import opened_study
+from ssr_exp.training.opened_study import OpenedStudy
 from tests.datasets.pictures import fill, noise
 
 Compose = Callable[..., Config]
 
 
 @pytest.fixture
-def opened(conf: Compose) -> Callable[..., Study]:
-    return lambda *words: study.open(conf(*words))
+def opened(conf: Compose) -> Callable[..., OpenedStudy]:
+    return lambda *words: opened_study.open(conf(*words))
 
 
 def test_a_study_is_named_after_its_model_its_data_and_a_fingerprint(
-    opened: Callable[..., Study],
+    opened: Callable[..., OpenedStudy],
 ) -> None:
     assert re.fullmatch(r"resnet8-digits-[0-9a-f]{8}", opened().name)
 
 
-def test_a_key_that_is_added_renames_no_study(opened: Callable[..., Study]) -> None:
+def test_a_key_that_is_added_renames_no_study(opened: Callable[..., OpenedStudy]) -> None:
     assert opened().name == "resnet8-digits-70e9c549"  # as before any was
 
 
@@ -60,7 +60,9 @@ SAME = [
 
 
 @pytest.mark.slow
-def test_what_decides_no_result_leaves_the_study_the_same(opened: Callable[..., Study]) -> None:
+def test_what_decides_no_result_leaves_the_study_the_same(
+    opened: Callable[..., OpenedStudy],
+) -> None:
     names = {words: opened(*words.split()).name for words in SAME}
     assert names == dict.fromkeys(SAME, opened().name)
 
@@ -106,18 +108,18 @@ OTHER = [
 
 
 @pytest.mark.slow
-def test_what_decides_a_result_makes_another_study(opened: Callable[..., Study]) -> None:
+def test_what_decides_a_result_makes_another_study(opened: Callable[..., OpenedStudy]) -> None:
     names = [opened(*words.split()).name for words in ["seed=0", *OTHER]]
     assert len(set(names)) == len(names)
 
 
 def test_an_old_study_whose_square_is_larger_than_its_images_is_opened(
-    opened: Callable[..., Study],
+    opened: Callable[..., OpenedStudy],
 ) -> None:
     assert opened("dataset.cutout=9").name == "resnet8-digits-1512dd16"
 
 
-def test_two_sides_that_are_the_same_are_one(opened: Callable[..., Study]) -> None:
+def test_two_sides_that_are_the_same_are_one(opened: Callable[..., OpenedStudy]) -> None:
     assert opened("dataset.resize=[8,8]").name == opened("dataset.resize=8").name
 
 
@@ -129,7 +131,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_images_that_were_moved_are_the_same_study_and_others_are_another(
-    opened: Callable[..., Study], images: Path, tmp_path: Path
+    opened: Callable[..., OpenedStudy], images: Path, tmp_path: Path
 ) -> None:
     def name(root: Path, data: str) -> str:
         words = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path / data}")
@@ -140,12 +142,12 @@ def test_images_that_were_moved_are_the_same_study_and_others_are_another(
     assert name(moved, "data") == before
     assert name(moved, "other-data") == before
     assert name(moved, "data") == before  # from the cache of decoded images
-    study._splits.cache_clear()
+    opened_study._splits.cache_clear()
     (moved / "train" / "cat" / "0.png").unlink()
     assert name(moved, "data") != before
 
 
-def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., Study]) -> None:
+def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., OpenedStudy]) -> None:
     first, second = opened("seed=1"), opened("seed=2", "recipe.lr=0.3")
     assert first.splits is second.splits
     assert first.seed_network is second.seed_network
@@ -168,7 +170,7 @@ def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., Study]
     ],
 )
 def test_what_cannot_be_met_is_a_sentence(
-    opened: Callable[..., Study], word: str, said: str
+    opened: Callable[..., OpenedStudy], word: str, said: str
 ) -> None:
     with pytest.raises(SsrError) as caught:
         opened(word)
@@ -177,7 +179,7 @@ def test_what_cannot_be_met_is_a_sentence(
 
 
 def test_without_val_and_test_there_is_nothing_to_measure_and_both_are_named(
-    opened: Callable[..., Study], images: Path
+    opened: Callable[..., OpenedStudy], images: Path
 ) -> None:
     words = ["dataset=image_folder", f"dataset.root={images}", "trainer.test=true"]
     with pytest.raises(SsrError, match=r"no test images.*or type trainer\.test=false"):
@@ -199,7 +201,7 @@ def propose(conf: Compose) -> Propose:
 
     def write(*networks: str, words: tuple[str, ...] = ()) -> Path:
         asked = conf(*words)
-        one = Proposal(study=study.open(asked).name, networks=networks, created_at="now")
+        one = Proposal(study=opened_study.open(asked).name, networks=networks, created_at="now")
         return proposal.write(Store(asked.paths.runs), one)
 
     return write
@@ -207,7 +209,7 @@ def propose(conf: Compose) -> Propose:
 
 def proposed(conf: Compose, *words: str) -> list[str]:
     asked = conf("modifiers=proposed", *words)
-    opened = study.open(asked)
+    opened = opened_study.open(asked)
     return [codes.write(opened.plan, architecture) for architecture in opened.expand(asked)]
 
 
@@ -234,7 +236,7 @@ def test_a_proposal_for_another_study_is_refused_by_name(conf: Compose, propose:
     with pytest.raises(SsrError) as caught:
         proposed(conf, *other)
     for asked in (conf(), conf("recipe.lr=0.05")):
-        assert study.open(asked).name in str(caught.value)
+        assert opened_study.open(asked).name in str(caught.value)
 
 
 def test_a_code_that_is_no_network_of_the_study_is_refused(conf: Compose, propose: Propose) -> None:
@@ -251,25 +253,27 @@ def test_a_code_that_is_no_network_of_the_study_is_refused(conf: Compose, propos
 def test_what_belongs_to_other_modifiers_is_refused(conf: Compose, words: str) -> None:
     asked = conf(*words.split())
     with pytest.raises(SsrError, match=r"type modifiers=(proposed|explicit) with"):
-        study.open(asked).expand(asked)
+        opened_study.open(asked).expand(asked)
 
 
 # What was read of the data
 
 
 @pytest.fixture
-def opened_folder(conf: Compose, tmp_path: Path) -> Callable[..., Study]:
+def opened_folder(conf: Compose, tmp_path: Path) -> Callable[..., OpenedStudy]:
     root = fill(tmp_path / "set", count=15)
 
-    def read(*words: str) -> Study:
-        study._splits.cache_clear()
+    def read(*words: str) -> OpenedStudy:
+        opened_study._splits.cache_clear()
         named = ("dataset=image_folder", f"dataset.root={root}", f"paths.data={tmp_path}/data")
-        return study.open(conf(*named, *words))
+        return opened_study.open(conf(*named, *words))
 
     return read
 
 
-def test_what_was_read_is_no_part_of_the_fingerprint(opened_folder: Callable[..., Study]) -> None:
+def test_what_was_read_is_no_part_of_the_fingerprint(
+    opened_folder: Callable[..., OpenedStudy],
+) -> None:
     first = opened_folder()
     Path(first.splits.train.files[0]).parent.joinpath("notes.txt").write_text("")
     again = opened_folder()
@@ -279,7 +283,7 @@ def test_what_was_read_is_no_part_of_the_fingerprint(opened_folder: Callable[...
 
 
 def test_a_study_file_describes_reading_and_preprocessing(
-    opened_folder: Callable[..., Study],
+    opened_folder: Callable[..., OpenedStudy],
 ) -> None:
     one = opened_folder("dataset.resize=8")
     about = json.loads(json.dumps(one.about))
@@ -290,7 +294,7 @@ def test_a_study_file_describes_reading_and_preprocessing(
 
 
 def test_keys_that_came_later_rename_no_study_unless_they_are_typed(
-    opened_folder: Callable[..., Study],
+    opened_folder: Callable[..., OpenedStudy],
 ) -> None:
     plain = opened_folder("dataset.resize=8")
     assert "fit" not in plain.fields["dataset"] and "background" not in plain.fields["dataset"]
@@ -300,7 +304,7 @@ def test_keys_that_came_later_rename_no_study_unless_they_are_typed(
 
 
 def test_siblings_and_differences_do_not_look_at_descriptions(
-    opened_folder: Callable[..., Study], tmp_path: Path
+    opened_folder: Callable[..., OpenedStudy], tmp_path: Path
 ) -> None:
     one = opened_folder()
     longer = json.loads(json.dumps(one.about))

@@ -50,7 +50,7 @@ ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class OpenedStudy:
     """What all runs of a study share."""
 
     name: str  # model, data set and a fingerprint of everything that decides a result
@@ -114,7 +114,7 @@ class Study:
 class Job:
     """One network of one study, trained with one seed."""
 
-    study: Study
+    study: OpenedStudy
     architecture: Architecture
     conf: Config
 
@@ -129,7 +129,7 @@ class Job:
         return f"{self.conf.model.name} {self.network} seed {self.conf.seed}"
 
 
-def open(conf: Config) -> Study:
+def open(conf: Config) -> OpenedStudy:
     """Load the images, trace the seed network, read pretrained networks, fingerprint the whole.
 
     Images, trace and pretrained networks are kept for the next run of the same process.
@@ -176,7 +176,7 @@ def open(conf: Config) -> Study:
         fields, changed = fingerprint.same_code(conf, fields)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
-    return Study(name, fields, splits, seed_network, plan, taken, score, changed, scored)
+    return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)
 
 
 def _data(conf: Config) -> tuple[Splits | UserData, str]:
