@@ -112,6 +112,7 @@ class TaskKind(StrEnum):
     segmentation = "segmentation"  # a class for each pixel
     regression = "regression"  # numbers
     module = "module"  # what a LightningModule of one's own learns
+    loop = "loop"  # what a loop of one's own learns, which asks for networks: ssr_exp.Study
 
 
 class Balance(StrEnum):
@@ -432,6 +433,7 @@ class Config:
     trainer: TrainerConf = field(default_factory=TrainerConf)
     logger: LoggerConf = field(default_factory=LoggerConf)
     paths: PathsConf = field(default_factory=PathsConf)
+    study: str | None = None  # one that ssr_exp.Study began: goes on with its networks
     # of the seed network: a folder like best/, a run's, a file, or torchvision[:NAME], timm[:TAG]
     checkpoint: str | None = None
     seed: RandomSeed = 0

@@ -13,13 +13,17 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ssr_exp.errors import SsrError, cause
 
+MAIN = "__main__"
 TARGET, PARTIAL = "_target_", "_partial_"  # of an argument that is made, as Hydra spells it
+_imports: ContextVar[bool] = ContextVar("imports", default=False)
 INSTALLED = [
     Path(sysconfig.get_paths()[name]).resolve()
     for name in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -58,6 +62,28 @@ def find(target: str, key: str = "model.target") -> Callable[..., Any]:
             f"{target} is {article(value)}, where a class or a function is needed: mend {key}."
         )
     return value  # type: ignore[no-any-return]
+
+
+def name_of(make: Callable[..., Any]) -> str | None:
+    """Name what makes something as `find` reads it; None if it cannot be imported by a name.
+
+    What stands in the script that runs is named by the script's file.
+    """
+    module, name = getattr(make, "__module__", None), getattr(make, "__qualname__", "")
+    if module == MAIN:
+        module = script_module()
+    is_there = module is not None and all(part.isidentifier() for part in name.split("."))
+    return f"{module}.{name}" if is_there else None
+
+
+def script_module() -> str | None:
+    """Name the script that runs as a module; None in a notebook, or without a file."""
+    main = sys.modules.get(MAIN)
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return str(spec.name).removesuffix(f".{MAIN}")
+    file = getattr(main, "__file__", None)
+    stem = "" if file is None else Path(file).stem
+    return stem if stem.isidentifier() else None
 
 
 def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[str, Any]) -> Any:
@@ -189,12 +215,30 @@ def article(value: object) -> str:
     return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Meanwhile a module is imported for what it holds, and is not to begin anything."""
+    token = _imports.set(True)
+    try:
+        yield
+    finally:
+        _imports.reset(token)
+
+
+def is_importing() -> bool:
+    """Say whether the code that runs is a module that is imported for what it holds."""
+    return _imports.get()
+
+
 def _module(target: str, parts: list[str], key: str) -> tuple[Any, int]:
     """Import the longest part of a dotted name that is a module, and count its parts."""
     for end in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:end])
+        if name == script_module():  # once more, it would run once more
+            return sys.modules[MAIN], end
         try:
-            return importlib.import_module(name), end
+            with importing():
+                return importlib.import_module(name), end
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
                 continue

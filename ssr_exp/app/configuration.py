@@ -59,5 +59,9 @@ def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     assert isinstance(conf, schema)
     config.check(conf)
     if isinstance(conf, config.Config):
+        if conf.study is not None:
+            from ssr_exp.training import loop_study
+
+            loop_study.settle(conf)
         config.settle(conf)
     return conf

@@ -164,15 +164,28 @@ def load(network: nn.Module, state: Mapping[str, Any], *, source: str) -> None:
     Raises:
         SsrError: if it is of another network; names `source` and the first difference.
     """
-    mine, theirs = network.state_dict(), dict(state)
+    theirs = dict(state)
+    check_fits(
+        network.state_dict(),
+        theirs,
+        f"the checkpoint {source} does not fit",
+        remedy="; give the modifiers that it was trained with",
+    )
+    network.load_state_dict(theirs, strict=True)
+
+
+def check_fits(
+    mine: Mapping[str, Any], theirs: Mapping[str, Any], said: str, *, remedy: str = ""
+) -> None:
+    """Refuse a state dict of another network.
+
+    Raises:
+        SsrError: begins with what is `said`, and names the first difference.
+    """
     for name in [*mine, *theirs]:
         here, there = (_shape(tensors.get(name)) for tensors in (mine, theirs))
         if here != there:
-            raise SsrError(
-                f"the checkpoint {source} does not fit this network: {name} is {there} there and "
-                f"{here} here; give the modifiers that it was trained with."
-            )
-    network.load_state_dict(theirs, strict=True)
+            raise SsrError(f"{said} this network: {name} is {there} there and {here} here{remedy}.")
 
 
 def _shape(tensor: torch.Tensor | None) -> str:

@@ -38,6 +38,12 @@ class Score(FileModel):
     unit: Annotated[str, Field(max_length=40)] = PERCENT
     bounds: tuple[float | None, float | None] = (0.0, 100.0)
 
+    def __init__(
+        self, key: str | None = None, direction: Direction | str | None = None, **rest: Any
+    ) -> None:
+        given = {"key": key, "direction": direction}
+        super().__init__(**{k: v for k, v in given.items() if v is not None}, **rest)
+
     def fields(self) -> dict[str, Any]:
         """Say it by the names that a record has for it."""
         return {"score_key": self.key, **self.model_dump(exclude={"key"})}

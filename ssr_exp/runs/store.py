@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from ssr_exp import files
 from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write
+from ssr_exp.runs import leases
 from ssr_exp.runs.record import SCHEMA, Record, Status
 
 if TYPE_CHECKING:
@@ -131,6 +132,10 @@ class Store:
         except OSError as error:
             raise cannot_write(path.parent, error, self.option) from error
 
+    def not_written(self, folder: Path, error: OSError) -> SsrError:
+        """Say that a folder of this store cannot be written, and what to do."""
+        return cannot_write(folder, error, self.option)
+
     @contextmanager
     def replaced_folder(self, to: Path) -> Iterator[Path]:
         """Make a folder aside, to be filled, and put it in its place unless filling it fails.
@@ -167,7 +172,8 @@ class Store:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / LOCK_FILE, timeout=-1 if wait else PATIENCE_S)
+            timeout = -1 if wait else PATIENCE_S
+            lock = FileLock(folder / LOCK_FILE, timeout=timeout, thread_local=False)
             lock.acquire()
         except Timeout:
             raise Busy(f"another process is training {folder}") from None
@@ -183,7 +189,7 @@ class Store:
             lock.release()
 
     def is_busy(self, folder: Path, *, glance_s: float | None = None) -> bool:
-        """Say whether a process, this one included, is training the network right now.
+        """Say whether a process, this one included, is training the network, or has leased it.
 
         A claim that is made meanwhile waits for the answer, and is not refused because of it.
 
@@ -195,6 +201,8 @@ class Store:
         patience = GLANCE_S if glance_s is None else glance_s
         if not (folder / LOCK_FILE).exists() or is_done(self.read(folder)):
             return False
+        if leases.seconds_left(folder):
+            return True
         try:
             with FileLock(folder / LOCK_FILE, timeout=patience):
                 return False

@@ -18,7 +18,8 @@ READING = "reading"  # what was read of the data set, in words and numbers
 PREPROCESSING = "preprocessing"  # how an image file becomes what the network takes
 FIRST_WEIGHTS = "first_weights"  # whose weights trainings start from, and what of them is drawn
 CHANGED_CODE = "changed_code"  # of the user's own, since the study began: what it is now
-DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS, CHANGED_CODE)
+SETTINGS = "settings"  # of a study that a loop of the user's own trains: what makes its networks
+DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS, CHANGED_CODE, SETTINGS)
 CODE = ("task.code.", "dataset.code.")  # before the name of each module
 
 

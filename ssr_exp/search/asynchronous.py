@@ -20,7 +20,6 @@ from ssr_exp.search import attempts, loop, printing
 from ssr_exp.search.attempts import Errors, Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search, TooFew
-from ssr_exp.search.rounds import Round
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +112,7 @@ class Run:
 
     def _propose(self, count: int) -> str:
         """Propose up to `count` networks and start them; returns why that was not possible."""
-        search, plan = self.search, self._open_round()
+        search, plan = self.search, self.search.open_round()
         if plan is None:
             return search.all_done
         try:
@@ -139,15 +138,6 @@ class Run:
         for network in plan.networks[-len(picks) :]:
             self._start(network, plan.number)
         return ""
-
-    def _open_round(self) -> Round | None:
-        """Return the round that is not full yet, or a new one; None if all are."""
-        conf = self.search.conf
-        for plan in self.search.book.read():
-            if 0 < plan.number <= conf.rounds and len(plan.planned) < conf.batch:
-                return plan
-        number = self.search.next_number()
-        return Round(number=number, seed=conf.seed, planned=()) if number <= conf.rounds else None
 
     def _start(self, network: str, number: int) -> None:
         self._running[network] = number

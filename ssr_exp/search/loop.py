@@ -193,23 +193,50 @@ class Search:
         Raises:
             SsrError: if they cannot be met.
         """
+        self.prepare()
+        if plans := self.book.read():
+            return self.attempts.left(plans)
+        return self.plan_first()
+
+    def prepare(self) -> None:
+        """Look, before anything is trained, at what will be compared and measured.
+
+        Raises:
+            SsrError: if a latency is needed that nobody measured, or no network keeps its cap.
+        """
         if self.val is not None:
             score = self.evidence.score
             drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
             printing.print_new(self.val.too_coarse(drop))
         self.evidence.forget()
         self._check_latency()
-        if plans := self.book.read():
-            return self.attempts.left(plans)
-        if networks := self._missing():
-            budget.check(self.conf, len(networks))
-            if strangers := self.evidence.strangers():
-                log.info("no record is of this study.%s", strangers)
-            log.info("%s to begin with", counted(len(networks), "network"))
-            planned = tuple(Planned(network=network) for network in networks)
-            plans = [Round(number=0, seed=self.conf.seed, planned=planned)]
-            self.book.write(plans[0])
-        return plans
+
+    def plan_first(self) -> list[Round]:
+        """Plan the first networks, as far as the records do not stand in for them.
+
+        Raises:
+            SsrError: if they are too few, or the budget does not cover them.
+        """
+        if not (networks := self._missing()):
+            return []
+        budget.check(self.conf, len(networks))
+        if strangers := self.evidence.strangers():
+            log.info("no record is of this study.%s", strangers)
+        log.info("%s to begin with", counted(len(networks), "network"))
+        planned = tuple(Planned(network=network) for network in networks)
+        plan = Round(number=0, seed=self.conf.seed, planned=planned)
+        self.book.write(plan)
+        return [plan]
+
+    def open_round(self) -> Round | None:
+        """Return the round that is not full yet, or a new one; None if all are."""
+        for plan in self.book.read():
+            if 0 < plan.number <= self.conf.rounds and len(plan.planned) < self.conf.batch:
+                return plan
+        number = self.next_number()
+        if number > self.conf.rounds:
+            return None
+        return Round(number=number, seed=self.conf.seed, planned=())
 
     def _missing(self) -> list[str]:
         """List the first networks, if the records do not stand in for them."""

@@ -14,6 +14,7 @@ from ssr_exp.config import (
     ModelConf,
     Normalization,
     SearchConfig,
+    TaskKind,
 )
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
@@ -51,8 +52,8 @@ def check(whole: SearchConfig, opened: OpenedStudy) -> None:
 
 
 def learns_val(conf: Config) -> bool:
-    """Say whether finalists learn from val, too: a DataModule of the user's own decides itself."""
-    return conf.dataset.target is None
+    """Say whether finalists learn from val, too: data of the user's own is split by them."""
+    return conf.dataset.target is None and conf.task.name is not TaskKind.loop
 
 
 def _check_siblings(whole: SearchConfig) -> None:

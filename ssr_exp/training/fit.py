@@ -40,7 +40,7 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
         Diverged: if the loss or the outputs are no longer finite.
     """
     seed_everything(job.conf.seed, verbose=False)
-    network = _network(job)
+    network = first_network(job)
     task, data = _task(job, network), learning.data(job.conf, job.study.splits)
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
@@ -79,7 +79,7 @@ def test(job: Job, folder: Path, done: Fields) -> Fields:
     Raises:
         SsrError: if its checkpoint is missing or of another network.
     """
-    task = _task(job, _network(job))
+    task = _task(job, first_network(job))
     _load(task, folder / LAST_CHECKPOINT)
     trainer = trainers.build(job.conf, folder, job.study.score)
     return _tested(trainer, job, task, learning.data(job.conf, job.study.splits), done)
@@ -93,7 +93,8 @@ def _load(task: LightningModule, checkpoint: Path) -> None:
         rescale.load(task, module_weights(checkpoint), source=str(checkpoint))
 
 
-def _network(job: Job) -> nn.Module:
+def first_network(job: Job) -> nn.Module:
+    """Make the network of a job, with the weights that its training starts from."""
     seed, plan, architecture = job.study.seed_network, job.study.plan, job.architecture
     state = job.study.pretrained.state
     network = rescale.build(seed, plan, architecture, inherits=state is not None)

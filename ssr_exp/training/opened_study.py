@@ -138,6 +138,10 @@ def open(conf: Config) -> OpenedStudy:
         SsrError: if a part of the configuration cannot be met.
     """
     config.check(conf)
+    if conf.study is not None:
+        from ssr_exp.training import loop_study  # which makes an `OpenedStudy`
+
+        return loop_study.reopen(conf)
     _check(conf)
     pretrained.check(conf)
     score = learning.score(conf.task)

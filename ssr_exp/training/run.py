@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp import files
-from ssr_exp.config import Config
+from ssr_exp.config import Config, TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
@@ -20,7 +20,7 @@ from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.terminal import ENDED
-from ssr_exp.training import answer_folder, fit, opened_study, resume, trainers
+from ssr_exp.training import answer_folder, fit, loop_study, opened_study, resume, trainers
 from ssr_exp.training.opened_study import Job
 
 log = logging.getLogger(__name__)
@@ -89,17 +89,16 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
 
 def _train(job: Job, store: Store, where: Path) -> Record:
     """Train, and write the record however that ends."""
-    blank = _blank(job)
+    blank = blank_record(job)
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
-    store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
-    _describe_study(job, store, where.parent.parent)
-    (where / "traceback.txt").unlink(missing_ok=True)
+    begin(job, store, where)
     run = _start_wandb(job, blank, where)
-    start, last = time.perf_counter(), resume.last_checkpoint(where)
+    is_loop = job.conf.task.name is TaskKind.loop
+    start, last = time.perf_counter(), None if is_loop else resume.last_checkpoint(where)
     try:
         with trainers.quiet():
-            fields = fit.train(job, where, run, last)
+            fields = loop_study.train(job, where) if is_loop else fit.train(job, where, run, last)
         outcome: dict[str, Any] = {"status": Status.finished, **fields}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
@@ -117,6 +116,17 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     return record
 
 
+def begin(job: Job, store: Store, where: Path) -> None:
+    """Write down what a run is asked to do, and what its study is.
+
+    Raises:
+        SsrError: if the disk is full or the folder cannot be written.
+    """
+    store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
+    _describe_study(job, store, where.parent.parent)
+    (where / "traceback.txt").unlink(missing_ok=True)
+
+
 def _describe_study(job: Job, store: Store, folder: Path) -> None:
     """Say what all runs of a study share, and what their networks are rescaled from."""
     store.write_text(folder / studies.FILE, provenance.to_json(job.study.about))
@@ -126,7 +136,7 @@ def _describe_study(job: Job, store: Store, folder: Path) -> None:
     store.write_text(folder / saved.NETWORK, files.to_json(about))
 
 
-def _blank(job: Job) -> Record:
+def blank_record(job: Job) -> Record:
     """Fill in all that is known of a run before it starts."""
     conf, plan_ = job.conf, job.study.plan
     costs, baseline = (cost.count_one(plan_, a) for a in (job.architecture, plan_.baseline))

@@ -1,0 +1,281 @@
+"""What a study in Python is begun with: a function that makes a network, and settings."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from ssr_exp import config, user_code
+from ssr_exp.app import configuration
+from ssr_exp.app.command_line import keys
+from ssr_exp.config import ModelConf, SearchConfig, Source
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.rescaling import saved
+from ssr_exp.runs import studies
+from ssr_exp.runs.score import Score
+from ssr_exp.runs.store import Store
+from ssr_exp.training import loop_study, relinking
+from ssr_exp.training.opened_study import OpenedStudy
+from ssr_exp.training.pretrained import Pretrained
+
+log = logging.getLogger(__name__)
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+UNNAMED = "no_module."  # before the name of what cannot be imported
+FRESH, INHERIT = "fresh", "inherit"
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a folder.
+
+    Raises:
+        SsrError: says what is.
+    """
+    if not NAME.fullmatch(name):
+        raise SsrError(
+            f"name={name!r:.120} cannot be a folder's name: give up to 100 letters, digits, and "
+            ". _ + - (not first)."
+        )
+
+
+def check_score(score: Score) -> Score:
+    """Complete a score by what nobody said: no unit, no bounds.
+
+    Raises:
+        SsrError: if its direction was not said, which is never guessed.
+    """
+    said = score.model_fields_set
+    if not {"key", "direction"} <= said:
+        raise SsrError(
+            "a score needs a name and a direction: ssr_exp.Score('dice', 'max', bounds=(0, 1)), "
+            "or 'min' where lower is better."
+        )
+    usual = {"unit": "", "bounds": (None, None)}
+    score = score.model_copy(update={k: v for k, v in usual.items() if k not in said})
+    low, high = score.limits
+    if not low < high:
+        raise SsrError(f"bounds are {low:g} and {high:g}: give the least first, as (0, 1).")
+    return score
+
+
+def call(make_network: Callable[[], nn.Module]) -> nn.Module:
+    """Make the seed network.
+
+    Raises:
+        SsrError: if the function raises, or makes something else.
+    """
+    if isinstance(make_network, nn.Module) or not callable(make_network):
+        raise SsrError(
+            f"make_network is {user_code.article(make_network)}: give a function without "
+            "arguments that makes the network anew each time, such as a class, or "
+            "functools.partial(MyNet, width=64)."
+        )
+    try:
+        made = make_network()
+    except SsrError:
+        raise
+    except Exception as error:  # of anyone's code
+        raise SsrError(f"make_network() fails: {cause(error)}.") from error
+    if not isinstance(made, nn.Module):
+        raise SsrError(f"make_network() returns {user_code.article(made)}, not a torch.nn.Module.")
+    return made
+
+
+def seed_network(make_network: Callable[[], nn.Module], init: str) -> nn.Module:
+    """Make the seed network, and look whether it is the same each time.
+
+    Raises:
+        SsrError: if two calls make two networks.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        other = call(make_network)
+        torch.manual_seed(0)
+        network = call(make_network)
+    here, there = (_layers(one) for one in (network, other))
+    if network is other:
+        raise SsrError(
+            "make_network() returns one and the same network each time: it must make a new one."
+        )
+    if here != there:
+        names = [n for n in {**here, **there} if here.get(n) != there.get(n)]
+        raise SsrError(
+            f"make_network() does not make the same network twice: {names[0] or 'the whole'} is "
+            f"{here.get(names[0], 'missing')}, and {there.get(names[0], 'missing')} the other "
+            "time. Whatever it draws or reads must not decide on its layers."
+        )
+    states = network.state_dict(), other.state_dict()
+    telling = [n for n, t in states[0].items() if relinking.is_telling(t)]
+    is_trained = bool(telling) and all(torch.equal(states[0][n], states[1][n]) for n in telling)
+    if is_trained and init == FRESH:
+        log.warning(
+            "make_network() gives trained weights, and every network here starts from fresh ones, "
+            "the baseline, too: pass init='inherit' to start each from slices of them."
+        )
+    if not is_trained and init == INHERIT:
+        raise SsrError(
+            "init='inherit' starts networks from slices of the weights that make_network() gives, "
+            "and these are drawn anew each time: load trained ones there, or leave init out."
+        )
+    return network
+
+
+def _layers(network: nn.Module) -> dict[str, str]:
+    """Describe each layer, by its path."""
+    described = {p: f"{type(m).__name__}({m.extra_repr()})" for p, m in network.named_modules()}
+    shapes = {n: "x".join(map(str, t.shape)) for n, t in network.state_dict().items()}
+    return described | shapes
+
+
+def taken(network: nn.Module, init: str) -> Pretrained:
+    """Say which weights networks start from.
+
+    Raises:
+        SsrError: if `init` is neither.
+    """
+    if init not in (FRESH, INHERIT):
+        raise SsrError(f"init={init!r} is neither 'fresh' nor 'inherit'.")
+    if init == FRESH:
+        return Pretrained()
+    state: dict[str, Tensor] = {n: t.detach().clone() for n, t in network.state_dict().items()}
+    sums = loop_study.sums(state)
+    return Pretrained(state=state, init={"kind": INHERIT, "weights": sums})
+
+
+def model(make_network: Callable[[], nn.Module]) -> ModelConf:
+    """Say by which name commands find what makes the network.
+
+    Of a `functools.partial` its keywords are kept, where JSON can hold them.
+    """
+    make: Callable[..., Any] = make_network
+    arguments: dict[str, Any] = {}
+    if isinstance(make_network, functools.partial) and not make_network.args:
+        make, arguments = make_network.func, dict(make_network.keywords)
+    name = user_code.name_of(make)
+    try:
+        json.dumps(arguments)
+    except (TypeError, ValueError):
+        name = None
+    if name is None:
+        log.warning(
+            "make_network has no name that can be imported (a lambda, a function in a function, a "
+            "notebook's cell): this session trains all the same, but commands such as export.py "
+            "cannot make its networks. Write it as a function of a module."
+        )
+        short = re.sub(r"\W+", "_", getattr(make, "__name__", type(make).__name__)).strip("_")
+        name, arguments = f"{UNNAMED}{short or 'network'}", {}
+    short = name.rpartition(".")[2]
+    return ModelConf(name=short, source=Source.module, target=name, arguments=arguments)
+
+
+def settings(options: Mapping[str, Any], model: ModelConf) -> SearchConfig:
+    """Make a configuration from values by their keys, as `search.py` takes them.
+
+    Args:
+        options: the values.
+        model: makes the seed network.
+
+    Raises:
+        SsrError: if there is no such key, or it does not take its value.
+    """
+    container = composed(SearchConfig, options)
+    container.model = OmegaConf.structured(model)
+    return configuration.read(container, SearchConfig)
+
+
+def composed(schema: type[config.AnyConfig], options: Mapping[str, Any]) -> Any:
+    """Compose the configuration of a command from values by their keys.
+
+    Raises:
+        SsrError: if there is no such key, or it does not take its value.
+    """
+    container = OmegaConf.structured(schema)
+    known = keys.keys_of_schema(schema)
+    for key, value in options.items():
+        try:
+            OmegaConf.update(container, key, value, force_add=False)
+        except OmegaConfBaseException as error:
+            if key not in known:
+                near = user_code.nearest(key, known)
+                raise SsrError(f"there is no setting {key!r}{near}.") from None
+            raise SsrError(f"{key} does not take {value!r}: {cause(error)}.") from None
+    return container
+
+
+def reopened(
+    name: str, root: Path, options: Mapping[str, Any], *, trust: bool
+) -> tuple[OpenedStudy, SearchConfig]:
+    """Open a study that is there, and make the configuration of a search of it.
+
+    Raises:
+        SsrError: if there is none, it is not trusted, or its networks cannot be made.
+    """
+    here = studies.read_all(root)
+    if name not in here:
+        raise SsrError(f"there is no study {name} in {root}; it holds {', '.join(here) or 'none'}.")
+    about, folder = saved.read(root / name), root / name
+    if not trust:
+        saved.check_trust(folder, about, "pass trust=True if you trust where it comes from")
+    given = {"paths.runs": str(root), **options}
+    if isinstance(here[name].get(studies.SETTINGS), dict):
+        given = {"study": name, "modifiers.kind": "sentinel_all", **given}
+        conf = settings(given, ModelConf(name="network"))
+        return loop_study.reopen(conf), conf
+    return _of_command(name, root, here[name], about, given)
+
+
+def _of_command(
+    name: str,
+    root: Path,
+    fields: Mapping[str, Any],
+    about: saved.Description,
+    options: Mapping[str, Any],
+) -> tuple[OpenedStudy, SearchConfig]:
+    """Open a study that a command began.
+
+    Raises:
+        SsrError: if it has no record yet, or its networks start from trained weights.
+    """
+    store, compared = Store(root), studies.compared(fields)
+    records = store.records(name)
+    if not records:
+        raise SsrError(f"{root / name} holds no record yet: let the command train a network first.")
+    if "init" in compared:
+        raise SsrError(
+            f"the networks of {name} start from a checkpoint: go on with the command that began it."
+        )
+    training = compared.get("training", {})
+    given = {
+        "modifiers.kind": "sentinel_all",
+        "segment.kind": about.segment.kind,
+        "segment.patterns": list(about.segment.patterns),
+        "dataset.name": records[0].dataset,
+        "trainer.max_epochs": training.get("epochs", records[0].epochs),
+        "trainer.precision": training.get("precision", "32-true"),
+        **options,
+    }
+    conf = settings(given, about.model.conf())
+    frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
+    seed, plan = saved.seed_network(about.model_copy(update={"segment": frozen}))
+    data = loop_study.data(records[0].dataset, plan, about)
+    opened = OpenedStudy(
+        name,
+        compared,
+        data,
+        seed,
+        plan,
+        score=records[0].scored_by,
+        changed={k: v for k, v in fields.items() if k in studies.DESCRIPTIVE},
+        scored=about.weights_of,
+    )
+    return opened, conf

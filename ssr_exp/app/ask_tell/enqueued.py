@@ -1,0 +1,72 @@
+"""Networks that a user wants trained next: a file in the folder of their search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from ssr_exp import files
+from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
+from ssr_exp.search.rounds import Notebook
+
+FILE = "enqueued.json"
+SCHEMA = 1  # raise when a reader of today could misread what is written
+
+
+class Enqueued(FileModel):
+    """A network, and what it is trained with."""
+
+    network: str
+    seed: Annotated[int, Field(ge=0)]
+    attempts: Annotated[int, Field(ge=0)] = 0
+
+
+class _Content(FileModel):
+    schema_version: int = SCHEMA
+    networks: tuple[Enqueued, ...] = ()
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The networks that wait, in the order in which they came."""
+
+    book: Notebook
+
+    def read(self) -> tuple[Enqueued, ...]:
+        """List them, those that were trained meanwhile among them.
+
+        Raises:
+            SsrError: if the file cannot be read.
+        """
+        path = self.book.folder / FILE
+        try:
+            return files.read(path, _Content, version=SCHEMA).networks
+        except FileNotFoundError:
+            return ()
+        except files.Unreadable as error:
+            raise SsrError(
+                f"{path} cannot be read ({error}): remove it, and enqueue again."
+            ) from None
+
+    def add(self, network: str, seed: int) -> None:
+        """Append a network; one that waits already, or has failed, gets its attempts anew."""
+        others = [one for one in self.read() if (one.network, one.seed) != (network, seed)]
+        self._write(*others, Enqueued(network=network, seed=seed))
+
+    def count(self, network: str, seed: int) -> None:
+        """Write down that a training has ended."""
+        self._write(
+            *(
+                one.model_copy(update={"attempts": one.attempts + 1})
+                if (one.network, one.seed) == (network, seed)
+                else one
+                for one in self.read()
+            )
+        )
+
+    def _write(self, *networks: Enqueued) -> None:
+        text = files.to_json(_Content(networks=networks))
+        self.book.store.write_text(self.book.folder / FILE, text)

@@ -1,0 +1,239 @@
+"""What a study has found: its answer, its front, and the records that a loop's results become."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from ssr_exp.app.ask_tell.asking import Asking, Wish
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.cost import Cost
+from ssr_exp.runs.record import FINALIST, Record, Status
+from ssr_exp.runs.score import Score
+from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, is_done
+from ssr_exp.search import answer
+from ssr_exp.training import answer_folder, loop_study, run
+from ssr_exp.training.candidate import Told
+
+log = logging.getLogger(__name__)
+
+NOT_TOLD = "not told"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What finalists gave on test: the mean over seeds, and its standard deviation."""
+
+    mean: float
+    std: float | None
+    seeds: int
+
+    @classmethod
+    def of(cls, records: list[Record]) -> Tested | None:
+        """Average the test scores of records that have one."""
+        values = [r.test_score for r in records if r.test_score is not None]
+        if not values:
+            return None
+        return cls(mean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The network that a study hands over: the cheapest one that is good enough.
+
+    Attributes:
+        code: its name in the study.
+        score: on val, the mean over its trainings; `baseline_score` that of the seed network.
+        drop: what it loses, in the score's unit: on test where finalists were told, else on val.
+        allowed: what it may lose.
+        cost: its parameters, MACs and GeMMs; `baseline_cost` those of the seed network.
+        test: of its finalists; `baseline_test` of the seed network's; None: there are none.
+        folder: where it lies, to be loaded and exported; None: no weights of it were told.
+        how: the networks are judged by.
+    """
+
+    code: str
+    score: float
+    baseline_score: float
+    drop: float
+    allowed: float
+    cost: Cost
+    baseline_cost: Cost
+    test: Tested | None
+    baseline_test: Tested | None
+    folder: Path | None
+    how: Score = field(repr=False)
+
+    def __str__(self) -> str:
+        """Write it as a block of lines."""
+        share = self.cost.params / self.baseline_cost.params
+        macs = self.cost.macs / self.baseline_cost.macs
+        lines = [
+            f"answer: {self.code}",
+            f"  {self.cost.params:,} parameters ({share:.1%}), "
+            f"{self.cost.macs:,} MACs ({macs:.1%})",
+            f"  {self.how.heading}: {self.how.number(self.score)} (baseline "
+            f"{self.how.number(self.baseline_score)})",
+        ]
+        if self.test is not None and self.baseline_test is not None:
+            lines.append(
+                f"  on test: {self._tested(self.test)} (baseline "
+                f"{self._tested(self.baseline_test)})"
+            )
+        on = "val" if self.test is None or self.baseline_test is None else "test"
+        lines.append(
+            f"  drop on {on}: {self.how.drop_text(self.drop)}; "
+            f"{self.how.short_drop(self.allowed)} allowed"
+        )
+        lines.append(
+            f"  in {self.folder}"
+            if self.folder
+            else "  no weights of it were told, so there is nothing to export"
+        )
+        return "\n".join(lines)
+
+    def _tested(self, test: Tested) -> str:
+        spread = "" if test.std is None else f" +- {self.how.number(test.std)}"
+        return f"{self.how.number(test.mean)}{spread} ({test.seeds} seeds)"
+
+
+@dataclass(frozen=True)
+class FrontNetwork:
+    """A trained network that no other one beats in score and cost.
+
+    Attributes:
+        code: its name in the study.
+        score: on val, the mean over its trainings.
+        cost: parameters, MACs and GeMMs of one sample.
+    """
+
+    code: str
+    score: float
+    cost: Cost
+
+
+def make_answer(asking: Asking) -> Answer:
+    """Name the cheapest network that is good enough, and hand it over.
+
+    What finalists were trained of it decides which one it is.
+
+    Raises:
+        SsrError: if the records are too few.
+    """
+    belief = asking.believe()
+    space, how = asking.search.space, belief.score
+    records = asking.store.records(asking.opened.name)
+    baseline = space.code(space.plan.baseline)
+    finals = [r for r in records if r.origin == FINALIST and r.test_score is not None]
+    enough = [space.code(a) for a in answer.good_enough(belief)]
+    tested = [code for code in enough if any(r.network == code for r in finals)]
+    code = next((c for c in tested if c != baseline), enough[0])
+    scores = {space.code(a): value for a, value in belief.history.scores().items()}
+    test, baseline_test = (
+        Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
+    )
+    drop = how.drop(scores[code], scores[baseline])
+    if test is not None and baseline_test is not None:
+        drop = how.drop(test.mean, baseline_test.mean)
+    on = "val" if test is None or baseline_test is None else "test"
+    folder = _hand_over(asking, code, records, {"measured_on": on, "drop": drop})
+    return Answer(
+        code,
+        scores[code],
+        scores[baseline],
+        drop,
+        belief.drop,
+        _cost(asking, code),
+        _cost(asking, baseline),
+        test,
+        baseline_test,
+        folder,
+        how,
+    )
+
+
+def _cost(asking: Asking, code: str) -> Cost:
+    return loop_study.candidate(asking.job(Wish(code, 0, "")), Path()).cost
+
+
+def _hand_over(
+    asking: Asking, code: str, records: list[Record], metrics: dict[str, Any]
+) -> Path | None:
+    """Copy the weights of a network to `best/`; None if there are none."""
+    mine = [r for r in records if r.network == code and r.status is Status.finished]
+    for record in sorted(mine, key=lambda r: (r.origin != FINALIST, r.seed)):
+        wish = Wish(code, record.seed, record.origin or "")
+        folder, to = asking.folder(wish), asking.store.study_folder(asking.opened.name)
+        if (folder / LAST_CHECKPOINT).exists():
+            job = asking.job(wish)
+            to = to / BEST_FOLDER
+            answer_folder.write(asking.opened, job.conf, record, folder, to, metrics)
+            return to
+    return None
+
+
+def front(asking: Asking) -> list[FrontNetwork]:
+    """List the trained networks on the Pareto front of score and cost, the cheapest first."""
+    belief = asking.believe()
+    space, scores = belief.history.space, belief.history.scores()
+    axis = asking.conf.objective.cost.value
+    found = [
+        FrontNetwork(space.code(a), v, _cost(asking, space.code(a))) for a, v in scores.items()
+    ]
+    found.sort(key=lambda f: (getattr(f.cost, axis, f.cost.params), -belief.score.sign * f.score))
+    best, kept = -float("inf"), []
+    for one in found:
+        if belief.score.sign * one.score > best:
+            best = belief.score.sign * one.score
+            kept.append(one)
+    return kept
+
+
+def record(asking: Asking, wish: Wish, told: Told, *, wall_s: float, device: str | None) -> Record:
+    """Write what was told as a record."""
+    blank = run.blank_record(asking.job(wish))
+    update: dict[str, Any] = {"wall_s": wall_s, "status": Status.finished, "precision": NOT_TOLD}
+    if device is not None:
+        update["device"] = device
+    if told.error:
+        update |= {"status": Status.diverged, "error": told.error, "epochs": told.epochs}
+    else:
+        update |= loop_study.fields(told)
+    return blank.model_copy(update=update)
+
+
+def failed(asking: Asking, wish: Wish, error: str, *, wall_s: float) -> Record:
+    """Write that a training failed as a record."""
+    blank = run.blank_record(asking.job(wish))
+    update = {"wall_s": wall_s, "error": error, "precision": NOT_TOLD, "epochs": 0}
+    return blank.model_copy(update=update)
+
+
+def refuse_other(before: Record | None, now: Record) -> bool:
+    """Say whether a result was told before; the same one may be told again.
+
+    Raises:
+        SsrError: if it was another one.
+    """
+    if not is_done(before) or before is None:
+        return False
+    same = all(
+        getattr(before, key) == getattr(now, key) for key in ("status", "score", "test_score")
+    )
+    if same:
+        return True
+    was = before.status.value if before.score is None else f"{before.score:g}"
+    new = now.status.value if now.score is None else f"{now.score:g}"
+    raise SsrError(
+        f"{now.network} (seed {now.seed}) was told before: {was}, and now {new}. If the first was "
+        "wrong, type study.tell(..., replace=True)."
+    )
+
+
+def now_s() -> float:
+    """Return a clock's time, for durations."""
+    return time.perf_counter()

@@ -1,0 +1,62 @@
+"""Leases: a network that a process asked for stays its own for a while, though the process ends.
+
+A lock dies with its process; a lease does not. It is a file in the run's folder that says for how
+long, from when it was last written. Both times are those of the disk, which machines with clocks
+of their own share.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from pydantic import Field
+
+from ssr_exp import files
+from ssr_exp.files import FileModel
+
+FILE = "lease.json"
+SCHEMA = 1  # raise when a reader of today could misread what is written
+
+
+class Lease(FileModel):
+    """How long a run is kept, in seconds from when its file was last written."""
+
+    schema_version: int = SCHEMA
+    seconds: float = Field(gt=0)
+
+
+def write(folder: Path, seconds: float) -> None:
+    """Lease a run, or renew its lease.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written.
+    """
+    files.write(folder / FILE, files.to_json(Lease(seconds=seconds)).encode())
+
+
+def seconds_left(folder: Path) -> float:
+    """Say for how long a run is leased still; 0 if it is not."""
+    path = folder / FILE
+    try:
+        lease, written = files.read(path, Lease, version=SCHEMA), path.stat().st_mtime
+    except (FileNotFoundError, files.Unreadable):
+        return 0.0
+    return max(0.0, written + lease.seconds - _now(folder))
+
+
+def end(folder: Path) -> None:
+    """Give a lease up."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
+def _now(folder: Path) -> float:
+    """Ask the disk for the time; this machine, where the folder cannot be written."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".time-") as file:
+            file.write(b"\0")
+            file.flush()
+            return Path(file.name).stat().st_mtime
+    except OSError:
+        return time.time()

@@ -1,0 +1,667 @@
+"""The front door for Python: a study whose networks your own code trains.
+
+    study = ssr_exp.Study(
+        make_network, torch.randn(2, 3, 64, 64), name="pets",
+        score=ssr_exp.Score("dice", "max", bounds=(0, 1)), objective="smallest", max_drop=0.01,
+    )
+    while candidate := study.ask():
+        study.tell(candidate, my_training(candidate.network))
+    print(study.answer())
+
+Several processes and machines may run these lines at once on one folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+from ssr_exp import files, terminal, user_code
+from ssr_exp.app import exports, search_setup
+from ssr_exp.app.ask_tell import beginning, ranks, results
+from ssr_exp.app.ask_tell.asking import ENQUEUED, Asking, Waiting, Wish
+from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
+from ssr_exp.config import ExportConfig, SearchConfig
+from ssr_exp.errors import SsrError, cause
+from ssr_exp.report import page
+from ssr_exp.rescaling import planning
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.score import Score
+from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
+from ssr_exp.search.attempts import MOST
+from ssr_exp.search.loop import TooFew
+from ssr_exp.training import loop_study
+from ssr_exp.training.candidate import Candidate, Told
+from ssr_exp.training.opened_study import OpenedStudy
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0  # between looks whether something became free
+SAY_S = 60.0  # between lines that say what is waited for
+
+
+class Study:
+    """Rescaled versions of a network, trained by code of your own.
+
+    Args:
+        make_network: makes the seed network anew at each call, without arguments: a class, a
+            function, or `functools.partial(MyNet, width=64)`. What commands are to find has to be
+            importable, so no lambda.
+        example_inputs: what the network is called with, a batch: a tensor, a tuple of tensors, or
+            `ssr_exp.Inputs(args, kwargs)`. Shapes and dtypes are kept, never the data.
+        name: of the study, and of its folder in `runs`.
+        score: what you will tell: its name, its direction, its bounds.
+        runs: the folder of all studies; several processes and machines may share it.
+        segment: how the network is split: `stage`, `block`, `superblock`, `whole`.
+        multiple: channels are rounded to a multiple of it.
+        frozen: segments that stay as they are.
+        objective: `smallest`, the cheapest network that loses at most `max_drop`, or `tradeoff`.
+        cost: what is traded: `params`, `macs` or `gemms`.
+        max_drop: what the answer may lose, in the score's unit, or a share such as `"2%"`; None: 1
+            point of a score in percent, 2 % of any other.
+        sentinels: the first networks: `sentinel_all`, `sentinel_joint` or any other modifiers.
+        together: only so many segments low at once in them, and all; None: any number.
+        rounds: of proposals, `batch` networks each.
+        batch: networks of a round.
+        seed: of trainings, and of the search's draws.
+        init: `fresh` weights, or `inherit` slices of those that `make_network` gives.
+        options: further settings of `search.py` by their keys, such as `{"cap.macs": "40%"}`.
+
+    Raises:
+        SsrError: if a part of it cannot be met, or `runs` holds another study of this name.
+    """
+
+    def __init__(
+        self,
+        make_network: Callable[[], nn.Module],
+        example_inputs: Any,
+        *,
+        name: str,
+        score: Score,
+        runs: str | Path = "runs",
+        segment: str = "stage",
+        multiple: int = 8,
+        frozen: Sequence[str] = (),
+        objective: str = "tradeoff",
+        cost: str = "params",
+        max_drop: float | str | None = None,
+        sentinels: str = "sentinel_all",
+        together: int | None = None,
+        rounds: int = 3,
+        batch: int = 4,
+        seed: int = 0,
+        init: str = beginning.FRESH,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        _refuse_imports()
+        beginning.check_name(name)
+        score = beginning.check_score(score)
+        network = beginning.seed_network(make_network, init)
+        conf = beginning.settings(
+            {
+                "segment.kind": segment,
+                "segment.multiple": multiple,
+                "segment.frozen": list(frozen),
+                "objective.kind": objective,
+                "objective.cost": cost,
+                "objective.max_drop": max_drop,
+                "modifiers.kind": sentinels,
+                "modifiers.together": together,
+                "rounds": rounds,
+                "batch": batch,
+                "seed": seed,
+                "paths.runs": str(runs),
+                "task.name": "loop",
+                "task.score": score.model_dump(mode="json"),
+                "dataset.name": loop_study.DATASET,
+                **(options or {}),
+            },
+            beginning.model(make_network),
+        )
+        conf.study = name
+        plan = planning.trace(
+            network,
+            example_inputs,
+            multiple=multiple,
+            frozen=frozen,
+            kind=segment,
+            patterns=conf.segment.patterns,
+        )
+        opened = loop_study.make(conf, network, plan, beginning.taken(network, init))
+        loop_study.refuse_differences(Path(runs), name, opened.fields)
+        self._begin(opened, conf)
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        *,
+        runs: str | Path = "runs",
+        trust: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Go on with a study that is there, whether Python or a command began it.
+
+        Args:
+            name: of the study, or of its folder.
+            runs: the folder of all studies.
+            trust: call the function that makes its network, if a function does.
+            options: settings of the search by their keys, as `search.py` takes them.
+
+        Raises:
+            SsrError: if there is none, or its networks cannot be made.
+        """
+        _refuse_imports()
+        study = cls.__new__(cls)
+        opened, conf = beginning.reopened(name, Path(runs), options or {}, trust=trust)
+        study._begin(opened, conf)
+        return study
+
+    def _begin(self, opened: OpenedStudy, conf: SearchConfig) -> None:
+        self._opened, self._conf, store = opened, conf, Store(conf.paths.runs)
+        if ranks.rank() == 0:
+            store.check()
+        self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
+        self._asked: dict[tuple[str, int], tuple[Candidate, float]] = {}
+        self._said = ""
+        for remark in opened.plan.remarks:
+            log.warning("%s: %s.", opened.name, remark)
+
+    # --- the loop
+
+    def ask(self, *, wait: bool = True, lease_s: float | None = None) -> Candidate | Waiting | None:
+        """Claim the next network to train: the baseline, sentinels, then proposals.
+
+        It stays this process's until it is told, failed or released, or the process ends: a killed
+        one frees it. With `lease_s` it outlives the process instead, for so many seconds.
+
+        Of processes that train one network together (`torch.distributed`), the first one asks and
+        all get the same candidate.
+
+        Args:
+            wait: where all that is left is being trained elsewhere, wait for it; else return a
+                `Waiting`, which is false.
+            lease_s: seconds for which the network is kept, though this process ends; see `take`.
+
+        Returns:
+            The candidate; None once nothing is left to train.
+
+        Raises:
+            SsrError: if the baseline or all first networks failed, or the folder cannot be written.
+        """
+        wish = ranks.shared(lambda: self._next(wait, lease_s))
+        return self._candidate(wish) if isinstance(wish, Wish) else wish
+
+    def _next(self, wait: bool, lease_s: float | None) -> Wish | Waiting | None:
+        said = 0.0
+        while isinstance(wish := self._asking.next(lease_s), Waiting) and wait:
+            if time.monotonic() - said > SAY_S:
+                said = time.monotonic()
+                networks = terminal.counted(wish.pending, "network")
+                log.info("waiting for %s that other processes train", networks)
+            time.sleep(LOOK_S)
+        if wish is None and self._asking.reason != self._said:
+            self._said = self._asking.reason
+            log.info("nothing is left to train: %s", self._said)
+        return wish
+
+    def take(self, code: str, *, seed: int | None = None) -> Candidate:
+        """Claim a network that was leased, in the process that trains it.
+
+        Args:
+            code: of the candidate that was asked for with `lease_s`.
+            seed: of it; None: the study's.
+
+        Raises:
+            SsrError: if it was never asked for, is done, or another process has it.
+        """
+        wish = self._wish(code, seed)
+
+        def take() -> Wish:
+            self._refuse_stranger(wish)
+            if is_done(self._asking.store.read(self._asking.folder(wish))):
+                raise SsrError(f"{code} is done already: ask for another one.")
+            if not self._asking.take(wish):
+                raise SsrError(f"another process is training {code}: ask for another one.")
+            return wish
+
+        return self._candidate(ranks.shared(take))
+
+    def renew(self, candidate: Candidate | str, seconds: float, *, seed: int | None = None) -> None:
+        """Lease a network for so many seconds from now on.
+
+        Raises:
+            SsrError: if it was never asked for, or the folder cannot be written.
+        """
+        wish = self._wish(candidate, seed)
+        self._refuse_stranger(wish)
+        self._asking.lease(self._asking.folder(wish), seconds)
+
+    def tell(
+        self,
+        candidate: Candidate | str,
+        score: Any,
+        *,
+        test: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+        epochs: int | None = None,
+        weights: Mapping[str, Any] | nn.Module | bool = True,
+        wall_s: float | None = None,
+        seed: int | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Record what a training gave.
+
+        A score that is not finite counts as diverged: the network is not tried again. A result
+        that comes late, when another process has the network meanwhile, counts.
+
+        Args:
+            candidate: that was asked for, or its code.
+            score: on val, in the score's unit; or a dictionary with `score` and other numbers.
+            test: on test; of finalists.
+            metrics: other numbers, by name.
+            epochs: how many it took.
+            weights: a state dict or a module, kept for `answer` and `export`; True: those of
+                `candidate.network`, if that was used; False: none.
+            wall_s: how long it took; None: since it was asked for.
+            seed: of a candidate that is given by its code; None: the study's.
+            replace: what was told before.
+
+        Raises:
+            SsrError: if the network was never asked for, the score is none or out of its bounds,
+                another one was told before, or the weights are of another network. Nothing is
+                recorded then, and it may be told again.
+        """
+        wish = self._wish(candidate, seed)
+        if ranks.rank() != 0:
+            return
+        self._refuse_stranger(wish)
+        more = {"test": test, "metrics": metrics, "epochs": epochs}
+        told = Told.read(score, self._opened.score, **more)
+        if wish.origin == FINALIST and told.test is None and not told.error:
+            raise SsrError(
+                f"{wish.network} is a finalist: tell its score on test, study.tell(candidate, "
+                "score, test=...)."
+            )
+        asked, since = self._asked.get((wish.network, wish.seed), (None, None))
+        spent = wall_s if wall_s is not None else 0 if since is None else time.monotonic() - since
+        record = results.record(self._asking, wish, told, wall_s=spent, device=None)
+        folder = self._asking.folder(wish)
+        before = self._asking.store.read(folder)
+        if not replace and self._is_told(before, record, folder):
+            self._asking.free(wish)
+            return
+        if not told.error:
+            self._keep(wish, asked, weights, folder)
+        self._finish(wish, record, folder)
+
+    def _is_told(self, before: Record | None, now: Record, folder: Path) -> bool:
+        """Say whether a result is there that stays; a training of one's own is not lost silently.
+
+        Raises:
+            SsrError: if this process told another result for it before.
+        """
+        if folder in self._asking.held and is_done(before):
+            log.warning(
+                "%s (seed %d) was told by another process meanwhile: the first result stays",
+                now.network,
+                now.seed,
+            )
+            return True
+        return results.refuse_other(before, now)
+
+    def _keep(self, wish: Wish, asked: Candidate | None, weights: Any, folder: Path) -> None:
+        if weights is False or (weights is True and (asked is None or not asked.is_built)):
+            return
+        candidate = asked or self._offer(wish)
+        if weights is True and not candidate.has_learnt():
+            log.warning(
+                "no parameter of %s has changed since it was made: was another network trained? "
+                "(Some trainers build their own; train candidate.network itself.)",
+                candidate.code,
+            )
+        state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+        try:
+            loop_study.keep_weights(candidate, folder, None if weights is True else state)
+        except OSError as error:
+            raise self._asking.store.not_written(folder, error) from error
+
+    def _finish(self, wish: Wish, record: Record, folder: Path) -> None:
+        self._asking.store.write(folder, record)
+        self._asked.pop((wish.network, wish.seed), None)
+        self._asking.free(wish)
+        self._asking.count(wish)
+        if record.score is not None or record.test_score is not None:
+            values = {"val": record.score, "test": record.test_score}
+            words = [f"{p} {record.scored_by.text(v)}" for p, v in values.items() if v is not None]
+            log.log(terminal.ENDED, "%s seed %d: %s", record.network, record.seed, ", ".join(words))
+        else:
+            log.log(
+                terminal.ENDED,
+                "%s seed %d %s: %s",
+                *(record.network, record.seed, record.status.value, record.error),
+            )
+
+    def fail(
+        self, candidate: Candidate | str, error: object = "", *, seed: int | None = None
+    ) -> None:
+        """Record that a training failed; its network is offered once more.
+
+        Args:
+            candidate: that was asked for, or its code.
+            error: why, an exception or a text.
+            seed: of a candidate that is given by its code; None: the study's.
+
+        Raises:
+            SsrError: if it was never asked for.
+        """
+        wish = self._wish(candidate, seed)
+        if ranks.rank() != 0:
+            return
+        self._refuse_stranger(wish)
+        text = cause(error) if isinstance(error, Exception) else str(error)
+        _, since = self._asked.get((wish.network, wish.seed), (None, None))
+        spent = 0.0 if since is None else time.monotonic() - since
+        folder = self._asking.folder(wish)
+        if is_done(self._asking.store.read(folder)):
+            self._asking.free(wish)
+            return
+        record = results.failed(self._asking, wish, text or "it failed", wall_s=spent)
+        self._finish(wish, record, folder)
+
+    def release(self, candidate: Candidate | str, *, seed: int | None = None) -> None:
+        """Give a network back untrained: it is offered again, to any process."""
+        wish = self._wish(candidate, seed)
+        self._asked.pop((wish.network, wish.seed), None)
+        if ranks.rank() == 0:
+            self._asking.free(wish)
+
+    @contextmanager
+    def training(self, *, wait: bool = True) -> Iterator[Candidate | Waiting | None]:
+        """Ask for a network, and see to it that whatever happens is recorded.
+
+            with study.training() as candidate:
+                study.tell(candidate, my_training(candidate.network))
+
+        An error that is raised inside fails it, and goes on; Ctrl-C gives it back.
+
+        Raises:
+            SsrError: if nothing was told of it.
+        """
+        candidate = self.ask(wait=wait)
+        if not isinstance(candidate, Candidate):
+            yield candidate
+            return
+        key = candidate.code, candidate.seed
+        try:
+            yield candidate
+        except Exception as error:
+            if key in self._asked:
+                folder = self._asking.folder(self._wish(candidate, None))
+                text = traceback.format_exc()
+                self.fail(candidate, error)
+                self._asking.store.write_text(folder / "traceback.txt", text)
+            raise
+        except BaseException:
+            self.release(candidate)
+            raise
+        if key in self._asked:
+            self.release(candidate)
+            raise SsrError(
+                f"nothing was told of {candidate.code}: call study.tell(candidate, score), "
+                "study.fail(candidate) or study.release(candidate)."
+            )
+
+    # --- what else may be trained, or was
+
+    def enqueue(self, code: str, *, seed: int | None = None) -> None:
+        """Have a network trained next, or one that failed once more.
+
+        Raises:
+            SsrError: if it is no network of this study.
+        """
+        wish = self._wish(code, seed, ENQUEUED)
+        if ranks.rank() == 0:
+            with self._asking.turn():
+                self._asking.queue.add(wish.network, wish.seed)
+
+    def add(
+        self,
+        code: str,
+        score: Any,
+        *,
+        test: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+        epochs: int | None = None,
+        wall_s: float = 0.0,
+        seed: int | None = None,
+        weights: Mapping[str, Any] | nn.Module | None = None,
+    ) -> None:
+        """Record the result of a network that was trained before, or elsewhere.
+
+        It has to be trained as all others of the study are; see `tell`.
+
+        Raises:
+            SsrError: if it is no network of this study, or another result is there.
+        """
+        wish = self._wish(code, seed, "added")
+        if ranks.rank() != 0:
+            return
+        more = {"test": test, "metrics": metrics, "epochs": epochs}
+        told = Told.read(score, self._opened.score, **more)
+        record = results.record(self._asking, wish, told, wall_s=wall_s, device=results.NOT_TOLD)
+        folder = self._asking.folder(wish)
+        if not results.refuse_other(self._asking.store.read(folder), record):
+            if not self._asking.claim(wish):
+                raise SsrError(f"{code} is being trained: it will be told.")
+            if weights is not None:
+                self._keep(wish, None, weights, folder)
+            self._finish(wish, record, folder)
+
+    def network(self, code: str, *, seed: int | None = None) -> nn.Module:
+        """Make a network of the study, with the first weights that a training of it has.
+
+        Args:
+            code: such as `d2-1_w16-8`.
+            seed: that its weights are drawn by; None: the study's.
+
+        Raises:
+            SsrError: if it is no network of this study.
+        """
+        return self._offer(self._wish(code, seed, "")).network
+
+    def trained(self, code: str, *, seed: int | None = None) -> nn.Module:
+        """Load a network with the weights that were told of it: in eval mode, on the CPU.
+
+        Raises:
+            SsrError: if none were.
+        """
+        wish = self._wish(code, seed, "")
+        return loop_study.trained_network(self._asking.job(wish), self._asking.folder(wish))
+
+    # --- what was found
+
+    def finalists(self, *, count: int = 1, seeds: int = 3) -> Iterator[Candidate]:
+        """Offer the last trainings: baseline and answers, with seeds that the search did not use.
+
+        Tell each with `test=`. Several processes share them; what was told is not offered again.
+
+        Args:
+            count: of answers.
+            seeds: of each.
+
+        Raises:
+            SsrError: if the records are too few for an answer.
+        """
+
+        def claim() -> Wish | Waiting | None:
+            with self._asking.turn():
+                busy = 0
+                for wish in wishes:
+                    done = self._asking.store.read(self._asking.folder(wish))
+                    if is_done(done, tested=True) or self._has_failed(wish):
+                        continue
+                    if self._asking.claim(wish):
+                        return wish
+                    busy += 1
+            return Waiting(busy) if busy else None
+
+        belief = self._asking.believe()
+        wishes = self._asking.finalists(belief, count=count, seeds=seeds)
+        self._finals: Counter[tuple[str, int]] = Counter()
+        while (wish := ranks.shared(claim)) is not None:
+            if isinstance(wish, Waiting):
+                time.sleep(LOOK_S)
+                continue
+            self._finals[wish.network, wish.seed] += 1
+            yield self._candidate(wish)
+
+    def answer(self) -> Answer:
+        """Name the cheapest network that is good enough, and put it into the folder `best/`.
+
+        Raises:
+            SsrError: if fewer than four networks were told, or not the baseline.
+        """
+        return results.make_answer(self._asking)
+
+    def front(self) -> list[FrontNetwork]:
+        """List the trained networks that no other one beats in score and cost, cheapest first.
+
+        Raises:
+            SsrError: if fewer than four networks were told, or not the baseline.
+        """
+        return results.front(self._asking)
+
+    def records(self) -> list[Record]:
+        """List all trainings that were told, failed ones among them."""
+        return self._asking.store.records(self._opened.name)
+
+    def page(self, path: str | Path | None = None) -> Path:
+        """Write the page of the folder of runs, an HTML file that stands alone; returns its path.
+
+        Raises:
+            SsrError: if the folder cannot be written.
+        """
+        try:
+            self._asking.search.tell(self._asking.believe())
+        except TooFew:
+            log.info("the page has no predictions yet: the records are too few")
+        return page.write(self._asking.store, to=None if path is None else Path(path))
+
+    def export(
+        self,
+        *formats: str,
+        run: str = "best",
+        to: str | Path | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the answer as files for a device, each verified against PyTorch.
+
+        Args:
+            formats: `onnx` (by default), `torch_export`, `executorch`.
+            run: `best`, or the code of a network whose weights were told.
+            to: the folder; None: below the study's.
+            options: further settings of `export.py`, by their keys.
+
+        Returns:
+            The folder of the files.
+
+        Raises:
+            SsrError: if there is no such network, or a file does not give its outputs.
+        """
+        asked = {
+            "study": self.name,
+            "run": run,
+            "format": list(formats) or ["onnx"],
+            "to": None if to is None else str(to),
+            "trust": True,
+            "paths.runs": self._conf.paths.runs,
+            **(options or {}),
+        }
+        return Path(exports.write(beginning.composed(ExportConfig, asked)))
+
+    @property
+    def name(self) -> str:
+        """Its name, and that of its folder."""
+        return self._opened.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs lie."""
+        return self._asking.store.study_folder(self.name)
+
+    @property
+    def plan(self) -> Plan:
+        """The segments of its network, and what each can become."""
+        return self._opened.plan
+
+    @property
+    def score(self) -> Score:
+        """What its networks are judged by."""
+        return self._opened.score
+
+    def __repr__(self) -> str:
+        """Say what it is, in a line."""
+        lattice = len(self._asking.search.space.lattice)
+        runs = terminal.counted(len(self.records()), "run")
+        return f"<Study {self.name}: {lattice:,} networks, {runs}, in {self.folder}>"
+
+    # --- inside
+
+    def _wish(
+        self, candidate: Candidate | str, seed: int | None, origin: str | None = None
+    ) -> Wish:
+        if isinstance(candidate, Candidate):
+            return Wish(candidate.code, candidate.seed, candidate.origin)
+        if not isinstance(candidate, str):
+            raise SsrError(
+                f"{user_code.article(candidate)} is no candidate: give what study.ask() returned, "
+                "or its code."
+            )
+        space = self._asking.search.space
+        code = space.code(space.parse(candidate))
+        seed = self._conf.seed if seed is None else seed
+        asked, _ = self._asked.get((code, seed), (None, None))
+        if origin is None:
+            origin = asked.origin if asked is not None else self._origin(code, seed)
+        return Wish(code, seed, origin)
+
+    def _origin(self, code: str, seed: int) -> str:
+        """Say why a run was begun, as its configuration says."""
+        folder = self._asking.folder(Wish(code, seed, ""))
+        return str(files.read_or_empty(folder / CONFIG_FILE).get("origin") or "")
+
+    def _refuse_stranger(self, wish: Wish) -> None:
+        if not (self._asking.folder(wish) / CONFIG_FILE).exists():
+            raise SsrError(
+                f"{wish.network} (seed {wish.seed}) was never asked for in {self.folder}: ask for "
+                "it, or type study.add(code, score) for a result that exists."
+            )
+
+    def _offer(self, wish: Wish) -> Candidate:
+        return loop_study.candidate(self._asking.job(wish), self._asking.folder(wish))
+
+    def _candidate(self, wish: Wish) -> Candidate:
+        candidate = self._offer(wish)
+        self._asked[wish.network, wish.seed] = candidate, time.monotonic()
+        return candidate
+
+    def _has_failed(self, wish: Wish) -> bool:
+        return self._finals[wish.network, wish.seed] >= MOST
+
+
+def _refuse_imports() -> None:
+    if user_code.is_importing():
+        raise SsrError(
+            "a study begins while its script is imported, by a command that looks for its network: "
+            "put what begins it under if __name__ == '__main__':."
+        )

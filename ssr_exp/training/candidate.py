@@ -1,0 +1,141 @@
+"""A network that is to be trained by a loop of the user's own, and what that tells of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssr_exp import user_code
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.cost import Cost
+from ssr_exp.runs.score import Score
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A network to train.
+
+    Attributes:
+        code: its name in the study, such as `d2-1_w16-8`.
+        seed: for the random numbers of its training; its first weights are drawn by it, too.
+        cost: parameters, MACs and GeMMs of one sample, exact.
+        folder: of its run, where a loop may keep its own checkpoints.
+        origin: why it is trained: `sentinel_all`, `round3`, `finalist`, `enqueued`.
+    """
+
+    code: str
+    seed: int
+    cost: Cost
+    folder: Path
+    origin: str
+    _build: Callable[[], nn.Module] = field(repr=False)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network, with its first weights, on the CPU and in train mode; made when asked."""
+        network = self._build()
+        self._first = fingerprint(network.parameters())
+        return network
+
+    @property
+    def is_built(self) -> bool:
+        """Say whether somebody asked for the network."""
+        return "network" in self.__dict__
+
+    def has_learnt(self) -> bool:
+        """Say whether any parameter of the network has changed since it was made."""
+        return fingerprint(self.network.parameters()) != self._first
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a training gave.
+
+    Attributes:
+        score: on val, in its unit; None of a finalist that learnt from val, too.
+        test: on test, likewise; None: not measured.
+        metrics: further numbers, by name.
+        epochs: how many it took; 0: not said.
+        error: why the score is no number; empty: it is one.
+    """
+
+    score: float | None
+    test: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    epochs: int = 0
+    error: str = ""
+
+    @classmethod
+    def read(cls, value: Any, how: Score, **more: Any) -> Told:
+        """Read what a loop says of a training: a number, or a dictionary with `score` in it.
+
+        Args:
+            value: the number, or `{"score": 0.91, "test": 0.90, "loss": 0.3}`.
+            how: the networks are judged by.
+            more: `test`, `metrics` and `epochs`, where they are told apart.
+
+        Raises:
+            SsrError: if it is neither, or out of the score's bounds.
+        """
+        if isinstance(value, Told):
+            return value
+        given = dict(value) if isinstance(value, Mapping) else {"score": value}
+        given |= {name: part for name, part in more.items() if part is not None}
+        if "score" not in given:
+            raise SsrError(
+                f"what was told has no score, but {', '.join(map(str, given)) or 'nothing'}: tell "
+                f"a number, the {how.word} on val, or a dictionary that has it as 'score'."
+            )
+        metrics = {str(k): v for k, v in dict(given.pop("metrics", {})).items()}
+        epochs = given.pop("epochs", 0)
+        score, test = (_number(given.pop(name, None), name) for name in ("score", "test"))
+        metrics |= given
+        finite = {k: n for k, v in metrics.items() if (n := _number(v, k)) is not None}
+        wrong = [v for v in (score, test) if v is not None and not math.isfinite(v)]
+        if wrong:
+            return cls(None, None, {}, epochs, f"the {how.word} is {wrong[0]}")
+        for number in (score, test):
+            _check_bounds(number, how)
+        return cls(score, test, {k: v for k, v in finite.items() if math.isfinite(v)}, epochs)
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.detach().cpu().item()
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise SsrError(
+            f"the {name} that was told is {user_code.article(value)}, and it must be a number."
+        ) from None
+
+
+def _check_bounds(value: float | None, how: Score) -> None:
+    low, high = how.limits
+    if value is None or low <= value <= high:
+        return
+    scale = ""
+    if high == 1 and 1 < value <= 100:
+        scale = " Is it in percent? Then divide it by 100."
+    raise SsrError(
+        f"a {how.word} of {value:g} was told, and it lies from {how.between()}: nothing was "
+        f"recorded.{scale}"
+    )
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> tuple[float, ...]:
+    """Take two sums of each tensor, which training changes."""
+    with torch.no_grad():
+        pairs = ((t.double().sum(), t.double().square().sum()) for t in tensors if t.numel())
+        return tuple(float(value) for pair in pairs for value in pair)

@@ -1,0 +1,298 @@
+"""A study whose networks a loop of the user's own trains: it asks for them, and tells their scores.
+
+`ssr_exp.Study` begins it. Commands go on with it by its name, `study=pets`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities.seed import isolate_rng
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from ssr_exp import files, user_code
+from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf, TaskConf, TaskKind
+from ssr_exp.datasets.reading import Reading
+from ssr_exp.datasets.user_data import UserData
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, rescale, saved
+from ssr_exp.rescaling.plan import Plan
+from ssr_exp.runs import studies
+from ssr_exp.runs.score import Direction, Score
+from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
+from ssr_exp.tasks.supervised import Diverged
+from ssr_exp.training.candidate import Candidate, Told
+from ssr_exp.training.fit import first_network
+from ssr_exp.training.opened_study import Job, OpenedStudy
+from ssr_exp.training.pretrained import Pretrained
+
+DATASET = "own"
+PARTS: Mapping[str, type] = {
+    "model": ModelConf,
+    "segment": SegmentConf,
+    "dataset": DatasetConf,
+    "task": TaskConf,
+}
+
+
+def score(conf: TaskConf) -> Score:
+    """Say how its networks are judged."""
+    asked = conf.score
+    assert asked.key is not None and asked.direction is not None
+    low, high = asked.bounds
+    direction = Direction(asked.direction)
+    return Score(key=asked.key, direction=direction, unit=asked.unit, bounds=(low, high))
+
+
+def make(conf: Config, seed_network: nn.Module, plan: Plan, taken: Pretrained) -> OpenedStudy:
+    """Say what all runs of a study share.
+
+    Args:
+        conf: whose `study` is its name; the parts of `PARTS` say what its networks are.
+        seed_network: as the user's function made it.
+        plan: of it.
+        taken: the weights that networks start from, if not from fresh ones.
+    """
+    assert conf.study is not None
+    segment = {"kind": conf.segment.kind, "multiple": plan.multiple}
+    if conf.segment.patterns:
+        segment["patterns"] = list(conf.segment.patterns)
+    fields: dict[str, Any] = {
+        "model": {
+            "segments": [f"{s.name} ({len(s.blocks)})" for s in plan.segments],
+            "parameters": sum(p.numel() for p in seed_network.parameters()),
+            "structure": structure(seed_network),
+        },
+        "inputs": "x".join(map(str, plan.input_shape)),
+        "segment": segment,
+        "dataset": {"name": conf.dataset.name},
+        "task": {"name": TaskKind.loop.value, "score": score(conf.task).model_dump(mode="json")},
+    }
+    if taken.init:
+        fields["init"] = taken.init
+    settings = {part: _plain(asdict(getattr(conf, part))) for part in PARTS}
+    return OpenedStudy(
+        conf.study,
+        fields,
+        data(conf.dataset.name, plan),
+        seed_network,
+        plan,
+        taken,
+        score(conf.task),
+        changed={studies.SETTINGS: settings},
+    )
+
+
+def data(name: str, plan: Plan, about: saved.Description | None = None) -> UserData:
+    """Say what is known of data that a loop of the user's own reads: next to nothing.
+
+    Args:
+        name: of it.
+        plan: of the network that takes it.
+        about: the classes, and how inputs are normalised, where a command began the study.
+    """
+    inputs = f"inputs of {'x'.join(map(str, plan.input_shape))}"
+    reading = Reading(name, {}, {}, inputs, targets="a loop of your own")
+    if about is None:
+        return UserData(name, "", plan.input_shape, None, True, reading)
+    rest = (about.classes, about.mean, about.std)
+    return UserData(name, "", plan.input_shape, about.num_classes, True, reading, *rest)
+
+
+def structure(network: nn.Module) -> str:
+    """Fingerprint the layers of a network: their classes, their arguments, and their shapes."""
+    lines = [
+        f"{path} {user_code.name_of(type(module))} {module.extra_repr()}"
+        for path, module in network.named_modules()
+    ]
+    lines += [f"{n} {tuple(t.shape)} {t.dtype}" for n, t in network.state_dict().items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def sums(state: Mapping[str, Tensor]) -> str:
+    """Fingerprint trained weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def refuse_differences(root: Path, name: str, fields: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study of the same name that is another one.
+
+    Raises:
+        SsrError: names the first field that differs.
+    """
+    theirs = studies.read_all(root).get(name)
+    if theirs is None:
+        return
+    if differences := studies.differences(theirs, fields):
+        raise SsrError(
+            f"the study {name} in {root} is another one: {differences[0]}. Give this one another "
+            "name, or go on with what that one was begun with."
+        )
+
+
+def settle(conf: Config) -> None:
+    """Fill a configuration with what the study that it names was begun with.
+
+    Raises:
+        SsrError: if there is no such study, or commands began it.
+    """
+    if conf.study is None:
+        return
+    root = Path(conf.paths.runs)
+    here = studies.read_all(root)
+    if conf.study not in here:
+        names = ", ".join(here) or "none"
+        raise SsrError(f"there is no study {conf.study} in {root}; it holds {names}.")
+    settings = here[conf.study].get(studies.SETTINGS)
+    if not isinstance(settings, dict):
+        raise SsrError(
+            f"study={conf.study} was begun by a command: repeat its words, without study=. "
+            "(study= is for studies that ssr_exp.Study began.)"
+        )
+    for part, kind in PARTS.items():
+        try:
+            read: Any = TypeAdapter(kind).validate_python(settings.get(part, {}))
+        except ValidationError as error:
+            raise SsrError(f"the {studies.FILE} of {conf.study} is damaged ({error}).") from None
+        if part == "segment":  # what does not make it another study may be asked otherwise
+            read.frozen = conf.segment.frozen or read.frozen
+        if part == "task":
+            read.target, read.arguments = conf.task.target, conf.task.arguments
+        setattr(conf, part, read)
+
+
+def reopen(conf: Config) -> OpenedStudy:
+    """Open a study that `ssr_exp.Study` began, for a command.
+
+    Raises:
+        SsrError: if its networks cannot be made: they come from a function of the user's own.
+    """
+    store = Store(conf.paths.runs)
+    assert conf.study is not None
+    fields = studies.compared(files.read_or_empty(store.study_folder(conf.study) / studies.FILE))
+    if "init" in fields:
+        raise SsrError(
+            f"the networks of {conf.study} start from weights that were trained before, which "
+            "commands do not know: go on with ssr_exp.Study."
+        )
+    about = saved.read(store.study_folder(conf.study))
+    frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
+    seed_network, plan = saved.seed_network(about.model_copy(update={"segment": frozen}))
+    opened = make(conf, seed_network, plan, Pretrained())
+    refuse_differences(store.root, conf.study, opened.fields)
+    return opened
+
+
+def candidate(job: Job, folder: Path) -> Candidate:
+    """Offer the network of a job to a loop of the user's own."""
+    return Candidate(
+        code=job.network,
+        seed=job.conf.seed,
+        cost=cost.count_one(job.study.plan, job.architecture),
+        folder=folder,
+        origin=job.conf.origin or job.conf.modifiers.kind,
+        _build=partial(build, job),
+    )
+
+
+def build(job: Job) -> nn.Module:
+    """Make the network of a job: its weights follow from the job's seed alone."""
+    with isolate_rng():
+        seed_everything(job.conf.seed, verbose=False)
+        return first_network(job).train()
+
+
+def train(job: Job, folder: Path) -> dict[str, Any]:
+    """Have a function of the user's own train a network, for a command.
+
+    It is called with a `Candidate` and returns what `Study.tell` takes: the score, or a dictionary.
+
+    Returns:
+        Fields of the record.
+
+    Raises:
+        SsrError: if there is no such function, or it returns something else.
+        Diverged: if the score that it returns is not finite.
+    """
+    conf = job.conf
+    if conf.task.target is None:
+        raise SsrError(
+            f"the networks of {job.study.name} are trained by a loop of your own: let it go on, "
+            "type rounds=0 to see what it would be asked for, or name a function that trains one "
+            "network: task.target=my_package.train. It takes a candidate and returns its score."
+        )
+    function = user_code.find(conf.task.target, "task.target")
+    offered = candidate(job, folder)
+    seed_everything(conf.seed, verbose=False)
+    told = Told.read(function(offered, **conf.task.arguments), job.study.score)
+    if told.error:
+        raise Diverged(told.error)
+    if conf.trainer.test and told.test is None:
+        raise SsrError(
+            f"{conf.task.target} returned no test score, which finalists need: return "
+            "{'score': ..., 'test': ...}, or type finalists.seeds=0."
+        )
+    if offered.is_built:
+        keep_weights(offered, folder)
+    return fields(told)
+
+
+def fields(told: Told) -> dict[str, Any]:
+    """Write what was told by the names that a record has for it."""
+    named = {"score": told.score, "best_score": told.score, "test_score": told.test}
+    return named | {"metrics": dict(told.metrics), "epochs": told.epochs}
+
+
+def trained_network(job: Job, folder: Path) -> nn.Module:
+    """Load the network of a job with what its training left: in eval mode, on the CPU.
+
+    Raises:
+        SsrError: if nothing is there, or it is of another network.
+    """
+    network, path = build(job), folder / LAST_CHECKPOINT
+    if not path.exists():
+        raise SsrError(f"no weights of {job.network} (seed {job.conf.seed}) are in {folder}.")
+    state = network_weights(path, job.study.scored or "network")
+    rescale.load(network, state, source=str(path))
+    return network.eval()
+
+
+def keep_weights(
+    candidate: Candidate, folder: Path, state: Mapping[str, Tensor] | None = None
+) -> None:
+    """Keep what a training left, as the checkpoint of its run.
+
+    Args:
+        candidate: whose network was trained.
+        folder: of the run.
+        state: a state dict of the network; None: what its parameters are now.
+
+    Raises:
+        SsrError: if it is of another network.
+        OSError: if the disk is full.
+    """
+    network = candidate.network
+    mine = dict(network.state_dict())
+    theirs = mine if state is None else dict(state)
+    rescale.check_fits(mine, theirs, f"the weights that were told for {candidate.code} do not fit")
+    tensors = {f"network.{name}": tensor.detach().cpu() for name, tensor in theirs.items()}
+    files.write_checkpoint(folder / LAST_CHECKPOINT, {"state_dict": tensors})
+
+
+def _plain(value: Any) -> Any:
+    """Write a configuration as JSON has it."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
