@@ -36,7 +36,7 @@ from ssr_exp.rescaling import planning
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
+from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store, is_done
 from ssr_exp.search.attempts import MOST
 from ssr_exp.search.loop import TooFew
 from ssr_exp.training import loop_study
@@ -560,7 +560,7 @@ class Study:
     def export(
         self,
         *formats: str,
-        run: str = "best",
+        run: str = BEST_FOLDER,
         to: str | Path | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Path:

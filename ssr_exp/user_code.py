@@ -10,6 +10,7 @@ import importlib
 import importlib.machinery
 import inspect
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,8 @@ from ssr_exp.errors import SsrError, cause
 
 MAIN = "__main__"
 TARGET, PARTIAL = "_target_", "_partial_"  # of an argument that is made, as Hydra spells it
+UNNAMED = "session."  # before the name of what cannot be imported
+_session: dict[str, Callable[..., Any]] = {}
 _imports: ContextVar[bool] = ContextVar("imports", default=False)
 INSTALLED = [
     Path(sysconfig.get_paths()[name]).resolve()
@@ -40,6 +43,13 @@ def find(target: str, key: str = "model.target") -> Callable[..., Any]:
     Raises:
         SsrError: if it is not there, its import fails, or it cannot be called.
     """
+    if (make := _session.get(target)) is not None:
+        return make
+    if target.startswith(UNNAMED):
+        raise SsrError(
+            f"{target.removeprefix(UNNAMED)} was a lambda, a function in a function or a notebook's "
+            "cell of another session: write it as a function of a module, and begin again."
+        )
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise SsrError(
@@ -74,6 +84,14 @@ def name_of(make: Callable[..., Any]) -> str | None:
         module = script_module()
     is_there = module is not None and all(part.isidentifier() for part in name.split("."))
     return f"{module}.{name}" if is_there else None
+
+
+def name_for_session(make: Callable[..., Any]) -> str:
+    """Name what cannot be imported by its name, so that `find` finds it in this process alone."""
+    short = re.sub(r"\W+", "_", getattr(make, "__name__", type(make).__name__)).strip("_")
+    name = f"{UNNAMED}{short}{len(_session) or ''}"
+    _session[name] = make
+    return name
 
 
 def script_module() -> str | None:

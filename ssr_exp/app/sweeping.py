@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 CONSOLE = "hydra.job_logging.handlers.console"
 LINES = 10  # networks of a launch that have a line each where lines stay
+# What a study of a loop of the user's own was begun with, and what of it a command still says.
+DECIDED = "model segment task dataset recipe init checkpoint experiment".split()
+OPEN = ("task.target", "task.arguments", "segment.frozen", "segment.width_steps")
 FAILURES = 4  # runs that failed and are told of one by one
 
 
@@ -52,10 +55,29 @@ class LaunchingCommand:
         self.asked: dict[Path, Member] = {}
         try:
             with signals.command(self._done):
+                self._refuse_other_words(arguments)
                 self.launches = Launches(self.open_launcher(), self._progress, self._loudness)
                 return self.carry_out(arguments)
         except SsrError as error:
             raise SystemExit(str(error)) from None
+
+    def _refuse_other_words(self, arguments: Sequence[str]) -> None:
+        """Refuse what would be ignored beside `study=NAME`, which says it already.
+
+        Raises:
+            SsrError: names the first such word.
+        """
+        words = {
+            o.get_key_element().lstrip("+~"): o for o in overrides.parse(arguments, self.loader)
+        }
+        if "study" not in words:
+            return
+        for key, word in words.items():
+            if key.split("@")[0].split(".")[0] in DECIDED and not key.startswith(OPEN):
+                raise SsrError(
+                    f"{word.input_line} goes with no study=NAME: its networks, its score and its "
+                    "training are those that it was begun with. Leave it out."
+                )
 
     @abstractmethod
     def carry_out(self, arguments: list[str]) -> list[Any]:

@@ -63,15 +63,15 @@ def build(conf: ModelConf, *, num_classes: int | None, input_shape: Sequence[int
 
     Args:
         conf: which one.
-        num_classes: how many logits it puts out; None: a part of a module of the user's own keeps
-            its head.
+        num_classes: how many logits it puts out; None: a network of the user's own keeps its
+            head.
         input_shape: channels, height and width of the images, in pixels.
 
     Raises:
         SsrError: if there is no such network, it cannot be built, or does not fit the images.
     """
     _check(conf)
-    if num_classes is None and not is_part(conf):
+    if num_classes is None and conf.source is not Source.module:
         raise SsrError(f"{spell(conf)} has to be told how many classes there are.")
     if conf.source is Source.module:
         network = user_modules.build(

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,15 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from ssr_exp import files, user_code
-from ssr_exp.config import Config, DatasetConf, ModelConf, SegmentConf, TaskConf, TaskKind
+from ssr_exp.config import (
+    Config,
+    DatasetConf,
+    ModelConf,
+    ScoreConf,
+    SegmentConf,
+    TaskConf,
+    TaskKind,
+)
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -78,7 +87,7 @@ def make(conf: Config, seed_network: nn.Module, plan: Plan, taken: Pretrained) -
     }
     if taken.init:
         fields["init"] = taken.init
-    settings = {part: _plain(asdict(getattr(conf, part))) for part in PARTS}
+    settings = {part: _chosen(getattr(conf, part), kind()) for part, kind in PARTS.items()}
     return OpenedStudy(
         conf.study,
         fields,
@@ -214,6 +223,22 @@ def build(job: Job) -> nn.Module:
         return first_network(job).train()
 
 
+def check_function(conf: Config) -> Callable[..., Any]:
+    """Find the function of the user's own that trains one network, for a command.
+
+    Raises:
+        SsrError: if none is named, or there is none of its name.
+    """
+    if conf.task.target is None:
+        raise SsrError(
+            f"the networks of {conf.study} are trained by a loop of your own: let it go on, type "
+            "search.py rounds=0 to see what it would be asked for next, or name a function that "
+            "trains one network: task.target=my_package.train. It takes a candidate "
+            "(candidate.network) and returns its score."
+        )
+    return user_code.find(conf.task.target, "task.target")
+
+
 def train(job: Job, folder: Path) -> dict[str, Any]:
     """Have a function of the user's own train a network, for a command.
 
@@ -226,17 +251,10 @@ def train(job: Job, folder: Path) -> dict[str, Any]:
         SsrError: if there is no such function, or it returns something else.
         Diverged: if the score that it returns is not finite.
     """
-    conf = job.conf
-    if conf.task.target is None:
-        raise SsrError(
-            f"the networks of {job.study.name} are trained by a loop of your own: let it go on, "
-            "type rounds=0 to see what it would be asked for, or name a function that trains one "
-            "network: task.target=my_package.train. It takes a candidate and returns its score."
-        )
-    function = user_code.find(conf.task.target, "task.target")
-    offered = candidate(job, folder)
+    conf, offered = job.conf, candidate(job, folder)
+    function = check_function(conf)
     seed_everything(conf.seed, verbose=False)
-    told = Told.read(function(offered, **conf.task.arguments), job.study.score)
+    told = Told.read(function(offered, **user_code.made(conf.task.arguments)), job.study.score)
     if told.error:
         raise Diverged(told.error)
     if conf.trainer.test and told.test is None:
@@ -291,8 +309,11 @@ def keep_weights(
     files.write_checkpoint(folder / LAST_CHECKPOINT, {"state_dict": tensors})
 
 
-def _plain(value: Any) -> Any:
-    """Write a configuration as JSON has it."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+def _chosen(conf: Any, usual: Any) -> dict[str, Any]:
+    """List what is not as it is by default."""
+    values = ((field.name, getattr(conf, field.name)) for field in fields_of(conf))
+    return {
+        name: asdict(value) if isinstance(value, ScoreConf) else value
+        for name, value in values
+        if value != getattr(usual, name)
+    }

@@ -37,6 +37,8 @@ def plan(conf: Config) -> list[Job]:
         SsrError: if a part of the configuration cannot be met.
     """
     opened = opened_study.open(conf)
+    if conf.task.name is TaskKind.loop:
+        loop_study.check_function(conf)
     return [Job(opened, architecture, conf) for architecture in opened.expand(conf)]
 
 
@@ -116,14 +118,21 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     return record
 
 
-def begin(job: Job, store: Store, where: Path) -> None:
+def begin(job: Job, store: Store, where: Path, *, describes: bool = True) -> None:
     """Write down what a run is asked to do, and what its study is.
+
+    Args:
+        job: the run.
+        store: of its record.
+        where: the run's folder.
+        describes: whether the study's files are written, too; False: they are another's.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
     store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
-    _describe_study(job, store, where.parent.parent)
+    if describes:
+        _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
 
 

@@ -137,8 +137,7 @@ class Asking:
             claim.__enter__()
         except Busy:
             return False
-        job = self.job(wish)
-        run.begin(job, self.store, folder)
+        run.begin(self.job(wish), self.store, folder, describes=self.conf.study is not None)
         if lease_s is None:
             self.held[folder] = claim
         else:

@@ -31,7 +31,6 @@ from ssr_exp.training.pretrained import Pretrained
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-UNNAMED = "no_module."  # before the name of what cannot be imported
 FRESH, INHERIT = "fresh", "inherit"
 
 
@@ -172,8 +171,7 @@ def model(make_network: Callable[[], nn.Module]) -> ModelConf:
             "notebook's cell): this session trains all the same, but commands such as export.py "
             "cannot make its networks. Write it as a function of a module."
         )
-        short = re.sub(r"\W+", "_", getattr(make, "__name__", type(make).__name__)).strip("_")
-        name, arguments = f"{UNNAMED}{short or 'network'}", {}
+        name, arguments = user_code.name_for_session(make_network), {}
     short = name.rpartition(".")[2]
     return ModelConf(name=short, source=Source.module, target=name, arguments=arguments)
 
@@ -228,7 +226,8 @@ def reopened(
         saved.check_trust(folder, about, "pass trust=True if you trust where it comes from")
     given = {"paths.runs": str(root), **options}
     if isinstance(here[name].get(studies.SETTINGS), dict):
-        given = {"study": name, "modifiers.kind": "sentinel_all", **given}
+        usual = {"modifiers.kind": "sentinel_all", "dataset.name": loop_study.DATASET}
+        given = {"study": name, **usual, **given}
         conf = settings(given, ModelConf(name="network"))
         return loop_study.reopen(conf), conf
     return _of_command(name, root, here[name], about, given)

@@ -52,7 +52,7 @@ class Answer:
         allowed: what it may lose.
         cost: its parameters, MACs and GeMMs; `baseline_cost` those of the seed network.
         test: of its finalists; `baseline_test` of the seed network's; None: there are none.
-        folder: where it lies, to be loaded and exported; None: no weights of it were told.
+        folder: where its weights lie, to be exported; None: none were told.
         how: the networks are judged by.
     """
 
@@ -163,16 +163,20 @@ def _cost(asking: Asking, code: str) -> Cost:
 def _hand_over(
     asking: Asking, code: str, records: list[Record], metrics: dict[str, Any]
 ) -> Path | None:
-    """Copy the weights of a network to `best/`; None if there are none."""
+    """Copy the weights of a network to `best/`, or of a command's study say where they are.
+
+    None if there are none. A command's `best/` is its own: it may be of other finalists.
+    """
     mine = [r for r in records if r.network == code and r.status is Status.finished]
     for record in sorted(mine, key=lambda r: (r.origin != FINALIST, r.seed)):
         wish = Wish(code, record.seed, record.origin or "")
-        folder, to = asking.folder(wish), asking.store.study_folder(asking.opened.name)
-        if (folder / LAST_CHECKPOINT).exists():
-            job = asking.job(wish)
-            to = to / BEST_FOLDER
-            answer_folder.write(asking.opened, job.conf, record, folder, to, metrics)
-            return to
+        if not ((folder := asking.folder(wish)) / LAST_CHECKPOINT).exists():
+            continue
+        if asking.conf.study is None:
+            return folder
+        to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
+        answer_folder.write(asking.opened, asking.job(wish).conf, record, folder, to, metrics)
+        return to
     return None
 
 

@@ -1,0 +1,596 @@
+"""Ask and tell: a loop of one's own and the commands are two doors to the same study."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapes
+import torch
+from torch import nn
+
+import ssr_exp
+from ssr_exp import Score, SsrError, Study, Waiting, files
+from ssr_exp.config import Source
+from ssr_exp.rescaling import cost, planning
+from ssr_exp.runs import leases
+from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.runs.store import Store
+from ssr_exp.training.candidate import Candidate
+
+ACC = Score("acc", "max", bounds=(0, 1))
+FIRST = 6  # two segments: the baseline, each low in depth, in width, in both alone, and both
+Begin = Callable[..., Study]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Begin:
+    """Begin a study of few networks, or go on with it."""
+    usual: dict[str, Any] = {
+        "name": "shapes",
+        "score": ACC,
+        "runs": tmp_path,
+        "objective": "smallest",
+        "max_drop": 0.05,
+        "sentinels": "sentinel_width",
+        "rounds": 2,
+        "batch": 2,
+    }
+
+    def begin(make: Any = shapes.make_network, inputs: Any = (1, 12, 12), **more: Any) -> Study:
+        return Study(make, inputs, **(usual | more))
+
+    return begin
+
+
+def scored(candidate: Candidate) -> float:
+    """Stand in for a training: larger networks are better, with a little noise of their name."""
+    noise = sum(map(ord, candidate.code)) % 7 / 1000
+    return 0.95 - 0.02 * (12 - math.log(candidate.cost.params)) + noise
+
+
+def finish(study: Study) -> list[Candidate]:
+    candidates = []
+    while candidate := study.ask():
+        candidates.append(candidate)
+        study.tell(candidate, scored(candidate))
+    return candidates
+
+
+def first_four(study: Study) -> None:
+    for _ in range(4):
+        candidate = study.ask()
+        assert isinstance(candidate, Candidate)
+        study.tell(candidate, scored(candidate))
+
+
+def refused(work: Callable[[], object]) -> str:
+    with pytest.raises(SsrError) as error:
+        work()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@functools.cache
+def plan() -> planning.Plan:
+    return planning.trace(shapes.make_network(), (1, 12, 12))
+
+
+# --- the loop
+
+
+def test_a_loop_gets_the_baseline_then_sentinels_then_proposals_each_once(begin: Begin) -> None:
+    study = begin()
+    candidates = finish(study)
+    codes = [c.code for c in candidates]
+    assert len(set(codes)) == len(codes) == 4 + 2 * 2
+    origins = [c.origin for c in candidates]
+    assert origins == ["sentinel_width"] * 4 + ["round1"] * 2 + ["round2"] * 2
+    assert study.records()[0].kind in Kind and candidates[0].cost.params == max(
+        c.cost.params for c in candidates
+    )
+    assert study.ask() is None and begin().ask() is None
+    answer = study.answer()
+    assert answer.drop <= 0.05 and answer.cost.params < answer.baseline_cost.params
+    assert answer.code in str(answer) and "nothing to export" in str(answer)
+
+
+def test_the_records_are_those_of_a_command(begin: Begin) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    study.tell(candidate, 0.5, metrics={"loss": 1.5}, epochs=7)
+    (record,) = study.records()
+    assert (record.score, record.scored_by, record.epochs) == (0.5, ACC, 7)
+    assert record.metrics == {"loss": 1.5} and record.status is Status.finished
+    assert record.network == candidate.code and record.params == candidate.cost.params
+    assert Store(study.folder.parent).read(candidate.folder) == record
+
+
+def test_a_network_is_that_of_its_code_and_its_weights_that_of_its_seed(begin: Begin) -> None:
+    study = begin()
+    state = torch.random.get_rng_state()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    study.release(candidate)
+    again = study.ask()
+    assert isinstance(again, Candidate) and again.code == candidate.code
+    one, other = candidate.network.state_dict(), again.network.state_dict()
+    elsewhere = study.network(candidate.code).state_dict()
+    assert all(torch.equal(one[n], other[n]) and torch.equal(one[n], elsewhere[n]) for n in one)
+    drawn = study.network(candidate.code, seed=1).state_dict()
+    assert not torch.equal(one["0.0.weight"], drawn["0.0.weight"])
+    assert sum(p.numel() for p in candidate.network.parameters()) == candidate.cost.params
+    assert candidate.network.training
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_the_same_records_give_the_same_proposals_whoever_asks(
+    begin: Begin, tmp_path: Path
+) -> None:
+    whole = [c.code for c in finish(begin(runs=tmp_path / "one"))]
+    codes = []
+    while candidate := (study := begin(runs=tmp_path / "other")).ask():  # a new process each time
+        codes.append(candidate.code)
+        study.tell(candidate, scored(candidate))
+    assert codes == whole
+
+
+def test_front_lists_what_no_network_beats(begin: Begin) -> None:
+    study = begin()
+    finish(study)
+    front = study.front()
+    assert [f.cost.params for f in front] == sorted(f.cost.params for f in front)
+    assert [f.score for f in front] == sorted(f.score for f in front)
+    assert {f.code for f in front} <= {r.network for r in study.records()}
+
+
+def test_a_score_where_less_is_better_finds_the_same(begin: Begin, tmp_path: Path) -> None:
+    def told(score: Score, runs: str) -> list[str]:
+        study, codes = begin(score=score, runs=tmp_path / runs), []
+        while candidate := study.ask():
+            codes.append(candidate.code)
+            value = scored(candidate)
+            study.tell(candidate, 1 - value if score.sign < 0 else value)
+        return codes
+
+    assert told(ACC, "up") == told(Score("error", "min", bounds=(0, 1)), "down")
+
+
+# --- what is told
+
+
+def test_what_is_told_twice_changes_nothing(begin: Begin) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    study.tell(candidate, 0.5)
+    (record,) = study.records()
+    study.tell(candidate, 0.5)
+    study.tell(candidate.code, torch.tensor(0.5))
+    assert study.records() == [record]
+    text = refused(lambda: study.tell(candidate, 0.6))
+    assert "was told before: 0.5, and now 0.6" in text and "replace=True" in text
+    study.tell(candidate, 0.6, replace=True)
+    assert [r.score for r in study.records()] == [0.6]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_diverged_and_is_not_tried_again(
+    begin: Begin, value: float
+) -> None:
+    study = begin()
+    first_four(study)
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    study.tell(candidate, value)
+    (record,) = [r for r in study.records() if r.network == candidate.code]
+    assert record.status is Status.diverged and str(value) in str(record.error)
+    assert candidate.code not in {c.code for c in finish(study)}
+
+
+def test_a_baseline_that_diverged_ends_the_study(begin: Begin) -> None:
+    study = begin()
+    baseline = study.ask()
+    assert isinstance(baseline, Candidate)
+    study.tell(baseline, math.nan)
+    for _ in range(3):
+        candidate = study.ask()
+        assert isinstance(candidate, Candidate)
+        study.tell(candidate, 0.5)
+    assert "the baseline diverged" in refused(study.ask)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (93.5, "a acc of 93.5 was told, and it lies from 0 to 1: nothing was recorded. Is it in"),
+        (-1, "lies from 0 to 1"),
+        ("0.9", "is a str, and it must be a number"),
+        (True, "is a bool"),
+        (None, "tell a number"),
+        (torch.zeros(2), "is a Tensor"),
+        ({"acc": 0.5}, "what was told has no score, but acc"),
+    ],
+)
+def test_what_is_no_score_is_refused_and_can_be_told_again(
+    begin: Begin, value: Any, said: str
+) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    assert said in refused(lambda: study.tell(candidate, value))
+    assert not study.records()
+    study.tell(candidate, {"score": 0.5, "loss": 2.0})
+    assert study.records()[0].metrics == {"loss": 2.0}
+
+
+def test_what_was_never_asked_for_is_refused(begin: Begin) -> None:
+    study = begin()
+    smallest = plan_code(study)
+    assert "was never asked for" in refused(lambda: study.tell(smallest, 0.5))
+    assert "study.add(code, score)" in refused(lambda: study.fail(smallest))
+    assert "is not a network code" in refused(lambda: study.tell("resnet", 0.5))
+    assert "can keep" in refused(lambda: study.tell("d9-2_w16-32", 0.5))
+    assert "is no candidate" in refused(lambda: study.tell(7, 0.5))  # type: ignore[arg-type]
+
+
+def plan_code(study: Study) -> str:
+    return study._asking.search.space.code(study.plan.smallest)
+
+
+def test_weights_are_kept_and_another_networks_are_refused(begin: Begin) -> None:
+    study = begin()
+    baseline = study.ask()
+    other = study.ask()
+    assert isinstance(baseline, Candidate) and isinstance(other, Candidate)
+    text = refused(lambda: study.tell(other, 0.5, weights=baseline.network.state_dict()))
+    assert f"the weights that were told for {other.code} do not fit this network" in text
+    assert not study.records()
+    with torch.no_grad():
+        for parameter in baseline.network.parameters():
+            parameter.add_(1)
+    study.tell(baseline, 0.5)
+    loaded, told = study.trained(baseline.code).state_dict(), baseline.network.state_dict()
+    assert all(torch.equal(loaded[n], told[n]) for n in told)
+    assert "no weights of" in refused(lambda: study.trained(other.code))
+
+
+def test_a_network_that_did_not_learn_is_told_of(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+    _ = candidate.network
+    study.tell(candidate, 0.5)
+    assert f"no parameter of {candidate.code} has changed" in caplog.text
+
+
+# --- failures
+
+
+def test_what_fails_is_offered_once_more_and_then_left_out(begin: Begin) -> None:
+    study = begin()
+    first_four(study)
+    one = study.ask()
+    assert isinstance(one, Candidate)
+    study.fail(one, RuntimeError("no more memory"))
+    two = study.ask()
+    assert isinstance(two, Candidate) and two.code == one.code
+    study.fail(two, "again")
+    (record,) = [r for r in study.records() if r.network == one.code]
+    assert (record.status, record.error) == (Status.failed, "again")
+    assert one.code not in {c.code for c in finish(study)}
+    study.enqueue(one.code)
+    three = study.ask()
+    assert isinstance(three, Candidate) and (three.code, three.origin) == (one.code, "enqueued")
+
+
+def test_a_training_that_raises_is_recorded_and_one_that_is_stopped_is_free(begin: Begin) -> None:
+    study = begin()
+    with pytest.raises(ZeroDivisionError), study.training() as candidate:
+        _ = 1 / 0
+    (record,) = study.records()
+    assert record.status is Status.failed and record.error == "division by zero"
+    assert "1 / 0" in (Path(study.folder) / record.network / "seed0" / "traceback.txt").read_text()
+    with pytest.raises(KeyboardInterrupt), study.training() as candidate:
+        raise KeyboardInterrupt
+    assert isinstance(candidate, Candidate)
+    again = study.ask()
+    assert isinstance(again, Candidate) and again.code == candidate.code
+    study.release(again)
+
+    def nothing() -> None:
+        with study.training():
+            pass
+
+    assert "nothing was told of" in refused(nothing)
+    with study.training() as candidate:
+        study.tell(candidate, 0.5)
+    assert [r.score for r in study.records() if r.network == candidate.code] == [0.5]
+
+
+# --- other networks
+
+
+def test_what_is_enqueued_comes_first_and_what_is_added_counts(begin: Begin) -> None:
+    study = begin()
+    code = plan_code(study)
+    study.enqueue(code)
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate) and candidate.code == code
+    study.tell(candidate, scored(candidate))
+    for _ in range(2):
+        candidate = study.ask()
+        assert isinstance(candidate, Candidate)
+        study.tell(candidate, scored(candidate))
+    left = next(
+        c for c in ("d2-2_w16-8", "d2-2_w8-32", "d2-2_w8-8") if (study.folder / c).exists() is False
+    )
+    study.add(left, 0.7, epochs=3)
+    study.add(left, 0.7, epochs=3)
+    assert "was told before" in refused(lambda: study.add(left, 0.8))
+    rest = [c.code for c in finish(study)]
+    assert left not in rest and code not in rest
+
+
+def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
+    study = begin()
+    finish(study)
+    final = next(iter(study.finalists(seeds=2)))
+    assert "is a finalist: tell its score on test" in refused(lambda: study.tell(final, 0.8))
+    study.release(final)
+    finals = []
+    for candidate in study.finalists(seeds=2):
+        finals.append((candidate.code, candidate.seed))
+        study.tell(candidate, scored(candidate), test=scored(candidate) - 0.01 * candidate.seed)
+    answer = study.answer()
+    assert len(finals) == 4 and {seed for _, seed in finals} == {1, 2}
+    assert {code for code, _ in finals} == {answer.code, finals[0][0]}
+    assert answer.test is not None and answer.test.seeds == 2 and answer.test.std is not None
+    assert "on test" in str(answer)
+    assert not list(study.finalists(seeds=2))  # what was told is not offered again
+
+
+# --- several processes
+
+
+def test_what_another_process_has_is_not_offered_and_waiting_is_not_finished(begin: Begin) -> None:
+    one, other = begin(), begin()
+    taken = [one.ask(), one.ask()]
+    also = [other.ask(), other.ask()]
+    assert len({c.code for c in [*taken, *also] if isinstance(c, Candidate)}) == 4
+    waiting = other.ask(wait=False)
+    assert isinstance(waiting, Waiting) and waiting.pending == 4 and not waiting
+    assert waiting is not None
+    with one.training(wait=False) as nothing:
+        assert isinstance(nothing, Waiting)
+    one.release(taken[0])  # type: ignore[arg-type]
+    freed = other.ask(wait=False)
+    assert isinstance(freed, Candidate) and freed.code == taken[0].code  # type: ignore[union-attr]
+
+
+def test_a_proposal_knows_of_what_is_being_trained(begin: Begin) -> None:
+    one, other = begin(), begin()
+    first_four(one)
+    proposed, pending = one.ask(), other.ask()
+    assert isinstance(proposed, Candidate) and isinstance(pending, Candidate)
+    assert proposed.code != pending.code
+
+
+def test_a_lease_outlives_its_process_and_ends(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = begin(), begin()
+    leased = one.ask(lease_s=60)
+    assert isinstance(leased, Candidate)
+    offered = other.ask()
+    assert isinstance(offered, Candidate) and offered.code != leased.code
+    other.release(offered)
+    with monkeypatch.context() as patch:  # a machine with a clock of its own
+        patch.setattr(time, "time", lambda: 0.0)
+        assert 50 < leases.seconds_left(leased.folder) <= 60
+    job = begin()
+    taken = job.take(leased.code)
+    assert "another process is training" in refused(lambda: other.take(leased.code))
+    job.tell(taken, 0.5)
+    assert "is done already" in refused(lambda: other.take(leased.code))
+    again = one.ask(lease_s=0.05)
+    assert isinstance(again, Candidate)
+    time.sleep(0.1)
+    late = other.ask()
+    assert isinstance(late, Candidate) and late.code == again.code  # it expired
+    one.tell(again, 0.6)  # a late result counts
+    other.tell(late, 0.7)  # and the first one stays
+    assert [r.score for r in one.records() if r.network == late.code] == [0.6]
+    renewed = one.ask(lease_s=0.05)
+    assert isinstance(renewed, Candidate)
+    one.renew(renewed, 60)
+    time.sleep(0.1)
+    assert leases.seconds_left(renewed.folder) > 50
+    assert "is none" in refused(lambda: one.renew(renewed, 0))
+
+
+def test_processes_of_one_training_that_do_not_know_each_other_are_refused(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begin()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    text = refused(study.ask)
+    assert "process 1 of 2" in text and "init_process_group" in text
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert study.ask()
+
+
+# --- a study that is there
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"score": Score("acc", "max", bounds=(0, 2))}, "task.score.bounds is [0.0, 1.0] there"),
+        ({"score": Score("acc", "min", bounds=(0, 1))}, "task.score.direction is max there"),
+        ({"score": Score("iou", "max", bounds=(0, 1))}, "task.score.key is acc there and iou here"),
+        ({"segment": "block"}, "segment"),
+        ({"multiple": 4}, "segment.multiple is 8 there and 4 here"),
+        ({"inputs": (1, 16, 16)}, "inputs is 1x12x12 there and 1x16x16 here"),
+        ({"make": lambda: shapes.make_network()[1:]}, "inputs"),
+    ],
+)
+def test_a_study_that_is_another_one_is_refused(
+    begin: Begin, more: dict[str, Any], said: str
+) -> None:
+    begin().ask()
+    if "make" in more:
+        more = {"make": functools.partial(wider, 2), "inputs": (1, 12, 12)}
+        said = "model.parameters is 19938"
+    text = refused(lambda: begin(**more))
+    assert "the study shapes in" in text and said in text
+
+
+def wider(factor: int) -> nn.Module:
+    network = shapes.make_network()
+    network[-1] = nn.Sequential(nn.Linear(32, 32 * factor), nn.ReLU(), nn.Linear(32 * factor, 2))
+    return network
+
+
+def test_a_study_is_opened_by_its_name(begin: Begin, tmp_path: Path) -> None:
+    first_four(begin())
+    opened = Study.open("shapes", runs=tmp_path, trust=True, options={"rounds": 1, "batch": 1})
+    assert len(finish(opened)) == 1 and opened.score == ACC
+    assert "there is no study pets" in refused(lambda: Study.open("pets", runs=tmp_path))
+    assert "trust=True" in refused(lambda: Study.open("shapes", runs=tmp_path))
+
+
+# --- bad input
+
+
+def counting() -> Iterator[int]:
+    yield from range(1, 100)
+
+
+WIDTHS = counting()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"make": shapes.make_network()}, "make_network is a Sequential: give a function"),
+        ({"make": lambda: 3}, "returns an int, not a torch.nn.Module"),
+        ({"make": lambda: 1 / 0}, "make_network() fails: division by zero"),
+        ({"make": functools.cache(shapes.make_network)}, "one and the same network each time"),
+        ({"make": lambda: wider(next(WIDTHS))}, "does not make the same network twice: 6.0 is"),
+        ({"name": "a/b"}, "cannot be a folder's name"),
+        ({"name": ""}, "cannot be a folder's name"),
+        ({"score": Score("acc")}, "a score needs a name and a direction"),
+        ({"score": Score("acc", "max", bounds=(1, 0))}, "give the least first"),
+        ({"segment": "stages"}, "stage"),
+        ({"objective": "smalest"}, "objective.kind does not take 'smalest'"),
+        ({"max_drop": -1}, "is not a drop"),
+        ({"init": "warm"}, "is neither 'fresh' nor 'inherit'"),
+        ({"init": "inherit"}, "are drawn anew each time"),
+        ({"options": {"cap.parms": "10%"}}, "no setting 'cap.parms'; the nearest names are cap."),
+        ({"options": {"cap.params": "0.001%"}}, "no network keeps to cap.params"),
+        ({"batch": 0}, "batch is 0; it must be 1 or more"),
+        ({"frozen": ["stem"]}, "there is no segment 'stem' to freeze"),
+        ({"inputs": (3, 12, 12)}, "does not run on"),
+    ],
+)
+def test_what_cannot_be_begun_says_why(begin: Begin, more: dict[str, Any], said: str) -> None:
+    assert said in refused(lambda: begin(**more))
+
+
+def test_a_network_without_a_name_trains_and_is_told_of(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = begin(lambda: shapes.make_network())
+    assert "no name that can be imported" in caplog.text
+    assert len(finish(study)) == 8
+
+
+def trained_before() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return shapes.make_network()
+
+
+def test_trained_weights_are_told_of_or_inherited(
+    begin: Begin, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    begin(trained_before, runs=tmp_path / "fresh")
+    assert "gives trained weights, and every network here starts from fresh ones" in caplog.text
+    study = begin(trained_before, init="inherit")
+    baseline = study.ask()
+    assert isinstance(baseline, Candidate)
+    own, weights = trained_before().state_dict(), baseline.network.state_dict()
+    assert all(torch.equal(own[n], weights[n]) for n in own)
+    assert "init" in refused(lambda: begin(trained_before))
+
+
+def test_a_folder_that_cannot_be_written_says_so(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    study = begin()
+    candidate = study.ask()
+    assert isinstance(candidate, Candidate)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", full)
+        assert "full" in refused(lambda: study.tell(candidate, 0.5)).lower()
+    study.tell(candidate, 0.5)  # nothing was lost by it
+    assert [r.score for r in study.records()] == [0.5]
+    (tmp_path / "file").write_text("")
+    assert "runs" in refused(lambda: begin(runs=tmp_path / "file"))
+
+
+def test_the_package_is_light(tmp_path: Path) -> None:
+    code = "import ssr_exp, sys; assert not {'torch', 'omegaconf', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert {"Study", "Score", "SsrError"} <= set(dir(ssr_exp))
+    with pytest.raises(AttributeError, match="no attribute 'Studi'"):
+        _ = ssr_exp.Studi
+
+
+def test_what_is_counted_is_what_is_built(begin: Begin) -> None:
+    study = begin()
+    for network in finish(study):
+        architecture = study._asking.search.space.parse(network.code)
+        assert cost.count_one(study.plan, architecture) == network.cost
+
+
+def test_the_description_names_what_makes_the_network(begin: Begin, tmp_path: Path) -> None:
+    study = begin(functools.partial(wider, factor=2))
+    conf = study._conf.model
+    assert (conf.target, conf.arguments) == ("test_study.wider", {"factor": 2})
+    assert conf.source is Source.module
+    record: list[Record] = study.records()
+    assert not record and "networks, 0 runs, in" in repr(study)
+
+
+def test_a_script_that_begins_a_study_when_imported_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ssr_exp import user_code
+
+    (tmp_path / "unguarded.py").write_text(
+        "import shapes, ssr_exp\n"
+        "study = ssr_exp.Study(shapes.make_network, (1, 12, 12), name='a', score=None)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = refused(lambda: user_code.find("unguarded.study"))
+    assert "if __name__ == '__main__'" in text
+    logging.getLogger(__name__).debug("%s", text)
