@@ -3,7 +3,12 @@
 A detector's outputs depend on values, so the whole cannot be traced, but its backbone can. What
 reads the backbone's outputs shows in one run of the whole. Layers that are called with nothing else
 (a convolution, with the norms and activations before it) are traced behind the part, and lose
-inputs with it. Where anything else reads an output, the part keeps its channels there.
+inputs with it. Where anything else reads an output, the part keeps its channels there:
+
+    part = network_parts.find(whole, "backbone", call)
+    plan = planning.trace(part.network, part.input_shape)
+    part.prove(whole, plan, call)
+    part.put(make_whole(), rescale.build(part.network, plan, modifiers))
 """
 
 from __future__ import annotations
@@ -74,7 +79,7 @@ class NetworkPart(nn.Module):
     ) -> None:
         super().__init__()
         self._path, self._values, self._outputs = path, tuple(values), tuple(outputs)
-        for each in (path, *self.readers()):
+        for each in (path, *dict.fromkeys(_layers(values))):
             *holders, name = each.split(".")
             holder: nn.Module = self
             for part in holders:
@@ -82,16 +87,6 @@ class NetworkPart(nn.Module):
                     holder.add_module(part, nn.Module())
                 holder = holder.get_submodule(part)
             holder.add_module(name, whole.get_submodule(each))
-
-    def readers(self) -> tuple[str, ...]:
-        """Name the layers that read the part's outputs."""
-        return tuple(dict.fromkeys(_layers(self._values)))
-
-    def reads(self) -> Iterator[tuple[int, str]]:
-        """List each output of the part with the layers that are the first to read it."""
-        for number, *steps in self._values:
-            if isinstance(number, int) and len(layers := [*_layers([steps])]) == 1:
-                yield number, layers[0]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Run the part, then what reads it."""
@@ -118,6 +113,7 @@ class Part:
         path: of the part in the whole.
         network: the part and the layers that read it: to be traced, counted and rescaled. Its costs
             are those of both; multiply-adds are of one input of the part.
+        values: what is made of the part's outputs, as it is made.
         input_shape: of one input of the part, without the batch.
         rest: how many parameters the whole has beside those of `network`: they stay.
         kept: numbers of the part's outputs that keep their channels.
@@ -127,10 +123,36 @@ class Part:
 
     path: str
     network: NetworkPart
+    values: tuple[Value, ...]
     input_shape: tuple[int, ...]
     rest: int
     kept: tuple[int, ...]
     untrained: str | None
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The layers that read the part's outputs, and are rescaled with it."""
+        return tuple(dict.fromkeys(_layers(self.values)))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of it, each a sentence without its full stop."""
+        remarks = [
+            f"costs are those of {self.path} and of the {len(self.readers)} layers that read it; "
+            f"{self.rest} parameters beside them stay"
+        ]
+        if self.kept:
+            numbers = ", ".join(map(str, self.kept))
+            remarks.append(
+                f"{self.path} keeps the channels of its outputs {numbers} (counted from 0): they "
+                "are read by something else than a convolution or linear map"
+            )
+        if self.untrained is not None:
+            remarks.append(
+                f"the whole does not train on its example inputs ({self.untrained}): what reads "
+                f"{self.path} in training alone was not looked at"
+            )
+        return tuple(remarks)
 
     def put(self, whole: nn.Module, rescaled: nn.Module) -> nn.Module:
         """Put a rescaled part, and what reads it, into a whole network, wherever that holds them.
@@ -145,12 +167,13 @@ class Part:
             The whole.
 
         Raises:
-            SsrError: if the whole holds a layer of the part that a smaller one lacks, or weights of
-                it outside of modules.
+            SsrError: if it is another network, or holds a layer of the part that a smaller one
+                lacks, or weights of it outside of modules.
         """
+        self._check(whole)
         pairs = [
             (whole.get_submodule(path), rescaled.get_submodule(path))
-            for path in (self.path, *self.network.readers())
+            for path in (self.path, *self.readers)
         ]
         for holder, name, width in [*self._repeated(whole, rescaled)]:
             setattr(holder, name, width)
@@ -159,12 +182,25 @@ class Part:
         replacing.put(whole, self.path, pairs, type(whole).__name__)
         return whole
 
+    def _check(self, whole: nn.Module) -> None:
+        """Refuse another whole than the one in which the part was found."""
+        theirs = {name: tensor.shape for name, tensor in whole.state_dict().items()}
+        for name, tensor in self.network.state_dict().items():
+            if theirs.get(name) != tensor.shape:
+                there = "x".join(map(str, theirs.get(name, ()))) or "missing"
+                raise SsrError(
+                    f"this {type(whole).__name__} is not as the one in which {self.path} was "
+                    f"found: {name} is {there} and not {'x'.join(map(str, tensor.shape))}; give "
+                    "it as its constructor makes it, each time with the same arguments."
+                )
+
     def _repeated(
         self, whole: nn.Module, rescaled: nn.Module
     ) -> Iterator[tuple[nn.Module, str, int]]:
         """Find the integers of what holds the part, or a reader, that repeat a width."""
         changed: dict[tuple[str, str, int], set[int]] = {}
-        for _, reader in self.network.reads():
+        firsts = (next(_layers([value]), None) for value in self.values)
+        for reader in dict.fromkeys(first for first in firsts if first is not None):
             old, new = (_width(each.get_submodule(reader)) for each in (whole, rescaled))
             if old is None or new is None:
                 continue
@@ -285,7 +321,7 @@ def find(whole: nn.Module, path: str, call: Run) -> Part:
     rest = sum(p.numel() for p in whole.parameters() if id(p) not in own)
     ends = {value for value in values if _is_end(_last(whole, value))}
     kept = sorted({int(str(value[0])) for value in outputs if value not in ends})
-    return Part(path, network, shape, rest, tuple(kept), untrained)
+    return Part(path, network, tuple(values), shape, rest, tuple(kept), untrained)
 
 
 def _has(whole: nn.Module, path: str) -> bool:

@@ -114,7 +114,7 @@ def n_params(whole: nn.Module) -> int:
 def test_layers_before_the_first_convolution_follow_a_part() -> None:
     part, plan = planned(Detector(), "backbone")
     assert part.kept == () and part.untrained is None
-    assert part.network.readers() == (
+    assert part.readers == (
         "score",
         "head",
         "neck.0.0",
@@ -129,9 +129,26 @@ def test_layers_before_the_first_convolution_follow_a_part() -> None:
     assert all(parameter.grad is not None for parameter in whole.backbone.parameters())
 
 
+def test_remarks_say_whose_costs_are_counted_and_what_stays() -> None:
+    part, _ = planned(UNet(), "encoder")
+    costs, stays = part.remarks
+    assert costs.startswith("costs are those of encoder and of the 1 layers that read it")
+    assert stays.startswith("encoder keeps the channels of its outputs 0 (counted from 0)")
+
+
+def test_another_whole_is_refused() -> None:
+    part, plan = planned(UNet(), "encoder")
+    rescaled = rescale.build(part.network, plan, plan.smallest)
+    part.put(whole := UNet(), rescaled)
+    with pytest.raises(
+        SsrError, match=r"this UNet is not as .*: encoder.first.1.0.weight is missing"
+    ):
+        part.put(whole, rescaled)
+
+
 def test_an_output_that_is_joined_with_another_map_keeps_its_channels() -> None:
     part, plan = planned(UNet(), "encoder")
-    assert part.kept == (0,) and part.network.readers() == ("up",)
+    assert part.kept == (0,) and part.readers == ("up",)
     whole = part.put(UNet(), rescale.build(part.network, plan, plan.smallest))
     assert whole.up.in_channels < 32 and whole.encoder.first[-1][0].out_channels == 16
     assert run(whole).shape == (2, 2, 16, 16)
@@ -349,7 +366,7 @@ def test_a_detector_trains_with_a_rescaled_part(
     whole = make()
     n_before, before = n_params(whole), whole.eval()(images)
     part, plan = planned(whole, path, call)
-    assert part.kept == () and len(part.network.readers()) == n_readers and part.untrained
+    assert part.kept == () and len(part.readers) == n_readers and part.untrained
     architecture = plan.effective(
         Modifiers((0.5,) * len(plan.segments), (0.5,) * len(plan.segments))
     )
