@@ -346,10 +346,15 @@ def retinanet() -> nn.Module:
     )
 
 
+def ssd() -> nn.Module:
+    return detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "make, path, n_readers",
     [
+        (ssd, "backbone", 12),
         (ssdlite, "backbone", 48),
         (retinanet, "backbone", 2),
         (retinanet, "backbone.body", 3),
