@@ -61,6 +61,19 @@ Value = tuple[int | str | Function, ...]
 """The number of one of a part's outputs, and the layers and functions that it went through."""
 
 
+@dataclass(frozen=True)
+class OutputFlow:
+    """What becomes of a part's outputs in one mode.
+
+    Attributes:
+        values: what is made of them, as it is made.
+        outputs: which of these, and of the part's outputs, anything else reads, or nothing does.
+    """
+
+    values: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+
 class NetworkPart(nn.Module):
     """A part of a network and the layers that read its outputs, by their names in the whole.
 
@@ -70,16 +83,13 @@ class NetworkPart(nn.Module):
     Args:
         whole: holds the part; its modules are shared, not copied.
         path: of the part in it.
-        values: what is made of the part's outputs, as it is made.
-        outputs: what is put out: of these, and of the part's outputs.
+        flows: what becomes of its outputs, in eval mode and in train mode.
     """
 
-    def __init__(
-        self, whole: nn.Module, path: str, values: Sequence[Value], outputs: Sequence[Value]
-    ) -> None:
+    def __init__(self, whole: nn.Module, path: str, flows: Mapping[bool, OutputFlow]) -> None:
         super().__init__()
-        self._path, self._values, self._outputs = path, tuple(values), tuple(outputs)
-        for each in (path, *dict.fromkeys(_layers(values))):
+        self._path, self._flows = path, dict(flows)
+        for each in (path, *_readers(flows)):
             *holders, name = each.split(".")
             holder: nn.Module = self
             for part in holders:
@@ -88,21 +98,27 @@ class NetworkPart(nn.Module):
                 holder = holder.get_submodule(part)
             holder.add_module(name, whole.get_submodule(each))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """Run the part, then what reads it."""
-        outputs = nested.tensors(self.get_submodule(self._path)(x))
+        outputs = nested.tensors(self.get_submodule(self._path)(*args, **kwargs))
         made: dict[Value, Tensor] = {(n,): output for n, output in enumerate(outputs)}
-        for value in self._values:
+        flow = self._flows[self.training]
+        for value in flow.values:
             *before, step = value
             if isinstance(step, Function):
                 made[value] = step.call(made[tuple(before)], *step.args, **dict(step.kwargs))
             else:
                 made[value] = self.get_submodule(str(step))(made[tuple(before)])
-        return [made[value] for value in self._outputs]
+        return [made[value] for value in flow.outputs]
 
 
 def _layers(values: Sequence[Sequence[int | str | Function]]) -> Iterator[str]:
     return (step for step in chain.from_iterable(values) if isinstance(step, str))
+
+
+def _readers(flows: Mapping[bool, OutputFlow]) -> tuple[str, ...]:
+    values = chain.from_iterable(flow.values for flow in flows.values())
+    return tuple(dict.fromkeys(_layers([*values])))
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ class Part:
         path: of the part in the whole.
         network: the part and the layers that read it: to be traced, counted and rescaled. Its costs
             are those of both; multiply-adds are of one input of the part.
-        values: what is made of the part's outputs, as it is made.
+        flows: what becomes of the part's outputs, in eval mode and in train mode.
         input_shape: of one input of the part, without the batch.
         rest: how many parameters the whole has beside those of `network`: they stay.
         kept: numbers of the part's outputs that keep their channels.
@@ -123,7 +139,7 @@ class Part:
 
     path: str
     network: NetworkPart
-    values: tuple[Value, ...]
+    flows: Mapping[bool, OutputFlow]
     input_shape: tuple[int, ...]
     rest: int
     kept: tuple[int, ...]
@@ -132,14 +148,14 @@ class Part:
     @property
     def readers(self) -> tuple[str, ...]:
         """The layers that read the part's outputs, and are rescaled with it."""
-        return tuple(dict.fromkeys(_layers(self.values)))
+        return _readers(self.flows)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of it, each a sentence without its full stop."""
         remarks = [
-            f"costs are those of {self.path} and of the {len(self.readers)} layers that read it; "
-            f"{self.rest} parameters beside them stay"
+            f"costs are those of {self.path} and of the layers that read it "
+            f"({len(self.readers)}); {self.rest} parameters beside them stay"
         ]
         if self.kept:
             numbers = ", ".join(map(str, self.kept))
@@ -199,7 +215,8 @@ class Part:
     ) -> Iterator[tuple[nn.Module, str, int]]:
         """Find the integers of what holds the part, or a reader, that repeat a width."""
         changed: dict[tuple[str, str, int], set[int]] = {}
-        firsts = (next(_layers([value]), None) for value in self.values)
+        values = chain.from_iterable(flow.values for flow in self.flows.values())
+        firsts = (next(_layers([value]), None) for value in values)
         for reader in dict.fromkeys(first for first in firsts if first is not None):
             old, new = (_width(each.get_submodule(reader)) for each in (whole, rescaled))
             if old is None or new is None:
@@ -299,29 +316,28 @@ def find(whole: nn.Module, path: str, call: Run) -> Part:
         )
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
         try:
-            watch = _run(whole, path, call, training=False)
+            watches = {False: _run(whole, path, call, training=False)}
         except SsrError:
             raise
         except Exception as error:  # of anyone's code
             raise SsrError(f"{name} does not run on its example inputs: {cause(error)}.") from error
-        shape = _input_shape(watch, name, path)
+        shape = _input_shape(watches[False], name, path)
         untrained = None
         try:
-            watch.join(_run(whole, path, call, training=True))
+            watches[True] = _run(whole, path, call, training=True)
         except SsrError:
             raise
         except Exception as error:  # of anyone's code
             untrained = cause(error)
-    values, read = _followed(whole, path, watch)
-    continued = {value[:-1] for value in values}
-    made = [*((number,) for number in watch.numbers), *values]
-    outputs = [value for value in made if value in read or value not in continued]
-    network = NetworkPart(whole, path, values, outputs)
+    stay = _staying(whole, path, [*watches.values()])
+    flows = {training: _flow(watch, stay) for training, watch in watches.items()}
+    flows.setdefault(True, flows[False])
+    network = NetworkPart(whole, path, flows)
     own = {id(parameter) for parameter in network.parameters()}
     rest = sum(p.numel() for p in whole.parameters() if id(p) not in own)
-    ends = {value for value in values if _is_end(_last(whole, value))}
-    kept = sorted({int(str(value[0])) for value in outputs if value not in ends})
-    return Part(path, network, tuple(values), shape, rest, tuple(kept), untrained)
+    outputs = chain.from_iterable(flow.outputs for flow in flows.values())
+    kept = {int(str(value[0])) for value in outputs if not _is_end(_last(whole, value))}
+    return Part(path, network, flows, shape, rest, tuple(sorted(kept)), untrained)
 
 
 def _has(whole: nn.Module, path: str) -> bool:
@@ -370,35 +386,42 @@ def _input_shape(watch: _Watch, name: str, path: str) -> tuple[int, ...]:
     return shapes[0][1:]
 
 
-def _followed(whole: nn.Module, path: str, watch: _Watch) -> tuple[list[Value], set[Value]]:
-    """List what follows a part's outputs, and which of all values something else reads.
+def _staying(whole: nn.Module, path: str, watches: Sequence[_Watch]) -> set[str]:
+    """Name the layers that read the part's outputs and do not follow.
 
     A layer follows if all that it is ever called with does, and its weights are its own.
     """
-    part = whole.get_submodule(path)
-    layers = dict.fromkeys(_layers([*watch.made]))
+    inside = {id(module) for module in whole.get_submodule(path).modules()}
     owners: dict[int, set[str]] = {}
-    inside = {id(module) for module in part.modules()}
     for name, module in whole.named_modules():
-        for _, tensor in [*module.named_parameters("", recurse=False)]:
-            owners.setdefault(id(tensor), set()).add(path if id(module) in inside else name)
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), set()).add(path if id(module) in inside else name)
     shared = [names for names in owners.values() if len(names) > 1]
     if both := next((names for names in shared if path in names), None):
-        other = min(both - {path})
         raise SsrError(
-            f"{path} of {type(whole).__name__} shares weights with {other}, which would not fit a "
-            "smaller one: name a part that holds both."
+            f"{path} of {type(whole).__name__} shares weights with {min(both - {path})}, which "
+            "would not fit a smaller one: name a part that holds both."
         )
-    stay = {name for name in layers if name in watch.otherwise or any(name in s for s in shared)}
-    stay = {name for name in stay if not _is_stateless(whole.get_submodule(name))}
-    read, values = set(watch.read), dict(watch.made)
-    while cut := next((v for v in values if stay & {*_layers([v])}), None):
-        first = next(n for n, step in enumerate(cut) if step in stay)
-        read.add(cut[:first])
-        del values[cut]
-        later = _layers([cut[first:]])
-        stay |= {name for name in later if not _is_stateless(whole.get_submodule(name))}
-    return list(values), read
+    free = {n for n, module in whole.named_modules() if _is_stateless(module)}
+    stay = set().union(*shared, *(watch.otherwise for watch in watches)) - free
+    values = [[*_layers([value])] for watch in watches for value in watch.made]
+    while later := {n for v in values for i, n in enumerate(v) if stay & {*v[:i]}} - free - stay:
+        stay |= later  # what is called with something that does not follow does not, either
+    return stay
+
+
+def _flow(watch: _Watch, stay: set[str]) -> OutputFlow:
+    """List what becomes of a part's outputs, up to the layers that do not follow."""
+    read, values = set(watch.read), list[Value]()
+    for value in watch.made:
+        first = next((n for n, step in enumerate(value) if step in stay), None)
+        if first is None:
+            values.append(value)
+        else:
+            read.add(value[:first])
+    continued = {value[:-1] for value in values}
+    made = [*((number,) for number in watch.numbers), *values]
+    return OutputFlow(tuple(values), tuple(v for v in made if v in read or v not in continued))
 
 
 def _is_stateless(layer: nn.Module) -> bool:
@@ -432,13 +455,6 @@ class _Watch(TorchFunctionMode):
         self._known: dict[int, tuple[Tensor, Value]] = {}  # which are kept, so that none is another
         self._inside: list[tuple[str, Value | None]] = []
         """What runs: the part, with no value, or a layer; None if it has more than one value."""
-
-    def join(self, other: _Watch) -> None:
-        """Add what another run showed."""
-        self.numbers |= other.numbers
-        self.made |= other.made
-        self.read |= other.read
-        self.otherwise |= other.otherwise
 
     def values(self, held: object) -> list[Value]:
         """List which of the values an object holds."""

@@ -132,7 +132,7 @@ def test_layers_before_the_first_convolution_follow_a_part() -> None:
 def test_remarks_say_whose_costs_are_counted_and_what_stays() -> None:
     part, _ = planned(UNet(), "encoder")
     costs, stays = part.remarks
-    assert costs.startswith("costs are those of encoder and of the 1 layers that read it")
+    assert costs.startswith("costs are those of encoder and of the layers that read it (1);")
     assert stays.startswith("encoder keeps the channels of its outputs 0 (counted from 0)")
 
 
@@ -217,6 +217,35 @@ def test_nothing_beside_the_part_is_drawn_or_changed() -> None:
     rest = copy.deepcopy(unet.decoder.state_dict())
     part.put(unet, rescale.build(part.network, plan, plan.smallest))
     assert all(torch.equal(tensor, rest[n]) for n, tensor in unet.decoder.state_dict().items())
+
+
+class Deep(Encoder):
+    """Puts out an auxiliary map in training, and in front of the other."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = super().forward(x)
+        return [maps["shallow"], maps["deep"]] if self.training else [maps["deep"]]
+
+
+class Auxiliary(nn.Module):
+    """Reads the auxiliary map by a head that runs in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.aux, self.head = Deep(), nn.Conv2d(16, 2, 1), nn.Conv2d(32, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *shallow, deep = self.encoder(x)
+        return self.head(deep).mean() + sum(self.aux(each).mean() for each in shallow)
+
+
+def test_what_reads_a_part_in_training_alone_follows_it() -> None:
+    part, plan = planned(Auxiliary(), "encoder")
+    assert part.kept == () and {*part.readers} == {"head", "aux"}
+    whole = part.put(Auxiliary(), rescale.build(part.network, plan, plan.smallest))
+    assert whole.aux.in_channels == whole.head.in_channels == 4
+    whole.train()(IMAGES).backward()
+    assert all(parameter.grad is not None for parameter in whole.parameters())
 
 
 class Named(nn.Module):
