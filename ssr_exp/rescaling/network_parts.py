@@ -133,6 +133,8 @@ class Part:
         input_shape: of one input of the part, without the batch.
         rest: how many parameters the whole has beside those of `network`: they stay.
         kept: numbers of the part's outputs that keep their channels.
+        copies: modules of the whole that hold weights like the part's (an average of them): they
+            stay of full size.
         untrained: why the whole does not run in train mode on what it was run on; None if it does.
             What reads the part in training alone was not looked at then.
     """
@@ -143,6 +145,7 @@ class Part:
     input_shape: tuple[int, ...]
     rest: int
     kept: tuple[int, ...]
+    copies: tuple[str, ...]
     untrained: str | None
 
     @property
@@ -162,6 +165,11 @@ class Part:
             remarks.append(
                 f"{self.path} keeps the channels of its outputs {numbers} (counted from 0): they "
                 "are read by something else than a convolution or linear map"
+            )
+        if self.copies:
+            remarks.append(
+                f"a copy of weights of {self.path} is in {', '.join(self.copies[:4])}, and stays "
+                "of full size: copy the rescaled network where that is to be of its size"
             )
         if self.untrained is not None:
             remarks.append(
@@ -337,7 +345,8 @@ def find(whole: nn.Module, path: str, call: Run) -> Part:
     rest = sum(p.numel() for p in whole.parameters() if id(p) not in own)
     outputs = chain.from_iterable(flow.outputs for flow in flows.values())
     kept = {int(str(value[0])) for value in outputs if not _is_end(_last(whole, value))}
-    return Part(path, network, flows, shape, rest, tuple(sorted(kept)), untrained)
+    copies = tuple(replacing.copies(whole, whole.get_submodule(path)))
+    return Part(path, network, flows, shape, rest, tuple(sorted(kept)), copies, untrained)
 
 
 def _has(whole: nn.Module, path: str) -> bool:

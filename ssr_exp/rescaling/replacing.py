@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
 
@@ -36,6 +36,29 @@ def put(
         new |= {id(part): _same(path, old, rescaled) or path for path, part in old.named_modules()}
         tensors |= {id(t): n for n, t in [*old.named_parameters(), *old.named_buffers()]}
     Relinking(name, network, new, tensors).of(holder, "", DEEPEST)
+
+
+def copies(holder: nn.Module, original: nn.Module) -> Iterator[str]:
+    """Name the modules outside of one that hold weights like its own, as a copy does."""
+    own = {id(part) for part in original.modules()}
+    theirs: dict[tuple[int, ...], list[Tensor]] = {}
+    for tensor in [*original.parameters(), *original.buffers()]:
+        if is_telling(tensor):
+            theirs.setdefault(tuple(tensor.shape), []).append(tensor)
+    for path, part in holder.named_modules():
+        held = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        alike = ((one, other) for one in held for other in theirs.get(tuple(one.shape), ()))
+        if id(part) not in own and any(torch.equal(one, other) for one, other in alike):
+            yield path
+
+
+def is_telling(tensor: Tensor) -> bool:
+    """Say whether no other tensor holds the same by chance."""
+    return (
+        tensor.is_floating_point()
+        and tensor.numel() > 8
+        and bool((tensor != tensor.flatten()[0]).any())
+    )
 
 
 def stand_in(holder: nn.Module, network: str, old: nn.Module, value: nn.Module, name: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
-import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import nn
 
 from ssr_exp.config import TaskConf
 from ssr_exp.errors import SsrError
@@ -57,11 +56,6 @@ def _copies(
         SsrError: if a module holds the network's weights a second time and nobody said what that
             is, or a name that was said is none.
     """
-    own = {id(part) for part in old.modules()}
-    theirs: dict[tuple[int, ...], list[Tensor]] = {}
-    for tensor in [*old.parameters(), *old.buffers()]:
-        if is_telling(tensor):
-            theirs.setdefault(tuple(tensor.shape), []).append(tensor)
     for path in (*conf.copies, *conf.keep):
         user_modules.part(module, path, type(module).__name__)
     for path in conf.copies:
@@ -73,19 +67,15 @@ def _copies(
             )
         yield path, kept
     said = (*conf.copies, *conf.keep)
-    for path, part in module.named_modules():
-        if id(part) in own or any(path == one or path.startswith(f"{one}.") for one in said):
-            continue
-        held = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
-        for tensor in held:
-            if any(torch.equal(tensor, other) for other in theirs.get(tuple(tensor.shape), ())):
-                top = _whole(path, module, old)
-                raise SsrError(
-                    f"{type(module).__name__} holds a copy of {conf.network} at {top}: type "
-                    f"task.copies=[{top}] to have it copied from each rescaled network (as for an "
-                    f"average of its weights), or task.keep=[{top}] to leave it as it is (as for a "
-                    "teacher)."
-                )
+    for path in replacing.copies(module, old):
+        if not any(path == one or path.startswith(f"{one}.") for one in said):
+            top = _whole(path, module, old)
+            raise SsrError(
+                f"{type(module).__name__} holds a copy of {conf.network} at {top}: type "
+                f"task.copies=[{top}] to have it copied from each rescaled network (as for an "
+                f"average of its weights), or task.keep=[{top}] to leave it as it is (as for a "
+                "teacher)."
+            )
 
 
 def _whole(path: str, module: nn.Module, old: nn.Module) -> str:
@@ -98,12 +88,3 @@ def _whole(path: str, module: nn.Module, old: nn.Module) -> str:
         if {n: t.shape for n, t in state.items()} == shapes:
             return name
     return parts[0]
-
-
-def is_telling(tensor: Tensor) -> bool:
-    """Say whether no other tensor holds the same by chance."""
-    return (
-        tensor.is_floating_point()
-        and tensor.numel() > 8
-        and bool((tensor != tensor.flatten()[0]).any())
-    )

@@ -136,6 +136,13 @@ def test_remarks_say_whose_costs_are_counted_and_what_stays() -> None:
     assert stays.startswith("encoder keeps the channels of its outputs 0 (counted from 0)")
 
 
+def test_a_copy_of_a_part_is_remarked() -> None:
+    whole = UNet()
+    whole.average = copy.deepcopy(whole.encoder)
+    part, _ = planned(whole, "encoder")
+    assert part.remarks[-1].startswith("a copy of weights of encoder is in average.first.0.0, ")
+
+
 def test_another_whole_is_refused() -> None:
     part, plan = planned(UNet(), "encoder")
     rescaled = rescale.build(part.network, plan, plan.smallest)
