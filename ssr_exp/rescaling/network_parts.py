@@ -164,7 +164,7 @@ class Part:
             numbers = ", ".join(map(str, self.kept))
             remarks.append(
                 f"{self.path} keeps the channels of its outputs {numbers} (counted from 0): they "
-                "are read by something else than a convolution or linear map"
+                "are read by something else than a convolution or linear map, or by nothing"
             )
         if self.copies:
             remarks.append(
@@ -513,7 +513,7 @@ class _Watch(TorchFunctionMode):
                 self.otherwise.add(path)
         self._inside.append((path, value))
 
-    def _leave(self, module: nn.Module, _: tuple[Any, ...], output: object) -> None:
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         path, value = self._inside.pop()
         if value == ():
             for number, tensor in enumerate(nested.tensors(output)):
@@ -521,16 +521,23 @@ class _Watch(TorchFunctionMode):
                     self.numbers[number] = None
                     self._known[id(tensor)] = tensor, (number,)
         elif value is not None:
-            self._make(value, path, output, follows=not _is_end(module))
+            self._make(value, path, args[0], output, follows=not _is_end(module))
 
     def _is_hidden(self) -> bool:
         """Say whether the part runs, or a layer that is noted as one."""
         return any(value is not None for _, value in self._inside)
 
     def _make(
-        self, value: Value, step: str | Function, output: object, *, follows: bool = True
+        self,
+        value: Value,
+        step: str | Function,
+        x: Tensor,
+        output: object,
+        *,
+        follows: bool = True,
     ) -> None:
-        if not isinstance(output, Tensor):
+        """Note what is made of a value; it is only read where that has not its inputs in a row."""
+        if not isinstance(output, Tensor) or output.shape[:1] != x.shape[:1]:
             self.read.add(value)
             self.otherwise |= {step} if isinstance(step, str) else set()
             return
@@ -557,7 +564,7 @@ class _Watch(TorchFunctionMode):
         first, *rest = args or (None,)
         others = (_frozen(rest), tuple((key, _frozen(kwargs[key])) for key in sorted(kwargs)))
         if name in REPEATED and self.values([first]) and not nested.tensors(others):
-            self._make(values[0], Function(func, *others), result)
+            self._make(values[0], Function(func, *others), first, result)
         else:
             self.read.update(values)
         return result

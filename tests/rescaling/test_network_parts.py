@@ -169,9 +169,18 @@ def test_an_output_that_is_joined_with_another_map_keeps_its_channels() -> None:
         lambda self, deep: self.conv(self.conv(deep)).mean(),
         lambda self, deep: (self.conv(deep) + deep).mean(),
         lambda self, deep: F.conv2d(deep, self.conv.weight).mean(),
+        lambda self, deep: deep.flatten()[:32] @ self.bare,
         lambda self, deep: deep,
     ],
-    ids=["softmax", "gain", "layer that reads its own output", "sum", "function", "output"],
+    ids=[
+        "softmax",
+        "gain",
+        "layer that reads its own output",
+        "sum",
+        "function",
+        "flat batch",
+        "output",
+    ],
 )
 def test_an_output_that_anything_else_reads_keeps_its_channels(
     read: Callable[[Reading, Tensor], Tensor],
