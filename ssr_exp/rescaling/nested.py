@@ -30,6 +30,11 @@ def shapes(value: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(tensor.shape) for tensor in tensors(value))
 
 
+def is_finite(value: Any) -> bool:
+    """Say whether all numbers of the tensors in a value are finite."""
+    return all(bool(y.isfinite().all()) for y in tensors(value) if y.is_floating_point())
+
+
 def _tensors(value: Any, visited: set[int], depth: int) -> Iterator[Tensor]:
     for leaf in tree_leaves(value):
         if isinstance(leaf, Tensor):

@@ -145,8 +145,10 @@ def _assembled(
         for path in (path for block in segment.blocks[kept:] for path in block):
             holder, _, child = path.rpartition(".")
             removed.setdefault(holder, []).append(child)
-    for holder, children in removed.items():
-        _remove(rescaled.get_submodule(holder), children)
+    # All are looked up first: a holder's path is another once what holds it is numbered anew.
+    lists = [(rescaled.get_submodule(path), children) for path, children in removed.items()]
+    for sequence, children in lists:
+        _remove(sequence, children)
     return rescaled, {new: seed_names[id(t)] for new, t in copying.tensors(rescaled)}
 
 

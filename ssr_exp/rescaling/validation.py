@@ -11,7 +11,6 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -185,17 +184,13 @@ def _check_values(network: nn.Module, plan: Plan) -> None:
                 f"{type(network).__name__} cannot be rescaled: its smallest network runs on shapes "
                 f"and not on data ({cause(error)})."
             ) from error
-        if not _is_finite(output):
+        if not nested.is_finite(output):
             full = rescale.build(network, plan, plan.baseline, inherits=True).eval()
-            if _is_finite(full(image)):
+            if nested.is_finite(full(image)):
                 raise SsrError(
                     f"{type(network).__name__} cannot be rescaled: the first output of its "
                     "smallest network is not finite, and the network's own is."
                 )
-
-
-def _is_finite(output: Any) -> bool:
-    return all(bool(y.isfinite().all()) for y in nested.tensors(output) if y.is_floating_point())
 
 
 def _mend_integers(

@@ -18,7 +18,7 @@ from ssr_exp import user_code
 from ssr_exp.config import TaskConf
 from ssr_exp.datasets.user_data import is_other_lightning
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import rescale, user_modules
+from ssr_exp.rescaling import replacing, rescale, user_modules
 from ssr_exp.runs import trained
 from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights
@@ -122,7 +122,7 @@ def loads_weights(conf: TaskConf, offered: Mapping[str, Any]) -> bool:
         for seed in (1, 2):
             torch.manual_seed(seed)
             states.append(network(make(conf, offered), conf).state_dict())
-    drawn = [n for n, t in states[0].items() if relinking.is_telling(t)]
+    drawn = [n for n, t in states[0].items() if replacing.is_telling(t)]
     return bool(drawn) and all(torch.equal(states[0][n], states[1][n]) for n in drawn)
 
 

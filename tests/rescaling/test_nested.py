@@ -69,3 +69,10 @@ def test_modules_are_not_looked_into_and_circles_end() -> None:
     circle = SimpleNamespace(a=ONE, layer=nn.Linear(1, 1))
     circle.self = circle
     assert nested.tensors(circle) == [ONE]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_one_number_that_is_not_finite_is_found_anywhere(number: float) -> None:
+    integers = torch.tensor([1])
+    assert nested.is_finite({"a": [ONE, integers]})
+    assert not nested.is_finite({"a": [ONE, integers, Pair(ONE, torch.tensor([0.0, number]))]})

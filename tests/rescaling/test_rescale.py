@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssr_exp.config import ModelConf, Shortcut
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import rescale, seeds
+from ssr_exp.rescaling import cost, planning, rescale, seeds
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.resnet import CifarResNet
@@ -128,6 +128,26 @@ def test_blocks_that_are_kept_are_the_first_ones() -> None:
     network.stage1[1].note = "middle"
     built = rescale.build(network, plan, Modifiers(depth=[2 / 3, 1, 1], width=[1] * 3))
     assert [getattr(block, "note", None) for block in built.stage1] == [None, "middle"]
+
+
+def test_a_sequence_within_one_that_lost_blocks_loses_its_own() -> None:
+    def layers(width: int) -> list[nn.Module]:
+        return [
+            each
+            for _ in range(3)
+            for each in (nn.Conv2d(width, width, 3, padding=1, bias=False), nn.ReLU())
+        ]
+
+    inner = nn.Sequential(nn.Conv2d(16, 32, 3, bias=False), *layers(32))
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3), *layers(16), nn.MaxPool2d(2), inner, nn.Conv2d(32, 5, 1)
+    )
+    plan = planning.trace(network, IMAGES)
+    assert sum(plan.baseline.blocks) - sum(plan.smallest.blocks) == 4
+    built = rescale.build(network, plan, plan.smallest)
+    assert built(images(size=32)).shape == network(images(size=32)).shape
+    n_params = sum(p.numel() for p in built.parameters())
+    assert n_params == cost.count_one(plan, plan.smallest).params
 
 
 def test_modes_and_frozen_parameters_are_kept() -> None:
