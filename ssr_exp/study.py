@@ -287,6 +287,8 @@ class Study:
         self._refuse_stranger(wish)
         more = {"test": test, "metrics": metrics, "epochs": epochs}
         told = Told.read(score, self._opened.score, **more)
+        if told.score is None and not told.error and wish.origin != FINALIST:
+            raise SsrError(f"tell the {self.score.word} of {wish.network} on val, too.")
         if wish.origin == FINALIST and told.test is None and not told.error:
             raise SsrError(
                 f"{wish.network} is a finalist: tell its score on test, study.tell(candidate, "

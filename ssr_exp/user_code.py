@@ -47,8 +47,8 @@ def find(target: str, key: str = "model.target") -> Callable[..., Any]:
         return make
     if target.startswith(UNNAMED):
         raise SsrError(
-            f"{target.removeprefix(UNNAMED)} was a lambda, a function in a function or a notebook's "
-            "cell of another session: write it as a function of a module, and begin again."
+            f"{target.removeprefix(UNNAMED)} was a lambda, a function in a function or a cell of "
+            "another session's notebook: write it as a function of a module, and begin again."
         )
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):

@@ -93,6 +93,8 @@ class Told:
                 f"what was told has no score, but {', '.join(map(str, given)) or 'nothing'}: tell "
                 f"a number, the {how.word} on val, or a dictionary that has it as 'score'."
             )
+        if given["score"] is None and given.get("test") is None:
+            raise SsrError(f"nothing was told: tell a number, the {how.word} on val.")
         metrics = {str(k): v for k, v in dict(given.pop("metrics", {})).items()}
         epochs = given.pop("epochs", 0)
         score, test = (_number(given.pop(name, None), name) for name in ("score", "test"))
@@ -129,7 +131,7 @@ def _check_bounds(value: float | None, how: Score) -> None:
     if high == 1 and 1 < value <= 100:
         scale = " Is it in percent? Then divide it by 100."
     raise SsrError(
-        f"a {how.word} of {value:g} was told, and it lies from {how.between()}: nothing was "
+        f"the {how.word} that was told is {value:g}, and it lies from {how.between()}: nothing was "
         f"recorded.{scale}"
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass, replace
 from dataclasses import fields as fields_of
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from ssr_exp.config import (
     DatasetConf,
     ModelConf,
     ScoreConf,
+    SearchConfig,
     SegmentConf,
     TaskConf,
     TaskKind,
@@ -44,12 +45,29 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
 DATASET = "own"
+SEARCH = "search"  # among the settings: those of its search, by their keys
+SEARCH_PARTS = (
+    *("surrogate", "acquisition", "objective", "cap", "modifiers", "budget"),
+    *("rounds", "batch", "min_gain", "seed"),
+)
 PARTS: Mapping[str, type] = {
     "model": ModelConf,
     "segment": SegmentConf,
     "dataset": DatasetConf,
     "task": TaskConf,
 }
+
+
+def chosen_search(conf: SearchConfig) -> dict[str, Any]:
+    """List the settings of a search that are not as they are by default, by their keys."""
+    usual, found = SearchConfig(), dict[str, Any]()
+    for name in SEARCH_PARTS:
+        value, plain = getattr(conf, name), getattr(usual, name)
+        if is_dataclass(value):
+            found |= {f"{name}.{key}": part for key, part in _chosen(value, plain).items()}
+        elif value != plain:
+            found[name] = value
+    return found
 
 
 def score(conf: TaskConf) -> Score:
@@ -88,6 +106,8 @@ def make(conf: Config, seed_network: nn.Module, plan: Plan, taken: Pretrained) -
     if taken.init:
         fields["init"] = taken.init
     settings = {part: _chosen(getattr(conf, part), kind()) for part, kind in PARTS.items()}
+    if isinstance(conf, SearchConfig):
+        settings[SEARCH] = chosen_search(conf)
     return OpenedStudy(
         conf.study,
         fields,
@@ -201,7 +221,8 @@ def reopen(conf: Config) -> OpenedStudy:
     seed_network, plan = saved.seed_network(about.model_copy(update={"segment": frozen}))
     opened = make(conf, seed_network, plan, Pretrained())
     refuse_differences(store.root, conf.study, opened.fields)
-    return opened
+    settings = studies.read_all(store.root)[conf.study][studies.SETTINGS]
+    return replace(opened, changed={studies.SETTINGS: settings})
 
 
 def candidate(job: Job, folder: Path) -> Candidate:

@@ -20,11 +20,11 @@ from ssr_exp.app import configuration
 from ssr_exp.app.command_line import keys
 from ssr_exp.config import ModelConf, SearchConfig, Source
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import saved
+from ssr_exp.rescaling import replacing, saved
 from ssr_exp.runs import studies
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
-from ssr_exp.training import loop_study, relinking
+from ssr_exp.training import loop_study
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
@@ -114,7 +114,7 @@ def seed_network(make_network: Callable[[], nn.Module], init: str) -> nn.Module:
             "time. Whatever it draws or reads must not decide on its layers."
         )
     states = network.state_dict(), other.state_dict()
-    telling = [n for n, t in states[0].items() if relinking.is_telling(t)]
+    telling = [n for n, t in states[0].items() if replacing.is_telling(t)]
     is_trained = bool(telling) and all(torch.equal(states[0][n], states[1][n]) for n in telling)
     if is_trained and init == FRESH:
         log.warning(
@@ -225,8 +225,8 @@ def reopened(
     if not trust:
         saved.check_trust(folder, about, "pass trust=True if you trust where it comes from")
     given = {"paths.runs": str(root), **options}
-    if isinstance(here[name].get(studies.SETTINGS), dict):
-        usual = {"modifiers.kind": "sentinel_all", "dataset.name": loop_study.DATASET}
+    if isinstance(theirs := here[name].get(studies.SETTINGS), dict):
+        usual = {"dataset.name": loop_study.DATASET, **theirs.get(loop_study.SEARCH, {})}
         given = {"study": name, **usual, **given}
         conf = settings(given, ModelConf(name="network"))
         return loop_study.reopen(conf), conf
