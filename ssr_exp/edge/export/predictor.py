@@ -36,7 +36,7 @@ from ssr_exp.edge.export import (
     predict_script,
 )
 from ssr_exp.edge.export.formats import Model
-from ssr_exp.edge.export.verification import Inputs, Originals
+from ssr_exp.edge.export.verification import Originals, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 
@@ -158,12 +158,12 @@ class Predictor:
         run = self._script.load(path, threads=threads)
         return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
 
-    def originals(self, part: Inputs, aside: Path) -> Originals:
+    def originals(self, part: Samples, aside: Path) -> Originals:
         """Find the image files of a part; one that has none gets them: PNG, of its pixels."""
         return Originals(part.files or tuple(_written(part, aside)), self.images)
 
 
-def _written(part: Inputs, folder: Path) -> Iterator[Path]:
+def _written(part: Samples, folder: Path) -> Iterator[Path]:
     """Write pixels as image files.
 
     Raises:
