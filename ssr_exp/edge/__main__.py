@@ -82,6 +82,7 @@ def _study(options: argparse.Namespace) -> MeasuredStudy:
             arguments.segment(options),
             num_classes=options.classes,
             input_shape=arguments.input_shape(options),
+            inputs=arguments.inputs(options),
         )
     return study.only(options.network) if options.network else study
 

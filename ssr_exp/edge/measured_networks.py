@@ -14,6 +14,7 @@ from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, planning, rescale, saved, seeds
 from ssr_exp.rescaling.cost import Cost
+from ssr_exp.rescaling.inputs import Example
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
@@ -132,7 +133,12 @@ def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
 
 
 def untrained(
-    model: ModelConf, split: SegmentConf, *, num_classes: int, input_shape: tuple[int, int, int]
+    model: ModelConf,
+    split: SegmentConf,
+    *,
+    num_classes: int | None,
+    input_shape: tuple[int, ...],
+    inputs: Example | None = None,
 ) -> MeasuredStudy:
     """Build a seed network of which nothing was trained; it is the only one there.
 
@@ -140,7 +146,7 @@ def untrained(
         SsrError: if it cannot be built or split.
     """
     seed_network, plan = planning.seed_and_plan(
-        model, split, num_classes=num_classes, input_shape=input_shape
+        model, split, num_classes=num_classes, input_shape=input_shape, inputs=inputs
     )
     seed = SeedNetwork.from_plan(model, split, plan, num_classes, seed_network)
     networks = tuple(_by_network(plan, ()))

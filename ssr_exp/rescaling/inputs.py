@@ -174,8 +174,8 @@ class Signature(FileModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the first tensor, without the batch: the image, where there is one."""
-        return self.tensors[0].shape
+        """The shape of the first tensor that has one, without the batch: of the image, if any."""
+        return next((tensor.shape for tensor in self.tensors if tensor.shape), (1,))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -24,19 +24,28 @@ from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Trace, TracedTe
 
 
 def seed_and_plan(
-    model: ModelConf, segment: SegmentConf, *, num_classes: int | None, input_shape: Sequence[int]
+    model: ModelConf,
+    segment: SegmentConf,
+    *,
+    num_classes: int | None,
+    input_shape: Sequence[int],
+    inputs: Example | None = None,
 ) -> tuple[nn.Module, Plan]:
     """Construct a seed network, with weights from torch's global generator, and its plan.
 
     Channels are rounded as the network's family asks, where `segment.multiple` leaves that open.
+    A network of the user's own that takes other `inputs` than one batch of images stays as it is
+    made.
 
     Raises:
         SsrError: if the network cannot be built, or not be split like that.
     """
-    network = seeds.build(model, num_classes=num_classes, input_shape=input_shape)
+    network = seeds.build(
+        model, num_classes=num_classes, input_shape=input_shape, takes_images=inputs is None
+    )
     plan = trace(
         network,
-        input_shape,
+        input_shape if inputs is None else inputs,
         multiple=seeds.multiple(model) if segment.multiple is None else segment.multiple,
         frozen=segment.frozen,
         kind=segment.kind,

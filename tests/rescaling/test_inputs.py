@@ -174,6 +174,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Example]] = {
 }
 
 
+def masked() -> Any:
+    return CASES["dictionary"][1]
+
+
 @pytest.fixture(params=CASES)
 def case(request: Any) -> tuple[nn.Module, Plan]:
     make, example = CASES[request.param]
