@@ -132,7 +132,7 @@ def _measured(options: argparse.Namespace, study: MeasuredStudy) -> Measured:
             for code in terminal.progress(list(networks), f"preparing for {setting.runtime}"):
                 runners[setting, code] = stopwatch.prepare(
                     networks[code],
-                    study.input_shape,
+                    study.plan.inputs,
                     runtime,
                     batch=setting.batch,
                     threads=setting.threads,

@@ -48,11 +48,6 @@ class MeasuredStudy:
     networks: tuple[MeasuredNetwork, ...]  # those with finished trainings, and the seed network
     folder: Path | None = None  # of the study; None if nothing was trained
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Channels, height and width of the images, in pixels."""
-        return self.seed.input_shape
-
     def only(self, names: Sequence[str]) -> MeasuredStudy:
         """Keep the seed network and the networks of these codes, trained or not.
 

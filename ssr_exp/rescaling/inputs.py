@@ -173,6 +173,11 @@ class Signature(FileModel):
         return is_alone and tensor.batch_dim == 0 and tensor.kind.is_floating_point
 
     @property
+    def stored(self) -> Signature | None:
+        """What a file has to say beside the shape of the image: None where that says all."""
+        return None if self.is_one_image else self
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the first tensor that has one, without the batch: of the image, if any."""
         return next((tensor.shape for tensor in self.tensors if tensor.shape), (1,))
@@ -226,7 +231,11 @@ def of_shape(shape: Sequence[int], network: nn.Module) -> Signature:
         network: it is called with the tensor.
     """
     kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
-    dtype = next(kinds, torch.get_default_dtype())
+    return one_tensor(shape, next(kinds, torch.get_default_dtype()))
+
+
+def one_tensor(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Signature:
+    """Describe one tensor; `shape` is without the batch, which comes first."""
     tensor = InputTensor(name=IMAGE, shape=tuple(shape), dtype=_spelled(dtype))
     return Signature(tensors=(tensor,), args=({"tensor": 0},))
 
@@ -500,14 +509,26 @@ class _Convolutions(meta.ModuleWatch):
 _Run = tuple[tuple[tuple[int, ...], ...], list[tuple[int, ...]]]
 
 
+def outputs(network: nn.Module, signature: Signature, batch: int) -> Any:
+    """Run a copy of a network, in eval mode, without data; returns what it puts out."""
+    return _watched(network, signature, batch)[0]
+
+
 def _run(network: nn.Module, signature: Signature, batch: int) -> _Run:
     """Run without data: the shapes of the outputs, and the positions of the convolutions."""
+    output, sizes = _watched(network, signature, batch)
+    return nested.shapes(output), sizes
+
+
+def _watched(
+    network: nn.Module, signature: Signature, batch: int
+) -> tuple[Any, list[tuple[int, ...]]]:
     shadow = meta.copied(network).eval()
     args, kwargs = signature.make(batch, device="meta")
     watch = _Convolutions(shadow)
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
         output = shadow(*args, **kwargs)
-    return nested.shapes(output), watch.sizes
+    return output, watch.sizes
 
 
 def _follow(two: _Run, three: _Run) -> bool:
