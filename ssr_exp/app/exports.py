@@ -23,7 +23,7 @@ from ssr_exp.datasets.user_data import UserData
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import exported, exporter, hub
 from ssr_exp.edge.export.formats import Model
-from ssr_exp.edge.export.verification import Inputs, Measure
+from ssr_exp.edge.export.verification import Measure, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
@@ -73,7 +73,7 @@ def write(composed: Any) -> str:
     return str(outcome.folder)
 
 
-def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Preprocessing | None]:
+def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Samples], Preprocessing | None]:
     """Load the images that a network was compared by; for one that learned from val, test, too.
 
     Returns what is done to image files, too, by the statistics that the network was trained with;
@@ -105,7 +105,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Prepro
     module = learning.task(Config(task=task), learnt, nn.Identity())
     assert isinstance(module, Supervised)
     parts = [
-        Inputs(
+        Samples(
             name,
             images.pixels,
             partial(_measured, module, images.labels),
@@ -121,7 +121,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Inputs], Prepro
 
 def _own_inputs(
     conf: ExportConfig, chosen: Selection, task: TaskConf, asked: DatasetConf
-) -> list[Inputs]:
+) -> list[Samples]:
     """Take inputs of val, and the score, from modules of the user's own.
 
     Raises:
@@ -164,9 +164,9 @@ def _own_inputs(
     elif lost:
         why = f"the run's {LAST_CHECKPOINT}, which holds {lost}, is gone"
     else:
-        return [Inputs("val", inputs, _through(validation))]
+        return [Samples("val", inputs, _through(validation))]
     log.info("files are compared by outputs alone, not scored: %s", why)
-    return [Inputs("val", inputs)]
+    return [Samples("val", inputs)]
 
 
 def _module_weights(chosen: Selection) -> dict[str, Tensor]:

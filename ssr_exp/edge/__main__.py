@@ -82,6 +82,7 @@ def _study(options: argparse.Namespace) -> MeasuredStudy:
             arguments.segment(options),
             num_classes=options.classes,
             input_shape=arguments.input_shape(options),
+            inputs=arguments.inputs(options),
         )
     return study.only(options.network) if options.network else study
 
@@ -131,7 +132,7 @@ def _measured(options: argparse.Namespace, study: MeasuredStudy) -> Measured:
             for code in terminal.progress(list(networks), f"preparing for {setting.runtime}"):
                 runners[setting, code] = stopwatch.prepare(
                     networks[code],
-                    study.input_shape,
+                    study.plan.inputs,
                     runtime,
                     batch=setting.batch,
                     threads=setting.threads,

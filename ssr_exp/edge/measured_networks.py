@@ -14,6 +14,7 @@ from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, planning, rescale, saved, seeds
 from ssr_exp.rescaling.cost import Cost
+from ssr_exp.rescaling.inputs import Example
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
@@ -46,11 +47,6 @@ class MeasuredStudy:
     plan: Plan  # of it
     networks: tuple[MeasuredNetwork, ...]  # those with finished trainings, and the seed network
     folder: Path | None = None  # of the study; None if nothing was trained
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Channels, height and width of the images, in pixels."""
-        return self.seed.input_shape
 
     def only(self, names: Sequence[str]) -> MeasuredStudy:
         """Keep the seed network and the networks of these codes, trained or not.
@@ -132,7 +128,12 @@ def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
 
 
 def untrained(
-    model: ModelConf, split: SegmentConf, *, num_classes: int, input_shape: tuple[int, int, int]
+    model: ModelConf,
+    split: SegmentConf,
+    *,
+    num_classes: int | None,
+    input_shape: tuple[int, ...],
+    inputs: Example | None = None,
 ) -> MeasuredStudy:
     """Build a seed network of which nothing was trained; it is the only one there.
 
@@ -140,7 +141,7 @@ def untrained(
         SsrError: if it cannot be built or split.
     """
     seed_network, plan = planning.seed_and_plan(
-        model, split, num_classes=num_classes, input_shape=input_shape
+        model, split, num_classes=num_classes, input_shape=input_shape, inputs=inputs
     )
     seed = SeedNetwork.from_plan(model, split, plan, num_classes, seed_network)
     networks = tuple(_by_network(plan, ()))

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.segment(options),
             num_classes=options.classes,
             input_shape=arguments.input_shape(options),
+            inputs=arguments.inputs(options),
         )
         points = lattice.from_plan(plan, width_steps=options.width_steps).size
     except SsrError as error:
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(name: str, plan: Plan) -> Table:
     """Lay out segments, blocks, channels and cost; the rows of cost add up to the network's."""
-    rows = Table(title=f"{name} on images of {'x'.join(map(str, plan.input_shape))}")
+    kind = "images" if plan.inputs.is_one_image and len(plan.input_shape) == 3 else "inputs"
+    rows = Table(title=f"{name} on {kind} of {plan.inputs.text()}")
     rows.add_column("segment", no_wrap=True)
     for heading in ("blocks", "removable", "channels", "widths", "parameters", "MACs", "GeMMs"):
         rows.add_column(heading, justify="right", no_wrap=True)

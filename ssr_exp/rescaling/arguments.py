@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 
+import torch
+
+from ssr_exp import user_code
 from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds, segmentations
+from ssr_exp.rescaling.inputs import Example, Inputs
+
+SHAPE = re.compile(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){0,7}", re.IGNORECASE)
 
 MODELS = f"{', '.join(seeds.names())}, torchvision/NAME, timm/NAME, or your own as my_package.MyNet"
 
@@ -16,7 +23,20 @@ def add_network(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--size", type=int, help="image side in pixels (32; torchvision/, timm/, your own: 224)"
     )
-    parser.add_argument("--channels", type=int, default=3, help="image channels (3)")
+    parser.add_argument("--channels", type=int, help="image channels (3)")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        metavar="CxHxW",
+        help="of one input without the batch, instead of --size and --channels: 3x64x96, 1x16000; "
+        "once for each input of your own network",
+    )
+    parser.add_argument(
+        "--example",
+        metavar="FUNCTION",
+        help="for all other inputs of your own network: my_package.function, which returns a batch "
+        "of them: a tensor, tuple, dictionary or ssr_exp.Inputs",
+    )
     parser.add_argument(
         "--classes", type=int, help="classes (10; torchvision/ and timm/ at 224 pixels: 1000)"
     )
@@ -41,6 +61,15 @@ def model(name: str, options: argparse.Namespace) -> ModelConf:
         SsrError: if there is no such network, or a size is too small.
     """
     conf = seeds.parse(name, stem=Stem(options.stem), shortcut=Shortcut(options.shortcut))
+    _check_inputs(options)
+    options.inputs = _inputs(conf, options)
+    if options.inputs is not None:
+        return conf
+    if options.shape is not None:
+        (shape,) = _shapes(options)
+        options.channels, options.size = shape[0], max(shape[1:])
+    if options.channels is None:
+        options.channels = 3
     if options.size is None:
         options.size = 32 if conf.source is Source.builtin else 224
     if options.classes is None:
@@ -52,9 +81,52 @@ def model(name: str, options: argparse.Namespace) -> ModelConf:
     return conf
 
 
-def input_shape(options: argparse.Namespace) -> tuple[int, int, int]:
-    """Read channels, height and width of the images, in pixels."""
-    return options.channels, options.size, options.size
+def input_shape(options: argparse.Namespace) -> tuple[int, ...]:
+    """Read channels, height and width of the images, in pixels; of other inputs the first."""
+    if options.shape is not None:
+        return _shapes(options)[0]
+    return (options.channels or 1, options.size or 1, options.size or 1)
+
+
+def inputs(options: argparse.Namespace) -> Example | None:
+    """Say what a network of the user's own is called with, once `model` read it.
+
+    None: one batch of images.
+    """
+    example: Example | None = options.inputs
+    return example
+
+
+def _inputs(conf: ModelConf, options: argparse.Namespace) -> Example | None:
+    if options.example is not None:
+        example: Example = user_code.call(options.example, {}, "--example", {})
+        return example
+    shapes = _shapes(options)
+    if len(shapes) == 1:
+        is_fitted = options.classes is not None or conf.source is not Source.module
+        return None if len(shapes[0]) == 3 and is_fitted else shapes[0]
+    return Inputs(tuple(torch.zeros(2, *shape) for shape in shapes)) if shapes else None
+
+
+def _check_inputs(options: argparse.Namespace) -> None:
+    given = options.size, options.channels
+    if options.shape is not None and options.example is not None:
+        raise SsrError("--shape and --example say the same: type one of them.")
+    if (options.shape or options.example) and given != (None, None):
+        raise SsrError("--size and --channels are of images: leave them out with --shape.")
+
+
+def _shapes(options: argparse.Namespace) -> list[tuple[int, ...]]:
+    """Read shapes such as `1x16000`."""
+    shapes = []
+    for text in options.shape or ():
+        if not SHAPE.fullmatch(text):
+            raise SsrError(
+                f"--shape {text} is no shape: type the sizes of one input without the batch, as "
+                "3x64x96 or 1x16000."
+            )
+        shapes.append(tuple(map(int, text.lower().split("x"))))
+    return shapes
 
 
 def segment(options: argparse.Namespace) -> SegmentConf:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.tracing.blocks import Block, holders_of
 from ssr_exp.rescaling.tracing.channel_groups import Form, Group
@@ -125,7 +126,7 @@ class Plan:
     """A seed network's segments, channel groups, parameters and products.
 
     Args:
-        input_shape: channels, height and width of the images that were traced.
+        inputs: what the network was called with when it was traced.
         multiple: channels are rounded to a multiple of this.
         segments: in the order in which they run.
         owners: for each group the segment that scales it.
@@ -139,7 +140,7 @@ class Plan:
         remarks: what a user should know of it, each a sentence without its full stop.
     """
 
-    input_shape: tuple[int, ...]
+    inputs: Signature
     multiple: int
     segments: tuple[Segment, ...]
     groups: tuple[Group, ...]
@@ -151,6 +152,11 @@ class Plan:
     channel_groups: NDArray[np.int64]
     unlearnt: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of the first input: channels, height and width of images, in pixels."""
+        return self.inputs.shape
 
     @cached_property
     def widths(self) -> tuple[Widths, ...]:

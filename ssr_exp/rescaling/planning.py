@@ -1,4 +1,4 @@
-"""Make the plan of a network: `planning.trace(network, input_shape)` finds its segments."""
+"""Make the plan of a network: `planning.trace(network, example)` finds its segments."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, only_ssr_errors
 from ssr_exp.rescaling import remarks, seeds, segmentations, validation
+from ssr_exp.rescaling.inputs import Example
 from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
 from ssr_exp.rescaling.segmentations import SegmentDraft
 from ssr_exp.rescaling.tracing import attributes, runner
@@ -23,19 +24,28 @@ from ssr_exp.rescaling.tracing.trace import Call, MatrixProduct, Trace, TracedTe
 
 
 def seed_and_plan(
-    model: ModelConf, segment: SegmentConf, *, num_classes: int | None, input_shape: Sequence[int]
+    model: ModelConf,
+    segment: SegmentConf,
+    *,
+    num_classes: int | None,
+    input_shape: Sequence[int],
+    inputs: Example | None = None,
 ) -> tuple[nn.Module, Plan]:
     """Construct a seed network, with weights from torch's global generator, and its plan.
 
     Channels are rounded as the network's family asks, where `segment.multiple` leaves that open.
+    A network of the user's own that takes other `inputs` than one batch of images stays as it is
+    made.
 
     Raises:
         SsrError: if the network cannot be built, or not be split like that.
     """
-    network = seeds.build(model, num_classes=num_classes, input_shape=input_shape)
+    network = seeds.build(
+        model, num_classes=num_classes, input_shape=input_shape, takes_images=inputs is None
+    )
     plan = trace(
         network,
-        input_shape,
+        input_shape if inputs is None else inputs,
         multiple=seeds.multiple(model) if segment.multiple is None else segment.multiple,
         frozen=segment.frozen,
         kind=segment.kind,
@@ -46,7 +56,7 @@ def seed_and_plan(
 
 def trace(
     network: nn.Module,
-    input_shape: Sequence[int],
+    example: Example,
     *,
     multiple: int = 8,
     frozen: Sequence[str] = (),
@@ -60,14 +70,16 @@ def trace(
 
     Args:
         network: any ConvNet; it is neither changed nor run on data.
-        input_shape: channels, height and width of its images, in pixels.
+        example: what it is called with: the shape of one input without the batch (channels, height
+            and width of images, in pixels), or inputs with a batch: a tensor, a tuple, a
+            dictionary, or `Inputs`. See `inputs.read`.
         multiple: channels are rounded to a multiple of this.
         frozen: names of segments that stay as they are.
         kind: how to split it: `stage`, `superblock`, `block`, `whole` or `manual`.
         patterns: for `manual`: names of modules, one pattern for each segment.
 
     Raises:
-        SsrError: if the network does not run on such images, has no segment, nothing in it can be
+        SsrError: if the network does not run on such inputs, has no segment, nothing in it can be
             rescaled, or it has no segment of a name in `frozen`.
 
     Example:
@@ -78,10 +90,10 @@ def trace(
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
     with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
-        traced = runner.run(network, input_shape)
+        traced = runner.run(network, example)
         drafts = segmentations.find(network, traced, kind, patterns)
         _check_names(network, drafts, frozen)
-        make = partial(_plan, network, traced, input_shape, multiple, frozen)
+        make = partial(_plan, network, traced, multiple, frozen)
         plan = validation.settle(network, drafts, traced, make)
         plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
     if plan.baseline == plan.smallest and not frozen:
@@ -106,7 +118,6 @@ def _check_names(network: nn.Module, drafts: Sequence[SegmentDraft], frozen: Seq
 def _plan(
     network: nn.Module,
     traced: Trace,
-    input_shape: Sequence[int],
     multiple: int,
     frozen: Sequence[str],
     drafts: Sequence[SegmentDraft],
@@ -118,7 +129,7 @@ def _plan(
     segments = _segments(drafts, traced, grouping, frozen)
     parameters = {name for name, _ in network.named_parameters()}
     return Plan(
-        input_shape=tuple(input_shape),
+        inputs=traced.inputs,
         multiple=multiple,
         segments=segments,
         groups=grouping.groups,

@@ -6,7 +6,8 @@ mode and on the CPU; no record, study or data set is needed:
     from ssr_exp.rescaling import saved
     network = saved.load("best")
 
-It maps images, `b x c x h x w`, to logits, `b x num_classes`, in float32. The images are normalised
+It maps images, `b x c x h x w`, to logits, `b x num_classes`, in float32; where `about.inputs` is
+given, it is called with those. The images are normalised
 as in its training: with pixels in 0..1 and `about = saved.read("best")`, subtract `about.mean` and
 divide by `about.std`, one number for each channel. Logit `i` is that of `about.classes[i]`.
 """
@@ -35,6 +36,7 @@ from ssr_exp.config import ModelConf, SegmentConf, Shortcut, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.rescaling import codes, planning, rescale, seeds, segmentations, user_modules
+from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -154,9 +156,10 @@ class Description(FileModel):
 
     Attributes:
         network: the code of the rescaled network.
-        num_classes: how many logits there are; None: a module of the user's own says what the
+        num_classes: how many logits there are; None: code of the user's own says what the
             network puts out, and how its inputs are made: `classes`, `mean` and `std` are empty.
         input_shape: of one input: channels, height and width of images, in pixels.
+        inputs: what the network is called with; None: one tensor of floats of `input_shape`.
         classes: their names, in the order of the logits.
         mean: of each channel of the images that it was trained on, in 0..1; `std` likewise.
         modifiers: what the code stands for, for people; `segments` likewise.
@@ -180,6 +183,12 @@ class Description(FileModel):
     weights_of: str = ""
     target_mean: tuple[float, ...] | None = None
     target_std: tuple[float, ...] | None = None
+    inputs: Signature | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_usual_inputs(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {k: v for k, v in fields.items() if (k, v) != ("inputs", None)}
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Description:
@@ -278,6 +287,7 @@ def seed_network(description: Description) -> tuple[nn.Module, Plan]:
             description.segment.conf(),
             num_classes=description.num_classes,
             input_shape=shape,
+            inputs=description.inputs,
         )
         if model.code is not None and Model.from_conf(model.conf(), shape, seed).code != model.code:
             log.warning(

@@ -58,7 +58,13 @@ TRAINED = (
 LONGEST_LABEL = 40  # with data set and fingerprint still a W&B tag, of 64 characters
 
 
-def build(conf: ModelConf, *, num_classes: int | None, input_shape: Sequence[int]) -> nn.Module:
+def build(
+    conf: ModelConf,
+    *,
+    num_classes: int | None,
+    input_shape: Sequence[int],
+    takes_images: bool = True,
+) -> nn.Module:
     """Construct a seed network with fresh weights from torch's global generator.
 
     Args:
@@ -66,18 +72,26 @@ def build(conf: ModelConf, *, num_classes: int | None, input_shape: Sequence[int
         num_classes: how many logits it puts out; None: a network of the user's own keeps its
             head.
         input_shape: channels, height and width of the images, in pixels.
+        takes_images: whether it is called with a batch of images; else it is a network of the
+            user's own, and stays as it is made.
 
     Raises:
         SsrError: if there is no such network, it cannot be built, or does not fit the images.
     """
     _check(conf)
-    if num_classes is None and conf.source is not Source.module:
+    is_own = conf.source is Source.module
+    if not takes_images and not is_own:
+        raise SsrError(
+            f"{spell(conf)} takes one batch of images, channels x height x width: other inputs are "
+            "for networks of your own, as my_package.MyNet."
+        )
+    if num_classes is None and not is_own:
         raise SsrError(f"{spell(conf)} has to be told how many classes there are.")
-    if conf.source is Source.module:
+    if is_own:
         network = user_modules.build(
             _target(conf), conf.arguments, num_classes=num_classes, in_channels=input_shape[0]
         )
-    if num_classes is None or is_part(conf):
+    if num_classes is None or is_part(conf) or not takes_images:
         return network
     if is_cifar(conf):
         return CifarResNet(
@@ -91,7 +105,7 @@ def build(conf: ModelConf, *, num_classes: int | None, input_shape: Sequence[int
         return _call(UNet, conf, options | conf.arguments)
     if conf.source is Source.timm:
         network = _timm(conf, num_classes, input_shape[0])
-    elif conf.source is not Source.module:
+    elif not is_own:
         network = _torchvision(conf, num_classes)
     return adapt.fit(
         network,

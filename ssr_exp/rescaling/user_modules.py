@@ -24,7 +24,7 @@ def build(
     arguments: Mapping[str, Any],
     *,
     num_classes: int | None,
-    in_channels: int,
+    in_channels: int | None,
 ) -> nn.Module:
     """Call what `target` names, as `my_package.MyNet`, with arguments by keyword.
 
@@ -48,11 +48,12 @@ def build(
     return made
 
 
-def offered(num_classes: int | None, in_channels: int) -> dict[str, Any]:
+def offered(num_classes: int | None, in_channels: int | None) -> dict[str, Any]:
     """List the arguments that a callable is told; none where there are no classes to tell."""
     if num_classes is None:
         return {}
-    return {"num_classes": num_classes} | dict.fromkeys(CHANNELS, in_channels)
+    channels = {} if in_channels is None else dict.fromkeys(CHANNELS, in_channels)
+    return {"num_classes": num_classes} | channels
 
 
 def part(holder: Any, attribute: str, name: str) -> nn.Module:

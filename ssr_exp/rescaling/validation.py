@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import cost, meta, nested, rescale
@@ -120,23 +120,23 @@ def _run(network: nn.Module, plan: Plan, trace: Trace, architecture: Architectur
         if not training and is_between and True in trace.outputs:
             continue  # train mode runs all that eval mode does, and what holds two blocks alike
         batch = BATCH if training else trace.batch
-        image = meta.images(rescaled, plan.input_shape, batch)
         watch = meta.ModuleWatch(rescaled.train(training))
-        if (fault := _forward(rescaled, image, watch, shapes)) is not None:
+        if (fault := _forward(rescaled, plan, batch, watch, shapes)) is not None:
             watch = meta.ModuleWatch(rescaled, names_makers=True)
-            return _forward(rescaled, image, watch, shapes) or fault
+            return _forward(rescaled, plan, batch, watch, shapes) or fault
         if not training and (fault := _miscounted(plan, architecture, watch.macs, batch)):
             return fault
     return None
 
 
 def _forward(
-    rescaled: nn.Module, image: Tensor, watch: meta.ModuleWatch, shapes: Shapes
+    rescaled: nn.Module, plan: Plan, batch: int, watch: meta.ModuleWatch, shapes: Shapes
 ) -> Fault | None:
     """Run a network once, and compare what it puts out with the seed network's shapes."""
+    args, kwargs = plan.inputs.make(batch, device="meta")
     try:
         with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), watch:
-            output = rescaled(image)
+            output = rescaled(*args, **kwargs)
     except Exception as error:  # whatever foreign code raises says that it does not fit
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         is_clear = watch.failed or not watch.path
@@ -172,13 +172,14 @@ def _check_values(network: nn.Module, plan: Plan) -> None:
         SsrError: if it is not finite, where the seed network's weights are.
     """
     state = [*network.parameters(), *network.buffers()]
-    if any(tensor.is_meta for tensor in state) or math.prod(plan.input_shape) > LARGEST_INPUT:
+    elements = sum(math.prod(tensor.shape) for tensor in plan.inputs.tensors)
+    if any(tensor.is_meta for tensor in state) or elements > LARGEST_INPUT:
         return
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
         rescaled = rescale.build(network, plan, plan.smallest, inherits=True)
-        image = meta.images(rescaled, plan.input_shape, BATCH, device="cpu")
+        args, kwargs = plan.inputs.make(BATCH)
         try:
-            output = rescaled.eval()(image)
+            output = rescaled.eval()(*args, **kwargs)
         except Exception as error:  # of anyone's code: it ran without data
             raise SsrError(
                 f"{type(network).__name__} cannot be rescaled: its smallest network runs on shapes "
@@ -186,7 +187,7 @@ def _check_values(network: nn.Module, plan: Plan) -> None:
             ) from error
         if not nested.is_finite(output):
             full = rescale.build(network, plan, plan.baseline, inherits=True).eval()
-            if nested.is_finite(full(image)):
+            if nested.is_finite(full(*args, **kwargs)):
                 raise SsrError(
                     f"{type(network).__name__} cannot be rescaled: the first output of its "
                     "smallest network is not finite, and the network's own is."

@@ -15,7 +15,7 @@ from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile
-from ssr_exp.edge.export.verification import Agreement, Inputs
+from ssr_exp.edge.export.verification import Agreement, Samples
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
@@ -125,7 +125,7 @@ def exported(folder: Path) -> Exported:
 
 
 def write(runs: Path, run: str, **changes: object) -> str:
-    parts = [Inputs("val", torch.zeros(3, 1, 8, 8))]
+    parts = [Samples("val", torch.zeros(3, 1, 8, 8))]
     request = ExportConfig(format=["onnx"], **changes)  # type: ignore[arg-type]
     how = Preprocessing(1, (8, 8), fit="stretch", background=0, depth=12)
     return model_card.write(selection.find(runs, run), exported(runs), parts, request, how)

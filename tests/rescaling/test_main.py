@@ -121,3 +121,40 @@ def test_the_module_exits_with_one_on_bad_input() -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "the model 'nothing' is unknown" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("tests.rescaling.test_inputs.sound --shape 1x64", "on inputs of 1x64"),
+        ("tests.rescaling.test_inputs.Volume --shape 1x4x4x4", "on inputs of 1x4x4x4"),
+        ("tests.rescaling.test_inputs.Two --shape 3x8x8 --shape 6", "of image 3x8x8 and age 6"),
+        (
+            "tests.rescaling.test_inputs.Dictionary --example tests.rescaling.test_inputs.masked",
+            "of image 3x8x8 and mask 1x8x8 (bool)",
+        ),
+        ("resnet8 --shape 1x28x20", "on images of 1x28x20"),
+        ("tests.rescaling.test_inputs.Trunk --shape 3x8x8", "on images of 3x8x8"),
+    ],
+)
+def test_a_network_says_what_it_is_called_with(capsys: Capsys, options: str, said: str) -> None:
+    assert anatomy.main([*options.split(), "--multiple", "4"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("resnet8 --shape 3by4", "--shape 3by4 is no shape: type"),
+        ("resnet8 --shape 3x8x8 --size 8", "leave them out with --shape"),
+        ("resnet8 --shape 3x8x8 --example a.b", "type one of them"),
+        ("resnet8 --shape 1x64", "resnet8 takes one batch of images"),
+        ("tests.rescaling.test_inputs.Two --example nowhere.f", "--example=nowhere.f names no"),
+        ("tests.rescaling.test_inputs.Two --shape 3x8x8", "missing 1 required positional"),
+        ("tests.rescaling.test_inputs.sound --shape 2x64", "does not run on inputs of 2x64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_one_sentence(capsys: Capsys, options: str, said: str) -> None:
+    assert anatomy.main(options.split()) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1

@@ -21,6 +21,7 @@ from ssr_exp.config import ModelConf, Shortcut, Source, Stem
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, planning, rescale, saved, seeds, segmentations, user_modules
 from ssr_exp.rescaling.saved import NETWORK, WEIGHTS, Description, Model, Segmentation, Shares
+from tests.rescaling import test_inputs
 
 SHAPE = (3, 16, 16)
 STAGES = Segmentation(multiple=4)
@@ -335,3 +336,26 @@ def test_no_network_without_description(tmp_path: Path, monkeypatch: pytest.Monk
         saved.write(tmp_path, description, network.state_dict())
     with pytest.raises(SsrError, match=r"there is no .*network\.json"):
         saved.load(tmp_path)
+
+
+def test_a_network_of_several_inputs_comes_back(tmp_path: Path) -> None:
+    network = test_inputs.Dictionary()
+    plan = planning.trace(network, test_inputs.masked(), multiple=4)
+    built = rescale.build(network, plan, plan.smallest).eval()
+    about = Description(
+        model=Model(name="tests.rescaling.test_inputs.Dictionary"),
+        segment=Segmentation(multiple=4),
+        network=codes.write(plan, plan.smallest),
+        num_classes=None,
+        input_shape=plan.input_shape,
+        classes=(),
+        mean=(),
+        std=(),
+        modifiers=Shares(depth=(1,), width=(1,)),
+        inputs=plan.inputs,
+    )
+    saved.write(tmp_path, about, built.state_dict())
+    assert saved.read(tmp_path) == about
+    args, kwargs = plan.inputs.make(2)
+    one, other = built(*args, **kwargs), saved.load(tmp_path)(*args, **kwargs)
+    assert all(torch.equal(one[name], other[name]) for name in ("map", "count"))

@@ -56,7 +56,7 @@ ALLOWED = {  # file and call: why it cannot be helped, or does no harm
         "importlib.import_module",
     ): "one of our own formats",
     (
-        "ssr_exp/edge/export/predict_script.py",
+        "ssr_exp/edge/export/predict_runtimes.py",
         "torch.export.load",
     ): "an export's file, as its user says",
 }

@@ -16,7 +16,7 @@ from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, report
 from ssr_exp.edge.export.formats import Order
 from ssr_exp.edge.export.output_kinds import OutputKind
 from ssr_exp.edge.export.predictor import Predictor
-from ssr_exp.edge.export.verification import Inputs, Originals, Reference
+from ssr_exp.edge.export.verification import Originals, Reference, Samples
 from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
@@ -87,11 +87,11 @@ class Work:
     # what PyTorch does on the parts that the network was trained and compared by, the first is val
     references: Sequence[Reference]
     predictor: Predictor | None  # runs the script that is shipped, where there is one
-    originals: Sequence[Inputs | Originals]  # what files are run on, of each part
+    originals: Sequence[Samples | Originals]  # what files are run on, of each part
     folder: Path  # where the files are written
 
     @property
-    def val(self) -> Inputs:
+    def val(self) -> Samples:
         """What files are quantised by, and timed with."""
         return self.references[0].part
 
@@ -117,7 +117,7 @@ class Work:
 
 def write(
     chosen: Selection,
-    parts: Sequence[Inputs],
+    parts: Sequence[Samples],
     request: ExportConfig,
     to: Path,
     *,
@@ -148,7 +148,7 @@ def write(
         torch_threads(request.threads),
     ):
         references = [verification.reference(chosen.network, p, batch=batch) for p in parts]
-        script, originals = None, list[Inputs | Originals](parts)
+        script, originals = None, list[Samples | Originals](parts)
         if how is not None:
             store.write_text(fresh / predictor.SCRIPT, _script(chosen, request, how, {}))
             script = Predictor(fresh / predictor.SCRIPT)
@@ -165,7 +165,7 @@ def write(
     return exported
 
 
-def _check_known(val: Inputs, request: ExportConfig, how: Preprocessing | None) -> None:
+def _check_known(val: Samples, request: ExportConfig, how: Preprocessing | None) -> None:
     if request.int8 and val.measure is None:
         raise SsrError(
             "int8=true takes a score that says what is lost, and there is none: leave it out."

@@ -14,7 +14,7 @@ from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
 from ssr_exp.edge.export import output_kinds, predictor
 from ssr_exp.edge.export.exported import EAGER, SAME, Exported
-from ssr_exp.edge.export.verification import Inputs
+from ssr_exp.edge.export.verification import Samples
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
@@ -34,7 +34,7 @@ RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_sm
 def write(
     chosen: Selection,
     exported: Exported,
-    parts: Sequence[Inputs],
+    parts: Sequence[Samples],
     request: ExportConfig,
     how: Preprocessing | None,
 ) -> str:
@@ -176,7 +176,7 @@ def _text(score: Score, value: float) -> str:
 def _files(
     chosen: Selection,
     exported: Exported,
-    parts: Sequence[Inputs],
+    parts: Sequence[Samples],
     request: ExportConfig,
     how: Preprocessing | None,
 ) -> Iterator[str]:

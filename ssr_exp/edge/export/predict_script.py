@@ -30,6 +30,7 @@ from ssr_exp.edge.export.predict_classes import (
     truth_of_file,
     truth_of_row,
 )
+from ssr_exp.edge.export.predict_runtimes import LOADERS
 
 ABOUT: dict[str, Any] = {}  # labels, preprocessing and files of an export
 
@@ -51,7 +52,8 @@ def tensor(files: Sequence[Any], about: dict[str, Any]) -> Any:
 
 def load(path: Path, *, threads: int = 1) -> Run:
     """Load a file into its runtime, on the CPU."""
-    return LOADERS[path.suffix](path, threads)
+    call = LOADERS[path.suffix](path, threads)
+    return lambda images: call([images])[0]
 
 
 def predictions(
@@ -78,65 +80,6 @@ def _run(
     rows = iter(predicted(run(np.concatenate(images)), about) if images else ())
     for file, image in held:
         yield file, image if isinstance(image, Exception) else next(rows)
-
-
-def session(path: Path, threads: int, provider: str = "CPUExecutionProvider") -> Any:
-    """Load a file into ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(str(path), options, providers=[provider])
-
-
-def _onnx(path: Path, threads: int) -> Run:
-    loaded = session(path, threads)
-    return lambda images: loaded.run(None, {"image": images})[0]
-
-
-def _executorch(path: Path, threads: int) -> Run:
-    import torch
-    from executorch.extension.pybindings import portable_lib
-    from executorch.runtime import Runtime, Verification
-
-    portable_lib._unsafe_reset_threadpool(threads)
-    program = Runtime.get().load_program(path, verification=Verification.Minimal)
-    method = program.load_method("forward")
-    return lambda images: method.execute([torch.from_numpy(images)])[0].numpy().copy()
-
-
-def _torch_export(path: Path, threads: int) -> Run:
-    import logging
-    import warnings
-
-    import torch
-
-    logging.disable(logging.WARNING)  # it logs the traceback of what it raises
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module: Any = torch.export.load(path).module()  # a pickle: only what you trust
-    finally:
-        logging.disable(logging.NOTSET)
-
-    def run(images: Any) -> Any:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode():
-                return module(torch.from_numpy(images)).numpy()
-        finally:
-            torch.set_num_threads(before)
-
-    return run
-
-
-LOADERS: dict[str, Callable[[Path, int], Run]] = {
-    ".onnx": _onnx,
-    ".pte": _executorch,
-    ".pt2": _torch_export,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

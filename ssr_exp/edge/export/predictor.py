@@ -1,7 +1,7 @@
 """Write `predict.py`: one file that runs an export on image files, without this project.
 
-It is made of three files of the project, word for word: the one that reads images for training, the
-one that knows what a task's outputs are, and the one that runs them. So what it does to an image is
+It is made of four files of the project, word for word: the one that reads images for training, the
+one that knows what a task's outputs are, and those that run them. So what it does to an image is
 what training did.
 """
 
@@ -33,10 +33,11 @@ from ssr_exp.edge.export import (
     predict_labels,
     predict_masks,
     predict_numbers,
+    predict_runtimes,
     predict_script,
 )
 from ssr_exp.edge.export.formats import Model
-from ssr_exp.edge.export.verification import Inputs, Originals
+from ssr_exp.edge.export.verification import Originals, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
 
@@ -106,12 +107,17 @@ def text(
         "input": "uint8" if takes_bytes else "float32",
         "files": dict(files),
     }
-    modules = (preprocessing, TASKS[task], predict_script)
-    reading, meaning, running = (_parts(inspect.getsource(module)) for module in modules)
+    modules = (preprocessing, TASKS[task], predict_runtimes, predict_script)
+    parts = [_parts(inspect.getsource(module)) for module in modules]
     data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(about)!r}\n)"
-    head = sorted(_merged(*reading.imports, *meaning.imports, *running.imports), key=_order)
-    bodies = "\n\n\n".join((reading.body, meaning.body, running.body.replace(DATA, data)))
-    return "\n".join([meaning.title, "", *head, "", bodies, ""])
+    return _joined(parts, parts[1].title, data)
+
+
+def _joined(parts: Sequence[_Source], title: str, data: str) -> str:
+    """Make one module of several; `data` takes the place of the empty `DATA`."""
+    head = sorted(_merged(*(line for part in parts for line in part.imports)), key=_order)
+    bodies = "\n\n\n".join(part.body.replace(DATA, data) for part in parts)
+    return "\n".join([title, "", *head, "", bodies, ""])
 
 
 class _Script(SourceFileLoader):
@@ -158,12 +164,12 @@ class Predictor:
         run = self._script.load(path, threads=threads)
         return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
 
-    def originals(self, part: Inputs, aside: Path) -> Originals:
+    def originals(self, part: Samples, aside: Path) -> Originals:
         """Find the image files of a part; one that has none gets them: PNG, of its pixels."""
         return Originals(part.files or tuple(_written(part, aside)), self.images)
 
 
-def _written(part: Inputs, folder: Path) -> Iterator[Path]:
+def _written(part: Samples, folder: Path) -> Iterator[Path]:
     """Write pixels as image files.
 
     Raises:

@@ -26,8 +26,8 @@ a measure that runs the model by itself need not look at that."""
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
-    """Real inputs of a network, in memory."""
+class Samples:
+    """Inputs of a network from a part of the data set, in memory."""
 
     name: str  # of the part of the data set: `val` or `test`
     images: Tensor  # normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given
@@ -70,7 +70,7 @@ class Originals:
 class Reference:
     """What PyTorch does on a part."""
 
-    part: Inputs
+    part: Samples
     outputs: Callable[[], Iterable[Tensor]]  # batch for batch
     score: float | None  # None: nothing says how good they are
 
@@ -85,7 +85,7 @@ class Agreement:
     eager: dict[str, float]  # of PyTorch, likewise
 
 
-def outputs(model: Model, inputs: Inputs | Originals, *, batch: int) -> Iterator[Tensor]:
+def outputs(model: Model, inputs: Samples | Originals, *, batch: int) -> Iterator[Tensor]:
     """Run a model on inputs, the first one alone and then `batch` at a time."""
     starts = [0, *range(1, len(inputs), batch)] if len(inputs) else []
     for first, last in zip(starts, [*starts[1:], len(inputs)], strict=True):
@@ -94,7 +94,7 @@ def outputs(model: Model, inputs: Inputs | Originals, *, batch: int) -> Iterator
         yield counted
 
 
-def reference(network: Model, part: Inputs, *, batch: int) -> Reference:
+def reference(network: Model, part: Samples, *, batch: int) -> Reference:
     """Run PyTorch's network; its outputs are kept, or where they are many made anew each time."""
     kept: list[Tensor] = []
     count = 0
@@ -116,7 +116,7 @@ def reference(network: Model, part: Inputs, *, batch: int) -> Reference:
 def compare(
     model: Model,
     references: Sequence[Reference],
-    originals: Sequence[Inputs | Originals],
+    originals: Sequence[Samples | Originals],
     *,
     batch: int,
     predictions: Callable[[Tensor], Tensor] | None = None,

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.edge.export import formats
-from ssr_exp.edge.export.formats import Order, executorch, onnx, traced
+from ssr_exp.edge.export.formats import Batch, Order, executorch, onnx, traced
+from ssr_exp.edge.export.formats.flat import FlatNetwork, Tensors
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import provenance
@@ -25,8 +26,9 @@ from ssr_exp.runs import provenance
 Runner = Callable[[], object]
 """Runs a network on a batch once, to the end."""
 
-Prepare = Callable[[nn.Module, Tensor, int], Runner]
-"""Prepares a network for a batch, `b x c x h x w`, with so many threads; it stays in eval mode."""
+Prepare = Callable[[nn.Module, Batch, int], Runner]
+"""Prepares a network for a batch, `b x c x h x w`, or a `FlatNetwork` for all its tensors, with so
+many threads; it stays in eval mode."""
 
 CUDA = "CUDAExecutionProvider"
 TURNS_BEFORE_CAPTURE = 3
@@ -60,29 +62,36 @@ def find(name: str) -> Runtime:
     return runtime
 
 
-def _eager(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+def _tensors(batch: Batch) -> Tensors:
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+def _eager(network: nn.Module, batch: Batch, _threads: int) -> Runner:
     """Run as PyTorch does, without gradients."""
     network.eval()
+    inputs = _tensors(batch)
 
     def run() -> object:
         with torch.inference_mode():
-            return network(images)
+            return network(*inputs)
 
     return run
 
 
-def _compiled(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+def _compiled(network: nn.Module, batch: Batch, _threads: int) -> Runner:
     """Compile with inductor, for this size of batch.
 
     The network is exported first: that gives each one code of its own, where torch.compile would
     count all networks of a class as recompilations of one, and give up after eight.
     """
-    program = traced.export(network.eval(), torch.zeros(2, *images.shape[1:]))
+    inputs = _tensors(batch)
+    two = network.draw(2) if isinstance(network, FlatNetwork) else _zeros(2, inputs[0])
+    program = traced.export(network.eval(), two)
     compiled = torch.compile(program.module(), dynamic=False)
 
     def run() -> object:
         with torch.no_grad():
-            return compiled(images)
+            return compiled(*inputs)
 
     try:
         run()
@@ -94,45 +103,56 @@ def _compiled(network: nn.Module, images: Tensor, _threads: int) -> Runner:
 def _by_file(name: str, **options: Any) -> Prepare:
     """Write the file of a format, and run that; images go there and logits come back each time."""
 
-    def prepare(network: nn.Module, images: Tensor, threads: int) -> Runner:
+    def prepare(network: nn.Module, batch: Batch, threads: int) -> Runner:
         kind: Any = formats.find(name)
-        most = max(Order.max_batch, len(images))
-        order = Order(network.eval(), _nameless(images), max_batch=most)
+        most = max(Order.max_batch, _size(network, batch))
+        order = Order(network.eval(), _nameless(_tensors(batch)[0]), max_batch=most)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"network{kind.SUFFIX}"
             kind.write(order, path)
             model = kind.load(path, threads=threads, **options)
-        return lambda: model(images)
+        return lambda: model(batch)
 
     return prepare
 
 
-def _cuda(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+def _zeros(count: int, images: Tensor) -> Tensor:
+    return torch.zeros(count, *images.shape[1:])
+
+
+def _size(network: nn.Module, batch: Batch) -> int:
+    """Count the samples of a batch."""
+    places = network.batch_dims if isinstance(network, FlatNetwork) else (0,)
+    pairs = zip(_tensors(batch), places, strict=True)
+    return max(tensor.shape[dim] for tensor, dim in pairs if dim is not None)
+
+
+def _cuda(network: nn.Module, batch: Batch, _threads: int) -> Runner:
     """Run on the GPU as PyTorch does, kernel by kernel; images and results stay there."""
-    on_gpu, there = network.eval().cuda(), images.cuda()
+    on_gpu, there = network.eval().cuda(), [tensor.cuda() for tensor in _tensors(batch)]
 
     def run() -> object:
         with torch.inference_mode():
-            logits = on_gpu(there)
+            logits = on_gpu(*there)
         torch.cuda.synchronize()
         return logits
 
     return run
 
 
-def _cuda_graphs(network: nn.Module, images: Tensor, _threads: int) -> Runner:
+def _cuda_graphs(network: nn.Module, batch: Batch, _threads: int) -> Runner:
     """Capture all kernels once, and launch them together."""
-    on_gpu, there = network.eval().cuda(), images.cuda()
+    on_gpu, there = network.eval().cuda(), [tensor.cuda() for tensor in _tensors(batch)]
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.no_grad():
         with torch.cuda.stream(aside):
             for _ in range(TURNS_BEFORE_CAPTURE):
-                on_gpu(there)
+                on_gpu(*there)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            on_gpu(there)
+            on_gpu(*there)
 
     def run() -> object:
         graph.replay()
@@ -144,16 +164,16 @@ def _cuda_graphs(network: nn.Module, images: Tensor, _threads: int) -> Runner:
 
 def _nameless(images: Tensor) -> saved.Description:
     """Describe a network of which only the shape of its images matters."""
-    channels = images.shape[1]
+    shape = tuple(images.shape[1:]) or (1,)
     return saved.Description(
         model=saved.Model(name="measured"),
         segment=saved.Segmentation(multiple=1),
         network="",
         num_classes=1,
-        input_shape=tuple(images.shape[1:]),
+        input_shape=shape,
         classes=("",),
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
+        mean=(0.0,) * shape[0],
+        std=(1.0,) * shape[0],
         modifiers=saved.Shares(depth=(), width=()),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -14,8 +14,11 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling.inputs import Example
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +55,27 @@ class Latency:
 
 
 def prepare(
-    network: nn.Module, input_shape: Sequence[int], runtime: Runtime, *, batch: int, threads: int
+    network: nn.Module, example: Example, runtime: Runtime, *, batch: int, threads: int
 ) -> Runner:
-    """Prepare a network for a batch of random images, always the same ones.
+    """Prepare a network for a batch of random inputs, always the same ones.
+
+    Args:
+        network: is run.
+        example: what it is called with, see `inputs.read`; as a shape, without the batch.
+        runtime: runs it.
+        batch: how many inputs at once.
+        threads: of a CPU.
 
     Raises:
         SsrError: if the runtime cannot run it.
     """
-    generator = torch.Generator().manual_seed(0)
-    return runtime.prepare(network, torch.randn(batch, *input_shape, generator=generator), threads)
+    signature = inputs.read(network, example)
+    if signature.is_one_image:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(batch, *signature.shape, generator=generator)
+        return runtime.prepare(network, images, threads)
+    flat = FlatNetwork(network.eval(), signature)
+    return runtime.prepare(flat, flat.draw(batch), threads)
 
 
 def check(**numbers: int) -> None:

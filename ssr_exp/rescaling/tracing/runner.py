@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import meta, nested
+from ssr_exp.rescaling import inputs, meta, nested
+from ssr_exp.rescaling.inputs import Example, Signature
 from ssr_exp.rescaling.tracing import positions
 from ssr_exp.rescaling.tracing.labels import BATCH
 from ssr_exp.rescaling.tracing.trace import Shapes, Trace
 from ssr_exp.rescaling.tracing.tracer import Tracer
 
 
-def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
-    """Trace `network`, in both modes, on images of `input_shape` (channels, height, width).
+def run(network: nn.Module, example: Example) -> Trace:
+    """Trace `network`, in both modes, on inputs like an example (see `inputs.read`).
 
     The network itself is neither changed nor moved, and no generator of random numbers either.
 
     Raises:
-        SsrError: if the network does not run on such images, decides by their values, runs layers
+        SsrError: if the network does not run on such inputs, decides by their values, runs layers
             that it does not hold, or puts out no tensor.
     """
     _check_layers(network)
+    signature = inputs.read(network, example)
     # What runs inside inference mode is seen by no tracer.
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
-        loads, shapes = _one_image(network, input_shape)
+        loads, shapes = _one_sample(network, signature)
         shadow = meta.copied(network)
-        tracer = Tracer(shadow, network, loads)
+        tracer = Tracer(shadow, network, signature, loads)
         trace = tracer.trace
         try:
-            _run(tracer, shadow, input_shape, training=False)
+            _run(tracer, shadow, training=False)
         except SsrError:
             raise
         except Exception as error:  # a network may be anyone's code
-            raise _stopped(tracer.path, input_shape, error) from error
+            raise _stopped(tracer.path, signature, error) from error
         undo = tracer.mark()
         try:
-            _run(tracer, shadow, input_shape, training=True)
+            _run(tracer, shadow, training=True)
         except SsrError:
             raise
         except Exception as error:
@@ -53,12 +53,12 @@ def run(network: nn.Module, input_shape: Sequence[int]) -> Trace:
     return trace
 
 
-def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: bool) -> None:
-    image = meta.images(network, shape, BATCH)
-    tracer.start(image, training=training)
+def _run(tracer: Tracer, network: nn.Module, *, training: bool) -> None:
+    args, kwargs = tracer.trace.inputs.make(BATCH, device="meta")
+    tracer.start(meta.tensors((args, kwargs)), training=training)
     inside = meta.hooks(network, tracer.enter, tracer.leave)
     with inside, positions.watched(network, tracer.trace.reads), tracer:
-        output = network.train(training)(image)
+        output = network.train(training)(*args, **kwargs)
     outputs = nested.tensors(output)
     if not outputs and not training:
         raise SsrError(
@@ -71,16 +71,17 @@ def _run(tracer: Tracer, network: nn.Module, shape: Sequence[int], *, training: 
     tracer.trace.outputs[training] = nested.shapes(output)
 
 
-def _one_image(network: nn.Module, input_shape: Sequence[int]) -> tuple[list[int], Shapes | None]:
-    """Run on one image: the multiply-adds of each product, and the shapes of what comes out.
+def _one_sample(network: nn.Module, signature: Signature) -> tuple[list[int], Shapes | None]:
+    """Run on one sample: the multiply-adds of each product, and the shapes of what comes out.
 
     The shapes are None if the network does not run on one.
     """
     shadow = meta.copied(network).eval()
     watch = meta.ModuleWatch(shadow)
+    args, kwargs = signature.make(1, device="meta")
     try:
         with watch:
-            output = shadow(meta.images(shadow, input_shape, 1))
+            output = shadow(*args, **kwargs)
     except Exception:  # a network may be anyone's code; a whole batch says what is wrong with it
         return [], None
     return watch.loads, nested.shapes(output)
@@ -101,12 +102,11 @@ def _check_layers(network: nn.Module) -> None:
             )
 
 
-def _stopped(path: str, input_shape: Sequence[int], error: Exception) -> SsrError:
+def _stopped(path: str, signature: Signature, error: Exception) -> SsrError:
     """Say where a run stopped, and why."""
     if meta.asks_for_values(error):
         return meta.values_refused("the network", path, error)
-    size, inside = "x".join(map(str, input_shape)), f"in {path}, " if path else ""
-    return SsrError(
-        f"the network does not run on images of {size} (channels x height x width): {inside}"
-        f"{cause(error)}."
-    )
+    taken, inside = f"inputs of {signature.text()}", f"in {path}, " if path else ""
+    if signature.is_one_image and len(signature.shape) == 3:
+        taken = f"images of {signature.text()} (channels x height x width)"
+    return SsrError(f"the network does not run on {taken}: {inside}{cause(error)}.")

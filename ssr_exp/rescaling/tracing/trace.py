@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.tracing.labels import BATCH, Ledger, Vector
 from ssr_exp.rescaling.tracing.positions import Reads
 
@@ -98,6 +99,7 @@ class Trace:
     """What was seen: everything that planning reads.
 
     Attributes:
+        inputs: what the network was called with.
         products: of a run in eval mode (what an image costs); `training_products` in train mode.
         calls: of modules, in eval mode, then in train mode.
         leaves: parameters, buffers and tensors that modules hold, by name.
@@ -113,6 +115,7 @@ class Trace:
         stays: modules whose blocks can not be removed, though they are alike, and why.
     """
 
+    inputs: Signature
     ledger: Ledger = field(default_factory=Ledger)
     products: list[MatrixProduct] = field(default_factory=list)
     training_products: list[MatrixProduct] = field(default_factory=list)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import copying, meta, nested
+from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.tracing.labels import BATCH, Vector, along, fixed_like, spread, varying
 from ssr_exp.rescaling.tracing.rules import dispatch, operations, parameters
 from ssr_exp.rescaling.tracing.rules.parameters import WeightOrigin
@@ -34,9 +35,11 @@ class Tracer(TorchDispatchMode):
             than `images` where images of a batch see each other.
     """
 
-    def __init__(self, network: nn.Module, seed: nn.Module, loads: Sequence[int]) -> None:
+    def __init__(
+        self, network: nn.Module, seed: nn.Module, signature: Signature, loads: Sequence[int]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.trace = Trace()
+        self.trace = Trace(signature)
         self.ledger = self.trace.ledger
         self.modules = dict(network.named_modules())
         self.scope: list[str] = [""]
@@ -100,10 +103,10 @@ class Tracer(TorchDispatchMode):
         """The module that is running, for people."""
         return self.path or "the network"
 
-    def start(self, image: Tensor, *, training: bool) -> None:
-        """Begin a run on a batch of images."""
+    def start(self, batch: Sequence[Tensor], *, training: bool) -> None:
+        """Begin a run on the inputs of a batch."""
         self.training, self._n_products, self.scope[:] = training, 0, [""]
-        self._remember([image])
+        self._remember(batch)
 
     def mark(self) -> Callable[[], None]:
         """Note what was seen so far; what this returns forgets all that was seen since."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.edge.export import exporter
-from ssr_exp.edge.export.verification import Inputs
+from ssr_exp.edge.export.verification import Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.score import ACCURACY, Score
@@ -66,7 +66,7 @@ def test_of_a_network_of_which_only_inputs_are_known_outputs_are_compared(
     study = {"task": {"name": "module"}}
     chosen = Selection(network, description(), record, study, tmp_path, "any", {})
     request = ExportConfig(format=["onnx"], repeats=1)
-    parts = [Inputs("val", torch.randn(5, 1, 8, 8))]
+    parts = [Samples("val", torch.randn(5, 1, 8, 8))]
     exported = exporter.write(chosen, parts, request, tmp_path / "to", how=None)
     (file,) = exported.files
     assert (file.agreement.agreement, file.agreement.scores) == (None, {})

@@ -26,7 +26,7 @@ from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, output_kinds, predict_masks, predictor
 from ssr_exp.edge.export.formats import Order, torch_export
 from ssr_exp.edge.export.predictor import Predictor
-from ssr_exp.edge.export.verification import Inputs
+from ssr_exp.edge.export.verification import Samples
 from ssr_exp.errors import SsrError
 from ssr_exp.tasks.segmentation import SemanticSegmentation
 from tests.support.descriptions import description
@@ -183,7 +183,7 @@ def test_images_without_files_are_verified_by_files_of_their_pixels(tmp_path: Pa
         (folder := tmp_path / str(channels)).mkdir()
         predictor = Predictor(script(folder, how))
         pixels = torch.randint(0, 256, (3, channels, 4, 6), dtype=torch.uint8)
-        part = Inputs("val", pixels, mean=how.mean, std=how.std)
+        part = Samples("val", pixels, mean=how.mean, std=how.std)
         read = predictor.originals(part, folder)
         torch.testing.assert_close(read.batch(0, 3), part.batch(0, 3))
         assert len(list(folder.glob("val-*.png"))) == 3

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssr_exp.edge.export import verification
 from ssr_exp.edge.export.formats import Model
 from ssr_exp.edge.export.output_kinds import LOGITS
-from ssr_exp.edge.export.verification import Agreement, Inputs, Measure
+from ssr_exp.edge.export.verification import Agreement, Measure, Samples
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.score import ACCURACY, Direction, Score
 
@@ -31,8 +31,8 @@ def accuracy(*labels: int) -> Measure:
     return measure
 
 
-VAL = Inputs("val", EACH[[0, 1, 2, 1, 0]], accuracy(0, 1, 2, 0, 1))
-TEST = Inputs("test", EACH, accuracy(0, 1, 1))
+VAL = Samples("val", EACH[[0, 1, 2, 1, 0]], accuracy(0, 1, 2, 0, 1))
+TEST = Samples("test", EACH, accuracy(0, 1, 1))
 
 
 def network(images: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def network(images: Tensor) -> Tensor:
     return images.flatten(1)
 
 
-def agreement(change: Change, *parts: Inputs, batch: int = 2) -> Agreement:
+def agreement(change: Change, *parts: Samples, batch: int = 2) -> Agreement:
     """Compare what changes the outputs with what leaves them alone."""
     return verification.compare(
         lambda images: change(network(images)),
@@ -58,7 +58,7 @@ def check(
     verification.check(found, score, tolerance=tolerance, drops=drops)
 
 
-def joined(model: Model, part: Inputs, *, batch: int) -> Tensor:
+def joined(model: Model, part: Samples, *, batch: int) -> Tensor:
     return torch.cat(list(verification.outputs(model, part, batch=batch)))
 
 
@@ -74,14 +74,14 @@ def test_all_run_once_in_order_the_first_alone(count: int, batch: int, sizes: li
         return images.flatten(1)
 
     images = torch.arange(3.0 * count).reshape(count, 3, 1, 1)
-    part = Inputs("val", images)
+    part = Samples("val", images)
     assert torch.equal(joined(model, part, batch=batch), images.flatten(1))
     assert seen == sizes
 
 
 def test_pixels_are_normalised_a_batch_at_a_time() -> None:
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 2, 1, 1)
-    part = Inputs("val", pixels, mean=(0.2, 0.5), std=(0.4, 0.25))
+    part = Samples("val", pixels, mean=(0.2, 0.5), std=(0.4, 0.25))
     expected = torch.tensor([[-0.5, -2.0], [0.0, -1.2], [2.0, 2.0]])
     torch.testing.assert_close(part.batch(0, 3).flatten(1), expected)
     found = joined(network, part, batch=2)
@@ -98,7 +98,7 @@ def test_a_runtime_may_use_its_memory_again() -> None:
 
 
 def test_the_output_that_is_judged_is_compared() -> None:
-    part = Inputs("val", EACH)
+    part = Samples("val", EACH)
 
     def several(images: Tensor) -> Any:
         return {"aux": images.new_ones(len(images), 7), "out": images.flatten(1)}
@@ -134,14 +134,14 @@ def test_a_measure_may_run_the_model_by_itself_or_there_is_none() -> None:
     def validate(model: Model, _: Iterator[Tensor]) -> float:
         return float(model(EACH).sum())
 
-    own, silent = Inputs("val", EACH, validate), Inputs("test", EACH)
+    own, silent = Samples("val", EACH, validate), Samples("test", EACH)
     found = agreement(lambda logits: 2 * logits, own, silent)
     assert found.scores == {"val": 6.0} and found.eager == {"val": 3.0}
     assert (found.difference, found.agreement) == (1.0, 100.0)  # of outputs that it did not look at
 
 
 def test_the_difference_is_a_share_of_the_largest_output() -> None:
-    part = Inputs("val", 8 * VAL.images)
+    part = Samples("val", 8 * VAL.images)
     assert agreement(lambda logits: logits + 2, part).difference == 0.25
     assert agreement(lambda logits: logits + 2, VAL, part).difference == 0.25
 

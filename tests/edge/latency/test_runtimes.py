@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssr_exp.edge.latency import runtimes
+from ssr_exp.edge.export.formats.flat import FlatNetwork
+from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import inputs
+from tests.rescaling.test_inputs import CASES
 
 IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 HERE: set[str] = set()
@@ -132,3 +135,25 @@ def test_a_network_that_cannot_be_prepared_is_refused_in_a_sentence(name: str) -
         pytest.skip(f"{name} cannot run here")
     with pytest.raises(SsrError, match="cannot"):
         prepared(name, Depends(), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    ["eager", "onnxruntime", *(pytest.param(n, marks=pytest.mark.slow) for n in ("compile", *GPU))],
+)
+@pytest.mark.parametrize("name", ["two", "dictionary", "tokens", "shared", "sequence first"])
+def test_networks_of_any_signature_are_measured(name: str, runtime: str) -> None:
+    if runtime not in HERE:
+        pytest.skip(f"{runtime} cannot run here")
+    make, example = CASES[name]
+    network = make().eval()
+    signature = inputs.read(network, example)
+    with torch.inference_mode():
+        flat = FlatNetwork(network, signature)
+        expected = flat(*flat.draw(3))
+    run = stopwatch.prepare(network, signature, runtimes.find(runtime), batch=3, threads=1)
+    found = run()
+    if runtime != "cuda_graphs":
+        assert isinstance(found, tuple) and len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.cpu(), other, rtol=1e-3, atol=1e-4)

@@ -42,7 +42,8 @@ def test_modules_that_lend_an_activation_run_where_they_are_called() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (4, 32, 32), (3, 32), (3,), ()])
 def test_images_that_the_network_does_not_take_are_named(shape: tuple[int, ...]) -> None:
-    said = f"does not run on images of {'x'.join(map(str, shape))} "
+    kind = "images" if len(shape) == 3 else "inputs"
+    said = f"does not run on {kind} of {'x'.join(map(str, shape)) or '1'}"
     with pytest.raises(SsrError, match=said):
         runner.run(CifarResNet(8), shape)
 

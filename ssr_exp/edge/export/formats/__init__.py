@@ -13,22 +13,28 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.edge.export.formats.flat import FlatNetwork, Tensors
 from ssr_exp.edge.export.output_kinds import LOGITS, OutputKind
+from ssr_exp.edge.export.predict_runtimes import Call
 from ssr_exp.errors import SsrError
 from ssr_exp.outputs import tensors
 from ssr_exp.rescaling import saved
+from ssr_exp.rescaling.inputs import IMAGE, InputTensor
 
-INPUT = "image"
 NAMES = ("onnx", "executorch", "torch_export")
 
-Model = Callable[[Tensor], Tensor]
-"""Maps images, `b x c x h x w`, to outputs in float32, on the CPU."""
+Batch = Tensor | Tensors
+"""Images, or all inputs of a `FlatNetwork`."""
+
+Model = Callable[[Any], Any]
+"""Maps images, `b x c x h x w`, to outputs in float32, on the CPU; of a `FlatNetwork` a tuple of
+tensors to a tuple of tensors."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,27 @@ class Order:
             return self.network
         return Normalising(self.network, self.about.mean, self.about.std).eval()
 
-    def images(self, count: int) -> Tensor:
-        """Make images of the shape and kind that the file takes; all of them black."""
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the file's inputs."""
+        flat = self.network
+        return flat.signature.names if isinstance(flat, FlatNetwork) else (IMAGE,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the file's outputs."""
+        flat = self.network
+        return flat.names if isinstance(flat, FlatNetwork) else (self.kind.name,)
+
+    @property
+    def batch_dims(self) -> tuple[int | None, ...] | None:
+        """Where the batch is in each input; None: first, in the one that there is."""
+        return self.network.batch_dims if isinstance(self.network, FlatNetwork) else None
+
+    def images(self, count: int) -> Batch:
+        """Make images of the shape and kind that the file takes, all black; or other inputs."""
+        if isinstance(self.network, FlatNetwork):
+            return self.network.draw(count)
         dtype = torch.uint8 if self.takes_bytes else torch.float32
         return torch.zeros(count, *self.about.input_shape, dtype=dtype)
 
@@ -77,6 +102,18 @@ class Normalising(nn.Module):
         output = next(tensors(self.network(image.float() * self.scale + self.shift)))
         assert isinstance(output, Tensor)
         return output
+
+
+def model(call: Call) -> Model:
+    """Call a file with a tensor, for its one output, or with a tuple, for a tuple of all."""
+
+    def run(batch: Batch) -> Batch:
+        tensors = batch if isinstance(batch, tuple) else (batch,)
+        found = call([tensor.contiguous().numpy() for tensor in tensors])
+        outputs = tuple(map(torch.from_numpy, found))
+        return outputs if isinstance(batch, tuple) else outputs[0]
+
+    return run
 
 
 class Format(Protocol):
@@ -126,6 +163,14 @@ def metadata(order: Order) -> dict[str, object]:
     how, kind = order.preprocessing, order.kind
     moments = {"target_mean": about.target_mean, "target_std": about.target_std}
     targets = {key: list(values) for key, values in moments.items() if values is not None}
+    if isinstance(order.network, FlatNetwork):
+        flat = order.network.signature
+        return {
+            "inputs": {tensor.name: _spelled(tensor) for tensor in flat.tensors},
+            "outputs": list(order.outputs),
+            "model": about.model.name,
+            "network": about.network,
+        }
     return {
         "labels": list(about.classes),
         "mean": list(about.mean),
@@ -133,9 +178,16 @@ def metadata(order: Order) -> dict[str, object]:
         "channels": about.input_shape[0],
         "size": list(about.input_shape[1:]),
         **({} if how is None else {"preprocessing": asdict(how)}),
-        "input": f"{INPUT}: batch x {' x '.join(map(str, about.input_shape))}, {taken}",
+        "input": f"{IMAGE}: batch x {' x '.join(map(str, about.input_shape))}, {taken}",
         "output": f"{kind.name}: {kind.shape.format(n=about.num_classes)}, {kind.meaning}",
         **targets,
         "model": about.model.name,
         "network": about.network,
     }
+
+
+def _spelled(tensor: InputTensor) -> str:
+    sizes = [*map(str, tensor.shape)]
+    if tensor.batch_dim is not None:
+        sizes.insert(tensor.batch_dim, "batch")
+    return f"{' x '.join(sizes) or 'one number'}, {tensor.dtype}"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from ssr_exp.edge.export import formats, predict_script
+from ssr_exp.edge.export import formats, predict_runtimes
 from ssr_exp.edge.export.formats import Model, Order, traced
 from ssr_exp.errors import SsrError, cause, innermost
 
@@ -71,10 +71,10 @@ def load(path: Path, *, threads: int) -> Model:
     """
     with _quiet():
         try:
-            run = predict_script.LOADERS[SUFFIX](path, threads)
+            call = predict_runtimes.LOADERS[SUFFIX](path, threads)
         except Exception as error:
             raise SsrError(f"ExecuTorch cannot load {path.name}: {cause(error)}.") from None
-    return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
+    return formats.model(call)
 
 
 def version() -> str:

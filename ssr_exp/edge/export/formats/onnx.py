@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssr_exp.edge.export import formats, predict_script
-from ssr_exp.edge.export.formats import INPUT, Model, Order, traced
+from ssr_exp.edge.export import formats, predict_runtimes
+from ssr_exp.edge.export.formats import Model, Order, traced
 from ssr_exp.errors import SsrError, cause, innermost
+from ssr_exp.rescaling.inputs import IMAGE
 
 SUFFIX = ".onnx"
 EXTRA = "onnx"
@@ -50,18 +51,14 @@ def load(path: Path, *, threads: int, provider: str = CPU) -> Model:
         SsrError: if it has no kernel for an operator.
     """
     try:
-        session = predict_script.session(path, threads, provider)
+        session = predict_runtimes.session(path, threads, provider)
     except Exception as error:  # its own exceptions have no common base
         raise SsrError(f"ONNX Runtime cannot load {path.name}: {cause(error)}.") from None
 
     if (own := session.get_providers()[0]) != provider:
         raise SsrError(f"ONNX Runtime cannot use {provider} here, and would take {own}.")
 
-    def run(images: Tensor) -> Tensor:
-        (output,) = session.run(None, {INPUT: images.contiguous().numpy()})
-        return torch.from_numpy(output)
-
-    return run
+    return formats.model(predict_runtimes.call_session(session))
 
 
 def version() -> str:
@@ -80,8 +77,8 @@ def _model(order: Order) -> Any:
                 program,
                 dynamo=True,
                 verbose=False,
-                input_names=[INPUT],
-                output_names=[order.kind.name],
+                input_names=list(order.inputs),
+                output_names=list(order.outputs),
             )
     except Exception as error:
         raise SsrError(
@@ -103,8 +100,9 @@ def _save(model: Any, order: Order, path: Path) -> None:
 
 
 def _name_batch(graph: Any) -> None:
-    """Give the batch's symbol a name that says what it is."""
-    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    """Give the batch's symbol, the one that inputs have, a name that says what it is."""
+    taken = [dim.dim_param for value in graph.input for dim in value.type.tensor_type.shape.dim]
+    symbol = next(filter(None, taken), None)
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if symbol and dim.dim_param == symbol:
@@ -130,7 +128,7 @@ def _quantise(whole: Path, path: Path, images: Tensor) -> None:
 
         def get_next(self) -> dict[str, Any] | None:
             batch = next(self._batches, None)
-            return None if batch is None else {INPUT: batch.contiguous().numpy()}
+            return None if batch is None else {IMAGE: batch.contiguous().numpy()}
 
     prepared = whole.with_name(f"prepared{SUFFIX}")
     with _quiet():

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ssr_exp.edge.export import formats, predict_script
+from ssr_exp.edge.export import formats, predict_runtimes
 from ssr_exp.edge.export.formats import Model, Order, traced
 
 SUFFIX = ".pt2"
@@ -34,7 +34,7 @@ def write(order: Order, path: Path) -> tuple[str, ...]:
     """Write a network with a dynamic batch; batch norms become part of their convolutions."""
     images = order.images(2)
     graph, folded = fold(traced.export(order.module(), images))
-    program = traced.export(graph, images)
+    program = traced.export(graph, images, dims=order.batch_dims)
     about = json.dumps(formats.metadata(order))
     with warnings.catch_warnings(action="ignore"):
         torch.export.save(program, path, extra_files={METADATA: about})
@@ -46,8 +46,7 @@ def load(path: Path, *, threads: int) -> Model:
 
     It is a pickle inside: load only what you trust.
     """
-    run = predict_script.LOADERS[SUFFIX](path, threads)
-    return lambda images: torch.from_numpy(run(images.contiguous().numpy()))
+    return formats.model(predict_runtimes.LOADERS[SUFFIX](path, threads))
 
 
 def version() -> str:

@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ssr_exp.edge.export.formats.flat import FlatNetwork, Tensors
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.outputs import tensors
 
 ANY = 1 << 16  # images at once, where a runtime reserves nothing for them
 
 
-def export(network: nn.Module, images: Tensor, *, max_batch: int = ANY) -> ExportedProgram:
+def export(
+    network: nn.Module,
+    images: Tensor | Tensors,
+    *,
+    max_batch: int = ANY,
+    dims: Sequence[int | None] | None = None,
+) -> ExportedProgram:
     """Trace a network for any batch of 1 to `max_batch` images; for one only if that is 1.
 
     Args:
         network: in eval mode.
-        images: two like those that it takes, `2 x c x h x w`; of one, torch.export assumes 1.
+        images: two like those that it takes, `2 x c x h x w`; of one, torch.export assumes 1. Of a
+            `FlatNetwork` its tensors.
         max_batch: images at once.
+        dims: where the batch is in each tensor; None: first in the one that there is.
 
     Raises:
         SsrError: if torch.export cannot trace it so.
     """
-    dynamic = ({0: Dim("batch", min=1, max=max_batch)},) if max_batch > 1 else None
+    batch = Dim("batch", min=1, max=max_batch)
+    dynamic: Any
+    called: nn.Module
+    if isinstance(images, tuple):
+        places = network.batch_dims if isinstance(network, FlatNetwork) else dims or ()
+        called, args = network, images
+        each = tuple({} if dim is None else {dim: batch} for dim in places)
+        dynamic = (each,) if isinstance(network, FlatNetwork) else each
+    else:
+        called, args = _Named(network), (images[:max_batch],)
+        dynamic = ({0: batch},)
+    if max_batch == 1:
+        dynamic = None
+    if max_batch == 1 and isinstance(network, FlatNetwork):
+        args = network.draw(1)
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            return torch.export.export(
-                _Named(network), (images[:max_batch],), dynamic_shapes=dynamic
-            )
+            return torch.export.export(called, args, dynamic_shapes=dynamic)
     except Exception as error:
         raise SsrError(
             f"torch.export cannot trace the network for batches of 1 to {max_batch}: {cause(error)}"

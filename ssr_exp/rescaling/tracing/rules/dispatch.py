@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {
     "deform_conv2d": products.deformable,
     "addmm": products.linear,
     "mm": products.linear,
+    "embedding": products.embedding,
     "bmm": products.batched,
     "baddbmm": products.batched,
     "native_layer_norm": normalisations.layer_norm,

@@ -107,6 +107,20 @@ def linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         fit(tracer, bias, labels)
 
 
+def embedding(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Look rows of a table up: its columns are channels, its rows are fixed.
+
+    In networks of one image it stays as it is, so that their plans are those of earlier studies.
+    """
+    leaf = _stored(tracer, args[0])
+    if leaf is None or len(leaf.shape) != 2 or tracer.trace.inputs.is_one_image:
+        return unknown(tracer, func, args, kwargs, out)
+    labels = tracer.name(leaf.shape[1])
+    _claim(tracer, leaf, _fixed(leaf.shape[0]), labels, narrow=False)
+    tracer.need([leaf.shape[1]], [labels])
+    tracer.label(out, spread(labels, out.shape, out.ndim - 1))
+
+
 def _alike(tracer: Tracer, x: Tensor, out: Tensor) -> None:
     """A linear map over positions treats each channel alike: they stay in the rows."""
     rows = along(tracer.labels(x), 0)
