@@ -33,8 +33,19 @@ import torch
 from ssr_exp.rescaling import saved
 
 network = saved.load(Path(__file__).parent{trust}){predicts}
-outputs = network(torch.zeros({shape})){picks}
+outputs = network({called}){picks}
 print({prints})
+'''
+MADE = '''"""Load the network of this folder, and run it on drawn inputs: replace them by yours."""
+
+from pathlib import Path
+
+from ssr_exp.rescaling import saved
+
+folder = Path(__file__).parent
+network = saved.load(folder{trust})
+args, kwargs = saved.read(folder).inputs.make(1)  # {inputs}
+print(network(*args, **kwargs))
 '''
 
 
@@ -93,6 +104,7 @@ def describe(study: OpenedStudy, conf: Config, record: Record | None = None) -> 
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
+        inputs=plan.inputs.stored,
         classes=splits.classes,
         mean=splits.mean,
         std=splits.std,
@@ -117,7 +129,7 @@ def _masked(study: OpenedStudy) -> Splits | None:
 def _add_papers(
     store: Store, fresh: Path, study: OpenedStudy, record: Record, metrics: Mapping[str, Any]
 ) -> None:
-    shape = ", ".join(map(str, (1, *study.splits.image_shape)))
+    called = f"torch.zeros({', '.join(map(str, (1, *study.splits.image_shape)))})"
     about = saved.read(fresh)
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
@@ -130,6 +142,8 @@ def _add_papers(
     store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
-    prints = "outputs" if about.model.part else "outputs.shape"  # whatever it puts out
-    script = LOAD.format(shape=shape, trust=trust, predicts=predicts, picks=picks, prints=prints)
+    prints = "outputs" if about.num_classes is None else "outputs.shape"  # whatever it puts out
+    script = LOAD.format(called=called, trust=trust, predicts=predicts, picks=picks, prints=prints)
+    if about.inputs is not None:
+        script = MADE.format(trust=trust, inputs=about.inputs.text())
     store.write_text(fresh / SCRIPT, script)
