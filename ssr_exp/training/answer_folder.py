@@ -32,8 +32,8 @@ import torch
 
 from ssr_exp.rescaling import saved
 
-network = saved.load(Path(__file__).parent{trust}){predicts}
-outputs = network(torch.zeros({shape})){picks}
+network = saved.load(Path(__file__).parent{trust}){predicts}{before}
+outputs = network({inputs}){picks}
 print({prints})
 '''
 
@@ -93,6 +93,7 @@ def describe(study: Study, conf: Config, record: Record | None = None) -> saved.
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
+        inputs=plan.inputs.stored,
         classes=splits.classes,
         mean=splits.mean,
         std=splits.std,
@@ -119,6 +120,10 @@ def _add_papers(
 ) -> None:
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     about = saved.read(fresh)
+    inputs, before = f"torch.zeros({shape})", ""
+    if about.inputs is not None:
+        inputs = "*args, **kwargs"
+        before = "\nargs, kwargs = saved.read(Path(__file__).parent).inputs.make(1)  # drawn"
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
@@ -131,5 +136,6 @@ def _add_papers(
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
     prints = "outputs" if about.model.part else "outputs.shape"  # whatever it puts out
-    script = LOAD.format(shape=shape, trust=trust, predicts=predicts, picks=picks, prints=prints)
+    parts = {"trust": trust, "predicts": predicts, "before": before, "inputs": inputs}
+    script = LOAD.format(**parts, picks=picks, prints=prints)
     store.write_text(fresh / SCRIPT, script)
