@@ -32,6 +32,7 @@ from ssr_exp.training import own_module, relinking, scoring, trainers
 log = logging.getLogger(__name__)
 
 BATCHES = 2
+TRUE_PRECISIONS = {"bf16-true": "bfloat16", "16-true": "float16", "64-true": "float64"}
 
 
 @dataclass(frozen=True)
@@ -160,17 +161,28 @@ def try_module(
         )
     scored = called[0] if called else conf.task.network
     if conf.task.example_inputs is not None:
-        given = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
-        example: Any = given if inputs.is_shape(given) else inputs.as_inputs(given)
+        made = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
+        example: Any = made if inputs.is_shape(made) else inputs.as_inputs(made)
     else:
         example = watch.calls.get(scored)
         array = module.example_input_array
         if example is None and isinstance(array, Tensor):
             example = Inputs((array,))
     name = f"{type(module).__name__}.{conf.task.network}"
-    taken = own_module.forward_inputs(watch.networks[scored], example, name)
-    _say_what_differs(watch, taken, name)
+    given = own_module.forward_inputs(watch.networks[scored], example, name)
+    taken = _as_it_is_made(given, conf.trainer.precision)
+    _say_what_differs(watch, given, name)
     return Tried(taken, scored)
+
+
+def _as_it_is_made(taken: Signature, precision: str) -> Signature:
+    """Say in float32 what a training was given in its own precision: networks are made so."""
+    dtype = TRUE_PRECISIONS.get(precision)
+    tensors = tuple(
+        tensor.model_copy(update={"dtype": "float32"}) if tensor.dtype == dtype else tensor
+        for tensor in taken.tensors
+    )
+    return taken.model_copy(update={"tensors": tensors})
 
 
 def _say_what_differs(watch: Watch, taken: Signature, name: str) -> None:

@@ -169,6 +169,14 @@ def test_another_call_in_training_is_named(
     )
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_inputs_are_stored_as_networks_are_made(
+    precision: str, asked: Callable[..., Config]
+) -> None:
+    opened = study.open(asked(text("two"), f"trainer.precision={precision}"))
+    assert opened.plan.inputs.text() == "image 3x8x8 and age 6"
+
+
 def test_what_no_signature_holds_is_refused_in_a_sentence(asked: Callable[..., Config]) -> None:
     code = text("two", **{"self.net(*x)": "self.net(x[0], age=Odd(x[1]).value)"})
     code = code.replace(
