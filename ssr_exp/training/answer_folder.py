@@ -32,20 +32,9 @@ import torch
 
 from ssr_exp.rescaling import saved
 
-network = saved.load(Path(__file__).parent{trust}){predicts}
-outputs = network({called}){picks}
+network = saved.load(Path(__file__).parent{trust}){predicts}{before}
+outputs = network({inputs}){picks}
 print({prints})
-'''
-MADE = '''"""Load the network of this folder, and run it on drawn inputs: replace them by yours."""
-
-from pathlib import Path
-
-from ssr_exp.rescaling import saved
-
-folder = Path(__file__).parent
-network = saved.load(folder{trust})
-args, kwargs = saved.read(folder).inputs.make(1)  # {inputs}
-print(network(*args, **kwargs))
 '''
 
 
@@ -129,8 +118,12 @@ def _masked(study: OpenedStudy) -> Splits | None:
 def _add_papers(
     store: Store, fresh: Path, study: OpenedStudy, record: Record, metrics: Mapping[str, Any]
 ) -> None:
-    called = f"torch.zeros({', '.join(map(str, (1, *study.splits.image_shape)))})"
+    shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     about = saved.read(fresh)
+    inputs, before = f"torch.zeros({shape})", ""
+    if about.inputs is not None:
+        inputs = "*args, **kwargs"
+        before = "\nargs, kwargs = saved.read(Path(__file__).parent).inputs.make(1)  # drawn"
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
@@ -143,7 +136,6 @@ def _add_papers(
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
     prints = "outputs" if about.num_classes is None else "outputs.shape"  # whatever it puts out
-    script = LOAD.format(called=called, trust=trust, predicts=predicts, picks=picks, prints=prints)
-    if about.inputs is not None:
-        script = MADE.format(trust=trust, inputs=about.inputs.text())
+    parts = {"trust": trust, "predicts": predicts, "before": before, "inputs": inputs}
+    script = LOAD.format(**parts, picks=picks, prints=prints)
     store.write_text(fresh / SCRIPT, script)
