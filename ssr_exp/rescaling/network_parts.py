@@ -13,6 +13,7 @@ inputs with it. Where anything else reads an output, the part keeps its channels
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -619,7 +620,9 @@ def _is_plain(value: Any) -> bool:
     """Say whether a file can hold what a function is given."""
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
 
 
 def _frozen(value: Any) -> Any:
