@@ -58,6 +58,11 @@ def write(composed: Any) -> str:
         seed=request.seed,
         trust=request.trust,
     )
+    if (part := chosen.about.part) is not None:
+        raise SsrError(
+            f"{chosen.label} is a whole network of which {part.path} was rescaled, and a study "
+            "does not keep how the whole is called: export study.trained(code) with your own code."
+        )
     to = Path(request.to) if request.to else chosen.folder / "export" / chosen.label
     to = to.expanduser().resolve()
     exporter.check_folder(to)

@@ -9,6 +9,7 @@ from typing import Any
 from ssr_exp.config import Config
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.rescaling import adapt, codes, saved
+from ssr_exp.rescaling.stored_parts import StoredPart
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import (
@@ -33,9 +34,10 @@ import torch
 from ssr_exp.rescaling import saved
 
 network = saved.load(Path(__file__).parent{trust}){predicts}{before}
-outputs = network({inputs}){picks}
+{call}'''
+CALL = """outputs = network({inputs}){picks}
 print({prints})
-'''
+"""
 
 
 def write(
@@ -88,7 +90,8 @@ def describe(study: OpenedStudy, conf: Config, record: Record | None = None) -> 
     moments = learning.target_moments(splits.train) if isinstance(splits, Splits) else None
     mean, std = moments or (None, None)
     return saved.Description(
-        model=saved.Model.from_conf(conf.model, splits.image_shape, study.seed_network),
+        model=saved.Model.from_conf(conf.model, splits.image_shape, study.made),
+        part=None if study.part is None else StoredPart.of(study.part),
         segment=saved.Segmentation.from_conf(conf.segment, study.plan.multiple),
         network=code,
         num_classes=splits.num_classes,
@@ -136,6 +139,8 @@ def _add_papers(
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
     prints = "outputs" if about.num_classes is None else "outputs.shape"  # whatever it puts out
-    parts = {"trust": trust, "predicts": predicts, "before": before, "inputs": inputs}
-    script = LOAD.format(**parts, picks=picks, prints=prints)
+    call = CALL.format(inputs=inputs, picks=picks, prints=prints)
+    if about.part is not None:  # how the whole is called is not known
+        call, before = "print(network)\n", ""
+    script = LOAD.format(trust=trust, predicts=predicts, before=before, call=call)
     store.write_text(fresh / SCRIPT, script)

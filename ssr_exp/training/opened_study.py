@@ -32,6 +32,7 @@ from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets, user_modules
 from ssr_exp.rescaling.inputs import Signature
+from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
@@ -65,6 +66,14 @@ class OpenedStudy:
     changed: Mapping[str, Any] = field(default_factory=dict)  # what describes it besides
     # the attribute of a module of the user's own whose weights are scored; empty: it is our task
     scored: str = ""
+    # the whole that the seed network is a part of, as its constructor left it; None: it is itself
+    whole: nn.Module | None = None
+    part: Part | None = None
+
+    @property
+    def made(self) -> nn.Module:
+        """What the constructor of its networks makes: the whole, or the seed network itself."""
+        return self.seed_network if self.whole is None else self.whole
 
     @property
     def about(self) -> dict[str, Any]:
