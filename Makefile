@@ -20,7 +20,7 @@ QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
 # They measure time, and so run alone.
 TIMED  = tests/edge tests/test_export.py
-TOOLS  = $(addprefix tests/,benchmarks fuzz notebooks random_networks zoo test_tooling.py)
+TOOLS  = $(addprefix tests/,benchmarks examples fuzz notebooks random_networks zoo test_tooling.py)
 TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
 SPREAD = -n $(WORKERS) --dist worksteal
@@ -56,7 +56,7 @@ types: $(READY)
 slow: $(READY) # of the product, with types checked at run time
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TYPED) $(TIMED:%=--ignore=%) $(TOOLS:%=--ignore=%)
 
-tools: $(READY) # benchmarks, notebooks, zoo and what else no room has
+tools: $(READY) # benchmarks, examples, notebooks, zoo and what else no room has
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS)
 
 timed: $(READY)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from wandb_stub import Stub
 
 ROOT = Path(__file__).parents[1]
-TOOLS = "benchmarks fuzz notebooks random_networks zoo test_tooling.py".split()  # of the project
+# Of the project.
+TOOLS = "benchmarks examples fuzz notebooks random_networks zoo test_tooling.py".split()
 SMALL = {  # the smallest training that is one
     "model": "resnet8",
     "dataset": "digits",

@@ -130,6 +130,21 @@ def test_the_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "torch.Size([1, 10])" in printed
 
 
+def test_the_methods_and_arguments_of_a_loop_in_the_text_exist() -> None:
+    import inspect
+
+    from ssr_exp import Study
+
+    part = TEXT[TEXT.index("## Your own loop") : TEXT.index("## Several GPUs")]
+    part = re.sub(r"```bash.*?```", "", part, flags=re.DOTALL)
+    methods = set(re.findall(r"(?:study\.|Study\.|\)\.|`)(\w+)\(", part)) - {"train"}
+    assert methods >= {"ask", "tell", "fail", "release", "take", "renew", "finalists", "enqueue"}
+    assert [name for name in methods if not callable(getattr(Study, name, None))] == []
+    takers = [Study, *(getattr(Study, name) for name in methods)]
+    taken = {name for taker in takers for name in inspect.signature(taker).parameters}
+    assert set(re.findall(r"\b(\w+)=", part)) <= taken | {"bounds"}
+
+
 def test_the_records_keys_in_the_text_exist() -> None:
     from ssr_exp.runs.record import Record
 

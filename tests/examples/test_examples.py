@@ -1,0 +1,65 @@
+"""The examples run as they stand, copied to a folder of a user's, and end with an answer."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+PATHS = sorted(EXAMPLES.glob("*.py"))
+DOWNLOADS = re.compile(r"from_pretrained\(|pretrained=True|download")
+
+each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def code(path: Path) -> list[str]:
+    """Keep the lines of a script below its first text."""
+    text = path.read_text()
+    first = ast.parse(text).body[0]
+    assert isinstance(first, ast.Expr) and first.end_lineno is not None
+    return [line for line in text.splitlines()[first.end_lineno :] if line.strip()]
+
+
+@each
+def test_it_is_one_short_file_that_says_what_to_type(path: Path) -> None:
+    assert len(code(path)) <= 60
+    said = ast.get_docstring(ast.parse(path.read_text()))
+    assert said is not None and len(said.splitlines()) <= 12
+    assert said.splitlines()[0].endswith(f": python {path.name}")
+    assert DOWNLOADS.findall("\n".join(code(path))) == []
+
+
+def test_the_overview_names_each() -> None:
+    named = re.findall(r"\]\((\w+\.py)\)", (EXAMPLES / "README.md").read_text())
+    assert sorted(named) == [path.name for path in PATHS]
+
+
+@each
+def test_it_runs_and_ends_with_an_answer_whose_weights_were_kept(
+    path: Path, tmp_path: Path
+) -> None:
+    """At one epoch each: what it finds is worth nothing, and every line of it has run."""
+    shutil.copy(path, tmp_path)
+    few = {"EPOCHS": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, path.name],
+        cwd=tmp_path,
+        env=os.environ | few,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert re.search(r"^answer: d[\d-]+_w\w[\w-]*$", ended.stdout, re.MULTILINE)
+    (folder,) = re.findall(r"^  in (\S+)$", ended.stdout, re.MULTILINE)
+    assert (tmp_path / folder / "network.json").exists()
+    assert "no parameter of" not in ended.stderr
