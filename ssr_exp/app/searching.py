@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from ssr_exp.app import configuration, launchers, search_setup
 from ssr_exp.app.command_line import overrides
@@ -25,7 +29,7 @@ from ssr_exp.search import asynchronous, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
-from ssr_exp.training import opened_study
+from ssr_exp.training import loop_study, opened_study
 from ssr_exp.training.finalists import UNTESTED
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
@@ -45,6 +49,7 @@ class SearchCommand(LaunchingCommand):
             SsrError: if the command cannot be met, or all of a round's trainings failed.
         """
         self._refuse_sweeps(arguments)
+        arguments = [*self._as_begun(arguments), *arguments]
         composed = self.loader.load_sweep_config(self.command, arguments)
         conf = configuration.read(composed, SearchConfig)
         store = Store(conf.paths.runs)
@@ -75,6 +80,25 @@ class SearchCommand(LaunchingCommand):
                     f"{override.input_line}: a search takes one value of each key; repeat the "
                     "command with each of them."
                 )
+
+    def _as_begun(self, arguments: Sequence[str]) -> list[str]:
+        """Repeat how the search of a study that `ssr_exp.Study` began is set, but for what is typed.
+
+        Raises:
+            SsrError: if there is no such study.
+        """
+        parsed = overrides.parse(list(arguments), self.loader)
+        words = {word.get_key_element().lstrip("+~"): word.value() for word in parsed}
+        if (name := words.get("study")) is None:
+            return []
+        root = words.get("paths.runs", OmegaConf.select(self.command, "paths.runs"))
+        begun = loop_study.search_settings(Path(str(root)), str(name))
+        groups = tuple(f"{key}." for key in words if "." not in key)
+        kept = {k: v for k, v in begun.items() if k not in words and not k.startswith(groups)}
+        spelled = [f"{key}={json.dumps(value)}" for key, value in kept.items()]
+        if spelled:
+            log.info("as the study was begun: %s", " ".join(spelled))
+        return spelled
 
     def _show(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> None:
         """Print surrogate, front and next batch, and write the batch for `train.py`."""

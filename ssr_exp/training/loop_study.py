@@ -188,6 +188,16 @@ def refuse_differences(root: Path, name: str, fields: Mapping[str, Any]) -> None
         )
 
 
+def search_settings(root: Path, name: str) -> dict[str, Any]:
+    """Read how the search of a study is set, by the keys of `search.py`; what is usual is left out.
+
+    Raises:
+        SsrError: if there is no such study, or commands began it.
+    """
+    found = _settings(root, name).get(SEARCH, {})
+    return dict(found) if isinstance(found, dict) else {}
+
+
 def settle(conf: Config) -> None:
     """Fill a configuration with what the study that it names was begun with.
 
@@ -196,17 +206,7 @@ def settle(conf: Config) -> None:
     """
     if conf.study is None:
         return
-    root = Path(conf.paths.runs)
-    here = studies.read_all(root)
-    if conf.study not in here:
-        names = ", ".join(here) or "none"
-        raise SsrError(f"there is no study {conf.study} in {root}; it holds {names}.")
-    settings = here[conf.study].get(studies.SETTINGS)
-    if not isinstance(settings, dict):
-        raise SsrError(
-            f"study={conf.study} was begun by a command: repeat its words, without study=. "
-            "(study= is for studies that ssr_exp.Study began.)"
-        )
+    settings = _settings(Path(conf.paths.runs), conf.study)
     for part, kind in PARTS.items():
         try:
             read: Any = TypeAdapter(kind).validate_python(settings.get(part, {}))
@@ -217,6 +217,19 @@ def settle(conf: Config) -> None:
         if part == "task":
             read.target, read.arguments = conf.task.target, conf.task.arguments
         setattr(conf, part, read)
+
+
+def _settings(root: Path, name: str) -> dict[str, Any]:
+    here = studies.read_all(root)
+    if name not in here:
+        raise SsrError(f"there is no study {name} in {root}; it holds {', '.join(here) or 'none'}.")
+    settings = here[name].get(studies.SETTINGS)
+    if not isinstance(settings, dict):
+        raise SsrError(
+            f"study={name} was begun by a command: repeat its words, without study=. (study= is "
+            "for studies that ssr_exp.Study began.)"
+        )
+    return settings
 
 
 def reopen(conf: Config) -> OpenedStudy:

@@ -25,7 +25,7 @@ from typing import Any
 
 from tests.faults import away, disks, ends, mutations, processes, surroundings
 from tests.faults.laws import Broken
-from tests.faults.trials import ASYNCHRONOUS, JOB, SEARCH, SWEEP, Fault, Setting, Trial
+from tests.faults.trials import ASYNCHRONOUS, FIRST, JOB, LOOP, SEARCH, SWEEP, Fault, Setting, Trial
 
 OTHER = replace(SEARCH, words=(*SEARCH.words, "objective=smallest"))
 Row = dict[str, Any]
@@ -69,6 +69,9 @@ def catalogue(kept: Path) -> dict[str, Asked]:
         "two-searches": Asked("two searches at once", two(SEARCH, OTHER), 0.2),
         "same-search": Asked("the same search twice at once", two(SEARCH, SEARCH, same=True), 0.2),
         "clock": Asked("clock set back in a sweep", surroundings.clock_set_back, 0.4, "clock"),
+        "kill-loop": Asked("kill -9 of a loop that asks and tells", ended(LOOP, SIGKILL)),
+        "full-loop": Asked("disk full in such a loop", full(LOOP), 0.4, "root"),
+        "two-loops": Asked("two such loops at once", two(FIRST, FIRST), 0.4),
         "files": Asked("a file of a search damaged", disks.damaged_files(kept)),
         "checkpoint": Asked("a killed job's checkpoint damaged", disks.damaged_checkpoint),
         "wandb-killed": Asked("W&B's process killed", away.wandb_is_killed, 0.4),

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ssr_exp import files
+from ssr_exp.app.ask_tell import enqueued
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import predictions, proposal, record, store, studies
+from ssr_exp.runs import leases, predictions, proposal, record, store, studies
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.record import Status
@@ -41,7 +42,7 @@ def is_whole(path: Path) -> None:
         files.parse(content, Proposal, version=proposal.SCHEMA)
     elif name == saved.NETWORK:
         saved.read(path.parent)
-    elif name in (studies.FILE, store.CONFIG_FILE, store.METRICS_FILE):
+    elif name in (studies.FILE, store.CONFIG_FILE, store.METRICS_FILE, leases.FILE, enqueued.FILE):
         json.loads(content)
     elif name in (LAST_CHECKPOINT, BEST_CHECKPOINT, saved.WEIGHTS):
         files.read_checkpoint(path)
@@ -151,7 +152,7 @@ def results(runs: Path) -> dict[str, Any]:
 
 def _measured(content: bytes) -> tuple[float | None, ...]:
     one = record.parse(content)
-    return one.val_acc, one.val_loss, one.test_acc
+    return one.score, one.val_loss, one.test_score
 
 
 def compared(now: Mapping[str, Any], undisturbed: Mapping[str, Any]) -> list[str]:

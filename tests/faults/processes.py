@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssr_exp import signals
 from tests.faults.laws import TRAININGS
@@ -36,7 +37,7 @@ SMALL = (
 )
 HEAVY = """
 sklearn.datasets torchvision lightning.pytorch botorch rich.live hydra wandb filelock
-ssr_exp.app.searching ssr_exp.training.run
+ssr_exp.app.searching ssr_exp.training.run ssr_exp.study
 """.split()
 
 Prepare = Callable[[], object]
@@ -53,6 +54,12 @@ class Command:  # of the real command line
         folders = (f"paths.runs={folder}/runs", f"paths.data={folder}/data")
         epochs = f"trainer.max_epochs={self.epochs}"
         return [*SMALL, epochs, f"logger={self.logger}", *folders, *self.words]
+
+
+@dataclass(frozen=True)
+class Loop(Command):  # a script of a user's own that asks and tells; its words are its rounds
+    def line(self, folder: Path) -> list[str]:
+        return [f"{folder}/runs", *self.words, "0"]
 
 
 class Child:  # a command that was started in a process and a session of its own
@@ -161,6 +168,22 @@ def _note_trainings(folder: Path) -> None:
         return record
 
     run._train = noted
+
+    from ssr_exp.study import Study
+
+    candidate, finish = Study._candidate, Study._finish
+
+    def asked(study: Study, wish: Any) -> Any:
+        name = study._asking.folder(wish).relative_to(folder / "runs")
+        os.write(log, f"begin\t{name}\t\n".encode())
+        return candidate(study, wish)
+
+    def told(study: Study, wish: Any, record: run.Record, where: Path) -> None:
+        finish(study, wish, record, where)
+        name = where.relative_to(folder / "runs")
+        os.write(log, f"end\t{name}\t{record.status.value}\n".encode())
+
+    Study._candidate, Study._finish = asked, told  # type: ignore[method-assign]
 
 
 @contextmanager

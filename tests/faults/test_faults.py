@@ -38,7 +38,8 @@ def driven(out: Path, *words: str, moments: int = 2) -> tuple[int, list[dict[str
 
 
 def test_no_fault_loses_repeats_or_leaves_anything_incomplete(tmp_path: Path) -> None:
-    names = "kill-sweep term-sweep int-sweep two-sweeps kill-search checkpoint wandb-killed".split()
+    names = "kill-sweep term-sweep int-sweep two-sweeps kill-search checkpoint".split()
+    names += "wandb-killed kill-loop two-loops".split()
     if os.geteuid() == 0 and disks.can_mount(tmp_path):
         names += ["full-sweep", "read-only"]
     code, rows, printed = driven(tmp_path / "out.json", "--only", *names)

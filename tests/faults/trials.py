@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.faults import laws, mutations, processes
 from tests.faults.laws import Broken, Witness
-from tests.faults.processes import Child, Command
+from tests.faults.processes import Child, Command, Loop
 
 JOB = Command("train.py", ("modifiers=explicit", "modifiers.network=d1-1-1_w4-8-16"), epochs=2)
 SWEEP = Command("train.py", ("modifiers=uniform_width",))
@@ -20,6 +20,8 @@ SEARCH = Command(
     "search.py",
     ("modifiers=uniform_width", "rounds=1", "batch=2", "finalists.seeds=1", "finalists.arms=[]"),
 )
+LOOP = Loop("tests/projects/shapes.py", ("1",))
+FIRST = Loop("tests/projects/shapes.py", ("0",))  # which trains the first networks alone
 TWO = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 AT_ONCE = replace(SWEEP, words=(*SWEEP.words, *TWO))
 ASYNCHRONOUS = replace(SEARCH, words=(*SEARCH.words, *TWO, "asynchronous=true"))

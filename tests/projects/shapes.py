@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import ssr_exp
+
 
 def make_network() -> nn.Module:
     def layer(before: int, after: int, stride: int) -> nn.Module:
@@ -56,8 +58,6 @@ def train_one(candidate) -> dict[str, float]:  # type: ignore[no-untyped-def]
 
 
 def main(runs: str, *, rounds: int, pause_s: float = 0.0) -> None:
-    import ssr_exp
-
     study = ssr_exp.Study(
         make_network,
         torch.zeros(2, 1, 12, 12),
@@ -80,4 +80,7 @@ def main(runs: str, *, rounds: int, pause_s: float = 0.0) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], rounds=int(sys.argv[2]), pause_s=float(sys.argv[3]))
+    try:
+        main(sys.argv[1], rounds=int(sys.argv[2]), pause_s=float(sys.argv[3]))
+    except ssr_exp.SsrError as error:
+        sys.exit(str(error))

@@ -57,15 +57,16 @@ class Queue:
         self._write(*others, Enqueued(network=network, seed=seed))
 
     def count(self, network: str, seed: int) -> None:
-        """Write down that a training has ended."""
-        self._write(
-            *(
-                one.model_copy(update={"attempts": one.attempts + 1})
-                if (one.network, one.seed) == (network, seed)
-                else one
-                for one in self.read()
-            )
-        )
+        """Write down that a training has ended, if it waited here."""
+        before = self.read()
+        after = [
+            one.model_copy(update={"attempts": one.attempts + 1})
+            if (one.network, one.seed) == (network, seed)
+            else one
+            for one in before
+        ]
+        if after != [*before]:
+            self._write(*after)
 
     def _write(self, *networks: Enqueued) -> None:
         text = files.to_json(_Content(networks=networks))
