@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssr_exp.app.ask_tell.asking import Waiting as Waiting
     from ssr_exp.errors import SsrError as SsrError
+    from ssr_exp.rescaling.inputs import Inputs as Inputs
     from ssr_exp.runs.score import Score as Score
     from ssr_exp.study import Study as Study
     from ssr_exp.training.candidate import Candidate as Candidate
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 # Imported when they are asked for, so that `import ssr_exp` needs no torch.
 _PUBLIC = {
     "Candidate": "ssr_exp.training.candidate",
+    "Inputs": "ssr_exp.rescaling.inputs",
     "Score": "ssr_exp.runs.score",
     "SsrError": "ssr_exp.errors",
     "Study": "ssr_exp.study",

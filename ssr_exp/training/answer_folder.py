@@ -33,9 +33,9 @@ import torch
 
 from ssr_exp.rescaling import saved
 
-network = saved.load(Path(__file__).parent{trust}){predicts}
+network = saved.load(Path(__file__).parent{trust}){predicts}{before}
 {call}'''
-CALL = """outputs = network(torch.zeros({shape})){picks}
+CALL = """outputs = network({inputs}){picks}
 print({prints})
 """
 
@@ -96,6 +96,7 @@ def describe(study: OpenedStudy, conf: Config, record: Record | None = None) -> 
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
+        inputs=plan.inputs.stored,
         classes=splits.classes,
         mean=splits.mean,
         std=splits.std,
@@ -122,6 +123,10 @@ def _add_papers(
 ) -> None:
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     about = saved.read(fresh)
+    inputs, before = f"torch.zeros({shape})", ""
+    if about.inputs is not None:
+        inputs = "*args, **kwargs"
+        before = "\nargs, kwargs = saved.read(Path(__file__).parent).inputs.make(1)  # drawn"
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
@@ -133,9 +138,9 @@ def _add_papers(
     store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
-    prints = "outputs" if about.model.part else "outputs.shape"  # whatever it puts out
-    call = CALL.format(shape=shape, picks=picks, prints=prints)
+    prints = "outputs" if about.num_classes is None else "outputs.shape"  # whatever it puts out
+    call = CALL.format(inputs=inputs, picks=picks, prints=prints)
     if about.part is not None:  # how the whole is called is not known
         call = "print(network)\n"
-    script = LOAD.format(trust=trust, predicts=predicts, call=call)
+    script = LOAD.format(trust=trust, predicts=predicts, before=before, call=call)
     store.write_text(fresh / SCRIPT, script)

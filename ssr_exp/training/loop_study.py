@@ -109,7 +109,7 @@ def make(
             "parameters": sum(p.numel() for p in made.parameters()),
             "structure": structure(made),
         },
-        "inputs": "x".join(map(str, plan.input_shape)),
+        "inputs": plan.inputs.text(),
         "segment": segment,
         "dataset": {"name": conf.dataset.name},
         "task": {"name": TaskKind.loop.value, "score": score(conf.task).model_dump(mode="json")},
@@ -145,7 +145,7 @@ def data(name: str, plan: Plan, about: saved.Description | None = None) -> UserD
         plan: of the network that takes it.
         about: the classes, and how inputs are normalised, where a command began the study.
     """
-    inputs = f"inputs of {'x'.join(map(str, plan.input_shape))}"
+    inputs = f"inputs of {plan.inputs.text()}"
     reading = Reading(name, {}, {}, inputs, targets="a loop of your own")
     if about is None:
         return UserData(name, "", plan.input_shape, None, True, reading)
