@@ -82,7 +82,7 @@ class SearchCommand(LaunchingCommand):
                 )
 
     def _as_begun(self, arguments: Sequence[str]) -> list[str]:
-        """Repeat how the search of a study that `ssr_exp.Study` began is set, but for what is typed.
+        """Repeat how the search of a study of one's own loop was begun, but for what is typed.
 
         Raises:
             SsrError: if there is no such study.
