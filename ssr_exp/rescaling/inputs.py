@@ -34,7 +34,7 @@ KINDS = "tensors, dictionaries, lists, tuples, numbers, text, True, False and No
 Sizes = Annotated[tuple[Annotated[int, Field(ge=0, le=2**40)], ...], Field(max_length=16)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """Example inputs: the network is called as `network(*args, **kwargs)`.
 
