@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import meta
+from ssr_exp.rescaling import inputs, meta
+from ssr_exp.rescaling.inputs import Example
 
 SIZES = (32, 64, 96, 128, 224)  # pixels: those that are proposed where the images are too small
 SMALL = 64  # pixels; up to here an ImageNet network gets the CIFAR stem by itself
@@ -82,7 +83,7 @@ class Flow(meta.ModuleWatch):
         error: that stopped it, in the module at `path`.
     """
 
-    def __init__(self, network: nn.Module, input_shape: Sequence[int]) -> None:
+    def __init__(self, network: nn.Module, example: Example) -> None:
         super().__init__(network)
         self.readers: list[str] = []
         self.channels: dict[str, int] = {}
@@ -93,9 +94,9 @@ class Flow(meta.ModuleWatch):
         try:
             self._network = meta.copied(network).eval()
             with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), self:
-                image = meta.images(self._network, input_shape, BATCH)
-                self.mark(image, frozenset({IMAGE}))
-                self.output = self._network(image)
+                args, kwargs = inputs.read(self._network, example).make(BATCH, device="meta")
+                self.mark((args, kwargs), frozenset({IMAGE}))
+                self.output = self._network(*args, **kwargs)
                 self.writers = self.made_by(self.output) - {IMAGE}
         except Exception as error:  # a network may be anyone's code
             self.error = error

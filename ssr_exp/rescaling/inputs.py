@@ -34,7 +34,7 @@ KINDS = "tensors, dictionaries, lists, tuples, numbers, text, True, False and No
 Sizes = Annotated[tuple[Annotated[int, Field(ge=0, le=2**40)], ...], Field(max_length=16)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """Example inputs: the network is called as `network(*args, **kwargs)`.
 
@@ -43,6 +43,8 @@ class Inputs:
             They may lie in dictionaries, lists and tuples; other inputs are numbers, text, True,
             False or None, and stay as they are.
         kwargs: inputs by keyword, likewise.
+        batch_dim: where the batch is in all tensors that have one: 1 where sequences come first.
+            None: the first dimension, or where the network does not run so, the second.
 
     Raises:
         SsrError: if `args` is no tuple or `kwargs` no dictionary.
@@ -54,6 +56,7 @@ class Inputs:
 
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    batch_dim: int | None = None
 
     def __post_init__(self) -> None:
         args: Any = self.args
@@ -276,7 +279,7 @@ def read(network: nn.Module, example: Example) -> Signature:
     if args == ({"tensor": 0},) and not kwargs:
         names = [IMAGE]
     drafts = [_described(name, x) for name, (_, x) in zip(names, tensors, strict=True)]
-    signature = _with_batch(network, drafts, args, kwargs)
+    signature = _with_batch(network, drafts, args, kwargs, inputs.batch_dim)
     if not signature.is_one_image:
         return signature
     (tensor,) = signature.tensors
@@ -458,6 +461,7 @@ def _with_batch(
     drafts: Sequence[InputTensor],
     args: tuple[JsonValue, ...],
     kwargs: dict[str, JsonValue],
+    batch_dim: int | None,
 ) -> Signature:
     """Find where the batch dimensions are.
 
@@ -465,7 +469,8 @@ def _with_batch(
         SsrError: if the network does not run, or no dimension is one.
     """
     whole = Signature(tensors=tuple(drafts), args=args, kwargs=kwargs)
-    for dims in islice(_choices([draft.shape for draft in drafts]), ATTEMPTS):
+    places = (0, 1) if batch_dim is None else (batch_dim,)
+    for dims in islice(_choices([draft.shape for draft in drafts], places), ATTEMPTS):
         tensors = tuple(_cut(draft, dim) for draft, dim in zip(drafts, dims, strict=True))
         signature = whole.model_copy(update={"tensors": tensors})
         try:
@@ -498,18 +503,21 @@ def _cut(draft: InputTensor, dim: int | None) -> InputTensor:
     return draft.model_copy(update={"shape": shape, "batch_dim": dim})
 
 
-def _choices(shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[int | None, ...]]:
+def _choices(
+    shapes: Sequence[tuple[int, ...]], places: Sequence[int]
+) -> Iterator[tuple[int | None, ...]]:
     """List choices of batch dimensions, the likeliest first; None: a tensor has none."""
-    for length in dict.fromkeys(shape[0] for shape in shapes if shape):
-        alike = [i for i, shape in enumerate(shapes) if shape and shape[0] == length]
-        for count in range(len(alike), 0, -1):
-            for chosen in combinations(alike, count):
-                yield tuple(0 if i in chosen else None for i in range(len(shapes)))
-    for length in dict.fromkeys(shape[1] for shape in shapes if len(shape) > 1):
-        yield tuple(
-            next((dim for dim in (1, 0) if shape[dim : dim + 1] == (length,)), None)
-            for shape in shapes
-        )
+    for place in places:
+        for length in dict.fromkeys(shape[place] for shape in shapes if len(shape) > place):
+            alike = [i for i, shape in enumerate(shapes) if shape[place : place + 1] == (length,)]
+            for count in range(len(alike), 0, -1):
+                for chosen in combinations(alike, count):
+                    yield tuple(place if i in chosen else None for i in range(len(shapes)))
+            if place:  # such as lengths beside sequences
+                yield tuple(
+                    next((dim for dim in (place, 0) if shape[dim : dim + 1] == (length,)), None)
+                    for shape in shapes
+                )
 
 
 class _Convolutions(meta.ModuleWatch):

@@ -58,13 +58,6 @@ def bare(tensor: Tensor) -> Tensor:
     return tensor.detach().to("meta")
 
 
-def images(network: nn.Module, shape: Sequence[int], batch: int, *, device: str = "meta") -> Tensor:
-    """Make a batch of images in the precision of a network's parameters; drawn if with data."""
-    kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
-    make = torch.empty if device == "meta" else torch.randn
-    return make((batch, *shape), device=device, dtype=next(kinds, None))
-
-
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Leave all generators of random numbers as they were; meanwhile they always draw the same."""

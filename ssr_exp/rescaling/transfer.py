@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import adapt
+from ssr_exp.rescaling.inputs import Example
 
 LEAST = 0.5  # share of the tensors between stem and head that weights must fit
 NAMED = 3  # tensors in a sentence
@@ -45,7 +46,7 @@ class Transfer:
 def fit(
     weights: Mapping[str, Tensor],
     network: nn.Module,
-    input_shape: Sequence[int],
+    example: Example,
     *,
     takes_head: bool = True,
     exact: bool = False,
@@ -59,7 +60,7 @@ def fit(
     Args:
         weights: a state dict.
         network: the seed network.
-        input_shape: channels, height and width of its images, in pixels.
+        example: what it is called with, such as channels, height and width of its images.
         takes_head: whether the head is for the same classes, if it has as many.
         exact: whether all between stem and head must fit.
 
@@ -68,7 +69,7 @@ def fit(
             the file.
     """
     own = network.state_dict()
-    flow = adapt.Flow(network, input_shape)
+    flow = adapt.Flow(network, example)
     names = _renamed(weights, own)
     theirs = {name: weights[there] for name, there in names.items()}
     head = {n for n in own if holder(n) in flow.writers}

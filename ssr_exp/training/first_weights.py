@@ -17,6 +17,7 @@ from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, saved, seeds, transfer
+from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.transfer import Transfer
 from ssr_exp.training import checkpoints, published_weights
@@ -76,6 +77,7 @@ def read(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
         codes.write(plan, plan.baseline),
         splits.classes,
         splits.image_shape,
+        ConfigKey(plan.inputs),
     )
     is_own = conf.dataset.normalize is Normalization.own and not conf.dataset.train_on_val
     if is_own and isinstance(splits, Splits):
@@ -108,6 +110,7 @@ def _read(
     baseline: str,
     classes: tuple[str, ...],
     image_shape: tuple[int, ...],
+    inputs: ConfigKey[Signature],
 ) -> FirstWeights:
     weights: Mapping[str, Tensor]
     conf, about, split, moments, prepared = key.part, None, None, None, ""
@@ -129,7 +132,7 @@ def _read(
         split = source.split if takes_head else None  # other classes are of other images
     try:
         taken = transfer.fit(
-            weights, seed, image_shape, takes_head=takes_head, exact=about is not None
+            weights, seed, inputs.part, takes_head=takes_head, exact=about is not None
         )
     except SsrError as error:
         raise _refused(checkpoint, about, conf, baseline, str(error)) from None

@@ -165,9 +165,11 @@ def try_module(
         example: Any = made if inputs.is_shape(made) else inputs.as_inputs(made)
     else:
         example = watch.calls.get(scored)
-        array = module.example_input_array
-        if example is None and isinstance(array, Tensor):
-            example = Inputs((array,))
+        array: Any = module.example_input_array
+        if example is None and isinstance(array, dict):  # as Lightning reads it
+            example = Inputs(kwargs=array)
+        elif example is None and isinstance(array, Tensor | tuple):
+            example = inputs.as_inputs(array)
     name = f"{type(module).__name__}.{conf.task.network}"
     given = own_module.forward_inputs(watch.networks[scored], example, name)
     taken = _as_it_is_made(given, conf.trainer.precision)

@@ -381,3 +381,24 @@ def test_a_damaged_signature_is_refused(change: dict[str, Any]) -> None:
     assert Signature.model_validate(good).is_one_image
     with pytest.raises(ValueError):
         Signature.model_validate(good | change)
+
+
+class PerToken(nn.Module):
+    """Treats times and samples alike, so that only its user knows which are which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU())
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.head(self.body(x)) * lengths[:, None]
+
+
+def test_where_the_batch_is_can_be_said() -> None:
+    x, lengths = torch.rand(5, 3, 4), torch.rand(3)
+    found = inputs.read(PerToken(), Inputs((x, lengths), batch_dim=1))
+    assert [tensor.batch_dim for tensor in found.tensors] == [1, 0]
+    assert found.make(7)[0][0].shape == (5, 7, 4)
+    plan = planning.trace(PerToken(), found, multiple=4)
+    assert cost.count_one(plan, plan.baseline).macs == 5 * (4 * 16 + 16 * 16 + 16 * 2)

@@ -155,6 +155,22 @@ def test_a_function_says_what_a_network_is_called_with(
     assert opened_study.open(conf).plan.inputs.text() == said
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        "(torch.rand(2, 3, 8, 8), torch.rand(2, 6))",
+        "{'image': torch.rand(2, 3, 8, 8), 'age': torch.rand(2, 6)}",
+    ],
+)
+def test_lightnings_example_says_what_a_network_takes_that_is_not_called(
+    array: str, asked: Callable[..., Config]
+) -> None:
+    made = f"self.net = test_inputs.Two()\n        self.example_input_array = {array}"
+    hidden = "self.net.head(self.net.trunk(x[0]).mean((2, 3)) + self.net.embed(x[1]))"
+    code = text("two", **{"self.net = test_inputs.Two()": made, "self.net(*x)": hidden})
+    assert study.open(asked(code)).plan.inputs.text() == "image 3x8x8 and age 6"
+
+
 def test_another_call_in_training_is_named(
     asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:

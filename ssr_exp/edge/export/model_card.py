@@ -207,7 +207,8 @@ def _files(
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
-        f"{_plain(score.title)}: measured on {made}"
+        f"{_plain(score.title) if chosen.about.inputs is None else 'Outputs'}: "
+        f"{'measured' if chosen.about.inputs is None else 'compared'} on {made}"
         f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} {samples}; "
         "difference: of outputs, the largest one, as a share of the largest output. int8 files are "
         "calibrated on val images."

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.edge.export import formats
-from ssr_exp.edge.export.formats import Order
+from ssr_exp.edge.export.formats import Order, traced
 from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.outputs import named
@@ -48,6 +48,12 @@ def test_a_file_puts_out_what_the_network_does(name: str, format_: str, tmp_path
         assert len(found) == len(network.names)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_can_be_traced_for_one_sample_alone() -> None:
+    network = flat("shared")
+    program = traced.export(network, network.draw(2), max_batch=1)
+    assert program.module()(*network.draw(1))[0].shape == (1, 4)
 
 
 def test_onnx_knows_the_names_of_inputs_and_outputs(tmp_path: Path) -> None:

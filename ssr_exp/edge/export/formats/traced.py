@@ -36,21 +36,18 @@ def export(
     Raises:
         SsrError: if torch.export cannot trace it so.
     """
-    batch = Dim("batch", min=1, max=max_batch)
-    dynamic: Any
-    called: nn.Module
-    if isinstance(images, tuple):
-        places = network.batch_dims if isinstance(network, FlatNetwork) else dims or ()
-        called, args = network, images
-        each = tuple({} if dim is None else {dim: batch} for dim in places)
-        dynamic = (each,) if isinstance(network, FlatNetwork) else each
-    else:
-        called, args = _Named(network), (images[:max_batch],)
-        dynamic = ({0: batch},)
-    if max_batch == 1:
-        dynamic = None
-    if max_batch == 1 and isinstance(network, FlatNetwork):
-        args = network.draw(1)
+    if isinstance(network, FlatNetwork):
+        dims = network.batch_dims
+    called: nn.Module = network if isinstance(images, tuple) else _Named(network)
+    args = images if isinstance(images, tuple) else (images[:max_batch],)
+    dynamic: Any = None
+    if max_batch > 1:
+        places = (0,) if dims is None else dims
+        batch = Dim("batch", min=1, max=max_batch)
+        dynamic = tuple({} if dim is None else {dim: batch} for dim in places)
+    if isinstance(network, FlatNetwork):  # its tensors are one argument
+        args = network.draw(1) if max_batch == 1 else args
+        dynamic = dynamic and (dynamic,)
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             return torch.export.export(called, args, dynamic_shapes=dynamic)
@@ -61,7 +58,7 @@ def export(
 
 
 class _Named(nn.Module):
-    """Gives the argument the name of the files' input, `formats.INPUT`, and one output."""
+    """Gives the argument the name of the files' input, `inputs.IMAGE`, and one output."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
