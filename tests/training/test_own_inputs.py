@@ -168,7 +168,7 @@ def test_lightnings_example_says_what_a_network_takes_that_is_not_called(
     made = f"self.net = test_inputs.Two()\n        self.example_input_array = {array}"
     hidden = "self.net.head(self.net.trunk(x[0]).mean((2, 3)) + self.net.embed(x[1]))"
     code = text("two", **{"self.net = test_inputs.Two()": made, "self.net(*x)": hidden})
-    assert study.open(asked(code)).plan.inputs.text() == "image 3x8x8 and age 6"
+    assert opened_study.open(asked(code)).plan.inputs.text() == "image 3x8x8 and age 6"
 
 
 def test_another_call_in_training_is_named(
