@@ -32,7 +32,6 @@ from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
 from ssr_exp.config import ExportConfig, SearchConfig
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
-from ssr_exp.rescaling import planning
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.score import Score
@@ -58,6 +57,12 @@ class Study:
             importable, so no lambda.
         example_inputs: what the network is called with, a batch: a tensor, a tuple of tensors, or
             `ssr_exp.Inputs(args, kwargs)`. Shapes and dtypes are kept, never the data.
+            With `network`, the whole is run on them itself, on the CPU; a list is one input, such
+            as a detector's images.
+        network: the part that is rescaled, such as `backbone`, of a network that cannot be traced
+            as a whole. It is called with one tensor; convolutions and linear maps that read its
+            outputs follow. Candidates are the whole with that part put in, and all else as
+            `make_network` makes it; their cost is that of the part and what reads it.
         name: of the study, and of its folder in `runs`.
         score: what you will tell: its name, its direction, its bounds.
         runs: the folder of all studies; several processes and machines may share it.
@@ -87,6 +92,7 @@ class Study:
         *,
         name: str,
         score: Score,
+        network: str | None = None,
         runs: str | Path = "runs",
         segment: str = "stage",
         multiple: int = 8,
@@ -105,7 +111,7 @@ class Study:
         _refuse_imports()
         beginning.check_name(name)
         score = beginning.check_score(score)
-        network = beginning.seed_network(make_network, init)
+        whole = beginning.seed_network(make_network, init, network)
         conf = beginning.settings(
             {
                 "segment.kind": segment,
@@ -128,15 +134,15 @@ class Study:
             beginning.model(make_network),
         )
         conf.study = name
-        plan = planning.trace(
-            network,
-            example_inputs,
-            multiple=multiple,
-            frozen=frozen,
-            kind=segment,
-            patterns=conf.segment.patterns,
-        )
-        opened = loop_study.make(conf, network, plan, beginning.taken(network, init))
+        split = {
+            "multiple": multiple,
+            "frozen": frozen,
+            "kind": segment,
+            "patterns": conf.segment.patterns,
+        }
+        seed_network, plan, found = beginning.traced(whole, example_inputs, network, split)
+        taken = beginning.taken(seed_network, init, network)
+        opened = loop_study.make(conf, seed_network, plan, taken, found)
         loop_study.refuse_differences(Path(runs), name, opened.fields)
         self._begin(opened, conf)
 

@@ -6,6 +6,7 @@ import errno
 import functools
 import logging
 import math
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import killing
 import pytest
 import shapes
 import torch
@@ -28,7 +30,7 @@ from ssr_exp.runs.store import Store
 from ssr_exp.training.candidate import Candidate
 
 ACC = Score("acc", "max", bounds=(0, 1))
-FIRST = 6  # two segments: the baseline, each low in depth, in width, in both alone, and both
+FIRST = 4  # two segments: the baseline, each narrow, and both
 Begin = Callable[..., Study]
 
 
@@ -593,3 +595,107 @@ def test_a_script_that_begins_a_study_when_imported_is_refused(
     text = refused(lambda: user_code.find("unguarded.study"))
     assert "if __name__ == '__main__'" in text
     logging.getLogger(__name__).debug("%s", text)
+
+
+# --- processes of their own
+
+
+@pytest.mark.slow
+def test_processes_share_a_folder_and_what_is_killed_is_not_lost(tmp_path: Path) -> None:
+    """Four loops at once, two of them killed: no network is trained twice, none is left out."""
+    lost, ended = loops(tmp_path, count=4, kills=2)
+    records = Store(tmp_path).records("shapes")
+    assert all(r.status is Status.finished for r in records)
+    assert len(ended) == len(set(ended)) == len(records) == FIRST + 2 * 2
+    assert set(ended) == {(r.network, r.seed) for r in records} and set(lost) < set(ended)
+    assert (tmp_path / "shapes" / "best" / "weights.pt").exists()
+    assert "shapes" in (tmp_path / "report.html").read_text()
+
+
+Key = tuple[str, int]
+
+
+def loops(runs: Path, *, count: int, kills: int) -> tuple[list[Key], list[Key]]:
+    """Run loops at once, and kill some in their first training.
+
+    Returns what the killed ones were training, and what the others ended.
+    """
+    words = [sys.executable, str(Path(shapes.__file__)), str(runs), "2", "0.5"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env, cwd=runs)
+        for _ in range(count)
+    ]
+    lost = []
+    for loop in started[:kills]:
+        assert loop.stdout is not None
+        lost.append(next(line for line in loop.stdout if line.startswith("began")))
+        loop.kill()
+        loop.communicate()
+    printed = [loop.communicate(timeout=300)[0].splitlines() for loop in started[kills:]]
+    assert all(loop.returncode == 0 for loop in started[kills:])
+    ended = [line for lines in printed for line in lines if line.startswith("ended")]
+    return keys(lost), keys(ended)
+
+
+def keys(lines: list[str]) -> list[Key]:
+    """Read networks and seeds from lines that a loop printed."""
+    words = [line.split() for line in lines]
+    return [(each[1], int(each[2])) for each in words]
+
+
+@pytest.mark.slow
+def test_commands_go_on_from_a_loop_and_a_loop_from_commands(tmp_path: Path) -> None:
+    projects, ended = Path(shapes.__file__).parent, killing.ended
+    lines = run_loop(tmp_path, rounds=1)
+    assert len(lines) == FIRST + 2
+    more = "study=shapes objective.max_drop=0.2 modifiers=sentinel_width".split()
+    shown = ended(killing.start(tmp_path, projects, "search.py", *more, "rounds=0"))
+    assert "next batch (not trained)" in shown
+    trains = ("rounds=2", "batch=2", "task.target=shapes.train_one", "finalists.seeds=1")
+    out = ended(killing.start(tmp_path, projects, "search.py", *more, *trains))
+    assert "2 networks: 0 done before, 2 to train" in out and "answer: " in out
+    assert len(run_loop(tmp_path, rounds=3)) == 2  # the third round is what is left
+    numbers = {r.round for r in Store(tmp_path).records("shapes")}
+    assert {1, 2, 3} <= numbers
+    assert "report: " in ended(killing.start(tmp_path, projects, "report.py", "trust=true"))
+
+
+def run_loop(runs: Path, *, rounds: int) -> list[Key]:
+    words = [sys.executable, str(Path(shapes.__file__)), str(runs), str(rounds), "0"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    out = subprocess.run(words, check=True, capture_output=True, text=True, env=env, cwd=runs)
+    return keys([line for line in out.stdout.splitlines() if line.startswith("ended")])
+
+
+@pytest.mark.slow
+def test_processes_that_train_one_network_get_the_same(tmp_path: Path) -> None:
+    """Rank 0 asks and tells; an error is raised in all of them."""
+    context = torch.multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    file = f"file://{tmp_path / 'meeting'}"
+    workers = [
+        context.Process(target=rank, args=(number, file, str(tmp_path / "runs"), answers))
+        for number in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(100)
+        assert worker.exitcode == 0
+    said = [answers.get() for _ in workers]
+    assert said[0] == said[1] and len(said[0]) == 5 and "the baseline diverged" in said[0][-1]
+
+
+def rank(number: int, file: str, runs: str, answers: Any) -> None:
+    torch.distributed.init_process_group("gloo", init_method=file, rank=number, world_size=2)
+    usual = {"name": "a", "score": ACC, "runs": runs, "sentinels": "sentinel_width"}
+    study, seen = Study(shapes.make_network, (1, 12, 12), **usual), []
+    for value in (math.nan, 0.5, 0.5, 0.5):
+        candidate = study.ask()
+        assert isinstance(candidate, Candidate)
+        seen.append(candidate.code)
+        study.tell(candidate, value)
+    seen.append(refused(study.ask))
+    answers.put(seen)
+    torch.distributed.destroy_process_group()

@@ -23,9 +23,11 @@ from ssr_exp.datasets.user_data import UserData
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import exported, exporter, hub
 from ssr_exp.edge.export.formats import Model
-from ssr_exp.edge.export.verification import Measure, Samples
+from ssr_exp.edge.export.formats.flat import FlatNetwork
+from ssr_exp.edge.export.verification import DrawnSamples, Measure, Part, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.inputs import one_tensor
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
 from ssr_exp.training import learning, opened_study
@@ -34,7 +36,7 @@ from ssr_exp.training.own_validation import OwnValidation
 
 log = logging.getLogger(__name__)
 
-Part = TypeVar("Part")
+Read = TypeVar("Read")
 
 
 def write(composed: Any) -> str:
@@ -56,6 +58,11 @@ def write(composed: Any) -> str:
         seed=request.seed,
         trust=request.trust,
     )
+    if (part := chosen.about.part) is not None:
+        raise SsrError(
+            f"{chosen.label} is a whole network of which {part.path} was rescaled, and a study "
+            "does not keep how the whole is called: export study.trained(code) with your own code."
+        )
     to = Path(request.to) if request.to else chosen.folder / "export" / chosen.label
     to = to.expanduser().resolve()
     exporter.check_folder(to)
@@ -73,7 +80,7 @@ def write(composed: Any) -> str:
     return str(outcome.folder)
 
 
-def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Samples], Preprocessing | None]:
+def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Part], Preprocessing | None]:
     """Load the images that a network was compared by; for one that learned from val, test, too.
 
     Returns what is done to image files, too, by the statistics that the network was trained with;
@@ -82,9 +89,15 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Samples], Prepr
     Raises:
         SsrError: if they are not where they were, or are others.
     """
+    signature = chosen.about.inputs
+    if signature is None and chosen.task == TaskKind.loop:
+        signature = one_tensor(chosen.about.input_shape)
+    if signature is not None:
+        log.info("files are compared by outputs alone, on drawn inputs of %s", signature.text())
+        return [DrawnSamples(FlatNetwork(chosen.network, signature))], None
     task, asked, folder = _task(chosen), _dataset(conf, chosen), Path(conf.paths.data)
     if asked.target is not None or task.name is TaskKind.module:
-        return _own_inputs(conf, chosen, task, asked), None
+        return [*_own_inputs(conf, chosen, task, asked)], None
     learnt_of = (TARGETS[task.name], task.ignore_index)
     try:
         splits = in_memory.load(asked, folder, *learnt_of)
@@ -104,7 +117,7 @@ def _inputs(conf: ExportConfig, chosen: Selection) -> tuple[list[Samples], Prepr
     named = {"val": splits.val} | ({"test": splits.test} if seen and splits.test else {})
     module = learning.task(Config(task=task), learnt, nn.Identity())
     assert isinstance(module, Supervised)
-    parts = [
+    parts: list[Part] = [
         Samples(
             name,
             images.pixels,
@@ -223,10 +236,10 @@ def _dataset(conf: ExportConfig, chosen: Selection) -> DatasetConf:
     return asked
 
 
-def _validated(kind: type[Part], values: Mapping[str, Any], name: str) -> Part:
+def _validated(kind: type[Read], values: Mapping[str, Any], name: str) -> Read:
     """Read a part of a configuration as data, from a file that others may have written."""
     try:
-        asked: Part = TypeAdapter(kind).validate_python(values)
+        asked: Read = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -78,6 +78,12 @@ def latencies(
     is_needed = conf.objective.cost is CostAxis.latency_ms or conf.cap.latency_ms is not None
     if not is_needed or asked.source is LatencySource.records:
         return None
+    if study.part is not None:
+        raise SsrError(
+            f"latency is that of whole networks, and of those of {study.name} their part "
+            f"{study.part.path} alone is known: take objective.cost=macs or gemms, and no "
+            "cap.latency_ms."
+        )
     network = study.seed_network
     seed = SeedNetwork.from_plan(
         conf.model, conf.segment, study.plan, study.splits.num_classes, network

@@ -116,6 +116,12 @@ def read(folder: Path, *, trust: bool = False) -> MeasuredStudy:
     about = saved.read(folder)
     if not trust:
         saved.check_trust(folder, about, "type --trust if you trust where it comes from")
+    if about.part is not None:
+        raise SsrError(
+            f"the networks of {folder} are rescaled in their part {about.part.path} alone, and a "
+            "study does not keep how the whole is called: time study.trained(code) with your own "
+            "code."
+        )
     seed_network, plan = saved.seed_network(about)
     records = [r for r in Store(folder.parent).records(folder.name) if r.status is Status.finished]
     if not records:

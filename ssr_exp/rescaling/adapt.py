@@ -153,7 +153,8 @@ def _check_inputs(network: nn.Module, name: str) -> None:
         takes = f"{len(needed)} inputs ({', '.join(needed)})" if needed else "no input"
         raise SsrError(
             f"the forward of {name} takes {takes}, and it is given one, a batch of images: give "
-            "the others default values, or wrap the network."
+            "the others default values, wrap the network, or train it by your own module "
+            "(task=module), which may call it with anything."
         )
 
 

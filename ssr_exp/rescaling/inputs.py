@@ -329,6 +329,26 @@ def capture(network: nn.Module, call: Callable[[], Any]) -> Inputs | None:
     return captured[0] if captured else None
 
 
+def difference(network: nn.Module, call: Inputs, signature: Signature) -> str:
+    """Say in what a call of a network differs from a signature; empty if in no shape or kind.
+
+    Sizes of batches do not count.
+    """
+    tensors: list[tuple[tuple[str, ...], Tensor]] = []
+    for keys, value in _bound(network, call).values():
+        _structure(value, keys, tensors)
+    dims = [tensor.batch_dim for tensor in signature.tensors]
+    dims += [0] * (len(tensors) - len(dims))
+    drafts = [_described("", x) for _, x in tensors]
+    given = [
+        _cut(draft, dim).text() for draft, dim in zip(drafts, dims[: len(drafts)], strict=True)
+    ]
+    known = [tensor.text() for tensor in signature.tensors]
+    if given == known:
+        return ""
+    return f"with {' and '.join(given) or 'no tensor'}, not with {' and '.join(known)}"
+
+
 def _spelled(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -473,6 +493,7 @@ def _with_batch(
 
 
 def _cut(draft: InputTensor, dim: int | None) -> InputTensor:
+    """Take the batch out of a shape."""
     shape = tuple(size for number, size in enumerate(draft.shape) if number != dim)
     return draft.model_copy(update={"shape": shape, "batch_dim": dim})
 

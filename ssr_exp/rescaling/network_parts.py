@@ -6,16 +6,17 @@ reads the backbone's outputs shows in one run of the whole. Layers that are call
 inputs with it. Where anything else reads an output, the part keeps its channels there:
 
     part = network_parts.find(whole, "backbone", call)
-    plan = planning.trace(part.network, part.input_shape)
+    plan = part.plan()
     part.prove(whole, plan, call)
     part.put(make_whole(), rescale.build(part.network, plan, modifiers))
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -26,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import copying, meta, nested, replacing, rescale
+from ssr_exp.rescaling import copying, meta, nested, planning, replacing, rescale
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.rescaling.tracing.blocks import PLAIN
 from ssr_exp.rescaling.tracing.labels import FOLLOWS_INPUT, FOLLOWS_OUTPUT
@@ -50,7 +51,7 @@ Run = Callable[[nn.Module], object]
 
 @dataclass(frozen=True)
 class Function:
-    """A function of PyTorch's, and what it is given beside one tensor."""
+    """A function of PyTorch's, and what it is given beside one tensor: numbers, text, and such."""
 
     call: Callable[..., Tensor]
     args: tuple[Any, ...]
@@ -88,6 +89,8 @@ class NetworkPart(nn.Module):
 
     def __init__(self, whole: nn.Module, path: str, flows: Mapping[bool, OutputFlow]) -> None:
         super().__init__()
+        name, about = f"{type(whole).__name__}.{path}", {"__module__": __name__}
+        self.__class__ = type(name, (NetworkPart,), about)  # errors name a network by its class
         self._path, self._flows = path, dict(flows)
         for each in (path, *_readers(flows)):
             *holders, name = each.split(".")
@@ -177,6 +180,25 @@ class Part:
                 f"{self.path} in training alone was not looked at"
             )
         return tuple(remarks)
+
+    def own_state(self, whole: nn.Module) -> dict[str, Tensor]:
+        """Take the state dict of `network` out of that of a whole.
+
+        Raises:
+            SsrError: if it is another network than the one in which the part was found.
+        """
+        self._check(whole)
+        state = whole.state_dict()
+        return {name: state[name].clone() for name in self.network.state_dict()}
+
+    def plan(self, **options: Any) -> Plan:
+        """Trace `network`, with the options of `planning.trace`; the plan's remarks are both's.
+
+        Raises:
+            SsrError: as `planning.trace`.
+        """
+        plan = planning.trace(self.network, self.input_shape, **options)
+        return replace(plan, remarks=(*self.remarks, *plan.remarks))
 
     def put(self, whole: nn.Module, rescaled: nn.Module) -> nn.Module:
         """Put a rescaled part, and what reads it, into a whole network, wherever that holds them.
@@ -340,13 +362,31 @@ def find(whole: nn.Module, path: str, call: Run) -> Part:
     stay = _staying(whole, path, [*watches.values()])
     flows = {training: _flow(watch, stay) for training, watch in watches.items()}
     flows.setdefault(True, flows[False])
+    return made(whole, path, flows, shape, untrained)
+
+
+def made(
+    whole: nn.Module,
+    path: str,
+    flows: Mapping[bool, OutputFlow],
+    input_shape: tuple[int, ...],
+    untrained: str | None,
+) -> Part:
+    """Say what a part of a network is, once it is known what becomes of its outputs.
+
+    Raises:
+        SsrError: if the whole has no such part, or lacks what reads it.
+    """
+    names = dict(whole.named_modules(remove_duplicate=False))
+    if missing := [each for each in (path, *_readers(flows)) if not each or each not in names]:
+        raise SsrError(f"{type(whole).__name__} has no part {missing[0]!r}.")
     network = NetworkPart(whole, path, flows)
     own = {id(parameter) for parameter in network.parameters()}
     rest = sum(p.numel() for p in whole.parameters() if id(p) not in own)
     outputs = chain.from_iterable(flow.outputs for flow in flows.values())
     kept = {int(str(value[0])) for value in outputs if not _is_end(_last(whole, value))}
     copies = tuple(replacing.copies(whole, whole.get_submodule(path)))
-    return Part(path, network, flows, shape, rest, tuple(sorted(kept)), copies, untrained)
+    return Part(path, network, flows, input_shape, rest, tuple(sorted(kept)), copies, untrained)
 
 
 def _has(whole: nn.Module, path: str) -> bool:
@@ -563,7 +603,7 @@ class _Watch(TorchFunctionMode):
             return result
         first, *rest = args or (None,)
         others = (_frozen(rest), tuple((key, _frozen(kwargs[key])) for key in sorted(kwargs)))
-        if name in REPEATED and self.values([first]) and not nested.tensors(others):
+        if name in REPEATED and self.values([first]) and _is_plain(others):
             self._make(values[0], Function(func, *others), first, result)
         else:
             self.read.update(values)
@@ -574,6 +614,15 @@ def _is_leaf(module: nn.Module) -> bool:
     return not isinstance(module, torch.jit.ScriptModule) and not any(
         True for _ in module.children()
     )
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a file can hold what a function is given."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
 
 
 def _frozen(value: Any) -> Any:

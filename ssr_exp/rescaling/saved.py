@@ -37,7 +37,9 @@ from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.rescaling import codes, planning, rescale, seeds, segmentations, user_modules
 from ssr_exp.rescaling.inputs import Signature
-from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.network_parts import Part
+from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.stored_parts import StoredPart
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +162,8 @@ class Description(FileModel):
             network puts out, and how its inputs are made: `classes`, `mean` and `std` are empty.
         input_shape: of one input: channels, height and width of images, in pixels.
         inputs: what the network is called with; None: one tensor of floats of `input_shape`.
+        part: of what `model` makes, where that is rescaled; the network is the whole, and
+            `input_shape` is that of the part's inputs. None: the whole is rescaled.
         classes: their names, in the order of the logits.
         mean: of each channel of the images that it was trained on, in 0..1; `std` likewise.
         modifiers: what the code stands for, for people; `segments` likewise.
@@ -184,11 +188,13 @@ class Description(FileModel):
     target_mean: tuple[float, ...] | None = None
     target_std: tuple[float, ...] | None = None
     inputs: Signature | None = None
+    part: StoredPart | None = None
 
     @model_serializer(mode="wrap")
-    def _without_usual_inputs(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = write(self)
-        return {k: v for k, v in fields.items() if (k, v) != ("inputs", None)}
+        usual = {"inputs": None, "part": None}
+        return {k: v for k, v in fields.items() if v is not None or k not in usual}
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Description:
@@ -220,10 +226,7 @@ def load(folder: str | Path, *, trust: bool = False) -> nn.Module:
             remedy = "if you trust where it comes from, type saved.load(folder, trust=True)"
             check_trust(folder, description, remedy)
         with torch.inference_mode(False):  # whose tensors could not be trained any more
-            seed, plan = seed_network(description)
-            architecture = codes.parse(plan, description.network)
-            with torch.random.fork_rng(devices=[]):
-                network = rescale.build(seed, plan, architecture, inherits=True)
+            network, _, _ = build(description)
     except SsrError as error:
         raise SsrError(
             f"{folder / NETWORK} describes no network that can be built: {error}"
@@ -274,28 +277,69 @@ def write(folder: str | Path, description: Description, state: Mapping[str, Tens
     files.write(folder / NETWORK, files.to_json(description).encode())
 
 
+def build(
+    description: Description, network: str | None = None
+) -> tuple[nn.Module, Plan, Architecture]:
+    """Build a network that a description names, with weights that are to be filled.
+
+    Torch's global generator stays as it is.
+
+    Args:
+        description: of it.
+        network: the code of another one of the same seed network.
+
+    Raises:
+        SsrError: if there is none.
+    """
+    seed, plan, found = opened(description)
+    architecture = codes.parse(plan, network or description.network)
+    with torch.random.fork_rng(devices=[]):
+        built = rescale.build(seed, plan, architecture, inherits=True)
+    if found is not None:
+        whole, part = found
+        built = part.put(whole, built)
+    return built, plan, architecture
+
+
 def seed_network(description: Description) -> tuple[nn.Module, Plan]:
     """Build the seed network that a description names, with fresh weights, and its plan.
+
+    Of a whole of which a part is rescaled, it is the part with what reads it.
 
     Raises:
         SsrError: if it names none, or one that cannot be split so.
     """
+    return opened(description)[:2]
+
+
+def opened(
+    description: Description,
+) -> tuple[nn.Module, Plan, tuple[nn.Module, Part] | None]:
+    """Build a seed network and its plan, as `seed_network`; and the whole that it is a part of."""
     model, shape = description.model, description.input_shape
+    found: tuple[nn.Module, Part] | None = None
     with torch.random.fork_rng(devices=[]):
-        seed, plan = planning.seed_and_plan(
-            model.conf(),
-            description.segment.conf(),
-            num_classes=description.num_classes,
-            input_shape=shape,
-            inputs=description.inputs,
-        )
-        if model.code is not None and Model.from_conf(model.conf(), shape, seed).code != model.code:
+        if description.part is None:
+            made, plan = planning.seed_and_plan(
+                model.conf(),
+                description.segment.conf(),
+                num_classes=description.num_classes,
+                input_shape=shape,
+                inputs=description.inputs,
+            )
+            seed = made
+        else:
+            made = seeds.build(model.conf(), num_classes=None, input_shape=shape)
+            part = description.part.find(made, shape)
+            seed, plan = part.network, part.plan(**description.segment.model_dump())
+            found = made, part
+        if model.code is not None and Model.from_conf(model.conf(), shape, made).code != model.code:
             log.warning(
                 "the code of %s is not what %s was trained with: its outputs may be others",
                 model.name,
                 description.network,
             )
-    return seed, plan
+    return seed, plan, found
 
 
 def _state(path: Path) -> dict[str, Tensor]:

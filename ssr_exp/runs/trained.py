@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ssr_exp import files
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, rescale, saved
+from ssr_exp.rescaling import rescale, saved
 from ssr_exp.runs import studies
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store, network_weights
@@ -86,10 +85,7 @@ def _run(
 ) -> tuple[nn.Module, saved.Description]:
     """Build the network of a run, and load what its training left."""
     try:
-        with torch.random.fork_rng(devices=[]):  # a network's first weights are drawn
-            seed_network, plan = saved.seed_network(study)
-            architecture = codes.parse(plan, record.network)
-            network = rescale.build(seed_network, plan, architecture, inherits=True)
+        network, plan, architecture = saved.build(study, record.network)
     except SsrError as error:
         raise SsrError(f"the network of the run in {folder} cannot be built: {error}") from None
     path = folder / LAST_CHECKPOINT

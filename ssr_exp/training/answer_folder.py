@@ -9,6 +9,7 @@ from typing import Any
 from ssr_exp.config import Config
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.rescaling import adapt, codes, saved
+from ssr_exp.rescaling.stored_parts import StoredPart
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import (
@@ -32,10 +33,11 @@ import torch
 
 from ssr_exp.rescaling import saved
 
-network = saved.load(Path(__file__).parent{trust}){predicts}
-outputs = network(torch.zeros({shape})){picks}
+network = saved.load(Path(__file__).parent{trust}){predicts}{before}
+{call}'''
+CALL = """outputs = network({inputs}){picks}
 print({prints})
-'''
+"""
 
 
 def write(
@@ -88,11 +90,13 @@ def describe(study: OpenedStudy, conf: Config, record: Record | None = None) -> 
     moments = learning.target_moments(splits.train) if isinstance(splits, Splits) else None
     mean, std = moments or (None, None)
     return saved.Description(
-        model=saved.Model.from_conf(conf.model, splits.image_shape, study.seed_network),
+        model=saved.Model.from_conf(conf.model, splits.image_shape, study.made),
+        part=None if study.part is None else StoredPart.of(study.part),
         segment=saved.Segmentation.from_conf(conf.segment, study.plan.multiple),
         network=code,
         num_classes=splits.num_classes,
         input_shape=splits.image_shape,
+        inputs=plan.inputs.stored,
         classes=splits.classes,
         mean=splits.mean,
         std=splits.std,
@@ -119,6 +123,10 @@ def _add_papers(
 ) -> None:
     shape = ", ".join(map(str, (1, *study.splits.image_shape)))
     about = saved.read(fresh)
+    inputs, before = f"torch.zeros({shape})", ""
+    if about.inputs is not None:
+        inputs = "*args, **kwargs"
+        before = "\nargs, kwargs = saved.read(Path(__file__).parent).inputs.make(1)  # drawn"
     trust = ", trust=True" if about.model.calls_code() else ""
     moments = f"{about.target_mean} + {about.target_std}"
     predicts = "" if about.target_mean is None else f"  # predictions: {moments} * outputs"
@@ -130,6 +138,9 @@ def _add_papers(
     store.write_text(fresh / RECORD_FILE, record.to_json())
     store.write_text(fresh / studies.FILE, provenance.to_json(study.about))
     store.write_text(fresh / METRICS_FILE, provenance.to_json(dict(metrics)))
-    prints = "outputs" if about.model.part else "outputs.shape"  # whatever it puts out
-    script = LOAD.format(shape=shape, trust=trust, predicts=predicts, picks=picks, prints=prints)
+    prints = "outputs" if about.num_classes is None else "outputs.shape"  # whatever it puts out
+    call = CALL.format(inputs=inputs, picks=picks, prints=prints)
+    if about.part is not None:  # how the whole is called is not known
+        call, before = "print(network)\n", ""
+    script = LOAD.format(trust=trust, predicts=predicts, before=before, call=call)
     store.write_text(fresh / SCRIPT, script)

@@ -33,7 +33,8 @@ from ssr_exp.config import (
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, rescale, saved
+from ssr_exp.rescaling import cost, rescale, saved, seeds
+from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import studies
 from ssr_exp.runs.score import Direction, Score
@@ -79,7 +80,13 @@ def score(conf: TaskConf) -> Score:
     return Score(key=asked.key, direction=direction, unit=asked.unit, bounds=(low, high))
 
 
-def make(conf: Config, seed_network: nn.Module, plan: Plan, taken: Pretrained) -> OpenedStudy:
+def make(
+    conf: Config,
+    seed_network: nn.Module,
+    plan: Plan,
+    taken: Pretrained,
+    found: tuple[nn.Module, Part] | None = None,
+) -> OpenedStudy:
     """Say what all runs of a study share.
 
     Args:
@@ -87,18 +94,22 @@ def make(conf: Config, seed_network: nn.Module, plan: Plan, taken: Pretrained) -
         seed_network: as the user's function made it.
         plan: of it.
         taken: the weights that networks start from, if not from fresh ones.
+        found: the whole that the seed network is a part of, and where; None: it is the whole.
     """
     assert conf.study is not None
+    whole, part = found or (None, None)
+    made = seed_network if whole is None else whole
     segment = {"kind": conf.segment.kind, "multiple": plan.multiple}
     if conf.segment.patterns:
         segment["patterns"] = list(conf.segment.patterns)
     fields: dict[str, Any] = {
         "model": {
+            **({} if part is None else _about(part)),
             "segments": [f"{s.name} ({len(s.blocks)})" for s in plan.segments],
-            "parameters": sum(p.numel() for p in seed_network.parameters()),
-            "structure": structure(seed_network),
+            "parameters": sum(p.numel() for p in made.parameters()),
+            "structure": structure(made),
         },
-        "inputs": "x".join(map(str, plan.input_shape)),
+        "inputs": plan.inputs.text(),
         "segment": segment,
         "dataset": {"name": conf.dataset.name},
         "task": {"name": TaskKind.loop.value, "score": score(conf.task).model_dump(mode="json")},
@@ -117,7 +128,13 @@ def make(conf: Config, seed_network: nn.Module, plan: Plan, taken: Pretrained) -
         taken,
         score(conf.task),
         changed={studies.SETTINGS: settings},
+        whole=whole,
+        part=part,
     )
+
+
+def _about(part: Part) -> dict[str, Any]:
+    return {"part": part.path, "readers": [*part.readers], "kept": [*part.kept]}
 
 
 def data(name: str, plan: Plan, about: saved.Description | None = None) -> UserData:
@@ -128,7 +145,7 @@ def data(name: str, plan: Plan, about: saved.Description | None = None) -> UserD
         plan: of the network that takes it.
         about: the classes, and how inputs are normalised, where a command began the study.
     """
-    inputs = f"inputs of {'x'.join(map(str, plan.input_shape))}"
+    inputs = f"inputs of {plan.inputs.text()}"
     reading = Reading(name, {}, {}, inputs, targets="a loop of your own")
     if about is None:
         return UserData(name, "", plan.input_shape, None, True, reading)
@@ -218,8 +235,8 @@ def reopen(conf: Config) -> OpenedStudy:
         )
     about = saved.read(store.study_folder(conf.study))
     frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
-    seed_network, plan = saved.seed_network(about.model_copy(update={"segment": frozen}))
-    opened = make(conf, seed_network, plan, Pretrained())
+    seed_network, plan, found = saved.opened(about.model_copy(update={"segment": frozen}))
+    opened = make(conf, seed_network, plan, Pretrained(), found)
     refuse_differences(store.root, conf.study, opened.fields)
     settings = studies.read_all(store.root)[conf.study][studies.SETTINGS]
     return replace(opened, changed={studies.SETTINGS: settings})
@@ -238,10 +255,24 @@ def candidate(job: Job, folder: Path) -> Candidate:
 
 
 def build(job: Job) -> nn.Module:
-    """Make the network of a job: its weights follow from the job's seed alone."""
+    """Make the network of a job: its weights follow from the job's seed alone.
+
+    Of a whole of which a part is rescaled, all beside the part, and what reads it, is as the
+    whole's constructor makes it under that seed; inherited slices are of that, too.
+    """
+    study, seed = job.study, job.conf.seed
     with isolate_rng():
-        seed_everything(job.conf.seed, verbose=False)
-        return first_network(job).train()
+        seed_everything(seed, verbose=False)
+        if study.part is None:
+            return first_network(job).train()
+        whole = seeds.build(
+            job.conf.model, num_classes=None, input_shape=study.plan.input_shape
+        ).train()
+        if study.pretrained.state is not None:
+            taken = replace(study.pretrained, state=study.part.own_state(whole))
+            job = replace(job, study=replace(study, pretrained=taken))
+        seed_everything(seed, verbose=False)
+        return study.part.put(whole, first_network(job))
 
 
 def check_function(conf: Config) -> Callable[..., Any]:

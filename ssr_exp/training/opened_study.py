@@ -31,11 +31,14 @@ from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import adapt, codes, planning, rescale, seeds, sets, user_modules
+from ssr_exp.rescaling.inputs import Signature
+from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.training import fingerprint, learning, own_module, preflight, pretrained
 from ssr_exp.training.config_key import ConfigKey
+from ssr_exp.training.preflight import Tried
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,14 @@ class OpenedStudy:
     changed: Mapping[str, Any] = field(default_factory=dict)  # what describes it besides
     # the attribute of a module of the user's own whose weights are scored; empty: it is our task
     scored: str = ""
+    # the whole that the seed network is a part of, as its constructor left it; None: it is itself
+    whole: nn.Module | None = None
+    part: Part | None = None
+
+    @property
+    def made(self) -> nn.Module:
+        """What the constructor of its networks makes: the whole, or the seed network itself."""
+        return self.seed_network if self.whole is None else self.whole
 
     @property
     def about(self) -> dict[str, Any]:
@@ -145,7 +156,8 @@ def open(conf: Config) -> OpenedStudy:
     _check(conf)
     pretrained.check(conf)
     score = learning.score(conf.task)
-    splits, scored = _data(conf)
+    splits, tried = _data(conf)
+    taken_in = None if tried is None else tried.inputs.stored
     if conf.trainer.test and not splits.has_test:
         without = "dataset.train_on_val=false " if conf.dataset.train_on_val else ""
         raise SsrError(
@@ -156,13 +168,17 @@ def open(conf: Config) -> OpenedStudy:
         augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
     try:
         seed_network, plan = _traced(
-            ConfigKey(conf.model), ConfigKey(conf.segment), splits.num_classes, splits.image_shape
+            ConfigKey(conf.model),
+            ConfigKey(conf.segment),
+            splits.num_classes,
+            splits.image_shape,
+            ConfigKey(taken_in),
         )
     except SsrError as error:
         if conf.task.name is not TaskKind.module:
             raise
         raise SsrError(
-            f"{error} Where a part of it can be rescaled, which takes one tensor, type "
+            f"{error} Where a part of it can be rescaled, type "
             f"task.network={conf.task.network}.PART, such as {conf.task.network}.backbone."
         ) from None
     if conf.task.name is TaskKind.module:
@@ -180,17 +196,18 @@ def open(conf: Config) -> OpenedStudy:
         fields, changed = fingerprint.same_code(conf, fields)
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
+    scored = "" if tried is None else tried.scored
     return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)
 
 
-def _data(conf: Config) -> tuple[Splits | UserData, str]:
+def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:
     """Learn what there is to learn from, and try code of the user's own on it.
 
     Returns:
-        The data, and the attribute of a module of the user's own whose weights are scored.
+        The data, and what was seen of a module of the user's own, if there is one.
     """
     if conf.task.name is not TaskKind.module and conf.dataset.target is None:
-        return images(conf), ""
+        return images(conf), None
     decides = Config(
         dataset=conf.dataset,
         task=conf.task,
@@ -246,14 +263,14 @@ def _splits(
 
 
 @lru_cache(maxsize=4)
-def _tried(key: ConfigKey[Config]) -> tuple[Splits | UserData, str]:
+def _tried(key: ConfigKey[Config]) -> tuple[Splits | UserData, Tried | None]:
     conf = key.part
     score = learning.score(conf.task)
     if conf.dataset.target is not None:
         return preflight.own_data(conf, score)
     splits = images(conf)
     module = own_module.make(conf.task, learning.offered(splits))
-    return splits, preflight.try_module(conf, module, learning.data(conf, splits), score).scored
+    return splits, preflight.try_module(conf, module, learning.data(conf, splits), score)
 
 
 @lru_cache(maxsize=8)
@@ -274,11 +291,16 @@ def _traced(
     segment: ConfigKey[SegmentConf],
     num_classes: int | None,
     shape: tuple[int, ...],
+    inputs: ConfigKey[Signature | None],
 ) -> tuple[nn.Module, Plan]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         seed_network, plan = planning.seed_and_plan(
-            model.part, segment.part, num_classes=num_classes, input_shape=shape
+            model.part,
+            segment.part,
+            num_classes=num_classes,
+            input_shape=shape,
+            inputs=inputs.part,
         )
     for remark in plan.remarks:
         log.warning("%s: %s.", model.part.name, remark)

@@ -18,7 +18,8 @@ from ssr_exp import user_code
 from ssr_exp.config import TaskConf
 from ssr_exp.datasets.user_data import is_other_lightning
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import replacing, rescale, user_modules
+from ssr_exp.rescaling import inputs, replacing, rescale, user_modules
+from ssr_exp.rescaling.inputs import Inputs, Signature
 from ssr_exp.runs import trained
 from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights
@@ -208,24 +209,33 @@ class NetworkWatch(Callback):
 
 
 def forward_inputs(
-    calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]], name: str
-) -> tuple[int, ...]:
-    """Return the shape of one input, without the batch, of the calls of a network.
+    network: nn.Module, example: Inputs | Sequence[int] | None, name: str
+) -> Signature:
+    """Read what a network is called with from a call of it, or from a shape without the batch.
+
+    Args:
+        network: that is called; its precision may be that of a training.
+        example: of its inputs; None: it was not called.
+        name: what errors call it.
 
     Raises:
-        SsrError: if it was not called, or with anything but one tensor.
+        SsrError: if it was not called, or with inputs that cannot be stored or have no batch.
     """
-    if not calls:
+    if example is None:
         raise SsrError(
             f"{name} is not called in validation_step, so what it takes is not known: type "
             "task.network=NAME with the attribute that is called there, or "
             "task.example_inputs=my_package.function that returns a batch of its inputs."
         )
-    args, kwargs = calls[0]
-    if kwargs or len(args) != 1 or not isinstance(args[0], Tensor) or args[0].ndim < 2:
-        words = [user_code.article(a) for a in args] + [f"{key}=..." for key in kwargs]
+    try:
+        return inputs.read(network, example)
+    except SsrError as error:
+        if isinstance(example, Inputs) and not example.kwargs and len(example.args) == 1:
+            (x,) = example.args
+            if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 1:
+                return inputs.of_shape(x.shape[1:], network)  # its trace says what is wrong
         raise SsrError(
-            f"{name} is called with {', '.join(words) or 'nothing'}, and what is rescaled takes "
-            "one tensor, a batch: type task.network=NAME with the part of it that does."
-        )
-    return tuple(args[0].shape[1:])
+            f"{name} cannot be called as validation_step calls it: {str(error).rstrip('.')}. Type "
+            "task.network=NAME with a part of it, or task.example_inputs=my_package.function that "
+            "returns a batch of its inputs."
+        ) from None

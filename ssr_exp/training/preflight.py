@@ -22,6 +22,8 @@ from ssr_exp.datasets import user_data
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError, cause
+from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling.inputs import Inputs, Signature
 from ssr_exp.runs import provenance
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks.supervised import Diverged
@@ -30,7 +32,7 @@ from ssr_exp.training import own_module, relinking, scoring, trainers
 log = logging.getLogger(__name__)
 
 BATCHES = 2
-Call = tuple[tuple[Any, ...], Mapping[str, Any]]
+TRUE_PRECISIONS = {"bf16-true": "bfloat16", "16-true": "float16", "64-true": "float64"}
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,16 @@ class Tried:
     """What two batches showed of a module of the user's own.
 
     Attributes:
-        input_shape: of one input of its network, without the batch.
+        inputs: what its network is called with in validation.
         scored: the attribute that validation calls: the network, or a copy such as an average.
     """
 
-    input_shape: tuple[int, ...]
+    inputs: Signature
     scored: str
 
 
 class Watch(Callback):
-    """Notes how the network, or a copy of it, is called in validation, and what is logged there.
+    """Notes how the network, or a copy of it, is called, and what is logged in validation.
 
     Args:
         networks: whose calls count, by the attribute; the network first.
@@ -55,24 +57,40 @@ class Watch(Callback):
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], score: Score) -> None:
-        self._networks, self._score = networks, score
-        self.calls: dict[str, list[Call]] = {name: [] for name in networks}
+        self.networks, self._score = networks, score
+        self.calls: dict[str, Inputs] = {}  # the first one of each in validation
+        self.training: dict[str, Inputs] = {}  # likewise in training
         self._hooks: list[Any] = []
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._watch(self.training)
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for name, network in self._networks.items():
-            note = partial(self._note, self.calls[name])
+        self._unwatch()
+        self._watch(self.calls)
+
+    def _watch(self, calls: dict[str, Inputs]) -> None:
+        for name, network in self.networks.items():
+            note = partial(self._note, calls, name)
             self._hooks.append(network.register_forward_pre_hook(note, with_kwargs=True))
 
     @staticmethod
     def _note(
-        calls: list[Call], _: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        calls: dict[str, Inputs],
+        name: str,
+        _: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
-        calls.append((args, kwargs))
+        calls.setdefault(name, Inputs(args, kwargs))
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _unwatch(self) -> None:
         for hook in self._hooks:
             hook.remove()
+        self._hooks.clear()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._unwatch()
         try:
             value = scoring.read(self._score, trainer.callback_metrics)
         except Diverged:
@@ -135,7 +153,7 @@ def try_module(
             raise SsrError(
                 f"{conf.task.target} does not train: {_where(error)}{cause(error)}."
             ) from error
-    if len(called := [name for name, calls in watch.calls.items() if calls]) > 1:
+    if len(called := [name for name in watch.networks if name in watch.calls]) > 1:
         log.warning(
             "validation calls %s: the weights of %s are those that are handed on",
             " and ".join(called),
@@ -143,33 +161,68 @@ def try_module(
         )
     scored = called[0] if called else conf.task.network
     if conf.task.example_inputs is not None:
-        inputs = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
-        return Tried(own_module.forward_inputs([((inputs,), {})], conf.task.network), scored)
-    calls = watch.calls[scored]
-    if not calls and isinstance(module.example_input_array, Tensor):
-        calls = [((module.example_input_array,), {})]
-    shape = own_module.forward_inputs(calls, f"{type(module).__name__}.{conf.task.network}")
-    return Tried(shape, scored)
+        made = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
+        example: Any = made if inputs.is_shape(made) else inputs.as_inputs(made)
+    else:
+        example = watch.calls.get(scored)
+        array = module.example_input_array
+        if example is None and isinstance(array, Tensor):
+            example = Inputs((array,))
+    name = f"{type(module).__name__}.{conf.task.network}"
+    given = own_module.forward_inputs(watch.networks[scored], example, name)
+    taken = _as_it_is_made(given, conf.trainer.precision)
+    _say_what_differs(watch, given, name)
+    return Tried(taken, scored)
 
 
-def own_data(conf: Config, score: Score) -> tuple[UserData, str]:
+def _as_it_is_made(taken: Signature, precision: str) -> Signature:
+    """Say in float32 what a training was given in its own precision: networks are made so."""
+    dtype = TRUE_PRECISIONS.get(precision)
+    tensors = tuple(
+        tensor.model_copy(update={"dtype": "float32"}) if tensor.dtype == dtype else tensor
+        for tensor in taken.tensors
+    )
+    return taken.model_copy(update={"tensors": tensors})
+
+
+def _say_what_differs(watch: Watch, taken: Signature, name: str) -> None:
+    """Warn where training calls the network with something else than validation does."""
+    called = next((each for each in watch.networks if each in watch.training), None)
+    if called is None or not watch.calls:
+        return
+    try:
+        given = inputs.difference(watch.networks[called], watch.training[called], taken)
+    except SsrError as error:  # its training takes what no signature holds
+        given = str(error).rstrip(".")
+    if given:
+        log.warning(
+            "training_step calls %s otherwise than validation_step (%s): costs, latencies and "
+            "exports are of what validation_step gives",
+            name,
+            given,
+        )
+
+
+def own_data(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
     """Learn what a study has to know of a user's DataModule, and of the module that reads it.
 
     Returns:
-        What is known of the data, and the attribute of the user's own module that validation calls.
+        What is known of the data, and what was seen of the user's own module, if there is one.
 
     Raises:
         SsrError: if either fails on two batches.
     """
     data = user_data.make(conf.dataset)
-    has_test, num_classes, scored = user_data.has_test(data), None, ""
+    has_test, num_classes, tried = user_data.has_test(data), None, None
     if conf.task.name is TaskKind.module:
         made = own_module.make(conf.task, {})
         has_test = has_test and own_module.has_test(made)
         tried = try_module(conf, made, data, score)
-        shape, scored = tried.input_shape, tried.scored
+        shape = tried.inputs.shape
     else:
         num_classes, shape = _classes(data), _inputs(conf)
+    is_one = tried is None or tried.inputs.is_one_image
+    text = " x ".join(map(str, shape)) if is_one or tried is None else tried.inputs.text()
     with isolate_rng(), trainers.quiet():
         fingerprint, sizes = user_data.fingerprint(conf.dataset)
     classes = tuple(map(str, range(num_classes or 0)))
@@ -185,13 +238,13 @@ def own_data(conf: Config, score: Score) -> tuple[UserData, str]:
             sources={},
             sizes=sizes,
             targets=f"data of {conf.dataset.target}",
-            pixels=f"inputs of {' x '.join(map(str, shape))}",
+            pixels=f"inputs of {text}",
         ),
         classes,
         mean=(0.0,) * (shape[0] if num_classes else 0),
         std=(1.0,) * (shape[0] if num_classes else 0),
     )
-    return known, scored
+    return known, tried
 
 
 def _inputs(conf: Config) -> tuple[int, ...]:

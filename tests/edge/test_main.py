@@ -222,3 +222,18 @@ def test_a_bad_command_gets_a_sentence(capsys: Capsys, words: tuple[str, ...], s
     assert main(words) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sound", "--shape", "1x64"),
+        ("Two", "--shape", "3x8x8", "--shape", "6"),
+        ("Dictionary", "--example", "tests.rescaling.test_inputs.masked"),
+    ],
+)
+def test_networks_of_other_inputs_are_measured(capsys: Capsys, words: tuple[str, ...]) -> None:
+    name = f"tests.rescaling.test_inputs.{words[0]}"
+    asked = ("--multiple", "4", "--runtime", "eager", "onnxruntime", *FEW)
+    assert main([name, *words[1:], *asked]) == 0
+    assert "(seed)" in capsys.readouterr().out

@@ -64,9 +64,8 @@ def main(runs: str, *, rounds: int, pause_s: float = 0.0) -> None:
         name="shapes",
         score=ssr_exp.Score("acc", "max", bounds=(0, 1)),
         runs=runs,
-        objective="smallest",
+        sentinels="sentinel_width",
         max_drop=0.2,
-        together=1,
         rounds=rounds,
         batch=2,
     )

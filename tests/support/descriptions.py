@@ -19,4 +19,4 @@ def description(**fields: Any) -> saved.Description:
         "std": (0.5,),
         "modifiers": saved.Shares(depth=(1.0, 1.0, 1.0), width=(1.0, 1.0, 1.0)),
     } | fields
-    return saved.Description(num_classes=len(known["classes"]), **known)
+    return saved.Description(num_classes=len(known["classes"]) or None, **known)

@@ -251,11 +251,6 @@ BAD = {
         ("task.network=net2",),
         "Lit.net2 is not called in validation_step",
     ),
-    "a network of several inputs": (
-        code(**{"return self.net(x)": "return self.net(input=x)"}),
-        (),
-        "Lit.net is called with input=..., and what is rescaled takes one tensor",
-    ),
     "a key that is not logged": (
         code(),
         ("task.score.key=val/shares",),

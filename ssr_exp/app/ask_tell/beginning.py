@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import logging
@@ -20,7 +21,10 @@ from ssr_exp.app import configuration
 from ssr_exp.app.command_line import keys
 from ssr_exp.config import ModelConf, SearchConfig, Source
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import replacing, saved
+from ssr_exp.rescaling import inputs, meta, network_parts, planning, replacing, saved
+from ssr_exp.rescaling.inputs import Inputs
+from ssr_exp.rescaling.network_parts import Part, Run
+from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import studies
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
@@ -90,8 +94,15 @@ def call(make_network: Callable[[], nn.Module]) -> nn.Module:
     return made
 
 
-def seed_network(make_network: Callable[[], nn.Module], init: str) -> nn.Module:
+def seed_network(
+    make_network: Callable[[], nn.Module], init: str, part: str | None = None
+) -> nn.Module:
     """Make the seed network, and look whether it is the same each time.
+
+    Args:
+        make_network: makes it.
+        init: which weights networks start from.
+        part: the path of what is rescaled in it; None: all of it is.
 
     Raises:
         SsrError: if two calls make two networks.
@@ -114,12 +125,14 @@ def seed_network(make_network: Callable[[], nn.Module], init: str) -> nn.Module:
             "time. Whatever it draws or reads must not decide on its layers."
         )
     states = network.state_dict(), other.state_dict()
-    telling = [n for n, t in states[0].items() if replacing.is_telling(t)]
+    rescaled = _inside(states[0], part)
+    telling = [n for n, t in rescaled.items() if replacing.is_telling(t)]
     is_trained = bool(telling) and all(torch.equal(states[0][n], states[1][n]) for n in telling)
     if is_trained and init == FRESH:
         log.warning(
-            "make_network() gives trained weights, and every network here starts from fresh ones, "
-            "the baseline, too: pass init='inherit' to start each from slices of them."
+            "make_network() gives trained weights%s, and every network here starts from fresh "
+            "ones, the baseline, too: pass init='inherit' to start each from slices of them.",
+            "" if part is None else f" of {part}",
         )
     if not is_trained and init == INHERIT:
         raise SsrError(
@@ -136,7 +149,64 @@ def _layers(network: nn.Module) -> dict[str, str]:
     return described | shapes
 
 
-def taken(network: nn.Module, init: str) -> Pretrained:
+def _inside(state: Mapping[str, Tensor], part: str | None) -> dict[str, Tensor]:
+    """Keep the tensors of a part."""
+    return {n: t for n, t in state.items() if part is None or n.startswith(f"{part}.")}
+
+
+def traced(
+    whole: nn.Module, example_inputs: Any, part: str | None, split: Mapping[str, Any]
+) -> tuple[nn.Module, Plan, tuple[nn.Module, Part] | None]:
+    """Find what is rescaled in what `make_network` makes, and trace that.
+
+    Args:
+        whole: what it made.
+        example_inputs: what that is called with. With a part, a list is one input, such as a
+            detector's images.
+        part: the path of what is rescaled; None: all of it.
+        split: further arguments of `planning.trace`.
+
+    Returns:
+        The seed network, its plan, and where it is a part: of which whole, and where.
+
+    Raises:
+        SsrError: if it cannot be traced, or the whole does not run with a smaller part.
+    """
+    if part is not None:
+        call = _call(whole, example_inputs)
+        found = network_parts.find(whole, part, call)
+        plan = found.plan(**split)
+        found.prove(whole, plan, call)
+        return found.network, plan, (whole, found)
+    try:
+        return whole, planning.trace(whole, example_inputs, **split), None
+    except SsrError as error:
+        names = ", ".join(name for name, _ in [*whole.named_children()][:12])
+        if not (meta.asks_for_values(error) and names):
+            raise
+        raise SsrError(
+            f"{error} Or rescale a part of it that is called with one tensor: pass network=, with "
+            f"one of {names}, or a path inside of one."
+        ) from None
+
+
+def _call(whole: nn.Module, example_inputs: Any) -> Run:
+    if inputs.is_shape(example_inputs):
+        draw = torch.Generator().manual_seed(0)
+        args, kwargs = inputs.of_shape(example_inputs, whole).make(2, generator=draw)
+        given = Inputs(args, kwargs)
+    else:
+        example = (example_inputs,) if isinstance(example_inputs, list) else example_inputs
+        given = inputs.as_inputs(example)
+
+    def run(network: nn.Module) -> object:
+        args, kwargs = copy.deepcopy((given.args, given.kwargs))
+        return network(*args, **kwargs)
+
+    return run
+
+
+def taken(network: nn.Module, init: str, part: str | None = None) -> Pretrained:
     """Say which weights networks start from.
 
     Raises:
@@ -147,7 +217,7 @@ def taken(network: nn.Module, init: str) -> Pretrained:
     if init == FRESH:
         return Pretrained()
     state: dict[str, Tensor] = {n: t.detach().clone() for n, t in network.state_dict().items()}
-    sums = loop_study.sums(state)
+    sums = loop_study.sums(_inside(state, part))  # what is beside a part may be drawn
     return Pretrained(state=state, init={"kind": INHERIT, "weights": sums})
 
 

@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import formats, model_card, output_kinds, predictor, verification
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, report
 from ssr_exp.edge.export.formats import Order
+from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.output_kinds import OutputKind
 from ssr_exp.edge.export.predictor import Predictor
-from ssr_exp.edge.export.verification import Originals, Reference, Samples
+from ssr_exp.edge.export.verification import DrawnSamples, Originals, Part, Reference, Samples
 from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.edge.latency.stopwatch import Latency
@@ -87,13 +91,18 @@ class Work:
     # what PyTorch does on the parts that the network was trained and compared by, the first is val
     references: Sequence[Reference]
     predictor: Predictor | None  # runs the script that is shipped, where there is one
-    originals: Sequence[Samples | Originals]  # what files are run on, of each part
+    originals: Sequence[Part | Originals]  # what files are run on, of each part
     folder: Path  # where the files are written
 
     @property
-    def val(self) -> Samples:
+    def val(self) -> Part:
         """What files are quantised by, and timed with."""
         return self.references[0].part
+
+    @property
+    def network(self) -> nn.Module:
+        """What the files hold."""
+        return self.val.network if isinstance(self.val, DrawnSamples) else self.chosen.network
 
     @property
     def kind(self) -> OutputKind:
@@ -102,22 +111,26 @@ class Work:
 
     def order(self, *, int8: bool) -> Order:
         """Say what a file must hold."""
-        count = self.request.calibration
-        images = self.val.images[:count] if self.request.uint8_input else self.val.batch(0, count)
         return Order(
-            self.chosen.network,
+            self.network,
             self.chosen.about,
             self.request.max_batch,
-            images if int8 else None,
+            self.images(self.request.calibration) if int8 else None,
             self.request.uint8_input,
             self.how,
             self.kind,
         )
 
+    def images(self, count: int) -> Any:
+        """Take inputs of val as files take them."""
+        if self.request.uint8_input and isinstance(self.val, Samples):
+            return self.val.images[:count]
+        return self.val.batch(0, count)
+
 
 def write(
     chosen: Selection,
-    parts: Sequence[Samples],
+    parts: Sequence[Part],
     request: ExportConfig,
     to: Path,
     *,
@@ -129,7 +142,8 @@ def write(
 
     Args:
         chosen: the network.
-        parts: real inputs; the first part, val, is what a file is verified and quantised by.
+        parts: real inputs; the first part, val, is what a file is verified and quantised by. Or
+            drawn ones, of a network that takes something else than a batch of images.
         request: what is asked for.
         to: the folder.
         how: what is done to an image file, by the `predict.py` that is shipped; None: it is not
@@ -147,12 +161,18 @@ def write(
         tempfile.TemporaryDirectory() as aside,
         torch_threads(request.threads),
     ):
-        references = [verification.reference(chosen.network, p, batch=batch) for p in parts]
-        script, originals = None, list[Samples | Originals](parts)
+        references = [
+            verification.reference(
+                p.run if isinstance(p, DrawnSamples) else chosen.network, p, batch=batch
+            )
+            for p in parts
+        ]
+        script, originals = None, list[Part | Originals](parts)
         if how is not None:
             store.write_text(fresh / predictor.SCRIPT, _script(chosen, request, how, {}))
             script = Predictor(fresh / predictor.SCRIPT)
-            originals = [script.originals(part, Path(aside)) for part in parts]
+            images = [part for part in parts if isinstance(part, Samples)]
+            originals = [script.originals(part, Path(aside)) for part in images]
         work = Work(chosen, request, how, references, script, originals, fresh)
         files, failed = _files(work)
         _say_what_is_odd(work, to, files)
@@ -165,7 +185,7 @@ def write(
     return exported
 
 
-def _check_known(val: Samples, request: ExportConfig, how: Preprocessing | None) -> None:
+def _check_known(val: Part, request: ExportConfig, how: Preprocessing | None) -> None:
     if request.int8 and val.measure is None:
         raise SsrError(
             "int8=true takes a score that says what is lost, and there is none: leave it out."
@@ -188,6 +208,8 @@ def _papers(work: Work, exported: Exported) -> dict[str, str]:
     chosen, request, how = work.chosen, work.request, work.how
     batches = {one.file: request.max_batch for one in exported.files}
     script = {} if how is None else {predictor.SCRIPT: _script(chosen, request, how, batches)}
+    if isinstance(work.network, FlatNetwork):
+        script = {predictor.SCRIPT: predictor.arrays_text(work.network, list(batches))}
     return script | {
         RECORD_FILE: chosen.record.to_json(),
         studies.FILE: provenance.to_json(dict(chosen.study)),
@@ -236,7 +258,7 @@ def _say_what_the_record_says(record: Record, references: Sequence[Reference]) -
     """Warn where the network does not score what its training wrote down."""
     recorded, score = {"val": record.score, "test": record.test_score}, record.scored_by
     for one in references:
-        then, now = recorded[one.part.name], one.score
+        then, now = recorded.get(one.part.name), one.score
         if then is None or now is None or abs(now - then) <= SAME_SCORE * max(abs(then), 1e-12):
             continue
         log.warning(
@@ -288,9 +310,8 @@ def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
 def _latencies(work: Work, files: Sequence[ExportedFile]) -> dict[str, Latency]:
     """Measure one image in PyTorch and in all files, in turn."""
     request, val = work.request, work.val
-    image = val.batch(0, 1)
-    taken = val.images[:1] if request.uint8_input else image
-    eager = runtimes.find("eager").prepare(work.chosen.network, image, request.threads)
+    image, taken = val.batch(0, 1), work.images(1)
+    eager = runtimes.find("eager").prepare(work.network, image, request.threads)
     runners: dict[str, Runner] = {EAGER: eager}
     for one in files:
         load = formats.find(one.format).load

@@ -14,10 +14,11 @@ from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
 from ssr_exp.edge.export import output_kinds, predictor
 from ssr_exp.edge.export.exported import EAGER, SAME, Exported
-from ssr_exp.edge.export.verification import Samples
+from ssr_exp.edge.export.verification import Part
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
+from ssr_exp.rescaling.inputs import Signature
 from ssr_exp.runs import provenance, store, studies
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import Score
@@ -34,7 +35,7 @@ RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_sm
 def write(
     chosen: Selection,
     exported: Exported,
-    parts: Sequence[Samples],
+    parts: Sequence[Part],
     request: ExportConfig,
     how: Preprocessing | None,
 ) -> str:
@@ -176,7 +177,7 @@ def _text(score: Score, value: float) -> str:
 def _files(
     chosen: Selection,
     exported: Exported,
-    parts: Sequence[Samples],
+    parts: Sequence[Part],
     request: ExportConfig,
     how: Preprocessing | None,
 ) -> Iterator[str]:
@@ -201,12 +202,13 @@ def _files(
         cells += [] if found.agreement is None else [f"{found.agreement:.2f}"]
         yield f"| {' | '.join([*cells, f'{found.difference:.1e}'])} |"
     yield ""
+    samples = "images" if chosen.about.inputs is None else "inputs"
     made = "" if how is None else f"what `{predictor.SCRIPT}` makes of the files of "
     yield (
         f"Latency: one image, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
         f"{_plain(score.title)}: measured on {made}"
-        f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} images; "
+        f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} {samples}; "
         "difference: of outputs, the largest one, as a share of the largest output. int8 files are "
         "calibrated on val images."
     )
@@ -228,7 +230,9 @@ def _usage(
     taken = " x ".join(["batch", *map(str, about.input_shape)])
     yield "## Use"
     yield ""
-    if how is None:
+    if about.inputs is not None:
+        yield from _arrays(about.inputs)
+    elif how is None:
         yield f"The input `image` is {taken}, float32, as the network's own training had it."
         yield f"The output `{kind.name}` is {kind.meaning}."
     else:
@@ -251,6 +255,20 @@ def _usage(
     yield ""
     trust = ", trust=True" if about.model.calls_code() else ""
     yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
+
+
+def _arrays(signature: Signature) -> Iterator[str]:
+    """Say how `predict.py` is used on arrays."""
+    yield f"```bash\npython {predictor.SCRIPT} inputs.npz --to outputs.npz\n```"
+    yield ""
+    yield (
+        "`inputs.npz` holds an array for each input, by its name, with a batch, and `outputs.npz` "
+        "will hold the outputs by theirs. The script needs this folder, NumPy and the runtime "
+        "alone. The inputs, without the batch:"
+    )
+    yield ""
+    for tensor in signature.tensors:
+        yield f"- `{tensor.name}`: {tensor.text()}"
 
 
 def _script(

@@ -29,6 +29,7 @@ from ssr_exp.datasets.images import IGNORED
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.sources import CSV
 from ssr_exp.edge.export import (
+    predict_arrays,
     predict_classes,
     predict_labels,
     predict_masks,
@@ -37,6 +38,7 @@ from ssr_exp.edge.export import (
     predict_script,
 )
 from ssr_exp.edge.export.formats import Model
+from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.verification import Originals, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError, cause
@@ -111,6 +113,26 @@ def text(
     parts = [_parts(inspect.getsource(module)) for module in modules]
     data = f"ABOUT: dict[str, Any] = json.loads(\n    {json.dumps(about)!r}\n)"
     return _joined(parts, parts[1].title, data)
+
+
+def arrays_text(network: FlatNetwork, files: Sequence[str]) -> str:
+    """Write the script of a network that takes something else than a batch of images.
+
+    Args:
+        network: says the names, shapes and kinds of its inputs, and the names of its outputs.
+        files: of the export.
+    """
+    taken = network.signature.tensors
+    keys = {"shape", "dtype", "batch_dim"}
+    about = {
+        "inputs": {tensor.name: tensor.model_dump(mode="json", include=keys) for tensor in taken},
+        "outputs": list(network.names),
+        "files": list(files),
+    }
+    modules = (predict_arrays, predict_runtimes)
+    parts = [_parts(inspect.getsource(module)) for module in modules]
+    data = f"ABOUT: dict[str, Any] = {about!r}"
+    return _joined([parts[1], parts[0]], parts[0].title, data)
 
 
 def _joined(parts: Sequence[_Source], title: str, data: str) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssr_exp.edge.export.formats import Model
+from ssr_exp.edge.export.formats.flat import FlatNetwork, Tensors
 from ssr_exp.errors import SsrError
 from ssr_exp.outputs import tensors
 from ssr_exp.runs.score import Score
@@ -52,6 +54,29 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
+class DrawnSamples:
+    """Inputs of a network of any signature, drawn in the ranges that it was traced with."""
+
+    network: FlatNetwork
+    count: int = 16
+    name: str = "drawn"
+    measure: None = None  # nothing says what is right
+    learnt: bool = False
+
+    def __len__(self) -> int:
+        return self.count
+
+    def run(self, batch: Tensors) -> Tensors:
+        """Run PyTorch's network as files are run."""
+        outputs: Tensors = self.network(*batch)
+        return outputs
+
+    def batch(self, first: int, last: int) -> Tensors:
+        """Draw inputs `first` to `last`, without the last."""
+        return self.network.draw(last - first, seed=first)
+
+
+@dataclass(frozen=True, eq=False)
 class Originals:
     """Image files."""
 
@@ -66,12 +91,15 @@ class Originals:
         return self.read(self.files[first:last])
 
 
+Part = Samples | DrawnSamples
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """What PyTorch does on a part."""
 
-    part: Samples
-    outputs: Callable[[], Iterable[Tensor]]  # batch for batch
+    part: Part
+    outputs: Callable[[], Iterable[Any]]  # batch for batch
     score: float | None  # None: nothing says how good they are
 
 
@@ -85,24 +113,31 @@ class Agreement:
     eager: dict[str, float]  # of PyTorch, likewise
 
 
-def outputs(model: Model, inputs: Samples | Originals, *, batch: int) -> Iterator[Tensor]:
-    """Run a model on inputs, the first one alone and then `batch` at a time."""
+def outputs(model: Model, inputs: Part | Originals, *, batch: int) -> Iterator[Any]:
+    """Run a model on inputs, the first one alone and then `batch` at a time.
+
+    Yields the output that counts; of a `FlatNetwork` a tuple of all.
+    """
     starts = [0, *range(1, len(inputs), batch)] if len(inputs) else []
     for first, last in zip(starts, [*starts[1:], len(inputs)], strict=True):
         with torch.inference_mode():  # never while another's code runs
-            counted = next(tensors(model(inputs.batch(first, last)))).clone()
+            taken = inputs.batch(first, last)
+            if isinstance(taken, tuple):
+                counted: Any = tuple(tensor.clone() for tensor in model(taken))
+            else:
+                counted = next(tensors(model(taken))).clone()
         yield counted
 
 
-def reference(network: Model, part: Samples, *, batch: int) -> Reference:
+def reference(network: Model, part: Part, *, batch: int) -> Reference:
     """Run PyTorch's network; its outputs are kept, or where they are many made anew each time."""
-    kept: list[Tensor] = []
+    kept: list[Any] = []
     count = 0
 
-    def keeping() -> Iterator[Tensor]:
+    def keeping() -> Iterator[Any]:
         nonlocal count
         for one in outputs(network, part, batch=batch):
-            count += one.numel()
+            count += sum(tensor.numel() for tensor in _all(one))
             kept.append(one)
             if count > MOST_KEPT:
                 kept.clear()
@@ -116,7 +151,7 @@ def reference(network: Model, part: Samples, *, batch: int) -> Reference:
 def compare(
     model: Model,
     references: Sequence[Reference],
-    originals: Sequence[Samples | Originals],
+    originals: Sequence[Part | Originals],
     *,
     batch: int,
     predictions: Callable[[Tensor], Tensor] | None = None,
@@ -147,30 +182,44 @@ class _Comparison:
 
     def __init__(self, predictions: Callable[[Tensor], Tensor] | None) -> None:
         self._predictions = predictions
-        self._farthest = self._largest = torch.zeros(())
+        self._farthest: dict[int, Tensor] = {}
+        self._largest: dict[int, Tensor] = {}
         self._same = self._count = 0
 
-    def watch(self, ours: Iterable[Tensor], expected: Iterable[Tensor]) -> Iterator[Tensor]:
+    def watch(self, ours: Iterable[Any], expected: Iterable[Any]) -> Iterator[Any]:
         """Hand outputs on, and count them.
 
         Raises:
             SsrError: if they have another shape, or are no numbers.
         """
         for one, other in zip(ours, expected, strict=True):
-            if one.shape != other.shape:
-                raise SsrError(f"its outputs are {_shape(one)}, and PyTorch's are {_shape(other)}")
-            if not bool(one.isfinite().all()):
-                raise SsrError("some of its outputs are no finite numbers")
-            # these maxima keep what is no number
-            self._farthest = torch.maximum(self._farthest, (one - other).abs().max())
-            self._largest = torch.maximum(self._largest, other.abs().max())
+            for number, pair in enumerate(zip(_all(one), _all(other), strict=True)):
+                self._compare(number, *pair)
             if self._predictions is not None:
                 same = self._predictions(one) == self._predictions(other)
                 self._same, self._count = self._same + int(same.sum()), self._count + same.numel()
             yield one
 
+    def _compare(self, number: int, one: Tensor, other: Tensor) -> None:
+        if one.shape != other.shape:
+            raise SsrError(f"its outputs are {_shape(one)}, and PyTorch's are {_shape(other)}")
+        if not bool(one.isfinite().all()):
+            raise SsrError("some of its outputs are no finite numbers")
+        if not one.is_floating_point():
+            one, other = one.double(), other.double()
+        nothing = torch.zeros(())
+        # these maxima keep what is no number
+        for farthest, value in ((self._farthest, one - other), (self._largest, other)):
+            if value.numel():
+                before = farthest.get(number, nothing.to(value))
+                farthest[number] = torch.maximum(before, value.abs().max())
+
     def difference(self) -> float:
-        return float(self._farthest / self._largest.clamp_min(1e-12))
+        shares = (
+            float(far / self._largest[number].clamp_min(1e-12))
+            for number, far in self._farthest.items()
+        )
+        return max(shares, default=0.0)
 
     def agreement(self) -> float | None:
         return 100 * self._same / self._count if self._count else None
@@ -215,6 +264,10 @@ def _score(measure: Measure | None, model: Model, given: Iterator[Tensor]) -> fl
     for _ in given:  # what the measure did not look at is compared, too
         pass
     return score
+
+
+def _all(outputs: Any) -> Tensors:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.edge.export import exporter
-from ssr_exp.edge.export.verification import Samples
+from ssr_exp.edge.export.formats.flat import FlatNetwork
+from ssr_exp.edge.export.verification import DrawnSamples, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import inputs
 from ssr_exp.runs.score import ACCURACY, Score
 from tests.conftest import MakeRecord
+from tests.rescaling.test_inputs import CASES
 from tests.support.descriptions import description
 
 
@@ -78,6 +84,45 @@ def test_of_a_network_of_which_only_inputs_are_known_outputs_are_compared(
     for change in ({"int8": True}, {"uint8_input": True}):
         with pytest.raises(SsrError, match="leave it out"):
             exporter.write(chosen, parts, replace(request, **change), tmp_path / "other", how=None)
+
+
+@pytest.mark.parametrize("name", ["1-D", "3-D", "two", "dictionary"])
+def test_a_network_of_any_signature_is_exported_with_a_script_for_its_arrays(
+    name: str, tmp_path: Path, make_record: MakeRecord
+) -> None:
+    make, example = CASES[name]
+    network = make().eval()
+    signature = inputs.read(network, example)
+    none = {"classes": (), "mean": (), "std": ()}
+    about = description(input_shape=signature.shape, inputs=signature, **none)
+    study = {"task": {"name": "module"}}
+    chosen = Selection(network, about, make_record(), study, tmp_path, "any", {})
+    request, flat = ExportConfig(format=["onnx"], repeats=1), FlatNetwork(network, signature)
+    exported = exporter.write(chosen, [DrawnSamples(flat)], request, tmp_path / "to", how=None)
+    (file,) = exported.files
+    assert file.agreement.difference < 1e-5 and not exported.failed
+    card = (tmp_path / "to/README.md").read_text()
+    assert "python predict.py inputs.npz" in card and "16 drawn inputs" in card
+    assert all(f"- `{each.name}`: {each.text()}" in card for each in signature.tensors)
+    drawn = flat.draw(3)
+    arrays = {name: x.numpy() for name, x in zip(signature.names, drawn, strict=True)}
+    np.savez(tmp_path / "inputs.npz", **arrays)
+    ran = script(tmp_path, "inputs.npz", "--to", "outputs.npz")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    with np.load(tmp_path / "outputs.npz") as found, torch.inference_mode():
+        for each, expected in zip(flat.names, flat(*drawn), strict=True):
+            torch.testing.assert_close(torch.from_numpy(found[each]), expected, atol=1e-4, rtol=0)
+    first = signature.names[0]
+    np.savez(tmp_path / "bad.npz", **(arrays | {first: arrays[first][..., :-1]}))
+    np.savez(tmp_path / "less.npz", other=arrays[first])
+    for path, said in (("bad", "it must be batch x"), ("less", "no array"), ("none", "be read")):
+        ran = script(tmp_path, f"{path}.npz")
+        assert ran.returncode == 1 and said in ran.stderr and ran.stderr.count("\n") == 1
+
+
+def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "to/predict.py", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def test_a_folder_that_is_no_export_is_not_replaced(tmp_path: Path) -> None:
