@@ -15,6 +15,7 @@ PARTS = (
     "counting",
     "tracing",
     "start",
+    "asking",
     "proposals",
     "training",
     "decoding",
