@@ -38,7 +38,7 @@ from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store, is_done
 from ssr_exp.search.attempts import MOST
 from ssr_exp.search.loop import TooFew
-from ssr_exp.training import loop_study
+from ssr_exp.training import loop_study, run
 from ssr_exp.training.candidate import Candidate, Told
 from ssr_exp.training.opened_study import OpenedStudy
 
@@ -176,6 +176,8 @@ class Study:
         self._opened, self._conf, store = opened, conf, Store(conf.paths.runs)
         if ranks.rank() == 0:
             store.check()
+            if conf.study is not None:  # what a command began, it describes itself
+                run.describe_study(opened, conf, store)
         self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
         self._asked: dict[tuple[str, int], tuple[Candidate, float]] = {}
         self._said = ""

@@ -189,7 +189,7 @@ def _best_blocks(facts: Facts, use: Client) -> list[Any]:
 
     wr, best = use.reports, facts.best
     score = best.scored_by
-    measured = {score.name: best.score, score.test.name: best.test_score}
+    measured = {score.name: best.score, score.on("test").name: best.test_score}
     shown = [f"{name} {score.text(v)}" for name, v in measured.items() if v is not None]
     share = best.params / best.baseline_params
     words = [f"{best.params:,} parameters ({share:.1%} of the baseline's)", *shown]
@@ -209,7 +209,7 @@ def _best_blocks(facts: Facts, use: Client) -> list[Any]:
         kinds = [Kind.finalist.value]
         finalists = panels.runset(facts, use, "finalists", kinds, study=best.study)
         bars = wr.BarPlot(
-            title=f"{score.test.heading} of the finalists",
+            title=f"{score.on('test').heading} of the finalists",
             metrics=[panels.logged_as(score, "test")],
         )
         blocks.append(wr.PanelGrid(runsets=[finalists], panels=panels.laid(wr, [bars])))

@@ -46,7 +46,7 @@ def trade_offs(
         "test": any(record.test_score is not None for record in records),
     }
     at = [n for n, heading in enumerate(HEADINGS) if given.get(heading, True)]
-    named = {"val": score.heading, "test": score.test.heading}
+    named = {"val": score.heading, "test": score.on("test").heading}
     best = front(all_records or records)
     ordered = sorted(records, key=lambda r: (_badness(r), r.params))
     cells = (_cells(record, star=record in best) for record in ordered)

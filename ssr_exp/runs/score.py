@@ -75,8 +75,11 @@ class Score(FileModel):
         return self.key.replace("val", "test", 1)
 
     def on(self, part: str) -> Score:
-        """The same score on a part, `val` or `test`."""
-        return self.test if part == "test" else self
+        """The same score on a part, `val` or `test`, as people are to tell them apart."""
+        if part != "test":
+            return self
+        key = self.test_key if self.test_key != self.key else f"test {self.key}"
+        return self.model_copy(update={"key": key})
 
     @property
     def heading(self) -> str:

@@ -107,7 +107,7 @@ def _times(belief: Belief, architectures: Sequence[Architecture]) -> dict[Archit
 def print_results(results: Sequence[Result], learnt: str = "train and val") -> None:
     """Print the last comparison: networks that learnt from `learnt`, and were tested once."""
     full, score = results[0].score, results[0].records[0].scored_by
-    headings = ["role", "network", "parameters", "of baseline", "MACs", score.test.heading]
+    headings = ["role", "network", "parameters", "of baseline", "MACs", score.on("test").heading]
     headings += ["+-", "drop", "seeds", "wall s"]
     rows = []
     for result in results:

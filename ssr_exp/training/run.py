@@ -21,7 +21,7 @@ from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.terminal import ENDED
 from ssr_exp.training import answer_folder, fit, loop_study, opened_study, resume, trainers
-from ssr_exp.training.opened_study import Job
+from ssr_exp.training.opened_study import Job, OpenedStudy
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
     begin(job, store, where)
+    describe_study(job.study, job.conf, store)
     run = _start_wandb(job, blank, where)
     is_loop = job.conf.task.name is TaskKind.loop
     start, last = time.perf_counter(), None if is_loop else resume.last_checkpoint(where)
@@ -118,28 +119,25 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     return record
 
 
-def begin(job: Job, store: Store, where: Path, *, describes: bool = True) -> None:
-    """Write down what a run is asked to do, and what its study is.
-
-    Args:
-        job: the run.
-        store: of its record.
-        where: the run's folder.
-        describes: whether the study's files are written, too; False: they are another's.
+def begin(job: Job, store: Store, where: Path) -> None:
+    """Write down what a run is asked to do.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
     store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
-    if describes:
-        _describe_study(job, store, where.parent.parent)
     (where / "traceback.txt").unlink(missing_ok=True)
 
 
-def _describe_study(job: Job, store: Store, folder: Path) -> None:
-    """Say what all runs of a study share, and what their networks are rescaled from."""
-    store.write_text(folder / studies.FILE, provenance.to_json(job.study.about))
-    about = answer_folder.describe(job.study, job.conf)
+def describe_study(study: OpenedStudy, conf: Config, store: Store) -> None:
+    """Say what all runs of a study share, and what their networks are rescaled from.
+
+    Raises:
+        SsrError: if the disk is full or the folder cannot be written.
+    """
+    folder = store.study_folder(study.name)
+    store.write_text(folder / studies.FILE, provenance.to_json(study.about))
+    about = answer_folder.describe(study, conf)
     # Runs with other segments frozen are of the same study, and their codes mean the same.
     about = about.model_copy(update={"segment": about.segment.model_copy(update={"frozen": ()})})
     store.write_text(folder / saved.NETWORK, files.to_json(about))

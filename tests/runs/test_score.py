@@ -51,3 +51,10 @@ def test_a_value_out_of_bounds_is_refused() -> None:
         DICE.check(87.5)
     with pytest.raises(SsrError, match=r"val/rmse is -0.5, out of its bounds 0 to any"):
         RMSE.check(-0.5)
+
+
+def test_a_score_on_test_is_told_from_that_on_val() -> None:
+    assert RMSE.on("test").heading == "test rmse m"
+    plain = Score("dice", "max", bounds=(0, 1))
+    assert plain.test_key == "dice"  # what its task logs
+    assert (plain.on("val").name, plain.on("test").name) == ("dice", "test dice")

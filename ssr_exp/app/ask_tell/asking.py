@@ -137,7 +137,7 @@ class Asking:
             claim.__enter__()
         except Busy:
             return False
-        run.begin(self.job(wish), self.store, folder, describes=self.conf.study is not None)
+        run.begin(self.job(wish), self.store, folder)
         if lease_s is None:
             self.held[folder] = claim
         else:
