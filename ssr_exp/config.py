@@ -434,6 +434,7 @@ class Config:
     logger: LoggerConf = field(default_factory=LoggerConf)
     paths: PathsConf = field(default_factory=PathsConf)
     study: str | None = None  # one that ssr_exp.Study began: goes on with its networks
+    trust: bool = False  # study: call the function that makes its network, if a function does
     # of the seed network: a folder like best/, a run's, a file, or torchvision[:NAME], timm[:TAG]
     checkpoint: str | None = None
     seed: RandomSeed = 0

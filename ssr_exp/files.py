@@ -35,7 +35,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 IS_FULL = "the disk is full"
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what a state dict lies under, if anything
 IS_CODE = "it holds objects or code, not tensors alone: save the state_dict() of its network"
-UNFINISHED = re.compile(r"\.\w.*\.\d+-[0-9a-f]{8}")  # what a write that is killed leaves
+UNFINISHED = re.compile(r"\.\w.*\.(\d+)-[0-9a-f]{8}")  # what a write that is killed leaves
 
 
 class FileModel(BaseModel):
@@ -242,6 +242,20 @@ def replacing(path: Path, temporary: Path) -> Iterator[None]:
     finally:  # also of what is stopped
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Say whether a file is what a write left that was killed: its process is gone."""
+    match = UNFINISHED.fullmatch(path.name)
+    if match is None:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # another user's
+        return False
+    return False
 
 
 def cannot_write(folder: Path, error: OSError, option: str = "paths.runs=DIR") -> SsrError:

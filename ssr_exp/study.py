@@ -27,23 +27,25 @@ from torch import nn
 from ssr_exp import files, terminal, user_code
 from ssr_exp.app import exports, search_setup
 from ssr_exp.app.ask_tell import beginning, ranks, results
-from ssr_exp.app.ask_tell.asking import ENQUEUED, Asking, Waiting, Wish
+from ssr_exp.app.ask_tell.asking import ENQUEUED, Asking, Request, Waiting
 from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
 from ssr_exp.config import ExportConfig, SearchConfig
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.runs import leases
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store, is_done
+from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
 from ssr_exp.search.attempts import MOST
 from ssr_exp.search.loop import TooFew
 from ssr_exp.training import loop_study, run
-from ssr_exp.training.candidate import Candidate, Told
+from ssr_exp.training.candidate import Candidate, Told, seconds
 from ssr_exp.training.opened_study import OpenedStudy
 
 log = logging.getLogger(__name__)
 
+TELLING = "telling"  # in the folder of a run: its lock keeps one result from another
 LOOK_S = 1.0  # between looks whether something became free
 SAY_S = 60.0  # between lines that say what is waited for
 
@@ -109,6 +111,7 @@ class Study:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         _refuse_imports()
+        self._trusts = True  # the caller's own code makes its networks
         beginning.check_name(name)
         score = beginning.check_score(score)
         whole = beginning.seed_network(make_network, init, network)
@@ -135,15 +138,15 @@ class Study:
         )
         conf.study = name
         split = {
-            "multiple": multiple,
-            "frozen": frozen,
-            "kind": segment,
+            "multiple": conf.segment.multiple,
+            "frozen": conf.segment.frozen,
+            "kind": conf.segment.kind,
             "patterns": conf.segment.patterns,
         }
         seed_network, plan, found = beginning.traced(whole, example_inputs, network, split)
         taken = beginning.taken(seed_network, init, network)
         opened = loop_study.make(conf, seed_network, plan, taken, found)
-        loop_study.refuse_differences(Path(runs), name, opened.fields)
+        loop_study.refuse_differences(Path(conf.paths.runs), name, opened.fields)
         self._begin(opened, conf)
 
     @classmethod
@@ -169,6 +172,7 @@ class Study:
         _refuse_imports()
         study = cls.__new__(cls)
         opened, conf = beginning.reopened(name, Path(runs), options or {}, trust=trust)
+        study._trusts = trust
         study._begin(opened, conf)
         return study
 
@@ -177,10 +181,12 @@ class Study:
         if ranks.rank() == 0:
             store.check()
             if conf.study is not None:  # what a command began, it describes itself
+                beginning.say_if_edited(opened, conf, store)
                 run.describe_study(opened, conf, store)
         self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
         self._asked: dict[tuple[str, int], tuple[Candidate, float]] = {}
         self._said = ""
+        self._finals: Counter[tuple[str, int]] = Counter()  # failed trainings of finalists
         for remark in opened.plan.remarks:
             log.warning("%s: %s.", opened.name, remark)
 
@@ -206,21 +212,22 @@ class Study:
         Raises:
             SsrError: if the baseline or all first networks failed, or the folder cannot be written.
         """
-        wish = ranks.shared(lambda: self._next(wait, lease_s))
-        return self._candidate(wish) if isinstance(wish, Wish) else wish
+        request = ranks.shared(lambda: self._next(wait, lease_s))
+        return self._candidate(request) if isinstance(request, Request) else request
 
-    def _next(self, wait: bool, lease_s: float | None) -> Wish | Waiting | None:
+    def _next(self, wait: bool, lease_s: float | None) -> Request | Waiting | None:
         said = 0.0
-        while isinstance(wish := self._asking.next(lease_s), Waiting) and wait:
+        while isinstance(request := self._asking.next(lease_s), Waiting) and wait:
+            _refuse_own(request)
             if time.monotonic() - said > SAY_S:
                 said = time.monotonic()
-                networks = terminal.counted(wish.pending, "network")
+                networks = terminal.counted(request.pending, "network")
                 log.info("waiting for %s that other processes train", networks)
             time.sleep(LOOK_S)
-        if wish is None and self._asking.reason != self._said:
+        if request is None and self._asking.reason != self._said:
             self._said = self._asking.reason
             log.info("nothing is left to train: %s", self._said)
-        return wish
+        return request
 
     def take(self, code: str, *, seed: int | None = None) -> Candidate:
         """Claim a network that was leased, in the process that trains it.
@@ -232,27 +239,35 @@ class Study:
         Raises:
             SsrError: if it was never asked for, is done, or another process has it.
         """
-        wish = self._wish(code, seed)
+        request = self._request(code, seed)
 
-        def take() -> Wish:
-            self._refuse_stranger(wish)
-            if is_done(self._asking.store.read(self._asking.folder(wish))):
+        def take() -> Request:
+            self._refuse_stranger(request)
+            if is_done(self._asking.store.read(self._asking.folder(request))):
                 raise SsrError(f"{code} is done already: ask for another one.")
-            if not self._asking.take(wish):
+            if self._asking.folder(request) in self._asking.held:
+                raise SsrError(f"this process is training {code} already.")
+            if not self._asking.take(request):
                 raise SsrError(f"another process is training {code}: ask for another one.")
-            return wish
+            return request
 
         return self._candidate(ranks.shared(take))
 
-    def renew(self, candidate: Candidate | str, seconds: float, *, seed: int | None = None) -> None:
+    def renew(self, candidate: Candidate | str, lease_s: float, *, seed: int | None = None) -> None:
         """Lease a network for so many seconds from now on.
 
         Raises:
             SsrError: if it was never asked for, or the folder cannot be written.
         """
-        wish = self._wish(candidate, seed)
-        self._refuse_stranger(wish)
-        self._asking.lease(self._asking.folder(wish), seconds)
+        request = self._request(candidate, seed)
+        self._refuse_stranger(request)
+        if self._asking.is_done(request):
+            raise SsrError(f"{request.network} is done already: there is nothing to keep.")
+        folder = self._asking.folder(request)
+        is_ours = leases.owner(folder) == self._asking.owner
+        if not is_ours and self._asking.store.is_busy(folder):
+            raise SsrError(f"another process has {request.network} by now: ask for another one.")
+        self._asking.lease(folder, lease_s)
 
     def tell(
         self,
@@ -289,30 +304,39 @@ class Study:
                 another one was told before, or the weights are of another network. Nothing is
                 recorded then, and it may be told again.
         """
-        wish = self._wish(candidate, seed)
+        request = self._request(candidate, seed)
         if ranks.rank() != 0:
+            self._asked.pop((request.network, request.seed), None)
             return
-        self._refuse_stranger(wish)
+        self._refuse_stranger(request)
         more = {"test": test, "metrics": metrics, "epochs": epochs}
         told = Told.read(score, self._opened.score, **more)
-        if told.score is None and not told.error and wish.origin != FINALIST:
-            raise SsrError(f"tell the {self.score.word} of {wish.network} on val, too.")
-        if wish.origin == FINALIST and told.test is None and not told.error:
+        if told.score is None and not told.error and request.origin != FINALIST:
+            raise SsrError(f"tell the {self.score.word} of {request.network} on val, too.")
+        if request.origin == FINALIST and told.test is None and not told.error:
             raise SsrError(
-                f"{wish.network} is a finalist: tell its score on test, study.tell(candidate, "
+                f"{request.network} is a finalist: tell its score on test, study.tell(candidate, "
                 "score, test=...)."
             )
-        asked, since = self._asked.get((wish.network, wish.seed), (None, None))
-        spent = wall_s if wall_s is not None else 0 if since is None else time.monotonic() - since
-        record = results.record(self._asking, wish, told, wall_s=spent, device=None)
-        folder = self._asking.folder(wish)
-        before = self._asking.store.read(folder)
-        if not replace and self._is_told(before, record, folder):
-            self._asking.free(wish)
-            return
-        if not told.error:
-            self._keep(wish, asked, weights, folder)
-        self._finish(wish, record, folder)
+        asked, since = self._asked.get((request.network, request.seed), (None, None))
+        if wall_s is None:
+            wall_s = 0.0 if since is None else time.monotonic() - since
+        record = results.record(self._asking, request, told, wall_s=seconds(wall_s), device=None)
+        folder = self._asking.folder(request)
+        with self._asking.store.claim(folder / TELLING, wait=True):  # one result at a time
+            before = self._asking.store.read(folder)
+            is_untested = before is not None and before.test_score is None and is_done(before)
+            if before is not None and is_untested and request.origin == FINALIST:
+                record = results.tested(before, record)
+            elif not replace and self._is_told(before, record, folder):
+                self._end(request)
+                return
+            if not told.error:
+                self._keep(request, asked, weights, folder)
+            if weights is False and before is not None:  # they were of another training
+                (folder / LAST_CHECKPOINT).unlink(missing_ok=True)
+            self._asking.store.write(folder, record)
+        self._finish(request, record)
 
     def _is_told(self, before: Record | None, now: Record, folder: Path) -> bool:
         """Say whether a result is there that stays; a training of one's own is not lost silently.
@@ -329,10 +353,10 @@ class Study:
             return True
         return results.refuse_other(before, now)
 
-    def _keep(self, wish: Wish, asked: Candidate | None, weights: Any, folder: Path) -> None:
+    def _keep(self, request: Request, asked: Candidate | None, weights: Any, folder: Path) -> None:
         if weights is False or (weights is True and (asked is None or not asked.is_built)):
             return
-        candidate = asked or self._offer(wish)
+        candidate = asked or self._offer(request)
         if weights is True and not candidate.has_learnt():
             log.warning(
                 "no parameter of %s has changed since it was made: was another network trained? "
@@ -341,15 +365,18 @@ class Study:
             )
         state = weights.state_dict() if isinstance(weights, nn.Module) else weights
         try:
-            loop_study.keep_weights(candidate, folder, None if weights is True else state)
+            job = self._asking.job(request)
+            loop_study.keep_weights(job, candidate, folder, None if weights is True else state)
         except OSError as error:
             raise self._asking.store.not_written(folder, error) from error
 
-    def _finish(self, wish: Wish, record: Record, folder: Path) -> None:
-        self._asking.store.write(folder, record)
-        self._asked.pop((wish.network, wish.seed), None)
-        self._asking.free(wish)
-        self._asking.count(wish)
+    def _end(self, request: Request) -> None:
+        self._asked.pop((request.network, request.seed), None)
+        self._asking.free(request)
+
+    def _finish(self, request: Request, record: Record) -> None:
+        self._end(request)
+        self._asking.count(request)
         if record.score is not None or record.test_score is not None:
             values = {"val": record.score, "test": record.test_score}
             words = [f"{p} {record.scored_by.text(v)}" for p, v in values.items() if v is not None]
@@ -374,26 +401,30 @@ class Study:
         Raises:
             SsrError: if it was never asked for.
         """
-        wish = self._wish(candidate, seed)
+        request = self._request(candidate, seed)
         if ranks.rank() != 0:
+            self._asked.pop((request.network, request.seed), None)
             return
-        self._refuse_stranger(wish)
+        self._refuse_stranger(request)
         text = cause(error) if isinstance(error, Exception) else str(error)
-        _, since = self._asked.get((wish.network, wish.seed), (None, None))
+        _, since = self._asked.get((request.network, request.seed), (None, None))
         spent = 0.0 if since is None else time.monotonic() - since
-        folder = self._asking.folder(wish)
+        folder = self._asking.folder(request)
         if is_done(self._asking.store.read(folder)):
-            self._asking.free(wish)
+            self._end(request)
             return
-        record = results.failed(self._asking, wish, text or "it failed", wall_s=spent)
-        self._finish(wish, record, folder)
+        record = results.failed(self._asking, request, text or "it failed", wall_s=spent)
+        self._asking.store.write(folder, record)
+        if request.origin == FINALIST:
+            self._finals[request.network, request.seed] += 1
+        self._finish(request, record)
 
     def release(self, candidate: Candidate | str, *, seed: int | None = None) -> None:
         """Give a network back untrained: it is offered again, to any process."""
-        wish = self._wish(candidate, seed)
-        self._asked.pop((wish.network, wish.seed), None)
+        request = self._request(candidate, seed)
+        self._asked.pop((request.network, request.seed), None)
         if ranks.rank() == 0:
-            self._asking.free(wish)
+            self._asking.free(request)
 
     @contextmanager
     def training(self, *, wait: bool = True) -> Iterator[Candidate | Waiting | None]:
@@ -402,7 +433,7 @@ class Study:
             with study.training() as candidate:
                 study.tell(candidate, my_training(candidate.network))
 
-        An error that is raised inside fails it, and goes on; Ctrl-C gives it back.
+        An error that is raised inside is recorded and raised again; Ctrl-C gives the network back.
 
         Raises:
             SsrError: if nothing was told of it.
@@ -416,7 +447,7 @@ class Study:
             yield candidate
         except Exception as error:
             if key in self._asked:
-                folder = self._asking.folder(self._wish(candidate, None))
+                folder = self._asking.folder(self._request(candidate, None))
                 text = traceback.format_exc()
                 self.fail(candidate, error)
                 self._asking.store.write_text(folder / "traceback.txt", text)
@@ -439,10 +470,12 @@ class Study:
         Raises:
             SsrError: if it is no network of this study.
         """
-        wish = self._wish(code, seed, ENQUEUED)
-        if ranks.rank() == 0:
+        request = self._request(code, seed, ENQUEUED)
+        if ranks.rank() == 0 and self._asking.is_done(request):
+            log.warning("%s (seed %d) is done already", request.network, request.seed)
+        elif ranks.rank() == 0:
             with self._asking.turn():
-                self._asking.queue.add(wish.network, wish.seed)
+                self._asking.queue.add(request.network, request.seed)
 
     def add(
         self,
@@ -463,19 +496,21 @@ class Study:
         Raises:
             SsrError: if it is no network of this study, or another result is there.
         """
-        wish = self._wish(code, seed, "added")
+        request = self._request(code, seed, "added")
         if ranks.rank() != 0:
             return
         more = {"test": test, "metrics": metrics, "epochs": epochs}
         told = Told.read(score, self._opened.score, **more)
-        record = results.record(self._asking, wish, told, wall_s=wall_s, device=results.NOT_TOLD)
-        folder = self._asking.folder(wish)
+        spent, device = seconds(wall_s), results.NOT_TOLD
+        record = results.record(self._asking, request, told, wall_s=spent, device=device)
+        folder = self._asking.folder(request)
         if not results.refuse_other(self._asking.store.read(folder), record):
-            if not self._asking.claim(wish):
+            if not self._asking.claim(request):
                 raise SsrError(f"{code} is being trained: it will be told.")
             if weights is not None:
-                self._keep(wish, None, weights, folder)
-            self._finish(wish, record, folder)
+                self._keep(request, None, weights, folder)
+            self._asking.store.write(folder, record)
+            self._finish(request, record)
 
     def network(self, code: str, *, seed: int | None = None) -> nn.Module:
         """Make a network of the study, with the first weights that a training of it has.
@@ -487,7 +522,7 @@ class Study:
         Raises:
             SsrError: if it is no network of this study.
         """
-        return self._offer(self._wish(code, seed, "")).network
+        return self._offer(self._request(code, seed, "")).network
 
     def trained(self, code: str, *, seed: int | None = None) -> nn.Module:
         """Load a network with the weights that were told of it: in eval mode, on the CPU.
@@ -495,8 +530,8 @@ class Study:
         Raises:
             SsrError: if none were.
         """
-        wish = self._wish(code, seed, "")
-        return loop_study.trained_network(self._asking.job(wish), self._asking.folder(wish))
+        request = self._request(code, seed, "")
+        return loop_study.trained_network(self._asking.job(request), self._asking.folder(request))
 
     # --- what was found
 
@@ -513,27 +548,26 @@ class Study:
             SsrError: if the records are too few for an answer.
         """
 
-        def claim() -> Wish | Waiting | None:
+        def claim() -> Request | Waiting | None:
             with self._asking.turn():
-                busy = 0
-                for wish in wishes:
-                    done = self._asking.store.read(self._asking.folder(wish))
-                    if is_done(done, tested=True) or self._has_failed(wish):
+                busy = []
+                for request in requests:
+                    done = self._asking.store.read(self._asking.folder(request))
+                    if is_done(done, tested=True) or self._has_failed(request):
                         continue
-                    if self._asking.claim(wish):
-                        return wish
-                    busy += 1
-            return Waiting(busy) if busy else None
+                    if self._asking.claim(request):
+                        return request
+                    busy.append(request)
+            return self._asking.waiting(busy) if busy else None
 
         belief = self._asking.believe()
-        wishes = self._asking.finalists(belief, count=count, seeds=seeds)
-        self._finals: Counter[tuple[str, int]] = Counter()
-        while (wish := ranks.shared(claim)) is not None:
-            if isinstance(wish, Waiting):
+        requests = self._asking.finalists(belief, count=count, seeds=seeds)
+        while (request := ranks.shared(claim)) is not None:
+            if isinstance(request, Waiting):
+                _refuse_own(request)
                 time.sleep(LOOK_S)
                 continue
-            self._finals[wish.network, wish.seed] += 1
-            yield self._candidate(wish)
+            yield self._candidate(request)
 
     def answer(self) -> Answer:
         """Name the cheapest network that is good enough, and put it into the folder `best/`.
@@ -593,7 +627,7 @@ class Study:
             "run": run,
             "format": list(formats) or ["onnx"],
             "to": None if to is None else str(to),
-            "trust": True,
+            "trust": self._trusts,
             "paths.runs": self._conf.paths.runs,
             **(options or {}),
         }
@@ -627,11 +661,11 @@ class Study:
 
     # --- inside
 
-    def _wish(
+    def _request(
         self, candidate: Candidate | str, seed: int | None, origin: str | None = None
-    ) -> Wish:
+    ) -> Request:
         if isinstance(candidate, Candidate):
-            return Wish(candidate.code, candidate.seed, candidate.origin)
+            return Request(candidate.code, candidate.seed, candidate.origin)
         if not isinstance(candidate, str):
             raise SsrError(
                 f"{user_code.article(candidate)} is no candidate: give what study.ask() returned, "
@@ -640,33 +674,46 @@ class Study:
         space = self._asking.search.space
         code = space.code(space.parse(candidate))
         seed = self._conf.seed if seed is None else seed
+        whole: Any = seed
+        if isinstance(whole, bool) or not isinstance(whole, int) or not 0 <= whole < 2**32:
+            raise SsrError(f"seed={seed!r} is no seed: give a whole number from 0 to {2**32 - 1}.")
         asked, _ = self._asked.get((code, seed), (None, None))
         if origin is None:
             origin = asked.origin if asked is not None else self._origin(code, seed)
-        return Wish(code, seed, origin)
+        return Request(code, seed, origin)
 
     def _origin(self, code: str, seed: int) -> str:
         """Say why a run was begun, as its configuration says."""
-        folder = self._asking.folder(Wish(code, seed, ""))
+        folder = self._asking.folder(Request(code, seed, ""))
         return str(files.read_or_empty(folder / CONFIG_FILE).get("origin") or "")
 
-    def _refuse_stranger(self, wish: Wish) -> None:
-        if not (self._asking.folder(wish) / CONFIG_FILE).exists():
+    def _refuse_stranger(self, request: Request) -> None:
+        if not (self._asking.folder(request) / CONFIG_FILE).exists():
             raise SsrError(
-                f"{wish.network} (seed {wish.seed}) was never asked for in {self.folder}: ask for "
+                f"{request.network} (seed {request.seed}) was never asked for in {self.folder}: ask for "
                 "it, or type study.add(code, score) for a result that exists."
             )
 
-    def _offer(self, wish: Wish) -> Candidate:
-        return loop_study.candidate(self._asking.job(wish), self._asking.folder(wish))
+    def _offer(self, request: Request) -> Candidate:
+        return loop_study.candidate(self._asking.job(request), self._asking.folder(request))
 
-    def _candidate(self, wish: Wish) -> Candidate:
-        candidate = self._offer(wish)
-        self._asked[wish.network, wish.seed] = candidate, time.monotonic()
+    def _candidate(self, request: Request) -> Candidate:
+        candidate = self._offer(request)
+        self._asked[request.network, request.seed] = candidate, time.monotonic()
         return candidate
 
-    def _has_failed(self, wish: Wish) -> bool:
-        return self._finals[wish.network, wish.seed] >= MOST
+    def _has_failed(self, request: Request) -> bool:
+        return self._finals[request.network, request.seed] >= MOST
+
+
+def _refuse_own(waiting: Waiting) -> None:
+    """Refuse to wait for what only this thread itself can tell."""
+    if waiting.own == waiting.pending:
+        networks = terminal.counted(waiting.own, "network")
+        raise SsrError(
+            f"all that is left are {networks} that were asked for here, and nothing was told of: "
+            "call study.tell, study.fail or study.release for each before asking for more."
+        )
 
 
 def _refuse_imports() -> None:

@@ -21,19 +21,20 @@ SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
 class Lease(FileModel):
-    """How long a run is kept, in seconds from when its file was last written."""
+    """How long a run is kept, in seconds from when its file was last written, and by whom."""
 
     schema_version: int = SCHEMA
-    seconds: float = Field(gt=0)
+    seconds: float = Field(gt=0, allow_inf_nan=False)
+    owner: str  # of all that one process leases, a name of its own
 
 
-def write(folder: Path, seconds: float) -> None:
+def write(folder: Path, seconds: float, owner: str) -> None:
     """Lease a run, or renew its lease.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written.
     """
-    files.write(folder / FILE, files.to_json(Lease(seconds=seconds)).encode())
+    files.write(folder / FILE, files.to_json(Lease(seconds=seconds, owner=owner)).encode())
 
 
 def seconds_left(folder: Path) -> float:
@@ -44,6 +45,14 @@ def seconds_left(folder: Path) -> float:
     except (FileNotFoundError, files.Unreadable):
         return 0.0
     return max(0.0, written + lease.seconds - _now(folder))
+
+
+def owner(folder: Path) -> str | None:
+    """Say whose lease it is that a run is under; None if it is under none."""
+    try:
+        return files.read(folder / FILE, Lease, version=SCHEMA).owner
+    except (FileNotFoundError, files.Unreadable):
+        return None
 
 
 def end(folder: Path) -> None:

@@ -181,7 +181,7 @@ class Store:
             raise cannot_write(folder, error, self.option) from error
         try:
             for path in folder.iterdir():
-                if files.UNFINISHED.fullmatch(path.name):
+                if files.is_abandoned(path):
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
             yield

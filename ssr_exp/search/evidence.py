@@ -86,7 +86,8 @@ class Evidence:
         """Say which other studies of this model and data set there are, and how they differ."""
         others = []
         for name, fields in studies.read_all(self.store.root).items():
-            if name.rpartition("-")[0] == self.study.rpartition("-")[0] and name != self.study:
+            kind = name.rpartition("-")[0]
+            if kind and kind == self.study.rpartition("-")[0] and name != self.study:
                 differences = studies.differences(fields, self.fields)
                 more = len(differences) - MOST_DIFFERENCES
                 words = ", ".join(differences[:MOST_DIFFERENCES])

@@ -26,7 +26,7 @@ class Candidate:
         code: its name in the study, such as `d2-1_w16-8`.
         seed: for the random numbers of its training; its first weights are drawn by it, too.
         cost: parameters, MACs and GeMMs of one sample, exact.
-        folder: of its run, where a loop may keep its own checkpoints.
+        folder: of its run, where a loop may keep its own checkpoints, but not as `last.ckpt`.
         origin: why it is trained: `sentinel_all`, `round3`, `finalist`, `enqueued`.
     """
 
@@ -95,8 +95,8 @@ class Told:
             )
         if given["score"] is None and given.get("test") is None:
             raise SsrError(f"nothing was told: tell a number, the {how.word} on val.")
-        metrics = {str(k): v for k, v in dict(given.pop("metrics", {})).items()}
-        epochs = given.pop("epochs", 0)
+        metrics = {str(k): v for k, v in dict(given.pop("metrics", None) or {}).items()}
+        epochs = _count(given.pop("epochs", 0))
         score, test = (_number(given.pop(name, None), name) for name in ("score", "test"))
         metrics |= given
         finite = {k: n for k, v in metrics.items() if (n := _number(v, k)) is not None}
@@ -123,6 +123,25 @@ def _number(value: Any, name: str) -> float | None:
         ) from None
 
 
+def _count(epochs: Any) -> int:
+    value = _number(epochs, "number of epochs")
+    if value is None or not 0 <= value < 2**31 or value != int(value):
+        raise SsrError(f"the number of epochs that was told is {epochs}: tell a whole number.")
+    return int(value)
+
+
+def seconds(value: Any) -> float:
+    """Read how long a training took.
+
+    Raises:
+        SsrError: if it is no number of seconds, 0 or more.
+    """
+    number = _number(value, "wall_s")
+    if number is None or not 0 <= number < math.inf:
+        raise SsrError(f"the wall_s that was told is {value}: tell seconds, 0 or more.")
+    return number
+
+
 def _check_bounds(value: float | None, how: Score) -> None:
     low, high = how.limits
     if value is None or low <= value <= high:
@@ -139,5 +158,6 @@ def _check_bounds(value: float | None, how: Score) -> None:
 def fingerprint(tensors: Iterable[Tensor]) -> tuple[float, ...]:
     """Take two sums of each tensor, which training changes."""
     with torch.no_grad():
-        pairs = ((t.double().sum(), t.double().square().sum()) for t in tensors if t.numel())
+        cpu = (t.detach().cpu().double() for t in tensors if t.numel())
+        pairs = ((t.sum(), t.square().sum()) for t in cpu)
         return tuple(float(value) for pair in pairs for value in pair)

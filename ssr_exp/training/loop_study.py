@@ -182,8 +182,11 @@ def refuse_differences(root: Path, name: str, fields: Mapping[str, Any]) -> None
     if theirs is None:
         return
     if differences := studies.differences(theirs, fields):
+        first = differences[0]
+        if first.startswith("model.structure "):
+            first = "some layers of its network are others (model.structure)"
         raise SsrError(
-            f"the study {name} in {root} is another one: {differences[0]}. Give this one another "
+            f"the study {name} in {root} is another one: {first}. Give this one another "
             "name, or go on with what that one was begun with."
         )
 
@@ -246,7 +249,10 @@ def reopen(conf: Config) -> OpenedStudy:
             f"the networks of {conf.study} start from weights that were trained before, which "
             "commands do not know: go on with ssr_exp.Study."
         )
-    about = saved.read(store.study_folder(conf.study))
+    folder = store.study_folder(conf.study)
+    about = saved.read(folder)
+    if not conf.trust:
+        saved.check_trust(folder, about, "type trust=true if you trust where it comes from")
     frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
     seed_network, plan, found = saved.opened(about.model_copy(update={"segment": frozen}))
     opened = make(conf, seed_network, plan, Pretrained(), found)
@@ -328,7 +334,7 @@ def train(job: Job, folder: Path) -> dict[str, Any]:
             "{'score': ..., 'test': ...}, or type finalists.seeds=0."
         )
     if offered.is_built:
-        keep_weights(offered, folder)
+        keep_weights(job, offered, folder)
     return fields(told)
 
 
@@ -353,11 +359,12 @@ def trained_network(job: Job, folder: Path) -> nn.Module:
 
 
 def keep_weights(
-    candidate: Candidate, folder: Path, state: Mapping[str, Tensor] | None = None
+    job: Job, candidate: Candidate, folder: Path, state: Mapping[str, Tensor] | None = None
 ) -> None:
     """Keep what a training left, as the checkpoint of its run.
 
     Args:
+        job: the run.
         candidate: whose network was trained.
         folder: of the run.
         state: a state dict of the network; None: what its parameters are now.
@@ -366,11 +373,11 @@ def keep_weights(
         SsrError: if it is of another network.
         OSError: if the disk is full.
     """
-    network = candidate.network
-    mine = dict(network.state_dict())
-    theirs = mine if state is None else dict(state)
-    rescale.check_fits(mine, theirs, f"the weights that were told for {candidate.code} do not fit")
-    tensors = {f"network.{name}": tensor.detach().cpu() for name, tensor in theirs.items()}
+    weights = dict(candidate.network.state_dict() if state is None else state)
+    of = f"the weights that were told for {job.network} do not fit"
+    rescale.check_fits(build(job).state_dict(), weights, of)
+    attribute = job.study.scored or "network"
+    tensors = {f"{attribute}.{name}": t.detach().cpu() for name, t in weights.items()}
     files.write_checkpoint(folder / LAST_CHECKPOINT, {"state_dict": tensors})
 
 

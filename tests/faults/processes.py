@@ -173,13 +173,13 @@ def _note_trainings(folder: Path) -> None:
 
     candidate, finish = Study._candidate, Study._finish
 
-    def asked(study: Study, wish: Any) -> Any:
-        name = study._asking.folder(wish).relative_to(folder / "runs")
+    def asked(study: Study, request: Any) -> Any:
+        name = study._asking.folder(request).relative_to(folder / "runs")
         os.write(log, f"begin\t{name}\t\n".encode())
-        return candidate(study, wish)
+        return candidate(study, request)
 
-    def told(study: Study, wish: Any, record: run.Record, where: Path) -> None:
-        finish(study, wish, record, where)
+    def told(study: Study, request: Any, record: run.Record, where: Path) -> None:
+        finish(study, request, record, where)
         name = where.relative_to(folder / "runs")
         os.write(log, f"end\t{name}\t{record.status.value}\n".encode())
 

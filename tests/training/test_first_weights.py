@@ -80,7 +80,7 @@ def start(conf: Config) -> nn.Module:
     """Return a job's network as its training starts."""
     (job,) = run.plan(conf)
     torch.manual_seed(conf.seed)
-    return fit._network(job)
+    return fit.first_network(job)
 
 
 def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:

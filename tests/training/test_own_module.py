@@ -156,7 +156,7 @@ def test_wherever_a_module_holds_its_network_it_holds_the_new_one(
 ) -> None:
     conf = asked(code(init), *SMALLER)
     (job,) = run.plan(conf)
-    network = fit._network(job)
+    network = fit.first_network(job)
     module = fit._task(job, network)
     held: list[object] = [module.net]
     held += [module.model] if "model" in init else []
@@ -177,7 +177,7 @@ def test_a_copy_that_is_named_is_made_anew_and_another_is_kept(
     with pytest.raises(SsrError, match=r"a copy of net at ema: type task.copies=\[ema\]"):
         trained_job(asked(text))
     (job,) = run.plan(asked(text, "task.copies=[ema]", "task.keep=[teacher]", *SMALLER))
-    network = fit._network(job)
+    network = fit.first_network(job)
     module = fit._task(job, network)
     assert module.net is network and module.ema is not network
     copied, kept = dict(module.ema.named_parameters()), dict(module.teacher.named_parameters())
@@ -188,7 +188,7 @@ def test_a_copy_that_is_named_is_made_anew_and_another_is_kept(
 
 def trained_job(conf: Config) -> nn.Module:
     (job,) = run.plan(conf)
-    return fit._task(job, fit._network(job))
+    return fit._task(job, fit.first_network(job))
 
 
 BAD = {
@@ -694,7 +694,7 @@ def test_weights_that_a_constructor_loads_are_inherited_or_said_to_be_dropped(
     assert "type init=inherit checkpoint=target" in caplog.text
     inherits = asked(text, "init=inherit", "checkpoint=target")
     (job,) = run.plan(inherits)
-    network, whole = fit._network(job), job.study.seed_network
+    network, whole = fit.first_network(job), job.study.seed_network
     assert torch.equal(network[0].weight, whole[0].weight)
     assert job.study.name != opened_study.open(conf).name
 

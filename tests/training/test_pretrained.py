@@ -318,7 +318,7 @@ def test_a_training_starts_from_slices_of_the_checkpoint(
     path = save()
     asked = conf(*SMALLER, *inherit(path), f"init.channels={channels}")
     (job,) = run.plan(asked)
-    start, whole = fit._network(job).fc.weight, state(path)["fc.weight"]
+    start, whole = fit.first_network(job).fc.weight, state(path)["fc.weight"]
     columns = [c for c in range(64) if any(torch.equal(whole[:, c], own) for own in start.T)]
     assert len(columns) == start.shape[1] == 16
     assert (columns == list(range(16))) is (channels == "first")

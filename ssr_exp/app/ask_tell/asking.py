@@ -7,8 +7,11 @@ loses nothing: its lock is gone with it, and its network is offered again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import math
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +21,7 @@ from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import leases
-from ssr_exp.runs.record import FINALIST
+from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import Busy, Store, is_done
 from ssr_exp.search import answer, attempts, loop, printing
 from ssr_exp.search.belief import Belief
@@ -30,6 +33,7 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 log = logging.getLogger(__name__)
 
 ENQUEUED = "enqueued"
+SAID = 60  # times that planning is tried, each less than half a second, before that is said
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,11 @@ class Waiting:
 
     Attributes:
         pending: networks that are being trained.
+        own: those of them that this very thread asked for, and told nothing of.
     """
 
     pending: int
+    own: int = 0
 
     def __bool__(self) -> bool:
         """Say no: there is nothing to train."""
@@ -50,7 +56,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """A training that is wanted."""
 
     network: str
@@ -64,6 +70,8 @@ class Asking:
 
     Attributes:
         held: by the folder of each run that this process has claimed, what gives it free.
+        askers: likewise, the thread that asked for it.
+        owner: the name of this process's leases.
         reason: why there is nothing more to ask for; empty: there is.
     """
 
@@ -71,6 +79,8 @@ class Asking:
     conf: SearchConfig
     search: Search
     held: dict[Path, AbstractContextManager[None]] = field(default_factory=dict, init=False)
+    askers: dict[Path, int] = field(default_factory=dict, init=False)
+    owner: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     reason: str = field(default="", init=False)
     _is_prepared: bool = field(default=False, init=False)
 
@@ -84,32 +94,46 @@ class Asking:
         """What the user wants trained first."""
         return Queue(self.search.book)
 
-    def job(self, wish: Wish) -> Job:
+    def job(self, request: Request) -> Job:
         """Say how a network is trained."""
-        conf = replace(self.conf, seed=wish.seed, origin=wish.origin)
-        return Job(self.opened, self.search.space.parse(wish.network), conf)
+        conf = replace(self.conf, seed=request.seed, origin=request.origin)
+        return Job(self.opened, self.search.space.parse(request.network), conf)
 
-    def folder(self, wish: Wish) -> Path:
+    def folder(self, request: Request) -> Path:
         """Name the folder of a run."""
-        return self.store.folder(self.opened.name, wish.network, wish.seed)
+        return self.store.folder(self.opened.name, request.network, request.seed)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Keep other processes from planning meanwhile."""
-        folder = self.search.book.folder
-        try:
+    def turn(self, *, wait: bool = True) -> Iterator[bool]:
+        """Keep other processes from planning meanwhile.
+
+        A command keeps its search for itself until it ends.
+
+        Args:
+            wait: as long as that takes; else half a minute.
+
+        Yields:
+            Whether nobody else plans now.
+        """
+        folder, tries = self.search.book.folder, 0
+        while True:
             claim = self.store.claim(folder, wait=False)
-            claim.__enter__()
-        except Busy:
-            log.info("waiting for another process that plans this search (%s)", folder)
-            claim = self.store.claim(folder, wait=True)
-            claim.__enter__()
+            try:
+                claim.__enter__()
+                break
+            except Busy:
+                tries += 1
+            if tries == SAID:
+                log.warning("waiting for another process that carries out this search (%s)", folder)
+            if tries >= SAID and not wait:
+                yield False
+                return
         try:
-            yield
+            yield True
         finally:
             claim.__exit__(None, None, None)
 
-    def next(self, lease_s: float | None) -> Wish | Waiting | None:
+    def next(self, lease_s: float | None) -> Request | Waiting | None:
         """Claim a training for this process, or lease it; None if nothing is left to train.
 
         Raises:
@@ -117,38 +141,55 @@ class Asking:
         """
         with self.turn():
             self.search.evidence.forget()
-            pending = 0
-            for wish in self._planned():
-                if self.claim(wish, lease_s):
-                    return wish
-                pending += 1
-            proposed = self._propose(pending)
+            pending: list[Request] = []
+            for request in self._planned():
+                if self.claim(request, lease_s):
+                    return request
+                if not self.is_done(request):
+                    pending.append(request)
+            proposed = self._propose(len(pending))
             if proposed is not None and self.claim(proposed, lease_s):
                 return proposed
-        return Waiting(pending) if pending else None
+        return self.waiting(pending) if pending else None
 
-    def claim(self, wish: Wish, lease_s: float | None = None) -> bool:
+    def waiting(self, pending: Sequence[Request]) -> Waiting:
+        """Say that some trainings are under way."""
+        here = threading.get_ident()
+        own = sum(self.askers.get(self.folder(request)) == here for request in pending)
+        return Waiting(len(pending), own)
+
+    def is_done(self, request: Request) -> bool:
+        """Say whether a training need not be repeated; of a finalist, that it was tested."""
+        record = self.store.read(self.folder(request))
+        return is_done(record, tested=request.origin == FINALIST)
+
+    def claim(self, request: Request, lease_s: float | None = None) -> bool:
         """Claim a training that nobody has; returns whether that could be done."""
-        folder = self.folder(wish)
+        folder = self.folder(request)
         if folder in self.held or self.store.is_busy(folder, glance_s=0):
             return False
-        claim = self.store.claim(folder, wait=False)
+        claim: AbstractContextManager[None] = self.store.claim(folder, wait=False)
         try:
             claim.__enter__()
         except Busy:
             return False
-        run.begin(self.job(wish), self.store, folder)
-        if lease_s is None:
-            self.held[folder] = claim
-        else:
-            self.lease(folder, lease_s)
+        try:
+            if self.is_done(request):  # it was told since it was looked at
+                return False
+            run.begin(self.job(request), self.store, folder)
+            if lease_s is not None:
+                self.lease(folder, lease_s)
+                return True
+            self.held[folder], claim = claim, nullcontext()
+            self.askers[folder] = threading.get_ident()
+            return True
+        finally:
             claim.__exit__(None, None, None)
-        return True
 
-    def take(self, wish: Wish) -> bool:
+    def take(self, request: Request) -> bool:
         """Claim a training that was leased, in the process that does it."""
-        leases.end(self.folder(wish))
-        return self.claim(wish)
+        leases.end(self.folder(request))
+        return self.claim(request)
 
     def lease(self, folder: Path, seconds: float) -> None:
         """Lease a run, or renew its lease.
@@ -156,51 +197,73 @@ class Asking:
         Raises:
             SsrError: if the folder cannot be written.
         """
-        if not seconds > 0:
+        if not 0 < seconds < math.inf:
             raise SsrError(f"a lease of {seconds:g} seconds is none: give some, such as 3600.")
         try:
-            leases.write(folder, seconds)
+            leases.write(folder, seconds, self.owner)
         except OSError as error:
             raise self.store.not_written(folder, error) from error
 
-    def free(self, wish: Wish) -> None:
+    def free(self, request: Request) -> None:
         """Give a training free."""
-        folder = self.folder(wish)
-        leases.end(folder)
+        folder = self.folder(request)
+        if leases.owner(folder) == self.owner:
+            leases.end(folder)
+        self.askers.pop(folder, None)
         if (claim := self.held.pop(folder, None)) is not None:
             claim.__exit__(None, None, None)
 
-    def count(self, wish: Wish) -> None:
+    def count(self, request: Request) -> None:
         """Write down that a training has ended, well or not."""
-        with self.turn():
-            self.queue.count(wish.network, wish.seed)
+        with self.turn(wait=False) as is_ours:
+            if not is_ours:  # a command carries this search out, and counts what it plans
+                return
+            self.queue.count(request.network, request.seed)
             for plan in self.search.book.read():
-                if plan.seed == wish.seed and wish.network in plan.networks:
-                    self.search.attempts.count(plan, wish.network)
+                if plan.seed == request.seed and request.network in plan.networks:
+                    self.search.attempts.count(plan, request.network)
             self.search.evidence.forget()
 
-    def _planned(self) -> Iterator[Wish]:
-        """List what was planned and has no result, the user's wishes first."""
+    def _planned(self) -> Iterator[Request]:
+        """List what was planned and has no result, the user's requests first."""
         for one in self.queue.read():
             if one.attempts < attempts.MOST:
-                yield from self._undone(Wish(one.network, one.seed, ENQUEUED))
+                yield from self._undone(Request(one.network, one.seed, ENQUEUED))
         for plan in self._plans():
             origin = self.search.attempts.origin(plan.number)
             for planned in plan.planned:
+                request = Request(planned.network, plan.seed, origin)
                 if planned.attempts < attempts.MOST:
-                    yield from self._undone(Wish(planned.network, plan.seed, origin))
+                    yield from self._undone(request)
+                self._refuse_without_baseline(request)
 
     def _plans(self) -> list[Round]:
         if not self._is_prepared:
             self.search.prepare()
+            self.search.attempts.left(self.search.book.read())  # their cause may be mended
             self._is_prepared = True
         return self.search.book.read() or self.search.plan_first()
 
-    def _undone(self, wish: Wish) -> Iterator[Wish]:
-        if not is_done(self.store.read(self.folder(wish))):
-            yield wish
+    def _refuse_without_baseline(self, request: Request) -> None:
+        """Stop once the baseline has no score: nothing can be compared without it.
 
-    def _propose(self, pending: int) -> Wish | None:
+        Raises:
+            SsrError: says how to go on.
+        """
+        if request.network != self.search.space.code(self.opened.plan.baseline):
+            return
+        record = self.store.read(self.folder(request))
+        if record is not None and record.status is Status.diverged:
+            raise SsrError(
+                f"the baseline diverged ({record.error}), and nothing can be compared without it: "
+                "mend the training, then tell its score with study.tell(CODE, score, replace=True)."
+            )
+
+    def _undone(self, request: Request) -> Iterator[Request]:
+        if not is_done(self.store.read(self.folder(request))):
+            yield request
+
+    def _propose(self, pending: int) -> Request | None:
         """Propose one network, and write it down; None with a reason if there is none."""
         search = self.search
         if (plan := search.open_round()) is None:
@@ -224,7 +287,7 @@ class Asking:
         title = f"round {plan.number} of {search.conf.rounds}"
         printing.print_batch(belief, picks, title=title)
         search.book.write(plan.model_copy(update={"planned": (*plan.planned, *picks)}))
-        return Wish(picks[0].network, plan.seed, search.attempts.origin(plan.number))
+        return Request(picks[0].network, plan.seed, search.attempts.origin(plan.number))
 
     def believe(self) -> Belief:
         """Look at the records.
@@ -235,13 +298,13 @@ class Asking:
         self.search.evidence.forget()
         return self.search.look()
 
-    def finalists(self, belief: Belief, *, count: int, seeds: int) -> list[Wish]:
+    def finalists(self, belief: Belief, *, count: int, seeds: int) -> list[Request]:
         """List the last trainings, of baseline and answers, with seeds of their own."""
         space, first = self.search.space, self.conf.seed + 1
         answers = [a for a in answer.good_enough(belief) if a != space.plan.baseline][:count]
         networks: list[Architecture] = [space.plan.baseline, *answers]
         return [
-            Wish(space.code(network), seed, FINALIST)
+            Request(space.code(network), seed, FINALIST)
             for seed in range(first, first + seeds)
             for network in networks
         ]

@@ -28,13 +28,13 @@ from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import studies
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
-from ssr_exp.training import loop_study
+from ssr_exp.training import answer_folder, loop_study
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 FRESH, INHERIT = "fresh", "inherit"
 
 
@@ -47,7 +47,7 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise SsrError(
             f"name={name!r:.120} cannot be a folder's name: give up to 100 letters, digits, and "
-            ". _ + - (not first)."
+            ". _ - (a letter or digit first, no . at the end)."
         )
 
 
@@ -246,6 +246,21 @@ def model(make_network: Callable[[], nn.Module]) -> ModelConf:
     return ModelConf(name=short, source=Source.module, target=name, arguments=arguments)
 
 
+def say_if_edited(opened: OpenedStudy, conf: SearchConfig, store: Store) -> None:
+    """Warn where the code that makes the network is not what the study was begun with."""
+    folder = store.study_folder(opened.name)
+    if not (folder / saved.NETWORK).exists():
+        return
+    before, now = saved.read(folder), answer_folder.describe(opened, conf)
+    if before.model.code != now.model.code:
+        log.warning(
+            "the code of %s was edited since the study %s was begun: if its networks compute "
+            "something else now, their scores cannot be compared; give the study another name",
+            now.model.name,
+            opened.name,
+        )
+
+
 def settings(options: Mapping[str, Any], model: ModelConf) -> SearchConfig:
     """Make a configuration from values by their keys, as `search.py` takes them.
 
@@ -297,7 +312,7 @@ def reopened(
     given = {"paths.runs": str(root), **options}
     if isinstance(theirs := here[name].get(studies.SETTINGS), dict):
         usual = {"dataset.name": loop_study.DATASET, **theirs.get(loop_study.SEARCH, {})}
-        given = {"study": name, **usual, **given}
+        given = {"study": name, "trust": trust, **usual, **given}
         conf = settings(given, ModelConf(name="network"))
         return loop_study.reopen(conf), conf
     return _of_command(name, root, here[name], about, given)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ssr_exp.app.ask_tell.asking import Asking, Wish
+from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs.record import FINALIST, Record, Status
@@ -157,7 +156,7 @@ def make_answer(asking: Asking) -> Answer:
 
 
 def _cost(asking: Asking, code: str) -> Cost:
-    return loop_study.candidate(asking.job(Wish(code, 0, "")), Path()).cost
+    return loop_study.candidate(asking.job(Request(code, 0, "")), Path()).cost
 
 
 def _hand_over(
@@ -169,13 +168,13 @@ def _hand_over(
     """
     mine = [r for r in records if r.network == code and r.status is Status.finished]
     for record in sorted(mine, key=lambda r: (r.origin != FINALIST, r.seed)):
-        wish = Wish(code, record.seed, record.origin or "")
-        if not ((folder := asking.folder(wish)) / LAST_CHECKPOINT).exists():
+        request = Request(code, record.seed, record.origin or "")
+        if not ((folder := asking.folder(request)) / LAST_CHECKPOINT).exists():
             continue
         if asking.conf.study is None:
             return folder
         to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
-        answer_folder.write(asking.opened, asking.job(wish).conf, record, folder, to, metrics)
+        answer_folder.write(asking.opened, asking.job(request).conf, record, folder, to, metrics)
         return to
     return None
 
@@ -197,9 +196,11 @@ def front(asking: Asking) -> list[FrontNetwork]:
     return kept
 
 
-def record(asking: Asking, wish: Wish, told: Told, *, wall_s: float, device: str | None) -> Record:
+def record(
+    asking: Asking, request: Request, told: Told, *, wall_s: float, device: str | None
+) -> Record:
     """Write what was told as a record."""
-    blank = run.blank_record(asking.job(wish))
+    blank = run.blank_record(asking.job(request))
     update: dict[str, Any] = {"wall_s": wall_s, "status": Status.finished, "precision": NOT_TOLD}
     if device is not None:
         update["device"] = device
@@ -207,12 +208,18 @@ def record(asking: Asking, wish: Wish, told: Told, *, wall_s: float, device: str
         update |= {"status": Status.diverged, "error": told.error, "epochs": told.epochs}
     else:
         update |= loop_study.fields(told)
-    return blank.model_copy(update=update)
+    return Record.model_validate(blank.model_dump() | update)
 
 
-def failed(asking: Asking, wish: Wish, error: str, *, wall_s: float) -> Record:
+def tested(before: Record, now: Record) -> Record:
+    """Add to the record of a finished training what test says of it."""
+    update = {"test_score": now.test_score, "origin": FINALIST}
+    return before.model_copy(update=update | {"metrics": {**before.metrics, **now.metrics}})
+
+
+def failed(asking: Asking, request: Request, error: str, *, wall_s: float) -> Record:
     """Write that a training failed as a record."""
-    blank = run.blank_record(asking.job(wish))
+    blank = run.blank_record(asking.job(request))
     update = {"wall_s": wall_s, "error": error, "precision": NOT_TOLD, "epochs": 0}
     return blank.model_copy(update=update)
 
@@ -236,8 +243,3 @@ def refuse_other(before: Record | None, now: Record) -> bool:
         f"{now.network} (seed {now.seed}) was told before: {was}, and now {new}. If the first was "
         "wrong, type study.tell(..., replace=True)."
     )
-
-
-def now_s() -> float:
-    """Return a clock's time, for durations."""
-    return time.perf_counter()

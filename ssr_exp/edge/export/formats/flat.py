@@ -35,7 +35,11 @@ class FlatNetwork(nn.Module):
         if not names:
             raise SsrError(f"{type(network).__name__} puts out no tensor that a file could give.")
         taken = {*signature.names}
-        self.names = tuple(f"{name}_out" if name in taken else name for name in names)
+        for number in range(len(names)):
+            while names[number] in taken:
+                names[number] = f"{names[number]}_out"
+            taken.add(names[number])
+        self.names = tuple(names)
 
     def forward(self, *tensors: Tensor) -> Tensors:
         """Call the network."""
