@@ -690,8 +690,8 @@ class Study:
     def _refuse_stranger(self, request: Request) -> None:
         if not (self._asking.folder(request) / CONFIG_FILE).exists():
             raise SsrError(
-                f"{request.network} (seed {request.seed}) was never asked for in {self.folder}: ask "
-                "for it, or type study.add(code, score) for a result that exists."
+                f"{request.network} (seed {request.seed}) was never asked for in {self.folder}: "
+                "ask for it, or type study.add(code, score) for a result that exists."
             )
 
     def _offer(self, request: Request) -> Candidate:
