@@ -186,8 +186,9 @@ class Study:
         self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
         self._asked: dict[tuple[str, int], tuple[Candidate, float]] = {}
         self._said = ""
+        self._made: set[str] = set()  # networks that were made by their codes
         self._finals: Counter[tuple[str, int]] = Counter()  # failed trainings of finalists
-        for remark in opened.plan.remarks:
+        for remark in [*opened.plan.remarks, *beginning.narrow(opened.plan)]:
             log.warning("%s: %s.", opened.name, remark)
 
     # --- the loop
@@ -222,7 +223,7 @@ class Study:
             if time.monotonic() - said > SAY_S:
                 said = time.monotonic()
                 networks = terminal.counted(request.pending, "network")
-                log.info("waiting for %s that other processes train", networks)
+                log.warning("waiting for %s that are trained elsewhere", networks)
             time.sleep(LOOK_S)
         if request is None and self._asking.reason != self._said:
             self._said = self._asking.reason
@@ -354,13 +355,22 @@ class Study:
         return results.refuse_other(before, now)
 
     def _keep(self, request: Request, asked: Candidate | None, weights: Any, folder: Path) -> None:
-        if weights is False or (weights is True and (asked is None or not asked.is_built)):
+        if weights is True and asked is not None and not asked.is_built:
+            if asked.code not in self._made:
+                log.warning(
+                    "the network of %s was never taken (candidate.network), so another one was "
+                    "trained, and nothing can be exported: train that one, or pass weights=",
+                    asked.code,
+                )
+            return
+        if weights is False or (weights is True and asked is None):
             return
         candidate = asked or self._offer(request)
         if weights is True and not candidate.has_learnt():
             log.warning(
                 "no parameter of %s has changed since it was made: was another network trained? "
-                "(Some trainers build their own; train candidate.network itself.)",
+                "(Some trainers build or copy theirs: train candidate.network itself, or pass "
+                "weights=.)",
                 candidate.code,
             )
         state = weights.state_dict() if isinstance(weights, nn.Module) else weights
@@ -382,11 +392,8 @@ class Study:
             words = [f"{p} {record.scored_by.text(v)}" for p, v in values.items() if v is not None]
             log.log(terminal.ENDED, "%s seed %d: %s", record.network, record.seed, ", ".join(words))
         else:
-            log.log(
-                terminal.ENDED,
-                "%s seed %d %s: %s",
-                *(record.network, record.seed, record.status.value, record.error),
-            )
+            ended = record.status.value
+            log.warning("%s seed %d %s: %s", record.network, record.seed, ended, record.error)
 
     def fail(
         self, candidate: Candidate | str, error: object = "", *, seed: int | None = None
@@ -522,7 +529,9 @@ class Study:
         Raises:
             SsrError: if it is no network of this study.
         """
-        return self._offer(self._request(code, seed, "")).network
+        request = self._request(code, seed, "")
+        self._made.add(request.network)
+        return self._offer(request).network
 
     def trained(self, code: str, *, seed: int | None = None) -> nn.Module:
         """Load a network with the weights that were told of it: in eval mode, on the CPU.

@@ -738,6 +738,35 @@ def test_a_function_that_a_folder_names_is_not_called_without_trust(
     assert "trust=true" in refused(lambda: opened.export(run=candidate.code))
 
 
+def test_a_network_that_nobody_took_is_told_of(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = begin()
+    for _ in range(2):
+        candidate = study.ask()
+        assert isinstance(candidate, Candidate)
+        if not study.records():
+            study.network(candidate.code)
+        study.tell(candidate, 0.5)
+    assert caplog.text.count("was never taken (candidate.network)") == 1
+
+
+def test_what_is_no_score_to_judge_by_is_refused(begin: Begin) -> None:
+    assert "score is a str" in refused(lambda: begin(score="dice"))
+    assert "neither 'max' nor 'min'" in refused(lambda: Score("dice", "maximize"))
+
+
+def test_widths_that_steps_are_too_large_for_are_told_of(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(multiple=16)
+    assert "0-1 has 16 channels, and widths go in steps of 16" in caplog.text
+
+
+def test_an_answer_before_its_time_says_to_go_on(begin: Begin) -> None:
+    assert "go on with study.ask()" in refused(begin().answer)
+
+
 # --- processes of their own
 
 

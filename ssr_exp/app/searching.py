@@ -18,7 +18,7 @@ from ssr_exp.app import configuration, launchers, search_setup
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page
-from ssr_exp.config import Config, SearchConfig
+from ssr_exp.config import Config, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
 from ssr_exp.report import trade_offs
@@ -115,7 +115,12 @@ class SearchCommand(LaunchingCommand):
             networks=tuple(pick.network for pick in picks),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        log.info("written to %s; train it with:", proposal.write(search.book.store, batch))
+        path = proposal.write(search.book.store, batch)
+        if search.conf.task.name is TaskKind.loop and search.conf.task.target is None:
+            log.info("written to %s; your loop goes on with it, or a function: type", path)
+            print(shlex.join(["python", "search.py", *arguments, "task.target=MODULE.FUNCTION"]))
+            return
+        log.info("written to %s; train it with:", path)
         words = [word for word in arguments if _is_trains(word)]
         print(shlex.join(["python", "train.py", *words, "modifiers=proposed"]))
 

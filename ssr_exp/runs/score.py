@@ -41,6 +41,8 @@ class Score(FileModel):
     def __init__(
         self, key: str | None = None, direction: Direction | str | None = None, **rest: Any
     ) -> None:
+        if direction is not None and direction not in list(Direction):
+            raise SsrError(f"direction={direction!r} is neither 'max' nor 'min': which is better?")
         given = {"key": key, "direction": direction}
         super().__init__(**{k: v for k, v in given.items() if v is not None}, **rest)
 

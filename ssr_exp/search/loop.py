@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig
+from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig, TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
@@ -285,9 +285,16 @@ class Search:
             remedy = "mend the cause, then repeat the command"
             if broken[0].status is Status.diverged:
                 remedy = "repeat the command with a lower recipe.lr"
+            if self.conf.task.name is TaskKind.loop:
+                remedy = "mend the training, then study.tell(CODE, score, replace=True)"
             raise TooFew(
                 f"the baseline {broken[0].status.value} ({broken[0].error}), and nothing can be "
                 f"compared without it: {remedy}."
+            )
+        if self.conf.task.name is TaskKind.loop:
+            raise TooFew(
+                f"the study has {counted(count, 'network')} with a score, and an answer needs "
+                f"{FEWEST}, the baseline among them: go on with study.ask()."
             )
         also = f" ({len(failed)} runs failed or diverged)" if failed else ""
         raise TooFew(

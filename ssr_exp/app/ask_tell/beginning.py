@@ -7,7 +7,7 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ def check_score(score: Score) -> Score:
     Raises:
         SsrError: if its direction was not said, which is never guessed.
     """
+    if not isinstance(score, Score):
+        raise SsrError(
+            f"score is {user_code.article(score)}: give one as ssr_exp.Score('dice', 'max', "
+            "bounds=(0, 1))."
+        )
     said = score.model_fields_set
     if not {"key", "direction"} <= said:
         raise SsrError(
@@ -244,6 +249,18 @@ def model(make_network: Callable[[], nn.Module]) -> ModelConf:
         name, arguments = user_code.name_for_session(make_network), {}
     short = name.rpartition(".")[2]
     return ModelConf(name=short, source=Source.module, target=name, arguments=arguments)
+
+
+def narrow(plan: Plan) -> Iterator[str]:
+    """Name the segments that have one width because channels go in steps."""
+    pairs = zip(plan.segments, plan.channels(plan.baseline), strict=True)
+    for segment, channels in pairs:
+        if 1 < channels <= plan.multiple and not segment.frozen:
+            yield (
+                f"{segment.name} has {channels} channels, and widths go in steps of "
+                f"{plan.multiple}, so it keeps them: multiple={max(1, plan.multiple // 2)} gives "
+                "more networks"
+            )
 
 
 def say_if_edited(opened: OpenedStudy, conf: SearchConfig, store: Store) -> None:

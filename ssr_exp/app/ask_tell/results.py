@@ -232,10 +232,8 @@ def refuse_other(before: Record | None, now: Record) -> bool:
     """
     if not is_done(before) or before is None:
         return False
-    same = all(
-        getattr(before, key) == getattr(now, key) for key in ("status", "score", "test_score")
-    )
-    if same:
+    is_same = (before.status, before.score) == (now.status, now.score)
+    if is_same and now.test_score in (None, before.test_score):
         return True
     was = before.status.value if before.score is None else f"{before.score:g}"
     new = now.status.value if now.score is None else f"{now.score:g}"
