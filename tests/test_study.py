@@ -23,7 +23,7 @@ from torch import nn
 
 import ssr_exp
 from ssr_exp import Score, SsrError, Study, Waiting, files
-from ssr_exp.app.ask_tell import beginning
+from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.rescaling import cost, planning
 from ssr_exp.runs import leases
@@ -649,6 +649,7 @@ def test_a_network_that_was_told_meanwhile_is_not_asked_again(
             one.tell(baseline, 0.5)
         return is_busy(store, folder, **how)
 
+    monkeypatch.setattr(asking, "SAID", 1)  # the other one plans meanwhile: what counts waits
     monkeypatch.setattr(Store, "is_busy", tells_first)
     candidate = other.ask()
     assert isinstance(candidate, Candidate) and candidate.code != baseline.code
