@@ -178,9 +178,9 @@ def _note_trainings(folder: Path) -> None:
         os.write(log, f"begin\t{name}\t\n".encode())
         return candidate(study, request)
 
-    def told(study: Study, request: Any, record: run.Record, where: Path) -> None:
-        finish(study, request, record, where)
-        name = where.relative_to(folder / "runs")
+    def told(study: Study, request: Any, record: run.Record) -> None:
+        name = study._asking.folder(request).relative_to(folder / "runs")
+        finish(study, request, record)
         os.write(log, f"end\t{name}\t{record.status.value}\n".encode())
 
     Study._candidate, Study._finish = asked, told  # type: ignore[method-assign]
