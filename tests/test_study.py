@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 import shapes
 import torch
+from telling import finish, refused
 from torch import nn
 
 import ssr_exp
-from ssr_exp import Score, SsrError, Study, Waiting, files
+from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.rescaling import cost, planning
@@ -62,26 +63,11 @@ def scored(candidate: Candidate) -> float:
     return 0.95 - 0.02 * (12 - math.log(candidate.cost.params)) + noise
 
 
-def finish(study: Study) -> list[Candidate]:
-    candidates = []
-    while candidate := study.ask():
-        candidates.append(candidate)
-        study.tell(candidate, scored(candidate))
-    return candidates
-
-
 def first_four(study: Study) -> None:
     for _ in range(4):
         candidate = study.ask()
         assert isinstance(candidate, Candidate)
         study.tell(candidate, scored(candidate))
-
-
-def refused(work: Callable[[], object]) -> str:
-    with pytest.raises(SsrError) as error:
-        work()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @functools.cache
@@ -94,7 +80,7 @@ def plan() -> planning.Plan:
 
 def test_a_loop_gets_the_baseline_then_sentinels_then_proposals_each_once(begin: Begin) -> None:
     study = begin()
-    candidates = finish(study)
+    candidates = finish(study, scored)
     codes = [c.code for c in candidates]
     assert len(set(codes)) == len(codes) == 4 + 2 * 2
     origins = [c.origin for c in candidates]
@@ -141,7 +127,7 @@ def test_a_network_is_that_of_its_code_and_its_weights_that_of_its_seed(begin: B
 def test_the_same_records_give_the_same_proposals_whoever_asks(
     begin: Begin, tmp_path: Path
 ) -> None:
-    whole = [c.code for c in finish(begin(runs=tmp_path / "one"))]
+    whole = [c.code for c in finish(begin(runs=tmp_path / "one"), scored)]
     codes = []
     while candidate := (study := begin(runs=tmp_path / "other")).ask():  # a new process each time
         codes.append(candidate.code)
@@ -151,7 +137,7 @@ def test_the_same_records_give_the_same_proposals_whoever_asks(
 
 def test_front_lists_what_no_network_beats(begin: Begin) -> None:
     study = begin()
-    finish(study)
+    finish(study, scored)
     front = study.front()
     assert [f.cost.params for f in front] == sorted(f.cost.params for f in front)
     assert [f.score for f in front] == sorted(f.score for f in front)
@@ -199,7 +185,7 @@ def test_a_score_that_is_not_finite_diverged_and_is_not_tried_again(
     study.tell(candidate, value)
     (record,) = [r for r in study.records() if r.network == candidate.code]
     assert record.status is Status.diverged and str(value) in str(record.error)
-    assert candidate.code not in {c.code for c in finish(study)}
+    assert candidate.code not in {c.code for c in finish(study, scored)}
 
 
 def test_a_baseline_that_diverged_ends_the_study(begin: Begin) -> None:
@@ -292,7 +278,7 @@ def test_what_fails_is_offered_once_more_and_then_left_out(begin: Begin) -> None
     study.fail(two, "again")
     (record,) = [r for r in study.records() if r.network == one.code]
     assert (record.status, record.error) == (Status.failed, "again")
-    assert one.code not in {c.code for c in finish(study)}
+    assert one.code not in {c.code for c in finish(study, scored)}
     study.enqueue(one.code)
     three = study.ask()
     assert isinstance(three, Candidate) and (three.code, three.origin) == (one.code, "enqueued")
@@ -342,13 +328,13 @@ def test_what_is_enqueued_comes_first_and_what_is_added_counts(begin: Begin) -> 
     study.add(left, 0.7, epochs=3)
     study.add(left, 0.7, epochs=3)
     assert "was told before" in refused(lambda: study.add(left, 0.8))
-    rest = [c.code for c in finish(study)]
+    rest = [c.code for c in finish(study, scored)]
     assert left not in rest and code not in rest
 
 
 def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     study = begin()
-    finish(study)
+    finish(study, scored)
     final = next(iter(study.finalists(seeds=2)))
     assert "is a finalist: tell its score on test" in refused(lambda: study.tell(final, 0.8))
     study.release(final)
@@ -470,7 +456,7 @@ def wider(factor: int) -> nn.Module:
 def test_a_study_is_opened_by_its_name(begin: Begin, tmp_path: Path) -> None:
     first_four(begin())
     opened = Study.open("shapes", runs=tmp_path, trust=True, options={"rounds": 1, "batch": 1})
-    assert len(finish(opened)) == 1 and opened.score.key == ACC.key
+    assert len(finish(opened, scored)) == 1 and opened.score.key == ACC.key
     assert "there is no study pets" in refused(lambda: Study.open("pets", runs=tmp_path))
     assert "trust=True" in refused(lambda: Study.open("shapes", runs=tmp_path))
 
@@ -518,7 +504,7 @@ def test_a_network_without_a_name_trains_and_is_told_of(
 ) -> None:
     study = begin(lambda: shapes.make_network())
     assert "no name that can be imported" in caplog.text
-    assert len(finish(study)) == 8
+    assert len(finish(study, scored)) == 8
 
 
 def trained_before() -> nn.Module:
@@ -569,7 +555,7 @@ def test_the_package_is_light(tmp_path: Path) -> None:
 
 def test_what_is_counted_is_what_is_built(begin: Begin) -> None:
     study = begin()
-    for network in finish(study):
+    for network in finish(study, scored):
         architecture = study._asking.search.space.parse(network.code)
         assert cost.count_one(study.plan, architecture) == network.cost
 
@@ -662,7 +648,7 @@ def test_a_loop_that_tells_nothing_does_not_wait_for_itself(begin: Begin) -> Non
     assert "all that is left are 4 networks that were asked for here" in refused(study.ask)
     for candidate in asked:
         study.tell(candidate, scored(candidate))  # type: ignore[arg-type]
-    finish(study)
+    finish(study, scored)
     assert "asked for here" in refused(lambda: list(study.finalists(seeds=1)))
 
 
@@ -683,7 +669,7 @@ def test_a_late_word_leaves_the_lease_of_another_alone(begin: Begin) -> None:
 
 def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> None:
     study = begin()
-    finish(study)
+    finish(study, scored)
     baseline = next(r.network for r in study.records() if r.kind is Kind.baseline)
     study.add(baseline, 0.9, seed=1)
     offered = []

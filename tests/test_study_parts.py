@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 from detecting import Detector, pictures, step
+from telling import finish, refused
 from torch import nn
 from torchvision.models import detection
 
-from ssr_exp import Score, SsrError, Study
+from ssr_exp import Score, Study
 from ssr_exp.rescaling import cost, saved
 from ssr_exp.rescaling.inputs import Inputs
 from ssr_exp.training.candidate import Candidate
@@ -52,21 +53,6 @@ def ask(study: Study) -> Candidate:
     return candidate
 
 
-def finish(study: Study) -> list[Candidate]:
-    candidates = []
-    while candidate := study.ask():
-        candidates.append(candidate)
-        study.tell(candidate, step(candidate))
-    return candidates
-
-
-def refused(work: Callable[[], object]) -> str:
-    with pytest.raises(SsrError) as error:
-        work()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def same(one: nn.Module, other: nn.Module) -> bool:
     here, there = one.state_dict(), other.state_dict()
     return here.keys() == there.keys() and all(torch.equal(here[n], there[n]) for n in here)
@@ -74,7 +60,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 def test_candidates_are_whole_networks_that_train(begin: Begin, tmp_path: Path) -> None:
     study = begin()
-    candidates = finish(study)
+    candidates = finish(study, step)
     assert len(candidates) == 5 and {type(c.network) for c in candidates} == {Detector}
     heads = {c.network.head.in_channels for c in candidates}
     assert len(heads) > 1 and {c.network.rest.in_features for c in candidates} == {4}
@@ -183,7 +169,7 @@ def test_a_study_is_opened_by_its_name(begin: Begin, tmp_path: Path) -> None:
     assert same(opened.trained(first.code), first.network)
     assert opened.plan.segments == study.plan.segments
     assert opened.plan.remarks == study.plan.remarks
-    finish(opened)
+    finish(opened, step)
     assert opened.answer().code == study.answer().code
 
 

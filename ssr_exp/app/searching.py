@@ -49,7 +49,7 @@ class SearchCommand(LaunchingCommand):
             SsrError: if the command cannot be met, or all of a round's trainings failed.
         """
         self._refuse_sweeps(arguments)
-        arguments = [*self._as_begun(arguments), *arguments]
+        typed, arguments = arguments, [*self._as_begun(arguments), *arguments]
         composed = self.loader.load_sweep_config(self.command, arguments)
         conf = configuration.read(composed, SearchConfig)
         store = Store(conf.paths.runs)
@@ -58,7 +58,7 @@ class SearchCommand(LaunchingCommand):
         reading.print_all([opened.splits.reading])
         search = search_setup.set_up(conf, opened, store)
         if conf.rounds == 0:
-            self._show(arguments, search, opened)
+            self._show(typed, search, opened)
             name_page(store)
             return []
         try:
@@ -118,7 +118,8 @@ class SearchCommand(LaunchingCommand):
         path = proposal.write(search.book.store, batch)
         if search.conf.task.name is TaskKind.loop and search.conf.task.target is None:
             log.info("written to %s; your loop goes on with it, or a function: type", path)
-            print(shlex.join(["python", "search.py", *arguments, "task.target=MODULE.FUNCTION"]))
+            words = [word for word in arguments if not word.startswith("rounds=")]
+            print(shlex.join(["python", "search.py", *words, "task.target=MODULE.FUNCTION"]))
             return
         log.info("written to %s; train it with:", path)
         words = [word for word in arguments if _is_trains(word)]

@@ -83,6 +83,8 @@ class Answer:
                 f"  on test: {self._tested(self.test)} (baseline "
                 f"{self._tested(self.baseline_test)})"
             )
+        elif self.baseline_test is not None:  # finalists' scores on val made it another one
+            lines.append("  not tested yet: study.finalists() offers it with further seeds")
         on = "val" if self.test is None or self.baseline_test is None else "test"
         lines.append(
             f"  drop on {on}: {self.how.drop_text(self.drop)}; "
