@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssr_exp.rescaling.plan import Architecture, Place, Plan
+from ssr_exp.rescaling.plan import NO_SEGMENT, Architecture, Place, Plan
 from ssr_exp.rescaling.tracing.channel_groups import Form
 
 Points = NDArray[np.int32]
@@ -147,6 +147,7 @@ def _scopes(plan: Plan) -> Mapping[tuple[int, ...], tuple[_Term, ...]]:
     for term in _merged(_terms(plan)):
         owners = {plan.owners[g] for form in term.forms for g, _ in form.parts}
         owners |= {term.place[0]} if term.place else set()
+        owners.discard(NO_SEGMENT)
         gathered.setdefault(tuple(sorted(owners)), []).append(term)
     for scope in sorted(gathered, key=len):
         wider = [other for other in gathered if set(scope) < set(other) and len(other) <= 2]

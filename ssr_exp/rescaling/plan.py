@@ -23,6 +23,8 @@ from ssr_exp.rescaling.tracing.labels import Vector
 
 CLOSE = 1e-9  # fractions this close to a rounding threshold count as reaching it
 
+NO_SEGMENT = -1
+
 Place = tuple[int, int]
 """Which segment and which of its blocks something is in."""
 
@@ -37,6 +39,7 @@ class Segment:
         channels: how many channels the segment puts out.
         frozen: whether it stays as it is.
         least: how many blocks can not be removed.
+        is_width: whether it is a group of channels: it has a width, and no blocks to count.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Segment:
     channels: Form
     frozen: bool
     least: int = 1
+    is_width: bool = False
 
     @property
     def fewest(self) -> int:
@@ -129,7 +133,7 @@ class Plan:
         inputs: what the network was called with when it was traced.
         multiple: channels are rounded to a multiple of this.
         segments: in the order in which they run.
-        owners: for each group the segment that scales it.
+        owners: for each group the segment that scales it, `NO_SEGMENT` if it keeps its size.
         leaves: parameters and buffers by name.
         gemms: in the order in which they run.
         attributes: integers in modules that follow a width: (path, attribute) to form, or to one

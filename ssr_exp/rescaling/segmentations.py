@@ -87,6 +87,11 @@ def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> lis
     return drafts
 
 
+def channels(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
+    """Each group of channels that shrinks together; `channel_segments` makes them of the groups."""
+    return []
+
+
 def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
     """One segment for each pattern: all modules of such a name; depth where they are a chain."""
     if not patterns:
@@ -153,5 +158,5 @@ def _names(chains: Sequence[Chain]) -> list[str]:
 
 
 KINDS: dict[str, Callable[[nn.Module, Trace, Sequence[str]], list[SegmentDraft]]] = {
-    kind.__name__: kind for kind in (stage, superblock, block, whole, manual)
+    kind.__name__: kind for kind in (stage, superblock, block, channels, whole, manual)
 }
