@@ -142,6 +142,7 @@ class Study:
             "frozen": conf.segment.frozen,
             "kind": conf.segment.kind,
             "patterns": conf.segment.patterns,
+            "depth": conf.segment.depth,
         }
         seed_network, plan, found = beginning.traced(whole, example_inputs, network, split)
         taken = beginning.taken(seed_network, init, network)

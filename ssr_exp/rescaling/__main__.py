@@ -58,7 +58,9 @@ def table(name: str, plan: Plan) -> Table:
         depths = ("", "") if segment.is_width else (blocks, blocks - segment.fewest)
         numbers = (*depths, int(widths.channels[-1]), len(widths))
         frozen = " (frozen)" if segment.frozen else ""
-        rows.add_row(segment.name + frozen, *map(str, numbers), *(f"{x:,}" for x in spent))
+        inside = not any(segment.blocks)  # of blocks whose cost is their stage's
+        spent_ = ("",) * len(spent) if inside else (f"{x:,}" for x in spent)
+        rows.add_row(segment.name + frozen, *map(str, numbers), *spent_)
     rows.add_row("outside (stem, head, ...)", "", "", "", "", *(f"{x:,}" for x in costs[-1]))
     total = cost.count_one(plan, plan.baseline)
     rows.add_row("network", "", "", "", "", *(f"{x:,}" for x in total), style="bold")

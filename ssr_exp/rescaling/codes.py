@@ -2,7 +2,8 @@
 
 Groups of channels (`segment=channels`) have widths alone: `w16-8-32`. The channels are what each
 segment puts out. Where two widths of a segment differ only inside its blocks (their bottlenecks
-round at other fractions), a letter tells them apart: `144`, then `144b`.
+round at other fractions), a letter tells them apart: `144`, then `144b`. The inner width of a block
+that is left out is 0.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def write(plan: Plan, architecture: Architecture) -> str:
         >>> write(plan, plan.baseline)
         'd3-3-3_w16-32-64'
     """
-    pairs = zip(plan.widths, architecture.widths, strict=True)
-    widths = f"w{'-'.join(_channels(widths, position) for widths, position in pairs)}"
+    gone, pairs = plan.gone(architecture), zip(plan.widths, architecture.widths, strict=True)
+    channels = ["0" if s in gone else _channels(*pair) for s, pair in enumerate(pairs)]
+    widths = f"w{'-'.join(channels)}"
     blocks = [str(architecture.blocks[s]) for s in _with_blocks(plan)]
     return f"d{'-'.join(blocks)}_{widths}" if blocks else widths
 
@@ -49,15 +51,18 @@ def parse(plan: Plan, code: str) -> Architecture:
     *blocks, widths = (part.split("-") for part in match.groups())
     depths = blocks[0] if blocks else []
     if (len(depths), len(widths)) != (len(counted), len(plan.segments)):
+        segments = f"{len(plan.segments)} segments"
+        if len(counted) < len(plan.segments):
+            segments += f", and blocks to count in {len(counted)} of them"
         raise SsrError(
             f"{code!r:.80} is for {len(depths)} depths and {len(widths)} widths, but this network "
-            f"has {len(plan.segments)} segments; the baseline's code is {baseline}."
+            f"has {segments}; the baseline's code is {baseline}."
         )
-    kept = dict(zip(counted, depths, strict=True))
-    return Architecture(
-        tuple(_blocks(plan, s, int(kept.get(s, "1"))) for s in range(len(plan.segments))),
-        tuple(_position(plan, s, text) for s, text in enumerate(widths)),
-    )
+    texts = dict(zip(counted, depths, strict=True))
+    kept = tuple(_blocks(plan, s, int(texts.get(s, "1"))) for s in range(len(plan.segments)))
+    gone = plan.gone(Architecture(kept, ()))
+    positions = (0 if s in gone else _position(plan, s, text) for s, text in enumerate(widths))
+    return Architecture(kept, tuple(positions))
 
 
 def _with_blocks(plan: Plan) -> list[int]:

@@ -62,14 +62,28 @@ def encode(plan: Plan, architectures: Sequence[Architecture]) -> Points:
     blocks = np.array([a.blocks for a in architectures], dtype=np.int32)
     widths = np.array([a.widths for a in architectures], dtype=np.int32)
     shape = len(architectures), len(plan.segments)
-    return (widths.reshape(shape) * _depths(plan) + blocks.reshape(shape) - 1).astype(np.int32)
+    points = (widths.reshape(shape) * _depths(plan) + blocks.reshape(shape) - 1).astype(np.int32)
+    return canonical(plan, points)
 
 
 def decode(plan: Plan, points: Points) -> list[Architecture]:
     """Read architectures from points, `n x S`."""
-    widths, blocks = np.divmod(points, _depths(plan))
+    widths, blocks = np.divmod(canonical(plan, points), _depths(plan))
     rows = zip((blocks + 1).tolist(), widths.tolist(), strict=True)
     return [Architecture(tuple(b), tuple(w)) for b, w in rows]
+
+
+def gone(plan: Plan, points: Points) -> NDArray[np.bool_]:
+    """Say which segments' block is left out, so that their width says nothing: `n x S`."""
+    absent = np.zeros(points.shape, dtype=bool)
+    for s, (segment, block) in plan.inner.items():
+        absent[:, s] = points[:, segment] % len(plan.segments[segment].blocks) < block
+    return absent
+
+
+def canonical(plan: Plan, points: Points) -> Points:
+    """Write each network one way, `n x S`: see `Plan.canonical`."""
+    return np.where(gone(plan, points), np.int32(0), points) if plan.inner else points
 
 
 def count_one(plan: Plan, architecture: Architecture) -> Cost:

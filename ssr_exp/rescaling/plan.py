@@ -116,6 +116,8 @@ class Widths:
 class Architecture:
     """An effective architecture: two modifiers that give the same one are the same network.
 
+    The width of a block that is left out says nothing: `Plan.canonical` gives it one position.
+
     Args:
         blocks: how many blocks each of `S` segments keeps.
         widths: which of its `Widths` each of them takes, as positions.
@@ -193,6 +195,43 @@ class Plan:
             for path in block
         }
 
+    @cached_property
+    def inner(self) -> Mapping[int, Place]:
+        """The block that each segment is an inner width of, where that block can be left out.
+
+        Nothing outside of that block knows the segment's channels.
+        """
+        widths = {s for s, segment in enumerate(self.segments) if segment.is_width}
+        if all(segment.fewest == len(segment.blocks) for segment in self.segments):
+            return {}
+        forms: list[tuple[str, tuple[Form, ...]]] = [
+            *((gemm.path, (gemm.m, gemm.n, gemm.k, gemm.count)) for gemm in self.gemms),
+            *((name, leaf.shape) for name, leaf in self.leaves.items()),
+            *((p, f if isinstance(f, tuple) else (f,)) for (p, _), f in self.attributes.items()),
+        ]
+        places: dict[int, set[Place | None]] = {}
+        for path, each in forms:
+            for group in {group for form in each for group, _ in form.parts}:
+                places.setdefault(self.owners[group], set()).add(self.place(path))
+        found = {s: next(iter(places[s])) for s in widths if len(places.get(s, ())) == 1}
+        return {
+            s: place
+            for s, place in found.items()
+            if place is not None and place[1] >= self.segments[place[0]].fewest
+        }
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Give the inner widths of blocks that are left out the position 0: they say nothing."""
+        gone = self.gone(architecture)
+        if not gone:
+            return architecture
+        widths = (0 if s in gone else position for s, position in enumerate(architecture.widths))
+        return Architecture(architecture.blocks, tuple(widths))
+
+    def gone(self, architecture: Architecture) -> set[int]:
+        """List the segments whose block is left out."""
+        return {s for s, (at, block) in self.inner.items() if architecture.blocks[at] <= block}
+
     def place(self, path: str) -> Place | None:
         """Say which block a module or parameter stands in, if any."""
         holders = (each for each in (path, *holders_of(path)) if each in self._places)
@@ -217,7 +256,7 @@ class Plan:
         pairs = zip(modifiers.depth, modifiers.width, strict=True)
         rounded = [self._round(number, *pair) for number, pair in enumerate(pairs)]
         blocks, widths = zip(*rounded, strict=True)
-        return Architecture(blocks, widths)
+        return self.canonical(Architecture(blocks, widths))
 
     def modifiers(self, architecture: Architecture) -> Modifiers:
         """Write an architecture as fractions that give it back: kept blocks, kept channels."""
@@ -229,9 +268,11 @@ class Plan:
         return Modifiers(depth, width)
 
     def channels(self, architecture: Architecture) -> tuple[int, ...]:
-        """Count the channels that each segment puts out."""
+        """Count the channels that each segment puts out; 0 where its block is left out."""
         sizes = self.sizes(architecture)
-        return tuple(int(segment.channels(sizes)) for segment in self.segments)
+        gone = self.gone(architecture)
+        counts = (int(segment.channels(sizes)) for segment in self.segments)
+        return tuple(0 if s in gone else count for s, count in enumerate(counts))
 
     def sizes(self, architecture: Architecture) -> NDArray[np.int64]:
         """Count the channels of each group, `n_groups`."""

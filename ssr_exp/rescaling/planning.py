@@ -50,6 +50,7 @@ def seed_and_plan(
         frozen=segment.frozen,
         kind=segment.kind,
         patterns=segment.patterns,
+        depth=segment.depth,
     )
     return network, plan
 
@@ -62,6 +63,7 @@ def trace(
     frozen: Sequence[str] = (),
     kind: str = "stage",
     patterns: Sequence[str] = (),
+    depth: bool = False,
 ) -> Plan:
     """Trace a seed network once and split it into segments.
 
@@ -78,6 +80,7 @@ def trace(
         kind: how to split it: `stage`, `superblock`, `block`, `channels`, `whole` or
             `manual`.
         patterns: for `manual`: names of modules, one pattern for each segment.
+        depth: for `channels`: whether stages keep fewer of their blocks, too.
 
     Raises:
         SsrError: if the network does not run on such inputs, has no segment, nothing in it can be
@@ -92,7 +95,7 @@ def trace(
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
     with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
         traced = runner.run(network, example)
-        drafts = segmentations.find(network, traced, kind, patterns)
+        drafts = segmentations.find(network, traced, kind, patterns, depth=depth)
         if not (by_channels := kind == segmentations.channels.__name__):
             _check_names(network, [draft.name for draft in drafts], frozen)
         make = partial(_plan, network, traced, multiple, frozen, by_channels)
@@ -131,7 +134,8 @@ def _plan(
     _tie(drafts, traced, ledger)
     grouping = Grouping(ledger, _vectors(traced))
     if by_channels:
-        segments, owners = channel_segments.make(grouping.groups, multiple, frozen)
+        stages = _segments([d for d in drafts if d.has_depth], traced, grouping, frozen)
+        segments, owners = channel_segments.make(grouping.groups, stages, multiple, frozen)
         if narrow := sum(g.size for g, s in zip(grouping.groups, owners, strict=True) if s < 0):
             grouping.frozen[f"they are no wider than one multiple of {multiple}"] = narrow
     else:

@@ -77,7 +77,10 @@ class Space:
         to find out: most of what a network can do goes with its size.
         """
         columns = [table[points[:, s]] for s, table in enumerate(self._tables)]
-        modifiers = np.concatenate(columns, axis=1)[:, self._varies]
+        modifiers = np.concatenate(columns, axis=1)
+        if self.plan.inner:  # a block that is left out is next to one of the lowest width
+            modifiers[np.repeat(cost.gone(self.plan, points), 2, axis=1)] = 0.0
+        modifiers = modifiers[:, self._varies]
         low, spread = self._costs
         sizes = (_log_costs(self.plan, points) - low) / spread
         return torch.from_numpy(np.concatenate([modifiers, sizes], axis=1))
@@ -105,12 +108,7 @@ class Space:
     def numbers(self, architectures: Sequence[Architecture]) -> Numbers:
         """Find the lattice's numbers of architectures; those that are no points are left out."""
         points = cost.encode(self.plan, architectures)
-        at = np.zeros(points.shape, dtype=np.int64)
-        inside = np.ones(len(points), dtype=bool)
-        for s, options in enumerate(self.lattice.options):
-            at[:, s] = np.searchsorted(options, points[:, s]).clip(max=len(options) - 1)
-            inside &= options[at[:, s]] == points[:, s]
-        return np.ravel_multi_index(tuple(at[inside].T), self.lattice.shape).astype(np.int64)
+        return self.lattice.numbers(points[self.lattice.hold(points)]).astype(np.int64)
 
     def architectures(self, numbers: Sequence[int] | Numbers) -> list[Architecture]:
         """Look up points by their numbers."""
