@@ -27,6 +27,7 @@ Counts = NDArray[np.int64]
 
 CHUNK = 1 << 16  # networks that are looked up at once: their indices stay in the cache
 LARGEST_TABLE = 1 << 22  # entries
+MANY = 512  # networks, from which tables of all options are made, and kept for the next call
 N_METRICS = 3
 
 
@@ -95,6 +96,10 @@ def count_one(plan: Plan, architecture: Architecture) -> Cost:
 def count(plan: Plan, points: Points) -> Cost:
     """Count the cost of the networks at `n x S` points: arrays of `n`, 24 bytes a network."""
     totals = np.zeros((N_METRICS, len(points)), dtype=np.int64)
+    if len(points) >= MANY and max(sizes := _n_options(plan)) ** 2 <= CHUNK:
+        for scope, table in _tables(plan).items():
+            _look_up(totals, table, points, scope, [sizes[s] for s in scope])
+        return Cost(*totals)
     compact, axes = _axes(plan, points)
     for scope, terms in _scopes(plan).items():
         sizes = [len(axes[s][0]) for s in scope]
@@ -199,20 +204,28 @@ def _split(plan: Plan, segment: int, options: NDArray[Any]) -> _Axis:
     return widths, blocks + 1
 
 
+@lru_cache(maxsize=8)
+def _tables(plan: Plan) -> Mapping[tuple[int, ...], Counts]:
+    """List for each scope what all options of its segments cost."""
+    axes = {s: _split(plan, s, np.arange(n)) for s, n in enumerate(_n_options(plan))}
+    return {
+        scope: _table(plan, terms, _meshed(scope, axes)) for scope, terms in _scopes(plan).items()
+    }
+
+
 def _axes(plan: Plan, points: Points) -> tuple[Points, dict[int, _Axis]]:
-    """Number the options that occur, where listing all of them would make the tables large."""
-    n_options = [
-        len(widths) * len(segment.blocks)
-        for widths, segment in zip(plan.widths, plan.segments, strict=True)
-    ]
-    used: list[Counts] = [np.arange(n) for n in n_options]
-    if max(n_options) ** 2 > CHUNK or len(points) < CHUNK:
-        points = points.copy()
-        for s, n in enumerate(n_options):
-            occurs = np.bincount(points[:, s], minlength=n) > 0
-            used[s] = np.flatnonzero(occurs)
-            points[:, s] = (np.cumsum(occurs) - 1)[points[:, s]]
-    return points, {s: _split(plan, s, options) for s, options in enumerate(used)}
+    """Number the options that occur: listing all of them would make the tables large."""
+    points, axes = points.copy(), {}
+    for s, n in enumerate(_n_options(plan)):
+        occurs = np.bincount(points[:, s], minlength=n) > 0
+        points[:, s] = (np.cumsum(occurs) - 1)[points[:, s]]
+        axes[s] = _split(plan, s, np.flatnonzero(occurs))
+    return points, axes
+
+
+def _n_options(plan: Plan) -> list[int]:
+    pairs = zip(plan.widths, plan.segments, strict=True)
+    return [len(widths) * len(segment.blocks) for widths, segment in pairs]
 
 
 def _meshed(scope: tuple[int, ...], axes: Mapping[int, _Axis]) -> dict[int, _Axis]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig, TaskKind
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
@@ -208,6 +209,10 @@ class Search:
             score = self.evidence.score
             drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
             printing.print_new(self.val.too_coarse(drop))
+        if not self.space.is_enumerable:
+            size = lattice.spell(self.space.lattice.size)
+            how = "local search proposes, and predictions are of a sample that holds their front"
+            log.info("the lattice has %s networks: %s", size, how)
         self.evidence.forget()
         self._check_latency()
 
