@@ -19,6 +19,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import costs
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.outcome import EVEN
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ class Contender:
 def good_enough(belief: Belief) -> list[Architecture]:
     """List the trained networks that are good enough, the cheapest first.
 
-    Both must hold: the measured score lies within `max_drop` of the baseline's (means over seeds),
-    and so does the predicted one, which does not fall for one lucky seed. Without any that keeps
-    both and the caps, the measured score decides; the baseline always does.
+    The measured score lies within `max_drop` of the baseline's (means over seeds), and so does the
+    predicted one, which does not fall for one lucky seed, and with a probability of the confidence
+    (see `ssr_exp.search.promise`). At even odds and below, without any that keeps these and the
+    caps, the measured score decides; the baseline always is good enough.
     """
     score, scores = belief.score, belief.history.scores()
     baseline = belief.history.space.plan.baseline
@@ -54,10 +56,10 @@ def good_enough(belief: Belief) -> list[Architecture]:
     log_costs = dict(zip(belief.networks, state.log_costs.tolist(), strict=False))  # then pending
     rows = zip(belief.networks, state.within.tolist(), state.accurate.tolist(), strict=False)
     smaller = [(a, accurate) for a, within, accurate in rows if within and a != baseline]
-    both = [a for a, accurate in smaller if accurate]
-    measured = [a for a, _ in smaller if belief.threshold.is_measured(scores[a])]
-    enough = [*(both or measured), baseline]
-    return sorted(enough, key=lambda a: (log_costs[a], -score.sign * scores[a], a))
+    enough = [a for a, accurate in smaller if accurate]
+    if not enough and belief.confidence <= EVEN:
+        enough = [a for a, _ in smaller if belief.threshold.is_measured(scores[a])]
+    return sorted([*enough, baseline], key=lambda a: (log_costs[a], -score.sign * scores[a], a))
 
 
 def breaks_a_cap(belief: Belief, architecture: Architecture) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ssr_exp.config import CostAxis, Outcome, SearchConfig
+from ssr_exp.config import CostAxis, Outcome, Scale, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
@@ -25,7 +25,9 @@ from ssr_exp.search.caps import (
 )
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
-from ssr_exp.search.outcome import OutcomeScale, Threshold
+from ssr_exp.search.outcome import EVEN, OutcomeScale, Threshold
+from ssr_exp.search.promise import Drops, Outcomes, Promise, pooled_noise
+from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.surrogate import Surrogate
 
 WORST = 0.1  # of the outcomes' range, below the worst one: the reference of the hypervolume
@@ -44,6 +46,9 @@ class Belief:
         drop: from the baseline's score that the answer may lose, in its unit.
         caps: in absolute numbers.
         latencies: of a device, where latency is traded or capped.
+        confidence: with which the answer is to keep within the drop.
+        drops: how likely networks do.
+        outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
     """
 
     history: History
@@ -55,7 +60,10 @@ class Belief:
     threshold: Threshold
     drop: float
     caps: dict[str, float]
-    latencies: Latencies | None = None
+    latencies: Latencies | None
+    confidence: float
+    drops: Drops
+    outcomes: Outcomes
 
     @property
     def networks(self) -> tuple[Architecture, ...]:
@@ -72,6 +80,10 @@ class Belief:
         """Say whether the surrogate's outcome is the score, and no loss."""
         return self.scale.outcome.key == self.score.key
 
+    def promise(self, architecture: Architecture) -> Promise:
+        """Say what a trained network is expected to lose, and how likely it keeps the limit."""
+        return self.drops.promises(self.outcomes)[self.networks.index(architecture)]
+
     @classmethod
     def from_history(
         cls,
@@ -82,6 +94,7 @@ class Belief:
         pending: Iterable[Architecture] = (),
         elsewhere: History | None = None,
         latencies: Latencies | None = None,
+        val: ValSet | None = None,
     ) -> Belief:
         """Fit the surrogate and predict the lattice.
 
@@ -92,6 +105,7 @@ class Belief:
             pending: networks that are being trained; they are believed to come out as predicted.
             elsewhere: records of other epochs, where the surrogate learns from them.
             latencies: of a device, where latency is traded or capped; None: those of the records.
+            val: the images that networks are compared by; None: nothing is known of their error.
 
         Raises:
             SsrError: if the caps cannot be met, or what is asked for was not measured.
@@ -107,21 +121,27 @@ class Belief:
         architectures = [*history.networks, *waiting]
         believed, taken = fitted.believe(history.features(waiting)), [*architectures, *excluded]
         candidates = Candidates.from_lattice(space, believed, log_cost, within, taken=taken)
-        outcomes, _ = fitted.predict(history.features(architectures))
+        reference = history.features([space.plan.baseline])
+        outcomes, *spread = fitted.against(history.features(architectures), reference)
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         allowed = max_drop(conf.objective, history.score, value)
         drop = min(allowed, caps.get("drop", allowed))
+        drops = _drops(history, scale, fitted.noise, conf, drop, val)
+        expected = _expected(history, scale, drops, (outcomes, *spread))
+        sure = conf.objective.confidence
         threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
+        threshold = threshold.surer(drops.required(sure, expected), confidence=sure)
         pairs = zip(architectures, outcomes.tolist(), strict=True)
+        reached = torch.tensor([threshold.is_reached(scores.get(a), y) for a, y in pairs])
         state = BatchState(
             outcomes,
             *price(cost.encode(space.plan, architectures)),
-            torch.tensor([threshold.is_reached(scores.get(a), y) for a, y in pairs]),
+            _accurate(reached, drops.probabilities(expected), sure),
             (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
             threshold.untrained,
             fitted.noise,
         )
-        rest = (threshold, allowed, caps, latencies)
+        rest = (threshold, allowed, caps, latencies, sure, drops, expected)
         return cls(history, scale, fitted, candidates, waiting, state, *rest)
 
 
@@ -206,6 +226,59 @@ def _fidelity(elsewhere: History, conf: SearchConfig) -> Tensor:
     epochs = torch.tensor([r.epochs for r in elsewhere.records], dtype=torch.float64)
     share = epochs / conf.trainer.max_epochs
     return (1 + share.log10() / 2).clamp(0, 1)[:, None]
+
+
+def _drops(
+    history: History,
+    scale: OutcomeScale,
+    noise: float,
+    conf: SearchConfig,
+    allowed: float,
+    val: ValSet | None,
+) -> Drops:
+    """Say what is uncertain of drops, `noise` being that of the surrogate."""
+    if scale.outcome.key != history.score.key:  # a loss says nothing of the noise of a score
+        scale, noise = OutcomeScale.from_values(history.score, Scale.auto, _scores(history)), 0.0
+    groups = history.repeats(scale.forward(_scores(history)))
+    seeds = max(conf.finalists.seeds, 1)
+    return Drops(scale, allowed, pooled_noise(groups, noise), seeds, val)
+
+
+def _expected(
+    history: History, scale: OutcomeScale, drops: Drops, predicted: Sequence[Tensor]
+) -> Outcomes:
+    """Say what is expected of the trained networks' scores.
+
+    `predicted` are means, standard deviations and covariances with the baseline, those of pending
+    networks after them; where they are of a loss, each score is taken as it was measured.
+    """
+    count, at = len(history.networks), history.networks.index(history.space.plan.baseline)
+    if scale.outcome.key == history.score.key:
+        mean, sigma, covariance = (column[:count] for column in predicted)
+        return Outcomes(mean, sigma.square(), covariance, at)
+    groups = history.repeats(drops.scale.forward(_scores(history)))
+    mean = torch.stack([group.mean() for group in groups])
+    counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+    return Outcomes(mean, drops.noise**2 / counts, torch.zeros_like(mean), at)
+
+
+def _scores(history: History) -> Tensor:
+    return history.values(history.score)
+
+
+def _accurate(reached: Tensor, probabilities: Tensor, confidence: float) -> Tensor:
+    """Say which networks are good enough: trained ones, then pending ones, which are as expected.
+
+    At even odds those are that reach the threshold; a higher confidence takes only those of them
+    that are as likely to keep within the drop, and a lower one all that are.
+    """
+    accurate, count = reached.clone(), len(probabilities)
+    likely = probabilities >= confidence
+    if confidence > EVEN:
+        accurate[:count] &= likely
+    elif confidence < EVEN:
+        accurate[:count] |= likely
+    return accurate
 
 
 def _reference(
