@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ssr_exp.config import CostAxis, Outcome, Scale, SearchConfig
+from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
-from ssr_exp.search import costs, surrogate
+from ssr_exp.search import costs, promise, surrogate
 from ssr_exp.search.candidates import BatchState, Candidates
 from ssr_exp.search.caps import (
     check_exact_caps,
@@ -25,8 +26,8 @@ from ssr_exp.search.caps import (
 )
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
-from ssr_exp.search.outcome import EVEN, OutcomeScale, Threshold
-from ssr_exp.search.promise import Drops, Outcomes, Promise, pooled_noise
+from ssr_exp.search.outcome import OutcomeScale, Threshold
+from ssr_exp.search.promise import Drops, Outcomes, Promise
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.surrogate import Surrogate
 
@@ -43,7 +44,7 @@ class Belief:
         state: predicted outcomes and log costs of `networks`, then of `pending`, and what counts
             as a gain.
         threshold: what is good enough.
-        drop: from the baseline's score that the answer may lose, in its unit.
+        drop: from the baseline's score that the answer may lose, in its unit; no cap allows less.
         caps: in absolute numbers.
         latencies: of a device, where latency is traded or capped.
         confidence: with which the answer is to keep within the drop.
@@ -80,9 +81,10 @@ class Belief:
         """Say whether the surrogate's outcome is the score, and no loss."""
         return self.scale.outcome.key == self.score.key
 
-    def promise(self, architecture: Architecture) -> Promise:
-        """Say what a trained network is expected to lose, and how likely it keeps the limit."""
-        return self.drops.promises(self.outcomes)[self.networks.index(architecture)]
+    @cached_property
+    def promises(self) -> dict[Architecture, Promise]:
+        """What each trained network is expected to lose, and how likely it keeps the limit."""
+        return dict(zip(self.networks, self.drops.promises(self.outcomes), strict=True))
 
     @classmethod
     def from_history(
@@ -126,8 +128,8 @@ class Belief:
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         allowed = max_drop(conf.objective, history.score, value)
         drop = min(allowed, caps.get("drop", allowed))
-        drops = _drops(history, scale, fitted.noise, conf, drop, val)
-        expected = _expected(history, scale, drops, (outcomes, *spread))
+        drops = promise.drops(history, scale, fitted.noise, conf, drop, val)
+        expected = promise.expected(history, scale, drops, (outcomes, *spread))
         sure = conf.objective.confidence
         threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
         threshold = threshold.surer(drops.required(sure, expected), confidence=sure)
@@ -136,12 +138,12 @@ class Belief:
         state = BatchState(
             outcomes,
             *price(cost.encode(space.plan, architectures)),
-            _accurate(reached, drops.probabilities(expected), sure),
+            promise.accurate(reached, drops.probabilities(expected), sure),
             (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
             threshold.untrained,
             fitted.noise,
         )
-        rest = (threshold, allowed, caps, latencies, sure, drops, expected)
+        rest = (threshold, drop, caps, latencies, sure, drops, expected)
         return cls(history, scale, fitted, candidates, waiting, state, *rest)
 
 
@@ -226,59 +228,6 @@ def _fidelity(elsewhere: History, conf: SearchConfig) -> Tensor:
     epochs = torch.tensor([r.epochs for r in elsewhere.records], dtype=torch.float64)
     share = epochs / conf.trainer.max_epochs
     return (1 + share.log10() / 2).clamp(0, 1)[:, None]
-
-
-def _drops(
-    history: History,
-    scale: OutcomeScale,
-    noise: float,
-    conf: SearchConfig,
-    allowed: float,
-    val: ValSet | None,
-) -> Drops:
-    """Say what is uncertain of drops, `noise` being that of the surrogate."""
-    if scale.outcome.key != history.score.key:  # a loss says nothing of the noise of a score
-        scale, noise = OutcomeScale.from_values(history.score, Scale.auto, _scores(history)), 0.0
-    groups = history.repeats(scale.forward(_scores(history)))
-    seeds = max(conf.finalists.seeds, 1)
-    return Drops(scale, allowed, pooled_noise(groups, noise), seeds, val)
-
-
-def _expected(
-    history: History, scale: OutcomeScale, drops: Drops, predicted: Sequence[Tensor]
-) -> Outcomes:
-    """Say what is expected of the trained networks' scores.
-
-    `predicted` are means, standard deviations and covariances with the baseline, those of pending
-    networks after them; where they are of a loss, each score is taken as it was measured.
-    """
-    count, at = len(history.networks), history.networks.index(history.space.plan.baseline)
-    if scale.outcome.key == history.score.key:
-        mean, sigma, covariance = (column[:count] for column in predicted)
-        return Outcomes(mean, sigma.square(), covariance, at)
-    groups = history.repeats(drops.scale.forward(_scores(history)))
-    mean = torch.stack([group.mean() for group in groups])
-    counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
-    return Outcomes(mean, drops.noise**2 / counts, torch.zeros_like(mean), at)
-
-
-def _scores(history: History) -> Tensor:
-    return history.values(history.score)
-
-
-def _accurate(reached: Tensor, probabilities: Tensor, confidence: float) -> Tensor:
-    """Say which networks are good enough: trained ones, then pending ones, which are as expected.
-
-    At even odds those are that reach the threshold; a higher confidence takes only those of them
-    that are as likely to keep within the drop, and a lower one all that are.
-    """
-    accurate, count = reached.clone(), len(probabilities)
-    likely = probabilities >= confidence
-    if confidence > EVEN:
-        accurate[:count] &= likely
-    elif confidence < EVEN:
-        accurate[:count] |= likely
-    return accurate
 
 
 def _reference(

@@ -9,7 +9,7 @@ what another training gives (the noise between seeds), and on which images it is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,8 +18,10 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
+from ssr_exp.config import Scale, SearchConfig
 from ssr_exp.runs.score import Score
-from ssr_exp.search.outcome import OutcomeScale
+from ssr_exp.search.history import History
+from ssr_exp.search.outcome import EVEN, OutcomeScale
 from ssr_exp.search.resolution import ValSet
 
 WITHIN_80 = 1.2816  # standard deviations on each side
@@ -156,3 +158,52 @@ def pooled_noise(groups: Iterable[Tensor], guess: float) -> float:
     if not freedom:
         return guess
     return math.sqrt((squares + PRIOR * guess**2) / (freedom + PRIOR))
+
+
+def drops(
+    history: History,
+    scale: OutcomeScale,
+    noise: float,
+    conf: SearchConfig,
+    allowed: float,
+    val: ValSet | None,
+) -> Drops:
+    """Say what is uncertain of a study's drops, `noise` being the surrogate's, on its scale."""
+    values = history.values(history.score)
+    if scale.outcome.key != history.score.key:  # a loss says nothing of the noise of a score
+        scale, noise = OutcomeScale.from_values(history.score, Scale.auto, values), 0.0
+    pooled = pooled_noise(history.repeats(scale.forward(values)), noise)
+    return Drops(scale, allowed, pooled, max(conf.finalists.seeds, 1), val)
+
+
+def expected(
+    history: History, scale: OutcomeScale, lost: Drops, predicted: Sequence[Tensor]
+) -> Outcomes:
+    """Say what is expected of the trained networks' scores.
+
+    `predicted` are means, standard deviations and covariances with the baseline, those of pending
+    networks after them; where they are of a loss, each score is taken as it was measured.
+    """
+    count, at = len(history.networks), history.networks.index(history.space.plan.baseline)
+    if scale.outcome.key == history.score.key:
+        mean, sigma, covariance = (column[:count] for column in predicted)
+        return Outcomes(mean, sigma.square(), covariance, at)
+    groups = history.repeats(lost.scale.forward(history.values(history.score)))
+    mean = torch.stack([group.mean() for group in groups])
+    counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+    return Outcomes(mean, lost.noise**2 / counts, torch.zeros_like(mean), at)
+
+
+def accurate(reached: Tensor, probabilities: Tensor, confidence: float) -> Tensor:
+    """Say which networks are good enough: trained ones, then pending ones, which are as expected.
+
+    At even odds those are that reach the threshold; a higher confidence takes only those of them
+    that are as likely to keep within the drop, and a lower one all that are.
+    """
+    enough, count = reached.clone(), len(probabilities)
+    likely = probabilities >= confidence
+    if confidence > EVEN:
+        enough[:count] &= likely
+    elif confidence < EVEN:
+        enough[:count] |= likely
+    return enough

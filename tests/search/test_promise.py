@@ -154,7 +154,7 @@ def test_even_odds_take_what_looks_good_enough_and_more_confidence_nothing_cheap
         if confidence == 0.5:
             assert found == looks_good_enough(belief)
         if confidence > 0.5:
-            assert all(belief.promise(a).probability >= confidence for a in found)
+            assert all(belief.promises[a].probability >= confidence for a in found)
         cheapest.append(int(cost.count_one(space.plan, found[0]).params))
         sure.append(belief.state.threshold)
     assert cheapest == sorted(cheapest)
@@ -173,7 +173,7 @@ def test_a_lucky_training_is_promised_what_its_neighbours_show(
     rest = [tell(a, noise=0.1) for a in first if a != lucky]
     again = history.from_records(small, [*rest, tell(lucky, val_acc=best, val_loss=0.1)])
     belief = Belief.from_history(again, SearchConfig())
-    assert 0 < belief.promise(lucky).drop < plain.promise(lucky).drop
+    assert 0 < belief.promises[lucky].drop < plain.promises[lucky].drop
 
 
 @unfitted
@@ -193,4 +193,4 @@ def test_a_surrogate_of_losses_leaves_the_measured_scores(known: History) -> Non
     belief, scores = Belief.from_history(known, conf), known.scores()
     baseline = scores[known.space.plan.baseline]
     for a in belief.networks:
-        assert belief.promise(a).drop == pytest.approx(baseline - scores[a], abs=1e-6)
+        assert belief.promises[a].drop == pytest.approx(baseline - scores[a], abs=1e-6)
