@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ssr_exp.app.sweeping import LaunchingCommand
@@ -35,6 +35,7 @@ class Ending:
         conf: what that composes to.
         study: its study.
         belief: what is believed after its last round.
+        affordable: how many of so many more trainings the budget allows.
     """
 
     command: LaunchingCommand
@@ -42,6 +43,7 @@ class Ending:
     conf: SearchConfig
     study: OpenedStudy
     belief: Belief
+    affordable: Callable[[int], int]
 
     def carry_out(self) -> list[Record]:
         """Train the finalists, print the last comparison, and hand over; returns the answer.
@@ -49,31 +51,103 @@ class Ending:
         Raises:
             SsrError: if no finalist could be trained.
         """
-        answers = answer.good_enough(self.belief)[: self.conf.finalists.count]
+        answers = answer.good_enough(self.belief)
         if self.conf.finalists.seeds:
             return self._finalists(answers)
         return self._as_searched(answers[0])
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
+        tried = list(answers[: self.conf.finalists.count])
+        named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
+        members = self._trained(named)
+        results = self._results(members)
+        self._check(results, named)
+        for retry in range(1, self.conf.finalists.retries + 1):
+            if self._kept(results) or (one := self._next(answers, tried, retry, results)) is None:
+                break
+            code, rank = self.belief.history.space.code(one), len(tried)
+            tried.append(one)
+            members |= self._trained([answer.finalist(code, rank)])
+            results = self._results(members)
+        if self.conf.finalists.retries:
+            results = self._chosen_first(results)
+        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
+        printing.print_results(results, learnt)
+        best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
+        chosen = next(m for some in members.values() for m in some if m.record() in best.records)
+        drop = self.belief.score.drop(best.score, results[0].score)
+        rows = answer.summary(results)
+        return self._hand_over(chosen, {"measured_on": "test", "drop": drop, "results": rows})
+
+    def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
+        """Train networks with all seeds, as far as that is not done."""
         first = self.conf.seed
         if not finalists.learns_val(self.conf):
             first += 1  # else they were the search's own runs, which chose the answer
         seeds = range(first, first + self.conf.finalists.seeds)
-        named = answer.contenders(self.belief, self.conf, answers) + self._family(answers[0])
         networks, each = counted(len(named), "network"), counted(len(seeds), "seed")
         log.info("finalists: %s, %s each", networks, each)
         members = {one: self._members(self._trainings(one, seeds)) for one in named}
         self.command.train([member for some in members.values() for member in some])
+        return members
+
+    def _results(self, members: Mapping[Contender, Sequence[Member]]) -> list[Result]:
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
-        results = answer.results(rows, full=self.belief.history.space.baseline.params)
-        self._check(results, named)
-        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
-        printing.print_results(results, learnt)
-        best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
-        drop = self.belief.score.drop(best.score, results[0].score)
-        metrics = {"measured_on": "test", "drop": drop, "results": answer.summary(results)}
-        chosen = next(m for m in members[best.contender] if m.record() in best.records)
-        return self._hand_over(chosen, metrics)
+        return answer.results(rows, full=self.belief.history.space.baseline.params)
+
+    def _kept(self, results: Sequence[Result]) -> list[Result]:
+        """List the answers that lose no more on test than is allowed, in the order of trying."""
+        tested = (r for r in results if _is_answer(r.contender))
+        return [r for r in tested if self._drop(r, results) <= self.belief.drop]
+
+    def _drop(self, result: Result, results: Sequence[Result]) -> float:
+        return self.belief.score.drop(result.score, results[0].score)
+
+    def _next(
+        self,
+        answers: Sequence[Architecture],
+        tried: Sequence[Architecture],
+        retry: int,
+        results: Sequence[Result],
+    ) -> Architecture | None:
+        """Choose what is tested next, and say why; None if there is nothing, or no budget."""
+        if not (failed := [r for r in results if _is_answer(r.contender)]):
+            return None  # the baseline itself is the answer
+        score, allowed = self.belief.score, self.belief.score.short_drop(self.belief.drop)
+        lost = ", ".join(
+            f"{r.records[0].network} loses {score.drop_text(self._drop(r, results))}"
+            for r in failed
+        )
+        one, needed = answer.next_best(self.belief, answers, tried), 0
+        if one is not None:
+            needed = retry * self.conf.finalists.seeds
+            code = self.belief.history.space.code(one)
+            expected = self.belief.promises[one].text(score, self.belief.drop)
+        if one is None:
+            then = "no other network that was trained is likelier to keep to it"
+        elif self.affordable(needed) < needed:
+            one, then = None, f"the budget does not allow to test the next one, {code}"
+        else:
+            then = f"the next one is trained, {code}: it is expected to lose {expected}"
+        log.info("on test, where %s are allowed, %s; %s", allowed, lost, then)
+        return one
+
+    def _chosen_first(self, results: Sequence[Result]) -> list[Result]:
+        """Call the first one that keeps the promise the answer, else the one that loses least."""
+        tested = [r for r in results if _is_answer(r.contender)]
+        if not tested:
+            return list(results)
+        kept = self._kept(results)
+        best = kept[0] if kept else min(tested, key=lambda r: self._drop(r, results))
+        order = iter([best, *(r for r in tested if r is not best)])
+        ranked = {id(r): rank for rank, r in enumerate(order)}
+        named = [
+            replace(r, contender=answer.finalist(r.records[0].network, ranked[id(r)]))
+            if id(r) in ranked
+            else r
+            for r in results
+        ]
+        return sorted(named, key=lambda r: (named[0] is not r, r.contender.role != answer.ROLE))
 
     def _trainings(self, one: Contender, seeds: Iterable[int]) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""
@@ -138,6 +212,9 @@ class Ending:
             latencies = (record.latencies or {}) | {latency.setting: latency.ms}
             one = {"latency_ms": latency.ms, "latency_device": latency.setting}
             record = record.model_copy(update=one | {"latencies": latencies})
+        promise = self.belief.promises[self.belief.history.space.parse(record.network)]
+        sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
+        metrics = metrics | {"promise": promise.fields() | sure}
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
@@ -145,8 +222,14 @@ class Ending:
             record,
             drop=metrics["drop"],
             allowed=self.belief.drop,
+            promise=promise,
             on=metrics["measured_on"],
             folder=to,
             latency=latency,
         )
         return [record]
+
+
+def _is_answer(contender: Contender) -> bool:
+    """Say whether a contender is one of the search's answers, and neither baseline nor arm."""
+    return contender.role == answer.ROLE or contender.role.startswith(answer.FINALIST)

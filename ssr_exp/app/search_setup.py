@@ -13,6 +13,7 @@ from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import lattice
 from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.store import Store, folder_name
 from ssr_exp.runs.wandb.search_run import SearchRun
@@ -50,18 +51,27 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
         Evidence(store, study.name, study.fields, spanned, conf, book, study.score),
         latencies(conf, study, spanned, store),
         watch=lambda _: write_page(store),
-        val=ValSet(study.splits.reading.parts.get("val", {})) if study.score == ACCURACY else None,
+        val=_val_set(conf, study),
     )
+
+
+def _val_set(conf: SearchConfig, study: OpenedStudy) -> ValSet | None:
+    """Count the images that accuracies are of; None for other scores."""
+    if study.score != ACCURACY:
+        return None
+    parts = study.splits.reading.parts
+    tested = sum(parts.get("test", {}).values()) if conf.finalists.seeds else 0
+    return ValSet(parts.get("val", {}), tested)
 
 
 def wandb_run(search: Search, study: OpenedStudy) -> SearchRun:
     """Set up what a search tells W&B."""
-    conf, book = asdict(search.conf), search.book
+    conf, book, networks = asdict(search.conf), search.book, search.space.lattice.size
     fields = {key: conf[key] for key in TOLD} | {
         "model": search.conf.model.name,
         "dataset": search.conf.dataset.name,
         "study": study.name,
-        "networks": len(search.space.lattice),
+        "networks": networks if search.space.is_enumerable else lattice.spell(networks),
     }
     return SearchRun(search.conf.logger, book.store, book.folder, study.name, fields)
 

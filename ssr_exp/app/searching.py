@@ -149,7 +149,8 @@ class SearchCommand(LaunchingCommand):
             belief, reason = watched.run(train)
         log.info("the search ends: %s", reason)
         _print_front(belief, search.conf)
-        records = Ending(self, arguments, search.conf, opened, belief).carry_out()
+        ending = Ending(self, arguments, search.conf, opened, belief, search.affordable)
+        records = ending.carry_out()
         search.conclude(belief)
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records

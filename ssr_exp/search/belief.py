@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -11,11 +13,10 @@ from torch import Tensor
 from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
-from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
-from ssr_exp.search import costs, surrogate
-from ssr_exp.search.candidates import BatchState, Candidates
+from ssr_exp.search import costs, lattice_sample, promise, surrogate
+from ssr_exp.search.candidates import BatchState, Candidates, Price
 from ssr_exp.search.caps import (
     check_exact_caps,
     check_latency_cap,
@@ -26,6 +27,9 @@ from ssr_exp.search.caps import (
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale, Threshold
+from ssr_exp.search.promise import Drops, Outcomes, Promise
+from ssr_exp.search.resolution import ValSet
+from ssr_exp.search.space import Space
 from ssr_exp.search.surrogate import Surrogate
 
 WORST = 0.1  # of the outcomes' range, below the worst one: the reference of the hypervolume
@@ -41,9 +45,12 @@ class Belief:
         state: predicted outcomes and log costs of `networks`, then of `pending`, and what counts
             as a gain.
         threshold: what is good enough.
-        drop: from the baseline's score that the answer may lose, in its unit.
+        drop: from the baseline's score that the answer may lose, in its unit; no cap allows less.
         caps: in absolute numbers.
         latencies: of a device, where latency is traded or capped.
+        confidence: with which the answer is to keep within the drop.
+        drops: how likely networks do.
+        outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
     """
 
     history: History
@@ -55,7 +62,10 @@ class Belief:
     threshold: Threshold
     drop: float
     caps: dict[str, float]
-    latencies: Latencies | None = None
+    latencies: Latencies | None
+    confidence: float
+    drops: Drops
+    outcomes: Outcomes
 
     @property
     def networks(self) -> tuple[Architecture, ...]:
@@ -72,6 +82,11 @@ class Belief:
         """Say whether the surrogate's outcome is the score, and no loss."""
         return self.scale.outcome.key == self.score.key
 
+    @cached_property
+    def promises(self) -> dict[Architecture, Promise]:
+        """What each trained network is expected to lose, and how likely it keeps the limit."""
+        return dict(zip(self.networks, self.drops.promises(self.outcomes), strict=True))
+
     @classmethod
     def from_history(
         cls,
@@ -82,6 +97,7 @@ class Belief:
         pending: Iterable[Architecture] = (),
         elsewhere: History | None = None,
         latencies: Latencies | None = None,
+        val: ValSet | None = None,
     ) -> Belief:
         """Fit the surrogate and predict the lattice.
 
@@ -92,6 +108,7 @@ class Belief:
             pending: networks that are being trained; they are believed to come out as predicted.
             elsewhere: records of other epochs, where the surrogate learns from them.
             latencies: of a device, where latency is traded or capped; None: those of the records.
+            val: the images that networks are compared by; None: nothing is known of their error.
 
         Raises:
             SsrError: if the caps cannot be met, or what is asked for was not measured.
@@ -102,26 +119,33 @@ class Belief:
         fitted = _fit(history, scale, conf, elsewhere)
         check_exact_caps(space, caps)
         price = _price(history, conf, caps, latencies)
-        log_cost, within = _priced(history, price, caps, latencies)
         waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
         architectures = [*history.networks, *waiting]
         believed, taken = fitted.believe(history.features(waiting)), [*architectures, *excluded]
-        candidates = Candidates.from_lattice(space, believed, log_cost, within, taken=taken)
-        outcomes, _ = fitted.predict(history.features(architectures))
+        candidates = _candidates(space, believed, price, architectures, taken, conf.seed)
+        if not bool(candidates.within.any()):
+            _refuse_caps(history, caps, latencies)
+        reference = history.features([space.plan.baseline])
+        outcomes, *spread = fitted.against(history.features(architectures), reference)
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         allowed = max_drop(conf.objective, history.score, value)
         drop = min(allowed, caps.get("drop", allowed))
+        drops = promise.drops(history, scale, fitted.noise, conf, drop, val)
+        expected = promise.expected(history, scale, drops, (outcomes, *spread))
+        sure = conf.objective.confidence
         threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
+        threshold = threshold.surer(drops.required(sure, expected), confidence=sure)
         pairs = zip(architectures, outcomes.tolist(), strict=True)
+        reached = torch.tensor([threshold.is_reached(scores.get(a), y) for a, y in pairs])
         state = BatchState(
             outcomes,
             *price(cost.encode(space.plan, architectures)),
-            torch.tensor([threshold.is_reached(scores.get(a), y) for a, y in pairs]),
-            (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
+            promise.accurate(reached, drops.probabilities(expected), sure),
+            (_reference(outcomes, scale, at_baseline, caps), float(candidates.log_cost.max())),
             threshold.untrained,
             fitted.noise,
         )
-        rest = (threshold, allowed, caps, latencies)
+        rest = (threshold, drop, caps, latencies, sure, drops, expected)
         return cls(history, scale, fitted, candidates, waiting, state, *rest)
 
 
@@ -147,8 +171,8 @@ def _baseline(
 
 def _price(
     history: History, conf: SearchConfig, caps: dict[str, float], latencies: Latencies | None
-) -> Callable[[Points], tuple[Tensor, Tensor]]:
-    """Return the natural logarithm of the cost of `m x S` points, `m`, and if they keep the caps.
+) -> Price:
+    """Return what prices points and says whether they keep the caps.
 
     Latency is asked for once: over a whole lattice that takes a while.
     """
@@ -159,7 +183,7 @@ def _price(
     if cap is not None and axis is not CostAxis.latency_ms:
         log_time = costs.price(CostAxis.latency_ms, history, latencies)
 
-    def price(points: Points) -> tuple[Tensor, Tensor]:
+    def price(points: cost.Points) -> tuple[Tensor, Tensor]:
         keeps, prices = keeps_exact_caps(history.space, caps, points), log_cost(points)
         if cap is not None:
             keeps &= (prices if log_time is log_cost else log_time(points)).exp() <= cap
@@ -168,25 +192,31 @@ def _price(
     return price
 
 
-def _priced(
-    history: History,
-    price: Callable[[Points], tuple[Tensor, Tensor]],
-    caps: dict[str, float],
-    latencies: Latencies | None,
-) -> tuple[Tensor, Tensor]:
-    """Price the whole lattice; each cap but that on latency can be kept by itself.
+def _candidates(
+    space: Space,
+    fitted: Surrogate,
+    price: Price,
+    trained: Sequence[Architecture],
+    taken: Sequence[Architecture],
+    seed: int,
+) -> Candidates:
+    """Predict and price the whole lattice, or a sample of one that is too large for that."""
+    if space.is_enumerable:
+        return Candidates.from_lattice(space, fitted, price, taken=taken)
+    return lattice_sample.draw(space, fitted, price, trained=trained, taken=taken, seed=seed)
+
+
+def _refuse_caps(history: History, caps: dict[str, float], latencies: Latencies | None) -> NoReturn:
+    """Say that no network keeps all caps; each but that on latency can be kept by itself.
 
     Raises:
-        SsrError: if no network keeps all caps; if that on latency is to blame, names the fastest.
+        SsrError: if that on latency is to blame, names the fastest.
     """
-    log_cost, within = history.space.evaluate(price)
-    if not bool(within.any()):
-        if (cap := caps.get("latency_ms")) is not None:
-            time = costs.price(CostAxis.latency_ms, history, latencies)
-            check_latency_cap(history.space, cap, time)
-        together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
-        raise SsrError(f"no network keeps to {together} together: type larger caps.")
-    return log_cost, within
+    if (cap := caps.get("latency_ms")) is not None:
+        time = costs.price(CostAxis.latency_ms, history, latencies)
+        check_latency_cap(history.space, cap, time)
+    together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
+    raise SsrError(f"no network keeps to {together} together: type larger caps.")
 
 
 def _fit(

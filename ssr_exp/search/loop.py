@@ -16,6 +16,7 @@ import numpy as np
 
 from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig, TaskKind
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
@@ -113,7 +114,8 @@ class Search:
         if self.val is None:
             return []
         value = belief.history.scores()[self.space.plan.baseline]
-        return [*self.val.too_coarse(belief.drop), *self.val.learnt_nothing(value)]
+        coarse = self.val.too_coarse(belief.drop, confidence=belief.confidence, accuracy=value)
+        return [*coarse, *self.val.learnt_nothing(value)]
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -142,6 +144,7 @@ class Search:
             pending=self._parsed(self.evidence.pending().union(running)),
             elsewhere=history.from_records(self.space, self.evidence.elsewhere()),
             latencies=self.latencies,
+            val=self.val,
         )
 
     def _trained(self) -> History:
@@ -207,7 +210,12 @@ class Search:
         if self.val is not None:
             score = self.evidence.score
             drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
-            printing.print_new(self.val.too_coarse(drop))
+            sure = self.conf.objective.confidence
+            printing.print_new(self.val.too_coarse(drop, confidence=sure))
+        if not self.space.is_enumerable:
+            size = lattice.spell(self.space.lattice.size)
+            how = "local search proposes, and predictions are of a sample that holds their front"
+            log.info("the lattice has %s networks: %s", size, how)
         self.evidence.forget()
         self._check_latency()
 

@@ -103,6 +103,7 @@ def _identity(conf: SearchConfig, score: Score) -> dict[str, Any]:
         for key in keys:
             if asked[part][key] == usual[part][key]:
                 del asked[part][key]
+    del asked["objective"]["confidence"]  # it may be asked again how sure an answer is
     identity = {part: asked[part] for part in PARTS}
     for part, key, now, earlier in RENAMED if score == ACCURACY else ():
         if identity[part][key] == now:

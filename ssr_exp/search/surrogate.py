@@ -65,7 +65,24 @@ class Surrogate:
 
     def predict(self, X: Float[Tensor, "m _"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
         """Return mean and standard deviation of `m` networks' expected outcomes, without noise."""
-        return self._in_parts(self._predict, X)
+        mean, sigma = self._in_parts(self._predict, X)
+        return mean, sigma
+
+    def against(
+        self, X: Float[Tensor, "m _"], reference: Float[Tensor, "1 _"]
+    ) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"], Float[Tensor, " m"]]:
+        """Predict `m` networks like `predict`, with their covariances with a reference network."""
+        anchor = self._at_full_fidelity(reference)
+        _, root = self._project(anchor)
+
+        def part(X: Tensor) -> tuple[Tensor, ...]:
+            mean, whitened = self._project(X)
+            variance = self._prior_variance(X) - whitened.square().sum(0)
+            shared = self._kernel(anchor, X)[0] - (root.T @ whitened)[0]
+            return self._back(mean), self._sigma(variance), shared * self.spread**2
+
+        mean, sigma, covariance = self._in_parts(part, X)
+        return mean, sigma, covariance
 
     @property
     def screens(self) -> bool:
@@ -80,7 +97,8 @@ class Surrogate:
         Gaussian process does not depend on outcomes, and each training only lowers it. Time for a
         point grows with the number of trainings, and no longer with its square.
         """
-        return self._in_parts(self._screen if self.screens else self._predict, X)
+        mean, sigma = self._in_parts(self._screen if self.screens else self._predict, X)
+        return mean, sigma
 
     def covariance(self, X: Float[Tensor, "m _"]) -> Float[Tensor, "m m"]:
         """Return the joint posterior covariance of `m` networks' expected outcomes."""
@@ -117,13 +135,12 @@ class Surrogate:
         return self._back(self.y), self._back(mean), variance.sqrt() * self.spread
 
     def _in_parts(
-        self, function: Callable[[Tensor], tuple[Tensor, Tensor]], X: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, function: Callable[[Tensor], tuple[Tensor, ...]], X: Tensor
+    ) -> tuple[Tensor, ...]:
         """Apply a function of points; where the trainings are many, little is held at once."""
         size = SLICE // len(self.X) if self.screens else len(X)
         parts = map(function, self._at_full_fidelity(X).split(max(size, 1)))
-        means, sigmas = zip(*parts, strict=True)
-        return torch.cat(means), torch.cat(sigmas)
+        return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
     def _predict(self, X: Tensor) -> tuple[Tensor, Tensor]:
         mean, whitened = self._project(X)
