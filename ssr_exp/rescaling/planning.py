@@ -111,7 +111,10 @@ def trace(
         plan = validation.settle(network, drafts, traced, make)
         if plan.segments:
             _check_names(network, [segment.name for segment in plan.segments], frozen)
-        plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
+        said = [*remarks.describe(network, traced, plan)]
+        if depth and all(segment.is_width for segment in plan.segments):
+            said.append("segment.depth=true changes nothing: no block of it can be left out")
+        plan = dataclasses.replace(plan, remarks=tuple(said))
     if plan.baseline == plan.smallest and not (frozen and plan.segments):
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
