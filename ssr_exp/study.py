@@ -32,6 +32,7 @@ from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
 from ssr_exp.config import ExportConfig, SearchConfig
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
+from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import leases
 from ssr_exp.runs.record import FINALIST, Record
@@ -142,6 +143,7 @@ class Study:
             "frozen": conf.segment.frozen,
             "kind": conf.segment.kind,
             "patterns": conf.segment.patterns,
+            "depth": conf.segment.depth,
         }
         seed_network, plan, found = beginning.traced(whole, example_inputs, network, split)
         taken = beginning.taken(seed_network, init, network)
@@ -664,9 +666,9 @@ class Study:
 
     def __repr__(self) -> str:
         """Say what it is, in a line."""
-        lattice = len(self._asking.search.space.lattice)
+        networks = lattice.spell(self._asking.search.space.lattice.size)
         runs = terminal.counted(len(self.records()), "run")
-        return f"<Study {self.name}: {lattice:,} networks, {runs}, in {self.folder}>"
+        return f"<Study {self.name}: {networks} networks, {runs}, in {self.folder}>"
 
     # --- inside
 

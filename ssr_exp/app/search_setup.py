@@ -13,6 +13,7 @@ from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import lattice
 from ssr_exp.runs.score import ACCURACY
 from ssr_exp.runs.store import Store, folder_name
 from ssr_exp.runs.wandb.search_run import SearchRun
@@ -65,12 +66,12 @@ def _val_set(conf: SearchConfig, study: OpenedStudy) -> ValSet | None:
 
 def wandb_run(search: Search, study: OpenedStudy) -> SearchRun:
     """Set up what a search tells W&B."""
-    conf, book = asdict(search.conf), search.book
+    conf, book, networks = asdict(search.conf), search.book, search.space.lattice.size
     fields = {key: conf[key] for key in TOLD} | {
         "model": search.conf.model.name,
         "dataset": search.conf.dataset.name,
         "study": study.name,
-        "networks": len(search.space.lattice),
+        "networks": networks if search.space.is_enumerable else lattice.spell(networks),
     }
     return SearchRun(search.conf.logger, book.store, book.folder, study.name, fields)
 

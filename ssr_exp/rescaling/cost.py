@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssr_exp.rescaling.plan import Architecture, Place, Plan
+from ssr_exp.rescaling.plan import NO_SEGMENT, Architecture, Place, Plan
 from ssr_exp.rescaling.tracing.channel_groups import Form
 
 Points = NDArray[np.int32]
@@ -27,6 +27,7 @@ Counts = NDArray[np.int64]
 
 CHUNK = 1 << 16  # networks that are looked up at once: their indices stay in the cache
 LARGEST_TABLE = 1 << 22  # entries
+MANY = 512  # networks, from which tables of all options are made, and kept for the next call
 N_METRICS = 3
 
 
@@ -62,14 +63,28 @@ def encode(plan: Plan, architectures: Sequence[Architecture]) -> Points:
     blocks = np.array([a.blocks for a in architectures], dtype=np.int32)
     widths = np.array([a.widths for a in architectures], dtype=np.int32)
     shape = len(architectures), len(plan.segments)
-    return (widths.reshape(shape) * _depths(plan) + blocks.reshape(shape) - 1).astype(np.int32)
+    points = (widths.reshape(shape) * _depths(plan) + blocks.reshape(shape) - 1).astype(np.int32)
+    return canonical(plan, points)
 
 
 def decode(plan: Plan, points: Points) -> list[Architecture]:
     """Read architectures from points, `n x S`."""
-    widths, blocks = np.divmod(points, _depths(plan))
+    widths, blocks = np.divmod(canonical(plan, points), _depths(plan))
     rows = zip((blocks + 1).tolist(), widths.tolist(), strict=True)
     return [Architecture(tuple(b), tuple(w)) for b, w in rows]
+
+
+def gone(plan: Plan, points: Points) -> NDArray[np.bool_]:
+    """Say which segments' block is left out, so that their width says nothing: `n x S`."""
+    absent = np.zeros(points.shape, dtype=bool)
+    for s, (segment, block) in plan.inner.items():
+        absent[:, s] = points[:, segment] % len(plan.segments[segment].blocks) < block
+    return absent
+
+
+def canonical(plan: Plan, points: Points) -> Points:
+    """Write each network one way, `n x S`: see `Plan.canonical`."""
+    return np.where(gone(plan, points), np.int32(0), points) if plan.inner else points
 
 
 def count_one(plan: Plan, architecture: Architecture) -> Cost:
@@ -81,6 +96,10 @@ def count_one(plan: Plan, architecture: Architecture) -> Cost:
 def count(plan: Plan, points: Points) -> Cost:
     """Count the cost of the networks at `n x S` points: arrays of `n`, 24 bytes a network."""
     totals = np.zeros((N_METRICS, len(points)), dtype=np.int64)
+    if len(points) >= MANY and max(sizes := _n_options(plan)) ** 2 <= CHUNK:
+        for scope, table in _tables(plan).items():
+            _look_up(totals, table, points, scope, [sizes[s] for s in scope])
+        return Cost(*totals)
     compact, axes = _axes(plan, points)
     for scope, terms in _scopes(plan).items():
         sizes = [len(axes[s][0]) for s in scope]
@@ -147,6 +166,7 @@ def _scopes(plan: Plan) -> Mapping[tuple[int, ...], tuple[_Term, ...]]:
     for term in _merged(_terms(plan)):
         owners = {plan.owners[g] for form in term.forms for g, _ in form.parts}
         owners |= {term.place[0]} if term.place else set()
+        owners.discard(NO_SEGMENT)
         gathered.setdefault(tuple(sorted(owners)), []).append(term)
     for scope in sorted(gathered, key=len):
         wider = [other for other in gathered if set(scope) < set(other) and len(other) <= 2]
@@ -184,20 +204,28 @@ def _split(plan: Plan, segment: int, options: NDArray[Any]) -> _Axis:
     return widths, blocks + 1
 
 
+@lru_cache(maxsize=8)
+def _tables(plan: Plan) -> Mapping[tuple[int, ...], Counts]:
+    """List for each scope what all options of its segments cost."""
+    axes = {s: _split(plan, s, np.arange(n)) for s, n in enumerate(_n_options(plan))}
+    return {
+        scope: _table(plan, terms, _meshed(scope, axes)) for scope, terms in _scopes(plan).items()
+    }
+
+
 def _axes(plan: Plan, points: Points) -> tuple[Points, dict[int, _Axis]]:
-    """Number the options that occur, where listing all of them would make the tables large."""
-    n_options = [
-        len(widths) * len(segment.blocks)
-        for widths, segment in zip(plan.widths, plan.segments, strict=True)
-    ]
-    used: list[Counts] = [np.arange(n) for n in n_options]
-    if max(n_options) ** 2 > CHUNK or len(points) < CHUNK:
-        points = points.copy()
-        for s, n in enumerate(n_options):
-            occurs = np.bincount(points[:, s], minlength=n) > 0
-            used[s] = np.flatnonzero(occurs)
-            points[:, s] = (np.cumsum(occurs) - 1)[points[:, s]]
-    return points, {s: _split(plan, s, options) for s, options in enumerate(used)}
+    """Number the options that occur: listing all of them would make the tables large."""
+    points, axes = points.copy(), {}
+    for s, n in enumerate(_n_options(plan)):
+        occurs = np.bincount(points[:, s], minlength=n) > 0
+        points[:, s] = (np.cumsum(occurs) - 1)[points[:, s]]
+        axes[s] = _split(plan, s, np.flatnonzero(occurs))
+    return points, axes
+
+
+def _n_options(plan: Plan) -> list[int]:
+    pairs = zip(plan.widths, plan.segments, strict=True)
+    return [len(widths) * len(segment.blocks) for widths, segment in pairs]
 
 
 def _meshed(scope: tuple[int, ...], axes: Mapping[int, _Axis]) -> dict[int, _Axis]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, only_ssr_errors
-from ssr_exp.rescaling import remarks, seeds, segmentations, validation
+from ssr_exp.rescaling import channel_segments, remarks, seeds, segmentations, validation
 from ssr_exp.rescaling.inputs import Example
 from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
 from ssr_exp.rescaling.segmentations import SegmentDraft
@@ -50,6 +50,7 @@ def seed_and_plan(
         frozen=segment.frozen,
         kind=segment.kind,
         patterns=segment.patterns,
+        depth=segment.depth,
     )
     return network, plan
 
@@ -62,6 +63,7 @@ def trace(
     frozen: Sequence[str] = (),
     kind: str = "stage",
     patterns: Sequence[str] = (),
+    depth: bool = False,
 ) -> Plan:
     """Trace a seed network once and split it into segments.
 
@@ -75,8 +77,10 @@ def trace(
             dictionary, or `Inputs`. See `inputs.read`.
         multiple: channels are rounded to a multiple of this.
         frozen: names of segments that stay as they are.
-        kind: how to split it: `stage`, `superblock`, `block`, `whole` or `manual`.
+        kind: how to split it: `stage`, `superblock`, `block`, `channels`, `whole` or
+            `manual`.
         patterns: for `manual`: names of modules, one pattern for each segment.
+        depth: for `channels`: whether stages keep fewer of their blocks, too.
 
     Raises:
         SsrError: if the network does not run on such inputs, has no segment, nothing in it can be
@@ -91,24 +95,26 @@ def trace(
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
     with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
         traced = runner.run(network, example)
-        drafts = segmentations.find(network, traced, kind, patterns)
-        _check_names(network, drafts, frozen)
-        make = partial(_plan, network, traced, multiple, frozen)
+        drafts = segmentations.find(network, traced, kind, patterns, depth=depth)
+        if not (by_channels := kind == segmentations.channels.__name__):
+            _check_names(network, [draft.name for draft in drafts], frozen)
+        make = partial(_plan, network, traced, multiple, frozen, by_channels)
         plan = validation.settle(network, drafts, traced, make)
+        if by_channels and plan.segments:
+            _check_names(network, [segment.name for segment in plan.segments], frozen)
         plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
-    if plan.baseline == plan.smallest and not frozen:
+    if plan.baseline == plan.smallest and not (frozen and plan.segments):
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
     return plan
 
 
-def _check_names(network: nn.Module, drafts: Sequence[SegmentDraft], frozen: Sequence[str]) -> None:
-    if not drafts:
+def _check_names(network: nn.Module, names: Sequence[str], frozen: Sequence[str]) -> None:
+    if not names:
         raise SsrError(
             f"{type(network).__name__} has no segment: it has no convolution or linear map before "
             "its last, so there is nothing to rescale."
         )
-    names = [draft.name for draft in drafts]
     if unknown := sorted(set(frozen) - set(names)):
         raise SsrError(
             f"there is no segment {unknown[0]!r} to freeze; this network has {', '.join(names)}."
@@ -120,20 +126,28 @@ def _plan(
     traced: Trace,
     multiple: int,
     frozen: Sequence[str],
+    by_channels: bool,
     drafts: Sequence[SegmentDraft],
 ) -> Plan:
     ledger = copy.copy(traced.ledger)
     ledger.ties, ledger.frozen = list(ledger.ties), list(ledger.frozen)
     _tie(drafts, traced, ledger)
     grouping = Grouping(ledger, _vectors(traced))
-    segments = _segments(drafts, traced, grouping, frozen)
+    if by_channels:
+        stages = _segments([d for d in drafts if d.has_depth], traced, grouping, frozen)
+        segments, owners = channel_segments.make(grouping.groups, stages, multiple, frozen)
+        if narrow := sum(g.size for g, s in zip(grouping.groups, owners, strict=True) if s < 0):
+            grouping.frozen[f"they are no wider than one multiple of {multiple}"] = narrow
+    else:
+        segments = _segments(drafts, traced, grouping, frozen)
+        owners = _owners(segments, traced, grouping.groups)
     parameters = {name for name, _ in network.named_parameters()}
     return Plan(
         inputs=traced.inputs,
         multiple=multiple,
         segments=segments,
         groups=grouping.groups,
-        owners=_owners(segments, traced, grouping.groups),
+        owners=owners,
         leaves={
             name: PlannedTensor(
                 _shape(leaf, grouping), name in parameters, _channels(leaf, grouping)

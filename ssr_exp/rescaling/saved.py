@@ -126,6 +126,12 @@ class Segmentation(FileModel):
     multiple: Size
     frozen: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
+    depth: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {k: v for k, v in fields.items() if (k, v) != ("depth", False)}
 
     @classmethod
     def from_conf(cls, conf: SegmentConf, multiple: int) -> Segmentation:
@@ -135,7 +141,7 @@ class Segmentation(FileModel):
     def conf(self) -> SegmentConf:
         """Say it as a configuration does."""
         frozen, patterns = list(self.frozen), list(self.patterns)
-        return SegmentConf(self.kind, self.multiple, frozen, patterns=patterns)
+        return SegmentConf(self.kind, self.multiple, frozen, patterns=patterns, depth=self.depth)
 
 
 class Shares(FileModel):

@@ -259,8 +259,12 @@ def _kept(
     network: nn.Module, plan: Plan, trace: Trace, parts: Sequence[SegmentDraft]
 ) -> list[SegmentDraft]:
     """Keep the blocks of all segments without which the network does not run."""
-    kept = []
-    for number, part in enumerate(parts):
+    kept, numbers = [], {segment.name: s for s, segment in enumerate(plan.segments)}
+    for part in parts:
+        if part.name not in numbers:  # a stage that has no depth left has no segment of channels
+            kept.append(part)
+            continue
+        number = numbers[part.name]
         blocks = list(plan.baseline.blocks)
         blocks[number] = plan.segments[number].fewest
         alone = Architecture(tuple(blocks), plan.baseline.widths)

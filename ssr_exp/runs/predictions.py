@@ -95,7 +95,7 @@ class Sample(FileModel):
     outcome is expected in; `latency_ms` is there where a device's latency is known.
     """
 
-    size: Count
+    size: Annotated[int, Field(ge=0)]
     network: tuple[Code, ...]
     params: tuple[Count, ...]
     macs: tuple[Count, ...]

@@ -17,7 +17,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
-from ssr_exp.search import costs
+from ssr_exp.search import costs, lattice_sample
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
 
@@ -118,14 +118,17 @@ def predicted(belief: Belief) -> tuple[Architecture, float] | None:
     Trained or not. Returns it with the expected score; None if there is none, or the surrogate
     predicts something else.
     """
-    candidates = belief.candidates
+    candidates, threshold = belief.candidates, belief.state.threshold
     if not belief.predicts_score:
         return None
-    enough = (candidates.mean >= belief.state.threshold) & candidates.within
+    if candidates.sample is not None:
+        rng = np.random.default_rng(0)
+        candidates = lattice_sample.with_cheapest(candidates, threshold, rng)
+    enough = (candidates.mean >= threshold) & candidates.within
     if not bool(enough.any()):
         return None
     number = int(torch.where(enough, candidates.log_cost, math.inf).argmin())
-    (architecture,) = belief.history.space.architectures([number])
+    (architecture,) = candidates.architectures([number])
     return architecture, float(belief.scale.back(candidates.mean[number]))
 
 
@@ -182,14 +185,15 @@ def _equal(belief: Belief, arm: Arm, answer: Architecture, conf: SearchConfig) -
 
 def _random(belief: Belief, target: float, answer: Architecture, seed: int) -> Architecture:
     """Draw a point of the lattice of about the same cost."""
-    space = belief.history.space
-    distance = (belief.candidates.log_cost - target).abs()
-    distance[torch.from_numpy(space.numbers([answer]))] = math.inf
+    candidates, rng = belief.candidates, np.random.default_rng(seed)
+    if candidates.sample is not None:  # which holds more good ones than chance would
+        candidates = candidates.judge(candidates.space.spread(lattice_sample.DRAWN, rng))
+    distance = (candidates.log_cost - target).abs()
+    distance[torch.from_numpy(candidates.numbers([answer]))] = math.inf
     near = torch.nonzero(distance <= NEAR).flatten()
     if not len(near):
         near = distance.argmin().reshape(1)
-    drawn = int(np.random.default_rng(seed).choice(near.numpy()))
-    return space.architectures([drawn])[0]
+    return candidates.architectures([int(rng.choice(near.numpy()))])[0]
 
 
 @dataclass(frozen=True)

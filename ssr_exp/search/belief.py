@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -12,11 +13,10 @@ from torch import Tensor
 from ssr_exp.config import CostAxis, Outcome, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
-from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
-from ssr_exp.search import costs, promise, surrogate
-from ssr_exp.search.candidates import BatchState, Candidates
+from ssr_exp.search import costs, lattice_sample, promise, surrogate
+from ssr_exp.search.candidates import BatchState, Candidates, Price
 from ssr_exp.search.caps import (
     check_exact_caps,
     check_latency_cap,
@@ -29,6 +29,7 @@ from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale, Threshold
 from ssr_exp.search.promise import Drops, Outcomes, Promise
 from ssr_exp.search.resolution import ValSet
+from ssr_exp.search.space import Space
 from ssr_exp.search.surrogate import Surrogate
 
 WORST = 0.1  # of the outcomes' range, below the worst one: the reference of the hypervolume
@@ -118,11 +119,12 @@ class Belief:
         fitted = _fit(history, scale, conf, elsewhere)
         check_exact_caps(space, caps)
         price = _price(history, conf, caps, latencies)
-        log_cost, within = _priced(history, price, caps, latencies)
         waiting = tuple(a for a in dict.fromkeys(pending) if a not in history.networks)
         architectures = [*history.networks, *waiting]
         believed, taken = fitted.believe(history.features(waiting)), [*architectures, *excluded]
-        candidates = Candidates.from_lattice(space, believed, log_cost, within, taken=taken)
+        candidates = _candidates(space, believed, price, architectures, taken, conf.seed)
+        if not bool(candidates.within.any()):
+            _refuse_caps(history, caps, latencies)
         outcomes, _ = fitted.predict(history.features(architectures))
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         allowed = max_drop(conf.objective, history.score, value)
@@ -139,7 +141,7 @@ class Belief:
             outcomes,
             *price(cost.encode(space.plan, architectures)),
             promise.accurate(reached, drops.probabilities(expected), sure),
-            (_reference(outcomes, scale, at_baseline, caps), float(log_cost.max())),
+            (_reference(outcomes, scale, at_baseline, caps), float(candidates.log_cost.max())),
             threshold.untrained,
             fitted.noise,
         )
@@ -169,8 +171,8 @@ def _baseline(
 
 def _price(
     history: History, conf: SearchConfig, caps: dict[str, float], latencies: Latencies | None
-) -> Callable[[Points], tuple[Tensor, Tensor]]:
-    """Return the natural logarithm of the cost of `m x S` points, `m`, and if they keep the caps.
+) -> Price:
+    """Return what prices points and says whether they keep the caps.
 
     Latency is asked for once: over a whole lattice that takes a while.
     """
@@ -181,7 +183,7 @@ def _price(
     if cap is not None and axis is not CostAxis.latency_ms:
         log_time = costs.price(CostAxis.latency_ms, history, latencies)
 
-    def price(points: Points) -> tuple[Tensor, Tensor]:
+    def price(points: cost.Points) -> tuple[Tensor, Tensor]:
         keeps, prices = keeps_exact_caps(history.space, caps, points), log_cost(points)
         if cap is not None:
             keeps &= (prices if log_time is log_cost else log_time(points)).exp() <= cap
@@ -190,25 +192,31 @@ def _price(
     return price
 
 
-def _priced(
-    history: History,
-    price: Callable[[Points], tuple[Tensor, Tensor]],
-    caps: dict[str, float],
-    latencies: Latencies | None,
-) -> tuple[Tensor, Tensor]:
-    """Price the whole lattice; each cap but that on latency can be kept by itself.
+def _candidates(
+    space: Space,
+    fitted: Surrogate,
+    price: Price,
+    trained: Sequence[Architecture],
+    taken: Sequence[Architecture],
+    seed: int,
+) -> Candidates:
+    """Predict and price the whole lattice, or a sample of one that is too large for that."""
+    if space.is_enumerable:
+        return Candidates.from_lattice(space, fitted, price, taken=taken)
+    return lattice_sample.draw(space, fitted, price, trained=trained, taken=taken, seed=seed)
+
+
+def _refuse_caps(history: History, caps: dict[str, float], latencies: Latencies | None) -> NoReturn:
+    """Say that no network keeps all caps; each but that on latency can be kept by itself.
 
     Raises:
-        SsrError: if no network keeps all caps; if that on latency is to blame, names the fastest.
+        SsrError: if that on latency is to blame, names the fastest.
     """
-    log_cost, within = history.space.evaluate(price)
-    if not bool(within.any()):
-        if (cap := caps.get("latency_ms")) is not None:
-            time = costs.price(CostAxis.latency_ms, history, latencies)
-            check_latency_cap(history.space, cap, time)
-        together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
-        raise SsrError(f"no network keeps to {together} together: type larger caps.")
-    return log_cost, within
+    if (cap := caps.get("latency_ms")) is not None:
+        time = costs.price(CostAxis.latency_ms, history, latencies)
+        check_latency_cap(history.space, cap, time)
+    together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
+    raise SsrError(f"no network keeps to {together} together: type larger caps.")
 
 
 def _fit(

@@ -22,6 +22,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.runs.score import PERCENT, VAL_LOSS, Score
+from ssr_exp.search import lattice_sample
 from ssr_exp.search.outcome import resolved
 from ssr_exp.search.proposals import acquisition
 from ssr_exp.search.space import Space
@@ -82,10 +83,11 @@ def max_drop(conf: ObjectiveConf, score: Score, baseline: float) -> float:
 
 def keeps_exact_caps(space: Space, caps: dict[str, float], points: Points) -> Tensor:
     """Say of points, `m x S`, whether they keep to the exact caps, `m`."""
-    counts = cost.count(space.plan, points)._asdict()
     kept = torch.ones(len(points), dtype=torch.bool)
-    for name in caps.keys() & set(EXACT):
-        kept &= torch.from_numpy(counts[name] <= caps[name])
+    if exact := caps.keys() & set(EXACT):
+        counts = cost.count(space.plan, points)._asdict()
+        for name in exact:
+            kept &= torch.from_numpy(counts[name] <= caps[name])
     return kept
 
 
@@ -114,12 +116,16 @@ def check_latency_cap(space: Space, cap: float, price: Callable[[Points], Tensor
     Raises:
         SsrError: names the fastest network.
     """
-    (times,) = space.evaluate(lambda points: [price(points).exp()])
-    if float(times.min()) > cap:
-        (fastest,) = space.architectures([int(times.argmin())])
+    if space.is_enumerable:
+        (times,) = space.evaluate(lambda points: [price(points).exp()])
+        (fastest,), least = space.architectures([int(times.argmin())]), float(times.min())
+    else:
+        point = lattice_sample.fastest(space, price)[:1]
+        (fastest,), least = cost.decode(space.plan, point), float(price(point).exp())
+    if least > cap:
         raise SsrError(
             f"no network keeps to cap.latency_ms={cap:.4g}: the fastest of the lattice, "
-            f"{space.code(fastest)}, takes about {float(times.min()):.3g} ms; type a larger cap."
+            f"{space.code(fastest)}, takes about {least:.3g} ms; type a larger cap."
         )
 
 

@@ -10,12 +10,14 @@ import torch
 from scipy.stats import norm, spearmanr
 from torch import Tensor
 
+from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import DIGITS, LeftOut, Look, Sensitivity
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.proposals.propose import WITHIN_80
+from ssr_exp.search.space import Space
 
 LEVELS = (0.5, 0.8, 0.95)  # of the intervals whose calibration is checked
 POOR_SPEARMAN = 0.5
@@ -139,21 +141,27 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
     A partial dependence (Friedman 2001) at its two ends.
     """
     space = belief.history.space
-    size = len(space.lattice)
-    drawn = np.random.default_rng(seed).choice(size, size=min(SLICES, size), replace=False)
-    architectures = space.architectures(drawn)
+    architectures = cost.decode(space.plan, _anywhere(space, np.random.default_rng(seed)))
     effects = []
     for name, at in zip(space.names, space.segments, strict=True):
         kind, _, segment = name.partition(" ")
         field = "blocks" if kind == "depth" else "widths"
         means = []
-        for end in space.architectures([0, size - 1]):
+        for end in cost.decode(space.plan, space.ends):
             moved = [_moved(a, end, at, field) for a in architectures]
             outcomes, _ = belief.surrogate.predict(belief.history.features(moved))
             means.append(float(belief.scale.back(outcomes).mean()))
         effect = belief.scale.outcome.rounded(means[1] - means[0])
         effects.append(Sensitivity(segment=segment, kind=kind, effect=effect))
     return tuple(effects)
+
+
+def _anywhere(space: Space, draw: np.random.Generator) -> cost.Points:
+    """Draw points, all equally likely."""
+    if not space.is_enumerable:
+        return space.points(draw.integers(space.lattice.shape, size=(SLICES, len(space.ends[0]))))
+    size = len(space.lattice)
+    return space.lattice.points(draw.choice(size, size=min(SLICES, size), replace=False))
 
 
 def _moved(architecture: Architecture, end: Architecture, segment: int, field: str) -> Architecture:

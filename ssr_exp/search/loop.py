@@ -16,6 +16,7 @@ import numpy as np
 
 from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig, TaskKind
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
@@ -211,6 +212,10 @@ class Search:
             drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
             sure = self.conf.objective.confidence
             printing.print_new(self.val.too_coarse(drop, confidence=sure))
+        if not self.space.is_enumerable:
+            size = lattice.spell(self.space.lattice.size)
+            how = "local search proposes, and predictions are of a sample that holds their front"
+            log.info("the lattice has %s networks: %s", size, how)
         self.evidence.forget()
         self._check_latency()
 

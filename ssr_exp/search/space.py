@@ -1,4 +1,8 @@
-"""The lattice as the surrogate sees it: points of a unit cube, with their exact cost."""
+"""The lattice as the surrogate sees it: points of a unit cube, with their exact cost.
+
+A lattice of up to `LIMIT` points is looked at whole, its points named by their numbers. Of a larger
+one points are named by what they are, and nothing here is ever as long as the lattice.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,8 @@ from ssr_exp.rescaling.cost import Cost, Points
 from ssr_exp.rescaling.lattice import Lattice
 from ssr_exp.rescaling.plan import Architecture, Plan
 
-LIMIT = 10_000_000  # points
+LIMIT = 10_000_000  # points that are all looked at; of more, local search finds the best ones
+JITTERS = (0.0, 0.1, 0.3)  # of the segments' shares around a network's own, where points are drawn
 CHUNK = 1 << 16  # points that are looked at together
 Numbers = NDArray[np.int64]
 """Points by their numbers in the lattice."""
@@ -29,6 +34,16 @@ class Space:
 
     plan: Plan
     lattice: Lattice
+
+    @property
+    def is_enumerable(self) -> bool:
+        """Say whether the lattice is small enough for looking at all of its points."""
+        return self.lattice.size <= LIMIT
+
+    @cached_property
+    def ends(self) -> Points:
+        """The smallest point in all exact costs, and the baseline: `2 x S`."""
+        return self.lattice.points([0, self.lattice.size - 1])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +81,7 @@ class Space:
     @cached_property
     def _costs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Take the log costs of the lattice's lowest point, and their range."""
-        low, high = _log_costs(self.plan, self.lattice.points([0, len(self.lattice) - 1]))
+        low, high = _log_costs(self.plan, self.ends)
         return low, np.maximum(high - low, 1e-12)
 
     def features(self, points: Points) -> Tensor:
@@ -77,7 +92,10 @@ class Space:
         to find out: most of what a network can do goes with its size.
         """
         columns = [table[points[:, s]] for s, table in enumerate(self._tables)]
-        modifiers = np.concatenate(columns, axis=1)[:, self._varies]
+        modifiers = np.concatenate(columns, axis=1)
+        if self.plan.inner:  # a block that is left out is next to one of the lowest width
+            modifiers[np.repeat(cost.gone(self.plan, points), 2, axis=1)] = 0.0
+        modifiers = modifiers[:, self._varies]
         low, spread = self._costs
         sizes = (_log_costs(self.plan, points) - low) / spread
         return torch.from_numpy(np.concatenate([modifiers, sizes], axis=1))
@@ -105,12 +123,46 @@ class Space:
     def numbers(self, architectures: Sequence[Architecture]) -> Numbers:
         """Find the lattice's numbers of architectures; those that are no points are left out."""
         points = cost.encode(self.plan, architectures)
-        at = np.zeros(points.shape, dtype=np.int64)
-        inside = np.ones(len(points), dtype=bool)
-        for s, options in enumerate(self.lattice.options):
-            at[:, s] = np.searchsorted(options, points[:, s]).clip(max=len(options) - 1)
-            inside &= options[at[:, s]] == points[:, s]
-        return np.ravel_multi_index(tuple(at[inside].T), self.lattice.shape).astype(np.int64)
+        return self.lattice.numbers(points[self.lattice.hold(points)]).astype(np.int64)
+
+    def places(self, points: Points) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Find the options of points among those of each segment, `n x S`.
+
+        Returns them, and whether a point is one of the lattice, `n`.
+        """
+        pairs = zip(self.lattice.options, points.T, strict=True)
+        columns = [np.searchsorted(o, column).clip(max=len(o) - 1) for o, column in pairs]
+        return np.stack(columns, axis=1), self.lattice.hold(points)
+
+    def points(self, places: NDArray[np.int64]) -> Points:
+        """Look up points, `n x S`, by each segment's option; of a block that is gone by any."""
+        pairs = zip(self.lattice.options, places.T, strict=True)
+        columns = [options[column] for options, column in pairs]
+        return cost.canonical(self.plan, np.stack(columns, axis=1))
+
+    def keys(self, points: Points) -> NDArray[np.void]:
+        """Say which of `n` points are the same network, `n`: their keys are equal."""
+        rows = np.ascontiguousarray(points, dtype=np.int32)
+        return rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+
+    def once(self, points: Points) -> Points:
+        """Leave out points that stand there before."""
+        _, first = np.unique(self.keys(points), return_index=True)
+        return points[np.sort(first)]
+
+    def spread(self, count: int, draw: np.random.Generator) -> Points:
+        """Draw points of all sizes, `n x S`; repeats are left out.
+
+        Any two random points of many segments cost about the same. So each draws a share of the
+        depth and one of the width first, on a log scale, and its segments lie around these.
+        """
+        shares = draw.random((count, 2))
+        jitter = draw.choice(JITTERS, size=(count, 1))
+        columns = []
+        for table, options in zip(self._tables, self.lattice.options, strict=True):
+            wanted = shares + jitter * draw.normal(size=(count, 2))
+            columns.append(options[_nearest(table[options], wanted)])
+        return self.once(cost.canonical(self.plan, np.stack(columns, axis=1)))
 
     def architectures(self, numbers: Sequence[int] | Numbers) -> list[Architecture]:
         """Look up points by their numbers."""
@@ -138,29 +190,19 @@ def from_plan(plan: Plan, *, width_steps: int) -> Space:
     """Span the lattice of a plan.
 
     Raises:
-        SsrError: if it has more than `LIMIT` points, or only one.
+        SsrError: if it has only one point.
     """
     points = lattice.from_plan(plan, width_steps=width_steps)
-    if points.size > LIMIT:
-        raise SsrError(
-            f"the lattice has {lattice.spell(points.size)} points, and a search looks at "
-            f"{LIMIT:,} at most: {_remedy(plan, width_steps)}."
-        )
     if points.size < 2:
         raise SsrError("nothing can be searched: the lattice holds the baseline alone.")
     return Space(plan, points)
 
 
-def _remedy(plan: Plan, width_steps: int) -> str:
-    """Say what makes a lattice small enough: coarser widths, fewer segments or frozen ones."""
-    sizes = (
-        (w, lattice.from_plan(plan, width_steps=w).size) for w in range(width_steps - 1, 0, -1)
-    )
-    coarser = next((pair for pair in sizes if pair[1] <= LIMIT), None)
-    ways = ["split the network into fewer segments (segment=whole makes one)"]
-    if coarser is not None and coarser[1] > 1:
-        ways.insert(0, f"type segment.width_steps={coarser[0]} ({coarser[1]:,} points)")
-    return ", ".join([*ways, "or freeze some with segment.frozen=[NAME,...]"])
+def _nearest(rows: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Find for each of `n x 2` wanted rows the nearest of `k x 2`, `n`."""
+    parts = np.array_split(wanted, 1 + len(wanted) * len(rows) // (1 << 20))
+    found = [np.abs(rows - part[:, None]).sum(axis=2).argmin(axis=1) for part in parts]
+    return np.concatenate(found)
 
 
 def _log_costs(plan: Plan, points: Points) -> NDArray[np.float64]:

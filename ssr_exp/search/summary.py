@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import pareto
 from ssr_exp.runs.predictions import AXES, Batch, Expected, Predictions, Sample
-from ssr_exp.search import diagnostics
+from ssr_exp.search import diagnostics, lattice_sample
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.candidates import Candidates
 from ssr_exp.search.proposals.propose import WITHIN_80
 from ssr_exp.search.rounds import Notebook
 from ssr_exp.search.space import Numbers
@@ -62,9 +64,9 @@ def summarise(
 
 def _sample(belief: Belief, seed: int) -> Sample:
     """List the lattice's predicted front for each cost, and points of all sizes."""
-    space, candidates = belief.history.space, belief.candidates
-    numbers = _chosen(belief, seed)
-    points, at = space.lattice.points(numbers), torch.from_numpy(numbers)
+    space = belief.history.space
+    candidates, numbers = _chosen(belief, seed)
+    points, at = candidates.points(numbers), torch.from_numpy(numbers)
     counts = cost.count(space.plan, points)
     mean = candidates.mean[at]
     sigma = (candidates.sigmas(numbers).square() + belief.surrogate.noise**2).sqrt()
@@ -74,8 +76,8 @@ def _sample(belief: Belief, seed: int) -> Sample:
     )
     times = None if belief.latencies is None else np.round(belief.latencies.ms(points), 6)
     return Sample(
-        size=len(space.lattice),
-        network=tuple(space.code(a) for a in space.architectures(numbers)),
+        size=space.lattice.size,
+        network=tuple(space.code(a) for a in candidates.architectures(numbers)),
         params=tuple(counts.params.tolist()),
         macs=tuple(counts.macs.tolist()),
         gemms=tuple(counts.gemms.tolist()),
@@ -86,32 +88,46 @@ def _sample(belief: Belief, seed: int) -> Sample:
     )
 
 
-def _chosen(belief: Belief, seed: int) -> Numbers:
-    """Choose the points that are listed, in order.
+def _chosen(belief: Belief, seed: int) -> tuple[Candidates, Numbers]:
+    """Choose the points that are listed; returns what they are among, and their numbers, in order.
 
     The fronts are those of the whole lattice, the rest is drawn from at most `POOL` points of it.
     """
-    space, draw = belief.history.space, np.random.default_rng(seed)
-    kept = np.unique(np.concatenate(_fronts(belief)))[:MOST]
-    total = len(space.lattice)
+    candidates, draw = belief.candidates, np.random.default_rng(seed)
+    if candidates.sample is not None:
+        candidates = _with_fronts(belief, draw)
+    kept = np.unique(np.concatenate(_fronts(belief, candidates)))[:MOST]
+    total = len(candidates.mean)
     pool = np.arange(total) if total <= POOL else np.unique(draw.integers(total, size=POOL))
     others = np.setdiff1d(pool, kept, assume_unique=True)
-    sizes = np.log(cost.count(space.plan, space.lattice.points(others)).params.astype(np.float64))
+    counts = cost.count(candidates.space.plan, candidates.points(others))
+    sizes = np.log(counts.params.astype(np.float64))
     drawn = others[_spread(sizes, MOST - len(kept), draw)]
-    return np.sort(np.concatenate([kept, drawn])).astype(np.int64)
+    return candidates, np.sort(np.concatenate([kept, drawn])).astype(np.int64)
 
 
-def _fronts(belief: Belief) -> list[Numbers]:
-    """Find the predicted front of the lattice for each cost."""
-    space, mean = belief.history.space, belief.candidates.mean.numpy()
-    parts: dict[str, list[Numbers]] = {}
-    for part, points in space.chunks():  # a front of the whole is one of its parts' fronts
+def _with_fronts(belief: Belief, draw: np.random.Generator) -> Candidates:
+    """Add to a sample the predicted front for each cost, which local search climbs to."""
+    candidates = belief.candidates
+    for axis in _costs(belief, belief.history.space.ends):
+
+        def log_cost(points: cost.Points, axis: str = axis) -> Tensor:
+            return torch.from_numpy(np.log(_costs(belief, points)[axis].astype(np.float64)))
+
+        candidates = lattice_sample.with_front(candidates, log_cost, draw)
+    return candidates
+
+
+def _fronts(belief: Belief, candidates: Candidates) -> list[Numbers]:
+    """Find the predicted front of the points for each cost."""
+    mean, parts = candidates.mean.numpy(), dict[str, list[Numbers]]()
+    for part, points in candidates.chunks():  # a front of the whole is one of its parts' fronts
         for axis, costs in _costs(belief, points).items():
             parts.setdefault(axis, []).append(part.start + pareto.front(costs, mean[part]))
     fronts = []
     for axis, some in parts.items():
         numbers = np.concatenate(some)
-        costs = _costs(belief, space.lattice.points(numbers))[axis]
+        costs = _costs(belief, candidates.points(numbers))[axis]
         fronts.append(numbers[pareto.front(costs, mean[numbers])])
     return fronts
 

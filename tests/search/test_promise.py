@@ -196,7 +196,9 @@ def test_a_surrogate_of_losses_leaves_the_measured_scores(known: History) -> Non
         assert belief.promises[a].drop == pytest.approx(baseline - scores[a], abs=1e-6)
 
 
-def test_what_val_cannot_tell_is_noise_to_the_promise(small: Space, tell: Tell, first: First) -> None:
+def test_what_val_cannot_tell_is_noise_to_the_promise(
+    small: Space, tell: Tell, first: First
+) -> None:
     """Networks that are alike differ on few images by luck alone: none is promised to be better."""
     rng, images = np.random.default_rng(0), 200
     scores = 100 * rng.binomial(images, 0.9, size=len(first)) / images

@@ -10,12 +10,12 @@ import pytest
 
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.runs import predictions
+from ssr_exp.runs import pareto, predictions
 from ssr_exp.runs.predictions import FEWEST, Batch, Expected, Predictions
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import VAL_LOSS
 from ssr_exp.runs.store import Store
-from ssr_exp.search import diagnostics, history, refit, space
+from ssr_exp.search import diagnostics, history, lattice_sample, refit, space, summary
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell
@@ -45,12 +45,18 @@ def test_too_few_networks_or_no_baseline_have_no_predictions(
     assert predict([tell(a) for a in first if a != small.plan.baseline]) is None
 
 
-def test_a_lattice_that_cannot_be_searched_is_told(
+def test_of_too_large_a_lattice_a_sample_is_predicted_that_holds_its_front(
     small: Space, tell: Tell, first: First, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(space, "LIMIT", 100)
-    with pytest.raises(SsrError, match="the lattice has 512 points"):
-        refit.predict([tell(a) for a in first], small.plan, width_steps=4)
+    monkeypatch.setattr(summary, "MOST", 512)
+    whole = fit(small, [tell(a) for a in first]).lattice
+    monkeypatch.setattr(space, "LIMIT", 511)
+    monkeypatch.setattr(lattice_sample, "DRAWN", 50)
+    sample = fit(small, [tell(a) for a in first]).lattice
+    assert sample.size == whole.size == 512 == len(whole.network) > len(sample.network)
+    for axis in ("params", "macs"):
+        front = pareto.front(getattr(whole, axis), whole.mean)
+        assert {whole.network[at] for at in front} <= set(sample.network)
 
 
 def test_it_is_the_usual_surrogates_and_runs_are_counted(

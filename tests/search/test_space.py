@@ -79,21 +79,40 @@ def test_frozen_segments_and_single_blocks_are_no_features() -> None:
     assert own.segments == (0, 2)
 
 
-def test_a_lattice_over_the_limit_says_how_to_coarsen_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space, "LIMIT", 600)
-    plan = planning.trace(CifarResNet(14), (3, 8, 8), multiple=4)
-    with pytest.raises(SsrError, match=r"2,048 points.*600 at most.*width_steps=4 \(512 points\)"):
-        space.from_plan(plan, width_steps=8)
-    monkeypatch.setattr(space, "LIMIT", 2)
-    with pytest.raises(SsrError, match=r"2 at most: split .*whole.*segment.frozen=\[NAME,...\]"):
-        space.from_plan(plan, width_steps=8)
-
-
-def test_a_lattice_beyond_64_bits_is_refused_in_one_sentence() -> None:
+@pytest.fixture(scope="module")
+def huge() -> Space:
+    """4.7e+21 networks: a width for each of 27 blocks."""
     plan = planning.trace(CifarResNet(56), (3, 8, 8), multiple=4, kind="block")
-    with pytest.raises(SsrError, match=r"has 4\.7e\+21 points, .* 10,000,000 at most") as caught:
-        space.from_plan(plan, width_steps=8)
-    assert "segment=whole" in str(caught.value) and "width_steps" not in str(caught.value)
+    return space.from_plan(plan, width_steps=8)
+
+
+def test_a_lattice_beyond_64_bits_is_a_space(huge: Space) -> None:
+    assert not huge.is_enumerable
+    low, high = cost.count(huge.plan, huge.ends).params.tolist()
+    assert high == huge.baseline.params > low
+    assert huge.features(huge.ends).tolist() == [[0.0] * (27 + 2), [1.0] * (27 + 2)]
+
+
+def test_points_are_found_again_by_their_options(huge: Space) -> None:
+    points = huge.spread(100, np.random.default_rng(0))
+    places, inside = huge.places(points)
+    assert inside.all()
+    assert np.array_equal(huge.points(places), points)
+    assert not huge.places(points + 10**6)[1].any()
+    assert np.array_equal(huge.once(np.concatenate([points, points])), points)
+
+
+def test_drawn_points_are_of_all_sizes_and_other_ones_are_not(huge: Space) -> None:
+    def middle(points: cost.Points) -> float:
+        sizes = np.log(cost.count(huge.plan, points).params)
+        return float(np.subtract(*np.quantile(sizes, [0.9, 0.1])))
+
+    whole, draw = np.log(cost.count(huge.plan, huge.ends).params), np.random.default_rng(0)
+    points = huge.spread(1000, draw)
+    assert len(huge.once(points)) == len(points) > 600
+    assert middle(points) > 0.6 * float(np.ptp(whole))
+    places = draw.integers(huge.lattice.shape, size=(1000, 27))
+    assert middle(huge.points(places)) < 0.5 * middle(points)
 
 
 def test_a_lattice_of_the_baseline_alone_cannot_be_searched() -> None:

@@ -74,7 +74,7 @@ def choose(
     promised: list[float] = []
     surrogate = candidates.surrogate
     for _ in range(min(count, int(candidates.open.sum()))):
-        best, promise = _best(candidates, bounds, surrogate, scores(state))
+        best, promise = best_of(candidates, bounds, surrogate, scores(state))
         if promise <= 0:
             break
         chosen.append(best)
@@ -85,7 +85,7 @@ def choose(
     return np.array(chosen, dtype=np.int64), promised
 
 
-def _best(
+def best_of(
     candidates: Candidates, bounds: Tensor, surrogate: Surrogate, scores: tuple[Score, Score]
 ) -> tuple[int, float]:
     """Find the open point with the highest score.
