@@ -117,9 +117,10 @@ class Ending:
         kept = [a for a, drop in drops.items() if drop <= self.belief.drop]
         best = kept[0] if kept else min(drops, key=lambda a: drops[a])
         order = [code(best), *(code(a) for a in drops if a != best)]
+        arms = [arm.value.replace("_", " ") for arm in Arm]
         named = [
-            replace(r, contender=answer.finalist(code_, order.index(code_)))
-            if (code_ := r.contender.network) in order
+            replace(r, contender=answer.finalist(code_, order.index(tested)))
+            if (tested := r.contender.network) in order and r.contender.role not in arms
             else r
             for r in results
         ]
@@ -198,7 +199,6 @@ class Ending:
             record,
             drop=metrics["drop"],
             allowed=self.belief.drop,
-            promise=promise,
             on=metrics["measured_on"],
             folder=to,
             latency=latency,
