@@ -97,7 +97,7 @@ def _answer(
 ) -> dict[str, Any]:
     belief, _ = demo.believe(known, confidence)
     chosen, baseline = answer.good_enough(belief)[0], demo.space.plan.baseline
-    promise, drop = belief.promise(chosen), demo.test(baseline) - demo.test(chosen)
+    promise, drop = belief.promises[chosen], demo.test(baseline) - demo.test(chosen)
     return {
         "repetition": number,
         "confidence": confidence,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from ssr_exp.runs.store import BEST_FOLDER, Store
 from ssr_exp.search import answer, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.retries import Retries
 from ssr_exp.terminal import counted
 from ssr_exp.training import answer_folder, finalists, opened_study
 from ssr_exp.training.opened_study import OpenedStudy
@@ -57,20 +59,20 @@ class Ending:
         return self._as_searched(answers[0])
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
-        tried = list(answers[: self.conf.finalists.count])
+        tried = [a for a in answers[: self.conf.finalists.count] if a != self.study.plan.baseline]
         named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
         members = self._trained(named)
         results = self._results(members)
         self._check(results, named)
-        for retry in range(1, self.conf.finalists.retries + 1):
-            if self._kept(results) or (one := self._next(answers, tried, retry, results)) is None:
-                break
-            code, rank = self.belief.history.space.code(one), len(tried)
+        conf, count = self.conf.finalists, len(tried)
+        retries = Retries(self.belief, conf.retries, conf.seeds, self.affordable)
+        while one := retries.next(self._drops(tried, results), first=count):
+            name = answer.finalist(self.belief.history.space.code(one), len(tried))
             tried.append(one)
-            members |= self._trained([answer.finalist(code, rank)])
+            members |= self._trained([name])
             results = self._results(members)
-        if self.conf.finalists.retries:
-            results = self._chosen_first(results)
+        if conf.retries and tried:
+            results = self._chosen_first(results, self._drops(tried, results))
         learnt = "train and val" if finalists.learns_val(self.conf) else "train"
         printing.print_results(results, learnt)
         best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
@@ -95,59 +97,34 @@ class Ending:
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
         return answer.results(rows, full=self.belief.history.space.baseline.params)
 
-    def _kept(self, results: Sequence[Result]) -> list[Result]:
-        """List the answers that lose no more on test than is allowed, in the order of trying."""
-        tested = (r for r in results if _is_answer(r.contender))
-        return [r for r in tested if self._drop(r, results) <= self.belief.drop]
+    def _drops(
+        self, tried: Sequence[Architecture], results: Sequence[Result]
+    ) -> dict[Architecture, float]:
+        """Say what answers lost on test, in the order of trying; infinite where nothing did."""
+        code, score = self.belief.history.space.code, self.belief.score
+        scores = {r.contender.network: r.score for r in results}
+        baseline = results[0].score
+        return {
+            a: score.drop(scores[code(a)], baseline) if code(a) in scores else math.inf
+            for a in tried
+        }
 
-    def _drop(self, result: Result, results: Sequence[Result]) -> float:
-        return self.belief.score.drop(result.score, results[0].score)
-
-    def _next(
-        self,
-        answers: Sequence[Architecture],
-        tried: Sequence[Architecture],
-        retry: int,
-        results: Sequence[Result],
-    ) -> Architecture | None:
-        """Choose what is tested next, and say why; None if there is nothing, or no budget."""
-        if not (failed := [r for r in results if _is_answer(r.contender)]):
-            return None  # the baseline itself is the answer
-        score, allowed = self.belief.score, self.belief.score.short_drop(self.belief.drop)
-        lost = ", ".join(
-            f"{r.records[0].network} loses {score.drop_text(self._drop(r, results))}"
-            for r in failed
-        )
-        one, needed = answer.next_best(self.belief, answers, tried), 0
-        if one is not None:
-            needed = retry * self.conf.finalists.seeds
-            code = self.belief.history.space.code(one)
-            expected = self.belief.promises[one].text(score, self.belief.drop)
-        if one is None:
-            then = "no other network that was trained is likelier to keep to it"
-        elif self.affordable(needed) < needed:
-            one, then = None, f"the budget does not allow to test the next one, {code}"
-        else:
-            then = f"the next one is trained, {code}: it is expected to lose {expected}"
-        log.info("on test, where %s are allowed, %s; %s", allowed, lost, then)
-        return one
-
-    def _chosen_first(self, results: Sequence[Result]) -> list[Result]:
+    def _chosen_first(
+        self, results: Sequence[Result], drops: Mapping[Architecture, float]
+    ) -> list[Result]:
         """Call the first one that keeps the promise the answer, else the one that loses least."""
-        tested = [r for r in results if _is_answer(r.contender)]
-        if not tested:
-            return list(results)
-        kept = self._kept(results)
-        best = kept[0] if kept else min(tested, key=lambda r: self._drop(r, results))
-        order = iter([best, *(r for r in tested if r is not best)])
-        ranked = {id(r): rank for rank, r in enumerate(order)}
+        code = self.belief.history.space.code
+        kept = [a for a, drop in drops.items() if drop <= self.belief.drop]
+        best = kept[0] if kept else min(drops, key=lambda a: drops[a])
+        order = [code(best), *(code(a) for a in drops if a != best)]
+        arms = [arm.value.replace("_", " ") for arm in Arm]
         named = [
-            replace(r, contender=answer.finalist(r.records[0].network, ranked[id(r)]))
-            if id(r) in ranked
+            replace(r, contender=answer.finalist(tested, order.index(tested)))
+            if (tested := r.contender.network) in order and r.contender.role not in arms
             else r
             for r in results
         ]
-        return sorted(named, key=lambda r: (named[0] is not r, r.contender.role != answer.ROLE))
+        return sorted(named, key=lambda r: (r is not named[0], r.contender.role != answer.ROLE))
 
     def _trainings(self, one: Contender, seeds: Iterable[int]) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""
@@ -222,14 +199,8 @@ class Ending:
             record,
             drop=metrics["drop"],
             allowed=self.belief.drop,
-            promise=promise,
             on=metrics["measured_on"],
             folder=to,
             latency=latency,
         )
         return [record]
-
-
-def _is_answer(contender: Contender) -> bool:
-    """Say whether a contender is one of the search's answers, and neither baseline nor arm."""
-    return contender.role == answer.ROLE or contender.role.startswith(answer.FINALIST)

@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 
 CHUNK = 1 << 16  # networks that are looked up at once: their indices stay in the cache
 LARGEST_TABLE = 1 << 22  # entries
-MANY = 512  # networks, from which tables of all options are made, and kept for the next call
+MANY = 100  # networks, from which tables of all options are made, and kept for the next call
 N_METRICS = 3
 WIDE = 3  # segments that a table may be of; what depends on more is split up
 

@@ -132,19 +132,6 @@ def predicted(belief: Belief) -> tuple[Architecture, float] | None:
     return architecture, float(belief.scale.back(candidates.mean[number]))
 
 
-def next_best(
-    belief: Belief, answers: Sequence[Architecture], failed: Sequence[Architecture]
-) -> Architecture | None:
-    """Choose what to test after answers that lost too much: the cheapest that is surer than they.
-
-    None if only the baseline is.
-    """
-    surest = max(belief.promises[a].probability for a in failed)
-    baseline = belief.history.space.plan.baseline
-    left = (a for a in answers if a not in failed and a != baseline)
-    return next((a for a in left if belief.promises[a].probability > surest), None)
-
-
 def contenders(
     belief: Belief, conf: SearchConfig, answers: Sequence[Architecture]
 ) -> list[Contender]:

@@ -125,14 +125,14 @@ class Belief:
         candidates = _candidates(space, believed, price, architectures, taken, conf.seed)
         if not bool(candidates.within.any()):
             _refuse_caps(history, caps, latencies)
-        reference = history.features([space.plan.baseline])
-        outcomes, *spread = fitted.against(history.features(architectures), reference)
+        outcomes, _ = fitted.predict(history.features(architectures))
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         allowed = max_drop(conf.objective, history.score, value)
-        drop = min(allowed, caps.get("drop", allowed))
-        drops = promise.drops(history, scale, fitted.noise, conf, drop, val)
-        expected = promise.expected(history, scale, drops, (outcomes, *spread))
-        sure = conf.objective.confidence
+        drop, sure = min(allowed, caps.get("drop", allowed)), conf.objective.confidence
+        least = promise.least_noise(history, scale, val)
+        wary = _fit(history, scale, conf, elsewhere, least) if fitted.noise < least else fitted
+        drops = promise.drops(history, scale, wary.noise, conf, drop, val)
+        expected = promise.expected(history, scale, drops, wary)
         threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
         threshold = threshold.surer(drops.required(sure, expected), confidence=sure)
         pairs = zip(architectures, outcomes.tolist(), strict=True)
@@ -220,7 +220,11 @@ def _refuse_caps(history: History, caps: dict[str, float], latencies: Latencies 
 
 
 def _fit(
-    history: History, scale: OutcomeScale, conf: SearchConfig, elsewhere: History | None
+    history: History,
+    scale: OutcomeScale,
+    conf: SearchConfig,
+    elsewhere: History | None,
+    least_noise: float = 0.0,
 ) -> Surrogate:
     X, Y = history.X, scale.forward(history.values(scale.outcome))
     if conf.surrogate.fidelity:
@@ -228,7 +232,8 @@ def _fit(
         if elsewhere is not None and len(elsewhere):
             X = torch.cat([X, torch.cat([elsewhere.X, _fidelity(elsewhere, conf)], dim=1)])
             Y = torch.cat([Y, scale.forward(elsewhere.values(scale.outcome))])
-    return surrogate.fit(X, Y, conf.surrogate, segments=history.space.segments)
+    segments = history.space.segments
+    return surrogate.fit(X, Y, conf.surrogate, segments=segments, least_noise=least_noise)
 
 
 def _fidelity(elsewhere: History, conf: SearchConfig) -> Tensor:

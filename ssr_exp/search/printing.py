@@ -17,7 +17,6 @@ from ssr_exp.search import answer
 from ssr_exp.search.answer import DeviceLatency, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
-from ssr_exp.search.promise import Promise
 from ssr_exp.search.rounds import Planned
 
 # What of a warning moves from round to round.
@@ -185,7 +184,6 @@ def print_answer(
     *,
     drop: float,
     allowed: float,
-    promise: Promise,
     on: str,
     folder: Path,
     latency: DeviceLatency | None = None,
@@ -199,7 +197,6 @@ def print_answer(
         f"({record.params:,} of {record.baseline_params:,}), {macs:.1%} of its MACs, {score.word} "
         f"drop {score.drop_text(drop)} on {on}"
     )
-    screen.print(f"promise: a drop of {promise.text(score, allowed)}")
     if drop > allowed:
         screen.print(
             f"warning: that is more than the {score.short_drop(allowed)} that objective.max_drop "

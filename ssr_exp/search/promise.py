@@ -9,7 +9,7 @@ what another training gives (the noise between seeds), and on which images it is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from ssr_exp.runs.score import Score
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import EVEN, OutcomeScale
 from ssr_exp.search.resolution import ValSet
+from ssr_exp.search.surrogate import Surrogate
 
 WITHIN_80 = 1.2816  # standard deviations on each side
 PRIOR = 4  # degrees of freedom of the surrogate's noise, beside those of repeated trainings
@@ -176,17 +177,26 @@ def drops(
     return Drops(scale, allowed, pooled, max(conf.finalists.seeds, 1), val)
 
 
-def expected(
-    history: History, scale: OutcomeScale, lost: Drops, predicted: Sequence[Tensor]
-) -> Outcomes:
-    """Say what is expected of the trained networks' scores.
+def least_noise(history: History, scale: OutcomeScale, val: ValSet | None) -> float:
+    """Return the standard deviation that a training's outcome has at least, on the scale.
 
-    `predicted` are means, standard deviations and covariances with the baseline, those of pending
-    networks after them; where they are of a loss, each score is taken as it was measured.
+    A surrogate that saw each network once may take luck for what networks differ by; of accuracies
+    the images tell better. 0 where nothing is known of their error.
     """
-    count, at = len(history.networks), history.networks.index(history.space.plan.baseline)
+    if val is None or not val.images or scale.outcome.key != history.score.key:
+        return 0.0
+    values = history.values(history.score)
+    middle, noise = float(scale.back(scale.forward(values).mean())), val.noise(float(values.mean()))
+    return (scale.at(middle + noise) - scale.at(middle - noise)) / 2
+
+
+def expected(history: History, scale: OutcomeScale, lost: Drops, fitted: Surrogate) -> Outcomes:
+    """Say what is expected of the trained networks' scores; of a loss, they are as measured."""
+    baseline = history.space.plan.baseline
+    at = history.networks.index(baseline)
     if scale.outcome.key == history.score.key:
-        mean, sigma, covariance = (column[:count] for column in predicted)
+        X, reference = history.features(history.networks), history.features([baseline])
+        mean, sigma, covariance = fitted.against(X, reference)
         return Outcomes(mean, sigma.square(), covariance, at)
     groups = history.repeats(lost.scale.forward(history.values(history.score)))
     mean = torch.stack([group.mean() for group in groups])

@@ -79,6 +79,14 @@ class ValSet:
             "says nothing; train longer, or look at images and labels"
         ]
 
+    def noise(self, accuracy: float) -> float:
+        """Return the binomial error of an accuracy on val: its standard deviation, in points.
+
+        Most of it is luck of the training, as `difference_variance` says, so it stands for what
+        one training's accuracy differs by from another's at least, and is rather too large.
+        """
+        return math.sqrt(accuracy * (100 - accuracy) / max(self.images, 1))
+
     def variance(self, accuracy: Tensor, other: Tensor, seeds: Tensor) -> Tensor:
         """Return by how much differences of accuracies may be off, in squared points; any shape.
 

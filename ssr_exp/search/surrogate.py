@@ -218,6 +218,7 @@ def fit(
     conf: SurrogateConf,
     *,
     segments: Sequence[int] = (),
+    least_noise: float = 0.0,
 ) -> Surrogate:
     """Fit the hyperparameters by their posterior mode; the same data give the same surrogate.
 
@@ -229,6 +230,7 @@ def fit(
         Y: outcomes on their scale, as many; repeats of a network are rows of their own.
         conf: kernel and fidelity.
         segments: for each of the first features the segment that it is of; for the additive kernel.
+        least_noise: standard deviation that one training's outcome has at least, on the scale.
 
     Of more than `MOST` trainings, so many that stand for all (see `ssr_exp.search.subset`) fit the
     hyperparameters, and with these the surrogate learns from all.
@@ -236,19 +238,20 @@ def fit(
     centre, spread = float(Y.mean()), float(Y.std()) if len(Y) > 1 else 0.0
     spread = spread if spread > 1e-9 else 1.0
     y = (Y - centre) / spread
+    least = max((least_noise / spread) ** 2, gaussian_process.LEAST_NOISE)
     some = subset.representative(X, MOST)
     if len(some) < len(X):
         how = "its kernel's lengths and the noise are fitted to %d of them"
         log.info(f"the surrogate learns from %d runs; {how}", len(X), len(some))
     with settings.validate_input_scaling(False):  # it warns of outcomes that are all equal
-        model = gaussian_process.build(X[some], y[some], conf, segments)
+        model = gaussian_process.build(X[some], y[some], conf, segments, least)
         try:
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         except ModelFittingError:
             log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
-            model = gaussian_process.build(X[some], y[some], conf, segments)
+            model = gaussian_process.build(X[some], y[some], conf, segments, least)
         if len(some) < len(X):
-            fitted, model = model, gaussian_process.build(X, y, conf, segments)
+            fitted, model = model, gaussian_process.build(X, y, conf, segments, least)
             model.load_state_dict(fitted.state_dict())
     return assembled(model.eval(), X, y, centre=centre, spread=spread)
 

@@ -12,7 +12,7 @@ import pytest
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
-from ssr_exp.search import answer, history
+from ssr_exp.search import answer, history, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked, first, small, tell, unfitted  # noqa: F401
@@ -94,7 +94,7 @@ def order(world: World) -> list[str]:
 def surer(ending: Ending, answers: Sequence[Architecture]) -> list[str]:
     """List what is tried one after the other: the cheapest that is surer than all before."""
     tried = [answers[0]]
-    while (one := answer.next_best(ending.belief, answers, tried)) is not None:
+    while (one := retries.next_best(ending.belief, tried)) is not None:
         tried.append(one)
     return [code(ending, a) for a in tried]
 

@@ -17,7 +17,7 @@ from ssr_exp.search import answer, history
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale
-from ssr_exp.search.promise import Drops, Outcomes, pooled_noise
+from ssr_exp.search.promise import Drops, Outcomes, least_noise, pooled_noise
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked
@@ -194,3 +194,21 @@ def test_a_surrogate_of_losses_leaves_the_measured_scores(known: History) -> Non
     baseline = scores[known.space.plan.baseline]
     for a in belief.networks:
         assert belief.promises[a].drop == pytest.approx(baseline - scores[a], abs=1e-6)
+
+
+def test_what_val_cannot_tell_is_noise_to_the_promise(
+    small: Space, tell: Tell, first: First
+) -> None:
+    """Networks that are alike differ on few images by luck alone: none is promised to be better."""
+    rng, images = np.random.default_rng(0), 200
+    scores = 100 * rng.binomial(images, 0.9, size=len(first)) / images
+    records = [tell(a, val_acc=float(s)) for a, s in zip(first, scores, strict=True)]
+    known, val = history.from_records(small, records), ValSet({"cat": images})
+    blind, wary = (Belief.from_history(known, SearchConfig(), val=v) for v in (None, val))
+    assert wary.drops.noise >= 0.99 * least_noise(known, wary.scale, val) > 0
+
+    def spread(belief: Belief) -> float:
+        return float(np.std([one.drop for one in belief.promises.values()]))
+
+    assert spread(wary) <= spread(blind) and spread(wary) < 0.7 * float(scores.std())
+    assert bool((wary.surrogate.predict(known.X)[0] == blind.surrogate.predict(known.X)[0]).all())

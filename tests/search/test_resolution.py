@@ -70,3 +70,8 @@ def test_one_image_more_than_the_largest_class_is_learnt_however_it_is_rounded()
 
 def test_nothing_is_said_of_a_val_set_that_is_not_known() -> None:
     assert not ValSet({}).too_coarse(0.0) + ValSet({}).learnt_nothing(0.0)
+
+
+def test_the_noise_of_an_accuracy_is_binomial() -> None:
+    hits = np.random.default_rng(0).binomial(287, 0.93, size=100_000)
+    assert ValSet({"cat": 287}).noise(93.0) == pytest.approx(100 * (hits / 287).std(), rel=0.02)
