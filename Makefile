@@ -66,7 +66,7 @@ test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on
 	@PATH="$$PATH:/usr/sbin:/sbin"; for p in sbatch slurmctld slurmd slurmdbd munged mariadbd; do \
 		command -v $$p >/dev/null || missing=$$p; done; test -z "$$missing" || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
-	$(PYTEST) $(LISTED) -m 'slurm or ray' tests/cluster
+	$(PYTEST) $(LISTED) -m '(slurm or ray)$(if $(CI), and not more)' tests/cluster
 
 check: lint types test demo slow timed tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
 

@@ -1,28 +1,39 @@
-"""Replay: every arm searches the same pools of really trained networks, and is measured alike."""
+"""Replay: every arm searches the same pools of really trained networks, and is measured alike.
+
+Where a table knows of trainings that no search sees, each round's answer is held against them.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks import optuna_arms, replay_arms, table_of_networks
+from benchmarks import (
+    ax_arm,
+    optuna_arms,
+    published_widths,
+    replay_answers,
+    replay_arms,
+    table_of_networks,
+)
 from benchmarks.replay_arms import Begin
 from benchmarks.table_of_networks import Table
 from ssr_exp.config import Acquisition
 from ssr_exp.rescaling.plan import Architecture
 
 SHARE = 0.8  # of the networks that are no sentinels: the pool of one repetition
-DROP = 1.0  # points of accuracy that the smallest network may lose
 
 ARMS: dict[str, Begin] = {
     "ehvi": replay_arms.ours(Acquisition.ehvi),
@@ -35,6 +46,8 @@ ARMS: dict[str, Begin] = {
     "optuna_nsga2": optuna_arms.arm(optuna_arms.nsga2),
     "optuna_gp": optuna_arms.arm(optuna_arms.gp),
 }
+if find_spec("ax"):
+    ARMS["ax"] = ax_arm.arm
 
 
 class Outcome(NamedTuple):
@@ -46,12 +59,13 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Size:
-    """How much is replayed."""
+    """How much is replayed; `trainings` at most, the sentinels included."""
 
     repeats: int = 20
     rounds: int = 8
     batch: int = 4
     jobs: int = 2
+    trainings: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,12 @@ class Replayed:
     measures: dict[str, list[float]]
     evaluated: int
     seconds: float
+
+
+def load(path: Path) -> Table:
+    """Read a table of ours, or the published one."""
+    reader = published_widths if published_widths.is_one(path) else table_of_networks
+    return reader.load(path)
 
 
 def pool(table: Table, repetition: int) -> tuple[Architecture, ...]:
@@ -102,13 +122,17 @@ def once(table: Table, begin: Begin, name: str, repetition: int, size: Size) -> 
     ask, seconds = begin(table.space, networks, repetition), 0.0
     history = [list(known)]
     for _ in range(size.rounds):
+        left = size.batch if size.trainings is None else size.trainings - len(known)
+        if (count := min(size.batch, left)) <= 0:
+            break
         start = time.perf_counter()
-        chosen = ask(dict(known), size.batch)
+        chosen = ask(dict(known), count)
         seconds += time.perf_counter() - start
-        _check(name, chosen, set(networks) - set(known), size.batch)
+        _check(name, chosen, set(networks) - set(known), count)
         known |= {a: table.accuracies[a] for a in chosen}
         history.append(list(known))
-    return Replayed(name, repetition, measures(table, networks, history), len(known), seconds)
+    found = measures(table, networks, history) | replay_answers.measures(table, history)
+    return Replayed(name, repetition, found, len(known), seconds)
 
 
 def _check(
@@ -128,7 +152,7 @@ def measures(
 
     lowest = min(table.accuracies[a] for a in table.sentinels)
     reference = Outcome(lowest, table.log_params[table.baseline])
-    least = table.accuracies[table.baseline] - DROP
+    least = table.accuracies[table.baseline] - replay_answers.DROP
     whole = outcomes(networks)
     volume, best = hypervolume(whole, reference), smallest(whole, least=least)
     rounds = [outcomes(some) for some in history]
@@ -138,17 +162,32 @@ def measures(
     }
 
 
-def run(path: Path, size: Size, arms: Sequence[str] = tuple(ARMS)) -> list[Replayed]:
-    """Let all arms search the pools of all repetitions."""
-    tasks = [(name, r) for r in range(size.repeats) for name in arms]
-    found: list[Replayed] = []
+def run(
+    path: Path, size: Size, arms: Sequence[str] = tuple(ARMS), *, keep: Path | None = None
+) -> list[Replayed]:
+    """Let all arms search the pools of all repetitions.
+
+    What is done is written to the file `keep`, a line for each search, and not done again.
+    """
+    wanted = [(name, r) for r in range(size.repeats) for name in arms]
+    found = {(one.arm, one.repetition): one for one in _kept(keep)}
+    tasks = [task for task in wanted if task not in found]
     with _workers(path, size.jobs) as workers:
         for each in workers.map(partial(_task, size), tasks):
-            found.append(each)
+            found[each.arm, each.repetition] = each
+            if keep is not None:
+                with keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(each)) + "\n")
             print(
                 f"{each.arm} {each.repetition}: {_last(each)} in {each.seconds:.1f} s", flush=True
             )
-    return found
+    return [one for one in found.values() if one.arm in arms]
+
+
+def _kept(keep: Path | None) -> Iterator[Replayed]:
+    if keep is not None and keep.exists():
+        for line in keep.read_text(encoding="utf-8").splitlines():
+            yield Replayed(**json.loads(line))
 
 
 def _last(one: Replayed) -> str:
@@ -166,7 +205,7 @@ def _workers(path: Path, jobs: int) -> Executor:
 def _prepare(path: Path) -> None:
     global _table
     torch.set_num_threads(1)
-    _table = table_of_networks.load(path)
+    _table = load(path)
 
 
 def _task(size: Size, task: tuple[str, int]) -> Replayed:

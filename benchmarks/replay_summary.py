@@ -8,16 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.replay import DROP, SHARE, Replayed
+from benchmarks.replay import SHARE, Replayed
+from benchmarks.replay_answers import DROP
 
 OURS = ("ehvi", "smallest")
-HIGHER = {"hypervolume": True, "regret": False}  # whether higher is better
+HIGHER = {"hypervolume"}  # of which more is better
 METRICS = {
     "hypervolume": "area of (val_acc, log params) that the evaluated networks dominate, as a share "
     "of that of the whole pool; reference: the lowest accuracy of all sentinels, and the "
     "baseline's parameters; higher is better",
     "regret": f"log(params) of the smallest evaluated network that loses at most {DROP:g} point "
     "against the baseline, less that of the pool's smallest; lower is better",
+}
+OF_RULES = {
+    "params": "percent of the baseline's parameters that the answer has",
+    "drop": "points that the answer loses by trainings that no search saw, means of two",
+    "kept": f"share of the searches whose answer loses at most {DROP:g} point by those",
+}
+RULES = {
+    "measured": "the answer being the cheapest network whose measured drop is allowed",
+    "promised": "the answer being that of `search.py objective=smallest`",
 }
 NOTES = (
     "All arms start from the same sentinels, which are round 0, and answers are single trainings "
@@ -43,32 +53,59 @@ def summary(found: Sequence[Replayed]) -> dict[str, Any]:
         name: sorted((r for r in found if r.arm == name), key=lambda r: r.repetition)
         for name in arms
     }
+    found_metrics = [metric for metric in METRICS if metric in found[0].measures]
     values = {
         metric: {name: np.array([r.measures[metric] for r in by_arm[name]]) for name in arms}
-        for metric in METRICS
+        for metric in found_metrics
     }
     return {
         "arms": {
-            name: {metric: spread(values[metric][name]) for metric in METRICS}
+            name: {metric: spread(values[metric][name]) for metric in found_metrics}
             | {
                 "all_rounds": {
-                    metric: spread(values[metric][name][:, 1:].mean(axis=1)) for metric in METRICS
+                    metric: spread(values[metric][name][:, 1:].mean(axis=1))
+                    for metric in found_metrics
                 },
+                "repetitions": len(rows),
                 "evaluated": float(np.mean([r.evaluated for r in rows])),
                 "seconds": round(float(np.mean([r.seconds for r in rows])), 2),
             }
+            | answers(rows)
             for name, rows in by_arm.items()
         },
         "ours_less_theirs": {
-            metric: {own: _against(own, values[metric]) for own in OURS if own in arms}
-            for metric in METRICS
+            metric: {own: _against(own, by_arm, metric) for own in OURS if own in arms}
+            for metric in found_metrics
         },
     }
 
 
-def _against(own: str, values: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    others = [name for name in values if name != own]
-    return {other: paired(values[own], values[other]) for other in others}
+def answers(rows: Sequence[Replayed]) -> dict[str, Any]:
+    """Say what one arm's answers are, by both rules, after each round; nothing if unmeasured."""
+    found: dict[str, Any] = {}
+    for rule in RULES:
+        if f"{rule}_kept" in rows[0].measures:
+            columns = {
+                name: np.array([r.measures[f"{rule}_{name}"] for r in rows]) for name in OF_RULES
+            }
+            found[rule] = {
+                "params_median": np.round(np.median(columns["params"], axis=0), 3).tolist(),
+                "drop_mean": np.round(columns["drop"].mean(axis=0), 3).tolist(),
+                "kept": np.round(columns["kept"].mean(axis=0), 3).tolist(),
+            }
+    return {"answers": found} if found else {}
+
+
+def _against(own: str, by_arm: dict[str, list[Replayed]], metric: str) -> dict[str, Any]:
+    """Compare on the pools that both have searched."""
+    found = {}
+    ours = {r.repetition: r.measures[metric] for r in by_arm[own]}
+    for other, rows in by_arm.items():
+        both = [r for r in rows if r.repetition in ours]
+        if other != own and both:
+            theirs = np.array([r.measures[metric] for r in both])
+            found[other] = paired(np.array([ours[r.repetition] for r in both]), theirs)
+    return found
 
 
 def spread(values: NDArray[np.float64]) -> dict[str, Any]:
@@ -89,7 +126,7 @@ def paired(own: NDArray[np.float64], other: NDArray[np.float64]) -> dict[str, An
 
 def verdict(metric: str, gap: dict[str, float]) -> str:
     """Say how ours stands: ahead or behind by more than two standard errors, or level."""
-    better = gap["mean"] if HIGHER[metric] else -gap["mean"]
+    better = gap["mean"] if metric in HIGHER else -gap["mean"]
     if abs(better) <= 2 * gap["se"]:
         return "level"
     return "ahead" if better > 0 else "behind"
@@ -103,6 +140,12 @@ def report(found: dict[str, Any]) -> str:
         for metric in METRICS:
             last = {key: values[-1] for key, values in arm[metric].items()}
             words += [f"{metric} {_number(last)}, {_number(arm['all_rounds'][metric])}"]
+        for rule, told in arm.get("answers", {}).items():
+            last = {name: column[-1] for name, column in told.items()}
+            words.append(
+                f"{rule}: {last['params_median']:.1f} % of the parameters, drop "
+                f"{last['drop_mean']:.2f}, kept {last['kept']:.0%}"
+            )
         lines.append("  ".join([*words, f"{arm['seconds']:.1f} s"]))
     for metric, owns in found["ours_less_theirs"].items():
         for own, others in owns.items():

@@ -47,13 +47,14 @@ def replay(options: argparse.Namespace) -> None:
     from benchmarks import replay, replay_figure, replay_summary
 
     given = {name: getattr(options, name) for name in SMOKE}
-    size = replay.Size(**(given | (SMOKE if options.smoke else {})))
-    searches = replay.run(options.table, size, options.arms or [*replay.ARMS])
+    size = replay.Size(**(given | (SMOKE if options.smoke else {})), trainings=options.trainings)
+    searches = replay.run(options.table, size, options.arms or [*replay.ARMS], keep=options.keep)
     found = replay_summary.summary(searches)
     about = {
         "table": _table(options.table),
         "size": vars(size),
         "metrics": replay_summary.METRICS,
+        "answers": {"values": replay_summary.OF_RULES, "rules": replay_summary.RULES},
         "notes": replay_summary.NOTES,
     }
     _save(options.out, about | found)
@@ -72,7 +73,9 @@ def surrogates(options: argparse.Namespace) -> None:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    about = json.loads(path.with_suffix(".json").read_text())
+    from benchmarks import replay
+
+    about = replay.load(path).about
     return {"file": path.name, "study": about["study"], **about["counts"]}
 
 
@@ -118,6 +121,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--rounds", type=int, default=8)
             sub.add_argument("--batch", type=int, default=4, help="networks of a round (4)")
             sub.add_argument("--arms", nargs="+", metavar="ARM", help="some arms only")
+            sub.add_argument("--trainings", type=int, help="at most, the sentinels included")
+            sub.add_argument(
+                "--keep", type=Path, metavar="JSONL", help="what is done, so as to go on with it"
+            )
     return parser
 
 

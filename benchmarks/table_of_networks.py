@@ -10,7 +10,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,22 +56,21 @@ class Table:
         accuracies: on val in percent, of the training with seed `SEED`.
         repeats: accuracies of all trainings of the networks that have several.
         about: what the JSON file says.
+        sentinels: the baseline and all sentinels, which every search starts from.
+        unseen: accuracies of other trainings, which no search sees, where there are any.
     """
 
     space: Space
     accuracies: Mapping[Architecture, float]
     repeats: tuple[tuple[float, ...], ...]
     about: Mapping[str, Any]
+    sentinels: tuple[Architecture, ...]
+    unseen: Mapping[Architecture, float] = field(default_factory=dict)
 
     @cached_property
     def log_params(self) -> Mapping[Architecture, float]:
         """The natural logarithm of each network's parameters."""
         return dict(zip(self.accuracies, log_params(self.space, [*self.accuracies]), strict=True))
-
-    @cached_property
-    def sentinels(self) -> tuple[Architecture, ...]:
-        """The baseline and all sentinels, which every search starts from."""
-        return tuple(sets.expand(self.space.plan, ModifiersConf("sentinel_all")))
 
     @cached_property
     def others(self) -> tuple[Architecture, ...]:
@@ -106,7 +105,8 @@ def load(path: Path) -> Table:
     inside = set(own.architectures(own.numbers(list(found))))
     answers = {a: seen[SEED] for a, seen in sorted(found.items()) if SEED in seen and a in inside}
     repeats = tuple(tuple(seen.values()) for _, seen in sorted(found.items()) if len(seen) > 1)
-    table = Table(own, answers, repeats, about)
+    sentinels = tuple(sets.expand(own.plan, ModifiersConf("sentinel_all")))
+    table = Table(own, answers, repeats, about, sentinels)
     missing = [own.code(a) for a in table.sentinels if a not in answers]
     if missing:
         raise SsrError(f"{path} lacks sentinels: {', '.join(missing)}; gather again with them.")

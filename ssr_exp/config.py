@@ -44,6 +44,7 @@ Positive = Annotated[float, Allowed("above 0, and finite", lambda x: 0 < x < mat
 Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < math.inf)]
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
+Chance = Annotated[float, Allowed("above 0 and below 1", lambda x: 0 < x < 1)]
 PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
@@ -247,11 +248,13 @@ class ModelConf:
 class SegmentConf:
     """How the seed network is split, and how its channels are rounded."""
 
-    kind: str = "stage"  # stage, superblock, block, whole, manual
+    kind: str = "stage"  # stage, superblock, block, channels, whole, manual
     multiple: int | None = None  # channels; None: 4 for CIFAR ResNets, 8 else
     frozen: list[str] = field(default_factory=list)  # names of segments that stay as they are
     width_steps: int = 8  # the lattice's widths are k / width_steps
     patterns: list[str] = field(default_factory=list)  # manual: modules' names, one a segment
+    depth: bool = False  # channels: stages keep fewer of their blocks, too
+    at_most: int | None = None  # so many segments: the most alike ones are merged; None: any number
 
 
 @dataclass
@@ -469,6 +472,7 @@ class ObjectiveConf:
     cost: CostAxis = CostAxis.params
     # What the answer may lose against the baseline: in the score's unit, or a share as 2%.
     max_drop: Any = None  # None: 1 point of a score in percent, 2% of any other
+    confidence: Chance = 0.8  # how likely the answer is to keep that on test; 0.5: as it looks
 
 
 @dataclass
@@ -524,6 +528,7 @@ class FinalistsConf:
 
     seeds: CountOrZero = 3  # trainings of each network; 0: none
     count: Count = 1  # networks, beside the baseline
+    retries: CountOrZero = 2  # further networks, one by one, while the drop on test is too large
     epochs: Count | None = None  # None: as in the search
     arms: list[Arm] = field(default_factory=list)  # what to compare with
 

@@ -143,6 +143,8 @@ class Study:
             "frozen": conf.segment.frozen,
             "kind": conf.segment.kind,
             "patterns": conf.segment.patterns,
+            "depth": conf.segment.depth,
+            "at_most": conf.segment.at_most,
         }
         seed_network, plan, found = beginning.traced(whole, example_inputs, network, split)
         taken = beginning.taken(seed_network, init, network)
@@ -545,7 +547,9 @@ class Study:
 
     # --- what was found
 
-    def finalists(self, *, count: int = 1, seeds: int = 3) -> Iterator[Candidate]:
+    def finalists(
+        self, *, count: int = 1, seeds: int = 3, retries: int | None = None
+    ) -> Iterator[Candidate]:
         """Offer the last trainings: baseline and answers, with seeds that the search did not use.
 
         Tell each with `test=`. Several processes share them; what was told is not offered again.
@@ -553,24 +557,35 @@ class Study:
         Args:
             count: of answers.
             seeds: of each.
+            retries: further answers, one by one, while none keeps within the drop on test; None:
+                the study's `finalists.retries`.
 
         Raises:
             SsrError: if the records are too few for an answer.
         """
 
         def claim() -> Request | Waiting | None:
+            more = requests
             with self._asking.turn():
-                busy = []
-                for request in requests:
-                    done = self._asking.store.read(self._asking.folder(request))
-                    if is_done(done, tested=True) or self._has_failed(request):
-                        continue
-                    if self._asking.claim(request):
-                        return request
-                    busy.append(request)
-            return self._asking.waiting(busy) if busy else None
+                while more:
+                    busy = []
+                    for request in requests:
+                        done = self._asking.store.read(self._asking.folder(request))
+                        if is_done(done, tested=True) or self._has_failed(request):
+                            continue
+                        if self._asking.claim(request):
+                            return request
+                        busy.append(request)
+                    if busy:
+                        return self._asking.waiting(busy)
+                    more = self._asking.retried(
+                        belief, requests, count=count, seeds=seeds, retries=limit
+                    )
+                    requests.extend(more)
+            return None
 
-        belief = self._asking.believe()
+        limit = self._conf.finalists.retries if retries is None else retries
+        belief = self._asking.judge()
         requests = self._asking.finalists(belief, count=count, seeds=seeds)
         while (request := ranks.shared(claim)) is not None:
             if isinstance(request, Waiting):

@@ -100,12 +100,10 @@ def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
     assert "# predictions: (" in loaded
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     ("task", "targets", "key"),
-    [
-        ("regression", "side", "val/rmse"),
-        pytest.param("multilabel", "red,large", "val/mAP", marks=pytest.mark.more),
-    ],
+    [("regression", "side", "val/rmse"), ("multilabel", "red,large", "val/mAP")],
 )
 def test_what_is_killed_is_not_repeated_and_the_answer_is_exported(
     table: Path, tmp_path: Path, task: str, targets: str, key: str

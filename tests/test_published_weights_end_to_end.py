@@ -45,6 +45,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.
     return state
 
 
+@pytest.mark.more
 def test_sentinels_start_from_published_weights_and_are_exported(
     command: Command, images: Path, weights: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:

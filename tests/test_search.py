@@ -56,7 +56,7 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     search: Search, tmp_path: Path
 ) -> None:
     words = ("rounds=2", "batch=2", "finalists.seeds=2", "finalists.arms=[uniform_width]")
-    words += ("objective=smallest", "objective.max_drop=5")
+    words += ("objective=smallest", "objective.max_drop=5", "objective.confidence=0.5")
     first = search(*words)
     assert (first.code, first.err) == (0, "")
     *_, best, page = first.out.strip().splitlines()

@@ -667,6 +667,28 @@ def test_a_late_word_leaves_the_lease_of_another_alone(begin: Begin) -> None:
     assert leases.seconds_left(leased.folder) > 50
 
 
+def test_where_the_answer_loses_too_much_on_test_the_next_best_is_offered(begin: Begin) -> None:
+    def test_all(study: Study, retries: int | None) -> list[str]:
+        codes = []
+        for candidate in study.finalists(seeds=1, retries=retries):
+            codes.append(candidate.code)
+            lost = 0.2 if len(set(codes)) == 2 else 0.0  # the answer, and not the baseline
+            study.tell(candidate, scored(candidate), test=0.8 - lost)
+        return codes
+
+    study = begin(options={"objective.confidence": 0.6}, max_drop=0.07)
+    finish(study, scored)
+    baseline, failed = test_all(study, 0)
+    assert study.answer().code == failed and study.answer().drop == pytest.approx(0.2)
+    again = begin(options={"objective.confidence": 0.6}, max_drop=0.07)  # in another process
+    (kept,) = test_all(again, None)
+    answer = again.answer()
+    assert kept not in (baseline, failed) and answer.code == kept
+    assert answer.drop == pytest.approx(0.0) and answer.promise.probability >= 0.6
+    assert f"within 0.07 with a probability of {answer.promise.probability:.0%}" in str(answer)
+    assert not list(again.finalists(seeds=1)) and again.answer().code == kept
+
+
 def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> None:
     study = begin()
     finish(study, scored)

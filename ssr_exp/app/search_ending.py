@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ssr_exp.app.sweeping import LaunchingCommand
@@ -17,6 +18,7 @@ from ssr_exp.runs.store import BEST_FOLDER, Store
 from ssr_exp.search import answer, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.retries import Retries
 from ssr_exp.terminal import counted
 from ssr_exp.training import answer_folder, finalists, opened_study
 from ssr_exp.training.opened_study import OpenedStudy
@@ -35,6 +37,7 @@ class Ending:
         conf: what that composes to.
         study: its study.
         belief: what is believed after its last round.
+        affordable: how many of so many more trainings the budget allows.
     """
 
     command: LaunchingCommand
@@ -42,6 +45,7 @@ class Ending:
     conf: SearchConfig
     study: OpenedStudy
     belief: Belief
+    affordable: Callable[[int], int]
 
     def carry_out(self) -> list[Record]:
         """Train the finalists, print the last comparison, and hand over; returns the answer.
@@ -49,31 +53,78 @@ class Ending:
         Raises:
             SsrError: if no finalist could be trained.
         """
-        answers = answer.good_enough(self.belief)[: self.conf.finalists.count]
+        answers = answer.good_enough(self.belief)
         if self.conf.finalists.seeds:
             return self._finalists(answers)
         return self._as_searched(answers[0])
 
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
+        tried = [a for a in answers[: self.conf.finalists.count] if a != self.study.plan.baseline]
+        named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
+        members = self._trained(named)
+        results = self._results(members)
+        self._check(results, named)
+        conf, count = self.conf.finalists, len(tried)
+        retries = Retries(self.belief, conf.retries, conf.seeds, self.affordable)
+        while one := retries.next(self._drops(tried, results), first=count):
+            name = answer.finalist(self.belief.history.space.code(one), len(tried))
+            tried.append(one)
+            members |= self._trained([name])
+            results = self._results(members)
+        if conf.retries and tried:
+            results = self._chosen_first(results, self._drops(tried, results))
+        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
+        printing.print_results(results, learnt)
+        best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
+        chosen = next(m for some in members.values() for m in some if m.record() in best.records)
+        drop = self.belief.score.drop(best.score, results[0].score)
+        rows = answer.summary(results)
+        return self._hand_over(chosen, {"measured_on": "test", "drop": drop, "results": rows})
+
+    def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
+        """Train networks with all seeds, as far as that is not done."""
         first = self.conf.seed
         if not finalists.learns_val(self.conf):
             first += 1  # else they were the search's own runs, which chose the answer
         seeds = range(first, first + self.conf.finalists.seeds)
-        named = answer.contenders(self.belief, self.conf, answers) + self._family(answers[0])
         networks, each = counted(len(named), "network"), counted(len(seeds), "seed")
         log.info("finalists: %s, %s each", networks, each)
         members = {one: self._members(self._trainings(one, seeds)) for one in named}
         self.command.train([member for some in members.values() for member in some])
+        return members
+
+    def _results(self, members: Mapping[Contender, Sequence[Member]]) -> list[Result]:
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
-        results = answer.results(rows, full=self.belief.history.space.baseline.params)
-        self._check(results, named)
-        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
-        printing.print_results(results, learnt)
-        best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
-        drop = self.belief.score.drop(best.score, results[0].score)
-        metrics = {"measured_on": "test", "drop": drop, "results": answer.summary(results)}
-        chosen = next(m for m in members[best.contender] if m.record() in best.records)
-        return self._hand_over(chosen, metrics)
+        return answer.results(rows, full=self.belief.history.space.baseline.params)
+
+    def _drops(
+        self, tried: Sequence[Architecture], results: Sequence[Result]
+    ) -> dict[Architecture, float]:
+        """Say what answers lost on test, in the order of trying; infinite where nothing did."""
+        code, score = self.belief.history.space.code, self.belief.score
+        scores = {r.contender.network: r.score for r in results}
+        baseline = results[0].score
+        return {
+            a: score.drop(scores[code(a)], baseline) if code(a) in scores else math.inf
+            for a in tried
+        }
+
+    def _chosen_first(
+        self, results: Sequence[Result], drops: Mapping[Architecture, float]
+    ) -> list[Result]:
+        """Call the first one that keeps the promise the answer, else the one that loses least."""
+        code = self.belief.history.space.code
+        kept = [a for a, drop in drops.items() if drop <= self.belief.drop]
+        best = kept[0] if kept else min(drops, key=lambda a: drops[a])
+        order = [code(best), *(code(a) for a in drops if a != best)]
+        arms = [arm.value.replace("_", " ") for arm in Arm]
+        named = [
+            replace(r, contender=answer.finalist(tested, order.index(tested)))
+            if (tested := r.contender.network) in order and r.contender.role not in arms
+            else r
+            for r in results
+        ]
+        return sorted(named, key=lambda r: (r is not named[0], r.contender.role != answer.ROLE))
 
     def _trainings(self, one: Contender, seeds: Iterable[int]) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""
@@ -138,6 +189,9 @@ class Ending:
             latencies = (record.latencies or {}) | {latency.setting: latency.ms}
             one = {"latency_ms": latency.ms, "latency_device": latency.setting}
             record = record.model_copy(update=one | {"latencies": latencies})
+        promise = self.belief.promises[self.belief.history.space.parse(record.network)]
+        sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
+        metrics = metrics | {"promise": promise.fields() | sure}
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)

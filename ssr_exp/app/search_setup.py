@@ -51,8 +51,17 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
         Evidence(store, study.name, study.fields, spanned, conf, book, study.score),
         latencies(conf, study, spanned, store),
         watch=lambda _: write_page(store),
-        val=ValSet(study.splits.reading.parts.get("val", {})) if study.score == ACCURACY else None,
+        val=_val_set(conf, study),
     )
+
+
+def _val_set(conf: SearchConfig, study: OpenedStudy) -> ValSet | None:
+    """Count the images that accuracies are of; None for other scores."""
+    if study.score != ACCURACY:
+        return None
+    parts = study.splits.reading.parts
+    tested = sum(parts.get("test", {}).values()) if conf.finalists.seeds else 0
+    return ValSet(parts.get("val", {}), tested)
 
 
 def wandb_run(search: Search, study: OpenedStudy) -> SearchRun:

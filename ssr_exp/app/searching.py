@@ -24,6 +24,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.report import trade_offs
 from ssr_exp.runs import proposal
 from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.record import FINALIST
 from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
 from ssr_exp.search import asynchronous, printing
 from ssr_exp.search.attempts import Train
@@ -148,8 +149,11 @@ class SearchCommand(LaunchingCommand):
         else:
             belief, reason = watched.run(train)
         log.info("the search ends: %s", reason)
+        if any(record.origin == FINALIST for record in belief.history.records):
+            belief = search.judge()
         _print_front(belief, search.conf)
-        records = Ending(self, arguments, search.conf, opened, belief).carry_out()
+        ending = Ending(self, arguments, search.conf, opened, belief, search.affordable)
+        records = ending.carry_out()
         search.conclude(belief)
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records

@@ -35,12 +35,24 @@ class ComparisonRow(FileModel):
     seeds: list[int]
 
 
+class StatedPromise(FileModel):
+    """What an answer was expected to lose, with its 80 % interval, and how likely it keeps that."""
+
+    drop: float
+    low: float
+    high: float
+    probability: float
+    allowed: float
+    confidence: float
+
+
 class Comparison(FileModel):
     """The last comparison; `drop` is in the score's unit, `measured_on` says on which images."""
 
     measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
     drop: float
     results: tuple[ComparisonRow, ...] = ()
+    promise: StatedPromise | None = None
 
 
 def read_comparison(store: Store, study: str) -> Comparison | None:

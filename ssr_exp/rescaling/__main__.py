@@ -55,9 +55,12 @@ def table(name: str, plan: Plan) -> Table:
     costs = cost.by_segment(plan)
     for segment, widths, spent in zip(plan.segments, plan.widths, costs[:-1], strict=True):
         blocks = len(segment.blocks)
-        numbers = (blocks, blocks - segment.fewest, int(widths.channels[-1]), len(widths))
+        depths = ("", "") if segment.is_width else (blocks, blocks - segment.fewest)
+        numbers = (*depths, int(widths.channels[-1]), len(widths))
         frozen = " (frozen)" if segment.frozen else ""
-        rows.add_row(segment.name + frozen, *map(str, numbers), *(f"{x:,}" for x in spent))
+        inside = not any(segment.blocks)  # of blocks whose cost is their stage's
+        spent_ = ("",) * len(spent) if inside else (f"{x:,}" for x in spent)
+        rows.add_row(segment.name + frozen, *map(str, numbers), *spent_)
     rows.add_row("outside (stem, head, ...)", "", "", "", "", *(f"{x:,}" for x in costs[-1]))
     total = cost.count_one(plan, plan.baseline)
     rows.add_row("network", "", "", "", "", *(f"{x:,}" for x in total), style="bold")
@@ -66,8 +69,9 @@ def table(name: str, plan: Plan) -> Table:
 
 def _summary(plan: Plan, points: int, width_steps: int) -> str:
     least, full = cost.count_one(plan, plan.smallest), cost.count_one(plan, plan.baseline)
+    depths = "" if all(segment.is_width for segment in plan.segments) else "every block count; "
     lines = [
-        f"lattice: {lattice.spell(points)} networks (every block count; widths in steps of "
+        f"lattice: {lattice.spell(points)} networks ({depths}widths in steps of "
         f"1/{width_steps}, rounded to a multiple of {plan.multiple})",
         f"smallest: {least.params:,} parameters ({least.params / full.params:.1%}), "
         f"{least.macs:,} MACs ({least.macs / full.macs:.1%})",

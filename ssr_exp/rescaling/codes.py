@@ -1,7 +1,9 @@
 """A short code for each network: `d9-1-9_w16-8-32` keeps 9, 1, 9 blocks and 16, 8, 32 channels.
 
-The channels are what each segment puts out. Where two widths of a segment differ only inside its
-blocks (their bottlenecks round at other fractions), a letter tells them apart: `144`, then `144b`.
+Groups of channels (`segment=channels`) have widths alone: `w16-8-32`. The channels are what each
+segment puts out. Where two widths of a segment differ only inside its blocks (their bottlenecks
+round at other fractions), a letter tells them apart: `144`, then `144b`. The inner width of a block
+that is left out is 0.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture, Plan, Widths
 
 NUMBER = "[0-9]{1,9}"  # what is longer is no number of blocks or channels, and slow to read
-PATTERN = re.compile(rf"(?:.*_)?d({NUMBER}(?:-{NUMBER})*)_w({NUMBER}[a-z]*(?:-{NUMBER}[a-z]*)*)")
+WIDTHS = rf"w({NUMBER}[a-z]*(?:-{NUMBER}[a-z]*)*)"
+PATTERN = re.compile(rf"(?:.*_)?d({NUMBER}(?:-{NUMBER})*)_{WIDTHS}")
+ONLY_WIDTHS = re.compile(rf"(?:.*_)?{WIDTHS}")
 
 
 def write(plan: Plan, architecture: Architecture) -> str:
@@ -26,9 +30,11 @@ def write(plan: Plan, architecture: Architecture) -> str:
         >>> write(plan, plan.baseline)
         'd3-3-3_w16-32-64'
     """
-    blocks = "-".join(map(str, architecture.blocks))
-    pairs = zip(plan.widths, architecture.widths, strict=True)
-    return f"d{blocks}_w{'-'.join(_channels(widths, position) for widths, position in pairs)}"
+    gone, pairs = plan.gone(architecture), zip(plan.widths, architecture.widths, strict=True)
+    channels = ["0" if s in gone else _channels(*pair) for s, pair in enumerate(pairs)]
+    widths = f"w{'-'.join(channels)}"
+    blocks = [str(architecture.blocks[s]) for s in _with_blocks(plan)]
+    return f"d{'-'.join(blocks)}_{widths}" if blocks else widths
 
 
 def parse(plan: Plan, code: str) -> Architecture:
@@ -37,20 +43,31 @@ def parse(plan: Plan, code: str) -> Architecture:
     Raises:
         SsrError: if it is no code, or no network of this plan.
     """
-    match = PATTERN.fullmatch(code.strip())
+    counted = _with_blocks(plan)
+    match = (PATTERN if counted else ONLY_WIDTHS).fullmatch(code.strip())
     baseline = write(plan, plan.baseline)
     if match is None:
         raise SsrError(f"{code!r:.80} is not a network code; the baseline's is {baseline}.")
-    blocks, widths = (part.split("-") for part in match.groups())
-    if not len(blocks) == len(widths) == len(plan.segments):
+    *blocks, widths = (part.split("-") for part in match.groups())
+    depths = blocks[0] if blocks else []
+    if (len(depths), len(widths)) != (len(counted), len(plan.segments)):
+        segments = f"{len(plan.segments)} segments"
+        if len(counted) < len(plan.segments):
+            segments += f", and blocks to count in {len(counted)} of them"
         raise SsrError(
-            f"{code!r:.80} is for {len(blocks)} depths and {len(widths)} widths, but this network "
-            f"has {len(plan.segments)} segments; the baseline's code is {baseline}."
+            f"{code!r:.80} is for {len(depths)} depths and {len(widths)} widths, but this network "
+            f"has {segments}; the baseline's code is {baseline}."
         )
-    return Architecture(
-        tuple(_blocks(plan, s, int(text)) for s, text in enumerate(blocks)),
-        tuple(_position(plan, s, text) for s, text in enumerate(widths)),
-    )
+    texts = dict(zip(counted, depths, strict=True))
+    kept = tuple(_blocks(plan, s, int(texts.get(s, "1"))) for s in range(len(plan.segments)))
+    gone = plan.gone(Architecture(kept, ()))
+    positions = (0 if s in gone else _position(plan, s, text) for s, text in enumerate(widths))
+    return Architecture(kept, tuple(positions))
+
+
+def _with_blocks(plan: Plan) -> list[int]:
+    """List the segments whose blocks are counted."""
+    return [s for s, segment in enumerate(plan.segments) if not segment.is_width]
 
 
 def _channels(widths: Widths, position: int) -> str:

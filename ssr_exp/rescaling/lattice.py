@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from itertools import accumulate, chain
 from math import prod
 from typing import Any
 
@@ -20,15 +21,17 @@ from ssr_exp.rescaling.cost import Cost, Points
 from ssr_exp.rescaling.plan import Architecture, Plan
 
 LARGEST_SPELT = 10**12  # a number above it is not written out
+TRIES = 20  # draws for each network that is asked for
 MOST_STEPS = 2**16  # between two widths; no network is as wide
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """The product of each segment's options, without effective duplicates.
+    """The combinations of each segment's options, without effective duplicates.
 
-    For each of `S` segments there are its `k_s` options, ascending. Points are numbered from 0 in
-    row-major order: the last segment's option changes first.
+    For each of `S` segments there are its `k_s` options, ascending. Points are numbered from 0, the
+    smallest network, to the baseline: the last segment's option changes first. Inner widths of a
+    block come after its segment, and only where that keeps the block.
     """
 
     plan: Plan
@@ -42,7 +45,7 @@ class Lattice:
     @cached_property
     def size(self) -> int:
         """Count the points; `len` refuses more than a machine's integer holds."""
-        return prod(self.shape)
+        return prod(counts[-1] for counts in self._counts.values())
 
     def __len__(self) -> int:
         """Count the points; where Python's `len` cannot say how many, `size` can."""
@@ -54,12 +57,40 @@ class Lattice:
 
     def points(self, numbers: Sequence[int] | NDArray[Any]) -> Points:
         """Look up points, `n x S`, by their numbers, `n`."""
-        rest: NDArray[Any] = np.asarray(numbers, dtype=object if self._is_huge else np.int64)
-        columns = []
-        for option in reversed(self.options):
-            columns.append(option[(rest % len(option)).astype(np.int64)])
-            rest = rest // len(option)
-        return np.stack(columns[::-1], axis=1)
+        rest: NDArray[Any] = np.asarray(numbers, dtype=self._integer)
+        points = np.zeros((len(rest), len(self.options)), dtype=np.int32)
+        for s, counts in reversed(self._counts.items()):
+            rest, digit = rest // counts[-1], rest % counts[-1]
+            if not self._inside[s]:
+                points[:, s] = self.options[s][digit.astype(np.int64)]
+                continue
+            before: NDArray[Any] = np.array(counts, dtype=self._integer)
+            option = np.searchsorted(before, digit, side="right") - 1
+            points[:, s] = self.options[s][option]
+            digit = digit - before[option]
+            for inner in reversed(self._inside[s]):
+                radix = self._radix(inner, points)
+                points[:, inner] = self.options[inner][(digit % radix).astype(np.int64)]
+                digit = digit // radix
+        return cost.canonical(self.plan, points)
+
+    def numbers(self, points: Points) -> NDArray[Any]:
+        """Find the numbers, `n`, of points of the lattice, `n x S`."""
+        total: NDArray[Any] = np.zeros(len(points), dtype=self._integer)
+        for s, counts in self._counts.items():
+            digit: NDArray[Any] = np.zeros(len(points), dtype=self._integer)
+            for inner in self._inside[s]:
+                radix = self._radix(inner, points)
+                digit = digit * radix + np.where(radix == 1, 0, self._places(inner, points))
+            before: NDArray[Any] = np.array(counts, dtype=self._integer)
+            total = total * counts[-1] + before[self._places(s, points)] + digit
+        return total
+
+    def hold(self, points: Points) -> NDArray[np.bool_]:
+        """Say which of `n x S` points, as `cost.encode` writes them, are of the lattice: `n`."""
+        rows = enumerate(self.options)
+        inside = np.stack([np.isin(points[:, s], options) for s, options in rows], axis=1)
+        return np.asarray((inside | cost.gone(self.plan, points)).all(axis=1))
 
     def enumerate(self, chunk: int = 1 << 20) -> Iterator[Points]:
         """Yield all points in order, at most `chunk` at a time (`n x S` each)."""
@@ -67,11 +98,17 @@ class Lattice:
             yield self.points(np.arange(start, min(start + chunk, len(self))))
 
     def cost(self) -> Cost:
-        """Count the cost of all points at once: arrays of `shape`."""
+        """Count the cost of all combinations of options at once: arrays of `shape`.
+
+        Where blocks with widths of their own can be left out, some are the same network.
+        """
         return cost.count_product(self.plan, self.options)
 
     def sample(self, count: int, *, seed: int) -> list[Architecture]:
         """Draw `count` different architectures; the same seed draws the same ones.
+
+        All are as likely, except where blocks with widths of their own can be left out: there each
+        number of blocks is as likely, although fewer networks are shallow.
 
         Raises:
             SsrError: if the lattice has fewer points.
@@ -82,12 +119,62 @@ class Lattice:
                 "points."
             )
         draw = random.Random(seed)
+        if self.plan.inner:
+            return self._drawn(draw, count)
         if not self._is_huge:
             return cost.decode(self.plan, self.points(draw.sample(range(self.size), count)))
         drawn: dict[int, None] = {}
         while len(drawn) < count:
             drawn[draw.randrange(self.size)] = None
         return cost.decode(self.plan, self.points(list(drawn)))
+
+    def _drawn(self, draw: random.Random, count: int) -> list[Architecture]:
+        """Draw each segment's option by itself; the last ones of a lattice in the order of it."""
+        drawn: dict[Architecture, None] = {}
+        for _ in range(TRIES * count):
+            point = np.array([[draw.choice(option) for option in self.options]], dtype=np.int32)
+            drawn[cost.decode(self.plan, point)[0]] = None
+            if len(drawn) == count:
+                return list(drawn)
+        rest = (a for chunk in self.enumerate() for a in cost.decode(self.plan, chunk))
+        return list(dict.fromkeys(chain(drawn, rest)))[:count]
+
+    @cached_property
+    def _inside(self) -> dict[int, list[int]]:
+        """List for each segment that is no inner width those that are, of its blocks."""
+        inner = self.plan.inner
+        own = (s for s in range(len(self.options)) if s not in inner)
+        return {s: [i for i in sorted(inner) if inner[i][0] == s] for s in own}
+
+    @cached_property
+    def _counts(self) -> dict[int, list[int]]:
+        """Count for the segments that are no inner widths the points before each option, and all.
+
+        Those of one segment, with the inner widths of the blocks that it keeps.
+        """
+        counts = {}
+        for s, inside in self._inside.items():
+            blocks = len(self.plan.segments[s].blocks)
+            kept = [
+                [len(self.options[i]) for i in inside if self.plan.inner[i][1] <= option % blocks]
+                for option in self.options[s].tolist()
+            ]
+            counts[s] = list(accumulate(map(prod, kept), initial=0))
+        return counts
+
+    def _radix(self, inner: int, points: Points) -> NDArray[np.int64]:
+        """Count the options of an inner width at `n x S` points: 1 where its block is left out."""
+        segment, block = self.plan.inner[inner]
+        kept = points[:, segment] % len(self.plan.segments[segment].blocks) >= block
+        return np.where(kept, len(self.options[inner]), 1)
+
+    def _places(self, segment: int, points: Points) -> NDArray[np.int64]:
+        return np.searchsorted(self.options[segment], points[:, segment])
+
+    @property
+    def _integer(self) -> type:
+        """What holds the points' numbers."""
+        return object if self._is_huge else np.int64
 
     @property
     def _is_huge(self) -> bool:

@@ -23,8 +23,11 @@ from ssr_exp.rescaling.tracing.labels import Vector
 
 CLOSE = 1e-9  # fractions this close to a rounding threshold count as reaching it
 
+NO_SEGMENT = -1
+
 Place = tuple[int, int]
 """Which segment and which of its blocks something is in."""
+OUTSIDE: Place = (NO_SEGMENT, 0)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Segment:
         channels: how many channels the segment puts out.
         frozen: whether it stays as it is.
         least: how many blocks can not be removed.
+        is_width: whether it is a group of channels: it has a width, and no blocks to count.
+        parts: names and channels of what was merged into it, if anything.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Segment:
     channels: Form
     frozen: bool
     least: int = 1
+    is_width: bool = False
+    parts: tuple[tuple[str, int], ...] = ()
 
     @property
     def fewest(self) -> int:
@@ -112,6 +119,8 @@ class Widths:
 class Architecture:
     """An effective architecture: two modifiers that give the same one are the same network.
 
+    The width of a block that is left out says nothing: `Plan.canonical` gives it one position.
+
     Args:
         blocks: how many blocks each of `S` segments keeps.
         widths: which of its `Widths` each of them takes, as positions.
@@ -129,7 +138,7 @@ class Plan:
         inputs: what the network was called with when it was traced.
         multiple: channels are rounded to a multiple of this.
         segments: in the order in which they run.
-        owners: for each group the segment that scales it.
+        owners: for each group the segment that scales it, `NO_SEGMENT` if it keeps its size.
         leaves: parameters and buffers by name.
         gemms: in the order in which they run.
         attributes: integers in modules that follow a width: (path, attribute) to form, or to one
@@ -189,6 +198,44 @@ class Plan:
             for path in block
         }
 
+    @cached_property
+    def inner(self) -> Mapping[int, Place]:
+        """The first block that each segment is an inner width of, where it can be left out.
+
+        Nothing outside of that block and those after it knows the segment's channels.
+        """
+        widths = {s for s, segment in enumerate(self.segments) if segment.is_width}
+        if all(segment.fewest == len(segment.blocks) for segment in self.segments):
+            return {}
+        forms: list[tuple[str, tuple[Form, ...]]] = [
+            *((gemm.path, (gemm.m, gemm.n, gemm.k, gemm.count)) for gemm in self.gemms),
+            *((name, leaf.shape) for name, leaf in self.leaves.items()),
+            *((p, f if isinstance(f, tuple) else (f,)) for (p, _), f in self.attributes.items()),
+        ]
+        places: dict[int, set[Place]] = {}
+        for path, each in forms:
+            for group in {group for form in each for group, _ in form.parts}:
+                places.setdefault(self.owners[group], set()).add(self.place(path) or OUTSIDE)
+        first = {s: min(places[s]) for s in widths & places.keys()}
+        return {
+            s: (segment, block)
+            for s, (segment, block) in first.items()
+            if segment >= 0 and block >= self.segments[segment].fewest
+            if all(place[0] == segment for place in places[s])
+        }
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Give the inner widths of blocks that are left out the position 0: they say nothing."""
+        gone = self.gone(architecture)
+        if not gone:
+            return architecture
+        widths = (0 if s in gone else position for s, position in enumerate(architecture.widths))
+        return Architecture(architecture.blocks, tuple(widths))
+
+    def gone(self, architecture: Architecture) -> set[int]:
+        """List the segments whose block is left out."""
+        return {s for s, (at, block) in self.inner.items() if architecture.blocks[at] <= block}
+
     def place(self, path: str) -> Place | None:
         """Say which block a module or parameter stands in, if any."""
         holders = (each for each in (path, *holders_of(path)) if each in self._places)
@@ -213,7 +260,7 @@ class Plan:
         pairs = zip(modifiers.depth, modifiers.width, strict=True)
         rounded = [self._round(number, *pair) for number, pair in enumerate(pairs)]
         blocks, widths = zip(*rounded, strict=True)
-        return Architecture(blocks, widths)
+        return self.canonical(Architecture(blocks, widths))
 
     def modifiers(self, architecture: Architecture) -> Modifiers:
         """Write an architecture as fractions that give it back: kept blocks, kept channels."""
@@ -225,9 +272,11 @@ class Plan:
         return Modifiers(depth, width)
 
     def channels(self, architecture: Architecture) -> tuple[int, ...]:
-        """Count the channels that each segment puts out."""
+        """Count the channels that each segment puts out; 0 where its block is left out."""
         sizes = self.sizes(architecture)
-        return tuple(int(segment.channels(sizes)) for segment in self.segments)
+        gone = self.gone(architecture)
+        counts = (int(segment.channels(sizes)) for segment in self.segments)
+        return tuple(0 if s in gone else count for s, count in enumerate(counts))
 
     def sizes(self, architecture: Architecture) -> NDArray[np.int64]:
         """Count the channels of each group, `n_groups`."""

@@ -23,14 +23,20 @@ class SegmentDraft:
     blocks: tuple[Block, ...]
     least: int = 1
 
+    @property
+    def has_depth(self) -> bool:
+        """Say whether a block can be removed."""
+        return self.least < len(self.blocks)
+
 
 def find(
-    network: nn.Module, trace: Trace, kind: str, patterns: Sequence[str]
+    network: nn.Module, trace: Trace, kind: str, patterns: Sequence[str], *, depth: bool = False
 ) -> list[SegmentDraft]:
-    """Split a traced network in one of the ways of `KINDS`.
+    """Split a traced network in one of the ways of `KINDS`; of `channels` only what has `depth`.
 
     Raises:
-        SsrError: if the kind is unknown, or the patterns fit no modules or share some.
+        SsrError: if the kind is unknown, if it is given what belongs to another one, or if the
+            patterns fit no modules or share some.
     """
     if kind not in KINDS:
         raise SsrError(f"segment.kind={kind} is unknown; choose one of {', '.join(KINDS)}.")
@@ -38,7 +44,13 @@ def find(
         raise SsrError(
             f"segment.patterns are for segment=manual: leave them out with segment={kind}."
         )
-    return KINDS[kind](network, trace, patterns)
+    is_channels = kind == channels.__name__
+    if depth and not is_channels:
+        raise SsrError(
+            f"segment.depth=true is for segment=channels: leave it out with segment={kind}, which "
+            "says by itself whether blocks are removed."
+        )
+    return KINDS[kind](network, trace, patterns) if depth or not is_channels else []
 
 
 def stage(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
@@ -85,6 +97,14 @@ def superblock(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> lis
         binned.update(block)
         drafts += [SegmentDraft(name, (block,))] if block else []
     return drafts
+
+
+def channels(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
+    """Each group of channels that shrinks together (see `channel_segments`).
+
+    Only what else a group may keep fewer of is found here: the blocks of stages.
+    """
+    return [draft for draft in stage(network, trace, patterns) if draft.has_depth]
 
 
 def manual(network: nn.Module, trace: Trace, patterns: Sequence[str]) -> list[SegmentDraft]:
@@ -153,5 +173,5 @@ def _names(chains: Sequence[Chain]) -> list[str]:
 
 
 KINDS: dict[str, Callable[[nn.Module, Trace, Sequence[str]], list[SegmentDraft]]] = {
-    kind.__name__: kind for kind in (stage, superblock, block, whole, manual)
+    kind.__name__: kind for kind in (stage, superblock, block, channels, whole, manual)
 }

@@ -226,7 +226,7 @@ def _lowered(
         blocks, widths = list(full.blocks), list(full.widths)
         for s in subset:
             blocks[s], widths[s] = lowest.blocks[s], lowest.widths[s]
-        architectures.append(Architecture(tuple(blocks), tuple(widths)))
+        architectures.append(plan.canonical(Architecture(tuple(blocks), tuple(widths))))
     return [architecture for architecture in architectures if architecture != full]
 
 

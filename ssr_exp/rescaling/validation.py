@@ -260,7 +260,13 @@ def _kept(
 ) -> list[SegmentDraft]:
     """Keep the blocks of all segments without which the network does not run."""
     kept = []
-    for number, part in enumerate(parts):
+    for part in parts:
+        if not part.has_depth:
+            kept.append(part)
+            continue
+        number = next(
+            s for s, segment in enumerate(plan.segments) if part.blocks[-1] in segment.blocks
+        )
         blocks = list(plan.baseline.blocks)
         blocks[number] = plan.segments[number].fewest
         alone = Architecture(tuple(blocks), plan.baseline.widths)

@@ -19,10 +19,11 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import costs, lattice_sample
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.outcome import EVEN
 
 log = logging.getLogger(__name__)
 
-BASELINE, ROLE = "baseline", "answer"  # roles in the last comparison
+BASELINE, ROLE, FINALIST = "baseline", "answer", "finalist"  # roles in the last comparison
 NEAR = 0.05  # natural logarithm: costs within 5 % are equal
 
 
@@ -44,20 +45,43 @@ class Contender:
 def good_enough(belief: Belief) -> list[Architecture]:
     """List the trained networks that are good enough, the cheapest first.
 
-    Both must hold: the measured score lies within `max_drop` of the baseline's (means over seeds),
-    and so does the predicted one, which does not fall for one lucky seed. Without any that keeps
-    both and the caps, the measured score decides; the baseline always does.
+    The measured score lies within `max_drop` of the baseline's (means over seeds), and so does the
+    predicted one, which does not fall for one lucky seed, and with a probability of the confidence
+    (see `ssr_exp.search.promise`). The baseline always is good enough. Without any other one, at
+    even odds and below the measured score decides; above, where the baseline breaks a cap, the
+    likeliest network of those that are good enough at even odds.
     """
     score, scores = belief.score, belief.history.scores()
     baseline = belief.history.space.plan.baseline
-    state = belief.state
-    log_costs = dict(zip(belief.networks, state.log_costs.tolist(), strict=False))  # then pending
-    rows = zip(belief.networks, state.within.tolist(), state.accurate.tolist(), strict=False)
-    smaller = [(a, accurate) for a, within, accurate in rows if within and a != baseline]
-    both = [a for a, accurate in smaller if accurate]
-    measured = [a for a, _ in smaller if belief.threshold.is_measured(scores[a])]
-    enough = [*(both or measured), baseline]
-    return sorted(enough, key=lambda a: (log_costs[a], -score.sign * scores[a], a))
+    log_costs = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
+    accurate = dict(zip(belief.networks, belief.state.accurate.tolist(), strict=False))
+    enough = [a for a in _smaller(belief) if accurate[a]]
+    if not enough and belief.confidence <= EVEN:
+        enough = _looks_good_enough(belief)
+    elif not enough and breaks_a_cap(belief, baseline):
+        enough = [one] if (one := likeliest(belief)) is not None else []
+    return sorted([*enough, baseline], key=lambda a: (log_costs[a], -score.sign * scores[a], a))
+
+
+def likeliest(belief: Belief) -> Architecture | None:
+    """Find the network that likeliest keeps within the drop, of those that look as if they did."""
+    looks = _looks_good_enough(belief)
+    return max(looks, key=lambda a: belief.promises[a].probability, default=None)
+
+
+def _looks_good_enough(belief: Belief) -> list[Architecture]:
+    """List the smaller networks that are so, measured and predicted; else all that are measured."""
+    scores = belief.history.scores()
+    outcomes = dict(zip(belief.networks, belief.state.outcomes.tolist(), strict=False))
+    measured = [a for a in _smaller(belief) if belief.threshold.is_measured(scores[a])]
+    both = [a for a in measured if belief.threshold.is_reached(scores[a], outcomes[a])]
+    return both or measured
+
+
+def _smaller(belief: Belief) -> list[Architecture]:
+    """List the trained networks within the caps, but for the baseline."""
+    within = zip(belief.networks, belief.state.within.tolist(), strict=False)  # then pending ones
+    return [a for a, keeps in within if keeps and a != belief.history.space.plan.baseline]
 
 
 def breaks_a_cap(belief: Belief, architecture: Architecture) -> bool:
@@ -115,10 +139,7 @@ def contenders(
     space = belief.history.space
     baseline = Contender(BASELINE, space.code(space.plan.baseline))
     others = [a for a in answers if a != space.plan.baseline]
-    named = [
-        Contender(ROLE if rank == 0 else f"finalist {rank + 1}", space.code(architecture))
-        for rank, architecture in enumerate(others)
-    ]
+    named = [finalist(space.code(a), rank) for rank, a in enumerate(others)]
     arms = [
         Contender(arm.value.replace("_", " "), space.code(_equal(belief, arm, others[0], conf)))
         for arm in conf.finalists.arms
@@ -128,6 +149,11 @@ def contenders(
     for one in (baseline, *named, *arms):
         unique.setdefault(one.network, one)
     return list(unique.values())
+
+
+def finalist(network: str, rank: int) -> Contender:
+    """Name the network that is tested first the answer, and others by their rank, 0 the first."""
+    return Contender(ROLE if rank == 0 else f"{FINALIST} {rank + 1}", network)
 
 
 def _equal(belief: Belief, arm: Arm, answer: Architecture, conf: SearchConfig) -> Architecture:

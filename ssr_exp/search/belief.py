@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NoReturn
 
 import torch
@@ -14,7 +15,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS, Score
-from ssr_exp.search import costs, lattice_sample, surrogate
+from ssr_exp.search import costs, lattice_sample, promise, surrogate
 from ssr_exp.search.candidates import BatchState, Candidates, Price
 from ssr_exp.search.caps import (
     check_exact_caps,
@@ -26,6 +27,8 @@ from ssr_exp.search.caps import (
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale, Threshold
+from ssr_exp.search.promise import Drops, Outcomes, Promise
+from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
 from ssr_exp.search.surrogate import Surrogate
 
@@ -42,9 +45,12 @@ class Belief:
         state: predicted outcomes and log costs of `networks`, then of `pending`, and what counts
             as a gain.
         threshold: what is good enough.
-        drop: from the baseline's score that the answer may lose, in its unit.
+        drop: from the baseline's score that the answer may lose, in its unit; no cap allows less.
         caps: in absolute numbers.
         latencies: of a device, where latency is traded or capped.
+        confidence: with which the answer is to keep within the drop.
+        drops: how likely networks do.
+        outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
     """
 
     history: History
@@ -56,7 +62,10 @@ class Belief:
     threshold: Threshold
     drop: float
     caps: dict[str, float]
-    latencies: Latencies | None = None
+    latencies: Latencies | None
+    confidence: float
+    drops: Drops
+    outcomes: Outcomes
 
     @property
     def networks(self) -> tuple[Architecture, ...]:
@@ -73,6 +82,11 @@ class Belief:
         """Say whether the surrogate's outcome is the score, and no loss."""
         return self.scale.outcome.key == self.score.key
 
+    @cached_property
+    def promises(self) -> dict[Architecture, Promise]:
+        """What each trained network is expected to lose, and how likely it keeps the limit."""
+        return dict(zip(self.networks, self.drops.promises(self.outcomes), strict=True))
+
     @classmethod
     def from_history(
         cls,
@@ -83,6 +97,7 @@ class Belief:
         pending: Iterable[Architecture] = (),
         elsewhere: History | None = None,
         latencies: Latencies | None = None,
+        val: ValSet | None = None,
     ) -> Belief:
         """Fit the surrogate and predict the lattice.
 
@@ -93,6 +108,7 @@ class Belief:
             pending: networks that are being trained; they are believed to come out as predicted.
             elsewhere: records of other epochs, where the surrogate learns from them.
             latencies: of a device, where latency is traded or capped; None: those of the records.
+            val: the images that networks are compared by; None: nothing is known of their error.
 
         Raises:
             SsrError: if the caps cannot be met, or what is asked for was not measured.
@@ -112,18 +128,24 @@ class Belief:
         outcomes, _ = fitted.predict(history.features(architectures))
         at_baseline = float(outcomes[architectures.index(space.plan.baseline)])
         allowed = max_drop(conf.objective, history.score, value)
-        drop = min(allowed, caps.get("drop", allowed))
+        drop, sure = min(allowed, caps.get("drop", allowed)), conf.objective.confidence
+        least = promise.least_noise(history, scale, val)
+        wary = _fit(history, scale, conf, elsewhere, least) if fitted.noise < least else fitted
+        drops = promise.drops(history, scale, wary.noise, conf, drop, val)
+        expected = promise.expected(history, scale, drops, wary)
         threshold = Threshold.from_baseline(scale, history.score, value, at_baseline, drop=drop)
+        threshold = threshold.surer(drops.required(sure, expected), confidence=sure)
         pairs = zip(architectures, outcomes.tolist(), strict=True)
+        reached = torch.tensor([threshold.is_reached(scores.get(a), y) for a, y in pairs])
         state = BatchState(
             outcomes,
             *price(cost.encode(space.plan, architectures)),
-            torch.tensor([threshold.is_reached(scores.get(a), y) for a, y in pairs]),
+            promise.accurate(reached, drops.probabilities(expected), sure),
             (_reference(outcomes, scale, at_baseline, caps), float(candidates.log_cost.max())),
             threshold.untrained,
             fitted.noise,
         )
-        rest = (threshold, allowed, caps, latencies)
+        rest = (threshold, drop, caps, latencies, sure, drops, expected)
         return cls(history, scale, fitted, candidates, waiting, state, *rest)
 
 
@@ -198,7 +220,11 @@ def _refuse_caps(history: History, caps: dict[str, float], latencies: Latencies 
 
 
 def _fit(
-    history: History, scale: OutcomeScale, conf: SearchConfig, elsewhere: History | None
+    history: History,
+    scale: OutcomeScale,
+    conf: SearchConfig,
+    elsewhere: History | None,
+    least_noise: float = 0.0,
 ) -> Surrogate:
     X, Y = history.X, scale.forward(history.values(scale.outcome))
     if conf.surrogate.fidelity:
@@ -206,7 +232,8 @@ def _fit(
         if elsewhere is not None and len(elsewhere):
             X = torch.cat([X, torch.cat([elsewhere.X, _fidelity(elsewhere, conf)], dim=1)])
             Y = torch.cat([Y, scale.forward(elsewhere.values(scale.outcome))])
-    return surrogate.fit(X, Y, conf.surrogate, segments=history.space.segments)
+    segments = history.space.segments
+    return surrogate.fit(X, Y, conf.surrogate, segments=segments, least_noise=least_noise)
 
 
 def _fidelity(elsewhere: History, conf: SearchConfig) -> Tensor:

@@ -20,14 +20,22 @@ from ssr_exp.config import SurrogateConf
 # The noise's share of the outcomes' variance, log-normal. BoTorch's own (-4, 1) expects next to
 # none; two seeds of a short training differ by more (results/search/table.csv).
 NOISE_LOC, NOISE_SCALE = -2.0, 1.0
+LEAST_NOISE = 1e-4  # of that variance
 
 
-def build(X: Tensor, y: Tensor, conf: SurrogateConf, segments: Sequence[int]) -> SingleTaskGP:
+def build(
+    X: Tensor,
+    y: Tensor,
+    conf: SurrogateConf,
+    segments: Sequence[int],
+    least_noise: float = LEAST_NOISE,
+) -> SingleTaskGP:
     """Make a model of `n x d` features and `n` standardised outcomes; it is not fitted yet.
 
-    `segments` says for each of the first features which segment it is of.
+    `segments` says for each of the first features which segment it is of; `least_noise` bounds the
+    noise's share of the outcomes' variance.
     """
-    common: dict[str, Any] = {"likelihood": _likelihood(), "outcome_transform": None}
+    common: dict[str, Any] = {"likelihood": _likelihood(least_noise), "outcome_transform": None}
     if conf.fidelity:
         fidelities = [X.shape[1] - 1]
         return SingleTaskMultiFidelityGP(X, y[:, None], data_fidelities=fidelities, **common)
@@ -35,9 +43,10 @@ def build(X: Tensor, y: Tensor, conf: SurrogateConf, segments: Sequence[int]) ->
     return SingleTaskGP(X, y[:, None], covar_module=kernel, **common)
 
 
-def _likelihood() -> GaussianLikelihood:
+def _likelihood(least: float) -> GaussianLikelihood:
     prior = LogNormalPrior(NOISE_LOC, NOISE_SCALE)
-    bound = GreaterThan(1e-4, transform=None, initial_value=math.exp(NOISE_LOC))
+    start = max(math.exp(NOISE_LOC), 1.5 * least)
+    bound = GreaterThan(least, transform=None, initial_value=start)
     return GaussianLikelihood(noise_prior=prior, noise_constraint=bound)
 
 

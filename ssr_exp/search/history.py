@@ -68,6 +68,13 @@ class History:
             raise SsrError(f"a record has no {outcome.key}: type surrogate.outcome=score.")
         return torch.tensor(values, dtype=torch.float64)
 
+    def repeats(self, values: Tensor) -> list[Tensor]:
+        """Group values of the trainings, `n`, by their networks, in the order of `networks`."""
+        groups: dict[Architecture, list[int]] = {}
+        for at, architecture in enumerate(self.architectures):
+            groups.setdefault(architecture, []).append(at)
+        return [values[places] for places in groups.values()]
+
     def scores(self) -> dict[Architecture, float]:
         """Average each network's score on val over its trainings."""
         scores: dict[Architecture, list[float]] = {}

@@ -20,7 +20,7 @@ from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.search import budget, costs, diagnostics, history, printing, summary
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.belief import Belief
@@ -114,7 +114,8 @@ class Search:
         if self.val is None:
             return []
         value = belief.history.scores()[self.space.plan.baseline]
-        return [*self.val.too_coarse(belief.drop), *self.val.learnt_nothing(value)]
+        coarse = self.val.too_coarse(belief.drop, confidence=belief.confidence, accuracy=value)
+        return [*coarse, *self.val.learnt_nothing(value)]
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -127,13 +128,31 @@ class Search:
         rounds = self.conf.rounds
         return "the round is done" if rounds == 1 else f"all {rounds} rounds are done"
 
+    def judge(self) -> Belief:
+        """Look at the records for the answer: without those of finalists, which only test it.
+
+        So a choice of finalists stays as it was, whatever has been told of them since; a network
+        that nothing else was told of counts.
+
+        Raises:
+            SsrError: if they are too few.
+        """
+        first = {r.network for r in self.evidence.records if r.origin != FINALIST}
+        searched = [
+            r for r in self.evidence.records if r.origin != FINALIST or r.network not in first
+        ]
+        return self._believe(history.from_records(self.space, searched))
+
     def look(self, running: Collection[str] = ()) -> Belief:
         """Read the records and fit the surrogate, while networks of this search are running.
 
         Raises:
             SsrError: if they are too few; says how many there are.
         """
-        records, trained = self.evidence.records, self._trained()
+        return self._believe(self._trained(), running)
+
+    def _believe(self, trained: History, running: Collection[str] = ()) -> Belief:
+        records = self.evidence.records
         self._check_enough(trained, records)
         self._measure(trained.networks)
         return Belief.from_history(
@@ -143,6 +162,7 @@ class Search:
             pending=self._parsed(self.evidence.pending().union(running)),
             elsewhere=history.from_records(self.space, self.evidence.elsewhere()),
             latencies=self.latencies,
+            val=self.val,
         )
 
     def _trained(self) -> History:
@@ -208,7 +228,8 @@ class Search:
         if self.val is not None:
             score = self.evidence.score
             drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
-            printing.print_new(self.val.too_coarse(drop))
+            sure = self.conf.objective.confidence
+            printing.print_new(self.val.too_coarse(drop, confidence=sure))
         if not self.space.is_enumerable:
             size = lattice.spell(self.space.lattice.size)
             how = "local search proposes, and predictions are of a sample that holds their front"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ssr_exp.runs.score import ACCURACY, Score
 # finite on a logit scale: with few images in val that is common, and says little. Of accuracies
 # 0.25 points.
 MARGIN = 0.0025
+EVEN = 0.5  # confidence: what looks good enough is
 NEEDED_BOUNDS = {Scale.logit: 2, Scale.log_error: 2, Scale.log: 1, Scale.identity: 0}
 
 
@@ -145,6 +146,17 @@ class Threshold:
             return cls(score, measured, -math.inf, -math.inf)
         predicted = scale.lowered(outcome, drop)
         return cls(score, measured, predicted, max(scale.at(score.clamped(measured)), predicted))
+
+    def surer(self, required: float, *, confidence: float) -> Threshold:
+        """Ask of a training yet to come what an answer of this confidence must be expected to get.
+
+        `required` is that on the scale; at even odds, the threshold stays.
+        """
+        if confidence == EVEN or self.untrained == -math.inf:
+            return self
+        return replace(
+            self, untrained=max(self.untrained, required) if confidence > EVEN else required
+        )
 
     def is_measured(self, value: float) -> bool:
         """Say whether a measured score is good enough."""

@@ -16,6 +16,7 @@ from ssr_exp.runs.score import ACCURACY
 from ssr_exp.search import answer
 from ssr_exp.search.answer import DeviceLatency, Result
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.rounds import Planned
 
 # What of a warning moves from round to round.
@@ -140,12 +141,15 @@ def print_smallest(belief: Belief, conf: SearchConfig) -> None:
     lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on val:"]
     trained = answer.good_enough(belief)[0]
     value, alone = belief.history.scores()[trained], ""
-    if trained == space.plan.baseline:
+    if is_baseline := trained == space.plan.baseline:
         enough = "accurate enough" if score == ACCURACY else "good enough"
         alone = f", the baseline itself: no smaller one is {enough} yet"
         if answer.breaks_a_cap(belief, trained):
             alone += ", and it does not keep to the caps"
     lines.append(f"  trained    {_sized(belief, trained, score.text(value))}{alone}")
+    told = answer.likeliest(belief) if is_baseline else trained
+    if told is not None:
+        lines.append(f"  promise    {_promised(belief, told)}")
     if (predicted := answer.predicted(belief)) is not None:
         best, expected = predicted
         untrained = "" if best in belief.networks else ", not trained"
@@ -153,6 +157,18 @@ def print_smallest(belief: Belief, conf: SearchConfig) -> None:
         lines.append(f"  predicted  {_sized(belief, best, expects)}{untrained}")
     for line in lines:
         terminal.console().print(line)
+
+
+def _promised(belief: Belief, architecture: Architecture) -> str:
+    """Write what a network is expected to lose, and how sure that is."""
+    promise = belief.promises[architecture]
+    text = (
+        f"{belief.history.space.code(architecture)} is expected to lose "
+        f"{promise.text(belief.score, belief.drops.allowed)}"
+    )
+    if promise.probability >= belief.confidence or belief.confidence <= EVEN:
+        return text
+    return f"{text}; objective.confidence={belief.confidence:g} asks for more"
 
 
 def _sized(belief: Belief, architecture: Architecture, score: str) -> str:
@@ -184,7 +200,7 @@ def print_answer(
     if drop > allowed:
         screen.print(
             f"warning: that is more than the {score.short_drop(allowed)} that objective.max_drop "
-            "allows; on val it was within them: allow less there, or search on"
+            "allows: ask for a higher objective.confidence, allow less, or search on"
         )
     if latency is not None:
         how = "measured" if latency.measured else "predicted, it was not measured"

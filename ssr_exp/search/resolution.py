@@ -1,10 +1,18 @@
-"""What a val set can tell apart; where that is too little, it is said before and after a search."""
+"""What images can tell apart; where that is too little, it is said before and after a search."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+ASSUMED = 95.0  # percent: a baseline's accuracy, as long as none is known
+ALIKE = 0.1  # of that error is the same for all trainings of a network: see `variance`
+FEWEST = 2  # images that a drop should be worth: one of them is chance at any confidence
 
 
 @dataclass(frozen=True)
@@ -13,30 +21,53 @@ class ValSet:
 
     Args:
         classes: how many of each class there are.
+        tested: how many images finalists are tested on; 0: not known, or none.
     """
 
     classes: Mapping[str, int]
+    tested: int = 0
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return sum(self.classes.values())
 
     @property
     def point(self) -> float:
         """One image in points of accuracy."""
-        return 100 / max(sum(self.classes.values()), 1)
+        return 100 / max(self.images, 1)
 
-    def too_coarse(self, drop: float) -> list[str]:
-        """Warn of an allowed drop, in points, that is less than two images."""
-        images = sum(self.classes.values())
-        if not images or drop >= 2 * self.point:
+    def too_coarse(
+        self, drop: float, *, confidence: float = 0.5, accuracy: float | None = None
+    ) -> list[str]:
+        """Warn of an allowed drop, in points, that the images cannot tell from none.
+
+        That is one that a network which loses nothing is not within with this confidence, as the
+        images happen to fall; or one that is less than two of them.
+
+        Args:
+            drop: that is allowed.
+            confidence: which the answer is to have.
+            accuracy: of the baseline, in percent; None: it is not known yet.
+        """
+        spread = _spread(confidence, accuracy)
+        tells = max(100 * FEWEST, math.sqrt(self.images) * spread) / max(self.images, 1)
+        if not self.images or drop >= tells - 1e-9:
             return []
-        least = math.ceil(20 * self.point) / 10
+        needed = max(100 * FEWEST / drop, (spread / drop) ** 2) if drop > 0 else math.inf
+        count = "no number" if drop <= 0 else f"about {math.ceil(needed - 1e-9):,}"
+        known = ASSUMED if accuracy is None else accuracy
         return [
-            f"objective.max_drop={drop:g} is less than two of the {images:,} val images "
-            f"({self.point:.2g} points each), so what is within it is chance: add val images, or "
-            f"type objective.max_drop={least:g} or more"
+            f"{self.images:,} val images ({self.point:.2g} points each) cannot tell "
+            f"objective.max_drop={drop:g} from no drop with objective.confidence={confidence:g} "
+            f"where a baseline gets {known:.3g} % right, so what is within it is partly chance; "
+            f"{count} would: add val images, or type "
+            f"objective.max_drop={math.ceil(10 * tells - 1e-9) / 10:g} or more"
         ]
 
     def learnt_nothing(self, accuracy: float) -> list[str]:
         """Warn of a baseline, whose accuracy is in percent, that only names the largest class."""
-        images = sum(self.classes.values())
+        images = self.images
         largest = max(self.classes, key=self.classes.__getitem__, default="")
         share = 100 * self.classes[largest] / images if images else 0.0
         # One image more would tell, however its share is rounded.
@@ -47,3 +78,43 @@ class ValSet:
             f"({largest}) scores {share:.2f} %: it has learnt nothing, so comparing with it "
             "says nothing; train longer, or look at images and labels"
         ]
+
+    def noise(self, accuracy: float) -> float:
+        """Return the binomial error of an accuracy on val: its standard deviation, in points.
+
+        Most of it is luck of the training, as `difference_variance` says, so it stands for what
+        one training's accuracy differs by from another's at least, and is rather too large.
+        """
+        return math.sqrt(accuracy * (100 - accuracy) / max(self.images, 1))
+
+    def variance(self, accuracy: Tensor, other: Tensor, seeds: Tensor) -> Tensor:
+        """Return by how much differences of accuracies may be off, in squared points; any shape.
+
+        Of the difference on val and, where finalists are tested, of that on test. `seeds` is the
+        variance that two trainings have, which counts already: most of the images' error is that
+        other trainings get others wrong. At least a share of `ALIKE` is not.
+        """
+        one, total = difference_variance(accuracy, other), torch.zeros_like(accuracy)
+        for size in (size for size in (self.images, self.tested) if size):
+            total = total + torch.maximum(one / size - seeds, ALIKE * one / size)
+        return total
+
+
+def difference_variance(accuracy: Tensor, other: Tensor) -> Tensor:
+    """Return the variance of a difference of accuracies on one image, in squared points.
+
+    Both networks see the same images, so only those count on which they disagree: a share of `v`
+    gives a variance of `v - d^2` at a difference of `d` (as in McNemar's test). Two trainings
+    disagree on about as many images as one of them gets wrong, be they of one network or of two
+    (Jiang et al. 2022, "Assessing Generalization of SGD via Disagreement"); errors that are
+    independent would give twice that.
+    """
+    wrong, d = (200 - accuracy - other) / 200, (accuracy - other) / 100
+    return 1e4 * (torch.maximum(wrong, d.abs()) - d**2).clamp_min(0)
+
+
+def _spread(confidence: float, accuracy: float | None) -> float:
+    """Return how far, in points, a difference on one image may seem off at a confidence."""
+    known = torch.tensor(ASSUMED if accuracy is None else accuracy, dtype=torch.float64)
+    sigma = math.sqrt(float(difference_variance(known, known)))
+    return max(float(norm.ppf(confidence)), 0.0) * sigma

@@ -26,7 +26,7 @@ from ssr_exp.runs.store import Store
 PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
 SETTING = "source runtime batch threads".split()
 LATER = {  # keys that came later: as they are by default, they must not rename earlier searches
-    "segment": ("patterns",),
+    "segment": ("patterns", "depth", "at_most"),
     "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer", "together"),
 }
 RENAMED = (  # values whose names must not rename the searches before them
@@ -103,6 +103,7 @@ def _identity(conf: SearchConfig, score: Score) -> dict[str, Any]:
         for key in keys:
             if asked[part][key] == usual[part][key]:
                 del asked[part][key]
+    del asked["objective"]["confidence"]  # it may be asked again how sure an answer is
     identity = {part: asked[part] for part in PARTS}
     for part, key, now, earlier in RENAMED if score == ACCURACY else ():
         if identity[part][key] == now:

@@ -92,7 +92,10 @@ class Space:
         to find out: most of what a network can do goes with its size.
         """
         columns = [table[points[:, s]] for s, table in enumerate(self._tables)]
-        modifiers = np.concatenate(columns, axis=1)[:, self._varies]
+        modifiers = np.concatenate(columns, axis=1)
+        if self.plan.inner:  # a block that is left out is next to one of the lowest width
+            modifiers[np.repeat(cost.gone(self.plan, points), 2, axis=1)] = 0.0
+        modifiers = modifiers[:, self._varies]
         low, spread = self._costs
         sizes = (_log_costs(self.plan, points) - low) / spread
         return torch.from_numpy(np.concatenate([modifiers, sizes], axis=1))
@@ -119,25 +122,23 @@ class Space:
 
     def numbers(self, architectures: Sequence[Architecture]) -> Numbers:
         """Find the lattice's numbers of architectures; those that are no points are left out."""
-        at, inside = self.places(cost.encode(self.plan, architectures))
-        return np.ravel_multi_index(tuple(at[inside].T), self.lattice.shape).astype(np.int64)
+        points = cost.encode(self.plan, architectures)
+        return self.lattice.numbers(points[self.lattice.hold(points)]).astype(np.int64)
 
     def places(self, points: Points) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Find the options of points among those of each segment, `n x S`.
 
         Returns them, and whether a point is one of the lattice, `n`.
         """
-        at = np.zeros(points.shape, dtype=np.int64)
-        inside = np.ones(len(points), dtype=bool)
-        for s, options in enumerate(self.lattice.options):
-            at[:, s] = np.searchsorted(options, points[:, s]).clip(max=len(options) - 1)
-            inside &= options[at[:, s]] == points[:, s]
-        return at, inside
+        pairs = zip(self.lattice.options, points.T, strict=True)
+        columns = [np.searchsorted(o, column).clip(max=len(o) - 1) for o, column in pairs]
+        return np.stack(columns, axis=1), self.lattice.hold(points)
 
     def points(self, places: NDArray[np.int64]) -> Points:
-        """Look up points, `n x S`, by each segment's option."""
+        """Look up points, `n x S`, by each segment's option; of a block that is gone by any."""
         pairs = zip(self.lattice.options, places.T, strict=True)
-        return np.stack([options[column] for options, column in pairs], axis=1)
+        columns = [options[column] for options, column in pairs]
+        return cost.canonical(self.plan, np.stack(columns, axis=1))
 
     def keys(self, points: Points) -> NDArray[np.void]:
         """Say which of `n` points are the same network, `n`: their keys are equal."""
@@ -161,7 +162,7 @@ class Space:
         for table, options in zip(self._tables, self.lattice.options, strict=True):
             wanted = shares + jitter * draw.normal(size=(count, 2))
             columns.append(options[_nearest(table[options], wanted)])
-        return self.once(np.stack(columns, axis=1))
+        return self.once(cost.canonical(self.plan, np.stack(columns, axis=1)))
 
     def architectures(self, numbers: Sequence[int] | Numbers) -> list[Architecture]:
         """Look up points by their numbers."""

@@ -65,7 +65,24 @@ class Surrogate:
 
     def predict(self, X: Float[Tensor, "m _"]) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
         """Return mean and standard deviation of `m` networks' expected outcomes, without noise."""
-        return self._in_parts(self._predict, X)
+        mean, sigma = self._in_parts(self._predict, X)
+        return mean, sigma
+
+    def against(
+        self, X: Float[Tensor, "m _"], reference: Float[Tensor, "1 _"]
+    ) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"], Float[Tensor, " m"]]:
+        """Predict `m` networks like `predict`, with their covariances with a reference network."""
+        anchor = self._at_full_fidelity(reference)
+        _, root = self._project(anchor)
+
+        def part(X: Tensor) -> tuple[Tensor, ...]:
+            mean, whitened = self._project(X)
+            variance = self._prior_variance(X) - whitened.square().sum(0)
+            shared = self._kernel(anchor, X)[0] - (root.T @ whitened)[0]
+            return self._back(mean), self._sigma(variance), shared * self.spread**2
+
+        mean, sigma, covariance = self._in_parts(part, X)
+        return mean, sigma, covariance
 
     @property
     def screens(self) -> bool:
@@ -80,7 +97,8 @@ class Surrogate:
         Gaussian process does not depend on outcomes, and each training only lowers it. Time for a
         point grows with the number of trainings, and no longer with its square.
         """
-        return self._in_parts(self._screen if self.screens else self._predict, X)
+        mean, sigma = self._in_parts(self._screen if self.screens else self._predict, X)
+        return mean, sigma
 
     def covariance(self, X: Float[Tensor, "m _"]) -> Float[Tensor, "m m"]:
         """Return the joint posterior covariance of `m` networks' expected outcomes."""
@@ -117,12 +135,11 @@ class Surrogate:
         return self._back(self.y), self._back(mean), variance.sqrt() * self.spread
 
     def _in_parts(
-        self, function: Callable[[Tensor], tuple[Tensor, Tensor]], X: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, function: Callable[[Tensor], tuple[Tensor, ...]], X: Tensor
+    ) -> tuple[Tensor, ...]:
         """Apply a function of points; little is held at once."""
         parts = map(function, self._at_full_fidelity(X).split(max(SLICE // max(len(self.X), 1), 1)))
-        means, sigmas = zip(*parts, strict=True)
-        return torch.cat(means), torch.cat(sigmas)
+        return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
     def _predict(self, X: Tensor) -> tuple[Tensor, Tensor]:
         mean, whitened = self._project(X)
@@ -200,6 +217,7 @@ def fit(
     conf: SurrogateConf,
     *,
     segments: Sequence[int] = (),
+    least_noise: float = 0.0,
 ) -> Surrogate:
     """Fit the hyperparameters by their posterior mode; the same data give the same surrogate.
 
@@ -211,6 +229,7 @@ def fit(
         Y: outcomes on their scale, as many; repeats of a network are rows of their own.
         conf: kernel and fidelity.
         segments: for each of the first features the segment that it is of; for the additive kernel.
+        least_noise: standard deviation that one training's outcome has at least, on the scale.
 
     Of more than `MOST` trainings, so many that stand for all (see `ssr_exp.search.subset`) fit the
     hyperparameters, and with these the surrogate learns from all.
@@ -218,19 +237,20 @@ def fit(
     centre, spread = float(Y.mean()), float(Y.std()) if len(Y) > 1 else 0.0
     spread = spread if spread > 1e-9 else 1.0
     y = (Y - centre) / spread
+    least = max((least_noise / spread) ** 2, gaussian_process.LEAST_NOISE)
     some = subset.representative(X, MOST)
     if len(some) < len(X):
         how = "its kernel's lengths and the noise are fitted to %d of them"
         log.info(f"the surrogate learns from %d runs; {how}", len(X), len(some))
     with settings.validate_input_scaling(False):  # it warns of outcomes that are all equal
-        model = gaussian_process.build(X[some], y[some], conf, segments)
+        model = gaussian_process.build(X[some], y[some], conf, segments, least)
         try:
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         except ModelFittingError:
             log.warning("the surrogate's hyperparameters could not be fitted: priors are used.")
-            model = gaussian_process.build(X[some], y[some], conf, segments)
+            model = gaussian_process.build(X[some], y[some], conf, segments, least)
         if len(some) < len(X):
-            fitted, model = model, gaussian_process.build(X, y, conf, segments)
+            fitted, model = model, gaussian_process.build(X, y, conf, segments, least)
             model.load_state_dict(fitted.state_dict())
     return assembled(model.eval(), X, y, centre=centre, spread=spread)
 

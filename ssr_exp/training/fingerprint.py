@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ssr_exp import config, user_code
-from ssr_exp.config import OWN_DATA, Config, DatasetConf, TaskConf, TaskKind
+from ssr_exp.config import OWN_DATA, Config, DatasetConf, SegmentConf, TaskConf, TaskKind
 from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -32,6 +32,7 @@ LATER = (
     *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
     *("num_ops", "magnitude", "mixup", "cutmix"),
 )
+SPLIT = ("patterns", "depth", "at_most")  # likewise, of how a network is split
 
 
 def fields(
@@ -65,10 +66,9 @@ def fields(
         dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
         if not is_own and conf.dataset.version is None:
             dataset["code"] = _code(conf, [])
-    patterns = {"patterns": conf.segment.patterns} if conf.segment.patterns else {}
     decides = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
-        "segment": {"kind": conf.segment.kind, "multiple": multiple} | patterns,
+        "segment": segmentation(conf.segment, multiple),
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
         "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
@@ -85,6 +85,13 @@ def fields(
     if taken.moments is not None:
         decides["normalization"] = dict(zip(("mean", "std"), taken.moments, strict=True))
     return decides | ({"init": taken.init} if taken.init else {})
+
+
+def segmentation(conf: SegmentConf, multiple: int) -> dict[str, Any]:
+    """Say how a network is split: what codes of its networks mean, whatever is frozen."""
+    usual, asked = asdict(SegmentConf()), asdict(conf)
+    given = {key: asked[key] for key in SPLIT if asked[key] != usual[key]}
+    return {"kind": conf.kind, "multiple": multiple} | given
 
 
 def _own_task(conf: Config, seed_network: nn.Module) -> dict[str, Any]:

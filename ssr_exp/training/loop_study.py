@@ -41,6 +41,7 @@ from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.training.candidate import Candidate, Told
+from ssr_exp.training.fingerprint import segmentation
 from ssr_exp.training.fit import first_network
 from ssr_exp.training.opened_study import Job, OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
@@ -99,9 +100,6 @@ def make(
     assert conf.study is not None
     whole, part = found or (None, None)
     made = seed_network if whole is None else whole
-    segment = {"kind": conf.segment.kind, "multiple": plan.multiple}
-    if conf.segment.patterns:
-        segment["patterns"] = list(conf.segment.patterns)
     fields: dict[str, Any] = {
         "model": {
             **({} if part is None else _about(part)),
@@ -110,7 +108,7 @@ def make(
             "structure": structure(made),
         },
         "inputs": plan.inputs.text(),
-        "segment": segment,
+        "segment": segmentation(conf.segment, plan.multiple),
         "dataset": {"name": conf.dataset.name},
         "task": {"name": TaskKind.loop.value, "score": score(conf.task).model_dump(mode="json")},
     }

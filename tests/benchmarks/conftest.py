@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks import replay_arms, table_of_networks
 from benchmarks.table_of_networks import Table
-from ssr_exp.rescaling import cost
+from ssr_exp.config import ModifiersConf
+from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
@@ -61,7 +62,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, small: Space) -> Path:
         (images / part / name).mkdir(parents=True)
         (images / part / name / "0.jpg").touch()
     conf = {"dataset": {"root": str(images), "resize": 8}, "segment": {"width_steps": 4}}
-    sentinels = Table(small, {}, (), {}).sentinels
+    sentinels = tuple(sets.expand(small.plan, ModifiersConf("sentinel_all")))
     others = [a for a in small.lattice.sample(80, seed=1) if a not in sentinels]
     trained = [(a, seed) for a in sentinels for seed in (0, 1)] + [(a, 0) for a in others[:40]]
     records = Store(runs)

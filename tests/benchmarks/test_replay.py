@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import optuna_arms, replay
+from benchmarks import optuna_arms, replay, replay_answers
 from benchmarks.optuna_arms import Grid
 from benchmarks.replay import ARMS, Outcome, Size
 from benchmarks.replay_arms import Known
@@ -62,6 +65,36 @@ def test_who_knows_the_whole_pool_has_all_of_it_and_regrets_nothing(table: Table
     assert found["regret"][-1] == 0
     assert found["hypervolume"] == sorted(found["hypervolume"])
     assert found["regret"] == sorted(found["regret"], reverse=True)
+
+
+@pytest.mark.slow
+def test_answers_are_held_against_what_no_search_saw(table: Table) -> None:
+    known = replay.pool(table, 0)
+    worse = {a: table.accuracies[a] - 2 for a in table.accuracies} | {
+        table.baseline: table.accuracies[table.baseline]
+    }
+    assert replay_answers.measures(table, [known]) == {}
+    for unseen, kept in ((table.accuracies, 1), (worse, 0)):
+        found = replay_answers.measures(replace(table, unseen=unseen), [known[:22], known])
+        assert found["measured_kept"] == found["promised_kept"] == [kept, kept]
+        assert max(found["measured_params"]) <= 100
+        assert found["measured_params"][0] >= found["measured_params"][1]
+        assert (np.array(found["promised_drop"]) <= (1 if kept else 3)).all()
+
+
+def test_what_is_kept_is_not_done_again(table: Table, tmp_path: Path) -> None:
+    one = replay.Replayed("ehvi", 0, {"hypervolume": [0.5]}, 22, 1.0)
+    keep = tmp_path / "keep.jsonl"
+    keep.write_text(json.dumps(asdict(one)) + "\n")
+    found = replay.run(tmp_path / "none.csv", Size(repeats=1, jobs=1), ["ehvi"], keep=keep)
+    assert found == [one]
+
+
+def test_no_more_is_trained_than_was_asked_for(table: Table) -> None:
+    size = Size(rounds=3, batch=4, trainings=len(table.sentinels) + 6)
+    found = replay.once(table, ARMS["random"], "random", 0, size)
+    assert found.evaluated == size.trainings
+    assert len(found.measures["regret"]) == 3
 
 
 def test_a_repetition_has_one_pool_and_another_one_a_different_one(table: Table) -> None:

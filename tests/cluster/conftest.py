@@ -61,7 +61,7 @@ class Lab:
         return self.end(self.start(*words, script=script))
 
     def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-        out, _ = process.communicate(timeout=280)
+        out, _ = process.communicate(timeout=600)  # beside other tests, on two cores
         print(out)
         return process.returncode, out
 
@@ -76,7 +76,7 @@ class Lab:
         """When each record was written: nothing that is done is written again."""
         return {p: p.stat().st_mtime_ns for p in self.folder.glob("runs/*/*/seed*/record.json")}
 
-    def await_(self, what: Callable[[], object], seconds: float = 240) -> None:
+    def await_(self, what: Callable[[], object], seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < end, "it did not happen in time"

@@ -14,7 +14,7 @@ import slurm_lab
 from tests.cluster.conftest import SEARCH, SWEEP, WIDTHS, Lab
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]  # beside other tests
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]  # beside other tests
 
 SLURM = (
     "hydra/launcher=submitit_slurm",
@@ -106,6 +106,7 @@ def test_a_job_that_is_cancelled_is_launched_again(slurm: Lab) -> None:
     assert "going on after epoch 1" in logs(slurm)
 
 
+@pytest.mark.more
 def test_an_arrays_elements_share_a_sweep_and_go_on_after_their_limits_signal(slurm: Lab) -> None:
     (slurm.traps / "hang-4").touch()
     code, out = submit(slurm, "sweep.sbatch", *SWEEP, options=("--array=0-1", "--parsable"))

@@ -396,6 +396,13 @@ def test_an_answer_that_cannot_be_used_is_none(store: Store, put: Put, answer: A
     for row in ({"params": "many"}, {"seeds": [0.5]}, {"test_score_mean": None}, {"model": 3}):
         path.write_text(json.dumps(told | {"results": [told["results"][0] | row]}))
         assert one(store)["answer"] is None, row
+    promise = {"drop": 0.2, "low": -0.7, "high": 1.1, "probability": 0.83}
+    promise |= {"allowed": 1.0, "confidence": 0.8}
+    for wrong in ({"probability": None}, {"low": "less"}, {}):
+        path.write_text(json.dumps(told | {"promise": promise | wrong}))
+        stated = one(store)["answer"]
+        assert (stated is None) == bool(wrong)
+    assert stated is not None and stated["promise"] == promise
     for number in ("NaN", "Infinity", "-Infinity", "1e999"):
         path.write_text(whole.replace("1234.5", number))
         assert one(store)["answer"] is None, number

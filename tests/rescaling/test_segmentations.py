@@ -20,7 +20,7 @@ from tests.rescaling import probes
 
 SHAPE = (3, 32, 32)
 SLOW = pytest.mark.slow
-KINDS = ["stage", "superblock", "block", "whole"]
+KINDS = ["stage", "superblock", "block", "channels", "whole"]
 models = torchvision.models
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cifar": lambda: CifarResNet(20),
@@ -66,7 +66,7 @@ def test_no_module_is_in_two_segments_rows_add_up_and_plans_are_built(name: str,
     for architecture in probes.arbitrary(plan, 1)[1:]:
         probes.assert_exact(plan, architecture, rescale.skeleton(network, plan, architecture))
         assert codes.parse(plan, codes.write(plan, architecture)) == architecture
-    if kind in ("superblock", "block"):  # widths, and no depth
+    if kind in ("superblock", "block", "channels"):  # widths, and no depth
         assert all(len(segment.blocks) == segment.fewest == 1 for segment in plan.segments)
         assert any(len(widths) > 1 for widths in plan.widths)
 
@@ -162,18 +162,43 @@ def test_patterns_of_nothing_or_the_same_are_refused(patterns: tuple[str, ...], 
 def test_an_unknown_way_to_split_and_patterns_elsewhere_are_refused() -> None:
     with pytest.raises(SsrError, match="leave them out with segment=stage"):
         planning.trace(CifarResNet(8), (3, 8, 8), patterns=["stage1"])
-    with pytest.raises(SsrError, match="stage, superblock, block, whole, manual") as caught:
+    with pytest.raises(
+        SsrError, match="stage, superblock, block, channels, whole, manual"
+    ) as caught:
         planning.trace(CifarResNet(8), (3, 8, 8), kind="stages")
     assert str(caught.value).startswith("segment.kind=stages is unknown;")
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("superblock", "3x3:64-64"), ("block", "stage2.1"), ("whole", "network")]
+    ("kind", "name"),
+    [
+        *(("superblock", "3x3:64-64"), ("block", "stage2.1"), ("whole", "network")),
+        ("channels", "stage2.1.conv1"),
+    ],
 )
 def test_a_segment_of_any_kind_can_be_frozen(kind: str, name: str) -> None:
     plan = planning.trace(CifarResNet(14), (3, 8, 8), kind=kind, frozen=[name])
     (number,) = [n for n, segment in enumerate(plan.segments) if segment.name == name]
     assert plan.segments[number].frozen and len(plan.widths[number]) == 1
+
+
+def test_inner_widths_of_blocks_are_apart_from_the_residual_stream() -> None:
+    plan = planning.trace(CifarResNet(14), (3, 8, 8), kind="channels")
+    first = [segment.name for segment in plan.segments][:3]
+    assert first == ["conv", "stage1.0.conv1", "stage1.1.conv1"]
+    assert plan.segments[0].blocks == (("conv", "stage1.0.conv2", "stage1.1.conv2"),)
+    assert [len(widths.groups) for widths in plan.widths] == [1] * 9
+    assert codes.write(plan, plan.baseline) == "w16-16-16-32-32-32-64-64-64"
+    (lowest,) = cost.decode(plan, lattice.from_plan(plan, width_steps=2).points([0]))
+    assert codes.write(plan, lowest) == "w8-8-8-16-16-16-32-32-32"
+
+
+def test_a_network_whose_groups_all_are_fixed_has_no_channels_to_choose() -> None:
+    with pytest.raises(SsrError, match="nothing of CifarResNet can be rescaled: ") as caught:
+        planning.trace(CifarResNet(8), (3, 8, 8), kind="channels", multiple=64)
+    assert "no wider than one multiple of 64" in str(caught.value)
+    with pytest.raises(SsrError, match="no segment 'stage1' to freeze; this network has conv, "):
+        planning.trace(CifarResNet(8), (3, 8, 8), kind="channels", frozen=["stage1"])
 
 
 @SLOW

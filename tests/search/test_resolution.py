@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
-from ssr_exp.search.resolution import ValSet
+from ssr_exp.search.resolution import ValSet, difference_variance
 
 
 @pytest.mark.parametrize("images", [1, 3, 7, 60, 287, 5000, 60_001])
@@ -17,6 +18,38 @@ def test_a_drop_below_two_images_is_warned_of_and_the_advice_is_enough(images: i
     (warning,) = val.too_coarse(199 / images)
     (advice,) = re.findall(r"objective\.max_drop=(\S+) or more", warning)
     assert not val.too_coarse(float(advice))
+
+
+@pytest.mark.parametrize("accuracy", [None, 70.0, 99.0])
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("drop", [0.1, 0.5, 1.0, 3.0])
+def test_as_many_images_as_are_named_are_enough_and_one_less_is_not(
+    drop: float, confidence: float, accuracy: float | None
+) -> None:
+    def warn(images: int) -> list[str]:
+        return ValSet({"cat": images}).too_coarse(drop, confidence=confidence, accuracy=accuracy)
+
+    (warning,) = warn(1)
+    (needed,) = re.findall(r"([\d,]+) would", warning)
+    count = int(needed.replace(",", ""))
+    assert not warn(count) and warn(count - 1)
+
+
+def test_no_number_of_images_tells_no_drop() -> None:
+    assert "no number would" in ValSet({"cat": 10_000}).too_coarse(0.0)[0]
+
+
+def test_the_variance_is_that_of_networks_that_disagree_as_often_as_one_is_wrong() -> None:
+    """Drawn: each image's chance to be wrong is common to both networks."""
+    rng, images, count = np.random.default_rng(0), 400, 4000
+    wrong = np.where(rng.random((count, images)) < 0.2, 0.5, 0.0)  # 10 %, of a fifth of the images
+    both = rng.random((2, count, images)) < wrong
+    share = both.mean(axis=(1, 2))
+    assert (both[0] != both[1]).mean() == pytest.approx(share.mean(), rel=0.02)
+    accuracies = torch.tensor(100 * (1 - share))
+    drawn = 100 * (both[0].mean(1) - both[1].mean(1))
+    told = float(difference_variance(accuracies[0], accuracies[1])) / images
+    assert told == pytest.approx(float(drawn.var()), rel=0.1)
 
 
 def test_a_baseline_that_names_the_largest_class_is_warned_of() -> None:
@@ -37,3 +70,8 @@ def test_one_image_more_than_the_largest_class_is_learnt_however_it_is_rounded()
 
 def test_nothing_is_said_of_a_val_set_that_is_not_known() -> None:
     assert not ValSet({}).too_coarse(0.0) + ValSet({}).learnt_nothing(0.0)
+
+
+def test_the_noise_of_an_accuracy_is_binomial() -> None:
+    hits = np.random.default_rng(0).binomial(287, 0.93, size=100_000)
+    assert ValSet({"cat": 287}).noise(93.0) == pytest.approx(100 * (hits / 287).std(), rel=0.02)

@@ -42,6 +42,8 @@ def test_how_far_a_search_goes_is_no_part_of_its_name_and_where_to_is(tmp_path: 
         name(cap__latency_ms="1", latency__runtime="executorch"),
     }
     assert len(others | {name()}) == 8
+    # it may be asked again how sure the answer is: nothing is proposed anew for it
+    assert name() == name(objective__confidence=0.95, finalists__retries=0)
     assert name() == name(latency__runtime="executorch") == name(origin="round3")
     # how well it is measured, and where a table lies, does not matter: a remedy must not rename it
     measured = name(cap__latency_ms="1", latency__spread=0.9, latency__file="/home/a/x.json")

@@ -39,6 +39,9 @@ def test_predictions_are_those_of_botorch(kernel: Kernel) -> None:
     torch.testing.assert_close(sigma, deviation, rtol=1e-3, atol=1e-5)
     covariance = posterior.distribution.covariance_matrix.detach() * own.spread**2
     torch.testing.assert_close(own.covariance(X), covariance, rtol=1e-3, atol=1e-6)
+    *alone, shared = own.against(X, X[4:5])
+    assert all(torch.equal(a, b) for a, b in zip(alone, own.predict(X), strict=True))
+    torch.testing.assert_close(shared, covariance[4], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import SearchConfig
@@ -26,6 +27,7 @@ from ssr_exp.runs.store import Busy, Store, is_done
 from ssr_exp.search import answer, attempts, loop, printing
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search, TooFew
+from ssr_exp.search.retries import Retries
 from ssr_exp.search.rounds import Round
 from ssr_exp.training import run
 from ssr_exp.training.opened_study import Job, OpenedStudy
@@ -298,13 +300,49 @@ class Asking:
         self.search.evidence.forget()
         return self.search.look()
 
+    def judge(self) -> Belief:
+        """Look at the records for the answer and its finalists.
+
+        Raises:
+            SsrError: if they are too few.
+        """
+        self.search.evidence.forget()
+        return self.search.judge()
+
     def finalists(self, belief: Belief, *, count: int, seeds: int) -> list[Request]:
         """List the last trainings, of baseline and answers, with seeds of their own."""
-        space, first = self.search.space, self.conf.seed + 1
-        answers = [a for a in answer.good_enough(belief) if a != space.plan.baseline][:count]
-        networks: list[Architecture] = [space.plan.baseline, *answers]
+        baseline = self.search.space.plan.baseline
+        answers = [a for a in answer.good_enough(belief) if a != baseline][:count]
+        return self._last_trainings([baseline, *answers], seeds)
+
+    def retried(
+        self, belief: Belief, before: Sequence[Request], *, count: int, seeds: int, retries: int
+    ) -> list[Request]:
+        """List the last trainings of one more answer, where those before lose too much on test.
+
+        `before` are requests whose trainings have ended, `count` the answers that came first.
+        """
+        space = self.search.space
+        tests: dict[Architecture, float | None] = {}
+        for network in dict.fromkeys(request.network for request in before):
+            records = (self.store.read(self.folder(r)) for r in before if r.network == network)
+            values = [v for r in records if r is not None and (v := r.test_score) is not None]
+            tests[space.parse(network)] = mean(values) if values else None
+        whole = tests.pop(space.plan.baseline)
+        if whole is None:
+            return []
+        drops = {
+            a: math.inf if value is None else belief.score.drop(value, whole)
+            for a, value in tests.items()
+        }
+        choice = Retries(belief, retries, seeds, self.search.affordable)
+        one = choice.next(drops, first=min(count, len(drops)))
+        return [] if one is None else self._last_trainings([one], seeds)
+
+    def _last_trainings(self, networks: Sequence[Architecture], seeds: int) -> list[Request]:
+        code, first = self.search.space.code, self.conf.seed + 1
         return [
-            Request(space.code(network), seed, FINALIST)
+            Request(code(network), seed, FINALIST)
             for seed in range(first, first + seeds)
             for network in networks
         ]

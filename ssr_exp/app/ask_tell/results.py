@@ -15,6 +15,8 @@ from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, is_done
 from ssr_exp.search import answer
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.promise import Promise
 from ssr_exp.training import answer_folder, loop_study, run
 from ssr_exp.training.candidate import Told
 
@@ -52,6 +54,7 @@ class Answer:
         cost: its parameters, MACs and GeMMs; `baseline_cost` those of the seed network.
         test: of its finalists; `baseline_test` of the seed network's; None: there are none.
         folder: where its weights lie, to be exported; None: none were told.
+        promise: what it is expected to lose on test, and how likely it keeps within `allowed`.
         how: the networks are judged by.
     """
 
@@ -65,6 +68,7 @@ class Answer:
     test: Tested | None
     baseline_test: Tested | None
     folder: Path | None
+    promise: Promise
     how: Score = field(repr=False)
 
     def __str__(self) -> str:
@@ -90,6 +94,7 @@ class Answer:
             f"  drop on {on}: {self.how.drop_text(self.drop)}; "
             f"{self.how.short_drop(self.allowed)} allowed"
         )
+        lines.append(f"  promise: a drop of {self.promise.text(self.how, self.allowed)}")
         lines.append(
             f"  in {self.folder}"
             if self.folder
@@ -125,14 +130,12 @@ def make_answer(asking: Asking) -> Answer:
     Raises:
         SsrError: if the records are too few.
     """
-    belief = asking.believe()
+    belief = asking.judge()
     space, how = asking.search.space, belief.score
     records = asking.store.records(asking.opened.name)
     baseline = space.code(space.plan.baseline)
     finals = [r for r in records if r.origin == FINALIST and r.test_score is not None]
-    enough = [space.code(a) for a in answer.good_enough(belief)]
-    tested = [code for code in enough if any(r.network == code for r in finals)]
-    code = next((c for c in tested if c != baseline), enough[0])
+    code = _chosen(belief, finals)
     scores = {space.code(a): value for a, value in belief.history.scores().items()}
     test, baseline_test = (
         Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
@@ -141,7 +144,10 @@ def make_answer(asking: Asking) -> Answer:
     if test is not None and baseline_test is not None:
         drop = how.drop(test.mean, baseline_test.mean)
     on = "val" if test is None or baseline_test is None else "test"
-    folder = _hand_over(asking, code, records, {"measured_on": on, "drop": drop})
+    promise = belief.promises[space.parse(code)]
+    sure = {"allowed": belief.drop, "confidence": belief.confidence}
+    metrics = {"measured_on": on, "drop": drop, "promise": promise.fields() | sure}
+    folder = _hand_over(asking, code, records, metrics)
     return Answer(
         code,
         scores[code],
@@ -153,8 +159,37 @@ def make_answer(asking: Asking) -> Answer:
         test,
         baseline_test,
         folder,
+        promise,
         how,
     )
+
+
+def _chosen(belief: Belief, finals: list[Record]) -> str:
+    """Choose the cheapest network that kept its promise on test; else what is to be tested next.
+
+    Where all lost too much and nothing else is good enough, the one of them that lost least.
+    """
+    space, state = belief.history.space, belief.state
+    baseline = space.code(space.plan.baseline)
+    tests = {
+        space.parse(network): Tested.of([r for r in finals if r.network == network])
+        for network in {r.network for r in finals}
+    }
+    whole = tests.pop(space.plan.baseline, None)
+    enough = answer.good_enough(belief)
+    if whole is None:
+        return next(
+            (c for a in enough if a in tests and (c := space.code(a)) != baseline),
+            space.code(enough[0]),
+        )
+    drops = {a: belief.score.drop(t.mean, whole.mean) for a, t in tests.items() if t is not None}
+    prices = dict(zip(belief.networks, state.log_costs.tolist(), strict=False))
+    kept = [a for a, drop in drops.items() if drop <= belief.drop and a in prices]
+    if kept:
+        return space.code(min(kept, key=lambda a: (prices[a], drops[a], a)))
+    if not drops or enough[0] not in drops:
+        return space.code(enough[0])
+    return space.code(min(drops, key=lambda a: (drops[a], a)))
 
 
 def _cost(asking: Asking, code: str) -> Cost:

@@ -17,7 +17,13 @@ function answerCard() {
   ].map((text, i) => element("td", { class: i < 2 ? "text" : null, text: String(text) }))));
   return element("div", { class: "card" }, element("h2", { text: "The search's answer: trained on train and val, tested once" }),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Finalists" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))),
-    element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }));
+    element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote(answer.promise));
+}
+
+function promiseNote(promise) {
+  if (!promise) return null;
+  const ends = `${numbered(promise.low, judged())} to ${numbered(promise.high, judged())}`;
+  return element("p", { class: "note", text: `Promised before: a drop of ${dropped(promise.drop, judged())} (80\u00a0% interval ${ends}), within ${dropped(promise.allowed, judged())} with a probability of ${percent(promise.probability)}; ${percent(promise.confidence)} were asked for.` });
 }
 
 function classesCard() {

@@ -1,0 +1,155 @@
+"""How a search ends: which networks are tested, in what order, and which one is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ssr_exp.app.search_ending import Ending
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import Record
+from ssr_exp.search import answer, history, retries
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.space import Space
+from tests.search.conftest import First, Tell, asked, first, small, tell, unfitted  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("unfitted")
+
+
+@dataclass
+class World:
+    """Trainings that take no time: finalists lose on test what `drops` says, else nothing."""
+
+    belief: Belief
+    tell: Tell
+    drops: dict[str, float]
+    trained: dict[tuple[str, int], Record] = field(default_factory=dict)
+    launched: list[tuple[str, int]] = field(default_factory=list)
+    stop_after: int | None = None
+
+    def compose(self, words: Sequence[str]) -> Any:
+        return SimpleNamespace(words=words)
+
+    def members(self, jobs: Sequence[Sequence[str]]) -> list[Any]:
+        def member(words: Sequence[str]) -> Any:
+            values = dict(word.split("=", 1) for word in words)
+            key = values["modifiers.network"], int(values["seed"])
+            return SimpleNamespace(key=key, record=lambda: self.trained.get(key))
+
+        return [member(words) for words in jobs]
+
+    def train(self, members: Sequence[Any]) -> dict[str, object]:
+        for member in members:
+            if member.key in self.trained:
+                continue
+            if self.stop_after is not None and len(self.launched) >= self.stop_after:
+                raise KeyboardInterrupt
+            self.launched.append(member.key)
+            network, seed = member.key
+            test = 80.0 - self.drops.get(network, 0.0) + 0.01 * seed
+            architecture = self.belief.history.space.parse(network)
+            self.trained[member.key] = self.tell(architecture, seed=seed, test_acc=test)
+        return {}
+
+
+@pytest.fixture
+def make(
+    small: Space,  # noqa: F811
+    tell: Tell,  # noqa: F811
+    first: First,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[World, Ending, list[Architecture]]]:
+    def made(
+        affordable: Callable[[int], int] = lambda count: count, **changes: object
+    ) -> tuple[World, Ending, list[Architecture]]:
+        conf = asked(objective__max_drop=3.0, objective__confidence=0.6, **changes)
+        known = history.from_records(small, [tell(a) for a in first])
+        belief = Belief.from_history(known, conf)
+        world = World(belief, tell, {})
+        study = SimpleNamespace(name="study", plan=small.plan)
+        ending = Ending(world, (), conf, study, belief, affordable)  # type: ignore[arg-type]
+        monkeypatch.setattr(
+            Ending, "_hand_over", lambda _, member, metrics: [(member.key[0], metrics)]
+        )
+        return world, ending, answer.good_enough(belief)
+
+    return made
+
+
+Make = Callable[..., tuple[World, Ending, list[Architecture]]]
+
+
+def code(ending: Ending, architecture: Architecture) -> str:
+    return ending.belief.history.space.code(architecture)
+
+
+def order(world: World) -> list[str]:
+    return list(dict.fromkeys(network for network, _ in world.launched))
+
+
+def surer(ending: Ending, answers: Sequence[Architecture]) -> list[str]:
+    """List what is tried one after the other: the cheapest that is surer than all before."""
+    tried = [answers[0]]
+    while (one := retries.next_best(ending.belief, tried)) is not None:
+        tried.append(one)
+    return [code(ending, a) for a in tried]
+
+
+def test_an_answer_that_keeps_the_promise_is_all_that_is_tested(make: Make) -> None:
+    world, ending, answers = make()
+    ((chosen, metrics),) = ending.carry_out()
+    assert chosen == code(ending, answers[0])
+    assert order(world) == [code(ending, ending.belief.history.space.plan.baseline), chosen]
+    assert [row["role"] for row in metrics["results"]] == ["baseline", "answer"]
+
+
+def test_the_next_best_is_tested_where_the_answer_loses_too_much(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, ending, answers = make()
+    first_, second, *_ = surer(ending, answers)
+    world.drops[first_] = 4.0
+    with caplog.at_level("INFO"):
+        ((chosen, metrics),) = ending.carry_out()
+    assert chosen == second and order(world)[1:] == [first_, second]
+    assert [row["role"] for row in metrics["results"]] == ["baseline", "answer", "finalist 2"]
+    assert metrics["results"][1]["network"] == second
+    assert metrics["drop"] == pytest.approx(0.0)
+    assert f"{first_} loses 4.00 points; the next one is trained, {second}" in caplog.text
+
+
+def test_where_all_lose_too_much_the_least_loss_is_handed_over(make: Make) -> None:
+    world, ending, answers = make(finalists__retries=2)
+    one, two, three = surer(ending, answers)[:3]
+    world.drops |= {one: 6.0, two: 4.0, three: 5.0}
+    ((chosen, metrics),) = ending.carry_out()
+    assert chosen == two and order(world)[1:] == [one, two, three]
+    assert metrics["drop"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("why", ["no retries", "no budget"])
+def test_without_retries_or_a_budget_for_them_the_answer_stays(make: Make, why: str) -> None:
+    changes: dict[str, Any] = {"finalists__retries": 0}
+    if why == "no budget":
+        changes = {"affordable": lambda count: min(count, 2)}
+    world, ending, answers = make(**changes)
+    world.drops[code(ending, answers[0])] = 4.0
+    ((chosen, metrics),) = ending.carry_out()
+    assert chosen == code(ending, answers[0]) and len(order(world)) == 2
+    assert metrics["drop"] == pytest.approx(4.0)
+
+
+def test_a_killed_retry_goes_on_and_a_finished_one_repeats_nothing(make: Make) -> None:
+    world, ending, answers = make()
+    world.drops[code(ending, answers[0])] = 4.0
+    world.stop_after = 7  # of nine: in the middle of the retry
+    with pytest.raises(KeyboardInterrupt):
+        ending.carry_out()
+    world.stop_after = None
+    before = ending.carry_out()
+    assert len(world.launched) == len(set(world.launched)) == 9
+    assert ending.carry_out() == before and len(world.launched) == 9
