@@ -119,7 +119,7 @@ class Ending:
         order = [code(best), *(code(a) for a in drops if a != best)]
         arms = [arm.value.replace("_", " ") for arm in Arm]
         named = [
-            replace(r, contender=answer.finalist(code_, order.index(tested)))
+            replace(r, contender=answer.finalist(tested, order.index(tested)))
             if (tested := r.contender.network) in order and r.contender.role not in arms
             else r
             for r in results
