@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ PARTS = (
     "start",
     "asking",
     "proposals",
+    "local_search",
     "training",
     "decoding",
     "scbp",
@@ -35,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part = importlib.import_module(f"benchmarks.{name}")
         print(f"measuring {name} ...", flush=True)
         figures += part.measured(_size(part, options))
-    where = measure.conditions()
+    words = sys.argv[1:] if arguments is None else arguments
+    where = {"command": " ".join(["python -m benchmarks", *words]), **measure.conditions()}
     measure.report(figures, where)
     if options.out is not None:
         measure.save(options.out, figures, where)

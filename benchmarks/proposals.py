@@ -50,9 +50,11 @@ class Size:
     many_records: int = 200
     large_model: str = "resnet34"
     large_width_steps: int = 19  # just under 10^7 points
+    huge_model: str = "resnet110"  # a width for each of its 54 blocks
+    huge_width_steps: int = 4  # more than 10^30 points
 
 
-SMOKE = Size("resnet14", 4, 8, 2, 1, (8, 16), 16, 8, 4096, 16, "resnet14", 4)
+SMOKE = Size("resnet14", 4, 8, 2, 1, (8, 16), 16, 8, 4096, 16, "resnet14", 4, "resnet44", 4)
 
 
 def measured(size: Size) -> list[Figure]:
@@ -74,12 +76,11 @@ def measured(size: Size) -> list[Figure]:
         )
         theirs = by_botorch(belief, promising(belief, size.rival_pool), size)
         gain = improvement(belief, ours, size.draws) / improvement(belief, theirs, size.draws)
-    return _figures(size, len(own.lattice), seconds, gain, in_own_process(size))
+    figures = _figures(size, len(own.lattice), seconds, gain)
+    return figures + _of_large(size) + _of_huge(size)
 
 
-def _figures(
-    size: Size, points: int, seconds: measure.Seconds, gain: float, large: dict[str, float]
-) -> list[Figure]:
+def _figures(size: Size, points: int, seconds: measure.Seconds, gain: float) -> list[Figure]:
     """Name all figures; the rival's time grows with its points, and is scaled to all of them.
 
     It is scaled from fewer points than it looks at together, 2,048: with these it takes more than
@@ -89,7 +90,6 @@ def _figures(
     whole = [each * points / more for each in seconds["more"]]
     by_fewer = [each * more / few for each in seconds["few"]]
     lattice = f"{size.model}, {points:,} points"
-    grid = f"{size.large_model}, {large['points']:,.0f} points"
     return [
         measure.duration(
             PART,
@@ -120,22 +120,36 @@ def _figures(
             at_least=0.98,
         ),
         measure.duration(PART, f"fit to {size.many_records} records", seconds["fit"], at_most=5),
-        Figure(PART, f"whole proposal ({grid})", large["seconds"], "s"),
-        Figure(
-            PART,
-            f"whole proposal ({grid}): memory of its process",
-            large["mb"],
-            "MB",
-            at_most=2048,
-        ),
     ]
 
 
-def spanned(model: str, width_steps: int) -> Space:
+def _of_large(size: Size) -> list[Figure]:
+    """Propose once for the largest lattice of which all points are looked at."""
+    large = in_own_process(size, size.large_model, size.large_width_steps, "stage")
+    name = f"whole proposal ({size.large_model}, {large['points']:,.0f} points)"
+    return [
+        Figure(PART, name, large["seconds"], "s"),
+        Figure(PART, f"{name}: memory of its process", large["mb"], "MB", at_most=2048),
+    ]
+
+
+def _of_huge(size: Size) -> list[Figure]:
+    """Propose once for a lattice that local search looks at."""
+    few = in_own_process(size, size.huge_model, size.huge_width_steps, "block")
+    words = f"{size.huge_model} by block, {few['points']:.1e} points"
+    name = f"whole proposal by local search ({words}, {size.records} records)"
+    return [
+        Figure(PART, name, few["seconds"], "s", at_most=15),
+        Figure(PART, f"{name}: memory beyond what it began with", few["more_mb"], "MB",
+               at_most=1024),
+    ]  # fmt: skip
+
+
+def spanned(model: str, width_steps: int, kind: str = "stage") -> Space:
     """Span a seed network's lattice."""
     shape, classes = INPUT.get(model, ((3, 32, 32), 10))
     network = seeds.build(ModelConf(model), num_classes=classes, input_shape=shape)
-    plan = planning.trace(network, shape, multiple=seeds.multiple(ModelConf(model)))
+    plan = planning.trace(network, shape, multiple=seeds.multiple(ModelConf(model)), kind=kind)
     return space.from_plan(plan, width_steps=width_steps)
 
 
@@ -209,9 +223,9 @@ def gains(outcomes: Tensor, log_costs: Tensor, front: Front) -> Tensor:
     return ((padded[:, before] - base).clamp_min(0) * lengths).sum(dim=1)
 
 
-def in_own_process(size: Size) -> dict[str, float]:
-    """Propose for the large lattice in a fresh process, whose peak memory is nobody else's."""
-    words = (size.large_model, size.large_width_steps, size.records, size.batch)
+def in_own_process(size: Size, model: str, width_steps: int, kind: str) -> dict[str, float]:
+    """Propose for a lattice in a fresh process, whose peak memory is nobody else's."""
+    words = (model, kind, width_steps, size.records, size.batch)
     command = [sys.executable, "-m", "benchmarks.proposals", *map(str, words)]
     root = Path(__file__).parents[1]
     ended = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
@@ -219,15 +233,16 @@ def in_own_process(size: Size) -> dict[str, float]:
     return found
 
 
-def _alone(model: str, *words: str) -> dict[str, float]:
+def _alone(model: str, kind: str, *words: str) -> dict[str, float]:
     width_steps, records, count = map(int, words)
-    own = spanned(model, width_steps)
+    own, conf = spanned(model, width_steps, kind), SearchConfig()
     known = made(own, records)
-    start = time.perf_counter()
+    before, start = counting.peak_mb(), time.perf_counter()
     with counting.one_thread():
-        proposed(known, SearchConfig(), count)
-    seconds = time.perf_counter() - start
-    return {"points": len(own.lattice), "seconds": seconds, "mb": counting.peak_mb()}
+        propose.propose(Belief.from_history(known, conf), conf, count=count, seed=0)
+    seconds, mb = time.perf_counter() - start, counting.peak_mb()
+    points = float(own.lattice.size)
+    return {"points": points, "seconds": seconds, "mb": mb, "more_mb": mb - before}
 
 
 if __name__ == "__main__":

@@ -254,6 +254,7 @@ class SegmentConf:
     width_steps: int = 8  # the lattice's widths are k / width_steps
     patterns: list[str] = field(default_factory=list)  # manual: modules' names, one a segment
     depth: bool = False  # channels: stages keep fewer of their blocks, too
+    at_most: int | None = None  # so many segments: the most alike ones are merged; None: any number
 
 
 @dataclass

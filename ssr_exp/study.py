@@ -144,6 +144,7 @@ class Study:
             "kind": conf.segment.kind,
             "patterns": conf.segment.patterns,
             "depth": conf.segment.depth,
+            "at_most": conf.segment.at_most,
         }
         seed_network, plan, found = beginning.traced(whole, example_inputs, network, split)
         taken = beginning.taken(seed_network, init, network)

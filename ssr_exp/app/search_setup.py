@@ -41,7 +41,7 @@ def set_up(conf: SearchConfig, study: OpenedStudy, store: Store) -> Search:
     finalists.check(conf, study)
     spanned = space.from_plan(study.plan, width_steps=conf.segment.width_steps)
     caps.check(spanned, conf, study.score)
-    first = (study.plan.baseline, *study.expand(conf))
+    first = (study.plan.baseline, *study.expand(conf, few=True))
     book = rounds.notebook(store, study.name, conf, study.score)
     return Search(
         spanned,

@@ -51,6 +51,9 @@ def add_network(parser: argparse._ActionsContainer) -> None:
         "--depth", action="store_true", help="for channels: stages keep fewer of their blocks, too"
     )
     parser.add_argument(
+        "--at-most", type=int, metavar="N", help="segments: the most alike ones are merged"
+    )
+    parser.add_argument(
         "--multiple", type=int, help="round channels to it (4 for CIFAR ResNets, 8)"
     )
     parser.add_argument("--width-steps", type=int, default=8, help="lattice widths are k/N (8)")
@@ -140,4 +143,5 @@ def segment(options: argparse.Namespace) -> SegmentConf:
         frozen=options.frozen,
         patterns=options.patterns,
         depth=options.depth,
+        at_most=options.at_most,
     )

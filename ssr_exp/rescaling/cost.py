@@ -9,8 +9,9 @@ is built, and the sums are exact in 64-bit integers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,8 +28,9 @@ Counts = NDArray[np.int64]
 
 CHUNK = 1 << 16  # networks that are looked up at once: their indices stay in the cache
 LARGEST_TABLE = 1 << 22  # entries
-MANY = 512  # networks, from which tables of all options are made, and kept for the next call
+MANY = 100  # networks, from which tables of all options are made, and kept for the next call
 N_METRICS = 3
+WIDE = 3  # segments that a table may be of; what depends on more is split up
 
 
 class Cost(NamedTuple):
@@ -96,12 +98,14 @@ def count_one(plan: Plan, architecture: Architecture) -> Cost:
 def count(plan: Plan, points: Points) -> Cost:
     """Count the cost of the networks at `n x S` points: arrays of `n`, 24 bytes a network."""
     totals = np.zeros((N_METRICS, len(points)), dtype=np.int64)
-    if len(points) >= MANY and max(sizes := _n_options(plan)) ** 2 <= CHUNK:
-        for scope, table in _tables(plan).items():
-            _look_up(totals, table, points, scope, [sizes[s] for s in scope])
-        return Cost(*totals)
-    compact, axes = _axes(plan, points)
-    for scope, terms in _scopes(plan).items():
+    scopes, ready = _scopes(plan), dict[tuple[int, ...], Counts]()
+    if len(points) >= MANY and max(options := _n_options(plan), default=0) ** 2 <= CHUNK:
+        ready = _tables(plan)
+        for scope, table in ready.items():
+            _look_up(totals, table, points, scope, [options[s] for s in scope])
+    rest = {scope: terms for scope, terms in scopes.items() if scope not in ready}
+    compact, axes = _axes(plan, points) if rest else (points, {})
+    for scope, terms in rest.items():
         sizes = [len(axes[s][0]) for s in scope]
         if prod(sizes) <= LARGEST_TABLE:
             _look_up(totals, _table(plan, terms, _meshed(scope, axes)), compact, scope, sizes)
@@ -163,16 +167,35 @@ _Axis = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]
 def _scopes(plan: Plan) -> Mapping[tuple[int, ...], tuple[_Term, ...]]:
     """Gather the terms by the segments they depend on; a scope inside another joins it."""
     gathered: dict[tuple[int, ...], list[_Term]] = {}
-    for term in _merged(_terms(plan)):
-        owners = {plan.owners[g] for form in term.forms for g, _ in form.parts}
-        owners |= {term.place[0]} if term.place else set()
-        owners.discard(NO_SEGMENT)
+    narrow = (part for term in _terms(plan) for part in _narrowed(plan, term))
+    for term in _merged(narrow):
+        owners = _owners(plan, term)
         gathered.setdefault(tuple(sorted(owners)), []).append(term)
     for scope in sorted(gathered, key=len):
         wider = [other for other in gathered if set(scope) < set(other) and len(other) <= 2]
         if wider:
             gathered[wider[0]] += gathered.pop(scope)
     return {scope: tuple(terms) for scope, terms in gathered.items()}
+
+
+def _owners(plan: Plan, term: _Term) -> set[int]:
+    """List the segments that a term depends on."""
+    owners = {plan.owners[g] for form in term.forms for g, _ in form.parts}
+    owners |= {term.place[0]} if term.place else set()
+    return owners - {NO_SEGMENT}
+
+
+def _narrowed(plan: Plan, term: _Term) -> Iterator[_Term]:
+    """Write a product of sums of many segments' channels (concatenations) as a sum of products."""
+    if len(_owners(plan, term)) <= WIDE or any(form.divisor > 1 for form in term.forms):
+        yield term
+        return
+    summands = [
+        [*([Form(form.fixed)] if form.fixed else []), *(Form(0, (part,)) for part in form.parts)]
+        for form in term.forms
+    ]
+    for forms in product(*summands):
+        yield replace(term, forms=forms)
 
 
 def _merged(terms: Iterator[_Term]) -> Iterator[_Term]:
@@ -205,11 +228,13 @@ def _split(plan: Plan, segment: int, options: NDArray[Any]) -> _Axis:
 
 
 @lru_cache(maxsize=8)
-def _tables(plan: Plan) -> Mapping[tuple[int, ...], Counts]:
-    """List for each scope what all options of its segments cost."""
+def _tables(plan: Plan) -> dict[tuple[int, ...], Counts]:
+    """List for the scopes of few segments what all options of these cost."""
     axes = {s: _split(plan, s, np.arange(n)) for s, n in enumerate(_n_options(plan))}
     return {
-        scope: _table(plan, terms, _meshed(scope, axes)) for scope, terms in _scopes(plan).items()
+        scope: _table(plan, terms, _meshed(scope, axes))
+        for scope, terms in _scopes(plan).items()
+        if prod(len(axes[s][0]) for s in scope) <= CHUNK
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import prod
 from typing import Any
 
@@ -21,6 +21,7 @@ from ssr_exp.rescaling.cost import Cost, Points
 from ssr_exp.rescaling.plan import Architecture, Plan
 
 LARGEST_SPELT = 10**12  # a number above it is not written out
+TRIES = 20  # draws for each network that is asked for
 MOST_STEPS = 2**16  # between two widths; no network is as wide
 
 
@@ -106,6 +107,9 @@ class Lattice:
     def sample(self, count: int, *, seed: int) -> list[Architecture]:
         """Draw `count` different architectures; the same seed draws the same ones.
 
+        All are as likely, except where blocks with widths of their own can be left out: there each
+        number of blocks is as likely, although fewer networks are shallow.
+
         Raises:
             SsrError: if the lattice has fewer points.
         """
@@ -115,12 +119,25 @@ class Lattice:
                 "points."
             )
         draw = random.Random(seed)
+        if self.plan.inner:
+            return self._drawn(draw, count)
         if not self._is_huge:
             return cost.decode(self.plan, self.points(draw.sample(range(self.size), count)))
         drawn: dict[int, None] = {}
         while len(drawn) < count:
             drawn[draw.randrange(self.size)] = None
         return cost.decode(self.plan, self.points(list(drawn)))
+
+    def _drawn(self, draw: random.Random, count: int) -> list[Architecture]:
+        """Draw each segment's option by itself; the last ones of a lattice in the order of it."""
+        drawn: dict[Architecture, None] = {}
+        for _ in range(TRIES * count):
+            point = np.array([[draw.choice(option) for option in self.options]], dtype=np.int32)
+            drawn[cost.decode(self.plan, point)[0]] = None
+            if len(drawn) == count:
+                return list(drawn)
+        rest = (a for chunk in self.enumerate() for a in cost.decode(self.plan, chunk))
+        return list(dict.fromkeys(chain(drawn, rest)))[:count]
 
     @cached_property
     def _inside(self) -> dict[int, list[int]]:

@@ -27,6 +27,7 @@ NO_SEGMENT = -1
 
 Place = tuple[int, int]
 """Which segment and which of its blocks something is in."""
+OUTSIDE: Place = (NO_SEGMENT, 0)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Segment:
         frozen: whether it stays as it is.
         least: how many blocks can not be removed.
         is_width: whether it is a group of channels: it has a width, and no blocks to count.
+        parts: names and channels of what was merged into it, if anything.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Segment:
     frozen: bool
     least: int = 1
     is_width: bool = False
+    parts: tuple[tuple[str, int], ...] = ()
 
     @property
     def fewest(self) -> int:
@@ -197,9 +200,9 @@ class Plan:
 
     @cached_property
     def inner(self) -> Mapping[int, Place]:
-        """The block that each segment is an inner width of, where that block can be left out.
+        """The first block that each segment is an inner width of, where it can be left out.
 
-        Nothing outside of that block knows the segment's channels.
+        Nothing outside of that block and those after it knows the segment's channels.
         """
         widths = {s for s, segment in enumerate(self.segments) if segment.is_width}
         if all(segment.fewest == len(segment.blocks) for segment in self.segments):
@@ -209,15 +212,16 @@ class Plan:
             *((name, leaf.shape) for name, leaf in self.leaves.items()),
             *((p, f if isinstance(f, tuple) else (f,)) for (p, _), f in self.attributes.items()),
         ]
-        places: dict[int, set[Place | None]] = {}
+        places: dict[int, set[Place]] = {}
         for path, each in forms:
             for group in {group for form in each for group, _ in form.parts}:
-                places.setdefault(self.owners[group], set()).add(self.place(path))
-        found = {s: next(iter(places[s])) for s in widths if len(places.get(s, ())) == 1}
+                places.setdefault(self.owners[group], set()).add(self.place(path) or OUTSIDE)
+        first = {s: min(places[s]) for s in widths & places.keys()}
         return {
-            s: place
-            for s, place in found.items()
-            if place is not None and place[1] >= self.segments[place[0]].fewest
+            s: (segment, block)
+            for s, (segment, block) in first.items()
+            if segment >= 0 and block >= self.segments[segment].fewest
+            if all(place[0] == segment for place in places[s])
         }
 
     def canonical(self, architecture: Architecture) -> Architecture:

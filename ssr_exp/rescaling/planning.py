@@ -12,7 +12,7 @@ from torch import nn
 
 from ssr_exp.config import ModelConf, SegmentConf
 from ssr_exp.errors import SsrError, only_ssr_errors
-from ssr_exp.rescaling import channel_segments, remarks, seeds, segmentations, validation
+from ssr_exp.rescaling import channel_segments, merging, remarks, seeds, segmentations, validation
 from ssr_exp.rescaling.inputs import Example
 from ssr_exp.rescaling.plan import Gemm, Plan, PlannedTensor, Segment
 from ssr_exp.rescaling.segmentations import SegmentDraft
@@ -51,6 +51,7 @@ def seed_and_plan(
         kind=segment.kind,
         patterns=segment.patterns,
         depth=segment.depth,
+        at_most=segment.at_most,
     )
     return network, plan
 
@@ -64,6 +65,7 @@ def trace(
     kind: str = "stage",
     patterns: Sequence[str] = (),
     depth: bool = False,
+    at_most: int | None = None,
 ) -> Plan:
     """Trace a seed network once and split it into segments.
 
@@ -81,6 +83,7 @@ def trace(
             `manual`.
         patterns: for `manual`: names of modules, one pattern for each segment.
         depth: for `channels`: whether stages keep fewer of their blocks, too.
+        at_most: how many segments may be left: the most alike ones are merged; see `merging`.
 
     Raises:
         SsrError: if the network does not run on such inputs, has no segment, nothing in it can be
@@ -93,16 +96,25 @@ def trace(
     """
     if multiple < 1:
         raise SsrError(f"channels are rounded to a multiple of at least 1, not {multiple}.")
+    if at_most is not None and at_most < 1:
+        raise SsrError(
+            f"segment.at_most is {at_most}; it must be 1 or more, or null for any number."
+        )
     with only_ssr_errors(f"{type(network).__name__} cannot be split into segments"):
         traced = runner.run(network, example)
         drafts = segmentations.find(network, traced, kind, patterns, depth=depth)
-        if not (by_channels := kind == segmentations.channels.__name__):
-            _check_names(network, [draft.name for draft in drafts], frozen)
-        make = partial(_plan, network, traced, multiple, frozen, by_channels)
+        by_channels = kind == segmentations.channels.__name__
+        if not by_channels:
+            names = [draft.name for draft in drafts]
+            _check_names(network, names, frozen if at_most is None else ())
+        make = partial(_plan, network, traced, multiple, frozen, by_channels, at_most)
         plan = validation.settle(network, drafts, traced, make)
-        if by_channels and plan.segments:
+        if plan.segments:
             _check_names(network, [segment.name for segment in plan.segments], frozen)
-        plan = dataclasses.replace(plan, remarks=tuple(remarks.describe(network, traced, plan)))
+        said = [*remarks.describe(network, traced, plan)]
+        if depth and all(segment.is_width for segment in plan.segments):
+            said.append("segment.depth=true changes nothing: no block of it can be left out")
+        plan = dataclasses.replace(plan, remarks=tuple(said))
     if plan.baseline == plan.smallest and not (frozen and plan.segments):
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
@@ -127,20 +139,25 @@ def _plan(
     multiple: int,
     frozen: Sequence[str],
     by_channels: bool,
+    at_most: int | None,
     drafts: Sequence[SegmentDraft],
 ) -> Plan:
     ledger = copy.copy(traced.ledger)
     ledger.ties, ledger.frozen = list(ledger.ties), list(ledger.frozen)
     _tie(drafts, traced, ledger)
     grouping = Grouping(ledger, _vectors(traced))
+    made = _segments(
+        [d for d in drafts if d.has_depth or not by_channels], traced, grouping, frozen
+    )
     if by_channels:
-        stages = _segments([d for d in drafts if d.has_depth], traced, grouping, frozen)
-        segments, owners = channel_segments.make(grouping.groups, stages, multiple, frozen)
+        segments, owners = channel_segments.make(grouping.groups, made, multiple, frozen)
         if narrow := sum(g.size for g, s in zip(grouping.groups, owners, strict=True) if s < 0):
             grouping.frozen[f"they are no wider than one multiple of {multiple}"] = narrow
     else:
-        segments = _segments(drafts, traced, grouping, frozen)
-        owners = _owners(segments, traced, grouping.groups)
+        segments, owners = made, _owners(made, traced, grouping.groups)
+    if at_most is not None and at_most < len(segments):
+        segments, owners = merging.merge(segments, owners, grouping.groups, traced, at_most)
+        segments = tuple(dataclasses.replace(s, frozen=s.name in frozen) for s in segments)
     parameters = {name for name, _ in network.named_parameters()}
     return Plan(
         inputs=traced.inputs,

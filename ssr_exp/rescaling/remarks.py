@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import fx, nn
 
@@ -22,6 +22,9 @@ def unlearnt(network: nn.Module, traced: Trace) -> frozenset[str]:
 
 def describe(network: nn.Module, traced: Trace, plan: Plan) -> Iterator[str]:
     """Write the remarks on a traced network, each a sentence without its full stop."""
+    for segment in plan.segments:
+        if segment.parts:
+            yield f"merged (segment.at_most): {segment.name} is {_merged(segment.parts)}"
     if traced.untrained is not None:
         yield (
             f"it does not run in train mode on images alone ({traced.untrained}): what only runs "
@@ -68,6 +71,14 @@ def _patterned(network: nn.Module, traced: Trace) -> Iterator[str]:
                 parameter.detach(), by_itself=initialise.draws(module)
             ):
                 yield name
+
+
+def _merged(parts: Sequence[tuple[str, int]]) -> str:
+    """List the parts of a merged segment, and how alike they are."""
+    if len({channels for _, channels in parts}) == 1:
+        return f"{', '.join(name for name, _ in parts)}, each of {parts[0][1]} channels"
+    rows = ", ".join(f"{name} ({channels})" for name, channels in parts)
+    return f"{rows}: they differ in their channels, and keep the same share of them"
 
 
 def _listed(paths: Iterable[str]) -> str:

@@ -127,11 +127,13 @@ class Segmentation(FileModel):
     frozen: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     depth: bool = False
+    at_most: Size | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_came_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = write(self)
-        return {k: v for k, v in fields.items() if (k, v) != ("depth", False)}
+        usual = {"depth": False, "at_most": None}
+        return {k: v for k, v in fields.items() if k not in usual or v != usual[k]}
 
     @classmethod
     def from_conf(cls, conf: SegmentConf, multiple: int) -> Segmentation:
@@ -141,7 +143,14 @@ class Segmentation(FileModel):
     def conf(self) -> SegmentConf:
         """Say it as a configuration does."""
         frozen, patterns = list(self.frozen), list(self.patterns)
-        return SegmentConf(self.kind, self.multiple, frozen, patterns=patterns, depth=self.depth)
+        return SegmentConf(
+            self.kind,
+            self.multiple,
+            frozen,
+            patterns=patterns,
+            depth=self.depth,
+            at_most=self.at_most,
+        )
 
 
 class Shares(FileModel):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain, combinations
+
+import numpy as np
 
 from ssr_exp.config import ModifiersConf
 from ssr_exp.errors import SsrError
@@ -25,15 +28,25 @@ COMPOUND_DEPTH, COMPOUND_WIDTH = 1.2, 1.1
 BY_FRACTION = ("uniform_width", "uniform_depth", "compound")
 PROPOSED = "proposed"  # by a search, in a file that the caller reads
 MOST_SENTINELS = 12  # segments: 4,095 subsets
+MOST_COMBINED = 4  # segments: a search begins with all subsets of so many, 46 networks
+MOST_ALONE = 16  # segments that are low alone where a search begins; of more, neighbours together
 FEWEST = 1e-6  # a share of the blocks below one block in any segment
 
 
 def expand(
-    plan: Plan, conf: ModifiersConf, *, width_steps: int = 8, proposed: Iterable[str] = ()
+    plan: Plan,
+    conf: ModifiersConf,
+    *,
+    width_steps: int = 8,
+    proposed: Iterable[str] = (),
+    few: bool = False,
 ) -> list[Architecture]:
     """Turn a configuration into its networks.
 
     `random` draws from a lattice of `width_steps`; `proposed` stands for networks of these codes.
+    `few` sentinels are enough to begin a search with: of more than `MOST_COMBINED` segments, each
+    alone and all together, unless `conf.together` says otherwise; of more than `MOST_ALONE`, as
+    many groups of neighbours stand for them.
 
     Raises:
         SsrError: if `conf.kind` is unknown or its values cannot be met.
@@ -41,7 +54,10 @@ def expand(
     check(conf)
     if conf.kind == PROPOSED:
         return _once(codes.parse(plan, code) for code in proposed)
-    architectures = _once(KINDS[conf.kind](plan, conf, width_steps))
+    if few and conf.kind in LOWERED and conf.together is None:
+        architectures = _once(_few(plan, conf))
+    else:
+        architectures = _once(KINDS[conf.kind](plan, conf, width_steps))
     if conf.kind in BY_FRACTION and plan.baseline in architectures:
         log.warning("a fraction of modifiers.fractions changes nothing: it is the baseline.")
     return architectures
@@ -121,14 +137,35 @@ def sentinels(
 
 
 def _sentinels_of_kind(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
-    depth = None if conf.kind == "sentinel_width" else _low(conf)
-    width = None if conf.kind == "sentinel_depth" else conf.low_width
+    ((depth, width),) = _lows(conf)
     return sentinels(plan, depth=depth, width=width, together=conf.together)
 
 
+def _few(plan: Plan, conf: ModifiersConf) -> list[Architecture]:
+    """The sentinels that a search begins with: see `expand`."""
+    free = _free(plan)
+    if len(free) <= MOST_COMBINED:
+        return KINDS[conf.kind](plan, conf, 0)
+    groups = [part.tolist() for part in np.array_split(free, min(len(free), MOST_ALONE))]
+    architectures = [plan.baseline] if conf.kind == "sentinel_all" else []
+    for depth, width in _lows(conf):
+        architectures += _lowered(plan, depth, width, [*groups, free])
+    return architectures or KINDS[conf.kind](plan, replace(conf, together=1), 0)  # says why
+
+
+def _lows(conf: ModifiersConf) -> list[tuple[float | None, float | None]]:
+    """List the low depth and width of each kind of sentinel; None stands for full."""
+    pairs = {
+        "sentinel_depth": (_low(conf), None),
+        "sentinel_width": (None, conf.low_width),
+        "sentinel_joint": (_low(conf), conf.low_width),
+    }
+    return list(pairs.values()) if conf.kind == "sentinel_all" else [pairs[conf.kind]]
+
+
 def _sentinels_all(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
-    low, architectures = _low(conf), [plan.baseline]
-    for depth, width in ((low, None), (None, conf.low_width), (low, conf.low_width)):
+    architectures = [plan.baseline]
+    for depth, width in _lows(conf):
         # There are none in depth if all segments are single blocks.
         architectures += _sentinels(plan, depth, width, conf.together)
     if len(architectures) == 1:
@@ -158,7 +195,7 @@ def _compound(plan: Plan, conf: ModifiersConf, _: int) -> list[Architecture]:
 def _sentinels(
     plan: Plan, depth: float | None, width: float | None, together: int | None
 ) -> list[Architecture]:
-    free = [s for s, segment in enumerate(plan.segments) if not segment.frozen]
+    free = _free(plan)
     if together is not None and together < 1:
         raise SsrError(f"modifiers.together is {together}; it must be 1 or more, or null.")
     sizes = [k for k in range(1, len(free) + 1) if together is None or k <= together]
@@ -171,6 +208,18 @@ def _sentinels(
             "segment.frozen=[NAME,...], or type modifiers=random."
         )
     subsets = chain.from_iterable(combinations(free, size) for size in sizes)
+    return _lowered(plan, depth, width, subsets)
+
+
+def _free(plan: Plan) -> list[int]:
+    """List the segments that are not frozen."""
+    return [s for s, segment in enumerate(plan.segments) if not segment.frozen]
+
+
+def _lowered(
+    plan: Plan, depth: float | None, width: float | None, subsets: Iterable[Sequence[int]]
+) -> list[Architecture]:
+    """Lower the segments of each subset; what changes nothing is left out."""
     lowest = _clamped(plan, 1.0 if depth is None else depth, 1.0 if width is None else width)
     full, architectures = plan.baseline, []
     for subset in subsets:
@@ -215,6 +264,7 @@ def _low(conf: ModifiersConf) -> float:
     return conf.low_depth
 
 
+LOWERED = ("sentinel_depth", "sentinel_width", "sentinel_joint", "sentinel_all")
 KINDS: dict[str, Callable[[Plan, ModifiersConf, int], list[Architecture]]] = {
     "baseline": lambda plan, conf, steps: [plan.baseline],
     "explicit": _explicit,

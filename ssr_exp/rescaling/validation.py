@@ -259,12 +259,14 @@ def _kept(
     network: nn.Module, plan: Plan, trace: Trace, parts: Sequence[SegmentDraft]
 ) -> list[SegmentDraft]:
     """Keep the blocks of all segments without which the network does not run."""
-    kept, numbers = [], {segment.name: s for s, segment in enumerate(plan.segments)}
+    kept = []
     for part in parts:
-        if part.name not in numbers:  # a stage that has no depth left has no segment of channels
+        if not part.has_depth:
             kept.append(part)
             continue
-        number = numbers[part.name]
+        number = next(
+            s for s, segment in enumerate(plan.segments) if part.blocks[-1] in segment.blocks
+        )
         blocks = list(plan.baseline.blocks)
         blocks[number] = plan.segments[number].fewest
         alone = Architecture(tuple(blocks), plan.baseline.widths)

@@ -26,7 +26,7 @@ from ssr_exp.runs.store import Store
 PARTS = "surrogate acquisition objective cap modifiers segment batch seed".split()
 SETTING = "source runtime batch threads".split()
 LATER = {  # keys that came later: as they are by default, they must not rename earlier searches
-    "segment": ("patterns", "depth"),
+    "segment": ("patterns", "depth", "at_most"),
     "modifiers": ("c_ratios", "c_ratios_of", "params", "macs", "monotone", "prefer", "together"),
 }
 RENAMED = (  # values whose names must not rename the searches before them

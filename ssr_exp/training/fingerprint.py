@@ -32,7 +32,7 @@ LATER = (
     *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
     *("num_ops", "magnitude", "mixup", "cutmix"),
 )
-SPLIT = ("patterns", "depth")  # likewise, of how a network is split
+SPLIT = ("patterns", "depth", "at_most")  # likewise, of how a network is split
 
 
 def fields(

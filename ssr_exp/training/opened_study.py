@@ -90,8 +90,8 @@ class OpenedStudy:
             | dict(self.changed)
         )
 
-    def expand(self, conf: Config) -> list[Architecture]:
-        """List the networks that a configuration's modifiers name.
+    def expand(self, conf: Config, *, few: bool = False) -> list[Architecture]:
+        """List the networks that a configuration's modifiers name; `few` to begin a search with.
 
         Raises:
             SsrError: if they cannot be met, a proposal is missing or of another study, or fresh
@@ -100,7 +100,7 @@ class OpenedStudy:
         asked, steps = conf.modifiers, conf.segment.width_steps
         sets.check(asked)
         proposed = self._proposed(conf) if asked.kind == sets.PROPOSED else ()
-        architectures = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed)
+        architectures = sets.expand(self.plan, asked, width_steps=steps, proposed=proposed, few=few)
         if self.pretrained.state is None:
             for architecture in architectures:
                 rescale.check_learnt(self.seed_network, self.plan, architecture)

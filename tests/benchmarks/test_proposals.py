@@ -74,3 +74,10 @@ def test_the_large_lattice_is_just_below_the_limit() -> None:
     size = Size()
     own = proposals.spanned(size.large_model, size.large_width_steps)
     assert 9e6 < len(own.lattice) <= 1e7
+
+
+def test_the_huge_lattice_has_more_than_ten_to_thirty_points() -> None:
+    size = Size()
+    own = proposals.spanned(size.huge_model, size.huge_width_steps, "block")
+    assert own.lattice.size > 10**30 and len(own.plan.segments) == 54
+    assert not own.is_enumerable

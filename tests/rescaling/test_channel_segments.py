@@ -95,6 +95,21 @@ def test_the_lattice_holds_every_network_once(name: str) -> None:
     assert len({codes.write(plan, a) for a in own.sample(50, seed=0)}) == 50
 
 
+def test_each_number_of_blocks_is_as_likely_to_be_drawn_and_all_networks_are_in_the_end() -> None:
+    own = lattice.from_plan(planned("resnet14")[1], width_steps=2)
+    drawn = own.sample(200, seed=0)
+    assert len(set(drawn)) == 200 and drawn == own.sample(200, seed=0) != own.sample(200, seed=1)
+    assert 80 <= sum(one.blocks[0] == 1 for one in drawn) <= 120
+    small = lattice.from_plan(planned("Squeeze")[1], width_steps=1)
+    assert len(set(small.sample(small.size, seed=0))) == small.size
+
+
+def test_depth_that_no_block_allows_is_said() -> None:
+    plan = planning.trace(CifarResNet(8), (3, 8, 8), multiple=4, kind="channels", depth=True)
+    assert "segment.depth=true changes nothing: no block of it can be left out" in plan.remarks
+    assert codes.write(plan, plan.baseline).startswith("w16-")
+
+
 def test_numbers_beyond_64_bits_are_found_again() -> None:
     with torch.device("meta"):
         network = CifarResNet(56)

@@ -6,12 +6,14 @@ import itertools
 import math
 import re
 
+import numpy as np
 import pytest
 
 from ssr_exp.config import ModifiersConf
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import codes, cost, sets
+from ssr_exp.rescaling import codes, cost, planning, sets
 from ssr_exp.rescaling.plan import Plan
+from ssr_exp.rescaling.resnet import CifarResNet
 from tests.rescaling import probes
 
 THREE = ("depth", "width", "joint")
@@ -105,6 +107,34 @@ def test_few_sentinels_are_each_segment_and_all_together(together: int | None, c
     found = sets.expand(plan, ModifiersConf(kind="sentinel_all", together=together))
     assert len(found) == count and plan.baseline in found
     assert sets.expand(plan, ModifiersConf(kind="sentinel_joint"))[-1] in found
+
+
+@pytest.mark.parametrize("kind", sets.LOWERED)
+def test_a_search_of_few_segments_begins_with_all_subsets(kind: str) -> None:
+    plan = plan_of("resnet20")
+    assert sets.expand(plan, ModifiersConf(kind), few=True) == expanded(plan, kind)
+
+
+def test_a_search_of_many_segments_begins_with_each_alone_and_all_together() -> None:
+    plan = planning.trace(CifarResNet(20), (3, 8, 8), multiple=4, kind="block")
+    conf = ModifiersConf("sentinel_all")
+    few = sets.expand(plan, conf, few=True)
+    assert few == sets.expand(plan, ModifiersConf("sentinel_all", together=1))
+    assert len(few) == 1 + 9 + 1  # nine blocks of one width each
+    all_subsets = ModifiersConf("sentinel_width", together=9)
+    assert len(sets.expand(plan, all_subsets, few=True)) == 2**9 - 1
+
+
+def test_of_very_many_segments_neighbours_are_low_together() -> None:
+    plan = planning.trace(CifarResNet(56), (3, 8, 8), multiple=4, kind="block")
+    few = sets.expand(plan, ModifiersConf("sentinel_all"), few=True)
+    assert few[0] == plan.baseline and len(few) == 1 + 16 + 1
+    changed = [[w != full for w, full in zip(a.widths, few[0].widths, strict=True)] for a in few]
+    assert np.sum(changed[1:-1], axis=0).tolist() == [1] * 27 and all(changed[-1])
+    with pytest.raises(SsrError, match=r"get lower in depth; try modifiers=sentinel_width"):
+        sets.expand(plan, ModifiersConf("sentinel_depth"), few=True)
+    with pytest.raises(SsrError, match=r"12 are the most: type modifiers.together=1"):
+        sets.expand(plan, ModifiersConf("sentinel_all"))
 
 
 def test_nothing_is_left_of_a_network_that_is_all_frozen() -> None:

@@ -361,6 +361,7 @@ def _of_command(
         "segment.kind": about.segment.kind,
         "segment.patterns": list(about.segment.patterns),
         "segment.depth": about.segment.depth,
+        "segment.at_most": about.segment.at_most,
         "dataset.name": records[0].dataset,
         "trainer.max_epochs": training.get("epochs", records[0].epochs),
         "trainer.precision": training.get("precision", "32-true"),

@@ -53,15 +53,14 @@ def explored(
 ) -> Candidates:
     """Add to a sample the best points that local search finds by a score."""
     score = scores(state)[0]
-    values = _scored(candidates, score)
-    if float(values.max()) <= 0:
-        return candidates
+    values = torch.where(candidates.within, batch.score_all(candidates, score), -torch.inf)
 
     def rank(_: Tensor, columns: Tensor) -> Tensor:
         return score(*columns.T)
 
     predict = lattice_sample.predictor(candidates, proposed=True)
     starts = candidates.points(_starts(values, candidates.log_cost).numpy())
+    starts = candidates.space.once(np.concatenate([candidates.space.ends[:1], starts]))
     return candidates.joined(LocalSearch(candidates.space, predict, rank, draw).climb(starts))
 
 
@@ -71,7 +70,7 @@ def _scored(candidates: Candidates, score: batch.Score) -> Tensor:
 
 
 def _starts(values: Tensor, log_cost: Tensor) -> Tensor:
-    """Choose points to begin at: the best ones of all, and the best at each cost."""
+    """Choose points to begin at, trained or not: the best ones of all, and at each cost."""
     low, high = float(log_cost.min()), float(log_cost.max())
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)[1:-1]
     bins = torch.bucketize(log_cost, edges)

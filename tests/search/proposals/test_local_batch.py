@@ -1,0 +1,204 @@
+"""Batches of lattices that are too large to look at all of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ssr_exp.config import Acquisition, Arm, Objective, SearchConfig
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import cost, planning
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.rescaling.resnet import CifarResNet
+from ssr_exp.runs.record import Record
+from ssr_exp.search import answer, history, lattice_sample, local_search, space, summary
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.history import History
+from ssr_exp.search.proposals import propose
+from ssr_exp.search.space import Space
+from tests.search.conftest import Tell, asked
+
+pytestmark = pytest.mark.usefixtures("unfitted")
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at few points of any lattice."""
+    monkeypatch.setattr(space, "LIMIT", 100)
+    monkeypatch.setattr(lattice_sample, "DRAWN", 60)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look around little."""
+    monkeypatch.setattr(lattice_sample, "DRAWN", 300)
+    monkeypatch.setattr(lattice_sample, "LEVELS", 4)
+    monkeypatch.setattr(lattice_sample, "ROUNDS", 1)
+    monkeypatch.setattr(local_search, "MOVES", 60)
+    monkeypatch.setattr(local_search, "STEPS", 4)
+
+
+@functools.cache
+def huge() -> Space:
+    """4.7e+21 networks: a width for each of 27 blocks."""
+    plan = planning.trace(CifarResNet(56), (3, 8, 8), multiple=4, kind="block")
+    return space.from_plan(plan, width_steps=8)
+
+
+def architectures(count: int) -> list[Architecture]:
+    points = huge().spread(count, np.random.default_rng(1))
+    return cost.decode(huge().plan, np.concatenate([huge().ends, points]))
+
+
+@pytest.fixture
+def trained(make_record: Callable[..., Record]) -> History:
+    """Thirty networks of the huge lattice; wide ones are better."""
+    own = huge()
+
+    def told(a: Architecture) -> Record:
+        counted = cost.count_one(own.plan, a)._asdict()
+        share = float(own.features(cost.encode(own.plan, [a])).mean())
+        accuracy = 90 - 20 * (1 - share) ** 2
+        return make_record(network=own.code(a), val_acc=accuracy, **counted)
+
+    return history.from_records(own, [told(a) for a in architectures(30)])
+
+
+def codes(belief: Belief, conf: SearchConfig, count: int = 4, seed: int = 0) -> list[str]:
+    return [one.network for one in propose.propose(belief, conf, count=count, seed=seed)]
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_local_search_proposes_what_looking_at_all_points_proposes(
+    known: History, objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = asked(objective__kind=objective, objective__max_drop="3")
+    whole = propose.propose(Belief.from_history(known, conf), conf, count=4, seed=0)
+    monkeypatch.setattr(space, "LIMIT", 100)
+    monkeypatch.setattr(lattice_sample, "DRAWN", 60)
+    belief = Belief.from_history(known, conf)
+    assert belief.candidates.sample is not None
+    assert len(belief.candidates.sample) < 512
+    part = propose.propose(belief, conf, count=4, seed=0)
+    assert [one.network for one in part] == [one.network for one in whole]
+    for one, other in zip(part, whole, strict=True):
+        assert one.promise == pytest.approx(other.promise, rel=1e-6)
+        assert (one.low, one.mean, one.high) == pytest.approx((other.low, other.mean, other.high))
+
+
+def test_the_cheapest_expected_network_is_that_of_all_points(
+    known: History, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = asked(objective__max_drop="3", cap__params="60%")
+    sampled = answer.predicted(Belief.from_history(known, conf))
+    monkeypatch.setattr(space, "LIMIT", 512)
+    whole = answer.predicted(Belief.from_history(known, conf))
+    assert sampled is not None and whole is not None
+    assert sampled[0] == whole[0] and sampled[1] == pytest.approx(whole[1])
+
+
+@pytest.mark.parametrize("kind", [k for k in Acquisition if k is not Acquisition.auto])
+def test_every_acquisition_proposes_new_networks_within_the_caps_of_a_huge_lattice(
+    trained: History, kind: Acquisition, quick: None
+) -> None:
+    conf = asked(
+        acquisition__kind=kind,
+        acquisition__prefilter=40,
+        acquisition__samples=16,
+        cap__params="30%",
+    )
+    excluded = architectures(40)[-10:]
+    belief = Belief.from_history(trained, conf, excluded=excluded)
+    picks = codes(belief, conf, 3)
+    parsed = [huge().parse(code) for code in picks]
+    assert len(set(parsed)) == 3 and not {*parsed} & {*trained.networks, *excluded}
+    limit = 0.3 * huge().baseline.params
+    assert max(cost.count_one(huge().plan, a).params for a in parsed) <= limit
+    assert codes(belief, conf, 3) == picks
+
+
+def test_a_cap_that_the_smallest_network_alone_keeps_leaves_that_one(
+    trained: History, quick: None
+) -> None:
+    own = huge()
+    smallest = int(cost.count(own.plan, own.ends).params[0])
+    without = trained.part([at for at, a in enumerate(trained.architectures) if a not in ends()])
+    conf = asked(cap__params=str(smallest + 1), acquisition__kind=Acquisition.random)
+    base = trained.part([trained.architectures.index(own.plan.baseline)])
+    known = history.from_records(own, [*without.records, *base.records])
+    belief = Belief.from_history(known, conf)
+    (only,) = codes(belief, conf, 50)
+    assert cost.count_one(own.plan, own.parse(only)).params == smallest
+    assert codes(Belief.from_history(trained, conf), conf) == []
+    with pytest.raises(SsrError, match=rf"cap.params={smallest - 1:,}: .* has {smallest:,} para"):
+        Belief.from_history(known, asked(cap__params=str(smallest - 1)))
+
+
+def ends() -> list[Architecture]:
+    return cost.decode(huge().plan, huge().ends)
+
+
+def test_a_batch_that_is_larger_than_what_is_left_is_all_that_is_left(
+    small: Space, tell: Tell, known: History, few: None
+) -> None:
+    limit = sorted(cost.count(small.plan, next(small.lattice.enumerate())).params)[9]
+    conf = asked(cap__params=str(limit), acquisition__kind=Acquisition.random)
+    assert 0 < len(codes(Belief.from_history(known, conf), conf, 100)) <= 10
+
+
+def test_records_off_the_lattice_teach_and_are_not_proposed(
+    small: Space, tell: Tell, known: History, few: None
+) -> None:
+    finer = space.from_plan(small.plan, width_steps=16)
+    off = [
+        a
+        for a in finer.architectures(range(0, 4000, 40))
+        if not small.places(cost.encode(small.plan, [a]))[1][0]
+    ][:5]
+    assert off
+    trained = history.from_records(small, [*known.records, *map(tell, off)])
+    belief = Belief.from_history(trained, SearchConfig())
+    assert small.places(belief.candidates.points(np.arange(20)))[1].all()
+    assert not {small.parse(c) for c in codes(belief, SearchConfig())} & set(off)
+
+
+def test_the_page_of_a_huge_lattice_lists_a_sample_with_its_size(
+    trained: History, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summary, "MOST", 250)
+    belief = Belief.from_history(trained, SearchConfig())
+    told = summary.summarise(belief, SearchConfig())
+    again = type(told).model_validate_json(told.model_dump_json())
+    assert again.lattice.size == huge().lattice.size == 8**18 * 4**9
+    assert len(again.lattice.network) == 250
+    assert len(told.sensitivities) == 27
+
+
+def test_a_random_arm_of_a_huge_lattice_costs_what_the_answer_costs(
+    trained: History, quick: None
+) -> None:
+    conf = asked(finalists__arms=[Arm.random])
+    belief = Belief.from_history(trained, conf)
+    chosen = architectures(30)[15]
+    arm = answer.contenders(belief, conf, [chosen])[-1]
+    assert arm.role == "random" and arm.network is not None
+    counted = [cost.count_one(huge().plan, a).params for a in (chosen, huge().parse(arm.network))]
+    assert np.log(counted[1] / counted[0]) == pytest.approx(0, abs=answer.NEAR)
+
+
+def test_the_fastest_network_of_a_huge_lattice_is_found_for_its_cap(trained: History) -> None:
+    from ssr_exp.search import caps
+
+    own = huge()
+
+    def price(points: cost.Points) -> torch.Tensor:
+        return torch.from_numpy(np.log(cost.count(own.plan, points).macs / 1e6))
+
+    fastest = float(price(own.ends).exp().min())
+    with pytest.raises(SsrError, match=rf"takes about {fastest:.3g} ms; type a larger cap"):
+        caps.check_latency_cap(own, fastest / 2, price)
+    caps.check_latency_cap(own, fastest * 1.01, price)
