@@ -51,6 +51,9 @@ def test_networks_get_the_usual_size(capsys: Capsys, options: str, size: str, pa
     [
         ("superblock", ["3x3:16-16", "3x3:32-64"]),
         ("manual --patterns stage1.* stage[23].*.conv?", ["stage1.*", "stage[23].*.conv?"]),
+        ("channels", ["conv", "stage2.0.conv2", "stage3.1.conv1"]),
+        ("channels --depth", ["stage1", "stage1.0.conv1", "stage3"]),
+        ("block --at-most 3", ["stage1.0+stage1.1", "stage2.0+stage2.1", "stage3.0+stage3.1"]),
     ],
 )
 def test_a_network_is_split_as_is_said(capsys: Capsys, options: str, rows: list[str]) -> None:
@@ -91,6 +94,9 @@ class Net(nn.Sequential):
     ("options", "said"),
     [
         ("resnet20 --segment stages", "segment.kind=stages is unknown"),
+        ("resnet20 --depth", "segment.depth=true is for segment=channels"),
+        ("resnet20 --at-most 0", "segment.at_most is 0; it must be 1 or more"),
+        ("resnet20 --segment channels --multiple 64", "nothing of CifarResNet can be rescaled"),
         ("keras/vgg16", "'keras/vgg16' names no seed network"),
         ("resnet8 --size 8 --width-steps 0", "width_steps is 0"),
     ],
