@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # fitted to so many of them: each step of that fit takes time with the third power of their number.
 MOST = 300
 WITNESSES = 128  # of more trainings; what they alone make certain bounds all points' uncertainty
-SLICE = 1 << 21  # covariances of trainings and points that are held at once, of more trainings
+SLICE = 1 << 20  # covariances of trainings and points that are held at once: in the cache, nearly
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +137,8 @@ class Surrogate:
     def _in_parts(
         self, function: Callable[[Tensor], tuple[Tensor, ...]], X: Tensor
     ) -> tuple[Tensor, ...]:
-        """Apply a function of points; where the trainings are many, little is held at once."""
-        size = SLICE // len(self.X) if self.screens else len(X)
-        parts = map(function, self._at_full_fidelity(X).split(max(size, 1)))
+        """Apply a function of points; little is held at once."""
+        parts = map(function, self._at_full_fidelity(X).split(max(SLICE // max(len(self.X), 1), 1)))
         return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
     def _predict(self, X: Tensor) -> tuple[Tensor, Tensor]:

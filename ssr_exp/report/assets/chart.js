@@ -230,10 +230,12 @@ function showLegend(predicted) {
       },
     }, symbolOf(name), `${look(name).name} (${whole.format(amount)})`);
   });
+  // Of up to 10^7 points all were predicted; a larger lattice's front was found by local search.
+  const spelled = (size) => (size > 1e12 ? size.toExponential(1) : whole.format(size)) + (size > 1e7 ? " (a sample)" : "");
   const line = (colour, dashed) => drawn("svg", { width: 22, height: 14, "aria-hidden": "true" }, drawn("path", { d: "M0 7H22", stroke: colour, "stroke-width": 2, "stroke-dasharray": dashed ? "5 3" : null }));
   keys.push(element("span", { class: "key" }, line(ink("text")), "measured front"));
   if (predicted) {
-    keys.push(element("span", { class: "key" }, line(ink("lattice"), true), `predicted front, 80 % interval; ${whole.format(predicted)} of ${whole.format(study().predictions.lattice.size)} points of the lattice, the paler the less sure`));
+    keys.push(element("span", { class: "key" }, line(ink("lattice"), true), `predicted front, 80 % interval; ${whole.format(predicted)} of ${spelled(study().predictions.lattice.size)} points of the lattice, the paler the less sure`));
   }
   if (!predicted && study().points.length) keys.push(element("span", { class: "key", text: "no predictions of this cost and score" }));
   byId("legend").replaceChildren(...keys);
