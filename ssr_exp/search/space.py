@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,7 +141,7 @@ class Space:
         columns = [options[column] for options, column in pairs]
         return cost.canonical(self.plan, np.stack(columns, axis=1))
 
-    def keys(self, points: Points) -> NDArray[np.void]:
+    def keys(self, points: Points) -> NDArray[Any]:
         """Say which of `n` points are the same network, `n`: their keys are equal."""
         rows = np.ascontiguousarray(points, dtype=np.int32)
         return rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
