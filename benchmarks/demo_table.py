@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ssr_exp.app import configuration
 from ssr_exp.config import Config
 from ssr_exp.datasets.images import Splits
+from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, rescale
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.training import opened_study, run
@@ -85,11 +86,11 @@ class DemoTable:
         """Say which held-out images a training gets wrong, `n`.
 
         Raises:
-            KeyError: if it is not in the table, and nothing is to be trained.
+            SsrError: if it is not in the table, and nothing is to be trained.
         """
         if (network, seed) not in self.rows:
             if not self.trains:
-                raise KeyError(f"{self.path} lacks {network} (seed {seed}): add --train")
+                raise SsrError(f"{self.path} lacks {network} (seed {seed}): add --train.")
             self._train(network, seed)
         return self.rows[network, seed]
 

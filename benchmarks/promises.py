@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,7 +125,7 @@ def summary(rows: Sequence[dict[str, Any]], full: int) -> list[dict[str, Any]]:
                 "at_least_95": round(float(beta.ppf(0.05, kept, count - kept + 1)), 3),
                 "stated": round(statistics.mean(row["probability"] for row in mine), 3),
                 "params_share_median": round(statistics.median(shares), 4),
-                "params_share_mean": round(math.exp(statistics.mean(map(math.log, shares))), 4),
+                "params_share_geometric_mean": round(statistics.geometric_mean(shares), 4),
                 "test_drop_mean": round(statistics.mean(row["test_drop"] for row in mine), 3),
                 "baselines": sum(share == 1 for share in shares),
             }

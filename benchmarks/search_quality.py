@@ -37,7 +37,9 @@ def gather(options: argparse.Namespace) -> None:
     """Collect records into a table."""
     from benchmarks import table_of_networks
 
-    about = table_of_networks.gather(options.runs, options.out, study=options.study)
+    about = table_of_networks.gather(
+        options.runs, options.out, study=options.study, trained_by=options.trained_by
+    )
     counts = about["counts"]
     print(f"{counts['rows']} trainings of {counts['networks']} networks: {options.out}")
 
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     collect = verbs.add_parser("gather", help="records to a table")
     collect.add_argument("--runs", type=Path, required=True, help="the folder, paths.runs")
     collect.add_argument("--study", help="its name, where there are several")
+    collect.add_argument("--trained-by", nargs="*", default=(), metavar="COMMAND")
     collect.add_argument("--out", type=Path, required=True, metavar="CSV")
     collect.set_defaults(do=gather)
     for verb, do, words in (

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from benchmarks import table_of_networks
-from benchmarks.table_of_networks import Table
+from benchmarks import kernels, replay
+from benchmarks.table_of_networks import MANY, Table
 from ssr_exp.config import Kernel, Scale, SurrogateConf
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
@@ -63,11 +63,14 @@ class Choice:
         return f"{self.scale}, {self.kernel}, noise {self.noise:g}, {self.features} features"
 
 
-def choices() -> list[Choice]:
-    """List all combinations, ours first."""
-    scales, kernels = [s.value for s in SCALES], [k.value for k in Kernel]
+def choices(segments: int) -> list[Choice]:
+    """List all combinations, ours first; of many segments all kernels."""
+    if segments > MANY:
+        names = [*(k.value for k in Kernel), *kernels.OTHERS]
+        return list(dict.fromkeys([Choice(), *(Choice(kernel=name) for name in names)]))
+    scales, own = [s.value for s in SCALES], [k.value for k in Kernel]
     noises = dict.fromkeys((gaussian_process.NOISE_LOC, BOTORCH_NOISE))
-    every = itertools.product(scales, kernels, noises, FEATURES)
+    every = itertools.product(scales, own, noises, FEATURES)
     return list(dict.fromkeys([Choice(), *(Choice(*one) for one in every)]))
 
 
@@ -104,9 +107,10 @@ def measured(table: Table, choice: Choice, *, extra: int, repetition: int) -> di
     trained, rest = [*table.sentinels, *others[:extra]], others[extra:]
     scale = OutcomeScale(ACCURACY, Scale(choice.scale))
     Y = scale.forward(_accuracies(table, trained))
-    conf = SurrogateConf(kernel=Kernel(choice.kernel))
+    other = choice.kernel in kernels.OTHERS
+    conf = SurrogateConf(kernel=Kernel.additive if other else Kernel(choice.kernel))
     X = features(table, trained, choice.features)
-    with noise_prior(choice.noise):
+    with noise_prior(choice.noise), kernels.instead_of_additive(choice.kernel):
         fitted = surrogate.fit(X, Y, conf, segments=_segments(table, choice.features))
     mean, sigma = fitted.predict(features(table, rest, choice.features))
     return scores(scale, mean, (sigma.square() + fitted.noise**2).sqrt(), _accuracies(table, rest))
@@ -160,7 +164,8 @@ def compare(path: Path, repeats: int, *, jobs: int, most: int | None = None) -> 
         jobs: processes.
         most: surrogates, ours first; None for all.
     """
-    every = choices()[:most]
+    table = replay.load(path)
+    every = choices(len(table.space.plan.segments))[:most]
     tasks = [(c, e, r) for e in EXTRA for c in every for r in range(repeats if e else 1)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _prepare, (path,)) as workers:
@@ -175,7 +180,7 @@ def compare(path: Path, repeats: int, *, jobs: int, most: int | None = None) -> 
     return {
         "measures": MEASURES,
         "features": FEATURES,
-        "seed_to_seed_noise": _rounded(noise(table_of_networks.load(path))),
+        "seed_to_seed_noise": _rounded(noise(table)) if table.repeats else {},
         "rows": rows,
     }
 
@@ -186,7 +191,7 @@ _table: Table  # of a worker
 def _prepare(path: Path) -> None:
     global _table
     torch.set_num_threads(1)
-    _table = table_of_networks.load(path)
+    _table = replay.load(path)
 
 
 def _task(task: tuple[Choice, int, int]) -> dict[str, float]:

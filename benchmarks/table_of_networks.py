@@ -28,6 +28,7 @@ from ssr_exp.search import space
 from ssr_exp.search.space import Space
 
 COLUMNS = ("network", "seed", "val_acc", "val_loss", "wall_s")
+MANY = 4  # segments; of more, sentinels are each alone low, and all together
 SEED = 0  # the training that answers; others of the same network tell the noise
 
 TRAINING = (
@@ -105,7 +106,8 @@ def load(path: Path) -> Table:
     inside = set(own.architectures(own.numbers(list(found))))
     answers = {a: seen[SEED] for a, seen in sorted(found.items()) if SEED in seen and a in inside}
     repeats = tuple(tuple(seen.values()) for _, seen in sorted(found.items()) if len(seen) > 1)
-    sentinels = tuple(sets.expand(own.plan, ModifiersConf("sentinel_all")))
+    together = 1 if len(own.plan.segments) > MANY else None
+    sentinels = tuple(sets.expand(own.plan, ModifiersConf("sentinel_all", together=together)))
     table = Table(own, answers, repeats, about, sentinels)
     missing = [own.code(a) for a in table.sentinels if a not in answers]
     if missing:
@@ -121,22 +123,26 @@ def spanned(
     width_steps: int,
     input_shape: Sequence[int],
     num_classes: int,
+    kind: str = "stage",
 ) -> Space:
     """Span the lattice that a table's JSON describes."""
     conf = ModelConf(model, shortcut=Shortcut(shortcut))
     network = seeds.build(conf, num_classes=num_classes, input_shape=input_shape)
     return space.from_plan(
-        planning.trace(network, input_shape, multiple=multiple), width_steps=width_steps
+        planning.trace(network, input_shape, multiple=multiple, kind=kind), width_steps=width_steps
     )
 
 
-def gather(runs: Path, out: Path, *, study: str | None = None) -> dict[str, Any]:
+def gather(
+    runs: Path, out: Path, *, study: str | None = None, trained_by: Sequence[str] = ()
+) -> dict[str, Any]:
     """Collect a study's finished records into a table; returns what its JSON says.
 
     Args:
         runs: the store's folder.
         out: the CSV file; the JSON file is written beside it.
         study: its name; None where the store holds one alone.
+        trained_by: the commands that trained it; none: those of `TRAINING`.
 
     Raises:
         SsrError: if the store holds none or several, or a record's parameters cannot be counted.
@@ -151,6 +157,8 @@ def gather(runs: Path, out: Path, *, study: str | None = None) -> dict[str, Any]
     about = _about(name, known[name], kept, _configuration(store, kept))
     _check(spanned(**about["lattice"]), kept)
     about["counts"]["left_out"] = len(records) - len(kept)
+    if trained_by:
+        about["trained_by"] = list(trained_by)
     _write(out, kept)
     out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     return about
@@ -177,6 +185,7 @@ def _about(
         "lattice": {
             "model": study["model"]["name"],
             "shortcut": study["model"]["shortcut"],
+            "kind": study["segment"].get("kind", "stage"),
             "multiple": study["segment"]["multiple"],
             "width_steps": conf["segment"]["width_steps"],
             "input_shape": [3, side, side],

@@ -71,9 +71,7 @@ def find(
     Raises:
         SsrError: if there is none, it did not finish, or its weights are missing or damaged.
     """
-    folder = Path(run).expanduser()
-    pairs = (saved.NETWORK, saved.WEIGHTS), (RECORD_FILE, LAST_CHECKPOINT)
-    if any(all((folder / name).exists() for name in pair) for pair in pairs):
+    if _is_folder(folder := Path(run).expanduser()):
         return _read(folder, trust=trust)
     if "/" in run:
         raise SsrError(
@@ -85,6 +83,15 @@ def find(
         return _read(parent / BEST_FOLDER, trust=trust)
     parent = _study(runs, study, lambda p: bool(_seeds(p, run)), f"run of {run}")
     return _read(_run(parent, run, seed), trust=trust)
+
+
+def _is_folder(path: Path) -> bool:
+    """Say whether a trained network lies there; a code may be too long for a path."""
+    pairs = (saved.NETWORK, saved.WEIGHTS), (RECORD_FILE, LAST_CHECKPOINT)
+    try:
+        return any(all((path / name).exists() for name in pair) for pair in pairs)
+    except OSError:
+        return False
 
 
 def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: str) -> Path:

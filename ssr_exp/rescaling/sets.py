@@ -220,12 +220,13 @@ def _lowered(
     plan: Plan, depth: float | None, width: float | None, subsets: Iterable[Sequence[int]]
 ) -> list[Architecture]:
     """Lower the segments of each subset; what changes nothing is left out."""
-    lowest = _clamped(plan, 1.0 if depth is None else depth, 1.0 if width is None else width)
+    shallow = _clamped(plan, 1.0 if depth is None else depth, 1.0)
+    narrow = _clamped(plan, 1.0, 1.0 if width is None else width)
     full, architectures = plan.baseline, []
     for subset in subsets:
         blocks, widths = list(full.blocks), list(full.widths)
         for s in subset:
-            blocks[s], widths[s] = lowest.blocks[s], lowest.widths[s]
+            blocks[s], widths[s] = shallow.blocks[s], narrow.widths[s]
         architectures.append(plan.canonical(Architecture(tuple(blocks), tuple(widths))))
     return [architecture for architecture in architectures if architecture != full]
 

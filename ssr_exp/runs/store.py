@@ -264,9 +264,16 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
 def folder_name(name: str) -> str:
     """Name a folder; what is too long for one is cut, and told apart by a hash of all of it."""
     folder = UNSAFE.sub("-", name).strip(".") or "-"
-    if len(folder) <= LONGEST:
-        return folder
-    return f"{folder[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return folder if len(folder) <= LONGEST else _cut(folder, name, LONGEST)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Shorten a name to so many characters, its hash among them."""
+    return name if len(name) <= longest else _cut(name, name, longest - 9)
+
+
+def _cut(text: str, whole: str, length: int) -> str:
+    return f"{text[:length]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def _restore(old: Path, to: Path) -> None:

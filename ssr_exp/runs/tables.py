@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Count, Status
 
-CODE = r"(^|_)d\d+(-\d+)*_w\d+[a-z]*(-\d+[a-z]*)*$"
+CODE = r"(^|_)(d\d+(-\d+)*_)?w\d+[a-z]*(-\d+[a-z]*)*$"
 REQUIRED = ("network", "val_acc")
 NEEDED = " and ".join(REQUIRED)
 CHOOSE = "type runs.file=FILE, with a .csv or a .jsonl file"

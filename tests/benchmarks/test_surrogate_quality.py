@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import surrogate_quality
+from benchmarks import kernels, surrogate_quality
 from benchmarks.surrogate_quality import Choice
 from benchmarks.table_of_networks import Table
-from ssr_exp.config import Scale
+from ssr_exp.config import Kernel, Scale
 from ssr_exp.search import gaussian_process
 from ssr_exp.search.outcome import OutcomeScale
 
@@ -45,7 +45,7 @@ def test_the_noise_is_that_of_two_trainings(table: Table) -> None:
 
 
 def test_every_surrogate_is_compared_ours_first() -> None:
-    every = surrogate_quality.choices()
+    every = surrogate_quality.choices(3)
     assert every[0] == Choice()
     assert len(set(every)) == len(every) == 3 * 2 * 2 * 3
 
@@ -57,6 +57,20 @@ def test_a_surrogate_learns_from_the_table(table: Table, features: str) -> None:
     assert set(found) == set(surrogate_quality.MEASURES)
     assert found["rmse"] < 2.5
     assert found["spearman"] > 0.5
+
+
+def test_of_many_segments_all_kernels_are_compared() -> None:
+    every = surrogate_quality.choices(9)
+    assert every[0] == Choice()
+    assert {c.kernel for c in every} == {*(k.value for k in Kernel), *kernels.OTHERS}
+
+
+@pytest.mark.parametrize("name", kernels.OTHERS)
+def test_another_kernel_learns_and_lasts_no_longer_than_asked(table: Table, name: str) -> None:
+    own = gaussian_process._additive
+    found = surrogate_quality.measured(table, Choice(kernel=name), extra=10, repetition=0)
+    assert found["spearman"] > 0.5
+    assert own == gaussian_process._additive
 
 
 def test_another_prior_of_the_noise_lasts_no_longer_than_asked() -> None:

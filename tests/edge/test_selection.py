@@ -108,6 +108,12 @@ def test_a_folder_without_runs_says_what_to_type(tmp_path: Path) -> None:
         selection.find(tmp_path, "best")
 
 
+def test_a_code_longer_than_any_file_name_is_no_folder(runs: Path) -> None:
+    code = f"w{'-'.join(['128'] * 120)}"
+    with pytest.raises(SsrError, match=f"no study in .* holds a run of {code}"):
+        selection.find(runs, code)
+
+
 def test_a_function_is_called_only_if_it_is_trusted(runs: Path) -> None:
     about = ABOUT.model_copy(update={"model": saved.Model(name="torchvision.models.resnet18")})
     for folder in (runs / STUDY, runs / STUDY / "best"):

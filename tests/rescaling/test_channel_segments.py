@@ -126,6 +126,9 @@ def test_sentinels_of_blocks_and_widths_are_each_one_network() -> None:
     plan = planned("resnet14")[1]
     found = sets.sentinels(plan, depth=sets.FEWEST, width=0.25, together=1)
     assert [plan.canonical(a) for a in found] == found
+    half = sets.sentinels(plan, depth=sets.FEWEST, width=0.5, together=1)
+    assert "d2-2-2_w16-16-8-32-32-32-64-64-64" in [codes.write(plan, a) for a in half]
+    assert "d1-2-2_w8-16-0-32-32-32-64-64-64" in [codes.write(plan, a) for a in half]
 
 
 def test_a_network_that_no_code_names_says_what_is_possible() -> None:

@@ -22,7 +22,16 @@ from hypothesis import strategies as st
 from ssr_exp.errors import SsrError
 from ssr_exp.files import cannot_write, is_disk_full
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import GLANCE_S, LOCK_FILE, PATIENCE_S, RECORD_FILE, Busy, Store, is_done
+from ssr_exp.runs.store import (
+    GLANCE_S,
+    LOCK_FILE,
+    PATIENCE_S,
+    RECORD_FILE,
+    Busy,
+    Store,
+    is_done,
+    shortened,
+)
 
 MakeRecord = Callable[..., Record]
 
@@ -142,6 +151,13 @@ def test_networks_whose_codes_are_too_long_for_the_disk_are_told_apart(
     assert {record.network for record in store.records("study")} == set(codes)
     short = "d9-1-9_w16-8-32"
     assert store.folder("study", short, 0).parent.name == short
+
+
+def test_shortened_names_are_as_long_as_asked_for_and_told_apart() -> None:
+    names = [f"{'x' * 300}{last}" for last in "ab"]
+    short = [shortened(name, 128) for name in names]
+    assert [*map(len, short)] == [128, 128] and short[0] != short[1]
+    assert shortened("d9-1-9_w16-8-32", 128) == "d9-1-9_w16-8-32"
 
 
 def test_a_name_too_long_for_the_disk_is_a_sentence(

@@ -120,3 +120,23 @@ def test_a_lattice_of_the_baseline_alone_cannot_be_searched() -> None:
     plan = planning.trace(CifarResNet(8), (3, 8, 8), multiple=4, frozen=frozen)
     with pytest.raises(SsrError, match="the baseline alone"):
         space.from_plan(plan, width_steps=8)
+
+
+def test_a_block_that_is_left_out_is_one_point_next_to_its_lowest_width() -> None:
+    plan = planning.trace(CifarResNet(14), (3, 8, 8), multiple=4, kind="channels", depth=True)
+    own = space.from_plan(plan, width_steps=4)
+    draw = np.random.default_rng(0)
+    points = own.points(draw.integers(own.lattice.shape, size=(2000, len(plan.segments))))
+    assert (cost.encode(plan, cost.decode(plan, points)) == points).all()
+    once = own.once(points)
+    assert len(once) == len({own.code(a) for a in cost.decode(plan, once)}) < len(points)
+    spread = own.spread(500, draw)
+    assert (cost.canonical(plan, spread) == spread).all() and own.lattice.hold(spread).all()
+    assert own.features(once).min() >= 0 and len(own.features(once).unique(dim=0)) == len(once)
+    at, inside = own.places(once)
+    assert inside.all() and (own.points(at) == once).all()
+    full = Architecture((1, *plan.baseline.blocks[1:]), plan.baseline.widths)
+    gone = next(s for s, place in plan.inner.items() if place == (0, 1))
+    column = own.names.index(f"width {plan.segments[gone].name}")
+    assert own.features(cost.encode(plan, [full]))[0, column] == 0
+    assert own.lattice.numbers(own.ends).tolist() == [0, own.lattice.size - 1]

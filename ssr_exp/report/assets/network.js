@@ -52,7 +52,7 @@ function drawing(network) {
   const widest = Math.max(...segments.map((segment) => segment.channels), 1);
   const tall = (channels) => Math.max(2, (height * channels) / widest);
   const picture = drawn("svg", { class: "drawing", viewBox: `0 0 ${width} ${height + 18}`, width: "100%", role: "img" });
-  const words = segments.map((s, i) => `${s.name}: ${own.blocks[i]} of ${s.blocks} blocks, ${own.widths[i]} of ${s.channels} channels`);
+  const words = segments.map((s, i) => `${s.name}: ${own.widths[i] ? `${own.blocks[i]} of ${s.blocks} blocks, ${own.widths[i]} of ${s.channels} channels` : "left out"}`);
   picture.append(drawn("title", { text: words.join("; ") }));
   const box = (x, channels, ghost) =>
     drawn("rect", {
@@ -63,7 +63,7 @@ function drawing(network) {
   segments.forEach((segment, i) => {
     for (let b = 0; b < segment.blocks; b += 1) {
       picture.append(box(x, segment.channels, true));
-      if (b < own.blocks[i]) picture.append(box(x, own.widths[i], false));
+      if (b < own.blocks[i] && own.widths[i]) picture.append(box(x, own.widths[i], false));
       x += each;
     }
     const every = Math.ceil(segments.length / 10);

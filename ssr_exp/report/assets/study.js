@@ -135,10 +135,13 @@ function groups() {
   return found.sort((a, b) => rank(a) - rank(b));
 }
 
-// A network's code: its blocks and channels, segment by segment.
+// A network's code: its blocks and channels, segment by segment. Groups of channels have no blocks in it.
 function shape(network) {
   if (network.blocks) return { blocks: network.blocks, widths: network.widths };
-  const match = /(?:^|_)d([\d-]+)_w([\da-z-]+)$/.exec(network.code);
+  const match = /(?:^|_)(?:d([\d-]+)_)?w([\da-z-]+)$/.exec(network.code);
   if (!match) return null;
-  return { blocks: match[1].split("-").map(Number), widths: match[2].split("-").map((text) => parseInt(text, 10)) };
+  const counts = (match[1] ?? "").split("-").filter(Boolean).map(Number);
+  const segments = study().segments;
+  const blocks = counts.length === segments.length ? counts : segments.map((segment) => (segment.blocks > 1 ? (counts.shift() ?? NaN) : 1));
+  return { blocks, widths: match[2].split("-").map((text) => parseInt(text, 10)) };
 }

@@ -19,6 +19,7 @@ import wandb
 from ssr_exp.config import LoggerConf, RunsConf, WandbMode
 from ssr_exp.errors import SsrError, without_paths
 from ssr_exp.files import Unreadable
+from ssr_exp.runs import store
 from ssr_exp.runs.record import ACCURACIES, LOSSES, Record, parse
 from ssr_exp.runs.wandb.api import ApiRequest, close, connect, sentence
 
@@ -77,7 +78,7 @@ def start(
         "project": conf.project,
         "entity": conf.entity,
         "dir": str(folder),
-        "name": name[:LONGEST_NAME],
+        "name": store.shortened(name, LONGEST_NAME),
         "group": group,
         "job_type": job_type,
         "tags": list(dict.fromkeys([*conf.tags, *(tag[:LONGEST_TAG] for tag in tags if tag)])),

@@ -43,7 +43,8 @@ def hypervolume_scores(state: BatchState) -> tuple[Score, Score]:
 def saving_scores(state: BatchState) -> tuple[Score, Score]:
     """Return the expected saving, and a bound on what it can become.
 
-    It counts what will be measured, noise and all, because that is what the answer is chosen by.
+    It counts what will be measured, noise and all, because that is what the answer is chosen by;
+    the threshold is what a network must be expected to reach to be promised with confidence.
     The probability of a network that is expected to be accurate enough may still rise, as it
     becomes more certain; that of any other only falls.
     """
