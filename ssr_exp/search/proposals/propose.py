@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ssr_exp.config import Acquisition, Objective, SearchConfig
+from ssr_exp.search import lattice_sample
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.candidates import Candidates
 from ssr_exp.search.proposals import acquisition, batch, local_batch, sampling
@@ -68,6 +69,10 @@ def _drawn(
 ) -> tuple[Candidates, Numbers]:
     candidates, state = belief.candidates, belief.state
     if kind is Acquisition.random:
+        if candidates.sample is not None:  # which holds more good ones than chance would
+            space, draw = candidates.space, np.random.default_rng(seed)
+            anywhere = candidates.judge(space.spread(lattice_sample.DRAWN, draw))
+            candidates = anywhere if bool(anywhere.open.any()) else candidates
         return candidates, sampling.at_random(candidates, count=count, seed=seed)
     if kind not in (Acquisition.thompson, Acquisition.qlognehvi):
         raise NotImplementedError(f"acquisition {kind}")
