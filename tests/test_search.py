@@ -129,6 +129,46 @@ def test_the_rounds_print_check_batch_and_front_and_run_once_at_a_time(
 
 
 @pytest.mark.slow
+def test_a_lattice_beyond_10_to_7_is_searched_from_few_networks_and_its_page_is_of_a_sample(
+    search: Search, instant: Instant, tmp_path: Path
+) -> None:
+    words = ("model=resnet20", "segment=block", "rounds=2", "batch=2", "finalists.seeds=0")
+    ended = search(*words)
+    assert ended.lines("the lattice has 16,777,216 networks: local search proposes")
+    assert ended.lines("11 networks to begin with")  # the baseline, nine blocks alone, and all
+    assert len(set(instant.done)) == 11 + 4
+    assert ended.lines("smallest within 1 points")
+    (predictions,) = (tmp_path / "runs").glob("*/search/*/predictions.json")
+    sample = json.loads(predictions.read_text())["lattice"]
+    assert sample["size"] == 16_777_216 > len(sample["network"]) > 1000
+    page = (tmp_path / "runs" / "report.html").read_text()
+    assert "16777216" in page
+    assert search(*words).lines("the search ends: all 2 rounds are done")
+    assert len(instant.done) == 11 + 4
+    refused = search(*words, "cap.params=50")
+    assert refused.code == 1
+    assert re.search(r"no network keeps to cap.params=50: the smallest .* has [\d,]+", refused.err)
+
+
+@pytest.mark.slow
+@pytest.mark.more
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model=torchvision", "model.name=efficientnet_b0"),  # 10^8 networks
+        ("model=timm", "model.name=cspdarknet53", "modifiers=sentinel_joint"),  # 10^12
+    ],
+    ids=lambda words: words[1],
+)
+def test_networks_of_many_segments_go_through_first_networks_rounds_and_an_answer(
+    search: Search, words: tuple[str, ...]
+) -> None:
+    ended = search(*words, "rounds=2", "batch=1", "finalists.seeds=1", "trainer.max_epochs=1")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.lines("answer: ")
+
+
+@pytest.mark.slow
 def test_rounds_0_shows_the_next_batch_and_train_py_trains_it(
     search: Search, command: Command, instant: Instant, tmp_path: Path
 ) -> None:

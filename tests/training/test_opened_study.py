@@ -56,6 +56,7 @@ SAME = [
     "modifiers=scbp modifiers.c_ratios=[0.5] modifiers.params=null",
     "segment.width_steps=4",
     "segment.multiple=4",
+    "segment.depth=false segment.at_most=null",
 ]
 
 
@@ -102,6 +103,10 @@ OTHER = [
     "segment.multiple=8",
     "segment=superblock",
     "segment=whole",
+    "segment=channels",
+    "segment=channels segment.depth=true",
+    "segment=channels segment.at_most=2",
+    "segment.at_most=2",
     "segment=manual segment.patterns=[stage1,stage2]",
     "segment=manual segment.patterns=[stage1,stage3]",
 ]
