@@ -68,6 +68,10 @@ function showTake() {
     const over = tested && dropOf(final.test_score[0], tested.mean) > state.drop;
     parts.push(element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` }));
   }
+  const answer = study().answer && study().answer.promise && study().answer.results.find((row) => row.role === "answer");
+  if (own && !final && answer && answer.network !== own.code) {
+    parts.push(element("p", { class: "note", text: `By val alone, luck included. The search's answer, ${answer.network}, is promised to keep its drop on test: see Study.` }));
+  }
   if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, expects(expected)));
   box.replaceChildren(...parts);
 }
