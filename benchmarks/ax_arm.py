@@ -12,36 +12,35 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import table_of_networks
 from benchmarks.optuna_arms import Grid, nearest
 from benchmarks.replay_arms import Ask, Known
+from benchmarks.table_of_networks import Table
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search.space import Space
 
 
-def arm(own: Space, pool: Sequence[Architecture], seed: int) -> Ask:
+def arm(table: Table, pool: Sequence[Architecture], seed: int) -> Ask:
     """Maximise accuracy and minimise the logarithm of the parameters."""
-    return Asked(own, pool, seed)
+    return Asked(table, pool, seed)
 
 
 class Asked:
     """A client that is told what it has not heard yet, and then asked.
 
     Args:
-        own: the lattice.
+        table: what the pool is of.
         pool: the networks that may be chosen.
         seed: of what Ax draws.
     """
 
-    def __init__(self, own: Space, pool: Sequence[Architecture], seed: int) -> None:
+    def __init__(self, table: Table, pool: Sequence[Architecture], seed: int) -> None:
         from ax.api.client import Client
         from ax.api.configs import RangeParameterConfig
         from ax.utils.common.logger import set_ax_logger_levels
 
         set_ax_logger_levels(logging.ERROR)
-        self._grid, self._rng = Grid(own), np.random.default_rng(seed)
+        self._grid, self._rng = Grid(table.space), np.random.default_rng(seed)
         self._left = dict(zip(pool, self._grid.numbers(pool), strict=True))
-        self._costs = dict(zip(pool, table_of_networks.log_params(own, pool), strict=True))
+        self._costs = {a: table.log_params[a] for a in pool}
         sizes = zip(self._grid.distributions, self._grid.shape.tolist(), strict=True)
         self._names = {name: f"x{at}" for at, (name, size) in enumerate(sizes) if size > 1}
         self.client = Client(random_seed=seed)

@@ -18,8 +18,8 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from benchmarks import table_of_networks
 from benchmarks.replay_arms import Ask, Begin, Known
+from benchmarks.table_of_networks import Table
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search.space import Space
 
@@ -51,11 +51,11 @@ def gp(seed: int) -> BaseSampler:
 def arm(sampler: Sampler) -> Begin:
     """Let a sampler maximise accuracy and minimise the logarithm of the parameters."""
 
-    def begin(own: Space, pool: Sequence[Architecture], seed: int) -> Ask:
+    def begin(table: Table, pool: Sequence[Architecture], seed: int) -> Ask:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return Asked(own, pool, sampler(seed), np.random.default_rng(seed))
+            return Asked(table, pool, sampler(seed), np.random.default_rng(seed))
 
     return begin
 
@@ -64,7 +64,7 @@ class Asked:
     """A study that is told what it has not heard yet, and then asked.
 
     Args:
-        own: the lattice.
+        table: what the pool is of.
         pool: the networks that may be chosen.
         sampler: fresh.
         rng: draws between suggestions' equally near neighbours.
@@ -72,14 +72,14 @@ class Asked:
 
     def __init__(
         self,
-        own: Space,
+        table: Table,
         pool: Sequence[Architecture],
         sampler: BaseSampler,
         rng: np.random.Generator,
     ) -> None:
-        self._grid, self._rng = Grid(own), rng
+        self._grid, self._rng = Grid(table.space), rng
         self._left = dict(zip(pool, self._grid.numbers(pool), strict=True))
-        self._costs = dict(zip(pool, table_of_networks.log_params(own, pool), strict=True))
+        self._costs = {a: table.log_params[a] for a in pool}
         self.study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         self._running: dict[Architecture, Trial] = {}
         self._told: set[Architecture] = set()

@@ -28,6 +28,7 @@ from ssr_exp.search.space import Space
 FULL = (256, 256, 256, 512, 512, 512, 512)
 SEEN, UNSEEN = "acc_1", ("acc_2", "acc_3")
 QUARTERS = 4
+IMAGES = 10_000  # that accuracies are of
 COLUMNS = ("widths", SEEN, *UNSEEN, "params", "macs")
 
 
@@ -70,7 +71,11 @@ def load(path: Path) -> Table:
         tuple(tuple(float(row[name]) for name in (SEEN, *UNSEEN)) for row in rows),
         {
             "study": "Channel-Bench-Macro",
-            "counts": {"networks": len(rows), "rows": 3 * len(rows)},
+            "counts": {
+                "networks": len(rows),
+                "rows": 3 * len(rows),
+                "images": {"val": IMAGES},
+            },
         },
         tuple(sets.expand(own.plan, ModifiersConf("sentinel_all", together=1))),
         {a: mean(float(row[name]) for name in UNSEEN) for a, row in pairs},

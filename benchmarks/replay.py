@@ -119,7 +119,7 @@ def once(table: Table, begin: Begin, name: str, repetition: int, size: Size) -> 
     """
     networks = pool(table, repetition)
     known = {a: table.accuracies[a] for a in table.sentinels}
-    ask, seconds = begin(table.space, networks, repetition), 0.0
+    ask, seconds = begin(table, networks, repetition), 0.0
     history = [list(known)]
     for _ in range(size.rounds):
         left = size.batch if size.trainings is None else size.trainings - len(known)

@@ -56,5 +56,6 @@ def promised(table: Table, known: Sequence[Architecture]) -> Architecture:
     conf.objective.kind, conf.objective.max_drop = Objective.smallest, DROP
     conf.finalists.seeds = UNSEEN
     records = [replay_arms.record(table.space, a, table.accuracies[a]) for a in known]
-    belief = Belief.from_history(history.from_records(table.space, records), conf)
+    known_runs = history.from_records(table.space, records)
+    belief = Belief.from_history(known_runs, conf, val=table.val)
     return answer.good_enough(belief)[0]

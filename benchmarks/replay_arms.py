@@ -19,7 +19,7 @@ from botorch.sampling.get_sampler import get_sampler
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from torch import Tensor
 
-from benchmarks import table_of_networks
+from benchmarks.table_of_networks import Table
 from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
@@ -37,14 +37,15 @@ Known = Mapping[Architecture, float]
 Ask = Callable[[Known, int], list[Architecture]]
 """Choose up to so many networks of the pool that are not known yet."""
 
-Begin = Callable[[Space, Sequence[Architecture], int], Ask]
-"""Start a search in a pool of networks with a seed."""
+Begin = Callable[[Table, Sequence[Architecture], int], Ask]
+"""Start a search in a pool of a table's networks with a seed."""
 
 
 def ours(kind: Acquisition) -> Begin:
     """Search as `search.py` does; what is not in the pool is said to be taken."""
 
-    def begin(own: Space, pool: Sequence[Architecture], seed: int) -> Ask:
+    def begin(table: Table, pool: Sequence[Architecture], seed: int) -> Ask:
+        own = table.space
         conf, outside = SearchConfig(), _outside(own, pool)
         conf.acquisition.kind = kind
         conf.acquisition.prefilter = len(pool)  # qlognehvi and thompson look at all of it
@@ -54,7 +55,7 @@ def ours(kind: Acquisition) -> Begin:
         def ask(known: Known, count: int) -> list[Architecture]:
             records = [record(own, a, accuracy) for a, accuracy in known.items()]
             trained = history.from_records(own, records)
-            belief = Belief.from_history(trained, conf, excluded=outside)
+            belief = Belief.from_history(trained, conf, excluded=outside, val=table.val)
             picks = propose.propose(belief, conf, count=count, seed=seed * 1000 + len(known))
             return [own.parse(pick.network) for pick in picks]
 
@@ -69,14 +70,14 @@ def _outside(own: Space, pool: Sequence[Architecture]) -> list[Architecture]:
     return [a for a in every if a not in inside]
 
 
-def botorch(own: Space, pool: Sequence[Architecture], seed: int) -> Ask:
+def botorch(table: Table, pool: Sequence[Architecture], seed: int) -> Ask:
     """Search with BoTorch's defaults and nothing of ours.
 
     A `SingleTaskGP` as it comes of accuracy in percent, on the shares of blocks and channels;
     the parameters are exact here, too; qLogNEHVI over the whole pool. Its reference is that of
     the comparison's hypervolume.
     """
-    costs = dict(zip(pool, table_of_networks.log_params(own, pool), strict=True))
+    own, costs = table.space, {a: table.log_params[a] for a in pool}
 
     def rows(architectures: Sequence[Architecture]) -> Tensor:
         shares = [own.plan.modifiers(a) for a in architectures]

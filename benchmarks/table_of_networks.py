@@ -25,6 +25,7 @@ from ssr_exp.runs import studies, tables
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.search import space
+from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
 
 COLUMNS = ("network", "seed", "val_acc", "val_loss", "wall_s")
@@ -77,6 +78,12 @@ class Table:
     def others(self) -> tuple[Architecture, ...]:
         """All other networks that were trained, in order."""
         return tuple(sorted(set(self.accuracies) - set(self.sentinels)))
+
+    @property
+    def val(self) -> ValSet:
+        """The images that accuracies are of; finalists are tested on as many."""
+        images = self.about["counts"]["images"]["val"]
+        return ValSet({"": images}, tested=images)
 
     @property
     def baseline(self) -> Architecture:

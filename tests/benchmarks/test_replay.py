@@ -75,7 +75,8 @@ def test_answers_are_held_against_what_no_search_saw(table: Table) -> None:
     }
     assert replay_answers.measures(table, [known]) == {}
     for unseen, kept in ((table.accuracies, 1), (worse, 0)):
-        found = replay_answers.measures(replace(table, unseen=unseen), [known[:22], known])
+        told = replace(table, unseen=unseen, about={"counts": {"images": {"val": 10_000}}})
+        found = replay_answers.measures(told, [known[:22], known])
         assert found["measured_kept"] == found["promised_kept"] == [kept, kept]
         assert max(found["measured_params"]) <= 100
         assert found["measured_params"][0] >= found["measured_params"][1]
@@ -110,7 +111,7 @@ def test_a_repetition_has_one_pool_and_another_one_a_different_one(table: Table)
 def test_an_arm_stays_in_its_pool_and_asks_for_nothing_twice(table: Table, name: str) -> None:
     networks = replay.pool(table, 0)
     known = {a: table.accuracies[a] for a in table.sentinels}
-    ask = ARMS[name](table.space, networks, 0)
+    ask = ARMS[name](table, networks, 0)
     for _ in range(2):
         chosen = ask(dict(known), 2)
         assert len(set(chosen)) == len(chosen) == 2
@@ -174,7 +175,7 @@ def test_equally_near_networks_are_all_drawn() -> None:
 def test_a_sampler_is_told_of_what_was_trained(table: Table, name: str) -> None:
     networks = replay.pool(table, 0)
     known = {a: table.accuracies[a] for a in table.sentinels}
-    ask = ARMS[name](table.space, networks, 0)
+    ask = ARMS[name](table, networks, 0)
     assert isinstance(ask, optuna_arms.Asked)
     for _ in range(3):
         known |= {a: table.accuracies[a] for a in ask(dict(known), 2)}
