@@ -32,13 +32,14 @@ PARTS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts that the command line names, else all."""
     options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    # Of the code that is measured, which may be edited meanwhile.
+    where = {"command": " ".join(["python -m benchmarks", *words]), **measure.conditions()}
     figures: list[measure.Figure] = []
     for name in options.parts or PARTS:
         part = importlib.import_module(f"benchmarks.{name}")
         print(f"measuring {name} ...", flush=True)
         figures += part.measured(_size(part, options))
-    words = sys.argv[1:] if arguments is None else arguments
-    where = {"command": " ".join(["python -m benchmarks", *words]), **measure.conditions()}
     measure.report(figures, where)
     if options.out is not None:
         measure.save(options.out, figures, where)

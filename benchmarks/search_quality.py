@@ -30,6 +30,7 @@ SMOKE = {"repeats": 2, "rounds": 1, "batch": 2, "jobs": 1}
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line names."""
     options = _parser().parse_args(arguments)
+    options.where = measure.conditions()  # of the code that runs, which may be edited meanwhile
     options.do(options)
 
 
@@ -59,7 +60,7 @@ def replay(options: argparse.Namespace) -> None:
         "answers": {"values": replay_summary.OF_RULES, "rules": replay_summary.RULES},
         "notes": replay_summary.NOTES,
     }
-    _save(options.out, about | found)
+    _save(options, about | found)
     options.out.with_suffix(".svg").write_text(replay_figure.draw(found["arms"], size.batch))
     print(replay_summary.report(found))
 
@@ -70,7 +71,7 @@ def surrogates(options: argparse.Namespace) -> None:
 
     repeats, most = (SMOKE["repeats"], 2) if options.smoke else (options.repeats, None)
     found = surrogate_quality.compare(options.table, repeats, jobs=options.jobs, most=most)
-    _save(options.out, {"table": _table(options.table), "repeats": repeats} | found)
+    _save(options, {"table": _table(options.table), "repeats": repeats} | found)
     print(surrogate_quality.report(found))
 
 
@@ -81,8 +82,8 @@ def _table(path: Path) -> dict[str, Any]:
     return {"file": path.name, "study": about["study"], **about["counts"]}
 
 
-def _save(path: Path, found: dict[str, Any]) -> None:
-    where = measure.conditions()
+def _save(options: argparse.Namespace, found: dict[str, Any]) -> None:
+    where, path = options.where, options.out
     packages = {name: metadata.version(name) for name in ("botorch", "gpytorch", "optuna")}
     where["versions"] = where["versions"] | packages
     path.parent.mkdir(parents=True, exist_ok=True)
