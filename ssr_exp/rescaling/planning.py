@@ -155,11 +155,8 @@ def _plan(
             grouping.frozen[f"they are no wider than one multiple of {multiple}"] = narrow
     else:
         segments, owners = made, _owners(made, traced, grouping.groups)
-    if at_most is not None and at_most < len(segments):
-        segments, owners = merging.merge(segments, owners, grouping.groups, traced, at_most)
-        segments = tuple(dataclasses.replace(s, frozen=s.name in frozen) for s in segments)
     parameters = {name for name, _ in network.named_parameters()}
-    return Plan(
+    plan = Plan(
         inputs=traced.inputs,
         multiple=multiple,
         segments=segments,
@@ -177,6 +174,11 @@ def _plan(
         channel_groups=grouping.group_of,
         unlearnt=remarks.unlearnt(network, traced),
     )
+    if at_most is None or at_most >= len(segments):
+        return plan
+    merged = merging.merge(plan, traced, at_most)
+    named = tuple(dataclasses.replace(s, frozen=s.name in frozen) for s in merged.segments)
+    return dataclasses.replace(merged, segments=named)
 
 
 def _vectors(traced: Trace) -> Iterator[Vector]:
