@@ -134,18 +134,23 @@ def test_sentinels_of_blocks_and_widths_are_each_one_network() -> None:
 def test_a_network_that_no_code_names_says_what_is_possible() -> None:
     plan = planned("resnet14")[1]
     assert codes.write(plan, plan.baseline) == "d2-2-2_w16-16-16-32-32-32-64-64-64"
-    shallow = codes.parse(plan, "d1-2-2_w16-16-4-32-32-32-64-64-64")
+    shallow = codes.parse(plan, "d1-2-2_w16-16-0-32-32-32-64-64-64")
     assert codes.write(plan, shallow) == "d1-2-2_w16-16-0-32-32-32-64-64-64"
     for code, said in {
         "d2-2-2_w16-16-0-32-32-32-64-64-64": "stage1.1.conv1 cannot have 0 channels; it can",
-        "d2-2_w16-16-16-32-32-32-64-64-64": "2 depths and 9 widths, .* blocks to count in 3 of",
+        "d1-2-2_w16-16-4-32-32-32-64-64-64": "stage1.1.conv1 is the inner .* write 0 .* not 4",
+        "d2-2_w16-16-16-32-32-32-64-64-64": "has 2 depths and 9 widths, .* have 3 depths and 9",
         "w16-16-16-32-32-32-64-64-64": "is not a network code",
     }.items():
         with pytest.raises(SsrError, match=said):
             codes.parse(plan, code)
     widths = planned("resnet14", depth=False)[1]
-    with pytest.raises(SsrError, match=r"for 0 depths and 2 widths, .* 9 segments, and"):
+    with pytest.raises(
+        SsrError, match=r"has 2 widths, but the codes of this network have 9 widths; the"
+    ):
         codes.parse(widths, "w16-16")
+    with pytest.raises(SsrError, match="none of its segments counts blocks; the baseline's is w16"):
+        codes.parse(widths, "resnet14_d2-2-2_w16-16-16-32-32-32-64-64-64")
 
 
 def test_depth_is_for_channels() -> None:

@@ -214,7 +214,7 @@ def test_explicit_networks_are_asked_for_by_code_or_by_modifiers() -> None:
         ({"kind": "explicit", "width": [1.0, -0.5, 1.0]}, "segment 2 is -0.5"),
         ({"kind": "explicit", "depth": [0.0, 1.0, 1.0]}, "depth modifier of segment 1 is 0"),
         ({"kind": "explicit", "depth": [0.01, 1.0, 1.0]}, "keeps none of the 3 blocks"),
-        ({"kind": "explicit", "network": "d3_w16"}, "1 depths and 1 widths"),
+        ({"kind": "explicit", "network": "d3_w16"}, "has 1 depth and 1 width, but"),
         ({"kind": "sentinel_width", "low_width": 0.0}, "width modifier of segment 1 is 0"),
         ({"kind": "sentinel_width", "low_width": 1.5}, "width modifier of segment 1 is 1.5"),
         ({"kind": "sentinel_all", "low_width": 0.0}, "width modifier of segment 1 is 0"),
