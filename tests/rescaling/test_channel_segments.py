@@ -122,6 +122,17 @@ def test_numbers_beyond_64_bits_are_found_again() -> None:
     assert own.numbers(ends).tolist() == [0, own.size - 1]
 
 
+def test_draws_that_fail_are_filled_up_in_the_order_of_a_lattice_beyond_64_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with torch.device("meta"):
+        network = CifarResNet(56)
+    plan = planning.trace(network, (3, 32, 32), multiple=4, kind="channels", depth=True)
+    own = lattice.from_plan(plan)
+    monkeypatch.setattr(lattice, "TRIES", 0)
+    assert own.sample(5, seed=0) == cost.decode(plan, own.points(range(5)))
+
+
 def test_sentinels_of_blocks_and_widths_are_each_one_network() -> None:
     plan = planned("resnet14")[1]
     found = sets.sentinels(plan, depth=sets.FEWEST, width=0.25, together=1)
