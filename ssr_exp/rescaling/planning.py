@@ -114,11 +114,23 @@ def trace(
         said = [*remarks.describe(network, traced, plan)]
         if depth and all(segment.is_width for segment in plan.segments):
             said.append("segment.depth=true changes nothing: no block of it can be left out")
+        elif depth and (shared := _shared(traced, plan)):
+            said.append(
+                "segment.depth=true: a layer can be left out only where it is as wide as the one "
+                f"before it, so layers of a stage share one width; there are {shared} widths fewer"
+            )
         plan = dataclasses.replace(plan, remarks=tuple(said))
     if plan.baseline == plan.smallest and not (frozen and plan.segments):
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
     return plan
+
+
+def _shared(traced: Trace, plan: Plan) -> int:
+    """Count the widths that are no longer their own, so that blocks can be left out."""
+    own = Grouping(traced.ledger, _vectors(traced)).groups
+    shrinks = partial(channel_segments.shrinks, multiple=plan.multiple)
+    return sum(map(shrinks, own)) - sum(map(shrinks, plan.groups))
 
 
 def _check_names(network: nn.Module, names: Sequence[str], frozen: Sequence[str]) -> None:

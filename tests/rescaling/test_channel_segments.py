@@ -110,6 +110,14 @@ def test_depth_that_no_block_allows_is_said() -> None:
     assert codes.write(plan, plan.baseline).startswith("w16-")
 
 
+@pytest.mark.parametrize(("name", "fewer"), [("unet", 10), ("resnet14", 0), ("Inverted", 0)])
+def test_layers_of_a_plain_stage_share_their_width_and_that_is_said(name: str, fewer: int) -> None:
+    own, shared = planned(name, depth=False)[1], planned(name)[1]
+    assert len(own.segments) - len(shared.segments) == fewer
+    said = [remark for remark in shared.remarks if "layers of a stage share one width" in remark]
+    assert len(said) == bool(fewer) and all(f"{fewer} widths fewer" in remark for remark in said)
+
+
 def test_numbers_beyond_64_bits_are_found_again() -> None:
     with torch.device("meta"):
         network = CifarResNet(56)

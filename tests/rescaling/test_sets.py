@@ -238,7 +238,9 @@ def test_what_cannot_be_met_is_said_in_a_sentence(values: dict[str, object], sai
 def test_subsets_of_too_many_segments_are_refused_and_not_listed() -> None:
     plan = probes.seed_of("resnet32", kind="block")[1]
     for kind in ("sentinel_width", "sentinel_all"):
-        with pytest.raises(SsrError, match=r"this network has 15, and 12 are the most: .*at_most=12.*whole"):
+        with pytest.raises(
+            SsrError, match=r"this network has 15, and 12 are the most: .*at_most=12.*whole"
+        ):
             expanded(plan, kind)
     assert len(set(expanded(plan, "random", count=3))) == 3
 
