@@ -87,7 +87,7 @@ def trace(
 
     Raises:
         SsrError: if the network does not run on such inputs, has no segment, nothing in it can be
-            rescaled, or it has no segment of a name in `frozen`.
+            rescaled, it has no segment of a name in `frozen`, or `at_most` is too few.
 
     Example:
         >>> from ssr_exp.rescaling.resnet import CifarResNet
