@@ -42,7 +42,7 @@ def make(
     for number, group in enumerate(groups):
         while alone and any(is_inside(path, blocks[alone[0].name]) for path in group.paths):
             segments.append(alone.pop(0))
-        if not _shrinks(group, multiple):
+        if not shrinks(group, multiple):
             owners.append(NO_SEGMENT)
             continue
         owners.append(len(segments))
@@ -66,13 +66,14 @@ def _streams(
     streams: dict[int, Segment] = {}
     for stage in stages:
         for number, _ in stage.channels.parts:
-            if _shrinks(groups[number], multiple):
+            if shrinks(groups[number], multiple):
                 streams.setdefault(number, stage)
                 break
     return streams
 
 
-def _shrinks(group: Group, multiple: int) -> bool:
+def shrinks(group: Group, multiple: int) -> bool:
+    """Say whether a group is wider than one multiple."""
     return group.size > math.lcm(multiple, group.multiple)
 
 

@@ -9,6 +9,7 @@ that is left out is 0.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from string import ascii_lowercase
 
 from ssr_exp.errors import SsrError
@@ -18,6 +19,7 @@ NUMBER = "[0-9]{1,9}"  # what is longer is no number of blocks or channels, and 
 WIDTHS = rf"w({NUMBER}[a-z]*(?:-{NUMBER}[a-z]*)*)"
 PATTERN = re.compile(rf"(?:.*_)?d({NUMBER}(?:-{NUMBER})*)_{WIDTHS}")
 ONLY_WIDTHS = re.compile(rf"(?:.*_)?{WIDTHS}")
+COUNTS_BLOCKS = re.compile(rf"(?:.*_)?d{NUMBER}(?:-{NUMBER})*_w.*")
 
 
 def write(plan: Plan, architecture: Architecture) -> str:
@@ -45,24 +47,30 @@ def parse(plan: Plan, code: str) -> Architecture:
     """
     counted = _with_blocks(plan)
     match = (PATTERN if counted else ONLY_WIDTHS).fullmatch(code.strip())
-    baseline = write(plan, plan.baseline)
-    if match is None:
-        raise SsrError(f"{code!r:.80} is not a network code; the baseline's is {baseline}.")
+    if match is None or (not counted and COUNTS_BLOCKS.fullmatch(code.strip())):
+        why = "" if match is None else " of this network: none of its segments counts blocks"
+        raise SsrError(
+            f"{code!r:.80} is not a network code{why}; the baseline's is "
+            f"{write(plan, plan.baseline)}."
+        )
     *blocks, widths = (part.split("-") for part in match.groups())
     depths = blocks[0] if blocks else []
     if (len(depths), len(widths)) != (len(counted), len(plan.segments)):
-        segments = f"{len(plan.segments)} segments"
-        if len(counted) < len(plan.segments):
-            segments += f", and blocks to count in {len(counted)} of them"
         raise SsrError(
-            f"{code!r:.80} is for {len(depths)} depths and {len(widths)} widths, but this network "
-            f"has {segments}; the baseline's code is {baseline}."
+            f"{code!r:.80} has {_numbers(depths, widths)}, but the codes of this network have "
+            f"{_numbers(counted, plan.segments)}; the baseline's is {write(plan, plan.baseline)}."
         )
     texts = dict(zip(counted, depths, strict=True))
     kept = tuple(_blocks(plan, s, int(texts.get(s, "1"))) for s in range(len(plan.segments)))
     gone = plan.gone(Architecture(kept, ()))
-    positions = (0 if s in gone else _position(plan, s, text) for s, text in enumerate(widths))
+    positions = [_position(plan, s, text, gone=s in gone) for s, text in enumerate(widths)]
     return Architecture(kept, tuple(positions))
+
+
+def _numbers(depths: Sequence[object], widths: Sequence[object]) -> str:
+    """Spell how many numbers a code has: `3 depths and 4 widths`, or `4 widths`."""
+    pairs = ((len(depths), "depth"), (len(widths), "width"))
+    return " and ".join(f"{k} {name}{'s' * (k > 1)}" for k, name in pairs if k)
 
 
 def _with_blocks(plan: Plan) -> list[int]:
@@ -91,7 +99,14 @@ def _blocks(plan: Plan, number: int, blocks: int) -> int:
     return blocks
 
 
-def _position(plan: Plan, number: int, text: str) -> int:
+def _position(plan: Plan, number: int, text: str, *, gone: bool) -> int:
+    if gone:
+        if text == "0":
+            return 0
+        raise SsrError(
+            f"segment {plan.segments[number].name} is the inner width of a block that this code "
+            f"leaves out: write 0 for it, not {text:.40}."
+        )
     widths = plan.widths[number]
     written = [_channels(widths, position) for position in range(len(widths))]
     if text not in written:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, islice
 from math import prod
 from typing import Any
 
@@ -94,8 +94,9 @@ class Lattice:
 
     def enumerate(self, chunk: int = 1 << 20) -> Iterator[Points]:
         """Yield all points in order, at most `chunk` at a time (`n x S` each)."""
-        for start in range(0, len(self), chunk):
-            yield self.points(np.arange(start, min(start + chunk, len(self))))
+        for start in range(0, self.size, chunk):
+            stop = min(start + chunk, self.size)
+            yield self.points(np.arange(start, stop, dtype=self._integer))
 
     def cost(self) -> Cost:
         """Count the cost of all combinations of options at once: arrays of `shape`.
@@ -136,8 +137,9 @@ class Lattice:
             drawn[cost.decode(self.plan, point)[0]] = None
             if len(drawn) == count:
                 return list(drawn)
-        rest = (a for chunk in self.enumerate() for a in cost.decode(self.plan, chunk))
-        return list(dict.fromkeys(chain(drawn, rest)))[:count]
+        every = (a for chunk in self.enumerate(count) for a in cost.decode(self.plan, chunk))
+        rest = islice((a for a in every if a not in drawn), count - len(drawn))
+        return [*drawn, *rest]
 
     @cached_property
     def _inside(self) -> dict[int, list[int]]:

@@ -87,7 +87,7 @@ def trace(
 
     Raises:
         SsrError: if the network does not run on such inputs, has no segment, nothing in it can be
-            rescaled, or it has no segment of a name in `frozen`.
+            rescaled, it has no segment of a name in `frozen`, or `at_most` is too few.
 
     Example:
         >>> from ssr_exp.rescaling.resnet import CifarResNet
@@ -114,11 +114,23 @@ def trace(
         said = [*remarks.describe(network, traced, plan)]
         if depth and all(segment.is_width for segment in plan.segments):
             said.append("segment.depth=true changes nothing: no block of it can be left out")
+        elif depth and (shared := _shared(traced, plan)):
+            said.append(
+                "segment.depth=true: a layer can be left out only where it is as wide as the one "
+                f"before it, so layers of a stage share one width; there are {shared} widths fewer"
+            )
         plan = dataclasses.replace(plan, remarks=tuple(said))
     if plan.baseline == plan.smallest and not (frozen and plan.segments):
         reasons = "; ".join(plan.frozen) or "its widths are below one multiple"
         raise SsrError(f"nothing of {type(network).__name__} can be rescaled: {reasons}.")
     return plan
+
+
+def _shared(traced: Trace, plan: Plan) -> int:
+    """Count the widths that are no longer their own, so that blocks can be left out."""
+    own = Grouping(traced.ledger, _vectors(traced)).groups
+    shrinks = partial(channel_segments.shrinks, multiple=plan.multiple)
+    return sum(map(shrinks, own)) - sum(map(shrinks, plan.groups))
 
 
 def _check_names(network: nn.Module, names: Sequence[str], frozen: Sequence[str]) -> None:
@@ -155,11 +167,8 @@ def _plan(
             grouping.frozen[f"they are no wider than one multiple of {multiple}"] = narrow
     else:
         segments, owners = made, _owners(made, traced, grouping.groups)
-    if at_most is not None and at_most < len(segments):
-        segments, owners = merging.merge(segments, owners, grouping.groups, traced, at_most)
-        segments = tuple(dataclasses.replace(s, frozen=s.name in frozen) for s in segments)
     parameters = {name for name, _ in network.named_parameters()}
-    return Plan(
+    plan = Plan(
         inputs=traced.inputs,
         multiple=multiple,
         segments=segments,
@@ -177,6 +186,11 @@ def _plan(
         channel_groups=grouping.group_of,
         unlearnt=remarks.unlearnt(network, traced),
     )
+    if at_most is None or at_most >= len(segments):
+        return plan
+    merged = merging.merge(plan, traced, at_most)
+    named = tuple(dataclasses.replace(s, frozen=s.name in frozen) for s in merged.segments)
+    return dataclasses.replace(merged, segments=named)
 
 
 def _vectors(traced: Trace) -> Iterator[Vector]:

@@ -204,7 +204,8 @@ def _sentinels(
         raise SsrError(
             f"sentinels are all subsets of the segments, of which this network has {len(free)}, "
             f"and {MOST_SENTINELS} are the most: type modifiers.together=1 (each alone, and all), "
-            "split it into fewer (segment=whole makes one), freeze some with "
+            f"merge the most alike ones (segment.at_most={MOST_SENTINELS}), split it into fewer "
+            "(segment=whole makes one), freeze some with "
             "segment.frozen=[NAME,...], or type modifiers=random."
         )
     subsets = chain.from_iterable(combinations(free, size) for size in sizes)

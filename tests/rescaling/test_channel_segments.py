@@ -110,6 +110,14 @@ def test_depth_that_no_block_allows_is_said() -> None:
     assert codes.write(plan, plan.baseline).startswith("w16-")
 
 
+@pytest.mark.parametrize(("name", "fewer"), [("unet", 10), ("resnet14", 0), ("Inverted", 0)])
+def test_layers_of_a_plain_stage_share_their_width_and_that_is_said(name: str, fewer: int) -> None:
+    own, shared = planned(name, depth=False)[1], planned(name)[1]
+    assert len(own.segments) - len(shared.segments) == fewer
+    said = [remark for remark in shared.remarks if "layers of a stage share one width" in remark]
+    assert len(said) == bool(fewer) and all(f"{fewer} widths fewer" in remark for remark in said)
+
+
 def test_numbers_beyond_64_bits_are_found_again() -> None:
     with torch.device("meta"):
         network = CifarResNet(56)
@@ -120,6 +128,17 @@ def test_numbers_beyond_64_bits_are_found_again() -> None:
     assert (own.points(own.numbers(some)) == some).all()
     ends = own.points([0, own.size - 1])
     assert own.numbers(ends).tolist() == [0, own.size - 1]
+
+
+def test_draws_that_fail_are_filled_up_in_the_order_of_a_lattice_beyond_64_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with torch.device("meta"):
+        network = CifarResNet(56)
+    plan = planning.trace(network, (3, 32, 32), multiple=4, kind="channels", depth=True)
+    own = lattice.from_plan(plan)
+    monkeypatch.setattr(lattice, "TRIES", 0)
+    assert own.sample(5, seed=0) == cost.decode(plan, own.points(range(5)))
 
 
 def test_sentinels_of_blocks_and_widths_are_each_one_network() -> None:
@@ -134,18 +153,23 @@ def test_sentinels_of_blocks_and_widths_are_each_one_network() -> None:
 def test_a_network_that_no_code_names_says_what_is_possible() -> None:
     plan = planned("resnet14")[1]
     assert codes.write(plan, plan.baseline) == "d2-2-2_w16-16-16-32-32-32-64-64-64"
-    shallow = codes.parse(plan, "d1-2-2_w16-16-4-32-32-32-64-64-64")
+    shallow = codes.parse(plan, "d1-2-2_w16-16-0-32-32-32-64-64-64")
     assert codes.write(plan, shallow) == "d1-2-2_w16-16-0-32-32-32-64-64-64"
     for code, said in {
         "d2-2-2_w16-16-0-32-32-32-64-64-64": "stage1.1.conv1 cannot have 0 channels; it can",
-        "d2-2_w16-16-16-32-32-32-64-64-64": "2 depths and 9 widths, .* blocks to count in 3 of",
+        "d1-2-2_w16-16-4-32-32-32-64-64-64": "stage1.1.conv1 is the inner .* write 0 .* not 4",
+        "d2-2_w16-16-16-32-32-32-64-64-64": "has 2 depths and 9 widths, .* have 3 depths and 9",
         "w16-16-16-32-32-32-64-64-64": "is not a network code",
     }.items():
         with pytest.raises(SsrError, match=said):
             codes.parse(plan, code)
     widths = planned("resnet14", depth=False)[1]
-    with pytest.raises(SsrError, match=r"for 0 depths and 2 widths, .* 9 segments, and"):
+    with pytest.raises(
+        SsrError, match=r"has 2 widths, but the codes of this network have 9 widths; the"
+    ):
         codes.parse(widths, "w16-16")
+    with pytest.raises(SsrError, match="none of its segments counts blocks; the baseline's is w16"):
+        codes.parse(widths, "resnet14_d2-2-2_w16-16-16-32-32-32-64-64-64")
 
 
 def test_depth_is_for_channels() -> None:

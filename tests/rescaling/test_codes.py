@@ -77,8 +77,11 @@ def test_a_malformed_code_is_quoted_beside_the_baselines(code: str) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("d9-9_w16-32", "2 depths and 2 widths, but this network has 3 segments"),
-        ("d9-9-9_w16-32", "3 depths and 2 widths"),
+        (
+            "d9-9_w16-32",
+            "has 2 depths and 2 widths, but the codes of this network have 3 depths and 3 widths",
+        ),
+        ("d9-9-9_w16-32", "has 3 depths and 2 widths"),
         ("d0-9-9_w16-32-64", "stage1 cannot keep 0 blocks; it can keep 1 to 9"),
         ("d9-10-9_w16-32-64", "stage2 cannot keep 10 blocks"),
         ("d9-9-9_w15-32-64", "stage1 cannot have 15 channels; it can have 4, 8, 12, 16"),

@@ -24,6 +24,28 @@ def test_a_network_is_printed_with_its_cost_and_lattice(capsys: Capsys) -> None:
         assert word in out
 
 
+def test_widths_and_the_smallest_network_are_the_lattices(capsys: Capsys) -> None:
+    """ResNet-8 has 4, 8 and 16 widths of multiples of 4, and 1,078 parameters at least."""
+    smallest = []
+    for steps, widths in {
+        "1": ["1", "1", "1"],
+        "8": ["4", "8", "8"],
+        "64": ["4", "8", "16"],
+    }.items():
+        assert anatomy.main(["resnet8", "--width-steps", steps]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        rows = [line.split("│") for line in lines if line.startswith("│ stage")]
+        assert [row[5].strip() for row in rows] == widths
+        smallest += [line.split()[1] for line in lines if line.startswith("smallest: ")]
+    assert smallest[0] == "75,290" and smallest[2] == "1,078" and smallest[1] == "1,710"
+
+
+def test_a_note_says_where_the_cost_of_inner_widths_is(capsys: Capsys) -> None:
+    for words, notes in (["channels", "--depth"], 1), (["channels"], 0):
+        assert anatomy.main(["resnet14", "--segment", *words]) == 0
+        assert capsys.readouterr().out.count("note: a segment without costs is the inner") == notes
+
+
 def test_options_reach_the_network(capsys: Capsys) -> None:
     options = "--size 28 --channels 1 --classes 3 --shortcut B --multiple 8 --width-steps 4"
     assert anatomy.main(["resnet20", *options.split(), "--frozen", "stage2"]) == 0

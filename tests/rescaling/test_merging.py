@@ -15,7 +15,7 @@ from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.rescaling.unet import UNet
 from tests.rescaling import probes
 
-ALONE = [0, 1, 2, 3, 4, 5]
+SAME = [1] * 6  # shares at which widths change
 
 
 def planned(network: nn.Module, at_most: int, kind: str = "stage", *, depth: bool = False) -> Plan:
@@ -29,23 +29,72 @@ def small(name: str) -> nn.Module:
 
 def test_the_most_alike_are_merged_first_then_the_nearest_then_the_smallest() -> None:
     same = [(16, 64), (32, 16), (64, 4), (32, 16), (16, 64)]
-    assert merging.clusters(same, ALONE[:5], 3) == [(0, 4), (1, 3), (2,)]
-    assert merging.clusters(same, ALONE[:5], 4) == [(0,), (1, 3), (2,), (4,)]
+    assert merging.clusters(same, SAME, {}, 3) == [(0, 4), (1, 3), (2,)]
+    assert merging.clusters(same, SAME, {}, 4) == [(0,), (1, 3), (2,), (4,)]
     row = [(16, 64)] * 6
-    assert merging.clusters(row, ALONE, 3) == [(0, 1), (2, 3), (4, 5)]
+    assert merging.clusters(row, SAME, {}, 3) == [(0, 1), (2, 3), (4, 5)]
     maps = [(16, 64), (16, 16), (16, 64)]
-    assert merging.clusters(maps, ALONE[:3], 2) == [(0, 2), (1,)]
-    assert merging.clusters(same, ALONE[:5], 1) == [(0, 1, 2, 3, 4)]
-    assert merging.clusters([], [], 1) == []
+    assert merging.clusters(maps, SAME, {}, 2) == [(0, 2), (1,)]
+    assert merging.clusters(same, SAME, {}, 1) == [(0, 1, 2, 3, 4)]
+    assert merging.clusters([], [], {}, 1) == []
 
 
 def test_inner_widths_of_two_stages_meet_only_after_the_stages() -> None:
     """Stages 0 and 3, with inner widths 1, 2 and 4, 5."""
     dimensions = [(64, 16), (16, 16), (16, 16), (64, 16), (16, 16), (16, 16)]
-    homes = [0, 0, 0, 3, 3, 3]
-    assert merging.clusters(dimensions, homes, 4) == [(0,), (1, 2), (3,), (4, 5)]
-    assert merging.clusters(dimensions, homes, 3) == [(0, 3), (1, 2), (4, 5)]
-    assert merging.clusters(dimensions, homes, 2) == [(0, 3), (1, 2, 4, 5)]
+    turns = {1: (0, 0), 2: (1, 0), 4: (0, 3), 5: (1, 3)}
+    assert merging.clusters(dimensions, SAME, turns, 4) == [(0,), (1, 2), (3,), (4, 5)]
+    assert merging.clusters(dimensions, SAME, turns, 3) == [(0, 3), (1, 2), (4, 5)]
+    assert merging.clusters(dimensions, SAME, turns, 2) == [(0, 3), (1, 2, 4, 5)]
+
+
+def test_a_width_that_goes_joins_only_one_that_tells_all_its_shares_apart() -> None:
+    """Stage 0, with an inner width 1 that stays, and 2 and 3, of which 3 goes first."""
+    dimensions, turns = [(64, 16), (16, 16), (16, 16), (16, 16)], {2: (0, 0), 3: (1, 0)}
+    for shares, found in {
+        (0b11, 0b11, 0b11, 0b11): [(0,), (1, 2, 3)],
+        (0b01, 0b01, 0b11, 0b01): [(0, 1), (2, 3)],
+        (0b01, 0b11, 0b10, 0b01): [(0,), (1, 2, 3)],
+        (0b10, 0b01, 0b01, 0b11): [(0,), (1, 2), (3,)],
+    }.items():
+        assert merging.clusters(dimensions, shares, turns, len(found)) == found
+    with pytest.raises(SsrError, match=r"at_most=1 is too few .* type segment\.at_most=3 or more"):
+        merging.clusters(dimensions, (0b001, 0b001, 0b011, 0b101), turns, 1)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, inner: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, inner, 3, padding=1), nn.Conv2d(inner, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.b(torch.relu(self.a(x)))
+
+
+def uneven(*inner: int) -> nn.Module:
+    """One stage, whose blocks have inner widths of their own."""
+    blocks = nn.Sequential(*map(Bottleneck, inner))
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), blocks, *head)
+
+
+@pytest.mark.parametrize(
+    ("inner", "fewest"), [((16, 16, 24), 2), ((8, 16, 24), 3), ((24, 8, 24), 1), ((8, 24, 16), 3)]
+)
+def test_no_two_points_are_built_alike(inner: tuple[int, ...], fewest: int) -> None:
+    network = uneven(*inner)
+    for at_most in range(fewest, 5):
+        plan = planned(network, at_most, "channels", depth=True)
+        assert len(plan.segments) <= at_most
+        every = lattice.from_plan(plan, width_steps=16)
+        built = {
+            tuple(probes.shapes(rescale.skeleton(network, plan, one)).items())
+            for one in every.sample(every.size, seed=0)
+        }
+        assert len(built) == every.size
+    if fewest > 1:
+        with pytest.raises(SsrError, match=f"type segment.at_most={fewest} or more"):
+            planned(network, fewest - 1, "channels", depth=True)
 
 
 @pytest.mark.parametrize(
