@@ -27,7 +27,7 @@ from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.rescaling import cost, planning
-from ssr_exp.runs import leases
+from ssr_exp.runs import leases, store
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.training import loop_study
@@ -370,6 +370,17 @@ def test_what_another_process_has_is_not_offered_and_waiting_is_not_finished(beg
 
 def test_a_proposal_knows_of_what_is_being_trained(begin: Begin) -> None:
     one, other = begin(), begin()
+    first_four(one)
+    proposed, pending = one.ask(), other.ask()
+    assert isinstance(proposed, Candidate) and isinstance(pending, Candidate)
+    assert proposed.code != pending.code
+
+
+def test_two_searches_do_not_get_the_same_network_where_folders_do_not_hold_its_code(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LONGEST", 3)
+    one, other = begin(), begin(batch=3)  # each with plans of its own
     first_four(one)
     proposed, pending = one.ask(), other.ask()
     assert isinstance(proposed, Candidate) and isinstance(pending, Candidate)
