@@ -714,6 +714,16 @@ def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> No
     assert (record.score, record.test_score) == (0.9, 0.7)
 
 
+def test_an_added_network_counts_though_it_was_tested_with_its_own_seed(begin: Begin) -> None:
+    study = begin()
+    first_four(study)
+    baseline = next(r for r in study.records() if r.kind is Kind.baseline)
+    small = "d1-1_w8-8"
+    study.add(small, baseline.score, seed=1)
+    tested = [c.code for c in study.finalists(seeds=1) if study.tell(c, 0.9, test=0.9) is None]
+    assert small in tested and study.answer().code == small
+
+
 def test_a_baseline_that_failed_is_tried_again_by_the_next_session(begin: Begin) -> None:
     study = begin()
     for _ in range(2):
