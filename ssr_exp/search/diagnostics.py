@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from scipy.stats import norm, spearmanr
 from torch import Tensor
 
 from ssr_exp.rescaling import cost
-from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import DIGITS, LeftOut, Look, Sensitivity
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
@@ -141,15 +139,14 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
     A partial dependence (Friedman 2001) at its two ends.
     """
     space = belief.history.space
-    architectures = cost.decode(space.plan, _anywhere(space, np.random.default_rng(seed)))
+    drawn = _anywhere(space, np.random.default_rng(seed))
     effects = []
     for name, at in zip(space.names, space.segments, strict=True):
         kind, _, segment = name.partition(" ")
-        field = "blocks" if kind == "depth" else "widths"
         means = []
-        for end in cost.decode(space.plan, space.ends):
-            moved = [_moved(a, end, at, field) for a in architectures]
-            outcomes, _ = belief.surrogate.predict(belief.history.features(moved))
+        for end in space.lattice.options[at][[0, -1]]:
+            moved = cost.canonical(space.plan, _moved(space, drawn, end, at, kind))
+            outcomes, _ = belief.surrogate.predict(space.features(moved))
             means.append(float(belief.scale.back(outcomes).mean()))
         effect = belief.scale.outcome.rounded(means[1] - means[0])
         effects.append(Sensitivity(segment=segment, kind=kind, effect=effect))
@@ -157,15 +154,22 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
 
 
 def _anywhere(space: Space, draw: np.random.Generator) -> cost.Points:
-    """Draw points, all equally likely."""
-    if not space.is_enumerable:
-        return space.points(draw.integers(space.lattice.shape, size=(SLICES, len(space.ends[0]))))
+    """Draw an option of each segment, all equally likely, of blocks that are left out, too."""
+    if space.plan.inner or not space.is_enumerable:
+        places = draw.integers(space.lattice.shape, size=(SLICES, len(space.ends[0])))
+        return space.options(places)
     size = len(space.lattice)
     return space.lattice.points(draw.choice(size, size=min(SLICES, size), replace=False))
 
 
-def _moved(architecture: Architecture, end: Architecture, segment: int, field: str) -> Architecture:
-    """Take one segment's blocks or width from another architecture."""
-    values = list(getattr(architecture, field))
-    values[segment] = getattr(end, field)[segment]
-    return replace(architecture, **{field: tuple(values)})
+def _moved(
+    space: Space, points: cost.Points, end: np.int32, segment: int, kind: str
+) -> cost.Points:
+    """Give one segment of points, `n x S`, the blocks (`depth`) or the width of an option."""
+    moved, depths = points.copy(), len(space.plan.segments[segment].blocks)
+    width, blocks = np.divmod(points[:, segment], depths)
+    is_depth = kind == "depth"
+    moved[:, segment] = (
+        width * depths + end % depths if is_depth else end // depths * depths + blocks
+    )
+    return moved
