@@ -696,7 +696,7 @@ def test_where_the_answer_loses_too_much_on_test_the_next_best_is_offered(begin:
     answer = again.answer()
     assert kept not in (baseline, failed) and answer.code == kept
     assert answer.drop == pytest.approx(0.0) and answer.promise.probability >= 0.6
-    assert f"within 0.07 with a probability of {answer.promise.probability:.0%}" in str(answer)
+    assert f"within 0.07 with a probability of {answer.promise.likely}" in str(answer)
     assert not list(again.finalists(seeds=1)) and again.answer().code == kept
 
 

@@ -13,8 +13,8 @@ from ssr_exp.rescaling import cost
 from ssr_exp.runs.predictions import DIGITS, LeftOut, Look, Sensitivity
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.proposals.acquisition import Front
-from ssr_exp.search.proposals.propose import WITHIN_80
 from ssr_exp.search.space import Space
 
 LEVELS = (0.5, 0.8, 0.95)  # of the intervals whose calibration is checked
@@ -56,13 +56,12 @@ def warnings(one: Look, *, is_flat: bool, outcome: Score = ACCURACY) -> tuple[st
         outcome: what is predicted.
     """
     sentences = []
-    badly = one.spearman is None or one.spearman < POOR_SPEARMAN
     if is_flat:
         sentences.append(
             "the surrogate is flat: it predicts about the same for all networks, so its "
             "proposals are close to chance. Train longer, or more different networks."
         )
-    elif badly or one.rmse >= POOR_ERROR * one.spread:
+    elif is_poor(one):
         rank = "none" if one.spearman is None else f"{one.spearman:.2f}"
         sentences.append(
             f"the surrogate predicts poorly (rank correlation {rank}, error "
@@ -75,6 +74,12 @@ def warnings(one: Look, *, is_flat: bool, outcome: Score = ACCURACY) -> tuple[st
             "in their 80 % intervals."
         )
     return tuple(sentences)
+
+
+def is_poor(one: Look) -> bool:
+    """Say whether the surrogate predicts poorly, by rank or by error."""
+    badly = one.spearman is None or one.spearman < POOR_SPEARMAN
+    return badly or one.rmse >= POOR_ERROR * one.spread
 
 
 def left_out(belief: Belief) -> tuple[LeftOut, ...]:

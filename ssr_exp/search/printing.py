@@ -13,7 +13,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY
-from ssr_exp.search import answer
+from ssr_exp.search import answer, diagnostics
 from ssr_exp.search.answer import DeviceLatency, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
@@ -149,7 +149,10 @@ def print_smallest(belief: Belief, conf: SearchConfig) -> None:
     lines.append(f"  trained    {_sized(belief, trained, score.text(value))}{alone}")
     told = answer.likeliest(belief) if is_baseline else trained
     if told is not None:
-        lines.append(f"  promise    {_promised(belief, told)}")
+        rests = ""
+        if belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief)):
+            rests = "; it rests on a surrogate that predicts poorly"
+        lines.append(f"  promise    {_promised(belief, told)}{rests}")
     if (predicted := answer.predicted(belief)) is not None:
         best, expected = predicted
         untrained = "" if best in belief.networks else ", not trained"
@@ -163,7 +166,7 @@ def _promised(belief: Belief, architecture: Architecture) -> str:
     """Write what a network is expected to lose, and how sure that is."""
     promise = belief.promises[architecture]
     text = (
-        f"{belief.history.space.code(architecture)} is expected to lose "
+        f"{belief.history.space.code(architecture)} is expected "
         f"{promise.text(belief.score, belief.drops.allowed)}"
     )
     if promise.probability >= belief.confidence or belief.confidence <= EVEN:

@@ -142,7 +142,7 @@ def test_what_is_smallest_is_printed(
 ) -> None:
     printing.print_smallest(believed, SearchConfig())
     printed = capsys.readouterr().out
-    assert "smallest within 1 points" in printed
+    assert "smallest within 1 point " in printed
     assert "predicted" in printed
     conf = asked(objective__max_drop=0.0, cap__params="4%")
     printing.print_smallest(Belief.from_history(known, conf), conf)

@@ -94,7 +94,7 @@ class Answer:
             f"  drop on {on}: {self.how.drop_text(self.drop)}; "
             f"{self.how.short_drop(self.allowed)} allowed"
         )
-        lines.append(f"  promise: a drop of {self.promise.text(self.how, self.allowed)}")
+        lines.append(f"  promise: it is expected {self.promise.text(self.how, self.allowed)}")
         lines.append(
             f"  in {self.folder}"
             if self.folder
