@@ -49,12 +49,16 @@ def test_equal_accuracies_are_told_to_be_flat(
 
 
 def test_accuracies_at_random_are_told_to_be_predicted_poorly(
-    small: Space, tell: Tell, first: First
+    small: Space, tell: Tell, first: First, believed: Belief, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (warning, *_) = looked(
-        history.from_records(small, [tell(a, noise=4.0) for a in first])
-    ).warnings
+    trained = history.from_records(small, [tell(a, noise=4.0) for a in first])
+    (warning, *_) = looked(trained).warnings
     assert "poorly" in warning or "flat" in warning
+    conf = asked(objective__max_drop=9.0)
+    said = "it rests on a surrogate that predicts poorly"
+    for belief, is_said in ((Belief.from_history(trained, conf), True), (believed, False)):
+        printing.print_smallest(belief, conf)
+        assert (said in " ".join(capsys.readouterr().out.split())) is is_said
 
 
 def test_an_error_about_that_of_the_mean_is_poor() -> None:
