@@ -44,7 +44,7 @@ Positive = Annotated[float, Allowed("above 0, and finite", lambda x: 0 < x < mat
 Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < math.inf)]
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
-Chance = Annotated[float, Allowed("above 0 and below 1", lambda x: 0 < x < 1)]
+Chance = Annotated[float, Allowed("above 0 and below 1, such as 0.8 for 80 %", lambda x: 0 < x < 1)]
 PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]

@@ -332,6 +332,7 @@ class Study:
             is_untested = before is not None and before.test_score is None and is_done(before)
             if before is not None and is_untested and request.origin == FINALIST:
                 record = results.tested(before, record)
+                self._asking.remember(request)
             elif not replace and self._is_told(before, record, folder):
                 self._end(request)
                 return

@@ -83,7 +83,7 @@ BAD = {  # by what is allowed
         "logger.timeout_s": 0.0,
     },
     "above 0, and finite, or null": {"recipe.grad_clip": 0.0},
-    "above 0 and below 1": {"objective.confidence": 1.0},
+    "above 0 and below 1, such as 0.8 for 80 %": {"objective.confidence": 1.0},
     "from 0 to 1": {"recipe.distill_weight": 1.5, "task.dice": -0.1},
     "from 0 to 255, or null": {"task.ignore_index": 256},
     "from 0 to below 1": {"recipe.momentum": 1.0, "recipe.label_smoothing": -0.1},

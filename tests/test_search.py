@@ -116,7 +116,7 @@ def test_the_rounds_print_check_batch_and_front_and_run_once_at_a_time(
     assert ended.lines("warning: the surrogate is flat")
     assert len(table(ended.out, "round 1 of 1")) == 3
     assert ended.lines("the search ends: the round is done")
-    assert ended.lines("smallest within 1 points")
+    assert ended.lines("smallest within 1 point ")
     assert len(set(instant.done)) == FIRST + 3
     origins = [json.loads(path.read_text())["origin"] for path in records(tmp_path)]
     assert sorted(origins) == ["round1"] * 3 + ["sentinel_all"] * FIRST
@@ -137,7 +137,7 @@ def test_a_lattice_beyond_10_to_7_is_searched_from_few_networks_and_its_page_is_
     assert ended.lines("the lattice has 16,777,216 networks: local search proposes")
     assert ended.lines("11 networks to begin with")  # the baseline, nine blocks alone, and all
     assert len(set(instant.done)) == 11 + 4
-    assert ended.lines("smallest within 1 points")
+    assert ended.lines("smallest within 1 point ")
     (predictions,) = (tmp_path / "runs").glob("*/search/*/predictions.json")
     sample = json.loads(predictions.read_text())["lattice"]
     assert sample["size"] == 16_777_216 > len(sample["network"]) > 1000

@@ -27,7 +27,7 @@ from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.rescaling import cost, planning
-from ssr_exp.runs import leases
+from ssr_exp.runs import leases, store
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.training import loop_study
@@ -376,6 +376,17 @@ def test_a_proposal_knows_of_what_is_being_trained(begin: Begin) -> None:
     assert proposed.code != pending.code
 
 
+def test_two_searches_do_not_get_the_same_network_where_folders_do_not_hold_its_code(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LONGEST", 3)
+    one, other = begin(), begin(batch=3)  # each with plans of its own
+    first_four(one)
+    proposed, pending = one.ask(), other.ask()
+    assert isinstance(proposed, Candidate) and isinstance(pending, Candidate)
+    assert proposed.code != pending.code
+
+
 def test_a_lease_outlives_its_process_and_ends(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -685,7 +696,7 @@ def test_where_the_answer_loses_too_much_on_test_the_next_best_is_offered(begin:
     answer = again.answer()
     assert kept not in (baseline, failed) and answer.code == kept
     assert answer.drop == pytest.approx(0.0) and answer.promise.probability >= 0.6
-    assert f"within 0.07 with a probability of {answer.promise.probability:.0%}" in str(answer)
+    assert f"within 0.07 with a probability of {answer.promise.likely}" in str(answer)
     assert not list(again.finalists(seeds=1)) and again.answer().code == kept
 
 
@@ -701,6 +712,16 @@ def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> No
     assert len(offered) == len(set(offered)) == 2
     (record,) = [r for r in study.records() if (r.network, r.seed) == (baseline, 1)]
     assert (record.score, record.test_score) == (0.9, 0.7)
+
+
+def test_an_added_network_counts_though_it_was_tested_with_its_own_seed(begin: Begin) -> None:
+    study = begin()
+    first_four(study)
+    baseline = next(r for r in study.records() if r.kind is Kind.baseline)
+    small = "d1-1_w8-8"
+    study.add(small, baseline.score, seed=1)
+    tested = [c.code for c in study.finalists(seeds=1) if study.tell(c, 0.9, test=0.9) is None]
+    assert small in tested and study.answer().code == small
 
 
 def test_a_baseline_that_failed_is_tried_again_by_the_next_session(begin: Begin) -> None:

@@ -13,7 +13,7 @@ from ssr_exp.config import Arm, Init, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, Store
 from ssr_exp.search import answer, printing
 from ssr_exp.search.answer import Contender, Result
@@ -75,6 +75,8 @@ class Ending:
             results = self._chosen_first(results, self._drops(tried, results))
         learnt = "train and val" if finalists.learns_val(self.conf) else "train"
         printing.print_results(results, learnt)
+        if tried:
+            printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
         best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
         chosen = next(m for some in members.values() for m in some if m.record() in best.records)
         drop = self.belief.score.drop(best.score, results[0].score)
@@ -183,7 +185,8 @@ class Ending:
                 "here: type finalists.seeds=1 or more, and it is trained again."
             )
         conf = self.command.compose(member.overrides)
-        to = Store(self.conf.paths.runs).study_folder(self.study.name) / BEST_FOLDER
+        store = Store(self.conf.paths.runs)
+        to = store.study_folder(self.study.name) / BEST_FOLDER
         latency = answer.latency(self.belief, self.belief.history.space.parse(record.network))
         if latency is not None and latency.measured and self.conf.latency.batch == 1:
             latencies = (record.latencies or {}) | {latency.setting: latency.ms}
@@ -191,9 +194,11 @@ class Ending:
             record = record.model_copy(update=one | {"latencies": latencies})
         promise = self.belief.promises[self.belief.history.space.parse(record.network)]
         sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
-        metrics = metrics | {"promise": promise.fields() | sure}
+        tested = n_tested(store.records(self.study.name))
+        metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
+        printing.print_replaced(store.read(to), record, self.belief.confidence)
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         printing.print_answer(
             record,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -198,6 +199,11 @@ class Record(FileModel):
     def to_json(self) -> str:
         """Write as indented JSON, one key a line, with a checksum."""
         return files.to_json(self)
+
+
+def n_tested(records: Iterable[Record]) -> int:
+    """Count the networks that the last comparisons of a study tested: its looks at test."""
+    return len({r.network for r in records if r.origin == FINALIST and r.test_score is not None})
 
 
 def parse(text: str | bytes) -> Record:

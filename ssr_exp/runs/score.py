@@ -156,9 +156,14 @@ class Score(FileModel):
         """Write a difference with its unit: `0.35 points`."""
         return f"{self.number(drop)} {self.unit_of_drops}".strip()
 
+    def change_text(self, drop: float) -> str:
+        """Write a drop as what is lost, or gained: `to lose 0.35 points`."""
+        return f"to {'gain' if drop < 0 else 'lose'} {self.drop_text(abs(drop))}"
+
     def short_drop(self, drop: float) -> str:
-        """Write a limit as it was typed: `1 points`."""
-        return f"{drop:.6g} {self.unit_of_drops}".strip()
+        """Write a limit as it was typed: `0.5 points`, `1 point`."""
+        number, unit = f"{drop:.6g}", self.unit_of_drops
+        return f"{number} {'point' if (number, unit) == ('1', 'points') else unit}".strip()
 
     def read_drop(self, text: str, reference: float, key: str) -> float:
         """Read an allowed drop: a number in the score's unit, or a share of a reference as `2%`.

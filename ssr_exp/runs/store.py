@@ -32,6 +32,7 @@ BEST_FOLDER = "best"  # a search's answer, in the folder of its study
 PICTURE_FILE = "predictions.png"  # of a segmentation: images with their masks, in `best/`
 METRICS_FILE = "metrics.json"  # of the last comparison, in `best/`
 LOCK_FILE = ".lock"
+NETWORK_FILE = "network.txt"  # a network's code, in a folder whose name is too short for it
 BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 SEED = re.compile(r"seed\d+")
@@ -75,6 +76,22 @@ class Store:
     def study_folder(self, study: str) -> Path:
         """Name the folder of a study's runs, and of what else is kept of it."""
         return self.root / folder_name(study)
+
+    def name_network(self, folder: Path, network: str) -> None:
+        """Write down of which network a run is, where its folders do not say it.
+
+        Raises:
+            SsrError: if the disk is full or the folder cannot be written.
+        """
+        if folder.parent.name != network:
+            self.write_text(folder.parent / NETWORK_FILE, network)
+
+    def network(self, folder: Path) -> str:
+        """Say of which network a run is, by its code."""
+        try:
+            return (folder.parent / NETWORK_FILE).read_text()
+        except OSError:
+            return folder.parent.name
 
     def read(self, folder: Path) -> Record | None:
         """Read a run's record, or None if there is none that can be used (then with a warning)."""

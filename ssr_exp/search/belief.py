@@ -209,6 +209,8 @@ def _candidates(
 def _refuse_caps(history: History, caps: dict[str, float], latencies: Latencies | None) -> NoReturn:
     """Say that no network keeps all caps; each but that on latency can be kept by itself.
 
+    Of a lattice that is sampled, that none was found.
+
     Raises:
         SsrError: if that on latency is to blame, names the fastest.
     """
@@ -216,7 +218,8 @@ def _refuse_caps(history: History, caps: dict[str, float], latencies: Latencies 
         time = costs.price(CostAxis.latency_ms, history, latencies)
         check_latency_cap(history.space, cap, time)
     together = " and ".join(f"cap.{name}={cap:g}" for name, cap in caps.items())
-    raise SsrError(f"no network keeps to {together} together: type larger caps.")
+    found = "keeps" if history.space.is_enumerable else "was found that keeps"
+    raise SsrError(f"no network {found} to {together} together: type larger caps.")
 
 
 def _fit(

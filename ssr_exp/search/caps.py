@@ -123,8 +123,11 @@ def check_latency_cap(space: Space, cap: float, price: Callable[[Points], Tensor
         point = lattice_sample.fastest(space, price)[:1]
         (fastest,), least = cost.decode(space.plan, point), float(price(point).exp())
     if least > cap:
+        keeps, which = "keeps", "of the lattice"
+        if not space.is_enumerable:
+            keeps, which = "was found that keeps", "that was found"
         raise SsrError(
-            f"no network keeps to cap.latency_ms={cap:.4g}: the fastest of the lattice, "
+            f"no network {keeps} to cap.latency_ms={cap:.4g}: the fastest {which}, "
             f"{space.code(fastest)}, takes about {least:.3g} ms; type a larger cap."
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,12 +10,11 @@ from scipy.stats import norm, spearmanr
 from torch import Tensor
 
 from ssr_exp.rescaling import cost
-from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import DIGITS, LeftOut, Look, Sensitivity
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.proposals.acquisition import Front
-from ssr_exp.search.proposals.propose import WITHIN_80
 from ssr_exp.search.space import Space
 
 LEVELS = (0.5, 0.8, 0.95)  # of the intervals whose calibration is checked
@@ -58,13 +56,12 @@ def warnings(one: Look, *, is_flat: bool, outcome: Score = ACCURACY) -> tuple[st
         outcome: what is predicted.
     """
     sentences = []
-    badly = one.spearman is None or one.spearman < POOR_SPEARMAN
     if is_flat:
         sentences.append(
             "the surrogate is flat: it predicts about the same for all networks, so its "
             "proposals are close to chance. Train longer, or more different networks."
         )
-    elif badly or one.rmse >= POOR_ERROR * one.spread:
+    elif is_poor(one):
         rank = "none" if one.spearman is None else f"{one.spearman:.2f}"
         sentences.append(
             f"the surrogate predicts poorly (rank correlation {rank}, error "
@@ -77,6 +74,12 @@ def warnings(one: Look, *, is_flat: bool, outcome: Score = ACCURACY) -> tuple[st
             "in their 80 % intervals."
         )
     return tuple(sentences)
+
+
+def is_poor(one: Look) -> bool:
+    """Say whether the surrogate predicts poorly, by rank or by error."""
+    badly = one.spearman is None or one.spearman < POOR_SPEARMAN
+    return badly or one.rmse >= POOR_ERROR * one.spread
 
 
 def left_out(belief: Belief) -> tuple[LeftOut, ...]:
@@ -141,15 +144,14 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
     A partial dependence (Friedman 2001) at its two ends.
     """
     space = belief.history.space
-    architectures = cost.decode(space.plan, _anywhere(space, np.random.default_rng(seed)))
+    drawn = _anywhere(space, np.random.default_rng(seed))
     effects = []
     for name, at in zip(space.names, space.segments, strict=True):
         kind, _, segment = name.partition(" ")
-        field = "blocks" if kind == "depth" else "widths"
         means = []
-        for end in cost.decode(space.plan, space.ends):
-            moved = [_moved(a, end, at, field) for a in architectures]
-            outcomes, _ = belief.surrogate.predict(belief.history.features(moved))
+        for end in space.lattice.options[at][[0, -1]]:
+            moved = cost.canonical(space.plan, _moved(space, drawn, end, at, kind))
+            outcomes, _ = belief.surrogate.predict(space.features(moved))
             means.append(float(belief.scale.back(outcomes).mean()))
         effect = belief.scale.outcome.rounded(means[1] - means[0])
         effects.append(Sensitivity(segment=segment, kind=kind, effect=effect))
@@ -157,15 +159,22 @@ def sensitivities(belief: Belief, *, seed: int = 0) -> tuple[Sensitivity, ...]:
 
 
 def _anywhere(space: Space, draw: np.random.Generator) -> cost.Points:
-    """Draw points, all equally likely."""
-    if not space.is_enumerable:
-        return space.points(draw.integers(space.lattice.shape, size=(SLICES, len(space.ends[0]))))
+    """Draw an option of each segment, all equally likely, of blocks that are left out, too."""
+    if space.plan.inner or not space.is_enumerable:
+        places = draw.integers(space.lattice.shape, size=(SLICES, len(space.ends[0])))
+        return space.options(places)
     size = len(space.lattice)
     return space.lattice.points(draw.choice(size, size=min(SLICES, size), replace=False))
 
 
-def _moved(architecture: Architecture, end: Architecture, segment: int, field: str) -> Architecture:
-    """Take one segment's blocks or width from another architecture."""
-    values = list(getattr(architecture, field))
-    values[segment] = getattr(end, field)[segment]
-    return replace(architecture, **{field: tuple(values)})
+def _moved(
+    space: Space, points: cost.Points, end: np.int32, segment: int, kind: str
+) -> cost.Points:
+    """Give one segment of points, `n x S`, the blocks (`depth`) or the width of an option."""
+    moved, depths = points.copy(), len(space.plan.segments[segment].blocks)
+    width, blocks = np.divmod(points[:, segment], depths)
+    is_depth = kind == "depth"
+    moved[:, segment] = (
+        width * depths + end % depths if is_depth else end // depths * depths + blocks
+    )
+    return moved

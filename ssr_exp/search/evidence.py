@@ -75,7 +75,7 @@ class Evidence:
     def pending(self) -> set[str]:
         """Name the networks that another process trains, or that a running search has planned."""
         busy = {
-            path.parent.parent.name
+            self.store.network(path.parent)
             for path in self.store.study_folder(self.study).glob(f"*/seed*/{LOCK_FILE}")
             if self.store.is_busy(path.parent)
         }

@@ -56,7 +56,7 @@ def with_front_within(candidates: Candidates, draw: np.random.Generator) -> Cand
     within, log_cost, mean = candidates.within, candidates.log_cost, candidates.mean
     low, high = float(log_cost[within].min()), float(log_cost[within].max())
     if high <= low:
-        return candidates
+        return _completed(candidates, draw)
     levels = torch.linspace(low, high, LEVELS, dtype=torch.float64)[1:]
     below = torch.where(within & (log_cost <= levels[:, None]), mean, -torch.inf)
     starts = candidates.points(below.argmax(dim=1).numpy())

@@ -128,19 +128,23 @@ class Search:
         rounds = self.conf.rounds
         return "the round is done" if rounds == 1 else f"all {rounds} rounds are done"
 
-    def judge(self) -> Belief:
+    def judge(self, added: Iterable[str] = ()) -> Belief:
         """Look at the records for the answer: without those of finalists, which only test it.
 
-        So a choice of finalists stays as it was, whatever has been told of them since; a network
-        that nothing else was told of counts.
+        So a choice of finalists stays as it was, whatever has been told of them since. A network
+        that the search knew counts, if nothing else is told of it; one that was only compared with
+        the answer does not.
+
+        Args:
+            added: networks that the search knew, beside those that it planned.
 
         Raises:
             SsrError: if they are too few.
         """
-        first = {r.network for r in self.evidence.records if r.origin != FINALIST}
-        searched = [
-            r for r in self.evidence.records if r.origin != FINALIST or r.network not in first
-        ]
+        records = self.evidence.records
+        told = {r.network for r in records if r.origin != FINALIST}
+        known = {*self.book.networks(), *added, self.space.code(self.space.plan.baseline)} - told
+        searched = [r for r in records if r.origin != FINALIST or r.network in known]
         return self._believe(history.from_records(self.space, searched))
 
     def look(self, running: Collection[str] = ()) -> Belief:

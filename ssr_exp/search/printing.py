@@ -13,8 +13,8 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY
-from ssr_exp.search import answer
-from ssr_exp.search.answer import DeviceLatency, Result
+from ssr_exp.search import answer, diagnostics
+from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, DeviceLatency, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.rounds import Planned
@@ -134,6 +134,29 @@ def print_results(results: Sequence[Result], learnt: str = "train and val") -> N
     terminal.console().print(terminal.table(title, headings, rows, left=left, spare=spare))
 
 
+def print_costs_of(results: Sequence[Result], first: str) -> None:
+    """Print whose cost arms and family have, where the network that set it is not the answer."""
+    answers = {r.contender.role: r.contender.network for r in results}
+    others = [role for role in answers if not role.startswith((BASELINE, ROLE, FINALIST))]
+    if others and answers.get(ROLE, first) != first:
+        roles = ", ".join(others)
+        terminal.console().print(
+            f"{roles}: of the cost of {first}, which was tested first, and not of the answer's"
+        )
+
+
+def print_replaced(before: Record | None, record: Record, confidence: float) -> None:
+    """Print which answer `best/` held, where that is another one than now."""
+    if before is None or (before.model, before.network) == (record.model, record.network):
+        return
+    share = before.params / before.baseline_params
+    terminal.console().print(
+        f"\nthe answer was {before.model} {before.network} before, {share:.1%} of the baseline's "
+        f"parameters, and is replaced in best/: now with objective.confidence={confidence:g} (0.5: "
+        "as searches without a confidence chose)"
+    )
+
+
 def print_smallest(belief: Belief, conf: SearchConfig) -> None:
     """Print the smallest network that is good enough: trained, and predicted."""
     space, score = belief.history.space, belief.score
@@ -149,7 +172,10 @@ def print_smallest(belief: Belief, conf: SearchConfig) -> None:
     lines.append(f"  trained    {_sized(belief, trained, score.text(value))}{alone}")
     told = answer.likeliest(belief) if is_baseline else trained
     if told is not None:
-        lines.append(f"  promise    {_promised(belief, told)}")
+        rests = ""
+        if belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief)):
+            rests = "; it rests on a surrogate that predicts poorly"
+        lines.append(f"  promise    {_promised(belief, told)}{rests}")
     if (predicted := answer.predicted(belief)) is not None:
         best, expected = predicted
         untrained = "" if best in belief.networks else ", not trained"
@@ -163,7 +189,7 @@ def _promised(belief: Belief, architecture: Architecture) -> str:
     """Write what a network is expected to lose, and how sure that is."""
     promise = belief.promises[architecture]
     text = (
-        f"{belief.history.space.code(architecture)} is expected to lose "
+        f"{belief.history.space.code(architecture)} is expected "
         f"{promise.text(belief.score, belief.drops.allowed)}"
     )
     if promise.probability >= belief.confidence or belief.confidence <= EVEN:

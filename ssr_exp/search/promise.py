@@ -45,12 +45,18 @@ class Promise:
     probability: float
 
     def text(self, score: Score, allowed: float) -> str:
-        """Write it: `0.21 points (80 % interval -0.70 to 1.12), within 1 points with ...`."""
+        """Write it: `to lose 0.21 points (80 % interval -0.70 to 1.12), within 1 point ...`."""
+        ends = f"{score.number(self.low)} to {score.number(self.high)}"
         return (
-            f"{score.drop_text(self.drop)} (80 % interval {score.number(self.low)} to "
-            f"{score.number(self.high)}), within {score.short_drop(allowed)} with a probability of "
-            f"{self.probability:.0%}"
+            f"{score.change_text(self.drop)} (80 % interval of the drop {ends}), within "
+            f"{score.short_drop(allowed)} with a probability of {self.likely}"
         )
+
+    @property
+    def likely(self) -> str:
+        """Write the probability; none is certain."""
+        percent = f"{self.probability:.0%}"
+        return {"100%": "over 99%", "0%": "under 1%"}.get(percent, percent)
 
     def fields(self) -> dict[str, Any]:
         """Write it as plain data."""

@@ -54,15 +54,17 @@ class ValSet:
         tells = max(100 * FEWEST, math.sqrt(self.images) * spread) / max(self.images, 1)
         if not self.images or drop >= tells - 1e-9:
             return []
-        needed = max(100 * FEWEST / drop, (spread / drop) ** 2) if drop > 0 else math.inf
-        count = "no number" if drop <= 0 else f"about {math.ceil(needed - 1e-9):,}"
+        needed = max(100 * FEWEST / drop, (spread / drop) ** 2) if drop > 0 else 0.0
+        advice = f"type objective.max_drop={math.ceil(10 * tells - 1e-9) / 10:g} or more"
+        remedy = f"about {math.ceil(needed - 1e-9):,} would: add val images, or {advice}"
+        if drop <= 0:
+            remedy = f"no number of them would: {advice}"
         known = ASSUMED if accuracy is None else accuracy
         return [
             f"{self.images:,} val images ({self.point:.2g} points each) cannot tell "
             f"objective.max_drop={drop:g} from no drop with objective.confidence={confidence:g} "
             f"where a baseline gets {known:.3g} % right, so what is within it is partly chance; "
-            f"{count} would: add val images, or type "
-            f"objective.max_drop={math.ceil(10 * tells - 1e-9) / 10:g} or more"
+            f"{remedy}"
         ]
 
     def learnt_nothing(self, accuracy: float) -> list[str]:

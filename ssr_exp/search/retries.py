@@ -49,9 +49,9 @@ class Retries:
             one, then = None, f"the budget does not allow to test the next one, {code}"
         else:
             promise = self.belief.promises[one].text(self.belief.score, self.belief.drop)
-            then = f"the next one is trained, {code}: it is expected to lose {promise}"
+            then = f"the next one is trained, {code}: it is expected {promise}"
         allowed = self.belief.score.short_drop(self.belief.drop)
-        log.info("on test, where %s are allowed, %s; %s", allowed, self._lost(drops), then)
+        log.info("on test, where a drop of %s is allowed, %s; %s", allowed, self._lost(drops), then)
         return one
 
     def _lost(self, drops: Mapping[Architecture, float]) -> str:

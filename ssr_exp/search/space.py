@@ -137,9 +137,12 @@ class Space:
 
     def points(self, places: NDArray[np.int64]) -> Points:
         """Look up points, `n x S`, by each segment's option; of a block that is gone by any."""
+        return cost.canonical(self.plan, self.options(places))
+
+    def options(self, places: NDArray[np.int64]) -> Points:
+        """Look up options, `n x S`, by their places; of blocks that are gone, too: no points."""
         pairs = zip(self.lattice.options, places.T, strict=True)
-        columns = [options[column] for options, column in pairs]
-        return cost.canonical(self.plan, np.stack(columns, axis=1))
+        return np.stack([options[column] for options, column in pairs], axis=1)
 
     def keys(self, points: Points) -> NDArray[Any]:
         """Say which of `n` points are the same network, `n`: their keys are equal."""

@@ -17,7 +17,7 @@ from ssr_exp.runs.predictions import AXES, Batch, Expected, Predictions, Sample
 from ssr_exp.search import diagnostics, lattice_sample
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.candidates import Candidates
-from ssr_exp.search.proposals.propose import WITHIN_80
+from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.rounds import Notebook
 from ssr_exp.search.space import Numbers
 

@@ -120,11 +120,12 @@ def _train(job: Job, store: Store, where: Path) -> Record:
 
 
 def begin(job: Job, store: Store, where: Path) -> None:
-    """Write down what a run is asked to do.
+    """Write down what a run is asked to do, and of which network it is.
 
     Raises:
         SsrError: if the disk is full or the folder cannot be written.
     """
+    store.name_network(where, job.network)
     store.write_text(where / CONFIG_FILE, provenance.to_json(asdict(job.conf)))
     (where / "traceback.txt").unlink(missing_ok=True)
 

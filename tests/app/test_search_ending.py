@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ssr_exp.app.search_ending import Ending
+from ssr_exp.config import Arm
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, history, retries
@@ -120,6 +121,21 @@ def test_the_next_best_is_tested_where_the_answer_loses_too_much(
     assert metrics["results"][1]["network"] == second
     assert metrics["drop"] == pytest.approx(0.0)
     assert f"{first_} loses 4.00 points; the next one is trained, {second}" in caplog.text
+
+
+def test_after_a_retry_it_is_said_whose_cost_the_arms_have(
+    make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, ending, answers = make(finalists__arms=[Arm.random])
+    first_ = code(ending, answers[0])
+    ending.carry_out()
+    assert "of the cost of" not in capsys.readouterr().out
+    world.drops[first_] = 4.0
+    world.trained.clear()
+    ending.carry_out()
+    assert f"random: of the cost of {first_}, which was tested first" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_where_all_lose_too_much_the_least_loss_is_handed_over(make: Make) -> None:

@@ -22,7 +22,7 @@ from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
 from ssr_exp.runs.record import Fractions, Record, Status
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS
-from ssr_exp.runs.store import BEST_FOLDER, PICTURE_FILE, Store
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, Store
 
 MakeRecord = Callable[..., Record]
 STUDY = "resnet20-digits-0a1b2c3d"
@@ -328,6 +328,23 @@ def test_the_sliders_name_the_cheapest_network_that_is_accurate_enough(
     assert BASELINE in named(0.1)
     assert "No trained network keeps to both limits" in named(0.1, 300)
     assert "Predicted to be enough" in named(1.05)
+
+
+def test_the_searchs_answer_and_its_promise_stand_above_what_the_sliders_find(
+    written: Any, opened: Any, tmp_path: Path
+) -> None:
+    row = {"role": "answer", "model": "resnet20", "network": SHALLOW, "params": 1, "macs": 1}
+    row |= {"params_share": 0.5, "gemms": 1, "test_score_mean": 96.0, "seeds": [1]}
+    promise = {"drop": -0.2, "low": -0.7, "high": 1.1, "probability": 0.999}
+    promise |= {"allowed": 1.0, "confidence": 0.8}
+    told = {"measured_on": "test", "drop": 0.1, "promise": promise}
+    told["results"] = [row | {"test_score_std": None}]
+    best = Store(tmp_path / "runs").study_folder(STUDY) / BEST_FOLDER
+    best.mkdir(parents=True)
+    (best / METRICS_FILE).write_text(json.dumps(told))
+    words = " ".join(opened(written()).locator("#take").inner_text().split())
+    assert words.startswith(f"The search's answer {SHALLOW} Promised: a gain of 0.20 points")
+    assert "a probability of over 99%" in words and "they do not count confidence" in words
 
 
 def test_predicted_and_measured_are_told_apart_and_nothing_is_named_that_is_dearer(

@@ -7,7 +7,7 @@ import pytest
 from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import FINALIST, Record, n_tested
 from ssr_exp.search import answer, history, printing
 from ssr_exp.search.answer import Contender
 from ssr_exp.search.belief import Belief
@@ -142,9 +142,26 @@ def test_what_is_smallest_is_printed(
 ) -> None:
     printing.print_smallest(believed, SearchConfig())
     printed = capsys.readouterr().out
-    assert "smallest within 1 points" in printed
+    assert "smallest within 1 point " in printed
     assert "predicted" in printed
     conf = asked(objective__max_drop=0.0, cap__params="4%")
     printing.print_smallest(Belief.from_history(known, conf), conf)
     assert "the baseline itself" in (printed := capsys.readouterr().out)
     assert "does not keep to the caps" in printed
+
+
+def test_an_answer_that_replaces_another_says_which(
+    first: First, tell: Tell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, now = tell(first[1]), tell(first[0])
+    for same in (None, now):
+        printing.print_replaced(same, now, 0.8)
+    assert not capsys.readouterr().out
+    printing.print_replaced(before, now, 0.8)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{before.network} before" in printed and "objective.confidence=0.8" in printed
+
+
+def test_networks_that_were_tested_are_counted_once(first: First, tell: Tell) -> None:
+    finals = [tell(a, seed=s, origin=FINALIST, test_acc=80.0) for a in first[:2] for s in (1, 2)]
+    assert n_tested([*finals, tell(first[2], test_acc=80.0), tell(first[3])]) == 2

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from torch import Tensor
 
 from ssr_exp.config import Outcome, SearchConfig
+from ssr_exp.rescaling import planning
+from ssr_exp.rescaling.cost import Points
+from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.predictions import Look
-from ssr_exp.search import diagnostics, history, printing, summary
+from ssr_exp.runs.record import Record
+from ssr_exp.search import diagnostics, history, printing, space, summary
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import propose
@@ -42,12 +49,16 @@ def test_equal_accuracies_are_told_to_be_flat(
 
 
 def test_accuracies_at_random_are_told_to_be_predicted_poorly(
-    small: Space, tell: Tell, first: First
+    small: Space, tell: Tell, first: First, believed: Belief, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (warning, *_) = looked(
-        history.from_records(small, [tell(a, noise=4.0) for a in first])
-    ).warnings
+    trained = history.from_records(small, [tell(a, noise=4.0) for a in first])
+    (warning, *_) = looked(trained).warnings
     assert "poorly" in warning or "flat" in warning
+    conf = asked(objective__max_drop=9.0)
+    said = "it rests on a surrogate that predicts poorly"
+    for belief, is_said in ((Belief.from_history(trained, conf), True), (believed, False)):
+        printing.print_smallest(belief, conf)
+        assert (said in " ".join(capsys.readouterr().out.split())) is is_said
 
 
 def test_an_error_about_that_of_the_mean_is_poor() -> None:
@@ -91,6 +102,27 @@ def test_sensitivities_find_what_matters(believed: Belief) -> None:
     assert {f"{kind} {segment}" for kind, segment in effects} == set(believed.history.space.names)
     assert max(effects, key=effects.__getitem__) in (("width", "stage1"), ("width", "stage2"))
     assert effects["width", "stage1"] > effects["depth", "stage1"] > 0
+
+
+def test_sensitivities_are_of_networks_of_the_lattice(
+    make_record: Callable[..., Record], unfitted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planning.trace(CifarResNet(14), (3, 8, 8), multiple=4, kind="channels", depth=True)
+    own = space.from_plan(plan, width_steps=2)
+    some = own.architectures([0, 1, own.lattice.size // 2, own.lattice.size - 1])
+    records = [make_record(network=own.code(a), val_acc=60 + n) for n, a in enumerate(some)]
+    belief = Belief.from_history(history.from_records(own, records), SearchConfig())
+    looked_at: list[Points] = []
+
+    def features(self: Space, points: Points) -> Tensor:
+        looked_at.append(points)
+        return placed(self, points)
+
+    placed = Space.features
+    monkeypatch.setattr(Space, "features", features)
+    monkeypatch.setattr(diagnostics, "SLICES", 50)
+    assert plan.inner and diagnostics.sensitivities(belief)
+    assert all(own.lattice.hold(points).all() for points in looked_at)
 
 
 def test_the_loss_can_be_predicted_instead(known: History) -> None:

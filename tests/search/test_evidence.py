@@ -187,6 +187,21 @@ def test_what_is_being_trained_or_planned_by_a_running_search_is_pending(
     assert found.pending() == set()
 
 
+def test_what_is_being_trained_is_known_by_a_code_that_no_folder_can_hold(
+    tmp_path: Path, small: Space
+) -> None:
+    found, codes = (
+        evidence(tmp_path, small, SearchConfig()),
+        ["d1_w" + "8-" * 210 + n for n in "12"],
+    )
+    first, second = (found.store.folder(STUDY, code, 0) for code in codes)
+    with found.store.claim(first, wait=False), found.store.claim(second, wait=False):
+        for folder, code in zip((first, second), codes, strict=True):
+            found.store.name_network(folder, code)
+        assert found.pending() == set(codes)
+    assert found.pending() == set()
+
+
 def test_equal_rows_of_a_table_are_repeats(tmp_path: Path, small: Space) -> None:
     conf = table(tmp_path, "network,val_acc\n" + "d2-2-2_w16-32-64,91\n" * 3)
     found = evidence(tmp_path, small, conf)

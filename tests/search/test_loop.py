@@ -14,8 +14,8 @@ import pytest
 from ssr_exp import messages
 from ssr_exp.config import Acquisition, CostAxis, Objective
 from ssr_exp.errors import SsrError
-from ssr_exp.runs.record import Status
-from ssr_exp.search import diagnostics
+from ssr_exp.runs.record import FINALIST, Status
+from ssr_exp.search import answer, diagnostics
 from ssr_exp.search.asynchronous import Run, Trainings
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
@@ -349,3 +349,20 @@ def test_short_runs_of_another_study_inform_the_search(
     belief, _ = begin(rounds=1, surrogate__fidelity=True).run(world.train)
     assert len(belief.surrogate.y) == len(belief.history) + len(world.short)
     assert belief.surrogate.X.shape[1] == belief.history.X.shape[1] + 1
+
+
+def test_what_is_only_compared_with_the_answer_does_not_change_it(
+    begin: Begin, world: World
+) -> None:
+    search = begin(rounds=1)
+    search.run(world.train)
+    before, networks = search.judge(), {r.network for r in world.all}
+    unseen = [
+        a for a in search.space.architectures(range(40)) if search.space.code(a) not in networks
+    ]
+    arms = [world.tell(a, seed=1, origin=FINALIST) for a in (*before.networks[:3], *unseen[:2])]
+    world.all += arms
+    after = search.judge()
+    assert after.networks == before.networks
+    assert answer.good_enough(after) == answer.good_enough(before)
+    assert after.promises == before.promises

@@ -17,7 +17,7 @@ from ssr_exp.search import answer, history
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import OutcomeScale
-from ssr_exp.search.promise import Drops, Outcomes, least_noise, pooled_noise
+from ssr_exp.search.promise import Drops, Outcomes, Promise, least_noise, pooled_noise
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked
@@ -212,3 +212,11 @@ def test_what_val_cannot_tell_is_noise_to_the_promise(
 
     assert spread(wary) <= spread(blind) and spread(wary) < 0.7 * float(scores.std())
     assert bool((wary.surrogate.predict(known.X)[0] == blind.surrogate.predict(known.X)[0]).all())
+
+
+def test_a_promise_says_gain_and_is_never_certain() -> None:
+    sure = Promise(-5.51, -6.0, -5.0, 0.9999).text(ACCURACY, 1.0)
+    assert sure.startswith("to gain 5.51 points (") and "within 1 point with" in sure
+    assert sure.endswith("over 99%")
+    assert Promise(0.4, 0.1, 0.7, 0.001).text(ACCURACY, 0.5).endswith("under 1%")
+    assert Promise(0.4, 0.1, 0.7, 0.25).text(RMSE, 0.5).startswith("to lose 0.4 years (")

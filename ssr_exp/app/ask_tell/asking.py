@@ -226,6 +226,12 @@ class Asking:
                     self.search.attempts.count(plan, request.network)
             self.search.evidence.forget()
 
+    def remember(self, request: Request) -> None:
+        """Write down that the search knew a network before it was a finalist."""
+        with self.turn(wait=False) as is_ours:
+            if is_ours and request.network not in self.search.book.networks():
+                self.queue.add(request.network, request.seed)
+
     def _planned(self) -> Iterator[Request]:
         """List what was planned and has no result, the user's requests first."""
         for one in self.queue.read():
@@ -307,7 +313,7 @@ class Asking:
             SsrError: if they are too few.
         """
         self.search.evidence.forget()
-        return self.search.judge()
+        return self.search.judge(one.network for one in self.queue.read())
 
     def finalists(self, belief: Belief, *, count: int, seeds: int) -> list[Request]:
         """List the last trainings, of baseline and answers, with seeds of their own."""

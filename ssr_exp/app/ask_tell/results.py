@@ -11,7 +11,7 @@ from typing import Any
 from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.runs.record import FINALIST, Record, Status
+from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, is_done
 from ssr_exp.search import answer
@@ -94,7 +94,7 @@ class Answer:
             f"  drop on {on}: {self.how.drop_text(self.drop)}; "
             f"{self.how.short_drop(self.allowed)} allowed"
         )
-        lines.append(f"  promise: a drop of {self.promise.text(self.how, self.allowed)}")
+        lines.append(f"  promise: it is expected {self.promise.text(self.how, self.allowed)}")
         lines.append(
             f"  in {self.folder}"
             if self.folder
@@ -147,6 +147,7 @@ def make_answer(asking: Asking) -> Answer:
     promise = belief.promises[space.parse(code)]
     sure = {"allowed": belief.drop, "confidence": belief.confidence}
     metrics = {"measured_on": on, "drop": drop, "promise": promise.fields() | sure}
+    metrics |= {"networks_tested": n_tested(finals)}
     folder = _hand_over(asking, code, records, metrics)
     return Answer(
         code,

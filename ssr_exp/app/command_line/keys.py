@@ -19,6 +19,7 @@ NEAR = 1.22  # of 2: `epochs` is near `trainer.max_epochs`, `recipe.dropout` is 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"\s*\(?({NUMBER})\s*(?:\.\.\.?|:|-|to)\s*({NUMBER})\)?\s*", re.ASCII)
 FRACTION = re.compile(rf"\s*({NUMBER})\s*/\s*({NUMBER})\s*", re.ASCII)
+PERCENT = re.compile(rf"\s*({NUMBER})\s*%\s*", re.ASCII)
 SINGLE = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -102,7 +103,9 @@ def several(kind: ValueKind, raw: str, value: Any) -> str | None:
 
 
 def number(kind: ValueKind, raw: str) -> str | None:
-    """Write a fraction as Hydra reads a number."""
+    """Write a fraction, or percent, as Hydra reads a number."""
+    if kind.type is float and (percent := PERCENT.fullmatch(raw)):
+        return f"{float(percent[1]) / 100:.6g}"
     if kind.type is not float or not (fraction := FRACTION.fullmatch(raw)):
         return None
     above, below = map(float, fraction.groups())

@@ -20,10 +20,14 @@ function answerCard() {
     element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote(answer.promise));
 }
 
-function promiseNote(promise) {
-  if (!promise) return null;
+function promiseWords(promise) {
+  const change = `a ${promise.drop < 0 ? "gain" : "drop"} of ${dropped(Math.abs(promise.drop), judged())}`;
   const ends = `${numbered(promise.low, judged())} to ${numbered(promise.high, judged())}`;
-  return element("p", { class: "note", text: `Promised before: a drop of ${dropped(promise.drop, judged())} (80\u00a0% interval ${ends}), within ${dropped(promise.allowed, judged())} with a probability of ${percent(promise.probability)}; ${percent(promise.confidence)} were asked for.` });
+  return `${change} (80\u00a0% interval of the drop ${ends}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${percent(promise.confidence)} were asked for.`;
+}
+
+function promiseNote(promise) {
+  return promise ? element("p", { class: "note", text: `Promised before: ${promiseWords(promise)}` }) : null;
 }
 
 function classesCard() {

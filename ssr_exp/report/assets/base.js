@@ -38,6 +38,7 @@ const fixed = (value) => value.toFixed(2);
 // A score, or a loss, as it is written: `how` says its unit.
 const numbered = (value, how) => (how.unit === "%" ? fixed(value) : `${Number(value.toPrecision(4))}`);
 const united = (value, how) => `${numbered(value, how)} ${how.unit}`.trim();
+const likely = (share) => (share > 0.995 ? "over 99%" : share < 0.005 ? "under 1%" : `${Math.round(100 * share)}%`);
 const dropped = (value, how) => `${numbered(value, how)} ${how.unit_of_drops}`.trim();
 
 function short(value) {

@@ -55,12 +55,13 @@ function showTake() {
   byId("cap-value").textContent = one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value);
   for (const name of ["drop", "cap"]) byId(name).setAttribute("aria-valuetext", byId(`${name}-value`).textContent);
   const { full, own, expected } = taken();
+  const answer = ((study().answer && study().answer.results) || []).find((row) => row.role === "answer");
   const box = byId("take");
   if (!full) {
     box.replaceChildren(element("p", { class: "note", text: `No finished baseline was measured on ${comparedBy() === "test_score" ? "test" : "val"} yet, so there is nothing to compare with.` }));
     return;
   }
-  const parts = [found("Measured", own, own ? scored(own, comparedBy()) : "")];
+  const parts = [found(answer ? "Measured, by the sliders" : "Measured", own, own ? scored(own, comparedBy()) : "")];
   if (!own) parts[0] = element("p", { class: "warning", text: "No trained network keeps to both limits: allow a larger drop or a higher cost." });
   const final = own && study().networks.find((n) => isFinalist(n) && n.code === own.code && n.model === own.model);
   if (final && final.test_score) {
@@ -68,12 +69,16 @@ function showTake() {
     const over = tested && dropOf(final.test_score[0], tested.mean) > state.drop;
     parts.push(element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` }));
   }
-  const answer = study().answer && study().answer.promise && study().answer.results.find((row) => row.role === "answer");
-  if (own && !final && answer && answer.network !== own.code) {
-    parts.push(element("p", { class: "note", text: `By val alone, luck included. The search's answer, ${answer.network}, is promised to keep its drop on test: see Study.` }));
-  }
   if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, expects(expected)));
+  if (answer) parts.unshift(answerNote(answer, study().answer.promise));
   box.replaceChildren(...parts);
+}
+
+function answerNote(row, promise) {
+  const promised = promise ? `Promised: ${promiseWords(promise)} ` : "";
+  const name = `${row.model === study().model ? "" : `${row.model} `}${row.network}`;
+  return element("div", { class: "found" }, element("h3", { text: "The search's answer" }), element("div", { class: "code", text: name }),
+    element("p", { class: "note", text: `${promised}The sliders go by scores alone, luck included: they do not count confidence.` }));
 }
 
 function found(title, network, score) {

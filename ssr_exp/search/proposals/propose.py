@@ -11,11 +11,10 @@ from ssr_exp.config import Acquisition, Objective, SearchConfig
 from ssr_exp.search import lattice_sample
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.candidates import Candidates
+from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.proposals import acquisition, batch, local_batch, sampling
 from ssr_exp.search.rounds import Planned
 from ssr_exp.search.space import Numbers
-
-WITHIN_80 = 1.2816  # standard deviations on each side
 
 
 def propose(belief: Belief, conf: SearchConfig, *, count: int, seed: int) -> list[Planned]:

@@ -197,6 +197,7 @@ def test_several_values_where_one_belongs_say_how_to_sweep(typed: str, sweep: st
         "seed=3-1": "type 'seed=range(1,4)'.",
         "seed=03-01": "type 'seed=range(1,4)'.",
         "recipe.lr=1/3": "recipe.lr is a number: type recipe.lr=0.333.",
+        "recipe.lr=80%": "recipe.lr is a number: type recipe.lr=0.8.",
         "recipe.lr=1/0": "type recipe.lr=VALUE.",
         "seed=0-1000000000": "type seed=VALUE,VALUE.",
         "dataset=./photos": "type dataset=image_folder dataset.root=./photos.",

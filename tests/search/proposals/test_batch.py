@@ -10,6 +10,7 @@ from ssr_exp.config import Acquisition, CostAxis, Objective, SearchConfig
 from ssr_exp.search import history, surrogate
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
+from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.proposals import batch, propose
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked
@@ -73,7 +74,7 @@ def test_of_many_trainings_a_batch_is_chosen_and_told_as_of_few(
     torch.testing.assert_close(belief.candidates.sigmas(chosen), sigma[chosen])
     for pick in propose.propose(belief, SearchConfig(), count=3, seed=0):
         (at,) = known.space.numbers([known.space.parse(pick.network)])
-        spread = propose.WITHIN_80 * (sigma[at] ** 2 + belief.surrogate.noise**2).sqrt()
+        spread = WITHIN_80 * (sigma[at] ** 2 + belief.surrogate.noise**2).sqrt()
         assert pick.high == pytest.approx(float(belief.scale.back(mean[at] + spread)), abs=1e-6)
 
 

@@ -17,6 +17,7 @@ from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, history, lattice_sample, local_search, space, summary
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.caps import check_latency_cap
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import propose
 from ssr_exp.search.space import Space
@@ -99,6 +100,28 @@ def test_the_cheapest_expected_network_is_that_of_all_points(
     whole = answer.predicted(Belief.from_history(known, conf))
     assert sampled is not None and whole is not None
     assert sampled[0] == whole[0] and sampled[1] == pytest.approx(whole[1])
+
+
+def test_the_front_is_looked_for_though_one_point_of_the_sample_keeps_the_cap(
+    small: Space, known: History, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lattice_sample, "DRAWN", 1)
+    sizes = sorted(cost.count(small.plan, cost.encode(small.plan, known.networks)).params)
+    conf = asked(cap__params=str(sizes[1] - 1))
+    sampled = Belief.from_history(known, conf).candidates
+    monkeypatch.setattr(space, "LIMIT", 512)
+    whole = Belief.from_history(known, conf).candidates
+    assert int(whole.within.sum()) > 1
+    best = [float(one.mean[one.within].max()) for one in (sampled, whole)]
+    assert best[0] == pytest.approx(best[1])
+
+
+def test_what_was_not_found_is_not_said_not_to_be(small: Space, few: None) -> None:
+    def price(points: cost.Points) -> torch.Tensor:
+        return torch.from_numpy(points.sum(axis=1).astype(float))
+
+    with pytest.raises(SsrError, match=r"no network was found that keeps .*: the fastest that was"):
+        check_latency_cap(small, 0.1, price)
 
 
 @pytest.mark.parametrize("kind", [k for k in Acquisition if k is not Acquisition.auto])
