@@ -95,8 +95,8 @@ def test_what_cannot_be_right_is_refused_in_a_sentence_whose_advice_works_when_t
 
 
 COARSE = (
-    r"warning: 18 val images \(5\.6 points each\) cannot tell objective\.max_drop=1 from no drop with "
-    r"objective\.confidence=0\.8"
+    r"warning: 18 val images \(5\.6 points each\) cannot tell objective\.max_drop=1 from no drop "
+    r"with objective\.confidence=0\.8"
 )
 
 
