@@ -92,9 +92,9 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     before = records(tmp_path)
     searched = [p for p in before if json.loads(p.read_text())["val_acc"] is not None]
     assert len(searched) == FIRST + 4
-    assert {json.loads(p.read_text())["origin"] for p in before if p not in searched} == {
-        "finalist"
-    }
+    finals = [json.loads(p.read_text()) for p in before if p not in searched]
+    assert {one["origin"] for one in finals} == {"finalist"}
+    assert metrics["networks_tested"] == len({one["network"] for one in finals})
     again = search(*words)
     assert again.code == 0
     assert records(tmp_path) == before

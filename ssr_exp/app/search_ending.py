@@ -194,7 +194,7 @@ class Ending:
             record = record.model_copy(update=one | {"latencies": latencies})
         promise = self.belief.promises[self.belief.history.space.parse(record.network)]
         sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
-        tested = n_tested(store.records(self.study.name))
+        tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
         metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
