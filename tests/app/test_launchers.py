@@ -130,7 +130,8 @@ def test_the_kubernetes_file_holds_together(composes: Compose) -> None:
 
 @pytest.mark.slow
 def test_gpus_share_one_sweep(tmp_path: Path) -> None:
-    words = small(tmp_path, ("modifiers=sentinel_width",))
+    # Longer than the second process may begin after the first on a busy machine.
+    words = small(tmp_path, ("modifiers=sentinel_width", "trainer.max_epochs=12"))
     ended = subprocess.run(
         [str(FOLDER / "gpus.sh"), *words],
         env=os.environ | {"GPUS": "0 1", "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
