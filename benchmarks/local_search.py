@@ -36,7 +36,7 @@ from ssr_exp.search.proposals import propose
 from ssr_exp.search.space import Space
 from ssr_exp.search.surrogate import Surrogate
 
-PART = "local search"
+PART = "local_search"
 TABLE = Path(__file__).parents[1] / "results" / "search" / "table.csv"
 STAGES = 3
 

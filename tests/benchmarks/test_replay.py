@@ -18,6 +18,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search.space import Space
 
 REFERENCE = Outcome(40.0, 10.0)
+MANY_IMAGES = {"counts": {"images": {"val": 10_000}}}  # of ten, nothing can be promised
 
 
 def drawn(count: int, seed: int) -> list[Outcome]:
@@ -75,7 +76,7 @@ def test_answers_are_held_against_what_no_search_saw(table: Table) -> None:
     }
     assert replay_answers.measures(table, [known]) == {}
     for unseen, kept in ((table.accuracies, 1), (worse, 0)):
-        told = replace(table, unseen=unseen, about={"counts": {"images": {"val": 10_000}}})
+        told = replace(table, unseen=unseen, about=MANY_IMAGES)
         found = replay_answers.measures(told, [known[:22], known])
         assert found["measured_kept"] == found["promised_kept"] == [kept, kept]
         assert max(found["measured_params"]) <= 100
@@ -111,7 +112,7 @@ def test_a_repetition_has_one_pool_and_another_one_a_different_one(table: Table)
 def test_an_arm_stays_in_its_pool_and_asks_for_nothing_twice(table: Table, name: str) -> None:
     networks = replay.pool(table, 0)
     known = {a: table.accuracies[a] for a in table.sentinels}
-    ask = ARMS[name](table, networks, 0)
+    ask = ARMS[name](replace(table, about=MANY_IMAGES), networks, 0)
     for _ in range(2):
         chosen = ask(dict(known), 2)
         assert len(set(chosen)) == len(chosen) == 2
