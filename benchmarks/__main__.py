@@ -20,6 +20,7 @@ PARTS = (
     "proposals",
     "local_search",
     "training",
+    "formats",
     "decoding",
     "scbp",
     "latency",

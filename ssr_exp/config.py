@@ -45,7 +45,8 @@ Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < ma
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
 Chance = Annotated[float, Allowed("above 0 and below 1, such as 0.8 for 80 %", lambda x: 0 < x < 1)]
-PRECISIONS = one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+AUTO = "auto"
+PRECISIONS = one_of(AUTO, "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
 Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
@@ -390,12 +391,13 @@ class TrainerConf:
     """Where and how long a training runs."""
 
     max_epochs: Count = 200
-    accelerator: Annotated[str, one_of("auto", "cpu", "gpu", "cuda", "mps")] = "auto"
+    accelerator: Annotated[str, one_of(AUTO, "cpu", "gpu", "cuda", "mps")] = "auto"
     devices: int = 1
+    # `auto`: by the seed network and the device, once for a study
     precision: Annotated[str, PRECISIONS] = "32-true"
-    channels_last: bool = False
+    channels_last: bool | None = False  # None: where it is faster
     compile: bool = False
-    deterministic: bool = True
+    deterministic: bool | None = True  # None: on a CPU, where it costs nothing
     threads: Count | None = None  # CPU threads of one run; None: torch's own choice
     workers: CountOrZero | None = None  # processes that augment; None: 4 beside a CUDA GPU, else 0
     progress: bool = True

@@ -91,7 +91,7 @@ BAD = {  # by what is allowed
     "between 0 and 4294967295": {"seed": 2**32, "dataset.split_seed": -1},
     "max or min, or null": {"task.score.direction": "up"},
     "auto or cpu or gpu or cuda or mps": {"trainer.accelerator": "abacus"},
-    "32-true or bf16-mixed or 16-mixed or bf16-true or 16-true or 64-true": {
+    "auto or 32-true or bf16-mixed or 16-mixed or bf16-true or 16-true or 64-true": {
         "trainer.precision": "17"
     },
 }

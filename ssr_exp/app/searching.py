@@ -18,7 +18,7 @@ from ssr_exp.app import configuration, launchers, search_setup
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page
-from ssr_exp.config import Config, SearchConfig, TaskKind
+from ssr_exp.config import AUTO, Config, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
 from ssr_exp.report import trade_offs
@@ -56,6 +56,9 @@ class SearchCommand(LaunchingCommand):
         store = Store(conf.paths.runs)
         store.check()
         opened = opened_study.open(conf)
+        if conf.trainer.precision == AUTO:
+            arguments.append(f"trainer.precision={opened.precision}")
+        conf = opened.settled(conf)
         reading.print_all([opened.splits.reading])
         search = search_setup.set_up(conf, opened, store)
         if conf.rounds == 0:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
-from ssr_exp.training import fingerprint, learning, own_module, preflight, pretrained
+from ssr_exp.training import acceleration, fingerprint, learning, own_module, preflight, pretrained
 from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.preflight import Tried
 from ssr_exp.training.pretrained import Pretrained
@@ -49,6 +49,7 @@ TARGETS = {
     TaskKind.regression: Target.numbers,
     TaskKind.segmentation: Target.masks,
 }
+AnyConf = TypeVar("AnyConf", bound=Config)
 ORIGIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -89,6 +90,17 @@ class OpenedStudy:
             | ({studies.FIRST_WEIGHTS: self.pretrained.about} if self.pretrained.about else {})
             | dict(self.changed)
         )
+
+    @property
+    def precision(self) -> str:
+        """What all its networks are trained in; a loop of the user's own decides that itself."""
+        precision: str = self.fields.get("training", {}).get("precision", acceleration.FULL)
+        return precision
+
+    def settled(self, conf: AnyConf) -> AnyConf:
+        """Fill in how networks are trained, where their configuration leaves that open."""
+        trainer = acceleration.settled(conf.trainer, self.seed_network, self.precision)
+        return replace(conf, trainer=trainer)
 
     def expand(self, conf: Config, *, few: bool = False) -> list[Architecture]:
         """List the networks that a configuration's modifiers name; `few` to begin a search with.
@@ -155,6 +167,8 @@ def open(conf: Config) -> OpenedStudy:
         return loop_study.reopen(conf)
     _check(conf)
     pretrained.check(conf)
+    if conf.task.name is TaskKind.module:  # tried before its network is known
+        conf = _in_precision(conf, acceleration.of_own_module(conf.trainer))
     score = learning.score(conf.task)
     splits, tried = _data(conf)
     taken_in = None if tried is None else tried.inputs.stored
@@ -190,14 +204,33 @@ def open(conf: Config) -> OpenedStudy:
     taken = pretrained.open(conf, splits, seed_network, plan)
     if taken.moments is not None and isinstance(splits, Splits):
         splits = splits.normalised_by(*taken.moments)
-    fields = fingerprint.fields(conf, splits, seed_network, plan.multiple, taken)
-    changed: dict[str, Any] = {}
+    runs = store.Store(conf.paths.runs)
+
+    def fields_in(precision: str) -> dict[str, Any]:
+        asked = _in_precision(conf, precision)
+        return fingerprint.fields(asked, splits, seed_network, plan.multiple, taken)
+
+    precision = acceleration.precision(
+        conf.trainer,
+        seed_network,
+        begun=lambda one: runs.study_folder(_name(conf, fields_in(one))).is_dir(),
+    )
+    fields, changed = fields_in(precision), {}
     if conf.task.name is TaskKind.module:
         fields, changed = fingerprint.same_code(conf, fields)
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-    name = f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
+    name = _name(conf, fields)
     scored = "" if tried is None else tried.scored
     return OpenedStudy(name, fields, splits, seed_network, plan, taken, score, changed, scored)
+
+
+def _in_precision(conf: Config, precision: str) -> Config:
+    return replace(conf, trainer=replace(conf.trainer, precision=precision))
+
+
+def _name(conf: Config, fields: dict[str, Any]) -> str:
+    """Name a study by what it is of, and by all that decides its results."""
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return f"{seeds.label(conf.model)}-{conf.dataset.name}-{digest[:8]}"
 
 
 def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:

@@ -39,7 +39,8 @@ def plan(conf: Config) -> list[Job]:
     opened = opened_study.open(conf)
     if conf.task.name is TaskKind.loop:
         loop_study.check_function(conf)
-    return [Job(opened, architecture, conf) for architecture in opened.expand(conf)]
+    settled = opened.settled(conf)
+    return [Job(opened, architecture, settled) for architecture in opened.expand(conf)]
 
 
 def folder(store: Store, job: Job) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssr_exp import terminal
-from ssr_exp.config import Config
+from ssr_exp.config import AUTO, Config
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record, Status
@@ -65,6 +65,8 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
             folder = run.folder(store, job)
             alone = tuple(text for text in overrides if not _names_modifiers(text))
             alone += (*ALONE, f"modifiers.network={job.network}")
+            if conf.trainer.precision == AUTO:  # decided here: a job may find another device
+                alone += (f"trainer.precision={job.study.precision}",)
             alone += () if conf.origin else (f"origin={conf.modifiers.kind}",)
             read = job.study.splits.reading
             member = Member(alone, store, folder, job.title, conf.trainer.test, read)
