@@ -1,16 +1,28 @@
-"""How long `python train.py --help` takes, and that it does not import torch."""
+"""How long `python train.py --help` takes, and that it does not import torch; what a job costs.
+
+A job of a sweep costs what lies between two networks that are trained in one process: it is
+composed, its study opened, its network built, its record written. A fresh process imports first.
+"""
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.measure import Figure
+from ssr_exp.runs.store import CONFIG_FILE, Store
 
 PART = "start"
+SWEEP = (
+    *("train.py", "model=resnet8", "dataset=digits", "trainer.max_epochs=1", "trainer.threads=1"),
+    *("recipe.warmup_epochs=0", "logger=disabled", "modifiers=sentinel_all"),
+)
 ROOT = Path(__file__).parents[1]
 HELP = ("train.py", "--help")
 HEAVY = ("torch", "torchvision", "lightning", "botorch", "wandb", "sklearn", "scipy")
@@ -21,9 +33,10 @@ class Size:
     """How much is measured."""
 
     rounds: int = 7
+    sweeps: int = 3
 
 
-SMOKE = Size(rounds=1)
+SMOKE = Size(rounds=1, sweeps=1)
 
 
 def measured(size: Size) -> list[Figure]:
@@ -42,7 +55,27 @@ def measured(size: Size) -> list[Figure]:
         measure.duration(PART, "python -c 'import torch'", seconds["torch"]),
         measure.ratio(PART, "help over import torch", seconds["help"], seconds["torch"]),
         Figure(PART, name, len(loaded), at_most=0),
+        *_jobs(size.sweeps),
     ]
+
+
+def _jobs(count: int) -> list[Figure]:
+    """Time sweeps of small networks in one process each."""
+    starts, jobs = zip(*(_sweep() for _ in range(count)), strict=True)
+    return [
+        measure.duration(PART, "a fresh process begins its first training", starts, at_most=4),
+        measure.duration(PART, "a job of a sweep, beyond its training", jobs, at_most=0.25),
+    ]
+
+
+def _sweep() -> tuple[float, float]:
+    """Return when the first training began, and what each further job took beside its own."""
+    with tempfile.TemporaryDirectory() as name:
+        start = time.time()
+        python(*SWEEP, f"paths.runs={name}")
+        begun = sorted(file.stat().st_mtime for file in Path(name).rglob(CONFIG_FILE))
+        trained = statistics.mean(record.wall_s for record in Store(name).records())
+        return begun[0] - start, (begun[-1] - begun[0]) / (len(begun) - 1) - trained
 
 
 def imported(*arguments: str) -> set[str]:
