@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import measure
+from benchmarks import loops, measure
 from benchmarks.measure import Contestant, Figure
-from ssr_exp.config import ModelConf, Source
+from ssr_exp.config import Source
 from ssr_exp.outputs import tensors
-from ssr_exp.rescaling import planning, rescale, seeds, sets
+from ssr_exp.rescaling import planning, rescale, sets
 
 PART, TORCHVISION = "formats", Source.torchvision
 FORMATS = {
@@ -96,15 +96,11 @@ def _figures(trained: Trained, rounds: int) -> Iterator[Figure]:
 
 
 def _network(trained: Trained) -> nn.Module:
-    conf = ModelConf(trained.model, source=trained.source)
-    shape = (3, trained.side, trained.side)
-    torch.manual_seed(0)
-    network = seeds.build(conf, num_classes=10, input_shape=shape)
-    if trained.low:
-        plan = planning.trace(network, shape, multiple=seeds.multiple(conf))
-        lowest = sets.sentinels(plan, depth=sets.FEWEST, width=0.25)[-1]
-        network = rescale.build(network, plan, lowest)
-    return network
+    network = loops.seed(trained.model, trained.source, trained.side)
+    if not trained.low:
+        return network
+    plan = planning.trace(network, (3, trained.side, trained.side), multiple=4)
+    return rescale.build(network, plan, sets.sentinels(plan, depth=sets.FEWEST, width=0.25)[-1])
 
 
 def _step(network: nn.Module, trained: Trained, is_half: bool, channels_last: bool) -> Contestant:

@@ -134,7 +134,7 @@ def _training(trial: Trial, smoke: bool, folder: Path) -> loops.Training:
         progress=False,
     )
     training = loops.prepared(
-        "resnet8" if smoke else "resnet56",
+        loops.seed("resnet8" if smoke else "resnet56"),
         conf,
         folder,
         batch_size=trial.batch_size,

@@ -23,17 +23,17 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.measure import Contestant, timed
-from ssr_exp.config import Config, DatasetConf, ModelConf, RecipeConf, TrainerConf
+from ssr_exp.config import Config, DatasetConf, ModelConf, RecipeConf, Source, TrainerConf
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.images import Images, Splits, histogram, moments
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import Reading
-from ssr_exp.rescaling import planning, rescale, seeds, sets
+from ssr_exp.rescaling import seeds
 from ssr_exp.tasks import classification, optimization
 from ssr_exp.training import trainers
 
-CLASSES, SHAPE = 10, (3, 32, 32)
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -59,54 +59,54 @@ class Training:
         return next(self.network.parameters()).device
 
 
+def seed(model: str, source: Source = Source.builtin, side: int = 32) -> nn.Module:
+    """Make a seed network for images of a side, always the same one."""
+    torch.manual_seed(0)
+    conf = ModelConf(model, source=source)
+    return seeds.build(conf, num_classes=CLASSES, input_shape=(3, side, side))
+
+
 def prepared(
-    model: str,
+    network: nn.Module,
     trainer: TrainerConf,
     folder: Path,
     *,
     batch_size: int,
     steps: int,
+    side: int = 32,
     device: str = "cpu",
-    low: bool = False,
 ) -> Training:
-    """Make a network and random images, of which an epoch is `steps` full batches.
+    """Make random images for a network, of which an epoch is `steps` full batches.
 
     Args:
-        model: the seed network's name.
+        network: is trained.
         trainer: precision, memory format, epochs.
         folder: for checkpoints.
         batch_size: images.
         steps: batches in an epoch.
+        side: of an image, in pixels.
         device: where it is trained.
-        low: take the sentinel that is low in depth and width everywhere, not the seed network.
     """
     conf = Config(
-        model=ModelConf(model),
         dataset=DatasetConf("random", crop_padding=4, flip=True),
         recipe=RecipeConf(batch_size=batch_size, lr=0.01),
         trainer=trainer,
     )
-    torch.manual_seed(0)
-    network = seeds.build(conf.model, num_classes=CLASSES, input_shape=SHAPE)
-    if low:
-        plan = planning.trace(network, SHAPE, multiple=seeds.multiple(conf.model))
-        lowest = sets.sentinels(plan, depth=sets.FEWEST, width=0.25)[-1]
-        network = rescale.build(network, plan, lowest)
     layout = torch.channels_last if trainer.channels_last else torch.contiguous_format
     network = network.to(memory_format=layout).to(device)
-    return Training(conf, random_splits(batch_size * steps, batch_size), network, folder)
+    return Training(conf, random_splits(batch_size * steps, batch_size, side), network, folder)
 
 
-def random_splits(n_train: int, n_val: int) -> Splits:
-    """Draw images of CIFAR-10's size."""
+def random_splits(n_train: int, n_val: int, side: int) -> Splits:
+    """Draw images."""
     draw = torch.Generator().manual_seed(0)
     n = n_train + n_val
-    pixels = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    pixels = torch.randint(256, (n, 3, side, side), dtype=torch.uint8, generator=draw)
     labels = torch.randint(CLASSES, (n,), generator=draw)
     images = Images(pixels, labels, tuple("abcdefghij"))
     train, val = images.subset(np.arange(n_train)), images.subset(np.arange(n_train, n))
     mean, std = moments(histogram(train.pixels))
-    how = Preprocessing(channels=3, size=(32, 32), mean=mean, std=std)
+    how = Preprocessing(channels=3, size=(side, side), mean=mean, std=std)
     return Splits(
         "random", train, val, None, mean, std, "random", how, Reading("random", {}, {}, "")
     )
@@ -160,7 +160,7 @@ def usual_loader(training: Training, *, workers: int = 2) -> DataLoader[Any]:
     splits = training.splits
     chain = transforms.Compose(
         [
-            transforms.RandomCrop(32, padding=4),
+            transforms.RandomCrop(splits.image_shape[1:], padding=4),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize(splits.mean, splits.std),
