@@ -1,12 +1,13 @@
-r"""The [GPU] part: throughput of ResNet-56, then two full trainings on CIFAR-10, on one H200.
+r"""The [GPU] part: throughput, latency in each runtime, two full trainings on CIFAR-10; one GPU.
 
     python -m benchmarks.gpu --part throughput --out OUT
+    python -m benchmarks.gpu --part latency --out OUT
     python -m benchmarks.gpu --part resnet20 --cifar DIR --out OUT
     python -m benchmarks.gpu --part resnet56 --cifar DIR --out OUT
 
 Each is one command of less than 10 minutes; `DIR` holds train/CLASS/*.jpg and test/CLASS/*.jpg.
 A part that is repeated with the same `--out` leaves out what is done. What comes out is small:
-OUT/throughput.json, OUT/resnet20.json (the run's record) and OUT/resnet20.log, and so on.
+OUT/throughput.json, OUT/latency.json, OUT/resnet20.json (the run's record) with OUT/resnet20.log.
 `--smoke` goes the same way on any machine, with few steps and images; its numbers mean nothing.
 
 A machine without a network that brings Python 3.12, PyTorch, Lightning and rich needs wheels for
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from benchmarks import loops, measure
 from ssr_exp.config import TrainerConf
 
 ROOT = Path(__file__).parents[1]
-IMAGES = 50_000  # of an epoch
+IMAGES = 50_000  # of an epoch; of larger ones as many as have as many pixels
 ROUNDS = 3
 RUNS = ROOT / "runs" / "gpu"  # not below OUT, which takes small files only
 REQUIRED = {"images_s": 40_000.0, "ours_over_bare": 0.9}
@@ -45,22 +46,35 @@ REQUIRED_TEST_ACC = {"resnet20": 91.0, "resnet56": 92.5}
 
 @dataclass(frozen=True)
 class Trial:
-    """A way to train ResNet-56: the mode of `torch.compile` (None: eager) and the batch."""
+    """A way to train a network: the mode of `torch.compile` (None: eager), the batch, the side."""
 
     mode: str | None
     batch_size: int
+    model: str = "resnet56"
+    side: int = 32
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(IMAGES * 32**2 // self.side**2 // self.batch_size, 4)
 
 
 # What is required first; then what may be faster. The recipes' batch is 512.
 TRIALS = (
     Trial("default", 1024),
-    Trial("default", 512),
     Trial(None, 1024),
     Trial("reduce-overhead", 512),
+    Trial(None, 1024, "resnet20"),
+    Trial("default", 1024, "resnet20"),
+    Trial(None, 512, "resnet18"),
+    Trial("default", 512, "resnet18"),
+    Trial(None, 128, "resnet50", 224),
+    Trial("default", 128, "resnet50", 224),
+    Trial("default", 512),
     Trial("default", 2048),
-    Trial("reduce-overhead", 1024),
     Trial("max-autotune-no-cudagraphs", 1024),
 )
+RUNTIMES = ("eager", "compile", "cuda", "cuda_graphs", "onnxruntime_cuda")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,15 +83,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.part == "throughput":
         return throughput(options)
+    if options.part == "latency":
+        return latency(options)
     with tempfile.TemporaryDirectory() as folder:
         return full_training(options, Path(folder))
+
+
+def latency(options: argparse.Namespace) -> int:
+    """Measure ResNet-56 and its smallest network in each runtime of the GPU, each on its own."""
+    model, sizes = ("resnet8", ["1"]) if options.smoke else ("resnet56", ["1", "64"])
+    runtimes = ("eager",) if options.smoke else RUNTIMES
+    path, found = options.out / "latency.json", {}
+    for runtime in runtimes:
+        command = [sys.executable, "-m", "ssr_exp.edge", model, "--runtime", runtime]
+        log = options.out / f"latency-{runtime}.log"
+        status = _logged([*command, "--batch", *sizes, "--markdown"], log)
+        found[runtime] = {"status": status, "lines": log.read_text().splitlines()}
+        _write(path, {**measure.conditions(), "runtimes": found})
+    return max(one["status"] for one in found.values())
 
 
 def throughput(options: argparse.Namespace) -> int:
     """Measure one trial after the other while there is time; write after each."""
     start, path = time.monotonic(), options.out / "throughput.json"
     rows = json.loads(path.read_text())["trials"] if path.exists() else []
-    done = [Trial(row["mode"], row["batch_size"]) for row in rows]
+    done = [Trial(*(row[field.name] for field in fields(Trial))) for row in rows]
     longest = 0.0
     for trial in _trials(options.smoke):
         begun = time.monotonic()
@@ -87,13 +117,18 @@ def throughput(options: argparse.Namespace) -> int:
         longest = max(longest, time.monotonic() - begun)
         _write(path, {**measure.conditions(), "required": REQUIRED, "trials": rows})
         print(json.dumps(rows[-1]), flush=True)
-    fits = [row for row in rows if all(row.get(key, 0) >= low for key, low in REQUIRED.items())]
+    fits = [
+        row
+        for row in rows
+        if row["model"] == "resnet56"
+        and all(row.get(key, 0) >= low for key, low in REQUIRED.items())
+    ]
     print("required:", REQUIRED, "reached" if fits else "NOT reached")
     return 0 if fits or options.smoke else 1
 
 
 def _trials(smoke: bool) -> tuple[Trial, ...]:
-    return (Trial(None, 16), Trial("default", 16)) if smoke else TRIALS
+    return (Trial(None, 16, "resnet8"), Trial("default", 16, "resnet8")) if smoke else TRIALS
 
 
 def _measured_safely(trial: Trial, smoke: bool) -> dict[str, Any]:
@@ -119,7 +154,7 @@ def _measured(trial: Trial, smoke: bool) -> dict[str, Any]:
         measure.interleaved(contestants, rounds=0)
         first_s = time.monotonic() - start
         seconds = measure.interleaved(contestants, rounds=1 if smoke else ROUNDS, warm_up=0)
-    images = trial.batch_size * _steps(trial, smoke)
+    images = trial.batch_size * (2 if smoke else trial.steps)
     return _row(seconds, images) | {"first_s": first_s}
 
 
@@ -134,20 +169,17 @@ def _training(trial: Trial, smoke: bool, folder: Path) -> loops.Training:
         progress=False,
     )
     training = loops.prepared(
-        loops.seed("resnet8" if smoke else "resnet56"),
+        loops.seed(trial.model, side=trial.side),
         conf,
         folder,
+        side=trial.side,
         batch_size=trial.batch_size,
-        steps=_steps(trial, smoke),
+        steps=2 if smoke else trial.steps,
         device="cuda" if gpu else "cpu",
     )
     if trial.mode is not None:
         training.network.compile(mode=trial.mode)
     return training
-
-
-def _steps(trial: Trial, smoke: bool) -> int:
-    return 2 if smoke else IMAGES // trial.batch_size
 
 
 def _row(seconds: measure.Seconds, images: int) -> dict[str, Any]:
@@ -229,7 +261,9 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--part", required=True, choices=["throughput", *REQUIRED_TEST_ACC])
+    parser.add_argument(
+        "--part", required=True, choices=["throughput", "latency", *REQUIRED_TEST_ACC]
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder of the small results")
     parser.add_argument("--cifar", type=Path, help="folder of CIFAR-10's images")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs (runs/gpu)")
