@@ -28,7 +28,7 @@ LISTED = $(if $(CI),--durations=20)
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-segmentation test lint types slow timed tools check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
+.PHONY: help install demo demo-segmentation test lint types slow timed tools docs check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,7 +68,7 @@ test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
 	$(PYTEST) $(LISTED) -m '(slurm or ray)$(if $(CI), and not more)' tests/cluster
 
-check: lint types test demo slow timed tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
+check: lint types docs test demo slow timed tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
 
 format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
@@ -76,6 +76,9 @@ format: $(READY) ## Format the code and mend what ruff can
 
 bench: $(READY) ## Run the benchmarks
 	$(BIN)/python -m benchmarks
+
+docs: $(READY) ## Build the documentation strictly, into docs/_build
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 
 figures: $(READY) ## Draw the README's pictures again, from committed results
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.figures

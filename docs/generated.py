@@ -202,5 +202,3 @@ def _first_comment(path: Path) -> str:
             break
         said.append(line.lstrip("# "))
     return " ".join(said).replace("|", "\\|")
-
-

@@ -1,4 +1,4 @@
-"""The README's pictures can be drawn again from what is committed."""
+"""The pictures of README and docs can be drawn again from what is committed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def chromium() -> None:
 
 
 @pytest.mark.usefixtures("chromium")
-def test_all_pictures_are_drawn_and_are_those_of_the_readme(tmp_path: Path) -> None:
+def test_all_pictures_are_drawn_and_are_those_of_the_docs(tmp_path: Path) -> None:
     drawn = figures.draw(tmp_path)
-    text = (figures.RESULTS.parent / "README.md").read_text()
+    root = figures.RESULTS.parent
+    text = "".join(p.read_text() for p in [root / "README.md", *(root / "docs").rglob("*.md")])
     for picture, path in zip(figures.PICTURES, drawn, strict=True):
         with Image.open(path) as image:
             assert image.width == picture.width
