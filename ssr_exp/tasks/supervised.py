@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from ssr_exp.config import RecipeConf
 from ssr_exp.outputs import tensors
 from ssr_exp.runs.score import Score
+from ssr_exp.tasks import processes
 from ssr_exp.tasks.optimization import lr_factor, optimizer
 
 TRAIN, VAL, TEST = PARTS = ("train", "val", "test")
@@ -47,6 +48,8 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 class Tally(nn.Module):
     """Mean loss and metrics over an epoch, summed on the device without waiting for it.
 
+    What it returns is of all processes that train together, each of which has to ask for it;
+    torchmetrics does so by itself.
     Its state is in no buffer, so that no average of weights touches it and no checkpoint holds it.
 
     Args:
@@ -75,7 +78,8 @@ class Tally(nn.Module):
 
     def loss(self) -> float:
         """Return the mean loss; waits for the device."""
-        return float(self._loss) / self._count
+        loss, images = processes.summed(self._loss, self._count)
+        return loss / images
 
     def values(self) -> dict[str, float]:
         """Return each metric that is one number; waits for the device."""
@@ -89,7 +93,7 @@ class Tally(nn.Module):
 
     def finite(self) -> bool:
         """Tell whether every loss and output since the last reset was; waits for the device."""
-        return bool(self._finite)
+        return not any(processes.summed(not self._finite))
 
     def reset(self) -> None:
         """Start a new epoch."""
@@ -184,8 +188,9 @@ class Supervised(LightningModule):
 
     def _measured(self, batch: Sequence[Tensor], part: str) -> None:
         x, y = batch
-        outputs = next(tensors(self(x)))
-        self.tally(part).add(*self.measurable(outputs, y), self.loss(outputs, y))
+        outputs = next(tensors(self(x)))[: len(y)]  # an image without a target is there for none
+        loss = self.loss(outputs, y) if len(y) else outputs.new_zeros(())
+        self.tally(part).add(*self.measurable(outputs, y), loss)
 
     def _taught(self, loss: Tensor, outputs: Tensor, teacher: nn.Module, x: Tensor) -> Tensor:
         """Mix a batch's own loss with what the teacher says of it."""

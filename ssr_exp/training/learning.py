@@ -148,6 +148,8 @@ def data(conf: Config, splits: Splits | UserData) -> LightningDataModule:
         channels_last=conf.trainer.channels_last,
         is_balanced=conf.task.balance is Balance.sampling,
         workers=conf.trainer.workers,
+        # A module of the user's own may measure in any way: each process shows it all of val.
+        shares_val=conf.task.name is not TaskKind.module,
     )
 
 

@@ -26,7 +26,7 @@ from ssr_exp.config import (
     TaskConf,
     TaskKind,
 )
-from ssr_exp.datasets import augmentation, in_memory, sources
+from ssr_exp.datasets import augmentation, in_memory, share, sources
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -166,6 +166,7 @@ def open(conf: Config) -> OpenedStudy:
         )
     if isinstance(splits, Splits):
         augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
+        share.check(conf.recipe.batch_size, len(splits.train), conf.trainer.devices)
     try:
         seed_network, plan = _traced(
             ConfigKey(conf.model),
@@ -219,11 +220,6 @@ def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:
 
 
 def _check(conf: Config) -> None:
-    if conf.trainer.devices != 1:
-        raise SsrError(
-            f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
-            "and a launcher trains several at once: type trainer.devices=1."
-        )
     learning.check(conf)
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(

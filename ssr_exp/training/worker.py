@@ -1,0 +1,128 @@
+"""One of the processes that train one network together; `training.devices` starts it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
+from pydantic import TypeAdapter
+
+from ssr_exp import files, messages
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.rescaling import codes
+from ssr_exp.runs import provenance
+from ssr_exp.tasks.supervised import Diverged
+from ssr_exp.training import devices, fit, opened_study, resume, run, trainers
+from ssr_exp.training.opened_study import Job
+from ssr_exp.training.rank_messages import Outbox, SentCurves
+from ssr_exp.training.scoring import Fields
+
+LOOK_S = 0.5  # between two looks at whether the process that started this one is there
+LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main(folder: str, parent: str, rank: str, world: str) -> None:
+    """Do this process's part of a training, and end without waiting for anything.
+
+    Args:
+        folder: where the processes meet.
+        parent: the id of the process that started this one.
+        rank: the number of this one.
+        world: how many there are.
+    """
+    # Of several processes that get a signal one has to decide what it means.
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    place, code = Path(folder), 0
+    try:
+        with messages.job():
+            fields = _train(place, int(rank), int(world))
+        if rank == "0":
+            files.write_checkpoint(place / devices.RESULT, fields)
+    except BaseException as error:
+        files.write(devices.failure(place, int(rank)), _failure(error))
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)  # a device that fails, or waits for another one, could keep it
+
+
+def _end_with(parent: int) -> None:
+    """End, with what this process started, when the one that started it has."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _train(place: Path, rank: int, world: int) -> Fields:
+    root = logging.getLogger()
+    root.addHandler(logging.NullHandler())
+    said = json.loads((place / devices.JOB).read_text(encoding="utf-8"))
+    job, folder = _job(said), Path(said["folder"])
+    last = resume.last_checkpoint(folder)
+    curves = None
+    if rank == 0:  # the study was opened before, and what that says was said
+        root.addHandler(outbox := Outbox(place / devices.MESSAGES))
+        logging.getLogger(messages.OURS).setLevel(logging.INFO)
+        curves = SentCurves(outbox)
+    _meet(place, rank, world, on_gpu=provenance.is_on_gpu(job.conf.trainer.accelerator))
+    with trainers.quiet():
+        fields = fit.train(job, folder, curves, last)
+    dist.barrier()
+    return fields
+
+
+def _job(said: dict[str, object]) -> Job:
+    """Open the study again, which is to be the same."""
+    conf = TypeAdapter(Config).validate_python(said["conf"])
+    study = opened_study.open(conf)
+    if study.name != said["study"]:
+        raise SsrError(
+            f"study {said['study']} became {study.name} meanwhile, because its data or code was "
+            "changed: repeat the command."
+        )
+    return Job(study, codes.parse(study.plan, str(said["network"])), conf)
+
+
+def _meet(place: Path, rank: int, world: int, *, on_gpu: bool) -> None:
+    """Join the other processes, before Lightning would, which knows of no file."""
+    device = torch.device("cuda", rank) if on_gpu else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=(place / "store").as_uri(),
+        rank=rank,
+        world_size=world,
+        timeout=default_pg_timeout,
+        device_id=device,
+    )
+
+
+def _failure(error: BaseException) -> bytes:
+    """Write down what this process ends of."""
+    kind, text = "failed", f"{type(error).__name__}"
+    if isinstance(error, Diverged):
+        kind, text = "diverged", str(error)
+    elif isinstance(error, SsrError):
+        kind, text = "refused", str(error)
+    elif isinstance(error, OSError) and error.errno in files.FULL:
+        kind, text = "full", error.strerror or str(error)
+    elif isinstance(error, Exception):
+        text = run.explain(error)
+    fields = {"kind": kind, "text": text, "at": time.time(), "traceback": traceback.format_exc()}
+    return provenance.to_json(fields | {"errno": getattr(error, "errno", None)}).encode()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
