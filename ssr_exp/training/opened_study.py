@@ -36,7 +36,7 @@ from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
-from ssr_exp.training import fingerprint, learning, own_module, preflight, pretrained
+from ssr_exp.training import batch_norm, fingerprint, learning, own_module, preflight, pretrained
 from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.preflight import Tried
 from ssr_exp.training.pretrained import Pretrained
@@ -149,6 +149,8 @@ def open(conf: Config) -> OpenedStudy:
         SsrError: if a part of the configuration cannot be met.
     """
     config.check(conf)
+    if conf.trainer.devices > 1:
+        _check_several_devices(conf)
     if conf.study is not None:
         from ssr_exp.training import loop_study  # which makes an `OpenedStudy`
 
@@ -188,6 +190,7 @@ def open(conf: Config) -> OpenedStudy:
     else:
         shape = adapt.output_shape(seed_network, splits.image_shape)
         learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
+    batch_norm.check(conf, seed_network)
     taken = pretrained.open(conf, splits, seed_network, plan)
     if taken.moments is not None and isinstance(splits, Splits):
         splits = splits.normalised_by(*taken.moments)
@@ -217,6 +220,20 @@ def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:
         paths=PathsConf(data=conf.paths.data),
     )
     return _tried(ConfigKey(decides))
+
+
+def _check_several_devices(conf: Config) -> None:
+    what = f"trainer.devices={conf.trainer.devices}"
+    if conf.task.name is TaskKind.loop:
+        raise SsrError(
+            f"{what} is for trainings of ours, and your own function trains the networks of "
+            f"{conf.study}: let it use several devices, and type trainer.devices=1."
+        )
+    if conf.dataset.target is not None:
+        raise SsrError(
+            f"{what} share out the images of data sets of ours, and dataset=module serves its "
+            "own: type trainer.devices=1."
+        )
 
 
 def _check(conf: Config) -> None:
