@@ -225,9 +225,9 @@ def _raise(place: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
         raise SsrError(text)
     if kind == "full":
         raise OSError(first.said["errno"], text)
-    said = text if kind == "failed" else _ending(first)
+    said = f": {text}" if kind == "failed" else f" {_ending(first)}"
     output = _output(place, first.rank).read_text(encoding="utf-8", errors="replace")
-    raise RankFailed(f"rank {first.rank} of {len(ranks)} {said}") from RuntimeError(
+    raise RankFailed(f"rank {first.rank} of {len(ranks)}{said}") from RuntimeError(
         f"{first.said.get('traceback', '')}\n{output}"
     )
 
