@@ -33,6 +33,10 @@ class Outbox(logging.Handler):
         except Exception:  # of any library's arguments, or of the disk
             self.handleError(record)
 
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
     def send(self, **fields: Any) -> None:
         """Write one message."""
         self._stream.write(json.dumps(fields) + "\n")
