@@ -34,3 +34,19 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * count()
     dist.all_gather_object(values, value)
     return values
+
+
+def gathered_tensors(value: Tensor, group: object = None) -> list[Tensor]:
+    """List what each process has of a state of torchmetrics.
+
+    Its own function takes an image of each process for granted. Of a process without any, what is
+    empty is left out, and a sum that is still one number counts for each of several.
+
+    Args:
+        value: here; elsewhere it may have another length.
+        group: is that of all processes.
+    """
+    values = [other.to(value.device) for other in gathered(value.cpu())]
+    values = [other for other in values if other.numel()] or values
+    largest = max(values, key=lambda other: other.ndim)
+    return [other if other.ndim == largest.ndim else other.expand_as(largest) for other in values]

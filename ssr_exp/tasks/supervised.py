@@ -61,6 +61,7 @@ class Tally(nn.Module):
         super().__init__()
         for name, metric in metrics.items():
             self.add_module(f"metric_{name}", metric)
+            metric.dist_sync_fn = processes.gathered_tensors
         self._metrics = dict(metrics)
         self._factor = factor
         self._loss: Tensor | float = 0.0
@@ -70,7 +71,7 @@ class Tally(nn.Module):
     def add(self, outputs: Tensor, y: Tensor, loss: Tensor) -> None:
         """Count one batch: outputs and targets as the metrics take them, the batch's mean loss."""
         outputs, loss = outputs.detach(), loss.detach()
-        for metric in self._metrics.values():
+        for metric in self._metrics.values() if len(y) else ():
             metric.update(outputs, y)
         self._loss = loss * len(y) + self._loss
         self._finite = torch.isfinite(outputs).all() & torch.isfinite(loss) & self._finite
