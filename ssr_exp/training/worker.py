@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -43,8 +44,8 @@ def main(folder: str, parent: str, rank: str, world: str) -> None:
     """
     # Of several processes that get a signal one has to decide what it means.
     signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
-    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     place, code = Path(folder), 0
+    threading.Thread(target=_end_with, args=(int(parent), place), daemon=True).start()
     try:
         with messages.job():
             fields = _train(place, int(rank), int(world))
@@ -57,10 +58,11 @@ def main(folder: str, parent: str, rank: str, world: str) -> None:
     os._exit(code)  # a device that fails, or waits for another one, could keep it
 
 
-def _end_with(parent: int) -> None:
-    """End, with what this process started, when the one that started it has."""
+def _end_with(parent: int, place: Path) -> None:
+    """End, with what this process started, when the one that started it was killed."""
     while os.getppid() == parent:
         time.sleep(LOOK_S)
+    shutil.rmtree(place, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 

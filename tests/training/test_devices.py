@@ -37,10 +37,10 @@ class Net(nn.Module):
         super().__init__()
         self.fault = fault
         self.body = nn.Sequential(
-            nn.Conv2d(in_channels, 8, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(8, 16, 3, padding=1, stride=2), nn.ReLU())
+            nn.Conv2d(in_channels, 16, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1, stride=2), nn.ReLU())
         self.drop = nn.Dropout(dropout)
-        self.fc = nn.Linear(16, num_classes)
+        self.fc = nn.Linear(32, num_classes)
 
     def forward(self, x):
         if self.training and dist.is_initialized():
@@ -55,6 +55,33 @@ class Net(nn.Module):
         if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         return x * float("nan") if self.fault == "diverge" else x
+"""
+LIT = """
+import lightning as L
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Lit(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, stride=2), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
+
+    def training_step(self, batch, index):
+        x, y = batch
+        loss = F.cross_entropy(self.net(x), y)
+        self.log("train/loss", loss)
+        self.logger.experiment.add_scalar("loss", loss, index)
+        return loss
+
+    def validation_step(self, batch, index):
+        x, y = batch
+        self.log("val/share", (self.net(x).argmax(1) == y).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 """
 WORDS = (
     "model=module",
@@ -189,14 +216,29 @@ def test_a_training_that_is_stopped_or_killed_leaves_no_process_and_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("repeatable")
-def test_a_search_trains_each_network_on_two_devices(command: Command, tmp_path: Path) -> None:
-    words = ("segment=whole", "modifiers=sentinel_width", "rounds=1", "batch=1", "surrogate=gp")
-    ended = command(*words, TWO, "recipe.batch_size=64", script="search.py")
+def test_a_search_on_two_devices_goes_on_with_networks_of_one(
+    command: Command, own: Callable[[str], str], tmp_path: Path
+) -> None:
+    words = (*WORDS, f"model.target={own(NET)}.Net", "trainer.max_epochs=1")
+    first = command(*words, "modifiers=sentinel_all")
+    ended = command(*words, TWO, "rounds=1", "batch=1", "finalists.seeds=0", script="search.py")
     records = Store(tmp_path / "runs").records()
-    assert ended.code == 0, ended.text
+    assert (first.code, ended.code) == (0, 0), ended.text
     assert {record.status for record in records} == {Status.finished}
-    assert len(records) == 3
-    assert all(record.device.startswith("2 x ") for record in records)
+    assert sorted(record.device.startswith("2 x ") for record in records) == [False] * 4 + [True]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("repeatable")
+def test_a_module_of_the_users_own_sees_all_of_val_on_each_device(
+    conf: Compose, own: Callable[[str], str]
+) -> None:
+    """Its own mean of batches stays what it is on one device."""
+    words = ("task=module", f"task.target={own(LIT)}.Lit", "task.network=net", "recipe.lr=1")
+    words += ("task.score.key=val/share", "task.score.direction=max", "recipe.batch_size=96")
+    two, one = run.train(conf(*words, TWO)), run.train(conf(*words))
+    assert two.score == pytest.approx(one.score, abs=0.01)
+    assert two.study != one.study  # its loss may be of a batch as a whole
 
 
 # Without any process
