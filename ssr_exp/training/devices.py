@@ -87,7 +87,9 @@ def check(conf: Config) -> None:
             f"this is one of {tasks} tasks of a Slurm step, and trainer.devices={count} starts its "
             f"processes itself: type --ntasks=1 --gpus-per-task={count}."
         )
-    if conf.trainer.accelerator == "mps":
+    if conf.trainer.accelerator == "mps" or (
+        conf.trainer.accelerator == "auto" and torch.backends.mps.is_available()
+    ):
         raise SsrError(f"trainer.devices={count}, and mps is one device: type trainer.devices=1.")
     there = torch.cuda.device_count() if on_gpu else _cores()
     if count > there:
@@ -225,17 +227,18 @@ def _raise(place: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
         raise SsrError(text)
     if kind == "full":
         raise OSError(first.said["errno"], text)
-    said = f": {text}" if kind == "failed" else f" {_ending(first)}"
     output = _output(place, first.rank).read_text(encoding="utf-8", errors="replace")
+    said = f": {text}" if kind == "failed" else f" {_ending(first, output)}"
     raise RankFailed(f"rank {first.rank} of {len(ranks)}{said}") from RuntimeError(
         f"{first.said.get('traceback', '')}\n{output}"
     )
 
 
-def _ending(story: Story) -> str:
-    """Say how a process ended that said nothing."""
+def _ending(story: Story, output: str) -> str:
+    """Say how a process ended that wrote nothing of it: with the last line that it printed."""
     if story.code > 0:
-        return f"ended with exit code {story.code}"
+        last = output.strip().rpartition("\n")[2]
+        return f"ended with exit code {story.code}{last and f' ({last})'}"
     name = signal.Signals(-story.code).name
     hint = ", as by a machine that is out of memory" if name == "SIGKILL" else ""
     return f"was killed ({name}{hint})"

@@ -83,6 +83,8 @@ def build(
         use_distributed_sampler=False,
         **further,
     )
+    if world > 1:  # else each step waits for the device to ask the others of signals
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     # Deterministic mode also fills new tensors, which costs time and changes no result of ours.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer

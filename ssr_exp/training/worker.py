@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from pydantic import TypeAdapter
 
 from ssr_exp import files, messages
@@ -29,7 +29,9 @@ from ssr_exp.training.opened_study import Job
 from ssr_exp.training.rank_messages import Outbox, SentCurves
 from ssr_exp.training.scoring import Fields
 
+TIMEOUT = timedelta(minutes=30)  # after which processes that wait for another one fail
 LOOK_S = 0.5  # between two looks at whether the process that started this one is there
+UNUSED = "find_unused_parameters"  # in the error of DDP, and in what Lightning makes of it
 LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -106,7 +108,7 @@ def _meet(place: Path, rank: int, world: int, *, on_gpu: bool) -> None:
         init_method=(place / "store").as_uri(),
         rank=rank,
         world_size=world,
-        timeout=default_pg_timeout,
+        timeout=TIMEOUT,
         device_id=device,
     )
 
@@ -116,6 +118,12 @@ def _failure(error: BaseException) -> bytes:
     kind, text = "failed", f"{type(error).__name__}"
     if isinstance(error, Diverged):
         kind, text = "diverged", str(error)
+    elif UNUSED in str(error):
+        kind = "refused"
+        text = (
+            "a part of the network is not used in each step, which DDP has to be told: type "
+            "trainer.strategy=ddp_find_unused_parameters_true."
+        )
     elif isinstance(error, SsrError):
         kind, text = "refused", str(error)
     elif isinstance(error, OSError) and error.errno in files.FULL:

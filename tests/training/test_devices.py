@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import Popen
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +22,9 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs import provenance
 from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
-from ssr_exp.training import devices, run
-from ssr_exp.training.devices import Story
+from ssr_exp.tasks.supervised import Diverged
+from ssr_exp.training import devices, run, worker
+from ssr_exp.training.devices import RankFailed, Story
 from ssr_exp.training.rank_messages import Inbox, Outbox, SentCurves
 from tests.conftest import Command
 
@@ -314,6 +318,34 @@ def test_the_cause_is_who_was_killed_and_else_who_failed_first() -> None:
     killed = Story(3, -signal.SIGKILL, {})
     assert min([first, second, aborted], key=lambda s: s.order) == second
     assert min([first, killed, aborted], key=lambda s: s.order) == killed
+
+
+def ended(place: Path, *codes: int) -> None:
+    """Raise what processes ended of that wrote to a folder."""
+    devices._raise(place, [SimpleNamespace(poll=lambda code=code: code) for code in codes])  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (Diverged("it diverged"), Diverged, "it diverged"),
+        (SsrError("type x=1."), SsrError, "type x=1."),
+        (ValueError("no\nlines"), RankFailed, "rank 1 of 2: ValueError: no"),
+        (OSError(errno.ENOSPC, "full"), OSError, "[Errno 28] full"),
+        (RuntimeError("set find_unused_parameters=True"), SsrError, "type trainer.strategy=ddp_"),
+        (KeyboardInterrupt(), RankFailed, "rank 1 of 2: KeyboardInterrupt"),
+        (None, RankFailed, "rank 1 of 2 ended with exit code 3 (ImportError: torch)"),
+    ],
+)
+def test_the_error_of_a_process_is_that_of_its_training(
+    tmp_path: Path, error: BaseException | None, kind: type[Exception], said: str
+) -> None:
+    (tmp_path / "output-1.txt").write_text("Traceback\nImportError: torch\n")
+    if error is not None:
+        devices.failure(tmp_path, 1).write_bytes(worker._failure(error))
+    with pytest.raises(kind, match=re.escape(said)) as caught:
+        ended(tmp_path, 0, 3)
+    assert caught.type is kind
 
 
 def test_whole_messages_are_passed_on_once(
