@@ -136,7 +136,7 @@ def train(job: Job, folder: Path, wandb_run: Any) -> Fields:
             finally:
                 inbox.pass_on()
             if not (place / RESULT).exists():
-                _raise(place, ranks)
+                _raise(place, [process.poll() for process in ranks])
         fields: Fields = files.read_checkpoint(place / RESULT)
         return fields
 
@@ -206,15 +206,19 @@ def _watch(ranks: Sequence[subprocess.Popen[bytes]], inbox: Inbox) -> None:
         time.sleep(SETTLE_S)
 
 
-def _raise(place: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+def _raise(place: Path, codes: Sequence[int | None]) -> None:
     """Raise what the training ended of: what the first process to fail said.
+
+    Args:
+        place: where they met.
+        codes: with which they ended; None: one has not.
 
     Raises:
         Diverged: see `train`, as all others.
     """
     stories = [
         Story(rank, code, files.read_or_empty(failure(place, rank)))
-        for rank, code in enumerate(process.poll() for process in ranks)
+        for rank, code in enumerate(codes)
         if code
     ]
     if not stories:
@@ -229,7 +233,7 @@ def _raise(place: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> None:
         raise OSError(first.said["errno"], text)
     output = _output(place, first.rank).read_text(encoding="utf-8", errors="replace")
     said = f": {text}" if kind == "failed" else f" {_ending(first, output)}"
-    raise RankFailed(f"rank {first.rank} of {len(ranks)}{said}") from RuntimeError(
+    raise RankFailed(f"rank {first.rank} of {len(codes)}{said}") from RuntimeError(
         f"{first.said.get('traceback', '')}\n{output}"
     )
 
