@@ -67,6 +67,7 @@ class Tally(nn.Module):
         self._loss: Tensor | float = 0.0
         self._finite: Tensor | bool = True
         self._count = 0
+        self._is_alone = processes.count() == 1
 
     def add(self, outputs: Tensor, y: Tensor, loss: Tensor) -> None:
         """Count one batch: outputs and targets as the metrics take them, the batch's mean loss."""
@@ -77,8 +78,16 @@ class Tally(nn.Module):
         self._finite = torch.isfinite(outputs).all() & torch.isfinite(loss) & self._finite
         self._count += len(y)
 
+    def stay_alone(self) -> None:
+        """Measure in this process what it sees itself, because that is everything."""
+        self._is_alone = True
+        for metric in self._metrics.values():
+            metric.distributed_available_fn = lambda: False
+
     def loss(self) -> float:
         """Return the mean loss; waits for the device."""
+        if self._is_alone:
+            return float(self._loss) / self._count
         loss, images = processes.summed(self._loss, self._count)
         return loss / images
 
@@ -94,7 +103,7 @@ class Tally(nn.Module):
 
     def finite(self) -> bool:
         """Tell whether every loss and output since the last reset was; waits for the device."""
-        return not any(processes.summed(not self._finite))
+        return bool(self._finite) if self._is_alone else not any(processes.summed(not self._finite))
 
     def reset(self) -> None:
         """Start a new epoch."""
@@ -155,6 +164,11 @@ class Supervised(LightningModule):
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return how far outputs are from the teacher's."""
         return distillation_loss(student, teacher, temperature)
+
+    def measure_alone(self) -> None:
+        """Measure val and test in each of several processes, each of which sees all of them."""
+        for part in (VAL, TEST):
+            self.tally(part).stay_alone()
 
     def tables(self) -> dict[str, Any]:
         """Say what val measured that is more than a number, as plain data."""

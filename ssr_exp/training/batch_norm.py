@@ -22,7 +22,8 @@ def depends_on_devices(conf: Config, network: nn.Module) -> bool:
         return False
     is_weighted = conf.task.balance is Balance.weights and conf.task.name is not TaskKind.multilabel
     by_batch = conf.task.name in (TaskKind.module, TaskKind.segmentation) or is_weighted
-    return by_batch or (not conf.trainer.sync_batch_norm and bool(kinds(network)))
+    is_own = conf.dataset.target is not None  # each device takes batches of the loader's size
+    return is_own or by_batch or (not conf.trainer.sync_batch_norm and bool(kinds(network)))
 
 
 def check(conf: Config, network: nn.Module) -> None:

@@ -8,6 +8,7 @@ They meet through a file: no port can be in use.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -31,6 +32,8 @@ from ssr_exp.training import trainers
 from ssr_exp.training.opened_study import Job
 from ssr_exp.training.rank_messages import Inbox
 from ssr_exp.training.scoring import Fields
+
+log = logging.getLogger(__name__)
 
 JOB, RESULT, MESSAGES = "job.json", "result.ckpt", "messages.jsonl"  # in the folder where they meet
 LOOK_S = 0.1
@@ -123,6 +126,8 @@ def train(job: Job, folder: Path, wandb_run: Any) -> Fields:
         SsrError: as each of them says.
         OSError: if the disk is full.
     """
+    if job.conf.dataset.target is not None:
+        log.info("each of %d devices takes batches of its own", job.conf.trainer.devices)
     curves = None if wandb_run is None else trainers.Curves(wandb_run)
     with tempfile.TemporaryDirectory(prefix="ssr_exp-") as name:
         place = Path(name)

@@ -43,6 +43,8 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
     network = first_network(job)
     task, data = _task(job, network), learning.data(job.conf, job.study.splits)
     batch_norm.check(job.conf, task)
+    if isinstance(task, Supervised) and job.conf.dataset.target is not None:
+        task.measure_alone()
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         network.compile()

@@ -223,16 +223,11 @@ def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:
 
 
 def _check_several_devices(conf: Config) -> None:
-    what = f"trainer.devices={conf.trainer.devices}"
     if conf.task.name is TaskKind.loop:
         raise SsrError(
-            f"{what} is for trainings of ours, and your own function trains the networks of "
-            f"{conf.study}: let it use several devices, and type trainer.devices=1."
-        )
-    if conf.dataset.target is not None:
-        raise SsrError(
-            f"{what} share out the images of data sets of ours, and dataset=module serves its "
-            "own: type trainer.devices=1."
+            f"trainer.devices={conf.trainer.devices} is for trainings of ours, and your function "
+            f"trains the networks of {conf.study}: let it use several devices, and type "
+            "trainer.devices=1."
         )
 
 

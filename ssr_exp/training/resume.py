@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from ssr_exp import files, user_code
@@ -83,9 +83,11 @@ class ResumeState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let each of several processes draw numbers of its own, as for dropout."""
         if trainer.global_rank:
-            seed_everything(
-                (torch.initial_seed() + trainer.global_rank * APART) % 2**32, verbose=False
-            )
+            # Not by `seed_everything`, whose seed all samplers have to share.
+            seed = (torch.initial_seed() + trainer.global_rank * APART) % 2**32
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw on from where the last epoch ended."""

@@ -80,7 +80,7 @@ def build(
         enable_progress_bar=callbacks.shows_bar(conf.trainer),
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+        use_distributed_sampler=conf.dataset.target is not None,  # for data of the user's own
         **further,
     )
     if world > 1:  # else each step waits for the device to ask the others of signals

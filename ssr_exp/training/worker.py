@@ -72,39 +72,46 @@ def _train(place: Path, rank: int, world: int) -> Fields:
     root = logging.getLogger()
     root.addHandler(logging.NullHandler())
     said = json.loads((place / devices.JOB).read_text(encoding="utf-8"))
-    job, folder = _job(said), Path(said["folder"])
+    conf, folder = TypeAdapter(Config).validate_python(said["conf"]), Path(said["folder"])
+    device = torch.device("cuda", rank) if provenance.is_on_gpu(conf.trainer.accelerator) else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    job = _job(conf, said["study"], said["network"])
     last = resume.last_checkpoint(folder)
     curves = None
     if rank == 0:  # the study was opened before, and what that says was said
         root.addHandler(outbox := Outbox(place / devices.MESSAGES))
         logging.getLogger(messages.OURS).setLevel(logging.INFO)
         curves = SentCurves(outbox)
-    _meet(place, rank, world, on_gpu=provenance.is_on_gpu(job.conf.trainer.accelerator))
+    _meet(place, rank, world, device)
     with trainers.quiet():
         fields = fit.train(job, folder, curves, last)
     dist.barrier()
     return fields
 
 
-def _job(said: dict[str, object]) -> Job:
+def _job(conf: Config, name: str, network: str) -> Job:
     """Open the study again, which is to be the same."""
-    conf = TypeAdapter(Config).validate_python(said["conf"])
     study = opened_study.open(conf)
-    if study.name != said["study"]:
+    if study.name != name:
         raise SsrError(
-            f"study {said['study']} became {study.name} meanwhile, because its data or code was "
-            "changed: repeat the command."
+            f"study {name} became {study.name} meanwhile, because its data or code was changed: "
+            "repeat the command."
         )
-    return Job(study, codes.parse(study.plan, str(said["network"])), conf)
+    return Job(study, codes.parse(study.plan, network), conf)
 
 
-def _meet(place: Path, rank: int, world: int, *, on_gpu: bool) -> None:
-    """Join the other processes, before Lightning would, which knows of no file."""
-    device = torch.device("cuda", rank) if on_gpu else None
-    if device is not None:
-        torch.cuda.set_device(device)
+def _meet(place: Path, rank: int, world: int, device: torch.device | None) -> None:
+    """Join the other processes, before Lightning would, which knows of no file.
+
+    Args:
+        place: where they meet.
+        rank: the number of this one.
+        world: how many there are.
+        device: the GPU of this one; None: the CPU trains.
+    """
     dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
+        "gloo" if device is None else "nccl",
         init_method=(place / "store").as_uri(),
         rank=rank,
         world_size=world,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import re
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from ssr_exp.config import Config
+from ssr_exp.datasets import user_data
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import provenance
 from ssr_exp.runs.record import Status
@@ -85,6 +89,42 @@ class Lit(L.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+"""
+DATA = """
+import json, os
+from pathlib import Path
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Numbered(Dataset):
+    def __init__(self, seen=None):
+        self.seen = seen
+
+    def __len__(self):
+        return 47
+
+    def __getitem__(self, n):
+        if self.seen is not None:
+            self.seen.append(n)
+        return torch.full((1, 8, 8), n / 47), n % 3
+
+class Data(L.LightningDataModule):
+    num_classes = 3
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.seen = folder, []
+
+    def train_dataloader(self):
+        return DataLoader(Numbered(self.seen), 8, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(Numbered(), 8)
+
+    def teardown(self, stage):
+        if stage == "fit" and "LOCAL_RANK" in os.environ:
+            Path(self.folder, os.environ["LOCAL_RANK"] + ".json").write_text(json.dumps(self.seen))
 """
 WORDS = (
     "model=module",
@@ -243,7 +283,43 @@ def test_a_module_of_the_users_own_sees_all_of_val_on_each_device(
     assert two.study != one.study  # its loss may be of a batch as a whole
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("repeatable")
+def test_data_of_the_users_own_is_shared_out_for_training_alone(
+    conf: Compose, own: Callable[[str], str], tmp_path: Path
+) -> None:
+    """What each process has seen, in an epoch of a loader whose length is no multiple of two."""
+    words = ("dataset=module", f"dataset.target={own(DATA)}.Data", "task.balance=none")
+    record = run.train(conf(*words, f"dataset.arguments={{folder:{tmp_path}}}", TWO))
+    seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert [len(part) for part in seen] == [24, 24]
+    assert set(seen[0] + seen[1]) == set(range(47))  # one is repeated
+    assert sum(map(sum, record.tables["confusion"])) == 47
+
+
 # Without any process
+
+
+class Numbers(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+
+def test_loaders_that_cannot_be_shared_out_are_refused() -> None:
+    class Data(LightningDataModule):
+        def train_dataloader(self) -> DataLoader[int]:
+            return DataLoader(Numbers())
+
+        def val_dataloader(self) -> list[DataLoader[int]]:
+            return [DataLoader(Numbers(), batch_size=2)]
+
+    data = Data()
+    user_data.share_out(data)
+    (whole,) = data.val_dataloader()
+    assert not isinstance(whole, DataLoader)  # so Lightning leaves it as it is
+    assert ([b.tolist() for b in whole], whole.batch_size) == ([[0, 1], [2]], 2)
+    with pytest.raises(SsrError, match=r"train_dataloader of Data gives a .*DataLoader"):
+        data.train_dataloader()
 
 
 @pytest.mark.parametrize(
@@ -251,8 +327,7 @@ def test_a_module_of_the_users_own_sees_all_of_val_on_each_device(
     [
         ("trainer.devices=3", "type recipe.batch_size=126 or 129, or fewer devices"),
         ("trainer.devices=9999", "type fewer devices"),
-        ("dataset.target=x.Data", "dataset=module serves its own: type trainer.devices=1"),
-        ("task.name=loop", "your own function trains the networks"),
+        ("task.name=loop", "your function trains the networks"),
     ],
 )
 def test_what_several_devices_cannot_do_is_refused(conf: Compose, word: str, said: str) -> None:
