@@ -47,6 +47,7 @@ Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
 Chance = Annotated[float, Allowed("above 0 and below 1, such as 0.8 for 80 %", lambda x: 0 < x < 1)]
 AUTO = "auto"
 PRECISIONS = one_of(AUTO, "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+STRATEGIES = one_of("ddp", "ddp_find_unused_parameters_true")
 Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
 Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
@@ -392,7 +393,9 @@ class TrainerConf:
 
     max_epochs: Count = 200
     accelerator: Annotated[str, one_of(AUTO, "cpu", "gpu", "cuda", "mps")] = "auto"
-    devices: int = 1
+    devices: Count = 1  # that train one network together
+    strategy: Annotated[str, STRATEGIES] = "ddp"  # Lightning's, of several devices
+    sync_batch_norm: bool = False  # normalise by the batches of all devices; GPUs alone
     # `auto`: by the seed network and the device, once for a study
     precision: Annotated[str, PRECISIONS] = "32-true"
     channels_last: bool | None = False  # None: where it is faster

@@ -21,6 +21,7 @@ from ssr_exp.datasets.augmentation import (
     transformed,
 )
 from ssr_exp.datasets.images import Images
+from ssr_exp.datasets.share import ALONE, Rows, Share
 
 # x: float32, b x c x h x w; y: as Images.labels, masks int64, mixed classes float32, b x classes
 Batch = tuple[Tensor, Tensor]
@@ -36,18 +37,22 @@ class Batches:
     Shuffled batches all have the full size, unless there are fewer images than that.
     torchvision's transforms take one image at a time, so they run on the CPU, in processes beside
     the training if there are `workers`; how many there are changes no batch.
+    Where several processes share the batches, each makes its rows of them, which together are the
+    batch of one process alone; only torchvision's transforms draw other numbers then. In order,
+    all have as many batches, and one without an image of a batch has an image without a target.
 
     Args:
         images: moved to `device` once, unless torchvision transforms them.
         mean: of each channel, in 0..1; subtracted.
         std: of each channel, in 0..1; divided by.
-        batch_size: images.
+        batch_size: images, of all processes together.
         seed: of the order and the augmentation; None: neither.
         augmentation: None: none.
         channels_last: memory format of the batches.
         is_balanced: whether all classes are drawn alike, with replacement; with a seed alone.
         device: where the batches are wanted; None: where the images are.
         workers: processes that run torchvision's transforms; 0: this one does.
+        share: what of each batch is this process's.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Batches:
         is_balanced: bool = False,
         device: torch.device | None = None,
         workers: int = 0,
+        share: Share = ALONE,
     ) -> None:
         wanted = augmentation or Augmentation()
         self._device = device = images.pixels.device if device is None else device
@@ -79,6 +85,10 @@ class Batches:
         weights = _weights(images.labels) if is_balanced else None
         self._weights = None if weights is None else weights.to(self._images.labels.device)
         self._epoch = 0
+        self._share = share
+        # Images are mixed with the one before them, which may be another process's.
+        self._before = int(self._mixture is not None and share.world > 1)
+        self._rows = share.rows(self._batch_size, self._before)  # of shuffled batches
 
     batch_sampler = None  # Lightning asks for both
 
@@ -99,8 +109,11 @@ class Batches:
         return self._in_order() if self._seed is None else self._shuffled(self._seed)
 
     def _in_order(self) -> Iterator[Batch]:
+        pixels, labels = self._images.pixels, self._images.labels
         for at in self._slices():
-            yield self._normalised(self._images.pixels[at]), as_targets(self._images.labels[at])
+            rows = self._share.rows(len(labels[at]))
+            x, y = rows.take(pixels[at]), rows.take(labels[at])
+            yield self._normalised(x if len(x) else pixels[:1]), as_targets(y)
 
     def _shuffled(self, seed: int) -> Iterator[Batch]:
         device = self._images.pixels.device
@@ -117,28 +130,30 @@ class Batches:
             if side and by_image:
                 hashed = _mixed(seed, self._epoch, number, "cutout")
                 draw = torch.Generator(self._device).manual_seed(hashed)
-            x = cutout(x, side, draw) if side else x
+            x = cutout(x, side, draw, self._rows) if side else x
             if self._mixture is not None:
                 with seeded(_mixed(seed, self._epoch, number, "mixture")):
                     x, y = self._mixture(x, y)
+                x, y = x[self._before :], y[self._before :]
                 x = x.contiguous(memory_format=self._format)
             yield x, as_targets(y)
 
     def _by_batch(self, order: Tensor, draw: torch.Generator) -> Iterator[Batch]:
         """Move all images of a batch at once, where they live."""
         for at in self._slices():
-            x, y = self._images.pixels[order[at]], self._images.labels[order[at]]
-            yield moved(x, y, self._augmentation, draw)
+            index = self._rows.take(order[at])
+            x, y = self._images.pixels[index], self._images.labels[index]
+            yield moved(x, y, self._augmentation, draw, self._rows)
 
     def _by_image(self, order: Tensor, seed: int) -> Iterator[Batch]:
         """Have torchvision transform the images of batches, too, one by one."""
         assert self._transform is not None
         tasks = [
-            (order[at], _mixed(seed, self._epoch, number))
+            (self._rows.take(order[at]), _mixed(seed, self._epoch, number))
             for number, at in enumerate(self._slices())
         ]
         served: DataLoader[Batch] = DataLoader(
-            Transformed(self._images, self._augmentation, self._transform),
+            Transformed(self._images, self._augmentation, self._transform, self._rows),
             batch_size=None,
             sampler=tasks,
             num_workers=self._workers,
@@ -165,21 +180,40 @@ class Transformed(Dataset[Batch]):
         images: on the CPU.
         augmentation: of which crops and flips come first.
         transform: of one image; see `image_transform`.
+        rows: which of a whole batch the positions are of.
     """
 
     def __init__(
-        self, images: Images, augmentation: Augmentation, transform: Callable[..., Any]
+        self,
+        images: Images,
+        augmentation: Augmentation,
+        transform: Callable[..., Any],
+        rows: Rows,
     ) -> None:
         self._images = images
         self._augmentation = augmentation
         self._transform = transform
+        self._rows = rows
 
     def __getitem__(self, task: Task) -> Batch:
         index, seed = task
         draw = torch.Generator().manual_seed(seed)
         x, y = self._images.pixels[index], self._images.labels[index]
-        x, y = moved(x, y, self._augmentation, draw)
-        return transformed(x, y, self._transform, _mixed(seed, "images"))
+        x, y = moved(x, y, self._augmentation, draw, self._rows)
+        if (self._rows.start, self._rows.stop) == (0, self._rows.count):
+            return transformed(x, y, self._transform, _mixed(seed, "images"))
+        first = self._rows.start + self._rows.count
+        images = [
+            transformed(
+                x[[n]],
+                y[[n]],
+                self._transform,
+                _mixed(seed, "image", (first + n) % self._rows.count),
+            )
+            for n in range(len(x))
+        ]
+        xs, ys = zip(*images, strict=True)
+        return torch.cat(xs), torch.cat(ys)
 
 
 def _leave_signals(_: int) -> None:
@@ -205,24 +239,31 @@ def _mixed(*parts: int | str) -> int:
 
 
 # Augmentation: each image has its own draw from a generator, so the same state of the generator
-# gives the same batch.
+# gives the same batch. Numbers are drawn for all images of a batch, also where `x` holds but some
+# `rows` of it; None: it is whole.
 
 
-def moved(x: Tensor, y: Tensor, wanted: Augmentation, draw: torch.Generator) -> Batch:
+def moved(
+    x: Tensor, y: Tensor, wanted: Augmentation, draw: torch.Generator, rows: Rows | None = None
+) -> Batch:
     """Crop and flip images of bytes, and their masks where `y` is some."""
     channels = x.shape[1]
     if is_masks := y.dtype == torch.uint8:
         x = torch.cat([x, ~y[:, None]], 1)  # turned over, zeros beside an image are IGNORED
     if wanted.crop_padding:
-        x = crop(x, wanted.crop_padding, draw)
+        x = crop(x, wanted.crop_padding, draw, rows)
     if wanted.flip:
-        x = flip(x, draw)
+        x = flip(x, draw, rows)
     if wanted.vertical_flip:
-        x = flip(x, draw, dim=-2)
+        x = flip(x, draw, rows, dim=-2)
     return (x[:, :channels], ~x[:, channels]) if is_masks else (x, y)
 
 
-def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def _all(x: Tensor) -> Rows:
+    return Rows(0, len(x), len(x))
+
+
+def crop(x: Tensor, padding: int, generator: torch.Generator, rows: Rows | None = None) -> Tensor:
     """Pad each image with zeros, then cut a random window of the original size out of it.
 
     On pixels before normalisation this is torchvision's `RandomCrop(size, padding)`: the border
@@ -232,29 +273,38 @@ def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
         x: `b x c x h x w`.
         padding: pixels added on each side; all `(2 padding + 1)^2` windows are equally likely.
         generator: source of the draws, where `x` is.
+        rows: that `x` holds of a batch; None: all.
     """
-    b, _, h, w = x.shape
-    top, left = torch.randint(2 * padding + 1, (2, b), generator=generator, device=x.device)
+    (b, _, h, w), rows = x.shape, rows or _all(x)
+    most = 2 * padding + 1
+    corners = torch.randint(most, (2, rows.count), generator=generator, device=x.device)
+    top, left = rows.take(corners, 1)
     windows = F.pad(x, [padding] * 4).unfold(2, h, 1).unfold(3, w, 1)
     return windows[torch.arange(b, device=x.device), :, top, left]
 
 
-def flip(x: Tensor, generator: torch.Generator, dim: int = -1) -> Tensor:
+def flip(
+    x: Tensor, generator: torch.Generator, rows: Rows | None = None, *, dim: int = -1
+) -> Tensor:
     """Mirror each image with probability one half: left to right, or along another `dim`."""
-    coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
-    return torch.where(coin < 0.5, x.flip(dim), x)
+    rows = rows or _all(x)
+    coin = torch.rand(rows.count, 1, 1, 1, generator=generator, device=x.device)
+    return torch.where(rows.take(coin) < 0.5, x.flip(dim), x)
 
 
-def cutout(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
+def cutout(x: Tensor, side: int, generator: torch.Generator, rows: Rows | None = None) -> Tensor:
     """Set one square of each image to zero.
 
     On normalised images zero is the mean colour, as in DeVries and Taylor (2017). The square's
     centre is any pixel, so part of the square, of `side` pixels, may fall outside the image.
     """
-    b, _, h, w = x.shape
-    rows = _stripe(h, side, torch.randint(h, (b, 1), generator=generator, device=x.device))
-    columns = _stripe(w, side, torch.randint(w, (b, 1), generator=generator, device=x.device))
-    return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+    rows, stripes = rows or _all(x), []
+    for length in x.shape[2:]:
+        shape = (rows.count, 1)
+        centre = torch.randint(length, shape, generator=generator, device=x.device)
+        stripes.append(_stripe(length, side, rows.take(centre)))
+    high, wide = stripes
+    return x.masked_fill(high[:, None, :, None] & wide[:, None, None, :], 0)
 
 
 def _stripe(length: int, side: int, centre: Tensor) -> Tensor:

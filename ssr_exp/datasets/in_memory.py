@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import inspection, sources
+from ssr_exp.datasets import inspection, share, sources
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.batches import CAN_FORK, Batches
 from ssr_exp.datasets.images import (
@@ -26,6 +26,7 @@ from ssr_exp.datasets.images import (
     histogram,
     moments,
 )
+from ssr_exp.datasets.share import ALONE, Share
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
 
@@ -86,12 +87,13 @@ class TensorDataModule(LightningDataModule):
 
     Args:
         splits: the data set.
-        batch_size: images.
+        batch_size: images, of all devices together.
         augmentation: of the training images; None: none.
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
         is_balanced: whether images of rare classes are drawn more often in training.
         workers: processes that run torchvision's transforms; None: `WORKERS` beside a CUDA GPU.
+        shares_val: whether several devices share val and test, too; else each sees all of them.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class TensorDataModule(LightningDataModule):
         channels_last: bool = False,
         is_balanced: bool = False,
         workers: int | None = None,
+        shares_val: bool = True,
     ) -> None:
         super().__init__()
         self._splits = splits
@@ -113,11 +116,12 @@ class TensorDataModule(LightningDataModule):
         self._channels_last = channels_last
         self._is_balanced = is_balanced
         self._workers = workers
+        self._shares_val = shares_val
 
     def setup(self, stage: str) -> None:
-        """Check that one device trains: batches are not shared out between several."""
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise SsrError("a network is trained on one device: type trainer.devices=1")
+        """Check that the devices can share the batches evenly."""
+        if self.trainer is not None:
+            share.check(self._batch_size, len(self._splits.train), self.trainer.world_size)
 
     def train_dataloader(self) -> Batches:
         """Shuffled and augmented batches."""
@@ -149,7 +153,11 @@ class TensorDataModule(LightningDataModule):
     def _batches(
         self, images: Images, seed: int | None = None, augmentation: Augmentation | None = None
     ) -> Batches:
-        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        device, ours = torch.device("cpu"), ALONE
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            if seed is not None or self._shares_val:
+                ours = Share(self.trainer.global_rank, self.trainer.world_size)
         return Batches(
             images,
             mean=self._splits.mean,
@@ -160,12 +168,18 @@ class TensorDataModule(LightningDataModule):
             channels_last=self._channels_last,
             is_balanced=self._is_balanced and seed is not None,
             device=device,
-            workers=_workers(device) if self._workers is None else self._workers,
+            workers=_workers(device, ours.world) if self._workers is None else self._workers,
+            share=ours,
         )
 
 
-def _workers(device: torch.device) -> int:
-    """Choose how many processes augment: none where the cores train, or where none can start."""
+def _workers(device: torch.device, world: int) -> int:
+    """Choose how many processes augment: none where the cores train, or where none can start.
+
+    Args:
+        device: that trains.
+        world: processes that train, and share the cores.
+    """
     if device.type != "cuda" or not CAN_FORK or multiprocessing.current_process().daemon:
         return 0
-    return min(WORKERS, len(os.sched_getaffinity(0)))
+    return min(WORKERS, max(1, len(os.sched_getaffinity(0)) // world))

@@ -19,7 +19,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds, user_modules
 from ssr_exp.runs import store, studies
 from ssr_exp.terminal import counted
-from ssr_exp.training import pretrained
+from ssr_exp.training import batch_norm, pretrained
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
@@ -66,12 +66,15 @@ def fields(
         dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
         if not is_own and conf.dataset.version is None:
             dataset["code"] = _code(conf, [])
+    training = {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision}
+    if batch_norm.depends_on_devices(conf, seed_network):
+        training["devices"] = conf.trainer.devices
     decides = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
         "segment": segmentation(conf.segment, multiple),
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
-        "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
+        "training": training,
     }
     if is_own:
         for key in ("code", "arguments"):

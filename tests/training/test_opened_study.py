@@ -162,8 +162,8 @@ def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., Opened
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("trainer.devices=2", "type trainer.devices=1"),
-        ("trainer.devices=0", "type trainer.devices=1"),
+        ("trainer.devices=0", "trainer.devices is 0; it must be 1 or more"),
+        ("trainer.strategy=fsdp", "trainer.strategy is fsdp; it must be ddp or"),
         ("segment.kind=superblok", "segment.kind=superblok is unknown"),
         ("segment.multiple=0", "at least 1"),
         ("segment.frozen=[stage9]", "stage9"),
