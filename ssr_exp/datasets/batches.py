@@ -1,17 +1,15 @@
-"""Make batches of images, shuffled and augmented, on the device where the images live."""
+"""Make batches of images, shuffled and augmented, on the device that trains."""
 
 from __future__ import annotations
 
 import hashlib
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssr_exp.datasets.augmentation import (
     Augmentation,
@@ -20,12 +18,13 @@ from ssr_exp.datasets.augmentation import (
     seeded,
     transformed,
 )
-from ssr_exp.datasets.images import Images
+from ssr_exp.datasets.image_folder.file_pixels import Fault, FilePixels
+from ssr_exp.datasets.images import Images, Indices
+from ssr_exp.datasets.workers import Workers
 
 # x: float32, b x c x h x w; y: as Images.labels, masks int64, mixed classes float32, b x classes
 Batch = tuple[Tensor, Tensor]
-Task = tuple[Tensor, int]  # positions of the images of a batch, and its seed
-CAN_FORK = sys.platform == "linux"  # workers share the images, and start at once
+Task = tuple[Indices, int | None]  # positions of the images of a batch, and its seed, if it has one
 
 
 class Batches:
@@ -34,11 +33,12 @@ class Batches:
     Without a `seed` the images come in their order. With one they are shuffled and augmented, and
     order and augmentation depend on the seed and the epoch alone: any epoch can be repeated.
     Shuffled batches all have the full size, unless there are fewer images than that.
-    torchvision's transforms take one image at a time, so they run on the CPU, in processes beside
-    the training if there are `workers`; how many there are changes no batch.
+    torchvision's transforms take one image at a time, so they run on the CPU, and so does reading
+    image files: in processes beside the training if there are `workers`. How many there are, and
+    whether images are read or in memory, changes no batch.
 
     Args:
-        images: moved to `device` once, unless torchvision transforms them.
+        images: moved to `device` once, unless torchvision transforms them or files are read.
         mean: of each channel, in 0..1; subtracted.
         std: of each channel, in 0..1; divided by.
         batch_size: images.
@@ -47,7 +47,7 @@ class Batches:
         channels_last: memory format of the batches.
         is_balanced: whether all classes are drawn alike, with replacement; with a seed alone.
         device: where the batches are wanted; None: where the images are.
-        workers: processes that run torchvision's transforms; 0: this one does.
+        workers: processes that read files and run torchvision's transforms; 0: this one does.
     """
 
     def __init__(
@@ -68,8 +68,15 @@ class Batches:
         self._device = device = images.pixels.device if device is None else device
         self._transform = image_transform(wanted, (images.pixels.shape[2], images.pixels.shape[3]))
         self._mixture = mixture(wanted, len(images.classes))
-        self._images = images.to(device if self._transform is None else torch.device("cpu"))
-        self._workers = workers
+        # Where all is drawn: where the images are moved, or would be if they were in memory.
+        self._drawn_on = device if self._transform is None else torch.device("cpu")
+        self._workers: Workers | None = None
+        if isinstance(images.pixels, FilePixels) or self._transform is not None:
+            self._images = images.to(torch.device("cpu"))
+            fetched = Fetched(self._images, wanted, self._transform)
+            self._workers = Workers(fetched, workers, pins=device.type == "cuda")
+        else:
+            self._images = images.to(device)
         self._scale = 1 / (255 * torch.tensor(std, device=device).view(1, -1, 1, 1))
         self._shift = -255 * torch.tensor(mean, device=device).view(1, -1, 1, 1) * self._scale
         self._batch_size = min(batch_size, len(images))
@@ -77,7 +84,7 @@ class Batches:
         self._augmentation = wanted
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         weights = _weights(images.labels) if is_balanced else None
-        self._weights = None if weights is None else weights.to(self._images.labels.device)
+        self._weights = None if weights is None else weights.to(self._drawn_on)
         self._epoch = 0
 
     batch_sampler = None  # Lightning asks for both
@@ -98,21 +105,26 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return self._in_order() if self._seed is None else self._shuffled(self._seed)
 
+    def close(self) -> None:
+        """End the workers."""
+        if self._workers is not None:
+            self._workers.close()
+
     def _in_order(self) -> Iterator[Batch]:
-        for at in self._slices():
-            yield self._normalised(self._images.pixels[at]), as_targets(self._images.labels[at])
+        for x, y in self._fetched(None, None):
+            yield self._normalised(x), as_targets(y)
 
     def _shuffled(self, seed: int) -> Iterator[Batch]:
-        device = self._images.pixels.device
-        draw = torch.Generator(device).manual_seed(_mixed(seed, self._epoch))
+        draw = torch.Generator(self._drawn_on).manual_seed(_mixed(seed, self._epoch))
         count = len(self._images)
         if self._weights is None:
-            order = torch.randperm(count, generator=draw, device=device)
+            order = torch.randperm(count, generator=draw, device=self._drawn_on)
         else:
             order = torch.multinomial(self._weights, count, replacement=True, generator=draw)
         by_image = self._transform is not None
-        moved = self._by_image(order, seed) if by_image else self._by_batch(order, draw)
-        for number, (x, y) in enumerate(moved):
+        for number, (x, y) in enumerate(self._fetched(order, seed)):
+            if not by_image:
+                x, y = moved(x, y, self._augmentation, draw)
             x, side = self._normalised(x), self._augmentation.cutout
             if side and by_image:
                 hashed = _mixed(seed, self._epoch, number, "cutout")
@@ -124,30 +136,22 @@ class Batches:
                 x = x.contiguous(memory_format=self._format)
             yield x, as_targets(y)
 
-    def _by_batch(self, order: Tensor, draw: torch.Generator) -> Iterator[Batch]:
-        """Move all images of a batch at once, where they live."""
-        for at in self._slices():
-            x, y = self._images.pixels[order[at]], self._images.labels[order[at]]
-            yield moved(x, y, self._augmentation, draw)
-
-    def _by_image(self, order: Tensor, seed: int) -> Iterator[Batch]:
-        """Have torchvision transform the images of batches, too, one by one."""
-        assert self._transform is not None
+    def _fetched(self, order: Tensor | None, seed: int | None) -> Iterator[Batch]:
+        """Fetch the images of each batch: from where they live, or by workers; None: in order."""
+        pixels, labels = self._images.pixels, self._images.labels
+        if self._workers is None:
+            for at in self._slices():
+                index = at if order is None else order[at]
+                yield pixels[index], labels[index]
+            return
+        index = torch.arange(len(self._images)) if order is None else order.cpu()
         tasks = [
-            (order[at], _mixed(seed, self._epoch, number))
+            (index[at].numpy(), None if seed is None else _mixed(seed, self._epoch, number))
             for number, at in enumerate(self._slices())
         ]
-        served: DataLoader[Batch] = DataLoader(
-            Transformed(self._images, self._augmentation, self._transform),
-            batch_size=None,
-            sampler=tasks,
-            num_workers=self._workers,
-            pin_memory=self._device.type == "cuda",
-            multiprocessing_context="fork" if self._workers and CAN_FORK else None,
-            worker_init_fn=_leave_signals,
-            generator=torch.Generator(),  # else it draws a number from the global one
-        )
-        for x, y in served:
+        for x, y, faults in self._workers.serve(tasks):
+            if isinstance(pixels, FilePixels):
+                pixels.note(faults)
             yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
     def _slices(self) -> list[slice]:
@@ -158,34 +162,33 @@ class Batches:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
 
 
-class Transformed(Dataset[Batch]):
-    """Batches by their positions and a seed, each image of them transformed; on the CPU.
+class Fetched(Dataset[tuple[Tensor, Tensor, list[Fault]]]):
+    """Batches by their positions and a seed, on the CPU, and which files were bad.
 
     Args:
-        images: on the CPU.
+        images: on the CPU, or files.
         augmentation: of which crops and flips come first.
-        transform: of one image; see `image_transform`.
+        transform: of one image; see `image_transform`. None: the batch is augmented elsewhere.
     """
 
     def __init__(
-        self, images: Images, augmentation: Augmentation, transform: Callable[..., Any]
+        self, images: Images, augmentation: Augmentation, transform: Callable[..., Any] | None
     ) -> None:
         self._images = images
         self._augmentation = augmentation
         self._transform = transform
 
-    def __getitem__(self, task: Task) -> Batch:
-        index, seed = task
-        draw = torch.Generator().manual_seed(seed)
-        x, y = self._images.pixels[index], self._images.labels[index]
-        x, y = moved(x, y, self._augmentation, draw)
-        return transformed(x, y, self._transform, _mixed(seed, "images"))
-
-
-def _leave_signals(_: int) -> None:
-    """Let the process that trains decide what a signal means to it and its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def __getitem__(self, task: Task) -> tuple[Tensor, Tensor, list[Fault]]:
+        index, seed = torch.from_numpy(task[0]), task[1]
+        pixels, y, faults = self._images.pixels, self._images.labels[index], list[Fault]()
+        if isinstance(pixels, FilePixels):
+            x, faults = pixels.read(index)
+        else:
+            x = pixels[index]
+        if seed is None or self._transform is None:
+            return x, y, faults
+        x, y = moved(x, y, self._augmentation, torch.Generator().manual_seed(seed))
+        return *transformed(x, y, self._transform, _mixed(seed, "images")), faults
 
 
 def as_targets(y: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +10,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import inspection, sources
+from ssr_exp.datasets import inspection, sources, workers
 from ssr_exp.datasets.augmentation import Augmentation
-from ssr_exp.datasets.batches import CAN_FORK, Batches
+from ssr_exp.datasets.batches import Batches
+from ssr_exp.datasets.image_folder.file_pixels import FilePixels
 from ssr_exp.datasets.images import (
     IGNORED,
     Images,
@@ -28,8 +27,6 @@ from ssr_exp.datasets.images import (
 )
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
-
-WORKERS = 4  # as many as there are cores, at most
 
 
 @in_one_line()
@@ -82,7 +79,7 @@ def _train_and_val(conf: DatasetConf, pool: Pool) -> tuple[Indices, Indices | No
 
 
 class TensorDataModule(LightningDataModule):
-    """Serve `Splits` to a Lightning trainer from tensors that are moved to its device once.
+    """Serve `Splits` to a Lightning trainer: tensors are moved to its device once, files read.
 
     Args:
         splits: the data set.
@@ -91,7 +88,8 @@ class TensorDataModule(LightningDataModule):
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
         is_balanced: whether images of rare classes are drawn more often in training.
-        workers: processes that run torchvision's transforms; None: `WORKERS` beside a CUDA GPU.
+        workers: processes that read files and run torchvision's transforms; None: see
+            `workers.chosen`.
     """
 
     def __init__(
@@ -113,11 +111,22 @@ class TensorDataModule(LightningDataModule):
         self._channels_last = channels_last
         self._is_balanced = is_balanced
         self._workers = workers
+        self._made: list[Batches] = []
 
     def setup(self, stage: str) -> None:
         """Check that one device trains: batches are not shared out between several."""
         if self.trainer is not None and self.trainer.world_size > 1:
             raise SsrError("a network is trained on one device: type trainer.devices=1")
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that fetch."""
+        for made in self._made:
+            made.close()
+        self._made.clear()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the processes that fetch, since Lightning calls no `teardown` then."""
+        self.teardown("")
 
     def train_dataloader(self) -> Batches:
         """Shuffled and augmented batches."""
@@ -150,7 +159,9 @@ class TensorDataModule(LightningDataModule):
         self, images: Images, seed: int | None = None, augmentation: Augmentation | None = None
     ) -> Batches:
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        return Batches(
+        is_streamed = isinstance(images.pixels, FilePixels)
+        count = self._workers
+        made = Batches(
             images,
             mean=self._splits.mean,
             std=self._splits.std,
@@ -160,12 +171,7 @@ class TensorDataModule(LightningDataModule):
             channels_last=self._channels_last,
             is_balanced=self._is_balanced and seed is not None,
             device=device,
-            workers=_workers(device) if self._workers is None else self._workers,
+            workers=workers.chosen(device, is_streamed=is_streamed) if count is None else count,
         )
-
-
-def _workers(device: torch.device) -> int:
-    """Choose how many processes augment: none where the cores train, or where none can start."""
-    if device.type != "cuda" or not CAN_FORK or multiprocessing.current_process().daemon:
-        return 0
-    return min(WORKERS, len(os.sched_getaffinity(0)))
+        self._made.append(made)
+        return made
