@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from torch.utils.data import Dataset
 
 from ssr_exp.datasets.augmentation import (
     Augmentation,
+    erased,
+    file_crop,
     image_transform,
     mixture,
     seeded,
     transformed,
 )
-from ssr_exp.datasets.image_folder.file_pixels import Fault, FilePixels
+from ssr_exp.datasets.image_folder.file_pixels import BadFile, Box, FilePixels
 from ssr_exp.datasets.images import Images, Indices
 from ssr_exp.datasets.workers import Workers
 
@@ -130,6 +133,8 @@ class Batches:
                 hashed = _mixed(seed, self._epoch, number, "cutout")
                 draw = torch.Generator(self._device).manual_seed(hashed)
             x = cutout(x, side, draw) if side else x
+            if share := self._augmentation.erasing:
+                x = erased(x, share, _mixed(seed, self._epoch, number, "erasing"))
             if self._mixture is not None:
                 with seeded(_mixed(seed, self._epoch, number, "mixture")):
                     x, y = self._mixture(x, y)
@@ -162,7 +167,7 @@ class Batches:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
 
 
-class Fetched(Dataset[tuple[Tensor, Tensor, list[Fault]]]):
+class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
     """Batches by their positions and a seed, on the CPU, and which files were bad.
 
     Args:
@@ -178,17 +183,24 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[Fault]]]):
         self._augmentation = augmentation
         self._transform = transform
 
-    def __getitem__(self, task: Task) -> tuple[Tensor, Tensor, list[Fault]]:
+    def __getitem__(self, task: Task) -> tuple[Tensor, Tensor, list[BadFile]]:
         index, seed = torch.from_numpy(task[0]), task[1]
-        pixels, y, faults = self._images.pixels, self._images.labels[index], list[Fault]()
+        pixels, y, faults = self._images.pixels, self._images.labels[index], list[BadFile]()
         if isinstance(pixels, FilePixels):
-            x, faults = pixels.read(index)
+            crop = None
+            if seed is not None and self._augmentation.crops_files:
+                crop = partial(self._crop, seed)
+            x, faults = pixels.read(index, crop)
         else:
             x = pixels[index]
         if seed is None or self._transform is None:
             return x, y, faults
         x, y = moved(x, y, self._augmentation, torch.Generator().manual_seed(seed))
         return *transformed(x, y, self._transform, _mixed(seed, "images")), faults
+
+    def _crop(self, seed: int, place: int, h: int, w: int) -> Box:
+        """Draw for each place by itself: a file that is replaced changes no other image."""
+        return file_crop(self._augmentation, h, w, _mixed(seed, "crops", place))
 
 
 def as_targets(y: Tensor) -> Tensor:

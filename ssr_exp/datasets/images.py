@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -84,6 +85,8 @@ class Pool:
     hashes: NDArray[np.int64]  # `n`, of the pixels of each: equal where these are
     origin: ImageOrigin
     groups: NDArray[np.int64] | None = None  # `n`: equal where images stay together in a split
+    # The `histogram` of pixels at positions, where no memory holds them all; None: it does.
+    count: Callable[[Indices], Tensor] | None = None
 
 
 @dataclass(frozen=True)

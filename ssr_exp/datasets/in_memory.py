@@ -53,7 +53,11 @@ def load(
     pool = sources.pool(conf, data_dir, target, ignored)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
-    counts = histogram(images.pixels)
+    if isinstance(images.pixels, FilePixels):
+        assert pool.count is not None
+        counts = pool.count(train)
+    else:
+        counts = histogram(images.pixels)
     mean, std = moments(counts)
     return Splits(
         name=conf.name,

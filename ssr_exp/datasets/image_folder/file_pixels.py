@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]  # left, upper, right and lower edge in pixels
 Crop = Callable[[int, int, int], Box]  # of an image: its place in the batch, height and width
 
 
-class Fault(NamedTuple):
+class BadFile(NamedTuple):
     """A file that gave no pixels."""
 
     path: str
@@ -75,7 +75,7 @@ class FilePixels:
         """Keep some images; nothing is read."""
         return replace(self, files=self.files[at], labels=self.labels[at])
 
-    def read(self, index: Tensor, crop: Crop | None = None) -> tuple[Tensor, list[Fault]]:
+    def read(self, index: Tensor, crop: Crop | None = None) -> tuple[Tensor, list[BadFile]]:
         """Decode images, and say which files were bad; `note` has to be told of these.
 
         Args:
@@ -84,14 +84,14 @@ class FilePixels:
                 fitted as `how` says.
         """
         pixels = torch.zeros((len(index), *self.shape[1:]), dtype=torch.uint8)
-        faults: list[Fault] = []
+        faults: list[BadFile] = []
         for place, position in enumerate(index.tolist()):
             image = self._image(position, place, crop, faults)
             if image is not None:
                 pixels.numpy()[place] = image.transpose(2, 0, 1)
         return pixels, faults
 
-    def note(self, faults: Sequence[Fault]) -> None:
+    def note(self, faults: Sequence[BadFile]) -> None:
         """Log the files that turned bad, each once.
 
         Raises:
@@ -114,7 +114,7 @@ class FilePixels:
                 log.warning("%s is bad (%s): another of its class stands in", path, fault.why)
 
     def _image(
-        self, position: int, place: int, crop: Crop | None, faults: list[Fault]
+        self, position: int, place: int, crop: Crop | None, faults: list[BadFile]
     ) -> NDArray[np.uint8] | None:
         """Read an image, `h x w x c`, or the nearest one that stands in for it."""
         chosen = None if crop is None else lambda h, w: crop(place, h, w)
@@ -124,7 +124,7 @@ class FilePixels:
                 return preprocessing.pixels(path, self.how, crop=chosen)
             except Exception as error:  # of a damaged file, Pillow may raise anything
                 is_gone = isinstance(error, OSError) and error.errno is not None
-                faults.append(Fault(str(path), _why(error), is_gone))
+                faults.append(BadFile(str(path), _why(error), is_gone))
                 if is_gone or tried >= self.allowed:
                     return None
         return None

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as F
 
-from ssr_exp.config import AutoAugment
+from ssr_exp.config import AutoAugment, CropFrom
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.batches import Batch, Batches
 from ssr_exp.datasets.image_folder.decoding import decode
@@ -120,7 +122,8 @@ def test_paths_survive_bytes_processes_and_copies(tmp_path: Path) -> None:
     index = FileIndex.of(tmp_path, names)
     again = pickle.loads(pickle.dumps(index))
     assert [*index] == [*again] == [tmp_path / name for name in names]
-    assert [index.name(at) for at in (2, -1)] == [names[2], names[-1]]
+    assert [*index.names] == names and [*index.names[1:]] == names[1:]
+    assert index.names[-1] == names[-1]
     assert [*index[1:3][torch.tensor([1, 0])]] == [tmp_path / names[2], tmp_path / names[1]]
     assert not [*FileIndex.of(tmp_path, [])]
 
@@ -148,6 +151,51 @@ def test_a_bad_file_that_may_pass_is_replaced_by_the_nearest_of_its_class(
     found = served(allowing(streamed, 2), MOVES["moves of an image"], workers=workers)
     assert same(found, served(expected, MOVES["moves of an image"]))
     assert caplog.text.count("another of its class stands in") == 2
+
+
+CROPS = {"crop_scale": (0.1, 0.6), "crop_from": CropFrom.file}
+
+
+def test_a_crop_of_a_file_is_what_torchvision_makes_of_it(root: Path) -> None:
+    _, streamed = both(root)
+
+    def crop(place: int, h: int, w: int) -> tuple[int, int, int, int]:
+        assert (h, w) == (9, 11)
+        return place, 1, place + 5, 8
+
+    x, faults = streamed.pixels.read(torch.tensor([4, 0, 9]), crop)
+    for place, position in enumerate((4, 0, 9)):
+        with Image.open(streamed.files[position]) as image:
+            expected = F.resized_crop(image, 1, place, 7, 5, [6, 8])
+        assert torch.equal(x[place], F.pil_to_tensor(expected))
+    assert not faults
+
+
+@pytest.mark.parametrize("more", [{}, {"rotation": 20.0, "flip": True}])
+def test_crops_of_files_depend_on_seed_epoch_and_place_alone(
+    root: Path, more: dict[str, Any]
+) -> None:
+    _, streamed = both(root)
+    wanted = CROPS | more
+    first = served(streamed, wanted)
+    assert same(first, served(streamed, wanted, workers=2))
+    assert not same(first, served(streamed, wanted, seed=4))
+    plain = served(streamed, more)
+    assert all(torch.equal(y, y2) for (_, y), (_, y2) in zip(first, plain, strict=True))
+    assert not any(torch.equal(x, x2) for (x, _), (x2, _) in zip(first, plain, strict=True))
+    in_order = served(streamed, {}, seed=None)
+    assert same(in_order, served(streamed, wanted, seed=None))
+
+
+def test_a_replaced_file_changes_no_other_crop_of_its_batch(root: Path) -> None:
+    _, streamed = both(root)
+    before = served(streamed, CROPS)
+    bad = streamed.files[12]
+    bad.write_bytes(b"")
+    after = served(allowing(streamed, 1), CROPS)
+    differ = [(x != x2).flatten(1).any(1) for (x, _), (x2, _) in zip(before, after, strict=True)]
+    assert all(int(each.sum()) <= 1 for each in differ)
+    assert 1 <= sum(int(each.sum()) for each in differ) <= 3  # of three epochs
 
 
 def test_more_bad_files_than_may_pass_end_the_epoch(root: Path) -> None:
