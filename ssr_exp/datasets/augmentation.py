@@ -61,6 +61,7 @@ class Augmentation:
         return cls(**values)
 
 
+@lru_cache(maxsize=8)
 def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[..., Any] | None:
     """Return what torchvision does to one image, uint8 `c x h x w`, and to a mask of it.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,8 +75,9 @@ class Batches:
         self._workers: Workers | None = None
         if isinstance(images.pixels, FilePixels) or self._transform is not None:
             self._images = images.to(torch.device("cpu"))
-            fetched = Fetched(self._images, wanted, self._transform)
-            self._workers = Workers(fetched, workers, pins=device.type == "cuda")
+            self._workers = Workers(
+                Fetched(self._images, wanted), workers, pins=device.type == "cuda"
+            )
         else:
             self._images = images.to(device)
         self._scale = 1 / (255 * torch.tensor(std, device=device).view(1, -1, 1, 1))
@@ -172,16 +172,13 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
 
     Args:
         images: on the CPU, or files.
-        augmentation: of which crops and flips come first.
-        transform: of one image; see `image_transform`. None: the batch is augmented elsewhere.
+        augmentation: of which crops and flips come first; where torchvision has nothing to do, the
+            batch is augmented elsewhere.
     """
 
-    def __init__(
-        self, images: Images, augmentation: Augmentation, transform: Callable[..., Any] | None
-    ) -> None:
+    def __init__(self, images: Images, augmentation: Augmentation) -> None:
         self._images = images
         self._augmentation = augmentation
-        self._transform = transform
 
     def __getitem__(self, task: Task) -> tuple[Tensor, Tensor, list[BadFile]]:
         index, seed = torch.from_numpy(task[0]), task[1]
@@ -193,10 +190,11 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
             x, faults = pixels.read(index, crop)
         else:
             x = pixels[index]
-        if seed is None or self._transform is None:
+        transform = image_transform(self._augmentation, (x.shape[2], x.shape[3]))
+        if seed is None or transform is None:
             return x, y, faults
         x, y = moved(x, y, self._augmentation, torch.Generator().manual_seed(seed))
-        return *transformed(x, y, self._transform, _mixed(seed, "images")), faults
+        return *transformed(x, y, transform, _mixed(seed, "images")), faults
 
     def _crop(self, seed: int, place: int, h: int, w: int) -> Box:
         """Draw for each place by itself: a file that is replaced changes no other image."""

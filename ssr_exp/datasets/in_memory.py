@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,8 +164,10 @@ class TensorDataModule(LightningDataModule):
         self, images: Images, seed: int | None = None, augmentation: Augmentation | None = None
     ) -> Batches:
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        is_streamed = isinstance(images.pixels, FilePixels)
-        count = self._workers
+        count, is_streamed = self._workers, isinstance(images.pixels, FilePixels)
+        if count is None:
+            bytes_ = self._batch_size * math.prod(images.pixels.shape[1:])
+            count = workers.chosen(device, is_streamed=is_streamed, batch_bytes=bytes_)
         made = Batches(
             images,
             mean=self._splits.mean,
@@ -175,7 +178,7 @@ class TensorDataModule(LightningDataModule):
             channels_last=self._channels_last,
             is_balanced=self._is_balanced and seed is not None,
             device=device,
-            workers=workers.chosen(device, is_streamed=is_streamed) if count is None else count,
+            workers=count,
         )
         self._made.append(made)
         return made

@@ -210,18 +210,20 @@ def _pool(
     conf: DatasetConf, images: Images, train: Indices, test: Indices, sources: dict[str, str]
 ) -> Pool:
     """Fit images that are in memory to the size that is asked for, as files of them would be."""
-    c, h, w = images.pixels.shape[1:]
+    pixels = images.pixels[:]
+    c, h, w = pixels.shape[1:]
     how = replace(_asked(conf), channels=c)
     if how.fit is None:
         how = replace(how, size=(h, w))
     else:
-        images = replace(images, pixels=resize(images.pixels, how))
+        pixels = resize(pixels, how)
+        images = replace(images, pixels=pixels)
         if images.target is Target.masks:
             fitted = [masks.fitted(mask, how, beside=IGNORED) for mask in images.labels.numpy()]
             images = replace(images, labels=torch.from_numpy(np.stack(fitted)))
-    hashes = np.array([hashed(image) for image in images.pixels.numpy()], dtype=np.int64)
+    hashes = np.array([hashed(image) for image in pixels.numpy()], dtype=np.int64)
     origin = ImageOrigin(sources)
-    return Pool(images, digest(images.pixels), train, None, test, how, hashes, origin)
+    return Pool(images, digest(pixels), train, None, test, how, hashes, origin)
 
 
 def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:

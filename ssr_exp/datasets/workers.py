@@ -5,19 +5,28 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ssr_exp.errors import SsrError
 
 log = logging.getLogger(__name__)
 
 MOST = 4  # processes, where nobody says how many
+AHEAD = 4  # batches of each in shared memory: two that wait, one that is made, one that is used
+SHARED = Path("/dev/shm")  # the memory that processes share, on Linux
+NONE_SHARED = (
+    "the processes that read images have too little shared memory: type trainer.workers=0, or give "
+    "more of it (in Docker --shm-size=8g)"
+)
 CAN_FORK = sys.platform == "linux"  # workers share the images, and start at once
 
 
@@ -42,7 +51,7 @@ class Workers:
         """Yield the item of each task; one pass at a time.
 
         Raises:
-            SsrError: if a process was lost; says what helps.
+            SsrError: if no process can start or one was lost; says what helps.
         """
         self._tasks.now = tasks
         if self._loader is None:
@@ -60,15 +69,19 @@ class Workers:
         loader, self._loader = self._loader, None
         served = None if loader is None else loader._iterator
         if served is not None and hasattr(served, "_shutdown_workers"):
-            served._shutdown_workers()
+            with suppress(RuntimeError):  # torch raises it wherever it hears that one was killed
+                served._shutdown_workers()
 
     def _made(self) -> DataLoader[Any]:
+        if self._count and not _shared_bytes():
+            raise SsrError(NONE_SHARED)
         return DataLoader(
             self._source,
             batch_size=None,
             sampler=self._tasks,
             num_workers=self._count,
             persistent_workers=self._count > 0,
+            collate_fn=_shared,
             pin_memory=self._pins,
             multiprocessing_context="fork" if self._count and CAN_FORK else None,
             worker_init_fn=_leave_signals,
@@ -88,27 +101,60 @@ class _Tasks:
         return len(self.now)
 
 
-def chosen(device: torch.device, *, is_streamed: bool) -> int:
+def chosen(device: torch.device, *, is_streamed: bool, batch_bytes: int) -> int:
     """Choose how many processes fetch: none where the cores train, or where none can start.
 
     Files are read by some on a CPU, too: decoding takes as long as a small network's training.
+
+    Args:
+        device: that trains.
+        is_streamed: whether files are read.
+        batch_bytes: that a batch takes, of which each process shares `AHEAD` with this one.
     """
     if multiprocessing.current_process().daemon:
         return 0
     if not is_streamed and (device.type != "cuda" or not CAN_FORK):
         return 0
     cores = len(os.sched_getaffinity(0)) if CAN_FORK else os.cpu_count() or 1
-    return min(MOST, cores)
+    most = min(MOST, cores)
+    count = min(most, _shared_bytes() // (AHEAD * batch_bytes))
+    if count < most:
+        log.warning(
+            "there is shared memory for %d of %d processes that read images (in Docker type "
+            "--shm-size=8g): training may wait for them.",
+            count,
+            most,
+        )
+    return count
+
+
+def _shared_bytes() -> int:
+    """Return how much memory processes can share, or 0 where they cannot even wait for others."""
+    try:
+        multiprocessing.get_context().Lock()
+        return shutil.disk_usage(SHARED).free if CAN_FORK else sys.maxsize
+    except OSError:
+        return 0
+
+
+def _shared(item: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Put the tensors of an item into shared memory.
+
+    On its way between processes that is done in a thread whose errors nobody hears, and the
+    training would wait for ever.
+    """
+    if get_worker_info() is not None:
+        for part in item:
+            if isinstance(part, torch.Tensor):
+                part.share_memory_()
+    return item
 
 
 def explained(error: BaseException) -> SsrError | None:
     """Say what helps where a process was lost, or None if that is not what happened."""
     text = str(error)
     if "hared memory" in text or "No space left" in text or "Bus error" in text:
-        return SsrError(
-            "the processes that read images have no shared memory left: type trainer.workers=0, or "
-            "give more of it (in Docker --shm-size=8g)"
-        )
+        return SsrError(NONE_SHARED)
     if "DataLoader worker" in text and ("exited unexpectedly" in text or "killed" in text):
         return SsrError(
             "a process that reads images was killed, as happens where memory runs out: type "

@@ -68,7 +68,7 @@ class Listing:
         starts = zip(self.parts, (0, *ends), ends, strict=False)
         origin = replace(self.origin, left_out=self.origin.left_out | {UNREADABLE: len(left_out)})
         return Listing(
-            FileNames.of(self.files[i] for i in np.flatnonzero(stays)),
+            FileNames.of(self.files[i] for i in np.flatnonzero(stays).tolist()),
             self.stats[stays],
             self.labels[stays],
             self.classes,
