@@ -27,6 +27,10 @@ NONE_SHARED = (
     "the processes that read images have too little shared memory: type trainer.workers=0, or give "
     "more of it (in Docker --shm-size=8g)"
 )
+LOST = (
+    "a process that reads images was killed, as happens where memory runs out: type "
+    "trainer.workers=1 or another number, or 0 for none"
+)
 CAN_FORK = sys.platform == "linux"  # workers share the images, and start at once
 
 
@@ -58,9 +62,10 @@ class Workers:
             self._loader = self._made()
         try:
             yield from self._loader
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             self.close()
-            if self._count and (told := explained(error)):
+            is_cut_off = isinstance(error, ConnectionError | EOFError)  # while it was listened to
+            if self._count and (told := SsrError(LOST) if is_cut_off else explained(error)):
                 raise told from error
             raise
 
@@ -156,10 +161,7 @@ def explained(error: BaseException) -> SsrError | None:
     if "hared memory" in text or "No space left" in text or "Bus error" in text:
         return SsrError(NONE_SHARED)
     if "DataLoader worker" in text and ("exited unexpectedly" in text or "killed" in text):
-        return SsrError(
-            "a process that reads images was killed, as happens where memory runs out: type "
-            "trainer.workers=1 or another number, or 0 for none"
-        )
+        return SsrError(LOST)
     return None
 
 
