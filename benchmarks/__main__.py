@@ -21,6 +21,7 @@ PARTS = (
     "local_search",
     "training",
     "decoding",
+    "streaming",
     "scbp",
     "latency",
     "latency_model",

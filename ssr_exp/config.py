@@ -413,7 +413,7 @@ class TrainerConf:
     compile: bool = False
     deterministic: bool = True
     threads: Count | None = None  # CPU threads of one run; None: torch's own choice
-    workers: CountOrZero | None = None  # processes that augment; None: 4 beside a CUDA GPU, else 0
+    workers: CountOrZero | None = None  # that read and augment; None: 4 for files or a GPU, else 0
     progress: bool = True
     test: bool = False  # look at the test set at the end: for finalists
 
