@@ -104,13 +104,14 @@ class FilePixels:
                     f"{path} cannot be read any more ({fault.why}): bring the disk or the file "
                     "back and repeat the command, which goes on after the last whole epoch"
                 )
-            if fault.path not in self.faults:
-                self.faults[fault.path] = fault.why
-                if len(self.faults) > self.allowed:
-                    raise SsrError(
-                        f"{path} cannot be read as an image any more ({fault.why}): replace it, or "
-                        f"type dataset.skip_corrupt={len(self.faults)} to go on without it"
-                    )
+            is_new = fault.path not in self.faults
+            self.faults[fault.path] = fault.why
+            if len(self.faults) > self.allowed:
+                raise SsrError(
+                    f"{path} cannot be read as an image any more ({fault.why}): replace it, or "
+                    f"type dataset.skip_corrupt={len(self.faults)} to go on without it"
+                )
+            if is_new:
                 log.warning("%s is bad (%s): another of its class stands in", path, fault.why)
 
     def _image(
@@ -127,6 +128,7 @@ class FilePixels:
                 faults.append(BadFile(str(path), _why(error), is_gone))
                 if is_gone or tried >= self.allowed:
                     return None
+        faults.append(BadFile(str(path), "and no image of its class can", is_gone=True))
         return None
 
     def _nearest(self, position: int) -> Iterator[int]:

@@ -31,7 +31,7 @@ from ssr_exp.errors import SsrError
 log = logging.getLogger(__name__)
 
 TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 Parts = tuple[dict[str, Indices], dict[str, str]]  # positions and source, in words, of each part
 
 
@@ -112,15 +112,16 @@ def is_streamed(conf: DatasetConf, root: Path, listed: Listing, asked: Preproces
     needed, free = 3 * h * w * len(listed.files), memory.free_bytes()
     fits = needed <= conf.memory * free
     told = conf.crop_from is CropFrom.file or (conf.stream if conf.stream != "auto" else not fits)
-    text = (
-        f"{len(listed.files):,} images of {w} x {h} pixels take {needed / GIB:,.2g} GiB as "
-        f"tensors, {conf.memory:.0%} of the {free / GIB:,.2g} GiB that are free is "
-        f"{conf.memory * free / GIB:,.2g}: they are "
-        + ("read from their files for each batch" if told else "kept in memory")
-    )
-    if messages.is_first(text):
-        log.info("%s", text)
+    size = f"{len(listed.files):,} images of {w} x {h} pixels take {_mib(needed)} as tensors"
+    way = "read from their files for each batch" if told else "kept in memory"
+    if messages.is_first(size + way):
+        share = f"{conf.memory:.0%} of the free {_mib(free)}, may be taken (dataset.memory)"
+        log.info("%s, and %s, %s: they are %s", size, _mib(conf.memory * free), share, way)
     return bool(told)
+
+
+def _mib(count: float) -> str:
+    return f"{count / MIB:,.1f} MiB" if count < 100 * MIB else f"{count / GIB:,.1f} GiB"
 
 
 def _first_size(root: Path, listed: Listing) -> tuple[int, int]:

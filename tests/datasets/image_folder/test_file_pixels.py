@@ -153,6 +153,22 @@ def test_a_bad_file_that_may_pass_is_replaced_by_the_nearest_of_its_class(
     assert caplog.text.count("another of its class stands in") == 2
 
 
+def test_a_class_of_which_no_image_can_be_read_ends_the_epoch_whatever_may_pass(root: Path) -> None:
+    _, streamed = both(root)
+    for path in (root / "dog").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(SsrError, match=r"and no image of its class can"):
+        served(allowing(streamed, 99), MOVES["nothing"])
+
+
+def test_a_bad_file_ends_the_next_training_of_the_process_too(root: Path) -> None:
+    _, streamed = both(root)
+    (root / "dog" / "3.png").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(SsrError, match=r"dog/3\.png .*skip_corrupt=1"):
+            served(streamed, MOVES["nothing"])
+
+
 CROPS = {"crop_scale": (0.1, 0.6), "crop_from": CropFrom.file}
 
 

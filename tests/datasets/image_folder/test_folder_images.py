@@ -234,7 +234,8 @@ def test_what_memory_holds_is_kept_there_and_else_read_and_that_is_said(
         caplog.clear()
         assert is_streamed(load(root, stream=stream)) is expected
         said = "read from their files for each batch" if expected else "kept in memory"
-        assert "18 images of 6 x 6 pixels take 1.8e-06 GiB" in caplog.text and said in caplog.text
+        assert "18 images of 6 x 6 pixels take 0.0 MiB as tensors" in caplog.text
+        assert said in caplog.text
     monkeypatch.setattr(memory, "free_bytes", lambda: 3 * need - 3)
     assert not is_streamed(load(root, memory=0.5))
 
