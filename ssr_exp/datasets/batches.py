@@ -23,6 +23,7 @@ from ssr_exp.datasets.augmentation import (
 from ssr_exp.datasets.image_folder.file_pixels import BadFile, Box, FilePixels
 from ssr_exp.datasets.images import Images, Indices
 from ssr_exp.datasets.workers import Workers
+from ssr_exp.errors import SsrError
 
 # x: float32, b x c x h x w; y: as Images.labels, masks int64, mixed classes float32, b x classes
 Batch = tuple[Tensor, Tensor]
@@ -80,6 +81,8 @@ class Batches:
             )
         else:
             self._images = images.to(device)
+        if wanted.crops_files and not isinstance(images.pixels, FilePixels):
+            raise SsrError("dataset.crop_from=file needs the files: type dataset.stream=true")
         self._scale = 1 / (255 * torch.tensor(std, device=device).view(1, -1, 1, 1))
         self._shift = -255 * torch.tensor(mean, device=device).view(1, -1, 1, 1) * self._scale
         self._batch_size = min(batch_size, len(images))

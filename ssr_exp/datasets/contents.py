@@ -83,6 +83,8 @@ def count(opened: Sequence[Opened], pixels: Tensor) -> Contents:
 
 def plain(pixels: Tensor) -> list[int]:
     """List the images whose pixels are all the same."""
+    if not len(pixels):
+        return []
     rows = pixels.numpy().reshape(len(pixels), pixels.shape[1], -1)
     some = rows[:, :, :: max(1, rows.shape[2] // SAMPLE)]  # nearly all images differ there already
     alike = np.flatnonzero((some == some[:, :, :1]).all((1, 2)))

@@ -94,6 +94,7 @@ class ImageReader:
     ) -> None:
         self.root, self.files, self.allowed = root, files, allowed
         self.failures: dict[int, str] = {}
+        self._is_gone = False  # whether the disk did not give a file: such are not left out
         self.first, (self.h, self.w, _) = self._first(how)
 
     def read(self, i: int, how: Preprocessing) -> tuple[Pixels, Opened] | None:
@@ -113,17 +114,19 @@ class ImageReader:
             SsrError: names the first ones.
         """
         rows = sorted((i, f"{self.root / self.files[i]}", why) for i, why in self.failures.items())
-        if len(rows) <= (self.allowed or 0) and len(rows) < len(self.files):
+        is_allowed = len(rows) <= (self.allowed or 0) and not self._is_gone
+        if is_allowed and len(rows) < len(self.files):
             return
+        can_skip = self.allowed is not None and not self._is_gone
         key = f"dataset.skip_corrupt={len(rows)} to leave"
         if len(rows) == 1:
             ((_, path, why),) = rows
-            skip = "" if self.allowed is None else f", or type {key} it out"
+            skip = f", or type {key} it out" if can_skip else ""
             raise SsrError(f"{path} cannot be read as an image ({why}): replace or remove it{skip}")
         if rows:
             named = "; ".join(f"{path} ({why})" for _, path, why in rows[:_NAMED])
             more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-            skip = "" if self.allowed is None else f" (or type {key} them out)"
+            skip = f" (or type {key} them out)" if can_skip else ""
             raise SsrError(
                 f"{len(rows)} files cannot be read as an image: replace or remove them{skip}: "
                 f"{named}{more}"
@@ -158,6 +161,7 @@ class ImageReader:
             return preprocessing.read(path, size=how.size if how.fit else None, how=how)
         except Exception as error:  # of a damaged file, Pillow may raise anything
             self.failures[i] = _why(path, error)
+            self._is_gone |= isinstance(error, OSError) and error.errno is not None
             return None
 
 

@@ -73,7 +73,7 @@ class Survey:
 
 def _counted(index: Tensor, read: Callable[[Tensor], Tensor], *, like: Tensor) -> Tensor:
     total = torch.zeros_like(like)
-    for some in index.split(CHUNK):
+    for some in index.split(CHUNK) if len(index) else ():
         total += histogram(read(some))
     return total
 
