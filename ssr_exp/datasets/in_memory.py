@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import inspection, share, sources
+from ssr_exp.datasets import inspection, share, sources, workers
 from ssr_exp.datasets.augmentation import Augmentation
-from ssr_exp.datasets.batches import CAN_FORK, Batches
+from ssr_exp.datasets.batches import Batches
+from ssr_exp.datasets.image_folder.file_pixels import FilePixels
 from ssr_exp.datasets.images import (
     IGNORED,
     Images,
@@ -29,8 +29,6 @@ from ssr_exp.datasets.images import (
 from ssr_exp.datasets.share import ALONE, Share
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
-
-WORKERS = 4  # as many as there are cores, at most
 
 
 @in_one_line()
@@ -57,7 +55,11 @@ def load(
     pool = sources.pool(conf, data_dir, target, ignored)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
-    counts = histogram(images.pixels)
+    if isinstance(images.pixels, FilePixels):
+        assert pool.count is not None
+        counts = pool.count(train)
+    else:
+        counts = histogram(images.pixels)
     mean, std = moments(counts)
     return Splits(
         name=conf.name,
@@ -83,7 +85,7 @@ def _train_and_val(conf: DatasetConf, pool: Pool) -> tuple[Indices, Indices | No
 
 
 class TensorDataModule(LightningDataModule):
-    """Serve `Splits` to a Lightning trainer from tensors that are moved to its device once.
+    """Serve `Splits` to a Lightning trainer: tensors are moved to its device once, files read.
 
     Args:
         splits: the data set.
@@ -92,7 +94,8 @@ class TensorDataModule(LightningDataModule):
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
         is_balanced: whether images of rare classes are drawn more often in training.
-        workers: processes that run torchvision's transforms; None: `WORKERS` beside a CUDA GPU.
+        workers: processes that read files and run torchvision's transforms; None: see
+            `workers.chosen`.
         shares_val: whether several devices share val and test, too; else each sees all of them.
     """
 
@@ -117,11 +120,22 @@ class TensorDataModule(LightningDataModule):
         self._is_balanced = is_balanced
         self._workers = workers
         self._shares_val = shares_val
+        self._made: list[Batches] = []
 
     def setup(self, stage: str) -> None:
         """Check that the devices can share the batches evenly."""
         if self.trainer is not None:
             share.check(self._batch_size, len(self._splits.train), self.trainer.world_size)
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that fetch."""
+        for made in self._made:
+            made.close()
+        self._made.clear()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the processes that fetch, since Lightning calls no `teardown` then."""
+        self.teardown("")
 
     def train_dataloader(self) -> Batches:
         """Shuffled and augmented batches."""
@@ -158,7 +172,13 @@ class TensorDataModule(LightningDataModule):
             device = self.trainer.strategy.root_device
             if seed is not None or self._shares_val:
                 ours = Share(self.trainer.global_rank, self.trainer.world_size)
-        return Batches(
+        count, is_streamed = self._workers, isinstance(images.pixels, FilePixels)
+        if count is None:
+            bytes_ = self._batch_size * math.prod(images.pixels.shape[1:]) // ours.world
+            count = workers.chosen(
+                device, is_streamed=is_streamed, batch_bytes=bytes_, world=ours.world
+            )
+        made = Batches(
             images,
             mean=self._splits.mean,
             std=self._splits.std,
@@ -168,18 +188,8 @@ class TensorDataModule(LightningDataModule):
             channels_last=self._channels_last,
             is_balanced=self._is_balanced and seed is not None,
             device=device,
-            workers=_workers(device, ours.world) if self._workers is None else self._workers,
+            workers=count,
             share=ours,
         )
-
-
-def _workers(device: torch.device, world: int) -> int:
-    """Choose how many processes augment: none where the cores train, or where none can start.
-
-    Args:
-        device: that trains.
-        world: processes that train, and share the cores.
-    """
-    if device.type != "cuda" or not CAN_FORK or multiprocessing.current_process().daemon:
-        return 0
-    return min(WORKERS, max(1, len(os.sched_getaffinity(0)) // world))
+        self._made.append(made)
+        return made

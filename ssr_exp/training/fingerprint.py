@@ -24,13 +24,14 @@ from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
-# Where images lie does not change what they are; how they are normalised is said in numbers.
-NOT_COMPARED = ("root", "download", "file", "normalize")
+# Where images lie does not change what they are, nor whether memory holds them, nor which are left
+# out: that stands in their digest. How they are normalised is said in numbers.
+NOT_COMPARED = ("root", "download", "file", "normalize", "stream", "memory", "skip_corrupt")
 # Keys that must not rename the studies before them.
 LATER = (
     *("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA),
     *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
-    *("num_ops", "magnitude", "mixup", "cutmix"),
+    *("num_ops", "magnitude", "mixup", "cutmix", "crop_share", "crop_from", "erasing"),
 )
 SPLIT = ("patterns", "depth", "at_most")  # likewise, of how a network is split
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ssr_exp import files
 from ssr_exp.config import Config, TaskKind
+from ssr_exp.datasets import workers
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
@@ -204,6 +205,8 @@ def explain(error: Exception) -> str:
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
     if provenance.is_out_of_memory(error):
         return f"out of memory: {text or kind}; try a smaller recipe.batch_size."
+    if told := workers.explained(error):
+        return str(told)
     return text if isinstance(error, SsrError) else f"{kind}: {text}" if text else kind
 
 
