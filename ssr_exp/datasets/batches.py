@@ -88,7 +88,7 @@ class Batches:
         self._workers: Workers | None = None
         if isinstance(images.pixels, FilePixels) or self._transform is not None:
             self._images = images.to(torch.device("cpu"))
-            fetched = Fetched(self._images, wanted, self._rows)
+            fetched = Fetched(self._images, wanted, None if share.world == 1 else self._rows)
             self._workers = Workers(fetched, workers, pins=device.type == "cuda")
         else:
             self._images = images.to(device)
@@ -210,10 +210,12 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
         images: on the CPU, or files.
         augmentation: of which crops and flips come first; where torchvision has nothing to do, the
             batch is augmented elsewhere.
-        rows: which of a whole batch the positions of a shuffled one are of.
+        rows: which of a whole batch the positions of a shuffled one are of; None: all.
     """
 
-    def __init__(self, images: Images, augmentation: Augmentation, rows: Rows) -> None:
+    def __init__(
+        self, images: Images, augmentation: Augmentation, rows: Rows | None = None
+    ) -> None:
         self._images = images
         self._augmentation = augmentation
         self._rows = rows
@@ -237,7 +239,7 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
 
     def _transformed(self, x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) -> Batch:
         """Draw for a whole batch at once, or for each of some rows by its place."""
-        if (self._rows.start, self._rows.stop) == (0, self._rows.count):
+        if self._rows is None:
             return transformed(x, y, transform, _mixed(seed, "images"))
         each = [
             transformed(x[[n]], y[[n]], transform, _mixed(seed, "image", self._place(n)))
@@ -252,7 +254,7 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
 
     def _place(self, row: int) -> int:
         """Return the place in the whole batch of one of the rows."""
-        return (self._rows.start + row) % self._rows.count
+        return row if self._rows is None else (self._rows.start + row) % self._rows.count
 
 
 def as_targets(y: Tensor) -> Tensor:
