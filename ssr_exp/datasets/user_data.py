@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -127,8 +126,8 @@ def share_out(data: LightningDataModule) -> None:
     So what a module logs there is of the whole set, however it measures; shared, it would be of
     some images twice.
     """
-    changes = {"train": partial(_shareable, type(data).__name__), "val": _whole, "test": _whole}
-    for part, change in changes.items():
+    for part in ("train", "val", "test"):
+        change = partial(_shareable, type(data).__name__) if part == "train" else _whole
         where = f"{part}_dataloader"
         if is_overridden(where, data, LightningDataModule):
             setattr(data, where, partial(_changed, getattr(data, where), change))
@@ -139,7 +138,15 @@ def _changed(loaders: Callable[[], Any], change: Callable[[Any], Any]) -> Any:
 
 
 def _whole(loaders: Any) -> Any:
-    return apply_to_collection(loaders, DataLoader, Whole)
+    if isinstance(loaders, DataLoader):
+        return Whole(loaders)
+    if isinstance(loaders, Mapping):
+        return {name: _whole(loader) for name, loader in loaders.items()}
+    if isinstance(loaders, Sequence):
+        return [_whole(loader) for loader in loaders]
+    if isinstance(loaders, CombinedLoader):
+        loaders.flattened = [_whole(loader) for loader in loaders.flattened]
+    return loaders
 
 
 def _shareable(name: str, loaders: Any) -> Any:

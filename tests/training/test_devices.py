@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -315,7 +316,9 @@ def test_loaders_that_cannot_be_shared_out_are_refused() -> None:
 
     data = Data()
     user_data.share_out(data)
-    (whole,) = data.val_dataloader()
+    (whole,) = CombinedLoader(data.val_dataloader(), "sequential").flattened
+    combined = CombinedLoader({"a": DataLoader(Numbers())}, "sequential")
+    assert isinstance(user_data._whole(combined).flattened[0], user_data.Whole)
     assert not isinstance(whole, DataLoader)  # so Lightning leaves it as it is
     assert ([b.tolist() for b in whole], whole.batch_size) == ([[0, 1], [2]], 2)
     with pytest.raises(SsrError, match=r"train_dataloader of Data gives a .*DataLoader"):
