@@ -143,7 +143,7 @@ def _shared_bytes() -> int:
         return 0
 
 
-def _shared(item: tuple[Any, ...]) -> tuple[Any, ...]:
+def _shared(item: Any) -> Any:
     """Put the tensors of an item into shared memory.
 
     On its way between processes that is done in a thread whose errors nobody hears, and the

@@ -110,14 +110,17 @@ def is_streamed(conf: DatasetConf, root: Path, listed: Listing, asked: Preproces
     """
     h, w = asked.size if asked.fit else _first_size(root, listed)
     needed, free = 3 * h * w * len(listed.files), memory.free_bytes()
-    fits = needed <= conf.memory * free
-    told = conf.crop_from is CropFrom.file or (conf.stream if conf.stream != "auto" else not fits)
+    told, why = needed > conf.memory * free, ""
+    if conf.crop_from is CropFrom.file:
+        told, why = True, " (dataset.crop_from=file)"
+    elif conf.stream != "auto":
+        told, why = conf.stream, f" (dataset.stream={str(conf.stream).lower()})"
     size = f"{len(listed.files):,} images of {w} x {h} pixels take {_mib(needed)} as tensors"
-    way = "read from their files for each batch" if told else "kept in memory"
+    way = ("read from their files for each batch" if told else "kept in memory") + why
     if messages.is_first(size + way):
         share = f"{conf.memory:.0%} of the free {_mib(free)}, may be taken (dataset.memory)"
         log.info("%s, and %s, %s: they are %s", size, _mib(conf.memory * free), share, way)
-    return bool(told)
+    return told
 
 
 def _mib(count: float) -> str:

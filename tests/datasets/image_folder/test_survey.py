@@ -20,6 +20,12 @@ from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import Save, as_mode, fill, float_tiff, noise, twelve_bit
 
+SAVES: dict[str, Save] = {
+    "colours": as_mode("RGB"),
+    "grey": as_mode("L"),
+    "12 bits": twelve_bit,
+    "floats": float_tiff,
+}
 ASKED = Preprocessing(channels=3, size=(6, 8), fit="crop")
 
 
@@ -30,14 +36,12 @@ def both(root: Path) -> tuple[Survey, Decoded]:
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 256])
-@pytest.mark.parametrize(
-    "save", [pytest.param(as_mode("RGB"), id="RGB"), as_mode("L"), twelve_bit, float_tiff], ids=str
-)
+@pytest.mark.parametrize("kind", SAVES)
 def test_it_is_what_a_tensor_says_however_many_are_decoded_at_once(
-    root: Path, save: Save, chunk: int, monkeypatch: pytest.MonkeyPatch
+    root: Path, kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(survey, "CHUNK", chunk)
-    known, decoded = both(fill(root, save=save))
+    known, decoded = both(fill(root, save=SAVES[kind]))
     assert known.digest == digest(decoded.pixels)
     assert torch.equal(known.hashes, decoded.hashes)
     assert (known.preprocessing, known.contents) == (decoded.preprocessing, decoded.contents)
