@@ -49,7 +49,8 @@ def test_every_default_is_allowed(schema: type[Any]) -> None:
 BAD = {  # by what is allowed
     "1 or more": dict.fromkeys(
         "recipe.batch_size trainer.max_epochs batch acquisition.prefilter acquisition.samples "
-        "latency.repeats latency.batch latency.threads finalists.count dataset.num_ops trainer.devices".split(),
+        "latency.repeats latency.batch latency.threads finalists.count dataset.num_ops "
+        "trainer.devices".split(),
         0,
     ),
     "1 or more, or null": dict.fromkeys(
