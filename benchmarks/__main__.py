@@ -22,6 +22,7 @@ PARTS = (
     "training",
     "formats",
     "decoding",
+    "streaming",
     "scbp",
     "latency",
     "latency_model",

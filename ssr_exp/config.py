@@ -44,9 +44,12 @@ Positive = Annotated[float, Allowed("above 0, and finite", lambda x: 0 < x < mat
 Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < math.inf)]
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
+ShareLeft = Annotated[float, Allowed("above 0, and at most 1", lambda x: 0 < x <= 1)]
 Chance = Annotated[float, Allowed("above 0 and below 1, such as 0.8 for 80 %", lambda x: 0 < x < 1)]
 AUTO = "auto"
 PRECISIONS = one_of(AUTO, "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+STRATEGIES = one_of("ddp", "ddp_find_unused_parameters_true")
+STREAM = Allowed("auto, true or false", lambda v: v == AUTO or isinstance(v, bool))
 Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
 Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
@@ -131,6 +134,13 @@ class AutoAugment(StrEnum):
     none = "none"
     trivial_augment_wide = "trivial_augment_wide"  # one operation, of any strength
     rand_augment = "rand_augment"  # `num_ops` operations of one `magnitude`
+
+
+class CropFrom(StrEnum):
+    """What resized crops are cut out of."""
+
+    resized = "resized"  # the image that was brought to `resize`
+    file = "file"  # the file's own pixels, so that a small part is as sharp as the whole
 
 
 class Optimizer(StrEnum):
@@ -310,6 +320,11 @@ class DatasetConf:
     resize: Any = None  # pixels: a square's side, or [height,width]; None: as they are, all of one
     fit: str = "crop"  # with `resize`: the centre of that shape, or `stretch`, or `pad` to it
     background: str = "white"  # or `black`: behind what is transparent, beside what is padded
+    crop_share: ShareLeft = 1.0  # with fit=crop: of each side of that centre, such as 224 of 256
+    # image_folder: read files for each batch, and keep no pixels; auto: if memory holds too few
+    stream: Annotated[Any, STREAM] = "auto"
+    memory: Share = 1 / 3  # of what is free that decoded images may take before they are streamed
+    skip_corrupt: CountOrZero = 0  # image_folder: so many files that are no images are left out
     val_fraction: float = 0.1  # of the training images, where there is no val folder
     split_seed: RandomSeed = 0
     normalize: Normalization = Normalization.own
@@ -319,12 +334,14 @@ class DatasetConf:
     vertical_flip: bool = False
     crop_scale: list[float] | None = None  # resized crops: their share of the area, least and most
     crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])  # width over height
+    crop_from: CropFrom = CropFrom.resized  # what resized crops are of; file: images are streamed
     rotation: Degrees = 0.0  # at most, either way
     color_jitter: list[float] = field(default_factory=list)  # brightness, contrast, saturation, hue
     auto_augment: AutoAugment = AutoAugment.none
     num_ops: Count = 2  # rand_augment
     magnitude: Magnitude = 9  # rand_augment
     cutout: CountOrZero = 0  # side of the erased square in pixels; 0: none
+    erasing: Share = 0.0  # how often a rectangle of any shape is erased
     mixup: Amount = 0.0  # alpha of the Beta distribution of both images' shares; 0: none
     cutmix: Amount = 0.0  # likewise, of the areas; with mixup, each batch gets one of both
 
@@ -392,14 +409,16 @@ class TrainerConf:
 
     max_epochs: Count = 200
     accelerator: Annotated[str, one_of(AUTO, "cpu", "gpu", "cuda", "mps")] = "auto"
-    devices: int = 1
+    devices: Count = 1  # that train one network together
+    strategy: Annotated[str, STRATEGIES] = "ddp"  # Lightning's, of several devices
+    sync_batch_norm: bool = False  # normalise by the batches of all devices; GPUs alone
     # `auto`: by the seed network and the device, once for a study
     precision: Annotated[str, PRECISIONS] = "32-true"
     channels_last: bool | None = False  # None: where it is faster
     compile: bool = False
     deterministic: bool | None = True  # None: on a CPU, where it costs nothing
     threads: Count | None = None  # CPU threads of one run; None: torch's own choice
-    workers: CountOrZero | None = None  # processes that augment; None: 4 beside a CUDA GPU, else 0
+    workers: CountOrZero | None = None  # that read and augment; None: 4 for files or a GPU, else 0
     progress: bool = True
     test: bool = False  # look at the test set at the end: for finalists
 

@@ -89,12 +89,19 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     if sys.stderr.isatty():
         yield from track(items, what, console=Console(stderr=True), transient=True)
         return
-    said = time.monotonic()
+    began = said = time.monotonic()
     for number, item in enumerate(items):
-        if time.monotonic() - said > EVERY_S:
-            said = time.monotonic()
-            log.info("%s: %d of %d", what, number, len(items))
+        if (now := time.monotonic()) - said > EVERY_S:
+            said, left_s = now, (now - began) * (len(items) / max(number, 1) - 1)
+            log.info("%s: %d of %d, about %s left", what, number, len(items), duration(left_s))
         yield item
+
+
+def duration(seconds: float) -> str:
+    """Write a time roughly: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -35,6 +35,7 @@ def open(context: HydraContext, task: TaskFunction, config: DictConfig) -> Launc
     target = str(OmegaConf.select(config, "hydra.launcher._target_"))
     if "hydra_ray_launcher" in target:
         _prepare_ray(config)
+    _check_devices(config, target)
     if "hydra_joblib_launcher" in target and config.hydra.launcher.get("n_jobs") == 0:
         raise SsrError(
             "hydra.launcher.n_jobs is 0; it must be 1 or more, or negative: -1 stands for all "
@@ -154,6 +155,45 @@ def _forget_schemas() -> None:
         schemas.pop(f"{name}.yaml", None)
 
 
+def _check_devices(config: DictConfig, target: str) -> None:
+    """Refuse jobs that would get fewer devices than a training is to have, or share them.
+
+    Raises:
+        SsrError: if they would.
+    """
+    asked = f"trainer.devices={(count := _devices(config))}"
+    if count == 1:
+        return
+    launcher = config.hydra.launcher
+    for key in ("nodes", "tasks_per_node"):
+        if (given := launcher.get(key)) not in (None, 1):
+            raise SsrError(
+                f"hydra.launcher.{key} is {given}, and {asked} starts its processes itself, on one "
+                f"node: type hydra.launcher.{key}=1 hydra.launcher.gpus_per_node={count}."
+            )
+    on_gpu, jobs = _wants_gpu(config), launcher.get("n_jobs")
+    if on_gpu and "hydra_joblib_launcher" in target and jobs not in (None, 1):
+        raise SsrError(
+            f"hydra.launcher.n_jobs is {jobs}, and all trainings of {asked} would be on the same "
+            "GPUs: type hydra.launcher.n_jobs=1, hydra/launcher=ray, which gives each its own, or "
+            'GPUS="0,1 2,3" launchers/gpus.sh.'
+        )
+    ray = OmegaConf.select(config, "hydra.launcher.ray.remote.num_gpus")
+    keys = {"gpus_per_node": launcher.get("gpus_per_node"), "ray.remote.num_gpus": ray}
+    for key, given in keys.items():
+        if isinstance(given, int | float) and given < count and (on_gpu or given):
+            raise SsrError(
+                f"hydra.launcher.{key} is {given}, and a training of {asked} needs {count}: type "
+                f"hydra.launcher.{key}={count}."
+            )
+
+
+def _devices(config: DictConfig) -> int:
+    """Read how many devices a training is to have; of several numbers, 1."""
+    given = OmegaConf.select(config, "trainer.devices")
+    return given if isinstance(given, int) else 1
+
+
 def _prepare_ray(config: DictConfig) -> None:
     """Fill in what Ray needs to be told on this machine, and not on a cluster."""
     ray = config.hydra.launcher.ray
@@ -168,7 +208,7 @@ def _prepare_ray(config: DictConfig) -> None:
                 "a cluster's trainings get the GPUs that they ask for: type "
                 "hydra.launcher.ray.remote.num_gpus=1, 0.5 for two on one, or 0 for none."
             )
-        ray.remote.num_gpus = int(_wants_gpu(config))
+        ray.remote.num_gpus = _devices(config) if _wants_gpu(config) else 0
 
 
 def _wants_gpu(config: DictConfig) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssr_exp.config import AutoAugment, DatasetConf
+from ssr_exp.config import AutoAugment, CropFrom, DatasetConf
+from ssr_exp.datasets.image_folder.file_pixels import Box
 from ssr_exp.datasets.images import IGNORED, Splits, Target
 from ssr_exp.errors import SsrError
 
@@ -35,6 +36,7 @@ class Augmentation:
     vertical_flip: bool = False  # half of the time
     crop_scale: tuple[float, ...] | None = None
     crop_ratio: tuple[float, ...] = tuple(DEFAULT.crop_ratio)
+    crop_from: CropFrom = CropFrom.resized
     rotation: float = 0.0  # degrees
     color_jitter: tuple[float, ...] = ()
     auto_augment: AutoAugment = AutoAugment.none
@@ -42,6 +44,12 @@ class Augmentation:
     magnitude: int = DEFAULT.magnitude
     mixup: float = 0.0
     cutmix: float = 0.0
+    erasing: float = 0.0  # how often a rectangle of an image is
+
+    @property
+    def crops_files(self) -> bool:
+        """Whether resized crops are cut out of the files' own pixels."""
+        return self.crop_scale is not None and self.crop_from is CropFrom.file
 
     @classmethod
     def from_conf(cls, conf: DatasetConf) -> Augmentation:
@@ -53,6 +61,7 @@ class Augmentation:
         return cls(**values)
 
 
+@lru_cache(maxsize=8)
 def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[..., Any] | None:
     """Return what torchvision does to one image, uint8 `c x h x w`, and to a mask of it.
 
@@ -70,7 +79,7 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
     bilinear = v2.InterpolationMode.BILINEAR
     fill: Any = {MaskImage: IGNORED, "others": 0}
     steps: list[Callable[..., Any]] = []
-    if wanted.crop_scale is not None:
+    if wanted.crop_scale is not None and not wanted.crops_files:
         steps.append(v2.RandomResizedCrop(size, wanted.crop_scale, wanted.crop_ratio))
     if wanted.rotation:
         steps.append(v2.RandomRotation(wanted.rotation, bilinear, fill=fill))
@@ -82,6 +91,43 @@ def image_transform(wanted: Augmentation, size: tuple[int, int]) -> Callable[...
     if any(wanted.color_jitter):
         steps.append(v2.ColorJitter(*wanted.color_jitter))
     return v2.Compose(steps) if steps else None
+
+
+def file_crop(wanted: Augmentation, h: int, w: int, seed: int) -> Box:
+    """Draw the part of an image of a file, of any size, that is scaled: torchvision's resized crop.
+
+    Returns:
+        Its left, upper, right and lower edge in pixels.
+    """
+    from torchvision.transforms import RandomResizedCrop
+
+    assert wanted.crop_scale is not None
+    image = torch.empty((1, h, w), device="meta")
+    with seeded(seed):
+        top, left, height, width = RandomResizedCrop.get_params(
+            image, [*wanted.crop_scale], [*wanted.crop_ratio]
+        )
+    return left, top, left + width, top + height
+
+
+def erased(x: Tensor, share: float, seed: int) -> Tensor:
+    """Set a rectangle of some images to zero, as torchvision does.
+
+    On normalised images zero is the mean colour. A rectangle takes 2 to 33 % of the area, with
+    sides of 0.3 to 3.3 (Zhong et al. 2017, https://arxiv.org/abs/1708.04896).
+
+    Args:
+        x: float, `b x c x h x w`; changed.
+        share: how often an image loses one.
+        seed: of all that is drawn.
+    """
+    from torchvision.transforms import v2
+
+    erase = v2.RandomErasing(p=1.0, inplace=True)
+    with seeded(seed):
+        for at in (torch.rand(len(x)) < share).nonzero().flatten().tolist():
+            erase(x[at])
+    return x
 
 
 def transformed(x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) -> Images:

@@ -1,31 +1,35 @@
-"""Make batches of images, shuffled and augmented, on the device where the images live."""
+"""Make batches of images, shuffled and augmented, on the device that trains."""
 
 from __future__ import annotations
 
 import hashlib
-import signal
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ssr_exp.datasets.augmentation import (
     Augmentation,
+    erased,
+    file_crop,
     image_transform,
     mixture,
     seeded,
     transformed,
 )
-from ssr_exp.datasets.images import Images
+from ssr_exp.datasets.image_folder.file_pixels import BadFile, Box, FilePixels
+from ssr_exp.datasets.images import Images, Indices
+from ssr_exp.datasets.share import ALONE, Rows, Share
+from ssr_exp.datasets.workers import Workers
+from ssr_exp.errors import SsrError
 
 # x: float32, b x c x h x w; y: as Images.labels, masks int64, mixed classes float32, b x classes
 Batch = tuple[Tensor, Tensor]
-Task = tuple[Tensor, int]  # positions of the images of a batch, and its seed
-CAN_FORK = sys.platform == "linux"  # workers share the images, and start at once
+Task = tuple[Indices, int | None]  # positions of the images of a batch, and its seed, if it has one
 
 
 class Batches:
@@ -34,20 +38,25 @@ class Batches:
     Without a `seed` the images come in their order. With one they are shuffled and augmented, and
     order and augmentation depend on the seed and the epoch alone: any epoch can be repeated.
     Shuffled batches all have the full size, unless there are fewer images than that.
-    torchvision's transforms take one image at a time, so they run on the CPU, in processes beside
-    the training if there are `workers`; how many there are changes no batch.
+    torchvision's transforms take one image at a time, so they run on the CPU, and so does reading
+    image files: in processes beside the training if there are `workers`. How many there are, and
+    whether images are read or in memory, changes no batch.
+    Where several processes share the batches, each makes its rows of them, which together are the
+    batch of one process alone; only what torchvision does to images draws other numbers then. In
+    order, all have as many batches, and one without an image of a batch has one without a target.
 
     Args:
-        images: moved to `device` once, unless torchvision transforms them.
+        images: moved to `device` once, unless torchvision transforms them or files are read.
         mean: of each channel, in 0..1; subtracted.
         std: of each channel, in 0..1; divided by.
-        batch_size: images.
+        batch_size: images, of all processes together.
         seed: of the order and the augmentation; None: neither.
         augmentation: None: none.
         channels_last: memory format of the batches.
         is_balanced: whether all classes are drawn alike, with replacement; with a seed alone.
         device: where the batches are wanted; None: where the images are.
-        workers: processes that run torchvision's transforms; 0: this one does.
+        workers: processes that read files and run torchvision's transforms; 0: this one does.
+        share: what of each batch is this process's.
     """
 
     def __init__(
@@ -63,21 +72,35 @@ class Batches:
         is_balanced: bool = False,
         device: torch.device | None = None,
         workers: int = 0,
+        share: Share = ALONE,
     ) -> None:
         wanted = augmentation or Augmentation()
         self._device = device = images.pixels.device if device is None else device
         self._transform = image_transform(wanted, (images.pixels.shape[2], images.pixels.shape[3]))
         self._mixture = mixture(wanted, len(images.classes))
-        self._images = images.to(device if self._transform is None else torch.device("cpu"))
-        self._workers = workers
+        self._batch_size = min(batch_size, len(images))
+        self._share = share
+        # Images are mixed with the one before them, which may be another process's.
+        self._before = int(self._mixture is not None and share.world > 1)
+        self._rows = share.rows(self._batch_size, self._before)  # of shuffled batches
+        # Where all is drawn: where the images are moved, or would be if they were in memory.
+        self._drawn_on = device if self._transform is None else torch.device("cpu")
+        self._workers: Workers | None = None
+        if isinstance(images.pixels, FilePixels) or self._transform is not None:
+            self._images = images.to(torch.device("cpu"))
+            fetched = Fetched(self._images, wanted, None if share.world == 1 else self._rows)
+            self._workers = Workers(fetched, workers, pins=device.type == "cuda")
+        else:
+            self._images = images.to(device)
+        if wanted.crops_files and not isinstance(images.pixels, FilePixels):
+            raise SsrError("dataset.crop_from=file needs the files: type dataset.stream=true")
         self._scale = 1 / (255 * torch.tensor(std, device=device).view(1, -1, 1, 1))
         self._shift = -255 * torch.tensor(mean, device=device).view(1, -1, 1, 1) * self._scale
-        self._batch_size = min(batch_size, len(images))
         self._seed = seed
         self._augmentation = wanted
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         weights = _weights(images.labels) if is_balanced else None
-        self._weights = None if weights is None else weights.to(self._images.labels.device)
+        self._weights = None if weights is None else weights.to(self._drawn_on)
         self._epoch = 0
 
     batch_sampler = None  # Lightning asks for both
@@ -98,57 +121,79 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return self._in_order() if self._seed is None else self._shuffled(self._seed)
 
+    def close(self) -> None:
+        """End the workers."""
+        if self._workers is not None:
+            self._workers.close()
+
     def _in_order(self) -> Iterator[Batch]:
-        for at in self._slices():
-            yield self._normalised(self._images.pixels[at]), as_targets(self._images.labels[at])
+        for x, y in self._fetched(None, None):
+            yield self._normalised(x), as_targets(y)
 
     def _shuffled(self, seed: int) -> Iterator[Batch]:
-        device = self._images.pixels.device
-        draw = torch.Generator(device).manual_seed(_mixed(seed, self._epoch))
+        draw = torch.Generator(self._drawn_on).manual_seed(_mixed(seed, self._epoch))
         count = len(self._images)
         if self._weights is None:
-            order = torch.randperm(count, generator=draw, device=device)
+            order = torch.randperm(count, generator=draw, device=self._drawn_on)
         else:
             order = torch.multinomial(self._weights, count, replacement=True, generator=draw)
         by_image = self._transform is not None
-        moved = self._by_image(order, seed) if by_image else self._by_batch(order, draw)
-        for number, (x, y) in enumerate(moved):
+        for number, (x, y) in enumerate(self._fetched(order, seed)):
+            if not by_image:
+                x, y = moved(x, y, self._augmentation, draw, self._rows)
             x, side = self._normalised(x), self._augmentation.cutout
             if side and by_image:
                 hashed = _mixed(seed, self._epoch, number, "cutout")
                 draw = torch.Generator(self._device).manual_seed(hashed)
-            x = cutout(x, side, draw) if side else x
+            x = cutout(x, side, draw, self._rows) if side else x
+            if share := self._augmentation.erasing:
+                rank = () if self._share.world == 1 else (self._share.rank,)
+                x = erased(x, share, _mixed(seed, self._epoch, number, "erasing", *rank))
             if self._mixture is not None:
                 with seeded(_mixed(seed, self._epoch, number, "mixture")):
                     x, y = self._mixture(x, y)
+                x, y = x[self._before :], y[self._before :]
                 x = x.contiguous(memory_format=self._format)
             yield x, as_targets(y)
 
-    def _by_batch(self, order: Tensor, draw: torch.Generator) -> Iterator[Batch]:
-        """Move all images of a batch at once, where they live."""
-        for at in self._slices():
-            x, y = self._images.pixels[order[at]], self._images.labels[order[at]]
-            yield moved(x, y, self._augmentation, draw)
-
-    def _by_image(self, order: Tensor, seed: int) -> Iterator[Batch]:
-        """Have torchvision transform the images of batches, too, one by one."""
-        assert self._transform is not None
+    def _fetched(self, order: Tensor | None, seed: int | None) -> Iterator[Batch]:
+        """Fetch the images of each batch: from where they live, or by workers; None: in order."""
+        if self._workers is None:
+            yield from self._in_memory(order)
+            return
+        pixels, whole = self._images.pixels, order
+        if whole is None:
+            whole = torch.arange(len(self._images))
+        own = [self._own(whole[at].cpu(), order is None) for at in self._slices()]
         tasks = [
-            (order[at], _mixed(seed, self._epoch, number))
-            for number, at in enumerate(self._slices())
+            # An image without a target keeps this process in step with the others.
+            (
+                (index if len(index) else whole[:1]).numpy(),
+                None if seed is None else _mixed(seed, self._epoch, number),
+            )
+            for number, index in enumerate(own)
         ]
-        served: DataLoader[Batch] = DataLoader(
-            Transformed(self._images, self._augmentation, self._transform),
-            batch_size=None,
-            sampler=tasks,
-            num_workers=self._workers,
-            pin_memory=self._device.type == "cuda",
-            multiprocessing_context="fork" if self._workers and CAN_FORK else None,
-            worker_init_fn=_leave_signals,
-            generator=torch.Generator(),  # else it draws a number from the global one
-        )
-        for x, y in served:
+        for (x, y, faults), index in zip(self._workers.serve(tasks), own, strict=True):
+            if isinstance(pixels, FilePixels):
+                pixels.note(faults)
+            y = y[: len(index)]
             yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
+
+    def _in_memory(self, order: Tensor | None) -> Iterator[Batch]:
+        pixels, labels = self._images.pixels, self._images.labels
+        assert isinstance(pixels, Tensor)
+        for at in self._slices():
+            if order is not None:
+                index = self._own(order[at], in_order=False)
+                yield pixels[index], labels[index]
+            else:
+                x, y = (self._own(whole[at], in_order=True) for whole in (pixels, labels))
+                yield x if len(x) else pixels[:1], y
+
+    def _own(self, whole: Tensor, in_order: bool) -> Tensor:
+        """Take this process's rows of what all images of a batch have."""
+        rows = self._share.rows(len(whole)) if in_order else self._rows
+        return rows.take(whole)
 
     def _slices(self) -> list[slice]:
         size = self._batch_size
@@ -158,34 +203,58 @@ class Batches:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
 
 
-class Transformed(Dataset[Batch]):
-    """Batches by their positions and a seed, each image of them transformed; on the CPU.
+class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
+    """Batches by their positions and a seed, on the CPU, and which files were bad.
 
     Args:
-        images: on the CPU.
-        augmentation: of which crops and flips come first.
-        transform: of one image; see `image_transform`.
+        images: on the CPU, or files.
+        augmentation: of which crops and flips come first; where torchvision has nothing to do, the
+            batch is augmented elsewhere.
+        rows: which of a whole batch the positions of a shuffled one are of; None: all.
     """
 
     def __init__(
-        self, images: Images, augmentation: Augmentation, transform: Callable[..., Any]
+        self, images: Images, augmentation: Augmentation, rows: Rows | None = None
     ) -> None:
         self._images = images
         self._augmentation = augmentation
-        self._transform = transform
+        self._rows = rows
 
-    def __getitem__(self, task: Task) -> Batch:
-        index, seed = task
+    def __getitem__(self, task: Task) -> tuple[Tensor, Tensor, list[BadFile]]:
+        index, seed = torch.from_numpy(task[0]), task[1]
+        pixels, y, faults = self._images.pixels, self._images.labels[index], list[BadFile]()
+        if isinstance(pixels, FilePixels):
+            crop = None
+            if seed is not None and self._augmentation.crops_files:
+                crop = partial(self._crop, seed)
+            x, faults = pixels.read(index, crop)
+        else:
+            x = pixels[index]
+        transform = image_transform(self._augmentation, (x.shape[2], x.shape[3]))
+        if seed is None or transform is None:
+            return x, y, faults
         draw = torch.Generator().manual_seed(seed)
-        x, y = self._images.pixels[index], self._images.labels[index]
-        x, y = moved(x, y, self._augmentation, draw)
-        return transformed(x, y, self._transform, _mixed(seed, "images"))
+        x, y = moved(x, y, self._augmentation, draw, self._rows)
+        return *self._transformed(x, y, transform, seed), faults
 
+    def _transformed(self, x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) -> Batch:
+        """Draw for a whole batch at once, or for each of some rows by its place."""
+        if self._rows is None:
+            return transformed(x, y, transform, _mixed(seed, "images"))
+        each = [
+            transformed(x[[n]], y[[n]], transform, _mixed(seed, "image", self._place(n)))
+            for n in range(len(x))
+        ]
+        xs, ys = zip(*each, strict=True)
+        return torch.cat(xs), torch.cat(ys)
 
-def _leave_signals(_: int) -> None:
-    """Let the process that trains decide what a signal means to it and its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def _crop(self, seed: int, row: int, h: int, w: int) -> Box:
+        """Draw for each place by itself: a file that is replaced changes no other image."""
+        return file_crop(self._augmentation, h, w, _mixed(seed, "crops", self._place(row)))
+
+    def _place(self, row: int) -> int:
+        """Return the place in the whole batch of one of the rows."""
+        return row if self._rows is None else (self._rows.start + row) % self._rows.count
 
 
 def as_targets(y: Tensor) -> Tensor:
@@ -205,24 +274,31 @@ def _mixed(*parts: int | str) -> int:
 
 
 # Augmentation: each image has its own draw from a generator, so the same state of the generator
-# gives the same batch.
+# gives the same batch. Numbers are drawn for all images of a batch, also where `x` holds but some
+# `rows` of it; None: it is whole.
 
 
-def moved(x: Tensor, y: Tensor, wanted: Augmentation, draw: torch.Generator) -> Batch:
+def moved(
+    x: Tensor, y: Tensor, wanted: Augmentation, draw: torch.Generator, rows: Rows | None = None
+) -> Batch:
     """Crop and flip images of bytes, and their masks where `y` is some."""
     channels = x.shape[1]
     if is_masks := y.dtype == torch.uint8:
         x = torch.cat([x, ~y[:, None]], 1)  # turned over, zeros beside an image are IGNORED
     if wanted.crop_padding:
-        x = crop(x, wanted.crop_padding, draw)
+        x = crop(x, wanted.crop_padding, draw, rows)
     if wanted.flip:
-        x = flip(x, draw)
+        x = flip(x, draw, rows)
     if wanted.vertical_flip:
-        x = flip(x, draw, dim=-2)
+        x = flip(x, draw, rows, dim=-2)
     return (x[:, :channels], ~x[:, channels]) if is_masks else (x, y)
 
 
-def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def _all(x: Tensor) -> Rows:
+    return Rows(0, len(x), len(x))
+
+
+def crop(x: Tensor, padding: int, generator: torch.Generator, rows: Rows | None = None) -> Tensor:
     """Pad each image with zeros, then cut a random window of the original size out of it.
 
     On pixels before normalisation this is torchvision's `RandomCrop(size, padding)`: the border
@@ -232,29 +308,38 @@ def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
         x: `b x c x h x w`.
         padding: pixels added on each side; all `(2 padding + 1)^2` windows are equally likely.
         generator: source of the draws, where `x` is.
+        rows: that `x` holds of a batch; None: all.
     """
-    b, _, h, w = x.shape
-    top, left = torch.randint(2 * padding + 1, (2, b), generator=generator, device=x.device)
+    (b, _, h, w), rows = x.shape, rows or _all(x)
+    most = 2 * padding + 1
+    corners = torch.randint(most, (2, rows.count), generator=generator, device=x.device)
+    top, left = rows.take(corners, 1)
     windows = F.pad(x, [padding] * 4).unfold(2, h, 1).unfold(3, w, 1)
     return windows[torch.arange(b, device=x.device), :, top, left]
 
 
-def flip(x: Tensor, generator: torch.Generator, dim: int = -1) -> Tensor:
+def flip(
+    x: Tensor, generator: torch.Generator, rows: Rows | None = None, *, dim: int = -1
+) -> Tensor:
     """Mirror each image with probability one half: left to right, or along another `dim`."""
-    coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
-    return torch.where(coin < 0.5, x.flip(dim), x)
+    rows = rows or _all(x)
+    coin = torch.rand(rows.count, 1, 1, 1, generator=generator, device=x.device)
+    return torch.where(rows.take(coin) < 0.5, x.flip(dim), x)
 
 
-def cutout(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
+def cutout(x: Tensor, side: int, generator: torch.Generator, rows: Rows | None = None) -> Tensor:
     """Set one square of each image to zero.
 
     On normalised images zero is the mean colour, as in DeVries and Taylor (2017). The square's
     centre is any pixel, so part of the square, of `side` pixels, may fall outside the image.
     """
-    b, _, h, w = x.shape
-    rows = _stripe(h, side, torch.randint(h, (b, 1), generator=generator, device=x.device))
-    columns = _stripe(w, side, torch.randint(w, (b, 1), generator=generator, device=x.device))
-    return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+    rows, stripes = rows or _all(x), []
+    for length in x.shape[2:]:
+        shape = (rows.count, 1)
+        centre = torch.randint(length, shape, generator=generator, device=x.device)
+        stripes.append(_stripe(length, side, rows.take(centre)))
+    high, wide = stripes
+    return x.masked_fill(high[:, None, :, None] & wide[:, None, None, :], 0)
 
 
 def _stripe(length: int, side: int, centre: Tensor) -> Tensor:

@@ -35,27 +35,56 @@ class Contents:
     examples: dict[str, int] = field(default_factory=dict)
 
 
+class Counting:
+    """Counts images in their order, some at a time."""
+
+    def __init__(self) -> None:
+        self._kinds: Counter[str] = Counter()
+        self._shapes: Counter[Size] = Counter()
+        self._odd = {"transparent": 0, "animated": 0, "plain": 0}
+        self._examples: dict[str, int] = {}
+        self._count = 0
+
+    def add(self, opened: Sequence[Opened], pixels: Tensor) -> None:
+        """Count what was opened; `pixels`, uint8, `n x c x h x w`, are what became of it."""
+        self._kinds.update(map(_kind, opened))
+        self._shapes.update(one.size for one in opened)
+        odd = {
+            "transparent": [i for i, one in enumerate(opened) if one.is_transparent],
+            "animated": [i for i, one in enumerate(opened) if one.is_animated],
+            "plain": plain(pixels),
+        }
+        for name, index in odd.items():
+            self._odd[name] += len(index)
+            if index:
+                self._examples.setdefault(name, self._count + index[0])
+        self._count += len(opened)
+
+    def contents(self) -> Contents:
+        """Return what was counted."""
+        shapes = self._shapes
+        return Contents(
+            kinds=dict(self._kinds.most_common()),
+            smallest=min(shapes, key=lambda size: size[0] * size[1]),
+            largest=max(shapes, key=lambda size: size[0] * size[1]),
+            sizes=len(shapes),
+            not_square=sum(count for (h, w), count in shapes.items() if h != w),
+            **self._odd,
+            examples={name: self._examples[name] for name in self._odd if name in self._examples},
+        )
+
+
 def count(opened: Sequence[Opened], pixels: Tensor) -> Contents:
-    """Count what was opened; `pixels`, uint8, `n x c x h x w`, are what became of it."""
-    shapes = Counter(one.size for one in opened)
-    odd = {
-        "transparent": [i for i, one in enumerate(opened) if one.is_transparent],
-        "animated": [i for i, one in enumerate(opened) if one.is_animated],
-        "plain": plain(pixels),
-    }
-    return Contents(
-        kinds=dict(Counter(_kind(one) for one in opened).most_common()),
-        smallest=min(shapes, key=lambda size: size[0] * size[1]),
-        largest=max(shapes, key=lambda size: size[0] * size[1]),
-        sizes=len(shapes),
-        not_square=sum(count for (h, w), count in shapes.items() if h != w),
-        **{name: len(index) for name, index in odd.items()},
-        examples={name: index[0] for name, index in odd.items() if index},
-    )
+    """Count all images at once, as `Counting.add` does."""
+    counting = Counting()
+    counting.add(opened, pixels)
+    return counting.contents()
 
 
 def plain(pixels: Tensor) -> list[int]:
     """List the images whose pixels are all the same."""
+    if not len(pixels):
+        return []
     rows = pixels.numpy().reshape(len(pixels), pixels.shape[1], -1)
     some = rows[:, :, :: max(1, rows.shape[2] // SAMPLE)]  # nearly all images differ there already
     alike = np.flatnonzero((some == some[:, :, :1]).all((1, 2)))

@@ -289,6 +289,7 @@ def _key(
     rows = [(name, *stat) for name, stat in zip(names, stats, strict=True)]
     size = asked.size if asked.fit else None
     told = [CACHE, str(root.resolve()), size, rows, asked.fit, asked.background]
+    told += [] if asked.crop_share == 1 else [asked.crop_share]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 

@@ -1,10 +1,11 @@
-"""What a data set is once it is in memory: tensors of pixels and labels."""
+"""What a data set is once it was read: pixels and labels."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from ssr_exp.datasets import preprocessing
+from ssr_exp.datasets.image_folder.file_index import FileIndex
+from ssr_exp.datasets.image_folder.file_pixels import FilePixels
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin, Reading
 
@@ -37,10 +40,12 @@ class Target(StrEnum):
 class Images:
     """Images of one size, and what is said of each."""
 
-    pixels: Tensor  # uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB)
+    # uint8, `n x c x h x w`, `c` 1 (grey) or 3 (RGB); what is no tensor decodes what is indexed
+    pixels: Tensor | FilePixels
     labels: Tensor  # as `target` says
     classes: tuple[str, ...]  # the names of classes, labels or numbers; of masks at most 255
-    files: tuple[Path, ...] = ()  # of each image; none for data sets that have no image files
+    # of each image; none for data sets that have no image files
+    files: tuple[Path, ...] | FileIndex = ()
     target: Target = Target.one_class
 
     def __len__(self) -> int:
@@ -49,16 +54,22 @@ class Images:
     def subset(self, index: Indices) -> Images:
         """Keep the images at `index`; a contiguous range shares memory with this object."""
         start, stop = int(index[0]), int(index[-1]) + 1
-        files = tuple(self.files[i] for i in index) if self.files else ()
         if stop - start == len(index):
             at: Any = slice(start, stop)
         else:
             at = torch.from_numpy(index)
-        return replace(self, pixels=self.pixels[at], labels=self.labels[at], files=files)
+        if isinstance(self.files, FileIndex):
+            files: tuple[Path, ...] | FileIndex = self.files[at]
+        else:
+            files = tuple(self.files[i] for i in index) if self.files else ()
+        pixels = self.pixels
+        pixels = pixels.subset(at) if isinstance(pixels, FilePixels) else pixels[at]
+        return replace(self, pixels=pixels, labels=self.labels[at], files=files)
 
     def to(self, device: torch.device) -> Images:
-        """Move to a device; on the same device nothing is copied."""
-        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+        """Move to a device what is in memory; on the same device nothing is copied."""
+        pixels = self.pixels if isinstance(self.pixels, FilePixels) else self.pixels.to(device)
+        return replace(self, pixels=pixels, labels=self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,8 @@ class Pool:
     hashes: NDArray[np.int64]  # `n`, of the pixels of each: equal where these are
     origin: ImageOrigin
     groups: NDArray[np.int64] | None = None  # `n`: equal where images stay together in a split
+    # The `histogram` of pixels at positions, where no memory holds them all; None: it does.
+    count: Callable[[Indices], Tensor] | None = None
 
 
 @dataclass(frozen=True)

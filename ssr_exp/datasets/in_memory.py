@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from ssr_exp.config import DatasetConf
-from ssr_exp.datasets import inspection, sources
+from ssr_exp.datasets import inspection, share, sources, workers
 from ssr_exp.datasets.augmentation import Augmentation
-from ssr_exp.datasets.batches import CAN_FORK, Batches
+from ssr_exp.datasets.batches import Batches
+from ssr_exp.datasets.image_folder.file_pixels import FilePixels
 from ssr_exp.datasets.images import (
     IGNORED,
     Images,
@@ -26,10 +26,9 @@ from ssr_exp.datasets.images import (
     histogram,
     moments,
 )
+from ssr_exp.datasets.share import ALONE, Share
 from ssr_exp.datasets.split import hold_out_val
 from ssr_exp.errors import SsrError, in_one_line
-
-WORKERS = 4  # as many as there are cores, at most
 
 
 @in_one_line()
@@ -56,7 +55,11 @@ def load(
     pool = sources.pool(conf, data_dir, target, ignored)
     train, val = _train_and_val(conf, pool)
     images = pool.images.subset(train)
-    counts = histogram(images.pixels)
+    if isinstance(images.pixels, FilePixels):
+        assert pool.count is not None
+        counts = pool.count(train)
+    else:
+        counts = histogram(images.pixels)
     mean, std = moments(counts)
     return Splits(
         name=conf.name,
@@ -82,16 +85,18 @@ def _train_and_val(conf: DatasetConf, pool: Pool) -> tuple[Indices, Indices | No
 
 
 class TensorDataModule(LightningDataModule):
-    """Serve `Splits` to a Lightning trainer from tensors that are moved to its device once.
+    """Serve `Splits` to a Lightning trainer: tensors are moved to its device once, files read.
 
     Args:
         splits: the data set.
-        batch_size: images.
+        batch_size: images, of all devices together.
         augmentation: of the training images; None: none.
         seed: of the order and augmentation of the training images.
         channels_last: memory format of the batches.
         is_balanced: whether images of rare classes are drawn more often in training.
-        workers: processes that run torchvision's transforms; None: `WORKERS` beside a CUDA GPU.
+        workers: processes that read files and run torchvision's transforms; None: see
+            `workers.chosen`.
+        shares_val: whether several devices share val and test, too; else each sees all of them.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class TensorDataModule(LightningDataModule):
         channels_last: bool = False,
         is_balanced: bool = False,
         workers: int | None = None,
+        shares_val: bool = True,
     ) -> None:
         super().__init__()
         self._splits = splits
@@ -113,11 +119,23 @@ class TensorDataModule(LightningDataModule):
         self._channels_last = channels_last
         self._is_balanced = is_balanced
         self._workers = workers
+        self._shares_val = shares_val
+        self._made: list[Batches] = []
 
     def setup(self, stage: str) -> None:
-        """Check that one device trains: batches are not shared out between several."""
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise SsrError("a network is trained on one device: type trainer.devices=1")
+        """Check that the devices can share the batches evenly."""
+        if self.trainer is not None:
+            share.check(self._batch_size, len(self._splits.train), self.trainer.world_size)
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that fetch."""
+        for made in self._made:
+            made.close()
+        self._made.clear()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the processes that fetch, since Lightning calls no `teardown` then."""
+        self.teardown("")
 
     def train_dataloader(self) -> Batches:
         """Shuffled and augmented batches."""
@@ -149,8 +167,18 @@ class TensorDataModule(LightningDataModule):
     def _batches(
         self, images: Images, seed: int | None = None, augmentation: Augmentation | None = None
     ) -> Batches:
-        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        return Batches(
+        device, ours = torch.device("cpu"), ALONE
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            if seed is not None or self._shares_val:
+                ours = Share(self.trainer.global_rank, self.trainer.world_size)
+        count, is_streamed = self._workers, isinstance(images.pixels, FilePixels)
+        if count is None:
+            bytes_ = self._batch_size * math.prod(images.pixels.shape[1:]) // ours.world
+            count = workers.chosen(
+                device, is_streamed=is_streamed, batch_bytes=bytes_, world=ours.world
+            )
+        made = Batches(
             images,
             mean=self._splits.mean,
             std=self._splits.std,
@@ -160,12 +188,8 @@ class TensorDataModule(LightningDataModule):
             channels_last=self._channels_last,
             is_balanced=self._is_balanced and seed is not None,
             device=device,
-            workers=_workers(device) if self._workers is None else self._workers,
+            workers=count,
+            share=ours,
         )
-
-
-def _workers(device: torch.device) -> int:
-    """Choose how many processes augment: none where the cores train, or where none can start."""
-    if device.type != "cuda" or not CAN_FORK or multiprocessing.current_process().daemon:
-        return 0
-    return min(WORKERS, len(os.sched_getaffinity(0)))
+        self._made.append(made)
+        return made

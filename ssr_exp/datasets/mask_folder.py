@@ -48,10 +48,10 @@ class MaskListing:
     def key(self, root: Path, how: Preprocessing) -> str:
         """Hash what a cache of the decoded images and masks depends on."""
         asked = [CACHE, str(root.resolve()), how.size if how.fit else None, how.fit, how.background]
+        asked += [] if how.crop_share == 1 else [how.crop_share]
         rows = [*zip((*self.images, *self.masks), self.stats, strict=True)]
-        return hashlib.sha256(json.dumps([*asked, len(self.images), rows]).encode()).hexdigest()[
-            :32
-        ]
+        text = json.dumps([*asked, len(self.images), rows])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @in_one_line()

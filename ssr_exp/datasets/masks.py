@@ -98,7 +98,8 @@ def _decoded(root: Path, listing: MaskListing, asked: Preprocessing) -> Decoded:
             if mask.shape != size:
                 (h, w), (height, width) = mask.shape, size
                 raise ValueError(f"{w} x {h} pixels, and its image has {width} x {height}")
-            masks[i] = mask if mask.shape == how.size else fitted(mask, how, beside=PADDED)
+            is_fitted = mask.shape == how.size and how.crop_share == 1
+            masks[i] = mask if is_fitted else fitted(mask, how, beside=PADDED)
         except Exception as error:  # of a damaged file, Pillow may raise anything
             failures[i] = " ".join((str(error) or type(error).__name__).split())
 

@@ -33,7 +33,8 @@ class Preprocessing:
     `(pixel / 255 - mean) / std`.
 
     `fit` is how an image of another size gets to `size`: `crop` its centre to the shape and scale,
-    `stretch`, or `pad` with the background; None: an image must have the size.
+    `stretch`, or `pad` with the background; None: an image must have the size. Of the centre a
+    `crop` keeps `crop_share`, as resizing to 256 and cropping 224 keeps 0.875.
     """
 
     channels: int  # 1 (grey) or 3 (RGB)
@@ -44,6 +45,7 @@ class Preprocessing:
     white: float | None = None  # the value that is white in floating-point images, likewise
     mean: tuple[float, ...] = ()  # of each channel, in 0..1
     std: tuple[float, ...] = ()
+    crop_share: float = 1.0  # of each side of the largest centre of the shape
 
 
 class Opened(NamedTuple):
@@ -70,7 +72,7 @@ class Opened(NamedTuple):
 
 
 def read(
-    path: Any, *, size: tuple[int, int] | None, how: Preprocessing
+    path: Any, *, size: tuple[int, int] | None, how: Preprocessing, crop: Any = None
 ) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Opened]:
     """Read an image file as RGB; every third of a grey one is the same.
 
@@ -78,6 +80,8 @@ def read(
         path: the file, or an open one.
         size: height and width in pixels that it is fitted to; None: it keeps its own.
         how: its fit, background, depth and white count here, and no size or channels.
+        crop: of height and width, returns the left, upper, right and lower edge of what is scaled
+            to the size; None: the image is fitted.
 
     Returns:
         uint8, `h x w x 3`, and the image as its file holds it.
@@ -92,20 +96,25 @@ def read(
         is_animated, is_cut = _is_animated(image), _is_cut(image)
         ImageOps.exif_transpose(image, in_place=True)
         eight, opened = _eight_bits(image, how)
-    if size is not None and opened.size != size:
+    if size is not None and crop is not None:
+        part = eight.crop(crop(*opened.size))
+        eight = part.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    elif size is not None and (opened.size != size or how.crop_share < 1):
         eight = fitted(eight, size, how)
     rgb = eight if eight.mode == "RGB" else eight.convert("RGB")
     return np.asarray(rgb), opened._replace(is_animated=is_animated, is_cut=is_cut)
 
 
-def pixels(path: Any, how: Preprocessing) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def pixels(path: Any, how: Preprocessing, crop: Any = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Read an image file as the network's training did: uint8, `h x w x c`.
+
+    `crop` is as in `read`.
 
     Raises:
         Exception: as `read` does; ValueError, too, if the size is another and there is no fit, or
             its numbers are none that the training knew.
     """
-    rgb, opened = read(path, size=how.size if how.fit else None, how=how)
+    rgb, opened = read(path, size=how.size if how.fit else None, how=how, crop=crop)
     _check_numbers(opened, how)
     if rgb.shape[:2] != tuple(how.size):
         (h, w), (height, width) = opened.size, how.size
@@ -141,7 +150,7 @@ def fitted(
     if how.fit == "pad":
         color = (how.background if beside is None else beside,) * len(image.getbands())
         return ImageOps.pad(image, to, filter_, color=color)
-    return ImageOps.fit(image, to, filter_)
+    return ImageOps.fit(image, to, filter_, bleed=(1 - how.crop_share) / 2)
 
 
 def _check_numbers(opened: Opened, how: Preprocessing) -> None:

@@ -110,7 +110,7 @@ def describe_pixels(contents: Contents | None, how: Preprocessing) -> str:
     if contents.sizes > 1:
         words = [f"{width} x {height} to {most_w} x {most_h} pixels ({contents.sizes} sizes)"]
     words.append(_kinds(contents, how))
-    if contents.sizes > 1 or contents.smallest != how.size:
+    if contents.sizes > 1 or contents.smallest != how.size or how.crop_share < 1:
         words.append(_fitted(contents, how))
     if len(contents.kinds) > 1 or grey not in contents.kinds:
         words.append(f"read as {grey} of 8 bits")
@@ -132,6 +132,8 @@ def _kinds(contents: Contents, how: Preprocessing) -> str:
 def _fitted(contents: Contents, how: Preprocessing) -> str:
     h, w = how.size
     to, shape = f"to {w} x {h}", "a square" if h == w else "that shape"
+    if how.crop_share < 1:
+        return f"of which {100 * how.crop_share:g} % of the centre's sides is scaled {to}"
     if _is_scaled(contents, how):
         return f"scaled {to}"
     centre = "square" if h == w else "of that shape"

@@ -12,13 +12,9 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from ssr_exp.config import DatasetConf
+from ssr_exp.config import CropFrom, DatasetConf
 from ssr_exp.datasets import csv_table, masks, scenes
-from ssr_exp.datasets.image_folder import listing
-from ssr_exp.datasets.image_folder.cache import cached
-from ssr_exp.datasets.image_folder.decoding import decode
-from ssr_exp.datasets.image_folder.listing import Listing
-from ssr_exp.datasets.image_folder.parts import ALL
+from ssr_exp.datasets.image_folder import folder_images
 from ssr_exp.datasets.images import (
     IGNORED,
     Images,
@@ -31,12 +27,12 @@ from ssr_exp.datasets.images import (
 )
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, FITS, Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
-from ssr_exp.datasets.split import check_enough, stratified
+from ssr_exp.datasets.split import stratified
 from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
 
-CSV, MASKS, SCENES = "csv", "masks", "scenes"
+CSV, FOLDER, MASKS, SCENES = "csv", "image_folder", "masks", "scenes"
 _TEST_SEED = 0  # test images stay the same when `dataset.split_seed` changes
 _DAMAGED = (OSError, RuntimeError, ValueError, EOFError, AssertionError, LookupError, TypeError)
 _TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
@@ -71,7 +67,7 @@ def pool(
         return csv_table.pool(conf, data_dir, target, _asked(conf))
     sources: dict[str, Callable[[DatasetConf, Path], Pool]] = {
         "digits": _digits,
-        "image_folder": _image_folder,
+        FOLDER: lambda conf, data_dir: folder_images.pool(conf, data_dir, _asked(conf)),
         **dict.fromkeys(_TORCHVISION, _torchvision),
     }
     if conf.name not in sources:
@@ -121,6 +117,33 @@ def _check(conf: DatasetConf) -> None:
             f"for: type dataset.fit={conf.fit} dataset.resize=32 (or another side), or leave "
             "dataset.fit out"
         )
+    if conf.crop_share < 1 and (conf.resize is None or conf.fit != "crop"):
+        raise SsrError(
+            f"dataset.crop_share={conf.crop_share:g} is of the centre that images are cropped to: "
+            "type dataset.resize=224 (or another side) with it, and no other dataset.fit than crop"
+        )
+    _check_streamed(conf)
+
+
+def _check_streamed(conf: DatasetConf) -> None:
+    """Refuse what is of image files that are read one by one where they are not."""
+    usual = DatasetConf()
+    for key in ("stream", "skip_corrupt", "crop_from"):
+        if conf.name != FOLDER and (value := getattr(conf, key)) != getattr(usual, key):
+            raise SsrError(
+                f"dataset.{key}={str(value).lower()} is of dataset={FOLDER}: leave it out"
+            )
+    if conf.crop_from is CropFrom.file:
+        if conf.crop_scale is None or conf.resize is None:
+            raise SsrError(
+                "dataset.crop_from=file is of resized crops: type dataset.crop_scale=[0.08,1] and "
+                "dataset.resize=224 (or another side) with it"
+            )
+        if conf.stream is False:
+            raise SsrError(
+                "dataset.crop_from=file reads the files for each batch, and dataset.stream=false "
+                "keeps none of their own pixels: leave one of both out"
+            )
 
 
 def size(conf: DatasetConf) -> tuple[int, int] | None:
@@ -187,73 +210,20 @@ def _pool(
     conf: DatasetConf, images: Images, train: Indices, test: Indices, sources: dict[str, str]
 ) -> Pool:
     """Fit images that are in memory to the size that is asked for, as files of them would be."""
-    c, h, w = images.pixels.shape[1:]
+    pixels = images.pixels[:]
+    c, h, w = pixels.shape[1:]
     how = replace(_asked(conf), channels=c)
     if how.fit is None:
         how = replace(how, size=(h, w))
     else:
-        images = replace(images, pixels=resize(images.pixels, how))
+        pixels = resize(pixels, how)
+        images = replace(images, pixels=pixels)
         if images.target is Target.masks:
             fitted = [masks.fitted(mask, how, beside=IGNORED) for mask in images.labels.numpy()]
             images = replace(images, labels=torch.from_numpy(np.stack(fitted)))
-    hashes = np.array([hashed(image) for image in images.pixels.numpy()], dtype=np.int64)
+    hashes = np.array([hashed(image) for image in pixels.numpy()], dtype=np.int64)
     origin = ImageOrigin(sources)
-    return Pool(images, digest(images.pixels), train, None, test, how, hashes, origin)
-
-
-def _image_folder(conf: DatasetConf, data_dir: Path) -> Pool:
-    """Decode a folder of class folders, or read what was decoded before."""
-    if conf.root is None:
-        raise SsrError("image_folder needs to know the folder: type dataset.root=DIR")
-    root, asked = Path(conf.root).expanduser(), _asked(conf)
-    listed = listing.scan(root)
-    decoded, key = cached(
-        data_dir / "cache" / f"{listed.key(asked)}.pt",
-        lambda: decode(root, listed.files, asked),
-    )
-    files = tuple(root / file for file in listed.files)
-    images = Images(decoded.pixels, torch.tensor(listed.labels), listed.classes, files)
-    parts, sources = _parts(listed, images, conf)
-    return Pool(
-        images,
-        key,
-        train=parts["train"],
-        val=parts.get("val"),
-        test=parts.get("test"),
-        preprocessing=decoded.preprocessing,
-        hashes=decoded.hashes.numpy(),
-        origin=replace(listed.origin, sources=sources, contents=decoded.contents),
-    )
-
-
-def _parts(
-    listed: Listing, images: Images, conf: DatasetConf
-) -> tuple[dict[str, Indices], dict[str, str]]:
-    """Take the parts that a folder came with, or split off a tenth of it as test.
-
-    Returns:
-        Positions and source, in words, of train, of val if it came with one, and of test.
-
-    Raises:
-        SsrError: a class has too few images.
-    """
-    ends = np.cumsum(list(listed.parts.values()))
-    index: dict[str, Indices] = {
-        name: np.arange(end - count, end, dtype=np.int64)
-        for (name, count), end in zip(listed.parts.items(), ends, strict=True)
-    }
-    is_split, sources = ALL in index, listed.origin.sources
-    needed = {
-        "train": True,
-        "val": "val" not in index and not conf.train_on_val,
-        "test": is_split,
-    }
-    whole = index[ALL if is_split else "train"]
-    check_enough(images, whole, [name for name in needed if needed[name]])
-    if is_split:
-        train, test = stratified(images, whole, fraction=0.1, seed=_TEST_SEED)
-        index, sources = {"train": train, "test": test}, {"test": "10 % of all"}
-    return index, sources
+    return Pool(images, digest(pixels), train, None, test, how, hashes, origin)
 
 
 def _fetched(conf: DatasetConf, root: Path, *, train: bool) -> Any:
@@ -298,4 +268,5 @@ def _asked(conf: DatasetConf) -> Preprocessing:
         size=size(conf) or (0, 0),
         fit=None if conf.resize is None else conf.fit,
         background=BACKGROUNDS[conf.background],
+        crop_share=conf.crop_share,
     )

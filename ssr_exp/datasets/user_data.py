@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from ssr_exp import user_code
 from ssr_exp.config import DatasetConf
@@ -96,6 +98,71 @@ def is_other_lightning(value: object) -> str:
         " of pytorch_lightning (import it from lightning.pytorch instead, where it is the same: "
         "import lightning.pytorch as pl)"
     )
+
+
+class Whole:
+    """A loader that Lightning shares out to no process: each sees all of it.
+
+    Args:
+        loader: of the user's own; whatever it has, this has.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def share_out(data: LightningDataModule) -> None:
+    """Let several processes share train, which Lightning sees to, and each see all of val and test.
+
+    So what a module logs there is of the whole set, however it measures; shared, it would be of
+    some images twice.
+    """
+    for part in ("train", "val", "test"):
+        change = partial(_shareable, type(data).__name__) if part == "train" else _whole
+        where = f"{part}_dataloader"
+        if is_overridden(where, data, LightningDataModule):
+            setattr(data, where, partial(_changed, getattr(data, where), change))
+
+
+def _changed(loaders: Callable[[], Any], change: Callable[[Any], Any]) -> Any:
+    return change(loaders())
+
+
+def _whole(loaders: Any) -> Any:
+    if isinstance(loaders, DataLoader):
+        return Whole(loaders)
+    if isinstance(loaders, Mapping):
+        return {name: _whole(loader) for name, loader in loaders.items()}
+    if isinstance(loaders, Sequence):
+        return [_whole(loader) for loader in loaders]
+    if isinstance(loaders, CombinedLoader):
+        loaders.flattened = [_whole(loader) for loader in loaders.flattened]
+    return loaders
+
+
+def _shareable(name: str, loaders: Any) -> Any:
+    """Refuse loaders for training that Lightning would give to each process whole.
+
+    Raises:
+        SsrError: says which can be shared.
+    """
+    for one in _flat(loaders):
+        if not isinstance(one, DataLoader) or isinstance(one.dataset, IterableDataset):
+            raise SsrError(
+                f"train_dataloader of {name} gives {user_code.article(one)}, whose samples cannot "
+                "be shared out to several devices: return a DataLoader of a Dataset with an index, "
+                "or type trainer.devices=1."
+            )
+    return loaders
 
 
 def has_test(data: LightningDataModule) -> bool:

@@ -22,8 +22,22 @@ OPTIONAL = ("timm",)  # recorded where they are installed
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
-def device(accelerator: str) -> str:
-    """Name the model of the processor that trains.
+def device(accelerator: str, count: int = 1) -> str:
+    """Name the model of the processor that trains, and how many do if there are several.
+
+    Raises:
+        SsrError: if a GPU is asked for and there is none.
+    """
+    import torch
+
+    several = f"{count} x " if count > 1 else ""
+    if is_on_gpu(accelerator):
+        return f"{several}{torch.cuda.get_device_name()}"
+    return f"{several}{processor()}, {max(1, torch.get_num_threads() // count)} threads"
+
+
+def is_on_gpu(accelerator: str) -> bool:
+    """Say whether a CUDA GPU trains.
 
     Raises:
         SsrError: if a GPU is asked for and there is none.
@@ -33,9 +47,7 @@ def device(accelerator: str) -> str:
     wants_gpu = accelerator in ("gpu", "cuda")
     if wants_gpu and not torch.cuda.is_available():
         raise SsrError("trainer.accelerator=gpu, but PyTorch sees no GPU: type trainer=cpu.")
-    if wants_gpu or (accelerator == "auto" and torch.cuda.is_available()):
-        return torch.cuda.get_device_name()
-    return f"{processor()}, {torch.get_num_threads()} threads"
+    return wants_gpu or (accelerator == "auto" and torch.cuda.is_available())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from ssr_exp.config import RecipeConf
 from ssr_exp.outputs import tensors
 from ssr_exp.runs.score import Score
+from ssr_exp.tasks import processes
 from ssr_exp.tasks.optimization import lr_factor, optimizer
 
 TRAIN, VAL, TEST = PARTS = ("train", "val", "test")
@@ -47,6 +48,8 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 class Tally(nn.Module):
     """Mean loss and metrics over an epoch, summed on the device without waiting for it.
 
+    What it returns is of all processes that train together, each of which has to ask for it;
+    torchmetrics does so by itself.
     Its state is in no buffer, so that no average of weights touches it and no checkpoint holds it.
 
     Args:
@@ -58,24 +61,35 @@ class Tally(nn.Module):
         super().__init__()
         for name, metric in metrics.items():
             self.add_module(f"metric_{name}", metric)
+            metric.dist_sync_fn = processes.gathered_tensors
         self._metrics = dict(metrics)
         self._factor = factor
         self._loss: Tensor | float = 0.0
         self._finite: Tensor | bool = True
         self._count = 0
+        self._is_alone = processes.count() == 1
 
     def add(self, outputs: Tensor, y: Tensor, loss: Tensor) -> None:
         """Count one batch: outputs and targets as the metrics take them, the batch's mean loss."""
         outputs, loss = outputs.detach(), loss.detach()
-        for metric in self._metrics.values():
+        for metric in self._metrics.values() if len(y) else ():
             metric.update(outputs, y)
         self._loss = loss * len(y) + self._loss
         self._finite = torch.isfinite(outputs).all() & torch.isfinite(loss) & self._finite
         self._count += len(y)
 
+    def stay_alone(self) -> None:
+        """Measure in this process what it sees itself, because that is everything."""
+        self._is_alone = True
+        for metric in self._metrics.values():
+            metric.distributed_available_fn = lambda: False
+
     def loss(self) -> float:
         """Return the mean loss; waits for the device."""
-        return float(self._loss) / self._count
+        if self._is_alone:
+            return float(self._loss) / self._count
+        loss, images = processes.summed(self._loss, self._count)
+        return loss / images
 
     def values(self) -> dict[str, float]:
         """Return each metric that is one number; waits for the device."""
@@ -89,7 +103,7 @@ class Tally(nn.Module):
 
     def finite(self) -> bool:
         """Tell whether every loss and output since the last reset was; waits for the device."""
-        return bool(self._finite)
+        return bool(self._finite) if self._is_alone else not any(processes.summed(not self._finite))
 
     def reset(self) -> None:
         """Start a new epoch."""
@@ -151,6 +165,11 @@ class Supervised(LightningModule):
         """Return how far outputs are from the teacher's."""
         return distillation_loss(student, teacher, temperature)
 
+    def measure_alone(self) -> None:
+        """Measure val and test in each of several processes, each of which sees all of them."""
+        for part in (VAL, TEST):
+            self.tally(part).stay_alone()
+
     def tables(self) -> dict[str, Any]:
         """Say what val measured that is more than a number, as plain data."""
         return {}
@@ -184,8 +203,9 @@ class Supervised(LightningModule):
 
     def _measured(self, batch: Sequence[Tensor], part: str) -> None:
         x, y = batch
-        outputs = next(tensors(self(x)))
-        self.tally(part).add(*self.measurable(outputs, y), self.loss(outputs, y))
+        outputs = next(tensors(self(x)))[: len(y)]  # an image without a target is there for none
+        loss = self.loss(outputs, y) if len(y) else outputs.new_zeros(())
+        self.tally(part).add(*self.measurable(outputs, y), loss)
 
     def _taught(self, loss: Tensor, outputs: Tensor, teacher: nn.Module, x: Tensor) -> Tensor:
         """Mix a batch's own loss with what the teacher says of it."""

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
+from ssr_exp.tasks import processes
 from ssr_exp.tasks.supervised import TRAIN, VAL, Supervised
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ def build(
 def shows_bar(trainer: TrainerConf) -> bool:
     """Tell whether progress is a bar: on a terminal or in a notebook, unless it is unwanted."""
     console = Console()
+    if processes.count() > 1:  # the first of them has no terminal
+        return False
     return trainer.progress and (console.is_terminal or console.is_jupyter)
 
 
@@ -140,7 +143,10 @@ class EpochLines(Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read a task's own means from it, because it logs them only after this hook."""
+        """Read a task's own means from it, because it logs them only after this hook.
+
+        Each of several processes reads them, because all have to; the first one alone is heard.
+        """
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if isinstance(pl_module, Supervised):
             tally = pl_module.tally(TRAIN)

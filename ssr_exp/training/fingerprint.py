@@ -19,18 +19,19 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds, user_modules
 from ssr_exp.runs import store, studies
 from ssr_exp.terminal import counted
-from ssr_exp.training import pretrained
+from ssr_exp.training import batch_norm, pretrained
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
-# Where images lie does not change what they are; how they are normalised is said in numbers.
-NOT_COMPARED = ("root", "download", "file", "normalize")
+# Where images lie does not change what they are, nor whether memory holds them, nor which are left
+# out: that stands in their digest. How they are normalised is said in numbers.
+NOT_COMPARED = ("root", "download", "file", "normalize", "stream", "memory", "skip_corrupt")
 # Keys that must not rename the studies before them.
 LATER = (
     *("train_on_val", "fit", "background", "image", "targets", "group", "split", *OWN_DATA),
     *("vertical_flip", "crop_scale", "crop_ratio", "rotation", "color_jitter", "auto_augment"),
-    *("num_ops", "magnitude", "mixup", "cutmix"),
+    *("num_ops", "magnitude", "mixup", "cutmix", "crop_share", "crop_from", "erasing"),
 )
 SPLIT = ("patterns", "depth", "at_most")  # likewise, of how a network is split
 
@@ -66,12 +67,15 @@ def fields(
         dataset = {k: v for k, v in dataset.items() if k in ("name", *OWN_DATA)}
         if not is_own and conf.dataset.version is None:
             dataset["code"] = _code(conf, [])
+    training = {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision}
+    if batch_norm.depends_on_devices(conf, seed_network):
+        training["devices"] = conf.trainer.devices
     decides = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
         "segment": segmentation(conf.segment, multiple),
         "dataset": dataset | {"content": splits.fingerprint},
         "recipe": recipe | ({"distill": taken.distill} if taken.distill else {}),
-        "training": {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision},
+        "training": training,
     }
     if is_own:
         for key in ("code", "arguments"):

@@ -20,7 +20,7 @@ from ssr_exp.config import TaskKind
 from ssr_exp.rescaling import inherit, rescale
 from ssr_exp.runs.store import LAST_CHECKPOINT, module_weights, network_weights
 from ssr_exp.tasks.supervised import Supervised
-from ssr_exp.training import learning, own_module, resume, scoring, trainers
+from ssr_exp.training import batch_norm, learning, own_module, resume, scoring, trainers
 from ssr_exp.training.opened_study import Job
 from ssr_exp.training.scoring import Fields, ScoreWatch
 
@@ -42,6 +42,9 @@ def train(job: Job, folder: Path, wandb_run: Any, last: resume.LastCheckpoint | 
     seed_everything(job.conf.seed, verbose=False)
     network = first_network(job)
     task, data = _task(job, network), learning.data(job.conf, job.study.splits)
+    batch_norm.check(job.conf, task)
+    if isinstance(task, Supervised) and job.conf.dataset.target is not None:
+        task.measure_alone()
     if job.conf.trainer.compile:
         torch._dynamo.reset()  # else all networks of a process share one limit on compilations
         network.compile()

@@ -18,6 +18,7 @@ from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import user_modules
 from ssr_exp.runs.score import Score
+from ssr_exp.tasks import processes
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.tasks.multilabel import Multilabel
 from ssr_exp.tasks.regression import Regression
@@ -139,7 +140,10 @@ def offered(splits: Splits | UserData) -> dict[str, Any]:
 def data(conf: Config, splits: Splits | UserData) -> LightningDataModule:
     """Return what serves the data of a training."""
     if isinstance(splits, UserData):
-        return user_data.make(conf.dataset)
+        own = user_data.make(conf.dataset)
+        if processes.count() > 1:
+            user_data.share_out(own)
+        return own
     return TensorDataModule(
         splits,
         batch_size=conf.recipe.batch_size,
@@ -148,6 +152,8 @@ def data(conf: Config, splits: Splits | UserData) -> LightningDataModule:
         channels_last=conf.trainer.channels_last,
         is_balanced=conf.task.balance is Balance.sampling,
         workers=conf.trainer.workers,
+        # A module of the user's own may measure in any way: each process shows it all of val.
+        shares_val=conf.task.name is not TaskKind.module,
     )
 
 

@@ -36,7 +36,7 @@ def write(path: Path, network: nn.Module, splits: Splits) -> None:
         predicted = torch.cat([next(tensors(network(x))).argmax(1) for x, _ in batches]).byte()
     rows = [
         picture
-        for pixels, truth, guess in zip(some.pixels, some.labels, predicted, strict=True)
+        for pixels, truth, guess in zip(some.pixels[:], some.labels, predicted, strict=True)
         for picture in (
             _drawn(pixels),
             _masked(pixels, truth, some),

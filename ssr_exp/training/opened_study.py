@@ -26,7 +26,7 @@ from ssr_exp.config import (
     TaskConf,
     TaskKind,
 )
-from ssr_exp.datasets import augmentation, in_memory, sources
+from ssr_exp.datasets import augmentation, in_memory, share, sources
 from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -36,7 +36,15 @@ from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Architecture, Plan
 from ssr_exp.runs import proposal, store, studies
 from ssr_exp.runs.score import ACCURACY, Score
-from ssr_exp.training import acceleration, fingerprint, learning, own_module, preflight, pretrained
+from ssr_exp.training import (
+    acceleration,
+    batch_norm,
+    fingerprint,
+    learning,
+    own_module,
+    preflight,
+    pretrained,
+)
 from ssr_exp.training.config_key import ConfigKey
 from ssr_exp.training.preflight import Tried
 from ssr_exp.training.pretrained import Pretrained
@@ -161,6 +169,8 @@ def open(conf: Config) -> OpenedStudy:
         SsrError: if a part of the configuration cannot be met.
     """
     config.check(conf)
+    if conf.trainer.devices > 1:
+        _check_several_devices(conf)
     if conf.study is not None:
         from ssr_exp.training import loop_study  # which makes an `OpenedStudy`
 
@@ -180,6 +190,7 @@ def open(conf: Config) -> OpenedStudy:
         )
     if isinstance(splits, Splits):
         augmentation.check(conf.dataset, splits, conf.recipe.batch_size)
+        share.check(conf.recipe.batch_size, len(splits.train), conf.trainer.devices)
     try:
         seed_network, plan = _traced(
             ConfigKey(conf.model),
@@ -201,6 +212,7 @@ def open(conf: Config) -> OpenedStudy:
     else:
         shape = adapt.output_shape(seed_network, splits.image_shape)
         learning.check_output(conf.task, conf.model.name, shape, splits.image_shape[1:])
+    batch_norm.check(conf, seed_network)
     taken = pretrained.open(conf, splits, seed_network, plan)
     if taken.moments is not None and isinstance(splits, Splits):
         splits = splits.normalised_by(*taken.moments)
@@ -251,12 +263,16 @@ def _data(conf: Config) -> tuple[Splits | UserData, Tried | None]:
     return _tried(ConfigKey(decides))
 
 
-def _check(conf: Config) -> None:
-    if conf.trainer.devices != 1:
+def _check_several_devices(conf: Config) -> None:
+    if conf.task.name is TaskKind.loop:
         raise SsrError(
-            f"trainer.devices is {conf.trainer.devices}; each network is trained on one device, "
-            "and a launcher trains several at once: type trainer.devices=1."
+            f"trainer.devices={conf.trainer.devices} is for trainings of ours, and your function "
+            f"trains the networks of {conf.study}: let it use several devices, and type "
+            "trainer.devices=1."
         )
+
+
+def _check(conf: Config) -> None:
     learning.check(conf)
     if conf.dataset.train_on_val and not conf.trainer.test:
         raise SsrError(

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 TRAINER = (
     "max_epochs accelerator devices precision deterministic benchmark gradient_clip_val logger "
     "plugins default_root_dir enable_progress_bar enable_model_summary num_sanity_val_steps "
-    "use_distributed_sampler strategy num_nodes fast_dev_run max_time max_steps barebones "
-    "enable_checkpointing"
+    "use_distributed_sampler strategy sync_batchnorm num_nodes fast_dev_run max_time max_steps "
+    "barebones enable_checkpointing"
 ).split()  # arguments of Lightning's that other keys, or nobody, decides
 
 

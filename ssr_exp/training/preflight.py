@@ -137,7 +137,8 @@ def try_module(
     expected = own_module.NetworkWatch(conf.task, network)
     arguments = {
         "accelerator": conf.trainer.accelerator,
-        "devices": 1,
+        # The one of this process, where several train a network together.
+        "devices": [torch.cuda.current_device()] if _is_on_gpu(conf) else 1,
         "precision": conf.trainer.precision,
         "gradient_clip_val": conf.recipe.grad_clip,
     }
@@ -175,6 +176,10 @@ def try_module(
     taken = _as_it_is_made(given, conf.trainer.precision)
     _say_what_differs(watch, given, name)
     return Tried(taken, scored)
+
+
+def _is_on_gpu(conf: Config) -> bool:
+    return conf.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _as_it_is_made(taken: Signature, precision: str) -> Signature:

@@ -1,7 +1,8 @@
 """Go on with a training that was killed, so that it ends as if nothing had happened.
 
 Each epoch ends with `last.ckpt`: weights, averages, optimizer, schedule and callbacks by Lightning,
-and by `ResumeState` the generators, what val measured and the time spent. Order and augmentation
+and by `ResumeState` the generators, what val measured and the time spent. Of several processes that
+train together the first writes it, and each goes on with its own generators. Order and augmentation
 of the images depend on the seed and the epoch alone. On a CPU the result is the same bit for bit.
 """
 
@@ -26,11 +27,13 @@ from ssr_exp import files, user_code
 from ssr_exp.errors import cause
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT
+from ssr_exp.tasks import processes
 from ssr_exp.terminal import PROGRESS
 from ssr_exp.training.scoring import Fields, ScoreWatch
 
 log = logging.getLogger(__name__)
 
+APART = 0x9E3779B1  # between the seeds of processes that train together
 KEY = "ssr_exp"  # in a checkpoint
 SCHEMA = 2  # of what is kept there
 HYPERPARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
@@ -51,13 +54,16 @@ class ResumeState(Callback):
         self._before_s = before_s
         self._begun = time.perf_counter()
         self._generators: dict[str, Any] | None = None
+        self._goes_on = False
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        generators = processes.gathered(_generators())
         checkpoint[KEY] = {
             "schema": SCHEMA,
-            "generators": _generators(),
+            "generators": generators[0],
+            **({"generators_of_ranks": generators} if len(generators) > 1 else {}),
             "fields": self._watch.fields(trainer),
             "is_late": self._watch.is_late(trainer),
             "spent_s": self._before_s + time.perf_counter() - self._begun,
@@ -66,14 +72,30 @@ class ResumeState(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if KEY in checkpoint:
-            self._generators = checkpoint[KEY]["generators"]
+        if KEY not in checkpoint:
+            return
+        kept = checkpoint[KEY]
+        states = kept.get("generators_of_ranks", [kept["generators"]])
+        if trainer.global_rank < len(states):  # else it draws from new ones
+            self._generators = states[trainer.global_rank]
+        self._goes_on = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let each of several processes draw numbers of its own, as for dropout."""
+        if trainer.global_rank:
+            # Not by `seed_everything`, whose seed all samplers have to share.
+            seed = (torch.initial_seed() + trainer.global_rank * APART) % 2**32
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw on from where the last epoch ended."""
         if self._generators is not None:
             _restore(self._generators)
             self._generators = None
+        if self._goes_on:
+            self._goes_on = False
             # Else the loader that was begun before this would go on, in another order: begin anew.
             trainer.fit_loop._resuming_from_checkpoint = False
 

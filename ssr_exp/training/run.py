@@ -12,6 +12,7 @@ from typing import Any
 
 from ssr_exp import files
 from ssr_exp.config import Config, TaskKind
+from ssr_exp.datasets import workers
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
@@ -20,7 +21,7 @@ from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.terminal import ENDED
-from ssr_exp.training import answer_folder, fit, loop_study, opened_study, resume, trainers
+from ssr_exp.training import answer_folder, devices, fit, loop_study, opened_study, resume, trainers
 from ssr_exp.training.opened_study import Job, OpenedStudy
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
 
 def _train(job: Job, store: Store, where: Path) -> Record:
     """Train, and write the record however that ends."""
+    devices.check(job.conf)
     blank = blank_record(job)
     share = blank.params / blank.baseline_params
     log.info("%s: %s parameters (%.1f %%)", job.title, f"{blank.params:,}", 100 * share)
@@ -102,14 +104,19 @@ def _train(job: Job, store: Store, where: Path) -> Record:
     start, last = time.perf_counter(), None if is_loop else resume.last_checkpoint(where)
     try:
         with trainers.quiet():
-            fields = loop_study.train(job, where) if is_loop else fit.train(job, where, run, last)
+            if is_loop:
+                fields = loop_study.train(job, where)
+            elif job.conf.trainer.devices > 1:
+                fields = devices.train(job, where, run)
+            else:
+                fields = fit.train(job, where, run, last)
         outcome: dict[str, Any] = {"status": Status.finished, **fields}
     except Diverged as error:
         outcome = {"status": Status.diverged, "error": str(error)}
     except Exception as error:
         if isinstance(error, OSError) and error.errno in files.FULL:  # nothing is wrong with it
             raise files.cannot_write(where, error, store.option) from error
-        outcome = {"status": Status.failed, "error": _explain(error)}
+        outcome = {"status": Status.failed, "error": explain(error)}
         log.debug("%s failed", job.title, exc_info=True)
         store.write_text(where / "traceback.txt", traceback.format_exc())
     spent_s = time.perf_counter() - start + (0.0 if last is None else last.spent_s)
@@ -165,7 +172,7 @@ def blank_record(job: Job) -> Record:
         **costs._asdict(),
         **{f"baseline_{key}": value for key, value in baseline._asdict().items()},
         wall_s=0.0,
-        device=provenance.device(conf.trainer.accelerator),
+        device=provenance.device(conf.trainer.accelerator, conf.trainer.devices),
         precision=conf.trainer.precision,
         versions=provenance.versions(),
         git_commit=provenance.git_commit(),
@@ -193,11 +200,13 @@ def _start_wandb(job: Job, blank: Record, where: Path) -> Any:
     )
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """Put an error of a training into one sentence."""
     text, kind = str(error).strip().partition("\n")[0], type(error).__name__
     if provenance.is_out_of_memory(error):
         return f"out of memory: {text or kind}; try a smaller recipe.batch_size."
+    if told := workers.explained(error):
+        return str(told)
     return text if isinstance(error, SsrError) else f"{kind}: {text}" if text else kind
 
 

@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up for many short runs: quiet, repeatable, on one device."""
+"""Lightning's trainer, set up for many short runs: quiet, repeatable."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ssr_exp import user_code
 from ssr_exp.config import Config, TaskKind
 from ssr_exp.errors import cause
 from ssr_exp.runs.score import Score
+from ssr_exp.tasks import processes
 from ssr_exp.training import callbacks, resume
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ KNOWN = (
     "The number of training batches .* is smaller than the logging interval",
     ".*isinstance.treespec, LeafSpec.",
     "The `srun` command is available on your system",
+    "The ``compute`` method of metric .* was called before",  # where others have the images
+    "It is recommended to use .* when logging on epoch level in distributed",  # sums are of all
 )
 
 
@@ -44,34 +47,44 @@ def build(
     wandb_run: Any = None,
     extra: Sequence[Callback] = (),
 ) -> Trainer:
-    """Set up the trainer of one run, whose curves go to an open W&B run if there is one."""
+    """Set up the trainer of one run, whose curves go to an open W&B run if there is one.
+
+    It is on one device, or on that of this process and those of the others that train with it:
+    then a logger stands for the W&B run.
+    """
     is_own = conf.task.name is TaskKind.module
     logger: Logger | bool = DummyLogger() if is_own else False
-    if wandb_run is not None:
+    if isinstance(wandb_run, Logger):
+        logger = wandb_run
+    elif wandb_run is not None:
         logger = OwnCurves(wandb_run) if is_own else Curves(wandb_run)
-    has_val = not conf.dataset.train_on_val
+    has_val, world = not conf.dataset.train_on_val, processes.count()
     further = {name: value for name, value in conf.task.trainer.items() if name != "callbacks"}
     further |= {} if has_val else {"limit_val_batches": 0}
     own = callbacks.build(conf.recipe, conf.trainer, folder, score, has_val=has_val)
     trainer = Trainer(
         max_epochs=conf.trainer.max_epochs,
         accelerator=conf.trainer.accelerator,
-        devices=conf.trainer.devices,
+        devices=world,
+        strategy=conf.trainer.strategy if world > 1 else "auto",
+        sync_batchnorm=world > 1 and conf.trainer.sync_batch_norm,
         precision=conf.trainer.precision,  # type: ignore[arg-type]
         deterministic="warn" if conf.trainer.deterministic else False,
         benchmark=not conf.trainer.deterministic,
         gradient_clip_val=conf.recipe.grad_clip,
         logger=logger,
         callbacks=[*extra, *user_code.made(conf.task.trainer.get("callbacks", [])), *own],
-        # One process on one device, whatever cluster it runs in: launchers requeue, not Lightning.
+        # Processes of one machine, whatever cluster it is in: launchers requeue, not Lightning.
         plugins=[resume.WholeFiles(), LightningEnvironment()],
         default_root_dir=folder,
         enable_progress_bar=callbacks.shows_bar(conf.trainer),
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+        use_distributed_sampler=conf.dataset.target is not None,  # for data of the user's own
         **further,
     )
+    if world > 1:  # else each step waits for the device to ask the others of signals
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     # Deterministic mode also fills new tensors, which costs time and changes no result of ours.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer

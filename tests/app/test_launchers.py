@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from ssr_exp.app import configuration, launchers
+from ssr_exp.errors import SsrError
 from tests.conftest import ROOT, small
 
 Compose = Callable[[str, list[str]], Any]
@@ -155,3 +157,37 @@ def test_without_a_gpu_the_script_says_what_to_type() -> None:
     if ended.returncode == 0:
         pytest.skip("this machine has one")
     assert "GPUS=" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("submitit_slurm hydra.launcher.gpus_per_node=1", "type hydra.launcher.gpus_per_node=4"),
+        ("submitit_slurm hydra.launcher.tasks_per_node=4", "type hydra.launcher.tasks_per_node=1"),
+        ("submitit_slurm hydra.launcher.nodes=2", "hydra.launcher.nodes=1"),
+        ("joblib", "type hydra.launcher.n_jobs=1"),
+        ("ray hydra.launcher.ray.remote.num_gpus=1", "type hydra.launcher.ray.remote.num_gpus=4"),
+    ],
+)
+def test_jobs_that_would_share_the_devices_of_a_training_are_refused(
+    words: str, said: str, composes: Compose
+) -> None:
+    launcher, *rest = words.split()
+    typed = [f"hydra/launcher={launcher}", *rest, "trainer.accelerator=gpu"]
+    for count, refused in ((4, True), (1, False)):
+        composed = composes("train", [*typed, f"trainer.devices={count}"])
+        target = composed.hydra.launcher._target_
+        with pytest.raises(SsrError, match=re.escape(said)) if refused else nullcontext():
+            launchers._check_devices(composed, target)
+
+
+def test_a_training_on_this_machines_ray_asks_for_as_many_gpus_as_devices(
+    composes: Compose,
+) -> None:
+    for words, gpus in (("gpu trainer.devices=4", 4), ("gpu", 1), ("cpu trainer.devices=4", 0)):
+        accelerator, *rest = words.split()
+        typed = ["hydra/launcher=ray", f"trainer.accelerator={accelerator}", *rest]
+        composed = composes("train", typed)
+        OmegaConf.set_readonly(composed, False)
+        launchers._prepare_ray(composed)
+        assert composed.hydra.launcher.ray.remote.num_gpus == gpus

@@ -47,10 +47,10 @@ MIXTURES: dict[str, dict[str, Any]] = {
     "everything": {
         **MOVES["all moves"],
         **COLORS["trivial augment"],
-        **{"cutout": 3, "mixup": 0.4, "cutmix": 1.0},
+        **{"cutout": 3, "erasing": 0.4, "mixup": 0.4, "cutmix": 1.0},
     },
 }
-ALL = {**MOVES, **COLORS, **MIXTURES}
+ALL = {**MOVES, **COLORS, **MIXTURES, "erasing": {"erasing": 0.5}}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -128,6 +128,21 @@ def test_workers_change_no_batch_and_no_global_draw(images: Images) -> None:
     )
     assert same(alone, helped)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_erasing_takes_a_rectangle_of_so_many_images_and_leaves_the_others() -> None:
+    x = torch.rand(400, 3, 20, 24, generator=seeded()) + 1
+    out = augmentation.erased(x.clone(), 0.25, 5)
+    gone = out.eq(0)
+    assert torch.equal(gone.all(1), gone.any(1)) and torch.equal(out[~gone], x[~gone])
+    touched = gone.flatten(1).any(1)
+    assert 0.18 < touched.float().mean() < 0.32
+    shares = gone[touched][:, 0].flatten(1).float().mean(1)
+    assert shares.min() > 0.01 and shares.max() < 0.35 and len(shares.unique()) > 20
+    rows, columns = gone[:, 0].any(2).sum(1), gone[:, 0].any(1).sum(1)
+    assert torch.equal(gone[:, 0].flatten(1).sum(1), rows * columns)
+    assert torch.equal(augmentation.erased(x.clone(), 0.25, 5), out)
+    assert not torch.equal(augmentation.erased(x.clone(), 0.25, 6), out)
 
 
 def test_an_order_is_the_same_with_and_without_augmentation(images: Images) -> None:

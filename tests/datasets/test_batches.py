@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
-from ssr_exp.datasets import batches
+from ssr_exp.datasets import batches, share
 from ssr_exp.datasets.augmentation import Augmentation
 from ssr_exp.datasets.batches import Batches
 from ssr_exp.datasets.images import IGNORED, Images, Splits, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
+from ssr_exp.datasets.share import Share
 from ssr_exp.errors import SsrError
 
 
@@ -209,11 +209,80 @@ def test_masks_in_order_are_as_they_are() -> None:
     assert torch.equal(torch.cat([y for _, y in served]), masks.long())
 
 
-def test_several_devices_are_refused(digits: Splits) -> None:
-    module = TensorDataModule(digits, batch_size=8)
-    module.trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False)
-    with pytest.raises(SsrError, match=r"trainer\.devices=1"):
-        module.setup("fit")
+def together(world: int, images: Images, **fields: object) -> list[tuple[Tensor, Tensor]]:
+    """Put the rows of several processes together again, batch by batch; padding is left out."""
+    shares = [Share(rank, world) for rank in range(world)]
+    served = [Batches(images, mean=(0.5,), std=(0.2,), share=s, **fields) for s in shares]  # type: ignore[arg-type]
+    for one in served:
+        one.set_epoch(2)
+    parts = [[(x[: len(y)], y) for x, y in one] for one in served]
+    xs, ys = zip(*(zip(*batch, strict=True) for batch in zip(*parts, strict=True)), strict=True)
+    return [(torch.cat(x), torch.cat(y)) for x, y in zip(xs, ys, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Augmentation(crop_padding=2, flip=True, vertical_flip=True, cutout=3),
+        Augmentation(crop_padding=1, flip=True, mixup=0.4, cutmix=1.0),
+    ],
+)
+@pytest.mark.parametrize("is_balanced", [False, True])
+def test_rows_of_several_processes_are_the_batches_of_one(
+    wanted: Augmentation, is_balanced: bool
+) -> None:
+    images = replace(noise(40), labels=torch.arange(40) % 5, classes=tuple("abcde"))
+    fields = {"batch_size": 12, "seed": 4, "augmentation": wanted, "is_balanced": is_balanced}
+    for (x, y), (x1, y1) in zip(
+        together(3, images, **fields), together(1, images, **fields), strict=True
+    ):
+        assert torch.equal(x, x1) and torch.equal(y, y1)
+
+
+def test_transforms_of_single_images_do_not_depend_on_the_number_of_processes() -> None:
+    """Unless there is one alone, whose numbers are drawn one after another, as of old."""
+    fields = {"batch_size": 12, "seed": 4, "augmentation": Augmentation(rotation=30, mixup=0.3)}
+    images = replace(noise(24), labels=torch.arange(24) % 2)
+    one, other, alone = (together(world, images, **fields) for world in (2, 4, 1))
+    for (x, y), (x1, y1), (_, y2) in zip(one, other, alone, strict=True):
+        assert torch.equal(x, x1) and torch.equal(y, y1) and torch.equal(y, y2)
+
+
+@pytest.mark.parametrize("count", [1, 5, 8, 9])
+def test_each_image_in_order_is_in_one_process(count: int) -> None:
+    """Some have no row of the last batch, and as many batches as all others."""
+    batches = together(4, noise(count), batch_size=8)
+    assert [y.tolist() for _, y in batches] == [
+        list(range(at, min(at + 8, count))) for at in range(0, count, 8)
+    ]
+    (_, *_, (x, y)) = [
+        (),
+        *Batches(noise(count), mean=(0.5,), std=(0.2,), batch_size=8, share=Share(0, 4)),
+    ]
+    assert len(x) == max(len(y), 1)
+
+
+def noise(count: int) -> Images:
+    pixels = torch.randint(0, 256, (count, 1, 6, 6), generator=seeded(3), dtype=torch.uint8)
+    return Images(pixels, torch.arange(count), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "images", "said"),
+    [
+        (10, 100, r"recipe\.batch_size=10 counts all devices.* type recipe\.batch_size=9 or 12,"),
+        (2, 100, r"type recipe\.batch_size=3,"),
+        (128, 100, r"the 100 training images are one batch.* type recipe\.batch_size=99,"),
+        (128, 2, r"evenly: type fewer devices"),
+    ],
+)
+def test_batches_that_devices_cannot_share_are_refused(
+    batch_size: int, images: int, said: str
+) -> None:
+    with pytest.raises(SsrError, match=said):
+        share.check(batch_size, images, 3)
+    share.check(12, 100, 3)
+    share.check(10, 100, 1)
 
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]

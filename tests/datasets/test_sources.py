@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ssr_exp.config import DatasetConf
+from ssr_exp.config import CropFrom, DatasetConf
 from ssr_exp.datasets import in_memory
-from ssr_exp.datasets.images import Splits
+from ssr_exp.datasets.images import Splits, Target
 from ssr_exp.datasets.in_memory import TensorDataModule
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
@@ -99,6 +99,37 @@ def test_resize_is_a_side_or_both(root: Path, resize: Any, refused: Refused) -> 
 def test_an_empty_root_is_not_the_current_folder(tmp_path: Path, name: str, root: str) -> None:
     with pytest.raises(SsrError, match=r"dataset\.root is empty: type dataset\.root=DIR"):
         in_memory.load(DatasetConf(name=name, root=root, download=False), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"stream": True}, {"skip_corrupt": 2}, {"crop_from": CropFrom.file}]
+)
+@pytest.mark.parametrize("name", ["digits", "scenes", "csv", "masks"])
+def test_what_is_of_files_that_are_streamed_is_refused_elsewhere(
+    tmp_path: Path, name: str, fields: dict[str, Any]
+) -> None:
+    ((key, value),) = fields.items()
+    target = Target.masks if name in ("scenes", "masks") else Target.one_class
+    said = rf"dataset\.{key}={str(value).lower()} is of dataset=image_folder: leave it out"
+    with pytest.raises(SsrError, match=said):
+        in_memory.load(DatasetConf(name=name, **fields), tmp_path, target)
+
+
+def test_crops_of_files_need_a_size_and_a_stream(root: Path, refused: Refused) -> None:
+    noise(root, cat=5, dog=5)
+    crops = {"crop_from": CropFrom.file, "crop_scale": [0.1, 1.0]}
+    assert "type dataset.crop_scale=[0.08,1] and dataset.resize=224" in refused(root, **crops)
+    message = refused(root, crop_from=CropFrom.file, resize=4)
+    assert "type dataset.crop_scale=[0.08,1] and dataset.resize=224" in message
+    assert "leave one of both out" in refused(root, **crops, resize=4, stream=False)
+
+
+@pytest.mark.parametrize("fields", [{}, {"resize": 4, "fit": "pad"}])
+def test_a_share_of_no_crop_gets_advice(
+    root: Path, fields: dict[str, Any], refused: Refused
+) -> None:
+    said = refused(noise(root, cat=5, dog=5), crop_share=0.875, **fields)
+    assert "dataset.crop_share=0.875 is of the centre" in said and "dataset.resize=224" in said
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])

@@ -152,6 +152,20 @@ def test_images_that_were_moved_are_the_same_study_and_others_are_another(
     assert name(moved, "data") != before
 
 
+def test_where_images_are_kept_is_no_part_of_a_study_and_what_is_cut_out_of_them_is(
+    opened: Callable[..., OpenedStudy], images: Path
+) -> None:
+    def name(*words: str) -> str:
+        return opened("dataset=image_folder", f"dataset.root={images}", *words).name
+
+    resized = ("dataset.resize=8", "dataset.crop_scale=[0.5,1]", "dataset.crop_padding=0")
+    usual = name(*resized)
+    for word in ("stream=true", "stream=false", "memory=0.0", "skip_corrupt=2"):
+        assert name(*resized, f"dataset.{word}") == usual
+    others = [name(*resized, f"dataset.{w}") for w in ("crop_from=file", "crop_share=0.9")]
+    assert len({usual, *others, name(*resized, "dataset.erasing=0.1")}) == 4
+
+
 def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., OpenedStudy]) -> None:
     first, second = opened("seed=1"), opened("seed=2", "recipe.lr=0.3")
     assert first.splits is second.splits
@@ -162,8 +176,8 @@ def test_images_and_trace_are_kept_for_the_next_run(opened: Callable[..., Opened
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("trainer.devices=2", "type trainer.devices=1"),
-        ("trainer.devices=0", "type trainer.devices=1"),
+        ("trainer.devices=0", "trainer.devices is 0; it must be 1 or more"),
+        ("trainer.strategy=fsdp", "trainer.strategy is fsdp; it must be ddp or"),
         ("segment.kind=superblok", "segment.kind=superblok is unknown"),
         ("segment.multiple=0", "at least 1"),
         ("segment.frozen=[stage9]", "stage9"),

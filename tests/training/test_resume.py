@@ -18,6 +18,7 @@ from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import LAST_CHECKPOINT, network_weights
 from ssr_exp.tasks.classification import Classification
 from ssr_exp.training import learning, resume, run
+from tests.datasets.pictures import fill
 
 Compose = Callable[..., Config]
 WORDS = (
@@ -113,6 +114,90 @@ def test_a_training_killed_at_any_step_ends_as_an_undisturbed_one(
         record = run.train(broken)
         assert measured(record) == measured(undisturbed), at
         assert same(weights(broken), weights(whole)), at
+
+
+STREAMED = (
+    "dataset=image_folder",
+    "dataset.resize=[10,12]",
+    "dataset.stream=true",
+    "dataset.crop_scale=[0.3,1]",
+    "dataset.crop_from=file",
+    "dataset.crop_padding=0",
+    "dataset.auto_augment=trivial_augment_wide",
+    "dataset.erasing=0.3",
+    "dataset.mixup=0.2",
+    "recipe.batch_size=4",
+    "recipe.ema_decay=0.9",
+    "trainer.max_epochs=3",
+    "trainer.workers=2",
+)
+
+
+@pytest.fixture
+def streamed(tmp_path: Path) -> tuple[str, ...]:
+    """Name a folder of images that are read for each batch."""
+    fill(tmp_path / "set", count=24)
+    return (*STREAMED, f"dataset.root={tmp_path / 'set'}")
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_a_streamed_training_killed_in_an_epoch_ends_as_an_undisturbed_one(
+    conf: Compose, tmp_path: Path, dies: Callable[[int], None], streamed: tuple[str, ...]
+) -> None:
+    whole = conf(*streamed, f"paths.runs={tmp_path}/whole")
+    broken = conf(*streamed, f"paths.runs={tmp_path}/killed", "trainer.workers=1")
+    undisturbed = run.train(whole)
+    dies(20)
+    with pytest.raises(Killed):
+        run.train(broken)
+    assert measured(run.train(broken)) == measured(undisturbed)
+    assert same(weights(broken), weights(whole))
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_a_training_whose_disk_goes_away_fails_with_a_record_and_goes_on_when_it_is_back(
+    conf: Compose,
+    tmp_path: Path,
+    dies: Callable[[int], None],
+    streamed: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = conf(*streamed, f"paths.runs={tmp_path}/whole")
+    broken = conf(*streamed, f"paths.runs={tmp_path}/broken")
+    undisturbed = run.train(whole)
+    step, left = Classification.training_step, [18]
+
+    def unmounts(self: Classification, batch: tuple[Tensor, Tensor], at: int) -> Tensor:
+        left[0] -= 1
+        if left[0] == 0:
+            (tmp_path / "set").rename(tmp_path / "gone")
+        return step(self, batch, at)
+
+    monkeypatch.setattr(Classification, "training_step", unmounts)
+    with pytest.raises(run.RunFailed, match=r"png cannot be read any more .*No such file"):
+        run.train(broken)
+    (path,) = tmp_path.glob("broken/*/*/seed0/record.json")
+    assert '"status": "failed"' in path.read_text()
+    (tmp_path / "gone").rename(tmp_path / "set")
+    with caplog.at_level(logging.INFO):
+        assert measured(run.train(broken)) == measured(undisturbed)
+    assert "going on after epoch 1" in caplog.text
+    assert same(weights(broken), weights(whole))
+
+
+@pytest.mark.usefixtures("repeatable")
+def test_a_training_is_the_same_whether_memory_holds_its_images_or_not(
+    conf: Compose, tmp_path: Path, streamed: tuple[str, ...]
+) -> None:
+    words = [word for word in streamed if not word.startswith(("dataset.stream", "dataset.crop_f"))]
+    both = [
+        conf(*words, f"dataset.stream={stream}", f"paths.runs={tmp_path}/{stream}")
+        for stream in ("true", "false")
+    ]
+    one, other = map(run.train, both)
+    assert (one.study, *measured(one)) == (other.study, *measured(other))
+    assert same(*map(weights, both))
 
 
 @pytest.mark.usefixtures("repeatable")

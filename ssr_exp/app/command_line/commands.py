@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +41,7 @@ def run(main: Callable[[], Any], command: str) -> None:
     typed = sys.argv
     try:
         with messages.command(), _refusals():
+            _refuse_ranks(os.environ, Path(typed[0]).name)
             sys.argv = [typed[0], *arguments(typed[1:], command)]
             main()
     finally:
@@ -73,6 +74,21 @@ def arguments(typed: Sequence[str], command: str) -> list[str]:
     if is_plain and not any(word.startswith("hydra.mode=") for word in checked):
         flags.append("-m")  # as conf/ has it; Hydra asks, and reads the answer from an error, too
     return [*checked, *flags]
+
+
+def _refuse_ranks(environment: Mapping[str, str], script: str) -> None:
+    """Refuse to be one of several processes that are to train one network together.
+
+    Raises:
+        SsrError: if it is: each would do all that the command says.
+    """
+    world = environment.get("WORLD_SIZE", "1")
+    if "RANK" in environment and world != "1":
+        raise SsrError(
+            f"this is process {environment['RANK']} of {world} (RANK, WORLD_SIZE), as torchrun "
+            f"starts them, and each would repeat the command: type python {script} "
+            f"trainer.devices={world}, without torchrun."
+        )
 
 
 def _refuse(message: str) -> NoReturn:

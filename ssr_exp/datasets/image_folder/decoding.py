@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,10 +43,13 @@ class Decoded:
     hashes: Tensor  # int64, `n`, of the pixels of each: equal where these are
     contents: Contents
     masks: Tensor | None = None  # int16, `n x h x w`, as files hold them; None: there are none
+    left_out: tuple[int, ...] = ()  # positions of files that are none of the `n`: they are bad
 
 
 @in_one_line()
-def decode(root: Path, files: Sequence[str], how: Preprocessing) -> Decoded:
+def decode(
+    root: Path, files: Sequence[str], how: Preprocessing, allowed: int | None = None
+) -> Decoded:
     """Decode `files` below `root`.
 
     Args:
@@ -54,32 +57,122 @@ def decode(root: Path, files: Sequence[str], how: Preprocessing) -> Decoded:
         files: at least one path.
         how: its fit and background; its size, too, unless its fit is None: then all images have
             one size and keep it. Channels, depth and white are learnt from the images.
+        allowed: how many files may be no readable images, and are left out; None: there is no key
+            for that.
 
     Raises:
-        SsrError: files are not readable images, images differ in size without a fit, or their
+        SsrError: more files are not readable images, images differ in size without a fit, or their
             numbers are in no known range.
     """
     log.info("decoding %d images of %s", len(files), one_line(str(root)))
     start = time.monotonic()
-    decoder = _Decoder(root, files, how)
+    decoder = _Decoder(ImageReader(root, files, how, allowed))
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
         decoder.fill(threads, range(len(files)), how)
-        learnt = _learnt(how, decoder.opened, root, files)
-        decoder.fill(threads, _changed(how, learnt, decoder.opened), learnt)
+        held = decoder.opened()
+        learnt = learn(how, held, decoder.reader)
+        decoder.fill(threads, changed(how, learnt, held), learnt)
     log.info("decoded %d images in %.1f s", len(files), time.monotonic() - start)
     return decoder.decoded(learnt)
+
+
+class ImageReader:
+    """Reads the images of one folder, and notes which files are none.
+
+    Args:
+        root: folder that the paths start from.
+        files: at least one path.
+        how: see `decode`.
+        allowed: see `decode`.
+
+    Raises:
+        SsrError: if all are none.
+    """
+
+    def __init__(
+        self, root: Path, files: Sequence[str], how: Preprocessing, allowed: int | None
+    ) -> None:
+        self.root, self.files, self.allowed = root, files, allowed
+        self.failures: dict[int, str] = {}
+        self._is_gone = False  # whether the disk did not give a file: such are not left out
+        self.first, (self.h, self.w, _) = self._first(how)
+
+    def read(self, i: int, how: Preprocessing) -> tuple[Pixels, Opened] | None:
+        """Return one image as `h x w x 3`, and what its file holds; note where it cannot be.
+
+        Raises:
+            SsrError: if its size is not that of the first.
+        """
+        if (pair := self._read(i, how)) is not None:
+            self._check_size(i, pair[0])
+        return pair
+
+    def check(self) -> None:
+        """Refuse files that are no images, all at once.
+
+        Raises:
+            SsrError: names the first ones.
+        """
+        rows = sorted((i, f"{self.root / self.files[i]}", why) for i, why in self.failures.items())
+        is_allowed = len(rows) <= (self.allowed or 0) and not self._is_gone
+        if is_allowed and len(rows) < len(self.files):
+            return
+        can_skip = self.allowed is not None and not self._is_gone
+        key = f"dataset.skip_corrupt={len(rows)} to leave"
+        if len(rows) == 1:
+            ((_, path, why),) = rows
+            skip = f", or type {key} it out" if can_skip else ""
+            raise SsrError(f"{path} cannot be read as an image ({why}): replace or remove it{skip}")
+        if rows:
+            named = "; ".join(f"{path} ({why})" for _, path, why in rows[:_NAMED])
+            more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+            skip = f" (or type {key} them out)" if can_skip else ""
+            raise SsrError(
+                f"{len(rows)} files cannot be read as an image: replace or remove them{skip}: "
+                f"{named}{more}"
+            )
+
+    def left_out(self) -> tuple[int, ...]:
+        """Name the files that are left out; returns their positions."""
+        for i, why in sorted(self.failures.items()):
+            log.warning("%s is left out: %s", one_line(str(self.root / self.files[i])), why)
+        return tuple(sorted(self.failures))
+
+    def _check_size(self, i: int, image: Pixels) -> None:
+        h, w = self.h, self.w
+        if image.shape[:2] != (h, w):
+            raise SsrError(
+                f"the images of {self.root} differ in size: {self.first} is {w} x {h} pixels and "
+                f"{self.files[i]} {image.shape[1]} x {image.shape[0]}; type dataset.resize=32 (or "
+                "another side) to scale all to one"
+            )
+
+    def _first(self, how: Preprocessing) -> tuple[str, tuple[int, ...]]:
+        """Name the first image that can be read, and its shape: all have its size."""
+        for i in range(len(self.files)):
+            if (pair := self._read(i, how)) is not None:
+                return self.files[i], pair[0].shape
+        self.check()
+        raise ValueError("there are no files")
+
+    def _read(self, i: int, how: Preprocessing) -> tuple[Pixels, Opened] | None:
+        path = self.root / self.files[i]
+        try:
+            return preprocessing.read(path, size=how.size if how.fit else None, how=how)
+        except Exception as error:  # of a damaged file, Pillow may raise anything
+            self.failures[i] = _why(path, error)
+            self._is_gone |= isinstance(error, OSError) and error.errno is not None
+            return None
 
 
 class _Decoder:
     """The images of one folder while threads decode them."""
 
-    def __init__(self, root: Path, files: Sequence[str], how: Preprocessing) -> None:
-        self.root, self.files = root, files
-        self.failures: dict[int, str] = {}
-        self.first, (h, w, _) = self._first(how)
-        self.pixels = _empty(len(files), h, w)
-        self.hashes = np.zeros(len(files), np.int64)
-        self.opened = [Opened("", (0, 0), is_grey=False)] * len(files)
+    def __init__(self, reader: ImageReader) -> None:
+        self.reader, count = reader, len(reader.files)
+        self.pixels = _empty(count, reader.h, reader.w)
+        self.hashes = np.zeros(count, np.int64)
+        self._opened: list[Opened | None] = [None] * count
 
     def fill(self, threads: ThreadPoolExecutor, index: Sequence[int], how: Preprocessing) -> None:
         """Decode the images at `index`, then refuse all files that are none at once.
@@ -91,64 +184,31 @@ class _Decoder:
         done = threads.map(partial(self._fill, how=how), chunks)
         for _ in zip(terminal.progress(chunks, f"decoding by {_CHUNK}"), done, strict=True):
             pass
-        self._check()
+        self.reader.check()
 
     def _fill(self, index: Sequence[int], how: Preprocessing) -> None:
         array: Pixels = self.pixels.numpy()
         for i in index:
-            if (pair := self._read(i, how)) is not None:
-                image, self.opened[i] = pair
-                self._check_size(i, image)
+            if (pair := self.reader.read(i, how)) is not None:
+                image, self._opened[i] = pair
                 array[i] = image.transpose(2, 0, 1)
                 self.hashes[i] = hashed(image)
 
-    def _check(self) -> None:
-        rows = sorted((i, f"{self.root / self.files[i]}", why) for i, why in self.failures.items())
-        if len(rows) == 1:
-            ((_, path, why),) = rows
-            raise SsrError(f"{path} cannot be read as an image ({why}): replace or remove it")
-        if rows:
-            named = "; ".join(f"{path} ({why})" for _, path, why in rows[:_NAMED])
-            more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-            raise SsrError(
-                f"{len(rows)} files cannot be read as an image: replace or remove them: "
-                f"{named}{more}"
-            )
-
-    def _check_size(self, i: int, image: Pixels) -> None:
-        h, w = self.pixels.shape[2:]
-        if image.shape[:2] != (h, w):
-            raise SsrError(
-                f"the images of {self.root} differ in size: {self.first} is {w} x {h} pixels and "
-                f"{self.files[i]} {image.shape[1]} x {image.shape[0]}; type dataset.resize=32 (or "
-                "another side) to scale all to one"
-            )
+    def opened(self) -> dict[int, Opened]:
+        """What each file that is an image holds, by its position."""
+        return {i: one for i, one in enumerate(self._opened) if one is not None}
 
     def decoded(self, learnt: Preprocessing) -> Decoded:
         """Put together what was decoded."""
-        is_grey = all(one.is_grey for one in self.opened)
-        pixels = self.pixels[:, :1].contiguous() if is_grey else self.pixels
+        opened, pixels, hashes = self.opened(), self.pixels, torch.from_numpy(self.hashes)
+        if left_out := self.reader.left_out():
+            pixels, hashes = pixels[[*opened]], hashes[[*opened]]
+        if all(one.is_grey for one in opened.values()):
+            pixels = pixels[:, :1].contiguous()
         c, h, w = pixels.shape[1:]
         how = replace(learnt, channels=c, size=(h, w))
-        counted = contents.count(self.opened, pixels)
-        return Decoded(pixels, how, torch.from_numpy(self.hashes), counted)
-
-    def _first(self, how: Preprocessing) -> tuple[str, tuple[int, ...]]:
-        """Name the first image that can be read, and its shape: all have its size."""
-        for i in range(len(self.files)):
-            if (pair := self._read(i, how)) is not None:
-                return self.files[i], pair[0].shape
-        self._check()
-        raise ValueError("there are no files")
-
-    def _read(self, i: int, how: Preprocessing) -> tuple[Pixels, Opened] | None:
-        """Return one image as `h x w x 3`, and what its file holds; note where it cannot be."""
-        path = self.root / self.files[i]
-        try:
-            return preprocessing.read(path, size=how.size if how.fit else None, how=how)
-        except Exception as error:  # of a damaged file, Pillow may raise anything
-            self.failures[i] = _why(path, error)
-            return None
+        counted = contents.count([*opened.values()], pixels)
+        return Decoded(pixels, how, hashes, counted, left_out=left_out)
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -179,36 +239,38 @@ def _empty(n: int, h: int, w: int) -> Tensor:
         ) from None
 
 
-def _learnt(
-    how: Preprocessing, opened: Sequence[Opened], root: Path, files: Sequence[str]
-) -> Preprocessing:
+def learn(how: Preprocessing, opened: Mapping[int, Opened], reader: ImageReader) -> Preprocessing:
     """Choose the depth of grey images of more than 8 bits, and the white of floating-point ones.
 
     Cameras write 10 to 14 bits into files of 16, so the depth is the smallest usual one that holds
     the highest value of all images together.
 
+    Args:
+        how: without them.
+        opened: by position, at least of such images.
+        reader: of the files.
+
     Raises:
         SsrError: if numbers are negative, or too high.
     """
-    for one, file in zip(opened, files, strict=True):
+    for i, one in opened.items():
         most = 255 if one.is_float else _MOST
         if (one.is_float or one.is_deep) and (one.low < 0 or one.peak > most):
             allowed = "in 0 to 1 or in 0 to 255" if one.is_float else f"in 0 to {_MOST}"
             raise SsrError(
-                f"{root / file} has values from {one.low:g} to {one.peak:g}, so what is black and "
-                f"what is white is not known: scale all images alike, to values {allowed}"
+                f"{reader.root / reader.files[i]} has values from {one.low:g} to {one.peak:g}, so "
+                "what is black and what is white is not known: scale all images alike, to values "
+                f"{allowed}"
             )
-    if deep := [one.peak for one in opened if one.is_deep]:
+    if deep := [one.peak for one in opened.values() if one.is_deep]:
         how = replace(how, depth=min(bits for bits in DEPTHS if max(deep) < 2**bits))
-    if floats := [one.peak for one in opened if one.is_float]:
+    if floats := [one.peak for one in opened.values() if one.is_float]:
         how = replace(how, white=1.0 if max(floats) <= 1 else 255.0)
     return how
 
 
-def _changed(before: Preprocessing, after: Preprocessing, opened: Sequence[Opened]) -> list[int]:
+def changed(before: Preprocessing, after: Preprocessing, opened: Mapping[int, Opened]) -> list[int]:
     """List the images that another depth or white makes other pixels of."""
     deep = after.depth not in (None, before.depth or DEPTH)
     floats = after.white not in (None, before.white or WHITE)
-    return [
-        i for i, one in enumerate(opened) if (deep and one.is_deep) or (floats and one.is_float)
-    ]
+    return [i for i, one in opened.items() if (deep and one.is_deep) or (floats and one.is_float)]

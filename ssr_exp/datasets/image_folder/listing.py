@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ssr_exp.datasets.image_folder import layout, tree
+from ssr_exp.datasets.image_folder.file_index import FileNames
 from ssr_exp.datasets.image_folder.parts import LAYOUT
 from ssr_exp.datasets.image_folder.tree import SUFFIXES, UNREAD, File, Folder
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.datasets.reading import ImageOrigin
 from ssr_exp.errors import SsrError, cause, in_one_line, one_line
 
+UNREADABLE = "damaged"  # why a file is left out
+SURVEY = 1  # as `CACHE`, of what is kept of images that are streamed
 CACHE = 2  # raised whenever decoded images become others, or are kept otherwise
 
 
@@ -25,20 +32,49 @@ class Listing:
     Files go part by part, class by class, by name.
     """
 
-    files: tuple[str, ...]  # paths below the folder
-    stats: tuple[tuple[int, int], ...]  # size in bytes and time in ns of each
-    labels: tuple[int, ...]  # for each file the position of its class in `classes`
+    files: FileNames  # paths below the folder
+    stats: NDArray[np.int64]  # `n x 2`: size in bytes and time in ns of each
+    labels: NDArray[np.int64]  # `n`: for each file the position of its class in `classes`
     classes: tuple[str, ...]  # names of the class folders, sorted
     parts: dict[str, int]  # how many files each has: `train`, `val`, `test`; or only `all`
     origin: ImageOrigin  # the folder, and what was noticed there
 
     def key(self, how: Preprocessing) -> str:
         """Hash what a cache of the decoded images depends on: its format, names, times, how."""
-        rows = [(file, *stat) for file, stat in zip(self.files, self.stats, strict=True)]
+        pairs = zip(self.files, self.stats.tolist(), strict=True)
+        rows = [(file, *stat) for file, stat in pairs]
         root, (h, w) = str(self.origin.root.resolve()), how.size
         size = h if h == w else how.size  # of a square its side, as before there were others
         asked = [CACHE, root, size if how.fit else None, rows, how.fit, how.background]
+        asked += [] if how.crop_share == 1 else [how.crop_share]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+
+    def streamed_key(self, how: Preprocessing) -> str:
+        """Hash what is known of the images without keeping them depends on; quick for a million."""
+        fit = [how.size if how.fit else None, how.fit, how.background, how.crop_share]
+        asked = json.dumps([SURVEY, str(self.origin.root.resolve()), fit])
+        sha = hashlib.sha256(asked.encode())
+        for array in (self.files.text.numpy(), self.files.ends.numpy(), self.stats):
+            sha.update(array.data)
+        return sha.hexdigest()[:32]
+
+    def without(self, left_out: Sequence[int]) -> Listing:
+        """Leave out files, by their positions, that cannot be read."""
+        if not left_out:
+            return self
+        stays = np.ones(len(self.files), np.bool_)
+        stays[list(left_out)] = False
+        ends = np.cumsum(list(self.parts.values()))
+        starts = zip(self.parts, (0, *ends), ends, strict=False)
+        origin = replace(self.origin, left_out=self.origin.left_out | {UNREADABLE: len(left_out)})
+        return Listing(
+            FileNames.of(self.files[i] for i in np.flatnonzero(stays).tolist()),
+            self.stats[stays],
+            self.labels[stays],
+            self.classes,
+            {part: int(stays[start:end].sum()) for part, start, end in starts},
+            origin,
+        )
 
 
 @in_one_line()
@@ -66,18 +102,20 @@ def scan(root: Path) -> Listing:
 def _listing(root: Path) -> Listing:
     split = layout.find(tree.read(root))
     files: list[tuple[str, File]] = []
-    labels: list[int] = []
+    sizes: list[int] = []  # of each class of each part
     counts: dict[str, int] = {}
     for part, folder in split.parts.items():
         before = len(files)
-        for label, name in enumerate(split.classes):
+        for name in split.classes:
+            held = len(files)
             files += _images(folder.folders[name], f"{split.sources[part]}{name}/", split.left_out)
-            labels += [label] * (len(files) - len(labels))
+            sizes.append(len(files) - held)
         counts[part] = len(files) - before
+    labels = np.tile(np.arange(len(split.classes)), len(counts))
     return Listing(
-        tuple(path for path, _ in files),
-        tuple((file.size, file.mtime_ns) for _, file in files),
-        tuple(labels),
+        FileNames.of(path for path, _ in files),
+        np.array([(file.size, file.mtime_ns) for _, file in files], np.int64).reshape(-1, 2),
+        np.repeat(labels, sizes),
         split.classes,
         counts,
         ImageOrigin(

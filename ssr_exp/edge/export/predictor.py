@@ -197,7 +197,7 @@ def _written(part: Samples, folder: Path) -> Iterator[Path]:
     Raises:
         SsrError: if the disk is full.
     """
-    for number, pixels in enumerate(part.images):
+    for number, pixels in enumerate(part.images[:]):
         path = folder / f"{part.name}-{number}.png"
         array = pixels.permute(1, 2, 0).numpy()
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssr_exp.datasets.image_folder.file_pixels import FilePixels
 from ssr_exp.edge.export.formats import Model
 from ssr_exp.edge.export.formats.flat import FlatNetwork, Tensors
 from ssr_exp.errors import SsrError
@@ -29,14 +30,15 @@ a measure that runs the model by itself need not look at that."""
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inputs of a network from a part of the data set, in memory."""
+    """Inputs of a network from a part of the data set."""
 
     name: str  # of the part of the data set: `val` or `test`
-    images: Tensor  # normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given
+    # normalised, `n x c x h x w`, float32; or bytes of pixels, if `mean` is given
+    images: Tensor | FilePixels
     measure: Measure | None = None  # None: only outputs are compared
     # whether the network learned from them, so that their score flatters it
     learnt: bool = False
-    files: tuple[Path, ...] = ()  # the original image files, if there are any
+    files: Sequence[Path] = ()  # the original image files, if there are any
     # of each channel, in 0..1: what pixels are normalised by, a batch at a time
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] = ()  # likewise the standard deviation

@@ -185,3 +185,13 @@ print(*sys.modules)
         assert words in told
     for words in ("search.py model=resnet56", "report.py paths.runs=runs", "export.py paths.runs="):
         assert words in told
+
+
+def test_torchrun_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(SystemExit, match=r"type python train\.py trainer\.devices=4, without"):
+        commands.run(lambda: None, "train")
+    monkeypatch.setenv("WORLD_SIZE", "1")  # as Kubernetes says of a process that is alone
+    monkeypatch.setattr(sys, "argv", ["train.py", "seed=1"])
+    commands.run(lambda: None, "train")

@@ -26,7 +26,7 @@ def undecodable(*_: object) -> Decoded:
 def test_a_folder_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
     noise(root, cat=9, dog=9)
     first = load(root)
-    monkeypatch.setattr("ssr_exp.datasets.sources.decode", undecodable)
+    monkeypatch.setattr("ssr_exp.datasets.image_folder.folder_images.decode", undecodable)
     again = load(root)
     assert torch.equal(again.train.pixels, first.train.pixels)
     assert again.fingerprint == first.fingerprint
@@ -121,7 +121,7 @@ def test_two_at_once_decode_once(root: Path, monkeypatch: pytest.MonkeyPatch, lo
         time.sleep(0.3)
         return decoding.decode(*args)
 
-    monkeypatch.setattr("ssr_exp.datasets.sources.decode", slow)
+    monkeypatch.setattr("ssr_exp.datasets.image_folder.folder_images.decode", slow)
     noise(root, cat=9, dog=9)
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(load, [root, root])

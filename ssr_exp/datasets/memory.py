@@ -1,0 +1,59 @@
+"""How much memory this process may still take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+KIB = 1024
+
+
+def free_bytes(system: Path = Path("/")) -> int:
+    """Return how many bytes are free: of the machine, and of each group that limits this process.
+
+    What only repeats the disk counts as free. Where nothing says it, half of the machine's is.
+
+    Args:
+        system: the root of the file system.
+    """
+    found = [*_machine(system / "proc/meminfo"), *_groups(system)]
+    return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _machine(meminfo: Path) -> Iterator[int]:
+    fields = _fields(meminfo)
+    if "MemAvailable:" in fields:
+        yield fields["MemAvailable:"] * KIB
+
+
+def _groups(system: Path) -> Iterator[int]:
+    """List what is free in the control groups of this process, of either version."""
+    above = system / "sys/fs/cgroup"
+    names = {"": "", "memory": ""}  # of the group by version: in a container it is the root
+    for line in _text(system / "proc/self/cgroup").splitlines():
+        _, kinds, name = line.split(":", 2)
+        names |= {kind: name for kind in kinds.split(",") if kind in names}
+    for kind, limit, used, cache in (
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        top = above / kind
+        group = top / names[kind].lstrip("/")
+        for folder in (group, *group.parents, top):
+            most = _text(folder / limit).strip()
+            if folder.is_relative_to(top) and most.isdecimal():
+                in_use = int(_text(folder / used).strip() or 0)
+                yield max(0, int(most) - in_use + _fields(folder / "memory.stat").get(cache, 0))
+
+
+def _fields(path: Path) -> dict[str, int]:
+    rows = (line.split() for line in _text(path).splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
