@@ -428,18 +428,23 @@ def test_whole_messages_are_passed_on_once(
         def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
             drawn.append((metrics, step))
 
-    inbox = Inbox(tmp_path / "messages", Curves())
+    inbox = Inbox([tmp_path / "messages", tmp_path / "other"], Curves())
     inbox.pass_on()
     outbox = Outbox(tmp_path / "messages")
     outbox.emit(logging.LogRecord("ssr_exp.x", logging.INFO, "", 0, "100%% of %s", ("it",), None))
     SentCurves(outbox).log_metrics({"val/acc": 2.0}, 3)
+    other = Outbox(tmp_path / "other")
+    for box in (other, outbox, outbox):
+        box.emit(logging.LogRecord("ssr_exp.x", logging.WARNING, "", 0, "beware", (), None))
+        box.flush()
+    other.close()
     outbox.close()
     with (tmp_path / "messages").open("a") as cut:
         cut.write('{"log": ["ssr_exp.x", 20, "cut')
     with caplog.at_level(logging.INFO, "ssr_exp"):
         inbox.pass_on()
         inbox.pass_on()
-    assert caplog.messages == ["100% of it"]
+    assert caplog.messages == ["100% of it", "beware", "beware"]  # the other's is known
     assert drawn == [({"val/acc": 2.0}, 3)]
 
 
