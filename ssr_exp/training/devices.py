@@ -35,7 +35,7 @@ from ssr_exp.training.scoring import Fields
 
 log = logging.getLogger(__name__)
 
-JOB, RESULT, MESSAGES = "job.json", "result.ckpt", "messages.jsonl"  # in the folder where they meet
+JOB, RESULT = "job.json", "result.ckpt"  # in the folder where they meet
 LOOK_S = 0.1
 GRACE_S = 5.0  # for the others to say what they ended of, and for a signal to reach this process
 SETTLE_S = 1.0  # likewise, where all have ended
@@ -134,8 +134,9 @@ def train(job: Job, folder: Path, wandb_run: Any) -> Fields:
         described = {"conf": asdict(job.conf), "folder": str(folder.absolute())}
         described |= {"study": job.study.name, "network": job.network}
         files.write(place / JOB, provenance.to_json(described).encode())
-        inbox = Inbox(place / MESSAGES, curves)
-        with _started(place, job.conf.trainer.devices) as ranks:
+        count = job.conf.trainer.devices
+        inbox = Inbox([messages_of(place, rank) for rank in range(count)], curves)
+        with _started(place, count) as ranks:
             try:
                 _watch(ranks, inbox)
             finally:
@@ -251,6 +252,11 @@ def _ending(story: Story, output: str) -> str:
     name = signal.Signals(-story.code).name
     hint = ", as by a machine that is out of memory" if name == "SIGKILL" else ""
     return f"was killed ({name}{hint})"
+
+
+def messages_of(place: Path, rank: int) -> Path:
+    """Name the file in which a process says what is to be heard."""
+    return place / f"messages-{rank}.jsonl"
 
 
 def failure(place: Path, rank: int) -> Path:

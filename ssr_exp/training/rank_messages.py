@@ -1,14 +1,15 @@
-"""What the first of several processes that train one network says to the one that started them.
+"""What processes that train one network together say to the one that started them.
 
-Lines of JSON in a file: log records, and points of curves. So W&B, the screen and the log file have
-one writer, as they do where one process trains.
+Lines of JSON in a file of each: log records, and points of curves. So W&B, the screen and the log
+file have one writer, as they do where one process trains. The first process says everything, the
+others what they warn of and no other has.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,27 +64,36 @@ class Inbox:
     """Passes on what was sent, as far as it is there.
 
     Args:
-        path: of the file; it need not be there yet.
+        paths: of the files; they need not be there yet.
         curves: takes the points; None: nobody does.
     """
 
-    def __init__(self, path: Path, curves: Any = None) -> None:
-        self._path, self._curves = path, curves
-        self._read = 0  # bytes
+    def __init__(self, paths: Sequence[Path], curves: Any = None) -> None:
+        self._read = dict.fromkeys(paths, 0)  # bytes
+        self._curves = curves
+        self._warned: dict[str, Path] = {}  # of what, and who did
 
     def pass_on(self) -> None:
         """Log what was logged there, and draw what was measured."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as stream:
-            stream.seek(self._read)
+        for path in self._read:
+            for line in self._lines(path):
+                message = json.loads(line)
+                if "log" in message:
+                    self._log(path, *message["log"])
+                elif self._curves is not None:
+                    self._curves.log_metrics(*message["curves"])
+
+    def _lines(self, path: Path) -> list[bytes]:
+        """Read the whole lines that are new."""
+        if not path.exists():
+            return []
+        with path.open("rb") as stream:
+            stream.seek(self._read[path])
             text = stream.read()
         whole = text[: text.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
-            message = json.loads(line)
-            if "log" in message:
-                name, level, said = message["log"]
-                logging.getLogger(name).log(level, "%s", said)
-            elif self._curves is not None:
-                self._curves.log_metrics(*message["curves"])
+        self._read[path] += len(whole)
+        return whole.splitlines()
+
+    def _log(self, path: Path, name: str, level: int, text: str) -> None:
+        if level < logging.WARNING or self._warned.setdefault(text, path) == path:
+            logging.getLogger(name).log(level, "%s", text)

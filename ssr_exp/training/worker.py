@@ -78,14 +78,13 @@ def _train(place: Path, rank: int, world: int) -> Fields:
         torch.cuda.set_device(device)
     job = _job(conf, said["study"], said["network"])
     last = resume.last_checkpoint(folder)
-    curves = None
-    if rank == 0:  # the study was opened before, and what that says was said
-        root.addHandler(outbox := Outbox(place / devices.MESSAGES))
-        logging.getLogger(messages.OURS).setLevel(logging.INFO)
-        curves = SentCurves(outbox)
+    # The study was opened before, and what that says was said.
+    root.addHandler(outbox := Outbox(devices.messages_of(place, rank)))
+    outbox.setLevel(logging.WARNING if rank else logging.INFO)
+    logging.getLogger(messages.OURS).setLevel(logging.INFO)
     _meet(place, rank, world, device)
     with trainers.quiet():
-        fields = fit.train(job, folder, curves, last)
+        fields = fit.train(job, folder, None if rank else SentCurves(outbox), last)
     dist.barrier()
     return fields
 

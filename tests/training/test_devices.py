@@ -156,12 +156,13 @@ def is_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def workers() -> list[int]:
-    """List the processes that train a network together with others."""
+def workers(own: Path) -> list[int]:
+    """List the processes that train a network together with others, with modules of a folder."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ssr_exp.training.worker" in (folder / "cmdline").read_bytes():
+            is_one = b"ssr_exp.training.worker" in (folder / "cmdline").read_bytes()
+            if is_one and str(own).encode() in (folder / "environ").read_bytes():
                 found.append(int(folder.name))
         except OSError:  # it has ended
             continue
@@ -173,7 +174,7 @@ def written(folder: Path) -> list[int]:
     return [path.stat().st_mtime_ns for path in folder.rglob(LAST_CHECKPOINT)]
 
 
-def wait_for(holds: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(holds: Callable[[], object], seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until
@@ -226,7 +227,7 @@ def test_a_process_that_fails_ends_its_run_and_no_other(
         "rank 1 of 2 was killed (SIGKILL, as by a machine that is out of memory)",
     }
     assert ended.code != 0
-    assert not workers()
+    assert not workers(tmp_path)
 
 
 @pytest.mark.slow
@@ -246,9 +247,10 @@ def test_a_training_that_is_stopped_or_killed_leaves_no_process_and_goes_on(
         process = started(*words)
         before = written(tmp_path)
         wait_for(lambda before=before: written(tmp_path) != before)
+        assert len(workers(tmp_path)) == 2
         process.send_signal(number)
-        assert process.wait(timeout=20) == code
-        wait_for(lambda: not workers(), 5)
+        assert process.wait(timeout=60) == code
+        wait_for(lambda: not workers(tmp_path), 20)
     monkeypatch.delenv("SLOW")
     broken, whole = conf(*words), conf(*words, f"paths.runs={tmp_path}/whole")
     ended, undisturbed = run.train(broken), run.train(whole)
@@ -428,18 +430,23 @@ def test_whole_messages_are_passed_on_once(
         def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
             drawn.append((metrics, step))
 
-    inbox = Inbox(tmp_path / "messages", Curves())
+    inbox = Inbox([tmp_path / "messages", tmp_path / "other"], Curves())
     inbox.pass_on()
     outbox = Outbox(tmp_path / "messages")
     outbox.emit(logging.LogRecord("ssr_exp.x", logging.INFO, "", 0, "100%% of %s", ("it",), None))
     SentCurves(outbox).log_metrics({"val/acc": 2.0}, 3)
+    other = Outbox(tmp_path / "other")
+    for box in (other, outbox, outbox):
+        box.emit(logging.LogRecord("ssr_exp.x", logging.WARNING, "", 0, "beware", (), None))
+        box.flush()
+    other.close()
     outbox.close()
     with (tmp_path / "messages").open("a") as cut:
         cut.write('{"log": ["ssr_exp.x", 20, "cut')
     with caplog.at_level(logging.INFO, "ssr_exp"):
         inbox.pass_on()
         inbox.pass_on()
-    assert caplog.messages == ["100% of it"]
+    assert caplog.messages == ["100% of it", "beware", "beware"]  # the other's is known
     assert drawn == [({"val/acc": 2.0}, 3)]
 
 
