@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
+from torch import Tensor
 
 from ssr_exp import files
 from ssr_exp.datasets.contents import Contents
@@ -62,6 +63,35 @@ def surveyed(
         It, and the names, which all processes share where the file existed: they are mapped.
     """
     return _kept(path, lambda: (look(), names), _survey, _of_survey, allowed)
+
+
+def regrouped(
+    path: Path, known: Survey, members: Tensor, read: Callable[[Tensor], Tensor]
+) -> Survey:
+    """Know the pixels of other groups, for which some images are read again, once.
+
+    Args:
+        path: of the file of `surveyed`, beside which they are kept.
+        known: what is known.
+        members: uint8, the group of each image.
+        read: see `Survey.histogram`.
+    """
+    if torch.equal(known.members, members):
+        return known
+    beside = path.with_stem(f"{path.stem}-{digest(members)[:16]}")
+    counts = _kept(beside, lambda: known.regrouped(members, read), _counts, _of_counts, 0)
+    return replace(known, members=members, counts=counts)
+
+
+def _counts(content: Content) -> Tensor:
+    counts: Tensor = content["counts"]
+    if digest(counts) != content["digest"]:
+        raise ValueError("it is not what was written")
+    return counts
+
+
+def _of_counts(counts: Tensor) -> Content:
+    return {"counts": counts, "digest": digest(counts)}
 
 
 def _kept(
@@ -149,7 +179,7 @@ def _of_survey(kept: tuple[Survey, FileNames]) -> Content:
 
 
 def _checksums(content: Content) -> dict[str, str]:
-    return {name: digest(part) for name, part in content.items() if isinstance(part, torch.Tensor)}
+    return {name: digest(part) for name, part in content.items() if isinstance(part, Tensor)}
 
 
 def _description(kept: Decoded | Survey) -> Content:

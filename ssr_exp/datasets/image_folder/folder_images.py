@@ -16,7 +16,7 @@ from ssr_exp import messages
 from ssr_exp.config import CropFrom, DatasetConf
 from ssr_exp.datasets import memory
 from ssr_exp.datasets.image_folder import listing
-from ssr_exp.datasets.image_folder.cache import cached, surveyed
+from ssr_exp.datasets.image_folder.cache import cached, regrouped, surveyed
 from ssr_exp.datasets.image_folder.decoding import Decoded, decode
 from ssr_exp.datasets.image_folder.file_index import FileIndex
 from ssr_exp.datasets.image_folder.file_pixels import FilePixels
@@ -70,8 +70,9 @@ def _streamed(
     labels, files = torch.from_numpy(listed.labels), FileIndex.of(root, listed.files)
     images = Images(FilePixels(files, labels, asked), labels, listed.classes, files)
     members = _members(conf, images, _parts(listed, images, conf))
+    path = data_dir / "cache" / f"{listed.streamed_key(asked)}.pt"
     known, names = surveyed(
-        data_dir / "cache" / f"{listed.streamed_key(asked)}.pt",
+        path,
         listed.files,
         lambda: survey(root, listed.files, asked, members, conf.skip_corrupt),
         conf.skip_corrupt,
@@ -81,9 +82,12 @@ def _streamed(
     allowed = conf.skip_corrupt - len(known.left_out)
     pixels = FilePixels(files, labels, known.preprocessing, allowed)
     images = Images(pixels, labels, listed.classes, files)
-    made = _pool(conf, listed.without(known.left_out), images, known, known.digest)
+    listed = listed.without(known.left_out)
+    members = _members(conf, images, _parts(listed, images, conf))
+    counted = regrouped(path, known, members, pixels.__getitem__)
     return replace(
-        made, count=lambda index: known.histogram(torch.from_numpy(index), pixels.__getitem__)
+        _pool(conf, listed, images, known, known.digest),
+        count=lambda index: counted.histogram(torch.from_numpy(index), pixels.__getitem__),
     )
 
 

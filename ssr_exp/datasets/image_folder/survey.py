@@ -49,6 +49,17 @@ class Survey:
     counts: Tensor  # int64, `groups x c x 256`: the `histogram` of each group
     left_out: tuple[int, ...] = ()  # positions of files that are none of the `n`
 
+    def regrouped(self, members: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """Count other groups: of each its `histogram`, int64 `groups x c x 256`.
+
+        Args:
+            members: uint8, `n`, the group of each, from 0.
+            read: see `histogram`.
+        """
+        groups = range(int(members.max()) + 1)
+        index = ((members == group).nonzero().flatten() for group in groups)
+        return torch.stack([self.histogram(some, read) for some in index])
+
     def histogram(self, index: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
         """Count the 256 values in each channel of some images: int64, `c x 256`.
 

@@ -152,6 +152,10 @@ def test_another_split_is_counted_from_what_is_known(
     monkeypatch.setattr(folder_images, "survey", unseen)
     for fields in ({"split_seed": 5}, {"val_fraction": 0.5}, {"train_on_val": True}):
         check_same(load, root, **fields)
+    monkeypatch.setattr(Survey, "regrouped", unseen)  # it is kept, too
+    monkeypatch.setattr(FilePixels, "read", unseen)
+    for fields in ({}, {"split_seed": 5}, {"val_fraction": 0.5}, {"train_on_val": True}):
+        assert is_streamed(load(root, stream=True, **fields))
 
 
 @pytest.mark.parametrize("count", [1, 3])
