@@ -22,6 +22,7 @@ from ssr_exp.datasets.image_folder.file_index import FileIndex
 from ssr_exp.datasets.image_folder.file_pixels import FilePixels
 from ssr_exp.datasets.images import Images
 from ssr_exp.datasets.preprocessing import Preprocessing
+from ssr_exp.datasets.share import Share
 from ssr_exp.errors import SsrError
 from tests.datasets.pictures import noise
 
@@ -91,6 +92,28 @@ def test_batches_of_files_are_those_of_memory(root: Path, name: str, workers: in
     for fields in ({}, {"is_balanced": True}, {"seed": None}):
         expected = served(in_memory, MOVES[name], **fields)
         assert same(expected, served(streamed, MOVES[name], workers=workers, **fields))
+
+
+@pytest.mark.parametrize("fields", [{}, {"seed": None}], ids=["shuffled", "in order"])
+@pytest.mark.parametrize("name", MOVES)
+def test_each_of_several_processes_reads_its_rows_of_what_memory_holds(
+    root: Path, name: str, fields: dict[str, Any]
+) -> None:
+    for rank in range(3):
+        one, other = (served(i, MOVES[name], share=Share(rank, 3), **fields) for i in both(root))
+        assert same(one, other)
+
+
+@pytest.mark.parametrize("fields", [{}, {"seed": None}], ids=["shuffled", "in order"])
+def test_the_rows_of_several_processes_are_the_batches_of_one(
+    root: Path, fields: dict[str, Any]
+) -> None:
+    _, streamed = both(root)
+    moves = {"crop_padding": 2, "flip": True, "cutout": 3}
+    parts = [served(streamed, moves, share=Share(rank, 3), **fields) for rank in range(3)]
+    for (x, y), *rows in zip(served(streamed, moves, **fields), *parts, strict=True):
+        assert torch.equal(y, torch.cat([own for _, own in rows]))
+        assert torch.equal(x, torch.cat([images[: len(own)] for images, own in rows]))
 
 
 def test_batches_of_a_part_are_those_of_memory(root: Path) -> None:
