@@ -59,6 +59,7 @@ BAD = {  # by what is allowed
         [
             "dataset.crop_padding",
             "dataset.cutout",
+            "dataset.skip_corrupt",
             "finalists.seeds",
             "finalists.retries",
             "rounds",
@@ -84,7 +85,14 @@ BAD = {  # by what is allowed
     },
     "above 0, and finite, or null": {"recipe.grad_clip": 0.0},
     "above 0 and below 1, such as 0.8 for 80 %": {"objective.confidence": 1.0},
-    "from 0 to 1": {"recipe.distill_weight": 1.5, "task.dice": -0.1},
+    "from 0 to 1": {
+        "recipe.distill_weight": 1.5,
+        "task.dice": -0.1,
+        "dataset.memory": math.nan,
+        "dataset.erasing": 1.1,
+    },
+    "above 0, and at most 1": {"dataset.crop_share": 0.0},
+    "auto, true or false": {"dataset.stream": 1},
     "from 0 to 255, or null": {"task.ignore_index": 256},
     "from 0 to below 1": {"recipe.momentum": 1.0, "recipe.label_smoothing": -0.1},
     "from 0 to below 1, or null": {"recipe.ema_decay": 1.0},
