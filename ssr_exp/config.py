@@ -44,16 +44,16 @@ Positive = Annotated[float, Allowed("above 0, and finite", lambda x: 0 < x < mat
 Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < math.inf)]
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
-ShareLeft = Annotated[float, Allowed("above 0, and at most 1", lambda x: 0 < x <= 1)]
 Chance = Annotated[float, Allowed("above 0 and below 1, such as 0.8 for 80 %", lambda x: 0 < x < 1)]
 AUTO = "auto"
 PRECISIONS = one_of(AUTO, "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 STRATEGIES = one_of("ddp", "ddp_find_unused_parameters_true")
-STREAM = Allowed("auto, true or false", lambda v: v == AUTO or isinstance(v, bool))
 Level = Annotated[int, Allowed("from 0 to 255", lambda n: 0 <= n <= 255)]
 Degrees = Annotated[float, Allowed("from 0 to 180", lambda x: 0 <= x <= 180)]
 Magnitude = Annotated[int, Allowed("from 0 to 30", lambda n: 0 <= n <= 30)]
 PartOfOne = Annotated[float, Allowed("from 0 to below 1", lambda x: 0 <= x < 1)]
+ShareLeft = Annotated[float, Allowed("above 0, and at most 1", lambda x: 0 < x <= 1)]
+STREAM = Allowed("auto, true or false", lambda v: v == "auto" or isinstance(v, bool))
 
 
 class Stem(StrEnum):
