@@ -49,7 +49,8 @@ def test_every_default_is_allowed(schema: type[Any]) -> None:
 BAD = {  # by what is allowed
     "1 or more": dict.fromkeys(
         "recipe.batch_size trainer.max_epochs batch acquisition.prefilter acquisition.samples "
-        "latency.repeats latency.batch latency.threads finalists.count dataset.num_ops".split(),
+        "latency.repeats latency.batch latency.threads finalists.count dataset.num_ops "
+        "trainer.devices".split(),
         0,
     ),
     "1 or more, or null": dict.fromkeys(
@@ -90,6 +91,7 @@ BAD = {  # by what is allowed
     "from 0 to below 1, or null": {"recipe.ema_decay": 1.0},
     "between 0 and 4294967295": {"seed": 2**32, "dataset.split_seed": -1},
     "max or min, or null": {"task.score.direction": "up"},
+    "ddp or ddp_find_unused_parameters_true": {"trainer.strategy": "fsdp"},
     "auto or cpu or gpu or cuda or mps": {"trainer.accelerator": "abacus"},
     "32-true or bf16-mixed or 16-mixed or bf16-true or 16-true or 64-true": {
         "trainer.precision": "17"
