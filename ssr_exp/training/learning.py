@@ -149,7 +149,7 @@ def data(conf: Config, splits: Splits | UserData) -> LightningDataModule:
         batch_size=conf.recipe.batch_size,
         augmentation=Augmentation.from_conf(conf.dataset),
         seed=conf.seed,
-        channels_last=conf.trainer.channels_last,
+        channels_last=bool(conf.trainer.channels_last),
         is_balanced=conf.task.balance is Balance.sampling,
         workers=conf.trainer.workers,
         # A module of the user's own may measure in any way: each process shows it all of val.
@@ -176,7 +176,7 @@ def task(
     Raises:
         SsrError: if a module of the user's own cannot take the network.
     """
-    channels_last = conf.trainer.channels_last
+    channels_last = bool(conf.trainer.channels_last)
     if conf.task.name is TaskKind.module:
         module = own_module.make(conf.task, offered(splits))
         relinking.put(module, conf.task, network)

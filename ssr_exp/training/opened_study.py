@@ -227,7 +227,7 @@ def open(conf: Config) -> OpenedStudy:
         seed_network,
         begun=lambda one: runs.study_folder(_name(conf, fields_in(one))).is_dir(),
     )
-    fields, changed = fields_in(precision), {}
+    fields, changed = fields_in(precision), dict[str, Any]()
     if conf.task.name is TaskKind.module:
         fields, changed = fingerprint.same_code(conf, fields)
     name = _name(conf, fields)
