@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import generated
+from sphinx.application import Sphinx
 
 project, author = "ssr_exp", "the authors of ssr_exp"
 extensions = [
@@ -26,6 +27,12 @@ autodoc_typehints_description_target = "documented"
 nitpicky = False  # types of other projects have no page here
 
 
-def setup(app: object) -> None:
-    """Write the pages that are made of the code."""
+def setup(app: Sphinx) -> None:
+    """Write the pages that are made of the code, and lead links to them."""
     generated.write()
+    app.connect("source-read", _link)
+
+
+def _link(app: Sphinx, name: str, text: list[str]) -> None:
+    page = generated.DOCS / f"{name}.md"
+    text[0] = generated.linked(text[0], page, page)

@@ -35,11 +35,18 @@ def write() -> None:
     _replace(DOCS / "reference/keys.md", _keys())
     _replace(DOCS / "reference/presets.md", _presets())
     for source, page in COPIED.items():
-        _replace(DOCS / page, _copied(ROOT / source, DOCS / page))
+        text = (ROOT / source).read_text(encoding="utf-8")
+        _replace(DOCS / page, linked(text, ROOT / source, DOCS / page))
 
 
-def _copied(source: Path, page: Path) -> str:
-    """Return a text with its relative links as they are to be from its page."""
+def linked(text: str, source: Path, page: Path) -> str:
+    """Make the relative links of a text lead to pages of the site, where there are such.
+
+    Args:
+        text: whose links are relative to `source`.
+        source: where it stands.
+        page: where it will stand.
+    """
 
     def moved(match: re.Match[str]) -> str:
         target, _, anchor = match[1].partition("#")
@@ -50,7 +57,6 @@ def _copied(source: Path, page: Path) -> str:
         path = path if own is None else DOCS / own
         return f"]({os.path.relpath(path, page.parent)}{'#' * bool(anchor)}{anchor})"
 
-    text = source.read_text(encoding="utf-8")
     return re.sub(r"\]\(([^)\s]+)\)", moved, text)
 
 
@@ -182,13 +188,14 @@ def _presets() -> str:
         "`GROUP=NAME` takes a file of `conf/GROUP/`. Write your own beside them, or in another "
         "folder with `--config-dir DIR`.",
     ]
-    for group in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir()):
-        files = sorted(group.glob("*.yaml"))
-        if not files or group.name == "hydra":
+    conf = ROOT / "conf"
+    for group in sorted(path for path in conf.rglob("*") if path.is_dir()):
+        name = group.relative_to(conf).as_posix()
+        if not (files := sorted(group.glob("*.yaml"))) or name.endswith("_logging"):
             continue
-        rows = [f"| `{group.name}=` | |", "|---|---|"]
+        rows = [f"| `{name}=` | |", "|---|---|"]
         rows += [f"| `{path.stem}` | {_first_comment(path)} |" for path in files]
-        parts += [f"## `{group.name}`", "\n".join(rows)]
+        parts += [f"## `{name}`", "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -17,13 +17,22 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from ssr_exp import user_code
 from ssr_exp.config import DatasetConf
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError, cause
 
+# Whose order all devices know: Lightning shares the first two out itself.
+SHARED = (RandomSampler, SequentialSampler, DistributedSampler)
 SAMPLES = 64  # of val, whose content is fingerprinted
 VERSION = "type dataset.version=NAME, and another name whenever the val set changes"
 
@@ -161,6 +170,14 @@ def _shareable(name: str, loaders: Any) -> Any:
                 f"train_dataloader of {name} gives {user_code.article(one)}, whose samples cannot "
                 "be shared out to several devices: return a DataLoader of a Dataset with an index, "
                 "or type trainer.devices=1."
+            )
+        batches = one.batch_sampler
+        own = batches.sampler if type(batches) is BatchSampler else batches or one.sampler
+        if type(own) not in SHARED:
+            raise SsrError(
+                f"train_dataloader of {name} has {user_code.article(own)}, which need not draw the "
+                "same order on all devices, so samples would be lost: return a DataLoader with "
+                "shuffle=True, or with a DistributedSampler, or type trainer.devices=1."
             )
     return loaders
 

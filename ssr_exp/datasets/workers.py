@@ -159,9 +159,10 @@ def _shared(item: Any) -> Any:
 def explained(error: BaseException) -> SsrError | None:
     """Say what helps where a process was lost, or None if that is not what happened."""
     text = str(error)
-    if "hared memory" in text or "No space left" in text or "Bus error" in text:
+    is_workers = "DataLoader worker" in text
+    if "hared memory" in text or "unable to mmap" in text or (is_workers and "Bus error" in text):
         return SsrError(NONE_SHARED)
-    if "DataLoader worker" in text and ("exited unexpectedly" in text or "killed" in text):
+    if is_workers and ("exited unexpectedly" in text or "killed" in text):
         return SsrError(LOST)
     return None
 

@@ -67,16 +67,20 @@ def of_own_module(conf: TrainerConf) -> str:
     return FULL if conf.precision == AUTO else conf.precision
 
 
-def settled(conf: TrainerConf, network: nn.Module, precision: str) -> TrainerConf:
+def settled(
+    conf: TrainerConf, network: nn.Module, precision: str, *, is_own_module: bool = False
+) -> TrainerConf:
     """Fill in what is left open, for networks that are rescaled from `network`.
 
-    On a CPU a training stays bit-repeatable, which costs it nothing there.
+    On a CPU a training stays bit-repeatable, which costs it nothing there. A module of the user's
+    own, which may hold more than the network, keeps its memory format.
     """
+    last = has_images(network) and not is_own_module
     is_cpu = device_type(conf.accelerator) == "cpu"
     return replace(
         conf,
         precision=precision,
-        channels_last=has_images(network) if conf.channels_last is None else conf.channels_last,
+        channels_last=last if conf.channels_last is None else conf.channels_last,
         deterministic=is_cpu if conf.deterministic is None else conf.deterministic,
     )
 
@@ -92,9 +96,12 @@ def gains(network: nn.Module) -> bool:
 
 
 def has_images(network: nn.Module) -> bool:
-    """Tell whether a network's convolutions are two-dimensional: only these have channels last."""
-    ranks = {m.weight.ndim for m in network.modules() if isinstance(m, CONVOLUTIONS)}
-    return ranks == {4}
+    """Tell whether a network's weights are of two-dimensional convolutions: these have the format.
+
+    PyTorch refuses to give it to what has five dimensions.
+    """
+    ranks = {tensor.ndim for tensor in (*network.parameters(), *network.buffers())}
+    return 4 in ranks and 5 not in ranks
 
 
 def device_type(accelerator: str) -> str:

@@ -75,6 +75,23 @@ class Story:
         return not self.is_killed, self.said.get("at", float("inf"))
 
 
+def _check_keys(part: Any) -> None:
+    """Refuse what JSON would hand to the processes as something else.
+
+    Raises:
+        SsrError: names a key that is no text.
+    """
+    for key, value in part.items() if isinstance(part, Mapping) else enumerate(()):
+        if not isinstance(key, str):
+            raise SsrError(
+                f"the key {key!r} of a mapping in task.arguments or dataset.arguments is no text, "
+                "which several devices cannot be told: make it text, or type trainer.devices=1."
+            )
+        _check_keys(value)
+    for value in part if isinstance(part, list | tuple) else ():
+        _check_keys(value)
+
+
 def check(conf: Config) -> None:
     """Refuse what the devices that this process sees cannot do.
 
@@ -133,6 +150,7 @@ def train(job: Job, folder: Path, wandb_run: Any) -> Fields:
         place = Path(name)
         described = {"conf": asdict(job.conf), "folder": str(folder.absolute())}
         described |= {"study": job.study.name, "network": job.network}
+        _check_keys(described["conf"])
         files.write(place / JOB, provenance.to_json(described).encode())
         count = job.conf.trainer.devices
         inbox = Inbox([messages_of(place, rank) for rank in range(count)], curves)

@@ -70,6 +70,8 @@ def fields(
     training = {"epochs": conf.trainer.max_epochs, "precision": conf.trainer.precision}
     if batch_norm.depends_on_devices(conf, seed_network):
         training["devices"] = conf.trainer.devices
+        if conf.trainer.sync_batch_norm and batch_norm.kinds(seed_network):
+            training["sync_batch_norm"] = True
     decides = {
         "model": seeds.identity(conf.model, splits.image_shape, seed_network),
         "segment": segmentation(conf.segment, multiple),

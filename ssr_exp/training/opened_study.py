@@ -107,7 +107,10 @@ class OpenedStudy:
 
     def settled(self, conf: AnyConf) -> AnyConf:
         """Fill in how networks are trained, where their configuration leaves that open."""
-        trainer = acceleration.settled(conf.trainer, self.seed_network, self.precision)
+        is_own = conf.task.name is TaskKind.module
+        trainer = acceleration.settled(
+            conf.trainer, self.seed_network, self.precision, is_own_module=is_own
+        )
         return replace(conf, trainer=trainer)
 
     def expand(self, conf: Config, *, few: bool = False) -> list[Architecture]:

@@ -81,6 +81,12 @@ def test_channels_come_last_where_convolutions_are_of_images(
     assert (settled.channels_last, settled.deterministic) == (expected, True)
 
 
+def test_a_module_of_ones_own_keeps_its_memory_format() -> None:
+    assert not acceleration.settled(AUTO, DENSE, FULL, is_own_module=True).channels_last
+    assert acceleration.has_images(nn.Sequential(nn.ConvTranspose2d(3, 4, 2)))
+    assert not acceleration.has_images(nn.Sequential(*DENSE, *VOLUME))
+
+
 def test_what_is_said_stays_as_it_is_said() -> None:
     said = TrainerConf(channels_last=False, deterministic=False, precision=HALF)
     assert acceleration.settled(said, DENSE, HALF) == said

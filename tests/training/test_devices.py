@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SubsetRandomSampler
 
 from ssr_exp.config import Config
 from ssr_exp.datasets import user_data
@@ -327,6 +327,24 @@ def test_loaders_that_cannot_be_shared_out_are_refused() -> None:
         data.train_dataloader()
 
 
+def test_a_sampler_that_devices_may_draw_from_differently_is_refused() -> None:
+    drawn = SubsetRandomSampler(range(8))
+    for loader in (
+        DataLoader(range(8), sampler=drawn),  # type: ignore[arg-type]
+        DataLoader(range(8), batch_sampler=BatchSampler(drawn, 2, False)),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(SsrError, match="SubsetRandomSampler, which need not draw the same"):
+            user_data._shareable("Data", loader)
+    for shared in (DataLoader(range(8), shuffle=True), DataLoader(range(8))):  # type: ignore[arg-type]
+        assert user_data._shareable("Data", {"a": shared}) == {"a": shared}
+
+
+def test_keys_that_are_no_text_are_refused() -> None:
+    devices._check_keys({"a": [{"b": 1}]})
+    with pytest.raises(SsrError, match=r"the key 0 of a mapping in task\.arguments"):
+        devices._check_keys({"task": {"arguments": {"weights": {0: 1.0}}}})
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -461,4 +479,4 @@ def test_devices_join_a_study_where_they_decide_its_results(conf: Compose) -> No
     assert len({name(), name(TWO), name("trainer.devices=4")}) == 3
     assert name(TWO, "task.balance=weights") != name("task.balance=weights")
     both = ("task.balance=weights", "trainer.sync_batch_norm=true")
-    assert name(TWO, *both) != name(*both)
+    assert len({name(*both), name(TWO, *both), name(TWO, both[0])}) == 3

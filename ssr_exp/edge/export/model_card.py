@@ -312,9 +312,11 @@ def _taken(about: saved.Description, request: ExportConfig) -> str:
 def _preprocessing(how: Preprocessing) -> str:
     """Say what is done to an image file, in the order in which it is."""
     height, width = how.size
+    share = "" if how.crop_share == 1 else f"{100 * how.crop_share:g} % of each side of "
     behind = next((k for k, v in BACKGROUNDS.items() if v == how.background), str(how.background))
     fits = {
-        "crop": f"its centre is cropped to the shape of {width} x {height}, and scaled to it",
+        "crop": f"{share}its centre is cropped to the shape of {width} x {height}, "
+        "and scaled to it",
         "stretch": f"it is stretched to {width} x {height}",
         "pad": f"it is scaled into {width} x {height}, and {behind} is laid beside it",
     }

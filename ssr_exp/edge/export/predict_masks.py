@@ -114,7 +114,7 @@ def line(shown: dict[str, Any]) -> str:
 def in_image(mask: Any, file: Path, how: Preprocessing) -> Any:
     """Bring a mask to the size of its image; what the network did not see is `NOWHERE`."""
     (h, w), (height, width) = size_of(file), how.size
-    if (h, w) == (height, width):
+    if (h, w) == (height, width) and how.crop_share == 1:
         return mask
     if how.fit == "pad":  # what lies beside the image is cut off
         image_h, image_w = min(height, round(h / w * width)), min(width, round(w / h * height))
@@ -122,7 +122,8 @@ def in_image(mask: Any, file: Path, how: Preprocessing) -> Any:
         mask = mask[top : top + image_h, left : left + image_w]
     seen_h, seen_w = h, w
     if how.fit == "crop":
-        seen_h, seen_w = min(h, round(w / width * height)), min(w, round(h / height * width))
+        seen_h = round(how.crop_share * min(h, w / width * height))
+        seen_w = round(how.crop_share * min(w, h / height * width))
     scaled = Image.fromarray(mask).resize((seen_w, seen_h), Image.Resampling.NEAREST)
     whole = np.full((h, w), NOWHERE, np.uint8)
     top, left = round((h - seen_h) / 2), round((w - seen_w) / 2)

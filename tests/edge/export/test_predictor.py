@@ -588,6 +588,21 @@ def test_a_mask_lies_on_its_image_again(tmp_path: Path, fit: str, size: tuple[in
         assert (back[seen] == place[seen]).mean() > 0.9
 
 
+@pytest.mark.parametrize("size", [(16, 16), (8, 8), (24, 40)])
+def test_a_mask_of_a_part_of_the_centre_lies_there_again(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    how = Preprocessing(1, (8, 8), fit="crop", crop_share=0.5)
+    path, (w, h) = tmp_path / "a.png", size
+    Image.new("L", size).save(path)
+    back = predict_masks.in_image(np.ones((8, 8), np.uint8), path, how)
+    rows, columns = np.nonzero(back == 1)
+    side = min(w, h) // 2
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (side, side)
+    assert (rows.mean(), columns.mean()) == ((h - 1) / 2, (w - 1) / 2)
+    assert (back == 1).sum() == side**2
+
+
 def test_mean_iou_is_that_of_the_training(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     task = SemanticSegmentation(nn.Identity(), RecipeConf(), 4)
