@@ -416,7 +416,7 @@ def test_a_module_goes_on_after_its_last_epoch_as_if_it_was_never_killed(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_explain", lambda error: (_ for _ in ()).throw(Killed))
+        patch.setattr(run, "explain", lambda error: (_ for _ in ()).throw(Killed))
         patch.setattr(own_module.NetworkWatch, "on_train_batch_end", killing, raising=False)
         broken = conf(*words, f"paths.runs={conf().paths.runs}2")
         with pytest.raises(Killed):
@@ -460,7 +460,7 @@ def test_what_is_killed_before_its_last_validation_is_validated(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_explain", lambda error: (_ for _ in ()).throw(Killed))
+        patch.setattr(run, "explain", lambda error: (_ for _ in ()).throw(Killed))
         patch.setattr(Trainer, "validate", killed)
         with pytest.raises(Killed):
             run.train(broken)
