@@ -16,6 +16,7 @@ from torch import Tensor
 from ssr_exp.config import AutoAugment, CropFrom, DatasetConf
 from ssr_exp.datasets.image_folder.file_pixels import Box
 from ssr_exp.datasets.images import IGNORED, Splits, Target
+from ssr_exp.datasets.share import Rows
 from ssr_exp.errors import SsrError
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def file_crop(wanted: Augmentation, h: int, w: int, seed: int) -> Box:
     return left, top, left + width, top + height
 
 
-def erased(x: Tensor, share: float, seed: int) -> Tensor:
+def erased(x: Tensor, share: float, seed: int, rows: Rows | None = None) -> Tensor:
     """Set a rectangle of some images to zero, as torchvision does.
 
     On normalised images zero is the mean colour. A rectangle takes 2 to 33 % of the area, with
@@ -119,14 +120,17 @@ def erased(x: Tensor, share: float, seed: int) -> Tensor:
     Args:
         x: float, `b x c x h x w`; changed.
         share: how often an image loses one.
-        seed: of all that is drawn.
+        seed: of all that is drawn, for the whole batch.
+        rows: that `x` holds of a batch; None: all.
     """
     from torchvision.transforms import v2
 
-    erase = v2.RandomErasing(p=1.0, inplace=True)
+    erase, rows = v2.RandomErasing(p=1.0, inplace=True), rows or Rows(0, len(x), len(x))
+    another = torch.empty(1, *x.shape[2:])  # for what is drawn for other processes' images
     with seeded(seed):
-        for at in (torch.rand(len(x)) < share).nonzero().flatten().tolist():
-            erase(x[at])
+        for at in (torch.rand(rows.count) < share).nonzero().flatten().tolist():
+            row = (at - rows.start) % rows.count
+            erase(x[row] if row < len(x) else another)
     return x
 
 

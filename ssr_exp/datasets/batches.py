@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,8 +41,8 @@ class Batches:
     image files: in processes beside the training if there are `workers`. How many there are, and
     whether images are read or in memory, changes no batch.
     Where several processes share the batches, each makes its rows of them, which together are the
-    batch of one process alone; only what torchvision does to images draws other numbers then. In
-    order, all have as many batches, and one without an image of a batch has one without a target.
+    batch of one process alone; only torchvision's transforms draw other numbers then. In order,
+    all have as many batches, and one without an image of a batch has an image without a target.
 
     Args:
         images: moved to `device` once, unless torchvision transforms them or files are read.
@@ -88,8 +87,9 @@ class Batches:
         self._workers: Workers | None = None
         if isinstance(images.pixels, FilePixels) or self._transform is not None:
             self._images = images.to(torch.device("cpu"))
-            fetched = Fetched(self._images, wanted, None if share.world == 1 else self._rows)
-            self._workers = Workers(fetched, workers, pins=device.type == "cuda")
+            self._workers = Workers(
+                Fetched(self._images, wanted, self._rows), workers, pins=device.type == "cuda"
+            )
         else:
             self._images = images.to(device)
         if wanted.crops_files and not isinstance(images.pixels, FilePixels):
@@ -146,9 +146,8 @@ class Batches:
                 hashed = _mixed(seed, self._epoch, number, "cutout")
                 draw = torch.Generator(self._device).manual_seed(hashed)
             x = cutout(x, side, draw, self._rows) if side else x
-            if share := self._augmentation.erasing:
-                rank = () if self._share.world == 1 else (self._share.rank,)
-                x = erased(x, share, _mixed(seed, self._epoch, number, "erasing", *rank))
+            if chance := self._augmentation.erasing:
+                x = erased(x, chance, _mixed(seed, self._epoch, number, "erasing"), self._rows)
             if self._mixture is not None:
                 with seeded(_mixed(seed, self._epoch, number, "mixture")):
                     x, y = self._mixture(x, y)
@@ -158,46 +157,38 @@ class Batches:
 
     def _fetched(self, order: Tensor | None, seed: int | None) -> Iterator[Batch]:
         """Fetch the images of each batch: from where they live, or by workers; None: in order."""
+        pixels, labels = self._images.pixels, self._images.labels
         if self._workers is None:
-            yield from self._in_memory(order)
+            for number in range(len(self)):
+                at, count = self._own(number, order)
+                yield pixels[at], labels[at][:count]
             return
-        pixels, whole = self._images.pixels, order
-        if whole is None:
-            whole = torch.arange(len(self._images))
-        own = [self._own(whole[at].cpu(), order is None) for at in self._slices()]
+        index = torch.arange(len(self._images)) if order is None else order.cpu()
+        parts = [self._own(number, None if order is None else index) for number in range(len(self))]
         tasks = [
-            # An image without a target keeps this process in step with the others.
             (
-                (index if len(index) else whole[:1]).numpy(),
+                (index[at] if isinstance(at, slice) else at).numpy(),
                 None if seed is None else _mixed(seed, self._epoch, number),
             )
-            for number, index in enumerate(own)
+            for number, (at, _) in enumerate(parts)
         ]
-        for (x, y, faults), index in zip(self._workers.serve(tasks), own, strict=True):
+        for (x, y, faults), (_, count) in zip(self._workers.serve(tasks), parts, strict=True):
             if isinstance(pixels, FilePixels):
                 pixels.note(faults)
-            y = y[: len(index)]
+            y = y[:count]
             yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
-    def _in_memory(self, order: Tensor | None) -> Iterator[Batch]:
-        pixels, labels = self._images.pixels, self._images.labels
-        assert isinstance(pixels, Tensor)
-        for at in self._slices():
-            if order is not None:
-                index = self._own(order[at], in_order=False)
-                yield pixels[index], labels[index]
-            else:
-                x, y = (self._own(whole[at], in_order=True) for whole in (pixels, labels))
-                yield x if len(x) else pixels[:1], y
+    def _own(self, number: int, order: Tensor | None) -> tuple[slice | Tensor, int]:
+        """Say where this process's images of a batch are, and how many of them have a target.
 
-    def _own(self, whole: Tensor, in_order: bool) -> Tensor:
-        """Take this process's rows of what all images of a batch have."""
-        rows = self._share.rows(len(whole)) if in_order else self._rows
-        return rows.take(whole)
-
-    def _slices(self) -> list[slice]:
-        size = self._batch_size
-        return [slice(i * size, (i + 1) * size) for i in range(len(self))]
+        In order there is one at least, because all processes need a batch.
+        """
+        start = number * self._batch_size
+        if order is not None:
+            return self._rows.take(order[start : start + self._batch_size]), len(self._images)
+        rows = self._share.rows(min(self._batch_size, len(self._images) - start))
+        stop = max(rows.stop, rows.start + 1)
+        return slice(start + rows.start, start + stop), rows.stop - rows.start
 
     def _normalised(self, x: Tensor) -> Tensor:
         return x.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._shift)
@@ -210,7 +201,7 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
         images: on the CPU, or files.
         augmentation: of which crops and flips come first; where torchvision has nothing to do, the
             batch is augmented elsewhere.
-        rows: which of a whole batch the positions of a shuffled one are of; None: all.
+        rows: which of a whole batch with a seed the positions are of; None: all.
     """
 
     def __init__(
@@ -235,26 +226,16 @@ class Fetched(Dataset[tuple[Tensor, Tensor, list[BadFile]]]):
             return x, y, faults
         draw = torch.Generator().manual_seed(seed)
         x, y = moved(x, y, self._augmentation, draw, self._rows)
-        return *self._transformed(x, y, transform, seed), faults
+        if self._rows is None or self._rows.is_all:
+            return *transformed(x, y, transform, _mixed(seed, "images")), faults
+        places = [_mixed(seed, "image", self._rows.place(n)) for n in range(len(x))]
+        parts = [transformed(x[[n]], y[[n]], transform, own) for n, own in enumerate(places)]
+        return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts]), faults
 
-    def _transformed(self, x: Tensor, y: Tensor, transform: Callable[..., Any], seed: int) -> Batch:
-        """Draw for a whole batch at once, or for each of some rows by its place."""
-        if self._rows is None:
-            return transformed(x, y, transform, _mixed(seed, "images"))
-        each = [
-            transformed(x[[n]], y[[n]], transform, _mixed(seed, "image", self._place(n)))
-            for n in range(len(x))
-        ]
-        xs, ys = zip(*each, strict=True)
-        return torch.cat(xs), torch.cat(ys)
-
-    def _crop(self, seed: int, row: int, h: int, w: int) -> Box:
+    def _crop(self, seed: int, place: int, h: int, w: int) -> Box:
         """Draw for each place by itself: a file that is replaced changes no other image."""
-        return file_crop(self._augmentation, h, w, _mixed(seed, "crops", self._place(row)))
-
-    def _place(self, row: int) -> int:
-        """Return the place in the whole batch of one of the rows."""
-        return row if self._rows is None else (self._rows.start + row) % self._rows.count
+        place = place if self._rows is None else self._rows.place(place)
+        return file_crop(self._augmentation, h, w, _mixed(seed, "crops", place))
 
 
 def as_targets(y: Tensor) -> Tensor:

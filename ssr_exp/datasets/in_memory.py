@@ -174,10 +174,9 @@ class TensorDataModule(LightningDataModule):
                 ours = Share(self.trainer.global_rank, self.trainer.world_size)
         count, is_streamed = self._workers, isinstance(images.pixels, FilePixels)
         if count is None:
-            bytes_ = self._batch_size * math.prod(images.pixels.shape[1:]) // ours.world
-            count = workers.chosen(
-                device, is_streamed=is_streamed, batch_bytes=bytes_, world=ours.world
-            )
+            bytes_ = self._batch_size * math.prod(images.pixels.shape[1:])
+            world = 1 if self.trainer is None else self.trainer.world_size
+            count = workers.chosen(device, is_streamed=is_streamed, batch_bytes=bytes_, world=world)
         made = Batches(
             images,
             mean=self._splits.mean,

@@ -18,6 +18,15 @@ class Rows:
     stop: int
     count: int  # images of the whole batch
 
+    @property
+    def is_all(self) -> bool:
+        """Say whether they are the whole batch."""
+        return (self.start, self.stop) == (0, self.count)
+
+    def place(self, row: int) -> int:
+        """Say where in the batch one of them stands."""
+        return (self.start + row) % self.count
+
     def take(self, whole: Tensor, dim: int = 0) -> Tensor:
         """Take these of what all images of the batch have; a view, unless `start` is negative."""
         if self.start >= 0:

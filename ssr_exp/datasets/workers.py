@@ -115,7 +115,7 @@ def chosen(device: torch.device, *, is_streamed: bool, batch_bytes: int, world: 
         device: that trains.
         is_streamed: whether files are read.
         batch_bytes: that a batch takes, of which each process shares `AHEAD` with this one.
-        world: processes that train, and share cores and memory.
+        world: processes that train together, and share cores and batches.
     """
     if multiprocessing.current_process().daemon:
         return 0
@@ -123,7 +123,7 @@ def chosen(device: torch.device, *, is_streamed: bool, batch_bytes: int, world: 
         return 0
     cores = len(os.sched_getaffinity(0)) if CAN_FORK else os.cpu_count() or 1
     most = min(MOST, max(1, cores // world))
-    count = min(most, _shared_bytes() // (AHEAD * batch_bytes * world))
+    count = min(most, _shared_bytes() // (AHEAD * batch_bytes))
     if count < most:
         log.warning(
             "there is shared memory for %d of %d processes that read images (in Docker type "

@@ -212,7 +212,8 @@ def test_masks_in_order_are_as_they_are() -> None:
 def together(world: int, images: Images, **fields: object) -> list[tuple[Tensor, Tensor]]:
     """Put the rows of several processes together again, batch by batch; padding is left out."""
     shares = [Share(rank, world) for rank in range(world)]
-    served = [Batches(images, mean=(0.5,), std=(0.2,), share=s, **fields) for s in shares]  # type: ignore[arg-type]
+    moments = (0.5,) * images.pixels.shape[1], (0.2,) * images.pixels.shape[1]
+    served = [Batches(images, mean=moments[0], std=moments[1], share=s, **fields) for s in shares]  # type: ignore[arg-type]
     for one in served:
         one.set_epoch(2)
     parts = [[(x[: len(y)], y) for x, y in one] for one in served]
@@ -225,6 +226,7 @@ def together(world: int, images: Images, **fields: object) -> list[tuple[Tensor,
     [
         Augmentation(crop_padding=2, flip=True, vertical_flip=True, cutout=3),
         Augmentation(crop_padding=1, flip=True, mixup=0.4, cutmix=1.0),
+        Augmentation(erasing=0.7, mixup=0.4),
     ],
 )
 @pytest.mark.parametrize("is_balanced", [False, True])
