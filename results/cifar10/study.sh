@@ -12,7 +12,7 @@ export OMP_NUM_THREADS=1 WANDB_MODE=disabled
     dataset=image_folder dataset.root="$data" dataset.crop_padding=4 dataset.flip=true \
     recipe=sgd recipe.batch_size=128 recipe.lr=0.4 recipe.schedule=linear recipe.warmup_epochs=2 \
     recipe.weight_decay=2e-4 trainer=cpu trainer.max_epochs=24 trainer.channels_last=true \
-    trainer.threads=1 trainer.progress=false logger=disabled paths.runs="$runs" \
+    trainer.precision=bf16-mixed trainer.threads=1 trainer.progress=false logger=disabled paths.runs="$runs" \
     hydra/launcher=joblib hydra.launcher.n_jobs=2 \
     rounds=3 batch=4 objective=smallest objective.max_drop=1.0 \
     finalists.seeds=3 finalists.arms=[uniform_width,uniform_depth,family,random]
