@@ -113,7 +113,9 @@ def test_measured_networks_have_their_latency_and_others_the_models(begun: Laten
         known, others = begun.measured(), new[count:]
         times = begun.ms(cost.encode(plan, [*known, *others, *known]))
         guessed = model.fit(plan, known).predict(cost.encode(plan, others))
-        assert times.tolist() == [*known.values(), *guessed, *known.values()]
+        expected = [*known.values(), *guessed, *known.values()]
+        # One row of a product may be rounded otherwise where it stands among others.
+        assert times.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_read_table_measures_nothing(machine: Machine, begun: LatencyTable, path: Path) -> None:
