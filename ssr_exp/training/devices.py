@@ -51,7 +51,7 @@ class RankFailed(SsrError):
 
 
 @dataclass(frozen=True)
-class Story:
+class RankExit:
     """How one of the processes ended.
 
     Attributes:
@@ -240,14 +240,14 @@ def _raise(place: Path, codes: Sequence[int | None]) -> None:
     Raises:
         Diverged: see `train`, as all others.
     """
-    stories = [
-        Story(rank, code, files.read_or_empty(failure(place, rank)))
+    exits = [
+        RankExit(rank, code, files.read_or_empty(failure(place, rank)))
         for rank, code in enumerate(codes)
         if code
     ]
-    if not stories:
+    if not exits:
         raise RankFailed("the processes ended without a result: repeat the command.")
-    first = min(stories, key=lambda story: story.order)
+    first = min(exits, key=lambda ended: ended.order)
     kind, text = first.said.get("kind"), str(first.said.get("text"))
     if kind == "diverged":
         raise Diverged(text)
@@ -262,12 +262,12 @@ def _raise(place: Path, codes: Sequence[int | None]) -> None:
     )
 
 
-def _ending(story: Story, output: str) -> str:
+def _ending(ended: RankExit, output: str) -> str:
     """Say how a process ended that wrote nothing of it: with the last line that it printed."""
-    if story.code > 0:
+    if ended.code > 0:
         last = output.strip().rpartition("\n")[2]
-        return f"ended with exit code {story.code}{last and f' ({last})'}"
-    name = signal.Signals(-story.code).name
+        return f"ended with exit code {ended.code}{last and f' ({last})'}"
+    name = signal.Signals(-ended.code).name
     hint = ", as by a machine that is out of memory" if name == "SIGKILL" else ""
     return f"was killed ({name}{hint})"
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssr_exp import terminal
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.training.sweep import Member
@@ -34,7 +35,7 @@ class SweepProgress:
             value = self.best.scored_by.text(self.best.score or 0.0)
             parts.append(f"best {self.best.network} {value}")
         if self.left_s is not None and self.finished + self.failed < self.total:
-            parts.append(f"about {_spelled(self.left_s)} left")
+            parts.append(f"about {terminal.duration(self.left_s)} left")
         return ", ".join(parts) + (f"; {self.trouble}" if self.trouble else "")
 
 
@@ -93,12 +94,3 @@ class SweepWatch:
 
 def _written_ns(member: Member) -> int | None:
     return store.written_ns(member.folder / store.RECORD_FILE)
-
-
-def _spelled(seconds: float) -> str:
-    """Write a time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -28,7 +28,7 @@ from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.tasks.supervised import Diverged
 from ssr_exp.training import devices, run, worker
-from ssr_exp.training.devices import RankFailed, Story
+from ssr_exp.training.devices import RankExit, RankFailed
 from ssr_exp.training.rank_messages import Inbox, Outbox, SentCurves
 from tests.conftest import Command
 
@@ -407,11 +407,11 @@ def test_processes_hear_nothing_of_other_ranks() -> None:
 
 def test_the_cause_is_who_was_killed_and_else_who_failed_first() -> None:
     first, second, aborted = (
-        Story(0, 1, {"at": 2.0}),
-        Story(1, 1, {"at": 1.0}),
-        Story(2, -signal.SIGABRT, {}),
+        RankExit(0, 1, {"at": 2.0}),
+        RankExit(1, 1, {"at": 1.0}),
+        RankExit(2, -signal.SIGABRT, {}),
     )
-    killed = Story(3, -signal.SIGKILL, {})
+    killed = RankExit(3, -signal.SIGKILL, {})
     assert min([first, second, aborted], key=lambda s: s.order) == second
     assert min([first, killed, aborted], key=lambda s: s.order) == killed
 

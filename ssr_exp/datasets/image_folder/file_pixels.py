@@ -108,8 +108,9 @@ class FilePixels:
             self.faults[fault.path] = fault.why
             if len(self.faults) > self.allowed:
                 raise SsrError(
-                    f"{path} cannot be read as an image any more ({fault.why}): replace it, or "
-                    f"type dataset.skip_corrupt={len(self.faults)} to go on without it"
+                    f"{path} cannot be read as an image any more ({fault.why}): bring it back as "
+                    f"it was, or type dataset.skip_corrupt={len(self.faults)} (another file there "
+                    "makes another study)"
                 )
             if is_new:
                 log.warning("%s is bad (%s): another of its class stands in", path, fault.why)
