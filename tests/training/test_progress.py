@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssr_exp import terminal
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.training import progress
@@ -69,7 +70,7 @@ def test_the_time_left_is_that_of_the_rest_at_this_pace(
 
 
 def test_a_time_is_written_as_people_say_it() -> None:
-    assert [progress._spelled(s) for s in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
+    assert [terminal.duration(s) for s in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
 
 
 def test_what_is_said_is_news_only_when_a_run_ended(
