@@ -202,6 +202,7 @@ def test_no_flipped_bit_becomes_another_weight(whole: bytes, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.more
 def test_not_one_of_all_bits_becomes_another_weight(whole: bytes, tmp_path: Path) -> None:
     bits = list(range(8 * len(whole)))
     assert unnoticed(tmp_path / "flipped", whole, bits)[0] == []

@@ -59,6 +59,7 @@ def words(table: Path, task: str, targets: str) -> list[str]:
     ]
 
 
+@pytest.mark.more
 def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
     table: Path, command: Command, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ CELLS = [
 SEARCH = "rounds=1 batch=1 objective=smallest objective.max_drop=0.2 finalists.seeds=1".split()
 
 
+@pytest.mark.more
 def test_a_segmentation_project_is_searched_and_what_is_killed_is_not_repeated(
     tmp_path: Path,
 ) -> None:

@@ -249,6 +249,7 @@ def ssdlite() -> nn.Module:
 
 
 @pytest.mark.slow
+@pytest.mark.more
 def test_a_detector_of_torchvision_is_searched(begin: Begin, tmp_path: Path) -> None:
     images = [torch.rand(3, 64, 64), torch.rand(3, 64, 64)]
     target = {"boxes": torch.tensor([[5.0, 5.0, 40.0, 40.0]]), "labels": torch.tensor([1])}

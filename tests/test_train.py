@@ -245,6 +245,7 @@ def test_a_reader_that_leaves_ends_no_training_and_the_page_is_written(
 
 
 @pytest.mark.slow
+@pytest.mark.more
 def test_the_processes_of_a_launcher_print_each_warning_once(
     started: Started, tmp_path: Path
 ) -> None:

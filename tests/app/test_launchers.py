@@ -131,6 +131,7 @@ def test_the_kubernetes_file_holds_together(composes: Compose) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.more
 def test_gpus_share_one_sweep(tmp_path: Path) -> None:
     # Longer than the second process may begin after the first on a busy machine.
     words = small(tmp_path, ("modifiers=sentinel_width", "trainer.max_epochs=12"))

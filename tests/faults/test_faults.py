@@ -65,7 +65,9 @@ def test_faults_of_our_own_are_found(tmp_path: Path) -> None:
     assert code == 1
 
 
-@pytest.mark.parametrize("mode", ["train.py", "search.py asynchronous=true"])
+@pytest.mark.parametrize(
+    "mode", ["train.py", pytest.param("search.py asynchronous=true", marks=pytest.mark.more)]
+)
 def test_a_command_with_jobs_in_processes_stops_and_takes_them_along(
     started: Callable[..., subprocess.Popen[str]], tmp_path: Path, mode: str
 ) -> None:
