@@ -19,7 +19,7 @@ PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
 # They measure time, and so run alone.
-TIMED  = tests/edge tests/test_export.py
+TIMED  = tests/edge/latency tests/test_export.py
 TOOLS  = $(addprefix tests/,benchmarks examples fuzz notebooks random_networks zoo test_tooling.py)
 TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
