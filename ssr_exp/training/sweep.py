@@ -14,6 +14,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BUSY, Store, is_done
 from ssr_exp.training import run
+from ssr_exp.training.opened_study import Job
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Member:
     title: str  # the run in words
     tested: bool = False  # whether the test set is asked for, too
     reading: Reading | None = field(default=None, compare=False, repr=False)
+    job: Job | None = field(default=None, compare=False, repr=False)
+    asked: tuple[str, ...] = ()  # the command line that it is of
 
     def record(self) -> Record | None:
         """Read its record, if there is a whole one."""
@@ -69,7 +72,10 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
                 alone += (f"trainer.precision={job.study.precision}",)
             alone += () if conf.origin else (f"origin={conf.modifiers.kind}",)
             read = job.study.splits.reading
-            member = Member(alone, store, folder, job.title, conf.trainer.test, read)
+            asked = tuple(overrides)
+            member = Member(
+                alone, store, folder, job.title, conf.trainer.test, read, job, asked=asked
+            )
             members.setdefault(folder, member)
     if not members:
         raise SsrError("this command stands for no run: its sweep is empty.")
