@@ -1,4 +1,4 @@
-"""The studies of a store, each in a few words and numbers: what `ssr studies` lists and compares."""
+"""The studies of a store in a few words and numbers: what `ssr studies` lists and compares."""
 
 from __future__ import annotations
 
