@@ -86,19 +86,23 @@ def _show(store: Store, options: argparse.Namespace) -> None:
     print(f"  size: {bytes_text(one.size)}, in {store.root / one.folder}")
     if said := study_tables.differences(one, [one]):
         print(f"  differs from others in: {printable(said)}")
-    print("it goes on with:")
-    for words in commands(store, one):
+    typed = commands(store, one)
+    print("it goes on with:" if typed else "it goes on with the words that it was begun with")
+    for words in typed:
         print(f"  {printable(shlex.join(words))}")
 
 
 def commands(store: Store, one: StudySummary) -> list[list[str]]:
-    """List the commands that go on with a study: short ones, then all that was typed."""
+    """List the commands that go on with a study: short ones, then all that was typed.
+
+    Of a study of an earlier version nothing is known.
+    """
     place = [] if str(store.root) == RUNS else [f"paths.runs={store.root}"]
     named = [f"study={one.title}", *place]
     if studies.SETTINGS in one.fields:
         return [[*spelled("search"), *named, "task.target=MODULE.FUNCTION"]]
     if not one.begun.asked:
-        return [[*spelled("search"), "WORDS", "AS", "IT", "WAS", "BEGUN"]]
+        return []
     short = [[*spelled(asked.command), *named] for asked in one.begun.asked]
     if all(asked.command != "search" for asked in one.begun.asked):
         short.append([*spelled("search"), *named, "rounds=3"])

@@ -46,7 +46,7 @@ class Begun(FileModel):
     """
 
     schema_version: int = SCHEMA
-    name: str | None = Field(default=None, pattern=NAME.pattern)
+    name: str | None = Field(default=None, pattern=f"^{NAME.pattern}$")
     asked: tuple[Asked, ...] = ()
 
     def by(self, command: str) -> Asked | None:
