@@ -71,7 +71,7 @@ def _keys() -> str:
     parts = [
         "# Keys",
         "Every key of the configuration, from the schema (`ssr_exp/config.py`). A key is typed as "
-        "`KEY=VALUE`; `null` means none. The defaults are the schema's: presets in `conf/` may "
+        "`KEY=VALUE`; `null` means none. The defaults are the schema's: presets in `ssr_exp/conf/` may "
         "say otherwise, and `-c job` shows what a command composes to.",
         "## `train.py` and `search.py`",
         *_tables(config.Config),
@@ -185,10 +185,10 @@ def _presets() -> str:
     """List the presets of each group, with the comment that their files begin with."""
     parts = [
         "# Presets",
-        "`GROUP=NAME` takes a file of `conf/GROUP/`. Write your own beside them, or in another "
-        "folder with `--config-dir DIR`.",
+        "`GROUP=NAME` takes a file of `ssr_exp/conf/GROUP/`. Presets of your own: with "
+        "`--config-dir DIR`, `recipe=mine` takes `DIR/recipe/mine.yaml`.",
     ]
-    conf = ROOT / "conf"
+    conf = ROOT / "ssr_exp" / "conf"
     for group in sorted(path for path in conf.rglob("*") if path.is_dir()):
         name = group.relative_to(conf).as_posix()
         if not (files := sorted(group.glob("*.yaml"))) or name.endswith("_logging"):
