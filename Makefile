@@ -6,6 +6,8 @@ PYTHON  ?= $(eval PYTHON := $$(shell for p in python3 python3.13 python3.12 pyth
 	"$$$$p" -c '$$(SUITS)' >/dev/null 2>&1 && command -v "$$$$p" && break; done))$(PYTHON)
 WORKERS ?= 2
 UPGRADE ?=
+# Empty: PyTorch's CPU wheels, where there is no GPU and the package index has them. no: never.
+CPU     ?=
 
 BIN    = $(VENV)/bin
 READY  = $(VENV)/.ready
@@ -15,6 +17,11 @@ FIT    = no Python 3.11 or newer$(if $(UV),, that has venv and ensurepip)
 UV_PIP = $(or $(UV),$(BIN)/uv) pip install --compile-bytecode $(if $(CI),-q) --python $(BIN)/python
 # One thread each: small networks gain little from a second, and crawl with it on a busy machine.
 # Offline: no test can reach an account.
+# What CUDA's wheels bring, and CPU wheels do not need; PyTorch of the lock file as a CPU wheel.
+CUDA   = torch\(vision\)\{0,1\}\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*
+CPU_TORCH = $(shell sed -n 's/^\(torch\(vision\)\{0,1\}==[0-9.]*\) .*/\1+cpu/p' requirements.lock)
+HAS_CPU = test -z '$(CPU)' && ! nvidia-smi -L >/dev/null 2>&1 && \
+	$(UV_PIP) -q --dry-run --no-deps $(CPU_TORCH) >/dev/null 2>&1
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
@@ -120,10 +127,15 @@ $(READY): requirements.lock pyproject.toml
 	@test -e $(VENV) || '$(or $(PYTHON),false)' -c '$(SUITS)' 2>/dev/null || \
 		{ echo '$(or $(PYTHON),There) is $(FIT).' \
 		'Install one (Debian, Ubuntu: apt install python3-venv) or name it: make install PYTHON=python3.12' >&2; exit 1; }
-	@echo 'Installing into $(VENV) (the first time: some minutes, 6 GB) ...'
+	@echo 'Installing into $(VENV) (the first time: some minutes, up to 8 GB) ...'
 	@test -e $(VENV) || $(if $(UV),$(UV) venv -q --python $(PYTHON),$(PYTHON) -m venv) $(VENV)
 	@$(if $(UV),:,test -x $(BIN)/uv) || { sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >$(VENV)/uv.lock && \
 		$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(VENV)/uv.lock; }
-	@$(UV_PIP) --require-hashes -r requirements.lock
+	@if $(HAS_CPU); then echo 'No NVIDIA GPU is here: PyTorch is installed for the CPU.' && \
+		sed '/^\($(CUDA)\)==/,/[^\]$$/d' requirements.lock >$(VENV)/cpu.lock && \
+		$(UV_PIP) --no-deps $(CPU_TORCH) && \
+		$(UV_PIP) --no-deps --require-hashes -r $(VENV)/cpu.lock; \
+	else $(UV_PIP) --require-hashes -r requirements.lock; fi
 	@$(UV_PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+	@echo "$(VENV) takes $$(du -sh $(VENV) | cut -f1)."
