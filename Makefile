@@ -25,8 +25,6 @@ HAS_CPU = test -z '$(CPU)' && ! nvidia-smi -L >/dev/null 2>&1 && \
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
-# They measure time, and so run alone.
-TIMED  = tests/edge/latency tests/test_export.py
 TOOLS  = $(addprefix tests/,benchmarks examples fuzz notebooks random_networks zoo test_tooling.py)
 TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
@@ -35,7 +33,7 @@ LISTED = $(if $(CI),--durations=20)
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-segmentation test lint types slow timed tools docs check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
+.PHONY: help install demo demo-segmentation test lint types slow tools docs check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,13 +59,10 @@ types: $(READY)
 	$(BIN)/mypy
 
 slow: $(READY) # of the product, with types checked at run time
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TYPED) $(TIMED:%=--ignore=%) $(TOOLS:%=--ignore=%)
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TYPED) $(TOOLS:%=--ignore=%)
 
 tools: $(READY) # benchmarks, examples, notebooks, zoo and what else no room has
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS)
-
-timed: $(READY)
-	$(PYTEST) $(LISTED) -m '$(LONG)' $(TIMED)
 
 test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on loopback (installs what is missing: Debian)
 	@PATH="$$PATH:/usr/sbin:/sbin"; for p in sbatch slurmctld slurmd slurmdbd munged mariadbd; do \
@@ -75,7 +70,7 @@ test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
 	$(PYTEST) $(LISTED) -m '(slurm or ray)$(if $(CI), and not more)' tests/cluster
 
-check: lint types docs test demo slow timed tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
+check: lint types docs test demo slow tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
 
 format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
