@@ -39,7 +39,8 @@ OPEN = ("task.target", "task.arguments", "segment.frozen", "segment.width_steps"
 SHARED = (*DECIDED, "trainer", "logger")
 # What is of the command that is typed now alone.
 NOT_KEPT = ("study", "name", "trust", "wait", "paths")
-CODE = ("target", "arguments", "hydra", "_target_")  # parts of keys that name what is called
+# Parts of keys that name what is called, or send what is measured to others.
+TRUSTED = ("target", "arguments", "hydra", "_target_", "entity", "share_machine")
 LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
 
 
@@ -207,16 +208,16 @@ def _is_replaced(key: str, typed: Mapping[str, Override]) -> bool:
 
 
 def _check_trust(name: str, words: Sequence[str]) -> None:
-    """Refuse words that could call code, or read this machine's environment.
+    """Refuse words that could call code, send results away, or read the environment.
 
     Raises:
         SsrError: names the first such word.
     """
     for word in words:
-        if "${" in word or not set(CODE).isdisjoint(_key(word).replace("/", ".").split(".")):
+        if "${" in word or not set(TRUSTED).isdisjoint(_key(word).replace("/", ".").split(".")):
             raise SsrError(
-                f"study={name} was begun with {word}, which names code: type trust=true if you "
-                "trust where the folder of runs comes from."
+                f"study={name} was begun with {word}, which may call code or send results away: "
+                "type trust=true if you trust where the folder of runs comes from."
             )
 
 

@@ -97,6 +97,11 @@ def read(store: Store) -> list[StudySummary]:
     return sorted(told, key=lambda one: (one.last, one.folder))
 
 
+def one_of(summaries: Sequence[StudySummary], folder: str) -> StudySummary:
+    """Pick a study by its folder's name, which is there."""
+    return next(one for one in summaries if one.folder == folder)
+
+
 def _summary(
     store: Store,
     name: str,

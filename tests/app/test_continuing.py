@@ -118,6 +118,7 @@ def test_what_is_swept_over_is_written_once() -> None:
         "+task.arguments.x=1",
         "hydra.searchpath=[x]",
         "seed=${oc.env:HOME}",
+        "logger.entity=somebody",
     ],
 )
 def test_words_that_name_code_are_not_taken_from_a_file_without_trust(
@@ -131,7 +132,7 @@ def test_words_that_name_code_are_not_taken_from_a_file_without_trust(
         folder / study_names.FILE, Begun(name="pets", asked=(asked,)).model_dump_json()
     )
     refused = again("study=pets")
-    assert refused.code == 1 and f"was begun with {word}, which names code" in refused.err
+    assert refused.code == 1 and f"was begun with {word}, which may call code" in refused.err
     assert "trust=true" in refused.err and len(instant.done) == 1
 
 

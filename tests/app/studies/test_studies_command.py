@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ssr_exp.app import studies_command
+from ssr_exp import messages
+from ssr_exp.app.studies.__main__ import main
 from ssr_exp.report import page
 from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.record import Status
@@ -49,7 +50,7 @@ def ssr_studies(store: Store, capsys: Capsys) -> Studies:
 
     def run(*words: str) -> Ended:
         capsys.readouterr()
-        code = studies_command.main([*words, "--runs", str(store.root)])
+        code = main([*words, "--runs", str(store.root)])
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
         return Ended(code, printed.out, printed.err)
@@ -85,12 +86,12 @@ def test_a_study_is_shown_with_the_commands_that_go_on(ssr_studies: Studies, sto
     study_names.note(store, FIRST, {}, asked, "pets")
     shown = ssr_studies("show", "pets")
     typed = [shlex.split(line) for line in shown.out.splitlines() if "train" in line]
-    start, place = studies_command.spelled("train"), f"paths.runs={store.root}"
+    start, place = messages.spelled("train"), f"paths.runs={store.root}"
     assert typed == [
         [*start, "study=pets", place],
         [*start, *words, "hydra/launcher=joblib", place],
     ]
-    assert shown.lines(*studies_command.spelled("search"), "study=pets", "rounds=3")
+    assert shown.lines(*messages.spelled("search"), "study=pets", "rounds=3")
 
 
 def test_two_studies_are_compared_in_words(ssr_studies: Studies) -> None:
@@ -129,12 +130,12 @@ def test_what_cannot_be_met_is_one_sentence_and_removes_nothing(
 
 
 def test_another_folder_is_told_apart_from_a_study(capsys: Capsys, store: Store) -> None:
-    assert studies_command.main(["--runs", str(store.root / FIRST)]) == 1
+    assert main(["--runs", str(store.root / FIRST)]) == 1
     assert f"is a study: type --runs {store.root}" in capsys.readouterr().err
-    assert studies_command.main(["--runs", str(store.root / "nowhere")]) == 1
+    assert main(["--runs", str(store.root / "nowhere")]) == 1
     assert "there is no folder" in capsys.readouterr().err
     store.study_folder("x").mkdir()
-    assert studies_command.main(["--runs", str(store.root / "x")]) == 0
+    assert main(["--runs", str(store.root / "x")]) == 0
     assert "holds no study yet" in capsys.readouterr().out
 
 
@@ -209,7 +210,7 @@ def test_a_study_that_another_process_trains_is_named_and_left(
 
 
 def test_no_torch_is_imported() -> None:
-    code = "import sys; import ssr_exp.app.studies_command; assert 'torch' not in sys.modules"
+    code = "import sys; import ssr_exp.app.studies.__main__; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
