@@ -37,7 +37,7 @@ def commands(*kinds: str) -> list[list[str]]:
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
     fewest = {"train": 4, "search": 4, "export": 3, "report": 3, "predict.py": 2}
-    fewest |= {"anatomy": 2, "latency": 3}
+    fewest |= {"anatomy": 2, "latency": 3, "studies": 6}
     assert all(len(commands(kind)) >= count for kind, count in fewest.items())
     assert len({shlex.join(c) for c in COMMANDS}) == len(commands(*fewest))
 
@@ -80,6 +80,13 @@ def test_a_measurement_is_understood(
         monkeypatch.setattr(edge, name, lambda options, study: asked.append(study))
     assert edge.main(command[2:]) == 0
     assert [study.name for study in asked] == [command[2]]
+
+
+@pytest.mark.parametrize("command", commands("studies"), ids=" ".join)
+def test_what_is_said_of_studies_is_understood(command: list[str]) -> None:
+    from ssr_exp.app.studies.__main__ import _parser
+
+    assert _parser().parse_args(command[2:]).carry_out
 
 
 @pytest.mark.parametrize("command", commands("predict.py"), ids=" ".join)
