@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,11 +29,13 @@ from ssr_exp.runs.store import (
     SEED,
     Busy,
     Store,
+    written_ns,
 )
 
 ASIDE = ".removed"  # in the store's folder; no reader looks there
 IN_USE = ".used"  # in a study's folder: who works on it, though no run is under way
 CHECKPOINT = ".ckpt"
+YOUNG_S = 60.0
 
 
 @dataclass
@@ -64,12 +67,17 @@ def using(store: Store, study: str) -> Iterator[None]:
     mine = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
     with store.claim(mine, wait=True):
         for other in folder.iterdir():
-            if not store.is_claimed(other, glance_s=0):  # its process was killed
+            if _is_old(other) and not store.is_claimed(other):  # its process was killed
                 shutil.rmtree(other, ignore_errors=True)
         try:
             yield
         finally:
             shutil.rmtree(mine, ignore_errors=True)
+
+
+def _is_old(folder: Path) -> bool:
+    """Say whether a folder was not made just now, by a process that has no lock in it yet."""
+    return time.time() - (written_ns(folder) or 0) / 1e9 > YOUNG_S
 
 
 def used(store: Store, study: str) -> list[Path]:

@@ -6,6 +6,7 @@ it: it stands in a file beside `study.json`, in no record, and decides nothing.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.runs import studies
 from ssr_exp.runs.store import RECORD_FILE, Store, folder_name
+
+log = logging.getLogger(__name__)
 
 FILE = "begun.json"
 SCHEMA = 1  # raise when a reader of today could misread what is written
@@ -71,7 +74,10 @@ def read(folder: Path) -> Begun:
     """Read what is known of how a study was begun; of a file that cannot be read, nothing."""
     try:
         return files.read(folder / FILE, Begun, version=SCHEMA)
-    except (FileNotFoundError, files.Unreadable):
+    except FileNotFoundError:
+        return Begun()
+    except files.Unreadable as error:
+        log.warning("skipped %s, and a name that it may give: %s", folder / FILE, error)
         return Begun()
 
 

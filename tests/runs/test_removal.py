@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -167,8 +168,9 @@ def test_a_command_that_works_on_a_study_keeps_it_and_a_killed_one_does_not(
     with removal.using(store, STUDY):
         assert [path.parent.name for path in removal.used(store, STUDY)] == [removal.IN_USE]
     assert removal.used(store, STUDY) == []
-    (store.study_folder(STUDY) / removal.IN_USE / "1-killed").mkdir()
-    (store.study_folder(STUDY) / removal.IN_USE / "1-killed" / ".lock").touch()
+    (killed := store.study_folder(STUDY) / removal.IN_USE / "1-killed").mkdir()
+    (killed / ".lock").touch()
+    os.utime(killed, (0, 0))
     with removal.using(store, STUDY):
         assert len(list((store.study_folder(STUDY) / removal.IN_USE).iterdir())) == 1
 

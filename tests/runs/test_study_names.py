@@ -144,10 +144,13 @@ def test_words_and_name_are_kept_apart_and_of_each_command_the_last_ones(store: 
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"name": "../x"}', '{"schema_version": 9}', "[]"])
-def test_a_damaged_file_is_as_none(store: Store, text: str) -> None:
+def test_a_damaged_file_is_named_and_is_as_none(
+    store: Store, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (store.study_folder(FIRST) / study_names.FILE).write_text(text)
     assert study_names.read(store.study_folder(FIRST)) == Begun()
     assert study_names.find(store.root, FIRST) == FIRST
+    assert f"skipped {store.study_folder(FIRST) / study_names.FILE}" in caplog.text
 
 
 def test_a_name_is_in_no_record_and_in_no_fingerprint(

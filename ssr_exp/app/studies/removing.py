@@ -16,9 +16,9 @@ from ssr_exp.terminal import counted
 
 PROG = "ssr studies"
 NO_LONGER = (
-    "No longer: to export one of these networks (run=CODE), to start or distill from one, to test "
-    "one (trainer.test=true), and finalists.seeds=0. Their records stay: pages and searches are as "
-    "before."
+    "No longer: to export or load one of these networks (run=CODE, study.trained), to start or "
+    "distill from one, to test one (trainer.test=true), and finalists.seeds=0. Their records stay: "
+    "pages and searches are as before."
 )
 
 

@@ -163,7 +163,7 @@ def test_failed_runs_and_weights_are_removed_of_one_study_or_of_all(
     assert ssr_studies("remove", SECOND, "--failed", "--yes").lines("there is nothing to remove")
     done = ssr_studies("remove", "--failed", "--checkpoints", "--yes")
     assert done.lines(FIRST, "removed 1 run,") and done.lines(SECOND, "the weights of 1 run")
-    assert done.lines("No longer: to export one of these networks", "finalists.seeds=0")
+    assert done.lines("No longer: to export or load one of these", "finalists.seeds=0")
     assert not any(path.exists() for path in weights)
     assert [record.status for record in store.records()] == [Status.finished] * 2
 
