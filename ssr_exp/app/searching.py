@@ -67,9 +67,9 @@ class SearchCommand(LaunchingCommand):
             self._show(typed, search, opened)
             name_page(store)
             return []
+        self.line.begin(store, opened, conf, typed)
         try:
             with store.claim(search.book.folder, wait=False):
-                self.line.begin(store, opened, conf, typed)
                 try:
                     return self._run(arguments, search, opened)
                 finally:
