@@ -39,8 +39,6 @@ OPEN = ("task.target", "task.arguments", "segment.frozen", "segment.width_steps"
 SHARED = (*DECIDED, "trainer", "logger")
 # What is of the command that is typed now alone.
 NOT_KEPT = ("study", "name", "trust", "wait", "paths")
-# Parts of keys that name what is called, or send what is measured to others.
-TRUSTED = ("target", "arguments", "hydra", "_target_", "entity", "share_machine")
 LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
 
 
@@ -214,7 +212,7 @@ def _check_trust(name: str, words: Sequence[str]) -> None:
         SsrError: names the first such word.
     """
     for word in words:
-        if "${" in word or not set(TRUSTED).isdisjoint(_key(word).replace("/", ".").split(".")):
+        if study_names.needs_trust(word):
             raise SsrError(
                 f"study={name} was begun with {word}, which may call code or send results away: "
                 "type trust=true if you trust where the folder of runs comes from."

@@ -31,6 +31,10 @@ SHORTEST = 4  # characters of a fingerprint that stand for it
 MOST = 12  # names in a sentence
 
 
+# Parts of keys that name what is called, or send what is measured to others.
+TRUSTED = ("target", "arguments", "hydra", "_target_", "entity", "share_machine")
+
+
 class Asked(FileModel):
     """A command that trained networks of a study: `train` or `search`, and what was typed after it.
 
@@ -55,6 +59,12 @@ class Begun(FileModel):
     def by(self, command: str) -> Asked | None:
         """Say what was typed after a command; None if it never was."""
         return next((one for one in self.asked if one.command == command), None)
+
+
+def needs_trust(word: str) -> bool:
+    """Say whether a word may call code, send results away, or read this machine's environment."""
+    parts = re.split(r"[./]", word.lstrip("+~").partition("=")[0])
+    return "${" in word or not set(TRUSTED).isdisjoint(parts)
 
 
 def check_name(name: str) -> None:

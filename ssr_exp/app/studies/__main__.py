@@ -13,15 +13,15 @@ from pathlib import Path
 from ssr_exp import messages, streams, terminal
 from ssr_exp.app.studies import removing
 from ssr_exp.config import PathsConf
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, one_line
 from ssr_exp.report import study_overview, study_tables
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.report.study_tables import bytes_text
 from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.store import Store
-from ssr_exp.terminal import printable
 
 RUNS = PathsConf().runs
+TRUST = "trust=true"
 INTERRUPTED = 130  # as shells say it
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         carry_out: Callable[[Store, argparse.Namespace], None] = options.carry_out
         carry_out(_store(Path(options.runs).expanduser()), options)
     except SsrError as error:
-        print(printable(str(error)), file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -70,17 +70,17 @@ def _show(store: Store, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(study_tables.as_data(one), indent=1))
         return
-    print(one.title if one.begun.name is None else f"{one.title}  ({one.folder})")
-    print(f"  {one.network} on {one.dataset}; {study_tables.counts_text(one)}")
-    for heading, text in study_tables.outcome(one).items():
-        print(f"  {heading}: {text}")
-    print(f"  size: {bytes_text(one.size)}, in {store.root / one.folder}")
+    lines = [one.title if one.begun.name is None else f"{one.title}  ({one.folder})"]
+    lines.append(f"  {one.network} on {one.dataset}; {study_tables.counts_text(one)}")
+    outcome = study_tables.outcome(one).items()
+    lines += [f"  {heading}: {text}" for heading, text in outcome if text != study_tables.NONE]
+    lines.append(f"  size: {bytes_text(one.size)}, in {store.root / one.folder}")
     if said := study_tables.differences(one, [one]):
-        print(f"  differs from others in: {printable(said)}")
+        lines.append(f"  differs from others in: {said}")
     typed = commands(store, one)
-    print("it goes on with:" if typed else "it goes on with the words that it was begun with")
-    for words in typed:
-        print(f"  {printable(shlex.join(words))}")
+    lines.append("goes on with:" if typed else "goes on with the words that it was begun with")
+    lines += [f"  {shlex.join(words)}" for words in typed]
+    print("\n".join(map(one_line, lines)))
 
 
 def commands(store: Store, one: StudySummary) -> list[list[str]]:
@@ -91,9 +91,11 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
     place = [] if str(store.root) == RUNS else [f"paths.runs={store.root}"]
     named = [f"study={one.title}", *place]
     if studies.SETTINGS in one.fields:
-        return [[*messages.spelled("search"), *named, "task.target=MODULE.FUNCTION"]]
+        return [[*messages.spelled("search"), *named, TRUST, "task.target=MODULE.FUNCTION"]]
     if not one.begun.asked:
         return []
+    if any(study_names.needs_trust(word) for asked in one.begun.asked for word in asked.words):
+        named.append(TRUST)
     short = [[*messages.spelled(asked.command), *named] for asked in one.begun.asked]
     if all(asked.command != "search" for asked in one.begun.asked):
         short.append([*messages.spelled("search"), *named, "rounds=3"])

@@ -104,6 +104,16 @@ def test_two_studies_are_compared_in_words(ssr_studies: Studies) -> None:
     assert differing == {"recipe.lr": ["0.1", "0.05"]}
 
 
+def test_the_command_that_goes_on_asks_for_the_trust_that_its_words_need(
+    ssr_studies: Studies, store: Store
+) -> None:
+    words = ("task=module", "task.target=my.Net")
+    study_names.note(store, FIRST, {}, Asked(command="search", words=words), "pets")
+    shown = ssr_studies("show", "pets")
+    assert shown.lines(*messages.spelled("search"), "study=pets", "trust=true")
+    assert not shown.lines("task.target=my.Net", "trust=true")
+
+
 # What cannot be met
 
 
