@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from ssr_exp.errors import one_line
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Rows = Sequence[tuple[str, str]]
 Say = Callable[[], "Shown"]
 Show = Callable[["Shown"], object]
 LOOK_S = 1.0  # between two looks at what a display shows
@@ -92,6 +94,25 @@ def printable(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
+def block(rows: Rows, *, unbroken: Sequence[str] = (), width: int = WIDTH) -> list[str]:
+    """Lay out names with texts beside them, as lines.
+
+    Args:
+        rows: names and texts.
+        unbroken: names of texts that are copied; a terminal breaks them itself.
+        width: of the terminal.
+    """
+    indent = max(len(name) for name, _ in rows) + 2
+    lines = []
+    for name, text in rows:
+        room = WIDTH * 99 if name in unbroken or width < 2 * indent else width - indent
+        parts = textwrap.wrap(printable(text), room, break_long_words=False, break_on_hyphens=False)
+        first, *more = parts or [""]
+        lines.append(f"{name + ':':<{indent}}{first}".rstrip())
+        lines += [f"{'':<{indent}}{part}" for part in more]
+    return lines
+
+
 def shortened(code: str) -> str:
     """Shorten the code of a network for a table or a line; no two networks get the same.
 
@@ -115,6 +136,12 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
             said, left_s = now, (now - began) * (len(items) / max(number, 1) - 1)
             log.info("%s: %d of %d, about %s left", what, number, len(items), duration(left_s))
         yield item
+
+
+def likely(probability: float) -> str:
+    """Write a probability; none is certain."""
+    percent = f"{probability:.0%}"
+    return {"100%": "over 99%", "0%": "under 1%"}.get(percent, percent)
 
 
 def duration(seconds: float) -> str:

@@ -31,6 +31,7 @@ class World:
     trained: dict[tuple[str, int], Record] = field(default_factory=dict)
     launched: list[tuple[str, int]] = field(default_factory=list)
     stop_after: int | None = None
+    display: Any = field(default_factory=SimpleNamespace)
 
     def compose(self, words: Sequence[str]) -> Any:
         return SimpleNamespace(words=words)
