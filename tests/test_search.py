@@ -126,8 +126,7 @@ def test_the_rounds_print_check_batch_and_front_and_run_once_at_a_time(
     assert ended.lines("warning: the surrogate is flat")
     assert len(ended.lines("round 1 of 1: 3 networks of ", "of the parameters, val acc ")) == 1
     assert ended.lines("the search ends: the round is done")
-    assert len(table(ended.out, "trade-off: none with fewer parameters is as accurate")) >= 1
-    assert re.match(r"\d+ of 11 networks are on the front", block(ended.out)["trade-off"])
+    assert ended.lines("page: ")[-1] == ended.out.splitlines()[-1]  # of a search that failed, too
     log = (tmp_path / "runs/.hydra/search.log").read_text()
     assert len(re.findall(r"aside: round 1 of 1: d\S+, .* expected", log)) == 3
     assert len(set(instant.done)) == FIRST + 3
@@ -150,7 +149,6 @@ def test_a_lattice_beyond_10_to_7_is_searched_from_few_networks_and_its_page_is_
     assert ended.lines("the lattice has 16,777,216 networks: local search proposes")
     assert ended.lines("11 networks to begin with")  # the baseline, nine blocks alone, and all
     assert len(set(instant.done)) == 11 + 4
-    assert "answer" in block(ended.out)
     (predictions,) = (tmp_path / "runs").glob("*/search/*/predictions.json")
     sample = json.loads(predictions.read_text())["lattice"]
     assert sample["size"] == 16_777_216 > len(sample["network"]) > 1000
