@@ -6,6 +6,8 @@ PYTHON  ?= $(eval PYTHON := $$(shell for p in python3 python3.13 python3.12 pyth
 	"$$$$p" -c '$$(SUITS)' >/dev/null 2>&1 && command -v "$$$$p" && break; done))$(PYTHON)
 WORKERS ?= 2
 UPGRADE ?=
+# Empty: PyTorch's CPU wheels, where there is no GPU and the package index has them. no: never.
+CPU     ?=
 
 BIN    = $(VENV)/bin
 READY  = $(VENV)/.ready
@@ -15,11 +17,14 @@ FIT    = no Python 3.11 or newer$(if $(UV),, that has venv and ensurepip)
 UV_PIP = $(or $(UV),$(BIN)/uv) pip install --compile-bytecode $(if $(CI),-q) --python $(BIN)/python
 # One thread each: small networks gain little from a second, and crawl with it on a busy machine.
 # Offline: no test can reach an account.
+# What CUDA's wheels bring, and CPU wheels do not need; PyTorch of the lock file as a CPU wheel.
+CUDA   = torch\(vision\)\{0,1\}\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*
+CPU_TORCH = $(shell sed -n 's/^\(torch\(vision\)\{0,1\}==[0-9.]*\) .*/\1+cpu/p' requirements.lock)
+HAS_CPU = test -z '$(CPU)' && ! nvidia-smi -L >/dev/null 2>&1 && \
+	$(UV_PIP) -q --dry-run --no-deps $(CPU_TORCH) >/dev/null 2>&1
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray
-# They measure time, and so run alone.
-TIMED  = tests/edge/latency tests/test_export.py
 TOOLS  = $(addprefix tests/,benchmarks examples fuzz notebooks random_networks zoo test_tooling.py)
 TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
@@ -28,7 +33,7 @@ LISTED = $(if $(CI),--durations=20)
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-segmentation test lint types slow timed tools docs check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
+.PHONY: help install demo demo-segmentation test lint types slow tools docs check format bench figures browser zoo lock audit fuzz random-networks faults test-cluster clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,13 +59,10 @@ types: $(READY)
 	$(BIN)/mypy
 
 slow: $(READY) # of the product, with types checked at run time
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TYPED) $(TIMED:%=--ignore=%) $(TOOLS:%=--ignore=%)
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TYPED) $(TOOLS:%=--ignore=%)
 
 tools: $(READY) # benchmarks, examples, notebooks, zoo and what else no room has
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS)
-
-timed: $(READY)
-	$(PYTEST) $(LISTED) -m '$(LONG)' $(TIMED)
 
 test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on loopback (installs what is missing: Debian)
 	@PATH="$$PATH:/usr/sbin:/sbin"; for p in sbatch slurmctld slurmd slurmdbd munged mariadbd; do \
@@ -68,7 +70,7 @@ test-cluster: $(READY) ## Sweeps and searches on a real Slurm and a real Ray, on
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER) >/dev/null; }
 	$(PYTEST) $(LISTED) -m '(slurm or ray)$(if $(CI), and not more)' tests/cluster
 
-check: lint types docs test demo slow timed tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
+check: lint types docs test demo slow tools ## Run all that CI runs but the clusters: lint, types, every test, the demo
 
 format: $(READY) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
@@ -120,10 +122,15 @@ $(READY): requirements.lock pyproject.toml
 	@test -e $(VENV) || '$(or $(PYTHON),false)' -c '$(SUITS)' 2>/dev/null || \
 		{ echo '$(or $(PYTHON),There) is $(FIT).' \
 		'Install one (Debian, Ubuntu: apt install python3-venv) or name it: make install PYTHON=python3.12' >&2; exit 1; }
-	@echo 'Installing into $(VENV) (the first time: some minutes, 6 GB) ...'
+	@echo 'Installing into $(VENV) (the first time: some minutes, up to 8 GB) ...'
 	@test -e $(VENV) || $(if $(UV),$(UV) venv -q --python $(PYTHON),$(PYTHON) -m venv) $(VENV)
 	@$(if $(UV),:,test -x $(BIN)/uv) || { sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >$(VENV)/uv.lock && \
 		$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(VENV)/uv.lock; }
-	@$(UV_PIP) --require-hashes -r requirements.lock
+	@if $(HAS_CPU); then echo 'No NVIDIA GPU is here: PyTorch is installed for the CPU.' && \
+		sed '/^\($(CUDA)\)==/,/[^\]$$/d' requirements.lock >$(VENV)/cpu.lock && \
+		$(UV_PIP) --no-deps $(CPU_TORCH) && \
+		$(UV_PIP) --no-deps --require-hashes -r $(VENV)/cpu.lock; \
+	else $(UV_PIP) --require-hashes -r requirements.lock; fi
 	@$(UV_PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+	@echo "$(VENV) takes $$(du -sh $(VENV) | cut -f1)."

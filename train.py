@@ -1,24 +1,6 @@
-"""Train rescaled versions of a ConvNet: `python train.py model=resnet56 modifiers=sentinel_all`."""
+"""Train rescaled versions of a ConvNet: `python train.py` is `ssr train`."""
 
-from ssr_exp import signals, streams
-
-streams.outlive_readers()
-with signals.at_once():  # from the first moment on
-    import hydra
-    from omegaconf import DictConfig
-
-    from ssr_exp.app import configuration, jobs
-    from ssr_exp.app.command_line import commands
-
-    configuration.register()
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(composed: DictConfig) -> str:
-    """Train the one network of a job; the sweeper makes the jobs."""
-    return jobs.train(composed)
-
+from ssr_exp.__main__ import main
 
 if __name__ == "__main__":
-    with signals.at_once():
-        commands.run(main, "train")
+    main("train")

@@ -133,5 +133,5 @@ def _bits(digits: str, size: int) -> Wrong:
 def _conf(words: list[str]) -> Config:
     configuration.register()
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         return configuration.read(hydra.compose("train", overrides=[*WORDS, *words]), Config)

@@ -51,7 +51,7 @@ def opened(model: str, runs: Path) -> tuple[Config, OpenedStudy, Space]:
     """Compose and open the study, as `train.py` does."""
     configuration.register()
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         conf = configuration.read(hydra.compose("train", overrides=words(model, runs)), Config)
     found = opened_study.open(conf)
     return conf, found, space.from_plan(found.plan, width_steps=conf.segment.width_steps)

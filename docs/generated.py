@@ -14,7 +14,6 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from ssr_exp import config
 
-HEADING = {"train": "train.py", "search": "search.py", "export": "export.py", "report": "report.py"}
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 COPIED = {  # texts that stand beside what they are about
@@ -71,15 +70,15 @@ def _keys() -> str:
     parts = [
         "# Keys",
         "Every key of the configuration, from the schema (`ssr_exp/config.py`). A key is typed as "
-        "`KEY=VALUE`; `null` means none. The defaults are the schema's: presets in `conf/` may "
-        "say otherwise, and `-c job` shows what a command composes to.",
-        "## `train.py` and `search.py`",
+        "`KEY=VALUE`; `null` means none. The defaults are the schema's: presets in "
+        "`ssr_exp/conf/` may say otherwise, and `-c job` shows what a command composes to.",
+        "## `ssr train` and `ssr search`",
         *_tables(config.Config),
     ]
     common = {field.name for field in fields(config.Config)}
     for command in ("search", "export", "report"):
         schema = config.SCHEMAS[command]
-        parts.append(f"## `{HEADING[command]}`" + (" alone" if command == "search" else ""))
+        parts.append(f"## `ssr {command}`" + (" alone" if command == "search" else ""))
         parts += _tables(schema, leave_out=common if command == "search" else set())
     return "\n\n".join(parts) + "\n"
 
@@ -185,10 +184,10 @@ def _presets() -> str:
     """List the presets of each group, with the comment that their files begin with."""
     parts = [
         "# Presets",
-        "`GROUP=NAME` takes a file of `conf/GROUP/`. Write your own beside them, or in another "
-        "folder with `--config-dir DIR`.",
+        "`GROUP=NAME` takes a file of `ssr_exp/conf/GROUP/`. Presets of your own: with "
+        "`--config-dir DIR`, `recipe=mine` takes `DIR/recipe/mine.yaml`.",
     ]
-    conf = ROOT / "conf"
+    conf = ROOT / "ssr_exp" / "conf"
     for group in sorted(path for path in conf.rglob("*") if path.is_dir()):
         name = group.relative_to(conf).as_posix()
         if not (files := sorted(group.glob("*.yaml"))) or name.endswith("_logging"):

@@ -14,7 +14,7 @@ fi
 pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null' INT TERM
 for gpu in $GPUS; do
-    CUDA_VISIBLE_DEVICES=$gpu "$PYTHON" train.py "$@" trainer.progress=false > >(trap '' INT TERM && sed -u "s/^/gpu $gpu: /") 2>&1 &
+    CUDA_VISIBLE_DEVICES=$gpu "$PYTHON" -m ssr_exp train "$@" trainer.progress=false > >(trap '' INT TERM && sed -u "s/^/gpu $gpu: /") 2>&1 &
     pids+=($!)
 done
 code=0

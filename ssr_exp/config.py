@@ -230,7 +230,7 @@ class LatencySource(StrEnum):
     """Where the latencies come from that a search trades or caps."""
 
     measure = "measure"  # this machine: some tens of networks of the lattice
-    file = "file"  # a table that `python -m ssr_exp.edge --fit` wrote, on any device
+    file = "file"  # a table that `ssr latency --fit` wrote, on any device
     records = "records"  # `latency_ms` of the study's records
 
 
@@ -282,7 +282,7 @@ class ModifiersConf:
     fractions: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75])  # uniform, compound
     count: int = 16  # random; scbp: derived models, beside the seed network
     draw_seed: int = 0  # random; scbp, where there are too many networks to look at all
-    file: str | None = None  # proposed; None: what search.py wrote last for this study
+    file: str | None = None  # proposed; None: what a search wrote last for this study
     c_ratios: list[float] = field(  # scbp: shares of channels that a superblock may keep
         default_factory=lambda: [0.5, 0.625, 0.75, 0.875, 1.0]
     )

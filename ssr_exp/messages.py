@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 
 OURS = "ssr_exp"
 COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all processes of a command
+CALLED = "SSR_EXP_CALLED"  # environment: the folder of the scripts, where one of them was typed
 
 FOLDER = ".hydra"  # of log files, in the runs folder
 
@@ -52,6 +54,47 @@ def command() -> Iterator[None]:
         else:
             os.environ[COMMAND] = before
         _remove(marks)
+
+
+@contextmanager
+def called_as(script: str | None) -> Iterator[None]:
+    """Keep in mind for a block how commands are typed.
+
+    Args:
+        script: as it was typed, `train.py` or with its folder; None: `ssr train`.
+    """
+    before = os.environ.pop(CALLED, None)
+    if script is not None:
+        os.environ[CALLED] = os.path.dirname(script)
+    try:
+        yield
+    finally:
+        os.environ.pop(CALLED, None)
+        if before is not None:
+            os.environ[CALLED] = before
+
+
+def spelled(command: str) -> list[str]:
+    """Spell a command as it is typed here: `ssr train`, or `python train.py` as it was called.
+
+    Args:
+        command: train, search, report or export.
+
+    Returns:
+        Its first words.
+    """
+    folder = os.environ.get(CALLED)
+    return ["ssr", command] if folder is None else ["python", os.path.join(folder, f"{command}.py")]
+
+
+def typed(command: str, *words: str) -> str:
+    """Write a command as a line to copy."""
+    return shlex.join([*spelled(command), *words])
+
+
+def named(command: str) -> str:
+    """Name a command in a sentence: `ssr train`, or `train.py`."""
+    return f"ssr {command}" if CALLED not in os.environ else f"{command}.py"
 
 
 def _remove(marks: Path) -> None:

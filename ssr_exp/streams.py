@@ -1,6 +1,6 @@
 """Standard output and error that nobody reads any more end nothing that is being done.
 
-`train.py ... | head` closes the pipe after ten lines, a terminal may be closed, a disk that output
+`ssr train ... | head` closes the pipe after ten lines, a terminal may be closed, a disk that output
 goes to may be full. Trainings go on, and what is said afterwards is dropped.
 """
 

@@ -82,7 +82,7 @@ class Study:
         batch: networks of a round.
         seed: of trainings, and of the search's draws.
         init: `fresh` weights, or `inherit` slices of those that `make_network` gives.
-        options: further settings of `search.py` by their keys, such as `{"cap.macs": "40%"}`.
+        options: further settings of `ssr search` by their keys, such as `{"cap.macs": "40%"}`.
 
     Raises:
         SsrError: if a part of it cannot be met, or `runs` holds another study of this name.
@@ -167,7 +167,7 @@ class Study:
             name: of the study, or of its folder.
             runs: the folder of all studies.
             trust: call the function that makes its network, if a function does.
-            options: settings of the search by their keys, as `search.py` takes them.
+            options: settings of the search by their keys, as `ssr search` takes them.
 
         Raises:
             SsrError: if there is none, or its networks cannot be made.
@@ -640,7 +640,7 @@ class Study:
             formats: `onnx` (by default), `torch_export`, `executorch`.
             run: `best`, or the code of a network whose weights were told.
             to: the folder; None: below the study's.
-            options: further settings of `export.py`, by their keys.
+            options: further settings of `ssr export`, by their keys.
 
         Returns:
             The folder of the files.

@@ -100,8 +100,8 @@ def script_module() -> str | None:
     if (spec := getattr(main, "__spec__", None)) is not None:
         return str(spec.name).removesuffix(f".{MAIN}")
     file = getattr(main, "__file__", None)
-    stem = "" if file is None else Path(file).stem
-    return stem if stem.isidentifier() else None
+    path = Path(file or "")  # a console script such as `ssr` has no suffix, and is no module
+    return path.stem if path.suffix == ".py" and path.stem.isidentifier() else None
 
 
 def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[str, Any]) -> Any:

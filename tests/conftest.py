@@ -95,7 +95,7 @@ def small(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> l
 
 
 def is_preset(word: str) -> bool:
-    return (ROOT / "conf" / word.partition("=")[0]).is_dir()
+    return (ROOT / "ssr_exp" / "conf" / word.partition("=")[0]).is_dir()
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def presets(words: tuple[str, ...]) -> DictConfig:
     import hydra
 
     configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         return hydra.compose("train", overrides=[*words])
 
 

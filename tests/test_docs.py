@@ -25,19 +25,19 @@ COMMANDS = [
     for kind, block in BLOCKS
     if kind == "bash"
     for line in block.splitlines()
-    if line.startswith("python ")
+    if line.startswith(("ssr ", "python "))
 ]
 
 
 def commands(*kinds: str) -> list[list[str]]:
-    """Keep the commands of some scripts, or of modules that `python -m` runs."""
-    asked = [c for c in COMMANDS if (c[2] if c[1] == "-m" else Path(c[1]).name) in kinds]
+    """Keep the commands of some kinds: what follows `ssr`, or the name of a script."""
+    asked = [c for c in COMMANDS if Path(c[1]).name in kinds]
     return [command for n, command in enumerate(asked) if command not in asked[:n]]
 
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    fewest = {"train.py": 4, "search.py": 4, "export.py": 3, "report.py": 3, "predict.py": 2}
-    fewest |= {"ssr_exp.rescaling": 2, "ssr_exp.edge": 3}
+    fewest = {"train": 4, "search": 4, "export": 3, "report": 3, "predict.py": 2}
+    fewest |= {"anatomy": 2, "latency": 3}
     assert all(len(commands(kind)) >= count for kind, count in fewest.items())
     assert len({shlex.join(c) for c in COMMANDS}) == len(commands(*fewest))
 
@@ -45,42 +45,41 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
 @pytest.mark.slow
 def test_every_command_names_presets_and_keys_that_exist() -> None:
     configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for _, script, *words in commands(*(f"{name}.py" for name in SCHEMAS)):
-            name = Path(script).stem
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
+        for _, name, *words in commands(*SCHEMAS):
             words = [re.sub(r"^(\w[\w.]*=[^,\[]+),.*$", r"\1", word) for word in words]
             checked = Checker(name, []).check([word for word in words if word != "-m"])
             assert hydra.compose(name, checked)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", commands("ssr_exp.rescaling"), ids=" ".join)
+@pytest.mark.parametrize("command", commands("anatomy"), ids=" ".join)
 def test_an_anatomy_command_prints_the_lattice(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ssr_exp.rescaling.__main__ import main
 
-    assert main(command[3:]) == 0
+    assert main(command[2:]) == 0
     (size,) = re.findall(r"^lattice: ([\d,]+) networks", capsys.readouterr().out, re.MULTILINE)
-    assert command[3] != "resnet56" or f"(ResNet-56: {size})" in TEXT
+    assert command[2] != "resnet56" or f"(ResNet-56: {size})" in TEXT
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", commands("ssr_exp.edge"), ids=" ".join)
+@pytest.mark.parametrize("command", commands("latency"), ids=" ".join)
 def test_a_measurement_is_understood(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ssr_exp.edge import __main__ as edge
 
-    if command[3].startswith("runs/"):
-        assert edge.main(command[3:]) == 1
+    if command[2].startswith("runs/"):
+        assert edge.main(command[2:]) == 1
         assert "name the folder of a study, paths.runs/<study>" in capsys.readouterr().err
         return
     asked = []
     for name in ("_print", "_fit"):
         monkeypatch.setattr(edge, name, lambda options, study: asked.append(study))
-    assert edge.main(command[3:]) == 0
-    assert [study.name for study in asked] == [command[3]]
+    assert edge.main(command[2:]) == 0
+    assert [study.name for study in asked] == [command[2]]
 
 
 @pytest.mark.parametrize("command", commands("predict.py"), ids=" ".join)

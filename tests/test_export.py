@@ -43,7 +43,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     paths = [f"paths.runs={folder}/runs", f"paths.data={folder}/data"]
     words = [f"run={NETWORK}", "format=[onnx,torch_export]", "repeats=1"]
     configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         train, export = (
             hydra.compose(name, overrides=[*more, *paths])
             for name, more in (("train", TRAIN.split()), ("export", words))

@@ -242,7 +242,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_trained(tmp_path: P
             return str(error)
 
     configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         told = {line: refusal(line) for line in BAD}
     assert {line: told[line] for line in BAD if BAD[line] not in told[line]} == {}
     assert not any("\n" in text for text in told.values())

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -162,13 +161,21 @@ def test_an_import_through_a_door_is_allowed(path: str, code: str) -> None:
     assert "TID" not in lint(path, code + "\n")
 
 
-@pytest.mark.slow
-def test_a_wheel_holds_the_package_and_the_plugin_and_no_more(tmp_path: Path) -> None:
-    build = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
-    assert build.returncode == 0, build.stderr
-    (wheel,) = tmp_path.glob(f"ssr_exp-{ssr_exp.__version__}-*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert "hydra_plugins/__init__.py" not in names  # it would hide the other launchers
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"ssr_exp", "hydra_plugins"}
-    assert [name for name in names if name.endswith("ruff.toml")] == []
-    assert "hydra_plugins/ssr_exp/__init__.py" in names
+def test_without_a_gpu_cpu_wheels_of_the_same_versions_replace_what_cuda_brings() -> None:
+    printed = run("make", "--always-make", "--dry-run", "install").stdout
+    (command,) = re.findall(r"sed '(/.*/d)' requirements\.lock >", printed)
+    kept = run("sed", command, "requirements.lock").stdout
+    names = {line.split("==")[0] for line in locked()}
+    left_out = names - set(re.findall(r"^([a-z0-9.-]+)==", kept, flags=re.MULTILINE))
+    assert left_out >= {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-toolkit"}
+    assert all(re.match(r"torch(vision)?$|triton$|nvidia-|cuda-", name) for name in left_out)
+    assert kept.count("--hash") > 0 and "://" not in kept
+    for name in ("torch", "torchvision"):
+        (version,) = re.findall(rf"^{name}==(\S+)", LOCK, flags=re.MULTILINE)
+        assert f"{name}=={version}+cpu" in printed
+    assert (
+        "+cpu"
+        not in run("make", "--dry-run", "--always-make", "install", "CPU=no").stdout.split(
+            "if test -z 'no'"
+        )[0]
+    )

@@ -32,19 +32,19 @@ class _Sweeper(Sweeper):
 
 
 class SsrSweeper(_Sweeper):
-    """Train each network that `train.py` names."""
+    """Train each network that `ssr train` names."""
 
     command = "ssr_exp.app.sweeping.TrainCommand"
 
 
 class SearchSweeper(_Sweeper):
-    """Run the search of `search.py`."""
+    """Run the search of `ssr search`."""
 
     command = "ssr_exp.app.searching.SearchCommand"
 
 
 class ListSweeper(_Sweeper):
-    """Run `export.py` or `report.py` once."""
+    """Run `ssr export` or `ssr report` once."""
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Run the task; returns what it returns."""

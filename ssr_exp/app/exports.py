@@ -1,4 +1,4 @@
-"""What `export.py` calls: where a network's images are known, its files are written."""
+"""What `ssr export` calls: where a network's images are known, its files are written."""
 
 from __future__ import annotations
 

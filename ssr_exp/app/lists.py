@@ -1,4 +1,4 @@
-"""`export.py` and `report.py` do one thing: a comma in a value makes a list, not a sweep."""
+"""`ssr export` and `ssr report` do one thing: a comma in a value makes a list, not a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `report.py` calls: predictions are brought up to date, then page or dashboards written."""
+"""What `ssr report` calls: predictions are brought up to date, then page or dashboards written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ssr_exp import files
+from ssr_exp import files, messages
 from ssr_exp.app import configuration
 from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError, cause
@@ -64,7 +64,7 @@ def _elsewhere(root: Path) -> str:
     below = sorted({str(path.parents[3]) for path in root.glob("*/*/*/seed*/record.json")})
     if below:
         return f"type paths.runs={below[0]}" + "".join(f", or {other}" for other in below[1:9])
-    return "type paths.runs=DIR, the folder that train.py or search.py wrote to"
+    return "type paths.runs=DIR, the folder that a sweep or a search wrote to"
 
 
 def _predict(store: Store, study: str, records: list[Record], *, trust: bool) -> Predictions | None:
@@ -75,9 +75,10 @@ def _predict(store: Store, study: str, records: list[Record], *, trust: bool) ->
     before, predicted = predictions.latest(store, study), None
     if not predictions.has_baseline(records) and any(r.score is not None for r in records):
         log.warning(
-            "%s: no predictions, as its baseline has no finished run: train.py modifiers=baseline "
-            "trains it, with the study's other words",
+            "%s: no predictions, as its baseline has no finished run: %s trains "
+            "it, with the study's other words",
             study,
+            messages.typed("train", "modifiers=baseline"),
         )
     if not predictions.are_due(records, before):
         return None

@@ -125,7 +125,7 @@ def _copy(asked: LatencyConf, subject: Subject, folder: Path) -> Path:
     """
     if asked.file is None:
         raise SsrError(
-            "latency=file reads a table that python -m ssr_exp.edge MODEL --fit --out FILE "
+            "latency=file reads a table that ssr latency MODEL --fit --out FILE "
             "wrote: type latency.file=FILE."
         )
     timings = table.resume(subject, Path(asked.file).expanduser(), asked).table

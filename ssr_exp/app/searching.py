@@ -1,10 +1,9 @@
-"""`search.py`: rounds of jobs for the configured launcher, then the answer."""
+"""`ssr search`: rounds of jobs for the configured launcher, then the answer."""
 
 from __future__ import annotations
 
 import json
 import logging
-import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ssr_exp import messages
 from ssr_exp.app import configuration, launchers, search_setup
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
@@ -120,7 +120,7 @@ class SearchCommand(LaunchingCommand):
         return spelled
 
     def _show(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> None:
-        """Print surrogate, front and next batch, and write the batch for `train.py`."""
+        """Print surrogate, front and next batch, and write the batch for `ssr train`."""
         belief = search.look()
         search.tell(belief, whole=True)
         print()
@@ -139,11 +139,11 @@ class SearchCommand(LaunchingCommand):
         if search.conf.task.name is TaskKind.loop and search.conf.task.target is None:
             log.info("written to %s; your loop goes on with it, or a function: type", path)
             words = [word for word in arguments if not word.startswith("rounds=")]
-            print(shlex.join(["python", "search.py", *words, "task.target=MODULE.FUNCTION"]))
+            print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
             return
         log.info("written to %s; train it with:", path)
         words = [word for word in arguments if _is_trains(word)]
-        print(shlex.join(["python", "train.py", *words, "modifiers=proposed"]))
+        print(messages.typed("train", *words, "modifiers=proposed"))
 
     def _run(
         self, arguments: Sequence[str], search: Search, opened: OpenedStudy
@@ -201,7 +201,7 @@ def _round(origin: str, conf: SearchConfig) -> str:
 
 
 def _is_trains(override: str) -> bool:
-    """Say whether `train.py` knows what an override sets, too; its modifiers it names itself."""
+    """Say whether `ssr train` knows what an override sets, too; its modifiers it names itself."""
     key = override.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0]
     keys = {field.name for field in fields(Config)} | {"experiment"}
     return key in keys - {"modifiers"} or key.startswith("hydra")

@@ -1,4 +1,4 @@
-"""`train.py`: one command becomes one job for each network that it names."""
+"""`ssr train`: one command becomes one job for each network that it names."""
 
 from __future__ import annotations
 

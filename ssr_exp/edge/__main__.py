@@ -1,4 +1,4 @@
-"""`python -m ssr_exp.edge STUDY` measures networks where they will run.
+"""`ssr latency STUDY` measures networks where they will run.
 
 Of a study it measures all finished networks, of a model's name the codes that are given; with
 `--fit` a sample of all that the model can be rescaled to, and a latency model of the others.
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssr_exp import streams, terminal
+from ssr_exp import messages, streams, terminal
 from ssr_exp.config import LatencyConf, Source
 from ssr_exp.edge import measured_networks
 from ssr_exp.edge.latency import comparison, runtimes, stopwatch, table
@@ -167,14 +167,16 @@ def _fit(options: argparse.Namespace, study: MeasuredStudy) -> None:
     )
     console.print(str(latencies.check()))
     console.print(
-        f"written to {options.out}: search.py latency=file latency.file={options.out} "
-        "cap.latency_ms=50%"
+        f"written to {options.out}: "
+        + messages.typed(
+            "search", "latency=file", f"latency.file={options.out}", "cap.latency_ms=50%"
+        )
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ssr_exp.edge",
+        prog="ssr latency",
         description="Measure latency on this machine, all networks and runtimes in turn.",
     )
     what = f"a study's folder, paths.runs/<study>, or a model: {arguments.MODELS}"

@@ -63,7 +63,7 @@ def client() -> Client:
             from wandb_workspaces.reports import v2
     except ImportError as error:
         raise SsrError(
-            f"to=wandb needs wandb-workspaces ({error}): type pip install 'ssr_exp[wandb]'."
+            f"to=wandb needs wandb-workspaces ({error}): type pip install 'ssr_exp[dashboards]'."
         ) from None
     return Client(workspaces, v2, expr)
 

@@ -1,4 +1,4 @@
-"""`python -m ssr_exp.rescaling MODEL` prints a network's segments, costs and lattice."""
+"""`ssr anatomy MODEL` prints a network's segments, costs and lattice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REASONS = 12  # that are printed
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the anatomy of the network that the command line names."""
     parser = argparse.ArgumentParser(
-        prog="python -m ssr_exp.rescaling",
+        prog="ssr anatomy",
         description="Print a network's segments, exact costs and lattice size; nothing is trained.",
     )
     parser.add_argument("model", help=arguments.MODELS)

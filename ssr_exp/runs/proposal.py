@@ -1,4 +1,4 @@
-"""What a search proposed last: networks of one study, for `train.py modifiers=proposed`."""
+"""What a search proposed last: networks of one study, for `ssr train modifiers=proposed`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ssr_exp import files
+from ssr_exp import files, messages
 from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 from ssr_exp.runs.predictions import FOLDER, Code
@@ -14,7 +14,6 @@ from ssr_exp.runs.store import Store
 
 SCHEMA = 1  # raise when a reader of today could misread what is written
 FILE = "proposed.json"
-AGAIN = "run `python search.py rounds=0`"
 
 
 class Proposal(FileModel):
@@ -55,12 +54,15 @@ def read(path: Path) -> Proposal:
     Raises:
         SsrError: if there is none, or it cannot be used.
     """
+    search = messages.typed("search", "rounds=0")
     try:
         return files.read(path, Proposal, version=SCHEMA)
     except FileNotFoundError:
         raise SsrError(
-            f"nothing is proposed yet, there is no {path}: {AGAIN} first, with the same model, "
-            "dataset, recipe and trainer, or name a file with modifiers.file=PATH."
+            f"nothing is proposed yet, there is no {path}: run `{search}` first, with the same "
+            "model, dataset, recipe and trainer, or name a file with modifiers.file=PATH."
         ) from None
     except files.Unreadable as error:
-        raise SsrError(f"{path} is no proposal that can be used: {error}; {AGAIN} again.") from None
+        raise SsrError(
+            f"{path} is no proposal that can be used: {error}; run `{search}` again."
+        ) from None

@@ -57,7 +57,7 @@ def price(axis: CostAxis, history: History, latencies: Latencies | None = None) 
         raise SsrError(
             f"{len(pairs)} records have a latency, and predicting it takes {ENOUGH} networks: "
             "type latency=onnxruntime, and the search measures by itself, or measure them with "
-            "python -m ssr_exp.edge STUDY --write."
+            "ssr latency STUDY --write."
         )
     architectures, values = zip(*pairs, strict=True)
     times = torch.tensor(values, dtype=torch.float64).log()

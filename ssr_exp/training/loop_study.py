@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from ssr_exp import files, user_code
+from ssr_exp import files, messages, user_code
 from ssr_exp.config import (
     Config,
     DatasetConf,
@@ -190,7 +190,7 @@ def refuse_differences(root: Path, name: str, fields: Mapping[str, Any]) -> None
 
 
 def search_settings(root: Path, name: str) -> dict[str, Any]:
-    """Read how the search of a study is set, by the keys of `search.py`; what is usual is left out.
+    """Read how the search of a study is set, by the keys of `ssr search`, but for what is usual.
 
     Raises:
         SsrError: if there is no such study, or commands began it.
@@ -299,11 +299,12 @@ def check_function(conf: Config) -> Callable[..., Any]:
         SsrError: if none is named, or there is none of its name.
     """
     if conf.task.target is None:
+        shows = messages.typed("search", "rounds=0")
         raise SsrError(
             f"the networks of {conf.study} are trained by a loop of your own: let it go on, type "
-            "search.py rounds=0 to see what it would be asked for next, or name a function that "
-            "trains one network: task.target=my_package.train. It takes a candidate "
-            "(candidate.network) and returns its score."
+            f"{shows} to see what it would be asked for next, or name a function that trains one "
+            "network: task.target=my_package.train. It takes a candidate (candidate.network) and "
+            "returns its score."
         )
     return user_code.find(conf.task.target, "task.target")
 

@@ -36,7 +36,7 @@ LINES = [
     for line in block.splitlines()
 ]
 SCRIPTS = sorted([*FOLDER.glob("*.sh"), *FOLDER.glob("*.sbatch")])
-PYTHONS = {"train.py": "train", "search.py": "search", "gpus.sh": "train", "sweep.sbatch": "train"}
+PYTHONS = {"train": "train", "search": "search", "gpus.sh": "train", "sweep.sbatch": "train"}
 PYTHONS |= {"search.sbatch": "search"}
 
 
@@ -56,13 +56,13 @@ def composes() -> Iterator[Compose]:
         return hydra.compose(script, words, return_hydra_config=True)
 
     configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         yield compose
 
 
 @pytest.mark.parametrize("line", LINES, ids=str)
 def test_a_command_names_presets_and_keys_that_exist(line: str, composes: Compose) -> None:
-    known = ("python ", "GPUS=", "sbatch ", "ray exec", "ray up", "kubectl create")
+    known = ("ssr ", "GPUS=", "sbatch ", "ray exec", "ray up", "kubectl create")
     assert line.startswith(known)
     if any(name in line for name in PYTHONS):
         assert composes(*overrides(line)).hydra.launcher._target_
@@ -71,7 +71,9 @@ def test_a_command_names_presets_and_keys_that_exist(line: str, composes: Compos
 
 
 def test_every_preset_and_every_file_is_told_of() -> None:
-    presets = {path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml")}
+    presets = {
+        path.stem for path in (ROOT / "ssr_exp" / "conf" / "hydra" / "launcher").glob("*.yaml")
+    }
     assert presets == set(re.findall(r"`?hydra/launcher=(\w+)", TEXT))
     files = {path.name for path in FOLDER.iterdir()} - {"README.md", "Dockerfile"}
     assert files <= set(re.findall(r"\]\(([\w.]+)\)", TEXT))
@@ -88,7 +90,9 @@ SCHEMAS = {
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_preset_has_every_key_of_its_plugin(name: str) -> None:
     """A key that a newer plugin brings is not silently missing, nor one that it dropped kept."""
-    own = yaml.safe_load((ROOT / "conf" / "hydra" / "launcher" / f"{name}.yaml").read_text())
+    own = yaml.safe_load(
+        (ROOT / "ssr_exp" / "conf" / "hydra" / "launcher" / f"{name}.yaml").read_text()
+    )
     assert set(own) == set(OmegaConf.structured(get_class(SCHEMAS[name])))
 
 

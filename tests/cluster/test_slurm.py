@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,3 +122,21 @@ def test_an_arrays_elements_share_a_sweep_and_go_on_after_their_limits_signal(sl
         printed(slurm).count(" params, val acc ") == 4
     )  # each training says so once, when it ends
     assert "Traceback" not in printed(slurm)
+
+
+@pytest.mark.more
+def test_an_arrays_elements_share_the_example_and_a_cancelled_one_loses_nothing(
+    slurm: Lab,
+) -> None:
+    shutil.copy(ROOT / "examples" / "slurm_array.py", slurm.folder)
+    slurm.env["EPOCHS"] = "3"
+    own = ("--cpus-per-task=1", "--parsable", "--array=0-1", "--output=batch-%a.log")
+    line = ("sbatch", *own, "--wrap", f"{sys.executable} slurm_array.py")
+    code, out = slurm.end(slurm.begin(*line))
+    assert code == 0
+    slurm.await_(lambda: list(slurm.folder.glob("runs/*/*/seed0/training.pt")))
+    cancel = ["scancel", "--signal=KILL", "--full", f"{out.strip()}_0"]
+    subprocess.run(cancel, env=slurm.env, check=True)
+    slurm.await_(lambda: not subprocess.check_output(["squeue", "-h"], env=slurm.env))
+    assert printed(slurm).count("answer: ") == 1 and list(slurm.folder.glob("runs/*/best"))
+    assert len(slurm.finished()) == len(slurm.records()) > 8

@@ -21,7 +21,7 @@ from ssr_exp.config import Config, SearchConfig
 
 Compose = Callable[..., Any]
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[2] / "ssr_exp" / "conf"
 PRESETS = sorted(
     (path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/**/*.yaml")
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,3 +65,33 @@ def test_it_runs_and_ends_with_an_answer_whose_weights_were_kept(
     (folder,) = re.findall(r"^  in (\S+)$", ended.stdout, re.MULTILINE)
     assert (tmp_path / folder / "network.json").exists()
     assert "no parameter of" not in ended.stderr
+
+
+def test_a_job_that_its_time_limit_ends_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.syspath_prepend(EXAMPLES)
+    slurm_array = importlib.import_module("slurm_array")
+
+    def made(seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        return slurm_array.make_network()
+
+    def replace_once(*paths: str) -> None:
+        os.rename(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm_array, "EPOCHS", 2)
+    whole, cut = (SimpleNamespace(network=made(0), seed=3, folder=tmp_path / name) for name in "ab")
+    for candidate in (whole, cut):
+        candidate.folder.mkdir()
+    score = slurm_array.train(whole)
+    with monkeypatch.context() as limit, pytest.raises(KeyboardInterrupt):
+        limit.setattr(slurm_array.os, "replace", replace_once)
+        slurm_array.train(cut)
+    cut.network = made(1)  # another process makes it anew
+    assert slurm_array.train(cut) == score
+    pairs = zip(whole.network.parameters(), cut.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)

@@ -111,7 +111,7 @@ def test_its_commands_name_presets_and_keys_that_exist(path: Path) -> None:
     from ssr_exp.app import configuration
 
     configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         for script, words in COMMAND.findall(text(path)):
             name = Path(script).stem
             composed = hydra.compose(name, overrides=shlex.split(words))

@@ -152,7 +152,7 @@ def test_without_its_library_it_says_what_to_install(
     for name in [n for n in sys.modules if n.startswith("wandb_workspaces")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    assert refusal(records).endswith("type pip install 'ssr_exp[wandb]'.")
+    assert refusal(records).endswith("type pip install 'ssr_exp[dashboards]'.")
 
 
 def test_a_key_that_is_missing_is_a_sentence(

@@ -71,7 +71,7 @@ def test_what_is_no_proposal_is_refused_with_a_reason(
     with pytest.raises(SsrError) as caught:
         proposal.read(path)
     said = str(caught.value)
-    assert str(path) in said and why in said and "search.py rounds=0" in said
+    assert str(path) in said and why in said and "ssr search rounds=0" in said
     assert "\n" not in said
 
 

@@ -243,7 +243,7 @@ def model(make_network: Callable[[], nn.Module]) -> ModelConf:
     if name is None:
         log.warning(
             "make_network has no name that can be imported (a lambda, a function in a function, a "
-            "notebook's cell): this session trains all the same, but commands such as export.py "
+            "notebook's cell): this session trains all the same, but commands such as ssr export "
             "cannot make its networks. Write it as a function of a module."
         )
         name, arguments = user_code.name_for_session(make_network), {}
@@ -279,7 +279,7 @@ def say_if_edited(opened: OpenedStudy, conf: SearchConfig, store: Store) -> None
 
 
 def settings(options: Mapping[str, Any], model: ModelConf) -> SearchConfig:
-    """Make a configuration from values by their keys, as `search.py` takes them.
+    """Make a configuration from values by their keys, as `ssr search` takes them.
 
     Args:
         options: the values.

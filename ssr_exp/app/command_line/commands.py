@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,7 +42,7 @@ def run(main: Callable[[], Any], command: str) -> None:
     typed = sys.argv
     try:
         with messages.command(), _refusals():
-            _refuse_ranks(os.environ, Path(typed[0]).name)
+            _refuse_ranks(os.environ, command)
             sys.argv = [typed[0], *arguments(typed[1:], command)]
             main()
     finally:
@@ -55,10 +56,11 @@ def arguments(typed: Sequence[str], command: str) -> list[str]:
         SsrError: if it cannot be met.
     """
     parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
+    refuse = partial(_refuse, command)
+    parser.error = refuse  # type: ignore[method-assign]
     options, unknown = parser.parse_known_intermixed_args(list(typed))
     if unknown:
-        _refuse(f"unrecognized arguments: {unknown[0]}")
+        refuse(f"unrecognized arguments: {unknown[0]}")
     overrides = list(options.overrides or [])
     flags = list(typed)
     for word in overrides:
@@ -76,7 +78,7 @@ def arguments(typed: Sequence[str], command: str) -> list[str]:
     return [*checked, *flags]
 
 
-def _refuse_ranks(environment: Mapping[str, str], script: str) -> None:
+def _refuse_ranks(environment: Mapping[str, str], command: str) -> None:
     """Refuse to be one of several processes that are to train one network together.
 
     Raises:
@@ -86,23 +88,22 @@ def _refuse_ranks(environment: Mapping[str, str], script: str) -> None:
     if "RANK" in environment and world != "1":
         raise SsrError(
             f"this is process {environment['RANK']} of {world} (RANK, WORLD_SIZE), as torchrun "
-            f"starts them, and each would repeat the command: type python {script} "
-            f"trainer.devices={world}, without torchrun."
+            f"starts them, and each would repeat the command: type "
+            f"{messages.typed(command, f'trainer.devices={world}')}, without torchrun."
         )
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(command: str, message: str) -> NoReturn:
     """Turn what argparse says into a sentence."""
     word = message.removeprefix("unrecognized arguments: ")
     if word != message and word.lstrip("-").partition("=")[1]:
         raise SsrError(f"{word}: settings are typed without dashes: {word.lstrip('-')}.")
-    name = Path(sys.argv[0]).name
     if word != message:
         raise SsrError(
-            f"{name} has no option {word}: settings are typed as KEY=VALUE, and python {name} "
-            "--hydra-help lists the options."
+            f"{messages.named(command)} has no option {word}: settings are typed as KEY=VALUE, and "
+            f"{messages.typed(command, '--hydra-help')} lists the options."
         )
-    raise SsrError(f"{message}: python {name} --hydra-help lists the options.")
+    raise SsrError(f"{message}: {messages.typed(command, '--hydra-help')} lists the options.")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ssr_exp.config import SCHEMAS, Config
 
-CONF = Path(__file__).parents[3] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 NEAR = 1.22  # of 2: `epochs` is near `trainer.max_epochs`, `recipe.dropout` is not near any key
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 RANGE = re.compile(rf"\s*\(?({NUMBER})\s*(?:\.\.\.?|:|-|to)\s*({NUMBER})\)?\s*", re.ASCII)

@@ -29,6 +29,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ssr_exp import messages
 from ssr_exp.app.command_line import quoting
 from ssr_exp.app.command_line.hydra_keys import hydra_word
 from ssr_exp.app.command_line.keys import (
@@ -66,7 +67,8 @@ class Checker:
     """
 
     def __init__(self, command: str, folders: Sequence[Path] = ()) -> None:
-        self.command, self.script, self.folders = command, f"{command}.py", list(folders)
+        self.command, self.folders = command, list(folders)
+        self.name = messages.named(command)
         self.keys = keys_of_command(command)
         self.groups = {key for key in self.keys if (CONF / key).is_dir()}
         self.sweeps = issubclass(SCHEMAS[command], Config)  # several values are no list
@@ -151,7 +153,9 @@ class Checker:
             raise SsrError(f"{word}: the key is missing: type KEY=VALUE.")
         for command in SCHEMAS:
             if key in keys_of_command(command):
-                raise SsrError(f"{word}: {key} is a key of {command}.py, and not of {self.script}.")
+                raise SsrError(
+                    f"{word}: {key} is a key of {messages.named(command)}, and not of {self.name}."
+                )
         near, value = nearest(key, self.keys), word.partition("=")[2]
         if not is_near(key, near):
             part = key.partition(".")[0]
@@ -169,7 +173,7 @@ class Checker:
             advice = f"{near}=VALUE"
         raise SsrError(
             f"{word}: there is no key {key}, the nearest is {near}: type "
-            f"{shlex.quote(advice)}; python {self.script} --help lists all."
+            f"{shlex.quote(advice)}; {messages.typed(self.command)} --help lists all."
         )
 
     def _takes(self, word: str) -> bool:
@@ -281,7 +285,7 @@ class Checker:
     def _sweep(self, key: str, values: str | None = None) -> str:
         """Say how several values of a key are tried, as the end of a sentence."""
         if self.command != "train":
-            return f"; {self.script} takes one value of it: repeat the command with each"
+            return f"; {self.name} takes one value of it: repeat the command with each"
         advice = f"{key}={values}"
         if values is None or not self._takes(advice):
             advice = f"{key}=VALUE,VALUE"
@@ -292,8 +296,8 @@ class Checker:
         name, equals, raw = word.partition("=")
         if not equals:
             raise SsrError(
-                f"{word} is no setting: type KEY=VALUE, in quotes if it holds spaces; python "
-                f"{self.script} --help lists all."
+                f"{word} is no setting: type KEY=VALUE, in quotes if it holds spaces; "
+                f"{messages.typed(self.command)} --help lists all."
             )
         try:
             (override,) = parse([f"{name}=VALUE"])

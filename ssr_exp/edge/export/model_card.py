@@ -364,7 +364,7 @@ def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     yield "## Licence"
     yield ""
     stated = request.license and f"{_plain(request.license)}."
-    yield stated or "Not stated; `export.py license=IDENTIFIER` states one."
+    yield stated or "Not stated; `ssr export license=IDENTIFIER` states one."
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -1,6 +1,6 @@
 """What runs a network: each runtime prepares it for a batch, and gives back what runs it once.
 
-A network is handed to a runtime by way of the file that `export.py` would write for it, so what is
+A network is handed to a runtime by way of the file that `ssr export` would write for it, so what is
 measured is what is shipped.
 """
 

@@ -129,7 +129,7 @@ def read(path: Path) -> Timings:
         return files.read(path, Timings, version=SCHEMA)
     except FileNotFoundError:
         raise SsrError(
-            f"there is no {path}: python -m ssr_exp.edge STUDY --fit --out {path} writes it."
+            f"there is no {path}: ssr latency STUDY --fit --out {path} writes it."
         ) from None
     except files.Unreadable as error:
         raise SsrError(f"{path} cannot be used: {error}; measure again.") from None

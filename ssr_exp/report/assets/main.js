@@ -107,6 +107,6 @@ if (DATA.studies.length) {
   choose(first);
   changed("tab");
 } else {
-  byId("content").replaceChildren(element("div", { class: "card" }, element("h2", { text: "No runs yet" }), element("p", { text: "This folder holds no records. python train.py or python search.py make some; this page is written again at their end." })));
+  byId("content").replaceChildren(element("div", { class: "card" }, element("h2", { text: "No runs yet" }), element("p", { text: "This folder holds no records. ssr train or ssr search make some; this page is written again at their end." })));
 }
 root.dataset.ready = "true";

@@ -146,7 +146,7 @@ function showSurrogate() {
   const told = study().predictions;
   if (!told) {
     byId("surrogate").replaceChildren(element("div", { class: "card" }, element("h2", { text: "No predictions yet" }),
-      element("p", { text: "A surrogate needs the baseline and at least three other networks with a finished run. python report.py paths.runs=DIR fits one; so does python search.py rounds=0." })));
+      element("p", { text: "A surrogate needs the baseline and at least three other networks with a finished run. ssr report paths.runs=DIR fits one; so does ssr search rounds=0." })));
     return;
   }
   const hasRounds = told.rounds.some((round) => round.number > 0);

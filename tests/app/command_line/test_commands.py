@@ -183,14 +183,14 @@ print(*sys.modules)
     assert "hydra" in imported and not {*heavy.split(), "rich"} & imported
     for words in ("modifiers=sentinel_all", "experiment=demo", "max_epochs", "sentinel_width"):
         assert words in told
-    for words in ("search.py model=resnet56", "report.py paths.runs=runs", "export.py paths.runs="):
+    for words in ("search model=resnet56", "report paths.runs=runs", "export paths.runs="):
         assert words in told
 
 
 def test_torchrun_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(SystemExit, match=r"type python train\.py trainer\.devices=4, without"):
+    with pytest.raises(SystemExit, match=r"type ssr train trainer\.devices=4, without"):
         commands.run(lambda: None, "train")
     monkeypatch.setenv("WORLD_SIZE", "1")  # as Kubernetes says of a process that is alone
     monkeypatch.setattr(sys, "argv", ["train.py", "seed=1"])

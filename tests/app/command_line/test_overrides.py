@@ -111,7 +111,7 @@ def test_keys_that_are_not_ours_to_know_need_no_plus_and_may_have_one(plus: str)
 def test_open_keys_of_hydras_reach_its_configuration(command: str) -> None:
     words = [word for word in OPEN if word.startswith(("hydra.job", "hydra.hydra", "hydra.call"))]
     configuration.register()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(ROOT / "ssr_exp" / "conf"), version_base="1.3"):
         composed = hydra.compose(
             command, overrides=checked(*words, command=command), return_hydra_config=True
         )
@@ -188,7 +188,7 @@ def test_several_values_where_one_belongs_say_how_to_sweep(typed: str, sweep: st
     assert all(told in refusal(plus + typed) for plus in PLUSES)
     if "VALUE" not in sweep:
         assert checked(sweep) == [sweep]  # what is advised is taken
-    assert "search.py takes one value of it" in refusal(typed, command="search")
+    assert "ssr search takes one value of it" in refusal(typed, command="search")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_several_values_where_one_belongs_say_how_to_sweep(typed: str, sweep: st
         "model=./net.py": "type model=NAME, or model.KEY=VALUE",
         "lr=1/3": "type recipe.lr=VALUE;",
         "hydra/launcher=~x": "type hydra/launcher=NAME.",
-        "cap.params=30%": "a key of search.py",
+        "cap.params=30%": "a key of ssr search",
         "logger.mode=on": "is one of offline, online, disabled",
         "trainer.test=maybe": "is true or false",
         "trainer.threads=few": "is a whole number, or null",
@@ -230,10 +230,10 @@ def test_what_cannot_be_taken_comes_with_what_to_type(typed: str) -> None:
     ("command", "typed", "told"),
     [
         *(
-            ("export", word, "export.py takes one value of it")
+            ("export", word, "ssr export takes one value of it")
             for word in ("run=a,b", "run=choice(a,b)", "int8=true,false", "threads=1,2")
         ),
-        ("report", "experiment=demo", "a key of train.py"),
+        ("report", "experiment=demo", "a key of ssr train"),
         ("search", "cap=3", "it has keys: params, macs"),
         ("search", "cap=3", "type cap.KEY=VALUE."),
     ],
@@ -282,7 +282,7 @@ def test_every_concrete_advice_is_taken_when_it_is_typed(command: str) -> None:
             assert quoting.can_be_shown(one), told
             for group, _, name in (word.partition("=") for word in words):
                 if group in groups:
-                    folder = ROOT / "conf" / group
+                    folder = ROOT / "ssr_exp" / "conf" / group
                     assert all((folder / f"{n}.yaml").is_file() for n in name.split(",")), told
 
 
