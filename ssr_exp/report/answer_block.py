@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssr_exp import terminal
+from ssr_exp import messages, terminal
 from ssr_exp.report import search_results
 from ssr_exp.report.search_results import Comparison, Figure, Pair
 from ssr_exp.runs.record import Record
@@ -71,8 +71,10 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
     yield from _search(told, record.scored_by)
     yield "best", f"{best}, where {PLACE} is this page's" if PLACE in best.parts else str(best)
     if told.export is not None:
-        words = ["python", "export.py", f"run={best}", "format=onnx", *told.export]
-        yield "export", shlex.join(words)
+        command = messages.spelled("export")
+        if PLACE in best.parts and Path(command[-1]).is_absolute():
+            command = ["ssr", "export"]
+        yield "export", shlex.join([*command, f"run={best}", "format=onnx", *told.export])
 
 
 def _shape(record: Record) -> str:

@@ -69,7 +69,7 @@ def test_it_says_what_the_answer_is_costs_scores_and_promises_and_what_to_type(
         "promise": "86% likely to lose at most the 1 point that may be lost; expected to lose "
         "0.21 points (80 % interval of the drop -0.70 to 1.12)",
         "best": str(best),
-        "export": f"python export.py run={best} format=onnx",
+        "export": f"ssr export run={best} format=onnx",
     }
 
 
