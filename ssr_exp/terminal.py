@@ -1,18 +1,22 @@
 """Where tables are printed: a terminal's width, or in a file as wide as they need."""
 
+import hashlib
 import logging
+import re
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import TypeVar
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console, Group, JustifyMethod
 from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.progress import track
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -21,12 +25,18 @@ from ssr_exp.errors import one_line
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-Say = Callable[[], tuple[str, object]]
-Show = Callable[[str, object], object]
-LOOK_S = 1.0  # between two looks at what a live line says
+Rows = Sequence[tuple[str, str]]
+Say = Callable[[], "Shown"]
+Show = Callable[["Shown"], object]
+LOOK_S = 1.0  # between two looks at what a display shows
 LOOK_SHARE = 20  # a look's time is at most so small a part of the time
 EVERY_S = 15.0  # between two lines of progress where there is no terminal
-ENDED, PROGRESS = 25, 27  # levels of logging's: a network was trained; so far is the command
+PATIENCE_S = 10.0  # for the last look of a display, which a slow disk may hold up
+ROWS = 8  # of a table that changes
+BAR = 16  # columns
+CODE = 36  # characters of a network's code in a table and a line
+RUN = re.compile(r"(?<![0-9])([0-9]+[a-z]*)(?:-\1(?![0-9a-z])){3,}")  # four of a number, or more
+ENDED, PROGRESS = 25, 27  # levels of logging's: a network was trained; one goes on
 logging.addLevelName(ENDED, "ENDED")
 logging.addLevelName(PROGRESS, "PROGRESS")
 WIDTH = 400  # columns when the output is no terminal: as many as any table takes
@@ -84,6 +94,37 @@ def printable(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
+def block(rows: Rows, *, unbroken: Sequence[str] = (), width: int = WIDTH) -> list[str]:
+    """Lay out names with texts beside them, as lines.
+
+    Args:
+        rows: names and texts.
+        unbroken: names of texts that are copied; a terminal breaks them itself.
+        width: of the terminal.
+    """
+    indent = max(len(name) for name, _ in rows) + 2
+    lines = []
+    for name, text in rows:
+        room = WIDTH * 99 if name in unbroken or width < 2 * indent else width - indent
+        parts = textwrap.wrap(printable(text), room, break_long_words=False, break_on_hyphens=False)
+        first, *more = parts or [""]
+        lines.append(f"{name + ':':<{indent}}{first}".rstrip())
+        lines += [f"{'':<{indent}}{part}" for part in more]
+    return lines
+
+
+def shortened(code: str) -> str:
+    """Shorten the code of a network for a table or a line; no two networks get the same.
+
+    Numbers that repeat are counted, `d3-3-3-3-1_w16` is `d3(4)-1_w16`; what is still too long is
+    cut, and told apart by a hash of all of it, so that it is called the same wherever it stands.
+    """
+    text = RUN.sub(lambda match: f"{match[1]}({match[0].count('-') + 1})", code)
+    if len(text) <= CODE:
+        return text
+    return f"{text[: CODE - 10]}..{hashlib.sha256(code.encode()).hexdigest()[:8]}"
+
+
 def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     """Go through items, showing how far it is: a bar on a terminal, else a line now and then."""
     if sys.stderr.isatty():
@@ -97,6 +138,12 @@ def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
         yield item
 
 
+def likely(probability: float) -> str:
+    """Write a probability; none is certain."""
+    percent = f"{probability:.0%}"
+    return {"100%": "over 99%", "0%": "under 1%"}.get(percent, percent)
+
+
 def duration(seconds: float) -> str:
     """Write a time roughly: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
@@ -104,77 +151,127 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-@contextmanager
-def live_line(say: Say, *, bars: bool) -> Iterator[None]:
-    """Show for the time of a block how far something is, as one line that changes.
-
-    Where there is no terminal, or bars are on it already, a line is printed now and then, if it
-    says something new.
+@dataclass(frozen=True)
+class Shown:
+    """What a display says at a look.
 
     Args:
-        say: called in a thread of its own, about once a second; returns the line, and what of it
-            is worth a new one where lines cannot be taken back.
-        bars: whether something in the block draws bars of its own.
+        lines: that are new, and stay.
+        rows: of a table below them, which changes.
+        done: of a whole, as a share.
+        state: how far that is, in words.
+    """
+
+    lines: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    done: float = 0.0
+    state: str = ""
+
+
+@contextmanager
+def display(say: Say, *, moves: bool = True) -> Iterator[None]:
+    """Show for the time of a block how far something is: lines, and below them a table.
+
+    Where there is no terminal the lines alone are printed. When the block ends, however that is,
+    they are complete, the table is gone, and the terminal is as it was.
+
+    Args:
+        say: called about once a second, by one thread at a time.
+        moves: whether the table may be shown; not beside something else that moves.
     """
     over = threading.Event()
     with ExitStack() as stack:
-        if sys.stdout.isatty() and not bars:
-            show: Show = stack.enter_context(_line())
-        elif sys.stdout.isatty():
-            show = _Throttled(print, 0.0)
-        else:
-            show = _Throttled(partial(log.log, PROGRESS), EVERY_S)
+        show = stack.enter_context(_screen()) if moves and can_move() else _print_lines
         thread = threading.Thread(target=_repeat, args=(say, show, over), daemon=True)
         thread.start()
         try:
             yield
         finally:
             over.set()
-            thread.join(timeout=LOOK_S)
+            thread.join(timeout=PATIENCE_S)
+            if not thread.is_alive():
+                _look(say, show)
+
+
+def can_move() -> bool:
+    """Say whether the standard output is a terminal whose lines can be written anew."""
+    return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 def _repeat(say: Say, show: Show, over: threading.Event) -> None:
     took = 0.0
     while not over.wait(max(LOOK_S, LOOK_SHARE * took)):
         start = time.monotonic()
-        try:
-            said = say()
-            if not over.is_set():
-                show(*said)
-        except Exception as error:  # what is only shown must not end what is done
-            log.debug("no progress is shown: %s", error)
+        _look(say, show)
         took = time.monotonic() - start
 
 
-class _Throttled:
-    """Pass on what is new, but not too often."""
+def _look(say: Say, show: Show) -> None:
+    try:
+        show(say())
+    except Exception as error:  # what is only shown must not end what is done
+        log.debug("no progress is shown: %s", error)
 
-    def __init__(self, write: Callable[[str], object], every_s: float) -> None:
-        self._write, self._every_s = write, every_s
-        self._last: object = None
-        self._at = time.monotonic()
 
-    def __call__(self, text: str, news: object) -> None:
-        if news != self._last and time.monotonic() - self._at >= self._every_s:
-            self._last, self._at = news, time.monotonic()
-            self._write(text)
+def _print_lines(shown: Shown) -> None:
+    if shown.lines:
+        print("\n".join(map(printable, shown.lines)), flush=True)
 
 
 @contextmanager
-def _line() -> Iterator[Show]:
-    """Keep one line at the bottom of the terminal; what is logged meanwhile goes above it."""
+def _screen() -> Iterator[Show]:
+    """Keep a table at the bottom of the terminal; what is printed or logged goes above it."""
     screen = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     handlers = [
         h
         for h in logging.getLogger().handlers
         if isinstance(h, logging.StreamHandler) and h.stream in (sys.stdout, sys.stderr)
     ]
-    streams = [handler.stream for handler in handlers]
-    with Live(console=screen, auto_refresh=False, transient=True) as shown:
+    with Live(console=screen, auto_refresh=False, transient=True) as live:
+
+        def show(shown: Shown) -> None:
+            live.update(_laid_out(shown, screen.width, screen.height))
+            with screen:  # one write for lines and table: nothing flickers
+                if shown.lines:
+                    screen.print("\n".join(map(printable, shown.lines)))
+                live.refresh()
+
         for handler in handlers:
             handler.setStream(FileProxy(screen, handler.stream))
         try:
-            yield lambda text, _: shown.update(Text(text, overflow="ellipsis"), refresh=True)
+            yield show
         finally:
-            for handler, stream in zip(handlers, streams, strict=True):
-                handler.setStream(stream)
+            for handler in {*handlers, *logging.getLogger().handlers}:
+                if isinstance(stream := getattr(handler, "stream", None), FileProxy):
+                    handler.setStream(stream.rich_proxied_file)  # type: ignore[attr-defined]
+
+
+def _laid_out(shown: Shown, width: int, height: int) -> Group:
+    """Lay out the table within a terminal: no line is wider, and it is not higher."""
+    room = max(min(ROWS, height - 4), 1)
+    rows = _fitted(shown.rows[:room], width - 1)
+    more = len(shown.rows) - room
+    state = Text(printable(f"and {more} more; {shown.state}" if more > 0 else shown.state))
+    has_bar = width >= 4 * BAR
+    state.truncate(width - (BAR + 3 if has_bar else 1), overflow="ellipsis")
+    if not has_bar:
+        return Group(*rows, state)
+    foot = Table.grid(padding=(0, 2, 0, 0))
+    foot.add_row(ProgressBar(total=1.0, completed=shown.done, width=BAR), state)
+    return Group(*rows, foot)
+
+
+def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[Text]:
+    """Write rows below each other; where they are too wide, the widest column gives way."""
+    cells = [[Text(printable(cell)) for cell in row] for row in rows]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+    if widths and (excess := sum(widths) + 2 * (len(widths) - 1) - width) > 0:
+        widest = widths.index(max(widths))
+        widths[widest] = max(widths[widest] - excess, 4)
+    lines = []
+    for row in cells:
+        for cell, columns in zip(row, widths, strict=True):
+            cell.truncate(columns, overflow="ellipsis", pad=True)
+        lines.append(Text("  ").join(row))
+        lines[-1].truncate(width, overflow="ellipsis")
+    return lines

@@ -124,6 +124,6 @@ def test_a_whole_search_says_so_before_and_after(read: Command, tmp_path: Path) 
     assert ended.code == 0, ended.text
     assert len(re.findall(COARSE, ended.out)) == 2
     assert ended.out.count("image_folder: 54 images of 3 classes") == 1
-    after = ended.out[ended.out.index("answer: ") :]
+    after = ended.out[ended.out.index("the search ends: ") :]
     assert re.search(COARSE, after)
     assert "always naming its largest class" in after

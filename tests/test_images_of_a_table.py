@@ -69,8 +69,9 @@ def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
     assert (ended.code, ended.err) == (0, "")
     assert "120 images with 1 number: side 0.5 to 3.5" in ended.out
     (answer,) = ended.lines("answer: ")
-    match = re.search(r"rmse drop (\S+) cm on test", answer)
-    assert match and "expected val rmse cm" in ended.out and "test rmse cm" in ended.out
+    match = re.search(r"^drop: +(none: )?(\S+) cm", ended.out, flags=re.MULTILINE)
+    assert match and ended.lines("round 1 of 1: ", "val rmse ", " cm expected")
+    assert ended.lines("test rmse: ", " cm and the baseline's ")
     store = Store(f"{tmp_path}/runs")
     records = [r for some in store.records_by_study().values() for r in some]
     searched = [r for r in records if r.score is not None]
@@ -82,10 +83,11 @@ def test_a_search_of_the_least_error_ends_with_an_answer_and_repeats_nothing(
         assert record.best_score == pytest.approx(min(s for s in record.scores if s is not None))
         assert {"val/mae", "val/r2", "val/loss", "train/rmse"} <= set(record.metrics)
         assert record.val_acc is None
-    (code,) = re.findall(r"^answer: resnet8 (\S+),", answer)
+    (code,) = re.findall(r"^answer: +resnet8 ([^ ,]+)", answer)
     tested = {r.network: r.test_score for r in records if r.test_score is not None}
     (full,) = {r.network for r in searched if r.params == r.baseline_params}
-    assert float(match[1]) == pytest.approx((tested[code] or 0) - (tested[full] or 0), abs=1e-3)
+    drop = float(match[2]) * (-1 if match[1] else 1)
+    assert drop == pytest.approx((tested[code] or 0) - (tested[full] or 0), abs=1e-3)
     page = json.loads(
         re.findall(r'id="data">(.*?)</script>', (tmp_path / "runs/report.html").read_text())[0]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,13 @@ def records(tmp_path: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in found}
 
 
+def block(text: str) -> dict[str, str]:
+    """Read the answer's block, which is all that comes after the last empty line."""
+    last = text.rstrip().rpartition("\n\n")[2].splitlines()
+    pairs = (line.partition(":") for line in last)
+    return {name: told.strip() for name, _, told in pairs}
+
+
 def table(text: str, title: str) -> list[str]:
     """Keep the networks of the table of a title."""
     part = text.partition(title)[2].partition("└")[0]
@@ -59,16 +67,16 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     words += ("objective=smallest", "objective.max_drop=5", "objective.confidence=0.5")
     first = search(*words)
     assert (first.code, first.err) == (0, "")
-    *_, best, page = first.out.strip().splitlines()
-    (answer,) = first.lines("answer: ")
-    assert page == f"page: {tmp_path / 'runs' / 'report.html'}"
-    match = re.match(
-        r"answer: resnet8 (\S+), (\S+)% of the baseline's parameters \(.*\), .* of its MACs, "
-        r"accuracy drop (\S+) points on test",
-        answer,
-    )
+    told = block(first.out)
+    assert told["page"] == str(tmp_path / "runs" / "report.html")
+    match = re.fullmatch(r"resnet8 (\S+?)(, the baseline: .*)?", told["answer"])
     assert match
-    folder = Path(best.removeprefix("best: ").partition("  (")[0])
+    share = re.match(r"[\d,]+, ([\d.]+)% of the baseline's [\d,]+$", told["parameters"])
+    assert share and re.match(
+        r".* % and the baseline's .* \(2 seeds each, trained on train and val\)", told["test acc"]
+    )
+    folder = Path(told["best"])
+    assert shlex.split(told["export"])[-2:] == [f"run={folder}", "format=onnx"]
     assert {path.name for path in folder.iterdir()} == {
         "record.json",
         "study.json",
@@ -80,12 +88,14 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     record = json.loads((folder / "record.json").read_text())
     assert record["network"] == match[1]
     assert record["test_acc"] is not None and record["val_acc"] is None
-    share = 100 * record["params"] / record["baseline_params"]
-    assert f"{share:.1f}" == match[2]
+    assert f"{100 * record['params'] / record['baseline_params']:.1f}" == share[1]
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert f"{metrics['drop']:.2f}" == match[3]
-    warned = first.lines("warning: that is more than the 5 points")
-    assert bool(warned) == (metrics["drop"] > 5)
+    assert f"{abs(metrics['drop']):.2f} points" in told["drop"]
+    assert ("more than objective.max_drop allows" in told["drop"]) == (metrics["drop"] > 5)
+    lines = first.out.splitlines()
+    assert lines[-len(told) - 1] == "" and [*told][-1] == "page"  # one block, at the end
+    networks = Counter(re.findall(r"^ *\d+/\d+ (\S+(?: seed \d)?) ", first.out, re.MULTILINE))
+    assert sum(networks.values()) == FIRST + 4 + 2 * metrics["networks_tested"]
     from ssr_exp.rescaling import saved
 
     assert saved.load(folder)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
@@ -98,12 +108,12 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     again = search(*words)
     assert again.code == 0
     assert records(tmp_path) == before
-    assert again.lines("answer: ") == [answer]
-    assert again.out.strip().splitlines()[-2:] == [best, page]
+    assert block(again.out) == told
+    assert not again.lines(" params, val acc ")
     words = (*words[:2], *words[4:], "finalists.seeds=0")
     untested = search(*words)  # hands the search's own training over
     assert untested.code == 0 and records(tmp_path) == before
-    assert "points on val" in untested.out.strip().splitlines()[-3]
+    assert "val acc" in block(untested.out)
     assert json.loads((folder / "record.json").read_text())["val_acc"] is not None
 
 
@@ -114,9 +124,11 @@ def test_the_rounds_print_check_batch_and_front_and_run_once_at_a_time(
     ended = search("rounds=1", "batch=3", "finalists.seeds=0")
     assert ended.lines("surrogate:", "8 runs of 8 networks")
     assert ended.lines("warning: the surrogate is flat")
-    assert len(table(ended.out, "round 1 of 1")) == 3
+    assert len(ended.lines("round 1 of 1: 3 networks of ", "of the parameters, val acc ")) == 1
     assert ended.lines("the search ends: the round is done")
-    assert ended.lines("smallest within 1 point ")
+    assert ended.lines("page: ")[-1] == ended.out.splitlines()[-1]  # of a search that failed, too
+    log = (tmp_path / "runs/.hydra/search.log").read_text()
+    assert len(re.findall(r"aside: round 1 of 1: d\S+, .* expected", log)) == 3
     assert len(set(instant.done)) == FIRST + 3
     origins = [json.loads(path.read_text())["origin"] for path in records(tmp_path)]
     assert sorted(origins) == ["round1"] * 3 + ["sentinel_all"] * FIRST
@@ -137,7 +149,6 @@ def test_a_lattice_beyond_10_to_7_is_searched_from_few_networks_and_its_page_is_
     assert ended.lines("the lattice has 16,777,216 networks: local search proposes")
     assert ended.lines("11 networks to begin with")  # the baseline, nine blocks alone, and all
     assert len(set(instant.done)) == 11 + 4
-    assert ended.lines("smallest within 1 point ")
     (predictions,) = (tmp_path / "runs").glob("*/search/*/predictions.json")
     sample = json.loads(predictions.read_text())["lattice"]
     assert sample["size"] == 16_777_216 > len(sample["network"]) > 1000
@@ -279,11 +290,11 @@ def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     first = search(*words)
     assert first.code == 0, first.text
     assert first.lines("latency model: ", "fitted to 16 networks; held-out error")
-    (line,) = first.lines("latency: ", "ms measured, where")
-    taken, cap = map(float, re.findall(r"([\d.]+) (?:ms|are)", line))
+    line = block(first.out)["latency"]
+    taken, cap = map(float, re.findall(r"([\d.]+) ms (?:measured|are allowed)", line))
     assert taken <= cap
     (table_,) = (tmp_path / "runs").glob(f"*/latency/eager-b{batch}-t1-*.json")
-    best = Path(first.lines("best: ")[0].removeprefix("best: ").partition("  (")[0])
+    best = Path(block(first.out)["best"])
     metrics = json.loads((best / "metrics.json").read_text())
     record = json.loads((best / "record.json").read_text())
     if batch == 1:
@@ -295,4 +306,4 @@ def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     before = table_.read_bytes()
     again = search(*words)
     assert again.code == 0 and table_.read_bytes() == before
-    assert again.lines("latency: ") == [line]
+    assert block(again.out)["latency"] == line

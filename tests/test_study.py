@@ -858,7 +858,7 @@ def test_commands_go_on_from_a_loop_and_a_loop_from_commands(tmp_path: Path) -> 
     assert "next batch (not trained)" in shown
     trains = ("rounds=2", "batch=2", "task.target=shapes.train_one", "finalists.seeds=1")
     out = ended(killing.start(tmp_path, projects, "search.py", *more, *trains))
-    assert "2 networks: 0 done before, 2 to train" in out and "answer: " in out
+    assert "round 2 of 2: 2 networks of " in out and "answer: " in out
     assert len(run_loop(tmp_path, rounds=3)) == 2  # the third round is what is left
     numbers = {r.round for r in Store(tmp_path).records("shapes")}
     assert {1, 2, 3} <= numbers

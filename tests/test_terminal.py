@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,8 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vt import read
 
 from ssr_exp import terminal
+from ssr_exp.signals import Stopped
+from ssr_exp.terminal import Shown
+
+NUMBERS = st.lists(st.sampled_from(["1", "2", "16", "16b"]), min_size=1, max_size=60)
+CODES = st.tuples(NUMBERS, NUMBERS).map(lambda n: f"d{'-'.join(n[0])}_w{'-'.join(n[1])}")
 
 
 class Screen(io.StringIO):
@@ -24,7 +33,6 @@ class Screen(io.StringIO):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "LOOK_S", 0.01)
-    monkeypatch.setattr(terminal, "EVERY_S", 0.05)
     monkeypatch.setenv("TERM", "xterm")
 
 
@@ -44,59 +52,105 @@ def shown() -> Iterator[tuple[Screen, logging.StreamHandler[Any]]]:
         root.setLevel(level)
 
 
-@pytest.mark.parametrize(("is_new", "most"), [(False, 1), (True, 8)])
-def test_without_a_terminal_only_news_are_lines_and_not_too_many(
-    is_new: bool, most: int, caplog: pytest.LogCaptureFixture
+def test_without_a_terminal_lines_alone_are_printed_and_what_ended_last_is_among_them(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    counted = itertools.count()
-    with (
-        caplog.at_level(logging.INFO),
-        terminal.live_line(lambda: (f"look {next(counted)}", is_new and next(counted)), bars=False),
-    ):
-        time.sleep(0.4)
-    lines = [r.getMessage() for r in caplog.records if r.name == "ssr_exp.terminal"]
-    assert 1 <= len(lines) <= most < next(counted)
-    assert "\x1b" not in "".join(lines)
+    told = iter([["one"], [], ["two", "three"]])
+    with terminal.display(lambda: Shown(next(told, ["the last"]), [("running", "x")], 0.5, "s")):
+        pass
+    assert capsys.readouterr().out == "one\n"  # the block ended before the first look
+    count = itertools.count()
+    with terminal.display(lambda: Shown([f"{next(count)}"])):
+        time.sleep(0.2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [str(n) for n in range(next(count))] and len(lines) > 1
 
 
-def test_on_a_terminal_logs_go_above_a_line_that_is_gone_at_the_end() -> None:
+def test_on_a_terminal_lines_and_logs_stay_above_a_table_that_is_gone_at_the_end() -> None:
+    told = iter([["d1 ended"]])
     with shown() as (screen, handler):
-        with terminal.live_line(lambda: ("3 of 8 done", 3), bars=False):
+        with terminal.display(
+            lambda: Shown(next(told, []), [("running", "d2")], 0.5, "1 of 2 done")
+        ):
             time.sleep(0.1)
-            logging.getLogger("anything").info("a run ended")
+            logging.getLogger("anything").info("somebody logs")
+            print("somebody prints")
             time.sleep(0.1)
         assert handler.stream is screen
     sent = screen.getvalue()
-    assert "3 of 8 done" in sent
-    assert "\r\x1b[2Ka run ended\n" in sent  # the line was wiped first
-    assert sent.rstrip("\n").endswith("\x1b[2K")
+    assert "1 of 2 done" in sent and "running" in sent
+    assert read(sent, 80) == (["d1 ended", "somebody logs", "somebody prints"], True)
 
 
-def test_beside_bars_it_prints_whole_lines() -> None:
-    with shown() as (screen, _), terminal.live_line(lambda: ("3 of 8 done", 3), bars=True):
-        time.sleep(0.1)
-    assert screen.getvalue() == "3 of 8 done\n"
+@pytest.mark.parametrize("columns", [20, 60, 100])
+def test_no_line_of_the_table_is_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "12")
+    rows = [("running", f"d{n}" + "-1" * 40, "epoch 3 of 8, 12 min") for n in range(30)]
+    with shown() as (screen, _):
+        for lines in ([], ["x" * 90]):
+            with terminal.display(lambda lines=lines: Shown(lines, rows, 0.5, "half of it" * 9)):
+                time.sleep(0.05)
+    table = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", screen.getvalue()).replace("\r", "\n")
+    widths = [len(line) for line in table.split("\n") if not line.startswith("x")]
+    assert 0 < max(widths) <= columns
+    assert "running" in table and "22 more;"[: columns - 5] in table
+    assert set("".join(read(screen.getvalue(), columns)[0])) == {"x"}
 
 
-@pytest.mark.parametrize("bars", [True, False])
-def test_a_look_that_fails_ends_nothing(bars: bool) -> None:
-    def broken() -> tuple[str, object]:
+def test_beside_something_else_that_moves_it_prints_lines_alone() -> None:
+    with (
+        shown() as (screen, _),
+        terminal.display(lambda: Shown(["d1 ended"], [("running", "d2")]), moves=False),
+    ):
+        pass
+    assert screen.getvalue() == "d1 ended\n"
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_look_that_fails_ends_nothing(moves: bool) -> None:
+    def broken() -> Shown:
         raise OSError("the disk is away")
 
-    with shown() as (screen, _), terminal.live_line(broken, bars=bars):
+    with shown() as (screen, _), terminal.display(broken, moves=moves):
         time.sleep(0.05)
     assert "disk" not in screen.getvalue()
 
 
-def test_an_error_of_the_block_goes_through_and_the_terminal_is_as_before() -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped(2), ValueError])
+def test_an_error_of_the_block_goes_through_and_the_terminal_is_as_before(
+    error: type[BaseException] | BaseException,
+) -> None:
+    ended = iter([["d1 ended"]])
     with shown() as (screen, handler):
         with (
-            pytest.raises(KeyboardInterrupt),
-            terminal.live_line(lambda: ("3 of 8 done", 3), bars=False),
+            pytest.raises(error if isinstance(error, type) else type(error)),
+            terminal.display(lambda: Shown(next(ended, []), [("running", "d2")], 0.5, "x")),
         ):
-            raise KeyboardInterrupt
-        assert handler.stream is screen
-    assert screen.getvalue().count("\x1b[?25h") == screen.getvalue().count("\x1b[?25l")
+            raise error
+        assert handler.stream is screen and sys.stdout is screen
+    assert read(screen.getvalue(), 80) == (["d1 ended"], True)
+
+
+@given(codes=st.sets(CODES, max_size=40))
+def test_codes_are_shortened_and_none_stands_for_two(codes: set[str]) -> None:
+    short = {code: terminal.shortened(code) for code in codes}
+    assert len({*short.values()}) == len(codes)
+    assert all(len(text) <= terminal.CODE for text in short.values())
+    assert all(short[c] == c for c in codes if len(c) <= terminal.CODE and not repeats(c))
+
+
+def repeats(code: str) -> bool:
+    parts = re.split("[-_]", code.replace("d", "").replace("w", ""))
+    return any(len({*parts[at : at + 4]}) == 1 for at in range(len(parts) - 3))
+
+
+def test_numbers_that_repeat_are_counted() -> None:
+    code = "d" + "-".join("3" * 50) + "_w" + "-".join(["16b"] * 49 + ["16"])
+    assert terminal.shortened(code) == "d3(50)_w16b(49)-16"
+    assert terminal.shortened("d3-3-3-33_w16-16-16") == "d3-3-3-33_w16-16-16"
 
 
 def test_a_narrow_terminal_is_spared_columns_and_no_cell_is_cut(

@@ -200,7 +200,10 @@ def test_a_sweep_is_short_where_lines_stay_and_its_log_file_has_the_rest(
     assert ended.code == 1
     assert len(set(instant.done)) == len(instant.done) == len(records(tmp_path)) == 12
     assert {path.name for path in tmp_path.iterdir()} == {"here", "runs"}
-    assert len(table(ended.out)) == 12 and len(ended.text.splitlines()) <= 40
+    assert len(table(ended.out)) == 12 and len(ended.text.splitlines()) <= 45
+    said = re.findall(r"^ ?(\d+)/12 (\S+) ", ended.out, flags=re.MULTILINE)
+    assert [int(number) for number, _ in said] == [*range(1, 13)]  # one line a network, no more
+    assert sorted(network for _, network in said) == sorted(table(ended.out))
     assert "hydra" not in ended.text.replace("/.hydra/", "") and "Launching" not in ended.text
     *told, more = ended.err.splitlines()
     assert (
@@ -222,8 +225,10 @@ def test_a_short_sweep_has_one_line_for_each_network_and_each_warning_once(
     # An experiment's own modifiers are merged after their group; each network is alone, even so.
     kind = ("modifiers=baseline", "modifiers.kind=uniform_width")
     ended = command(*kind, TWO[1], f"checkpoint={tmp_path}/none.pt")
-    said = [line.split()[1] for line in ended.out.splitlines() if line.startswith("resnet8 ")]
+    said = re.findall(r"^\d/2 (\S+) ", ended.out, flags=re.MULTILINE)
     assert sorted(said) == sorted(table(ended.out)) and len(said) == 2
+    for network in said:  # its own line, and its row in the table
+        assert len(ended.lines(network)) == 2
     assert not ended.lines("epoch")
     assert len(ended.lines("is not read: type init=inherit")) == 1
 
@@ -253,4 +258,5 @@ def test_the_processes_of_a_launcher_print_each_warning_once(
     words = ("hydra/launcher=joblib", f"checkpoint={tmp_path}/none.pt", THREE)
     out, err = started(*words).communicate(timeout=240)
     assert (out + err).count("is not read: type init=inherit") == 1
-    assert len(re.findall(r"^resnet8 \S+ seed 0: val ", out, flags=re.MULTILINE)) == 3
+    assert len(re.findall(r"^\d/3 \S+ .* params, val acc ", out, flags=re.MULTILINE)) == 3
+    assert "Warning" not in err and "hydra" not in err  # neither Hydra's nor Lightning's

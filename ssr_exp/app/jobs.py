@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, cause
 
 log = logging.getLogger(__name__)
+
+# A launcher's process imports this file, then composes its job: there Hydra warns, for each of
+# them, that our presets have the names of plugins' schemas (see `launchers.open`).
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
 
 
 def train(composed: Any) -> str:
@@ -32,7 +37,7 @@ def train(composed: Any) -> str:
             _enter_folder()
             return run.train(configuration.read(composed, Config)).status.value
     except store.Busy as error:
-        print(error)
+        log.info("%s", error)
         return store.BUSY
     except SsrError as error:
         raise CompactHydraException(str(error)) from error

@@ -54,13 +54,13 @@ class Launches:
 
     Args:
         launcher: of Hydra.
-        progress: shows how far a launch of several runs is.
+        progress: shows how far runs are that are to be trained.
         loudness: says to the trainings of a launch what of theirs is for the screen.
     """
 
     launcher: Launcher
     progress: Callable[[Sequence[Member]], AbstractContextManager[None]]
-    loudness: Callable[[Sequence[Member]], Sequence[str]] = lambda members: ()
+    loudness: Callable[[], Sequence[str]] = tuple
     _turns: Condition = field(default_factory=Condition, init=False)
     _under_way: int = field(default=0, init=False)
     _numbering: Lock = field(default_factory=Lock, init=False)
@@ -76,11 +76,12 @@ class Launches:
             SsrError: if the launcher could not begin anything.
         """
         todo = sweep.to_train(members)
-        errors = self._launch_until_ended(todo)
-        if waiting := sweep.busy(todo, errors):
-            networks = counted(len(waiting), "network")
-            log.info("waiting for %s that another process is training", networks)
-            errors |= self._launch_until_ended(waiting, WAIT)
+        with self.progress(todo):
+            errors = self._launch_until_ended(todo)
+            if waiting := sweep.busy(todo, errors):
+                networks = counted(len(waiting), "network")
+                log.info("waiting for %s that another process is training", networks)
+                errors |= self._launch_until_ended(waiting, WAIT)
         return errors
 
     def close(self) -> None:
@@ -145,15 +146,14 @@ class Launches:
         """Hand jobs to the launcher; returns the errors of those that raised one."""
         self._refuse_if_closed()
         launchers.connect(self.launcher)
-        words = (*self.loudness(members), *extra)
+        words = (*self.loudness(), *extra)
         jobs = [[*member.overrides, *words] for member in members]
         with self._numbering:
             first, self._numbered = self._numbered, self._numbered + len(jobs)
-        with self.progress(members):
-            launch = partial(self.launcher.launch, jobs, initial_job_idx=first)
-            returned: Sequence[JobReturn] = (
-                _in_thread(launch) if launchers.hides_signals(self.launcher) else launch()
-            )
+        launch = partial(self.launcher.launch, jobs, initial_job_idx=first)
+        returned: Sequence[JobReturn] = (
+            _in_thread(launch) if launchers.hides_signals(self.launcher) else launch()
+        )
         return {
             member.folder: result._return_value
             for member, result in zip(members, returned, strict=True)

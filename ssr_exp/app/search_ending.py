@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ssr_exp.app.sweeping import LaunchingCommand
-from ssr_exp.config import Arm, Init, SearchConfig
+from ssr_exp.config import Arm, Config, Init, Objective, SearchConfig
 from ssr_exp.errors import SsrError
+from ssr_exp.report import trade_offs
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status, n_tested
@@ -48,7 +49,9 @@ class Ending:
     affordable: Callable[[int], int]
 
     def carry_out(self) -> list[Record]:
-        """Train the finalists, print the last comparison, and hand over; returns the answer.
+        """Train the finalists, print what was tested beside the answer, and hand that over.
+
+        Returns the answer's record; what is printed of it is read from its folder.
 
         Raises:
             SsrError: if no finalist could be trained.
@@ -73,15 +76,16 @@ class Ending:
             results = self._results(members)
         if conf.retries and tried:
             results = self._chosen_first(results, self._drops(tried, results))
-        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
-        printing.print_results(results, learnt)
+        printing.print_others(results)
         if tried:
             printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
         best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
         chosen = next(m for some in members.values() for m in some if m.record() in best.records)
         drop = self.belief.score.drop(best.score, results[0].score)
-        rows = answer.summary(results)
-        return self._hand_over(chosen, {"measured_on": "test", "drop": drop, "results": rows})
+        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
+        measured = {"answer": best.figure(), "baseline": results[0].figure()}
+        rows = {"results": answer.summary(results), "learnt": learnt, "measured": measured}
+        return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows)
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
@@ -91,6 +95,7 @@ class Ending:
         seeds = range(first, first + self.conf.finalists.seeds)
         networks, each = counted(len(named), "network"), counted(len(seeds), "seed")
         log.info("finalists: %s, %s each", networks, each)
+        self.command.display.title, self.command.display.total = "finalists", 0
         members = {one: self._members(self._trainings(one, seeds)) for one in named}
         self.command.train([member for some in members.values() for member in some])
         return members
@@ -157,9 +162,11 @@ class Ending:
         """Hand over the search's own training of a network."""
         network = self.belief.history.space.code(chosen)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        scores = self.belief.history.scores()
-        drop = self.belief.score.drop(scores[chosen], scores[self.study.plan.baseline])
-        return self._hand_over(member, {"measured_on": "val", "drop": drop})
+        scores, baseline = self.belief.history.scores(), self.study.plan.baseline
+        drop = self.belief.score.drop(scores[chosen], scores[baseline])
+        history = self.belief.history
+        measured = {"answer": history.figure(chosen), "baseline": history.figure(baseline)}
+        return self._hand_over(member, {"measured_on": "val", "drop": drop, "measured": measured})
 
     def _family(self, chosen: Architecture) -> list[Contender]:
         """Name the plain sibling of the seed network whose cost is nearest to the answer's."""
@@ -198,14 +205,23 @@ class Ending:
         metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
+        metrics = metrics | answer.further(self.belief, record.network) | self._front()
+        metrics |= {"export": self._export_words(conf)}
         printing.print_replaced(store.read(to), record, self.belief.confidence)
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
-        printing.print_answer(
-            record,
-            drop=metrics["drop"],
-            allowed=self.belief.drop,
-            on=metrics["measured_on"],
-            folder=to,
-            latency=latency,
-        )
         return [record]
+
+    def _front(self) -> dict[str, Any]:
+        """Say of a trade-off how many networks are on it, and of how many."""
+        if self.conf.objective.kind is not Objective.tradeoff:
+            return {}
+        records = self.belief.history.records
+        trained = len({record.network for record in records})
+        return {"front": {"networks": len(trade_offs.front(records)), "trained": trained}}
+
+    def _export_words(self, conf: Config) -> list[str] | None:
+        """Say what `export.py` takes beside the folder; None: it cannot export a part."""
+        if self.study.part is not None:
+            return None
+        calls_code = answer_folder.describe(self.study, conf).model.calls_code()
+        return ["trust=true"] if calls_code else []

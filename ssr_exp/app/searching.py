@@ -17,14 +17,14 @@ from ssr_exp import messages
 from ssr_exp.app import configuration, launchers, search_setup
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
-from ssr_exp.app.sweeping import LaunchingCommand, name_page
-from ssr_exp.config import AUTO, Config, SearchConfig, TaskKind
+from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
+from ssr_exp.config import AUTO, Config, Objective, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
-from ssr_exp.report import trade_offs
+from ssr_exp.report import answer_block, trade_offs
 from ssr_exp.runs import proposal
 from ssr_exp.runs.predictions import Predictions
-from ssr_exp.runs.record import FINALIST
+from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.search import asynchronous, printing
@@ -72,15 +72,30 @@ class SearchCommand(LaunchingCommand):
             return []
         try:
             with store.claim(search.book.folder, wait=False):
-                try:
-                    return self._run(arguments, search, opened)
-                finally:
-                    name_page(store)
+                return self._run_and_tell(arguments, search, opened)
         except Busy:
             raise SsrError(
                 f"this very search is running already ({search.book.folder}): wait for it, or "
                 "start another one with another seed=N."
             ) from None
+
+    def _run_and_tell(
+        self, arguments: Sequence[str], search: Search, opened: OpenedStudy
+    ) -> list[Any]:
+        """Search, write the page, however that ends, and print the answer in one block."""
+        store = search.book.store
+        try:
+            records, searched = self._run(arguments, search, opened)
+        except BaseException:
+            name_page(store)
+            raise
+        page = write_page(store)
+        if search.conf.objective.kind is Objective.tradeoff:
+            trade_offs.print_front(searched, answer=records[0].network)
+        print()
+        rows = answer_block.read(store, opened.name)
+        answer_block.print_block(rows + ([] if page is None else [("page", str(page))]))
+        return records
 
     def _refuse_sweeps(self, arguments: list[str]) -> None:
         for override in overrides.parse(arguments, self.loader):
@@ -112,7 +127,8 @@ class SearchCommand(LaunchingCommand):
     def _show(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> None:
         """Print surrogate, front and next batch, and write the batch for `ssr train`."""
         belief = search.look()
-        search.tell(belief)
+        search.tell(belief, whole=True)
+        print()
         _print_front(belief, search.conf)
         picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
@@ -134,8 +150,13 @@ class SearchCommand(LaunchingCommand):
         words = [word for word in arguments if _is_trains(word)]
         print(messages.typed("train", *words, "modifiers=proposed"))
 
-    def _run(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> list[Any]:
-        """Go through the rounds, then train the last comparison and hand its answer over."""
+    def _run(
+        self, arguments: Sequence[str], search: Search, opened: OpenedStudy
+    ) -> tuple[list[Record], Sequence[Record]]:
+        """Go through the rounds, then train the last comparison and hand its answer over.
+
+        Returns the answer's record, and those that the search learnt from.
+        """
         wandb_run, composing = search_setup.wandb_run(search, opened), Lock()
 
         def watch(predictions: Predictions) -> None:
@@ -147,6 +168,7 @@ class SearchCommand(LaunchingCommand):
             jobs = [[*words, f"modifiers.network={network}"] for network in networks]
             with composing:
                 members = self.members(jobs)
+                self.display.title = _round(origin, search.conf)
             errors = self.train(members)
             pairs = zip(networks, members, strict=True)
             return {n: errors[member.folder] for n, member in pairs if member.folder in errors}
@@ -159,22 +181,28 @@ class SearchCommand(LaunchingCommand):
         log.info("the search ends: %s", reason)
         if any(record.origin == FINALIST for record in belief.history.records):
             belief = search.judge()
-        _print_front(belief, search.conf)
         ending = Ending(self, arguments, search.conf, opened, belief, search.affordable)
         records = ending.carry_out()
         search.conclude(belief)
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
-        return records
+        return records, belief.history.records
 
     def _run_asynchronously(self, search: Search, train: Train) -> tuple[Belief, str]:
         launcher = self.launches.launcher
         launchers.connect(launcher)
+        self.display.total = search.to_come()
         trainings = asynchronous.Trainings(train, launchers.slots(launcher))
         try:
             return asynchronous.Run(search, trainings).carry_out()
         except BaseException:
             self.launches.close()
             raise
+
+
+def _round(origin: str, conf: SearchConfig) -> str:
+    """Name in words what a search trains networks for."""
+    number = origin.removeprefix("round")
+    return f"round {number} of {conf.rounds}" if number.isdigit() else "first networks"
 
 
 def _is_trains(override: str) -> bool:

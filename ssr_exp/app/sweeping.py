@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,19 +18,19 @@ from ssr_exp import messages, signals, terminal
 from ssr_exp.app import configuration, continuing, launchers
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.launching import Launches
+from ssr_exp.app.sweep_display import SweepDisplay
 from ssr_exp.config import Config
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page, trade_offs
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.study_names import Command
-from ssr_exp.training import progress, sweep
+from ssr_exp.training import run, sweep
 from ssr_exp.training.sweep import Errors, Member
 
 log = logging.getLogger(__name__)
 
 CONSOLE = "hydra.job_logging.handlers.console"
-LINES = 10  # networks of a launch that have a line each where lines stay
 FAILURES = 4  # runs that failed and are told of one by one
 
 
@@ -52,6 +51,7 @@ class LaunchingCommand:
             SystemExit: with a message, if the command cannot be met, or a run failed.
         """
         self.asked: dict[Path, Member] = {}
+        self.display = SweepDisplay(moves=self._is_ours)
         try:
             with signals.command(self._done):
                 self.line = continuing.read(arguments, self.loader, self.command, self.name)
@@ -89,23 +89,31 @@ class LaunchingCommand:
         return sum(member.is_done for member in asked), len(asked)
 
     def _progress(self, members: Sequence[Member]) -> AbstractContextManager[None]:
-        """Show how far a launch of several runs is."""
-        says_each = len(members) <= LINES and launchers.shares_fate(self.launches.launcher)
-        if len(members) < 2 or (says_each and not sys.stdout.isatty()):
+        """Show how far runs are, a line for each that ended; a single network says it itself."""
+        if not members or self._is_single:
             return nullcontext()
-        bars = launchers.is_here(self.launches.launcher) and self._setting("trainer.progress")
-        return terminal.live_line(progress.SweepWatch(members).say, bars=bool(bars))
+        if launchers.is_here(self.launches.launcher):
+            self.display.told = run.ended_here
+        return self.display.showing(members)
 
-    def _loudness(self, members: Sequence[Member]) -> list[str]:
-        """Show of a single network each epoch, of several a line for each that was trained.
+    def _loudness(self) -> list[str]:
+        """Show of a single network each epoch; what else a training says, its log file has.
 
-        Lines of very many would bury the table where they stay, so there only parts of them count.
+        Where that is a screen of its own, as on Slurm, it says there how it ended, too.
         """
-        is_ours = bool(self._setting(CONSOLE))
-        if not is_ours or (self.shows_epochs and len(self.asked) == 1):
+        if not self._is_ours or self._is_single:
             return []
-        is_long = len(members) > LINES and not sys.stdout.isatty()
-        return [f"++{CONSOLE}.level={terminal.PROGRESS if is_long else terminal.ENDED}"]
+        has_own = "hydra_submitit_launcher" in str(self._setting("hydra.launcher._target_"))
+        return [f"++{CONSOLE}.level={terminal.ENDED if has_own else terminal.PROGRESS}"]
+
+    @property
+    def _is_single(self) -> bool:
+        return self.shows_epochs and len(self.asked) == 1
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether what is logged goes where this project says."""
+        return bool(self._setting(CONSOLE))
 
     def _setting(self, key: str) -> Any:
         return OmegaConf.select(self.command, key)
@@ -123,6 +131,7 @@ class TrainCommand(LaunchingCommand):
         members = self.members(self._split(arguments))
         self.line.begin_all(members)
         reading.print_all(member.reading for member in members if member.reading is not None)
+        sweep.say_plan(members)
         errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
         trade_offs.print_trade_offs(records, all_records=sweep.study_records(members, records))

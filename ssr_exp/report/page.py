@@ -22,7 +22,7 @@ from ssr_exp.runs.store import Store
 
 FILE = "report.html"
 CHARTS = "echarts.common.min.js"  # Apache ECharts 6.1.0, Apache-2.0, as it is published
-PARTS = "base theme study network chart take pins table surrogate about main".split()
+PARTS = "base theme study answer network chart take pins table surrogate about main".split()
 SCRIPTS = tuple(f"{part}.js" for part in PARTS)
 # Inside an element a browser looks for markup in JSON, and old ones for these two in strings.
 ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 import ssr_exp
-from ssr_exp import files
+from ssr_exp import files, terminal
 from ssr_exp.errors import without_paths
-from ssr_exp.report import class_scores, search_results
+from ssr_exp.report import answer_block, class_scores, search_results
 from ssr_exp.runs import pareto, predictions, studies, study_names
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
@@ -100,6 +100,7 @@ def _study(
         "runs": [_run(record, settings) for record in records],
         "predictions": None if predicted is None else _thinned(predicted, points),
         "answer": None if comparison is None else comparison.model_dump(),
+        "block": answer_block.read(store, name, place=answer_block.place_on_a_page(store)),
         "classes": class_scores.collect(store, name, searched, _answers(comparison)),
         "picture": search_results.read_picture(store, name),
         "about": _about(records, fields),
@@ -126,6 +127,7 @@ def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, An
     first = (finished or records)[0]
     return {
         "code": first.network,
+        "short": terminal.shortened(first.network),
         "model": first.model,
         "kind": first.kind.value,
         **{name: getattr(first, name) for name in SIZES},

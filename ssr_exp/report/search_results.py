@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import AliasChoices, Field
 
+from ssr_exp import terminal
 from ssr_exp.files import FileModel
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, RECORD_FILE, Store
@@ -45,14 +46,87 @@ class StatedPromise(FileModel):
     allowed: float
     confidence: float
 
+    @property
+    def likely(self) -> str:
+        """Write the probability."""
+        return terminal.likely(self.probability)
+
+
+class Figure(FileModel):
+    """A score: the mean over trainings, and its standard deviation, None of a single one."""
+
+    mean: float
+    std: float | None
+    seeds: int
+
+
+class Pair(FileModel):
+    """The scores of the answer and of what it is compared with."""
+
+    answer: Figure
+    baseline: Figure
+
+
+class AnswerLatency(FileModel):
+    """What the answer takes on a device and runtime, in ms, and what was allowed."""
+
+    ms: float
+    setting: str
+    measured: bool
+    cap: float | None = None
+
+
+class FrontSize(FileModel):
+    """The trade-off that was searched for: how many networks are on it, of how many."""
+
+    networks: int
+    trained: int
+
+
+class Untrained(FileModel):
+    """The cheapest network of the lattice that is expected to be good enough, not trained."""
+
+    network: str
+    params_share: float
+    score: float
+
+
+class Likeliest(FileModel):
+    """The network that is likeliest to be good enough, where none is likely enough."""
+
+    network: str
+    params_share: float
+    probability: float
+    confidence: float
+
+    @property
+    def likely(self) -> str:
+        """Write the probability."""
+        return terminal.likely(self.probability)
+
 
 class Comparison(FileModel):
-    """The last comparison; `drop` is in the score's unit, `measured_on` says on which images."""
+    """The last comparison, and what a search says beside it.
+
+    Attributes:
+        measured_on: the images that the answer is judged by: `test`, or `val` without finalists.
+        drop: in the score's unit.
+        learnt: what the networks were trained on, where they were tested.
+        front: of an `objective=tradeoff`.
+        export: words for `export.py`; None: it cannot be exported.
+    """
 
     measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
     drop: float
     results: tuple[ComparisonRow, ...] = ()
     promise: StatedPromise | None = None
+    measured: Pair | None = None
+    learnt: str | None = None
+    latency: AnswerLatency | None = None
+    front: FrontSize | None = None
+    untrained: Untrained | None = None
+    likeliest: Likeliest | None = None
+    export: tuple[str, ...] | None = ()
 
 
 def read_comparison(store: Store, study: str) -> Comparison | None:

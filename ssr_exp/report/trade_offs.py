@@ -12,11 +12,11 @@ from ssr_exp.runs import pareto
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import ACCURACY
 
-HEADINGS = (
-    "network,blocks,channels,parameters,of baseline,MACs,of baseline,GeMMs,ms,val,test,seed,wall s"
-).split(",")
-LEFT = ("network", "blocks", "channels")
-SPARE = ("wall s", "GeMMs", "channels", "blocks", "of baseline", "MACs", "seed", "ms")
+HEADINGS = ("network,parameters,of baseline,MACs,of baseline,GeMMs,ms,val,test,seed,wall s").split(
+    ","
+)
+LEFT = ("network",)
+SPARE = ("wall s", "GeMMs", "of baseline", "MACs", "seed", "ms")
 
 
 def print_trade_offs(records: Sequence[Record], *, all_records: Sequence[Record] = ()) -> None:
@@ -55,6 +55,24 @@ def trade_offs(
     return terminal.table(title, headings, rows, left=LEFT, spare=SPARE)
 
 
+def print_front(records: Sequence[Record], *, answer: str) -> None:
+    """Print a study's front in short; what is said of the answer below stands there alone."""
+    if not (best := front(records)):
+        return
+    score = best[0].scored_by
+    rows = []
+    for record in reversed(best):
+        code, share = terminal.shortened(record.network), record.params / record.baseline_params
+        if record.network == answer:
+            rows.append([f"{code}  the answer: below", "", ""])
+        else:
+            rows.append([code, f"{share:.1%}", score.number(record.score or 0.0)])
+    headings = ["network", "of baseline", score.heading]
+    good = "accurate" if score == ACCURACY else "good"
+    title = f"trade-off: none with fewer parameters is as {good}"
+    terminal.console().print(terminal.table(title, headings, rows, left=LEFT))
+
+
 def front(records: Sequence[Record]) -> list[Record]:
     """Keep the finished records that no other one beats in score and parameters."""
     measured = sorted((r for r in records if r.is_measured), key=lambda r: (r.params, _badness(r)))
@@ -75,9 +93,7 @@ def _cells(record: Record, *, star: bool) -> list[str]:
     test = "" if record.test_score is None else number(record.test_score)
     ms = "" if record.latency_ms is None else f"{record.latency_ms:.4g}"
     return [
-        f"{record.network}{' *' if star else ''}",
-        "-".join(map(str, record.blocks)),
-        "-".join(map(str, record.widths)),
+        f"{terminal.shortened(record.network)}{' *' if star else ''}",
         f"{record.params:,}",
         f"{record.params / record.baseline_params:.1%}",
         f"{record.macs / 1e6:,.2f}M",

@@ -31,6 +31,7 @@ LAST_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "best.ckpt"  # likewise
 BEST_FOLDER = "best"  # a search's answer, in the folder of its study
 PICTURE_FILE = "predictions.png"  # of a segmentation: images with their masks, in `best/`
 METRICS_FILE = "metrics.json"  # of the last comparison, in `best/`
+EPOCHS_FILE = "epochs.txt"  # beside the record that is to come: how far its training is, `3/8`
 LOCK_FILE = ".lock"
 NETWORK_FILE = "network.txt"  # a network's code, in a folder whose name is too short for it
 BUSY = "busy"  # what a job returns that another process was training
@@ -272,6 +273,15 @@ def written_ns(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except OSError:
         return None
+
+
+def read_epochs(folder: Path) -> tuple[int, int]:
+    """Say how many epochs of a run are done, and of how many; 0 of 0 where that is not known."""
+    try:
+        done, _, total = (folder / EPOCHS_FILE).read_text().partition("/")
+        return int(done), int(total)
+    except (OSError, ValueError):
+        return 0, 0
 
 
 def is_done(record: Record | None, *, tested: bool = False) -> bool:

@@ -132,6 +132,35 @@ def predicted(belief: Belief) -> tuple[Architecture, float] | None:
     return architecture, float(belief.scale.back(candidates.mean[number]))
 
 
+def further(belief: Belief, code: str) -> dict[str, Any]:
+    """Say, as plain data, what a search believes of other networks than its answer.
+
+    A network that was not trained, smaller than the answer, and expected to be good enough; where
+    the baseline is the answer, which other one is likeliest to be so.
+    """
+    told: dict[str, Any] = {}
+    space = belief.history.space
+    share = _share(belief, space.parse(code))
+    if (expected := predicted(belief)) is not None and expected[0] not in belief.networks:
+        network, own = space.code(expected[0]), _share(belief, expected[0])
+        if own < share:
+            told["untrained"] = {"network": network, "params_share": own, "score": expected[1]}
+    if share == 1.0 and (one := likeliest(belief)) is not None:
+        told["likeliest"] = {
+            "network": space.code(one),
+            "params_share": _share(belief, one),
+            "probability": belief.promises[one].probability,
+            "confidence": belief.confidence,
+        }
+    return told
+
+
+def _share(belief: Belief, architecture: Architecture) -> float:
+    """Return the parameters of a network as a share of the baseline's."""
+    space = belief.history.space
+    return float(cost.count_one(space.plan, architecture).params / space.baseline.params)
+
+
 def contenders(
     belief: Belief, conf: SearchConfig, answers: Sequence[Architecture]
 ) -> list[Contender]:
@@ -198,6 +227,10 @@ class Result:
     params_share: float
     score: float
     deviation: float | None
+
+    def figure(self) -> dict[str, Any]:
+        """Write the score as plain data."""
+        return {"mean": self.score, "std": self.deviation, "seeds": len(self.records)}
 
 
 def results(rows: Sequence[tuple[Contender, Sequence[Record]]], *, full: int) -> list[Result]:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ssr_exp.messages import file_log
 from ssr_exp.search import attempts, loop, printing
 from ssr_exp.search.attempts import Errors, Train
 from ssr_exp.search.belief import Belief
@@ -131,8 +132,9 @@ class Run:
         )
         if reason := search.no_gain(belief, picks):
             return reason
-        title = f"round {plan.number} of {search.conf.rounds}, {len(self._running)} under way"
-        printing.print_batch(belief, picks, title=title)
+        if not plan.planned:
+            title = f"round {plan.number} of {search.conf.rounds}"
+            printing.print_round(belief, picks, title=title, count=search.conf.batch)
         plan = plan.model_copy(update={"planned": (*plan.planned, *picks)})
         search.book.write(plan)
         for network in plan.networks[-len(picks) :]:
@@ -153,7 +155,7 @@ class Run:
         plan = self.search.attempts.count(plan, network)
         failed = self.search.attempts.todo(plan)
         if network not in failed:
-            log.info("%s has ended; %d are under way", network, len(self._running))
+            file_log.info("%s has ended; %d are under way", network, len(self._running))
             return
         tries = {one.network: one.attempts for one in plan.planned}
         if tries[network] < attempts.MOST:

@@ -21,6 +21,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import FINALIST, Record, Status
+from ssr_exp.runs.store import is_done
 from ssr_exp.search import budget, costs, diagnostics, history, printing, summary
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.belief import Belief
@@ -86,7 +87,8 @@ class Search:
             belief, picks = self.measured_batch(belief, number, count=count)
             if reason := self.no_gain(belief, picks):
                 return belief, reason
-            printing.print_batch(belief, picks, title=f"round {number} of {self.conf.rounds}")
+            title = f"round {number} of {self.conf.rounds}"
+            printing.print_round(belief, picks, title=title, count=len(picks))
             plan = Round(number=number, seed=self.conf.seed, planned=tuple(picks))
             self.book.write(plan)
             self.attempts.carry_out(plan, train)
@@ -96,13 +98,14 @@ class Search:
         """What trains the networks of its plans."""
         return Attempts(self.book, self.evidence, self.conf.modifiers.kind)
 
-    def tell(self, belief: Belief) -> None:
+    def tell(self, belief: Belief, *, whole: bool = False) -> None:
         """Print how far the surrogate is to be believed, and leave what it predicts for pages.
 
-        What speaks against it is printed the first time that it is so.
+        What speaks against it is printed the first time that it is so; with `whole`, so is what it
+        says of the segments.
         """
         told = summary.summarise(belief, self.conf, book=self.book)
-        printing.print_diagnostics(belief, told)
+        printing.print_diagnostics(belief, told, whole=whole)
         printing.print_new(self._of_val(belief))
         self.watch(predictions.write(self.book.store, self.book.folder, told))
 
@@ -257,6 +260,15 @@ class Search:
         plan = Round(number=0, seed=self.conf.seed, planned=planned)
         self.book.write(plan)
         return [plan]
+
+    def to_come(self) -> int:
+        """Count the trainings that the search may still take, if it ends with its last round."""
+        done = {record.network for record in self.evidence.records if is_done(record)}
+        plans = self.book.read()
+        first = [p.networks for p in plans if p.number == 0] or [self._missing()]
+        planned = [p.networks for p in plans if 0 < p.number <= self.conf.rounds]
+        whole = sum(map(len, first)) + self.conf.rounds * self.conf.batch
+        return whole - sum(network in done for part in first + planned for network in part)
 
     def open_round(self) -> Round | None:
         """Return the round that is not full yet, or a new one; None if all are."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from ssr_exp import messages, terminal
 from ssr_exp.config import CostAxis, SearchConfig
@@ -14,7 +13,7 @@ from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY
 from ssr_exp.search import answer, diagnostics
-from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, DeviceLatency, Result
+from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.rounds import Planned
@@ -23,28 +22,47 @@ from ssr_exp.search.rounds import Planned
 FIGURE = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b")
 
 
-def print_diagnostics(belief: Belief, predictions: Predictions) -> None:
-    """Print how far the surrogate is to be believed, and what it says matters."""
-    screen, look = terminal.console(), predictions.looks[-1]
-    outcome, unit = belief.scale.outcome, belief.scale.outcome.unit_of_drops
+def print_diagnostics(belief: Belief, predictions: Predictions, *, whole: bool = False) -> None:
+    """Print how far the surrogate is to be believed; in its log file, what it says matters.
+
+    Args:
+        belief: what is believed.
+        predictions: its summary.
+        whole: whether all of it is printed.
+    """
+    look, outcome = predictions.looks[-1], belief.scale.outcome
+    short = (
+        f"surrogate: {look.runs} runs of {len(belief.networks)} networks; off by "
+        f"{outcome.drop_text(look.rmse)} on one that it has not seen, as guessing the mean is by "
+        f"{outcome.number(look.spread)}"
+    )
+    terminal.console().print(short)
+    for line in _details(belief, predictions):
+        if whole:
+            terminal.console().print(line)
+        else:
+            messages.file_log.info("%s", line)
+    print_new(look.warnings)
+
+
+def _details(belief: Belief, predictions: Predictions) -> list[str]:
+    """Say how sure the surrogate may be, and what depth and width of each segment matter."""
+    look, outcome = predictions.looks[-1], belief.scale.outcome
     rank = "none" if look.spearman is None else f"{look.spearman:.2f}"
     pairs = zip(predictions.levels, look.coverage, strict=True)
     intervals = ", ".join(f"{share:.0%} in {level:.0%}" for level, share in pairs)
     repeats = len(belief.history) > len(belief.networks)
     seeds = "repeated seeds" if repeats else "inferred, no seed repeated"
-    screen.print(
-        f"\nsurrogate: {look.runs} runs of {len(belief.networks)} networks; left out and predicted "
-        f"from the others: error {outcome.drop_text(look.rmse)} (guessing the mean: "
-        f"{outcome.number(look.spread)}), rank correlation {rank}, intervals {intervals}; noise of "
-        f"one run {outcome.drop_text(look.noise)} ({seeds})"
-    )
-    print_new(look.warnings)
     effects: dict[str, list[str]] = {s.name: [] for s in belief.history.space.plan.segments}
     for one in predictions.sensitivities:
         sign = "+" if one.effect >= 0 else ""
         effects[one.segment].append(f"{one.kind} {sign}{outcome.number(one.effect)}")
     parts = [f"{name}: {', '.join(words) or 'fixed'}" for name, words in effects.items()]
-    screen.print(f"from lowest to full, in {unit or outcome.name}: {'; '.join(parts)}\n")
+    return [
+        f"  left out and predicted from the others: rank correlation {rank}, intervals "
+        f"{intervals}; noise of one run {outcome.drop_text(look.noise)} ({seeds})",
+        f"  from lowest to full, in {outcome.unit_of_drops or outcome.name}: {'; '.join(parts)}",
+    ]
 
 
 def print_new(warnings: Sequence[str]) -> None:
@@ -56,6 +74,41 @@ def print_warnings(warnings: Sequence[str]) -> None:
     """Print each warning in a line."""
     for warning in warnings:
         terminal.console().print(f"warning: {terminal.printable(warning)}")
+
+
+def print_round(belief: Belief, picks: Sequence[Planned], *, title: str, count: int) -> None:
+    """Print in one line what is trained next; the log file has each network.
+
+    Args:
+        belief: what is believed.
+        picks: the first of them.
+        title: which round it is.
+        count: of all; more than the picks where one is chosen after the other.
+    """
+    space, outcome = belief.history.space, belief.scale.outcome
+    architectures = [space.parse(pick.network) for pick in picks]
+    for pick in picks:
+        expected = outcome.text(pick.mean or 0.0)
+        messages.file_log.info("%s: %s, %s expected", title, pick.network, expected)
+    networks = terminal.counted(count, "network")
+    if count > len(picks):
+        terminal.console().print(f"{title}: {networks}, one after the other")
+        return
+    shares = [cost.count_one(space.plan, a).params / space.baseline.params for a in architectures]
+    sizes = _range([f"{share:.1%}" for share in sorted(shares)])
+    means = _range([outcome.number(v) for v in sorted(pick.mean or 0.0 for pick in picks)])
+    times = list(_times(belief, architectures).values())
+    ms = f", {_range(sorted(times, key=lambda ms: float(ms.strip('~'))))} ms" if times else ""
+    unit = f" {outcome.unit}" if outcome.unit else ""
+    terminal.console().print(
+        f"{title}: {networks} of {sizes} of the parameters{ms}, {outcome.name} {means}{unit} "
+        "expected"
+    )
+
+
+def _range(ordered: Sequence[str]) -> str:
+    first, last = ordered[0], ordered[-1]
+    return first if first == last else f"{first} to {last}"
 
 
 def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None:
@@ -76,7 +129,7 @@ def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None
         low, high = sorted((pick.low or 0.0, pick.high or 0.0))
         rows.append(
             [
-                pick.network,
+                terminal.shortened(pick.network),
                 f"{params:,}",
                 f"{params / full.params:.1%}",
                 f"{macs / 1e6:,.2f}M",
@@ -105,33 +158,31 @@ def _times(belief: Belief, architectures: Sequence[Architecture]) -> dict[Archit
     return {a: f"{'' if a in measured else '~'}{ms:.4g}" for a, ms in pairs}
 
 
-def print_results(results: Sequence[Result], learnt: str = "train and val") -> None:
-    """Print the last comparison: networks that learnt from `learnt`, and were tested once."""
+def print_others(results: Sequence[Result]) -> None:
+    """Print what was tested beside answer and baseline, which the answer's block has."""
     full, score = results[0].score, results[0].records[0].scored_by
-    headings = ["role", "network", "parameters", "of baseline", "MACs", score.on("test").heading]
-    headings += ["+-", "drop", "seeds", "wall s"]
+    headings = ["role", "network", "of baseline", score.on("test").heading, "+-", "drop", "seeds"]
     rows = []
     for result in results:
-        first, runs = result.records[0], len(result.records)
+        if result.contender.role in (BASELINE, ROLE):
+            continue
+        first = result.records[0]
         model = f"{result.contender.model} " if result.contender.model else ""
         rows.append(
             [
                 result.contender.role,
-                f"{model}{first.network}",
-                f"{first.params:,}",
+                f"{model}{terminal.shortened(first.network)}",
                 f"{result.params_share:.1%}",
-                f"{first.macs / 1e6:,.2f}M",
                 score.number(result.score),
                 "" if result.deviation is None else score.number(result.deviation),
                 score.number(score.drop(result.score, full)),
-                str(runs),
-                f"{sum(r.wall_s for r in result.records):.1f}",
+                str(len(result.records)),
             ]
         )
-    title = f"finalists: trained on {learnt}, tested once"
-    spare = ("wall s", "MACs", "seeds", "parameters")
-    left = ("role", "network")
-    terminal.console().print(terminal.table(title, headings, rows, left=left, spare=spare))
+    if rows:
+        left, spare = ("role", "network"), ("seeds", "+-")
+        laid = terminal.table("tested beside it", headings, rows, left=left, spare=spare)
+        terminal.console().print(laid)
 
 
 def print_costs_of(results: Sequence[Result], first: str) -> None:
@@ -203,33 +254,3 @@ def _sized(belief: Belief, architecture: Architecture, score: str) -> str:
     share = cost.count_one(space.plan, architecture).params / space.baseline.params
     times = "".join(f", {ms} ms" for ms in _times(belief, [architecture]).values())
     return f"{space.code(architecture)}: {share:.1%} of its parameters, {score}{times}"
-
-
-def print_answer(
-    record: Record,
-    *,
-    drop: float,
-    allowed: float,
-    on: str,
-    folder: Path,
-    latency: DeviceLatency | None = None,
-) -> None:
-    """Print the last lines: the answer, what it costs and loses, and where it is."""
-    screen = terminal.console()
-    share, score = record.params / record.baseline_params, record.scored_by
-    macs = record.macs / record.baseline_macs
-    screen.print(
-        f"\nanswer: {record.model} {record.network}, {share:.1%} of the baseline's parameters "
-        f"({record.params:,} of {record.baseline_params:,}), {macs:.1%} of its MACs, {score.word} "
-        f"drop {score.drop_text(drop)} on {on}"
-    )
-    if drop > allowed:
-        screen.print(
-            f"warning: that is more than the {score.short_drop(allowed)} that objective.max_drop "
-            "allows: ask for a higher objective.confidence, allow less, or search on"
-        )
-    if latency is not None:
-        how = "measured" if latency.measured else "predicted, it was not measured"
-        cap = "" if latency.cap is None else f", where {latency.cap:.4g} are allowed"
-        screen.print(f"latency: {latency.ms:.4g} ms {how}{cap}; {latency.setting}")
-    screen.print(f"best: {folder}  (record.json, weights.pt; python {folder}/load.py)")

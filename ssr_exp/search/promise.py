@@ -18,6 +18,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
+from ssr_exp import terminal
 from ssr_exp.config import Scale, SearchConfig
 from ssr_exp.runs.score import Score
 from ssr_exp.search.history import History
@@ -55,8 +56,7 @@ class Promise:
     @property
     def likely(self) -> str:
         """Write the probability; none is certain."""
-        percent = f"{self.probability:.0%}"
-        return {"100%": "over 99%", "0%": "under 1%"}.get(percent, percent)
+        return terminal.likely(self.probability)
 
     def fields(self) -> dict[str, Any]:
         """Write it as plain data."""

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssr_exp.config import RecipeConf, TrainerConf
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
+from ssr_exp.runs.store import BEST_CHECKPOINT, EPOCHS_FILE, LAST_CHECKPOINT
 from ssr_exp.tasks import processes
 from ssr_exp.tasks.supervised import TRAIN, VAL, Supervised
 
@@ -37,7 +38,7 @@ def build(
     """
     # The best one first: what it knows after an epoch is part of the last one's file.
     built: list[Callback] = [Checkpoint(folder / BEST_CHECKPOINT, score)] if has_val else []
-    built.append(Checkpoint(folder / LAST_CHECKPOINT))
+    built += [Checkpoint(folder / LAST_CHECKPOINT), EpochsFile(folder / EPOCHS_FILE)]
     if recipe.ema_decay is not None:
         built.append(Ema(recipe.ema_decay))
     if shows_bar(trainer):
@@ -50,9 +51,19 @@ def build(
 def shows_bar(trainer: TrainerConf) -> bool:
     """Tell whether progress is a bar: on a terminal or in a notebook, unless it is unwanted."""
     console = Console()
-    if processes.count() > 1:  # the first of them has no terminal
+    if processes.count() > 1 or _is_hushed():  # the first of several has no terminal
         return False
     return trainer.progress and (console.is_terminal or console.is_jupyter)
+
+
+def _is_hushed() -> bool:
+    """Tell whether the command says itself how far its trainings are: see `app.sweeping`."""
+    return any(
+        isinstance(h, logging.StreamHandler)
+        and not isinstance(h, logging.FileHandler)
+        and h.level > logging.INFO
+        for h in logging.getLogger().handlers
+    )
 
 
 class Checkpoint(ModelCheckpoint):
@@ -126,6 +137,40 @@ class Ema(WeightAveraging):
     ) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+class EpochsFile(Callback):
+    """Keep in a file how many epochs are done, for those who look on; it goes when that is over.
+
+    Args:
+        path: of the file; where it cannot be written nobody looks on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _write(self, trainer: Trainer, done: int) -> None:
+        if trainer.is_global_zero:
+            with suppress(OSError):
+                self._path.write_text(f"{done}/{trainer.max_epochs}")
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._remove()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._remove()
 
 
 class EpochLines(Callback):

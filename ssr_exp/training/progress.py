@@ -1,18 +1,32 @@
-"""How far a sweep is: read from the records, whoever trains."""
+"""How far a sweep is: read from the records and the runs' folders, whoever trains."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssr_exp import terminal
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record, Status
+from ssr_exp.terminal import Shown
 from ssr_exp.training.sweep import Member
 
-PARTS = 4  # of a sweep, that are told of when they are done
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A training that is running: how many of its epochs are done, and since when it runs."""
+
+    member: Member
+    epoch: int
+    epochs: int  # 0: not known
+    since_s: float
+
+    @property
+    def done(self) -> float:
+        """The share of its epochs that is done."""
+        return self.epoch / self.epochs if self.epochs else 0.0
 
 
 @dataclass(frozen=True)
@@ -22,55 +36,80 @@ class SweepProgress:
     total: int  # runs that were to be trained
     finished: int  # that came to a result
     failed: int  # or diverged
-    running: int  # right now
+    under_way: tuple[UnderWay, ...]  # right now, the one that began first in front
     best: Record | None  # that with the best score so far
-    left_s: float | None  # for the rest at this pace; None before the first has ended
-    trouble: str | None = None  # the first one that failed or diverged, and why
+    left_s: float | None  # for the rest at this pace; None before there is one
+
+    @property
+    def running(self) -> int:
+        """How many are being trained."""
+        return len(self.under_way)
 
     def __str__(self) -> str:
         """Say it in one line."""
-        parts = [f"{self.finished} of {self.total} done, {self.running} running"]
-        parts.append(f"{self.failed} failed")
-        if self.best is not None:
-            value = self.best.scored_by.text(self.best.score or 0.0)
-            parts.append(f"best {self.best.network} {value}")
+        parts = [f"{self.finished + self.failed} of {self.total} done, {self.running} running"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
         if self.left_s is not None and self.finished + self.failed < self.total:
             parts.append(f"about {terminal.duration(self.left_s)} left")
-        return ", ".join(parts) + (f"; {self.trouble}" if self.trouble else "")
+        return ", ".join(parts)
 
 
 @dataclass
 class SweepWatch:
-    """Looks at a sweep's members again and again, and reads a record once."""
+    """Looks at a sweep's members again and again, and reads a record once.
 
-    members: Sequence[Member]  # that are to be trained
+    Args:
+        members: that are to be trained.
+        title: what they are trained for, before how far that is.
+        total: runs that come to an end while it watches, if others join them.
+        told: folders of the runs that have a line when they end; None: all have. Processes that
+            share a sweep tell of their own.
+    """
+
+    members: list[Member]
+    title: str = ""
+    total: int = 0
+    told: Collection[Path] | None = None
     _begun: float = field(default_factory=lambda: time.monotonic(), init=False)
     _written: dict[Path, int | None] = field(default_factory=dict, init=False)
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
+    _said: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Remember the records that were there before."""
-        self._written = {member.folder: _written_ns(member) for member in self.members}
+        members, self.members = self.members, []
+        self.add(members)
+
+    def add(self, members: Sequence[Member]) -> None:
+        """Watch more of them; one that is trained again counts again."""
+        for member in members:
+            self._written[member.folder] = _written_ns(member)
+            self.members = [*self.members, member]
 
     def look(self) -> SweepProgress:
         """Say how far it is."""
-        running = 0
+        under_way = []
         for member in self.members:
-            if member.folder not in self._ended and not self._reads(member):
-                running += member.store.is_busy(member.folder, glance_s=0)
-        total, ended = len(self.members), len(self._ended)
-        finished = [r for r in self._ended.values() if r.status is Status.finished]
+            if member.folder in self._ended or self._reads(member):
+                continue
+            if member.store.is_busy(member.folder, glance_s=0):
+                under_way.append(_under_way(member))
+        records = list(self._ended.values())
+        finished = [r for r in records if r.status is Status.finished]
         measured = [record for record in finished if record.score is not None]
-        troubles = [r for r in self._ended.values() if r not in finished]
+        total = max(self.total, len(self.members))
         return SweepProgress(
             total=total,
             finished=len(finished),
-            failed=len(troubles),
-            running=running,
+            failed=len(records) - len(finished),
+            under_way=tuple(sorted(under_way, key=lambda one: -one.since_s)),
             best=max(measured, key=lambda r: r.scored_by.sign * (r.score or 0.0), default=None),
-            left_s=(time.monotonic() - self._begun) / ended * (total - ended) if ended else None,
-            trouble=next((f"{r.network} {r.status.value}: {r.error}" for r in troubles), None),
+            left_s=self._left_s(len(records) + sum(one.done for one in under_way), total),
         )
+
+    def _left_s(self, done: float, total: int) -> float | None:
+        return (time.monotonic() - self._begun) / done * (total - done) if done else None
 
     def _reads(self, member: Member) -> bool:
         """Read a member's record if it is new; returns whether its training has ended."""
@@ -83,13 +122,66 @@ class SweepWatch:
             self._ended[member.folder] = record
         return record is not None
 
-    def say(self) -> tuple[str, object]:
-        """Say how far it is in one line, and what of it is news: each part of a sweep that ended.
+    def say(self) -> Shown:
+        """Say which runs ended since it was last asked, a line for each, and what is running."""
+        now, labels = self.look(), self._labels()
+        ended = list(self._ended.items())
+        fresh = sorted(ended[self._said :], key=lambda pair: self._written[pair[0]] or 0)
+        width = max(map(len, labels.values()), default=0)
+        lines = [
+            f"{number:>{len(str(now.total))}}/{now.total} "
+            f"{labels[folder]:<{width}}  {_result(record)}"
+            for number, (folder, record) in enumerate(fresh, self._said + 1)
+            if self.told is None or folder in self.told
+        ]
+        self._said = len(ended)
+        rows = [("running", labels[one.member.folder], _pace(one)) for one in now.under_way]
+        if now.best is not None and now.total > 1:
+            at = next(folder for folder, record in ended if record is now.best)
+            rows.append(("best", labels[at], _scores(now.best)))
+        title = f"{self.title}: " if self.title else ""
+        done = (now.finished + now.failed + sum(o.done for o in now.under_way)) / now.total
+        return Shown(lines, rows, done, f"{title}{now}")
 
-        So a sweep of any size has few lines where they stay, and its first trouble is one of them.
-        """
-        now = self.look()
-        return str(now), ((now.finished + now.failed) * PARTS // now.total, now.failed > 0)
+    def _labels(self) -> dict[Path, str]:
+        """Name each run by what tells it from the others: its code, its seed network, its seed."""
+        models, seeds = ({getattr(m, key) for m in self.members} for key in ("model", "seed"))
+        labels = {}
+        for one in self.members:
+            parts = [one.model] if len(models) > 1 else []
+            parts.append(terminal.shortened(one.network) if one.network else one.title)
+            parts += [f"seed {one.seed}"] if len(seeds) > 1 else []
+            labels[one.folder] = " ".join(parts)
+        return labels
+
+
+def _result(record: Record) -> str:
+    """Write what came of a training: `9.6% params, val acc 83.97 %, 0.2 s`."""
+    took = f"{record.wall_s:.1f} s" if record.wall_s < 1e3 else f"{record.wall_s:,.0f} s"
+    if record.status is not Status.finished:
+        return f"{record.status.value} after {took}: {record.error}"
+    share = f"{record.params / record.baseline_params:.1%}"
+    return f"{share:>5} params, {_scores(record)}, {took}"
+
+
+def _scores(record: Record) -> str:
+    score, test = record.scored_by, record.scored_by.on("test")
+    parts = [(score, record.score), (test, record.test_score)]
+    said = [f"{how.name} {how.text(value)}" for how, value in parts if value is not None]
+    return ", ".join(said) or "not scored"
+
+
+def _pace(one: UnderWay) -> str:
+    epochs = f"epoch {one.epoch} of {one.epochs}, " if one.epochs else ""
+    return f"{epochs}{terminal.duration(one.since_s)}"
+
+
+def _under_way(member: Member) -> UnderWay:
+    """Read how far a training is, as far as it says so."""
+    begun = store.written_ns(member.folder / store.CONFIG_FILE)
+    since_s = 0.0 if begun is None else max(0.0, time.time() - begun / 1e9)
+    epoch, epochs = store.read_epochs(member.folder)
+    return UnderWay(member, epoch, epochs, since_s)
 
 
 def _written_ns(member: Member) -> int | None:

@@ -26,6 +26,8 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 
 log = logging.getLogger(__name__)
 
+ended_here: set[Path] = set()  # folders of the runs that this process trained, however they ended
+
 
 class RunFailed(SsrError):
     """A training ended with an error; its record says which."""
@@ -86,6 +88,7 @@ def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
     with trainers.quiet():
         fields = fit.test(job, where, {"metrics": done.metrics})
     record = done.model_copy(update=fields)
+    ended_here.add(where)
     store.write(where, record)
     log.log(ENDED, "%s: %s", job.title, _scores(record.model_copy(update={"score": None})))
     return record
@@ -121,6 +124,7 @@ def _train(job: Job, store: Store, where: Path) -> Record:
         store.write_text(where / "traceback.txt", traceback.format_exc())
     spent_s = time.perf_counter() - start + (0.0 if last is None else last.spent_s)
     record = blank.model_copy(update=outcome | {"wall_s": spent_s})
+    ended_here.add(where)
     store.write(where, record)
     training_run.finish(run, record)
     _report(job, record)

@@ -40,6 +40,9 @@ class Member:
     folder: Path  # of its record
     title: str  # the run in words
     tested: bool = False  # whether the test set is asked for, too
+    network: str = ""  # its code; empty: the title says it
+    model: str = ""  # the seed network's name
+    seed: int = 0
     reading: Reading | None = field(default=None, compare=False, repr=False)
     job: Job | None = field(default=None, compare=False, repr=False)
     asked: tuple[str, ...] = ()  # the command line that it is of
@@ -72,9 +75,18 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
                 alone += (f"trainer.precision={job.study.precision}",)
             alone += () if conf.origin else (f"origin={conf.modifiers.kind}",)
             read = job.study.splits.reading
-            asked = tuple(overrides)
             member = Member(
-                alone, store, folder, job.title, conf.trainer.test, read, job, asked=asked
+                alone,
+                store,
+                folder,
+                job.title,
+                conf.trainer.test,
+                job.network,
+                conf.model.name,
+                conf.seed,
+                read,
+                job,
+                tuple(overrides),
             )
             members.setdefault(folder, member)
     if not members:
@@ -84,11 +96,13 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
 
 def to_train(members: Sequence[Member]) -> list[Member]:
     """Keep the runs that are still to be trained."""
-    todo = [member for member in members if not member.is_done]
-    done = len(members) - len(todo)
-    everything = terminal.counted(len(members), "network")
-    log.info("%s: %d done before, %d to train", everything, done, len(todo))
-    return todo
+    return [member for member in members if not member.is_done]
+
+
+def say_plan(members: Sequence[Member]) -> None:
+    """Say how many runs there are, and how many of them are done."""
+    left, everything = len(to_train(members)), terminal.counted(len(members), "network")
+    log.info("%s: %d done before, %d to train", everything, len(members) - left, left)
 
 
 def busy(members: Sequence[Member], errors: Errors) -> list[Member]:

@@ -148,7 +148,7 @@ def test_gpus_share_one_sweep(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout
     records = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/*/seed0/record.json")]
     assert len(records) == 7
-    trained = re.findall(r"^gpu (\d): resnet8 (\S+) .*: val ", ended.stdout, flags=re.MULTILINE)
+    trained = re.findall(r"^gpu (\d): \d/7 (\S+) .*, val ", ended.stdout, flags=re.MULTILINE)
     assert len(trained) == len({network for _, network in trained}) == 7
     assert {gpu for gpu, _ in trained} == {"0", "1"}
 

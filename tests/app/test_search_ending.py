@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ssr_exp.app.search_ending import Ending
-from ssr_exp.config import Arm
+from ssr_exp.config import Arm, Objective
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer, history, retries
@@ -31,6 +31,7 @@ class World:
     trained: dict[tuple[str, int], Record] = field(default_factory=dict)
     launched: list[tuple[str, int]] = field(default_factory=list)
     stop_after: int | None = None
+    display: Any = field(default_factory=SimpleNamespace)
 
     def compose(self, words: Sequence[str]) -> Any:
         return SimpleNamespace(words=words)
@@ -136,6 +137,14 @@ def test_after_a_retry_it_is_said_whose_cost_the_arms_have(
     assert f"random: of the cost of {first_}, which was tested first" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_a_trade_off_says_how_many_networks_are_on_it(make: Make) -> None:
+    _, ending, _ = make()
+    told = ending._front()["front"]
+    assert 1 <= told["networks"] < told["trained"] == len(ending.belief.networks)
+    _, ending, _ = make(objective__kind=Objective.smallest)
+    assert ending._front() == {}
 
 
 def test_where_all_lose_too_much_the_least_loss_is_handed_over(make: Make) -> None:

@@ -118,7 +118,9 @@ def test_an_arrays_elements_share_a_sweep_and_go_on_after_their_limits_signal(sl
     slurm.await_(lambda: slurm.finished() == WIDTHS, seconds=280)
     slurm.await_(lambda: not subprocess.check_output(["squeue", "-h"], env=slurm.env))
     assert "stopped;" in printed(slurm) and "going on after epoch 1" in printed(slurm)
-    assert printed(slurm).count(": val ") == 4  # each training says so once, when it ends
+    assert (
+        printed(slurm).count(" params, val acc ") == 4
+    )  # each training says so once, when it ends
     assert "Traceback" not in printed(slurm)
 
 

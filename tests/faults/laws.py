@@ -27,7 +27,14 @@ from ssr_exp.search.rounds import Round
 
 TRAININGS = "trainings.log"  # beside the runs: what began, what ended
 UNFINISHED = re.compile(r"\.\w.*\.\d+(-[0-9a-f]{8})?|\.check-\w+")  # of a write that was killed
-OTHER = {store.LOCK_FILE, "traceback.txt", "load.py", "hydra.yaml", "overrides.yaml"}
+OTHER = {
+    store.LOCK_FILE,
+    store.EPOCHS_FILE,
+    "traceback.txt",
+    "load.py",
+    "hydra.yaml",
+    "overrides.yaml",
+}
 
 
 def is_whole(path: Path) -> None:

@@ -17,12 +17,12 @@ from PIL import Image
 from benchmarks import browser
 from benchmarks import page as large
 from ssr_exp.errors import without_paths
-from ssr_exp.report import page
+from ssr_exp.report import answer_block, page
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
 from ssr_exp.runs.record import Fractions, Record, Status
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS
-from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, Store
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, RECORD_FILE, Store
 
 MakeRecord = Callable[..., Record]
 STUDY = "resnet20-digits-0a1b2c3d"
@@ -330,21 +330,32 @@ def test_the_sliders_name_the_cheapest_network_that_is_accurate_enough(
     assert "Predicted to be enough" in named(1.05)
 
 
-def test_the_searchs_answer_and_its_promise_stand_above_what_the_sliders_find(
-    written: Any, opened: Any, tmp_path: Path
+def test_the_answer_stands_first_in_the_words_of_the_command(
+    written: Any, opened: Any, tmp_path: Path, records: list[Record]
 ) -> None:
-    row = {"role": "answer", "model": "resnet20", "network": SHALLOW, "params": 1, "macs": 1}
-    row |= {"params_share": 0.5, "gemms": 1, "test_score_mean": 96.0, "seeds": [1]}
     promise = {"drop": -0.2, "low": -0.7, "high": 1.1, "probability": 0.999}
     promise |= {"allowed": 1.0, "confidence": 0.8}
-    told = {"measured_on": "test", "drop": 0.1, "promise": promise}
-    told["results"] = [row | {"test_score_std": None}]
-    best = Store(tmp_path / "runs").study_folder(STUDY) / BEST_FOLDER
+    told: dict[str, Any] = {"measured_on": "test", "drop": 0.1, "promise": promise}
+    told["untrained"] = {"network": EVIL, "params_share": 0.01, "score": 97.0}
+    store = Store(tmp_path / "runs")
+    best = store.study_folder(STUDY) / BEST_FOLDER
     best.mkdir(parents=True)
     (best / METRICS_FILE).write_text(json.dumps(told))
-    words = " ".join(opened(written()).locator("#take").inner_text().split())
-    assert words.startswith(f"The search's answer {SHALLOW} Promised: a gain of 0.20 points")
-    assert "a probability of over 99%" in words and "they do not count confidence" in words
+    (best / RECORD_FILE).write_text(records[2].to_json())
+    sheet = opened(written())
+    rows = answer_block.read(store, STUDY, place="FOLDER")
+    assert sheet.locator("#answer dt").all_inner_texts() == [name for name, _ in rows]
+    texts = sheet.locator("#answer dd").all_inner_texts()
+    assert all(shown.startswith(text) for shown, (_, text) in zip(texts, rows, strict=True))
+    assert SHALLOW in texts[0] and "over 99% likely" in sheet.locator("#answer").inner_text()
+    assert sheet.evaluate("window.evil") is None
+    assert "they do not count confidence" in sheet.locator("#take").inner_text()
+    phone = opened(tmp_path / "runs/report.html", width=390)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_without_an_answer_none_is_shown(written: Any, opened: Any) -> None:
+    assert opened(written()).locator("#answer").is_hidden()
 
 
 def test_predicted_and_measured_are_told_apart_and_nothing_is_named_that_is_dearer(

@@ -28,7 +28,7 @@ def test_a_row_shows_the_shares_of_the_baseline(
     capsys: pytest.CaptureFixture[str], make_record: MakeRecord
 ) -> None:
     one = make_record(params=2500, baseline_params=10_000, macs=500_000, baseline_macs=4_000_000)
-    shown = "d3-1-3_w16-32-64 *|3-1-3|16-32-64|2,500|25.0%|0.50M|12.5%|17|97.50|0|12.2"
+    shown = "d3-1-3_w16-32-64 *|2,500|25.0%|0.50M|12.5%|17|97.50|0|12.2"
     assert row(printed(capsys, [one]), one.network) == shown.split("|")
 
 
@@ -45,8 +45,8 @@ def test_the_most_accurate_network_comes_first_and_what_has_no_accuracy_last(
     text = printed(capsys, runs)
     order = re.findall(r" (n\d) ", text)
     assert order[:3] == ["n3", "n2", "n4"]
-    assert row(text, "n1")[8] == "failed"
-    assert row(text, "n5")[8] == "diverged"
+    assert row(text, "n1")[6] == "failed"
+    assert row(text, "n5")[6] == "diverged"
 
 
 def test_the_test_accuracy_has_a_column_only_if_one_was_measured(
@@ -56,8 +56,8 @@ def test_the_test_accuracy_has_a_column_only_if_one_was_measured(
     assert "test acc" not in printed(capsys, [one])
     other = make_record(network="n2", test_acc=88.125)
     text = printed(capsys, [one, other])
-    assert row(text, "n2")[9] == "88.12"
-    assert row(text, one.network)[9] == ""
+    assert row(text, "n2")[7] == "88.12"
+    assert row(text, one.network)[7] == ""
 
 
 def test_each_study_has_a_table_of_its_own(
@@ -173,7 +173,7 @@ def test_a_finished_run_without_val_shows_an_empty_cell_and_is_on_no_front(
     big = make_record(network="big", params=100, test_acc=91.0, **unmeasured)
     small = make_record(network="small", params=10, test_acc=90.0, **unmeasured)
     text = printed(capsys, [big, small])
-    assert [row(text, name)[8:10] for name in ("small", "big")] == [["", "90.00"], ["", "91.00"]]
+    assert [row(text, name)[6:8] for name in ("small", "big")] == [["", "90.00"], ["", "91.00"]]
     assert "finished" not in text
     assert trade_offs.front([big, small]) == []
     mixed = [big, make_record(network="searched"), small]
@@ -183,3 +183,32 @@ def test_a_finished_run_without_val_shows_an_empty_cell_and_is_on_no_front(
         "small",
         "big",
     ]
+
+
+def test_the_front_of_a_search_leaves_the_answers_figures_to_its_block(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    runs = [
+        make_record(network="big", params=100, baseline_params=100, val_acc=90.0),
+        make_record(network="small", params=10, baseline_params=100, val_acc=80.0),
+        make_record(network="beaten", params=50, baseline_params=100, val_acc=79.0),
+    ]
+    trade_offs.print_front(runs, answer="small")
+    text = capsys.readouterr().out
+    assert row(text, "big") == ["big", "100.0%", "90.00"]
+    assert row(text, "small") == ["small  the answer: below", "", ""]
+    assert "beaten" not in text
+
+
+def test_networks_of_many_segments_are_shortened_and_told_apart(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make_record: MakeRecord,
+) -> None:
+    blocks = [[3] * 50, [3] * 30 + [2] + [3] * 19, [n % 3 + 1 for n in range(50)]]
+    blocks.append([*blocks[2][:-1], 3])
+    codes = [f"d{'-'.join(map(str, one))}_w{'-'.join(['16', '32'] * 25)}" for one in blocks]
+    text = printed(capsys, [make_record(network=one, seed=n) for n, one in enumerate(codes)])
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    assert len({line.split("│")[1].strip(" *") for line in rows}) == 4
+    assert max(map(len, rows)) < 150

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ssr_exp.config import Arm, SearchConfig
@@ -127,13 +129,30 @@ def test_results_are_means_over_seeds_and_untested_ones_are_left_out(
     assert plain[1]["seeds"] == [0, 1]
 
 
-def test_the_last_comparison_is_printed(
+def test_what_was_tested_beside_the_answer_is_printed_and_the_answer_is_not(
     small: Space, tell: Tell, first: First, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    printing.print_results(results(tell, small, first))
-    printed = capsys.readouterr().out
-    (line,) = [line for line in printed.splitlines() if "answer" in line]
-    assert "89.50" in line and "1.50" in line
+    found = results(tell, small, first)
+    printing.print_others(found)
+    assert capsys.readouterr().out == ""  # the answer's block has both
+    arm = replace(found[1], contender=Contender("random", found[1].contender.network), score=88.5)
+    printing.print_others([*found, arm])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert len(rows) == 1 and all(text in rows[0] for text in ("random", "88.50", "2.50"))
+
+
+def test_what_else_a_search_believes_is_of_smaller_networks(
+    known: History, believed: Belief
+) -> None:
+    space = known.space
+    whole = space.plan.baseline
+    told = answer.further(believed, space.code(whole))
+    untrained, likeliest = told["untrained"], told["likeliest"]
+    assert space.parse(untrained["network"]) not in known.networks
+    assert 0 < untrained["params_share"] < 1
+    assert space.parse(likeliest["network"]) in known.networks
+    (tiny,) = space.architectures([0])
+    assert answer.further(believed, space.code(tiny)) == {}
 
 
 @unfitted

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ssr_exp.errors import SsrError
+from ssr_exp.messages import file_log
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Status
-from ssr_exp.search import asynchronous
 from ssr_exp.search.asynchronous import Run, Trainings
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
@@ -149,7 +149,7 @@ def test_an_error_of_a_launcher_reaches_the_search(begin: Begin) -> None:
 def test_it_says_how_many_are_under_way(
     begin: Begin, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger=asynchronous.__name__):
+    with caplog.at_level(logging.INFO, logger=file_log.name):  # no second line a network
         carry_out(begin(rounds=1), Slow(world).train, 2)
     assert "1 are under way" in caplog.text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -135,7 +136,11 @@ def test_the_latency_of_a_batch_and_of_the_smallest_is_shown(
     begin: Begin, small: Space, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     device = Device(small)
-    belief, _ = capped(begin, device, "1.1").run(world.train)
+    search = capped(begin, device, "1.1")
+    belief, _ = search.run(world.train)
+    rounds = [x for x in capsys.readouterr().out.splitlines() if x.startswith("round ")]
+    assert len(rounds) == 2 and all(re.search(r"parameters, [\d.~]+.* ms, ", x) for x in rounds)
+    printing.print_batch(belief, search.next_batch(belief, 3, count=2), title="next")
     printed = capsys.readouterr().out
     assert "ms: a phone (~: predicted, not measured); 1.1 ms are allowed" in printed
     printing.print_smallest(belief, SearchConfig())

@@ -8,7 +8,7 @@ import pytest
 
 from ssr_exp import terminal
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.runs.store import Store
+from ssr_exp.runs.store import EPOCHS_FILE, Store
 from ssr_exp.training import progress
 from ssr_exp.training.progress import SweepWatch
 from ssr_exp.training.sweep import Member
@@ -33,14 +33,15 @@ def test_it_counts_what_ended_since_it_began_and_what_runs(
     old = make_record(status=Status.failed, val_acc=None, started_at="2025-01-01T00:00:00+00:00")
     store.write(members[0].folder, old)
     watch = SweepWatch(members)
-    assert str(watch.look()) == "0 of 4 done, 0 running, 0 failed"
+    assert str(watch.look()) == "0 of 4 done, 0 running"
     store.write(members[1].folder, make_record(network="d2_w4", val_acc=91.0))
     store.write(members[2].folder, make_record(network="d3_w4", val_acc=92.5))
     store.write(members[3].folder, make_record(status=Status.diverged, val_acc=None))
     with store.claim(members[0].folder, wait=False):
         now = watch.look()
     assert (now.finished, now.failed, now.running, now.total) == (2, 1, 1, 4)
-    assert str(now).startswith("2 of 4 done, 1 running, 1 failed, best d3_w4 92.50 %, about ")
+    assert now.best is not None and now.best.network == "d3_w4"
+    assert str(now).startswith("3 of 4 done, 1 running, 1 failed, about ")
 
 
 def test_a_record_that_was_there_and_is_made_again_counts(
@@ -73,13 +74,56 @@ def test_a_time_is_written_as_people_say_it() -> None:
     assert [terminal.duration(s) for s in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
 
 
-def test_what_is_said_is_news_only_when_a_run_ended(
+def test_a_run_that_ended_has_one_line_with_its_number_size_score_and_seconds(
     store: Store, members: list[Member], make_record: MakeRecord
 ) -> None:
     watch = SweepWatch(members)
-    _, before = watch.say()
-    with store.claim(members[0].folder, wait=False):
-        line, running = watch.say()
-    assert "1 running" in line and running == before
-    store.write(members[0].folder, make_record())
-    assert watch.say()[1] != before
+    assert not watch.say().lines
+    sizes = {"params": 25, "baseline_params": 100, "wall_s": 12.25}
+    store.write(members[2].folder, make_record(network="d3_w4", val_acc=91.0, **sizes))
+    assert watch.say().lines == ["1/4 d3_w4  25.0% params, val acc 91.00 %, 12.2 s"]
+    broken = {"status": Status.failed, "val_acc": None, "error": "it broke"}
+    store.write(members[0].folder, make_record(network="d1_w4", **(sizes | broken)))
+    store.write(members[1].folder, make_record(network="d2_w4", test_acc=90.0, **sizes))
+    assert watch.say().lines == [
+        "2/4 d1_w4  failed after 12.2 s: it broke",
+        "3/4 d2_w4  25.0% params, val acc 97.50 %, test acc 90.00 %, 12.2 s",
+    ]
+    assert not watch.say().lines
+
+
+def test_of_a_sweep_that_processes_share_each_tells_of_its_own_runs(
+    store: Store, members: list[Member], make_record: MakeRecord
+) -> None:
+    mine, whole = SweepWatch(members, told={members[1].folder}), SweepWatch(members)
+    for member in members:
+        store.write(member.folder, make_record(network=member.title))
+    assert [line.split()[1] for line in mine.say().lines] == ["d2_w4"]
+    assert len(whole.say().lines) == 4
+
+
+def test_the_table_has_what_runs_with_its_epochs_and_the_best_so_far(
+    store: Store, members: list[Member], make_record: MakeRecord
+) -> None:
+    watch = SweepWatch(members, title="round 1 of 3")
+    store.write(members[0].folder, make_record(network="d1_w4", val_acc=91.0))
+    with store.claim(members[1].folder, wait=False):
+        store.write_text(members[1].folder / EPOCHS_FILE, "2/8")
+        shown = watch.say()
+    assert [row[:2] for row in shown.rows] == [("running", "d2_w4"), ("best", "d1_w4")]
+    assert shown.rows[0][2].startswith("epoch 2 of 8, ") and "91.00 %" in shown.rows[1][2]
+    assert shown.done == 1.25 / 4
+    assert shown.state.startswith("round 1 of 3: 1 of 4 done, 1 running, about ")
+
+
+def test_runs_are_named_by_what_tells_them_apart(store: Store) -> None:
+    def names(*runs: tuple[str, str, int]) -> list[str]:
+        members = [
+            Member((), store, store.folder(m, n, s), "", network=n, model=m, seed=s)
+            for m, n, s in runs
+        ]
+        return list(SweepWatch(members)._labels().values())
+
+    assert names(("a", "d1_w4", 0), ("a", "d2_w4", 0)) == ["d1_w4", "d2_w4"]
+    assert names(("a", "d1_w4", 0), ("a", "d1_w4", 1)) == ["d1_w4 seed 0", "d1_w4 seed 1"]
+    assert names(("a", "d1_w4", 0), ("b", "d1_w4", 0)) == ["a d1_w4", "b d1_w4"]

@@ -292,8 +292,9 @@ class Asking:
         if reason := search.no_gain(belief, picks):
             self.reason = reason
             return None
-        title = f"round {plan.number} of {search.conf.rounds}"
-        printing.print_batch(belief, picks, title=title)
+        if not plan.planned:
+            title = f"round {plan.number} of {search.conf.rounds}"
+            printing.print_round(belief, picks, title=title, count=search.conf.batch)
         search.book.write(plan.model_copy(update={"planned": (*plan.planned, *picks)}))
         return Request(picks[0].network, plan.seed, search.attempts.origin(plan.number))
 

@@ -71,7 +71,7 @@ function showTable() {
     box.checked = isPinned(network);
     const cells = shown.map((one) => {
       const value = one.of(network);
-      if (one.id === "code") return element("td", { class: "text code" }, element("span", { class: "name", title: value, text: value }), best.has(network) ? " * " : " ", copyButton(value, "copy"));
+      if (one.id === "code") return element("td", { class: "text code" }, element("span", { class: "name", title: value, text: network.short }), best.has(network) ? " * " : " ", copyButton(value, "copy"));
       return element("td", { class: one.text ? "text" : null, text: value === null || value === undefined ? "" : one.text ? value : one.write(value) });
     });
     const marks = [best.has(network) ? "front" : "", network === own ? "taken" : ""].filter(Boolean).join(" ");

@@ -55,7 +55,7 @@ function showTake() {
   byId("cap-value").textContent = one.full ? `${one.write(value)} (${percent(value / one.full)})` : one.write(value);
   for (const name of ["drop", "cap"]) byId(name).setAttribute("aria-valuetext", byId(`${name}-value`).textContent);
   const { full, own, expected } = taken();
-  const answer = ((study().answer && study().answer.results) || []).find((row) => row.role === "answer");
+  const answer = study().answer;
   const box = byId("take");
   if (!full) {
     box.replaceChildren(element("p", { class: "note", text: `No finished baseline was measured on ${comparedBy() === "test_score" ? "test" : "val"} yet, so there is nothing to compare with.` }));
@@ -70,15 +70,8 @@ function showTake() {
     parts.push(element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` }));
   }
   if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, expects(expected)));
-  if (answer) parts.unshift(answerNote(answer, study().answer.promise));
+  if (answer) parts.push(element("p", { class: "note", text: "The sliders go by scores alone, luck included: they do not count confidence, as the answer does." }));
   box.replaceChildren(...parts);
-}
-
-function answerNote(row, promise) {
-  const promised = promise ? `Promised: ${promiseWords(promise)} ` : "";
-  const name = `${row.model === study().model ? "" : `${row.model} `}${row.network}`;
-  return element("div", { class: "found" }, element("h3", { text: "The search's answer" }), element("div", { class: "code", text: name }),
-    element("p", { class: "note", text: `${promised}The sliders go by scores alone, luck included: they do not count confidence.` }));
 }
 
 function found(title, network, score) {

@@ -1,0 +1,167 @@
+"""The answer of a search in one block: a command's last lines, and the first ones of its page.
+
+Both are made of `best/`, so they say the same in the same words.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssr_exp import messages, terminal
+from ssr_exp.report import search_results
+from ssr_exp.report.search_results import Comparison, Figure, Pair
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.score import Score
+from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
+
+MANY = 8  # segments: of more than that not each one's size is said
+PLACE = "FOLDER"  # for a folder that is of one machine
+TYPED = ("best", "export", "page")  # rows that are copied, so they are never broken
+
+Rows = list[tuple[str, str]]
+
+
+def read(store: Store, study: str, *, place: str | None = None) -> Rows:
+    """Read the answer of a study's search, as rows of a name and a text; none without one.
+
+    Args:
+        store: of the records.
+        study: whose `best/` is read.
+        place: what the store's folder is called; None: by its path.
+    """
+    folder = store.study_folder(study) / BEST_FOLDER
+    record = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    comparison = search_results.read_comparison(store, study)
+    if record is None or comparison is None:
+        return []
+    best = folder if place is None else Path(place, *folder.relative_to(store.root).parts)
+    return list(_rows(record, comparison, best))
+
+
+def place_on_a_page(store: Store) -> str:
+    """Say how a page calls its store's folder: a page is shown to others, who have another disk."""
+    return PLACE if store.root.is_absolute() else str(store.root)
+
+
+def print_block(rows: Rows) -> None:
+    """Print rows, their texts below each other."""
+    console = terminal.console()
+    for line in terminal.block(rows, unbroken=TYPED, width=console.width):
+        console.print(line, soft_wrap=True)
+
+
+def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, str]]:
+    is_baseline = record.params == record.baseline_params and record.macs == record.baseline_macs
+    alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
+    yield "answer", f"{record.model} {record.network}{alone}"
+    yield "network", _shape(record)
+    share = f"{record.params / record.baseline_params:.1%}"
+    yield "parameters", f"{record.params:,}, {share} of the baseline's {record.baseline_params:,}"
+    macs = f"{record.macs / record.baseline_macs:.1%} of the baseline's"
+    yield "MACs", f"{record.macs / 1e6:,.2f}M, {macs} {record.baseline_macs / 1e6:,.2f}M"
+    yield from _scores(record, told)
+    if told.promise is not None and not is_baseline:
+        yield "promise", _promise(told, record.scored_by)
+    if told.latency is not None:
+        measured = "measured" if told.latency.measured else "predicted, not measured"
+        cap = "" if told.latency.cap is None else f"; {told.latency.cap:.4g} ms are allowed"
+        yield "latency", f"{told.latency.ms:.4g} ms {measured}{cap}; {told.latency.setting}"
+    yield from _search(told, record.scored_by)
+    yield "best", f"{best}, where {PLACE} is this page's" if PLACE in best.parts else str(best)
+    if told.export is not None:
+        command = messages.spelled("export")
+        if PLACE in best.parts and Path(command[-1]).is_absolute():
+            command = ["ssr", "export"]
+        yield "export", shlex.join([*command, f"run={best}", "format=onnx", *told.export])
+
+
+def _shape(record: Record) -> str:
+    """Say in words what the code says: which part of each segment is kept."""
+    pairs = (
+        (record.blocks, record.modifiers.depth, "blocks"),
+        (record.widths, record.modifiers.width, "channels"),
+    )
+    words = []
+    for kept, shares, noun in pairs:
+        full = [round(k / s) if s > 0 else k for k, s in zip(kept, shares, strict=False)]
+        if noun == "blocks" and all(count <= 1 for count in full):
+            continue
+        if len(kept) > MANY:
+            words.append(f"{sum(kept):,} of {sum(full):,} {noun}")
+        else:
+            words.append(f"{'-'.join(map(str, kept))} of {'-'.join(map(str, full))} {noun}")
+    text = ", ".join(words)
+    return f"{text} in {len(record.widths)} segments" if len(record.widths) > MANY else text
+
+
+def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
+    score, on = record.scored_by, told.measured_on
+    pair = told.measured or _pair(record, told)
+    if pair is not None:
+        seeds = sorted({pair.answer.seeds, pair.baseline.seeds})
+        each = terminal.counted(seeds[0], "seed") if len(seeds) == 1 else ""
+        how = [f"{each} each" if each else "", f"trained on {told.learnt}" if told.learnt else ""]
+        said = f" ({', '.join(filter(None, how))})" if any(how) else ""
+        texts = (_figure(score, figure) for figure in (pair.answer, pair.baseline))
+        yield score.on(on).name, " and the baseline's ".join(texts) + said
+    drop = score.drop_text(abs(told.drop))
+    text = f"none: {drop} better than the baseline" if told.drop < 0 else drop
+    if told.promise is not None and told.drop > told.promise.allowed:
+        text += (
+            ", more than objective.max_drop allows: ask for a higher objective.confidence, allow "
+            "more, or search on"
+        )
+    yield "drop", text
+
+
+def _pair(record: Record, told: Comparison) -> Pair | None:
+    """Find the scores of answer and baseline in what earlier versions wrote."""
+    rows = {row.role: row for row in told.results}
+    if not {"answer", "baseline"} <= rows.keys():
+        return None
+    answer, baseline = (
+        Figure(mean=row.test_score_mean, std=row.test_score_std, seeds=len(row.seeds))
+        for row in (rows["answer"], rows["baseline"])
+    )
+    return Pair(answer=answer, baseline=baseline)
+
+
+def _figure(score: Score, figure: Figure) -> str:
+    spread = "" if figure.std is None else f" +- {score.number(figure.std)}"
+    return f"{score.number(figure.mean)}{spread} {score.unit}".strip()
+
+
+def _promise(told: Comparison, score: Score) -> str:
+    promise = told.promise
+    assert promise is not None
+    ends = f"{score.number(promise.low)} to {score.number(promise.high)}"
+    asked = f"; objective.confidence={promise.confidence:g} asks for more"
+    return (
+        f"{promise.likely} likely to lose at most the {score.short_drop(promise.allowed)} that "
+        f"may be lost; expected {score.change_text(promise.drop)} (80 % interval of the drop "
+        f"{ends}){asked if promise.probability < promise.confidence else ''}"
+    )
+
+
+def _search(told: Comparison, score: Score) -> Iterator[tuple[str, str]]:
+    """Say what the search was after beside the answer, and what would be next."""
+    if (front := told.front) is not None:
+        yield (
+            "trade-off",
+            f"{front.networks} of {front.trained} networks are on the front of {score.word} and "
+            "parameters; the answer is the cheapest network that is good enough",
+        )
+    if (one := told.untrained) is not None:
+        yield (
+            "untrained",
+            f"{one.network}, {one.params_share:.1%} of the parameters, is expected to be good "
+            f"enough, too, with {score.text(one.score)}: more rounds would train it",
+        )
+    if (one_ := told.likeliest) is not None:
+        yield (
+            "likeliest",
+            f"{one_.network}, {one_.params_share:.1%} of the parameters, is {one_.likely} likely "
+            f"to be good enough; objective.confidence={one_.confidence:g} asks for more",
+        )

@@ -1,0 +1,173 @@
+"""The answer in one block: each item once, in the same words on a terminal and on the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssr_exp.report import answer_block, page_data
+from ssr_exp.runs.record import Fractions
+from ssr_exp.runs.store import Store
+from tests.report.conftest import FULL, STUDY, Put
+
+Answer = Callable[..., None]
+PROMISE = {
+    "drop": 0.21, "low": -0.7, "high": 1.12, "probability": 0.86, "allowed": 1.0, "confidence": 0.8
+}  # fmt: skip
+TOLD: dict[str, Any] = {
+    "measured_on": "test",
+    "drop": 0.56,
+    "learnt": "train and val",
+    "measured": {
+        "answer": {"mean": 97.96, "std": 1.05, "seeds": 3},
+        "baseline": {"mean": 98.52, "std": 0.43, "seeds": 3},
+    },
+    "promise": PROMISE,
+}
+SMALL: dict[str, Any] = FULL | {
+    "network": "d1-2-3_w16-8-16",
+    "modifiers": Fractions(depth=(1 / 3, 2 / 3, 1.0), width=(1.0, 0.25, 0.25)),
+    "blocks": (1, 2, 3),
+    "widths": (16, 8, 16),
+    "params": 19_642,
+    "baseline_params": 269_434,
+    "macs": 940_000,
+    "baseline_macs": 2_520_000,
+}
+
+
+@pytest.fixture
+def block(store: Store, put: Put, answer: Answer) -> Callable[..., dict[str, str]]:
+    """Write an answer, and read its block; `block(drop=2.0)` changes what is told of it."""
+
+    def read(record: dict[str, Any] = SMALL, **told: Any) -> dict[str, str]:
+        answer(put(**record), **(TOLD | told))
+        return dict(answer_block.read(store, STUDY))
+
+    return read
+
+
+Block = Callable[..., dict[str, str]]
+
+
+def test_it_says_what_the_answer_is_costs_scores_and_promises_and_what_to_type(
+    block: Block, store: Store
+) -> None:
+    best = store.study_folder(STUDY) / "best"
+    assert block() == {
+        "answer": "resnet20 d1-2-3_w16-8-16",
+        "network": "1-2-3 of 3-3-3 blocks, 16-8-16 of 16-32-64 channels",
+        "parameters": "19,642, 7.3% of the baseline's 269,434",
+        "MACs": "0.94M, 37.3% of the baseline's 2.52M",
+        "test acc": "97.96 +- 1.05 % and the baseline's 98.52 +- 0.43 % (3 seeds each, trained on "
+        "train and val)",
+        "drop": "0.56 points",
+        "promise": "86% likely to lose at most the 1 point that may be lost; expected to lose "
+        "0.21 points (80 % interval of the drop -0.70 to 1.12)",
+        "best": str(best),
+        "export": f"ssr export run={best} format=onnx",
+    }
+
+
+def test_no_figure_and_no_name_stands_in_it_twice(block: Block) -> None:
+    latency = {"ms": 0.125, "setting": "onnxruntime, one thread", "measured": True, "cap": 0.5}
+    front = {"networks": 7, "trained": 26}
+    rows = block(latency=latency, front=front)
+    figures = re.findall(
+        r"(?<![\w.-])\d[\d.,]*\d%?",
+        " ".join(text for name, text in rows.items() if name not in ("network", "best", "export")),
+    )
+    assert sorted(figures) == sorted({*figures})
+    assert rows["latency"] == "0.125 ms measured; 0.5 ms are allowed; onnxruntime, one thread"
+    assert rows["trade-off"].startswith("7 of 26 networks are on the front of accuracy")
+    assert sum("d1-2-3_w16-8-16" in text for text in rows.values()) == 1
+
+
+def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block: Block) -> None:
+    assert block(drop=1.5)["drop"].startswith("1.50 points, more than objective.max_drop allows")
+    assert block(drop=-0.5)["drop"] == "none: 0.50 points better than the baseline"
+    weak = PROMISE | {"probability": 0.4}
+    assert block(promise=weak)["promise"].endswith("; objective.confidence=0.8 asks for more")
+
+
+def test_where_the_baseline_is_the_answer_the_likeliest_network_is_named(block: Block) -> None:
+    likeliest = {"network": "d1-1-1_w16-32-64", "params_share": 0.27}
+    likeliest |= {"probability": 0.7, "confidence": 0.8}
+    full = {
+        "baseline_params": FULL["params"],
+        "baseline_macs": FULL["macs"],
+        "widths": (16, 32, 64),
+    }
+    rows = block(FULL | full, likeliest=likeliest, drop=0.0)
+    assert rows["answer"].endswith(", the baseline: no smaller network is good enough yet")
+    assert "promise" not in rows
+    assert rows["likeliest"].startswith("d1-1-1_w16-32-64, 27.0% of the parameters, is 70% likely")
+
+
+def test_what_cannot_be_exported_names_no_command_and_code_is_trusted_where_it_is_called(
+    block: Block,
+) -> None:
+    assert "export" not in block(export=None)
+    assert block(export=["trust=true"])["export"].endswith(" format=onnx trust=true")
+
+
+def test_an_answer_of_an_earlier_version_is_read(store: Store, put: Put, answer: Answer) -> None:
+    row = {"model": "resnet20", "params": 1, "params_share": 1.0, "seeds": [0, 1]}
+    results = [
+        row | {"role": "baseline", "network": "b", "test_acc_mean": 91.0, "test_acc_std": 0.5},
+        row | {"role": "answer", "network": "a", "test_acc_mean": 90.0, "test_acc_std": 0.25},
+    ]
+    answer(put(**SMALL), accuracy="test", drop=1.0, results=results)
+    rows = dict(answer_block.read(store, STUDY))
+    assert rows["test acc"] == "90.00 +- 0.25 % and the baseline's 91.00 +- 0.50 % (2 seeds each)"
+    assert answer_block.read(store, "another") == []
+
+
+def test_the_page_has_the_same_rows_and_no_folder_of_this_machine(
+    block: Block, store: Store
+) -> None:
+    rows = block()
+    (study,) = page_data.collect(store)["studies"]
+    told = dict(study["block"])
+    places = ("best", "export")
+    assert [*told] == [*rows]
+    assert {k: v for k, v in told.items() if k not in places} == {
+        k: v for k, v in rows.items() if k not in places
+    }
+    assert all(str(store.root) not in told[name] and "FOLDER/" in told[name] for name in places)
+
+
+def test_segments_beyond_a_few_are_counted(block: Block) -> None:
+    many = {"blocks": (3, 1) * 6, "widths": (16, 8) * 6}
+    shares = Fractions(depth=(1.0, 1 / 3) * 6, width=(1.0, 0.5) * 6)
+    rows = block(SMALL | many | {"modifiers": shares, "network": "long"})
+    assert rows["network"] == "24 of 36 blocks, 144 of 192 channels in 12 segments"
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_a_terminal_gets_texts_below_each_other_and_what_is_copied_whole(
+    block: Block,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    rows = block()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    answer_block.print_block([*rows.items()])
+    lines = capsys.readouterr().out.splitlines()
+    copied = [line for line in lines if line.startswith(("best:", "export:"))]
+    assert [line.partition(":")[2].strip() for line in copied] == [rows["best"], rows["export"]]
+    assert all(len(line) <= columns for line in lines if line not in copied)
+
+
+def test_a_pipe_gets_a_line_for_each_row(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = block()
+    answer_block.print_block([*rows.items()])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [*rows]
+    assert Path(lines[-2].split()[-1]).name == "best"
