@@ -214,5 +214,6 @@ def _is_trains(override: str) -> bool:
 
 def _print_front(belief: Belief, conf: SearchConfig) -> None:
     records = belief.history.records
-    trade_offs.print_trade_offs(trade_offs.front(records), all_records=records)
+    front, root = trade_offs.front(records), Path(conf.paths.runs)
+    trade_offs.print_trade_offs(front, all_records=records, root=root)
     printing.print_smallest(belief, conf)
