@@ -457,8 +457,9 @@ class Config:
     trainer: TrainerConf = field(default_factory=TrainerConf)
     logger: LoggerConf = field(default_factory=LoggerConf)
     paths: PathsConf = field(default_factory=PathsConf)
-    study: str | None = None  # one that ssr_exp.Study began: goes on with its networks
-    trust: bool = False  # study: call the function that makes its network, if a function does
+    study: str | None = None  # goes on with this one, by any of its names, as it was begun
+    name: str | None = None  # what the study is to be called: a name of one's own
+    trust: bool = False  # study: call the functions that it was begun with, if there are any
     # of the seed network: a folder like best/, a run's, a file, or torchvision[:NAME], timm[:TAG]
     checkpoint: str | None = None
     seed: RandomSeed = 0

@@ -34,7 +34,7 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
 from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import leases
+from ssr_exp.runs import leases, study_names
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
@@ -113,7 +113,7 @@ class Study:
     ) -> None:
         _refuse_imports()
         self._trusts = True  # the caller's own code makes its networks
-        beginning.check_name(name)
+        study_names.check_name(name)
         score = beginning.check_score(score)
         whole = beginning.seed_network(make_network, init, network)
         conf = beginning.settings(

@@ -7,9 +7,12 @@ from pathlib import Path
 import hydra
 import pytest
 
+from ssr_exp import terminal
 from ssr_exp.app import configuration
 from ssr_exp.app.command_line.overrides import Checker
 from ssr_exp.config import SCHEMAS
+from ssr_exp.report import answer_block
+from ssr_exp.runs.store import Store
 from tests.conftest import ROOT
 
 IGNORED = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
@@ -37,7 +40,7 @@ def commands(*kinds: str) -> list[list[str]]:
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
     fewest = {"train": 4, "search": 4, "export": 3, "report": 3, "predict.py": 2}
-    fewest |= {"anatomy": 2, "latency": 3}
+    fewest |= {"anatomy": 2, "latency": 3, "studies": 6}
     assert all(len(commands(kind)) >= count for kind, count in fewest.items())
     assert len({shlex.join(c) for c in COMMANDS}) == len(commands(*fewest))
 
@@ -80,6 +83,13 @@ def test_a_measurement_is_understood(
         monkeypatch.setattr(edge, name, lambda options, study: asked.append(study))
     assert edge.main(command[2:]) == 0
     assert [study.name for study in asked] == [command[2]]
+
+
+@pytest.mark.parametrize("command", commands("studies"), ids=" ".join)
+def test_what_is_said_of_studies_is_understood(command: list[str]) -> None:
+    from ssr_exp.app.studies.__main__ import _parser
+
+    assert _parser().parse_args(command[2:]).carry_out
 
 
 @pytest.mark.parametrize("command", commands("predict.py"), ids=" ".join)
@@ -197,3 +207,11 @@ def test_every_key_of_a_search_in_the_text_exists() -> None:
     words = set(re.findall(r"`(\w+)`", table))
     assert {*Acquisition} - {"auto"} <= words
     assert {*Arm} <= words
+
+
+def test_the_demos_page_shows_the_block_that_is_printed_of_its_results() -> None:
+    store = Store(ROOT / "results/demo")
+    (study,) = (path.parents[1].name for path in store.root.glob("*/best/record.json"))
+    rows = answer_block.read(store, study, place="runs/demo")
+    text = (ROOT / "docs/tutorials/demo.md").read_text(encoding="utf-8")
+    assert "```\n" + "\n".join(terminal.block(rows)) + "\n```" in text

@@ -202,7 +202,7 @@ def test_a_function_is_not_called_unless_it_is_trusted(
 def test_a_study_that_is_not_there_is_refused(report: Report, runs: Path) -> None:
     ended = report("study=resnet9")
     assert ended.code == 1
-    assert "is not below" in ended.text and "Traceback" not in ended.text
+    assert "there is no study" in ended.text and "Traceback" not in ended.text
     assert not (runs / "report.html").exists()
 
 

@@ -490,8 +490,8 @@ WIDTHS = counting()
         ({"make": lambda: 1 / 0}, "make_network() fails: ZeroDivisionError: division by zero"),
         ({"make": functools.cache(shapes.make_network)}, "one and the same network each time"),
         ({"make": lambda: wider(next(WIDTHS))}, "does not make the same network twice: 6.0 is"),
-        ({"name": "a/b"}, "cannot be a folder's name"),
-        ({"name": ""}, "cannot be a folder's name"),
+        ({"name": "a/b"}, "cannot be a study's name"),
+        ({"name": ""}, "cannot be a study's name"),
         ({"score": Score("acc")}, "a score needs a name and a direction"),
         ({"score": Score("acc", "max", bounds=(1, 0))}, "give the least first"),
         ({"segment": "stages"}, "stage"),
@@ -600,7 +600,7 @@ def test_a_script_that_begins_a_study_when_imported_is_refused(
 
 @pytest.mark.parametrize("name", ["a+b", "a.", "-a", "a" * 101])
 def test_a_name_is_that_of_its_folder_and_of_no_other(begin: Begin, name: str) -> None:
-    assert "cannot be a folder's name" in refused(lambda: begin(name=name))
+    assert "cannot be a study's name" in refused(lambda: begin(name=name))
 
 
 @pytest.mark.parametrize(

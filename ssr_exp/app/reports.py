@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from ssr_exp import files, messages
 from ssr_exp.app import configuration
 from ssr_exp.config import ReportConfig, ReportTo, SegmentConf
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.runs import predictions
+from ssr_exp.runs import predictions, study_names
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
-from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store
+from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,9 @@ def write(composed: Any) -> str:
     """
     conf = configuration.read(composed, ReportConfig)
     store = Store(conf.paths.runs)
-    studies = _studies(store, conf)
-    fresh = {}
+    studies, fresh = _studies(store, conf), dict[str, Predictions]()
+    if conf.study is not None:
+        conf = replace(conf, study=next(iter(studies)))
     for study, records in studies.items() if conf.predict else ():
         if (predicted := _predict(store, study, records, trust=conf.trust)) is not None:
             fresh[study] = predicted
@@ -50,11 +52,11 @@ def _studies(store: Store, conf: ReportConfig) -> dict[str, list[Record]]:
         raise SsrError(f"there are no records of runs in {store.root}: {_elsewhere(store.root)}.")
     if conf.study is None:
         return studies
-    if conf.study not in studies:
-        raise SsrError(
-            f"study={conf.study} is not below {store.root}; there are {', '.join(sorted(studies))}."
-        )
-    return {conf.study: studies[conf.study]}
+    folder = study_names.find(store.root, conf.study)
+    mine = {name: records for name, records in studies.items() if folder_name(name) == folder}
+    if not mine:
+        raise SsrError(f"{store.root / folder} holds no record of a run yet: train some first.")
+    return mine
 
 
 def _elsewhere(root: Path) -> str:

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 class SearchCommand(LaunchingCommand):
     """Run a search and hand its answer over."""
 
+    name = "search"
     shows_epochs = False
 
     def carry_out(self, arguments: list[str]) -> list[Any]:
@@ -56,6 +57,7 @@ class SearchCommand(LaunchingCommand):
         store = Store(conf.paths.runs)
         store.check()
         opened = opened_study.open(conf)
+        self.line.check(store, opened)
         if conf.trainer.precision == AUTO:
             arguments.append(f"trainer.precision={opened.precision}")
         conf = opened.settled(conf)
@@ -65,6 +67,7 @@ class SearchCommand(LaunchingCommand):
             self._show(typed, search, opened)
             name_page(store)
             return []
+        self.line.begin(store, opened, conf, typed)
         try:
             with store.claim(search.book.folder, wait=False):
                 return self._run_and_tell(arguments, search, opened)

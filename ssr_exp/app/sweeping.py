@@ -15,7 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ssr_exp import messages, signals, terminal
-from ssr_exp.app import configuration, launchers
+from ssr_exp.app import configuration, continuing, launchers
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.launching import Launches
 from ssr_exp.app.sweep_display import SweepDisplay
@@ -30,15 +30,13 @@ from ssr_exp.training.sweep import Errors, Member
 log = logging.getLogger(__name__)
 
 CONSOLE = "hydra.job_logging.handlers.console"
-# What a study of a loop of the user's own was begun with, and what of it a command still says.
-DECIDED = "model segment task dataset recipe init checkpoint experiment".split()
-OPEN = ("task.target", "task.arguments", "segment.frozen", "segment.width_steps")
 FAILURES = 4  # runs that failed and are told of one by one
 
 
 class LaunchingCommand:
     """What a sweep and a search share: networks become jobs of the configured launcher."""
 
+    name = "train"
     shows_epochs = True  # of a command that trains one network
 
     def __init__(self, context: HydraContext, task: TaskFunction, command: DictConfig) -> None:
@@ -55,29 +53,12 @@ class LaunchingCommand:
         self.display = SweepDisplay(moves=self._is_ours)
         try:
             with signals.command(self._done):
-                self._refuse_other_words(arguments)
+                self.line = continuing.read(arguments, self.loader, self.command, self.name)
                 self.launches = Launches(self.open_launcher(), self._progress, self._loudness)
-                return self.carry_out(arguments)
+                with self.line.uses:
+                    return self.carry_out(list(self.line.words))
         except SsrError as error:
             raise SystemExit(str(error)) from None
-
-    def _refuse_other_words(self, arguments: Sequence[str]) -> None:
-        """Refuse what would be ignored beside `study=NAME`, which says it already.
-
-        Raises:
-            SsrError: names the first such word.
-        """
-        words = {
-            o.get_key_element().lstrip("+~"): o for o in overrides.parse(arguments, self.loader)
-        }
-        if "study" not in words:
-            return
-        for key, word in words.items():
-            if key.split("@")[0].split(".")[0] in DECIDED and not key.startswith(OPEN):
-                raise SsrError(
-                    f"{word.input_line} goes with no study=NAME: its networks, its score and its "
-                    "training are those that it was begun with. Leave it out."
-                )
 
     @abstractmethod
     def carry_out(self, arguments: list[str]) -> list[Any]:
@@ -147,6 +128,7 @@ class TrainCommand(LaunchingCommand):
             SystemExit: if a run failed.
         """
         members = self.members(self._split(arguments))
+        self.line.begin_all(members)
         reading.print_all(member.reading for member in members if member.reading is not None)
         sweep.say_plan(members)
         errors = self.train(members)

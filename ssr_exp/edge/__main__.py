@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssr_exp import messages, streams, terminal
-from ssr_exp.config import LatencyConf, Source
+from ssr_exp.config import LatencyConf, PathsConf, Source
 from ssr_exp.edge import measured_networks
 from ssr_exp.edge.latency import comparison, runtimes, stopwatch, table
 from ssr_exp.edge.latency.runtimes import Runner
@@ -23,8 +23,10 @@ from ssr_exp.edge.latency.table_file import Setting
 from ssr_exp.edge.measured_networks import MeasuredStudy
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import arguments, lattice
+from ssr_exp.runs import study_names
 from ssr_exp.runs.provenance import torch_threads
 
+RUNS = PathsConf().runs
 INTERRUPTED = 130  # as shells say it
 Measured = dict[Setting, dict[str, Latency]]
 
@@ -54,10 +56,10 @@ def _check(options: argparse.Namespace) -> None:
         raise SsrError(
             "a record's latency is that of one image: type --batch 1, or leave --write out."
         )
-    if options.write and not Path(options.what).expanduser().exists():
+    if options.write and not _folder(options.what).exists():
         raise SsrError(
             f"--write puts latencies into a study's records, and there is no folder {options.what}:"
-            " name the folder of a study, paths.runs/<study>."
+            " name a study, or its folder, paths.runs/<study>."
         )
     if options.fit is not None and (options.write or options.network):
         raise SsrError("--fit chooses its own networks: leave --write and --network out.")
@@ -71,7 +73,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> MeasuredStudy:
     """Read a study's folder, or build the seed network of a model's name."""
-    folder = Path(options.what).expanduser()
+    folder = _folder(options.what)
     source, slash, _ = options.what.partition("/")
     if folder.exists() or options.write or (slash and source not in set(Source)):
         study = measured_networks.read(folder, trust=options.trust)
@@ -85,6 +87,13 @@ def _study(options: argparse.Namespace) -> MeasuredStudy:
             inputs=arguments.inputs(options),
         )
     return study.only(options.network) if options.network else study
+
+
+def _folder(what: str) -> Path:
+    """Find the folder of a study that is named instead, where the current one has such runs."""
+    folder, runs = Path(what).expanduser(), Path(RUNS)
+    named = next((s for s, own in study_names.every(runs).items() if what in (s, own)), None)
+    return folder if folder.exists() or named is None else runs / named
 
 
 def _print(options: argparse.Namespace, study: MeasuredStudy) -> None:
@@ -179,7 +188,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="ssr latency",
         description="Measure latency on this machine, all networks and runtimes in turn.",
     )
-    what = f"a study's folder, paths.runs/<study>, or a model: {arguments.MODELS}"
+    what = (
+        f"a study's folder, paths.runs/<study>, or its name below {RUNS}/; or a model: "
+        f"{arguments.MODELS}"
+    )
     parser.add_argument("what", help=what)
     usual, add = LatencyConf(), parser.add_argument
     names, noisy = ", ".join(runtimes.NAMES), stopwatch.NOISY

@@ -13,7 +13,7 @@ from ssr_exp import files
 from ssr_exp.config import TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import studies, trained
+from ssr_exp.runs import studies, study_names, trained
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import (
     BEST_FOLDER,
@@ -100,8 +100,7 @@ def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: s
     if not here:
         raise SsrError(f"{runs} holds no study: type paths.runs=DIR, the folder of the records.")
     names = ", ".join(path.name for path in here)
-    if study is not None and study not in names.split(", "):
-        raise SsrError(f"{runs} holds no study {study}; it holds {names}.")
+    study = None if study is None else study_names.find(runs, study)
     holders = [path for path in here if study in (None, path.name) and holds(path)]
     if len(holders) == 1:
         return holders[0]

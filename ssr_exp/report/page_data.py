@@ -16,7 +16,7 @@ import ssr_exp
 from ssr_exp import files, terminal
 from ssr_exp.errors import without_paths
 from ssr_exp.report import answer_block, class_scores, search_results
-from ssr_exp.runs import pareto, predictions, studies
+from ssr_exp.runs import pareto, predictions, studies, study_names
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
 from ssr_exp.runs.score import Score
@@ -89,6 +89,7 @@ def _study(
         groups.setdefault(key, []).append(record)
     return {
         "name": name,
+        "title": study_names.title(store.root, name),
         "model": first.model,
         "dataset": first.dataset,
         "score": _described(first.scored_by),

@@ -216,13 +216,21 @@ class Store:
             glance_s: how long others that only look may be in the way; 0: they count as training;
                 None: long enough.
         """
-        patience = GLANCE_S if glance_s is None else glance_s
         if not (folder / LOCK_FILE).exists() or is_done(self.read(folder)):
             return False
+        return self.is_claimed(folder, glance_s=GLANCE_S if glance_s is None else glance_s)
+
+    def is_claimed(self, folder: Path, *, glance_s: float = GLANCE_S) -> bool:
+        """Say whether a process, this one included, has a claim on a folder, or has leased it.
+
+        Unlike `is_busy` this is of any folder, and of runs that are done, too.
+        """
         if leases.seconds_left(folder):
             return True
+        if not (folder / LOCK_FILE).exists():
+            return False
         try:
-            with FileLock(folder / LOCK_FILE, timeout=patience):
+            with FileLock(folder / LOCK_FILE, timeout=glance_s):
                 return False
         except OSError:  # it was not given, or is another user's
             return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,19 @@ CHANGED_CODE = "changed_code"  # of the user's own, since the study began: what 
 SETTINGS = "settings"  # of a study that a loop of the user's own trains: what makes its networks
 DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS, CHANGED_CODE, SETTINGS)
 CODE = ("task.code.", "dataset.code.")  # before the name of each module
+FINGERPRINT = re.compile(r'"[0-9a-f]{8,64}"')
+WORDS = {  # of fields that are no keys of the configuration
+    EPOCHS: "trainer.max_epochs",
+    "training.precision": "trainer.precision",
+    "training.devices": "trainer.devices",
+    "training.sync_batch_norm": "trainer.sync_batch_norm",
+    "model.structure": "layers",
+    "model.code": "code",
+    "dataset.content": "images",
+    "init.weights": "first weights",
+    "init.checkpoint": "checkpoint",
+    "recipe.distill.teacher": "teacher",
+}
 
 
 def read_all(root: Path) -> dict[str, dict[str, Any]]:
@@ -49,6 +63,50 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
         f"{key} is {_shown(there, key)} there and {_shown(here, key)} here"
         for key in _differing(there, here)
     ]
+
+
+def told_apart(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Say of each of several studies what is not the same in all of them, as it is typed.
+
+    A fingerprint says nothing to people: of what has different ones each has a letter.
+
+    Args:
+        fields: what each is, by name.
+
+    Returns:
+        By name, the value of each such key: `recipe.lr` is `0.1`, `images` are `B`.
+    """
+    leaves = {name: dict(_leaves(compared(one))) for name, one in fields.items()}
+    keys = dict.fromkeys(key for one in leaves.values() for key in one)
+    differing = [key for key in keys if len({one.get(key) for one in leaves.values()}) > 1]
+    letters = {key: _letters(one.get(key) for one in leaves.values()) for key in differing}
+    return {
+        name: {
+            _typed(key): letters[key].get(one[key], _shown(one, key))
+            for key in differing
+            if key in one
+        }
+        for name, one in leaves.items()
+    }
+
+
+def _letters(values: Iterable[str | None]) -> dict[str, str]:
+    """Give each fingerprint a letter, if that is what a key holds."""
+    known = dict.fromkeys(value for value in values if value is not None)
+    if not all(FINGERPRINT.fullmatch(value) for value in known):
+        return {}
+    return {value: _letter(number) for number, value in enumerate(known)}
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number) if number < 26 else f"{number + 1}"
+
+
+def _typed(key: str) -> str:
+    """Call a field as its key is typed, or in a word if it is a fingerprint."""
+    if key.startswith(CODE):
+        return f"code of {key.partition('.code.')[2]}"
+    return WORDS.get(key, key)
 
 
 def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from ssr_exp.datasets.images import Splits
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import seeds, user_modules
-from ssr_exp.runs import store, studies
+from ssr_exp.runs import store, studies, study_names
 from ssr_exp.terminal import counted
 from ssr_exp.training import batch_norm, pretrained
 from ssr_exp.training.pretrained import Pretrained
@@ -142,9 +142,8 @@ def same_code(conf: Config, ours: dict[str, Any]) -> tuple[dict[str, Any], dict[
                         f"would be the same, type task.study={name} to go on with it."
                     )
         return ours, {}
-    if asked not in others:
-        raise SsrError(f"there is no study {asked} in {root}: type one of {', '.join(others)}.")
-    theirs = others[asked]
+    asked = study_names.find(root, asked)
+    theirs = others.get(asked, {})
     if theirs != ours and not studies.changed_code(theirs, ours):
         first = studies.differences(theirs, ours)[0]
         raise SsrError(f"more than the code is not as in study {asked}: {first}.")

@@ -36,7 +36,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, rescale, saved, seeds
 from ssr_exp.rescaling.network_parts import Part
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import studies
+from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.tasks.supervised import Diverged
@@ -174,8 +174,9 @@ def refuse_differences(root: Path, name: str, fields: Mapping[str, Any]) -> None
     """Refuse to go on with a study of the same name that is another one.
 
     Raises:
-        SsrError: names the first field that differs.
+        SsrError: names the first field that differs, or another study has it for a name.
     """
+    study_names.refuse_taken(root, name, name, fields)
     theirs = studies.read_all(root).get(name)
     if theirs is None:
         return

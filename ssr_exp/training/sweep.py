@@ -14,6 +14,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BUSY, Store, is_done
 from ssr_exp.training import run
+from ssr_exp.training.opened_study import Job
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Member:
     model: str = ""  # the seed network's name
     seed: int = 0
     reading: Reading | None = field(default=None, compare=False, repr=False)
+    job: Job | None = field(default=None, compare=False, repr=False)
+    asked: tuple[str, ...] = ()  # the command line that it is of
 
     def record(self) -> Record | None:
         """Read its record, if there is a whole one."""
@@ -78,10 +81,12 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
                 folder,
                 job.title,
                 conf.trainer.test,
-                job.network,
-                conf.model.name,
-                conf.seed,
-                read,
+                network=job.network,
+                model=conf.model.name,
+                seed=conf.seed,
+                reading=read,
+                job=job,
+                asked=tuple(overrides),
             )
             members.setdefault(folder, member)
     if not members:

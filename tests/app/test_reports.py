@@ -49,7 +49,7 @@ def test_records_that_are_nearby_are_named(store: Store, record: Record) -> None
 
 
 def test_an_unknown_study_is_told_with_those_that_there_are(store: Store, record: Record) -> None:
-    assert "study=resnet9 is not below" in refusal(store, study="resnet9")
+    assert "there is no study resnet9" in refusal(store, study="resnet9")
     assert STUDY in refusal(store, study="resnet9")
     assert reports._studies(store, ReportConfig(study=STUDY)) == {STUDY: [record]}
 

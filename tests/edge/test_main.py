@@ -17,6 +17,7 @@ from ssr_exp.edge.latency import stopwatch, table_file
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import codes, cost, saved
+from ssr_exp.runs import study_names
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import RECORD_FILE, Store
 from ssr_exp.training.opened_study import open as open_study
@@ -77,6 +78,17 @@ def test_a_row_compares_with_the_seed(study: Path, capsys: Capsys, words: tuple[
         100 * float(smaller[5]) / float(seed[5]), rel=0.1, abs=2
     )
     assert "latency: median of 1 turns, eager (PyTorch " in printed
+
+
+def test_a_study_of_the_runs_here_is_measured_by_its_name(
+    study: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.parents[1])
+    study_names.rename(Store(study.parent), study.name, "pets")
+    capsys.readouterr()
+    assert main(["pets", *FEW, "--write"]) == 0
+    assert all(record.latency_ms for record in records(study))
+    assert main(["dogs", *FEW]) == 1  # which is no model either
 
 
 def test_latencies_are_written_only_where_they_are_asked_for(study: Path) -> None:

@@ -99,7 +99,7 @@ def test_one_of_several_studies_must_be_named(runs: Path) -> None:
     with pytest.raises(SsrError, match=f"type study=NAME, of other, {STUDY}"):
         selection.find(runs, "best")
     assert selection.find(runs, "best", study=STUDY).folder == runs / STUDY
-    with pytest.raises(SsrError, match="holds no study another"):
+    with pytest.raises(SsrError, match="there is no study another"):
         selection.find(runs, "best", study="another")
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from ssr_exp import files
 from ssr_exp.app.ask_tell import enqueued
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import leases, predictions, proposal, record, store, studies
+from ssr_exp.runs import leases, predictions, proposal, record, store, studies, study_names
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.proposal import Proposal
 from ssr_exp.runs.record import Status
 from ssr_exp.runs.store import BEST_CHECKPOINT, LAST_CHECKPOINT
+from ssr_exp.runs.study_names import Begun
 from ssr_exp.search import rounds
 from ssr_exp.search.rounds import Round
 
@@ -47,6 +48,8 @@ def is_whole(path: Path) -> None:
         files.parse(content, Predictions, version=predictions.SCHEMA)
     elif name == proposal.FILE:
         files.parse(content, Proposal, version=proposal.SCHEMA)
+    elif name == study_names.FILE:
+        files.parse(content, Begun, version=study_names.SCHEMA)
     elif name == saved.NETWORK:
         saved.read(path.parent)
     elif name in (studies.FILE, store.CONFIG_FILE, store.METRICS_FILE, leases.FILE, enqueued.FILE):

@@ -154,3 +154,42 @@ def test_what_a_training_writes_is_known_and_is_a_sibling_of_a_shorter_one(
     assert studies.differences(studies.read_all(root)[made.study], fields) == [
         "training.epochs is 3 there and 1 here"
     ]
+
+
+# What tells several apart
+
+
+def test_studies_are_told_apart_by_what_is_not_the_same_in_all_of_them() -> None:
+    told = studies.told_apart(
+        {"a": OURS, "b": changed(recipe__lr=0.1), "c": changed(training__epochs=10)}
+    )
+    assert told == {
+        "a": {"recipe.lr": "0.05", "trainer.max_epochs": "200"},
+        "b": {"recipe.lr": "0.1", "trainer.max_epochs": "200"},
+        "c": {"recipe.lr": "0.05", "trainer.max_epochs": "10"},
+    }
+    assert studies.told_apart({"a": OURS}) == {"a": {}}
+    assert studies.told_apart({"a": OURS, "b": OURS}) == {"a": {}, "b": {}}
+    assert studies.told_apart({}) == {}
+
+
+def test_fingerprints_are_told_apart_by_letters_and_never_shown() -> None:
+    hashes = [f"{number:08x}" for number in (7, 9, 7)]
+    told = studies.told_apart(
+        {
+            name: {"dataset": {"content": value}, "task": {"code": {"my.net": value}}}
+            for name, value in zip("abc", hashes, strict=True)
+        }
+    )
+    assert told["a"] == told["c"] == {"images": "A", "code of my.net": "A"}
+    assert told["b"] == {"images": "B", "code of my.net": "B"}
+
+
+@given(any_fields, any_fields)
+@settings(max_examples=40)
+def test_two_studies_are_told_apart_exactly_where_they_differ(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    told = studies.told_apart({"one": one, "other": other})
+    keys = {*told["one"], *told["other"]}
+    assert len(keys) == len(studies.differences(one, other))

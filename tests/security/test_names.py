@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from ssr_exp import terminal
+from ssr_exp.app.studies.__main__ import main
 from ssr_exp.config import ModelConf
 from ssr_exp.edge.export import hub, model_card
 from ssr_exp.errors import SsrError
@@ -62,6 +63,23 @@ def test_a_model_of_any_name_is_one_plain_part_of_a_path(name: str) -> None:
     assert not label.startswith((".", "-"))
     assert label.isprintable()
     assert shlex.quote(label) in (label, f"'{label}'")
+
+
+@EVERY
+def test_a_list_of_studies_prints_no_name_that_acts_on_a_terminal(
+    name: str,
+    tmp_path: Path,
+    make_record: Callable[..., Record],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = Store(tmp_path)
+    record = make_record(study=name, network=f"{name}_d1_w1", model=name, dataset=name)
+    folder = store.folder(record.study, record.network, record.seed)
+    store.write(folder, record)
+    for words in ([], ["show", folder.parents[1].name]):
+        assert main([*words, "--runs", str(tmp_path)]) == 0
+        printed = capsys.readouterr().out
+        assert printed and all(c.isprintable() or c == "\n" for c in printed)
 
 
 @EVERY

@@ -374,7 +374,7 @@ def test_an_edit_of_the_code_names_the_study_that_it_left_and_may_go_on_with_it(
         SsrError, match=r"more than the code is not as in study .*: training.epochs"
     ):
         opened_study.open(conf(*words, "trainer.max_epochs=2"))
-    with pytest.raises(SsrError, match=r"there is no study x in .*: type one of Lit-digits-"):
+    with pytest.raises(SsrError, match=r"there is no study x in .*; it holds Lit-digits-"):
         opened_study.open(conf(*words[:-1], "task.study=x"))
 
 

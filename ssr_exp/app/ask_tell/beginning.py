@@ -6,7 +6,6 @@ import copy
 import functools
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from ssr_exp.rescaling import inputs, meta, network_parts, planning, replacing, 
 from ssr_exp.rescaling.inputs import Inputs
 from ssr_exp.rescaling.network_parts import Part, Run
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import studies
+from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
 from ssr_exp.training import answer_folder, loop_study
@@ -34,21 +33,7 @@ from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 FRESH, INHERIT = "fresh", "inherit"
-
-
-def check_name(name: str) -> None:
-    """Refuse what is no name of a folder.
-
-    Raises:
-        SsrError: says what is.
-    """
-    if not NAME.fullmatch(name):
-        raise SsrError(
-            f"name={name!r:.120} cannot be a folder's name: give up to 100 letters, digits, and "
-            ". _ - (a letter or digit first, no . at the end)."
-        )
 
 
 def check_score(score: Score) -> Score:
@@ -320,9 +305,9 @@ def reopened(
     Raises:
         SsrError: if there is none, it is not trusted, or its networks cannot be made.
     """
-    here = studies.read_all(root)
+    name, here = study_names.find(root, name), studies.read_all(root)
     if name not in here:
-        raise SsrError(f"there is no study {name} in {root}; it holds {', '.join(here) or 'none'}.")
+        raise SsrError(f"{root / name} holds no {studies.FILE}, so it cannot be gone on with.")
     about, folder = saved.read(root / name), root / name
     if not trust:
         saved.check_trust(folder, about, "pass trust=True if you trust where it comes from")

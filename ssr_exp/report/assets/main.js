@@ -102,7 +102,7 @@ addEventListener("hashchange", () => location.reload()); // another address was 
 byId("footer").textContent = `ssr_exp ${DATA.version}. Ctrl and the wheel zoom the chart, dragging moves it. Charts: Apache ECharts.`;
 if (DATA.studies.length) {
   const first = recall();
-  options(byId("study"), DATA.studies.map((one, i) => [String(i), one.name]), String(first));
+  options(byId("study"), DATA.studies.map((one, i) => [String(i), one.title === one.name ? one.name : `${one.title} (${one.name})`]), String(first));
   showTab();
   choose(first);
   changed("tab");

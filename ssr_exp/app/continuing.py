@@ -1,0 +1,252 @@
+"""`study=NAME` goes on with a study: what was typed when it was begun, and now, is one command.
+
+A study that a loop of the user's own began says itself what it is (`training.loop_study`). Of one
+that a command began the words are kept beside it; they are read as data that somebody else may have
+written, so those that name code are not taken without `trust=true`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from ssr_exp import files
+from ssr_exp.app.command_line import overrides
+from ssr_exp.config import Config
+from ssr_exp.errors import SsrError
+from ssr_exp.runs import removal, studies, study_names
+from ssr_exp.runs.store import Store
+from ssr_exp.runs.study_names import Asked
+from ssr_exp.training import run
+from ssr_exp.training.opened_study import OpenedStudy
+from ssr_exp.training.sweep import Member
+
+log = logging.getLogger(__name__)
+
+# What a study of a loop of the user's own was begun with, and what of it a command still says.
+DECIDED = "model segment task dataset recipe init checkpoint experiment".split()
+OPEN = ("task.target", "task.arguments", "segment.frozen", "segment.width_steps")
+# What one command's words say to another one: what is trained how, and not which networks.
+SHARED = (*DECIDED, "trainer", "logger")
+# What is of the command that is typed now alone.
+NOT_KEPT = ("study", "name", "trust", "wait", "paths")
+LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What a command line stands for.
+
+    Args:
+        command: `train` or `search`.
+        words: all of them, with those that were kept.
+        study: the one that must go on, by its folder's name; None: none was named.
+        name: what it is to be called; None: as it is.
+        launcher: the words that say where to train.
+        uses: the studies that it works on, until this is closed.
+    """
+
+    command: str
+    words: tuple[str, ...]
+    study: str | None = None
+    name: str | None = None
+    launcher: tuple[str, ...] = ()
+    uses: ExitStack = field(default_factory=ExitStack, compare=False)
+
+    def check(self, store: Store, opened: OpenedStudy) -> None:
+        """Refuse to go on with a study that is not the one that was named.
+
+        Raises:
+            SsrError: says in what it differs.
+        """
+        if self.study is not None and store.study_folder(opened.name).name != self.study:
+            raise SsrError(_is_another(store.root, self.study, opened.fields))
+
+    def begin(self, store: Store, opened: OpenedStudy, conf: Config, words: Sequence[str]) -> None:
+        """Write down what is typed for a study, before the first of its trainings.
+
+        What is typed beside `study=NAME` is for this time: what was kept before stays.
+
+        Raises:
+            SsrError: if it is not the study that was named, or another one has its name.
+        """
+        self.check(store, opened)
+        study_names.check_given(store, opened.name, opened.fields, self.name)
+        if not (store.study_folder(opened.name) / studies.FILE).exists():
+            run.describe_study(opened, conf, store)
+        before = study_names.read(store.study_folder(opened.name))
+        self.uses.enter_context(removal.using(store, opened.name))
+        kept = tuple(word for word in words if _first(_key(word)) not in NOT_KEPT)
+        asked = Asked(command=self.command, words=kept, launcher=self.launcher)  # type: ignore[arg-type]
+        is_known = self.study is not None and before.by(self.command) is not None
+        is_kept = not is_known and studies.SETTINGS not in opened.changed
+        study_names.note(store, opened.name, opened.fields, asked if is_kept else None, self.name)
+
+    def begin_all(self, members: Sequence[Member]) -> None:
+        """Do so for each study that a sweep is of.
+
+        Raises:
+            SsrError: if several are to have one name, or one is not what was asked for.
+        """
+        by_study: dict[Path, list[Member]] = {}
+        for member in members:
+            by_study.setdefault(member.folder.parents[1], []).append(member)
+        if self.name is not None and len(by_study) > 1:
+            names = ", ".join(folder.name for folder in by_study)
+            raise SsrError(
+                f"name={self.name} is for one study, and this command is of {len(by_study)} "
+                f"({names}): leave name= out, or type one value of what they differ in."
+            )
+        for some in by_study.values():
+            job = some[0].job
+            assert job is not None
+            self.begin(some[0].store, job.study, job.conf, swept([m.asked for m in some]))
+
+
+def read(arguments: Sequence[str], loader: ConfigLoader, composed: Any, command: str) -> Continued:
+    """Read a command line, and of the study that it names what was typed before.
+
+    Args:
+        arguments: its words, without Hydra's own.
+        loader: of Hydra.
+        composed: its configuration.
+        command: `train` or `search`.
+
+    Raises:
+        SsrError: if there is no such study, or its words are not known, or not trusted.
+    """
+    typed = {_key(str(o.input_line)): o for o in overrides.parse(list(arguments), loader)}
+    launcher = OmegaConf.select(composed, "hydra.overrides.hydra") or ()
+    where = tuple(str(word) for word in launcher if str(word).startswith(LAUNCHER))
+    name = _value(typed, "name")
+    if name is not None:
+        study_names.check_name(name)
+    asked = _value(typed, "study")
+    if asked is None:
+        return Continued(command, tuple(arguments), name=name, launcher=where)
+    root = Path(_value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs")))
+    study = study_names.find(root, asked)
+    if isinstance(files.read_or_empty(root / study / studies.FILE).get(studies.SETTINGS), dict):
+        _refuse_other_words(typed)
+        words = [word for word in arguments if _key(word) != "study"]
+        return Continued(command, (f"study={study}", *words), study, name, where)
+    before = _kept(root, study, command, loader)
+    kept = [word for word in before.words if not _is_replaced(_key(word), typed)]
+    if _value(typed, "trust") != "True":
+        _check_trust(study_names.title(root, study), kept)
+    if kept:
+        log.info("as %s was begun: %s", study_names.title(root, study), shlex.join(kept))
+    if before.launcher and not where:
+        log.info("trained in this command's own way; before: %s", shlex.join(before.launcher))
+    words = [word for word in arguments if _key(word) not in ("study", "trust")]
+    return Continued(command, (*kept, *words), study, name, where)
+
+
+def swept(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Write the command line that stands for several, each value of a key once."""
+    values: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for word in job:
+            key, equals, value = word.partition("=")
+            values.setdefault(f"{key}{equals}", {})[value] = None
+    return [f"{key}{','.join(each)}" for key, each in values.items()]
+
+
+def _refuse_other_words(typed: Mapping[str, Override]) -> None:
+    """Refuse what would be ignored beside `study=NAME`, which says it already.
+
+    Raises:
+        SsrError: names the first such word.
+    """
+    for key, word in typed.items():
+        if _first(key) in DECIDED and not key.startswith(OPEN):
+            raise SsrError(
+                f"{word.input_line} goes with no study=NAME: its networks, its score and its "
+                "training are those that it was begun with. Leave it out."
+            )
+
+
+def _kept(root: Path, study: str, command: str, loader: ConfigLoader) -> Asked:
+    """Read the words of a study's last command, or of the other one what they share.
+
+    Raises:
+        SsrError: if none are known.
+    """
+    begun = study_names.read(root / study)
+    if (same := begun.by(command)) is not None:
+        return same
+    if not begun.asked:
+        raise SsrError(
+            f"the words that began {study_names.title(root, study)} are not known, as it is of an "
+            "earlier ssr_exp: repeat them once, without study=, and they are kept."
+        )
+    other = begun.asked[0]
+    parsed = overrides.parse(list(other.words), loader)
+    words = [str(o.input_line) for o in parsed if not (command == "search" and _sweeps(o))]
+    shared = tuple(word for word in words if _first(_key(word)) in SHARED)
+    return Asked(command=other.command, words=shared, launcher=other.launcher)
+
+
+def _sweeps(override: Override) -> bool:
+    return bool(override.is_sweep_override())
+
+
+def _is_replaced(key: str, typed: Mapping[str, Override]) -> bool:
+    """Say whether what is typed now says a key anew, or all of the group that it is in."""
+    return key in typed or any("." not in one and key.startswith(f"{one}.") for one in typed)
+
+
+def _check_trust(name: str, words: Sequence[str]) -> None:
+    """Refuse words that could call code, send results away, or read the environment.
+
+    Raises:
+        SsrError: names the first such word.
+    """
+    for word in words:
+        if study_names.needs_trust(word):
+            raise SsrError(
+                f"study={name} was begun with {word}, which may call code or send results away: "
+                "type trust=true if you trust where the folder of runs comes from."
+            )
+
+
+def _is_another(root: Path, study: str, fields: Mapping[str, Any]) -> str:
+    """Say why a command line is not of the study that it names."""
+    theirs, name = files.read_or_empty(root / study / studies.FILE), study_names.title(root, study)
+    if modules := studies.changed_code(theirs, fields):
+        return (
+            f"the code of {', '.join(modules)} is not that of study {name}: if its results would "
+            f"be the same, type task.study={study} with it; else leave study={name} out."
+        )
+    differences = studies.differences(theirs, fields)
+    first = differences[0] if differences else "its file cannot be read"
+    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+    return (
+        f"study={name} cannot go on, this would be another study: {first}{more}. Leave out what "
+        "changes it, or leave study= out to begin another one."
+    )
+
+
+def _value(typed: Mapping[str, Override], key: str) -> str | None:
+    """Read a single value; None where several are swept over, or none is typed."""
+    override = typed.get(key)
+    if override is None or override.is_sweep_override() or override.value() is None:
+        return None
+    return str(override.value())
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _first(key: str) -> str:
+    return key.split("@")[0].split(".")[0]

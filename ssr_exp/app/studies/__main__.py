@@ -1,0 +1,171 @@
+"""`ssr studies`: the studies of a folder, what they differ in, and the space that they take."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ssr_exp import messages, streams, terminal
+from ssr_exp.app.studies import removing
+from ssr_exp.config import PathsConf
+from ssr_exp.errors import SsrError, one_line
+from ssr_exp.report import study_overview, study_tables
+from ssr_exp.report.study_overview import StudySummary
+from ssr_exp.report.study_tables import bytes_text
+from ssr_exp.runs import removal, studies, study_names
+from ssr_exp.runs.store import Store
+
+RUNS = PathsConf().runs
+TRUST = "trust=true"
+INTERRUPTED = 130  # as shells say it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out what the command line asks for."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        carry_out: Callable[[Store, argparse.Namespace], None] = options.carry_out
+        carry_out(_store(Path(options.runs).expanduser()), options)
+    except SsrError as error:
+        print(one_line(str(error)), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _store(root: Path) -> Store:
+    if not root.is_dir():
+        raise SsrError(f"there is no folder {root}: type --runs DIR, the folder of the records.")
+    if study_names.is_study(root):
+        raise SsrError(f"{root} is a study: type --runs {root.parent}, the folder that it is in.")
+    return Store(root, option="--runs DIR")
+
+
+def _list(store: Store, options: argparse.Namespace) -> None:
+    summaries = study_overview.read(store)
+    if options.json:
+        print(json.dumps([study_tables.as_data(one) for one in summaries], indent=1))
+        return
+    if not summaries:
+        print(f"{store.root} holds no study yet: {messages.typed('train')} begins one")
+        return
+    terminal.console().print(study_tables.listing(summaries))
+    if left := removal.left_aside(store):
+        print(f"a removal that was killed left {bytes_text(left)}: {removing.PROG} remove ends it")
+    print(f"{removing.PROG} show NAME says more of one, and the command that goes on with it")
+
+
+def _show(store: Store, options: argparse.Namespace) -> None:
+    one = study_overview.one_of(
+        study_overview.read(store), study_names.find(store.root, options.study)
+    )
+    if options.json:
+        print(json.dumps(study_tables.as_data(one), indent=1))
+        return
+    lines = [one.title if one.begun.name is None else f"{one.title}  ({one.folder})"]
+    lines.append(f"  {one.network} on {one.dataset}; {study_tables.counts_text(one)}")
+    outcome = study_tables.outcome(one).items()
+    lines += [f"  {heading}: {text}" for heading, text in outcome if text != study_tables.NONE]
+    lines.append(f"  size: {bytes_text(one.size)}, in {store.root / one.folder}")
+    if said := study_tables.differences(one, [one]):
+        lines.append(f"  differs from others in: {said}")
+    typed = commands(store, one)
+    lines.append("goes on with:" if typed else "goes on with the words that it was begun with")
+    lines += [f"  {shlex.join(words)}" for words in typed]
+    print("\n".join(map(one_line, lines)))
+
+
+def commands(store: Store, one: StudySummary) -> list[list[str]]:
+    """List the commands that go on with a study: short ones, then all that was typed.
+
+    Of a study of an earlier version nothing is known.
+    """
+    place = [] if str(store.root) == RUNS else [f"paths.runs={store.root}"]
+    named = [f"study={one.title}", *place]
+    if studies.SETTINGS in one.fields:
+        return [[*messages.spelled("search"), *named, TRUST, "task.target=MODULE.FUNCTION"]]
+    if not one.begun.asked:
+        return []
+    if any(study_names.needs_trust(word) for asked in one.begun.asked for word in asked.words):
+        named.append(TRUST)
+    short = [[*messages.spelled(asked.command), *named] for asked in one.begun.asked]
+    if all(asked.command != "search" for asked in one.begun.asked):
+        short.append([*messages.spelled("search"), *named, "rounds=3"])
+    whole = [
+        [*messages.spelled(asked.command), *asked.words, *asked.launcher, *place]
+        for asked in one.begun.asked
+    ]
+    return [*short, *whole]
+
+
+def _name(store: Store, options: argparse.Namespace) -> None:
+    study = study_names.find(store.root, options.study)
+    study_names.rename(store, study, options.name)
+    print(f"{study} is called {options.name}")
+    removing.write_page(store)
+
+
+def _compare(store: Store, options: argparse.Namespace) -> None:
+    summaries = study_overview.read(store)
+    names = [study_names.find(store.root, typed) for typed in (options.study, options.other)]
+    one, other = (study_overview.one_of(summaries, name) for name in names)
+    if one.folder == other.folder:
+        raise SsrError(f"{options.study} and {options.other} are one study: name two.")
+    if options.json:
+        print(json.dumps(_compared(one, other), indent=1))
+        return
+    for part in study_tables.comparison(one, other):
+        terminal.console().print(part)
+
+
+def _compared(one: StudySummary, other: StudySummary) -> dict[str, object]:
+    return {
+        "studies": [study_tables.as_data(each) for each in (one, other)],
+        "differ_in": study_tables.apart(one, other),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--runs", metavar="DIR", help=f"the folder of the records ({RUNS})")
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    parser = argparse.ArgumentParser(
+        prog=removing.PROG, description="List the studies of a folder of runs.", parents=[shared]
+    )
+    parser.set_defaults(carry_out=_list, runs=RUNS, json=False)
+    study = "a study's name, one of your own, or a beginning of it"
+    adding = parser.add_subparsers(metavar="{show,name,compare,remove}")
+
+    def add(name: str, carry_out: object, says: str) -> argparse.ArgumentParser:
+        added = adding.add_parser(name, help=says, description=f"{says}.", parents=[shared])
+        added.set_defaults(carry_out=carry_out)
+        return added
+
+    shows = add("show", _show, "Say more of one, and the commands that go on with it")
+    shows.add_argument("study", help=study)
+    names = add("name", _name, "Give a study a name of your own")
+    names.add_argument("study", help=study)
+    names.add_argument("name", help="up to 100 letters, digits, and . _ -")
+    compares = add("compare", _compare, "Say in what two differ, and what came of them")
+    compares.add_argument("study", help=study)
+    compares.add_argument("other", help="another one")
+    removes = add("remove", removing.remove, "Free space; what another process uses stays")
+    removes.add_argument("study", nargs="?", help=f"{study}; of --failed, --checkpoints: none: all")
+    removes.add_argument("--failed", action="store_true", help="only runs that failed")
+    weights = "only weights that nothing goes on from; best/ and finalists stay"
+    removes.add_argument("--checkpoints", action="store_true", help=weights)
+    removes.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+if __name__ == "__main__":
+    streams.outlive_readers()
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""What `ssr studies remove` does: it says what is freed, asks, and names what stays."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ssr_exp.errors import SsrError
+from ssr_exp.report import page, study_overview, study_tables
+from ssr_exp.report.study_tables import bytes_text
+from ssr_exp.runs import removal, study_names
+from ssr_exp.runs.removal import Removed
+from ssr_exp.runs.store import Store
+from ssr_exp.terminal import counted
+
+PROG = "ssr studies"
+NO_LONGER = (
+    "No longer: to export or load one of these networks (run=CODE, study.trained), to start or "
+    "distill from one, to test one (trainer.test=true), and finalists.seeds=0. Their records stay: "
+    "pages and searches are as before."
+)
+
+
+def remove(store: Store, options: argparse.Namespace) -> None:
+    """Remove what the command line names: a study, or runs or weights of one or of all.
+
+    Raises:
+        SsrError: if there is no such study, a process uses it, or nobody says yes.
+    """
+    if (ended := removal.end_others(store)) and not options.json:
+        print(f"ended a removal that was killed: {bytes_text(ended)} freed")
+    chosen = None if options.study is None else study_names.find(store.root, options.study)
+    if options.failed or options.checkpoints:
+        every = study_names.every(store.root) if chosen is None else [chosen]
+        _remove_parts(store, options, list(every))
+    elif chosen is not None:
+        _remove_study(store, options, chosen)
+    elif not ended:
+        raise SsrError(
+            f"name what is removed: {PROG} remove NAME, or --failed, or --checkpoints, of one "
+            "study or of all."
+        )
+    write_page(store)
+
+
+def _remove_study(store: Store, options: argparse.Namespace, study: str) -> None:
+    summaries = study_overview.read(store)
+    one = study_overview.one_of(summaries, study)
+    inside = store.study_folder(study).resolve()
+    if any(inside in path.parents for path in removal.started_from(store)):
+        print(f"runs of other studies start from networks of {one.title}, or learn from them")
+    what = f"{one.title}: {study_tables.counts_text(one)}, {bytes_text(one.size)}"
+    _confirm(options, f"remove all of {what}")
+    freed = removal.remove_study(store, study)
+    print(f"removed {one.title}: {bytes_text(freed)} freed")
+    for other in summaries:
+        if other.finalists_of == study:
+            print(f"its finalists are a study of their own: {PROG} remove {other.title}")
+
+
+def _remove_parts(store: Store, options: argparse.Namespace, chosen: Sequence[str]) -> None:
+    runs = [run for one in chosen for run in removal.failed(store, one)] if options.failed else []
+    weights = (
+        [path for one in chosen for some in removal.weights(store, one).values() for path in some]
+        if options.checkpoints
+        else []
+    )
+    freed = sum(map(removal.size, runs)) + sum(path.stat().st_size for path in weights)
+    if not runs and not weights:
+        print("there is nothing to remove")
+        return
+    parts = [counted(len(runs), "failed run")] * bool(runs)
+    parts += [counted(len(weights), "file") + " of weights"] * bool(weights)
+    _confirm(options, f"remove {' and '.join(parts)}, {bytes_text(freed)}")
+    for one in chosen:
+        if options.failed:
+            _say(store, one, removal.remove_failed(store, one), "")
+        if options.checkpoints:
+            _say(store, one, removal.remove_weights(store, one), "the weights of ")
+    if weights:
+        print(NO_LONGER)
+
+
+def _say(store: Store, study: str, removed: Removed, of: str) -> None:
+    name = study_names.title(store.root, study)
+    if removed.runs:
+        freed = bytes_text(removed.freed)
+        print(f"{name}: removed {of}{counted(len(removed.runs), 'run')}, {freed} freed")
+    for folder in removed.used:
+        print(f"{name}: left {folder.relative_to(store.root)}, which another process uses")
+
+
+def _confirm(options: argparse.Namespace, what: str) -> None:
+    """Ask before something is removed.
+
+    Raises:
+        SsrError: if nobody can be asked, or the answer is no.
+    """
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise SsrError(f"this would {what}: type --yes with it.")
+    try:
+        answer = input(f"{what}? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise SsrError("nothing was removed.")
+
+
+def write_page(store: Store) -> None:
+    """Write the page anew, where there is one, so that it shows what there is."""
+    if (store.root / page.FILE).exists():
+        page.write(store)

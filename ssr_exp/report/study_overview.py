@@ -1,0 +1,153 @@
+"""The studies of a store in a few words and numbers: what `ssr studies` lists and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ssr_exp.report import search_results
+from ssr_exp.runs import removal, studies, study_names
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
+from ssr_exp.runs.study_names import Begun
+
+SECONDS = 3600  # of an hour
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study in short.
+
+    Attributes:
+        folder: its folder's name.
+        begun: how it was begun, and is called.
+        fields: what it is, as `study.json` says it; empty if that cannot be read.
+        records: of its runs.
+        answer: of a search's `best/`; None without one.
+        differs: from those of the same network and data set, by key; see `studies.told_apart`.
+        finalists_of: the study whose finalists it holds; None: it is one for itself.
+        under_way: runs that a process trains, or has leased.
+        stopped: runs that were begun and have no record.
+        size: of its folder, in bytes.
+    """
+
+    folder: str
+    begun: Begun
+    fields: Mapping[str, Any]
+    records: Sequence[Record]
+    answer: Record | None
+    under_way: int
+    stopped: int
+    size: int
+    differs: Mapping[str, str] = field(default_factory=dict)
+    finalists_of: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called: by a name of one's own, if it has one."""
+        return self.begun.name or self.folder
+
+    @property
+    def network(self) -> str:
+        """The seed network's name; empty if it is not known."""
+        return self.records[-1].model if self.records else _name(self.fields, "model")
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name; likewise."""
+        return self.records[-1].dataset if self.records else _name(self.fields, "dataset")
+
+    @property
+    def hours(self) -> float:
+        """What its runs took, on their devices."""
+        return sum(record.wall_s for record in self.records) / SECONDS
+
+    @property
+    def last(self) -> str:
+        """When its last run was begun, in ISO 8601; empty if it has none."""
+        return max((record.started_at for record in self.records), default="")
+
+    @property
+    def best(self) -> Record | None:
+        """The run with the best score on val."""
+        measured = [record for record in self.records if record.is_measured]
+        return max(measured, key=_goodness, default=None)
+
+    def count(self, status: Status) -> int:
+        """Count the runs that ended so; those that are tried again are under way as well."""
+        return sum(record.status is status for record in self.records)
+
+
+def read(store: Store) -> list[StudySummary]:
+    """Read the studies of a store, the one with the newest run last."""
+    records: dict[str, list[Record]] = {name: [] for name in study_names.every(store.root)}
+    for record in store.records():
+        records.setdefault(folder_name(record.study), []).append(record)
+    fields = studies.read_all(store.root)
+    by_name = {name: some for name, some in records.items() if some}
+    finals = search_results.finalist_studies(store, by_name)
+    of = {final: name for name, others in finals.items() for final in others}
+    summaries = [
+        _summary(store, name, fields.get(name, {}), some, of.get(name))
+        for name, some in records.items()
+    ]
+    apart = _told_apart([one for one in summaries if one.finalists_of is None])
+    told = [replace(one, differs=apart.get(one.folder, {})) for one in summaries]
+    return sorted(told, key=lambda one: (one.last, one.folder))
+
+
+def one_of(summaries: Sequence[StudySummary], folder: str) -> StudySummary:
+    """Pick a study by its folder's name, which is there."""
+    return next(one for one in summaries if one.folder == folder)
+
+
+def _summary(
+    store: Store,
+    name: str,
+    fields: Mapping[str, Any],
+    records: Sequence[Record],
+    finalists_of: str | None,
+) -> StudySummary:
+    folder = store.root / name
+    done = {(folder_name(r.network), r.seed) for r in records if r.status is not Status.failed}
+    under_way = stopped = 0
+    for run in folder.glob("*/seed*/"):
+        if not SEED.fullmatch(run.name) or (run.parent.name, int(run.name[4:])) in done:
+            continue
+        is_claimed = store.is_claimed(run, glance_s=0)
+        under_way += is_claimed
+        is_begun = (run / CONFIG_FILE).exists() and not (run / RECORD_FILE).exists()
+        stopped += is_begun and not is_claimed
+    best = folder / BEST_FOLDER
+    return StudySummary(
+        folder=name,
+        begun=study_names.read(folder),
+        fields=fields,
+        records=records,
+        answer=store.read(best) if (best / RECORD_FILE).exists() else None,
+        under_way=under_way,
+        stopped=stopped,
+        size=removal.size(folder),
+        finalists_of=finalists_of,
+    )
+
+
+def _told_apart(summaries: Sequence[StudySummary]) -> dict[str, dict[str, str]]:
+    """Say what studies of the same network and data set differ in, by folder and key."""
+    alike: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for one in summaries:
+        alike.setdefault((one.network, one.dataset), {})[one.folder] = one.fields
+    return {
+        name: told for fields in alike.values() for name, told in studies.told_apart(fields).items()
+    }
+
+
+def _goodness(record: Record) -> float:
+    assert record.score is not None
+    return record.scored_by.sign * record.score
+
+
+def _name(fields: Mapping[str, Any], part: str) -> str:
+    said = fields.get(part)
+    return str(said.get("name", "")) if isinstance(said, dict) else ""

@@ -1,0 +1,228 @@
+"""Studies as tables and as plain data: all of them in a list, two of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from rich.table import Table
+
+from ssr_exp import terminal
+from ssr_exp.report.study_overview import StudySummary
+from ssr_exp.runs import pareto, studies
+from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.terminal import counted
+
+MOST = 4  # differences in a line
+LEVELS = 8  # of cost, in a comparison of fronts
+UNITS = ("B", "kB", "MB", "GB", "TB")
+THOUSAND = 1000
+LEFT = ("study", "network", "data", "differs in")
+SPARE = ("data", "network", "hours", "stopped", "diverged", "answer", "size")
+NONE = "-"
+
+Point = tuple[int, float]
+"""Parameters of a network, and its score on val: the mean over its seeds."""
+
+
+def listing(summaries: Sequence[StudySummary]) -> Table:
+    """Lay out studies, a row for each; columns that hold nothing are left out."""
+    rows = [_row(one, summaries) for one in summaries]
+    headings = [key for key in rows[0] if key in ("study", "done") or any(row[key] for row in rows)]
+    cells = [[row[key] for key in headings] for row in rows]
+    return terminal.table(
+        counted(len(rows), "study").replace("studys", "studies"),
+        headings,
+        cells,
+        left=LEFT,
+        spare=SPARE,
+    )
+
+
+def _row(one: StudySummary, all_of_them: Sequence[StudySummary]) -> dict[str, str]:
+    counts = {
+        "done": one.count(Status.finished),
+        "diverged": one.count(Status.diverged),
+        "failed": one.count(Status.failed),
+        "under way": one.under_way,
+        "stopped": one.stopped,
+    }
+    return {
+        "study": one.title,
+        "network": one.network,
+        "data": one.dataset,
+        "differs in": differences(one, all_of_them),
+        **{name: str(count) if count or name == "done" else "" for name, count in counts.items()},
+        "best": "" if one.best is None else score(one.best),
+        "answer": "" if one.answer is None else f"{share(one.answer)} of parameters",
+        "hours": f"{one.hours:.2f}",
+        "size": bytes_text(one.size),
+    }
+
+
+def differences(one: StudySummary, all_of_them: Sequence[StudySummary]) -> str:
+    """Say in what a study differs from others of its network and data, in one line."""
+    if one.finalists_of is not None:
+        names = {other.folder: other.title for other in all_of_them}
+        return f"finalists of {names.get(one.finalists_of, one.finalists_of)}"
+    said = [f"{key} {value}" for key, value in one.differs.items()]
+    more = [f"{len(said) - MOST} more"] if len(said) > MOST else []
+    return ", ".join([*said[:MOST], *more])
+
+
+def as_data(one: StudySummary) -> dict[str, Any]:
+    """Say of a study what the list says, as JSON holds it; all of its names, and its commands."""
+    return {
+        "study": one.folder,
+        "name": one.begun.name,
+        "network": one.network,
+        "dataset": one.dataset,
+        "differs_in": dict(one.differs),
+        "finalists_of": one.finalists_of,
+        "runs": {
+            **{status.value: one.count(status) for status in Status},
+            "under_way": one.under_way,
+            "stopped": one.stopped,
+        },
+        "best": _run(one.best),
+        "answer": _run(one.answer),
+        "hours": round(one.hours, 4),
+        "bytes": one.size,
+        "last_run": one.last or None,
+        "begun_with": {asked.command: list(asked.words) for asked in one.begun.asked},
+    }
+
+
+def _run(record: Record | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    keys = "network seed score_key score test_score params macs baseline_params".split()
+    return {key: getattr(record, key) for key in keys}
+
+
+def apart(one: StudySummary, other: StudySummary) -> dict[str, tuple[str, str]]:
+    """Say in what two studies differ: of each key both values."""
+    told = studies.told_apart({one.folder: one.fields, other.folder: other.fields})
+    here, there = told[one.folder], told[other.folder]
+    keys = dict.fromkeys([*here, *there])
+    return {key: (here.get(key, NONE), there.get(key, NONE)) for key in keys}
+
+
+def comparison(one: StudySummary, other: StudySummary) -> Iterator[Table | str]:
+    """Lay out two studies side by side: what differs, what came of it, their fronts."""
+    titles = [one.title, other.title]
+    differing = apart(one, other)
+    if differing:
+        rows = [[key, *values] for key, values in differing.items()]
+        yield terminal.table("they differ in", ["setting", *titles], rows, left=["setting"])
+    else:
+        yield "they differ in nothing that their files say"
+    left, right = outcome(one), outcome(other)
+    rows = [[key, left[key], right[key]] for key in left]
+    yield terminal.table("what came of them", ["", *titles], rows, left=[""])
+    if one.best is None or other.best is None:
+        return
+    keys = [each.best.scored_by.key for each in (one, other) if each.best is not None]
+    if keys[0] != keys[1]:
+        yield f"their scores are not the same ({keys[0]}, {keys[1]}), so no fronts are compared"
+        return
+    heading = f"best {one.best.scored_by.heading} with at most so many parameters"
+    number = one.best.scored_by.number
+    rows = [
+        [f"{cost:,}", *(NONE if value is None else number(value) for value in values)]
+        for cost, values in levels(one, other)
+    ]
+    yield terminal.table(heading, ["parameters", *titles], rows)
+
+
+def outcome(one: StudySummary) -> dict[str, str]:
+    """Say what came of a study, by what it is."""
+    baselines = [record for record in one.records if record.kind is Kind.baseline]
+    measured = [record.score for record in baselines if record.score is not None]
+    text = baselines[0].scored_by.text(mean(measured)) if measured else NONE
+    seeds = f" ({counted(len(measured), 'seed')})" if measured else ""
+    first = next(iter(one.records), None)
+    return {
+        "baseline": f"{text}{seeds}",
+        "its parameters": f"{first.baseline_params:,}" if first else NONE,
+        "its MACs": f"{first.baseline_macs:,}" if first else NONE,
+        "best": NONE if one.best is None else f"{score(one.best)}, {share(one.best)} of parameters",
+        "answer": NONE if one.answer is None else _answer(one.answer),
+        "runs done": str(one.count(Status.finished)),
+        "hours": f"{one.hours:.2f}",
+    }
+
+
+def _answer(record: Record) -> str:
+    tested = "" if record.test_score is None else f"test {record.scored_by.text(record.test_score)}"
+    return ", ".join(filter(None, [record.network, f"{share(record)} of parameters", tested]))
+
+
+def levels(
+    one: StudySummary, other: StudySummary
+) -> list[tuple[int, tuple[float | None, float | None]]]:
+    """Say what each study's front scores at costs where one of them changes.
+
+    Args:
+        one: a study.
+        other: another one, judged by the same score.
+
+    Returns:
+        Parameters, the smallest first, and both scores; None where nothing so small was trained.
+    """
+    fronts = [_front(one.records), _front(other.records)]
+    costs = sorted({cost for front in fronts for cost, _ in front})
+    step = -(-len(costs) // LEVELS) or 1
+    kept = [*costs[-1::-step]][::-1]
+    return [(cost, (_best(fronts[0], cost), _best(fronts[1], cost))) for cost in kept]
+
+
+def _best(front: Sequence[Point], cost: int) -> float | None:
+    return next((value for params, value in reversed(front) if params <= cost), None)
+
+
+def _front(records: Sequence[Record]) -> list[Point]:
+    """Keep the networks that no cheaper one matches, the cheapest first."""
+    by_network: dict[str, list[Record]] = {}
+    for record in records:
+        if record.is_measured:
+            by_network.setdefault(record.network, []).append(record)
+    points = [(some[0].params, _mean(some)) for some in by_network.values()]
+    sign = records[0].scored_by.sign
+    at = pareto.front([cost for cost, _ in points], [sign * value for _, value in points])
+    return [points[place] for place in at]
+
+
+def _mean(records: Sequence[Record]) -> float:
+    return mean(record.score for record in records if record.score is not None)
+
+
+def score(record: Record) -> str:
+    """Write a run's score on val with its unit."""
+    assert record.score is not None
+    return record.scored_by.text(record.score)
+
+
+def share(record: Record) -> str:
+    """Write a network's parameters as a share of its baseline's."""
+    return f"{record.params / record.baseline_params:.1%}"
+
+
+def bytes_text(size: float) -> str:
+    """Write a size on disk: 1.2 GB."""
+    for unit in UNITS:
+        if size < THOUSAND or unit == UNITS[-1]:
+            break
+        size /= THOUSAND
+    return f"{size:.0f} {unit}" if unit in UNITS[:2] or size >= 10 else f"{size:.1f} {unit}"
+
+
+def counts_text(one: StudySummary) -> str:
+    """Say how many runs ended how: 12 finished, 1 failed."""
+    named: Mapping[str, int] = {
+        **{status.value: one.count(status) for status in Status},
+        "under way": one.under_way,
+        "stopped before its end": one.stopped,
+    }
+    return ", ".join(f"{count} {name}" for name, count in named.items() if count) or "no runs yet"

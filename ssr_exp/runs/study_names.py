@@ -1,0 +1,240 @@
+"""What a study is called, and what was typed for it: a name of one's own, the words of commands.
+
+A study is what its fingerprint says, and so is its folder. A name of one's own is another word for
+it: it stands in a file beside `study.json`, in no record, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ssr_exp import files
+from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
+from ssr_exp.runs import studies
+from ssr_exp.runs.store import RECORD_FILE, Store, folder_name
+
+log = logging.getLogger(__name__)
+
+FILE = "begun.json"
+SCHEMA = 1  # raise when a reader of today could misread what is written
+LOCK = ".names"  # in the store's folder: one process at a time gives a name
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+FINGERPRINT = re.compile(r".*-([0-9a-f]{8})")
+SHORTEST = 4  # characters of a fingerprint that stand for it
+MOST = 12  # names in a sentence
+
+
+# Parts of keys that name what is called, or send what is measured to others.
+TRUSTED = ("target", "arguments", "hydra", "_target_", "entity", "share_machine")
+
+
+class Asked(FileModel):
+    """A command that trained networks of a study: `train` or `search`, and what was typed after it.
+
+    `words` say what to train; `launcher` where, which is for the command that is typed again alone.
+    """
+
+    command: Literal["train", "search"]
+    words: tuple[str, ...]
+    launcher: tuple[str, ...] = ()
+
+
+class Begun(FileModel):
+    """How a study was begun, and is called: of each command the words that were typed last.
+
+    The words say nothing of where the study lies, and nothing that trusts it.
+    """
+
+    schema_version: int = SCHEMA
+    name: str | None = Field(default=None, pattern=f"^{NAME.pattern}$")
+    asked: tuple[Asked, ...] = ()
+
+    def by(self, command: str) -> Asked | None:
+        """Say what was typed after a command; None if it never was."""
+        return next((one for one in self.asked if one.command == command), None)
+
+
+def needs_trust(word: str) -> bool:
+    """Say whether a word may call code, send results away, or read this machine's environment."""
+    parts = re.split(r"[./]", word.lstrip("+~").partition("=")[0])
+    return "${" in word or not set(TRUSTED).isdisjoint(parts)
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a study.
+
+    Raises:
+        SsrError: says what is.
+    """
+    if not NAME.fullmatch(name):
+        raise SsrError(
+            f"name={name!r:.120} cannot be a study's name: give up to 100 letters, digits, and "
+            ". _ - (a letter or digit first, no . at the end)."
+        )
+
+
+def read(folder: Path) -> Begun:
+    """Read what is known of how a study was begun; of a file that cannot be read, nothing."""
+    try:
+        return files.read(folder / FILE, Begun, version=SCHEMA)
+    except FileNotFoundError:
+        return Begun()
+    except files.Unreadable as error:
+        log.warning("skipped %s, and a name that it may give: %s", folder / FILE, error)
+        return Begun()
+
+
+def every(root: Path) -> dict[str, str | None]:
+    """List the studies of a store by their folders' names, with names of one's own."""
+    folders = sorted(path for path in root.glob("*/") if not path.name.startswith("."))
+    return {folder.name: read(folder).name for folder in folders if is_study(folder)}
+
+
+def is_study(folder: Path) -> bool:
+    """Say whether a folder is that of a study: it says so, or holds a record."""
+    if (folder / studies.FILE).exists():
+        return True
+    return next(folder.glob(f"*/seed*/{RECORD_FILE}"), None) is not None
+
+
+def title(root: Path, study: str) -> str:
+    """Return what a study is called: the name that it was given, or its own."""
+    return read(root / folder_name(study)).name or study
+
+
+def find(root: Path, typed: str) -> str:
+    """Find the study that is meant: by its name, one of one's own, or a beginning of one.
+
+    The fingerprint at the end of a name, or a beginning of it, stands for the study, too.
+
+    Returns:
+        The name of its folder.
+
+    Raises:
+        SsrError: if none or several are meant; names those that there are.
+    """
+    here = every(root)
+    exact = [study for study, own in here.items() if typed in (study, own)]
+    if exact:
+        return typed if typed in exact else exact[0]
+    begun = [study for study, own in here.items() if typed and _begins(typed, study, own)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        names = _listed({study: here[study] for study in begun})
+        raise SsrError(f"{typed} may be several studies in {root}: type more of one, of {names}.")
+    raise SsrError(f"there is no study {typed} in {root}; it holds {_listed(here)}.")
+
+
+def _begins(typed: str, study: str, own: str | None) -> bool:
+    match = FINGERPRINT.fullmatch(study)
+    is_hash = match is not None and len(typed) >= SHORTEST and match[1].startswith(typed)
+    return is_hash or study.startswith(typed) or (own or "").startswith(typed)
+
+
+def _listed(named: Mapping[str, str | None]) -> str:
+    names = [f"{own} ({study})" if own else study for study, own in named.items()]
+    more = [f"{len(names) - MOST} more"] if len(names) > MOST else []
+    return ", ".join([*names[:MOST], *more]) or "none"
+
+
+def refuse_taken(root: Path, name: str, study: str, fields: Mapping[str, object]) -> None:
+    """Refuse a name that another study is called.
+
+    Args:
+        root: the store's folder.
+        name: to be given.
+        study: the one that is to be called so.
+        fields: what that is.
+
+    Raises:
+        SsrError: says in what the two differ.
+    """
+    here = every(root)
+    others = [one for one, own in here.items() if name in (one, own) and one != folder_name(study)]
+    if not others:
+        return
+    theirs = files.read_or_empty(root / others[0] / studies.FILE)
+    differences = studies.differences(theirs, fields) if theirs and fields else []
+    why = f" ({differences[0]}{_more(differences)})" if differences else ""
+    raise SsrError(
+        f"name={name} is what another study in {root} is called, {others[0]}{why}: type another "
+        f"name, or study={name} to go on with that one."
+    )
+
+
+def _more(differences: Sequence[str]) -> str:
+    return f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+
+
+def rename(store: Store, study: str, name: str) -> None:
+    """Call a study by a name, whatever it was called before.
+
+    Raises:
+        SsrError: if it is no name, or another study is called so.
+    """
+    check_name(name)
+    folder = store.study_folder(study)
+    with store.claim(store.root / LOCK, wait=True):
+        refuse_taken(store.root, name, study, files.read_or_empty(folder / studies.FILE))
+        _write(store, folder, read(folder).model_copy(update={"name": name}))
+
+
+def note(
+    store: Store,
+    study: str,
+    fields: Mapping[str, object],
+    asked: Asked | None,
+    name: str | None,
+) -> None:
+    """Write down what was typed for a study, and what it is to be called.
+
+    Args:
+        store: of the study.
+        study: its name.
+        fields: what it is.
+        asked: the command; None: it is not to be repeated.
+        name: None: as before.
+
+    Raises:
+        SsrError: if it has another name, or another study has this one.
+    """
+    folder = store.study_folder(study)
+    if name is None and (asked is None or asked in read(folder).asked):
+        return
+    with store.claim(store.root / LOCK, wait=True):
+        before = read(folder)
+        check_given(store, study, fields, name)
+        kept = [one for one in before.asked if asked is None or one.command != asked.command]
+        now = Begun(name=name or before.name, asked=(*kept, *([asked] if asked else [])))
+        if now != before:
+            _write(store, folder, now)
+
+
+def check_given(store: Store, study: str, fields: Mapping[str, object], name: str | None) -> None:
+    """Refuse to give a study a name that it cannot have; None is no name.
+
+    Raises:
+        SsrError: if it is no name, the study has another one, or another study has this one.
+    """
+    if name is None:
+        return
+    check_name(name)
+    before = read(store.study_folder(study)).name
+    if before is not None and before != name:
+        raise SsrError(
+            f"name={name}: this study is called {before} already; leave name= out, or rename it: "
+            f"ssr studies name {before} {name}."
+        )
+    refuse_taken(store.root, name, study, fields)
+
+
+def _write(store: Store, folder: Path, begun: Begun) -> None:
+    store.write_text(folder / FILE, files.to_json(begun))

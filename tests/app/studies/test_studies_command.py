@@ -1,0 +1,237 @@
+"""`ssr studies`: what is typed, what it prints, what it removes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssr_exp import messages
+from ssr_exp.app.studies.__main__ import main
+from ssr_exp.report import page
+from ssr_exp.runs import studies, study_names
+from ssr_exp.runs.record import Status
+from ssr_exp.runs.store import LAST_CHECKPOINT, Store
+from ssr_exp.runs.study_names import Asked
+from tests.conftest import ROOT, Ended, MakeRecord
+
+Capsys = pytest.CaptureFixture[str]
+Studies = Callable[..., Ended]
+FIRST, SECOND = "resnet20-digits-0a1b2c3d", "resnet20-digits-0aff00ff"
+
+
+@pytest.fixture
+def store(tmp_path: Path, make_record: MakeRecord) -> Store:
+    """Two studies that differ in the learning rate; of the first one a run failed."""
+    store = Store(tmp_path / "runs")
+    for study, lr, score in ((FIRST, 0.1, 90.0), (SECOND, 0.05, 91.0)):
+        record = make_record(study=study, score=score)
+        folder = store.folder(study, record.network, 0)
+        store.write(folder, record)
+        (folder / LAST_CHECKPOINT).write_bytes(b"0" * 5000)
+        fields = {"model": {"name": "resnet20"}, "recipe": {"lr": lr}}
+        store.write_text(store.study_folder(study) / studies.FILE, json.dumps(fields))
+    more = {"status": Status.failed, "score": None, "best_score": None, "error": "x", "seed": 1}
+    broken = make_record(study=FIRST, **more)
+    store.write(store.folder(FIRST, broken.network, 1), broken)
+    return store
+
+
+@pytest.fixture
+def ssr_studies(store: Store, capsys: Capsys) -> Studies:
+    """Run the command on that store."""
+
+    def run(*words: str) -> Ended:
+        capsys.readouterr()
+        code = main([*words, "--runs", str(store.root)])
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return Ended(code, printed.out, printed.err)
+
+    return run
+
+
+# Looking
+
+
+def test_the_list_names_each_study_by_a_name_of_ones_own(ssr_studies: Studies) -> None:
+    assert ssr_studies("name", "0a1b", "pets").code == 0
+    listed = ssr_studies()
+    assert listed.code == 0 and listed.err == ""
+    (row,) = listed.lines("pets")
+    cells = [cell.strip() for cell in re.split(r"[│|]", row)[1:-1]]
+    assert cells[:8] == ["pets", "resnet20", "digits", "recipe.lr 0.1", "1", "1", "90.00 %", "0.01"]
+    assert listed.lines(SECOND, "recipe.lr 0.05", "91.00 %")
+
+
+def test_json_says_the_same_as_the_list(ssr_studies: Studies) -> None:
+    listed = json.loads(ssr_studies("--json").out)
+    assert [one["study"] for one in listed] == [FIRST, SECOND]
+    assert listed[0]["runs"] | {"finished": 1, "failed": 1} == listed[0]["runs"]
+    assert listed[0]["differs_in"] == {"recipe.lr": "0.1"}
+    assert listed[0]["best"]["score"] == 90.0
+    assert json.loads(ssr_studies("show", "0a1b", "--json").out) == listed[0]
+
+
+def test_a_study_is_shown_with_the_commands_that_go_on(ssr_studies: Studies, store: Store) -> None:
+    words = ("model=resnet20", "dataset.root=a b", "modifiers=sentinel_all,random")
+    asked = Asked(command="train", words=words, launcher=("hydra/launcher=joblib",))
+    study_names.note(store, FIRST, {}, asked, "pets")
+    shown = ssr_studies("show", "pets")
+    typed = [shlex.split(line) for line in shown.out.splitlines() if "train" in line]
+    start, place = messages.spelled("train"), f"paths.runs={store.root}"
+    assert typed == [
+        [*start, "study=pets", place],
+        [*start, *words, "hydra/launcher=joblib", place],
+    ]
+    assert shown.lines(*messages.spelled("search"), "study=pets", "rounds=3")
+
+
+def test_two_studies_are_compared_in_words(ssr_studies: Studies) -> None:
+    compared = ssr_studies("compare", FIRST, SECOND)
+    assert compared.code == 0
+    assert compared.lines("recipe.lr", "0.1", "0.05")
+    assert compared.lines("best", "90.00 %", "91.00 %")
+    assert compared.lines("232,410", "90.00", "91.00")
+    differing = json.loads(ssr_studies("compare", FIRST, SECOND, "--json").out)["differ_in"]
+    assert differing == {"recipe.lr": ["0.1", "0.05"]}
+
+
+def test_the_command_that_goes_on_asks_for_the_trust_that_its_words_need(
+    ssr_studies: Studies, store: Store
+) -> None:
+    words = ("task=module", "task.target=my.Net")
+    study_names.note(store, FIRST, {}, Asked(command="search", words=words), "pets")
+    shown = ssr_studies("show", "pets")
+    assert shown.lines(*messages.spelled("search"), "study=pets", "trust=true")
+    assert not shown.lines("task.target=my.Net", "trust=true")
+
+
+# What cannot be met
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "dogs"], "there is no study dogs"),
+        (["show", "resnet20"], "may be several studies"),
+        (["compare", FIRST, FIRST], "are one study: name two"),
+        (["name", FIRST, SECOND], "is what another study"),
+        (["name", FIRST, "a/b"], "cannot be a study's name"),
+        (["remove"], "name what is removed: ssr studies remove NAME"),
+        (["remove", FIRST], "type --yes with it"),
+        (["remove", "--failed"], "this would remove 1 failed run"),
+    ],
+)
+def test_what_cannot_be_met_is_one_sentence_and_removes_nothing(
+    ssr_studies: Studies, store: Store, words: list[str], said: str
+) -> None:
+    before = len(store.records())
+    ended = ssr_studies(*words)
+    assert ended.code == 1 and said in ended.err and ended.err.count("\n") == 1
+    assert len(store.records()) == before
+
+
+def test_another_folder_is_told_apart_from_a_study(capsys: Capsys, store: Store) -> None:
+    assert main(["--runs", str(store.root / FIRST)]) == 1
+    assert f"is a study: type --runs {store.root}" in capsys.readouterr().err
+    assert main(["--runs", str(store.root / "nowhere")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    store.study_folder("x").mkdir()
+    assert main(["--runs", str(store.root / "x")]) == 0
+    assert "holds no study yet" in capsys.readouterr().out
+
+
+# Removing
+
+
+def test_a_study_is_removed_and_the_page_shows_it_no_more(
+    ssr_studies: Studies, store: Store
+) -> None:
+    page.write(store)
+    removed = ssr_studies("remove", "0a1b", "--yes")
+    assert removed.code == 0 and removed.lines(f"removed {FIRST}", "freed")
+    assert {record.study for record in store.records()} == {SECOND}
+    text = (store.root / page.FILE).read_text()
+    assert SECOND in text and FIRST not in text
+    assert ssr_studies("remove", SECOND, "--yes").code == 0  # the page is of nothing then
+    assert ssr_studies().lines("holds no study yet")
+
+
+def test_failed_runs_and_weights_are_removed_of_one_study_or_of_all(
+    ssr_studies: Studies, store: Store
+) -> None:
+    weights = list(store.root.rglob(LAST_CHECKPOINT))
+    assert len(weights) == 2
+    assert ssr_studies("remove", SECOND, "--failed", "--yes").lines("there is nothing to remove")
+    done = ssr_studies("remove", "--failed", "--checkpoints", "--yes")
+    assert done.lines(FIRST, "removed 1 run,") and done.lines(SECOND, "the weights of 1 run")
+    assert done.lines("No longer: to export or load one of these", "finalists.seeds=0")
+    assert not any(path.exists() for path in weights)
+    assert [record.status for record in store.records()] == [Status.finished] * 2
+
+
+def test_it_asks_on_a_terminal_and_takes_no_for_an_answer(
+    ssr_studies: Studies, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    for answer, code in (("", 1), ("n", 1), ("y", 0)):
+        monkeypatch.setattr("builtins.input", lambda _, said=answer: said)
+        assert ssr_studies("remove", FIRST).code == code
+        assert store.study_folder(FIRST).exists() == bool(code)
+
+
+def test_a_study_that_another_process_trains_is_named_and_left(
+    ssr_studies: Studies, store: Store
+) -> None:
+    folder = store.folder(FIRST, "d3-1-3_w16-32-64", 1)
+    code = (
+        "import sys; from pathlib import Path; from ssr_exp.runs.store import Store\n"
+        "with Store('x').claim(Path(sys.argv[1]), wait=False):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    try:
+        listed = ssr_studies()
+        removed = ssr_studies("remove", FIRST, "--yes")
+        failed = ssr_studies("remove", "--failed", "--yes")
+    finally:
+        process.communicate()
+    assert removed.code == 1 and f"another process uses {folder}" in removed.err
+    assert failed.lines("left", folder.name, "which another process uses")
+    assert store.read(folder) is not None
+    assert listed.lines("under way") and not ssr_studies().lines("under way")
+
+
+# What it takes
+
+
+def test_no_torch_is_imported() -> None:
+    code = "import sys; import ssr_exp.app.studies.__main__; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_are_listed_in_about_a_second(
+    store: Store, make_record: MakeRecord, ssr_studies: Studies
+) -> None:
+    scores = tuple(float(epoch % 90) for epoch in range(200))
+    for number in range(1000):
+        record = make_record(study=FIRST, network=f"d1_w{number}", scores=scores)
+        store.write(store.folder(FIRST, record.network, 0), record)
+    start = time.perf_counter()
+    assert ssr_studies().lines(FIRST, "1001")
+    assert time.perf_counter() - start < 5.0  # 0.5 s on a machine that does nothing else

@@ -1,0 +1,193 @@
+"""`study=NAME` goes on with what a command began: its words first, then what is typed now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssr_exp.app import continuing
+from ssr_exp.runs import removal, studies, study_names
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.store import Store
+from ssr_exp.runs.study_names import Asked, Begun
+from tests.conftest import Command, Ended, Instant
+
+pytestmark = pytest.mark.usefixtures("repeatable")
+
+BEGIN = ("modifiers=baseline", "recipe.lr=0.3", "name=pets")
+Again = Callable[..., Ended]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> Again:
+    """Run a command with no more words than these, and the folders of the test."""
+    from tests import conftest
+
+    def bare(tmp_path: Path, words: tuple[str, ...], script: str = "train.py") -> list[str]:
+        return [*words, f"paths.runs={tmp_path}/runs"]
+
+    def run(*words: str, script: str = "train.py") -> Ended:
+        with monkeypatch.context() as patch:
+            patch.setattr(conftest, "small", bare)
+            return command(*words, script=script)
+
+    return run
+
+
+def only(store: Store) -> str:
+    """Name the one study of a store."""
+    (study,) = study_names.every(store.root)
+    return study
+
+
+def written(store: Store) -> list[Record]:
+    return sorted(store.records(), key=lambda record: (record.network, record.seed))
+
+
+def test_a_command_goes_on_with_its_words_and_what_is_typed_now(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    begun = command(*BEGIN)
+    assert begun.code == 0, begun.err
+    more = again("study=pets", "modifiers=uniform_width")
+    assert more.code == 0, more.err
+    assert more.lines("as pets was begun: ", "recipe.lr=0.3", "model=resnet8")
+    assert len(instant.done) == len(written(store)) == 4  # the baseline once
+    assert study_names.every(store.root) == {only(store): "pets"}
+    (asked,) = study_names.read(store.study_folder(only(store))).asked
+    assert "modifiers=baseline" in asked.words  # what was typed with study= was for that time
+    assert again("study=pe").lines("1 network: 1 done before, 0 to train")
+
+
+def test_what_would_be_another_study_is_refused_with_what_differs(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    command(*BEGIN)
+    for words in (["recipe.lr=0.2"], ["trainer.max_epochs=2"], ["model=resnet20"]):
+        other = again("study=pets", *words)
+        assert other.code == 1
+        assert "study=pets cannot go on, this would be another study: " in other.err
+    assert "recipe.lr is 0.3 there and 0.2 here" in again("study=pets", "recipe.lr=0.2").err
+    assert len(instant.done) == 1 and len(study_names.every(store.root)) == 1
+
+
+def test_a_name_that_another_study_has_is_refused_before_anything_is_trained(
+    command: Command, store: Store, instant: Instant
+) -> None:
+    command(*BEGIN)
+    other = command("modifiers=baseline", "name=pets")
+    assert other.code == 1 and "recipe.lr is 0.3 there and 0.1 here" in other.err
+    assert "study=pets to go on with that one" in other.err
+    several = command("modifiers=baseline", "recipe.lr=0.1,0.2", "name=dogs")
+    assert (
+        several.code == 1 and "name=dogs is for one study, and this command is of 2" in several.err
+    )
+    assert "called pets already" in command(*BEGIN[:-1], "name=dogs").err
+    assert len(instant.done) == 1 and len(study_names.every(store.root)) == 1
+
+
+def test_a_sweep_keeps_for_each_study_its_own_words(
+    command: Command, store: Store, instant: Instant
+) -> None:
+    swept = command("recipe.lr=0.1,0.2", "seed=0,1", "modifiers=baseline,uniform_width")
+    assert swept.code == 0, swept.err
+    asked = [study_names.read(store.root / one).asked[0] for one in study_names.every(store.root)]
+    values = [dict(word.partition("=")[::2] for word in one.words) for one in asked]
+    assert {one["recipe.lr"] for one in values} == {"0.1", "0.2"}
+    assert all(one["seed"] == "0,1" for one in values)
+    assert all(one["modifiers"] == "baseline,uniform_width" for one in values)
+    assert not {"paths.runs", "study", "name", "trust"}.intersection(*values)
+
+
+def test_what_is_swept_over_is_written_once() -> None:
+    jobs = [["a=1", "b=x", "~c"], ["a=1", "b=y", "~c"], ["a=1", "b=x", "~c"]]
+    assert continuing.swept(jobs) == ["a=1", "b=x,y", "~c"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "model.target=os.system",
+        "+task.arguments.x=1",
+        "hydra.searchpath=[x]",
+        "seed=${oc.env:HOME}",
+        "logger.entity=somebody",
+    ],
+)
+def test_words_that_name_code_are_not_taken_from_a_file_without_trust(
+    command: Command, again: Again, store: Store, instant: Instant, word: str
+) -> None:
+    command(*BEGIN)
+    folder = store.study_folder(only(store))
+    begun = study_names.read(folder)
+    asked = Asked(command="train", words=(*begun.asked[0].words, word))
+    store.write_text(
+        folder / study_names.FILE, Begun(name="pets", asked=(asked,)).model_dump_json()
+    )
+    refused = again("study=pets")
+    assert refused.code == 1 and f"was begun with {word}, which may call code" in refused.err
+    assert "trust=true" in refused.err and len(instant.done) == 1
+
+
+def test_a_study_of_an_earlier_version_asks_for_its_words_once(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    command(*BEGIN)
+    (store.study_folder(only(store)) / study_names.FILE).unlink()
+    refused = again(f"study={only(store)}")
+    assert refused.code == 1 and "repeat them once, without study=" in refused.err
+    command(*BEGIN)
+    assert again("study=pets").code == 0
+    assert len(instant.done) == 1
+
+
+def test_an_unknown_study_is_refused_with_those_that_there_are(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    command(*BEGIN)
+    refused = again("study=dogs")
+    assert refused.code == 1
+    assert f"there is no study dogs in {store.root}; it holds pets ({only(store)})." in refused.err
+
+
+def test_a_command_keeps_its_study_from_being_removed_until_it_ends(
+    command: Command, store: Store, instant: Instant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, train = list[int](), continuing.Continued.begin_all
+
+    def begin_all(self: continuing.Continued, members: object) -> None:
+        train(self, members)  # type: ignore[arg-type]
+        seen.append(len(removal.used(store, only(store))))
+
+    monkeypatch.setattr(continuing.Continued, "begin_all", begin_all)
+    command(*BEGIN)
+    assert seen == [1] and removal.used(store, only(store)) == []
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_with_a_study_that_train_began_and_with_its_own_words(
+    command: Command, again: Again, store: Store
+) -> None:
+    command("modifiers=baseline,uniform_width", "seed=0,1", "name=pets")
+    trained = len(written(store))
+    first = again("study=pets", "rounds=1", "batch=2", "finalists.seeds=0", script="search.py")
+    assert first.code == 0, first.err
+    begun = study_names.read(store.study_folder(only(store)))
+    words = dict(word.partition("=")[::2] for word in begun.by("search").words)  # type: ignore[union-attr]
+    assert words["rounds"] == "1" and words["model"] == "resnet8" and "seed" not in words
+    after = len(written(store))
+    assert after > trained and studies.read_all(store.root).keys() == {only(store)}
+    more = again("study=pets", "rounds=2", script="search.py")
+    assert more.code == 0, more.err
+    assert more.lines("as pets was begun: ", "batch=2", "finalists.seeds=0")
+    assert len(written(store)) == after + 2
+    assert more.lines("pets") and not more.lines("another study")
+    shown = again("study=pets", "rounds=0", script="search.py")
+    assert shown.lines("train.py", "modifiers=proposed")
