@@ -158,7 +158,7 @@ def _search(told: Comparison, score: Score) -> Iterator[tuple[str, str]]:
         yield (
             "untrained",
             f"{code}, {share} of the parameters, is expected to be good enough, too, with "
-            f"{score.text(untrained.score)}: more rounds would train it",
+            f"{score.name} {score.text(untrained.score)}: more rounds would train it",
         )
     if (likeliest := told.likeliest) is not None:
         code, share = terminal.shortened(likeliest.network), f"{likeliest.params_share:.1%}"
