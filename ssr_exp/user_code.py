@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from ssr_exp.errors import SsrError, cause
 
 MAIN = "__main__"
 TARGET, PARTIAL = "_target_", "_partial_"  # of an argument that is made, as Hydra spells it
+SCRIPTS = Path(__file__).resolve().parents[1]  # where the clone has `train.py` and the others
 UNNAMED = "session."  # before the name of what cannot be imported
 _session: dict[str, Callable[..., Any]] = {}
 _imports: ContextVar[bool] = ContextVar("imports", default=False)
@@ -56,15 +57,15 @@ def find(target: str, key: str = "model.target") -> Callable[..., Any]:
             f"{key}={target!r} names nothing that can be imported: type it as "
             f"{key}=my_package.MyName."
         )
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    _look_here_first()
     value, count = _module(target, parts, key)
     for end in range(count, len(parts)):
         name = parts[end]
         if not hasattr(value, name):
+            file = value.__file__ if _is_own(value) else None
             raise SsrError(
-                f"{'.'.join(parts[:end])} has no {name!r}{nearest(name, dir(value))}: mend "
-                f"{key}={target}."
+                f"{'.'.join(parts[:end])}{f' ({file})' if file else ''} has no {name!r}"
+                f"{nearest(name, dir(value))}: mend {key}={target}."
             )
         value = getattr(value, name)
     if not callable(value) or (hasattr(value, "forward") and not inspect.isclass(value)):
@@ -72,6 +73,16 @@ def find(target: str, key: str = "model.target") -> Callable[..., Any]:
             f"{target} is {article(value)}, where a class or a function is needed: mend {key}."
         )
     return value  # type: ignore[no-any-return]
+
+
+def _look_here_first() -> None:
+    """Let the current folder come before all others, as a script's folder does in Python.
+
+    Another folder on the path may hold a module of the same name: `train.py` is a usual one.
+    """
+    here = os.getcwd()
+    if sys.path[:1] != [here]:
+        sys.path[:] = [here, *(place for place in sys.path if place != here)]
 
 
 def name_of(make: Callable[..., Any]) -> str | None:
@@ -101,7 +112,8 @@ def script_module() -> str | None:
         return str(spec.name).removesuffix(f".{MAIN}")
     file = getattr(main, "__file__", None)
     path = Path(file or "")  # a console script such as `ssr` has no suffix, and is no module
-    return path.stem if path.suffix == ".py" and path.stem.isidentifier() else None
+    is_ours = path.resolve().parent == SCRIPTS
+    return path.stem if path.suffix == ".py" and path.stem.isidentifier() and not is_ours else None
 
 
 def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[str, Any]) -> Any:
@@ -173,7 +185,7 @@ def lies_in(target: str, folder: Path) -> bool:
     if top in sys.modules:
         return False
     try:
-        spec = importlib.machinery.PathFinder.find_spec(top, [*sys.path, os.getcwd()])
+        spec = importlib.machinery.PathFinder.find_spec(top, [os.getcwd(), *sys.path])
     except (ImportError, ValueError):
         return False
     places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
@@ -193,7 +205,6 @@ def digests(modules: frozenset[str]) -> dict[str, str]:
         name = waiting.pop()
         if name in found or not _is_own(module := sys.modules.get(name)):
             continue
-        assert module is not None
         if (tree := parsed(name)) is not None:
             found[name] = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
             waiting += _imported(tree, module)
@@ -277,7 +288,7 @@ def _named(make: Callable[..., Any]) -> set[str]:
     return {p.name for p in parameters if p.kind in by_name}
 
 
-def _is_own(module: ModuleType | None) -> bool:
+def _is_own(module: Any) -> TypeGuard[ModuleType]:
     file = getattr(module, "__file__", None)
     return file is not None and is_own_file(file)
 

@@ -25,7 +25,7 @@ from ssr_exp.config import Config
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.store import Store
-from ssr_exp.runs.study_names import Asked
+from ssr_exp.runs.study_names import Asked, Command
 from ssr_exp.training import run
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import Member
@@ -55,7 +55,7 @@ class Continued:
         uses: the studies that it works on, until this is closed.
     """
 
-    command: str
+    command: Command
     words: tuple[str, ...]
     study: str | None = None
     name: str | None = None
@@ -71,10 +71,18 @@ class Continued:
         if self.study is not None and store.study_folder(opened.name).name != self.study:
             raise SsrError(_is_another(store.root, self.study, opened.fields))
 
-    def begin(self, store: Store, opened: OpenedStudy, conf: Config, words: Sequence[str]) -> None:
+    def begin(
+        self, store: Store, opened: OpenedStudy, conf: Config, words: Sequence[str] | None
+    ) -> None:
         """Write down what is typed for a study, before the first of its trainings.
 
         What is typed beside `study=NAME` is for this time: what was kept before stays.
+
+        Args:
+            store: of the study.
+            opened: the study.
+            conf: of the command.
+            words: of the command; None: they train nothing.
 
         Raises:
             SsrError: if it is not the study that was named, or another one has its name.
@@ -83,13 +91,18 @@ class Continued:
         study_names.check_given(store, opened.name, opened.fields, self.name)
         if not (store.study_folder(opened.name) / studies.FILE).exists():
             run.describe_study(opened, conf, store)
-        before = study_names.read(store.study_folder(opened.name))
         self.uses.enter_context(removal.using(store, opened.name))
-        kept = tuple(word for word in words if _first(_key(word)) not in NOT_KEPT)
-        asked = Asked(command=self.command, words=kept, launcher=self.launcher)  # type: ignore[arg-type]
+        asked = None if words is None else self._asked(store, opened, words)
+        study_names.note(store, opened.name, opened.fields, asked, self.name)
+
+    def _asked(self, store: Store, opened: OpenedStudy, words: Sequence[str]) -> Asked | None:
+        """Say what of the words is to be repeated; None: nothing, or what was kept before."""
+        before = study_names.read(store.study_folder(opened.name))
         is_known = self.study is not None and before.by(self.command) is not None
-        is_kept = not is_known and studies.SETTINGS not in opened.changed
-        study_names.note(store, opened.name, opened.fields, asked if is_kept else None, self.name)
+        if is_known or studies.SETTINGS in opened.changed:
+            return None
+        kept = tuple(word for word in words if _first(_key(word)) not in NOT_KEPT)
+        return Asked(command=self.command, words=kept, launcher=self.launcher)
 
     def begin_all(self, members: Sequence[Member]) -> None:
         """Do so for each study that a sweep is of.
@@ -112,7 +125,9 @@ class Continued:
             self.begin(some[0].store, job.study, job.conf, swept([m.asked for m in some]))
 
 
-def read(arguments: Sequence[str], loader: ConfigLoader, composed: Any, command: str) -> Continued:
+def read(
+    arguments: Sequence[str], loader: ConfigLoader, composed: Any, command: Command
+) -> Continued:
     """Read a command line, and of the study that it names what was typed before.
 
     Args:
@@ -146,7 +161,7 @@ def read(arguments: Sequence[str], loader: ConfigLoader, composed: Any, command:
     if kept:
         log.info("as %s was begun: %s", study_names.title(root, study), shlex.join(kept))
     if before.launcher and not where:
-        log.info("trained in this command's own way; before: %s", shlex.join(before.launcher))
+        log.info("before with %s: type that, too, to train there", shlex.join(before.launcher))
     words = [word for word in arguments if _key(word) not in ("study", "trust")]
     return Continued(command, (*kept, *words), study, name, where)
 
@@ -175,7 +190,7 @@ def _refuse_other_words(typed: Mapping[str, Override]) -> None:
             )
 
 
-def _kept(root: Path, study: str, command: str, loader: ConfigLoader) -> Asked:
+def _kept(root: Path, study: str, command: Command, loader: ConfigLoader) -> Asked:
     """Read the words of a study's last command, or of the other one what they share.
 
     Raises:
@@ -237,11 +252,16 @@ def _is_another(root: Path, study: str, fields: Mapping[str, Any]) -> str:
 
 
 def _value(typed: Mapping[str, Override], key: str) -> str | None:
-    """Read a single value; None where several are swept over, or none is typed."""
+    """Read a single value; None where several are swept over, or none is typed.
+
+    The fingerprint 70e94321 is a number to Hydra, and is one of ours as it is typed.
+    """
     override = typed.get(key)
     if override is None or override.is_sweep_override() or override.value() is None:
         return None
-    return str(override.value())
+    value = override.value()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return override.get_value_string() if is_number else str(value)
 
 
 def _key(word: str) -> str:

@@ -26,6 +26,7 @@ from ssr_exp.runs import proposal
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
+from ssr_exp.runs.study_names import Command
 from ssr_exp.search import asynchronous, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 class SearchCommand(LaunchingCommand):
     """Run a search and hand its answer over."""
 
-    name = "search"
+    name: Command = "search"
     shows_epochs = False
 
     def carry_out(self, arguments: list[str]) -> list[Any]:
@@ -63,11 +64,12 @@ class SearchCommand(LaunchingCommand):
         conf = opened.settled(conf)
         reading.print_all([opened.splits.reading])
         search = search_setup.set_up(conf, opened, store)
+        if conf.rounds or self.line.name:
+            self.line.begin(store, opened, conf, typed if conf.rounds else None)
         if conf.rounds == 0:
             self._show(typed, search, opened)
             name_page(store)
             return []
-        self.line.begin(store, opened, conf, typed)
         try:
             with store.claim(search.book.folder, wait=False):
                 return self._run_and_tell(arguments, search, opened)

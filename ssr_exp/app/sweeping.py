@@ -24,6 +24,7 @@ from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page, trade_offs
 from ssr_exp.runs.store import Store
+from ssr_exp.runs.study_names import Command
 from ssr_exp.training import run, sweep
 from ssr_exp.training.sweep import Errors, Member
 
@@ -36,7 +37,7 @@ FAILURES = 4  # runs that failed and are told of one by one
 class LaunchingCommand:
     """What a sweep and a search share: networks become jobs of the configured launcher."""
 
-    name = "train"
+    name: Command = "train"
     shows_epochs = True  # of a command that trains one network
 
     def __init__(self, context: HydraContext, task: TaskFunction, command: DictConfig) -> None:

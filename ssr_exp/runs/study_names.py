@@ -29,10 +29,11 @@ NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 FINGERPRINT = re.compile(r".*-([0-9a-f]{8})")
 SHORTEST = 4  # characters of a fingerprint that stand for it
 MOST = 12  # names in a sentence
-
-
 # Parts of keys that name what is called, or send what is measured to others.
 TRUSTED = ("target", "arguments", "hydra", "_target_", "entity", "share_machine")
+
+Command = Literal["train", "search"]
+"""What trains networks."""
 
 
 class Asked(FileModel):
@@ -41,7 +42,7 @@ class Asked(FileModel):
     `words` say what to train; `launcher` where, which is for the command that is typed again alone.
     """
 
-    command: Literal["train", "search"]
+    command: Command
     words: tuple[str, ...]
     launcher: tuple[str, ...] = ()
 

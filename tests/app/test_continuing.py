@@ -66,6 +66,14 @@ def test_a_command_goes_on_with_its_words_and_what_is_typed_now(
     assert again("study=pe").lines("1 network: 1 done before, 0 to train")
 
 
+def test_a_name_that_looks_like_a_number_is_kept_as_it_is_typed(
+    command: Command, again: Again, store: Store, instant: Instant
+) -> None:
+    assert command(*BEGIN[:-1], "name=70e94321").code == 0
+    assert study_names.every(store.root) == {only(store): "70e94321"}
+    assert again("study=70e94321").lines("1 done before")
+
+
 def test_what_would_be_another_study_is_refused_with_what_differs(
     command: Command, again: Again, store: Store, instant: Instant
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from torch import nn
 from ssr_exp import user_code
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import user_modules
+from tests.conftest import ROOT
 
 Own = Callable[[str], str]
 NET = """
@@ -62,11 +65,11 @@ def test_functions_nested_names_and_packages_are_found(own: Own) -> None:
     assert isinstance(build("torch.nn.Linear", in_features=1, out_features=2), nn.Linear)
 
 
-def test_the_current_folder_is_looked_in_last_and_once(own: Own) -> None:
+def test_the_current_folder_is_looked_in_first_and_once(own: Own) -> None:
     name = own(NET.format(parameters="", told="0"))
     build(f"{name}.Net")
     build(f"{name}.Net")
-    assert sys.path[-1] == str(Path.cwd())
+    assert sys.path[0] == str(Path.cwd())
     assert sys.path.count(str(Path.cwd())) == 1
 
 
@@ -162,3 +165,20 @@ def test_classes_of_networks_are_told_from_functions(own: Own) -> None:
     assert user_modules.is_class(f"{name}.Net")
     assert not user_modules.is_class(f"{name}.make")
     assert not user_modules.is_class("subprocess.Popen")
+
+
+def test_the_current_folder_comes_before_the_clones_own_scripts(tmp_path: Path) -> None:
+    """`train.py` is what many call theirs, and what the clone calls one of its commands."""
+    (tmp_path / "train.py").write_text("from torch.nn import Conv2d as Net\n")
+    for start in (["-m", "ssr_exp", "anatomy"], [str(ROOT / "train.py")]):
+        say = "anatomy" in start
+        words = ["train.Nett"] if say else ["model=module", "model.target=train.Nett"]
+        told = subprocess.run(
+            [sys.executable, *start, *words, *([] if say else ["dataset=digits"])],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert f"train ({tmp_path / 'train.py'}) has no 'Nett'" in told.stderr
+        assert "the nearest names are Net: mend" in told.stderr and told.returncode == 1

@@ -46,7 +46,7 @@ def test_a_proposal_is_no_run(store: Store) -> None:
 
 
 def test_a_missing_proposal_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(SsrError, match=r"search\.py rounds=0.*modifiers\.file=PATH") as caught:
+    with pytest.raises(SsrError, match=r"ssr search rounds=0.*modifiers\.file=PATH") as caught:
         proposal.read(tmp_path / "proposed.json")
     assert str(tmp_path) in str(caught.value)
 

@@ -76,8 +76,9 @@ def test_a_list_of_studies_prints_no_name_that_acts_on_a_terminal(
     record = make_record(study=name, network=f"{name}_d1_w1", model=name, dataset=name)
     folder = store.folder(record.study, record.network, record.seed)
     store.write(folder, record)
-    for words in ([], ["show", folder.parents[1].name]):
-        assert main([*words, "--runs", str(tmp_path)]) == 0
+    runs = ["--runs", str(tmp_path)]
+    for words in (runs, ["show", *runs, "--", folder.parents[1].name]):
+        assert main(words) == 0
         printed = capsys.readouterr().out
         assert printed and all(c.isprintable() or c == "\n" for c in printed)
 
