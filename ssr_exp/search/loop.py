@@ -279,7 +279,7 @@ class Search:
         """Count the trainings that the search may still take, if it ends with its last round."""
         done = {record.network for record in self.evidence.records if is_done(record)}
         plans = self.book.read()
-        first = [p.networks for p in plans if p.number == 0] or [self._missing()]
+        first = [p.networks for p in plans if p.number == 0] or [tuple(self._missing())]
         planned = [p.networks for p in plans if 0 < p.number <= self.conf.rounds]
         whole = sum(map(len, first)) + self.conf.rounds * self.conf.batch
         return whole - sum(network in done for part in first + planned for network in part)
