@@ -200,3 +200,5 @@ def test_a_search_goes_on_with_a_study_that_train_began_and_with_its_own_words(
     assert more.lines("pets") and not more.lines("another study")
     shown = again("study=pets", "rounds=0", script="search.py")
     assert shown.lines("train.py", "modifiers=proposed")
+    begun = study_names.read(store.study_folder(only(store)))
+    assert "rounds=2" in begun.by("search").words  # type: ignore[union-attr]
