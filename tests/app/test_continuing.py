@@ -102,6 +102,7 @@ def test_a_name_that_another_study_has_is_refused_before_anything_is_trained(
     assert len(instant.done) == 1 and len(study_names.every(store.root)) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_for_each_study_its_own_words(
     command: Command, store: Store, instant: Instant
 ) -> None:
