@@ -54,9 +54,9 @@ class Picture:
 
 
 PICTURES = (
-    Picture("trade-offs", "demo", "trade", height=1010),
+    Picture("trade-offs", "demo", "trade", height=1180),
     Picture("surrogate", "demo", "surrogate"),
-    Picture("phone", "demo", "trade", 390, 1180, dark=True),
+    Picture("phone", "demo", "trade", 390, 1640, dark=True),
     Picture("table", "table", "trade", height=760),
 )
 

@@ -97,6 +97,21 @@ def named(command: str) -> str:
     return f"ssr {command}" if CALLED not in os.environ else f"{command}.py"
 
 
+def hear() -> None:
+    """Let what is said be heard in a script or a notebook that has not set up its logging.
+
+    `logging.getLogger("ssr_exp").setLevel("WARNING")` silences all but warnings.
+    """
+    ours = logging.getLogger(OURS)
+    if ours.hasHandlers():
+        return
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter("%(message)s"))
+    ours.addHandler(shown)
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)
+
+
 def _remove(marks: Path) -> None:
     """Remove the marks at once, as workers that outlive the command may still leave some."""
     gone = marks.with_suffix(".gone")

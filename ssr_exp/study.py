@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from ssr_exp import files, terminal, user_code
+from ssr_exp import files, messages, terminal, user_code
 from ssr_exp.app import exports, search_setup
 from ssr_exp.app.ask_tell import beginning, ranks, results
 from ssr_exp.app.ask_tell.asking import ENQUEUED, Asking, Request, Waiting
@@ -40,7 +40,7 @@ from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
 from ssr_exp.search.attempts import MOST
 from ssr_exp.search.loop import TooFew
-from ssr_exp.training import loop_study, run
+from ssr_exp.training import loop_study, progress, run
 from ssr_exp.training.candidate import Candidate, Told, seconds
 from ssr_exp.training.opened_study import OpenedStudy
 
@@ -180,6 +180,7 @@ class Study:
         return study
 
     def _begin(self, opened: OpenedStudy, conf: SearchConfig) -> None:
+        messages.hear()
         self._opened, self._conf, store = opened, conf, Store(conf.paths.runs)
         if ranks.rank() == 0:
             store.check()
@@ -187,6 +188,7 @@ class Study:
                 beginning.say_if_edited(opened, conf, store)
                 run.describe_study(opened, conf, store)
         self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
+        self._asking.search.check_budget()
         self._asked: dict[tuple[str, int], tuple[Candidate, float]] = {}
         self._said = ""
         self._made: set[str] = set()  # networks that were made by their codes
@@ -226,7 +228,7 @@ class Study:
             if time.monotonic() - said > SAY_S:
                 said = time.monotonic()
                 networks = terminal.counted(request.pending, "network")
-                log.warning("waiting for %s that are trained elsewhere", networks)
+                log.info("waiting for %s in training elsewhere", networks)
             time.sleep(LOOK_S)
         if request is None and self._asking.reason != self._said:
             self._said = self._asking.reason
@@ -392,9 +394,9 @@ class Study:
         self._end(request)
         self._asking.count(request)
         if record.score is not None or record.test_score is not None:
-            values = {"val": record.score, "test": record.test_score}
-            words = [f"{p} {record.scored_by.text(v)}" for p, v in values.items() if v is not None]
-            log.log(terminal.ENDED, "%s seed %d: %s", record.network, record.seed, ", ".join(words))
+            seed = f" seed {record.seed}" if record.seed != self._conf.seed else ""
+            told = f"{self._asking.so_far(request)}{record.network}{seed}"
+            log.log(terminal.ENDED, "%s  %s", told, progress.result(record))
         else:
             ended = record.status.value
             log.warning("%s seed %d %s: %s", record.network, record.seed, ended, record.error)

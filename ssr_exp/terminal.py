@@ -241,9 +241,10 @@ def _screen() -> Iterator[Show]:
         try:
             yield show
         finally:
-            for handler in {*handlers, *logging.getLogger().handlers}:
-                if isinstance(stream := getattr(handler, "stream", None), FileProxy):
-                    handler.setStream(stream.rich_proxied_file)  # type: ignore[attr-defined]
+            for one in {*handlers, *logging.getLogger().handlers}:
+                stream = getattr(one, "stream", None)
+                if isinstance(one, logging.StreamHandler) and isinstance(stream, FileProxy):
+                    one.setStream(stream.rich_proxied_file)
 
 
 def _laid_out(shown: Shown, width: int, height: int) -> Group:

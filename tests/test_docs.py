@@ -7,9 +7,12 @@ from pathlib import Path
 import hydra
 import pytest
 
+from ssr_exp import terminal
 from ssr_exp.app import configuration
 from ssr_exp.app.command_line.overrides import Checker
 from ssr_exp.config import SCHEMAS
+from ssr_exp.report import answer_block
+from ssr_exp.runs.store import Store
 from tests.conftest import ROOT
 
 IGNORED = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
@@ -204,3 +207,11 @@ def test_every_key_of_a_search_in_the_text_exists() -> None:
     words = set(re.findall(r"`(\w+)`", table))
     assert {*Acquisition} - {"auto"} <= words
     assert {*Arm} <= words
+
+
+def test_the_demos_page_shows_the_block_that_is_printed_of_its_results() -> None:
+    store = Store(ROOT / "results/demo")
+    (study,) = (path.parents[1].name for path in store.root.glob("*/best/record.json"))
+    rows = answer_block.read(store, study, place="runs/demo")
+    text = (ROOT / "docs/tutorials/demo.md").read_text(encoding="utf-8")
+    assert "```\n" + "\n".join(terminal.block(rows)) + "\n```" in text

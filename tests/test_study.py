@@ -500,6 +500,7 @@ WIDTHS = counting()
         ({"init": "warm"}, "is neither 'fresh' nor 'inherit'"),
         ({"init": "inherit"}, "are drawn anew each time"),
         ({"options": {"cap.parms": "10%"}}, "no setting 'cap.parms'; the nearest names are cap."),
+        ({"options": {"budget.runs": 3}}, "does not cover the 4 first networks"),
         ({"options": {"cap.params": "0.001%"}}, "no network keeps to cap.params"),
         ({"batch": 0}, "batch is 0; it must be 1 or more"),
         ({"frozen": ["stem"]}, "there is no segment 'stem' to freeze"),
@@ -748,6 +749,22 @@ def test_weights_of_a_network_that_was_changed_are_refused(begin: Begin) -> None
 def test_options_that_name_an_argument_count(begin: Begin) -> None:
     study = begin(options={"segment.multiple": 4, "segment.frozen": ["0-1"]})
     assert study.plan.multiple == 4 and study.plan.segments[0].frozen
+
+
+def test_what_comes_is_said_first_and_each_result_in_a_line_that_counts(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="ssr_exp")
+    study, codes = begin(), []
+    for _ in range(2):
+        candidate = study.ask()
+        assert isinstance(candidate, Candidate)
+        codes.append(candidate.code)
+        study.tell(candidate, 0.5, weights=False, wall_s=3.0)
+    assert "4 networks to begin with, then 2 rounds of 2" in caplog.messages
+    lines = [line for line in caplog.messages if "params, " in line]
+    assert [line.split()[:2] for line in lines] == [[f"{n}/4", c] for n, c in enumerate(codes, 1)]
+    assert lines[0].endswith("100.0% params, acc 0.5, 3.0 s")
 
 
 def test_a_function_that_a_folder_names_is_not_called_without_trust(

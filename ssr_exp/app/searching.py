@@ -222,5 +222,5 @@ def _is_trains(override: str) -> bool:
 
 def _print_front(belief: Belief, conf: SearchConfig) -> None:
     records, cost = belief.history.records, conf.objective.cost.value
-    best = trade_offs.front(records, cost)
-    trade_offs.print_trade_offs(best, all_records=records, cost=cost)
+    front, root = trade_offs.front(records, cost), Path(conf.paths.runs)
+    trade_offs.print_trade_offs(front, all_records=records, root=root, cost=cost)

@@ -35,7 +35,8 @@ class SweepDisplay:
         """Show runs for the time of a block; threads may call it at once."""
         with self._lock:
             if self._watch is None or not (self._launches or self.total):
-                self._watch = SweepWatch([*members], self.title, self.total, self.told)
+                title = "" if self.total else self.title
+                self._watch = SweepWatch([*members], title, self.total, self.told)
             else:
                 self._watch.add(members)
             if not self._launches:

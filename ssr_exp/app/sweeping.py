@@ -134,7 +134,8 @@ class TrainCommand(LaunchingCommand):
         sweep.say_plan(members)
         errors = self.train(members)
         records = [record for member in members if (record := member.record()) is not None]
-        trade_offs.print_trade_offs(records, all_records=sweep.study_records(members, records))
+        others, root = sweep.study_records(members, records), members[0].store.root
+        trade_offs.print_trade_offs(records, all_records=others, root=root)
         for store in {member.store.root: member.store for member in members}.values():
             name_page(store)
         if problems := sweep.problems(members, errors):

@@ -31,9 +31,9 @@ INTERRUPTED = 130  # as shells say it
 Measured = dict[Setting, dict[str, Latency]]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure the networks that the command line names."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         _check(options)

@@ -178,15 +178,17 @@ def _search(told: Comparison, score: Score) -> Iterator[tuple[str, str]]:
             f"{front.networks} of {front.trained} networks are on the front of {axes}; the answer "
             "is the cheapest network that is good enough",
         )
-    if (one := told.untrained) is not None:
+    if (untrained := told.untrained) is not None:
+        code, share = terminal.shortened(untrained.network), f"{untrained.params_share:.1%}"
         yield (
             "untrained",
-            f"{one.network}, {one.params_share:.1%} of the parameters, is expected to be good "
-            f"enough, too, with {score.text(one.score)}: more rounds would train it",
+            f"{code}, {share} of the parameters, is expected to be good enough, too, with "
+            f"{score.name} {score.text(untrained.score)}: more rounds would train it",
         )
-    if (one_ := told.likeliest) is not None:
+    if (likeliest := told.likeliest) is not None:
+        code, share = terminal.shortened(likeliest.network), f"{likeliest.params_share:.1%}"
         yield (
             "likeliest",
-            f"{one_.network}, {one_.params_share:.1%} of the parameters, is {one_.likely} likely "
-            f"to be good enough; objective.confidence={one_.confidence:g} asks for more",
+            f"{code}, {share} of the parameters, is {likeliest.likely} likely to be good enough; "
+            f"objective.confidence={likeliest.confidence:g} asks for more",
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from ssr_exp import terminal
-from ssr_exp.runs import pareto
+from ssr_exp.runs import pareto, study_names
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import ACCURACY
 
@@ -28,19 +29,25 @@ SPARE = ("wall s", "GeMMs", "of baseline", "MACs", "seed", "ms")
 
 
 def print_trade_offs(
-    records: Sequence[Record], *, all_records: Sequence[Record] = (), cost: str = PARAMS
+    records: Sequence[Record],
+    *,
+    all_records: Sequence[Record] = (),
+    root: Path | None = None,
+    cost: str = PARAMS,
 ) -> None:
     """Print one table for each study, the best network first.
 
     Args:
         records: the rows.
         all_records: all records of these studies; a star compares with them, too.
+        root: the store's folder, which knows of names of one's own; None: studies have none.
         cost: what is traded for the score, a field of records.
     """
     console = terminal.console()
     for study in dict.fromkeys(record.study for record in records):
         rows, others = ([r for r in some if r.study == study] for some in (records, all_records))
-        console.print(trade_offs(study, rows, all_records=others, cost=cost))
+        title = study if root is None else study_names.title(root, study)
+        console.print(trade_offs(title, rows, all_records=others, cost=cost))
 
 
 def trade_offs(

@@ -38,6 +38,7 @@ BUSY = "busy"  # what a job returns that another process was training
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 SEED = re.compile(r"seed\d+")
 LONGEST = 200  # characters of a folder's name; disks take 255
+CUT = re.compile(rf"[A-Za-z0-9._-]{{{LONGEST}}}-[0-9a-f]{{8}}")
 GLANCE_S = 0.1  # how long `is_busy` tries; all but the first moment of it only if a process trains
 PATIENCE_S = 0.4  # how long a claim outlasts such glances
 
@@ -297,9 +298,14 @@ def is_done(record: Record | None, *, tested: bool = False) -> bool:
 
 
 def folder_name(name: str) -> str:
-    """Name a folder; what is too long for one is cut, and told apart by a hash of all of it."""
+    """Name a folder; what is too long for one is cut, and told apart by a hash of all of it.
+
+    The name of a folder names that very folder.
+    """
     folder = UNSAFE.sub("-", name).strip(".") or "-"
-    return folder if len(folder) <= LONGEST else _cut(folder, name, LONGEST)
+    if len(folder) <= LONGEST or CUT.fullmatch(name):
+        return folder
+    return _cut(folder, name, LONGEST)
 
 
 def shortened(name: str, longest: int) -> str:

@@ -23,7 +23,7 @@ def check(conf: SearchConfig, count: int) -> None:
             raise SsrError(
                 f"budget.{name}={limit} does not cover the {count} first networks ({need} "
                 f"{name}): type budget.{name}={need} or more, or fewer first networks, such as "
-                "modifiers=sentinel_joint."
+                'modifiers=sentinel_joint (in Python sentinels="sentinel_joint").'
             )
 
 

@@ -255,17 +255,31 @@ class Search:
         budget.check(self.conf, len(networks))
         if strangers := self.evidence.strangers():
             log.info("no record is of this study.%s", strangers)
-        log.info("%s to begin with", counted(len(networks), "network"))
+        log.info("%s to begin with%s", counted(len(networks), "network"), self._then())
         planned = tuple(Planned(network=network) for network in networks)
         plan = Round(number=0, seed=self.conf.seed, planned=planned)
         self.book.write(plan)
         return [plan]
 
+    def check_budget(self) -> None:
+        """Say before anything is asked for that the budget does not cover the first networks.
+
+        Raises:
+            SsrError: then.
+        """
+        limits = (self.conf.budget.runs, self.conf.budget.epochs)
+        if limits != (None, None) and not self.book.read():
+            budget.check(self.conf, len(self._missing()))
+
+    def _then(self) -> str:
+        rounds, batch = self.conf.rounds, self.conf.batch
+        return f", then {counted(rounds, 'round')} of {batch}" if rounds else ""
+
     def to_come(self) -> int:
         """Count the trainings that the search may still take, if it ends with its last round."""
         done = {record.network for record in self.evidence.records if is_done(record)}
         plans = self.book.read()
-        first = [p.networks for p in plans if p.number == 0] or [self._missing()]
+        first = [p.networks for p in plans if p.number == 0] or [tuple(self._missing())]
         planned = [p.networks for p in plans if 0 < p.number <= self.conf.rounds]
         whole = sum(map(len, first)) + self.conf.rounds * self.conf.batch
         return whole - sum(network in done for part in first + planned for network in part)

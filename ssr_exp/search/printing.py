@@ -36,8 +36,8 @@ def print_diagnostics(belief: Belief, predictions: Predictions, *, whole: bool =
     look, outcome = predictions.looks[-1], belief.scale.outcome
     short = (
         f"surrogate: {look.runs} runs of {len(belief.networks)} networks; off by "
-        f"{outcome.drop_text(look.rmse)} on one that it has not seen, as guessing the mean is by "
-        f"{outcome.number(look.spread)}"
+        f"{outcome.drop_text(look.rmse)} on a network that it has not seen (guessing the mean: "
+        f"{outcome.number(look.spread)})"
     )
     terminal.console().print(short)
     for line in _details(belief, predictions):

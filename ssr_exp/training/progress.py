@@ -130,7 +130,7 @@ class SweepWatch:
         width = max(map(len, labels.values()), default=0)
         lines = [
             f"{number:>{len(str(now.total))}}/{now.total} "
-            f"{labels[folder]:<{width}}  {_result(record)}"
+            f"{labels[folder]:<{width}}  {result(record)}"
             for number, (folder, record) in enumerate(fresh, self._said + 1)
             if self.told is None or folder in self.told
         ]
@@ -155,7 +155,7 @@ class SweepWatch:
         return labels
 
 
-def _result(record: Record) -> str:
+def result(record: Record) -> str:
     """Write what came of a training: `9.6% params, val acc 83.97 %, 0.2 s`."""
     took = f"{record.wall_s:.1f} s" if record.wall_s < 1e3 else f"{record.wall_s:,.0f} s"
     if record.status is not Status.finished:

@@ -81,12 +81,12 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
                 folder,
                 job.title,
                 conf.trainer.test,
-                job.network,
-                conf.model.name,
-                conf.seed,
-                read,
-                job,
-                tuple(overrides),
+                network=job.network,
+                model=conf.model.name,
+                seed=conf.seed,
+                reading=read,
+                job=job,
+                asked=tuple(overrides),
             )
             members.setdefault(folder, member)
     if not members:

@@ -60,6 +60,7 @@ def test_a_command_goes_on_with_its_words_and_what_is_typed_now(
     assert more.code == 0, more.err
     assert more.lines("as pets was begun: ", "recipe.lr=0.3", "model=resnet8")
     assert len(instant.done) == len(written(store)) == 4  # the baseline once
+    assert begun.lines("pets  all runs") and more.lines("pets  3 of 4 runs")
     assert study_names.every(store.root) == {only(store): "pets"}
     (asked,) = study_names.read(store.study_folder(only(store))).asked
     assert "modifiers=baseline" in asked.words  # what was typed with study= was for that time

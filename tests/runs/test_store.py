@@ -29,6 +29,7 @@ from ssr_exp.runs.store import (
     RECORD_FILE,
     Busy,
     Store,
+    folder_name,
     is_done,
     shortened,
 )
@@ -48,6 +49,11 @@ def folder(store: Store, make_record: MakeRecord) -> Path:
     where = store.folder(one.study, one.network, one.seed)
     store.write(where, one)
     return where
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "x" * 200, "x" * 201, "../x" * 1000, "", "..."])
+def test_the_name_of_a_folder_names_that_folder(name: str) -> None:
+    assert folder_name(folder_name(name)) == folder_name(name)
 
 
 def files(root: Path) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from ssr_exp.edge.export import hub, model_card
 from ssr_exp.errors import SsrError
 from ssr_exp.report import page, page_data
 from ssr_exp.rescaling import seeds
+from ssr_exp.runs import study_names
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.store import Store
 
@@ -76,9 +77,9 @@ def test_a_list_of_studies_prints_no_name_that_acts_on_a_terminal(
     record = make_record(study=name, network=f"{name}_d1_w1", model=name, dataset=name)
     folder = store.folder(record.study, record.network, record.seed)
     store.write(folder, record)
-    runs = ["--runs", str(tmp_path)]
-    for words in (runs, ["show", *runs, "--", folder.parents[1].name]):
-        assert main(words) == 0
+    study_names.rename(store, folder.parents[1].name, "mine")
+    for words in ([], ["show", "mine"]):
+        assert main([*words, "--runs", str(tmp_path)]) == 0
         printed = capsys.readouterr().out
         assert printed and all(c.isprintable() or c == "\n" for c in printed)
 

@@ -24,7 +24,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import leases
 from ssr_exp.runs.record import FINALIST, Status
-from ssr_exp.runs.store import Busy, Store, is_done
+from ssr_exp.runs.store import CONFIG_FILE, Busy, Store, is_done
 from ssr_exp.search import answer, attempts, loop, printing
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search, TooFew
@@ -179,6 +179,8 @@ class Asking:
         try:
             if self.is_done(request):  # it was told since it was looked at
                 return False
+            if (folder / CONFIG_FILE).exists() and self.store.read(folder) is None:
+                log.info("%s is offered again: nothing was told of it", request.network)
             run.begin(self.job(request), self.store, folder)
             if lease_s is not None:
                 self.lease(folder, lease_s)
@@ -226,6 +228,15 @@ class Asking:
                 if plan.seed == request.seed and request.network in plan.networks:
                     self.search.attempts.count(plan, request.network)
             self.search.evidence.forget()
+
+    def so_far(self, request: Request) -> str:
+        """Count the trainings of a request's round that have ended, as `3/22 `; empty: of none."""
+        for plan in self.search.book.read():
+            if plan.seed == request.seed and request.network in plan.networks:
+                whole = self.search.conf.batch if plan.number else len(plan.networks)
+                requests = (Request(n, plan.seed, request.origin) for n in plan.networks)
+                return f"{sum(map(self.is_done, requests)):>{len(str(whole))}}/{whole} "
+        return ""
 
     def remember(self, request: Request) -> None:
         """Write down that the search knew a network before it was a finalist."""

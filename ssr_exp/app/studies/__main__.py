@@ -25,9 +25,9 @@ TRUST = "trust=true"
 INTERRUPTED = 130  # as shells say it
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Carry out what the command line asks for."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         carry_out: Callable[[Store, argparse.Namespace], None] = options.carry_out

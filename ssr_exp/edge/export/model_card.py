@@ -14,7 +14,7 @@ from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
 from ssr_exp.edge.export import output_kinds, predictor
 from ssr_exp.edge.export.exported import EAGER, SAME, Exported
-from ssr_exp.edge.export.verification import Part
+from ssr_exp.edge.export.verification import DrawnSamples, Part
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.edge.selection import Selection
 from ssr_exp.rescaling import saved
@@ -47,7 +47,7 @@ def write(
         _what(chosen, finished),
         _scores(chosen, finished),
         _files(chosen, exported, parts, request, how),
-        _usage(chosen, exported, request, how),
+        _usage(chosen, exported, request, how, _signature(parts)),
         _training(chosen, request),
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
@@ -202,16 +202,17 @@ def _files(
         cells += [] if found.agreement is None else [f"{found.agreement:.2f}"]
         yield f"| {' | '.join([*cells, f'{found.difference:.1e}'])} |"
     yield ""
-    samples = "images" if chosen.about.inputs is None else "inputs"
+    signature = _signature(parts)
+    samples = "images" if signature is None else "inputs"
     made = "" if how is None else f"what `{predictor.SCRIPT}` makes of the files of "
     yield (
-        f"Latency: one image, median of {request.repeats} interleaved turns on "
+        f"Latency: one {samples[:-1]}, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
-        f"{_plain(score.title) if chosen.about.inputs is None else 'Outputs'}: "
-        f"{'measured' if chosen.about.inputs is None else 'compared'} on {made}"
+        f"{_plain(score.title) if exported.eager else 'Outputs'}: "
+        f"{'measured' if exported.eager else 'compared'} on {made}"
         f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} {samples}; "
-        "difference: of outputs, the largest one, as a share of the largest output. int8 files are "
-        "calibrated on val images."
+        "difference: of outputs, the largest one, as a share of the largest output."
+        f"{' int8 files are calibrated on val images.' if request.int8 else ''}"
     )
     for one in exported.files:
         for remark in one.remarks:
@@ -224,15 +225,19 @@ def _ms(latency: Latency) -> str:
 
 
 def _usage(
-    chosen: Selection, exported: Exported, request: ExportConfig, how: Preprocessing | None
+    chosen: Selection,
+    exported: Exported,
+    request: ExportConfig,
+    how: Preprocessing | None,
+    signature: Signature | None,
 ) -> Iterator[str]:
     about, kind = chosen.about, output_kinds.of(chosen.task)
     shape = kind.shape.format(n=about.num_classes)
     taken = " x ".join(["batch", *map(str, about.input_shape)])
     yield "## Use"
     yield ""
-    if about.inputs is not None:
-        yield from _arrays(about.inputs)
+    if signature is not None:
+        yield from _arrays(signature)
     elif how is None:
         yield f"The input `image` is {taken}, float32, as the network's own training had it."
         yield f"The output `{kind.name}` is {kind.meaning}."
@@ -256,6 +261,12 @@ def _usage(
     yield ""
     trust = ", trust=True" if about.model.calls_code() else ""
     yield f'```python\nfrom ssr_exp.rescaling import saved\nnetwork = saved.load("."{trust})\n```'
+
+
+def _signature(parts: Sequence[Part]) -> Signature | None:
+    """Say what a network takes whose files were run on drawn inputs; None: on real images."""
+    drawn = [part for part in parts if isinstance(part, DrawnSamples)]
+    return drawn[0].network.signature if drawn else None
 
 
 def _arrays(signature: Signature) -> Iterator[str]:

@@ -81,9 +81,15 @@ def test_of_a_network_of_which_only_inputs_are_known_outputs_are_compared(
     assert "model.onnx" in names and "predict.py" not in names
     card = (tmp_path / "to/README.md").read_text()
     assert "as the network's own training had it" in card and "predict.py" not in card
+    assert "Outputs: compared on 5 val images" in card and "int8" not in card
     for change in ({"int8": True}, {"uint8_input": True}):
         with pytest.raises(SsrError, match="leave it out"):
             exporter.write(chosen, parts, replace(request, **change), tmp_path / "other", how=None)
+    drawn = [DrawnSamples(FlatNetwork(network, inputs.of_shape((1, 8, 8), network)))]
+    exporter.write(chosen, drawn, request, tmp_path / "to", how=None)
+    card = (tmp_path / "to/README.md").read_text()
+    assert "Outputs: compared on 16 drawn inputs" in card
+    assert "python predict.py inputs.npz" in card and (tmp_path / "to/predict.py").exists()
 
 
 @pytest.mark.parametrize("name", ["1-D", "3-D", "two", "dictionary"])
