@@ -926,7 +926,7 @@ def test_commands_go_on_from_a_loop_and_a_loop_from_commands(tmp_path: Path) -> 
     numbers = {r.round for r in Store(tmp_path).records("shapes")}
     assert {1, 2, 3} <= numbers
     again = ended(killing.start(tmp_path, projects, "search.py", *more, "rounds=0"))
-    study = Study.open("shapes", runs=tmp_path, options={"objective.max_drop": 0.2})
+    study = Study.open("shapes", runs=tmp_path, trust=True, options={"objective.max_drop": 0.2})
     assert f"trained    {study.answer().code}: " in again  # whoever asks is told the same
     assert "report: " in ended(killing.start(tmp_path, projects, "report.py", "trust=true"))
 

@@ -61,7 +61,7 @@ def summarise(
         seen=len(belief.history) if seen is None else seen,
         cost=conf.objective.cost.value,
         caps=belief.caps,
-        confidence=belief.confidence,
+        confidence=None if book is None else belief.confidence,
         promises=_promises(belief),
     )
 

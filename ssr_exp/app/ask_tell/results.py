@@ -16,7 +16,7 @@ from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs import verdict
 from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, is_done
+from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
 from ssr_exp.search import answer
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
@@ -86,8 +86,10 @@ class Answer:
         """Write it as a block of lines."""
         share = self.cost.params / self.baseline_cost.params
         macs = self.cost.macs / self.baseline_cost.macs
+        is_baseline = self.cost == self.baseline_cost
+        alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
         lines = [
-            f"{self._heading} {self.code}",
+            f"{self._heading} {self.code}{alone}",
             f"  {self.cost.params:,} parameters ({share:.1%}), "
             f"{self.cost.macs:,} MACs ({macs:.1%})",
             f"  {self.how.heading}: {self.how.number(self.score)} in the search (baseline "
@@ -210,8 +212,13 @@ def _hand_over(
     """Copy the weights of a network to `best/`, or of a command's study say where they are.
 
     Returns the folder, and which training they are of: a finalist before others. None if there
-    are none. A command's `best/` is its own: it may be of other finalists.
+    are none. A command's `best/` is its own, and holds them if it is of this network.
     """
+    to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
+    if asking.conf.study is None and (to / RECORD_FILE).exists():
+        best = asking.store.read(to)
+        if best is not None and best.network == code:
+            return to, best
 
     def request(record: Record) -> Request:
         return Request(code, record.seed, record.origin or "")
@@ -228,7 +235,6 @@ def _hand_over(
     folder = asking.folder(request(record))
     if asking.conf.study is None:
         return folder, record
-    to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
     conf = asking.job(request(record)).conf
     answer_folder.write(asking.opened, conf, record, folder, to, metrics)
     return to, record
