@@ -393,6 +393,7 @@ def test_what_to_take_begins_with_the_answer_and_asks_for_the_searchs_confidence
     words = sheet.locator("#take").inner_text()
     assert words.startswith("The study's answer: tested, and it lost too much\n" + NARROW)
     assert "The promise is broken" in words and SHALLOW not in words
+    assert NARROW in sheet.locator("#networks tr.taken").inner_text()
     sheet.locator("#drop").fill("1.3")
     moved = sheet.locator("#take").inner_text()
     assert "Measured on val, by the sliders" in moved and "confidence of 80%" in moved

@@ -54,10 +54,12 @@ function taken() {
   const cheapest = (networks, score) => networks
     .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && dropOf(score(n), full.mean) <= most && isWithinCaps(n) && isPromised(n))
     .sort((a, b) => axis().of(a) - axis().of(b) || goodness(score(b) - score(a)))[0] || null;
-  const own = cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
+  const handed = isUnmoved() ? handedOver() : null; // until somebody asks for something else
+  const own = handed || cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
   const known = new Set(study().networks.map((n) => n.code));
   const expected = comparedBy() === "score" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
-  const better = expected && (!own || axis().of(expected) < axis().of(own)) ? expected : null;
+  const isBroken = handed && study().answer?.kept === false;
+  const better = expected && (!own || isBroken || axis().of(expected) < axis().of(own)) ? expected : null;
   return { full, own, expected: better };
 }
 
