@@ -69,7 +69,7 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     assert (first.code, first.err) == (0, "")
     told = block(first.out)
     assert told["page"] == str(tmp_path / "runs" / "report.html")
-    match = re.fullmatch(r"resnet8 (\S+?)(, the baseline: .*)?", told["answer"])
+    match = re.fullmatch(r"resnet8 (\S+?)(, .*)?", told["answer"])
     assert match
     share = re.match(r"[\d,]+, ([\d.]+)% of the baseline's [\d,]+$", told["parameters"])
     assert share and re.match(
@@ -110,6 +110,8 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     assert records(tmp_path) == before
     assert block(again.out) == told
     assert not again.lines(" params, val acc ")
+    shown = search("rounds=0", *words[1:])  # finalists are of another study, and decide it, too
+    assert shown.lines(f"trained    {match[1]}: ") and records(tmp_path) == before
     words = (*words[:2], *words[4:], "finalists.seeds=0")
     untested = search(*words)  # hands the search's own training over
     assert untested.code == 0 and records(tmp_path) == before

@@ -26,6 +26,7 @@ import ssr_exp
 from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
+from ssr_exp.report import answer_block, study_overview, study_tables
 from ssr_exp.rescaling import cost, planning
 from ssr_exp.runs import leases, store
 from ssr_exp.runs.record import Kind, Record, Status
@@ -701,6 +702,51 @@ def test_where_the_answer_loses_too_much_on_test_the_next_best_is_offered(begin:
     assert not list(again.finalists(seeds=1)) and again.answer().code == kept
 
 
+def test_a_broken_promise_is_said_wherever_the_answer_is(
+    begin: Begin, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    study = begin(max_drop=0.07)
+    finish(study, scored)
+    vals, first = {1: 0.85, 2: 0.92, 3: 0.9}, ""
+    for candidate in study.finalists(retries=0):
+        first = first or candidate.code  # the baseline is offered first
+        lost = 0.0 if candidate.code == first else 0.2 - 0.05 * candidate.seed
+        weights = candidate.network.state_dict()
+        study.tell(candidate, vals[candidate.seed], test=0.9 - lost, weights=weights)
+    answer = study.answer()
+    assert answer.is_kept is False and answer.drop == pytest.approx(0.1)
+    lines = str(answer).splitlines()
+    assert (
+        lines[0]
+        == f"no answer that was tested kept within 0.07: the one that lost least is {answer.code}"
+    )
+    assert f"  {answer.verdict}" in lines and "more rounds" in str(answer.verdict)
+    weights_of = "those of seed 2: 0.92 on val, 0.8 on test"  # the best on val, not on test
+    assert answer.training is not None and answer.training.seed == 2
+    assert lines[-1] == f"  in {answer.folder}, weights: {weights_of}"
+    told = files.read_or_empty(study.folder / "best" / "metrics.json")
+    assert told["kept"] is False and told["verdict"] == answer.verdict
+    rows = dict(answer_block.read(Store(study.folder.parent), study.name))
+    assert rows["warning"] == answer.verdict and rows["weights"] == weights_of
+    (summary,) = study_overview.read(Store(study.folder.parent))
+    assert study_tables.outcome(summary)["against it"] == answer.verdict
+    capsys.readouterr()
+    study.export("torch_export")
+    assert weights_of in capsys.readouterr().out and str(answer.verdict) in caplog.text
+
+
+def test_without_a_network_that_reaches_the_confidence_none_is_called_the_answer(
+    begin: Begin,
+) -> None:
+    options = {"objective.confidence": 0.999, "cap.params": "90%"}
+    study = begin(max_drop=0.01, options=options)
+    finish(study, scored)
+    answer = study.answer()
+    assert answer.promise.probability < 0.999 and answer.is_kept is None
+    assert str(answer).startswith(f"no network is promised: the likeliest is {answer.code}\n")
+    assert "0.999 asked for" in str(answer)
+
+
 def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> None:
     study = begin()
     finish(study, scored)
@@ -879,6 +925,9 @@ def test_commands_go_on_from_a_loop_and_a_loop_from_commands(tmp_path: Path) -> 
     assert len(run_loop(tmp_path, rounds=3)) == 2  # the third round is what is left
     numbers = {r.round for r in Store(tmp_path).records("shapes")}
     assert {1, 2, 3} <= numbers
+    again = ended(killing.start(tmp_path, projects, "search.py", *more, "rounds=0"))
+    study = Study.open("shapes", runs=tmp_path, trust=True, options={"objective.max_drop": 0.2})
+    assert f"trained    {study.answer().code}: " in again  # whoever asks is told the same
     assert "report: " in ended(killing.start(tmp_path, projects, "report.py", "trust=true"))
 
 

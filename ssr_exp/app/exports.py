@@ -28,6 +28,7 @@ from ssr_exp.edge.export.verification import DrawnSamples, Measure, Part, Sample
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.inputs import one_tensor
+from ssr_exp.runs import verdict
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
 from ssr_exp.training import learning, opened_study
@@ -69,6 +70,9 @@ def write(composed: Any) -> str:
     parts, how = _inputs(request, chosen)
     outcome = exporter.write(chosen, parts, request, to, how=how)
     exported.print_table(outcome, chosen.record.scored_by, request)
+    print(f"weights of {chosen.record.network}: {verdict.weights(chosen.record)}")
+    if chosen.verdict is not None:
+        log.warning("%s: %s", chosen.record.network, chosen.verdict)
     if request.push is not None:
         address = hub.push(outcome.folder, request.push)
         later = hub.command(outcome.folder, request.push)

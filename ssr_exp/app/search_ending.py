@@ -16,9 +16,10 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, Store
-from ssr_exp.search import answer, printing
+from ssr_exp.search import answer, decision, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.decision import Decision
 from ssr_exp.search.retries import Retries
 from ssr_exp.terminal import counted
 from ssr_exp.training import answer_folder, finalists, opened_study
@@ -74,18 +75,20 @@ class Ending:
             tried.append(one)
             members |= self._trained([name])
             results = self._results(members)
-        if conf.retries and tried:
-            results = self._chosen_first(results, self._drops(tried, results))
+        decided = decision.decide(self.belief, self._drops(tried, results))
+        results = self._chosen_first(results, tried, decided.network)
         printing.print_others(results)
         if tried:
             printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
-        best = next((r for r in results if r.contender.role == answer.ROLE), results[0])
-        chosen = next(m for some in members.values() for m in some if m.record() in best.records)
+        code = self.belief.history.space.code(decided.network)
+        best = next(r for r in results if r.contender.network == code)
+        shipped = answer.shipped(best.records)
+        chosen = next(m for some in members.values() for m in some if m.record() == shipped)
         drop = self.belief.score.drop(best.score, results[0].score)
         learnt = "train and val" if finalists.learns_val(self.conf) else "train"
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
         rows = {"results": answer.summary(results), "learnt": learnt, "measured": measured}
-        return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows)
+        return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
@@ -117,13 +120,13 @@ class Ending:
         }
 
     def _chosen_first(
-        self, results: Sequence[Result], drops: Mapping[Architecture, float]
+        self, results: Sequence[Result], tried: Sequence[Architecture], best: Architecture
     ) -> list[Result]:
-        """Call the first one that keeps the promise the answer, else the one that loses least."""
+        """Call the one of them that is handed over the answer; the others stay finalists."""
+        if best not in tried:
+            return list(results)
         code = self.belief.history.space.code
-        kept = [a for a, drop in drops.items() if drop <= self.belief.drop]
-        best = kept[0] if kept else min(drops, key=lambda a: drops[a])
-        order = [code(best), *(code(a) for a in drops if a != best)]
+        order = [code(best), *(code(a) for a in tried if a != best)]
         arms = [arm.value.replace("_", " ") for arm in Arm]
         named = [
             replace(r, contender=answer.finalist(tested, order.index(tested)))
@@ -166,7 +169,8 @@ class Ending:
         drop = self.belief.score.drop(scores[chosen], scores[baseline])
         history = self.belief.history
         measured = {"answer": history.figure(chosen), "baseline": history.figure(baseline)}
-        return self._hand_over(member, {"measured_on": "val", "drop": drop, "measured": measured})
+        metrics = {"measured_on": "val", "drop": drop, "measured": measured}
+        return self._hand_over(member, metrics, decision.decide(self.belief, {}))
 
     def _family(self, chosen: Architecture) -> list[Contender]:
         """Name the plain sibling of the seed network whose cost is nearest to the answer's."""
@@ -184,7 +188,9 @@ class Ending:
     def _members(self, jobs: Iterable[Sequence[str]]) -> list[Member]:
         return self.command.members([[*self.arguments, *job] for job in jobs])
 
-    def _hand_over(self, member: Member, metrics: dict[str, Any]) -> list[Record]:
+    def _hand_over(
+        self, member: Member, metrics: dict[str, Any], decided: Decision
+    ) -> list[Record]:
         record = member.record()
         if record is None or record.status is not Status.finished:
             raise SsrError(
@@ -203,6 +209,7 @@ class Ending:
         sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
         metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
+        metrics |= decided.fields()
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
         metrics = metrics | answer.further(self.belief, record.network) | self._front()
@@ -216,8 +223,10 @@ class Ending:
         if self.conf.objective.kind is not Objective.tradeoff:
             return {}
         records = self.belief.history.records
+        cost = trade_offs.traded(records, self.conf.objective.cost.value)
+        networks = len(trade_offs.front(records, cost))
         trained = len({record.network for record in records})
-        return {"front": {"networks": len(trade_offs.front(records)), "trained": trained}}
+        return {"front": {"networks": networks, "trained": trained, "cost": cost}}
 
     def _export_words(self, conf: Config) -> list[str] | None:
         """Say what `export.py` takes beside the folder; None: it cannot export a part."""

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ssr_exp import messages
-from ssr_exp.app import configuration, launchers, search_setup
+from ssr_exp.app import configuration, judging, launchers, search_setup
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
@@ -91,7 +91,8 @@ class SearchCommand(LaunchingCommand):
             raise
         page = write_page(store)
         if search.conf.objective.kind is Objective.tradeoff:
-            trade_offs.print_front(searched, answer=records[0].network)
+            cost = search.conf.objective.cost.value
+            trade_offs.print_front(searched, answer=records[0].network, cost=cost)
         print()
         rows = answer_block.read(store, opened.name)
         answer_block.print_block(rows + ([] if page is None else [("page", str(page))]))
@@ -129,7 +130,9 @@ class SearchCommand(LaunchingCommand):
         belief = search.look()
         search.tell(belief, whole=True)
         print()
+        judged = _judged(search, belief)
         _print_front(belief, search.conf)
+        printing.print_smallest(judged, search.conf, judging.decide(search, judged))
         picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")
@@ -179,8 +182,7 @@ class SearchCommand(LaunchingCommand):
         else:
             belief, reason = watched.run(train)
         log.info("the search ends: %s", reason)
-        if any(record.origin == FINALIST for record in belief.history.records):
-            belief = search.judge()
+        belief = _judged(search, belief)
         ending = Ending(self, arguments, search.conf, opened, belief, search.affordable)
         records = ending.carry_out()
         search.conclude(belief)
@@ -199,6 +201,12 @@ class SearchCommand(LaunchingCommand):
             raise
 
 
+def _judged(search: Search, belief: Belief) -> Belief:
+    """Leave out what finalists gave, which the answer is not chosen by."""
+    has_finals = any(record.origin == FINALIST for record in belief.history.records)
+    return judging.judge(search) if has_finals else belief
+
+
 def _round(origin: str, conf: SearchConfig) -> str:
     """Name in words what a search trains networks for."""
     number = origin.removeprefix("round")
@@ -213,7 +221,6 @@ def _is_trains(override: str) -> bool:
 
 
 def _print_front(belief: Belief, conf: SearchConfig) -> None:
-    records = belief.history.records
-    front, root = trade_offs.front(records), Path(conf.paths.runs)
-    trade_offs.print_trade_offs(front, all_records=records, root=root)
-    printing.print_smallest(belief, conf)
+    records, cost = belief.history.records, conf.objective.cost.value
+    front, root = trade_offs.front(records, cost), Path(conf.paths.runs)
+    trade_offs.print_trade_offs(front, all_records=records, root=root, cost=cost)

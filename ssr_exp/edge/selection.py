@@ -41,6 +41,7 @@ class Selection:
     asked: Mapping[str, Any]
     # the last comparison of the search that named it; empty without one
     comparison: Sequence[Mapping[str, Any]] = ()
+    verdict: str | None = None  # what speaks against an answer; see `ssr_exp.runs.verdict`
 
     @property
     def task(self) -> str:
@@ -141,7 +142,8 @@ def _read(folder: Path, *, trust: bool) -> Selection:
     source = trained.read(folder, TRUST, trust=trust)
     study, here = source.study_folder, folder.resolve()
     run = Store(study.parent).folder(record.study, record.network, record.seed)
-    results = files.read_or_empty(folder / METRICS_FILE).get("results")
+    told = files.read_or_empty(folder / METRICS_FILE)
+    results, against = told.get("results"), told.get("verdict")
     rows = results if isinstance(results, list) else ()
     return Selection(
         source.network,
@@ -152,4 +154,5 @@ def _read(folder: Path, *, trust: bool) -> Selection:
         "-".join(here.relative_to(study).parts),
         files.read_or_empty(here / CONFIG_FILE) or files.read_or_empty(run / CONFIG_FILE),
         [row for row in rows if isinstance(row, dict)],
+        against if isinstance(against, str) else None,
     )

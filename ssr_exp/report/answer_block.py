@@ -12,12 +12,14 @@ from pathlib import Path
 from ssr_exp import messages, terminal
 from ssr_exp.report import search_results
 from ssr_exp.report.search_results import Comparison, Figure, Pair
+from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
 
 MANY = 8  # segments: of more than that not each one's size is said
 PLACE = "FOLDER"  # for a folder that is of one machine
+COSTS = {"params": "parameters", "macs": "MACs", "gemms": "GeMMs", "latency_ms": "latency"}
 TYPED = ("best", "export", "page")  # rows that are copied, so they are never broken
 
 Rows = list[tuple[str, str]]
@@ -55,7 +57,8 @@ def print_block(rows: Rows) -> None:
 def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, str]]:
     is_baseline = record.params == record.baseline_params and record.macs == record.baseline_macs
     alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
-    yield "answer", f"{record.model} {record.network}{alone}"
+    against = None if is_baseline else _against(record, told)
+    yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
     yield "network", _shape(record)
     share = f"{record.params / record.baseline_params:.1%}"
     yield "parameters", f"{record.params:,}, {share} of the baseline's {record.baseline_params:,}"
@@ -68,13 +71,37 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
         measured = "measured" if told.latency.measured else "predicted, not measured"
         cap = "" if told.latency.cap is None else f"; {told.latency.cap:.4g} ms are allowed"
         yield "latency", f"{told.latency.ms:.4g} ms {measured}{cap}; {told.latency.setting}"
+    if against is not None:
+        yield "warning", against
     yield from _search(told, record.scored_by)
+    yield "weights", verdict.weights(record)
     yield "best", f"{best}, where {PLACE} is this page's" if PLACE in best.parts else str(best)
     if told.export is not None:
         command = messages.spelled("export")
         if PLACE in best.parts and Path(command[-1]).is_absolute():
             command = ["ssr", "export"]
         yield "export", shlex.join([*command, f"run={best}", "format=onnx", *told.export])
+
+
+def _against(record: Record, told: Comparison) -> str | None:
+    """Say what speaks against the answer; of one of an earlier version, too."""
+    if told.verdict is not None or told.promise is None:
+        return told.verdict
+    return verdict.text(
+        record.scored_by,
+        drop=told.drop,
+        allowed=told.promise.allowed,
+        on=told.measured_on,
+        probability=told.promise.probability,
+        confidence=told.promise.confidence,
+    )
+
+
+def _warned(told: Comparison, against: str | None) -> str:
+    """Say it in a word beside the name, too."""
+    if against is None:
+        return ""
+    return ", which lost too much on test" if told.measured_on == "test" else ", not promised"
 
 
 def _shape(record: Record) -> str:
@@ -109,10 +136,7 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
     drop = score.drop_text(abs(told.drop))
     text = f"none: {drop} better than the baseline" if told.drop < 0 else drop
     if told.promise is not None and told.drop > told.promise.allowed:
-        text += (
-            ", more than objective.max_drop allows: ask for a higher objective.confidence, allow "
-            "more, or search on"
-        )
+        text += ", more than objective.max_drop allows"
     yield "drop", text
 
 
@@ -148,10 +172,11 @@ def _promise(told: Comparison, score: Score) -> str:
 def _search(told: Comparison, score: Score) -> Iterator[tuple[str, str]]:
     """Say what the search was after beside the answer, and what would be next."""
     if (front := told.front) is not None:
+        axes = f"{score.word} and {COSTS.get(front.cost, front.cost)}"
         yield (
             "trade-off",
-            f"{front.networks} of {front.trained} networks are on the front of {score.word} and "
-            "parameters; the answer is the cheapest network that is good enough",
+            f"{front.networks} of {front.trained} networks are on the front of {axes}; the answer "
+            "is the cheapest network that is good enough",
         )
     if (untrained := told.untrained) is not None:
         code, share = terminal.shortened(untrained.network), f"{untrained.params_share:.1%}"

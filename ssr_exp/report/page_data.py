@@ -20,7 +20,7 @@ from ssr_exp.runs import pareto, predictions, studies, study_names
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, Kind, Record, Status
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import Store, folder_name
+from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store, folder_name
 
 NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
@@ -100,6 +100,7 @@ def _study(
         "runs": [_run(record, settings) for record in records],
         "predictions": None if predicted is None else _thinned(predicted, points),
         "answer": None if comparison is None else comparison.model_dump(),
+        "handed_over": _handed_over(store, name),
         "block": answer_block.read(store, name, place=answer_block.place_on_a_page(store)),
         "classes": class_scores.collect(store, name, searched, _answers(comparison)),
         "picture": search_results.read_picture(store, name),
@@ -107,6 +108,13 @@ def _study(
         "has_val": any(record.score is not None for record in searched),
         "started_at": max(record.started_at for record in records),
     }
+
+
+def _handed_over(store: Store, study: str) -> dict[str, Any] | None:
+    """Name the network that a study hands over."""
+    folder = store.study_folder(study) / BEST_FOLDER
+    record = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    return None if record is None else {"network": record.network, "model": record.model}
 
 
 def _answers(comparison: search_results.Comparison | None) -> list[str]:

@@ -10,11 +10,12 @@ from pydantic import AliasChoices, Field
 
 from ssr_exp import terminal
 from ssr_exp.files import FileModel
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, RECORD_FILE, Store
 
 log = logging.getLogger(__name__)
 PNG = b"\x89PNG\r\n\x1a\n"
+ANSWERS = ("baseline", "answer", "finalist")  # how roles begin that are no arms
 LARGEST_PICTURE = 4 * 2**20  # bytes, on a page
 
 
@@ -81,6 +82,7 @@ class FrontSize(FileModel):
 
     networks: int
     trained: int
+    cost: str = "params"
 
 
 class Untrained(FileModel):
@@ -114,6 +116,8 @@ class Comparison(FileModel):
         learnt: what the networks were trained on, where they were tested.
         front: of an `objective=tradeoff`.
         export: words for `export.py`; None: it cannot be exported.
+        kept: whether the answer lost no more on test than it may; None: it was not tested.
+        verdict: what speaks against it.
     """
 
     measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
@@ -127,6 +131,8 @@ class Comparison(FileModel):
     untrained: Untrained | None = None
     likeliest: Likeliest | None = None
     export: tuple[str, ...] | None = ()
+    kept: bool | None = None
+    verdict: str | None = None
 
 
 def read_comparison(store: Store, study: str) -> Comparison | None:
@@ -139,6 +145,26 @@ def read_comparison(store: Store, study: str) -> Comparison | None:
     except (OSError, ValueError) as error:
         log.warning("skipped %s: %s", path, str(error).partition("\n")[0])
         return None
+
+
+def read_finals(store: Store, study: str) -> list[Record]:
+    """List the tested finalists of a study's answer and baseline; what they were beside stays out.
+
+    Those that learned from val are in a study of their own, which `best/` names.
+    """
+    folder = store.study_folder(study) / BEST_FOLDER
+    best = store.read(folder) if (folder / RECORD_FILE).exists() else None
+    comparison = read_comparison(store, study)
+    rows = () if comparison is None else comparison.results
+    arms = {row.network for row in rows if not row.role.startswith(ANSWERS)}
+    studies = dict.fromkeys([study] if best is None else [study, best.study])
+    return [
+        record
+        for name in studies
+        for record in store.records(name)
+        if record.origin == FINALIST and record.test_score is not None
+        if record.network not in arms
+    ]
 
 
 def read_picture(store: Store, study: str) -> str | None:

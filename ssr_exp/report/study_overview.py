@@ -27,6 +27,7 @@ class StudySummary:
         answer: of a search's `best/`; None without one.
         differs: from those of the same network and data set, by key; see `studies.told_apart`.
         finalists_of: the study whose finalists it holds; None: it is one for itself.
+        against: what speaks against the answer, in a sentence; None: nothing does.
         under_way: runs that a process trains, or has leased.
         stopped: runs that were begun and have no record.
         size: of its folder, in bytes.
@@ -42,6 +43,7 @@ class StudySummary:
     size: int
     differs: Mapping[str, str] = field(default_factory=dict)
     finalists_of: str | None = None
+    against: str | None = None
 
     @property
     def title(self) -> str:
@@ -120,6 +122,7 @@ def _summary(
         is_begun = (run / CONFIG_FILE).exists() and not (run / RECORD_FILE).exists()
         stopped += is_begun and not is_claimed
     best = folder / BEST_FOLDER
+    comparison = search_results.read_comparison(store, name)
     return StudySummary(
         folder=name,
         begun=study_names.read(folder),
@@ -130,6 +133,7 @@ def _summary(
         stopped=stopped,
         size=removal.size(folder),
         finalists_of=finalists_of,
+        against=None if comparison is None else comparison.verdict,
     )
 
 

@@ -87,6 +87,7 @@ def as_data(one: StudySummary) -> dict[str, Any]:
         },
         "best": _run(one.best),
         "answer": _run(one.answer),
+        "against_it": one.against,
         "hours": round(one.hours, 4),
         "bytes": one.size,
         "last_run": one.last or None,
@@ -149,6 +150,7 @@ def outcome(one: StudySummary) -> dict[str, str]:
         "its MACs": f"{first.baseline_macs:,}" if first else NONE,
         "best": NONE if one.best is None else f"{score(one.best)}, {share(one.best)} of parameters",
         "answer": NONE if one.answer is None else _answer(one.answer),
+        "against it": one.against or NONE,
         "runs done": str(one.count(Status.finished)),
         "hours": f"{one.hours:.2f}",
     }
@@ -156,7 +158,8 @@ def outcome(one: StudySummary) -> dict[str, str]:
 
 def _answer(record: Record) -> str:
     tested = "" if record.test_score is None else f"test {record.scored_by.text(record.test_score)}"
-    return ", ".join(filter(None, [record.network, f"{share(record)} of parameters", tested]))
+    of = f"{tested} of seed {record.seed}" if tested else ""
+    return ", ".join(filter(None, [record.network, f"{share(record)} of parameters", of]))
 
 
 def levels(

@@ -17,11 +17,23 @@ HEADINGS = ("network,parameters,of baseline,MACs,of baseline,GeMMs,ms,val,test,s
     ","
 )
 LEFT = ("network",)
+PARAMS = "params"  # what is traded where nobody says
+FEWER = {
+    PARAMS: "fewer parameters",
+    "macs": "fewer MACs",
+    "gemms": "fewer GeMMs",
+    "latency_ms": "a lower latency",
+}
+HEADS = {"latency_ms": "ms"}  # above a cost that is no share of the baseline's
 SPARE = ("wall s", "GeMMs", "of baseline", "MACs", "seed", "ms")
 
 
 def print_trade_offs(
-    records: Sequence[Record], *, all_records: Sequence[Record] = (), root: Path | None = None
+    records: Sequence[Record],
+    *,
+    all_records: Sequence[Record] = (),
+    root: Path | None = None,
+    cost: str = PARAMS,
 ) -> None:
     """Print one table for each study, the best network first.
 
@@ -29,30 +41,36 @@ def print_trade_offs(
         records: the rows.
         all_records: all records of these studies; a star compares with them, too.
         root: the store's folder, which knows of names of one's own; None: studies have none.
+        cost: what is traded for the score, a field of records.
     """
     console = terminal.console()
     for study in dict.fromkeys(record.study for record in records):
         rows, others = ([r for r in some if r.study == study] for some in (records, all_records))
         title = study if root is None else study_names.title(root, study)
-        console.print(trade_offs(title, rows, all_records=others))
+        console.print(trade_offs(title, rows, all_records=others, cost=cost))
 
 
 def trade_offs(
-    study: str, records: Sequence[Record], *, all_records: Sequence[Record] = ()
+    study: str,
+    records: Sequence[Record],
+    *,
+    all_records: Sequence[Record] = (),
+    cost: str = PARAMS,
 ) -> Table:
-    """Lay out one study's records; a star marks those on the front of score and parameters."""
+    """Lay out one study's records; a star marks those on the front of score and cost."""
     score = records[0].scored_by
     good = "accurate" if score == ACCURACY else "good"
     some = f"{len(records)} of {len(all_records)} runs"
     shown = some if len(all_records) > len(records) else "all runs"
-    title = f"{study}  {shown} (* none with fewer parameters is as {good})"
+    cost = traded(all_records or records, cost)
+    title = f"{study}  {shown} (* none with {FEWER[cost]} is as {good})"
     given = {
         "ms": any(record.latency_ms is not None for record in records),
         "test": any(record.test_score is not None for record in records),
     }
     at = [n for n, heading in enumerate(HEADINGS) if given.get(heading, True)]
     named = {"val": score.heading, "test": score.on("test").heading}
-    best = front(all_records or records)
+    best = front(all_records or records, cost)
     ordered = sorted(records, key=lambda r: (_badness(r), r.params))
     cells = (_cells(record, star=record in best) for record in ordered)
     rows = [[row[n] for n in at] for row in cells]
@@ -60,28 +78,45 @@ def trade_offs(
     return terminal.table(title, headings, rows, left=LEFT, spare=SPARE)
 
 
-def print_front(records: Sequence[Record], *, answer: str) -> None:
+def print_front(records: Sequence[Record], *, answer: str, cost: str = PARAMS) -> None:
     """Print a study's front in short; what is said of the answer below stands there alone."""
-    if not (best := front(records)):
+    cost = traded(records, cost)
+    if not (best := front(records, cost)):
         return
     score = best[0].scored_by
     rows = []
     for record in reversed(best):
-        code, share = terminal.shortened(record.network), record.params / record.baseline_params
+        code, share = terminal.shortened(record.network), _share(record, cost)
         if record.network == answer:
             rows.append([f"{code}  the answer: below", "", ""])
         else:
-            rows.append([code, f"{share:.1%}", score.number(record.score or 0.0)])
-    headings = ["network", "of baseline", score.heading]
+            rows.append([code, share, score.number(record.score or 0.0)])
+    headings = ["network", HEADS.get(cost, "of baseline"), score.heading]
     good = "accurate" if score == ACCURACY else "good"
-    title = f"trade-off: none with fewer parameters is as {good}"
+    title = f"trade-off: none with {FEWER[cost]} is as {good}"
     terminal.console().print(terminal.table(title, headings, rows, left=LEFT))
 
 
-def front(records: Sequence[Record]) -> list[Record]:
-    """Keep the finished records that no other one beats in score and parameters."""
-    measured = sorted((r for r in records if r.is_measured), key=lambda r: (r.params, _badness(r)))
-    points = [(r.params, -_badness(r)) for r in measured]
+def traded(records: Sequence[Record], cost: str) -> str:
+    """Say which cost the front of records is of: parameters, where not all have the one asked."""
+    measured = (r for r in records if r.is_measured)
+    return cost if all(getattr(r, cost) is not None for r in measured) else PARAMS
+
+
+def _share(record: Record, cost: str) -> str:
+    """Write a record's cost as a share of the baseline's; of latency, in ms."""
+    if cost in HEADS:
+        return f"{getattr(record, cost):.4g}"
+    return f"{getattr(record, cost) / getattr(record, f'baseline_{cost}'):.1%}"
+
+
+def front(records: Sequence[Record], cost: str = PARAMS) -> list[Record]:
+    """Keep the finished records that no other one beats in score and cost."""
+    cost = traded(records, cost)
+    pairs = ((getattr(r, cost), r) for r in records if r.is_measured)
+    ordered = sorted(pairs, key=lambda pair: (pair[0], _badness(pair[1])))
+    measured = [record for _, record in ordered]
+    points = [(price, -_badness(record)) for price, record in ordered]
     best = {points[at] for at in pareto.front([p for p, _ in points], [a for _, a in points])}
     return [record for record, point in zip(measured, points, strict=True) if point in best]
 

@@ -68,6 +68,14 @@ class Sensitivity(FileModel):
     effect: float
 
 
+class Promised(FileModel):
+    """What a trained network is expected to lose on test, in the score's unit; `sigma` of that."""
+
+    network: Code
+    drop: float
+    sigma: float
+
+
 class Look(FileModel):
     """One look at the records, after a round.
 
@@ -131,6 +139,10 @@ class Predictions(FileModel):
         latency: the device and runtime that latencies are of.
         max_drop: what the search's answer may lose of the score, in its unit.
         seen: finished records that were there; the surrogate may have learned from fewer.
+        cost: that the search trades for the score: one of `AXES`, or `latency_ms`.
+        caps: on costs, and on the drop, in absolute numbers, by their keys.
+        confidence: with which the answer is to keep within `max_drop`; None: nobody says.
+        promises: of the trained networks.
     """
 
     schema_version: int = SCHEMA
@@ -148,6 +160,10 @@ class Predictions(FileModel):
     latency: str | None
     max_drop: float
     seen: Count
+    cost: str = AXES[0]
+    caps: dict[str, float] = Field(default_factory=dict)
+    confidence: float | None = None
+    promises: tuple[Promised, ...] = ()
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:

@@ -233,6 +233,17 @@ class Result:
         return {"mean": self.score, "std": self.deviation, "seeds": len(self.records)}
 
 
+def shipped(records: Sequence[Record]) -> Record:
+    """Choose whose weights are handed over, of trainings of one network: the best on val.
+
+    Never by test, which would no longer say what they are worth. Where they learned from val, the
+    one with the first seed.
+    """
+    ordered = sorted(records, key=lambda r: r.seed)
+    values = [r.scored_by.sign * r.score for r in ordered if r.score is not None]
+    return ordered[values.index(max(values))] if len(values) == len(ordered) else ordered[0]
+
+
 def results(rows: Sequence[tuple[Contender, Sequence[Record]]], *, full: int) -> list[Result]:
     """Average the test score of each contender over its seeds; those without one are left out.
 

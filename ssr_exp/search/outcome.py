@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ssr_exp.config import Scale
 from ssr_exp.errors import SsrError
+from ssr_exp.runs import verdict
 from ssr_exp.runs.score import ACCURACY, Score
 
 # Share of the bounds' distance that is added at both ends, so that a network without an error is
 # finite on a logit scale: with few images in val that is common, and says little. Of accuracies
 # 0.25 points.
 MARGIN = 0.0025
-EVEN = 0.5  # confidence: what looks good enough is
+EVEN = verdict.EVEN  # confidence: what looks good enough is
 NEEDED_BOUNDS = {Scale.logit: 2, Scale.log_error: 2, Scale.log: 1, Scale.identity: 0}
 
 

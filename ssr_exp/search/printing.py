@@ -12,12 +12,15 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY
-from ssr_exp.search import answer, diagnostics
+from ssr_exp.search import answer, decision, diagnostics
 from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.decision import Decision
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.rounds import Planned
 
+SIZES = {CostAxis.macs: "macs", CostAxis.gemms: "gemms"}  # else parameters
+NOUNS = {"params": "parameters", "macs": "MACs", "gemms": "GeMMs"}
 # What of a warning moves from round to round.
 FIGURE = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b")
 
@@ -208,19 +211,29 @@ def print_replaced(before: Record | None, record: Record, confidence: float) -> 
     )
 
 
-def print_smallest(belief: Belief, conf: SearchConfig) -> None:
-    """Print the smallest network that is good enough: trained, and predicted."""
+def print_smallest(belief: Belief, conf: SearchConfig, decided: Decision | None = None) -> None:
+    """Print the smallest network that is good enough: trained, as finalists decided, and predicted.
+
+    Without a decision there are no finalists.
+    """
     space, score = belief.history.space, belief.score
-    what = "fastest" if conf.objective.cost is CostAxis.latency_ms else "smallest"
-    lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on val:"]
-    trained = answer.good_enough(belief)[0]
+    decided = decided or decision.decide(belief, {})
+    axis = conf.objective.cost
+    what = "fastest" if axis is CostAxis.latency_ms else "smallest"
+    on = "test" if decided.is_kept else "val"
+    lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on {on}:"]
+    trained = decided.network
     value, alone = belief.history.scores()[trained], ""
     if is_baseline := trained == space.plan.baseline:
         enough = "accurate enough" if score == ACCURACY else "good enough"
         alone = f", the baseline itself: no smaller one is {enough} yet"
         if answer.breaks_a_cap(belief, trained):
             alone += ", and it does not keep to the caps"
-    lines.append(f"  trained    {_sized(belief, trained, score.text(value))}{alone}")
+    if decided.is_kept and decided.drop is not None:
+        alone += f" on val; on test {score.drop_text(decided.drop)} below the baseline"
+    lines.append(f"  trained    {_sized(belief, trained, score.text(value), axis)}{alone}")
+    if decided.verdict:
+        lines.append(f"  but        {decided.verdict}")
     told = answer.likeliest(belief) if is_baseline else trained
     if told is not None:
         rests = ""
@@ -231,7 +244,7 @@ def print_smallest(belief: Belief, conf: SearchConfig) -> None:
         best, expected = predicted
         untrained = "" if best in belief.networks else ", not trained"
         expects = f"{score.text(expected)} expected"
-        lines.append(f"  predicted  {_sized(belief, best, expects)}{untrained}")
+        lines.append(f"  predicted  {_sized(belief, best, expects, axis)}{untrained}")
     for line in lines:
         terminal.console().print(line)
 
@@ -248,9 +261,10 @@ def _promised(belief: Belief, architecture: Architecture) -> str:
     return f"{text}; objective.confidence={belief.confidence:g} asks for more"
 
 
-def _sized(belief: Belief, architecture: Architecture, score: str) -> str:
-    """Write a network with its size, score and latency."""
-    space = belief.history.space
-    share = cost.count_one(space.plan, architecture).params / space.baseline.params
+def _sized(belief: Belief, architecture: Architecture, score: str, axis: CostAxis) -> str:
+    """Write a network with its cost, score and latency; parameters stand in for a latency."""
+    space, name = belief.history.space, SIZES.get(axis, "params")
+    share = getattr(cost.count_one(space.plan, architecture), name) / getattr(space.baseline, name)
     times = "".join(f", {ms} ms" for ms in _times(belief, [architecture]).values())
-    return f"{space.code(architecture)}: {share:.1%} of its parameters, {score}{times}"
+    noun = NOUNS[name]
+    return f"{space.code(architecture)}: {share:.1%} of its {noun}, {score}{times}"

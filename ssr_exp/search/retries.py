@@ -38,20 +38,27 @@ class Retries:
                 trainings of one failed.
             first: how many of them were no retries.
         """
-        retry = len(drops) - first + 1
-        if not drops or retry > self.limit or min(drops.values()) <= self.belief.drop:
+        if not drops or min(drops.values()) <= self.belief.drop:
             return None
+        retry = len(drops) - first + 1
         one, needed = next_best(self.belief, list(drops)), retry * self.seeds
         code = "" if one is None else self.belief.history.space.code(one)
         if one is None:
-            then = "no other network that was trained is likelier to keep within them"
+            sure = f"{self.belief.confidence:g}"
+            then = f"no other smaller network is good enough with objective.confidence={sure}"
+        elif retry > self.limit:
+            one, then = (
+                None,
+                f"finalists.retries={self.limit} allows no further one, such as {code}",
+            )
         elif self.affordable(needed) < needed:
             one, then = None, f"the budget does not allow to test the next one, {code}"
         else:
             promise = self.belief.promises[one].text(self.belief.score, self.belief.drop)
             then = f"the next one is trained, {code}: it is expected {promise}"
         allowed = self.belief.score.short_drop(self.belief.drop)
-        log.info("on test, where a drop of %s is allowed, %s; %s", allowed, self._lost(drops), then)
+        lost, level = self._lost(drops), logging.WARNING if one is None else logging.INFO
+        log.log(level, "on test, where a drop of %s is allowed, %s; %s", allowed, lost, then)
         return one
 
     def _lost(self, drops: Mapping[Architecture, float]) -> str:
@@ -67,9 +74,12 @@ class Retries:
 def next_best(belief: Belief, failed: list[Architecture]) -> Architecture | None:
     """Find the cheapest good enough network that is likelier to keep its promise than others were.
 
+    Where none is, as where the surrogate was too sure of those, the likeliest one that is left;
     None if only the baseline is.
     """
     surest = max(belief.promises[a].probability for a in failed)
     baseline = belief.history.space.plan.baseline
-    left = (a for a in answer.good_enough(belief) if a not in failed and a != baseline)
-    return next((a for a in left if belief.promises[a].probability > surest), None)
+    left = [a for a in answer.good_enough(belief) if a not in failed and a != baseline]
+    likelier = (a for a in left if belief.promises[a].probability > surest)
+    likeliest = max(left, key=lambda a: belief.promises[a].probability, default=None)
+    return next(likelier, likeliest)

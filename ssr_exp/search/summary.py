@@ -13,7 +13,7 @@ from torch import Tensor
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import pareto
-from ssr_exp.runs.predictions import AXES, Batch, Expected, Predictions, Sample
+from ssr_exp.runs.predictions import AXES, Batch, Expected, Predictions, Promised, Sample
 from ssr_exp.search import diagnostics, lattice_sample
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.candidates import Candidates
@@ -59,6 +59,23 @@ def summarise(
         latency=None if belief.latencies is None else str(belief.latencies),
         max_drop=belief.drop,
         seen=len(belief.history) if seen is None else seen,
+        cost=conf.objective.cost.value,
+        caps=belief.caps,
+        confidence=None if book is None else belief.confidence,
+        promises=_promises(belief),
+    )
+
+
+def _promises(belief: Belief) -> tuple[Promised, ...]:
+    """List what trained networks are expected to lose."""
+    code, rounded = belief.history.space.code, belief.score.rounded
+    return tuple(
+        Promised(
+            network=code(architecture),
+            drop=rounded(one.drop),
+            sigma=rounded((one.high - one.low) / (2 * WITHIN_80)),
+        )
+        for architecture, one in belief.promises.items()
     )
 
 

@@ -75,7 +75,7 @@ def make(
         study = SimpleNamespace(name="study", plan=small.plan)
         ending = Ending(world, (), conf, study, belief, affordable)  # type: ignore[arg-type]
         monkeypatch.setattr(
-            Ending, "_hand_over", lambda _, member, metrics: [(member.key[0], metrics)]
+            Ending, "_hand_over", lambda _, member, metrics, __: [(member.key[0], metrics)]
         )
         return world, ending, answer.good_enough(belief)
 
@@ -154,6 +154,17 @@ def test_where_all_lose_too_much_the_least_loss_is_handed_over(make: Make) -> No
     ((chosen, metrics),) = ending.carry_out()
     assert chosen == two and order(world)[1:] == [one, two, three]
     assert metrics["drop"] == pytest.approx(4.0)
+
+
+def test_where_finalists_learn_from_train_alone_the_best_on_val_is_handed_over(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ending, answers = make()
+    monkeypatch.setattr(Ending, "_hand_over", lambda _, member, *__: [member.key])
+    ((chosen, seed),) = ending.carry_out()
+    trained = ending.command.trained  # type: ignore[attr-defined]
+    values = {s: r.score for (n, s), r in trained.items() if n == chosen}
+    assert chosen == code(ending, answers[0]) and seed == max(values, key=lambda s: values[s])
 
 
 @pytest.mark.parametrize("why", ["no retries", "no budget"])

@@ -37,6 +37,8 @@ SMALL: dict[str, Any] = FULL | {
     "baseline_params": 269_434,
     "macs": 940_000,
     "baseline_macs": 2_520_000,
+    "val_acc": 97.31,
+    "test_acc": 98.12,
 }
 
 
@@ -68,6 +70,7 @@ def test_it_says_what_the_answer_is_costs_scores_and_promises_and_what_to_type(
         "drop": "0.56 points",
         "promise": "86% likely to lose at most the 1 point that may be lost; expected to lose "
         "0.21 points (80 % interval of the drop -0.70 to 1.12)",
+        "weights": "those of seed 0: 97.31 % on val, 98.12 % on test",
         "best": str(best),
         "export": f"ssr export run={best} format=onnx",
     }
@@ -88,9 +91,16 @@ def test_no_figure_and_no_name_stands_in_it_twice(block: Block) -> None:
 
 
 def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block: Block) -> None:
-    assert block(drop=1.5)["drop"].startswith("1.50 points, more than objective.max_drop allows")
+    over = block(drop=1.5)
+    assert over["answer"].endswith(", which lost too much on test")
+    assert over["drop"] == "1.50 points, more than objective.max_drop allows"
+    assert over["warning"].startswith("the promise is broken: it loses 1.50 points on test")
+    assert block(drop=1.5, verdict="so it is", kept=False)["warning"] == "so it is"
     assert block(drop=-0.5)["drop"] == "none: 0.50 points better than the baseline"
     weak = PROMISE | {"probability": 0.4}
+    untested = block(promise=weak, measured_on="val")
+    assert untested["answer"].endswith(", not promised")
+    assert untested["warning"].startswith("no network is promised: this is the likeliest one, 40%")
     assert block(promise=weak)["promise"].endswith("; objective.confidence=0.8 asks for more")
 
 

@@ -19,7 +19,15 @@ from benchmarks import page as large
 from ssr_exp.errors import without_paths
 from ssr_exp.report import answer_block, page
 from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import Batch, Expected, LeftOut, Look, Predictions, Sample
+from ssr_exp.runs.predictions import (
+    Batch,
+    Expected,
+    LeftOut,
+    Look,
+    Predictions,
+    Promised,
+    Sample,
+)
 from ssr_exp.runs.record import Fractions, Record, Status
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, RECORD_FILE, Store
@@ -352,6 +360,45 @@ def test_the_answer_stands_first_in_the_words_of_the_command(
     assert "they do not count confidence" in sheet.locator("#take").inner_text()
     phone = opened(tmp_path / "runs/report.html", width=390)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.fixture
+def sure(told: Predictions) -> Predictions:
+    """Predict for a search that trades MACs under a cap, and asks for confidence."""
+    narrow, shallow = code(*ROWS[3][:2]), code(*ROWS[2][:2])
+    promises = (
+        Promised(network=narrow, drop=0.9, sigma=0.5),
+        Promised(network=shallow, drop=0.2, sigma=0.4),
+    )
+    more = {"cost": "macs", "caps": {"macs": 1_000_000.0}, "confidence": 0.8}
+    return told.model_copy(update={"max_drop": 1.1, "promises": promises} | more)
+
+
+def test_what_to_take_begins_with_the_answer_and_asks_for_the_searchs_confidence(
+    written: Any, opened: Any, tmp_path: Path, records: list[Record], sure: Predictions
+) -> None:
+    bare = opened(written(predicted=sure))
+    words = bare.locator("#take").inner_text()  # the narrow one lies within the drop, by luck
+    assert NARROW not in words and SHALLOW in words and "99% likely" in words
+    assert "Caps of the search: MACs at most 1,000,000 (40.0% of the baseline's)" in words
+    assert bare.locator("#axis").input_value() == "macs"
+    store = Store(tmp_path / "runs")
+    best = store.study_folder(STUDY) / BEST_FOLDER
+    best.mkdir(parents=True)
+    against = "the promise is broken: it loses 3 points on test"
+    answer = {"measured_on": "test", "drop": 3.0, "kept": False, "verdict": against}
+    (best / METRICS_FILE).write_text(json.dumps(answer))
+    (best / RECORD_FILE).write_text(records[3].to_json())
+    sheet = opened(written(predicted=sure))
+    words = sheet.locator("#take").inner_text()
+    assert words.startswith("The study's answer: tested, and it lost too much\n" + NARROW)
+    assert "The promise is broken" in words and SHALLOW not in words
+    assert NARROW in sheet.locator("#networks tr.taken").inner_text()
+    sheet.locator("#drop").fill("1.3")
+    moved = sheet.locator("#take").inner_text()
+    assert "Measured on val, by the sliders" in moved and "confidence of 80%" in moved
+    sheet.locator("#tab-about").click()
+    assert "The search's answer" not in sheet.locator("#about").inner_text()  # no table is told
 
 
 def test_without_an_answer_none_is_shown(written: Any, opened: Any) -> None:

@@ -200,6 +200,28 @@ def test_the_front_of_a_search_leaves_the_answers_figures_to_its_block(
     assert "beaten" not in text
 
 
+def test_the_front_is_of_the_cost_that_the_search_trades(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    full = {"baseline_params": 100, "baseline_macs": 1000}
+    runs = [
+        make_record(network="big", params=100, macs=1000, val_acc=90.0, **full),
+        make_record(network="narrow", params=10, macs=900, val_acc=80.0, **full),
+        make_record(network="shallow", params=50, macs=100, val_acc=80.0, **full),
+    ]
+    assert [r.network for r in trade_offs.front(runs)] == ["narrow", "big"]
+    assert [r.network for r in trade_offs.front(runs, "macs")] == ["shallow", "big"]
+    trade_offs.print_front(runs, answer="", cost="macs")
+    text = capsys.readouterr().out
+    assert "none with fewer MACs" in text and row(text, "shallow") == ["shallow", "10.0%", "80.00"]
+    times = [r.model_copy(update={"latency_ms": ms}) for r, ms in zip(runs, (5, 1, 2), strict=True)]
+    trade_offs.print_front(times, answer="", cost="latency_ms")
+    text = capsys.readouterr().out
+    assert "none with a lower latency" in text and row(text, "narrow") == ["narrow", "1", "80.00"]
+    trade_offs.print_front(runs, answer="", cost="latency_ms")  # nobody measured it
+    assert "none with fewer parameters" in capsys.readouterr().out
+
+
 def test_networks_of_many_segments_are_shortened_and_told_apart(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

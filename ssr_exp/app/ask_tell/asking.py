@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import mean
 
+from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
@@ -325,7 +326,7 @@ class Asking:
             SsrError: if they are too few.
         """
         self.search.evidence.forget()
-        return self.search.judge(one.network for one in self.queue.read())
+        return judging.judge(self.search)
 
     def finalists(self, belief: Belief, *, count: int, seeds: int) -> list[Request]:
         """List the last trainings, of baseline and answers, with seeds of their own."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
+from ssr_exp.report import search_results
 from ssr_exp.rescaling.cost import Cost
+from ssr_exp.runs import verdict
 from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, is_done
+from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
 from ssr_exp.search import answer
-from ssr_exp.search.belief import Belief
+from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
 from ssr_exp.training import answer_folder, loop_study, run
 from ssr_exp.training.candidate import Told
@@ -56,6 +59,10 @@ class Answer:
         folder: where its weights lie, to be exported; None: none were told.
         promise: what it is expected to lose on test, and how likely it keeps within `allowed`.
         how: the networks are judged by.
+        is_kept: whether it lost no more than `allowed` on test; None: it was not tested.
+        verdict: what speaks against it, in a sentence; None: nothing does.
+        training: whose weights `folder` holds: of its finalists the best on val, never by test.
+        confidence: with which the promise was to be kept.
     """
 
     code: str
@@ -70,16 +77,22 @@ class Answer:
     folder: Path | None
     promise: Promise
     how: Score = field(repr=False)
+    is_kept: bool | None = None
+    verdict: str | None = None
+    training: Record | None = field(default=None, repr=False)
+    confidence: float = EVEN
 
     def __str__(self) -> str:
         """Write it as a block of lines."""
         share = self.cost.params / self.baseline_cost.params
         macs = self.cost.macs / self.baseline_cost.macs
+        is_baseline = self.cost == self.baseline_cost
+        alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
         lines = [
-            f"answer: {self.code}",
+            f"{self._heading} {self.code}{alone}",
             f"  {self.cost.params:,} parameters ({share:.1%}), "
             f"{self.cost.macs:,} MACs ({macs:.1%})",
-            f"  {self.how.heading}: {self.how.number(self.score)} (baseline "
+            f"  {self.how.heading}: {self.how.number(self.score)} in the search (baseline "
             f"{self.how.number(self.baseline_score)})",
         ]
         if self.test is not None and self.baseline_test is not None:
@@ -94,13 +107,24 @@ class Answer:
             f"  drop on {on}: {self.how.drop_text(self.drop)}; "
             f"{self.how.short_drop(self.allowed)} allowed"
         )
-        lines.append(f"  promise: it is expected {self.promise.text(self.how, self.allowed)}")
+        asked = f"; {self.confidence:g} asked for" if self.confidence > EVEN else ""
+        promise = self.promise.text(self.how, self.allowed)
+        lines.append(f"  promise: it is expected {promise}{asked}")
+        if self.verdict:
+            lines.append(f"  {self.verdict}")
         lines.append(
-            f"  in {self.folder}"
-            if self.folder
+            f"  in {self.folder}, weights: {verdict.weights(self.training)}"
+            if self.folder and self.training
             else "  no weights of it were told, so there is nothing to export"
         )
         return "\n".join(lines)
+
+    @property
+    def _heading(self) -> str:
+        if self.is_kept is False:
+            limit = self.how.short_drop(self.allowed)
+            return f"no answer that was tested kept within {limit}: the one that lost least is"
+        return "no network is promised: the likeliest is" if self.verdict else "answer:"
 
     def _tested(self, test: Tested) -> str:
         spread = "" if test.std is None else f" +- {self.how.number(test.std)}"
@@ -134,8 +158,9 @@ def make_answer(asking: Asking) -> Answer:
     space, how = asking.search.space, belief.score
     records = asking.store.records(asking.opened.name)
     baseline = space.code(space.plan.baseline)
-    finals = [r for r in records if r.origin == FINALIST and r.test_score is not None]
-    code = _chosen(belief, finals)
+    finals = search_results.read_finals(asking.store, asking.opened.name)
+    decided = judging.decide(asking.search, belief)
+    code = space.code(decided.network)
     scores = {space.code(a): value for a, value in belief.history.scores().items()}
     test, baseline_test = (
         Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
@@ -147,8 +172,16 @@ def make_answer(asking: Asking) -> Answer:
     promise = belief.promises[space.parse(code)]
     sure = {"allowed": belief.drop, "confidence": belief.confidence}
     metrics = {"measured_on": on, "drop": drop, "promise": promise.fields() | sure}
-    metrics |= {"networks_tested": n_tested(finals)}
-    folder = _hand_over(asking, code, records, metrics)
+    metrics |= {"networks_tested": n_tested(finals)} | decided.fields()
+    pair = {"answer": test, "baseline": baseline_test}
+    if on == "test":
+        metrics |= {"measured": {name: asdict(one) for name, one in pair.items() if one}}
+    else:
+        figure, places = belief.history.figure, {"answer": decided.network}
+        places["baseline"] = space.plan.baseline
+        metrics |= {"measured": {name: figure(one) for name, one in places.items()}}
+    metrics |= {"export": _export_words(asking)}
+    folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(
         code,
         scores[code],
@@ -162,35 +195,11 @@ def make_answer(asking: Asking) -> Answer:
         folder,
         promise,
         how,
+        decided.is_kept,
+        decided.verdict,
+        handed,
+        belief.confidence,
     )
-
-
-def _chosen(belief: Belief, finals: list[Record]) -> str:
-    """Choose the cheapest network that kept its promise on test; else what is to be tested next.
-
-    Where all lost too much and nothing else is good enough, the one of them that lost least.
-    """
-    space, state = belief.history.space, belief.state
-    baseline = space.code(space.plan.baseline)
-    tests = {
-        space.parse(network): Tested.of([r for r in finals if r.network == network])
-        for network in {r.network for r in finals}
-    }
-    whole = tests.pop(space.plan.baseline, None)
-    enough = answer.good_enough(belief)
-    if whole is None:
-        return next(
-            (c for a in enough if a in tests and (c := space.code(a)) != baseline),
-            space.code(enough[0]),
-        )
-    drops = {a: belief.score.drop(t.mean, whole.mean) for a, t in tests.items() if t is not None}
-    prices = dict(zip(belief.networks, state.log_costs.tolist(), strict=False))
-    kept = [a for a, drop in drops.items() if drop <= belief.drop and a in prices]
-    if kept:
-        return space.code(min(kept, key=lambda a: (prices[a], drops[a], a)))
-    if not drops or enough[0] not in drops:
-        return space.code(enough[0])
-    return space.code(min(drops, key=lambda a: (drops[a], a)))
 
 
 def _cost(asking: Asking, code: str) -> Cost:
@@ -199,22 +208,44 @@ def _cost(asking: Asking, code: str) -> Cost:
 
 def _hand_over(
     asking: Asking, code: str, records: list[Record], metrics: dict[str, Any]
-) -> Path | None:
+) -> tuple[Path | None, Record | None]:
     """Copy the weights of a network to `best/`, or of a command's study say where they are.
 
-    None if there are none. A command's `best/` is its own: it may be of other finalists.
+    Returns the folder, and which training they are of: a finalist before others. None if there
+    are none. A command's `best/` is its own, and holds them if it is of this network.
     """
-    mine = [r for r in records if r.network == code and r.status is Status.finished]
-    for record in sorted(mine, key=lambda r: (r.origin != FINALIST, r.seed)):
-        request = Request(code, record.seed, record.origin or "")
-        if not ((folder := asking.folder(request)) / LAST_CHECKPOINT).exists():
-            continue
-        if asking.conf.study is None:
-            return folder
-        to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
-        answer_folder.write(asking.opened, asking.job(request).conf, record, folder, to, metrics)
-        return to
-    return None
+    to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
+    if asking.conf.study is None and (to / RECORD_FILE).exists():
+        best = asking.store.read(to)
+        if best is not None and best.network == code:
+            return to, best
+
+    def request(record: Record) -> Request:
+        return Request(code, record.seed, record.origin or "")
+
+    mine = [
+        r
+        for r in records
+        if r.network == code and r.status is Status.finished
+        if (asking.folder(request(r)) / LAST_CHECKPOINT).exists()
+    ]
+    if not mine:
+        return None, None
+    record = answer.shipped([r for r in mine if r.origin == FINALIST] or mine)
+    folder = asking.folder(request(record))
+    if asking.conf.study is None:
+        return folder, record
+    conf = asking.job(request(record)).conf
+    answer_folder.write(asking.opened, conf, record, folder, to, metrics)
+    return to, record
+
+
+def _export_words(asking: Asking) -> list[str] | None:
+    """Say what `ssr export` takes beside the folder; None: it cannot export a part."""
+    if asking.opened.part is not None:
+        return None
+    calls_code = answer_folder.describe(asking.opened, asking.conf).model.calls_code()
+    return ["trust=true"] if calls_code else []
 
 
 def front(asking: Asking) -> list[FrontNetwork]:

@@ -8,14 +8,14 @@ const factList = (pairs) => element("dl", { class: "facts" }, pairs.map(([name, 
 
 function answerCard() {
   const answer = study().answer;
-  if (!answer || !Array.isArray(answer.results)) return null;
+  if (!answer || !answer.results?.length) return null; // a loop of one's own has no such table
   const names = ["role", "network", "parameters", "of baseline", `test ${judged().unit}`.trim(), "\u00b1", "seeds"];
   const head = element("tr", {}, names.map((name, i) => element("th", { scope: "col", class: i < 2 ? "text" : null, text: name })));
   const body = answer.results.map((row) => element("tr", {}, [
     row.role, `${row.model === study().model ? "" : `${row.model} `}${row.network}`, whole.format(row.params), percent(row.params_share),
     numbered(row.test_score_mean, judged()), isNumber(row.test_score_std) ? numbered(row.test_score_std, judged()) : "", (row.seeds || []).length,
   ].map((text, i) => element("td", { class: i < 2 ? "text" : null, text: String(text) }))));
-  return element("div", { class: "card" }, element("h2", { text: "The search's answer: trained on train and val, tested once" }),
+  return element("div", { class: "card" }, element("h2", { text: `The search's answer: ${answer.learnt ? `trained on ${answer.learnt}, ` : ""}tested once` }),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Finalists" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))),
     element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote(answer.promise));
 }

@@ -19,7 +19,7 @@ const element = (tag, properties, ...children) => fill(document.createElement(ta
 const drawn = (tag, properties, ...children) => fill(document.createElementNS(SVG, tag), properties, children);
 
 const state = {
-  study: 0, tab: "trade", axis: "params", scale: "log", metric: "auto", colour: "kind", lattice: true,
+  study: 0, tab: "trade", axis: null, scale: "log", metric: "auto", colour: "kind", lattice: true,
   hidden: new Set(), pins: [], drop: 1, cap: null, sort: ["score", null], filter: "", all: false,
 };
 

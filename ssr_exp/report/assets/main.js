@@ -1,5 +1,5 @@
 // The page itself: choose a study and a view; the address keeps both, and the pins.
-const USUAL = { axis: "params", scale: "log", metric: "auto", colour: "kind" };
+const USUAL = { axis: null, scale: "log", metric: "auto", colour: "kind" };
 const recalled = { drop: null, cap: null }; // of the address
 const TABS = ["trade", "surrogate", "about"];
 
@@ -33,13 +33,15 @@ function showStudy() {
 function choose(number) {
   state.study = number;
   state.pins = state.pins.filter((key) => everything().some((network) => network.key === key));
-  Object.assign(state, { hidden: new Set(), cap: recalled.cap, drop: recalled.drop ?? study().predictions?.max_drop ?? usualDrop(), all: false, filter: "" });
+  Object.assign(state, { hidden: new Set(), cap: recalled.cap, drop: recalled.drop ?? allowedDrop(), all: false, filter: "" });
   Object.assign(recalled, { drop: null, cap: null });
   byId("filter").value = "";
-  if (!axes().some((one) => one.id === state.axis)) state.axis = "params";
+  if (!axisNamed(state.axis)) state.axis = null;
   showStudy();
   changed("study");
 }
+
+const allowedDrop = () => study().predictions?.max_drop ?? usualDrop();
 
 // What a search allows where nobody says: a point of percent, else 2 % of the baseline.
 function usualDrop() {

@@ -66,7 +66,14 @@ function shortSetting(setting) {
   return alike.length > 1 ? `${word} (${alike.indexOf(setting) + 1})` : word;
 }
 
-const axis = () => axes().find((one) => one.id === state.axis) || axes()[0];
+const axisNamed = (id) => axes().find((one) => one.id === id);
+const axis = () => axisNamed(state.axis) || axisNamed(usualAxis()) || axes()[0];
+
+// What is traded where nobody chose: the cost of the study's search.
+function usualAxis() {
+  const told = study().predictions;
+  return told && told.cost === "latency_ms" ? `latency${study().settings.indexOf(told.latency)}` : told?.cost;
+}
 
 // What a network scores: mean, standard deviation over its trainings, and on which images.
 function scoreOf(network, metric = state.metric) {

@@ -18,18 +18,48 @@ function largestDrop() {
   return judged().unit === "%" ? Math.min(20, Math.max(2, Math.ceil(worst))) : worst || Math.abs(full.mean) || 1;
 }
 
+// How likely a network loses no more than the slider allows; null where nobody says.
+function keeping(network) {
+  const told = study().predictions;
+  if (!told || !isNumber(told.confidence) || comparedBy() !== "score") return null;
+  let one = told.promises.find((promise) => promise.network === network.code);
+  if (network.expected) {
+    const [low, mean, high] = network.expected;
+    one = { drop: dropOf(mean, baseline().mean), sigma: (high - low) / (2 * 1.2816) };
+  }
+  if (!one) return null;
+  return one.sigma > 0 ? (1 + erf((state.drop - one.drop) / one.sigma / Math.SQRT2)) / 2 : Number(one.drop <= state.drop);
+}
+
+// As the answer is chosen: at even odds scores decide, above the promise, too; the baseline is none.
+function isPromised(network) {
+  const [sure, share] = [study().predictions?.confidence, keeping(network)];
+  return share === null || network.kind === "baseline" || sure <= 0.5 || share >= sure;
+}
+
+const CAPS = { params: "parameters", macs: "MACs", gemms: "GeMMs" };
+const caps = () => Object.entries(study().predictions?.caps ?? {}).filter(([name]) => CAPS[name]);
+const isWithinCaps = (network) => caps().every(([name, most]) => network[name] <= most * (1 + 1e-9));
+
+function capsNote() {
+  const words = caps().map(([name, most]) => `${CAPS[name]} at most ${whole.format(Math.floor(most))} (${percent(most / study().baseline[name])} of the baseline's)`);
+  return words.length ? element("p", { class: "note", text: `Caps of the search: ${words.join(", ")}.` }) : null;
+}
+
 function taken() {
   const full = baseline();
   if (!full) return { full: null, own: null, expected: null };
   const most = state.drop + 1e-9;
   const cap = capValue() * (1 + 1e-9);
   const cheapest = (networks, score) => networks
-    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && dropOf(score(n), full.mean) <= most)
+    .filter((n) => isNumber(axis().of(n)) && axis().of(n) <= cap && dropOf(score(n), full.mean) <= most && isWithinCaps(n) && isPromised(n))
     .sort((a, b) => axis().of(a) - axis().of(b) || goodness(score(b) - score(a)))[0] || null;
-  const own = cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
+  const handed = isUnmoved() ? handedOver() : null; // until somebody asks for something else
+  const own = handed || cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
   const known = new Set(study().networks.map((n) => n.code));
   const expected = comparedBy() === "score" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
-  const better = expected && (!own || axis().of(expected) < axis().of(own)) ? expected : null;
+  const isBroken = handed && study().answer?.kept === false;
+  const better = expected && (!own || isBroken || axis().of(expected) < axis().of(own)) ? expected : null;
   return { full, own, expected: better };
 }
 
@@ -61,17 +91,43 @@ function showTake() {
     box.replaceChildren(element("p", { class: "note", text: `No finished baseline was measured on ${comparedBy() === "test_score" ? "test" : "val"} yet, so there is nothing to compare with.` }));
     return;
   }
-  const parts = [found(answer ? "Measured, by the sliders" : "Measured", own, own ? scored(own, comparedBy()) : "")];
-  if (!own) parts[0] = element("p", { class: "warning", text: "No trained network keeps to both limits: allow a larger drop or a higher cost." });
-  const final = own && study().networks.find((n) => isFinalist(n) && n.code === own.code && n.model === own.model);
-  if (final && final.test_score) {
-    const tested = baseline("test_score");
-    const over = tested && dropOf(final.test_score[0], tested.mean) > state.drop;
-    parts.push(element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` }));
+  const handed = handedOver();
+  const parts = handed ? [found(`The study's answer: ${standing(answer)}`, handed, scored(handed, comparedBy())), tested(handed), against(answer)] : [];
+  if (!handed || !isUnmoved()) {
+    const title = handed ? "Measured on val, by the sliders" : "Measured";
+    parts.push(own ? found(title, own, [scored(own, comparedBy()), likelihood(own)].filter(Boolean).join("; ")) : element("p", { class: "warning", text: `No trained network keeps to both limits${isNumber(study().predictions?.confidence) ? " with that confidence" : ""}: allow a larger drop or a higher cost.` }));
+    parts.push(own && tested(own));
   }
-  if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, expects(expected)));
-  if (answer) parts.push(element("p", { class: "note", text: "The sliders go by scores alone, luck included: they do not count confidence, as the answer does." }));
-  box.replaceChildren(...parts);
+  if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, [expects(expected), likelihood(expected)].filter(Boolean).join("; ")));
+  if (answer) parts.push(element("p", { class: "note", text: confidenceNote() }));
+  parts.push(capsNote());
+  box.replaceChildren(...parts.filter(Boolean));
+}
+
+// The network in best/, as it was searched; as a finalist, if it was trained as nothing else.
+function handedOver() {
+  const named = study().handed_over;
+  const same = study().networks.filter((n) => named && n.code === named.network && n.model === named.model && scoreOf(n, comparedBy()));
+  return same.find((n) => !isFinalist(n)) || same[0] || null;
+}
+
+const isUnmoved = () => state.cap === null && Math.abs(state.drop - allowedDrop()) < 1e-9;
+const standing = (answer) => (answer?.kept === true ? "tested" : answer?.kept === false ? "tested, and it lost too much" : answer?.measured_on === "test" ? "tested" : "measured on val, not tested");
+const against = (answer) => (answer?.verdict ? element("p", { class: "warning", text: `${answer.verdict[0].toUpperCase()}${answer.verdict.slice(1)}.` }) : null);
+const likelihood = (network) => (keeping(network) === null || network.kind === "baseline" ? "" : `${likely(keeping(network))} likely to lose no more on test`);
+
+function confidenceNote() {
+  const sure = study().predictions?.confidence;
+  if (!isNumber(sure)) return "The sliders go by scores alone, luck included: they do not count confidence, as the answer does.";
+  return `The sliders ask of val alone for a confidence of ${likely(sure)}, as the search did; the answer was chosen by test, too, where finalists were tested.`;
+}
+
+function tested(network) {
+  const final = study().networks.find((n) => isFinalist(n) && n.code === network.code && n.model === network.model);
+  if (!final || !final.test_score) return null;
+  const full = baseline("test_score");
+  const over = full && dropOf(final.test_score[0], full.mean) > state.drop;
+  return element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` });
 }
 
 function found(title, network, score) {

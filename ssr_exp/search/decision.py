@@ -1,0 +1,94 @@
+"""Which network a study hands over: one rule, of what is believed and of what finalists lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import verdict
+from ssr_exp.runs.record import Record
+from ssr_exp.search import answer
+from ssr_exp.search.belief import Belief
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The network that is handed over, and what tests say of it.
+
+    Args:
+        network: the answer.
+        drop: what it lost on test, in the score's unit; None: it was not tested.
+        is_kept: whether that is no more than allowed; None: it was not tested.
+        verdict: what speaks against it, in a sentence; None: nothing does.
+    """
+
+    network: Architecture
+    drop: float | None
+    is_kept: bool | None
+    verdict: str | None
+
+    def fields(self) -> dict[str, Any]:
+        """Write as plain data what is said of it everywhere."""
+        return {"kept": self.is_kept, "verdict": self.verdict}
+
+
+def decide(belief: Belief, drops: Mapping[Architecture, float]) -> Decision:
+    """Choose the cheapest network that kept its promise on test; else what is to be tested next.
+
+    Of those that kept it, the ones that are promised now come first: the confidence may be another
+    one than when they were tested. Where all lost too much and nothing else is good enough, the
+    one of them that lost least.
+
+    Args:
+        belief: what is believed without the finalists.
+        drops: on test, of the answers that were tested; infinite where all trainings of one failed.
+    """
+    enough, baseline = answer.good_enough(belief), belief.history.space.plan.baseline
+    prices = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
+    drops = {a: drop for a, drop in drops.items() if a in prices}  # others were only compared
+    kept = [a for a, drop in drops.items() if drop <= belief.drop]
+    if kept:
+        network = min(kept, key=lambda a: (a not in enough, prices[a], drops[a], a))
+    elif enough[0] in drops:
+        network = min(drops, key=lambda a: (drops[a], a))
+    else:
+        network = enough[0]
+    drop = drops.get(network)
+    return Decision(
+        network,
+        drop,
+        None if drop is None else drop <= belief.drop,
+        None if network == baseline else _verdict(belief, network, drop),
+    )
+
+
+def drops_on_test(belief: Belief, finals: Iterable[Record]) -> dict[Architecture, float]:
+    """Say what networks lost on test, of the records of finalists; none without the baseline's."""
+    tests: dict[str, list[float]] = {}
+    for record in finals:
+        if record.test_score is not None:
+            tests.setdefault(record.network, []).append(record.test_score)
+    space = belief.history.space
+    whole = tests.pop(space.code(space.plan.baseline), None)
+    if whole is None:
+        return {}
+    return {
+        space.parse(network): belief.score.drop(mean(values), mean(whole))
+        for network, values in tests.items()
+    }
+
+
+def _verdict(belief: Belief, network: Architecture, drop: float | None) -> str | None:
+    is_tested = drop is not None and math.isfinite(drop)
+    return verdict.text(
+        belief.score,
+        drop=drop if is_tested and drop is not None else 0.0,
+        allowed=belief.drop,
+        on="test" if is_tested else "val",
+        probability=belief.promises[network].probability,
+        confidence=belief.confidence,
+    )

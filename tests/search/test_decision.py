@@ -1,0 +1,124 @@
+"""Which network is handed over: one rule, of the search's records and of finalists alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import FINALIST
+from ssr_exp.search import answer, decision, printing, retries
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.history import History
+from tests.search.conftest import Tell, asked
+
+pytestmark = pytest.mark.usefixtures("unfitted")
+
+
+@pytest.fixture
+def belief(known: History) -> Belief:
+    return Belief.from_history(known, asked(objective__max_drop=3.0, objective__confidence=0.6))
+
+
+def smaller(belief: Belief) -> list[Architecture]:
+    baseline = belief.history.space.plan.baseline
+    return [a for a in answer.good_enough(belief) if a != baseline]
+
+
+def test_what_was_not_tested_is_decided_by_val_and_nothing_speaks_against_it(
+    belief: Belief,
+) -> None:
+    found = decision.decide(belief, {})
+    assert found.network == answer.good_enough(belief)[0]
+    assert found.fields() == {"kept": None, "verdict": None}
+
+
+def test_the_cheapest_that_kept_its_promise_on_test_is_handed_over(belief: Belief) -> None:
+    one, two, three, *_ = smaller(belief)
+    found = decision.decide(belief, {one: 5.0, three: 0.0, two: 1.0})
+    assert (found.network, found.drop, found.is_kept) == (two, 1.0, True)
+    assert found.verdict is None
+
+
+def test_a_broken_promise_is_said_with_what_to_do(belief: Belief) -> None:
+    one, two, *_ = smaller(belief)
+    found = decision.decide(belief, {one: 6.0, two: 4.0})
+    assert (found.network, found.is_kept) == (two, False)
+    assert found.verdict is not None and "it loses 4.00 points on test" in found.verdict
+    for remedy in ("more rounds", "longer", "objective.max_drop", "finalists.seeds"):
+        assert remedy in found.verdict
+
+
+def test_where_nothing_reaches_the_confidence_no_network_is_promised(known: History) -> None:
+    conf = asked(objective__max_drop=0.2, objective__confidence=0.99, cap__params="90%")
+    belief = Belief.from_history(known, conf)
+    found = decision.decide(belief, {})
+    assert belief.promises[found.network].probability < 0.99
+    assert found.verdict is not None and found.verdict.startswith("no network is promised")
+    assert "objective.confidence=0.99 asks for more" in found.verdict
+
+
+def test_what_was_only_compared_is_no_answer(belief: Belief) -> None:
+    space, one = belief.history.space, smaller(belief)[0]
+    stranger = next(
+        a for a in space.architectures(range(space.lattice.size)) if a not in belief.networks
+    )
+    assert decision.decide(belief, {stranger: 0.0, one: 1.0}).network == one
+
+
+def test_drops_on_test_are_of_means_over_seeds(belief: Belief, tell: Tell) -> None:
+    one, baseline = smaller(belief)[0], belief.history.space.plan.baseline
+    told = [
+        tell(a, seed=seed, origin=FINALIST, test_acc=value)
+        for a, values in ((baseline, (90.0, 92.0)), (one, (86.0, 88.0)))
+        for seed, value in enumerate(values)
+    ]
+    assert decision.drops_on_test(belief, told) == {one: pytest.approx(4.0)}
+    assert decision.drops_on_test(belief, told[2:]) == {}
+
+
+def test_the_training_that_is_handed_over_is_never_chosen_by_test(
+    belief: Belief, tell: Tell
+) -> None:
+    one = smaller(belief)[0]
+    values = ((1, 80.0, 99.0), (2, 85.0, 70.0), (3, 84.0, 98.0))
+    told = [tell(one, seed=s, val_acc=val, test_acc=test) for s, val, test in values]
+    assert answer.shipped(told).seed == answer.shipped(told[::-1]).seed == 2
+    unseen = [r.model_copy(update={"score": None}) for r in told]  # they learned from val
+    assert answer.shipped(unseen[::-1]).seed == 1
+
+
+def test_a_surrogate_that_was_too_sure_does_not_end_the_retries(belief: Belief) -> None:
+    surest = max(smaller(belief), key=lambda a: belief.promises[a].probability)
+    left = [a for a in smaller(belief) if a != surest]
+    assert retries.next_best(belief, [surest]) == max(
+        left, key=lambda a: belief.promises[a].probability
+    )
+    assert retries.next_best(belief, smaller(belief)) is None
+
+
+def test_that_nothing_more_is_tested_is_said_with_the_reason(
+    belief: Belief, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, *_ = smaller(belief)
+    tests = retries.Retries(belief, 1, 3, lambda count: count)
+    assert tests.next({one: 5.0, two: math.inf}, first=1) is None
+    assert "finalists.retries=1 allows no further one" in caplog.text
+    caplog.clear()
+    assert retries.Retries(belief, 99, 3, lambda count: count).next(
+        dict.fromkeys(smaller(belief), 5.0), first=1
+    ) is None  # fmt: skip
+    assert "no other smaller network is good enough" in caplog.text
+
+
+def test_what_is_smallest_is_what_finalists_decided(
+    belief: Belief, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, *_ = smaller(belief)
+    code, conf = belief.history.space.code, asked(objective__cost="macs")
+    printing.print_smallest(belief, conf, decision.decide(belief, {one: 5.0, two: 1.0}))
+    printed = capsys.readouterr().out
+    assert f"trained    {code(two)}" in printed and "on test 1.00 points below" in printed
+    printing.print_smallest(belief, conf, decision.decide(belief, {one: 5.0}))
+    assert "the promise is broken" in " ".join(capsys.readouterr().out.split())
