@@ -69,7 +69,7 @@ def test_it_says_what_the_answer_is_costs_scores_and_promises_and_what_to_type(
         "train and val)",
         "drop": "0.56 points",
         "promise": "86% likely to lose at most the 1 point that may be lost; expected to lose "
-        "0.21 points (80 % interval of the drop -0.70 to 1.12)",
+        "0.21 points (80 % interval -0.70 to 1.12)",
         "weights": "those of seed 0: 97.31 % on val, 98.12 % on test",
         "best": str(best),
         "export": f"ssr export run={best} format=onnx",
