@@ -138,6 +138,13 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
     if told.promise is not None and told.drop > told.promise.allowed:
         text += ", more than objective.max_drop allows"
     yield "drop", text
+    spread = None if pair is None else pair.baseline.std
+    if spread is not None and told.promise is not None and spread > told.promise.allowed:
+        yield (
+            "noise",
+            "the baseline's own trainings differ by more than may be lost: train longer, or with "
+            "more seeds (finalists.seeds), before you believe the drop",
+        )
 
 
 def _pair(record: Record, told: Comparison) -> Pair | None:

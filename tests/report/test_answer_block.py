@@ -104,6 +104,12 @@ def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block:
     assert block(promise=weak)["promise"].endswith("; objective.confidence=0.8 asks for more")
 
 
+def test_a_baseline_whose_seeds_differ_by_more_than_may_be_lost_is_said(block: Block) -> None:
+    figures = TOLD["measured"] | {"baseline": {"mean": 66.9, "std": 16.3, "seeds": 3}}
+    assert "noise" not in block()
+    assert "differ by more than may be lost" in block(drop=-20.3, measured=figures)["noise"]
+
+
 def test_where_the_baseline_is_the_answer_the_likeliest_network_is_named(block: Block) -> None:
     likeliest = {"network": "d1-1-1_w16-32-64", "params_share": 0.27}
     likeliest |= {"probability": 0.7, "confidence": 0.8}
