@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from ssr_exp import files
 from ssr_exp.app.command_line import overrides
 from ssr_exp.config import Config
-from ssr_exp.errors import SsrError
+from ssr_exp.errors import SsrError, one_line
 from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.store import Store
 from ssr_exp.runs.study_names import Asked, Command
@@ -156,13 +156,16 @@ def read(
         words = [word for word in arguments if _key(word) != "study"]
         return Continued(command, (f"study={study}", *words), study, name, where)
     before = _kept(root, study, command, loader)
-    kept = [word for word in before.words if not _is_replaced(_key(word), typed)]
+    words = (word for word in before.words if _first(_key(word)) not in NOT_KEPT)
+    kept = [word for word in words if not _is_replaced(_key(word), typed)]
     if _value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
     if kept:
-        log.info("as %s was begun: %s", study_names.title(root, study), shlex.join(kept))
+        log.info("as %s was begun: %s", study_names.title(root, study), one_line(shlex.join(kept)))
     if before.launcher and not where:
-        log.info("before with %s: type that, too, to train there", shlex.join(before.launcher))
+        log.info(
+            "before with %s: type that, too, to train there", one_line(shlex.join(before.launcher))
+        )
     words = [word for word in arguments if _key(word) not in ("study", "trust")]
     return Continued(command, (*kept, *words), study, name, where)
 
@@ -230,7 +233,7 @@ def _check_trust(name: str, words: Sequence[str]) -> None:
     for word in words:
         if study_names.needs_trust(word):
             raise SsrError(
-                f"study={name} was begun with {word}, which may call code or send results away: "
+                f"study={name} was begun with {one_line(word)}, which may call code or send results away: "
                 "type trust=true if you trust where the folder of runs comes from."
             )
 

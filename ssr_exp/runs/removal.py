@@ -279,8 +279,11 @@ def _put_back(moved: Path, folder: Path) -> None:
         moved.rename(folder)
         return
     for path in moved.iterdir():
-        if not (folder / path.name).exists():
-            path.rename(folder / path.name)
+        there = folder / path.name
+        if not there.exists():
+            path.rename(there)
+        elif path.is_dir() and there.is_dir():
+            _put_back(path, there)
 
 
 def _removed(path: Path) -> int:

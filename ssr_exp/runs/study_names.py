@@ -29,8 +29,13 @@ NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 FINGERPRINT = re.compile(r".*-([0-9a-f]{8})")
 SHORTEST = 4  # characters of a fingerprint that stand for it
 MOST = 12  # names in a sentence
+# Of a word that is taken from a file: a key of the configuration and a plain value or list of some.
+# What could be a dictionary, a call of Hydra's or a path to another preset is none.
+PLAIN_WORD = re.compile(r"(?P<key>[a-z]\w*(?:\.[a-z]\w*)*)=(?P<value>[\w\s.,%/+'\"\[\]-]*)")
+PRESET = re.compile(r"[\w.,%+\[\]-]*")  # what a key without a dot may be: a preset or a number
+PATHS = ("checkpoint",)  # but these
 # Parts of keys that name what is called, or send what is measured to others.
-TRUSTED = ("target", "arguments", "hydra", "_target_", "entity", "share_machine")
+TRUSTED = {"target", "arguments", "hydra", "entity", "share_machine", "example_inputs"}
 
 Command = Literal["train", "search"]
 """What trains networks."""
@@ -64,8 +69,12 @@ class Begun(FileModel):
 
 def needs_trust(word: str) -> bool:
     """Say whether a word may call code, send results away, or read this machine's environment."""
-    parts = re.split(r"[./]", word.lstrip("+~").partition("=")[0])
-    return "${" in word or not set(TRUSTED).isdisjoint(parts)
+    if (read := PLAIN_WORD.fullmatch(word)) is None:
+        return True
+    parts = read["key"].split(".")
+    if len(parts) == 1 and parts[0] not in PATHS:
+        return PRESET.fullmatch(read["value"]) is None
+    return not TRUSTED.isdisjoint(parts) or parts[:2] == ["task", "trainer"]
 
 
 def check_name(name: str) -> None:
@@ -95,7 +104,9 @@ def read(folder: Path) -> Begun:
 def every(root: Path) -> dict[str, str | None]:
     """List the studies of a store by their folders' names, with names of one's own."""
     folders = sorted(path for path in root.glob("*/") if not path.name.startswith("."))
-    return {folder.name: read(folder).name for folder in folders if is_study(folder)}
+    # A folder of another name, a copy perhaps, would be taken for the study of that name.
+    own = (folder for folder in folders if folder_name(folder.name) == folder.name)
+    return {folder.name: read(folder).name for folder in own if is_study(folder)}
 
 
 def is_study(folder: Path) -> bool:
@@ -110,10 +121,15 @@ def title(root: Path, study: str) -> str:
     return read(root / folder_name(study)).name or study
 
 
-def find(root: Path, typed: str) -> str:
+def find(root: Path, typed: str, *, whole: bool = False) -> str:
     """Find the study that is meant: by its name, one of one's own, or a beginning of one.
 
     The fingerprint at the end of a name, or a beginning of it, stands for the study, too.
+
+    Args:
+        root: the store's folder.
+        typed: what is typed for the study.
+        whole: whether a beginning is not enough, as for what is removed.
 
     Returns:
         The name of its folder.
@@ -126,12 +142,20 @@ def find(root: Path, typed: str) -> str:
     if exact:
         return typed if typed in exact else exact[0]
     begun = [study for study, own in here.items() if typed and _begins(typed, study, own)]
+    if whole and begun:
+        begun = [study for study in begun if study.endswith(f"-{typed}")]  # a whole fingerprint
+    if whole and not begun:
+        raise SsrError(f"{typed} is no whole name of a study in {root}; it holds {_listed(here)}.")
     if len(begun) == 1:
         return begun[0]
     if begun:
-        names = _listed({study: here[study] for study in begun})
+        names = _listed(_of(here, begun))
         raise SsrError(f"{typed} may be several studies in {root}: type more of one, of {names}.")
     raise SsrError(f"there is no study {typed} in {root}; it holds {_listed(here)}.")
+
+
+def _of(here: Mapping[str, str | None], some: Sequence[str]) -> dict[str, str | None]:
+    return {study: here[study] for study in some}
 
 
 def _begins(typed: str, study: str, own: str | None) -> bool:

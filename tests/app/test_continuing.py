@@ -129,6 +129,11 @@ def test_what_is_swept_over_is_written_once() -> None:
         "hydra.searchpath=[x]",
         "seed=${oc.env:HOME}",
         "logger.entity=somebody",
+        "model={source: module, name: x, target: os.system}",
+        "model=../../elsewhere/net",
+        "experiment=../mine",
+        "task.trainer={callbacks: [{_target_: os.system}]}",
+        "task.example_inputs=os.getcwd",
     ],
 )
 def test_words_that_name_code_are_not_taken_from_a_file_without_trust(
@@ -144,6 +149,22 @@ def test_words_that_name_code_are_not_taken_from_a_file_without_trust(
     refused = again("study=pets")
     assert refused.code == 1 and f"was begun with {word}, which may call code" in refused.err
     assert "trust=true" in refused.err and len(instant.done) == 1
+
+
+def test_a_file_does_not_say_where_runs_lie_nor_that_it_is_trusted(
+    command: Command, again: Again, store: Store, instant: Instant, tmp_path: Path
+) -> None:
+    command(*BEGIN)
+    folder = store.study_folder(only(store))
+    begun = study_names.read(folder)
+    more = (f"paths.runs={tmp_path}/elsewhere", "trust=true", "study=another", "name=x")
+    asked = Asked(command="train", words=(*begun.asked[0].words, *more))
+    store.write_text(
+        folder / study_names.FILE, Begun(name="pets", asked=(asked,)).model_dump_json()
+    )
+    ended = again("study=pets")
+    assert ended.code == 0, ended.err
+    assert not (tmp_path / "elsewhere").exists() and study_names.read(folder).name == "pets"
 
 
 def test_a_study_of_an_earlier_version_asks_for_its_words_once(

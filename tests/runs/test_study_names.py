@@ -162,3 +162,36 @@ def test_a_name_is_in_no_record_and_in_no_fingerprint(
     study_names.rename(store, FIRST, "pets")
     assert studies.read_all(store.root) == before
     assert store.records(FIRST) == [record]
+
+
+def test_a_copy_under_a_name_that_no_study_has_stands_for_no_other_one(tmp_path: Path) -> None:
+    for name in ("a-b", "a b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / studies.FILE).write_text("{}")
+    assert list(study_names.every(tmp_path)) == ["a-b"]
+    with pytest.raises(SsrError, match="there is no study a b"):
+        study_names.find(tmp_path, "a b")
+
+
+@pytest.mark.parametrize(
+    ("word", "needs"),
+    [
+        ("dataset.root=/data/my images", False),
+        ("finalists.arms=[family,random]", False),
+        ("objective.max_drop=2%", False),
+        ("modifiers.width=[1,0.5]", False),
+        ("model=resnet20,resnet32", False),
+        ("checkpoint=../runs/a/last.ckpt", False),
+        ("model.arguments={width:32}", True),
+        ("model={target: os.system}", True),
+        ("model=../../x", True),
+        ("~dataset", True),
+        ("+x=1", True),
+        ("task.trainer.plugins=x", True),
+        ("hydra/launcher=x", True),
+        ("dataset.root=${oc.env:HOME}", True),
+        ("model.name=hf-hub:someone/net", True),
+    ],
+)
+def test_what_a_file_may_say_without_trust_is_a_plain_value(word: str, needs: bool) -> None:
+    assert study_names.needs_trust(word) is needs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from ssr_exp.errors import SsrError
 from ssr_exp.report import page, study_overview, study_tables
@@ -30,7 +32,9 @@ def remove(store: Store, options: argparse.Namespace) -> None:
     """
     if (ended := removal.end_others(store)) and not options.json:
         print(f"ended a removal that was killed: {bytes_text(ended)} freed")
-    chosen = None if options.study is None else study_names.find(store.root, options.study)
+    chosen = (
+        None if options.study is None else study_names.find(store.root, options.study, whole=True)
+    )
     if options.failed or options.checkpoints:
         every = study_names.every(store.root) if chosen is None else [chosen]
         _remove_parts(store, options, list(every))
@@ -66,29 +70,44 @@ def _remove_parts(store: Store, options: argparse.Namespace, chosen: Sequence[st
         if options.checkpoints
         else []
     )
-    freed = sum(map(removal.size, runs)) + sum(path.stat().st_size for path in weights)
+    freed = sum(map(removal.size, runs)) + sum(map(_size, weights))
     if not runs and not weights:
         print("there is nothing to remove")
         return
     parts = [counted(len(runs), "failed run")] * bool(runs)
     parts += [counted(len(weights), "file") + " of weights"] * bool(weights)
     _confirm(options, f"remove {' and '.join(parts)}, {bytes_text(freed)}")
+    left, gone = 0, False
     for one in chosen:
         if options.failed:
-            _say(store, one, removal.remove_failed(store, one), "")
+            left += _say(store, one, removal.remove_failed(store, one), "")
         if options.checkpoints:
-            _say(store, one, removal.remove_weights(store, one), "the weights of ")
-    if weights:
+            removed = removal.remove_weights(store, one)
+            left += _say(store, one, removed, "the weights of ")
+            gone = gone or bool(removed.runs)
+    if gone:
         print(NO_LONGER)
+    if left:
+        raise SsrError(
+            f"{counted(left, 'folder')} stayed: repeat the command when nothing uses them."
+        )
 
 
-def _say(store: Store, study: str, removed: Removed, of: str) -> None:
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):  # it has just gone
+        return path.stat().st_size
+    return 0
+
+
+def _say(store: Store, study: str, removed: Removed, of: str) -> int:
+    """Say what was removed, and what was not; returns how much that is."""
     name = study_names.title(store.root, study)
     if removed.runs:
         freed = bytes_text(removed.freed)
         print(f"{name}: removed {of}{counted(len(removed.runs), 'run')}, {freed} freed")
     for folder in removed.used:
         print(f"{name}: left {folder.relative_to(store.root)}, which another process uses")
+    return len(removed.used)
 
 
 def _confirm(options: argparse.Namespace, what: str) -> None:

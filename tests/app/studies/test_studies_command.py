@@ -156,7 +156,9 @@ def test_a_study_is_removed_and_the_page_shows_it_no_more(
     ssr_studies: Studies, store: Store
 ) -> None:
     page.write(store)
-    removed = ssr_studies("remove", "0a1b", "--yes")
+    begun = ssr_studies("remove", "0a1b", "--yes")
+    assert begun.code == 1 and "0a1b is no whole name of a study" in begun.err
+    removed = ssr_studies("remove", "0a1b2c3d", "--yes")
     assert removed.code == 0 and removed.lines(f"removed {FIRST}", "freed")
     assert {record.study for record in store.records()} == {SECOND}
     text = (store.root / page.FILE).read_text()
