@@ -116,6 +116,15 @@ def script_module() -> str | None:
     return path.stem if path.suffix == ".py" and path.stem.isidentifier() and not is_ours else None
 
 
+def takes(target: str, name: str) -> bool:
+    """Say whether what `target` names has an argument of this name.
+
+    Raises:
+        SsrError: if it cannot be found.
+    """
+    return name in _named(find(target))
+
+
 def call(target: str, arguments: Mapping[str, Any], key: str, offered: Mapping[str, Any]) -> Any:
     """Call what `target` names with arguments by keyword.
 

@@ -100,7 +100,7 @@ def test_a_warning_in_a_jobs_own_log_file_is_said_on_the_screen_too(
 def test_only_slurms_jobs_print_into_log_files_of_their_own(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conf = OmegaConf.load(ROOT / f"conf/hydra/launcher/{preset}.yaml")
+    conf = OmegaConf.load(ROOT / f"ssr_exp/conf/hydra/launcher/{preset}.yaml")
     assert not jobs.has_own_screen()
     monkeypatch.setattr(
         HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"launcher": conf}})

@@ -55,7 +55,7 @@ def images(tmp_path: Path) -> Path:
 
 def test_every_command_of_the_text_is_tried_here() -> None:
     assert [words[0] for words in COMMANDS] == [
-        *("anatomy", "train", "search", "report", "export"),
+        *("anatomy", "train", "search", "report", "export", "studies"),
         *("search", "search", "search", "search"),
     ]
     assert all(line.split()[0] in ("ssr", "make") for line in LINES)
@@ -64,6 +64,7 @@ def test_every_command_of_the_text_is_tried_here() -> None:
 def test_look_sweep_search_page_and_export(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from ssr_exp.app.studies.__main__ import main as studies
     from ssr_exp.rescaling.__main__ import main
 
     anatomy, train, search, report, export = (words[1:] for words in COMMANDS[:5])
@@ -81,10 +82,13 @@ def test_look_sweep_search_page_and_export(
     assert f"report: {tmp_path}/runs/report.html" in told.out, told.text
     ended = command(*export, "repeats=1", "int8_drop=100", script="export.py")
     assert ended.code == 0, ended.text
+    capsys.readouterr()
+    assert studies([*COMMANDS[5][1:], "--runs", f"{tmp_path}/runs"]) == 0
+    assert "resnet8" in capsys.readouterr().out
     assert {"model.onnx", "model.pte"} <= {path.name for path in tmp_path.rglob("export*/**/*")}
 
 
-@pytest.mark.parametrize("words", COMMANDS[5:7], ids=lambda words: words[1])
+@pytest.mark.parametrize("words", COMMANDS[6:8], ids=lambda words: words[1])
 def test_a_search_on_a_users_images(
     words: list[str],
     images: Path,
@@ -101,7 +105,7 @@ def test_a_search_on_a_users_images(
 
 def test_a_search_on_a_users_masks(tmp_path: Path, command: Command) -> None:
     root = write_masks(tmp_path / "set", count=24)
-    words = [word.replace("DIR", str(root)) for word in COMMANDS[7][1:]]
+    words = [word.replace("DIR", str(root)) for word in COMMANDS[8][1:]]
     few = ["modifiers=sentinel_joint", *FEW, "dataset.crop_padding=0"]
     ended = command(*words, *few, *SEARCH, script="search.py")
     assert ended.code == 0 and ended.lines("answer: "), ended.text
@@ -113,7 +117,7 @@ def test_a_search_of_a_lightning_project(
     shutil.copytree(ROOT / "tests" / "projects" / "cells", tmp_path / "cells")
     monkeypatch.syspath_prepend(tmp_path)
     few = ["modifiers=sentinel_joint", "trainer.max_epochs=1", "objective.max_drop=0.9"]
-    ended = command(*COMMANDS[8][1:], *few, *SEARCH[:3], script="search.py")
+    ended = command(*COMMANDS[9][1:], *few, *SEARCH[:3], script="search.py")
     assert ended.code == 0 and ended.lines("answer: "), ended.text
 
 

@@ -310,3 +310,17 @@ def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     again = search(*words)
     assert again.code == 0 and table_.read_bytes() == before
     assert block(again.out)["latency"] == line
+
+
+def test_a_search_begins_with_what_a_sweep_has_trained_whatever_lies_beside_it(
+    search: Search, command: Command, instant: Instant
+) -> None:
+    command("modifiers=baseline", "recipe.lr=0.02")  # another study
+    command("modifiers=baseline")
+    few = ["modifiers=sentinel_width", "modifiers.together=1", "finalists.seeds=0"]
+    told = search(*few, "rounds=1", "batch=1", "objective=smallest", "objective.max_drop=0.5")
+    assert "no record is of this study" not in told.text
+    assert "where a baseline gets 50 % right" in told.text  # as it was trained before
+    assert "4 networks to begin with, then 1 round of 1" in told.text
+    other = search(*few, "rounds=1", "batch=1", "recipe.lr=0.03", "objective.max_drop=0.5")
+    assert "no record is of this study" in other.text and "95 % right" in other.text

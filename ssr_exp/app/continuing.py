@@ -76,7 +76,8 @@ class Continued:
     ) -> None:
         """Write down what is typed for a study, before the first of its trainings.
 
-        What is typed beside `study=NAME` is for this time: what was kept before stays.
+        What is typed beside `study=NAME` is kept of a search, which is one and goes on: its answer
+        is what the words say. Of a sweep it is for this time, and what was kept before stays.
 
         Args:
             store: of the study.
@@ -98,8 +99,8 @@ class Continued:
     def _asked(self, store: Store, opened: OpenedStudy, words: Sequence[str]) -> Asked | None:
         """Say what of the words is to be repeated; None: nothing, or what was kept before."""
         before = study_names.read(store.study_folder(opened.name))
-        is_known = self.study is not None and before.by(self.command) is not None
-        if is_known or studies.SETTINGS in opened.changed:
+        is_aside = self.study is not None and before.by(self.command) is not None
+        if (is_aside and self.command == "train") or studies.SETTINGS in opened.changed:
             return None
         kept = tuple(word for word in words if _first(_key(word)) not in NOT_KEPT)
         return Asked(command=self.command, words=kept, launcher=self.launcher)

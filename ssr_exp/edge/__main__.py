@@ -106,6 +106,8 @@ def _print(options: argparse.Namespace, study: MeasuredStudy) -> None:
     console.print(comparison.lay_out(study, columns, markdown=options.markdown))
     for setting in measured:
         console.print(f"latency: median of {options.repeats} turns, {setting}")
+    if note := arguments.assumed(options):
+        console.print(note)
     if study.folder is not None and not study.networks[0].records:
         console.print("the seed network has no finished run: train it with modifiers=baseline")
     each = [(setting, *row) for setting, row_of in measured.items() for row in row_of.items()]

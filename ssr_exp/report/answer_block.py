@@ -138,6 +138,13 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
     if told.promise is not None and told.drop > told.promise.allowed:
         text += ", more than objective.max_drop allows"
     yield "drop", text
+    spread = None if pair is None else pair.baseline.std
+    if spread is not None and told.promise is not None and spread > told.promise.allowed:
+        yield (
+            "noise",
+            "the baseline's own trainings differ by more than may be lost: train longer, or with "
+            "more seeds (finalists.seeds), before you believe the drop",
+        )
 
 
 def _pair(record: Record, told: Comparison) -> Pair | None:
@@ -160,12 +167,12 @@ def _figure(score: Score, figure: Figure) -> str:
 def _promise(told: Comparison, score: Score) -> str:
     promise = told.promise
     assert promise is not None
-    ends = f"{score.number(promise.low)} to {score.number(promise.high)}"
+    expected = score.expected_text(promise.drop, promise.low, promise.high)
     asked = f"; objective.confidence={promise.confidence:g} asks for more"
     return (
         f"{promise.likely} likely to lose at most the {score.short_drop(promise.allowed)} that "
-        f"may be lost; expected {score.change_text(promise.drop)} (80 % interval of the drop "
-        f"{ends}){asked if promise.probability < promise.confidence else ''}"
+        f"may be lost; expected {expected}"
+        f"{asked if promise.probability < promise.confidence else ''}"
     )
 
 
@@ -183,7 +190,8 @@ def _search(told: Comparison, score: Score) -> Iterator[tuple[str, str]]:
         yield (
             "untrained",
             f"{code}, {share} of the parameters, is expected to be good enough, too, with "
-            f"{score.name} {score.text(untrained.score)}: more rounds would train it",
+            f"{score.name} {score.text(untrained.score)}; to train it: modifiers=explicit "
+            f"modifiers.network={untrained.network}",
         )
     if (likeliest := told.likeliest) is not None:
         code, share = terminal.shortened(likeliest.network), f"{likeliest.params_share:.1%}"

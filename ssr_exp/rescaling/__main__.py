@@ -44,14 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table(seeds.spell(conf), own))
     console.print(_summary(own, options.width_steps), highlight=False)
+    if note := arguments.assumed(options):
+        console.print(f"note: {note}", highlight=False)
     return 0
 
 
 def table(name: str, own: Lattice) -> Table:
     """Lay out segments, blocks, channels and cost; the rows of cost add up to the network's."""
     plan = own.plan
-    kind = "images" if plan.inputs.is_one_image and len(plan.input_shape) == 3 else "inputs"
-    rows = Table(title=f"{name} on {kind} of {plan.inputs.text()}")
+    rows = Table(title=f"{name} on {plan.takes}")
     rows.add_column("segment", no_wrap=True)
     for heading in ("blocks", "removable", "channels", "widths", "parameters", "MACs", "GeMMs"):
         rows.add_column(heading, justify="right", no_wrap=True)

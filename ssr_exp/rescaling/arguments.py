@@ -38,7 +38,9 @@ def add_network(parser: argparse._ActionsContainer) -> None:
         "of them: a tensor, tuple, dictionary or ssr_exp.Inputs",
     )
     parser.add_argument(
-        "--classes", type=int, help="classes (10; torchvision/ and timm/ at 224 pixels: 1000)"
+        "--classes",
+        type=int,
+        help="classes (10; torchvision/ and timm/ at 224 pixels: 1000; your own: as it is made)",
     )
     parser.add_argument("--stem", choices=[s.value for s in Stem], default=Stem.auto.value)
     parser.add_argument("--shortcut", choices=[s.value for s in Shortcut], default="A")
@@ -59,6 +61,8 @@ def add_network(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--width-steps", type=int, default=8, help="lattice widths are k/N (8)")
     parser.add_argument("--frozen", nargs="*", default=[], help="segments that stay as they are")
 
+    parser.set_defaults(inputs=None, assumes_size=False)
+
 
 def model(name: str, options: argparse.Namespace) -> ModelConf:
     """Read the seed network; sizes that were not given are set to those that it is known for.
@@ -74,17 +78,26 @@ def model(name: str, options: argparse.Namespace) -> ModelConf:
     if options.shape is not None:
         (shape,) = _shapes(options)
         options.channels, options.size = shape[0], max(shape[1:])
+    own = conf.target if conf.source is Source.module else None
+    options.assumes_size = own is not None and options.size is None
     if options.channels is None:
         options.channels = 3
     if options.size is None:
         options.size = 32 if conf.source is Source.builtin else 224
-    if options.classes is None:
+    if options.classes is None and (own is None or user_code.takes(own, "num_classes")):
         is_imagenet = conf.source in (Source.torchvision, Source.timm) and options.size == 224
         options.classes = 1000 if is_imagenet else 10
     for size in ("size", "channels", "classes"):
-        if getattr(options, size) < 1:
-            raise SsrError(f"--{size} is {getattr(options, size)}; it must be 1 or more.")
+        if (value := getattr(options, size)) is not None and value < 1:
+            raise SsrError(f"--{size} is {value}; it must be 1 or more.")
     return conf
+
+
+def assumed(options: argparse.Namespace) -> str:
+    """Say which size of images nobody gave; empty: it was given, or is what the network is for."""
+    if options.inputs is not None or not options.assumes_size:
+        return ""
+    return f"images of {options.size} pixels are assumed: --size or --shape says another"
 
 
 def input_shape(options: argparse.Namespace) -> tuple[int, ...]:

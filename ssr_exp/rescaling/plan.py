@@ -163,6 +163,12 @@ class Plan:
     remarks: tuple[str, ...] = ()
 
     @property
+    def takes(self) -> str:
+        """What it takes, in words: `images of 3x32x32`."""
+        kind = "images" if self.inputs.is_one_image and len(self.input_shape) == 3 else "inputs"
+        return f"{kind} of {self.inputs.text()}"
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of the first input: channels, height and width of images, in pixels."""
         return self.inputs.shape

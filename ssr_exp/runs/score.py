@@ -160,6 +160,12 @@ class Score(FileModel):
         """Write a drop as what is lost, or gained: `to lose 0.35 points`."""
         return f"to {'gain' if drop < 0 else 'lose'} {self.drop_text(abs(drop))}"
 
+    def expected_text(self, drop: float, low: float, high: float) -> str:
+        """Write an expected drop and its interval, both as a gain where that is one."""
+        ends = (-high, -low) if drop < 0 else (low, high)
+        interval = " to ".join(map(self.number, ends))
+        return f"{self.change_text(drop)} (80 % interval {interval})"
+
     def short_drop(self, drop: float) -> str:
         """Write a limit as it was typed: `0.5 points`, `1 point`."""
         number, unit = f"{drop:.6g}", self.unit_of_drops

@@ -262,10 +262,12 @@ def module_weights(path: Path) -> dict[str, Tensor]:
     try:
         return files.read_state_dict(path)
     except (FileNotFoundError, files.Unreadable) as error:
-        remedy = "name another one"
+        remedy, why = "name another one", str(error)
         if (path.parent / RECORD_FILE).exists():
             remedy = f"remove {path.parent}, and repeat the command to train that network again"
-        raise SsrError(f"{path} is not a readable checkpoint ({error}): {remedy}") from error
+            if isinstance(error, FileNotFoundError):
+                why = "there is none, as these weights were not kept or were removed"
+        raise SsrError(f"{path} is not a readable checkpoint ({why}): {remedy}") from error
 
 
 def written_ns(path: Path) -> int | None:

@@ -30,7 +30,7 @@ WORDS = {  # of fields that are no keys of the configuration
     "training.sync_batch_norm": "trainer.sync_batch_norm",
     "model.structure": "layers",
     "model.code": "code",
-    "dataset.content": "images",
+    "dataset.content": "images and split",
     "init.weights": "first weights",
     "init.checkpoint": "checkpoint",
     "recipe.distill.teacher": "teacher",
@@ -74,7 +74,7 @@ def told_apart(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, s
         fields: what each is, by name.
 
     Returns:
-        By name, the value of each such key: `recipe.lr` is `0.1`, `images` are `B`.
+        By name, the value of each such key: `recipe.lr` is `0.1`, `images and split` are `B`.
     """
     leaves = {name: dict(_leaves(compared(one))) for name, one in fields.items()}
     keys = dict.fromkeys(key for one in leaves.values() for key in one)

@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 
@@ -236,13 +237,21 @@ class Search:
             score = self.evidence.score
             drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
             sure = self.conf.objective.confidence
-            printing.print_new(self.val.too_coarse(drop, confidence=sure))
+            known = self._baseline_accuracy()
+            printing.print_new(self.val.too_coarse(drop, confidence=sure, accuracy=known))
         if not self.space.is_enumerable:
             size = lattice.spell(self.space.lattice.size)
             how = "local search proposes, and predictions are of a sample that holds their front"
             log.info("the lattice has %s networks: %s", size, how)
         self.evidence.forget()
         self._check_latency()
+
+    def _baseline_accuracy(self) -> float | None:
+        """Say how accurate the baseline is, in percent, if it was trained before."""
+        code = self.space.code(self.space.plan.baseline)
+        scores = [r.score for r in self.evidence.records if r.network == code and is_done(r)]
+        known = [score for score in scores if score is not None]
+        return mean(known) if known else None
 
     def plan_first(self) -> list[Round]:
         """Plan the first networks, as far as the records do not stand in for them.
@@ -253,7 +262,7 @@ class Search:
         if not (networks := self._missing()):
             return []
         budget.check(self.conf, len(networks))
-        if strangers := self.evidence.strangers():
+        if not self.evidence.records and (strangers := self.evidence.strangers()):
             log.info("no record is of this study.%s", strangers)
         log.info("%s to begin with%s", counted(len(networks), "network"), self._then())
         planned = tuple(Planned(network=network) for network in networks)

@@ -47,9 +47,8 @@ class Promise:
 
     def text(self, score: Score, allowed: float) -> str:
         """Write it: `to lose 0.21 points (80 % interval -0.70 to 1.12), within 1 point ...`."""
-        ends = f"{score.number(self.low)} to {score.number(self.high)}"
         return (
-            f"{score.change_text(self.drop)} (80 % interval of the drop {ends}), within "
+            f"{score.expected_text(self.drop, self.low, self.high)}, within "
             f"{score.short_drop(allowed)} with a probability of {self.likely}"
         )
 

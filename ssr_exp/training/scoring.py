@@ -105,7 +105,7 @@ def _instead(key: str, logged: Sequence[str]) -> str:
         return ", and nothing else was: log it in validation_step with self.log"
     near = difflib.get_close_matches(key, logged, n=MOST_NAMED, cutoff=0)
     listed = ", ".join(dict.fromkeys([*near, *logged][:MOST_NAMED]))
-    return f"; these were: {listed}"
+    return f"; these were: {listed}: type task.score.key=NAME"
 
 
 def best(trainer: Trainer, score: Score) -> float | None:

@@ -102,6 +102,7 @@ def test_a_name_that_another_study_has_is_refused_before_anything_is_trained(
     assert len(instant.done) == 1 and len(study_names.every(store.root)) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_for_each_study_its_own_words(
     command: Command, store: Store, instant: Instant
 ) -> None:
@@ -200,3 +201,5 @@ def test_a_search_goes_on_with_a_study_that_train_began_and_with_its_own_words(
     assert more.lines("pets") and not more.lines("another study")
     shown = again("study=pets", "rounds=0", script="search.py")
     assert shown.lines("train.py", "modifiers=proposed")
+    begun = study_names.read(store.study_folder(only(store)))
+    assert "rounds=2" in begun.by("search").words  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""`python -m ssr_exp.edge STUDY`: a row for each network, against the seed network."""
+"""`ssr latency STUDY`: a row for each network, against the seed network."""
 
 from __future__ import annotations
 

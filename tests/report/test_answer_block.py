@@ -69,7 +69,7 @@ def test_it_says_what_the_answer_is_costs_scores_and_promises_and_what_to_type(
         "train and val)",
         "drop": "0.56 points",
         "promise": "86% likely to lose at most the 1 point that may be lost; expected to lose "
-        "0.21 points (80 % interval of the drop -0.70 to 1.12)",
+        "0.21 points (80 % interval -0.70 to 1.12)",
         "weights": "those of seed 0: 97.31 % on val, 98.12 % on test",
         "best": str(best),
         "export": f"ssr export run={best} format=onnx",
@@ -102,6 +102,12 @@ def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block:
     assert untested["answer"].endswith(", not promised")
     assert untested["warning"].startswith("no network is promised: this is the likeliest one, 40%")
     assert block(promise=weak)["promise"].endswith("; objective.confidence=0.8 asks for more")
+
+
+def test_a_baseline_whose_seeds_differ_by_more_than_may_be_lost_is_said(block: Block) -> None:
+    figures = TOLD["measured"] | {"baseline": {"mean": 66.9, "std": 16.3, "seeds": 3}}
+    assert "noise" not in block()
+    assert "differ by more than may be lost" in block(drop=-20.3, measured=figures)["noise"]
 
 
 def test_where_the_baseline_is_the_answer_the_likeliest_network_is_named(block: Block) -> None:

@@ -59,7 +59,7 @@ def test_options_reach_the_network(capsys: Capsys) -> None:
         ("resnet18", "3x32x32", "11,173,962"),
         pytest.param("torchvision/resnet18", "3x224x224", "11,689,512", marks=pytest.mark.slow),
         ("timm/resnet10t --size 32", "3x32x32", "4,927,618"),
-        ("torchvision.models.resnet18", "3x224x224", "11,181,642"),
+        ("torchvision.models.resnet18", "3x224x224", "11,689,512"),
     ],
 )
 def test_networks_get_the_usual_size(capsys: Capsys, options: str, size: str, params: str) -> None:
@@ -186,3 +186,26 @@ def test_inputs_that_do_not_fit_are_one_sentence(capsys: Capsys, options: str, s
     assert anatomy.main(options.split()) == 1
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+OWN = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, parts=3):
+        body = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+        super().__init__(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, parts))
+"""
+
+
+def test_a_network_of_ones_own_keeps_its_outputs_and_a_size_that_is_assumed_is_said(
+    capsys: Capsys, own: Callable[[str], str]
+) -> None:
+    name = f"{own(OWN)}.Net"
+    assert anatomy.main([name]) == 0
+    told = capsys.readouterr().out
+    assert "images of 3x224x224" in told and "fixed: 3 channels" in told
+    assert "note: images of 224 pixels are assumed: --size or --shape says another" in told
+    assert anatomy.main([name, "--size", "32", "--classes", "5"]) == 0
+    told = capsys.readouterr().out
+    assert "assumed" not in told and "fixed: 5 channels" in told

@@ -167,6 +167,7 @@ def test_classes_of_networks_are_told_from_functions(own: Own) -> None:
     assert not user_modules.is_class("subprocess.Popen")
 
 
+@pytest.mark.slow
 def test_the_current_folder_comes_before_the_clones_own_scripts(tmp_path: Path) -> None:
     """`train.py` is what many call theirs, and what the clone calls one of its commands."""
     (tmp_path / "train.py").write_text("from torch.nn import Conv2d as Net\n")

@@ -58,3 +58,12 @@ def test_a_score_on_test_is_told_from_that_on_val() -> None:
     plain = Score("dice", "max", bounds=(0, 1))
     assert plain.test_key == "dice"  # what its task logs
     assert (plain.on("val").name, plain.on("test").name) == ("dice", "test dice")
+
+
+def test_an_expected_gain_has_the_interval_of_a_gain() -> None:
+    assert ACCURACY.expected_text(0.21, -0.7, 1.12) == (
+        "to lose 0.21 points (80 % interval -0.70 to 1.12)"
+    )
+    assert ACCURACY.expected_text(-5.28, -8.87, -1.69) == (
+        "to gain 5.28 points (80 % interval 1.69 to 8.87)"
+    )

@@ -181,8 +181,8 @@ def test_fingerprints_are_told_apart_by_letters_and_never_shown() -> None:
             for name, value in zip("abc", hashes, strict=True)
         }
     )
-    assert told["a"] == told["c"] == {"images": "A", "code of my.net": "A"}
-    assert told["b"] == {"images": "B", "code of my.net": "B"}
+    assert told["a"] == told["c"] == {"images and split": "A", "code of my.net": "A"}
+    assert told["b"] == {"images and split": "B", "code of my.net": "B"}
 
 
 @given(any_fields, any_fields)

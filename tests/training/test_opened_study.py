@@ -245,7 +245,7 @@ def test_proposed_are_the_networks_that_a_search_wrote_last_for_this_study(
 def test_a_proposal_may_lie_anywhere(conf: Compose, propose: Propose, tmp_path: Path) -> None:
     file = shutil.move(propose(*PROPOSED), tmp_path / "mine.json")
     assert proposed(conf, f"modifiers.file={file}") == list(PROPOSED)
-    with pytest.raises(SsrError, match=r"search\.py rounds=0"):
+    with pytest.raises(SsrError, match=r"ssr search rounds=0"):
         proposed(conf)
 
 

@@ -17,7 +17,7 @@ Measured = Mapping[str, Mapping[str, Latency]]
 
 def lay_out(study: MeasuredStudy, measured: Measured, *, markdown: bool = False) -> Table:
     """Lay out a row for each network; shares and differences are to the first, the seed network."""
-    table = Table(title=None if markdown else study.name)
+    table = Table(title=None if markdown else f"{study.name} on {study.plan.takes}")
     if markdown:
         table.box = box.MARKDOWN
     seed = study.networks[0]

@@ -22,8 +22,9 @@ function answerCard() {
 
 function promiseWords(promise) {
   const change = `a ${promise.drop < 0 ? "gain" : "drop"} of ${dropped(Math.abs(promise.drop), judged())}`;
-  const ends = `${numbered(promise.low, judged())} to ${numbered(promise.high, judged())}`;
-  return `${change} (80\u00a0% interval of the drop ${ends}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${percent(promise.confidence)} were asked for.`;
+  const ends = promise.drop < 0 ? [-promise.high, -promise.low] : [promise.low, promise.high];
+  const interval = ends.map((end) => numbered(end, judged())).join(" to ");
+  return `${change} (80\u00a0% interval ${interval}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${percent(promise.confidence)} were asked for.`;
 }
 
 function promiseNote(promise) {

@@ -95,7 +95,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, key: str, value: object
 
 def test_a_missing_table_is_answered_with_what_writes_it(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
-    command = re.escape(f"python -m ssr_exp.edge STUDY --fit --out {path}")
+    command = re.escape(f"ssr latency STUDY --fit --out {path}")
     with pytest.raises(SsrError, match=command):
         table_file.read(path)
     with pytest.raises(SsrError, match="cannot be used"):
