@@ -67,7 +67,10 @@ def decide(belief: Belief, drops: Mapping[Architecture, float]) -> Decision:
 
 
 def drops_on_test(belief: Belief, finals: Iterable[Record]) -> dict[Architecture, float]:
-    """Say what networks lost on test, of the records of finalists; none without the baseline's."""
+    """Say what networks lost on test, of the records of finalists; none without the baseline's.
+
+    Networks that the search did not train were only compared with the answer, and are left out.
+    """
     tests: dict[str, list[float]] = {}
     for record in finals:
         if record.test_score is not None:
@@ -76,9 +79,11 @@ def drops_on_test(belief: Belief, finals: Iterable[Record]) -> dict[Architecture
     whole = tests.pop(space.code(space.plan.baseline), None)
     if whole is None:
         return {}
+    searched = {space.code(a): a for a in belief.networks}
     return {
-        space.parse(network): belief.score.drop(mean(values), mean(whole))
+        searched[network]: belief.score.drop(mean(values), mean(whole))
         for network, values in tests.items()
+        if network in searched
     }
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from ssr_exp.config import CostAxis
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST
 from ssr_exp.search import answer, decision, printing, retries
@@ -116,7 +117,7 @@ def test_what_is_smallest_is_what_finalists_decided(
     belief: Belief, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two, *_ = smaller(belief)
-    code, conf = belief.history.space.code, asked(objective__cost="macs")
+    code, conf = belief.history.space.code, asked(objective__cost=CostAxis.macs)
     printing.print_smallest(belief, conf, decision.decide(belief, {one: 5.0, two: 1.0}))
     printed = capsys.readouterr().out
     assert f"trained    {code(two)}" in printed and "on test 1.00 points below" in printed

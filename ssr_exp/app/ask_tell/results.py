@@ -166,21 +166,23 @@ def make_answer(asking: Asking) -> Answer:
         Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
     )
     drop = how.drop(scores[code], scores[baseline])
+    measured = {
+        "answer": belief.history.figure(decided.network),
+        "baseline": belief.history.figure(space.plan.baseline),
+    }
     if test is not None and baseline_test is not None:
         drop = how.drop(test.mean, baseline_test.mean)
-    on = "val" if test is None or baseline_test is None else "test"
-    promise = belief.promises[space.parse(code)]
-    sure = {"allowed": belief.drop, "confidence": belief.confidence}
-    metrics = {"measured_on": on, "drop": drop, "promise": promise.fields() | sure}
-    metrics |= {"networks_tested": n_tested(finals)} | decided.fields()
-    pair = {"answer": test, "baseline": baseline_test}
-    if on == "test":
-        metrics |= {"measured": {name: asdict(one) for name, one in pair.items() if one}}
-    else:
-        figure, places = belief.history.figure, {"answer": decided.network}
-        places["baseline"] = space.plan.baseline
-        metrics |= {"measured": {name: figure(one) for name, one in places.items()}}
-    metrics |= {"export": _export_words(asking)}
+        measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
+    promise = belief.promises[decided.network]
+    metrics = {
+        "measured_on": "val" if test is None or baseline_test is None else "test",
+        "drop": drop,
+        "measured": measured,
+        "promise": promise.fields() | {"allowed": belief.drop, "confidence": belief.confidence},
+        "networks_tested": n_tested(finals),
+        "export": _export_words(asking),
+        **decided.fields(),
+    }
     folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(
         code,
