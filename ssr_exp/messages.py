@@ -107,6 +107,7 @@ def hear() -> None:
         return
     shown = logging.StreamHandler()
     shown.setFormatter(logging.Formatter("%(message)s"))
+    shown.addFilter(lambda _: not logging.getLogger().handlers)  # set up later: said there
     ours.addHandler(shown)
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)

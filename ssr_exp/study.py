@@ -184,11 +184,11 @@ class Study:
         self._opened, self._conf, store = opened, conf, Store(conf.paths.runs)
         if ranks.rank() == 0:
             store.check()
-            if conf.study is not None:  # what a command began, it describes itself
-                beginning.say_if_edited(opened, conf, store)
-                run.describe_study(opened, conf, store)
         self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
         self._asking.search.check_budget()
+        if ranks.rank() == 0 and conf.study is not None:  # what a command began, it says itself
+            beginning.say_if_edited(opened, conf, store)
+            run.describe_study(opened, conf, store)
         self._asked: dict[tuple[str, int], tuple[Candidate, float]] = {}
         self._said = ""
         self._made: set[str] = set()  # networks that were made by their codes

@@ -24,7 +24,8 @@ from ssr_exp.errors import SsrError, cause
 
 MAIN = "__main__"
 TARGET, PARTIAL = "_target_", "_partial_"  # of an argument that is made, as Hydra spells it
-SCRIPTS = Path(__file__).resolve().parents[1]  # where the clone has `train.py` and the others
+SCRIPTS = Path(__file__).resolve().parents[1]  # where the clone has its own:
+COMMANDS = ("train", "search", "report", "export")
 UNNAMED = "session."  # before the name of what cannot be imported
 _session: dict[str, Callable[..., Any]] = {}
 _imports: ContextVar[bool] = ContextVar("imports", default=False)
@@ -112,7 +113,7 @@ def script_module() -> str | None:
         return str(spec.name).removesuffix(f".{MAIN}")
     file = getattr(main, "__file__", None)
     path = Path(file or "")  # a console script such as `ssr` has no suffix, and is no module
-    is_ours = path.resolve().parent == SCRIPTS
+    is_ours = path.resolve().parent == SCRIPTS and path.stem in COMMANDS
     return path.stem if path.suffix == ".py" and path.stem.isidentifier() and not is_ours else None
 
 

@@ -233,8 +233,8 @@ def _check_trust(name: str, words: Sequence[str]) -> None:
     for word in words:
         if study_names.needs_trust(word):
             raise SsrError(
-                f"study={name} was begun with {one_line(word)}, which may call code or send results away: "
-                "type trust=true if you trust where the folder of runs comes from."
+                f"study={name} was begun with {one_line(word)}, which may call code or send "
+                "results away: type trust=true if you trust where the folder of runs comes from."
             )
 
 

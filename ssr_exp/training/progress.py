@@ -85,7 +85,11 @@ class SweepWatch:
         """Watch more of them; one that is trained again counts again."""
         for member in members:
             self._written[member.folder] = _written_ns(member)
-            self.members = [*self.members, member]
+            if member.folder in self._ended:
+                self._said -= list(self._ended).index(member.folder) < self._said
+                del self._ended[member.folder]
+            others = [other for other in self.members if other.folder != member.folder]
+            self.members = [*others, member]
 
     def look(self) -> SweepProgress:
         """Say how far it is."""

@@ -55,6 +55,21 @@ def test_a_record_that_was_there_and_is_made_again_counts(
     assert "left" not in str(watch.look())
 
 
+def test_a_run_that_failed_and_is_tried_again_counts_once_and_has_a_line_each_time(
+    store: Store, members: list[Member], make_record: MakeRecord
+) -> None:
+    watch = SweepWatch(members[:1], total=3)
+    failed = make_record(status=Status.failed, val_acc=None, error="no luck")
+    store.write(members[0].folder, failed)
+    assert [line.split()[0] for line in watch.say().lines] == ["1/3"]
+    watch.add([*members[:1], *members[1:2]])
+    store.write(members[0].folder, make_record(val_acc=91.0))
+    assert [line.split()[0] for line in watch.say().lines] == ["1/3"]
+    store.write(members[1].folder, make_record(val_acc=92.0))
+    assert [line.split()[0] for line in watch.say().lines] == ["2/3"]
+    assert str(watch.look()).startswith("2 of 3 done, 0 running, about")
+
+
 def test_the_time_left_is_that_of_the_rest_at_this_pace(
     store: Store,
     members: list[Member],
