@@ -156,8 +156,8 @@ def read(
         words = [word for word in arguments if _key(word) != "study"]
         return Continued(command, (f"study={study}", *words), study, name, where)
     before = _kept(root, study, command, loader)
-    words = (word for word in before.words if _first(_key(word)) not in NOT_KEPT)
-    kept = [word for word in words if not _is_replaced(_key(word), typed)]
+    mine = (word for word in before.words if _first(_key(word)) not in NOT_KEPT)
+    kept = [word for word in mine if not _is_replaced(_key(word), typed)]
     if _value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
     if kept:

@@ -209,7 +209,7 @@ class Ending:
         sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
         metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
-        metrics |= decided.fields()
+        metrics |= decided.fields() | answer.full_size(self.belief)
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
         metrics = metrics | answer.further(self.belief, record.network) | self._front()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ssr_exp import messages, terminal
 from ssr_exp.report import search_results
-from ssr_exp.report.search_results import Comparison, Figure, Pair
+from ssr_exp.report.search_results import Comparison, Figure, Pair, Size
 from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
@@ -59,7 +59,7 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
     alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
     against = None if is_baseline else _against(record, told)
     yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
-    yield "network", _shape(record)
+    yield "network", _shape(record, told.full)
     share = f"{record.params / record.baseline_params:.1%}"
     yield "parameters", f"{record.params:,}, {share} of the baseline's {record.baseline_params:,}"
     macs = f"{record.macs / record.baseline_macs:.1%} of the baseline's"
@@ -104,21 +104,20 @@ def _warned(told: Comparison, against: str | None) -> str:
     return ", which lost too much on test" if told.measured_on == "test" else ", not promised"
 
 
-def _shape(record: Record) -> str:
-    """Say in words what the code says: which part of each segment is kept."""
-    pairs = (
-        (record.blocks, record.modifiers.depth, "blocks"),
-        (record.widths, record.modifiers.width, "channels"),
-    )
+def _shape(record: Record, full: Size | None) -> str:
+    """Say in words what the code says: what of each segment is kept; of how much, if known."""
+    wholes = (None, None) if full is None else (full.blocks, full.widths)
     words = []
-    for kept, shares, noun in pairs:
-        full = [round(k / s) if s > 0 else k for k, s in zip(kept, shares, strict=False)]
-        if noun == "blocks" and all(count <= 1 for count in full):
+    for kept, whole, noun in zip(
+        (record.blocks, record.widths), wholes, ("blocks", "channels"), strict=True
+    ):
+        if noun == "blocks" and all(count <= 1 for count in whole or kept):
             continue
+        sizes = [kept] if whole is None else [kept, whole]
         if len(kept) > MANY:
-            words.append(f"{sum(kept):,} of {sum(full):,} {noun}")
+            words.append(f"{' of '.join(f'{sum(size):,}' for size in sizes)} {noun}")
         else:
-            words.append(f"{'-'.join(map(str, kept))} of {'-'.join(map(str, full))} {noun}")
+            words.append(f"{' of '.join('-'.join(map(str, size)) for size in sizes)} {noun}")
     text = ", ".join(words)
     return f"{text} in {len(record.widths)} segments" if len(record.widths) > MANY else text
 

@@ -107,6 +107,13 @@ class Likeliest(FileModel):
         return terminal.likely(self.probability)
 
 
+class Size(FileModel):
+    """The blocks and channels of a network, of each segment."""
+
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
 class Comparison(FileModel):
     """The last comparison, and what a search says beside it.
 
@@ -114,6 +121,7 @@ class Comparison(FileModel):
         measured_on: the images that the answer is judged by: `test`, or `val` without finalists.
         drop: in the score's unit.
         learnt: what the networks were trained on, where they were tested.
+        full: the size of the baseline.
         front: of an `objective=tradeoff`.
         export: words for `export.py`; None: it cannot be exported.
         kept: whether the answer lost no more on test than it may; None: it was not tested.
@@ -127,6 +135,7 @@ class Comparison(FileModel):
     measured: Pair | None = None
     learnt: str | None = None
     latency: AnswerLatency | None = None
+    full: Size | None = None
     front: FrontSize | None = None
     untrained: Untrained | None = None
     likeliest: Likeliest | None = None

@@ -132,6 +132,13 @@ def predicted(belief: Belief) -> tuple[Architecture, float] | None:
     return architecture, float(belief.scale.back(candidates.mean[number]))
 
 
+def full_size(belief: Belief) -> dict[str, Any]:
+    """Say, as plain data, what the answer is a part of: the baseline's blocks and channels."""
+    plan = belief.history.space.plan
+    whole = plan.baseline
+    return {"full": {"blocks": list(whole.blocks), "widths": list(plan.channels(whole))}}
+
+
 def further(belief: Belief, code: str) -> dict[str, Any]:
     """Say, as plain data, what a search believes of other networks than its answer.
 

@@ -27,6 +27,7 @@ TOLD: dict[str, Any] = {
         "baseline": {"mean": 98.52, "std": 0.43, "seeds": 3},
     },
     "promise": PROMISE,
+    "full": {"blocks": [3, 3, 3], "widths": [16, 32, 64]},
 }
 SMALL: dict[str, Any] = FULL | {
     "network": "d1-2-3_w16-8-16",
@@ -160,7 +161,8 @@ def test_the_page_has_the_same_rows_and_no_folder_of_this_machine(
 def test_segments_beyond_a_few_are_counted(block: Block) -> None:
     many = {"blocks": (3, 1) * 6, "widths": (16, 8) * 6}
     shares = Fractions(depth=(1.0, 1 / 3) * 6, width=(1.0, 0.5) * 6)
-    rows = block(SMALL | many | {"modifiers": shares, "network": "long"})
+    full = {"blocks": [3, 3] * 6, "widths": [16, 16] * 6}
+    rows = block(SMALL | many | {"modifiers": shares, "network": "long"}, full=full)
     assert rows["network"] == "24 of 36 blocks, 144 of 192 channels in 12 segments"
 
 
@@ -187,3 +189,7 @@ def test_a_pipe_gets_a_line_for_each_row(block: Block, capsys: pytest.CaptureFix
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [*rows]
     assert Path(lines[-2].split()[-1]).name == "best"
+
+
+def test_an_answer_of_an_earlier_version_claims_no_size_of_its_baseline(block: Block) -> None:
+    assert block(full=None)["network"] == "1-2-3 blocks, 16-8-16 channels"

@@ -146,6 +146,9 @@ def test_what_else_a_search_believes_is_of_smaller_networks(
 ) -> None:
     space = known.space
     whole = space.plan.baseline
+    plan = space.plan
+    size = {"blocks": list(plan.baseline.blocks), "widths": list(plan.channels(plan.baseline))}
+    assert answer.full_size(believed) == {"full": size}
     told = answer.further(believed, space.code(whole))
     untrained, likeliest = told["untrained"], told["likeliest"]
     assert space.parse(untrained["network"]) not in known.networks

@@ -182,6 +182,7 @@ def make_answer(asking: Asking) -> Answer:
         "networks_tested": n_tested(finals),
         "export": _export_words(asking),
         **decided.fields(),
+        **answer.full_size(belief),
     }
     folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(
