@@ -16,9 +16,10 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +35,7 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
 from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import leases, study_names
+from ssr_exp.runs import leases, removal, study_names
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
@@ -184,6 +185,9 @@ class Study:
         self._opened, self._conf, store = opened, conf, Store(conf.paths.runs)
         if ranks.rank() == 0:
             store.check()
+            uses = ExitStack()  # nobody removes it while this process may go on with it
+            uses.enter_context(removal.using(store, opened.name))
+            weakref.finalize(self, uses.close)
         self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
         self._asking.search.check_budget()
         if ranks.rank() == 0 and conf.study is not None:  # what a command began, it says itself

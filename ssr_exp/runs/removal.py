@@ -180,7 +180,8 @@ def started_from(store: Store) -> set[Path]:
         teacher = recipe.get("distill") if isinstance(recipe, dict) else None
         for named in (asked.get("checkpoint"), teacher):
             if isinstance(named, str) and named:
-                folders.add(Path(named).expanduser().resolve())
+                path = Path(named).expanduser()  # relative to where the command was typed:
+                folders |= {(base / path).resolve() for base in (Path(), store.root.parent)}
     return folders
 
 
