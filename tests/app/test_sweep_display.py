@@ -63,7 +63,10 @@ def on_a_terminal(folder: Path, words: Sequence[str], stop_at: str | None) -> tu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop_at", [None, "1/3 "], ids=["ends", "is stopped"])
+@pytest.mark.parametrize(
+    "stop_at",
+    [pytest.param(None, marks=pytest.mark.more, id="ends"), pytest.param("1/3 ", id="is stopped")],
+)
 def test_a_command_leaves_a_line_a_network_and_the_cursor(
     tmp_path: Path, stop_at: str | None
 ) -> None:

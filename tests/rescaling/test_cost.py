@@ -20,7 +20,16 @@ VARIANTS = [
     *((name, shortcut) for name in seeds.CIFAR for shortcut in ("A", "B")),
     *((name, stem) for name in seeds.TORCHVISION for stem in ("cifar", "imagenet")),
 ]
-ALL = [pytest.param(*v, marks=[] if v in QUICK else [pytest.mark.slow]) for v in VARIANTS]
+LARGE = ("101", "110", "152")  # built by `make check` alone
+
+
+def marks(name: str, variant: str) -> list[pytest.MarkDecorator]:
+    is_large = any(depth in name for depth in LARGE)
+    slow = [] if (name, variant) in QUICK else [pytest.mark.slow]
+    return [*slow, pytest.mark.more] if is_large else slow
+
+
+ALL = [pytest.param(*variant, marks=marks(*variant)) for variant in VARIANTS]
 PLANS = ["resnet20", "Grouped"]
 
 

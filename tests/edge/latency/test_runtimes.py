@@ -110,6 +110,7 @@ def test_a_runner_runs_the_whole_batch_as_the_network_does(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.more
 @pytest.mark.skipif("compile" not in HERE, reason="compile cannot run here")
 def test_nine_networks_of_a_class_are_all_compiled() -> None:
     from torch._dynamo.utils import counters
