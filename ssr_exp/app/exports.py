@@ -174,6 +174,8 @@ def _own_inputs(
         _module_weights(chosen),
         (task.network, *task.copies),
     )
+    if task.name is TaskKind.module:
+        log.info("files are scored by the validation of %s, in the network's place", task.target)
     inputs = validation.inputs(conf.calibration)
     lost = validation.lost()
     if not validation.is_tensor:

@@ -214,7 +214,8 @@ class Ending:
             metrics = metrics | {"latency": asdict(latency)}
         metrics = metrics | answer.further(self.belief, record.network) | self._front()
         metrics |= {"export": self._export_words(conf)}
-        printing.print_replaced(store.read(to), record, self.belief.confidence)
+        question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
+        printing.print_replaced(store.read(to), record, **question)
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         return [record]
 

@@ -199,15 +199,17 @@ def print_costs_of(results: Sequence[Result], first: str) -> None:
         )
 
 
-def print_replaced(before: Record | None, record: Record, confidence: float) -> None:
+def print_replaced(
+    before: Record | None, record: Record, *, allowed: float, confidence: float
+) -> None:
     """Print which answer `best/` held, where that is another one than now."""
     if before is None or (before.model, before.network) == (record.model, record.network):
         return
     share = before.params / before.baseline_params
     terminal.console().print(
         f"\nthe answer was {before.model} {before.network} before, {share:.1%} of the baseline's "
-        f"parameters, and is replaced in best/: now with objective.confidence={confidence:g} (0.5: "
-        "as searches without a confidence chose)"
+        "parameters, and is replaced in best/: of all trainings so far, by what this command allows "
+        f"(objective.max_drop={allowed:g}, objective.confidence={confidence:g})"
     )
 
 

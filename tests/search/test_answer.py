@@ -177,9 +177,9 @@ def test_an_answer_that_replaces_another_says_which(
 ) -> None:
     before, now = tell(first[1]), tell(first[0])
     for same in (None, now):
-        printing.print_replaced(same, now, 0.8)
+        printing.print_replaced(same, now, allowed=1.0, confidence=0.8)
     assert not capsys.readouterr().out
-    printing.print_replaced(before, now, 0.8)
+    printing.print_replaced(before, now, allowed=1.0, confidence=0.8)
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{before.network} before" in printed and "objective.confidence=0.8" in printed
 

@@ -85,7 +85,8 @@ def _times(latency: Latency) -> dict[str, object]:
 
 def print_table(exported: Exported, score: Score, request: ExportConfig) -> None:
     """Print a row for each verified file, beside PyTorch, and what its user should know."""
-    table = Table(title=f"verified files, one image on {provenance.cpu(request.threads)}")
+    by = "" if exported.eager else " (their outputs are PyTorch's on drawn inputs)"
+    table = Table(title=f"verified files{by}, one image on {provenance.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)
     headings = (score.on(part).heading for part in exported.eager)
     for heading in ("runtime", "KiB", "ms", "quartiles", *headings):
