@@ -70,7 +70,8 @@ class Study:
         name: of the study, and of its folder in `runs`.
         score: what you will tell: its name, its direction, its bounds.
         runs: the folder of all studies; several processes and machines may share it.
-        segment: how the network is split: `stage`, `block`, `superblock`, `whole`, `channels`, `manual`.
+        segment: how the network is split: `stage`, `block`, `superblock`, `whole`, `channels` or
+            `manual`.
         multiple: channels are rounded to a multiple of it.
         frozen: segments that stay as they are.
         objective: `smallest`, the cheapest network that loses at most `max_drop`, or `tradeoff`.

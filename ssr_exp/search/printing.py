@@ -208,7 +208,7 @@ def print_replaced(
     share = before.params / before.baseline_params
     terminal.console().print(
         f"\nthe answer was {before.model} {before.network} before, {share:.1%} of the baseline's "
-        "parameters, and is replaced in best/: of all trainings so far, by what this command allows "
+        "parameters, and is replaced in best/: by all trainings so far, and by what is allowed now "
         f"(objective.max_drop={allowed:g}, objective.confidence={confidence:g})"
     )
 
