@@ -111,7 +111,7 @@ def _shape(record: Record, full: Size | None) -> str:
     for kept, whole, noun in zip(
         (record.blocks, record.widths), wholes, ("blocks", "channels"), strict=True
     ):
-        if noun == "blocks" and all(count <= 1 for count in whole or kept):
+        if noun == "blocks" and whole is not None and all(count <= 1 for count in whole):
             continue
         sizes = [kept] if whole is None else [kept, whole]
         if len(kept) > MANY:
