@@ -11,7 +11,7 @@ from typing import Any
 from ssr_exp.app.sweeping import LaunchingCommand
 from ssr_exp.config import Arm, Config, Init, Objective, SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.report import trade_offs
+from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status, n_tested
@@ -75,7 +75,16 @@ class Ending:
             tried.append(one)
             members |= self._trained([name])
             results = self._results(members)
-        decided = decision.decide(self.belief, self._drops(tried, results))
+        decided = self._decided(tried, results)
+        while decided.network not in (
+            *tried,
+            self.study.plan.baseline,
+        ):  # tested by a command before
+            name = answer.finalist(self.belief.history.space.code(decided.network), len(tried))
+            tried.append(decided.network)
+            members |= self._trained([name])
+            results = self._results(members)
+            decided = self._decided(tried, results)
         results = self._chosen_first(results, tried, decided.network)
         printing.print_others(results)
         if tried:
@@ -89,6 +98,15 @@ class Ending:
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
         rows = {"results": answer.summary(results), "learnt": learnt, "measured": measured}
         return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
+
+    def _decided(self, tried: Sequence[Architecture], results: Sequence[Result]) -> Decision:
+        """Choose among all that were tested: by this command, with its seeds, or by one before."""
+        finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
+        compared = {result.contender.network for result in results}  # arms are not answers
+        others = [record for record in finals if record.network not in compared]
+        baseline = [r for r in finals if r.network == results[0].contender.network]
+        before = decision.drops_on_test(self.belief, [*baseline, *others])
+        return decision.decide(self.belief, before | self._drops(tried, results))
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""

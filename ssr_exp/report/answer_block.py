@@ -168,9 +168,10 @@ def _promise(told: Comparison, score: Score) -> str:
     assert promise is not None
     expected = score.expected_text(promise.drop, promise.low, promise.high)
     asked = f"; objective.confidence={promise.confidence:g} asks for more"
+    before = "before it was tested: " if told.measured_on == "test" else ""
     return (
-        f"{promise.likely} likely to lose at most the {score.short_drop(promise.allowed)} that "
-        f"may be lost; expected {expected}"
+        f"{before}{promise.likely} likely to lose at most the "
+        f"{score.short_drop(promise.allowed)} that may be lost; expected {expected}"
         f"{asked if promise.probability < promise.confidence else ''}"
     )
 

@@ -11,8 +11,9 @@ import pytest
 
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.config import Arm, Objective
+from ssr_exp.report import search_results
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.record import Record
+from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.search import answer, history, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
@@ -122,6 +123,29 @@ def test_the_next_best_is_tested_where_the_answer_loses_too_much(
     assert metrics["results"][1]["network"] == second
     assert metrics["drop"] == pytest.approx(0.0)
     assert f"{first_} loses 4.00 points; the next one is trained, {second}" in caplog.text
+
+
+def test_what_a_command_before_has_tested_counts_and_a_better_answer_is_not_lost(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another `objective.max_drop`, or no retries, would name another network first."""
+    world, ending, answers = make(finalists__retries=0)
+    first_, *_, other = (code(ending, a) for a in ending.belief.networks if a in answers)
+    if first_ != code(ending, answers[0]):
+        first_, other = code(ending, answers[0]), first_
+    baseline = code(ending, ending.belief.history.space.plan.baseline)
+    parse = ending.belief.history.space.parse
+    earlier = [
+        world.tell(parse(network), seed=9, test_acc=80.0 - drop, origin=FINALIST)
+        for network, drop in ((baseline, 0.0), (other, 1.0))
+    ]
+    monkeypatch.setattr(search_results, "read_finals", lambda *_: earlier)
+    world.drops |= {first_: 40.0, other: 1.0}
+    ((chosen, metrics),) = ending.carry_out()
+    assert chosen == other and metrics["drop"] == pytest.approx(1.0)
+    assert order(world) == [baseline, first_, other]  # with this command's seeds, too
+    kept = [row["network"] for row in metrics["results"] if row["role"] == "answer"]
+    assert kept == [other]
 
 
 def test_after_a_retry_it_is_said_whose_cost_the_arms_have(
