@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,16 @@ def write(runs: Path, run: str, **changes: object) -> str:
     request = ExportConfig(format=["onnx"], **changes)  # type: ignore[arg-type]
     how = Preprocessing(1, (8, 8), fit="stretch", background=0, depth=12)
     return model_card.write(selection.find(runs, run), exported(runs), parts, request, how)
+
+
+def test_a_card_says_what_speaks_against_the_answer(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Against it" not in write(runs, CODE)
+    found = selection.find
+    broken = "the promise is broken: it loses 5 points on test"
+    monkeypatch.setattr(selection, "find", lambda *words: replace(found(*words), verdict=broken))
+    assert f"- Against it: {broken}." in write(runs, CODE)
 
 
 def test_a_card_says_code_cost_accuracy_latency_recipe_and_how_to_load(runs: Path) -> None:

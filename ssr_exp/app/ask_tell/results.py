@@ -11,13 +11,13 @@ from typing import Any
 from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
-from ssr_exp.report import search_results
+from ssr_exp.report import page, search_results
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs import verdict
 from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
-from ssr_exp.search import answer
+from ssr_exp.search import answer, printing
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
 from ssr_exp.training import answer_folder, loop_study, run
@@ -239,7 +239,13 @@ def _hand_over(
     if asking.conf.study is None:
         return folder, record
     conf = asking.job(request(record)).conf
+    before = asking.store.read(to) if (to / RECORD_FILE).exists() else None
     answer_folder.write(asking.opened, conf, record, folder, to, metrics)
+    if before is not None and before.network != code:
+        question = {key: metrics["promise"][key] for key in ("allowed", "confidence")}
+        printing.print_replaced(before, record, **question)
+        if (asking.store.root / page.FILE).exists():
+            page.write(asking.store)
     return to, record
 
 

@@ -135,6 +135,8 @@ def _scores(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     for row in chosen.comparison:
         if line := _compared(row, score):
             yield line
+    if chosen.verdict is not None:
+        yield f"- Against it: {_plain(chosen.verdict)}."
 
 
 def _seeds(record: Record, finished: Sequence[Record]) -> str | None:
