@@ -15,13 +15,13 @@ NEW    = import sys; sys.exit(sys.version_info < (3, 11))
 SUITS  = $(if $(UV),,import venv, ensurepip; )$(NEW)
 FIT    = no Python 3.11 or newer$(if $(UV),, that has venv and ensurepip)
 UV_PIP = $(or $(UV),$(BIN)/uv) pip install --compile-bytecode $(if $(CI),-q) --python $(BIN)/python
-# One thread each: small networks gain little from a second, and crawl with it on a busy machine.
-# Offline: no test can reach an account.
 # What CUDA's wheels bring, and CPU wheels do not need; PyTorch of the lock file as a CPU wheel.
 CUDA   = torch\(vision\)\{0,1\}\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*
 CPU_TORCH = $(shell sed -n 's/^\(torch\(vision\)\{0,1\}==[0-9.]*\) .*/\1+cpu/p' requirements.lock)
 HAS_CPU = test -z '$(CPU)' && ! nvidia-smi -L >/dev/null 2>&1 && \
 	$(UV_PIP) -q --dry-run --no-deps $(CPU_TORCH) >/dev/null 2>&1
+# One thread each: small networks gain little from a second, and crawl with it on a busy machine.
+# Offline: no test can reach an account.
 PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest
 QUICK  = not slow and not slurm and not ray
 LONG   = slow and not slurm and not ray

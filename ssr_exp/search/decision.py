@@ -24,12 +24,14 @@ class Decision:
         drop: what it lost on test, in the score's unit; None: it was not tested.
         is_kept: whether that is no more than allowed; None: it was not tested.
         verdict: what speaks against it, in a sentence; None: nothing does.
+        drops: what each of the answers that were tested lost.
     """
 
     network: Architecture
     drop: float | None
     is_kept: bool | None
     verdict: str | None
+    drops: Mapping[Architecture, float]
 
     def fields(self) -> dict[str, Any]:
         """Write as plain data what is said of it everywhere."""
@@ -63,6 +65,7 @@ def decide(belief: Belief, drops: Mapping[Architecture, float]) -> Decision:
         drop,
         None if drop is None else drop <= belief.drop,
         None if network == baseline else _verdict(belief, network, drop),
+        drops,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -244,9 +245,11 @@ def print_smallest(belief: Belief, conf: SearchConfig, decided: Decision | None 
         lines.append(f"  promise    {_promised(belief, told)}{rests}")
     if (predicted := answer.predicted(belief)) is not None:
         best, expected = predicted
-        untrained = "" if best in belief.networks else ", not trained"
+        known = "" if best in belief.networks else ", not trained"
+        if belief.drop < (lost := decided.drops.get(best, 0.0)) < math.inf:
+            known = f", but it was tested, and lost {score.drop_text(lost)}"
         expects = f"{score.text(expected)} expected"
-        lines.append(f"  predicted  {_sized(belief, best, expects, axis)}{untrained}")
+        lines.append(f"  predicted  {_sized(belief, best, expects, axis)}{known}")
     for line in lines:
         terminal.console().print(line)
 

@@ -123,3 +123,14 @@ def test_what_is_smallest_is_what_finalists_decided(
     assert f"trained    {code(two)}" in printed and "on test 1.00 points below" in printed
     printing.print_smallest(belief, conf, decision.decide(belief, {one: 5.0}))
     assert "the promise is broken" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_prediction_that_a_test_has_refuted_is_said_to_be(
+    belief: Belief, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, *_ = smaller(belief)
+    monkeypatch.setattr(answer, "predicted", lambda _: (one, 99.0))
+    for lost, said in ((5.0, True), (1.0, False)):
+        printing.print_smallest(belief, asked(), decision.decide(belief, {one: lost, two: 0.5}))
+        printed = " ".join(capsys.readouterr().out.split())
+        assert ("but it was tested, and lost 5.00 points" in printed) is said
