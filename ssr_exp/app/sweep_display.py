@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from ssr_exp import terminal
+from ssr_exp import live_display
 from ssr_exp.training.progress import SweepWatch
 from ssr_exp.training.sweep import Member
 
@@ -40,7 +40,7 @@ class SweepDisplay:
             else:
                 self._watch.add(members)
             if not self._launches:
-                self._open.enter_context(terminal.display(self._watch.say, moves=self.moves))
+                self._open.enter_context(live_display.display(self._watch.say, moves=self.moves))
             self._launches += 1
         try:
             yield

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssr_exp import terminal
+from ssr_exp.live_display import Shown
 from ssr_exp.runs import store
 from ssr_exp.runs.record import Record, Status
-from ssr_exp.terminal import Shown
 from ssr_exp.training.sweep import Member
 
 
