@@ -58,8 +58,8 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-slow: $(READY) # of the product, with types checked at run time
-	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TYPED) $(TOOLS:%=--ignore=%)
+slow: $(READY) # of the product
+	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS:%=--ignore=%)
 
 tools: $(READY) # benchmarks, examples, notebooks, zoo and what else no room has
 	$(PYTEST) $(SPREAD) $(LISTED) -m '$(LONG)$(if $(CI), and not more)' $(TOOLS)

@@ -276,7 +276,7 @@ def test_a_search_that_cannot_be_met_ends_in_a_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.more), 2])
 def test_a_search_measures_latency_and_its_answer_keeps_the_cap(
     search: Search, tmp_path: Path, batch: int
 ) -> None:

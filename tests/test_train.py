@@ -234,7 +234,7 @@ def test_a_short_sweep_has_one_line_for_each_network_and_each_warning_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lines", [0, 1])
+@pytest.mark.parametrize("lines", [pytest.param(0, marks=pytest.mark.more), 1])
 def test_a_reader_that_leaves_ends_no_training_and_the_page_is_written(
     started: Started, tmp_path: Path, lines: int
 ) -> None:

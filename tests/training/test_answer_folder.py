@@ -114,7 +114,9 @@ def files(folder: Path) -> dict[str, bytes]:
     "model",
     [
         ["model=unet", "model.arguments={width:4,levels:2}"],
-        ["model=torchvision", "model.name=lraspp_mobilenet_v3_large"],
+        pytest.param(
+            ["model=torchvision", "model.name=lraspp_mobilenet_v3_large"], marks=pytest.mark.more
+        ),
     ],
     ids=["unet", "lraspp"],
 )

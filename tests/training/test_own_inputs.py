@@ -85,6 +85,7 @@ CASES = {
     ),
     "keywords": ("Keywords", [(3, 8, 8), (6,)], "self.net(x[0], age=x[1], mode='mean')"),
 }
+FEW = ("3-D", "two", "keywords")  # that CI has time for
 
 
 def text(name: str, example: str = "None", **swapped: str) -> str:
@@ -106,7 +107,9 @@ def asked(conf: Compose, own: Own) -> Callable[..., Config]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [n if n in FEW else pytest.param(n, marks=pytest.mark.more) for n in CASES]
+)
 def test_a_network_of_any_signature_is_trained_exported_and_loaded(
     name: str, asked: Callable[..., Config], tmp_path: Path
 ) -> None:
