@@ -1,0 +1,184 @@
+"""`python -m benchmarks.cifar10`: the tables of results/cifar10.md again, from committed records.
+
+`--keep RUNS` first takes over what the studies there have recorded since, without weights. The text
+between the tables is written by hand, and stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import figures
+from benchmarks.figures import RESULTS
+from ssr_exp.report import search_results
+from ssr_exp.runs import predictions
+from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
+
+RUNS, PAGE = RESULTS / "cifar10" / "runs", RESULTS / "cifar10.md"
+BEGIN, END = "<!-- begin: python -m benchmarks.cifar10 -->", "<!-- end -->"
+DROP = 1.0  # points of val that a network may lose to be called good enough, as the searches ask
+DRAWS = 2000  # random searches that are drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the tables into their page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cifar10", description=__doc__)
+    parser.add_argument("--keep", type=Path, metavar="RUNS", help="take over records from there")
+    parser.add_argument("--runs", type=Path, default=RUNS, metavar="DIR")
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
+    options = parser.parse_args(arguments)
+    if options.keep is not None:
+        figures.keep(options.keep, options.runs)
+    options.page.write_text(replaced(options.page.read_text(), tables(Store(options.runs))))
+    print(options.page)
+
+
+def replaced(text: str, made: str) -> str:
+    """Put tables in the place of a page's."""
+    found = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    assert found.search(text), f"the page has no {BEGIN}"
+    return found.sub(lambda _: f"{BEGIN}\n\n{made}\n{END}", text)
+
+
+def tables(store: Store) -> str:
+    """Write what the records say of each study, as Markdown."""
+    by_study = {name: store.records(name) for name in sorted(store.records_by_study())}
+    beside = search_results.finalist_studies(store, by_study)
+    finals = {
+        name: [r for each in beside.get(name, ()) for r in by_study[each]] for name in by_study
+    }
+    others = {each for names in beside.values() for each in names}
+    parts = [
+        "\n".join(_study(store, name, records, finals[name]))
+        for name, records in by_study.items()
+        if name not in others
+    ]
+    return "\n".join(parts)
+
+
+def _study(
+    store: Store, name: str, records: Sequence[Record], finals: Sequence[Record]
+) -> Iterator[str]:
+    found = [r for r in records if r.status is Status.finished and r.score is not None]
+    yield f"## {found[0].model}, {found[0].epochs} epochs (`{name}`)\n"
+    yield f"{_took([*records, *finals])}\n"
+    yield from _compared(store, name)
+    yield from _trained(found)
+    if (told := predictions.latest(store, name)) is not None:
+        yield from _surrogate(told)
+        yield from _random_search(told, found)
+
+
+def _took(records: Sequence[Record]) -> str:
+    """Say what trainings took; each has one thread."""
+    hours = sum(record.wall_s for record in records) / 3600
+    first, last = (pick(r.started_at for r in records)[:10] for pick in (min, max))
+    devices = " and ".join(sorted({record.device for record in records}))
+    commits = ", ".join(sorted({(record.git_commit or "?")[:7] for record in records}))
+    failed = sum(record.status is Status.failed for record in records)
+    return (
+        f"{len(records)} trainings, {failed} of them failed, {hours:.1f} hours by the clock, "
+        f"begun from {first} to {last} ({devices}; commit {commits})."
+    )
+
+
+def _compared(store: Store, name: str) -> Iterator[str]:
+    path = store.study_folder(name) / BEST_FOLDER / METRICS_FILE
+    if not path.exists():
+        yield "No finalist is trained yet.\n"
+        return
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["results"]
+    full = rows[0]
+    yield "| | network | parameters | MACs | GeMMs | test acc % | seeds | against the baseline |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        shares = " | ".join(_share(row, full, axis) for axis in ("params", "macs", "gemms"))
+        std = row["test_score_std"]
+        spread = "" if std is None else f" +- {std:.2f}"
+        lost = row["test_score_mean"] - full["test_score_mean"]
+        yield (
+            f"| {row['role']} | {row['model']} {row['network']} | {shares} | "
+            f"{row['test_score_mean']:.2f}{spread} | {len(row['seeds'])} | {lost:+.2f} |"
+        )
+    yield ""
+
+
+def _share(row: dict[str, Any], full: dict[str, Any], axis: str) -> str:
+    return f"{row[axis]:,} ({row[axis] / full[axis]:.1%})"
+
+
+def _trained(records: Sequence[Record]) -> Iterator[str]:
+    """List one training of each network, the largest first, and what is found among them."""
+    first = {r.network: r for r in sorted(records, key=lambda r: -r.seed)}
+    ordered = sorted(first.values(), key=lambda r: (-r.params, r.network))
+    full = next((r for r in ordered if r.params == r.baseline_params), None)
+    yield "| network | by | parameters | MACs | GeMMs | val acc % | best epoch |"
+    yield "|---|---|---|---|---|---|---|"
+    for r in ordered:
+        yield (
+            f"| {r.network} | {r.origin} | {r.params:,} ({r.params / r.baseline_params:.1%}) | "
+            f"{r.macs / r.baseline_macs:.1%} | {r.gemms} | {r.score:.2f} | {r.best_score:.2f} |"
+        )
+    yield ""
+    if full is None or full.score is None:
+        return
+    kept = [r for r in ordered if r.score is not None and r.score >= full.score - DROP]
+    for what, some in (
+        ("the first networks", [r for r in kept if r.round is None]),
+        ("all networks", kept),
+    ):
+        least = min(some, key=lambda r: r.params)
+        share = 1 - least.params / full.params
+        yield (
+            f"- Of {what}, the smallest that loses at most {DROP:g} point of val in one "
+            f"training: {least.network}, {share:.1%} fewer parameters, "
+            f"{full.score - (least.score or 0):.2f} lost."
+        )
+    yield ""
+
+
+def _surrogate(told: Predictions) -> Iterator[str]:
+    heads = "trainings, left-out error, of guessing the mean, rank correlation, in 80 % intervals"
+    yield f"| after round | {' | '.join(heads.split(', '))} |"
+    yield "|---|---|---|---|---|---|"
+    for look in told.looks:
+        rank = "none" if look.spearman is None else f"{look.spearman:.2f}"
+        yield (
+            f"| {look.round} | {look.runs} | {look.rmse:.2f} | {look.spread:.2f} | {rank} | "
+            f"{look.coverage[1]:.0%} |"
+        )
+    yield ""
+
+
+def _random_search(told: Predictions, records: Sequence[Record]) -> Iterator[str]:
+    """Say what as many random networks would have found, by the last predictions of the lattice."""
+    full = next((r for r in records if r.params == r.baseline_params), None)
+    if told.lattice is None or full is None or full.score is None:
+        return
+    params = np.array(told.lattice.params) / full.params
+    good = np.array(told.lattice.mean) >= full.score - DROP
+    rng = np.random.default_rng(0)
+    count = min(len({r.network for r in records}), len(params))
+    drawn = [rng.choice(len(params), count, replace=False) for _ in range(DRAWS)]
+    least = [params[d][good[d]].min(initial=1.0) for d in drawn]
+    low, middle, high = np.quantile(least, (0.1, 0.5, 0.9))
+    found = min(r.params / full.params for r in records if (r.score or 0) >= full.score - DROP)
+    yield (
+        f"- A random search of as many trainings ({count} networks of the lattice, {DRAWS:,} "
+        "draws, by what the surrogate predicts of them at the end, not trained): the smallest that "
+        f"loses at most {DROP:g} point has {middle:.1%} of the parameters in the median (80 % of "
+        f"the draws: {low:.1%} to {high:.1%}); the search's has {found:.1%}.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
