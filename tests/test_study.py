@@ -26,7 +26,7 @@ import ssr_exp
 from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
-from ssr_exp.report import answer_block, study_overview, study_tables
+from ssr_exp.report import answer_block, study_outcome, study_overview
 from ssr_exp.rescaling import cost, planning
 from ssr_exp.runs import leases, store
 from ssr_exp.runs.record import Kind, Record, Status
@@ -729,7 +729,11 @@ def test_a_broken_promise_is_said_wherever_the_answer_is(
     rows = dict(answer_block.read(Store(study.folder.parent), study.name))
     assert rows["warning"] == answer.verdict and rows["weights"] == weights_of
     (summary,) = study_overview.read(Store(study.folder.parent))
-    assert study_tables.outcome(summary)["against it"] == answer.verdict
+    shown = study_outcome.describe(summary)
+    promises = [rows["promise"], shown["promise"], lines[5].removeprefix("  promise: ")]
+    assert shown["drop"] == rows["drop"] and "0.9 +- 0 (3 seeds)" in shown["baseline"]
+    assert shown["against it"] == answer.verdict
+    assert all(said.startswith("broken on test") for said in promises)
     capsys.readouterr()
     study.export("torch_export")
     assert weights_of in capsys.readouterr().out and str(answer.verdict) in caplog.text

@@ -16,7 +16,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, Store
-from ssr_exp.search import answer, decision, printing
+from ssr_exp.search import answer, answer_printing, decision, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -88,7 +88,7 @@ class Ending:
         results = self._chosen_first(results, tried, decided.network)
         printing.print_others(results)
         if tried:
-            printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
+            answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
         code = self.belief.history.space.code(decided.network)
         best = next(r for r in results if r.contender.network == code)
         shipped = answer.shipped(best.records)
@@ -228,12 +228,13 @@ class Ending:
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
         metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
         metrics |= decided.fields() | answer.full_size(self.belief)
+        axis = self.conf.objective.cost
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
-        metrics = metrics | answer.further(self.belief, record.network) | self._front()
+        metrics = metrics | answer.further(self.belief, record.network, axis) | self._front()
         metrics |= {"export": self._export_words(conf)}
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
-        printing.print_replaced(store.read(to), record, **question)
+        answer_printing.print_replaced(store.read(to), record, **question, axis=axis)
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         return [record]
 

@@ -306,7 +306,8 @@ class Asking:
             return None
         if not plan.planned:
             title = f"round {plan.number} of {search.conf.rounds}"
-            printing.print_round(belief, picks, title=title, count=search.conf.batch)
+            axis, count = search.conf.objective.cost, search.conf.batch
+            printing.print_round(belief, picks, title=title, count=count, axis=axis)
         search.book.write(plan.model_copy(update={"planned": (*plan.planned, *picks)}))
         return Request(picks[0].network, plan.seed, search.attempts.origin(plan.number))
 

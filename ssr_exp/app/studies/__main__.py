@@ -14,7 +14,7 @@ from ssr_exp import messages, streams, terminal
 from ssr_exp.app.studies import removing
 from ssr_exp.config import PathsConf
 from ssr_exp.errors import SsrError, one_line
-from ssr_exp.report import study_overview, study_tables
+from ssr_exp.report import study_outcome, study_overview, study_tables
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.report.study_tables import bytes_text
 from ssr_exp.runs import removal, studies, study_names
@@ -72,8 +72,8 @@ def _show(store: Store, options: argparse.Namespace) -> None:
         return
     lines = [one.title if one.begun.name is None else f"{one.title}  ({one.folder})"]
     lines.append(f"  {one.network} on {one.dataset}; {study_tables.counts_text(one)}")
-    outcome = study_tables.outcome(one).items()
-    lines += [f"  {heading}: {text}" for heading, text in outcome if text != study_tables.NONE]
+    outcome = study_outcome.describe(one).items()
+    lines += [f"  {heading}: {text}" for heading, text in outcome if text != study_outcome.NONE]
     lines.append(f"  size: {bytes_text(one.size)}, in {store.root / one.folder}")
     if said := study_tables.differences(one, [one]):
         lines.append(f"  differs from others in: {said}")
