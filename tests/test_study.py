@@ -702,6 +702,29 @@ def test_where_the_answer_loses_too_much_on_test_the_next_best_is_offered(begin:
     assert not list(again.finalists(seeds=1)) and again.answer().code == kept
 
 
+def test_a_finished_loop_that_is_repeated_tells_no_old_news(
+    begin: Begin, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def repeat(retries: int) -> list[str]:
+        caplog.clear()
+        study = begin(options={"objective.confidence": 0.6}, max_drop=0.07)
+        finish(study, scored)
+        first = ""
+        for candidate in study.finalists(seeds=1, retries=retries):
+            first = first or candidate.code
+            lost = 0.0 if candidate.code == first else 0.2
+            study.tell(candidate, scored(candidate), test=0.9 - lost)
+        study.answer()
+        return caplog.messages
+
+    with caplog.at_level("INFO"):
+        assert any("the next one is trained" in line for line in repeat(1))
+        said = repeat(1)
+        assert len(said) == 2  # that nothing is left to train, and why nothing more is tested
+        assert "finalists.retries=1 allows no further one" in said[1]
+        assert any("the next one is trained" in line for line in repeat(2))  # that is news
+
+
 def test_a_broken_promise_is_said_wherever_the_answer_is(
     begin: Begin, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -69,7 +69,7 @@ class Ending:
         results = self._results(members)
         self._check(results, named)
         conf, count = self.conf.finalists, len(tried)
-        retries = Retries(self.belief, conf.retries, conf.seeds, self.affordable)
+        retries = Retries(self.belief, conf.retries, conf.seeds, self.affordable, self._is_tested)
         while one := retries.next(self._drops(tried, results), first=count):
             name = answer.finalist(self.belief.history.space.code(one), len(tried))
             tried.append(one)
@@ -110,16 +110,18 @@ class Ending:
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
-        first = self.conf.seed
-        if not finalists.learns_val(self.conf):
-            first += 1  # else they were the search's own runs, which chose the answer
-        seeds = range(first, first + self.conf.finalists.seeds)
-        networks, each = counted(len(named), "network"), counted(len(seeds), "seed")
-        log.info("finalists: %s, %s each", networks, each)
+        members = {one: self._members(self._trainings(one)) for one in named}
+        if not all(member.is_done for some in members.values() for member in some):
+            each = counted(self.conf.finalists.seeds, "seed")
+            log.info("finalists: %s, %s each", counted(len(named), "network"), each)
         self.command.display.title, self.command.display.total = "finalists", 0
-        members = {one: self._members(self._trainings(one, seeds)) for one in named}
         self.command.train([member for some in members.values() for member in some])
         return members
+
+    def _is_tested(self, architecture: Architecture) -> bool:
+        """Say whether a network was trained as a finalist, and tested, with all seeds."""
+        named = answer.finalist(self.belief.history.space.code(architecture), 1)
+        return all(member.is_done for member in self._members(self._trainings(named)))
 
     def _results(self, members: Mapping[Contender, Sequence[Member]]) -> list[Result]:
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
@@ -154,11 +156,14 @@ class Ending:
         ]
         return sorted(named, key=lambda r: (r is not named[0], r.contender.role != answer.ROLE))
 
-    def _trainings(self, one: Contender, seeds: Iterable[int]) -> list[list[str]]:
+    def _trainings(self, one: Contender) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""
+        first = self.conf.seed
+        if not finalists.learns_val(self.conf):
+            first += 1  # else they were the search's own runs, which chose the answer
         return [
             finalists.overrides(self.conf, network=one.network, model=one.model, seed=seed)
-            for seed in seeds
+            for seed in range(first, first + self.conf.finalists.seeds)
         ]
 
     def _check(self, results: Sequence[Result], named: Sequence[Contender]) -> None:

@@ -355,7 +355,11 @@ class Asking:
             a: math.inf if value is None else belief.score.drop(value, whole)
             for a, value in tests.items()
         }
-        choice = Retries(belief, retries, seeds, self.search.affordable)
+
+        def is_tested(architecture: Architecture) -> bool:
+            return all(map(self.is_done, self._last_trainings([architecture], seeds)))
+
+        choice = Retries(belief, retries, seeds, self.search.affordable, is_tested)
         one = choice.next(drops, first=min(count, len(drops)))
         return [] if one is None else self._last_trainings([one], seeds)
 
