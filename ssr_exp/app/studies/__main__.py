@@ -90,17 +90,22 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
     """
     place = [] if str(store.root) == RUNS else [f"paths.runs={store.root}"]
     named = [f"study={one.title}", *place]
-    if studies.SETTINGS in one.fields:
-        return [[*messages.spelled("search"), *named, TRUST, "task.target=MODULE.FUNCTION"]]
+    is_loop = studies.SETTINGS in one.fields
+    if is_loop:  # whose network a function of the user's own makes
+        named.append(TRUST)
+    if is_loop and not one.begun.asked:
+        return [[*messages.spelled("search"), *named, "task.target=MODULE.FUNCTION"]]
     if not one.begun.asked:
         return []
-    if any(study_names.needs_trust(word) for asked in one.begun.asked for word in asked.words):
+    words = [word for asked in one.begun.asked for word in asked.words]
+    if not is_loop and any(map(study_names.needs_trust, words)):
         named.append(TRUST)
     short = [[*messages.spelled(asked.command), *named] for asked in one.begun.asked]
     if all(asked.command != "search" for asked in one.begun.asked):
         short.append([*messages.spelled("search"), *named, "rounds=3"])
+    start, end = (named, []) if is_loop else ([], place)
     whole = [
-        [*messages.spelled(asked.command), *asked.words, *asked.launcher, *place]
+        [*messages.spelled(asked.command), *start, *asked.words, *asked.launcher, *end]
         for asked in one.begun.asked
     ]
     return [*short, *whole]
