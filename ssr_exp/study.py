@@ -401,7 +401,9 @@ class Study:
         if record.score is not None or record.test_score is not None:
             seed = f" seed {record.seed}" if record.seed != self._conf.seed else ""
             told = f"{self._asking.so_far(request)}{record.network}{seed}"
-            log.log(terminal.ENDED, "%s  %s", told, progress.result(record))
+            log.log(
+                terminal.ENDED, "%s  %s", told, progress.result(record, self._conf.objective.cost)
+            )
         else:
             ended = record.status.value
             log.warning("%s seed %d %s: %s", record.network, record.seed, ended, record.error)

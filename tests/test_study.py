@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import killing
@@ -26,9 +27,9 @@ import ssr_exp
 from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
-from ssr_exp.report import answer_block, study_overview, study_tables
+from ssr_exp.report import answer_block, study_outcome, study_overview
 from ssr_exp.rescaling import cost, planning
-from ssr_exp.runs import leases, store
+from ssr_exp.runs import leases, store, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.training import loop_study
@@ -702,6 +703,47 @@ def test_where_the_answer_loses_too_much_on_test_the_next_best_is_offered(begin:
     assert not list(again.finalists(seeds=1)) and again.answer().code == kept
 
 
+def test_a_drop_on_test_is_of_all_finalist_seeds_of_answer_and_baseline(begin: Begin) -> None:
+    """The first seed alone would say that the answer lost too much, and test the next best."""
+    options = {"objective.confidence": 0.6}
+    study = begin(options=options, max_drop=0.07)
+    finish(study, scored)
+    codes: list[str] = []
+    tests = {1: 0.9, 2: 0.7, 3: 0.7}  # of the baseline
+    for candidate in study.finalists(seeds=3, retries=0):
+        codes += [candidate.code] if candidate.code not in codes else []
+        lost = tests[candidate.seed] if candidate.code == codes[0] else 0.75
+        study.tell(candidate, scored(candidate), test=lost)
+    again = begin(options=options, max_drop=0.07)
+    assert not list(again.finalists(seeds=1, retries=2)) and len(codes) == 2
+    answer = again.answer()
+    assert answer.drop == pytest.approx(mean(tests.values()) - 0.75) and answer.is_kept
+    assert answer.baseline_test is not None and answer.baseline_test.seeds == 3
+
+
+def test_a_finished_loop_that_is_repeated_tells_no_old_news(
+    begin: Begin, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def repeat(retries: int) -> list[str]:
+        caplog.clear()
+        study = begin(options={"objective.confidence": 0.6}, max_drop=0.07)
+        finish(study, scored)
+        first = ""
+        for candidate in study.finalists(seeds=1, retries=retries):
+            first = first or candidate.code
+            lost = 0.0 if candidate.code == first else 0.2
+            study.tell(candidate, scored(candidate), test=0.9 - lost)
+        study.answer()
+        return caplog.messages
+
+    with caplog.at_level("INFO"):
+        assert any("the next one is trained" in line for line in repeat(1))
+        said = repeat(1)
+        assert len(said) == 2  # that nothing is left to train, and why nothing more is tested
+        assert "finalists.retries=1 allows no further one" in said[1]
+        assert any("the next one is trained" in line for line in repeat(2))  # that is news
+
+
 def test_a_broken_promise_is_said_wherever_the_answer_is(
     begin: Begin, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -729,7 +771,11 @@ def test_a_broken_promise_is_said_wherever_the_answer_is(
     rows = dict(answer_block.read(Store(study.folder.parent), study.name))
     assert rows["warning"] == answer.verdict and rows["weights"] == weights_of
     (summary,) = study_overview.read(Store(study.folder.parent))
-    assert study_tables.outcome(summary)["against it"] == answer.verdict
+    shown = study_outcome.describe(summary)
+    promises = [rows["promise"], shown["promise"], lines[5].removeprefix("  promise: ")]
+    assert shown["drop"] == rows["drop"] and "0.9 +- 0 (3 seeds)" in shown["baseline"]
+    assert shown["against it"] == answer.verdict
+    assert all(said.startswith("broken on test") for said in promises)
     capsys.readouterr()
     study.export("torch_export")
     assert weights_of in capsys.readouterr().out and str(answer.verdict) in caplog.text
@@ -925,7 +971,11 @@ def test_commands_go_on_from_a_loop_and_a_loop_from_commands(tmp_path: Path) -> 
     assert len(run_loop(tmp_path, rounds=3)) == 2  # the third round is what is left
     numbers = {r.round for r in Store(tmp_path).records("shapes")}
     assert {1, 2, 3} <= numbers
-    again = ended(killing.start(tmp_path, projects, "search.py", *more, "rounds=0"))
+    (asked,) = study_names.read(tmp_path / "shapes").asked
+    assert set(trains) <= set(asked.words) and not {"study=shapes", "trust=true"} & set(asked.words)
+    words = ("study=shapes", "trust=true", "rounds=0")  # the rest is kept
+    again = ended(killing.start(tmp_path, projects, "search.py", *words))
+    assert "task.target=shapes.train_one" in again and "train.py" in again
     study = Study.open("shapes", runs=tmp_path, trust=True, options={"objective.max_drop": 0.2})
     assert f"trained    {study.answer().code}: " in again  # whoever asks is told the same
     assert "report: " in ended(killing.start(tmp_path, projects, "report.py", "trust=true"))

@@ -1,8 +1,9 @@
 """`study=NAME` goes on with a study: what was typed when it was begun, and now, is one command.
 
 A study that a loop of the user's own began says itself what it is (`training.loop_study`). Of one
-that a command began the words are kept beside it; they are read as data that somebody else may have
-written, so those that name code are not taken without `trust=true`.
+that a command began, and of commands that went on with one of a loop, the words are kept beside it;
+they are read as data that somebody else may have written, so those that name code are not taken
+without `trust=true`.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Continued:
         """Say what of the words is to be repeated; None: nothing, or what was kept before."""
         before = study_names.read(store.study_folder(opened.name))
         is_aside = self.study is not None and before.by(self.command) is not None
-        if (is_aside and self.command == "train") or studies.SETTINGS in opened.changed:
+        if is_aside and self.command == "train":
             return None
         kept = tuple(word for word in words if _first(_key(word)) not in NOT_KEPT)
         return Asked(command=self.command, words=kept, launcher=self.launcher)
@@ -151,12 +152,13 @@ def read(
         return Continued(command, tuple(arguments), name=name, launcher=where)
     root = Path(_value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs")))
     study = study_names.find(root, asked)
-    if isinstance(files.read_or_empty(root / study / studies.FILE).get(studies.SETTINGS), dict):
+    of_loop = files.read_or_empty(root / study / studies.FILE).get(studies.SETTINGS)
+    if is_loop := isinstance(of_loop, dict):
         _refuse_other_words(typed)
-        words = [word for word in arguments if _key(word) != "study"]
-        return Continued(command, (f"study={study}", *words), study, name, where)
-    before = _kept(root, study, command, loader)
-    mine = (word for word in before.words if _first(_key(word)) not in NOT_KEPT)
+    before = _kept(root, study, command, loader, is_loop=is_loop)
+    mine = [word for word in before.words if _first(_key(word)) not in NOT_KEPT]
+    if is_loop:  # what its networks are, it says itself
+        mine = [word for word in mine if not _is_decided(_key(word))]
     kept = [word for word in mine if not _is_replaced(_key(word), typed)]
     if _value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
@@ -166,6 +168,9 @@ def read(
         log.info(
             "before with %s: type that, too, to train there", one_line(shlex.join(before.launcher))
         )
+    if is_loop:  # which calls the function that makes its network, if it is trusted
+        words = [word for word in arguments if _key(word) != "study"]
+        return Continued(command, (f"study={study}", *kept, *words), study, name, where)
     words = [word for word in arguments if _key(word) not in ("study", "trust")]
     return Continued(command, (*kept, *words), study, name, where)
 
@@ -187,15 +192,24 @@ def _refuse_other_words(typed: Mapping[str, Override]) -> None:
         SsrError: names the first such word.
     """
     for key, word in typed.items():
-        if _first(key) in DECIDED and not key.startswith(OPEN):
+        if _is_decided(key):
             raise SsrError(
                 f"{word.input_line} goes with no study=NAME: its networks, its score and its "
                 "training are those that it was begun with. Leave it out."
             )
 
 
-def _kept(root: Path, study: str, command: Command, loader: ConfigLoader) -> Asked:
+def _is_decided(key: str) -> bool:
+    """Say whether a key is of what a study of a loop of the user's own was begun with."""
+    return _first(key) in DECIDED and not key.startswith(OPEN)
+
+
+def _kept(
+    root: Path, study: str, command: Command, loader: ConfigLoader, *, is_loop: bool = False
+) -> Asked:
     """Read the words of a study's last command, or of the other one what they share.
+
+    A study that a loop began, `is_loop`, needs none.
 
     Raises:
         SsrError: if none are known.
@@ -203,6 +217,8 @@ def _kept(root: Path, study: str, command: Command, loader: ConfigLoader) -> Ask
     begun = study_names.read(root / study)
     if (same := begun.by(command)) is not None:
         return same
+    if is_loop and not begun.asked:
+        return Asked(command=command, words=())
     if not begun.asked:
         raise SsrError(
             f"the words that began {study_names.title(root, study)} are not known, as it is of an "

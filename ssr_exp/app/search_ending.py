@@ -16,7 +16,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, Store
-from ssr_exp.search import answer, decision, printing
+from ssr_exp.search import answer, answer_printing, decision, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -69,7 +69,7 @@ class Ending:
         results = self._results(members)
         self._check(results, named)
         conf, count = self.conf.finalists, len(tried)
-        retries = Retries(self.belief, conf.retries, conf.seeds, self.affordable)
+        retries = Retries(self.belief, conf.retries, conf.seeds, self.affordable, self._is_tested)
         while one := retries.next(self._drops(tried, results), first=count):
             name = answer.finalist(self.belief.history.space.code(one), len(tried))
             tried.append(one)
@@ -88,7 +88,7 @@ class Ending:
         results = self._chosen_first(results, tried, decided.network)
         printing.print_others(results)
         if tried:
-            printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
+            answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
         code = self.belief.history.space.code(decided.network)
         best = next(r for r in results if r.contender.network == code)
         shipped = answer.shipped(best.records)
@@ -110,16 +110,18 @@ class Ending:
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
-        first = self.conf.seed
-        if not finalists.learns_val(self.conf):
-            first += 1  # else they were the search's own runs, which chose the answer
-        seeds = range(first, first + self.conf.finalists.seeds)
-        networks, each = counted(len(named), "network"), counted(len(seeds), "seed")
-        log.info("finalists: %s, %s each", networks, each)
+        members = {one: self._members(self._trainings(one)) for one in named}
+        if not all(member.is_done for some in members.values() for member in some):
+            each = counted(self.conf.finalists.seeds, "seed")
+            log.info("finalists: %s, %s each", counted(len(named), "network"), each)
         self.command.display.title, self.command.display.total = "finalists", 0
-        members = {one: self._members(self._trainings(one, seeds)) for one in named}
         self.command.train([member for some in members.values() for member in some])
         return members
+
+    def _is_tested(self, architecture: Architecture) -> bool:
+        """Say whether a network was trained as a finalist, and tested, with all seeds."""
+        named = answer.finalist(self.belief.history.space.code(architecture), 1)
+        return all(member.is_done for member in self._members(self._trainings(named)))
 
     def _results(self, members: Mapping[Contender, Sequence[Member]]) -> list[Result]:
         rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
@@ -154,11 +156,14 @@ class Ending:
         ]
         return sorted(named, key=lambda r: (r is not named[0], r.contender.role != answer.ROLE))
 
-    def _trainings(self, one: Contender, seeds: Iterable[int]) -> list[list[str]]:
+    def _trainings(self, one: Contender) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""
+        first = self.conf.seed
+        if not finalists.learns_val(self.conf):
+            first += 1  # else they were the search's own runs, which chose the answer
         return [
             finalists.overrides(self.conf, network=one.network, model=one.model, seed=seed)
-            for seed in seeds
+            for seed in range(first, first + self.conf.finalists.seeds)
         ]
 
     def _check(self, results: Sequence[Result], named: Sequence[Contender]) -> None:
@@ -228,12 +233,13 @@ class Ending:
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
         metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
         metrics |= decided.fields() | answer.full_size(self.belief)
+        axis = self.conf.objective.cost
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
-        metrics = metrics | answer.further(self.belief, record.network) | self._front()
+        metrics = metrics | answer.further(self.belief, record.network, axis) | self._front()
         metrics |= {"export": self._export_words(conf)}
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
-        printing.print_replaced(store.read(to), record, **question)
+        answer_printing.print_replaced(store.read(to), record, **question, axis=axis)
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         return [record]
 

@@ -27,7 +27,7 @@ from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
 from ssr_exp.runs.study_names import Command
-from ssr_exp.search import asynchronous, printing
+from ssr_exp.search import answer_printing, asynchronous, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
@@ -57,6 +57,7 @@ class SearchCommand(LaunchingCommand):
         conf = configuration.read(composed, SearchConfig)
         store = Store(conf.paths.runs)
         store.check()
+        self.display.cost = conf.objective.cost
         opened = opened_study.open(conf)
         self.line.check(store, opened)
         if conf.trainer.precision == AUTO:
@@ -132,7 +133,7 @@ class SearchCommand(LaunchingCommand):
         print()
         judged = _judged(search, belief)
         _print_front(belief, search.conf)
-        printing.print_smallest(judged, search.conf, judging.decide(search, judged))
+        answer_printing.print_smallest(judged, search.conf, judging.decide(search, judged))
         picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from ssr_exp import live_display
+from ssr_exp.runs import cost_words
 from ssr_exp.training.progress import SweepWatch
 from ssr_exp.training.sweep import Member
 
@@ -25,6 +26,7 @@ class SweepDisplay:
     title: str = ""  # what the next ones are trained for
     total: int = 0  # runs of the whole command, where they come one by one; 0: those of a launch
     told: Collection[Path] | None = None  # see `SweepWatch`
+    cost: str = cost_words.PARAMS  # that it is about
     _lock: Lock = field(default_factory=Lock, init=False)
     _watch: SweepWatch | None = field(default=None, init=False)
     _open: ExitStack = field(default_factory=ExitStack, init=False)
@@ -36,7 +38,7 @@ class SweepDisplay:
         with self._lock:
             if self._watch is None or not (self._launches or self.total):
                 title = "" if self.total else self.title
-                self._watch = SweepWatch([*members], title, self.total, self.told)
+                self._watch = SweepWatch([*members], title, self.total, self.told, self.cost)
             else:
                 self._watch.add(members)
             if not self._launches:

@@ -22,9 +22,11 @@ from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import Setting
 from ssr_exp.edge.measured_networks import MeasuredStudy
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import arguments, lattice
+from ssr_exp.rescaling import arguments, lattice, saved, seeds
 from ssr_exp.runs import study_names
 from ssr_exp.runs.provenance import torch_threads
+
+log = logging.getLogger(__name__)
 
 RUNS = PathsConf().runs
 INTERRUPTED = 130  # as shells say it
@@ -72,10 +74,19 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> MeasuredStudy:
-    """Read a study's folder, or build the seed network of a model's name."""
+    """Read a study's folder, or build the seed network of a model's name.
+
+    A word that is both is the model, which has no other name; the study has its folder. What is to
+    be written is of the study.
+    """
     folder = _folder(options.what)
     source, slash, _ = options.what.partition("/")
-    if folder.exists() or options.write or (slash and source not in set(Source)):
+    is_model = options.what in seeds.names() and not options.write
+    if is_model and (folder / saved.NETWORK).exists():
+        place = folder if len(folder.parts) > 1 else f"./{folder}"
+        said = "%s is the model; a study is called so, too: type %s for it"
+        log.warning(said, options.what, place)
+    if (folder.exists() and not is_model) or options.write or (slash and source not in set(Source)):
         study = measured_networks.read(folder, trust=options.trust)
     else:
         model = arguments.model(options.what, options)

@@ -5,21 +5,28 @@ Both are made of `best/`, so they say the same in the same words.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from ssr_exp import messages, terminal
 from ssr_exp.report import search_results
-from ssr_exp.report.search_results import Comparison, Figure, Pair, Size
-from ssr_exp.runs import verdict
+from ssr_exp.report.search_results import (
+    Comparison,
+    Figure,
+    Likeliest,
+    Pair,
+    Size,
+    Untrained,
+)
+from ssr_exp.runs import cost_words, verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
 
 MANY = 8  # segments: of more than that not each one's size is said
 PLACE = "FOLDER"  # for a folder that is of one machine
-COSTS = {"params": "parameters", "macs": "MACs", "gemms": "GeMMs", "latency_ms": "latency"}
 TYPED = ("best", "export", "page")  # rows that are copied, so they are never broken
 
 Rows = list[tuple[str, str]]
@@ -55,9 +62,9 @@ def print_block(rows: Rows) -> None:
 
 
 def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, str]]:
-    is_baseline = record.params == record.baseline_params and record.macs == record.baseline_macs
+    is_baseline = _is_baseline(record)
     alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
-    against = None if is_baseline else _against(record, told)
+    against = verdict_of(record, told)
     yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
     yield "network", _shape(record, told.full)
     share = f"{record.params / record.baseline_params:.1%}"
@@ -65,15 +72,15 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
     macs = f"{record.macs / record.baseline_macs:.1%} of the baseline's"
     yield "MACs", f"{record.macs / 1e6:,.2f}M, {macs} {record.baseline_macs / 1e6:,.2f}M"
     yield from _scores(record, told)
-    if told.promise is not None and not is_baseline:
-        yield "promise", _promise(told, record.scored_by)
+    if (promised := promise_text(record, told)) is not None:
+        yield "promise", promised
     if told.latency is not None:
         measured = "measured" if told.latency.measured else "predicted, not measured"
         cap = "" if told.latency.cap is None else f"; {told.latency.cap:.4g} ms are allowed"
         yield "latency", f"{told.latency.ms:.4g} ms {measured}{cap}; {told.latency.setting}"
     if against is not None:
         yield "warning", against
-    yield from _search(told, record.scored_by)
+    yield from _search(record, told, against)
     yield "weights", verdict.weights(record)
     yield "best", f"{best}, where {PLACE} is this page's" if PLACE in best.parts else str(best)
     if told.export is not None:
@@ -83,8 +90,14 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
         yield "export", shlex.join([*command, f"run={best}", "format=onnx", *told.export])
 
 
-def _against(record: Record, told: Comparison) -> str | None:
+def _is_baseline(record: Record) -> bool:
+    return record.params == record.baseline_params and record.macs == record.baseline_macs
+
+
+def verdict_of(record: Record, told: Comparison) -> str | None:
     """Say what speaks against the answer; of one of an earlier version, too."""
+    if _is_baseline(record):
+        return None
     if told.verdict is not None or told.promise is None:
         return told.verdict
     return verdict.text(
@@ -123,20 +136,15 @@ def _shape(record: Record, full: Size | None) -> str:
 
 
 def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
-    score, on = record.scored_by, told.measured_on
-    pair = told.measured or _pair(record, told)
+    score, pair = record.scored_by, figures(told)
     if pair is not None:
         seeds = sorted({pair.answer.seeds, pair.baseline.seeds})
         each = terminal.counted(seeds[0], "seed") if len(seeds) == 1 else ""
         how = [f"{each} each" if each else "", f"trained on {told.learnt}" if told.learnt else ""]
         said = f" ({', '.join(filter(None, how))})" if any(how) else ""
-        texts = (_figure(score, figure) for figure in (pair.answer, pair.baseline))
-        yield score.on(on).name, " and the baseline's ".join(texts) + said
-    drop = score.drop_text(abs(told.drop))
-    text = f"none: {drop} better than the baseline" if told.drop < 0 else drop
-    if told.promise is not None and told.drop > told.promise.allowed:
-        text += ", more than objective.max_drop allows"
-    yield "drop", text
+        texts = (figure_text(score, figure) for figure in (pair.answer, pair.baseline))
+        yield score.on(told.measured_on).name, " and the baseline's ".join(texts) + said
+    yield "drop", drop_text(record, told)
     spread = None if pair is None else pair.baseline.std
     if spread is not None and told.promise is not None and spread > told.promise.allowed:
         yield (
@@ -146,8 +154,33 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
         )
 
 
-def _pair(record: Record, told: Comparison) -> Pair | None:
-    """Find the scores of answer and baseline in what earlier versions wrote."""
+def drop_text(record: Record, told: Comparison) -> str:
+    """Write what the answer lost, how far seeds leave that open, and what it may lose."""
+    score, drop = record.scored_by, record.scored_by.drop_text(abs(told.drop))
+    if _is_baseline(record):
+        return drop
+    text = f"none: {drop} better than the baseline" if told.drop < 0 else drop
+    if (error := _error(figures(told))) is not None:
+        text += f" (+- {score.number(error)}, the standard error over seeds)"
+    if told.promise is None:
+        return text
+    limit = score.short_drop(told.promise.allowed)
+    if told.drop > told.promise.allowed:
+        return f"{text}, more than the {limit} that may be lost"
+    return f"{text}, where {limit} may be lost" if told.measured_on == "test" else text
+
+
+def _error(pair: Pair | None) -> float | None:
+    """Return the standard error of the difference of two means; None where one is of one seed."""
+    if pair is None or pair.answer.std is None or pair.baseline.std is None:
+        return None
+    return math.hypot(*(each.std / each.seeds**0.5 for each in (pair.answer, pair.baseline)))
+
+
+def figures(told: Comparison) -> Pair | None:
+    """Find the scores of answer and baseline; in what earlier versions wrote, too."""
+    if told.measured is not None:
+        return told.measured
     rows = {row.role: row for row in told.results}
     if not {"answer", "baseline"} <= rows.keys():
         return None
@@ -158,45 +191,80 @@ def _pair(record: Record, told: Comparison) -> Pair | None:
     return Pair(answer=answer, baseline=baseline)
 
 
-def _figure(score: Score, figure: Figure) -> str:
+def figure_text(score: Score, figure: Figure) -> str:
+    """Write a mean and its spread: `97.96 +- 1.05 %`."""
     spread = "" if figure.std is None else f" +- {score.number(figure.std)}"
     return f"{score.number(figure.mean)}{spread} {score.unit}".strip()
 
 
-def _promise(told: Comparison, score: Score) -> str:
-    promise = told.promise
-    assert promise is not None
+def is_kept(told: Comparison) -> bool | None:
+    """Say whether the promise held on test; None: it was not tested, or there is none."""
+    if told.kept is not None or told.measured_on != "test" or told.promise is None:
+        return told.kept
+    return told.drop <= told.promise.allowed
+
+
+def promise_text(record: Record, told: Comparison) -> str | None:
+    """Say what became of the promise, then what it was; None: there is none."""
+    promise, score = told.promise, record.scored_by
+    if promise is None or _is_baseline(record):
+        return None
     expected = score.expected_text(promise.drop, promise.low, promise.high)
     asked = f"; objective.confidence={promise.confidence:g} asks for more"
-    before = "before it was tested: " if told.measured_on == "test" else ""
+    weak = asked if promise.probability < promise.confidence else ""
+    state = verdict.STATES[is_kept(told)]
+    if told.measured_on == "test":
+        before = f"before it was tested: {promise.likely} likely to be kept"
+        return f"{state}; {before}, expected {expected}{weak}"
+    limit = score.short_drop(promise.allowed)
     return (
-        f"{before}{promise.likely} likely to lose at most the "
-        f"{score.short_drop(promise.allowed)} that may be lost; expected {expected}"
-        f"{asked if promise.probability < promise.confidence else ''}"
+        f"{state}; {promise.likely} likely to lose at most the {limit} that may be lost; expected "
+        f"{expected}{weak}"
     )
 
 
-def _search(told: Comparison, score: Score) -> Iterator[tuple[str, str]]:
+def _search(record: Record, told: Comparison, against: str | None) -> Iterator[tuple[str, str]]:
     """Say what the search was after beside the answer, and what would be next."""
+    score = record.scored_by
     if (front := told.front) is not None:
-        axes = f"{score.word} and {COSTS.get(front.cost, front.cost)}"
+        axes = f"{score.word} and {cost_words.NOUNS.get(front.cost, front.cost)}"
         yield (
             "trade-off",
             f"{front.networks} of {front.trained} networks are on the front of {axes}; the answer "
             "is the cheapest network that is good enough",
         )
     if (untrained := told.untrained) is not None:
-        code, share = terminal.shortened(untrained.network), f"{untrained.params_share:.1%}"
-        yield (
-            "untrained",
-            f"{code}, {share} of the parameters, is expected to be good enough, too, with "
-            f"{score.name} {score.text(untrained.score)}; to train it: modifiers=explicit "
-            f"modifiers.network={untrained.network}",
-        )
+        yield "untrained", _untrained(untrained, score, _beside(record, told, against))
     if (likeliest := told.likeliest) is not None:
-        code, share = terminal.shortened(likeliest.network), f"{likeliest.params_share:.1%}"
+        code, share = terminal.shortened(likeliest.network), _share(likeliest)
         yield (
             "likeliest",
-            f"{code}, {share} of the parameters, is {likeliest.likely} likely to be good enough; "
+            f"{code}, {share}, is {likeliest.likely} likely to be good enough; "
             f"objective.confidence={likeliest.confidence:g} asks for more",
         )
+
+
+def _beside(record: Record, told: Comparison, against: str | None) -> str:
+    """Say whether the answer is good enough, beside another network that is expected to be."""
+    if _is_baseline(record):
+        return ","
+    if against is None:
+        return ", too,"
+    if told.measured_on == "test":
+        return " by val, as the answer was before its test,"
+    return ", which the answer is not sure to be,"
+
+
+def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
+    """Name a network that was only predicted."""
+    return (
+        f"{terminal.shortened(untrained.network)}, {_share(untrained)}, is expected to be good "
+        f"enough{beside} with {score.name} {score.text(untrained.score)}; to train it: "
+        f"modifiers=explicit modifiers.network={untrained.network}"
+    )
+
+
+def _share(named: Untrained | Likeliest) -> str:
+    """Write what a network costs, by the cost that the search is about."""
+    share = named.params_share if named.share is None else named.share
+    return f"{share:.1%} of the {cost_words.NOUNS.get(named.cost, named.cost)}"

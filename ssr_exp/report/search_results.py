@@ -86,20 +86,32 @@ class FrontSize(FileModel):
 
 
 class Untrained(FileModel):
-    """The cheapest network of the lattice that is expected to be good enough, not trained."""
+    """The cheapest network of the lattice that is expected to be good enough, not trained.
+
+    Attributes:
+        cost: that the search is about, and `share` what it is of the baseline's; None: as
+            `params_share`, of an earlier version.
+    """
 
     network: str
     params_share: float
     score: float
+    cost: str = "params"
+    share: float | None = None
 
 
 class Likeliest(FileModel):
-    """The network that is likeliest to be good enough, where none is likely enough."""
+    """The network that is likeliest to be good enough, where none is likely enough.
+
+    `cost` and `share` are as those of `Untrained`.
+    """
 
     network: str
     params_share: float
     probability: float
     confidence: float
+    cost: str = "params"
+    share: float | None = None
 
     @property
     def likely(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssr_exp.report import search_results
+from ssr_exp.report.search_results import Comparison
 from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
@@ -27,7 +28,7 @@ class StudySummary:
         answer: of a search's `best/`; None without one.
         differs: from those of the same network and data set, by key; see `studies.told_apart`.
         finalists_of: the study whose finalists it holds; None: it is one for itself.
-        against: what speaks against the answer, in a sentence; None: nothing does.
+        told: what is said of the answer; None without one.
         under_way: runs that a process trains, or has leased.
         stopped: runs that were begun and have no record.
         size: of its folder, in bytes.
@@ -43,12 +44,17 @@ class StudySummary:
     size: int
     differs: Mapping[str, str] = field(default_factory=dict)
     finalists_of: str | None = None
-    against: str | None = None
+    told: Comparison | None = None
 
     @property
     def title(self) -> str:
         """What it is called: by a name of one's own, if it has one."""
         return self.begun.name or self.folder
+
+    @property
+    def handed(self) -> tuple[Record, Comparison] | None:
+        """The answer with what is said of it; None where one of them is not there."""
+        return None if self.answer is None or self.told is None else (self.answer, self.told)
 
     @property
     def network(self) -> str:
@@ -122,7 +128,6 @@ def _summary(
         is_begun = (run / CONFIG_FILE).exists() and not (run / RECORD_FILE).exists()
         stopped += is_begun and not is_claimed
     best = folder / BEST_FOLDER
-    comparison = search_results.read_comparison(store, name)
     return StudySummary(
         folder=name,
         begun=study_names.read(folder),
@@ -133,7 +138,7 @@ def _summary(
         stopped=stopped,
         size=removal.size(folder),
         finalists_of=finalists_of,
-        against=None if comparison is None else comparison.verdict,
+        told=search_results.read_comparison(store, name),
     )
 
 

@@ -9,9 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from ssr_exp import terminal
+from ssr_exp.report import study_outcome
+from ssr_exp.report.study_outcome import NONE, score, share
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.runs import pareto, studies
-from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.runs.record import Record, Status
 from ssr_exp.terminal import counted
 
 MOST = 4  # differences in a line
@@ -20,7 +22,6 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 THOUSAND = 1000
 LEFT = ("study", "network", "data", "differs in")
 SPARE = ("data", "network", "hours", "stopped", "diverged", "answer", "size")
-NONE = "-"
 
 Point = tuple[int, float]
 """Parameters of a network, and its score on val: the mean over its seeds."""
@@ -87,7 +88,8 @@ def as_data(one: StudySummary) -> dict[str, Any]:
         },
         "best": _run(one.best),
         "answer": _run(one.answer),
-        "against_it": one.against,
+        "promise": study_outcome.promise(one),
+        "against_it": study_outcome.against(one),
         "hours": round(one.hours, 4),
         "bytes": one.size,
         "last_run": one.last or None,
@@ -119,7 +121,7 @@ def comparison(one: StudySummary, other: StudySummary) -> Iterator[Table | str]:
         yield terminal.table("they differ in", ["setting", *titles], rows, left=["setting"])
     else:
         yield "they differ in nothing that their files say"
-    left, right = outcome(one), outcome(other)
+    left, right = study_outcome.describe(one), study_outcome.describe(other)
     rows = [[key, left[key], right[key]] for key in left]
     yield terminal.table("what came of them", ["", *titles], rows, left=[""])
     if one.best is None or other.best is None:
@@ -135,31 +137,6 @@ def comparison(one: StudySummary, other: StudySummary) -> Iterator[Table | str]:
         for cost, values in levels(one, other)
     ]
     yield terminal.table(heading, ["parameters", *titles], rows)
-
-
-def outcome(one: StudySummary) -> dict[str, str]:
-    """Say what came of a study, by what it is."""
-    baselines = [record for record in one.records if record.kind is Kind.baseline]
-    measured = [record.score for record in baselines if record.score is not None]
-    text = baselines[0].scored_by.text(mean(measured)) if measured else NONE
-    seeds = f" ({counted(len(measured), 'seed')})" if measured else ""
-    first = next(iter(one.records), None)
-    return {
-        "baseline": f"{text}{seeds}",
-        "its parameters": f"{first.baseline_params:,}" if first else NONE,
-        "its MACs": f"{first.baseline_macs:,}" if first else NONE,
-        "best": NONE if one.best is None else f"{score(one.best)}, {share(one.best)} of parameters",
-        "answer": NONE if one.answer is None else _answer(one.answer),
-        "against it": one.against or NONE,
-        "runs done": str(one.count(Status.finished)),
-        "hours": f"{one.hours:.2f}",
-    }
-
-
-def _answer(record: Record) -> str:
-    tested = "" if record.test_score is None else f"test {record.scored_by.text(record.test_score)}"
-    of = f"{tested} of seed {record.seed}" if tested else ""
-    return ", ".join(filter(None, [record.network, f"{share(record)} of parameters", of]))
 
 
 def levels(
@@ -199,17 +176,6 @@ def _front(records: Sequence[Record]) -> list[Point]:
 
 def _mean(records: Sequence[Record]) -> float:
     return mean(record.score for record in records if record.score is not None)
-
-
-def score(record: Record) -> str:
-    """Write a run's score on val with its unit."""
-    assert record.score is not None
-    return record.scored_by.text(record.score)
-
-
-def share(record: Record) -> str:
-    """Write a network's parameters as a share of its baseline's."""
-    return f"{record.params / record.baseline_params:.1%}"
 
 
 def bytes_text(size: float) -> str:

@@ -16,6 +16,10 @@ NEXT = (
 )
 
 
+STATES = {True: "kept on test", False: "broken on test", None: "not tested"}
+"""What became of a promise: whether the answer lost no more on test than it may."""
+
+
 def text(
     score: Score, *, drop: float, allowed: float, on: str, probability: float, confidence: float
 ) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssr_exp.config import Arm, SearchConfig
+from ssr_exp.config import Arm, CostAxis, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
@@ -139,33 +139,45 @@ def full_size(belief: Belief) -> dict[str, Any]:
     return {"full": {"blocks": list(whole.blocks), "widths": list(plan.channels(whole))}}
 
 
-def further(belief: Belief, code: str) -> dict[str, Any]:
+def further(belief: Belief, code: str, axis: CostAxis = CostAxis.params) -> dict[str, Any]:
     """Say, as plain data, what a search believes of other networks than its answer.
 
-    A network that was not trained, smaller than the answer, and expected to be good enough; where
-    the baseline is the answer, which other one is likeliest to be so.
+    A network that was not trained, cheaper than the answer, and expected to be good enough; where
+    the baseline is the answer, which other one is likeliest to be so. `axis` is the cost.
     """
     told: dict[str, Any] = {}
-    space = belief.history.space
-    share = _share(belief, space.parse(code))
+    space, share = belief.history.space, _share_of(belief, axis)
+    handed = space.parse(code)
     if (expected := predicted(belief)) is not None and expected[0] not in belief.networks:
-        network, own = space.code(expected[0]), _share(belief, expected[0])
-        if own < share:
-            told["untrained"] = {"network": network, "params_share": own, "score": expected[1]}
-    if share == 1.0 and (one := likeliest(belief)) is not None:
-        told["likeliest"] = {
-            "network": space.code(one),
-            "params_share": _share(belief, one),
-            "probability": belief.promises[one].probability,
-            "confidence": belief.confidence,
-        }
+        network, score = expected
+        if share(network) < share(handed):
+            told["untrained"] = _priced(belief, network, axis) | {"score": score}
+    if handed == space.plan.baseline and (one := likeliest(belief)) is not None:
+        sure = {"probability": belief.promises[one].probability, "confidence": belief.confidence}
+        told["likeliest"] = _priced(belief, one, axis) | sure
     return told
 
 
-def _share(belief: Belief, architecture: Architecture) -> float:
-    """Return the parameters of a network as a share of the baseline's."""
-    space = belief.history.space
-    return float(cost.count_one(space.plan, architecture).params / space.baseline.params)
+def _priced(belief: Belief, architecture: Architecture, axis: CostAxis) -> dict[str, Any]:
+    """Name a network, and say what it costs as a share of the baseline's."""
+    return {
+        "network": belief.history.space.code(architecture),
+        "params_share": _share_of(belief, CostAxis.params)(architecture),
+        "cost": axis.value,
+        "share": _share_of(belief, axis)(architecture),
+    }
+
+
+def _share_of(belief: Belief, axis: CostAxis) -> Callable[[Architecture], float]:
+    """Return what prices a network as a share of the baseline's cost; a latency is predicted."""
+    plan = belief.history.space.plan
+    price = costs.price(axis, belief.history, belief.latencies)
+
+    def share(architecture: Architecture) -> float:
+        own, whole = price(cost.encode(plan, [architecture, plan.baseline])).tolist()
+        return math.exp(own - whole)
+
+    return share
 
 
 def contenders(

@@ -134,7 +134,8 @@ class Run:
             return reason
         if not plan.planned:
             title = f"round {plan.number} of {search.conf.rounds}"
-            printing.print_round(belief, picks, title=title, count=search.conf.batch)
+            axis, count = search.conf.objective.cost, search.conf.batch
+            printing.print_round(belief, picks, title=title, count=count, axis=axis)
         plan = plan.model_copy(update={"planned": (*plan.planned, *picks)})
         search.book.write(plan)
         for network in plan.networks[-len(picks) :]:

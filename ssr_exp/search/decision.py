@@ -59,7 +59,8 @@ def decide(belief: Belief, drops: Mapping[Architecture, float]) -> Decision:
         network = min(drops, key=lambda a: (drops[a], a))
     else:
         network = enough[0]
-    drop = drops.get(network)
+    lost = drops.get(network, math.inf)
+    drop = lost if math.isfinite(lost) else None  # without a score nothing is known
     return Decision(
         network,
         drop,
@@ -91,12 +92,11 @@ def drops_on_test(belief: Belief, finals: Iterable[Record]) -> dict[Architecture
 
 
 def _verdict(belief: Belief, network: Architecture, drop: float | None) -> str | None:
-    is_tested = drop is not None and math.isfinite(drop)
     return verdict.text(
         belief.score,
-        drop=drop if is_tested and drop is not None else 0.0,
+        drop=0.0 if drop is None else drop,
         allowed=belief.drop,
-        on="test" if is_tested else "val",
+        on="val" if drop is None else "test",
         probability=belief.promises[network].probability,
         confidence=belief.confidence,
     )

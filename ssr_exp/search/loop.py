@@ -89,7 +89,8 @@ class Search:
             if reason := self.no_gain(belief, picks):
                 return belief, reason
             title = f"round {number} of {self.conf.rounds}"
-            printing.print_round(belief, picks, title=title, count=len(picks))
+            axis = self.conf.objective.cost
+            printing.print_round(belief, picks, title=title, count=len(picks), axis=axis)
             plan = Round(number=number, seed=self.conf.seed, planned=tuple(picks))
             self.book.write(plan)
             self.attempts.carry_out(plan, train)

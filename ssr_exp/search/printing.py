@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
 from ssr_exp import messages, terminal
-from ssr_exp.config import CostAxis, SearchConfig
+from ssr_exp.config import CostAxis
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import cost_words
 from ssr_exp.runs.predictions import Predictions
-from ssr_exp.runs.record import Record
-from ssr_exp.runs.score import ACCURACY
-from ssr_exp.search import answer, decision, diagnostics
-from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
+from ssr_exp.search.answer import BASELINE, ROLE, Result
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.decision import Decision
-from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.rounds import Planned
 
-SIZES = {CostAxis.macs: "macs", CostAxis.gemms: "gemms"}  # else parameters
-NOUNS = {"params": "parameters", "macs": "MACs", "gemms": "GeMMs"}
 # What of a warning moves from round to round.
 FIGURE = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?|\bnan\b|\bnone\b")
 
@@ -80,7 +73,14 @@ def print_warnings(warnings: Sequence[str]) -> None:
         terminal.console().print(f"warning: {terminal.printable(warning)}")
 
 
-def print_round(belief: Belief, picks: Sequence[Planned], *, title: str, count: int) -> None:
+def print_round(
+    belief: Belief,
+    picks: Sequence[Planned],
+    *,
+    title: str,
+    count: int,
+    axis: CostAxis = CostAxis.params,
+) -> None:
     """Print in one line what is trained next; the log file has each network.
 
     Args:
@@ -88,6 +88,7 @@ def print_round(belief: Belief, picks: Sequence[Planned], *, title: str, count: 
         picks: the first of them.
         title: which round it is.
         count: of all; more than the picks where one is chosen after the other.
+        axis: the cost that the search is about.
     """
     space, outcome = belief.history.space, belief.scale.outcome
     architectures = [space.parse(pick.network) for pick in picks]
@@ -98,15 +99,31 @@ def print_round(belief: Belief, picks: Sequence[Planned], *, title: str, count: 
     if count > len(picks):
         terminal.console().print(f"{title}: {networks}, one after the other")
         return
-    shares = [cost.count_one(space.plan, a).params / space.baseline.params for a in architectures]
-    sizes = _range([f"{share:.1%}" for share in sorted(shares)])
     means = _range([outcome.number(v) for v in sorted(pick.mean or 0.0 for pick in picks)])
-    times = list(_times(belief, architectures).values())
-    ms = f", {_range(sorted(times, key=lambda ms: float(ms.strip('~'))))} ms" if times else ""
     unit = f" {outcome.unit}" if outcome.unit else ""
     terminal.console().print(
-        f"{title}: {networks} of {sizes} of the parameters{ms}, {outcome.name} {means}{unit} "
-        "expected"
+        f"{title}: {networks} of {_sizes(belief, architectures, axis)}, {outcome.name} "
+        f"{means}{unit} expected"
+    )
+
+
+def _sizes(belief: Belief, architectures: Sequence[Architecture], axis: CostAxis) -> str:
+    """Write what networks cost: as shares of the baseline's, and in ms where that is known."""
+    times = list(latencies(belief, architectures).values())
+    ms = f"{_range(sorted(times, key=lambda ms: float(ms.strip('~'))))} ms" if times else ""
+    if ms and axis is CostAxis.latency_ms:
+        return ms
+    shares = sorted(share_of_cost(belief, a, axis) for a in architectures)
+    noun = cost_words.NOUNS[cost_words.counted(axis)]
+    sizes = f"{_range([f'{share:.1%}' for share in shares])} of the {noun}"
+    return f"{sizes}, {ms}" if ms else sizes
+
+
+def share_of_cost(belief: Belief, architecture: Architecture, axis: CostAxis) -> float:
+    """Return a cost as a share of the baseline's; parameters stand in for a latency."""
+    space, name = belief.history.space, cost_words.counted(axis)
+    return float(
+        getattr(cost.count_one(space.plan, architecture), name) / getattr(space.baseline, name)
     )
 
 
@@ -120,7 +137,7 @@ def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None
     space, full, console = belief.history.space, belief.history.space.baseline, terminal.console()
     outcome = belief.scale.outcome
     architectures = [space.parse(pick.network) for pick in picks]
-    times = _times(belief, architectures)
+    times = latencies(belief, architectures)
     headings = "network,parameters,of baseline,MACs,of baseline,GeMMs".split(",")
     headings += [
         *(["ms"] if times else []),
@@ -152,7 +169,7 @@ def print_batch(belief: Belief, picks: Sequence[Planned], *, title: str) -> None
         console.print(f"ms: {belief.latencies} (~: predicted, not measured){allowed}")
 
 
-def _times(belief: Belief, architectures: Sequence[Architecture]) -> dict[Architecture, str]:
+def latencies(belief: Belief, architectures: Sequence[Architecture]) -> dict[Architecture, str]:
     """Write the latency of networks, where a device's is traded or capped; else nothing."""
     if belief.latencies is None or not architectures:
         return {}
@@ -187,89 +204,3 @@ def print_others(results: Sequence[Result]) -> None:
         left, spare = ("role", "network"), ("seeds", "+-")
         laid = terminal.table("tested beside it", headings, rows, left=left, spare=spare)
         terminal.console().print(laid)
-
-
-def print_costs_of(results: Sequence[Result], first: str) -> None:
-    """Print whose cost arms and family have, where the network that set it is not the answer."""
-    answers = {r.contender.role: r.contender.network for r in results}
-    others = [role for role in answers if not role.startswith((BASELINE, ROLE, FINALIST))]
-    if others and answers.get(ROLE, first) != first:
-        roles = ", ".join(others)
-        terminal.console().print(
-            f"{roles}: of the cost of {first}, which was tested first, and not of the answer's"
-        )
-
-
-def print_replaced(
-    before: Record | None, record: Record, *, allowed: float, confidence: float
-) -> None:
-    """Print which answer `best/` held, where that is another one than now."""
-    if before is None or (before.model, before.network) == (record.model, record.network):
-        return
-    share = before.params / before.baseline_params
-    terminal.console().print(
-        f"\nthe answer was {before.model} {before.network} before, {share:.1%} of the baseline's "
-        "parameters, and is replaced in best/: by all trainings so far, and by what is allowed now "
-        f"(objective.max_drop={allowed:g}, objective.confidence={confidence:g})"
-    )
-
-
-def print_smallest(belief: Belief, conf: SearchConfig, decided: Decision | None = None) -> None:
-    """Print the smallest network that is good enough: trained, as finalists decided, and predicted.
-
-    Without a decision there are no finalists.
-    """
-    space, score = belief.history.space, belief.score
-    decided = decided or decision.decide(belief, {})
-    axis = conf.objective.cost
-    what = "fastest" if axis is CostAxis.latency_ms else "smallest"
-    on = "test" if decided.is_kept else "val"
-    lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on {on}:"]
-    trained = decided.network
-    value, alone = belief.history.scores()[trained], ""
-    if is_baseline := trained == space.plan.baseline:
-        enough = "accurate enough" if score == ACCURACY else "good enough"
-        alone = f", the baseline itself: no smaller one is {enough} yet"
-        if answer.breaks_a_cap(belief, trained):
-            alone += ", and it does not keep to the caps"
-    if decided.is_kept and decided.drop is not None:
-        alone += f" on val; on test {score.drop_text(decided.drop)} below the baseline"
-    lines.append(f"  trained    {_sized(belief, trained, score.text(value), axis)}{alone}")
-    if decided.verdict:
-        lines.append(f"  but        {decided.verdict}")
-    told = answer.likeliest(belief) if is_baseline else trained
-    if told is not None:
-        rests = ""
-        if belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief)):
-            rests = "; it rests on a surrogate that predicts poorly"
-        lines.append(f"  promise    {_promised(belief, told)}{rests}")
-    if (predicted := answer.predicted(belief)) is not None:
-        best, expected = predicted
-        known = "" if best in belief.networks else ", not trained"
-        if belief.drop < (lost := decided.drops.get(best, 0.0)) < math.inf:
-            known = f", but it was tested, and lost {score.drop_text(lost)}"
-        expects = f"{score.text(expected)} expected"
-        lines.append(f"  predicted  {_sized(belief, best, expects, axis)}{known}")
-    for line in lines:
-        terminal.console().print(line)
-
-
-def _promised(belief: Belief, architecture: Architecture) -> str:
-    """Write what a network is expected to lose, and how sure that is."""
-    promise = belief.promises[architecture]
-    text = (
-        f"{belief.history.space.code(architecture)} is expected "
-        f"{promise.text(belief.score, belief.drops.allowed)}"
-    )
-    if promise.probability >= belief.confidence or belief.confidence <= EVEN:
-        return text
-    return f"{text}; objective.confidence={belief.confidence:g} asks for more"
-
-
-def _sized(belief: Belief, architecture: Architecture, score: str, axis: CostAxis) -> str:
-    """Write a network with its cost, score and latency; parameters stand in for a latency."""
-    space, name = belief.history.space, SIZES.get(axis, "params")
-    share = getattr(cost.count_one(space.plan, architecture), name) / getattr(space.baseline, name)
-    times = "".join(f", {ms} ms" for ms in _times(belief, [architecture]).values())
-    noun = NOUNS[name]
-    return f"{space.code(architecture)}: {share:.1%} of its {noun}, {score}{times}"

@@ -23,12 +23,15 @@ class Retries:
         limit: how many there are at most.
         seeds: trainings of each.
         affordable: how many of so many more trainings the budget allows.
+        is_tested: whether the trainings of a network are done, by a command or process before;
+            that it was once next in line is no news then.
     """
 
     belief: Belief
     limit: int
     seeds: int
     affordable: Callable[[int], int]
+    is_tested: Callable[[Architecture], bool] = lambda _: False
 
     def next(self, drops: Mapping[Architecture, float], *, first: int) -> Architecture | None:
         """Choose what is tested next, and say why; None if nothing is.
@@ -43,6 +46,8 @@ class Retries:
         retry = len(drops) - first + 1
         one, needed = next_best(self.belief, list(drops)), retry * self.seeds
         code = "" if one is None else self.belief.history.space.code(one)
+        if one is not None and retry <= self.limit and self.is_tested(one):
+            return one
         if one is None:
             sure = f"{self.belief.confidence:g}"
             then = f"no other smaller network is good enough with objective.confidence={sure}"

@@ -42,6 +42,7 @@ from ssr_exp.training import (
     fingerprint,
     learning,
     own_module,
+    own_names,
     preflight,
     pretrained,
 )
@@ -177,8 +178,10 @@ def open(conf: Config) -> OpenedStudy:
     if conf.study is not None:
         from ssr_exp.training import loop_study  # which makes an `OpenedStudy`
 
+        own_names.check(conf)
         return loop_study.reopen(conf)
     _check(conf)
+    own_names.check(conf)
     pretrained.check(conf)
     if conf.task.name is TaskKind.module:  # tried before its network is known
         conf = _in_precision(conf, acceleration.of_own_module(conf.trainer))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssr_exp import terminal
 from ssr_exp.live_display import Shown
-from ssr_exp.runs import store
+from ssr_exp.runs import cost_words, store
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.training.sweep import Member
 
@@ -63,6 +63,7 @@ class SweepWatch:
         members: that are to be trained.
         title: what they are trained for, before how far that is.
         total: runs that come to an end while it watches, if others join them.
+        cost: by which networks are told apart.
         told: folders of the runs that have a line when they end; None: all have. Processes that
             share a sweep tell of their own.
     """
@@ -71,6 +72,7 @@ class SweepWatch:
     title: str = ""
     total: int = 0
     told: Collection[Path] | None = None
+    cost: str = cost_words.PARAMS
     _begun: float = field(default_factory=lambda: time.monotonic(), init=False)
     _written: dict[Path, int | None] = field(default_factory=dict, init=False)
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
@@ -134,7 +136,7 @@ class SweepWatch:
         width = max(map(len, labels.values()), default=0)
         lines = [
             f"{number:>{len(str(now.total))}}/{now.total} "
-            f"{labels[folder]:<{width}}  {result(record)}"
+            f"{labels[folder]:<{width}}  {result(record, self.cost)}"
             for number, (folder, record) in enumerate(fresh, self._said + 1)
             if self.told is None or folder in self.told
         ]
@@ -159,13 +161,19 @@ class SweepWatch:
         return labels
 
 
-def result(record: Record) -> str:
-    """Write what came of a training: `9.6% params, val acc 83.97 %, 0.2 s`."""
+def result(record: Record, cost: str = cost_words.PARAMS) -> str:
+    """Write what came of a training: `9.6% params, val acc 83.97 %, 0.2 s`.
+
+    Args:
+        record: of it.
+        cost: that the study is about; of a latency, which comes later, parameters are said.
+    """
     took = f"{record.wall_s:.1f} s" if record.wall_s < 1e3 else f"{record.wall_s:,.0f} s"
     if record.status is not Status.finished:
         return f"{record.status.value} after {took}: {record.error}"
-    share = f"{record.params / record.baseline_params:.1%}"
-    return f"{share:>5} params, {_scores(record)}, {took}"
+    share, name = f"{cost_words.share(record, cost):.1%}", cost_words.counted(cost)
+    noun = name if name == cost_words.PARAMS else cost_words.NOUNS[name]
+    return f"{share:>5} {noun}, {_scores(record)}, {took}"
 
 
 def _scores(record: Record) -> str:

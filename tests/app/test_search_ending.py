@@ -41,7 +41,8 @@ class World:
         def member(words: Sequence[str]) -> Any:
             values = dict(word.split("=", 1) for word in words)
             key = values["modifiers.network"], int(values["seed"])
-            return SimpleNamespace(key=key, record=lambda: self.trained.get(key))
+            is_done = key in self.trained
+            return SimpleNamespace(key=key, record=lambda: self.trained.get(key), is_done=is_done)
 
         return [member(words) for words in jobs]
 
@@ -213,3 +214,23 @@ def test_a_killed_retry_goes_on_and_a_finished_one_repeats_nothing(make: Make) -
     before = ending.carry_out()
     assert len(world.launched) == len(set(world.launched)) == 9
     assert ending.carry_out() == before and len(world.launched) == 9
+
+
+def test_a_repeated_search_tells_no_old_news(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    world, ending, answers = make(finalists__retries=2)
+    tried = surer(ending, answers)
+    first_ = tried[0]
+    world.drops |= {first_: 4.0}
+    with caplog.at_level("INFO"):
+        ending.carry_out()
+        assert "finalists: " in caplog.text and "the next one is trained" in caplog.text
+        caplog.clear()
+        ending.carry_out()
+        assert caplog.text == ""
+        world.drops |= dict.fromkeys(tried, 4.0)
+        world.trained.clear()
+        ending.carry_out()
+        caplog.clear()
+        ending.carry_out()
+    (line,) = caplog.messages  # what is still true: why nothing more is tested
+    assert "finalists.retries=2 allows no further one" in line and f"{first_} loses 4.00" in line

@@ -91,6 +91,23 @@ def test_a_study_of_the_runs_here_is_measured_by_its_name(
     assert main(["dogs", *FEW]) == 1  # which is no model either
 
 
+def test_a_study_that_is_called_as_a_model_does_not_hide_it(
+    study: Path, capsys: Capsys, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.parents[1])
+    study_names.rename(Store(study.parent), study.name, "resnet8")
+    assert main(["resnet8", *FEW]) == 0
+    assert len(rows(capsys.readouterr().out)) == 1  # the model, of which nothing was trained
+    assert f"resnet8 is the model; a study is called so, too: type runs/{study.name} for it" in (
+        caplog.text
+    )
+    caplog.clear()
+    assert main([f"runs/{study.name}", *FEW]) == 0
+    assert len(rows(capsys.readouterr().out)) == 2 and not caplog.text
+    assert main(["resnet8", *FEW, "--write"]) == 0
+    assert all(record.latency_ms for record in records(study))
+
+
 def test_latencies_are_written_only_where_they_are_asked_for(study: Path) -> None:
     before = records(study)
     main([str(study), *FEW])

@@ -68,9 +68,8 @@ def test_it_says_what_the_answer_is_costs_scores_and_promises_and_what_to_type(
         "MACs": "0.94M, 37.3% of the baseline's 2.52M",
         "test acc": "97.96 +- 1.05 % and the baseline's 98.52 +- 0.43 % (3 seeds each, trained on "
         "train and val)",
-        "drop": "0.56 points",
-        "promise": "before it was tested: "
-        "86% likely to lose at most the 1 point that may be lost; expected to lose "
+        "drop": "0.56 points (+- 0.66, the standard error over seeds), where 1 point may be lost",
+        "promise": "kept on test; before it was tested: 86% likely to be kept, expected to lose "
         "0.21 points (80 % interval -0.70 to 1.12)",
         "weights": "those of seed 0: 97.31 % on val, 98.12 % on test",
         "best": str(best),
@@ -95,15 +94,57 @@ def test_no_figure_and_no_name_stands_in_it_twice(block: Block) -> None:
 def test_a_drop_that_is_too_large_and_a_promise_that_is_too_weak_are_said(block: Block) -> None:
     over = block(drop=1.5)
     assert over["answer"].endswith(", which lost too much on test")
-    assert over["drop"] == "1.50 points, more than objective.max_drop allows"
+    assert over["drop"].startswith("1.50 points (+- 0.66")
+    assert over["drop"].endswith(", more than the 1 point that may be lost")
     assert over["warning"].startswith("the promise is broken: it loses 1.50 points on test")
     assert block(drop=1.5, verdict="so it is", kept=False)["warning"] == "so it is"
-    assert block(drop=-0.5)["drop"] == "none: 0.50 points better than the baseline"
+    assert block(drop=-0.5)["drop"].startswith("none: 0.50 points better than the baseline")
     weak = PROMISE | {"probability": 0.4}
     untested = block(promise=weak, measured_on="val")
     assert untested["answer"].endswith(", not promised")
     assert untested["warning"].startswith("no network is promised: this is the likeliest one, 40%")
     assert block(promise=weak)["promise"].endswith("; objective.confidence=0.8 asks for more")
+
+
+def test_what_became_of_a_promise_is_the_first_thing_said_of_it(block: Block) -> None:
+    for told, first in (
+        ({"drop": 0.56}, "kept on test"),
+        ({"drop": 1.5}, "broken on test"),
+        ({"drop": 0.56, "kept": True}, "kept on test"),
+        ({"drop": 0.56, "measured_on": "val"}, "not tested"),
+    ):
+        rows = block(**told)
+        assert rows["promise"].startswith(f"{first}; ")
+        assert ("86% likely to lose at most" in rows["promise"]) is (first == "not tested")
+        assert ("where 1 point may be lost" in rows["drop"]) is (first == "kept on test")
+
+
+def test_seeds_that_leave_a_drop_open_say_how_far(block: Block) -> None:
+    one = {name: {"mean": 98.0, "std": None, "seeds": 1} for name in ("answer", "baseline")}
+    assert "+-" in block()["drop"] and "+-" not in block(measured=one)["drop"]
+
+
+def test_a_network_that_was_only_predicted_is_good_enough_too_only_if_the_answer_is(
+    block: Block,
+) -> None:
+    untrained = {"network": "d1-1-1_w4-4-8", "params_share": 0.02, "score": 97.0}
+    weak = {"promise": PROMISE | {"probability": 0.4}, "measured_on": "val"}
+    full = {"baseline_params": FULL["params"], "baseline_macs": FULL["macs"]}
+    whole = FULL | full | {"widths": (16, 32, 64)}
+    assert "is expected to be good enough, too," in block(untrained=untrained)["untrained"]
+    for record, told in ((SMALL, {"drop": 1.5}), (SMALL, weak), (whole, {"drop": 0.0})):
+        said = block(record, untrained=untrained, **told)["untrained"]
+        assert "is expected to be good enough" in said and "too" not in said
+    assert "as the answer was before its test" in block(drop=1.5, untrained=untrained)["untrained"]
+
+
+def test_what_another_network_costs_is_said_by_the_cost_that_the_search_is_about(
+    block: Block,
+) -> None:
+    named = {"network": "d1-1-1_w4-4-8", "params_share": 0.02, "score": 97.0}
+    assert "2.0% of the parameters" in block(untrained=named)["untrained"]
+    named |= {"cost": "macs", "share": 0.31}
+    assert "31.0% of the MACs" in block(untrained=named)["untrained"]
 
 
 def test_a_baseline_whose_seeds_differ_by_more_than_may_be_lost_is_said(block: Block) -> None:

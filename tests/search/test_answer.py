@@ -10,7 +10,7 @@ from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record, n_tested
-from ssr_exp.search import answer, history, printing
+from ssr_exp.search import answer, answer_printing, history, printing
 from ssr_exp.search.answer import Contender
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
@@ -162,12 +162,12 @@ def test_what_else_a_search_believes_is_of_smaller_networks(
 def test_what_is_smallest_is_printed(
     known: History, believed: Belief, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    printing.print_smallest(believed, SearchConfig())
+    answer_printing.print_smallest(believed, SearchConfig())
     printed = capsys.readouterr().out
     assert "smallest within 1 point " in printed
     assert "predicted" in printed
     conf = asked(objective__max_drop=0.0, cap__params="4%")
-    printing.print_smallest(Belief.from_history(known, conf), conf)
+    answer_printing.print_smallest(Belief.from_history(known, conf), conf)
     assert "the baseline itself" in (printed := capsys.readouterr().out)
     assert "does not keep to the caps" in printed
 
@@ -177,9 +177,9 @@ def test_an_answer_that_replaces_another_says_which(
 ) -> None:
     before, now = tell(first[1]), tell(first[0])
     for same in (None, now):
-        printing.print_replaced(same, now, allowed=1.0, confidence=0.8)
+        answer_printing.print_replaced(same, now, allowed=1.0, confidence=0.8)
     assert not capsys.readouterr().out
-    printing.print_replaced(before, now, allowed=1.0, confidence=0.8)
+    answer_printing.print_replaced(before, now, allowed=1.0, confidence=0.8)
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{before.network} before" in printed and "objective.confidence=0.8" in printed
 

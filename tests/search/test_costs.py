@@ -15,7 +15,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import answer, caps, costs, loop, printing
+from ssr_exp.search import answer, answer_printing, caps, costs, loop, printing
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.history import History
@@ -143,7 +143,7 @@ def test_the_latency_of_a_batch_and_of_the_smallest_is_shown(
     printing.print_batch(belief, search.next_batch(belief, 3, count=2), title="next")
     printed = capsys.readouterr().out
     assert "ms: a phone (~: predicted, not measured); 1.1 ms are allowed" in printed
-    printing.print_smallest(belief, SearchConfig())
+    answer_printing.print_smallest(belief, SearchConfig())
     own = device.measured()[answer.good_enough(belief)[0]]
     assert f"%, {own:.4g} ms" in capsys.readouterr().out
 

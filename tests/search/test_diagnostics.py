@@ -14,7 +14,7 @@ from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.predictions import Look
 from ssr_exp.runs.record import Record
-from ssr_exp.search import diagnostics, history, printing, space, summary
+from ssr_exp.search import answer_printing, diagnostics, history, printing, space, summary
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import propose
@@ -59,7 +59,7 @@ def test_accuracies_at_random_are_told_to_be_predicted_poorly(
     conf = asked(objective__max_drop=9.0)
     said = "it rests on a surrogate that predicts poorly"
     for belief, is_said in ((Belief.from_history(trained, conf), True), (believed, False)):
-        printing.print_smallest(belief, conf)
+        answer_printing.print_smallest(belief, conf)
         assert (said in " ".join(capsys.readouterr().out.split())) is is_said
 
 

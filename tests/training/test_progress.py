@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from ssr_exp import terminal
+from ssr_exp.runs import cost_words
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import EPOCHS_FILE, Store
 from ssr_exp.training import progress
@@ -105,6 +106,14 @@ def test_a_run_that_ended_has_one_line_with_its_number_size_score_and_seconds(
         "3/4 d2_w4  25.0% params, val acc 97.50 %, test acc 90.00 %, 12.2 s",
     ]
     assert not watch.say().lines
+
+
+def test_a_line_speaks_of_the_cost_that_the_study_is_about(make_record: MakeRecord) -> None:
+    costs = {"params": 25, "baseline_params": 100, "macs": 40, "baseline_macs": 80}
+    one = make_record(**costs, gemms=3, baseline_gemms=4)
+    said = {cost: progress.result(one, cost).partition(",")[0] for cost in cost_words.NOUNS}
+    assert said["params"] == said["latency_ms"] == "25.0% params"
+    assert (said["macs"], said["gemms"]) == ("50.0% MACs", "75.0% GeMMs")
 
 
 def test_of_a_sweep_that_processes_share_each_tells_of_its_own_runs(

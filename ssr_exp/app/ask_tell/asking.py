@@ -15,17 +15,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import mean
 
 from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
+from ssr_exp.report import search_results
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import leases
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, Busy, Store, is_done
-from ssr_exp.search import answer, attempts, loop, printing
+from ssr_exp.search import answer, attempts, decision, loop, printing
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search, TooFew
 from ssr_exp.search.retries import Retries
@@ -306,7 +306,8 @@ class Asking:
             return None
         if not plan.planned:
             title = f"round {plan.number} of {search.conf.rounds}"
-            printing.print_round(belief, picks, title=title, count=search.conf.batch)
+            axis, count = search.conf.objective.cost, search.conf.batch
+            printing.print_round(belief, picks, title=title, count=count, axis=axis)
         search.book.write(plan.model_copy(update={"planned": (*plan.planned, *picks)}))
         return Request(picks[0].network, plan.seed, search.attempts.origin(plan.number))
 
@@ -339,22 +340,21 @@ class Asking:
     ) -> list[Request]:
         """List the last trainings of one more answer, where those before lose too much on test.
 
-        `before` are requests whose trainings have ended, `count` the answers that came first.
+        `before` are requests whose trainings have ended, `count` the answers that came first. Drops
+        are of means over all finalists, as those of the answer are.
         """
-        space = self.search.space
-        tests: dict[Architecture, float | None] = {}
-        for network in dict.fromkeys(request.network for request in before):
-            records = (self.store.read(self.folder(r)) for r in before if r.network == network)
-            values = [v for r in records if r is not None and (v := r.test_score) is not None]
-            tests[space.parse(network)] = mean(values) if values else None
-        whole = tests.pop(space.plan.baseline)
-        if whole is None:
+        tried = dict.fromkeys(self.search.space.parse(request.network) for request in before)
+        finals = search_results.read_finals(self.store, self.opened.name)
+        baseline = self.search.space.plan.baseline
+        if self.search.space.code(baseline) not in {record.network for record in finals}:
             return []
-        drops = {
-            a: math.inf if value is None else belief.score.drop(value, whole)
-            for a, value in tests.items()
-        }
-        choice = Retries(belief, retries, seeds, self.search.affordable)
+        tested = decision.drops_on_test(belief, finals)
+        drops = {a: tested.get(a, math.inf) for a in tried if a != baseline}
+
+        def is_tested(architecture: Architecture) -> bool:
+            return all(map(self.is_done, self._last_trainings([architecture], seeds)))
+
+        choice = Retries(belief, retries, seeds, self.search.affordable, is_tested)
         one = choice.next(drops, first=min(count, len(drops)))
         return [] if one is None else self._last_trainings([one], seeds)
 

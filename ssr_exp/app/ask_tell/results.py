@@ -17,7 +17,7 @@ from ssr_exp.runs import verdict
 from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
-from ssr_exp.search import answer, printing
+from ssr_exp.search import answer, answer_printing
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
 from ssr_exp.training import answer_folder, loop_study, run
@@ -109,7 +109,10 @@ class Answer:
         )
         asked = f"; {self.confidence:g} asked for" if self.confidence > EVEN else ""
         promise = self.promise.text(self.how, self.allowed)
-        lines.append(f"  promise: it is expected {promise}{asked}")
+        state = verdict.STATES[self.is_kept]
+        before = "it is expected" if self.is_kept is None else "before it was tested: expected"
+        if not is_baseline:
+            lines.append(f"  promise: {state}; {before} {promise}{asked}")
         if self.verdict:
             lines.append(f"  {self.verdict}")
         lines.append(
@@ -243,7 +246,8 @@ def _hand_over(
     answer_folder.write(asking.opened, conf, record, folder, to, metrics)
     if before is not None and before.network != code:
         question = {key: metrics["promise"][key] for key in ("allowed", "confidence")}
-        printing.print_replaced(before, record, **question)
+        axis = asking.conf.objective.cost
+        answer_printing.print_replaced(before, record, **question, axis=axis)
         if (asking.store.root / page.FILE).exists():
             page.write(asking.store)
     return to, record

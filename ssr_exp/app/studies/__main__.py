@@ -14,7 +14,7 @@ from ssr_exp import messages, streams, terminal
 from ssr_exp.app.studies import removing
 from ssr_exp.config import PathsConf
 from ssr_exp.errors import SsrError, one_line
-from ssr_exp.report import study_overview, study_tables
+from ssr_exp.report import study_outcome, study_overview, study_tables
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.report.study_tables import bytes_text
 from ssr_exp.runs import removal, studies, study_names
@@ -72,8 +72,8 @@ def _show(store: Store, options: argparse.Namespace) -> None:
         return
     lines = [one.title if one.begun.name is None else f"{one.title}  ({one.folder})"]
     lines.append(f"  {one.network} on {one.dataset}; {study_tables.counts_text(one)}")
-    outcome = study_tables.outcome(one).items()
-    lines += [f"  {heading}: {text}" for heading, text in outcome if text != study_tables.NONE]
+    outcome = study_outcome.describe(one).items()
+    lines += [f"  {heading}: {text}" for heading, text in outcome if text != study_outcome.NONE]
     lines.append(f"  size: {bytes_text(one.size)}, in {store.root / one.folder}")
     if said := study_tables.differences(one, [one]):
         lines.append(f"  differs from others in: {said}")
@@ -90,17 +90,22 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
     """
     place = [] if str(store.root) == RUNS else [f"paths.runs={store.root}"]
     named = [f"study={one.title}", *place]
-    if studies.SETTINGS in one.fields:
-        return [[*messages.spelled("search"), *named, TRUST, "task.target=MODULE.FUNCTION"]]
+    is_loop = studies.SETTINGS in one.fields
+    if is_loop:  # whose network a function of the user's own makes
+        named.append(TRUST)
+    if is_loop and not one.begun.asked:
+        return [[*messages.spelled("search"), *named, "task.target=MODULE.FUNCTION"]]
     if not one.begun.asked:
         return []
-    if any(study_names.needs_trust(word) for asked in one.begun.asked for word in asked.words):
+    words = [word for asked in one.begun.asked for word in asked.words]
+    if not is_loop and any(map(study_names.needs_trust, words)):
         named.append(TRUST)
     short = [[*messages.spelled(asked.command), *named] for asked in one.begun.asked]
     if all(asked.command != "search" for asked in one.begun.asked):
         short.append([*messages.spelled("search"), *named, "rounds=3"])
+    start, end = (named, []) if is_loop else ([], place)
     whole = [
-        [*messages.spelled(asked.command), *asked.words, *asked.launcher, *place]
+        [*messages.spelled(asked.command), *start, *asked.words, *asked.launcher, *end]
         for asked in one.begun.asked
     ]
     return [*short, *whole]

@@ -114,6 +114,24 @@ def test_the_command_that_goes_on_asks_for_the_trust_that_its_words_need(
     assert not shown.lines("task.target=my.Net", "trust=true")
 
 
+def test_a_study_of_a_loop_is_shown_with_the_command_that_went_on_with_it(
+    ssr_studies: Studies, store: Store
+) -> None:
+    folder, place = store.study_folder(FIRST), f"paths.runs={store.root}"
+    fields = json.loads((folder / studies.FILE).read_text()) | {studies.SETTINGS: {}}
+    store.write_text(folder / studies.FILE, json.dumps(fields))
+    start = [*messages.spelled("search"), f"study={FIRST}", place, "trust=true"]
+
+    def typed() -> list[list[str]]:
+        lines = ssr_studies("show", FIRST).out.splitlines()
+        return [shlex.split(line) for line in lines if "search" in line]
+
+    assert typed() == [[*start, "task.target=MODULE.FUNCTION"]]
+    words = ("task.target=my.train", "rounds=2")
+    study_names.note(store, FIRST, {}, Asked(command="search", words=words), None)
+    assert typed() == [start, [*start, *words]]
+
+
 # What cannot be met
 
 

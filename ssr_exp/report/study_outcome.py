@@ -1,0 +1,94 @@
+"""What came of a study: its baseline, its best network, its answer, and whether that held."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from ssr_exp.report import answer_block
+from ssr_exp.report.search_results import Comparison
+from ssr_exp.report.study_overview import StudySummary
+from ssr_exp.runs.record import Kind, Record, Status
+from ssr_exp.terminal import counted
+
+NONE = "-"
+
+
+def describe(one: StudySummary) -> dict[str, str]:
+    """Say what came of a study, by what it is; of what was tested, means over seeds."""
+    first = next(iter(one.records), None)
+    promised = answer_block.promise_text(*one.handed) if one.handed else None
+    return {
+        "baseline": _baseline(one),
+        "its parameters": f"{first.baseline_params:,}" if first else NONE,
+        "its MACs": f"{first.baseline_macs:,}" if first else NONE,
+        "best": NONE if one.best is None else f"{score(one.best)}, {share(one.best)} of parameters",
+        "answer": NONE if one.answer is None else _answer(one, one.answer),
+        "drop": _drop(*one.handed) if one.handed else NONE,
+        "promise": promised or NONE,
+        "against it": against(one) or NONE,
+        "runs done": str(one.count(Status.finished)),
+        "hours": f"{one.hours:.2f}",
+    }
+
+
+def _baseline(one: StudySummary) -> str:
+    """Write the baseline's scores: on val of the study's runs, on test of its finalists."""
+    records = [record for record in one.records if record.kind is Kind.baseline]
+    measured = [record.score for record in records if record.score is not None]
+    said = []
+    if measured:
+        seeds = counted(len(measured), "seed")
+        said.append(f"{records[0].scored_by.name} {records[0].scored_by.text(mean(measured))}")
+        said[0] += f" ({seeds})"
+    if one.handed is not None and (tested := _tested(*one.handed, "baseline")):
+        said.append(tested)
+    return ", ".join(said) or NONE
+
+
+def _answer(one: StudySummary, record: Record) -> str:
+    tested = _tested(record, one.told, "answer") if one.told is not None else ""
+    if not tested and record.test_score is not None:
+        tested = f"test {record.scored_by.text(record.test_score)} of seed {record.seed}"
+    of = f"{share(record)} of parameters"
+    return ", ".join(filter(None, [record.network, of, tested]))
+
+
+def _drop(record: Record, told: Comparison) -> str:
+    untested = "" if told.measured_on == "test" else f", on {told.measured_on}"
+    return f"{answer_block.drop_text(record, told)}{untested}"
+
+
+def _tested(record: Record, told: Comparison, role: str) -> str:
+    """Write a score on test, the mean over a network's finalists; empty: there is none."""
+    pair, how = answer_block.figures(told), record.scored_by
+    if pair is None or told.measured_on != "test":
+        return ""
+    figure = getattr(pair, role)
+    seeds = counted(figure.seeds, "seed")
+    return f"{how.on('test').name} {answer_block.figure_text(how, figure)} ({seeds})"
+
+
+def promise(one: StudySummary) -> dict[str, Any] | None:
+    """Say what the answer lost, what it may lose, and whether a test kept to that."""
+    if one.handed is None or (stated := one.handed[1].promise) is None:
+        return None
+    _, told = one.handed
+    what = {"drop": told.drop, "measured_on": told.measured_on, "kept": answer_block.is_kept(told)}
+    return what | {key: getattr(stated, key) for key in ("allowed", "probability", "confidence")}
+
+
+def against(one: StudySummary) -> str | None:
+    """Say what speaks against the answer; None: nothing does, or there is none."""
+    return None if one.handed is None else answer_block.verdict_of(*one.handed)
+
+
+def score(record: Record) -> str:
+    """Write a run's score on val with its unit."""
+    assert record.score is not None
+    return record.scored_by.text(record.score)
+
+
+def share(record: Record) -> str:
+    """Write a network's parameters as a share of its baseline's."""
+    return f"{record.params / record.baseline_params:.1%}"

@@ -1,0 +1,121 @@
+"""What a search prints of its answer, beside the block that is read from `best/`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ssr_exp import terminal
+from ssr_exp.config import CostAxis, SearchConfig
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import cost_words, verdict
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.score import ACCURACY
+from ssr_exp.search import answer, decision, diagnostics
+from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.decision import Decision
+from ssr_exp.search.outcome import EVEN
+from ssr_exp.search.printing import latencies, share_of_cost
+
+
+def print_costs_of(results: Sequence[Result], first: str) -> None:
+    """Print whose cost arms and family have, where the network that set it is not the answer."""
+    answers = {r.contender.role: r.contender.network for r in results}
+    others = [role for role in answers if not role.startswith((BASELINE, ROLE, FINALIST))]
+    if others and answers.get(ROLE, first) != first:
+        roles = ", ".join(others)
+        terminal.console().print(
+            f"{roles}: of the cost of {first}, which was tested first, and not of the answer's"
+        )
+
+
+def print_replaced(
+    before: Record | None,
+    record: Record,
+    *,
+    allowed: float,
+    confidence: float,
+    axis: CostAxis = CostAxis.params,
+) -> None:
+    """Print which answer `best/` held, where that is another one than now."""
+    if before is None or (before.model, before.network) == (record.model, record.network):
+        return
+    share, noun = cost_words.share(before, axis), cost_words.NOUNS[cost_words.counted(axis)]
+    terminal.console().print(
+        f"\nthe answer was {before.model} {before.network} before, {share:.1%} of the baseline's "
+        f"{noun}, and is replaced in best/: by all trainings so far, and by what is allowed now "
+        f"(objective.max_drop={allowed:g}, objective.confidence={confidence:g})"
+    )
+
+
+def print_smallest(belief: Belief, conf: SearchConfig, decided: Decision | None = None) -> None:
+    """Print the smallest network that is good enough: trained, as finalists decided, and predicted.
+
+    Without a decision there are no finalists.
+    """
+    space, score = belief.history.space, belief.score
+    decided = decided or decision.decide(belief, {})
+    axis = conf.objective.cost
+    what = "fastest" if axis is CostAxis.latency_ms else "smallest"
+    on = "test" if decided.is_kept else "val"
+    lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on {on}:"]
+    trained = decided.network
+    value, alone = belief.history.scores()[trained], ""
+    if is_baseline := trained == space.plan.baseline:
+        enough = "accurate enough" if score == ACCURACY else "good enough"
+        alone = f", the baseline itself: no smaller one is {enough} yet"
+        if answer.breaks_a_cap(belief, trained):
+            alone += ", and it does not keep to the caps"
+    if decided.is_kept and decided.drop is not None:
+        alone += " on val"
+    lines.append(f"  trained    {_sized(belief, trained, score.text(value), axis)}{alone}")
+    if decided.verdict:
+        lines.append(f"  but        {decided.verdict}")
+    told = answer.likeliest(belief) if is_baseline else trained
+    if told is not None:
+        rests = ""
+        if belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief)):
+            rests = "; it rests on a surrogate that predicts poorly"
+        tested = decided.drop if told == trained and not is_baseline else None
+        lines.append(f"  promise    {_promised(belief, told, tested)}{rests}")
+    if (predicted := answer.predicted(belief)) is not None:
+        best, expected = predicted
+        known = "" if best in belief.networks else ", not trained"
+        if belief.drop < (lost := decided.drops.get(best, 0.0)) < math.inf:
+            known = f", but it was tested, and lost {score.drop_text(lost)}"
+        expects = f"{score.text(expected)} expected"
+        lines.append(f"  predicted  {_sized(belief, best, expects, axis)}{known}")
+    for line in lines:
+        terminal.console().print(line)
+
+
+def _promised(belief: Belief, architecture: Architecture, drop: float | None) -> str:
+    """Write what a network is expected to lose, and how sure that is; first what it lost on test.
+
+    Args:
+        belief: what is believed.
+        architecture: the network.
+        drop: on test; None: it was not tested.
+    """
+    promise, allowed = belief.promises[architecture], belief.drops.allowed
+    code, expected = belief.history.space.code(architecture), promise.text(belief.score, allowed)
+    text = f"{code} is expected {expected}"
+    if drop is not None:
+        lost = (
+            f"{belief.score.drop_text(drop)} lost, where {belief.score.short_drop(allowed)} may be"
+        )
+        text = (
+            f"{verdict.STATES[drop <= allowed]}: {lost}; before it was tested: expected {expected}"
+        )
+    if promise.probability >= belief.confidence or belief.confidence <= EVEN:
+        return text
+    return f"{text}; objective.confidence={belief.confidence:g} asks for more"
+
+
+def _sized(belief: Belief, architecture: Architecture, score: str, axis: CostAxis) -> str:
+    """Write a network with its cost, score and latency; parameters stand in for a latency."""
+    space, share = belief.history.space, share_of_cost(belief, architecture, axis)
+    times = "".join(f", {ms} ms" for ms in latencies(belief, [architecture]).values())
+    noun = cost_words.NOUNS[cost_words.counted(axis)]
+    return f"{space.code(architecture)}: {share:.1%} of its {noun}, {score}{times}"
