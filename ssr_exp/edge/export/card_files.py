@@ -32,13 +32,9 @@ def table(
 ) -> Iterator[str]:
     """Write a row for each file, beside the weights in PyTorch."""
     score, names = chosen.record.scored_by, list(exported.eager)
-    learnt = {part.name for part in parts if part.learnt}
     yield "## Files"
     yield ""
-    titles = [
-        f"{markdown.inert(score.on(name).heading)}{' (learned from)' if name in learnt else ''}"
-        for name in names
-    ]
+    titles = [markdown.inert(heading) for heading in exported.headings(score)]
     same = [SAME] if exported.counts_predictions else []
     headings = ["file", "runtime", "KiB", "ms (quartiles)", *titles, *same, "difference"]
     yield f"| {' | '.join(headings)} |"
@@ -58,8 +54,7 @@ def table(
     yield (
         f"Latency: one {samples[:-1]}, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
-        f"{markdown.inert(score.title) if exported.eager else 'Outputs'}: "
-        f"{'measured' if exported.eager else 'compared'} on {made}"
+        f"{_measured(chosen) if exported.eager else 'Outputs: compared'} on {made}"
         f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} {samples}; "
         "difference: of outputs, the largest one, as a share of the largest output."
         f"{' int8 files are calibrated on val images.' if request.int8 else ''}"
@@ -67,6 +62,12 @@ def table(
     for one in exported.files:
         for remark in one.remarks:
             yield f"- `{one.file}`: {remark}."
+
+
+def _measured(chosen: Selection) -> str:
+    """Say whose score it is: that of the weights in the files, and no mean over seeds."""
+    title = markdown.inert(chosen.record.scored_by.title)
+    return f"{title} of these weights, of seed {chosen.record.seed}: measured"
 
 
 def _ms(latency: Latency) -> str:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ssr_exp.config import ExportConfig
+from ssr_exp.config import ExportConfig, TaskKind
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge.export import card_files, card_scores, markdown, output_kinds
 from ssr_exp.edge.export.exported import Exported
 from ssr_exp.edge.export.verification import Part
 from ssr_exp.edge.selection import Selection
 from ssr_exp.runs import store, studies
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import NOT_TOLD, Record, Status
+from ssr_exp.terminal import counted
 
 RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_smoothing")
 
@@ -47,7 +48,8 @@ def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
         yield f"pipeline_tag: {tag}"
     if request.license is not None:
         yield f"license: {markdown.quoted(request.license)}"
-    yield f"datasets: [{markdown.quoted(record.dataset)}]"
+    if not _is_of_a_loop(chosen):
+        yield f"datasets: [{markdown.quoted(record.dataset)}]"
     tags = ["ssr_exp", "structured-segment-rescaling", chosen.task, *request.format]
     yield f"tags: [{', '.join(map(markdown.quoted, tags))}]"
     yield "---"
@@ -77,13 +79,15 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
 
 
 def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
-    record = chosen.record
-    recipe = chosen.study.get("recipe", {})
-    lines = [f"{key} {recipe[key]}" for key in RECIPE if isinstance(recipe, dict) and key in recipe]
+    record, study = chosen.record, markdown.inert(chosen.record.study)
     yield "## Training"
     yield ""
-    yield f"- Data set: {markdown.inert(record.dataset)}; study `{markdown.inert(record.study)}`."
-    yield f"- Recipe: {record.epochs} epochs, {markdown.inert(', '.join(lines)) or 'not recorded'}."
+    if _is_of_a_loop(chosen):
+        yield f"- Data set and recipe: those of the loop that trained it; study `{study}`."
+    else:
+        yield f"- Data set: {markdown.inert(record.dataset)}; study `{study}`."
+    if recipe := _recipe(chosen):
+        yield f"- Recipe: {markdown.inert(recipe)}."
     first = chosen.study.get(studies.FIRST_WEIGHTS)
     if isinstance(first, dict):
         drawn = first.get("drawn") or ["nothing"]
@@ -91,7 +95,7 @@ def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
             f"- Its weights start from {markdown.inert(str(first.get('from')))}; drawn anew: "
             f"{markdown.inert(', '.join(map(str, drawn)))}."
         )
-    yield f"- Seed {record.seed}; {record.wall_s:.0f} s on {markdown.inert(record.device)}."
+    yield f"- Seed {record.seed}{_took(record)}."
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     commit = markdown.inert(record.git_commit or "not known")
     yield f"- {markdown.inert(versions)}; commit {commit}."
@@ -101,3 +105,24 @@ def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
     yield ""
     stated = request.license and f"{markdown.inert(request.license)}."
     yield stated or "Not stated; `ssr export license=IDENTIFIER` states one."
+
+
+def _is_of_a_loop(chosen: Selection) -> bool:
+    """Say whether a loop of the user's own trained it, whose data and recipe nobody else knows."""
+    return chosen.task == TaskKind.loop
+
+
+def _recipe(chosen: Selection) -> str:
+    """Write what is known of how it was trained; a loop may not tell its epochs."""
+    recipe, epochs = chosen.study.get("recipe", {}), chosen.record.epochs
+    told = recipe if isinstance(recipe, dict) else {}
+    lines = [f"{key} {told[key]}" for key in RECIPE if key in told]
+    return ", ".join([*([counted(epochs, "epoch")] if epochs else []), *lines])
+
+
+def _took(record: Record) -> str:
+    """Write how long it was trained, and on what, where that is known."""
+    where = "" if record.device == NOT_TOLD else f" on {markdown.inert(record.device)}"
+    if not record.wall_s:
+        return where
+    return f"; {record.wall_s:,.{0 if record.wall_s >= 10 else 1}f} s{where}"
