@@ -27,7 +27,7 @@ function promiseWords(promise) {
   const change = `a ${promise.drop < 0 ? "gain" : "drop"} of ${dropped(Math.abs(promise.drop), judged())}`;
   const ends = promise.drop < 0 ? [-promise.high, -promise.low] : [promise.low, promise.high];
   const interval = ends.map((end) => numbered(end, judged())).join(" to ");
-  return `${change} (80\u00a0% interval ${interval}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${percent(promise.confidence)} were asked for.`;
+  return `${change} (80\u00a0% interval ${interval}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${likely(promise.confidence)} were asked for.`;
 }
 
 function promiseNote(promise) {
@@ -37,8 +37,8 @@ function promiseNote(promise) {
 function classesCard() {
   const classes = study().classes;
   if (!classes) return null;
-  const told = classes.networks.flatMap((network) => classes.columns.map((column) => `${network.kind === "baseline" ? "baseline" : network.code}, seed ${network.seed}: ${column} %`));
-  const head = element("tr", {}, ["class", `${classes.of} of val`, ...told].map((name, i) => element("th", { scope: "col", class: i ? null : "text", text: name })));
+  const told = classes.networks.flatMap((network) => classes.columns.map((column) => `${network.kind === "baseline" ? "baseline" : network.code}, seed ${network.seed}: ${column}\u00a0%`));
+  const head = element("tr", {}, ["class", `${classes.of} of val`, ...told].map((name, i) => element("th", { scope: "col", class: i ? "wrap" : "text", text: name })));
   const body = classes.names.map((name, i) => element("tr", {}, element("td", { class: "text", text: name }), element("td", { text: whole.format(classes.amounts[i]) }),
     classes.networks.flatMap((network) => network.values[i]).map((value) => element("td", { text: isNumber(value) ? fixed(value) : "" }))));
   return element("div", { class: "card" }, element("h2", { text: "Classes, on val" }),

@@ -34,7 +34,9 @@ function scored(network, metric) {
   const { mean, std } = scoreOf(network, metric);
   const full = baseline(metric);
   const write = (value) => numbered(value, judged());
-  const drop = full && network.kind !== "baseline" ? `, drop ${write(dropOf(mean, full.mean))}` : "";
+  const lost = full ? dropOf(mean, full.mean) : 0;
+  const isWhole = network.kind === "baseline" || network === finalBaseline(metric);
+  const drop = full && !isWhole ? `, ${lost < 0 ? "gain" : "drop"} ${write(Math.abs(lost))}` : "";
   return `${`${write(mean)}${std === null ? "" : ` \u00b1 ${write(std)}`} ${judged().unit}`.trim()}${drop}`;
 }
 
