@@ -36,7 +36,7 @@ from ssr_exp.report import page
 from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import leases, removal, study_names
-from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
 from ssr_exp.search.attempts import MOST
@@ -521,7 +521,7 @@ class Study:
             return
         more = {"test": test, "metrics": metrics, "epochs": epochs}
         told = Told.read(score, self._opened.score, **more)
-        spent, device = seconds(wall_s), results.NOT_TOLD
+        spent, device = seconds(wall_s), NOT_TOLD
         record = results.record(self._asking, request, told, wall_s=spent, device=device)
         folder = self._asking.folder(request)
         if not results.refuse_other(self._asking.store.read(folder), record):

@@ -28,9 +28,9 @@ logging.addLevelName(PROGRESS, "PROGRESS")
 WIDTH = 400  # columns when the output is no terminal: as many as any table takes
 
 
-def counted(number: int, noun: str) -> str:
-    """Spell a number of things: 1 network, 2 networks."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Spell a number of things: 1 network, 2 networks; `plural` where it takes more than an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def console() -> Console:

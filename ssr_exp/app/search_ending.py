@@ -14,6 +14,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import seed_means
 from ssr_exp.runs.record import Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, Store
 from ssr_exp.search import answer, answer_printing, decision, printing
@@ -247,10 +248,10 @@ class Ending:
         """Say of a trade-off how many networks are on it, and of how many."""
         if self.conf.objective.kind is not Objective.tradeoff:
             return {}
-        records = self.belief.history.records
+        records = Store(self.conf.paths.runs).records(self.study.name)
         cost = trade_offs.traded(records, self.conf.objective.cost.value)
-        networks = len(trade_offs.front(records, cost))
-        trained = len({record.network for record in records})
+        networks = len(trade_offs.networks_on_front(records, cost))
+        trained = len(seed_means.on_val(records))
         return {"front": {"networks": networks, "trained": trained, "cost": cost}}
 
     def _export_words(self, conf: Config) -> list[str] | None:

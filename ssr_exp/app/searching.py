@@ -86,14 +86,15 @@ class SearchCommand(LaunchingCommand):
         """Search, write the page, however that ends, and print the answer in one block."""
         store = search.book.store
         try:
-            records, searched = self._run(arguments, search, opened)
+            records = self._run(arguments, search, opened)
         except BaseException:
             name_page(store)
             raise
         page = write_page(store)
         if search.conf.objective.kind is Objective.tradeoff:
             cost = search.conf.objective.cost.value
-            trade_offs.print_front(searched, answer=records[0].network, cost=cost)
+            trained = store.records(opened.name)
+            trade_offs.print_front(trained, answer=records[0].network, cost=cost)
         print()
         rows = answer_block.read(store, opened.name)
         answer_block.print_block(rows + ([] if page is None else [("page", str(page))]))
@@ -154,13 +155,8 @@ class SearchCommand(LaunchingCommand):
         words = [word for word in arguments if _is_trains(word)]
         print(messages.typed("train", *words, "modifiers=proposed"))
 
-    def _run(
-        self, arguments: Sequence[str], search: Search, opened: OpenedStudy
-    ) -> tuple[list[Record], Sequence[Record]]:
-        """Go through the rounds, then train the last comparison and hand its answer over.
-
-        Returns the answer's record, and those that the search learnt from.
-        """
+    def _run(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> list[Record]:
+        """Go through the rounds, then train the last comparison; returns the answer's record."""
         wandb_run, composing = search_setup.wandb_run(search, opened), Lock()
 
         def watch(predictions: Predictions) -> None:
@@ -188,7 +184,7 @@ class SearchCommand(LaunchingCommand):
         records = ending.carry_out()
         search.conclude(belief)
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
-        return records, belief.history.records
+        return records
 
     def _run_asynchronously(self, search: Search, train: Train) -> tuple[Belief, str]:
         launcher = self.launches.launcher

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,20 @@ class Selection:
     label: str  # tells it from the study's other runs
     # what its run was asked to do, as `config.json` says it; empty if that is gone
     asked: Mapping[str, Any]
-    # the last comparison of the search that named it; empty without one
-    comparison: Sequence[Mapping[str, Any]] = ()
-    verdict: str | None = None  # what speaks against an answer; see `ssr_exp.runs.verdict`
+    # what is told of an answer, as `metrics.json` of `best/` says it; empty of another network
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def comparison(self) -> Sequence[Mapping[str, Any]]:
+        """The last comparison of the search that named it; empty without one."""
+        results = self.told.get("results")
+        return [r for r in results if isinstance(r, dict)] if isinstance(results, list) else []
+
+    @property
+    def verdict(self) -> str | None:
+        """What speaks against an answer; see `ssr_exp.runs.verdict`."""
+        against = self.told.get("verdict")
+        return against if isinstance(against, str) else None
 
     @property
     def task(self) -> str:
@@ -142,9 +153,6 @@ def _read(folder: Path, *, trust: bool) -> Selection:
     source = trained.read(folder, TRUST, trust=trust)
     study, here = source.study_folder, folder.resolve()
     run = Store(study.parent).folder(record.study, record.network, record.seed)
-    told = files.read_or_empty(folder / METRICS_FILE)
-    results, against = told.get("results"), told.get("verdict")
-    rows = results if isinstance(results, list) else ()
     return Selection(
         source.network,
         source.about,
@@ -153,6 +161,5 @@ def _read(folder: Path, *, trust: bool) -> Selection:
         study,
         "-".join(here.relative_to(study).parts),
         files.read_or_empty(here / CONFIG_FILE) or files.read_or_empty(run / CONFIG_FILE),
-        [row for row in rows if isinstance(row, dict)],
-        against if isinstance(against, str) else None,
+        files.read_or_empty(folder / METRICS_FILE),
     )

@@ -54,7 +54,12 @@ def collect(
         "of": "images" if kind == "confusion" else "pixels",
         "columns": KINDS[kind],
         "networks": [
-            {"kind": r.kind.value, "code": r.network, "values": _values(table, kind)}
+            {
+                "kind": r.kind.value,
+                "code": r.network,
+                "seed": r.seed,
+                "values": _values(table, kind),
+            }
             for r, table in shown
         ],
     }

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from statistics import mean, stdev
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 import ssr_exp
-from ssr_exp import files, terminal
-from ssr_exp.errors import without_paths
-from ssr_exp.report import answer_block, class_scores, search_results
-from ssr_exp.runs import pareto, predictions, studies, study_names
+from ssr_exp import files
+from ssr_exp.report import answer_block, class_scores, page_networks, search_results
+from ssr_exp.runs import pareto, predictions, seed_means, studies, study_names
 from ssr_exp.runs.predictions import Predictions, Sample
-from ssr_exp.runs.record import FINALIST, Kind, Record, Status
+from ssr_exp.runs.record import FINALIST, NOT_TOLD, Kind, Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store, folder_name
 
@@ -26,9 +24,7 @@ NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
 ANSWER = "answer"  # a role of the last comparison
-SIZES = "round blocks widths params macs gemms".split()
-METRICS = ("score", "best_score", "test_score", "val_loss")
-RUN = "network study seed epochs score best_score val_loss test_score device started_at".split()
+LOOP, NOISE = "loop", "noise"  # a task, and a row of the answer
 
 
 def collect(
@@ -82,32 +78,58 @@ def _study(
 ) -> dict[str, Any]:
     first, *_ = searched = [record for record in records if record.study == name]
     comparison = search_results.read_comparison(store, name)
-    settings = _settings(records, predicted)
-    groups: dict[tuple[str, str, bool], list[Record]] = {}
-    for record in records:  # those of finalists saw other images, and stand apart
-        key = (record.study, record.network, record.kind is Kind.finalist)
-        groups.setdefault(key, []).append(record)
+    settings = page_networks.latency_settings(records, predicted)
+    block = answer_block.read(store, name, place=answer_block.place_on_a_page(store))
     return {
         "name": name,
         "title": study_names.title(store.root, name),
         "model": first.model,
         "dataset": first.dataset,
+        "by_loop": _is_of_a_loop(fields),
         "score": _described(first.scored_by),
         "baseline": {axis: getattr(first, f"baseline_{axis}") for axis in predictions.AXES},
         "segments": _segments(store, name, first, predicted),
         "settings": settings,
-        "networks": [_network(trainings, settings) for trainings in groups.values()],
-        "runs": [_run(record, settings) for record in records],
+        "networks": page_networks.collect(records, settings),
+        "runs": [page_networks.run(record, settings) for record in records],
         "predictions": None if predicted is None else _thinned(predicted, points),
         "answer": None if comparison is None else comparison.model_dump(),
         "handed_over": _handed_over(store, name),
-        "block": answer_block.read(store, name, place=answer_block.place_on_a_page(store)),
+        "block": block,
+        "warnings": _warnings(predicted, searched, block),
         "classes": class_scores.collect(store, name, searched, _answers(comparison)),
         "picture": search_results.read_picture(store, name),
         "about": _about(records, fields),
         "has_val": any(record.score is not None for record in searched),
         "started_at": max(record.started_at for record in records),
     }
+
+
+def _is_of_a_loop(fields: Mapping[str, Any]) -> bool:
+    """Say whether a loop of the user's own trains, which may not tell all of its settings."""
+    task = fields.get("task")
+    return isinstance(task, dict) and task.get("name") == LOOP
+
+
+def _warnings(
+    predicted: Predictions | None, records: Sequence[Record], block: answer_block.Rows
+) -> list[str]:
+    """List what speaks against believing an answer, beside what the answer's own rows say."""
+    if predicted is None:
+        return []
+    told = [*predicted.val_warnings, *(predicted.looks[-1].warnings if block else ())]
+    means = seed_means.on_val(records).values()
+    full = next((m for m in means if any(r.kind is Kind.baseline for r in m.records)), None)
+    is_noisy = full is not None and (full.deviation or 0.0) > predicted.max_drop
+    if full is None or not (is_noisy and predicted.search) or NOISE in dict(block):
+        return told
+    how, spread = predicted.score, full.deviation or 0.0
+    return [
+        f"the baseline's own {len(full.seeds)} trainings differ by {how.drop_text(spread)} on val "
+        f"(a standard deviation), and {how.short_drop(predicted.max_drop)} may be lost: a drop of "
+        "that size says little; train longer, or with more seeds",
+        *told,
+    ]
 
 
 def _handed_over(store: Store, study: str) -> dict[str, Any] | None:
@@ -127,73 +149,6 @@ def _described(score: Score) -> dict[str, Any]:
     """Say how a score is written, and which is better."""
     words = "name word title heading unit_of_drops sign".split()
     return score.model_dump(mode="json") | {name: getattr(score, name) for name in words}
-
-
-def _network(records: Sequence[Record], settings: Sequence[str]) -> dict[str, Any]:
-    """Say what one network costs and scores, on average over its finished trainings."""
-    finished = [record for record in records if record.status is Status.finished]
-    first = (finished or records)[0]
-    return {
-        "code": first.network,
-        "short": terminal.shortened(first.network),
-        "model": first.model,
-        "kind": first.kind.value,
-        **{name: getattr(first, name) for name in SIZES},
-        "latency": [_mean(_latencies(r).get(setting) for r in records) for setting in settings],
-        "seeds": [record.seed for record in finished],
-        "wall_s": round(sum(record.wall_s for record in records), 2),
-        "status": first.status.value,
-        **{metric: _spread(getattr(r, metric) for r in finished) for metric in METRICS},
-    }
-
-
-def _spread(measured: Iterable[float | None]) -> list[float | None] | None:
-    """Return mean and standard deviation; the latter is None of a single value."""
-    values = [value for value in measured if value is not None]
-    if not values:
-        return None
-    return [_rounded(mean(values)), _rounded(stdev(values)) if len(values) > 1 else None]
-
-
-def _rounded(value: float) -> float:
-    """Round to 4 digits after the point; small numbers to 6 digits."""
-    return round(value, 4) if abs(value) >= 0.1 else float(f"{value:.6g}")
-
-
-def _mean(measured: Iterable[float | None]) -> float | None:
-    values = [value for value in measured if value is not None]
-    return round(mean(values), 6) if values else None
-
-
-def _latencies(record: Record) -> dict[str, float]:
-    """List what was measured, in ms, by setting: a device, or a runtime on it."""
-    measured = dict(record.latencies or {})
-    if record.latency_device is not None and record.latency_ms is not None:
-        measured.setdefault(record.latency_device, record.latency_ms)
-    return measured
-
-
-def _settings(records: Sequence[Record], predicted: Predictions | None) -> list[str]:
-    """List the settings of latencies, the one with most networks first."""
-    counted = Counter(setting for record in records for setting in _latencies(record))
-    settings = [setting for setting, _ in counted.most_common()]
-    asked = None if predicted is None else predicted.latency
-    return settings if asked is None or asked in settings else [asked, *settings]
-
-
-def _run(record: Record, settings: Sequence[str]) -> dict[str, Any]:
-    """Keep of a run what a table for download holds, and what went wrong."""
-    return {
-        **{name: getattr(record, name) for name in RUN},
-        "wall_s": round(record.wall_s, 2),
-        "status": record.status.value,
-        "kind": record.kind.value,
-        "round": record.round,
-        "latency": [_latencies(record).get(setting) for setting in settings],
-        "latency_ms": record.latency_ms,
-        "latency_device": record.latency_device,
-        **({"error": without_paths(record.error)} if record.error else {}),
-    }
 
 
 def _segments(
@@ -265,16 +220,17 @@ def _about(records: Sequence[Record], fields: dict[str, Any]) -> dict[str, Any]:
         for name, version in record.versions.items():
             if version not in versions.setdefault(name, []):
                 versions[name].append(version)
+    devices = [record.device for record in records]
     reading = fields.get(studies.READING)
     lines = reading.get("text") if isinstance(reading, dict) else None
     return {
         "fields": _finite(studies.compared(fields) | _first_weights(fields)),
         "reading": [str(line) for line in lines] if isinstance(lines, list) else [],
-        "epochs": sorted({record.epochs for record in records}),
+        "epochs": sorted({record.epochs for record in records if record.epochs}),
         "seeds": sorted({record.seed for record in records}),
         "versions": versions,
-        "devices": dict(Counter(record.device for record in records).most_common()),
-        "precisions": sorted({record.precision for record in records}),
+        "devices": dict(Counter(device for device in devices if device != NOT_TOLD).most_common()),
+        "precisions": sorted({record.precision for record in records} - {NOT_TOLD}),
         "commits": sorted({record.git_commit for record in records if record.git_commit}),
         "hours": round(sum(record.wall_s for record in records) / 3600, 4),
         "statuses": dict(Counter(record.status.value for record in records)),

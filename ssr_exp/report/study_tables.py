@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean
 from typing import Any
 
 from rich.table import Table
@@ -12,7 +11,7 @@ from ssr_exp import terminal
 from ssr_exp.report import study_outcome
 from ssr_exp.report.study_outcome import NONE, score, share
 from ssr_exp.report.study_overview import StudySummary
-from ssr_exp.runs import pareto, studies
+from ssr_exp.runs import pareto, seed_means, studies
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.terminal import counted
 
@@ -33,7 +32,7 @@ def listing(summaries: Sequence[StudySummary]) -> Table:
     headings = [key for key in rows[0] if key in ("study", "done") or any(row[key] for row in rows)]
     cells = [[row[key] for key in headings] for row in rows]
     return terminal.table(
-        counted(len(rows), "study").replace("studys", "studies"),
+        counted(len(rows), "study", "studies"),
         headings,
         cells,
         left=LEFT,
@@ -164,18 +163,11 @@ def _best(front: Sequence[Point], cost: int) -> float | None:
 
 def _front(records: Sequence[Record]) -> list[Point]:
     """Keep the networks that no cheaper one matches, the cheapest first."""
-    by_network: dict[str, list[Record]] = {}
-    for record in records:
-        if record.is_measured:
-            by_network.setdefault(record.network, []).append(record)
-    points = [(some[0].params, _mean(some)) for some in by_network.values()]
+    means = seed_means.on_val(records).values()
+    points = [(one.records[0].params, one.mean) for one in means]
     sign = records[0].scored_by.sign
     at = pareto.front([cost for cost, _ in points], [sign * value for _, value in points])
     return [points[place] for place in at]
-
-
-def _mean(records: Sequence[Record]) -> float:
-    return mean(record.score for record in records if record.score is not None)
 
 
 def bytes_text(size: float) -> str:

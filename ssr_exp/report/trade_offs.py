@@ -9,9 +9,10 @@ from pathlib import Path
 from rich.table import Table
 
 from ssr_exp import terminal
-from ssr_exp.runs import pareto, study_names
+from ssr_exp.runs import pareto, seed_means, study_names
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import ACCURACY
+from ssr_exp.runs.seed_means import SeedMean
 
 HEADINGS = ("network,parameters,of baseline,MACs,of baseline,GeMMs,ms,val,test,seed,wall s").split(
     ","
@@ -70,9 +71,9 @@ def trade_offs(
     }
     at = [n for n, heading in enumerate(HEADINGS) if given.get(heading, True)]
     named = {"val": score.heading, "test": score.on("test").heading}
-    best = front(all_records or records, cost)
+    best = {record.network for record in front(all_records or records, cost)}
     ordered = sorted(records, key=lambda r: (_badness(r), r.params))
-    cells = (_cells(record, star=record in best) for record in ordered)
+    cells = (_cells(r, star=r.is_measured and r.network in best) for r in ordered)
     rows = [[row[n] for n in at] for row in cells]
     headings = [named.get(HEADINGS[n], HEADINGS[n]) for n in at]
     return terminal.table(title, headings, rows, left=LEFT, spare=SPARE)
@@ -81,16 +82,18 @@ def trade_offs(
 def print_front(records: Sequence[Record], *, answer: str, cost: str = PARAMS) -> None:
     """Print a study's front in short; what is said of the answer below stands there alone."""
     cost = traded(records, cost)
-    if not (best := front(records, cost)):
+    if not (best := networks_on_front(records, cost)):
         return
-    score = best[0].scored_by
+    score = best[0].records[0].scored_by
     rows = []
-    for record in reversed(best):
+    for one in reversed(best):
+        record = one.records[0]
         code, share = terminal.shortened(record.network), _share(record, cost)
         if record.network == answer:
             rows.append([f"{code}  the answer: below", "", ""])
         else:
-            rows.append([code, share, score.number(record.score or 0.0)])
+            spread = "" if one.deviation is None else f" +- {score.number(one.deviation)}"
+            rows.append([code, share, f"{score.number(one.mean)}{spread}"])
     headings = ["network", HEADS.get(cost, "of baseline"), score.heading]
     good = "accurate" if score == ACCURACY else "good"
     title = f"trade-off: none with {FEWER[cost]} is as {good}"
@@ -111,14 +114,21 @@ def _share(record: Record, cost: str) -> str:
 
 
 def front(records: Sequence[Record], cost: str = PARAMS) -> list[Record]:
-    """Keep the finished records that no other one beats in score and cost."""
+    """Keep the finished trainings of the networks on the front, the cheapest network first."""
+    return [record for one in networks_on_front(records, cost) for record in one.records]
+
+
+def networks_on_front(records: Sequence[Record], cost: str = PARAMS) -> list[SeedMean]:
+    """Keep the networks that no other one beats in score, the mean over their seeds, and cost."""
     cost = traded(records, cost)
-    pairs = ((getattr(r, cost), r) for r in records if r.is_measured)
-    ordered = sorted(pairs, key=lambda pair: (pair[0], _badness(pair[1])))
-    measured = [record for _, record in ordered]
-    points = [(price, -_badness(record)) for price, record in ordered]
-    best = {points[at] for at in pareto.front([p for p, _ in points], [a for _, a in points])}
-    return [record for record, point in zip(measured, points, strict=True) if point in best]
+    pairs = []
+    for one in seed_means.on_val(records).values():
+        first = one.records[0]
+        pairs.append(((getattr(first, cost), first.scored_by.sign * one.mean), one))
+    pairs.sort(key=lambda pair: (pair[0][0], -pair[0][1]))
+    points = [point for point, _ in pairs]
+    best = {points[at] for at in pareto.front([p for p, _ in points], [s for _, s in points])}
+    return [one for point, one in pairs if point in best]
 
 
 def _badness(record: Record) -> float:

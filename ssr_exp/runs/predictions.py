@@ -143,6 +143,7 @@ class Predictions(FileModel):
         caps: on costs, and on the drop, in absolute numbers, by their keys.
         confidence: with which the answer is to keep within `max_drop`; None: nobody says.
         promises: of the trained networks.
+        val_warnings: what speaks against comparing networks by their val images.
     """
 
     schema_version: int = SCHEMA
@@ -164,6 +165,7 @@ class Predictions(FileModel):
     caps: dict[str, float] = Field(default_factory=dict)
     confidence: float | None = None
     promises: tuple[Promised, ...] = ()
+    val_warnings: tuple[str, ...] = ()
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def device(accelerator: str, count: int = 1) -> str:
     several = f"{count} x " if count > 1 else ""
     if is_on_gpu(accelerator):
         return f"{several}{torch.cuda.get_device_name()}"
-    return f"{several}{processor()}, {max(1, torch.get_num_threads() // count)} threads"
+    return f"{several}{cpu(max(1, torch.get_num_threads() // count))}"
 
 
 def is_on_gpu(accelerator: str) -> bool:

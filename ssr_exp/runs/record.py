@@ -18,6 +18,7 @@ SCHEMA = 2  # raise when a reader of today could misread what is written
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 ROUND = re.compile(r"round(\d{1,6})")
 FINALIST = "finalist"
+NOT_TOLD = "not told"  # a device or a precision, by a loop of the user's own
 ACCURACIES = {"val_acc": "score", "best_val_acc": "best_score", "test_acc": "test_score"}
 LOSSES = {"val_loss": "val/loss", "test_loss": "test/loss"}
 ORIGINS = ("sentinel", "uniform", "scbp", "random", "proposed")  # modifiers, up to a _

@@ -107,8 +107,10 @@ class Search:
         says of the segments.
         """
         told = summary.summarise(belief, self.conf, book=self.book)
+        of_val = self._of_val(belief)
         printing.print_diagnostics(belief, told, whole=whole)
-        printing.print_new(self._of_val(belief))
+        printing.print_new(of_val)
+        told = told.model_copy(update={"val_warnings": tuple(of_val)})
         self.watch(predictions.write(self.book.store, self.book.folder, told))
 
     def conclude(self, belief: Belief) -> None:

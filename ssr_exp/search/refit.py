@@ -15,6 +15,7 @@ from ssr_exp.search.belief import Belief
 
 log = logging.getLogger(__name__)
 
+KEPT = ("search", "rounds", "max_drop", "val_warnings")  # of a search, when it is fitted anew
 MOST = 500  # runs that a page's surrogate learns from: time grows with the third power of them
 
 
@@ -48,5 +49,5 @@ def predict(
 def _continued(predictions: Predictions, before: Predictions) -> Predictions:
     """Keep what a search planned, and its earlier looks."""
     now = predictions.looks[-1].model_copy(update={"round": before.looks[-1].round})
-    kept = {name: getattr(before, name) for name in ("search", "rounds", "max_drop")}
+    kept = {name: getattr(before, name) for name in KEPT}
     return predictions.model_copy(update=kept | {"looks": (*before.looks[:-1], now)})

@@ -14,6 +14,7 @@ from ssr_exp.config import Arm, Objective
 from ssr_exp.report import search_results
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.store import Store
 from ssr_exp.search import answer, history, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
@@ -164,8 +165,11 @@ def test_after_a_retry_it_is_said_whose_cost_the_arms_have(
     )
 
 
-def test_a_trade_off_says_how_many_networks_are_on_it(make: Make) -> None:
+def test_a_trade_off_says_how_many_networks_are_on_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, ending, _ = make()
+    monkeypatch.setattr(Store, "records", lambda *_: list(ending.belief.history.records))
     told = ending._front()["front"]
     assert 1 <= told["networks"] < told["trained"] == len(ending.belief.networks)
     _, ending, _ = make(objective__kind=Objective.smallest)

@@ -15,17 +15,18 @@ from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card
-from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile
+from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, print_table, report
 from ssr_exp.edge.export.verification import Agreement, Samples
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
 from ssr_exp.rescaling.resnet import CifarResNet
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import NOT_TOLD, Record, Status
 from ssr_exp.runs.store import LAST_CHECKPOINT, RECORD_FILE, Store
 from tests.support.descriptions import description
 
 CODE = "d1-1-1_w16-32-64"
+FULL = "d3-3-3_w16-32-64"
 STUDY = "resnet8-digits-0a1b2c3d"
 ABOUT = description(classes=("a", "<b>|`c`"), std=(0.25,))
 FIELDS = {"recipe": {"optimizer": "sgd", "lr": 0.1}, "dataset": {"name": "digits"}}
@@ -131,11 +132,11 @@ def exported(folder: Path) -> Exported:
     return Exported(folder, (file,), (), latencies)
 
 
-def write(runs: Path, run: str, **changes: object) -> str:
+def write(runs: Path, run: str, files: Exported | None = None, **changes: object) -> str:
     parts = [Samples("val", torch.zeros(3, 1, 8, 8))]
     request = ExportConfig(format=["onnx"], **changes)  # type: ignore[arg-type]
     how = Preprocessing(1, (8, 8), fit="stretch", background=0, depth=12)
-    return model_card.write(selection.find(runs, run), exported(runs), parts, request, how)
+    return model_card.write(selection.find(runs, run), files or exported(runs), parts, request, how)
 
 
 def test_a_card_says_what_speaks_against_the_answer(
@@ -144,7 +145,8 @@ def test_a_card_says_what_speaks_against_the_answer(
     assert "Against it" not in write(runs, CODE)
     found = selection.find
     broken = "the promise is broken: it loses 5 points on test"
-    monkeypatch.setattr(selection, "find", lambda *words: replace(found(*words), verdict=broken))
+    told = {"verdict": broken}
+    monkeypatch.setattr(selection, "find", lambda *words: replace(found(*words), told=told))
     assert f"- Against it: {broken}." in write(runs, CODE)
 
 
@@ -199,6 +201,77 @@ def test_several_seeds_are_told_with_a_mean(runs: Path, make_record: Callable[..
     middle = (first.val_acc + 90 + 92) / 3
     assert f"- {middle:.2f} +- " in write(runs, CODE)
     assert "over 3 seeds (1, 2, 3)" in write(runs, CODE)
+
+
+def test_the_seed_that_is_shipped_stands_beside_the_mean_and_the_baseline_beside_both(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    store = Store(runs)
+    for seed, accuracy in ((1, 95.0), (2, 94.0)):
+        one = make_record(study=STUDY, network=CODE, seed=seed, val_acc=accuracy)
+        store.write(store.folder(STUDY, CODE, seed), one)
+    text = write(runs, CODE)
+    assert "- 94.50 +- 0.71 % on val, mean and standard deviation over 2 seeds (1, 2)." in text
+    assert "- The weights are those of seed 1: 95.00 % on val." in text
+    assert "baseline" not in text  # which was not trained
+    put_baseline(store, make_record, val_acc=97.0)
+    text = write(runs, CODE)
+    assert f"- baseline, resnet20 {FULL}: 97.00 % on val, of a single seed (0)." in text
+    assert "- Drop against the baseline on val: 2.50 points." in text
+    put_baseline(store, make_record, val_acc=94.0)
+    assert "on val: none, it is 0.50 points better." in write(runs, CODE)
+
+
+def put_baseline(store: Store, make_record: Callable[..., Record], **fields: object) -> None:
+    usual = make_record()
+    cost = {"params": usual.baseline_params, "macs": usual.baseline_macs}
+    full = make_record(study=STUDY, network=FULL, **cost, **fields)
+    store.write(store.folder(STUDY, FULL, full.seed), full)
+
+
+def test_a_loops_card_has_the_rows_of_a_searchs_and_none_of_what_was_not_told(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    store, best = Store(runs), runs / STUDY / "best"
+    put_baseline(store, make_record, seed=3, val_acc=96.0, test_acc=95.5)
+    told = {"epochs": 0, "wall_s": 0.0, "device": NOT_TOLD, "precision": NOT_TOLD}
+    mine = make_record(study=STUDY, network=CODE, seed=3, test_acc=94.0, **told)
+    store.write(store.folder(STUDY, CODE, 3), mine)
+    store.write_text(best / RECORD_FILE, mine.to_json())
+    store.write_text(best / "study.json", json.dumps({"task": {"name": "loop"}}))
+    pair = {
+        "answer": {"mean": 94.0, "std": None, "seeds": 1},
+        "baseline": {"mean": 95.5, "std": 0.25, "seeds": 2},
+    }
+    metrics = {"measured_on": "test", "drop": 1.5, "measured": pair, "promise": {"allowed": 2.0}}
+    store.write_text(best / "metrics.json", json.dumps(metrics))
+    text = write(runs, "best")
+    for line in (
+        f"- answer, resnet20 {CODE}: 94.00 % on test, of a single seed (3).",
+        f"- baseline, resnet20 {FULL}: 95.50 +- 0.25 % on test, mean and standard deviation over "
+        "2 seeds.",
+        "- Drop against the baseline on test: 1.50 points; 2 points may be lost.",
+        "- Seed 3.\n",
+    ):
+        assert line in text, line
+    for word in ("epochs", "not recorded", "not told", "datasets:", "Recipe:"):
+        assert word not in text, word
+    eight = mine.model_copy(update={"epochs": 8, "wall_s": 0.3, "device": "a gpu"})
+    store.write_text(best / RECORD_FILE, eight.to_json())
+    assert "- Recipe: 8 epochs.\n- Seed 3; 0.3 s on a gpu.\n" in write(runs, "best")
+
+
+def test_a_score_that_was_learned_from_is_marked_in_table_card_and_report(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flattered, request = replace(exported(runs), learnt=frozenset({"val"})), ExportConfig()
+    score = selection.find(runs, CODE).record.scored_by
+    assert flattered.headings(score) == ["val acc % (learned from)"]
+    assert exported(runs).headings(score) == ["val acc %"]
+    print_table(flattered, score, request)
+    assert "val acc % (learned from)" in capsys.readouterr().out
+    assert "| val acc % (learned from) |" in write(runs, CODE, flattered)
+    assert report(flattered, score, request)["learned_from"] == ["val"]
 
 
 def test_where_nothing_was_measured_on_val_no_place_on_the_front_is_claimed(runs: Path) -> None:

@@ -234,7 +234,7 @@ def test_all_views_open_without_a_complaint(written: Any, opened: Any) -> None:
     assert sheet.locator("#surrogate canvas").count() == 5
     sheet.click("#theme")
     assert sheet.evaluate("smallCharts.length") == sheet.locator("#surrogate canvas").count() == 5
-    assert "the surrogate is shy" in sheet.locator("#surrogate .warning").inner_text()
+    assert "The surrogate is shy." in sheet.locator("#surrogate .warning").inner_text()
     assert "96.90 inside" in sheet.locator("#surrogate").inner_text()
     sheet.click("#tab-about")
     shown = sheet.locator("#about").inner_text()
@@ -618,8 +618,35 @@ def test_finalists_stand_beside_what_they_come_from(
     assert "As a finalist, on test: 96.50 ± 0.71 %, drop 1.00 (2 seeds)" in (
         sheet.locator("#take").inner_text()
     )
+    assert "on val: " in sheet.locator("#take").inner_text()
     sheet.select_option("#metric", "test_score")
     assert "96.50" in sheet.locator("#take").inner_text()
+
+
+def test_a_network_is_counted_once_however_often_it_was_trained(
+    written: Any, opened: Any, records: list[Record], tmp_path: Path
+) -> None:
+    final = {"study": "finals", "origin": "finalist", "score": None, "test_score": 96.0}
+    finalists = [records[3].model_copy(update=final | {"seed": seed}) for seed in (0, 1)]
+    store = Store(tmp_path / "runs")
+    store.write(store.study_folder(STUDY) / BEST_FOLDER, finalists[-1])
+    again = records[0].model_copy(update={"origin": "finalist", "seed": 5})  # kept val apart
+    sheet = opened(written([*records, *finalists, again]))
+    amount = len({record.network for record in records})
+    runs = len(records) + 3
+    assert f": {amount} networks, {runs} trainings" in sheet.locator("#summary").inner_text()
+    below = sheet.locator("#count").inner_text()
+    assert f"{amount} networks of {amount}, finalists once more in rows of their own" in below
+    sheet.fill("#filter", "round")
+    assert f"2 networks of {amount};" in sheet.locator("#count").inner_text()
+
+
+def test_what_speaks_against_the_answer_stands_beside_it(
+    written: Any, opened: Any, told: Predictions
+) -> None:
+    few = "9 val images tell nothing"
+    sheet = opened(written(predicted=told.model_copy(update={"val_warnings": (few,)})))
+    assert "9 val images tell nothing." in sheet.locator("#answer .warning").inner_text()
 
 
 def test_a_large_study_stays_small_and_shows_its_first_rows(tmp_path: Path, opened: Any) -> None:

@@ -15,7 +15,7 @@ import ssr_exp
 from ssr_exp import files
 from ssr_exp.report import page_data
 from ssr_exp.runs.predictions import Predictions
-from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
+from ssr_exp.runs.record import FINALIST, NOT_TOLD, Fractions, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, PICTURE_FILE, Store
 from tests.report.conftest import FULL, STUDY, Put, made
 
@@ -436,6 +436,54 @@ def test_what_a_study_took_is_summed_up(store: Store, put: Put) -> None:
     assert found["precisions"] == ["32-true", "bf16"]
     assert (found["first"], found["last"]) == ("2026-01-01T00:00:00+00:00", "2027")
     assert found["fields"] == {"recipe": {"lr": 0.1}}
+
+
+def test_what_a_loop_did_not_tell_is_no_epoch_no_precision_and_no_device(
+    store: Store, put: Put
+) -> None:
+    put(epochs=0, precision=NOT_TOLD, device=NOT_TOLD)
+    write(store, "study.json", '{"task": {"name": "loop"}}')
+    study = one(store)
+    about = study["about"]
+    assert study["by_loop"] and study["runs"][0]["epochs"] is None
+    assert (about["epochs"], about["precisions"], about["devices"]) == ([], [], {})
+    put(seed=1, epochs=5)
+    assert one(store)["about"]["epochs"] == [5]
+
+
+# Warnings
+
+
+def test_what_speaks_against_comparing_by_val_is_among_what_the_page_shows(
+    store: Store, put: Put, predict: Predict, answer: Answer
+) -> None:
+    assert put() and one(store)["warnings"] == []
+    few, shy = "9 val images tell nothing", "the surrogate is shy"
+    predict(val_warnings=[few])
+    assert one(store)["warnings"] == [few]
+    known = predict().looks[-1].model_copy(update={"warnings": (shy,)})
+    predict(val_warnings=[few], looks=[known])
+    assert one(store)["warnings"] == [few]  # the Surrogate view has the other one
+    answer(put())
+    assert one(store)["warnings"] == [few, shy]  # as the terminal repeats them beside the answer
+
+
+def test_a_baseline_whose_seeds_differ_by_more_than_may_be_lost_is_warned_of(
+    store: Store, put: Put, predict: Predict, answer: Answer
+) -> None:
+    for seed, score in enumerate((95.0, 99.0)):
+        put(**FULL, seed=seed, val_acc=score)
+    predict(max_drop=3.0, search="smallest-1")
+    assert one(store)["warnings"] == []
+    predict(max_drop=1.0, search="smallest-1")
+    (said,) = one(store)["warnings"]
+    assert "2 trainings differ by 2.83 points on val" in said and "1 point may be lost" in said
+    promise = {"drop": 0.2, "low": -0.7, "high": 1.1, "probability": 0.83}
+    promise |= {"allowed": 1.0, "confidence": 0.8}
+    figures = {name: {"mean": 97.0, "std": 2.8, "seeds": 2} for name in ("answer", "baseline")}
+    answer(put(), promise=promise, measured=figures)
+    study = one(store)
+    assert "noise" in dict(study["block"]) and study["warnings"] == []  # it is said once
 
 
 def test_a_studys_fields_are_found_whatever_its_name_is(store: Store, put: Put) -> None:

@@ -125,7 +125,7 @@ def test_the_front_is_what_no_other_record_beats(
     make_record: MakeRecord, runs: list[tuple[int, float | None, Status]]
 ) -> None:
     records = [
-        make_record(params=params, val_acc=accuracy, status=status, seed=seed)
+        make_record(network=f"n{seed}", params=params, val_acc=accuracy, status=status, seed=seed)
         for seed, (params, accuracy, status) in enumerate(runs)
     ]
     able = [r for r in records if r.status is Status.finished and r.val_acc is not None]
@@ -153,6 +153,29 @@ def test_a_star_marks_the_front(
     ]
     starred = re.findall(r"(\w+) \*", printed(capsys, runs).partition("\n")[2])
     assert starred == ["big", "small"]
+
+
+def test_a_network_is_on_the_front_by_the_mean_over_its_seeds_and_stands_there_once(
+    capsys: pytest.CaptureFixture[str], make_record: MakeRecord
+) -> None:
+    lucky = [
+        make_record(network="lucky", params=90, val_acc=score, seed=seed, baseline_params=100)
+        for seed, score in enumerate((99.0, 50.0))
+    ]
+    runs = [
+        make_record(network="big", params=100, val_acc=90.0, baseline_params=100),
+        make_record(network="steady", params=80, val_acc=80.0, baseline_params=100),
+        make_record(network="steady", params=80, val_acc=81.0, seed=1, baseline_params=100),
+        *lucky,
+    ]
+    assert [r.network for r in trade_offs.front(runs)] == ["steady", "steady", "big"]
+    assert [one.mean for one in trade_offs.networks_on_front(runs)] == [80.5, 90.0]
+    trade_offs.print_front(runs, answer="")
+    text = capsys.readouterr().out
+    assert row(text, "steady") == ["steady", "80.0%", "80.50 +- 0.71"]
+    assert "lucky" not in text
+    starred = re.findall(r"(\w+) \*", printed(capsys, runs).partition("\n")[2])
+    assert sorted(starred) == ["big", "steady", "steady"]
 
 
 def test_a_star_compares_with_the_whole_study_and_the_title_counts_it(

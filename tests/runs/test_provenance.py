@@ -12,6 +12,7 @@ import torch
 
 from ssr_exp.errors import SsrError
 from ssr_exp.runs import provenance
+from ssr_exp.terminal import counted
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def unremembered() -> Iterator[None]:
 
 def test_the_cpu_is_named_with_its_threads() -> None:
     name = provenance.device("cpu")
-    assert name.endswith(f", {torch.get_num_threads()} threads")
+    assert name.endswith(f", {counted(torch.get_num_threads(), 'thread')}")
     assert len(name.partition(",")[0]) > 2
 
 

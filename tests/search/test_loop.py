@@ -14,6 +14,7 @@ import pytest
 from ssr_exp import messages
 from ssr_exp.config import Acquisition, CostAxis, Objective
 from ssr_exp.errors import SsrError
+from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.search import answer, diagnostics
 from ssr_exp.search.asynchronous import Run, Trainings
@@ -322,6 +323,8 @@ def test_each_warning_is_printed_once_during_the_search_and_once_beside_the_answ
     monkeypatch.setattr(diagnostics, "warnings", lambda look, **_: (f"it errs by {look.rmse:.9f}",))
     val = ValSet({"cat 1": 99, "dog": 1})
     search = replace(begin(rounds=3, batch=1, acquisition__kind=Acquisition.random), val=val)
+    looks: list[Predictions] = []
+    search = replace(search, watch=looks.append)
 
     def printed() -> list[str]:
         lines = capsys.readouterr().out.splitlines()
@@ -332,6 +335,7 @@ def test_each_warning_is_printed_once_during_the_search_and_once_beside_the_answ
         during = printed()
         search.conclude(belief)
     assert len(during) == len(set(during)) == 3
+    assert looks[-1].val_warnings == tuple(search._of_val(belief)) != ()  # for the page
     assert printed() == during
     replace(search, val=None).conclude(belief)
     assert "val images" not in capsys.readouterr().out

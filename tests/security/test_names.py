@@ -13,7 +13,7 @@ from rich.console import Console
 from ssr_exp import terminal
 from ssr_exp.app.studies.__main__ import main
 from ssr_exp.config import ModelConf
-from ssr_exp.edge.export import hub, model_card
+from ssr_exp.edge.export import hub, markdown
 from ssr_exp.errors import SsrError
 from ssr_exp.report import page, page_data
 from ssr_exp.rescaling import seeds
@@ -100,7 +100,7 @@ def test_a_page_holds_a_name_as_data_alone(
 
 @EVERY
 def test_a_card_shows_a_name_as_text_on_its_line(name: str) -> None:
-    shown = model_card._plain(name)
+    shown = markdown.inert(name)
     assert "\n" not in shown and shown.isprintable()
     assert not set("<[`") & set(shown)
     assert "|" not in shown.replace("\\|", "")
@@ -108,7 +108,7 @@ def test_a_card_shows_a_name_as_text_on_its_line(name: str) -> None:
 
 @EVERY
 def test_the_head_of_a_card_quotes_a_name(name: str) -> None:
-    quoted = model_card._yaml(name)
+    quoted = markdown.quoted(name)
     assert json.loads(quoted) == name
     assert quoted.isprintable()
 

@@ -14,7 +14,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.report import page, search_results
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs import verdict
-from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
+from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
 from ssr_exp.search import answer, answer_printing
@@ -24,8 +24,6 @@ from ssr_exp.training import answer_folder, loop_study, run
 from ssr_exp.training.candidate import Told
 
 log = logging.getLogger(__name__)
-
-NOT_TOLD = "not told"
 
 
 @dataclass(frozen=True)

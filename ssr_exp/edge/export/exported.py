@@ -17,6 +17,7 @@ from ssr_exp.runs.score import Score
 
 EAGER = "(weights)"  # PyTorch's own line among the files
 SAME = "same prediction %"
+LEARNT = " (learned from)"  # behind a score that flatters the network
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Exported:
     files: tuple[ExportedFile, ...]  # that passed, one or more
     failed: tuple[str, ...]  # formats that did not, with the reason
     latencies: Mapping[str, Latency]  # of one image, by file, and of PyTorch as `EAGER`
+    learnt: frozenset[str] = frozenset()  # parts of the data set that the network learned from
 
     @property
     def eager(self) -> dict[str, float]:
@@ -50,6 +52,13 @@ class Exported:
     def counts_predictions(self) -> bool:
         """Whether predictions of a file can be the same as PyTorch's, as classes can."""
         return self.files[0].agreement.agreement is not None
+
+    def headings(self, score: Score) -> list[str]:
+        """Name the score on each part of the data set, with a mark where it flatters."""
+        return [
+            f"{score.on(part).heading}{LEARNT if part in self.learnt else ''}"
+            for part in self.eager
+        ]
 
 
 def report(exported: Exported, score: Score, request: ExportConfig) -> dict[str, object]:
@@ -72,6 +81,7 @@ def report(exported: Exported, score: Score, request: ExportConfig) -> dict[str,
     return {
         "device": provenance.cpu(request.threads),
         **score.fields(),
+        "learned_from": sorted(exported.learnt),
         "eager": _times(exported.latencies[EAGER]),
         "files": files,
         "failed": exported.failed,
@@ -88,8 +98,7 @@ def print_table(exported: Exported, score: Score, request: ExportConfig) -> None
     by = "" if exported.eager else " (their outputs are PyTorch's on drawn inputs)"
     table = Table(title=f"verified files{by}, one image on {provenance.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)
-    headings = (score.on(part).heading for part in exported.eager)
-    for heading in ("runtime", "KiB", "ms", "quartiles", *headings):
+    for heading in ("runtime", "KiB", "ms", "quartiles", *exported.headings(score)):
         table.add_column(heading, justify="right", no_wrap=True)
     agreements = [SAME] if exported.counts_predictions else []
     for heading in (*agreements, "difference"):

@@ -178,7 +178,8 @@ def write(
         _say_what_is_odd(work, to, files)
         if not files:
             raise SsrError(f"nothing was exported: {'; '.join(failed)}.")
-        exported = Exported(to, tuple(files), tuple(failed), _latencies(work, files))
+        learnt = frozenset(part.name for part in parts if part.learnt)
+        exported = Exported(to, tuple(files), tuple(failed), _latencies(work, files), learnt)
         saved.write(fresh, chosen.about, chosen.network.state_dict())
         for name, content in _papers(work, exported).items():
             store.write_text(fresh / name, content)

@@ -1,7 +1,7 @@
 // What a study is and took: recipe, seeds, versions, hours, failures.
 function leaves(fields, prefix = "") {
   return Object.entries(fields).flatMap(([name, value]) =>
-    value !== null && typeof value === "object" && !Array.isArray(value) ? leaves(value, `${prefix}${name}.`) : [[`${prefix}${name}`, Array.isArray(value) ? value.join(", ") : String(value)]]);
+    value !== null && typeof value === "object" && !Array.isArray(value) ? leaves(value, `${prefix}${name}.`) : [[`${prefix}${name}`, Array.isArray(value) ? value.join(", ") : String(value ?? "") || "none"]]);
 }
 
 const factList = (pairs) => element("dl", { class: "facts" }, pairs.map(([name, value]) => [element("dt", { text: name }), element("dd", { text: value })]));
@@ -17,14 +17,17 @@ function answerCard() {
   ].map((text, i) => element("td", { class: i < 2 ? "text" : null, text: String(text) }))));
   return element("div", { class: "card" }, element("h2", { text: `The search's answer: ${answer.learnt ? `trained on ${answer.learnt}, ` : ""}tested once` }),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Finalists" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))),
-    element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote(answer.promise));
+    ...(isTheBaseline() ? [element("p", { class: "note", text: "No smaller network was good enough, so the answer is the baseline itself." })] : [
+      element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote(answer.promise)].filter(Boolean)));
 }
+
+const isTheBaseline = () => study().networks.some((n) => n.code === study().handed_over?.network && n.model === study().model && n.params === study().baseline.params && n.macs === study().baseline.macs);
 
 function promiseWords(promise) {
   const change = `a ${promise.drop < 0 ? "gain" : "drop"} of ${dropped(Math.abs(promise.drop), judged())}`;
   const ends = promise.drop < 0 ? [-promise.high, -promise.low] : [promise.low, promise.high];
   const interval = ends.map((end) => numbered(end, judged())).join(" to ");
-  return `${change} (80\u00a0% interval ${interval}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${percent(promise.confidence)} were asked for.`;
+  return `${change} (80\u00a0% interval ${interval}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${likely(promise.confidence)} were asked for.`;
 }
 
 function promiseNote(promise) {
@@ -34,8 +37,8 @@ function promiseNote(promise) {
 function classesCard() {
   const classes = study().classes;
   if (!classes) return null;
-  const told = classes.networks.flatMap((network) => classes.columns.map((column) => `${network.kind === "baseline" ? "baseline" : network.code}: ${column} %`));
-  const head = element("tr", {}, ["class", `${classes.of} of val`, ...told].map((name, i) => element("th", { scope: "col", class: i ? null : "text", text: name })));
+  const told = classes.networks.flatMap((network) => classes.columns.map((column) => `${network.kind === "baseline" ? "baseline" : network.code}, seed ${network.seed}: ${column}\u00a0%`));
+  const head = element("tr", {}, ["class", `${classes.of} of val`, ...told].map((name, i) => element("th", { scope: "col", class: i ? "wrap" : "text", text: name })));
   const body = classes.names.map((name, i) => element("tr", {}, element("td", { class: "text", text: name }), element("td", { text: whole.format(classes.amounts[i]) }),
     classes.networks.flatMap((network) => network.values[i]).map((value) => element("td", { text: isNumber(value) ? fixed(value) : "" }))));
   return element("div", { class: "card" }, element("h2", { text: "Classes, on val" }),
@@ -63,18 +66,18 @@ function failuresCard() {
 
 function dataCard() {
   const lines = study().about.reading;
-  if (!lines.length) return null;
+  if (!lines.length || study().by_loop) return null;
   return element("div", { class: "card" }, element("h2", { text: "Images that were read" }), lines.map((text) => element("p", { class: "note", text })));
 }
 
 function showAbout() {
   if (state.tab !== "about") return;
   const about = study().about;
-  const list = (values) => values.join(", ") || "not known";
+  const list = (values) => values.join(", ") || (study().by_loop ? "not told by the loop" : "not known");
   const took = [
     ["runs", Object.entries(about.statuses).map(([status, amount]) => `${amount} ${status}`).join(", ")],
-    ["device time", `${duration(3600 * about.hours)} in all`], ["first, last started", `${about.first}, ${about.last}`],
-    ["devices", Object.entries(about.devices).map(([device, amount]) => `${device} (${counted(amount, "run")})`).join("; ")],
+    ["device time", `${duration(3600 * about.hours)} in all`], ["first, last started", `${moment(about.first)}, ${moment(about.last)} UTC`],
+    ["devices", list(Object.entries(about.devices).map(([device, amount]) => `${device} (${counted(amount, "run")})`))],
     ["seeds", list(about.seeds)], ["epochs", list(about.epochs)], ["precision", list(about.precisions)], ["commits", list(about.commits)],
     ...Object.entries(about.versions).map(([name, versions]) => [name, versions.join(", ")]),
   ];

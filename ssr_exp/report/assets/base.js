@@ -32,6 +32,7 @@ function changed(...names) {
 const whole = new Intl.NumberFormat("en-US");
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const counted = (number, noun) => `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 const percent = (share) => (share >= 0.0995 ? `${(100 * share).toFixed(1)}%` : `${(100 * share).toPrecision(2)}%`);
 const fixed = (value) => value.toFixed(2);
 

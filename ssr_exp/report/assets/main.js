@@ -23,9 +23,9 @@ function showTab() {
 
 function showStudy() {
   const one = study();
-  document.title = `${one.model} on ${one.dataset}: trade-offs`;
+  document.title = `${subject(one)}: trade-offs`;
   const counts = Object.entries(one.about.statuses).map(([status, amount]) => `${whole.format(amount)} ${status}`).join(", ");
-  byId("summary").textContent = `${one.model} on ${one.dataset}: ${counted(one.networks.filter((n) => !isFinalist(n)).length, "network")}, runs: ${counts}; ${duration(3600 * one.about.hours)} of device time. Made ${moment(DATA.created_at)} UTC.`;
+  byId("summary").textContent = `${subject(one)}: ${counted(amountOf(one.networks), "network")}, ${counted(one.runs.length, "training")} (${counts}); ${duration(3600 * one.about.hours)} of device time. Made ${moment(DATA.created_at)} UTC.`;
   options(byId("axis"), axes().map((a) => [a.id, a.name, a.title]), axis().id);
   options(byId("metric"), Object.entries(METRICS), state.metric);
 }

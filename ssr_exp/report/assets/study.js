@@ -20,6 +20,9 @@ const ROUND_INKS = ["sentinel", "proposed", "finalist", "scbp", "uniform", "othe
 const study = () => DATA.studies[state.study];
 const judged = () => study().score; // how its networks are judged
 const goodness = (value) => judged().sign * value;
+const subject = (one) => (one.by_loop ? `${one.model}, trained by its own project` : `${one.model} on ${one.dataset}`);
+// A network that is a finalist, too, has two rows, and is one network.
+const amountOf = (networks) => new Set(networks.map((n) => `${n.model} ${n.code}`)).size;
 const isFinalist = (network) => network.kind === "finalist";
 
 // Networks get an own key, and a lattice's points become networks that have only a prediction.
@@ -96,7 +99,10 @@ function finalBaseline(metric) {
 
 // Networks are compared on the same images, so finalists only with finalists.
 const comparedBy = () => (state.metric === "auto" ? "score" : state.metric);
-const comparable = () => study().networks.filter((n) => scoreOf(n, comparedBy()) && isNumber(axis().of(n)));
+const comparable = () => study().networks.filter((n) => scoreOf(n, comparedBy()) && isNumber(axis().of(n)) && !(comparedBy() !== "test_score" && isRepeated(n)));
+
+// On val a finalist has the score of the network that it is, which stands there already.
+const isRepeated = (network) => isFinalist(network) && study().networks.some((n) => !isFinalist(n) && n.code === network.code && n.model === network.model && n.score);
 
 // The networks that no other one beats in score and cost, the cheapest first.
 function front(networks, cost, score) {

@@ -76,7 +76,7 @@ function sensitivityChart(told) {
     tooltip: { ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${event.seriesName} of ${event.name}: ${event.value >= 0 ? "+" : ""}${numbered(event.value, told.outcome)} ${unit}` }) },
     xAxis: frame(unit, null, null, { nameGap: 32 }),
     yAxis: { type: "category", inverse: true, data: segments, axisLabel: { color: ink("text"), width: 96, overflow: "truncate" }, axisLine: { lineStyle: { color: ink("control") } } },
-    series: [bars("depth", ink("sentinel")), bars("width", ink("proposed"))],
+    series: [bars("depth", ink("sentinel")), bars("width", ink("proposed"))].filter((one) => one.data.some(Boolean)),
   });
   return [one, draw];
 }
@@ -102,13 +102,14 @@ function gainCharts(told) {
   const found = volumes(last);
   const rounds = found.map((_, i) => (i ? `round ${i}` : "first"));
   const [measured, one] = card("Measured gain by round", "Area under the measured front, parameters on a log scale, as a share of the latest.");
-  const [expected, two] = card("Expected gain by round", "What the best proposal of each round promised when it was chosen: the expected gain of hypervolume (tradeoff) or the expected fall of the log cost (smallest).");
+  const [expected, two] = card("Expected gain by round", "What the best proposal of each round was expected to gain when it was chosen: hypervolume (tradeoff), or the fall of the log cost (smallest).");
   const category = (data) => ({ type: "category", data, axisLabel: { color: ink("muted") }, axisLine: { lineStyle: { color: ink("control") } } });
   const latest = found[found.length - 1] || 1;
+  const floor = 10 * Math.floor((10 * Math.min(...found, latest)) / latest - 0.001); // so that its ticks are round numbers
   const says = (digits) => ({ ...tooltip(), formatter: (event) => element("div", { class: "tip", text: `${event.name}: ${Number(event.value.toPrecision(digits))}` }) });
   const draw = () => {
-    plot(one, { tooltip: says(5), xAxis: category(rounds), yAxis: frame("% of the latest", null, 100, { nameGap: 40, scale: true, axisLabel: { color: ink("muted") } }), series: [{ type: "line", symbolSize: 9, data: found.map((v) => (100 * v) / latest), lineStyle: { color: ink("accent") }, itemStyle: { color: ink("accent") } }] });
-    plot(two, { tooltip: says(3), xAxis: category(planned.map((r) => `round ${r.number}`)), yAxis: frame("promise", null, null, { nameGap: 40 }), series: [{ type: "bar", barMaxWidth: 40, data: planned.map((r) => Math.max(...r.planned.map((p) => p.promise ?? 0))), itemStyle: { color: ink("proposed") } }] });
+    plot(one, { tooltip: says(5), xAxis: category(rounds), yAxis: frame("% of the latest", floor, 100, { nameGap: 40, axisLabel: { color: ink("muted") } }), series: [{ type: "line", symbolSize: 9, data: found.map((v) => (100 * v) / latest), lineStyle: { color: ink("accent") }, itemStyle: { color: ink("accent") } }] });
+    plot(two, { tooltip: says(3), xAxis: category(planned.map((r) => `round ${r.number}`)), yAxis: frame("expected gain", null, null, { nameGap: 40 }), series: [{ type: "bar", barMaxWidth: 40, data: planned.map((r) => Math.max(...r.planned.map((p) => p.promise ?? 0))), itemStyle: { color: ink("proposed") } }] });
   };
   return [[measured, expected], draw];
 }
@@ -154,7 +155,7 @@ function showSurrogate() {
   const [calibration, drawCalibration] = calibrationChart(told);
   const [sensitivity, drawSensitivity] = sensitivityChart(told);
   const [gains, drawGains] = gainCharts(told);
-  const warnings = told.looks[told.looks.length - 1].warnings.map((text) => element("p", { class: "warning", text }));
+  const warnings = told.looks[told.looks.length - 1].warnings.map((text) => element("p", { class: "warning", text: sentence(text) }));
   const origin = told.search ? `Search ${told.search}` : "Fitted to the records; no search is behind it";
   byId("surrogate").replaceChildren(
     element("div", { class: "card" }, element("h2", { text: "Is it to be believed?" }), element("p", { class: "note", text: `${origin}, ${moment(told.created_at)} UTC.` }), ...warnings, looksTable(told)),

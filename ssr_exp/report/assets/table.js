@@ -19,11 +19,11 @@ function columns() {
     { id: "macs_share", name: "of baseline", of: (n) => n.macs / full.macs, write: percent },
     { id: "gemms", name: "GeMMs", of: (n) => n.gemms, write: whole.format },
     ...timed,
-    { id: "score", name: `val ${unit}`.trim(), title: judged().heading, of: mean("score"), write },
-    { id: "std", name: "\u00b1", title: "standard deviation over seeds", of: (n) => { const found = n.score || n.test_score; return found ? found[1] : null; }, write },
+    { id: "score", name: `val ${unit}`.trim(), title: `${judged().heading}, mean over all of the network's trainings that did not learn from val`, of: mean("score"), write },
+    { id: "std", name: "\u00b1", title: "standard deviation of the score on val over seeds", of: (n) => (n.score ? n.score[1] : null), write },
     { id: "drop", name: "drop", title: `${judged().unit_of_drops} worse than the baseline, on val`.trim(), of: drop, write },
-    { id: "test_score", name: `test ${unit}`.trim(), of: mean("test_score"), write },
-    { id: "seeds", name: "runs", of: (n) => n.seeds.length, write: String },
+    { id: "test_score", name: `test ${unit}`.trim(), title: "mean \u00b1 standard deviation over seeds", of: mean("test_score"), write: (value, n) => [value, n.test_score[1]].filter(isNumber).map(write).join(" \u00b1 ") },
+    { id: "seeds", name: "runs", title: "trainings that finished", of: (n) => n.seeds.length, write: String },
     { id: "wall_s", name: "time", of: (n) => n.wall_s, write: duration },
   ];
 }
@@ -72,15 +72,16 @@ function showTable() {
     const cells = shown.map((one) => {
       const value = one.of(network);
       if (one.id === "code") return element("td", { class: "text code" }, element("span", { class: "name", title: value, text: network.short }), best.has(network) ? " * " : " ", copyButton(value, "copy"));
-      return element("td", { class: one.text ? "text" : null, text: value === null || value === undefined ? "" : one.text ? value : one.write(value) });
+      return element("td", { class: one.text ? "text" : null, text: value === null || value === undefined ? "" : one.text ? value : one.write(value, network) });
     });
     const marks = [best.has(network) ? "front" : "", network === own ? "taken" : ""].filter(Boolean).join(" ");
     return element("tr", { class: marks || null, "data-key": network.key }, element("td", { class: "text" }, box), cells);
   });
   byId("networks").replaceChildren(element("thead", {}, head), element("tbody", {}, body));
-  byId("count").textContent = `${counted(visible.length, "network")} of ${whole.format(study().networks.length)}; * no cheaper one is as ${judged().word === "accuracy" ? "accurate" : "good"} (${axis().name}).`;
+  const again = amountOf(visible) < visible.length ? ", finalists once more in rows of their own" : "";
+  byId("count").textContent = `${counted(amountOf(visible), "network")} of ${whole.format(amountOf(study().networks))}${again}; * no cheaper one is as ${judged().word === "accuracy" ? "accurate" : "good"} (${axis().name}).`;
   byId("more").hidden = visible.length === found.length && !(state.all && found.length > FIRST_ROWS);
-  byId("more").textContent = state.all ? "Show fewer" : `Show all ${whole.format(found.length)}`;
+  byId("more").textContent = state.all ? "Show fewer" : `Show all ${counted(found.length, "row")}`;
 }
 
 // A spreadsheet must not take a text for a formula.

@@ -92,10 +92,10 @@ function showTake() {
     return;
   }
   const handed = handedOver();
-  const parts = handed ? [found(`The study's answer: ${standing(answer)}`, handed, scored(handed, comparedBy())), tested(handed), against(answer)] : [];
+  const parts = handed ? [found(`The study's answer: ${standing(answer)}`, handed, toldOf(handed)), tested(handed), against(answer)] : [];
   if (!handed || !isUnmoved()) {
     const title = handed ? "Measured on val, by the sliders" : "Measured";
-    parts.push(own ? found(title, own, [scored(own, comparedBy()), likelihood(own)].filter(Boolean).join("; ")) : element("p", { class: "warning", text: `No trained network keeps to both limits${isNumber(study().predictions?.confidence) ? " with that confidence" : ""}: allow a larger drop or a higher cost.` }));
+    parts.push(own ? found(title, own, [toldOf(own), likelihood(own)].filter(Boolean).join("; ")) : element("p", { class: "warning", text: `No trained network keeps to both limits${isNumber(study().predictions?.confidence) ? " with that confidence" : ""}: allow a larger drop or a higher cost.` }));
     parts.push(own && tested(own));
   }
   if (expected) parts.push(found("Predicted to be enough, not trained yet", expected, [expects(expected), likelihood(expected)].filter(Boolean).join("; ")));
@@ -113,7 +113,8 @@ function handedOver() {
 
 const isUnmoved = () => state.cap === null && Math.abs(state.drop - allowedDrop()) < 1e-9;
 const standing = (answer) => (answer?.kept === true ? "tested" : answer?.kept === false ? "tested, and it lost too much" : answer?.measured_on === "test" ? "tested" : "measured on val, not tested");
-const against = (answer) => (answer?.verdict ? element("p", { class: "warning", text: `${answer.verdict[0].toUpperCase()}${answer.verdict.slice(1)}.` }) : null);
+const toldOf = (network) => `on ${scoreOf(network, comparedBy()).on}: ${scored(network, comparedBy())}${comparedBy() === "test_score" ? "" : meanOf(network)}`;
+const against = (answer) => (answer?.verdict ? element("p", { class: "warning", text: sentence(answer.verdict) }) : null);
 const likelihood = (network) => (keeping(network) === null || network.kind === "baseline" ? "" : `${likely(keeping(network))} likely to lose no more on test`);
 
 function confidenceNote() {

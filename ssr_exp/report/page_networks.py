@@ -1,0 +1,114 @@
+"""What a page shows of networks and of their trainings, as plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from ssr_exp import terminal
+from ssr_exp.errors import without_paths
+from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.record import Kind, Record, Status
+
+SIZES = "round blocks widths params macs gemms".split()
+METRICS = ("score", "best_score", "val_loss")  # on val
+TEST = "test_score"
+RUN = "network study seed score best_score val_loss test_score device started_at".split()
+
+
+def collect(records: Sequence[Record], settings: Sequence[str]) -> list[dict[str, Any]]:
+    """List the networks of records, each with what it costs and scores.
+
+    What a network scores on val is the mean over all of its trainings that were measured there,
+    be they of finalists or not: it is one number, wherever the page says it. Finalists stand apart
+    for what they score on test, and where they learned from val.
+
+    Args:
+        records: of a study, and of its finalists.
+        settings: of latencies.
+    """
+    groups: dict[tuple[str, str, bool], list[Record]] = {}
+    measured: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        key = (record.study, record.network)
+        groups.setdefault((*key, record.kind is Kind.finalist), []).append(record)
+        if record.is_measured:
+            measured.setdefault(key, []).append(record)
+    return [
+        _network(trainings, measured.get((study, network), []), settings)
+        for (study, network, _), trainings in groups.items()
+    ]
+
+
+def _network(
+    records: Sequence[Record], measured: Sequence[Record], settings: Sequence[str]
+) -> dict[str, Any]:
+    """Say what one network costs and scores: on val of all measured trainings, on test of these."""
+    finished = [record for record in records if record.status is Status.finished]
+    first = (finished or records)[0]
+    return {
+        "code": first.network,
+        "short": terminal.shortened(first.network),
+        "model": first.model,
+        "kind": first.kind.value,
+        **{name: getattr(first, name) for name in SIZES},
+        "latency": [_mean(_latencies(r).get(setting) for r in records) for setting in settings],
+        "seeds": [record.seed for record in finished],
+        "val_seeds": sorted(record.seed for record in measured),
+        "wall_s": round(sum(record.wall_s for record in records), 2),
+        "status": first.status.value,
+        **{metric: spread(getattr(r, metric) for r in measured) for metric in METRICS},
+        TEST: spread(getattr(r, TEST) for r in finished),
+    }
+
+
+def spread(measured: Iterable[float | None]) -> list[float | None] | None:
+    """Return mean and standard deviation; the latter is None of a single value."""
+    values = [value for value in measured if value is not None]
+    if not values:
+        return None
+    return [_rounded(mean(values)), _rounded(stdev(values)) if len(values) > 1 else None]
+
+
+def _rounded(value: float) -> float:
+    """Round to 4 digits after the point; small numbers to 6 digits."""
+    return round(value, 4) if abs(value) >= 0.1 else float(f"{value:.6g}")
+
+
+def _mean(measured: Iterable[float | None]) -> float | None:
+    values = [value for value in measured if value is not None]
+    return round(mean(values), 6) if values else None
+
+
+def _latencies(record: Record) -> dict[str, float]:
+    """List what was measured, in ms, by setting: a device, or a runtime on it."""
+    measured = dict(record.latencies or {})
+    if record.latency_device is not None and record.latency_ms is not None:
+        measured.setdefault(record.latency_device, record.latency_ms)
+    return measured
+
+
+def latency_settings(records: Sequence[Record], predicted: Predictions | None) -> list[str]:
+    """List the settings of latencies, the one with most networks first."""
+    counted = Counter(setting for record in records for setting in _latencies(record))
+    settings = [setting for setting, _ in counted.most_common()]
+    asked = None if predicted is None else predicted.latency
+    return settings if asked is None or asked in settings else [asked, *settings]
+
+
+def run(record: Record, settings: Sequence[str]) -> dict[str, Any]:
+    """Keep of a run what a table for download holds, and what went wrong."""
+    return {
+        **{name: getattr(record, name) for name in RUN},
+        "epochs": record.epochs or None,  # a loop may not tell them
+        "wall_s": round(record.wall_s, 2),
+        "status": record.status.value,
+        "kind": record.kind.value,
+        "round": record.round,
+        "latency": [_latencies(record).get(setting) for setting in settings],
+        "latency_ms": record.latency_ms,
+        "latency_device": record.latency_device,
+        **({"error": without_paths(record.error)} if record.error else {}),
+    }
