@@ -54,10 +54,10 @@ class Picture:
 
 
 PICTURES = (
-    Picture("trade-offs", "demo", "trade", height=1180),
+    Picture("trade-offs", "demo", "trade", height=1430),
     Picture("surrogate", "demo", "surrogate"),
-    Picture("phone", "demo", "trade", 390, 1640, dark=True),
-    Picture("table", "table", "trade", height=760),
+    Picture("phone", "demo", "trade", 390, 1720, dark=True),
+    Picture("table", "table", "trade", height=860),
 )
 
 

@@ -15,7 +15,8 @@ from ssr_exp.search.belief import Belief
 
 log = logging.getLogger(__name__)
 
-KEPT = ("search", "rounds", "max_drop", "val_warnings")  # of a search, when it is fitted anew
+# Of a search, when it is fitted anew: what it asked for, and what it said of val.
+KEPT = "search rounds max_drop cost caps confidence val_warnings".split()
 MOST = 500  # runs that a page's surrogate learns from: time grows with the third power of them
 
 

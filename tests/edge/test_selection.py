@@ -256,6 +256,10 @@ def test_a_loops_card_has_the_rows_of_a_searchs_and_none_of_what_was_not_told(
         assert line in text, line
     for word in ("epochs", "not recorded", "not told", "datasets:", "Recipe:"):
         assert word not in text, word
+    store.write_text(best / "metrics.json", json.dumps(metrics | {"measured_on": "val"}))
+    said = "- Drop against the baseline on val: "
+    (line,) = [line for line in write(runs, "best").splitlines() if line.startswith(said)]
+    assert line.endswith("; 2 points may be lost.")
     eight = mine.model_copy(update={"epochs": 8, "wall_s": 0.3, "device": "a gpu"})
     store.write_text(best / RECORD_FILE, eight.to_json())
     assert "- Recipe: 8 epochs.\n- Seed 3; 0.3 s on a gpu.\n" in write(runs, "best")

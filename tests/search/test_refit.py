@@ -90,11 +90,13 @@ def test_a_searchs_rounds_and_earlier_looks_stay(small: Space, tell: Tell, first
     looks = (look.model_copy(update={"rmse": 9.0}), look.model_copy(update={"round": 2, "runs": 9}))
     plans = (Batch(number=1, planned=(Expected(network="d1_w4", mean=90.0),)),)
     searched = {"search": "smallest-1", "rounds": plans, "max_drop": 2.5, "looks": looks}
-    searched["val_warnings"] = ("9 val images tell nothing",)
+    asked = {"cost": "macs", "caps": {"macs": 900.0}, "confidence": 0.7}
+    searched |= asked | {"val_warnings": ("9 val images tell nothing",)}
     before = alone.model_copy(update=searched)
     found = fit(small, [*runs, tell(first[1], seed=1)], before)
     assert (found.search, found.rounds, found.max_drop) == ("smallest-1", plans, 2.5)
     assert found.val_warnings == searched["val_warnings"]
+    assert {key: getattr(found, key) for key in asked} == asked
     assert found.looks[:-1] == looks[:-1]
     assert (found.looks[-1].round, found.looks[-1].runs) == (2, len(runs) + 1)
     assert len(found.left_out) == len(runs) + 1

@@ -57,7 +57,7 @@ def section(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
         yield f"- Its last training learned from train and val; its {score.name} flatters it."
     yield f"- The weights are {markdown.inert(verdict.weights(record))}."
     tested = list(_tested(chosen, finished))
-    yield from tested or _beside(record, means)
+    yield from tested or _beside(chosen, means)
     if chosen.verdict is not None:
         yield f"- Against it: {markdown.inert(chosen.verdict)}."
 
@@ -71,11 +71,9 @@ def _tested(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     rows = chosen.comparison or _rows(record, pair if isinstance(pair, dict) else {}, finished, on)
     lines = [line for row in rows if (line := _compared(row, record.scored_by, on))]
     yield from lines
-    promise, drop = told.get("promise"), told.get("drop")
-    if not lines or not isinstance(drop, int | float) or _is_whole(record):
-        return
-    allowed = promise.get("allowed") if isinstance(promise, dict) else None
-    yield _drop(record.scored_by, drop, on, allowed)
+    drop = told.get("drop")
+    if lines and isinstance(drop, int | float) and not _is_whole(record):
+        yield _drop(chosen, drop, on)
 
 
 def _rows(
@@ -103,16 +101,17 @@ def _rows(
         }
 
 
-def _beside(record: Record, means: Mapping[str, SeedMean]) -> Iterator[str]:
+def _beside(chosen: Selection, means: Mapping[str, SeedMean]) -> Iterator[str]:
     """Write what the baseline scores on val, and what the network loses against it there."""
-    own, score = means.get(record.network), record.scored_by
+    record, score = chosen.record, chosen.record.scored_by
+    own = means.get(record.network)
     full = next((one for one in means.values() if _is_whole(one.records[0])), None)
     if own is None or full is None or _is_whole(record):
         return
     first = full.records[0]
     who = f"baseline, {markdown.inert(first.model)} {markdown.inert(first.network)}"
     yield f"- {who}: {_mean(score, full, 'val')}."
-    yield _drop(score, score.drop(own.mean, full.mean), "val", None)
+    yield _drop(chosen, score.drop(own.mean, full.mean), "val")
 
 
 def _is_whole(record: Record) -> bool:
@@ -151,8 +150,10 @@ def _compared(row: Mapping[str, Any], score: Score, on: str) -> str | None:
     return f"- {role}, {f'{model} {network}'.strip()}: {_figure(score, mean, spread, seeds, on)}."
 
 
-def _drop(score: Score, drop: float, on: str, allowed: object) -> str:
+def _drop(chosen: Selection, drop: float, on: str) -> str:
     """Say what is lost against the baseline, and what may be."""
+    score, promise = chosen.record.scored_by, chosen.told.get("promise")
+    allowed = promise.get("allowed") if isinstance(promise, dict) else None
     lost = markdown.inert(score.drop_text(abs(drop)))
     text = f"none, it is {lost} better" if drop < 0 else lost
     limit = score.short_drop(allowed) if isinstance(allowed, int | float) else None
