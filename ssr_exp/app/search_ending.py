@@ -14,8 +14,8 @@ from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
-from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, Store
+from ssr_exp.runs.record import Record, Status, n_tested
+from ssr_exp.runs.store import BEST_FOLDER, Store
 from ssr_exp.search import answer, answer_printing, decision, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
@@ -122,31 +122,14 @@ class Ending:
 
     def _results(self, members: Mapping[Contender, Sequence[Member]]) -> list[Result]:
         """Average what finalists gave, with all seeds that they were trained with."""
-        rows = [(c, self._tested(some)) for c, some in members.items()]
+        store = Store(self.conf.paths.runs)
+        own = {c: [r for m in some if (r := m.record())] for c, some in members.items()}
+        rows = [(c, finalists.with_earlier(store, records)) for c, records in own.items()]
         return answer.results(rows, full=self.belief.history.space.baseline.params)
-
-    def _tested(self, members: Sequence[Member]) -> list[Record]:
-        """List the records of a finalist: those of this command, and of other seeds before."""
-        own = [record for member in members if (record := member.record())]
-        if not own:
-            return []
-        seeds = {record.seed for record in own}
-        before = Store(self.conf.paths.runs).records(own[0].study)
-        return own + [
-            record
-            for record in before
-            if record.network == own[0].network and record.seed not in seeds
-            if record.origin == FINALIST and record.test_score is not None
-        ]
 
     def _handed(self, best: Result) -> Member:
         """Choose the training whose weights are handed over: of those that a loop kept some of."""
-        store = Store(self.conf.paths.runs)
-        kept = [
-            record
-            for record in best.records
-            if (store.folder(record.study, record.network, record.seed) / LAST_CHECKPOINT).exists()
-        ]
+        kept = finalists.with_weights(Store(self.conf.paths.runs), best.records)
         one = answer.shipped(kept or best.records)
         words = finalists.overrides(self.conf, network=one.network, model=None, seed=one.seed)
         (member,) = self._members([words])
