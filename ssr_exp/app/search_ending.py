@@ -68,7 +68,7 @@ class Ending:
         named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
         members = self._trained(named)
         results = self._results(members)
-        self._check(results, named)
+        self._check(results, members)
         conf, count = self.conf.finalists, len(tried)
         retries = Retries(self.belief, conf.retries, conf.seeds, self.affordable, self._is_tested)
         while one := retries.next(self._drops(tried, results), first=count):
@@ -77,10 +77,8 @@ class Ending:
             members |= self._trained([name])
             results = self._results(members)
         decided = self._decided(tried, results)
-        while decided.network not in (
-            *tried,
-            self.study.plan.baseline,
-        ):  # tested by a command before
+        baseline = self.study.plan.baseline
+        while decided.network not in (*tried, baseline):  # tested by a command before
             name = answer.finalist(self.belief.history.space.code(decided.network), len(tried))
             tried.append(decided.network)
             members |= self._trained([name])
@@ -92,8 +90,7 @@ class Ending:
             answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
         code = self.belief.history.space.code(decided.network)
         best = next(r for r in results if r.contender.network == code)
-        shipped = answer.shipped(best.records)
-        chosen = next(m for some in members.values() for m in some if m.record() == shipped)
+        chosen = self._handed(best)
         drop = self.belief.score.drop(best.score, results[0].score)
         learnt = "train and val" if finalists.learns_val(self.conf) else "train"
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
@@ -101,7 +98,7 @@ class Ending:
         return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
 
     def _decided(self, tried: Sequence[Architecture], results: Sequence[Result]) -> Decision:
-        """Choose among all that were tested: by this command, with its seeds, or by one before."""
+        """Choose among all that were tested, by this command or by one before."""
         finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
         compared = {result.contender.network for result in results}  # arms are not answers
         others = [record for record in finals if record.network not in compared]
@@ -125,8 +122,19 @@ class Ending:
         return all(member.is_done for member in self._members(self._trainings(named)))
 
     def _results(self, members: Mapping[Contender, Sequence[Member]]) -> list[Result]:
-        rows = [(c, [r for m in some if (r := m.record())]) for c, some in members.items()]
+        """Average what finalists gave, with all seeds that they were trained with."""
+        store = Store(self.conf.paths.runs)
+        own = {c: [r for m in some if (r := m.record())] for c, some in members.items()}
+        rows = [(c, finalists.with_earlier(store, records)) for c, records in own.items()]
         return answer.results(rows, full=self.belief.history.space.baseline.params)
+
+    def _handed(self, best: Result) -> Member:
+        """Choose the training whose weights are handed over: of those that a loop kept some of."""
+        kept = finalists.with_weights(Store(self.conf.paths.runs), best.records)
+        one = answer.shipped(kept or best.records)
+        words = finalists.overrides(self.conf, network=one.network, model=None, seed=one.seed)
+        (member,) = self._members([words])
+        return member
 
     def _drops(
         self, tried: Sequence[Architecture], results: Sequence[Result]
@@ -167,10 +175,14 @@ class Ending:
             for seed in range(first, first + self.conf.finalists.seeds)
         ]
 
-    def _check(self, results: Sequence[Result], named: Sequence[Contender]) -> None:
-        asked, ended = self.conf.finalists.seeds, {r.contender: len(r.records) for r in results}
-        for contender in named:
-            if (count := ended.get(contender, 0)) < asked:
+    def _check(
+        self, results: Sequence[Result], members: Mapping[Contender, Sequence[Member]]
+    ) -> None:
+        asked, ended = self.conf.finalists.seeds, {result.contender for result in results}
+        for contender, some in members.items():
+            records = (member.record() for member in some)
+            count = sum(r is not None and r.test_score is not None for r in records)
+            if count < asked:
                 log.warning(
                     "%d of %d trainings of %s failed or diverged%s",
                     asked - count,
@@ -178,7 +190,7 @@ class Ending:
                     contender.role,
                     "; its mean is of the others" if count else "",
                 )
-        missing = [contender for contender in named if contender not in ended]
+        missing = [contender for contender in members if contender not in ended]
         if {answer.BASELINE, answer.ROLE} & {contender.role for contender in missing}:
             raise SsrError(
                 "a finalist failed, so there is no answer to hand over: mend the cause that is "

@@ -142,7 +142,11 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
         each = terminal.counted(seeds[0], "seed") if len(seeds) == 1 else ""
         how = [f"{each} each" if each else "", f"trained on {told.learnt}" if told.learnt else ""]
         said = f" ({', '.join(filter(None, how))})" if any(how) else ""
-        texts = (figure_text(score, figure) for figure in (pair.answer, pair.baseline))
+        texts = [figure_text(score, figure) for figure in (pair.answer, pair.baseline)]
+        if not each:
+            counts = (pair.answer.seeds, pair.baseline.seeds)
+            of = (terminal.counted(count, "seed") for count in counts)
+            texts = [f"{text} ({seeds})" for text, seeds in zip(texts, of, strict=True)]
         yield score.on(told.measured_on).name, " and the baseline's ".join(texts) + said
     yield "drop", drop_text(record, told)
     spread = None if pair is None else pair.baseline.std

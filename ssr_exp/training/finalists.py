@@ -19,7 +19,8 @@ from ssr_exp.config import (
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.runs.record import FINALIST
+from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.store import LAST_CHECKPOINT, Store
 from ssr_exp.training import opened_study, pretrained
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
@@ -89,6 +90,31 @@ def overrides(
     if model is not None:
         return [*words, *ANEW, *seeds.words(model), "modifiers.kind=baseline"]
     return [*words, f"modifiers.network={network}"]
+
+
+def with_earlier(store: Store, own: Sequence[Record]) -> list[Record]:
+    """Add to a finalist's records those of other seeds, which commands or a loop tested before.
+
+    `own` are of one network, with the seeds of the command that runs now.
+    """
+    if not own:
+        return []
+    network, seeds_here = own[0].network, {record.seed for record in own}
+    return [*own] + [
+        record
+        for record in store.records(own[0].study)
+        if record.network == network and record.seed not in seeds_here
+        if record.origin == FINALIST and record.test_score is not None
+    ]
+
+
+def with_weights(store: Store, records: Sequence[Record]) -> list[Record]:
+    """Keep the trainings whose weights are there: a loop of the user's own may have told none."""
+    return [
+        record
+        for record in records
+        if (store.folder(record.study, record.network, record.seed) / LAST_CHECKPOINT).exists()
+    ]
 
 
 def sibling(

@@ -150,6 +150,25 @@ def test_what_a_command_before_has_tested_counts_and_a_better_answer_is_not_lost
     assert kept == [other]
 
 
+def test_a_drop_is_of_all_seeds_that_finalists_were_trained_with(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands before trained more seeds: `rounds=0` and `Study.answer` count them, too."""
+    world, ending, answers = make(finalists__seeds=1)
+    chosen, baseline = answers[0], ending.belief.history.space.plan.baseline
+    earlier = [
+        world.tell(a, seed=seed, test_acc=80.0 - drop, origin=FINALIST)
+        for a, drop in ((baseline, 0.0), (chosen, 2.0))
+        for seed in (8, 9)
+    ]
+    world.trained |= {(r.network, r.seed): r for r in earlier}
+    monkeypatch.setattr(Store, "records", lambda *_: earlier)
+    ((network, metrics),) = ending.carry_out()
+    assert network == code(ending, chosen) and len(world.launched) == 2
+    assert metrics["drop"] == pytest.approx(4 / 3)
+    assert [metrics["measured"][role]["seeds"] for role in ("answer", "baseline")] == [3, 3]
+
+
 def test_after_a_retry_it_is_said_whose_cost_the_arms_have(
     make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
