@@ -17,7 +17,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import seed_means
 from ssr_exp.runs.record import Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, Store
-from ssr_exp.search import answer, answer_printing, decision, printing
+from ssr_exp.search import answer, answer_printing, decision, other_networks, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -92,9 +92,9 @@ class Ending:
         best = next(r for r in results if r.contender.network == code)
         chosen = self._handed(best)
         drop = self.belief.score.drop(best.score, results[0].score)
-        learnt = "train and val" if finalists.learns_val(self.conf) else "train"
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
-        rows = {"results": answer.summary(results), "learnt": learnt, "measured": measured}
+        rows = {"results": answer.summary(results), "measured": measured}
+        rows |= finalists.images(self.conf, self.study)
         return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
 
     def _decided(self, tried: Sequence[Architecture], results: Sequence[Result]) -> Decision:
@@ -245,11 +245,12 @@ class Ending:
         sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
         metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
-        metrics |= decided.fields() | answer.full_size(self.belief)
+        metrics |= decided.fields() | other_networks.full_size(self.belief)
         axis = self.conf.objective.cost
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
-        metrics = metrics | answer.further(self.belief, record.network, axis) | self._front()
+        metrics |= other_networks.further(self.belief, record.network, axis, decided.drops)
+        metrics |= self._front()
         metrics |= {"export": self._export_words(conf)}
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         answer_printing.print_replaced(store.read(to), record, **question, axis=axis)

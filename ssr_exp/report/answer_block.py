@@ -13,6 +13,7 @@ from pathlib import Path
 from ssr_exp import messages, terminal
 from ssr_exp.report import search_results
 from ssr_exp.report.search_results import (
+    Cheaper,
     Comparison,
     Figure,
     Likeliest,
@@ -140,7 +141,9 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
     if pair is not None:
         seeds = sorted({pair.answer.seeds, pair.baseline.seeds})
         each = terminal.counted(seeds[0], "seed") if len(seeds) == 1 else ""
-        how = [f"{each} each" if each else "", f"trained on {told.learnt}" if told.learnt else ""]
+        count = "" if told.test_images is None else f", tested on {told.test_images:,} images"
+        learnt = f"trained on {told.learnt}{count}" if told.learnt else ""
+        how = [f"{each} each" if each else "", learnt]
         said = f" ({', '.join(filter(None, how))})" if any(how) else ""
         texts = [figure_text(score, figure) for figure in (pair.answer, pair.baseline)]
         if not each:
@@ -218,7 +221,7 @@ def promise_text(record: Record, told: Comparison) -> str | None:
     weak = asked if promise.probability < promise.confidence else ""
     state = verdict.STATES[is_kept(told)]
     if told.measured_on == "test":
-        before = f"before it was tested: {promise.likely} likely to be kept"
+        before = f"by val alone: {promise.likely} likely to be kept"
         return f"{state}; {before}, expected {expected}{weak}"
     limit = score.short_drop(promise.allowed)
     return (
@@ -237,6 +240,8 @@ def _search(record: Record, told: Comparison, against: str | None) -> Iterator[t
             f"{front.networks} of {front.trained} networks are on the front of {axes}; the answer "
             "is the cheapest network that is good enough",
         )
+    if (cheaper := told.cheaper) is not None:
+        yield "cheaper", _cheaper(cheaper, score)
     if (untrained := told.untrained) is not None:
         yield "untrained", _untrained(untrained, score, _beside(record, told, against))
     if (likeliest := told.likeliest) is not None:
@@ -261,11 +266,23 @@ def _beside(record: Record, told: Comparison, against: str | None) -> str:
 
 def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
     """Name a network that was only predicted."""
+    poor = "; the surrogate that expects it predicts poorly" if untrained.is_poor else ""
     return (
         f"{terminal.shortened(untrained.network)}, {_share(untrained)}, is expected to be good "
-        f"enough{beside} with {score.name} {score.text(untrained.score)}; to train it: "
+        f"enough{beside} with {score.name} {score.text(untrained.score)}{poor}; to train it: "
         f"modifiers=explicit modifiers.network={untrained.network}"
     )
+
+
+def _cheaper(one: Cheaper, score: Score) -> str:
+    """Say why a cheaper network, good enough on val, is not the answer."""
+    why = (
+        f"is {one.likely} likely to be so on test; objective.confidence={one.confidence:g} asks "
+        "for more"
+        if one.drop is None
+        else f"lost {score.drop_text(one.drop)} on test"
+    )
+    return f"{terminal.shortened(one.network)}, {_share(one)}, is good enough on val, but {why}"
 
 
 def _share(named: Untrained | Likeliest) -> str:

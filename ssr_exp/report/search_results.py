@@ -89,6 +89,7 @@ class Untrained(FileModel):
     """The cheapest network of the lattice that is expected to be good enough, not trained.
 
     Attributes:
+        is_poor: whether the surrogate that expects it predicts poorly.
         cost: that the search is about, and `share` what it is of the baseline's; None: as
             `params_share`, of an earlier version.
     """
@@ -96,6 +97,7 @@ class Untrained(FileModel):
     network: str
     params_share: float
     score: float
+    is_poor: bool = False
     cost: str = "params"
     share: float | None = None
 
@@ -119,6 +121,16 @@ class Likeliest(FileModel):
         return terminal.likely(self.probability)
 
 
+class Cheaper(Likeliest):
+    """A trained network that is cheaper than the answer, good enough on val, and was passed over.
+
+    Attributes:
+        drop: what it lost on test; None: it was not tested, and is not likely enough to keep.
+    """
+
+    drop: float | None = None
+
+
 class Size(FileModel):
     """The blocks and channels of a network, of each segment."""
 
@@ -133,6 +145,7 @@ class Comparison(FileModel):
         measured_on: the images that the answer is judged by: `test`, or `val` without finalists.
         drop: in the score's unit.
         learnt: what the networks were trained on, where they were tested.
+        test_images: how many those were tested on, where that is known.
         full: the size of the baseline.
         front: of an `objective=tradeoff`.
         export: words for `export.py`; None: it cannot be exported.
@@ -146,11 +159,13 @@ class Comparison(FileModel):
     promise: StatedPromise | None = None
     measured: Pair | None = None
     learnt: str | None = None
+    test_images: int | None = None
     latency: AnswerLatency | None = None
     full: Size | None = None
     front: FrontSize | None = None
     untrained: Untrained | None = None
     likeliest: Likeliest | None = None
+    cheaper: Cheaper | None = None
     export: tuple[str, ...] | None = ()
     kept: bool | None = None
     verdict: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssr_exp.config import Arm, CostAxis, SearchConfig
+from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
@@ -57,7 +57,7 @@ def good_enough(belief: Belief) -> list[Architecture]:
     accurate = dict(zip(belief.networks, belief.state.accurate.tolist(), strict=False))
     enough = [a for a in _smaller(belief) if accurate[a]]
     if not enough and belief.confidence <= EVEN:
-        enough = _looks_good_enough(belief)
+        enough = looks_good_enough(belief)
     elif not enough and breaks_a_cap(belief, baseline):
         enough = [one] if (one := likeliest(belief)) is not None else []
     return sorted([*enough, baseline], key=lambda a: (log_costs[a], -score.sign * scores[a], a))
@@ -65,11 +65,11 @@ def good_enough(belief: Belief) -> list[Architecture]:
 
 def likeliest(belief: Belief) -> Architecture | None:
     """Find the network that likeliest keeps within the drop, of those that look as if they did."""
-    looks = _looks_good_enough(belief)
+    looks = looks_good_enough(belief)
     return max(looks, key=lambda a: belief.promises[a].probability, default=None)
 
 
-def _looks_good_enough(belief: Belief) -> list[Architecture]:
+def looks_good_enough(belief: Belief) -> list[Architecture]:
     """List the smaller networks that are so, measured and predicted; else all that are measured."""
     scores = belief.history.scores()
     outcomes = dict(zip(belief.networks, belief.state.outcomes.tolist(), strict=False))
@@ -110,74 +110,6 @@ def latency(belief: Belief, architecture: Architecture) -> DeviceLatency | None:
         measured = False
     (ms,) = belief.latencies.ms(cost.encode(belief.history.space.plan, [architecture])).tolist()
     return DeviceLatency(ms, str(belief.latencies), measured, belief.caps.get("latency_ms"))
-
-
-def predicted(belief: Belief) -> tuple[Architecture, float] | None:
-    """Find the cheapest point of the lattice that is expected to be good enough.
-
-    Trained or not. Returns it with the expected score; None if there is none, or the surrogate
-    predicts something else.
-    """
-    candidates, threshold = belief.candidates, belief.state.threshold
-    if not belief.predicts_score:
-        return None
-    if candidates.sample is not None:
-        rng = np.random.default_rng(0)
-        candidates = lattice_sample.with_cheapest(candidates, threshold, rng)
-    enough = (candidates.mean >= threshold) & candidates.within
-    if not bool(enough.any()):
-        return None
-    number = int(torch.where(enough, candidates.log_cost, math.inf).argmin())
-    (architecture,) = candidates.architectures([number])
-    return architecture, float(belief.scale.back(candidates.mean[number]))
-
-
-def full_size(belief: Belief) -> dict[str, Any]:
-    """Say, as plain data, what the answer is a part of: the baseline's blocks and channels."""
-    plan = belief.history.space.plan
-    whole = plan.baseline
-    return {"full": {"blocks": list(whole.blocks), "widths": list(plan.channels(whole))}}
-
-
-def further(belief: Belief, code: str, axis: CostAxis = CostAxis.params) -> dict[str, Any]:
-    """Say, as plain data, what a search believes of other networks than its answer.
-
-    A network that was not trained, cheaper than the answer, and expected to be good enough; where
-    the baseline is the answer, which other one is likeliest to be so. `axis` is the cost.
-    """
-    told: dict[str, Any] = {}
-    space, share = belief.history.space, _share_of(belief, axis)
-    handed = space.parse(code)
-    if (expected := predicted(belief)) is not None and expected[0] not in belief.networks:
-        network, score = expected
-        if share(network) < share(handed):
-            told["untrained"] = _priced(belief, network, axis) | {"score": score}
-    if handed == space.plan.baseline and (one := likeliest(belief)) is not None:
-        sure = {"probability": belief.promises[one].probability, "confidence": belief.confidence}
-        told["likeliest"] = _priced(belief, one, axis) | sure
-    return told
-
-
-def _priced(belief: Belief, architecture: Architecture, axis: CostAxis) -> dict[str, Any]:
-    """Name a network, and say what it costs as a share of the baseline's."""
-    return {
-        "network": belief.history.space.code(architecture),
-        "params_share": _share_of(belief, CostAxis.params)(architecture),
-        "cost": axis.value,
-        "share": _share_of(belief, axis)(architecture),
-    }
-
-
-def _share_of(belief: Belief, axis: CostAxis) -> Callable[[Architecture], float]:
-    """Return what prices a network as a share of the baseline's cost; a latency is predicted."""
-    plan = belief.history.space.plan
-    price = costs.price(axis, belief.history, belief.latencies)
-
-    def share(architecture: Architecture) -> float:
-        own, whole = price(cost.encode(plan, [architecture, plan.baseline])).tolist()
-        return math.exp(own - whole)
-
-    return share
 
 
 def contenders(

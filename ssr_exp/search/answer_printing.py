@@ -11,7 +11,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import cost_words, verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY
-from ssr_exp.search import answer, decision, diagnostics
+from ssr_exp.search import answer, decision, diagnostics, other_networks
 from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -79,7 +79,7 @@ def print_smallest(belief: Belief, conf: SearchConfig, decided: Decision | None 
             rests = "; it rests on a surrogate that predicts poorly"
         tested = decided.drop if told == trained and not is_baseline else None
         lines.append(f"  promise    {_promised(belief, told, tested)}{rests}")
-    if (predicted := answer.predicted(belief)) is not None:
+    if (predicted := other_networks.predicted(belief, decided.drops)) is not None:
         best, expected = predicted
         known = "" if best in belief.networks else ", not trained"
         if belief.drop < (lost := decided.drops.get(best, 0.0)) < math.inf:
@@ -105,9 +105,7 @@ def _promised(belief: Belief, architecture: Architecture, drop: float | None) ->
         lost = (
             f"{belief.score.drop_text(drop)} lost, where {belief.score.short_drop(allowed)} may be"
         )
-        text = (
-            f"{verdict.STATES[drop <= allowed]}: {lost}; before it was tested: expected {expected}"
-        )
+        text = f"{verdict.STATES[drop <= allowed]}: {lost}; by val alone: expected {expected}"
     if promise.probability >= belief.confidence or belief.confidence <= EVEN:
         return text
     return f"{text}; objective.confidence={belief.confidence:g} asks for more"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ssr_exp.config import (
     Arm,
@@ -16,6 +17,7 @@ from ssr_exp.config import (
     SearchConfig,
     TaskKind,
 )
+from ssr_exp.datasets.images import Splits
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, seeds
 from ssr_exp.rescaling.cost import Cost
@@ -55,6 +57,19 @@ def check(whole: SearchConfig, opened: OpenedStudy) -> None:
 def learns_val(conf: Config) -> bool:
     """Say whether finalists learn from val, too: data of the user's own is split by them."""
     return conf.dataset.target is None and conf.task.name is not TaskKind.loop
+
+
+def images(conf: Config, opened: OpenedStudy) -> dict[str, Any]:
+    """Say, as plain data, what finalists learned from, and how many images they were tested on.
+
+    Nothing of a loop of the user's own, which alone knows it; a count where the images are ours.
+    """
+    if conf.task.name is TaskKind.loop:
+        return {}
+    told: dict[str, Any] = {"learnt": "train and val" if learns_val(conf) else "train"}
+    if isinstance(opened.splits, Splits) and opened.splits.test is not None:
+        told["test_images"] = len(opened.splits.test)
+    return told
 
 
 def _check_siblings(whole: SearchConfig) -> None:

@@ -75,7 +75,7 @@ def make(
         known = history.from_records(small, [tell(a) for a in first])
         belief = Belief.from_history(known, conf)
         world = World(belief, tell, {})
-        study = SimpleNamespace(name="study", plan=small.plan)
+        study = SimpleNamespace(name="study", plan=small.plan, splits=None)
         ending = Ending(world, (), conf, study, belief, affordable)  # type: ignore[arg-type]
         monkeypatch.setattr(
             Ending, "_hand_over", lambda _, member, metrics, __: [(member.key[0], metrics)]

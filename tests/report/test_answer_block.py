@@ -69,7 +69,7 @@ def test_it_says_what_the_answer_is_costs_scores_and_promises_and_what_to_type(
         "test acc": "97.96 +- 1.05 % and the baseline's 98.52 +- 0.43 % (3 seeds each, trained on "
         "train and val)",
         "drop": "0.56 points (+- 0.66, the standard error over seeds), where 1 point may be lost",
-        "promise": "kept on test; before it was tested: 86% likely to be kept, expected to lose "
+        "promise": "kept on test; by val alone: 86% likely to be kept, expected to lose "
         "0.21 points (80 % interval -0.70 to 1.12)",
         "weights": "those of seed 0: 97.31 % on val, 98.12 % on test",
         "best": str(best),
@@ -151,6 +151,24 @@ def test_a_baseline_whose_seeds_differ_by_more_than_may_be_lost_is_said(block: B
     figures = TOLD["measured"] | {"baseline": {"mean": 66.9, "std": 16.3, "seeds": 3}}
     assert "noise" not in block()
     assert "differ by more than may be lost" in block(drop=-20.3, measured=figures)["noise"]
+
+
+def test_a_cheaper_network_that_was_passed_over_is_named_with_the_reason(block: Block) -> None:
+    one = {"network": "d1-1-1_w4-4-8", "params_share": 0.02, "cost": "macs", "share": 0.03}
+    sure = {"probability": 0.62, "confidence": 0.8}
+    said = "d1-1-1_w4-4-8, 3.0% of the MACs, is good enough on val, but "
+    unsure = "is 62% likely to be so on test; objective.confidence=0.8 asks for more"
+    assert block(cheaper=one | sure)["cheaper"] == said + unsure
+    lost = block(cheaper=one | sure | {"drop": 6.94})["cheaper"]
+    assert lost == f"{said}lost 6.94 points on test"
+
+
+def test_it_says_how_many_images_the_test_had_and_that_a_surrogate_predicts_poorly(
+    block: Block,
+) -> None:
+    assert "trained on train and val, tested on 120 images)" in block(test_images=120)["test acc"]
+    untrained = {"network": "d1-1-1_w4-4-8", "params_share": 0.02, "score": 97.0, "is_poor": True}
+    assert "; the surrogate that expects it predicts" in block(untrained=untrained)["untrained"]
 
 
 def test_where_the_baseline_is_the_answer_the_likeliest_network_is_named(block: Block) -> None:

@@ -10,7 +10,7 @@ from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record, n_tested
-from ssr_exp.search import answer, answer_printing, history, printing
+from ssr_exp.search import answer, answer_printing, history, other_networks, printing
 from ssr_exp.search.answer import Contender
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
@@ -79,7 +79,7 @@ def test_an_accuracy_cap_holds_for_the_answer(known: History) -> None:
 
 def test_the_prediction_looks_at_the_whole_lattice(believed: Belief) -> None:
     space, candidates = believed.history.space, believed.candidates
-    found = answer.predicted(believed)
+    found = other_networks.predicted(believed)
     assert found is not None
     (number,) = space.numbers([found[0]])
     enough = candidates.mean >= believed.state.threshold
@@ -148,14 +148,14 @@ def test_what_else_a_search_believes_is_of_smaller_networks(
     whole = space.plan.baseline
     plan = space.plan
     size = {"blocks": list(plan.baseline.blocks), "widths": list(plan.channels(plan.baseline))}
-    assert answer.full_size(believed) == {"full": size}
-    told = answer.further(believed, space.code(whole))
+    assert other_networks.full_size(believed) == {"full": size}
+    told = other_networks.further(believed, space.code(whole))
     untrained, likeliest = told["untrained"], told["likeliest"]
     assert space.parse(untrained["network"]) not in known.networks
     assert 0 < untrained["params_share"] < 1
     assert space.parse(likeliest["network"]) in known.networks
     (tiny,) = space.architectures([0])
-    assert answer.further(believed, space.code(tiny)) == {}
+    assert other_networks.further(believed, space.code(tiny)) == {}
 
 
 @unfitted

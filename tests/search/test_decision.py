@@ -9,7 +9,7 @@ import pytest
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST
-from ssr_exp.search import answer, answer_printing, decision, retries
+from ssr_exp.search import answer, answer_printing, decision, other_networks, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from tests.search.conftest import Tell, asked
@@ -121,7 +121,7 @@ def test_what_is_smallest_is_what_finalists_decided(
     answer_printing.print_smallest(belief, conf, decision.decide(belief, {one: 5.0, two: 1.0}))
     printed = capsys.readouterr().out
     assert f"trained    {code(two)}" in printed and "on test:" in printed
-    kept = "promise kept on test: 1.00 points lost, where 3 points may be; before it was tested:"
+    kept = "promise kept on test: 1.00 points lost, where 3 points may be; by val alone:"
     assert kept in " ".join(printed.split())
     answer_printing.print_smallest(belief, conf, decision.decide(belief, {one: 5.0}))
     printed = " ".join(capsys.readouterr().out.split())
@@ -133,7 +133,7 @@ def test_a_prediction_that_a_test_has_refuted_is_said_to_be(
     belief: Belief, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, *_ = smaller(belief)
-    monkeypatch.setattr(answer, "predicted", lambda _: (one, 99.0))
+    monkeypatch.setattr(other_networks, "predicted", lambda *_: (one, 99.0))
     for lost, said in ((5.0, True), (1.0, False)):
         answer_printing.print_smallest(
             belief, asked(), decision.decide(belief, {one: lost, two: 0.5})

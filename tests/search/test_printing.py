@@ -7,7 +7,7 @@ import pytest
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import cost_words
-from ssr_exp.search import answer, answer_printing, printing
+from ssr_exp.search import answer_printing, other_networks, printing
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.rounds import Planned
@@ -49,7 +49,7 @@ def test_another_network_than_the_answer_is_named_with_that_cost_and_is_cheaper(
 ) -> None:
     belief = Belief.from_history(known, asked(objective__cost=axis, objective__max_drop=3.0))
     space = known.space
-    told = answer.further(belief, space.code(space.plan.baseline), axis)
+    told = other_networks.further(belief, space.code(space.plan.baseline), axis)
     assert told
     for named in told.values():
         assert named["cost"] == axis

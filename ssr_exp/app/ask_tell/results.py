@@ -17,7 +17,7 @@ from ssr_exp.runs import verdict
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
-from ssr_exp.search import answer, answer_printing
+from ssr_exp.search import answer, answer_printing, other_networks
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
 from ssr_exp.training import answer_folder, loop_study, run
@@ -108,7 +108,7 @@ class Answer:
         asked = f"; {self.confidence:g} asked for" if self.confidence > EVEN else ""
         promise = self.promise.text(self.how, self.allowed)
         state = verdict.STATES[self.is_kept]
-        before = "it is expected" if self.is_kept is None else "before it was tested: expected"
+        before = "it is expected" if self.is_kept is None else "by val alone: expected"
         if not is_baseline:
             lines.append(f"  promise: {state}; {before} {promise}{asked}")
         if self.verdict:
@@ -183,7 +183,8 @@ def make_answer(asking: Asking) -> Answer:
         "networks_tested": n_tested(finals),
         "export": _export_words(asking),
         **decided.fields(),
-        **answer.full_size(belief),
+        **other_networks.full_size(belief),
+        **other_networks.further(belief, code, asking.conf.objective.cost, decided.drops),
     }
     folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(

@@ -57,9 +57,9 @@ function taken() {
   const handed = isUnmoved() ? handedOver() : null; // until somebody asks for something else
   const own = handed || cheapest(comparable(), (n) => scoreOf(n, comparedBy()).mean);
   const known = new Set(study().networks.map((n) => n.code));
-  const expected = comparedBy() === "score" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
-  const isBroken = handed && study().answer?.kept === false;
-  const better = expected && (!own || isBroken || axis().of(expected) < axis().of(own)) ? expected : null;
+  const named = handed && study().answer?.untrained?.network; // then one rule, the search's
+  const expected = handed ? study().points.find((p) => p.code === named) : comparedBy() === "score" ? cheapest(study().points.filter((p) => !known.has(p.code)), (p) => p.expected[1]) : null;
+  const better = expected && (handed || !own || axis().of(expected) < axis().of(own)) ? expected : null;
   return { full, own, expected: better };
 }
 

@@ -15,7 +15,15 @@ from ssr_exp.rescaling import cost, planning
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.rescaling.resnet import CifarResNet
 from ssr_exp.runs.record import Record
-from ssr_exp.search import answer, history, lattice_sample, local_search, space, summary
+from ssr_exp.search import (
+    answer,
+    history,
+    lattice_sample,
+    local_search,
+    other_networks,
+    space,
+    summary,
+)
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.caps import check_latency_cap
 from ssr_exp.search.history import History
@@ -95,9 +103,9 @@ def test_the_cheapest_expected_network_is_that_of_all_points(
     known: History, few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf = asked(objective__max_drop="3", cap__params="60%")
-    sampled = answer.predicted(Belief.from_history(known, conf))
+    sampled = other_networks.predicted(Belief.from_history(known, conf))
     monkeypatch.setattr(space, "LIMIT", 512)
-    whole = answer.predicted(Belief.from_history(known, conf))
+    whole = other_networks.predicted(Belief.from_history(known, conf))
     assert sampled is not None and whole is not None
     assert sampled[0] == whole[0] and sampled[1] == pytest.approx(whole[1])
 

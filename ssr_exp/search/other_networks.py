@@ -1,0 +1,147 @@
+"""What a search believes of other networks than its answer: cheaper ones, trained or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssr_exp.config import CostAxis
+from ssr_exp.rescaling import cost
+from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.search import answer, costs, diagnostics, lattice_sample
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.candidates import Candidates
+from ssr_exp.search.outcome import EVEN
+
+AT_ONCE = 256  # points whose architectures are made
+
+
+def predicted(
+    belief: Belief, drops: Mapping[Architecture, float] | None = None
+) -> tuple[Architecture, float] | None:
+    """Find the cheapest point of the lattice that is expected to be good enough, trained or not.
+
+    What is smaller in all segments than a network that lost too much on test is not expected to
+    lose less, whatever val says of it.
+
+    Args:
+        belief: what is believed, by val.
+        drops: on test, of the networks that were tested.
+
+    Returns:
+        It with the expected score; None if there is none, or the surrogate predicts something else.
+    """
+    candidates, threshold = belief.candidates, belief.state.threshold
+    if not belief.predicts_score:
+        return None
+    if candidates.sample is not None:
+        rng = np.random.default_rng(0)
+        candidates = lattice_sample.with_cheapest(candidates, threshold, rng)
+    enough = torch.nonzero((candidates.mean >= threshold) & candidates.within).flatten()
+    order = enough[candidates.log_cost[enough].argsort(stable=True)].tolist()
+    plan = belief.history.space.plan
+    failed = [a for a, drop in (drops or {}).items() if drop > belief.drop]
+    for number, architecture in _in_order(candidates, order):
+        if not any(_is_within(plan, architecture, larger) for larger in failed):
+            return architecture, float(belief.scale.back(candidates.mean[number]))
+    return None
+
+
+def _in_order(candidates: Candidates, order: list[int]) -> Iterator[tuple[int, Architecture]]:
+    """Make the architectures of points, some at once."""
+    for at in range(0, len(order), AT_ONCE):
+        some = order[at : at + AT_ONCE]
+        yield from zip(some, candidates.architectures(some), strict=True)
+
+
+def _is_within(plan: Plan, one: Architecture, other: Architecture) -> bool:
+    """Say whether a network has no more blocks and channels than another one in any segment."""
+    pairs = [*zip(one.blocks, other.blocks, strict=True)]
+    pairs += zip(plan.channels(one), plan.channels(other), strict=True)
+    return all(own <= theirs for own, theirs in pairs)
+
+
+def full_size(belief: Belief) -> dict[str, Any]:
+    """Say, as plain data, what the answer is a part of: the baseline's blocks and channels."""
+    plan = belief.history.space.plan
+    whole = plan.baseline
+    return {"full": {"blocks": list(whole.blocks), "widths": list(plan.channels(whole))}}
+
+
+def further(
+    belief: Belief,
+    code: str,
+    axis: CostAxis = CostAxis.params,
+    drops: Mapping[Architecture, float] | None = None,
+) -> dict[str, Any]:
+    """Say, as plain data, what a search believes of other networks than its answer.
+
+    A network that was not trained, cheaper than the answer, and expected to be good enough; a
+    trained one that is cheaper and good enough on val, and why it
+    is not the answer; where the baseline is the answer, which other one is likeliest to be so.
+
+    Args:
+        belief: what is believed, by val.
+        code: of the answer.
+        axis: the cost.
+        drops: on test, of the networks that were tested.
+    """
+    told: dict[str, Any] = {}
+    space, share = belief.history.space, _share_of(belief, axis)
+    handed, drops = space.parse(code), drops or {}
+    expected = predicted(belief, drops)
+    if expected is not None and expected[0] not in belief.networks:
+        network, score = expected
+        if share(network) < share(handed):
+            is_poor = diagnostics.is_poor(diagnostics.look(belief))
+            own = {"score": score, "is_poor": is_poor}
+            told["untrained"] = _priced(belief, network, axis) | own
+    if handed == space.plan.baseline:
+        one = answer.likeliest(belief)
+        return told if one is None else told | {"likeliest": _sure(belief, one, axis)}
+    cheaper = [a for a in answer.looks_good_enough(belief) if share(a) < share(handed)]
+    if (one := _passed_over(belief, cheaper, drops)) is not None:
+        lost = {"drop": drops[one]} if math.isfinite(drops.get(one, math.inf)) else {}
+        told["cheaper"] = _sure(belief, one, axis) | lost
+    return told
+
+
+def _passed_over(
+    belief: Belief, cheaper: list[Architecture], drops: Mapping[Architecture, float]
+) -> Architecture | None:
+    """Choose of cheaper networks, good enough on val, the one whose place readers wonder about."""
+    sure = max(belief.confidence, EVEN)
+    known = [a for a in cheaper if a in drops or belief.promises[a].probability < sure]
+    return max(known, key=lambda a: belief.promises[a].probability, default=None)
+
+
+def _sure(belief: Belief, network: Architecture, axis: CostAxis) -> dict[str, Any]:
+    """Price a network, and say how sure it is to keep within what may be lost."""
+    sure = {"probability": belief.promises[network].probability, "confidence": belief.confidence}
+    return _priced(belief, network, axis) | sure
+
+
+def _priced(belief: Belief, architecture: Architecture, axis: CostAxis) -> dict[str, Any]:
+    """Name a network, and say what it costs as a share of the baseline's."""
+    return {
+        "network": belief.history.space.code(architecture),
+        "params_share": _share_of(belief, CostAxis.params)(architecture),
+        "cost": axis.value,
+        "share": _share_of(belief, axis)(architecture),
+    }
+
+
+def _share_of(belief: Belief, axis: CostAxis) -> Callable[[Architecture], float]:
+    """Return what prices a network as a share of the baseline's cost; a latency is predicted."""
+    plan = belief.history.space.plan
+    price = costs.price(axis, belief.history, belief.latencies)
+
+    def share(architecture: Architecture) -> float:
+        own, whole = price(cost.encode(plan, [architecture, plan.baseline])).tolist()
+        return math.exp(own - whole)
+
+    return share

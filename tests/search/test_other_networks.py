@@ -1,0 +1,61 @@
+"""What is said of other networks than the answer, and what a test has refuted is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.search import answer, other_networks
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.history import History
+from tests.search.conftest import asked
+
+pytestmark = pytest.mark.usefixtures("unfitted")
+
+
+@pytest.fixture
+def belief(known: History) -> Belief:
+    return Belief.from_history(known, asked(objective__max_drop=3.0, objective__confidence=0.6))
+
+
+def sizes(belief: Belief, architecture: Architecture) -> list[int]:
+    return [*architecture.blocks, *belief.history.space.plan.channels(architecture)]
+
+
+def test_what_is_smaller_than_a_network_that_lost_too_much_on_test_is_not_expected_to_be_enough(
+    belief: Belief,
+) -> None:
+    first = other_networks.predicted(belief)
+    assert first is not None
+    seen = [first[0]]
+    for _ in range(3):  # each time what was named is tested, and loses too much
+        found = other_networks.predicted(belief, dict.fromkeys(seen, 9.0))
+        if found is None:
+            break
+        for failed in seen:
+            pairs = zip(sizes(belief, found[0]), sizes(belief, failed), strict=True)
+            assert any(own > theirs for own, theirs in pairs)
+        seen.append(found[0])
+    assert len(seen) > 1
+    assert other_networks.predicted(belief, {seen[0]: 1.0}) == first  # it kept within the drop
+    whole = belief.history.space.plan.baseline
+    assert other_networks.predicted(belief, {whole: 9.0}) is None
+
+
+def test_why_a_cheaper_network_that_is_good_enough_on_val_is_not_the_answer_is_said(
+    belief: Belief,
+) -> None:
+    space = belief.history.space
+    one, *others = answer.good_enough(belief)
+    handed = next(a for a in others if a != space.plan.baseline)
+    told = other_networks.further(belief, space.code(handed), drops={one: 9.0})
+    assert told["cheaper"]["network"] == space.code(one) and told["cheaper"]["drop"] == 9.0
+    assert told["cheaper"]["share"] < 1
+    told = other_networks.further(belief, space.code(handed))
+    looks = answer.looks_good_enough(belief)
+    unsure = [a for a in looks if belief.promises[a].probability < belief.confidence]
+    named = told.get("cheaper")
+    assert (named is None) or space.parse(named["network"]) in unsure
+    if named is not None:
+        assert named["probability"] < named["confidence"] == belief.confidence
+        assert "drop" not in named
