@@ -25,12 +25,13 @@ from ssr_exp.report import answer_block, trade_offs
 from ssr_exp.runs import proposal
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
-from ssr_exp.runs.store import BEST_FOLDER, Busy, Store
+from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Busy, Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.search import answer_printing, asynchronous, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.loop import Search
+from ssr_exp.terminal import counted
 from ssr_exp.training import loop_study, opened_study
 from ssr_exp.training.finalists import UNTESTED
 from ssr_exp.training.opened_study import OpenedStudy
@@ -91,12 +92,12 @@ class SearchCommand(LaunchingCommand):
             name_page(store)
             raise
         page = write_page(store)
-        if search.conf.objective.kind is Objective.tradeoff:
+        if records and search.conf.objective.kind is Objective.tradeoff:
             cost = search.conf.objective.cost.value
             trained = store.records(opened.name)
             trade_offs.print_front(trained, answer=records[0].network, cost=cost)
         print()
-        rows = answer_block.read(store, opened.name)
+        rows = answer_block.read(store, opened.name) if records else []
         answer_block.print_block(rows + ([] if page is None else [("page", str(page))]))
         return records
 
@@ -146,8 +147,15 @@ class SearchCommand(LaunchingCommand):
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         path = proposal.write(search.book.store, batch)
-        if search.conf.task.name is TaskKind.loop and search.conf.task.target is None:
-            log.info("written to %s; your loop goes on with it, or a function: type", path)
+        if _is_left_to_a_loop(search.conf):
+            if left := search.first_left():
+                said = counted(len(left), "first network")
+                log.info("%s not done: those are what your loop is asked for next", said)
+            log.info(
+                "written to %s; your loop is asked by all that is told until then. A function "
+                "trains them, too: type",
+                path,
+            )
             words = [word for word in arguments if not word.startswith("rounds=")]
             print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
             return
@@ -180,11 +188,32 @@ class SearchCommand(LaunchingCommand):
             belief, reason = watched.run(train)
         log.info("the search ends: %s", reason)
         belief = _judged(search, belief)
+        if _is_left_to_a_loop(search.conf):
+            return self._handed_over_before(search, belief)
         ending = Ending(self, arguments, search.conf, opened, belief, search.affordable)
         records = ending.carry_out()
         search.conclude(belief)
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
+
+    def _handed_over_before(self, search: Search, belief: Belief) -> list[Record]:
+        """Find the answer that a loop of the user's own handed over; it trains the finalists, too.
+
+        Where `best/` does not hold what all trainings name by now, that is printed, and the list is
+        empty.
+        """
+        folder = search.book.store.study_folder(search.evidence.study) / BEST_FOLDER
+        record = search.book.store.read(folder) if (folder / RECORD_FILE).exists() else None
+        decided = judging.decide(search, belief)
+        search.conclude(belief)
+        log.info("your loop trains finalists, by study.finalists(), or a function does: type")
+        words = [word for word in self.line.words if not word.startswith("rounds=")]
+        print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
+        if record is not None and record.network == search.space.code(decided.network):
+            return [record]
+        answer_printing.print_smallest(belief, search.conf, decided)
+        log.info("best/ does not hold it: study.answer() hands it over, if its weights were told")
+        return []
 
     def _run_asynchronously(self, search: Search, train: Train) -> tuple[Belief, str]:
         launcher = self.launches.launcher
@@ -196,6 +225,11 @@ class SearchCommand(LaunchingCommand):
         except BaseException:
             self.launches.close()
             raise
+
+
+def _is_left_to_a_loop(conf: SearchConfig) -> bool:
+    """Say whether a loop of the user's own trains, and no function that the command could call."""
+    return conf.task.name is TaskKind.loop and conf.task.target is None
 
 
 def _judged(search: Search, belief: Belief) -> Belief:

@@ -289,12 +289,18 @@ class Search:
 
     def to_come(self) -> int:
         """Count the trainings that the search may still take, if it ends with its last round."""
-        done = {record.network for record in self.evidence.records if is_done(record)}
         plans = self.book.read()
-        first = [p.networks for p in plans if p.number == 0] or [tuple(self._missing())]
         planned = [p.networks for p in plans if 0 < p.number <= self.conf.rounds]
-        whole = sum(map(len, first)) + self.conf.rounds * self.conf.batch
-        return whole - sum(network in done for part in first + planned for network in part)
+        done = sum(map(self._is_done, itertools.chain(*planned)))
+        return len(self.first_left()) + self.conf.rounds * self.conf.batch - done
+
+    def first_left(self) -> list[str]:
+        """List the first networks that are not done."""
+        plans = [p.networks for p in self.book.read() if p.number == 0] or [self._missing()]
+        return [network for network in itertools.chain(*plans) if not self._is_done(network)]
+
+    def _is_done(self, network: str) -> bool:
+        return any(r.network == network and is_done(r) for r in self.evidence.records)
 
     def open_round(self) -> Round | None:
         """Return the round that is not full yet, or a new one; None if all are."""

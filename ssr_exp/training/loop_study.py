@@ -300,12 +300,12 @@ def check_function(conf: Config) -> Callable[..., Any]:
         SsrError: if none is named, or there is none of its name.
     """
     if conf.task.target is None:
-        shows = messages.typed("search", "rounds=0")
+        shows = messages.typed("search", f"study={conf.study}", "rounds=0")
         raise SsrError(
             f"the networks of {conf.study} are trained by a loop of your own: let it go on, type "
-            f"{shows} to see what it would be asked for next, or name a function that trains one "
-            "network: task.target=my_package.train. It takes a candidate (candidate.network) and "
-            "returns its score."
+            f"{shows} to see what is known so far, or name a function that trains one network: "
+            "task.target=my_package.train. It takes a candidate (candidate.network) and returns "
+            "its score."
         )
     return user_code.find(conf.task.target, "task.target")
 

@@ -1,0 +1,80 @@
+"""What `ssr search` says of a study whose networks a loop of the user's own trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import shapes
+
+import ssr_exp
+from ssr_exp.training.candidate import Candidate
+from tests import conftest
+from tests.conftest import Command, Ended
+
+Search = Callable[..., Ended]
+pytestmark = pytest.mark.usefixtures("repeatable")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> ssr_exp.Study:
+    return ssr_exp.Study(
+        shapes.make_network,
+        (1, 12, 12),
+        name="shapes",
+        score=ssr_exp.Score("acc", "max", bounds=(0, 1)),
+        runs=tmp_path,
+        max_drop=0.05,
+        sentinels="sentinel_all",
+        rounds=1,
+        batch=1,
+    )
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> Search:
+    def bare(tmp_path: Path, words: tuple[str, ...], script: str = "search.py") -> list[str]:
+        return [*words, f"paths.runs={tmp_path}"]
+
+    def run(*words: str) -> Ended:
+        monkeypatch.setattr(conftest, "small", bare)
+        return command("study=shapes", "trust=true", *words, script="search.py")
+
+    return run
+
+
+def scored(candidate: Candidate) -> float:
+    return 0.95 - 0.01 * (12 - math.log(candidate.cost.params))
+
+
+def test_before_the_first_networks_are_done_nothing_else_is_said_to_come_next(
+    study: ssr_exp.Study, search: Search
+) -> None:
+    for _ in range(4):
+        candidate = study.ask()
+        study.tell(candidate, scored(candidate))  # type: ignore[arg-type]
+    shown = search("rounds=0")
+    assert shown.code == 0, shown.text
+    assert shown.lines("first networks not done: those are what your loop is asked for next")
+    assert not shown.lines("your loop goes on with it")
+
+
+def test_of_a_finished_loop_a_search_shows_the_answer_and_a_missing_one_is_named_with_the_command(
+    study: ssr_exp.Study, search: Search
+) -> None:
+    while candidate := study.ask():
+        assert candidate.network is not None  # its weights are kept
+        study.tell(candidate, scored(candidate))
+    before = search("rounds=1", "batch=1")
+    assert before.code == 0 and before.lines("best/ does not hold it: study.answer() hands it over")
+    answer = study.answer()
+    assert before.lines("trained    ", answer.code) and not before.lines("answer: ")
+    ended = search("rounds=1", "batch=1")
+    assert ended.code == 0, ended.text
+    assert ended.lines("answer: ", answer.code)
+    assert ended.lines("search.py", "study=shapes", "task.target=MODULE.FUNCTION")
+    more = search("rounds=2", "batch=1")  # which nobody trains here
+    assert more.code == 1
+    assert "search.py study=shapes rounds=0" in more.err
