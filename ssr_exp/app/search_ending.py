@@ -22,7 +22,7 @@ from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
 from ssr_exp.search.retries import Retries
-from ssr_exp.terminal import counted
+from ssr_exp.terminal import counted, likely
 from ssr_exp.training import answer_folder, finalists, opened_study
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE, Member
@@ -66,6 +66,8 @@ class Ending:
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         tried = [a for a in answers[: self.conf.finalists.count] if a != self.study.plan.baseline]
         named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
+        if not tried:
+            self._say_that_none_is_promised()
         members = self._trained(named)
         results = self._results(members)
         self._check(results, members)
@@ -96,6 +98,23 @@ class Ending:
         rows = {"results": answer.summary(results), "measured": measured}
         rows |= finalists.images(self.conf, self.study)
         return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
+
+    def _say_that_none_is_promised(self) -> None:
+        """Say before the baseline is tested that no smaller network is, and what would name one."""
+        limit, sure = self.belief.score.short_drop(self.belief.drop), self.belief.confidence
+        one = answer.likeliest(self.belief)
+        best = "" if one is None else f" (the likeliest: {self._how_likely(one)})"
+        log.info(
+            "no smaller network is %s likely to lose at most %s%s, so the baseline is the answer; "
+            "more rounds, a larger objective.max_drop or a lower objective.confidence may name one",
+            likely(sure),
+            limit,
+            best,
+        )
+
+    def _how_likely(self, one: Architecture) -> str:
+        probability = self.belief.promises[one].probability
+        return f"{self.belief.history.space.code(one)}, {likely(probability)}"
 
     def _decided(self, tried: Sequence[Architecture], results: Sequence[Result]) -> Decision:
         """Choose among all that were tested, by this command or by one before."""

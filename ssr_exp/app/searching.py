@@ -22,9 +22,10 @@ from ssr_exp.config import AUTO, Config, Objective, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
 from ssr_exp.report import answer_block, trade_offs
-from ssr_exp.runs import proposal
+from ssr_exp.runs import proposal, seed_means
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
+from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Busy, Store
 from ssr_exp.runs.study_names import Command
 from ssr_exp.search import answer_printing, asynchronous, printing
@@ -135,7 +136,8 @@ class SearchCommand(LaunchingCommand):
         print()
         judged = _judged(search, belief)
         _print_front(belief, search.conf)
-        answer_printing.print_smallest(judged, search.conf, judging.decide(search, judged))
+        decided = judging.decide(search, judged)
+        answer_printing.print_smallest(judged, search.conf, decided, _means(search))
         picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")
@@ -211,7 +213,7 @@ class SearchCommand(LaunchingCommand):
         print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
         if record is not None and record.network == search.space.code(decided.network):
             return [record]
-        answer_printing.print_smallest(belief, search.conf, decided)
+        answer_printing.print_smallest(belief, search.conf, decided, _means(search))
         log.info("best/ does not hold it: study.answer() hands it over, if its weights were told")
         return []
 
@@ -230,6 +232,10 @@ class SearchCommand(LaunchingCommand):
 def _is_left_to_a_loop(conf: SearchConfig) -> bool:
     """Say whether a loop of the user's own trains, and no function that the command could call."""
     return conf.task.name is TaskKind.loop and conf.task.target is None
+
+
+def _means(search: Search) -> dict[str, SeedMean]:
+    return seed_means.on_val(search.book.store.records(search.evidence.study))
 
 
 def _judged(search: Search, belief: Belief) -> Belief:

@@ -64,7 +64,9 @@ def trade_offs(
     some = f"{len(records)} of {len(all_records)} runs"
     shown = some if len(all_records) > len(records) else "all runs"
     cost = traded(all_records or records, cost)
-    title = f"{study}  {shown} (* none with {FEWER[cost]} is as {good})"
+    means = seed_means.on_val(all_records or records).values()
+    by = ", by the mean over seeds" if any(len(one.records) > 1 for one in means) else ""
+    title = f"{study}  {shown} (* none with {FEWER[cost]} is as {good}{by})"
     given = {
         "ms": any(record.latency_ms is not None for record in records),
         "test": any(record.test_score is not None for record in records),

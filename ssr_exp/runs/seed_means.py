@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 from ssr_exp.runs.record import Record
 
@@ -27,6 +28,10 @@ class SeedMean:
     def seeds(self) -> list[int]:
         """The seeds that it is the mean of."""
         return [record.seed for record in self.records]
+
+    def figure(self) -> dict[str, Any]:
+        """Write it as plain data."""
+        return {"mean": self.mean, "std": self.deviation, "seeds": len(self.records)}
 
 
 def on_val(records: Iterable[Record]) -> dict[str, SeedMean]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ssr_exp import terminal
 from ssr_exp.config import CostAxis, SearchConfig
@@ -11,6 +11,7 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import cost_words, verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY
+from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.search import answer, decision, diagnostics, other_networks
 from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
 from ssr_exp.search.belief import Belief
@@ -49,10 +50,19 @@ def print_replaced(
     )
 
 
-def print_smallest(belief: Belief, conf: SearchConfig, decided: Decision | None = None) -> None:
+def print_smallest(
+    belief: Belief,
+    conf: SearchConfig,
+    decided: Decision | None = None,
+    means: Mapping[str, SeedMean] | None = None,
+) -> None:
     """Print the smallest network that is good enough: trained, as finalists decided, and predicted.
 
-    Without a decision there are no finalists.
+    Args:
+        belief: what is believed, by val.
+        conf: the search.
+        decided: by finalists; None: there are none.
+        means: of networks on val, over all trainings; None: those of the search.
     """
     space, score = belief.history.space, belief.score
     decided = decided or decision.decide(belief, {})
@@ -61,7 +71,8 @@ def print_smallest(belief: Belief, conf: SearchConfig, decided: Decision | None 
     on = "test" if decided.is_kept else "val"
     lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on {on}:"]
     trained = decided.network
-    value, alone = belief.history.scores()[trained], ""
+    own = (means or {}).get(space.code(trained))
+    value, alone = belief.history.scores()[trained] if own is None else own.mean, ""
     if is_baseline := trained == space.plan.baseline:
         enough = "accurate enough" if score == ACCURACY else "good enough"
         alone = f", the baseline itself: no smaller one is {enough} yet"

@@ -259,3 +259,12 @@ def test_networks_of_many_segments_are_shortened_and_told_apart(
     rows = [line for line in text.splitlines() if line.startswith("│")]
     assert len({line.split("│")[1].strip(" *") for line in rows}) == 4
     assert max(map(len, rows)) < 150
+
+
+def test_the_heading_says_that_a_star_goes_by_means_where_networks_have_several_seeds(
+    make_record: MakeRecord,
+) -> None:
+    one = make_record(seed=0)
+    assert "by the mean" not in str(trade_offs.trade_offs("s", [one]).title)
+    both = [one, make_record(seed=1)]
+    assert "is as accurate, by the mean over seeds)" in str(trade_offs.trade_offs("s", both).title)

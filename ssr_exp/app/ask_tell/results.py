@@ -13,7 +13,7 @@ from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
 from ssr_exp.report import page, search_results
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.runs import verdict
+from ssr_exp.runs import seed_means, verdict
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
@@ -90,7 +90,7 @@ class Answer:
             f"{self._heading} {self.code}{alone}",
             f"  {self.cost.params:,} parameters ({share:.1%}), "
             f"{self.cost.macs:,} MACs ({macs:.1%})",
-            f"  {self.how.heading}: {self.how.number(self.score)} in the search (baseline "
+            f"  {self.how.heading}: {self.how.number(self.score)} on val (baseline "
             f"{self.how.number(self.baseline_score)})",
         ]
         if self.test is not None and self.baseline_test is not None:
@@ -162,15 +162,12 @@ def make_answer(asking: Asking) -> Answer:
     finals = search_results.read_finals(asking.store, asking.opened.name)
     decided = judging.decide(asking.search, belief)
     code = space.code(decided.network)
-    scores = {space.code(a): value for a, value in belief.history.scores().items()}
+    means = seed_means.on_val(records)
     test, baseline_test = (
         Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
     )
-    drop = how.drop(scores[code], scores[baseline])
-    measured = {
-        "answer": belief.history.figure(decided.network),
-        "baseline": belief.history.figure(space.plan.baseline),
-    }
+    drop = how.drop(means[code].mean, means[baseline].mean)
+    measured = {"answer": means[code].figure(), "baseline": means[baseline].figure()}
     if test is not None and baseline_test is not None:
         drop = how.drop(test.mean, baseline_test.mean)
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
@@ -189,8 +186,8 @@ def make_answer(asking: Asking) -> Answer:
     folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(
         code,
-        scores[code],
-        scores[baseline],
+        means[code].mean,
+        means[baseline].mean,
         drop,
         belief.drop,
         _cost(asking, code),
