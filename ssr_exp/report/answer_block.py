@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssr_exp import messages, terminal
-from ssr_exp.report import search_results
+from ssr_exp.report import next_training, search_results
 from ssr_exp.report.search_results import (
     Cheaper,
     Comparison,
@@ -28,7 +28,7 @@ from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
 
 MANY = 8  # segments: of more than that not each one's size is said
 PLACE = "FOLDER"  # for a folder that is of one machine
-TYPED = ("best", "export", "page")  # rows that are copied, so they are never broken
+TYPED = ("best", "export", "page", "to train it")  # rows that are copied, so they are never broken
 
 Rows = list[tuple[str, str]]
 
@@ -47,7 +47,12 @@ def read(store: Store, study: str, *, place: str | None = None) -> Rows:
     if record is None or comparison is None:
         return []
     best = folder if place is None else Path(place, *folder.relative_to(store.root).parts)
-    return list(_rows(record, comparison, best))
+    rows, untrained = list(_rows(record, comparison, best)), comparison.untrained
+    if untrained is None:
+        return rows
+    typed = next_training.words(store, study, untrained.network, place=place)
+    at = [name for name, _ in rows].index("untrained") + 1
+    return [*rows[:at], ("to train it", typed), *rows[at:]]
 
 
 def place_on_a_page(store: Store) -> str:
@@ -269,8 +274,7 @@ def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
     poor = "; the surrogate that expects it predicts poorly" if untrained.is_poor else ""
     return (
         f"{terminal.shortened(untrained.network)}, {_share(untrained)}, is expected to be good "
-        f"enough{beside} with {score.name} {score.text(untrained.score)}{poor}; to train it: "
-        f"modifiers=explicit modifiers.network={untrained.network}"
+        f"enough{beside} with {score.name} {score.text(untrained.score)}{poor}"
     )
 
 

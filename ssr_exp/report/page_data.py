@@ -13,7 +13,13 @@ import numpy as np
 
 import ssr_exp
 from ssr_exp import files
-from ssr_exp.report import answer_block, class_scores, page_networks, search_results
+from ssr_exp.report import (
+    answer_block,
+    class_scores,
+    next_training,
+    page_networks,
+    search_results,
+)
 from ssr_exp.runs import pareto, predictions, seed_means, studies, study_names
 from ssr_exp.runs.predictions import Predictions, Sample
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Kind, Record
@@ -24,7 +30,8 @@ NETWORK = "network.json"  # of a study: its seed network, written by training
 POINTS = 40_000  # of lattices that one page shows; of several studies each has its part
 EPS = 1e-9
 ANSWER = "answer"  # a role of the last comparison
-LOOP, NOISE = "loop", "noise"  # a task, and a row of the answer
+NOISE = "noise"  # a row of the answer
+CODE = "CODE"  # stands for a network's in words to copy
 
 
 def collect(
@@ -79,13 +86,14 @@ def _study(
     first, *_ = searched = [record for record in records if record.study == name]
     comparison = search_results.read_comparison(store, name)
     settings = page_networks.latency_settings(records, predicted)
-    block = answer_block.read(store, name, place=answer_block.place_on_a_page(store))
+    place = answer_block.place_on_a_page(store)
+    block = answer_block.read(store, name, place=place)
     return {
         "name": name,
         "title": study_names.title(store.root, name),
         "model": first.model,
         "dataset": first.dataset,
-        "by_loop": _is_of_a_loop(fields),
+        "by_loop": next_training.is_of_a_loop(fields),
         "score": _described(first.scored_by),
         "baseline": {axis: getattr(first, f"baseline_{axis}") for axis in predictions.AXES},
         "segments": _segments(store, name, first, predicted),
@@ -96,6 +104,7 @@ def _study(
         "answer": None if comparison is None else comparison.model_dump(),
         "handed_over": _handed_over(store, name),
         "block": block,
+        "train": next_training.words(store, name, CODE, place=place),
         "warnings": _warnings(predicted, searched, block),
         "classes": class_scores.collect(store, name, searched, _answers(comparison)),
         "picture": search_results.read_picture(store, name),
@@ -103,12 +112,6 @@ def _study(
         "has_val": any(record.score is not None for record in searched),
         "started_at": max(record.started_at for record in records),
     }
-
-
-def _is_of_a_loop(fields: Mapping[str, Any]) -> bool:
-    """Say whether a loop of the user's own trains, which may not tell all of its settings."""
-    task = fields.get("task")
-    return isinstance(task, dict) and task.get("name") == LOOP
 
 
 def _warnings(

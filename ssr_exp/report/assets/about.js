@@ -31,7 +31,7 @@ function promiseWords(promise) {
 }
 
 function promiseNote(promise) {
-  return promise ? element("p", { class: "note", text: `Promised before: ${promiseWords(promise)}` }) : null;
+  return promise ? element("p", { class: "note", text: `By val alone: ${promiseWords(promise)}` }) : null;
 }
 
 function classesCard() {

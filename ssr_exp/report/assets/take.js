@@ -135,11 +135,11 @@ function found(title, network, score) {
   if (!network) return element("div");
   const one = axis();
   const value = one.of(network);
-  const words = `modifiers=explicit modifiers.network=${network.code}`;
+  const words = study().train.replace("CODE", network.code);
   return element("div", { class: "found" }, element("h3", { text: title }), element("div", { class: "code", text: network.code }),
     element("div", { text: `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` }),
     element("div", { text: score }), drawing(network),
-    element("div", { class: "actions" }, copyButton(network.code), copyButton(words, network.expected ? "Copy words to train it" : "Copy words for ssr train"),
+    element("div", { class: "actions" }, copyButton(network.code), copyButton(words, network.expected ? "Copy what trains it" : "Copy what trains it anew"),
       element("button", { type: "button", class: "link", "data-pin": network.key, text: pinWord(network.key), onclick: () => pin(network) })));
 }
 
