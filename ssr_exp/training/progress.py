@@ -37,7 +37,7 @@ class SweepProgress:
     finished: int  # that came to a result
     failed: int  # or diverged
     under_way: tuple[UnderWay, ...]  # right now, the one that began first in front
-    best: Record | None  # that with the best score so far
+    best: Record | None  # that with the best score of those that ended
     left_s: float | None  # for the rest at this pace; None before there is one
 
     @property
@@ -144,7 +144,7 @@ class SweepWatch:
         rows = [("running", labels[one.member.folder], _pace(one)) for one in now.under_way]
         if now.best is not None and now.total > 1:
             at = next(folder for folder, record in ended if record is now.best)
-            rows.append(("best", labels[at], _scores(now.best)))
+            rows.append(("best of these", labels[at], _scores(now.best)))
         title = f"{self.title}: " if self.title else ""
         done = (now.finished + now.failed + sum(o.done for o in now.under_way)) / now.total
         return Shown(lines, rows, done, f"{title}{now}")

@@ -28,7 +28,7 @@ INTERRUPTED = 130  # as shells say it
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out what the command line asks for."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(handlers=[messages.screen()], level=logging.INFO)
     try:
         carry_out: Callable[[Store, argparse.Namespace], None] = options.carry_out
         carry_out(_store(Path(options.runs).expanduser()), options)

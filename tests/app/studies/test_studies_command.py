@@ -164,6 +164,7 @@ def test_a_study_is_called_the_same_by_every_command(ssr_studies: Studies, store
     ("words", "said"),
     [
         (["show", "dogs"], "there is no study dogs"),
+        (["show", FIRST.replace("digits", "digit")], f", the nearest is {FIRST}; it holds "),
         (["show", "resnet20"], "may be several studies"),
         (["compare", FIRST, FIRST], "are one study: name two"),
         (["name", FIRST, SECOND], "is what another study"),
