@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = "ssr_exp"
+WARNING = "warning: "  # how a line begins that is one
 COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all processes of a command
 CALLED = "SSR_EXP_CALLED"  # environment: the folder of the scripts, where one of them was typed
 
@@ -159,7 +160,7 @@ class ScreenFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return f"warning: {text}" if record.levelno == logging.WARNING else text
+        return f"{WARNING}{text}" if record.levelno == logging.WARNING else text
 
 
 class LogFile(logging.FileHandler):
