@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = "ssr_exp"
+WARNING = "warning: "  # how a line begins that is one
 COMMAND = "SSR_EXP_COMMAND"  # environment: the folder of marks, for all processes of a command
 CALLED = "SSR_EXP_CALLED"  # environment: the folder of the scripts, where one of them was typed
 
@@ -105,12 +106,18 @@ def hear() -> None:
     ours = logging.getLogger(OURS)
     if ours.hasHandlers():
         return
-    shown = logging.StreamHandler()
-    shown.setFormatter(logging.Formatter("%(message)s"))
+    shown = screen()
     shown.addFilter(lambda _: not logging.getLogger().handlers)  # set up later: said there
     ours.addHandler(shown)
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)
+
+
+def screen() -> logging.Handler:
+    """Open standard error for what is logged, as Hydra's commands show it on standard output."""
+    shown = logging.StreamHandler()
+    shown.setFormatter(ScreenFormatter("%(message)s"))
+    return shown
 
 
 def _remove(marks: Path) -> None:
@@ -146,6 +153,14 @@ class ScreenFilter(logging.Filter):
         if record.levelno < logging.WARNING:
             return f"{record.name}.".startswith(f"{OURS}.")
         return is_first(_text(record))
+
+
+class ScreenFormatter(logging.Formatter):
+    """Write a message as it stands, and say of a warning that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{WARNING}{text}" if record.levelno == logging.WARNING else text
 
 
 class LogFile(logging.FileHandler):

@@ -15,7 +15,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from ssr_exp import messages
+from ssr_exp import messages, terminal
 from ssr_exp.app import jobs, launchers
 from tests.conftest import ROOT
 
@@ -36,6 +36,18 @@ def shown(name: str, level: int, text: str) -> bool:
 
 def warned(text: str) -> bool:
     return shown("ssr_exp.x", logging.WARNING, text)
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        (logging.INFO, "so it is"),
+        (logging.WARNING, "warning: so it is"),
+        (terminal.ENDED, "so it is"),
+    ],
+)
+def test_a_warning_says_on_the_screen_that_it_is_one(level: int, said: str) -> None:
+    assert messages.screen().format(record("ssr_exp.x", level, "so it is")) == said
 
 
 @pytest.mark.usefixtures("command")

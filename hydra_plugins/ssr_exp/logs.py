@@ -24,11 +24,12 @@ def _setting(*handlers: str) -> dict[str, Any]:
             "name": "${hydra.job.name}.log",
         },
     }
+    plain = {"class": "ssr_exp.messages.ScreenFormatter", "format": "%(message)s"}
     full = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"plain": {"format": "%(message)s"}, "full": {"format": full}},
+        "formatters": {"plain": plain, "full": {"format": full}},
         "filters": {"shown": {"()": "ssr_exp.messages.ScreenFilter"}},
         "handlers": {name: known[name] for name in handlers},
         "root": {"level": "INFO", "handlers": list(handlers)},

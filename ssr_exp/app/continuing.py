@@ -163,7 +163,8 @@ def read(
     if _value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
     if kept:
-        log.info("as %s was begun: %s", study_names.title(root, study), one_line(shlex.join(kept)))
+        now = [word for word in arguments if _first(_key(word)) not in NOT_KEPT]
+        _say_words(study_names.title(root, study), before.command, kept, now)
     if before.launcher and not where:
         log.info(
             "before with %s: type that, too, to train there", one_line(shlex.join(before.launcher))
@@ -173,6 +174,16 @@ def read(
         return Continued(command, (f"study={study}", *kept, *words), study, name, where)
     words = [word for word in arguments if _key(word) not in ("study", "trust")]
     return Continued(command, (*kept, *words), study, name, where)
+
+
+def _say_words(name: str, command: Command, kept: Sequence[str], typed: Sequence[str]) -> None:
+    """Say all words that are in force, and from when each is.
+
+    Those of a search are of the one that was typed last, with what stood beside `study=` then.
+    """
+    when = "last search" if command == "search" else "training"
+    now = f"; typed now: {one_line(shlex.join(typed))}" if typed else ""
+    log.info("words of %s's %s: %s%s", name, when, one_line(shlex.join(kept)), now)
 
 
 def swept(jobs: Sequence[Sequence[str]]) -> list[str]:

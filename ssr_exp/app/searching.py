@@ -183,6 +183,7 @@ class SearchCommand(LaunchingCommand):
             pairs = zip(networks, members, strict=True)
             return {n: errors[member.folder] for n, member in pairs if member.folder in errors}
 
+        self.display.remarks = search.remarks_on
         watched = replace(search, watch=watch)
         if search.conf.asynchronous:
             belief, reason = self._run_asynchronously(watched, train)

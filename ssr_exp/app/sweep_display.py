@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from threading import Lock
 
 from ssr_exp import live_display
 from ssr_exp.runs import cost_words
+from ssr_exp.runs.record import Record
 from ssr_exp.training.progress import SweepWatch
 from ssr_exp.training.sweep import Member
 
@@ -27,6 +28,7 @@ class SweepDisplay:
     total: int = 0  # runs of the whole command, where they come one by one; 0: those of a launch
     told: Collection[Path] | None = None  # see `SweepWatch`
     cost: str = cost_words.PARAMS  # that it is about
+    remarks: Callable[[Record], Sequence[str]] = lambda _: ()  # further lines on a run that ended
     _lock: Lock = field(default_factory=Lock, init=False)
     _watch: SweepWatch | None = field(default=None, init=False)
     _open: ExitStack = field(default_factory=ExitStack, init=False)
@@ -38,7 +40,9 @@ class SweepDisplay:
         with self._lock:
             if self._watch is None or not (self._launches or self.total):
                 title = "" if self.total else self.title
-                self._watch = SweepWatch([*members], title, self.total, self.told, self.cost)
+                self._watch = SweepWatch(
+                    [*members], title, self.total, self.told, self.cost, self.remarks
+                )
             else:
                 self._watch.add(members)
             if not self._launches:

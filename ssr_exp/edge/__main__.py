@@ -36,7 +36,7 @@ Measured = dict[Setting, dict[str, Latency]]
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the networks that the command line names."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(handlers=[messages.screen()], level=logging.INFO)
     try:
         _check(options)
         study = _study(options)

@@ -6,6 +6,7 @@ Both are made of `best/`, so they say the same in the same words.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
 
 MANY = 8  # segments: of more than that not each one's size is said
+LETTERED = re.compile(r"(?<=[w-])([0-9]+)([a-z]+)(?=-|$)")  # widths in a code: see `codes`
+MOST_LETTERS = 2  # that are explained
 PLACE = "FOLDER"  # for a folder that is of one machine
 TYPED = ("best", "export", "page", "to train it")  # rows that are copied, so they are never broken
 
@@ -138,7 +141,11 @@ def _shape(record: Record, full: Size | None) -> str:
         else:
             words.append(f"{' of '.join('-'.join(map(str, size)) for size in sizes)} {noun}")
     text = ", ".join(words)
-    return f"{text} in {len(record.widths)} segments" if len(record.widths) > MANY else text
+    if len(record.widths) > MANY:
+        text += f" in {len(record.widths)} segments"
+    lettered = dict.fromkeys(LETTERED.findall(record.network))
+    said = [f"{n}{letter}: wider inside its blocks than {n}" for n, letter in lettered]
+    return f"{text} ({', '.join(said[:MOST_LETTERS])})" if said else text
 
 
 def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ def describe(one: StudySummary) -> dict[str, str]:
     """Say what came of a study, by what it is; of what was tested, means over seeds."""
     first = next(iter(one.records), None)
     promised = answer_block.promise_text(*one.handed) if one.handed else None
+    finals = sum(record.status is Status.finished for record in one.finals)
     return {
         "baseline": _baseline(one),
         "its parameters": f"{first.baseline_params:,}" if first else NONE,
@@ -27,9 +28,18 @@ def describe(one: StudySummary) -> dict[str, str]:
         "drop": _drop(*one.handed) if one.handed else NONE,
         "promise": promised or NONE,
         "against it": against(one) or NONE,
-        "runs done": str(one.count(Status.finished)),
-        "hours": f"{one.hours:.2f}",
+        "runs done": _with_finalists(
+            str(one.count(Status.finished)), str(one.count(Status.finished) + finals), finals
+        ),
+        "hours": _with_finalists(
+            f"{one.hours:.2f}", f"{one.hours + one.hours_of_finals:.2f}", finals
+        ),
     }
+
+
+def _with_finalists(own: str, whole: str, count: int) -> str:
+    """Say, where finalists have a study of their own, what it is with them, too."""
+    return f"{own}, with its finalists {whole}" if count else own
 
 
 def _baseline(one: StudySummary) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ssr_exp import files
 from ssr_exp.report import search_results
 from ssr_exp.report.search_results import Comparison
 from ssr_exp.runs import removal, studies, study_names
-from ssr_exp.runs.record import Record, Status
+from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
 from ssr_exp.runs.study_names import Begun
 
@@ -27,7 +28,10 @@ class StudySummary:
         records: of its runs.
         answer: of a search's `best/`; None without one.
         differs: from those of the same network and data set, by key; see `studies.told_apart`.
-        finalists_of: the study whose finalists it holds; None: it is one for itself.
+        holds_finalists: whether it is of finalists that learned from val, too.
+        finalists_of: the study whose finalists it holds; None: it is one for itself, or it is not
+            known yet whose search trains them.
+        finals: the records of its finalists in studies of their own.
         told: what is said of the answer; None without one.
         under_way: runs that a process trains, or has leased.
         stopped: runs that were begun and have no record.
@@ -43,7 +47,9 @@ class StudySummary:
     stopped: int
     size: int
     differs: Mapping[str, str] = field(default_factory=dict)
+    holds_finalists: bool = False
     finalists_of: str | None = None
+    finals: Sequence[Record] = ()
     told: Comparison | None = None
 
     @property
@@ -72,6 +78,11 @@ class StudySummary:
         return sum(record.wall_s for record in self.records) / SECONDS
 
     @property
+    def hours_of_finals(self) -> float:
+        """What its finalists in studies of their own took."""
+        return sum(record.wall_s for record in self.finals) / SECONDS
+
+    @property
     def last(self) -> str:
         """When its last run was begun, in ISO 8601; empty if it has none."""
         return max((record.started_at for record in self.records), default="")
@@ -94,15 +105,49 @@ def read(store: Store) -> list[StudySummary]:
         records.setdefault(folder_name(record.study), []).append(record)
     fields = studies.read_all(store.root)
     by_name = {name: some for name, some in records.items() if some}
-    finals = search_results.finalist_studies(store, by_name)
-    of = {final: name for name, others in finals.items() for final in others}
+    of = _finalists(store, by_name, {name: fields.get(name, {}) for name in records})
     summaries = [
-        _summary(store, name, fields.get(name, {}), some, of.get(name))
-        for name, some in records.items()
+        _summary(store, name, fields.get(name, {}), some) for name, some in records.items()
     ]
-    apart = _told_apart([one for one in summaries if one.finalists_of is None])
-    told = [replace(one, differs=apart.get(one.folder, {})) for one in summaries]
+    apart = _told_apart([one for one in summaries if one.folder not in of])
+    told = [
+        replace(
+            one,
+            differs=apart.get(one.folder, {}),
+            holds_finalists=one.folder in of,
+            finalists_of=of.get(one.folder),
+            finals=[r for final, name in of.items() if name == one.folder for r in records[final]],
+        )
+        for one in summaries
+    ]
     return sorted(told, key=lambda one: (one.last, one.folder))
+
+
+def _finalists(
+    store: Store,
+    records: Mapping[str, Sequence[Record]],
+    fields: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str | None]:
+    """Name the studies that hold finalists, with the study whose search they are of.
+
+    An answer names its own; of a search that trains its first ones, what they are says whose.
+    """
+    finals = search_results.finalist_studies(store, records)
+    of: dict[str, str | None] = {final: name for name, others in finals.items() for final in others}
+    under_way = [
+        name for name in fields if name not in of and _is_of_finalists(store, name, fields[name])
+    ]
+    others = {name: one for name, one in fields.items() if name not in (*of, *under_way)}
+    return of | {name: studies.searched_as(fields[name], others) for name in under_way}
+
+
+def _is_of_finalists(store: Store, name: str, fields: Mapping[str, Any]) -> bool:
+    """Say whether a study's trainings learn from val, too, and a search began them."""
+    dataset = fields.get("dataset")
+    if not isinstance(dataset, dict) or dataset.get("train_on_val") is not True:
+        return False
+    begun = (store.root / name).glob(f"*/seed*/{CONFIG_FILE}")
+    return any(files.read_or_empty(path).get("origin") == FINALIST for path in begun)
 
 
 def one_of(summaries: Sequence[StudySummary], folder: str) -> StudySummary:
@@ -115,7 +160,6 @@ def _summary(
     name: str,
     fields: Mapping[str, Any],
     records: Sequence[Record],
-    finalists_of: str | None,
 ) -> StudySummary:
     folder = store.root / name
     done = {(folder_name(r.network), r.seed) for r in records if r.status is not Status.failed}
@@ -137,7 +181,6 @@ def _summary(
         under_way=under_way,
         stopped=stopped,
         size=removal.size(folder),
-        finalists_of=finalists_of,
         told=search_results.read_comparison(store, name),
     )
 

@@ -63,9 +63,9 @@ def _row(one: StudySummary, all_of_them: Sequence[StudySummary]) -> dict[str, st
 
 def differences(one: StudySummary, all_of_them: Sequence[StudySummary]) -> str:
     """Say in what a study differs from others of its network and data, in one line."""
-    if one.finalists_of is not None:
+    if one.holds_finalists:
         names = {other.folder: other.title for other in all_of_them}
-        return f"finalists of {names.get(one.finalists_of, one.finalists_of)}"
+        return f"finalists of {names.get(one.finalists_of or '', one.finalists_of or 'a search')}"
     said = [f"{key} {value}" for key, value in one.differs.items()]
     more = [f"{len(said) - MOST} more"] if len(said) > MOST else []
     return ", ".join([*said[:MOST], *more])

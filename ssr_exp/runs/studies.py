@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ CHANGED_CODE = "changed_code"  # of the user's own, since the study began: what 
 SETTINGS = "settings"  # of a study that a loop of the user's own trains: what makes its networks
 DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS, CHANGED_CODE, SETTINGS)
 CODE = ("task.code.", "dataset.code.")  # before the name of each module
+CONTENT = "dataset.content"  # the fingerprint of all pixels, labels and classes, and the split
+LEARN_FROM = ("dataset.train_on_val", CONTENT)  # what of finalists is not their search's
 FINGERPRINT = re.compile(r'"[0-9a-f]{8,64}"')
+DIGITS = 8  # of a fingerprint that are shown
 WORDS = {  # of fields that are no keys of the configuration
     EPOCHS: "trainer.max_epochs",
     "training.precision": "trainer.precision",
@@ -30,7 +33,7 @@ WORDS = {  # of fields that are no keys of the configuration
     "training.sync_batch_norm": "trainer.sync_batch_norm",
     "model.structure": "layers",
     "model.code": "code",
-    "dataset.content": "images and split",
+    CONTENT: "images and split",
     "init.weights": "first weights",
     "init.checkpoint": "checkpoint",
     "recipe.distill.teacher": "teacher",
@@ -56,50 +59,48 @@ def compared(fields: Mapping[str, Any]) -> dict[str, Any]:
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Say in what a study differs from ours, as `recipe.lr is 0.1 there and 0.05 here`.
 
-    Values differ where their JSON does, as in a study's fingerprint: 1 is not 1.0.
+    Values differ where their JSON does, as in a study's fingerprint: 1 is not 1.0. What is known by
+    a fingerprint alone comes last: settings that people typed say more, and often are its reason.
     """
     there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
+    keys = _differing(there, here)
+    by_fingerprint = [key for key in keys if _is_fingerprint(key, there, here)]
+    typed = [key for key in keys if key not in by_fingerprint]
+    is_settled = any(key.startswith("dataset.") for key in typed)
     return [
-        f"{key} is {_shown(there, key)} there and {_shown(here, key)} here"
-        for key in _differing(there, here)
+        *(f"{key} is {_shown(there, key)} there and {_shown(here, key)} here" for key in typed),
+        *(
+            f"not the same {'images' if key == CONTENT and not is_settled else _typed(key)}: "
+            f"{_shown(there, key)} there and {_shown(here, key)} here"
+            for key in by_fingerprint
+        ),
     ]
 
 
 def told_apart(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Say of each of several studies what is not the same in all of them, as it is typed.
 
-    A fingerprint says nothing to people: of what has different ones each has a letter.
+    A value is written the same whatever it is told apart from: of a fingerprint some digits.
 
     Args:
         fields: what each is, by name.
 
     Returns:
-        By name, the value of each such key: `recipe.lr` is `0.1`, `images and split` are `B`.
+        By name, the value of each such key: `recipe.lr` is `0.1`, `images and split` `63328d54`.
     """
     leaves = {name: dict(_leaves(compared(one))) for name, one in fields.items()}
     keys = dict.fromkeys(key for one in leaves.values() for key in one)
     differing = [key for key in keys if len({one.get(key) for one in leaves.values()}) > 1]
-    letters = {key: _letters(one.get(key) for one in leaves.values()) for key in differing}
     return {
-        name: {
-            _typed(key): letters[key].get(one[key], _shown(one, key))
-            for key in differing
-            if key in one
-        }
+        name: {_typed(key): _shown(one, key) for key in differing if key in one}
         for name, one in leaves.items()
     }
 
 
-def _letters(values: Iterable[str | None]) -> dict[str, str]:
-    """Give each fingerprint a letter, if that is what a key holds."""
-    known = dict.fromkeys(value for value in values if value is not None)
-    if not all(FINGERPRINT.fullmatch(value) for value in known):
-        return {}
-    return {value: _letter(number) for number, value in enumerate(known)}
-
-
-def _letter(number: int) -> str:
-    return chr(ord("A") + number) if number < 26 else f"{number + 1}"
+def _is_fingerprint(key: str, *leaves: Mapping[str, str]) -> bool:
+    """Say whether all values of a key are fingerprints, which say nothing to people."""
+    is_one = key in WORDS or key.startswith(CODE)
+    return is_one and all(FINGERPRINT.fullmatch(one.get(key, "")) for one in leaves)
 
 
 def _typed(key: str) -> str:
@@ -128,6 +129,27 @@ def siblings(root: Path, fields: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
+def searched_as(finals: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Find the study whose finalists another one holds: they differ in what finalists do alone.
+
+    That is what they learn from, and perhaps for how long.
+
+    Args:
+        finals: what the study of the finalists is.
+        others: what the studies are that may have searched, by name.
+
+    Returns:
+        The name; None: there is none, or there are several.
+    """
+    mine = dict(_leaves(compared(finals)))
+    apart = {
+        name: set(_differing(dict(_leaves(compared(one))), mine)) for name, one in others.items()
+    }
+    as_long = [name for name, keys in apart.items() if keys <= {*LEARN_FROM}]
+    found = as_long or [name for name, keys in apart.items() if keys <= {*LEARN_FROM, EPOCHS}]
+    return found[0] if len(found) == 1 else None
+
+
 def changed_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Name the modules of the user's own whose code differs; none if anything else does, too."""
     there, here = dict(_leaves(compared(theirs))), dict(_leaves(compared(ours)))
@@ -152,4 +174,5 @@ def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _shown(leaves: Mapping[str, str], key: str) -> str:
     text = leaves.get(key, "not known")
-    return text[1:-1] if text.startswith('"') else text
+    plain = text[1:-1] if text.startswith('"') else text
+    return plain[:DIGITS] if _is_fingerprint(key, leaves) else plain

@@ -6,6 +6,7 @@ it: it stands in a file beside `study.json`, in no record, and decides nothing.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -135,7 +136,7 @@ def find(root: Path, typed: str, *, whole: bool = False) -> str:
         The name of its folder.
 
     Raises:
-        SsrError: if none or several are meant; names those that there are.
+        SsrError: if none or several are meant; names the nearest, and those that there are.
     """
     here = every(root)
     exact = [study for study, own in here.items() if typed in (study, own)]
@@ -151,7 +152,9 @@ def find(root: Path, typed: str, *, whole: bool = False) -> str:
     if begun:
         names = _listed(_of(here, begun))
         raise SsrError(f"{typed} may be several studies in {root}: type more of one, of {names}.")
-    raise SsrError(f"there is no study {typed} in {root}; it holds {_listed(here)}.")
+    near = difflib.get_close_matches(typed, [*filter(None, here.values()), *here], n=1)
+    meant = f", the nearest is {near[0]}" if near else ""
+    raise SsrError(f"there is no study {typed} in {root}{meant}; it holds {_listed(here)}.")
 
 
 def _of(here: Mapping[str, str | None], some: Sequence[str]) -> dict[str, str | None]:

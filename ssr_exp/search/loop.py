@@ -17,6 +17,7 @@ import numpy as np
 
 from ssr_exp.config import Acquisition, CapConf, CostAxis, SearchConfig, TaskKind
 from ssr_exp.errors import SsrError
+from ssr_exp.messages import WARNING
 from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
@@ -117,11 +118,24 @@ class Search:
         """Repeat, beside the answer, what speaks against believing it."""
         printing.print_warnings([*self._of_val(belief), *diagnostics.look(belief).warnings])
 
+    def remarks_on(self, record: Record) -> list[str]:
+        """Warn of val, in lines, as soon as a run has ended that was the baseline's; once."""
+        code = self.space.code(self.space.plan.baseline)
+        if record.network != code or record.score is None:
+            return []
+        drop = max_drop(self.conf.objective, self.evidence.score, record.score)
+        told = self._of_accuracy(record.score, drop, self.conf.objective.confidence)
+        return [f"{WARNING}{one}" for one in printing.new(told)]
+
     def _of_val(self, belief: Belief) -> list[str]:
+        value = belief.history.scores()[self.space.plan.baseline]
+        return self._of_accuracy(value, belief.drop, belief.confidence)
+
+    def _of_accuracy(self, value: float, drop: float, confidence: float) -> list[str]:
+        """Say what the images of val cannot tell, where the baseline's accuracy is known."""
         if self.val is None:
             return []
-        value = belief.history.scores()[self.space.plan.baseline]
-        coarse = self.val.too_coarse(belief.drop, confidence=belief.confidence, accuracy=value)
+        coarse = self.val.too_coarse(drop, confidence=confidence, accuracy=value)
         return [*coarse, *self.val.learnt_nothing(value)]
 
     def next_number(self) -> int:

@@ -63,14 +63,19 @@ def _details(belief: Belief, predictions: Predictions) -> list[str]:
 
 
 def print_new(warnings: Sequence[str]) -> None:
-    """Print the warnings that the command has not given before, with these figures or others."""
-    print_warnings([one for one in warnings if messages.is_first(FIGURE.sub("N", one))])
+    """Print the warnings that the command has not given before."""
+    print_warnings(new(warnings))
+
+
+def new(warnings: Sequence[str]) -> list[str]:
+    """Keep the warnings that the command has not given before, with these figures or others."""
+    return [one for one in warnings if messages.is_first(FIGURE.sub("N", one))]
 
 
 def print_warnings(warnings: Sequence[str]) -> None:
     """Print each warning in a line."""
     for warning in warnings:
-        terminal.console().print(f"warning: {terminal.printable(warning)}")
+        terminal.console().print(f"{messages.WARNING}{terminal.printable(warning)}")
 
 
 def print_round(

@@ -181,11 +181,8 @@ def refuse_differences(root: Path, name: str, fields: Mapping[str, Any]) -> None
     if theirs is None:
         return
     if differences := studies.differences(theirs, fields):
-        first = differences[0]
-        if first.startswith("model.structure "):
-            first = "some layers of its network are others (model.structure)"
         raise SsrError(
-            f"the study {name} in {root} is another one: {first}. Give this one another "
+            f"the study {name} in {root} is another one: {differences[0]}. Give this one another "
             "name, or go on with what that one was begun with."
         )
 

@@ -295,8 +295,9 @@ def _check(conf: Config) -> None:
     is_read = conf.task.name is not TaskKind.module
     if is_read and conf.recipe.warmup_epochs >= conf.trainer.max_epochs:
         log.warning(
-            "recipe.warmup_epochs=%g is all of the training (%d epochs), so the learning rate "
-            "never gets to its full height: type recipe.warmup_epochs=%d.",
+            "a warm-up of %g epochs (recipe.warmup_epochs, the preset's where you typed none) is "
+            "all of the training (%d), so the learning rate never gets to its full height: type "
+            "recipe.warmup_epochs=%d.",
             conf.recipe.warmup_epochs,
             conf.trainer.max_epochs,
             conf.trainer.max_epochs // 5,

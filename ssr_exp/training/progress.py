@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class SweepProgress:
     finished: int  # that came to a result
     failed: int  # or diverged
     under_way: tuple[UnderWay, ...]  # right now, the one that began first in front
-    best: Record | None  # that with the best score so far
+    best: Record | None  # that with the best score of those that ended
     left_s: float | None  # for the rest at this pace; None before there is one
 
     @property
@@ -64,6 +64,7 @@ class SweepWatch:
         title: what they are trained for, before how far that is.
         total: runs that come to an end while it watches, if others join them.
         cost: by which networks are told apart.
+        remarks: further lines on a run that has ended.
         told: folders of the runs that have a line when they end; None: all have. Processes that
             share a sweep tell of their own.
     """
@@ -73,6 +74,7 @@ class SweepWatch:
     total: int = 0
     told: Collection[Path] | None = None
     cost: str = cost_words.PARAMS
+    remarks: Callable[[Record], Sequence[str]] = lambda _: ()
     _begun: float = field(default_factory=lambda: time.monotonic(), init=False)
     _written: dict[Path, int | None] = field(default_factory=dict, init=False)
     _ended: dict[Path, Record] = field(default_factory=dict, init=False)
@@ -134,17 +136,17 @@ class SweepWatch:
         ended = list(self._ended.items())
         fresh = sorted(ended[self._said :], key=lambda pair: self._written[pair[0]] or 0)
         width = max(map(len, labels.values()), default=0)
-        lines = [
-            f"{number:>{len(str(now.total))}}/{now.total} "
-            f"{labels[folder]:<{width}}  {result(record, self.cost)}"
-            for number, (folder, record) in enumerate(fresh, self._said + 1)
-            if self.told is None or folder in self.told
-        ]
+        lines = []
+        for number, (folder, record) in enumerate(fresh, self._said + 1):
+            if self.told is None or folder in self.told:
+                place = f"{number:>{len(str(now.total))}}/{now.total}"
+                lines.append(f"{place} {labels[folder]:<{width}}  {result(record, self.cost)}")
+                lines += self.remarks(record)
         self._said = len(ended)
         rows = [("running", labels[one.member.folder], _pace(one)) for one in now.under_way]
         if now.best is not None and now.total > 1:
             at = next(folder for folder, record in ended if record is now.best)
-            rows.append(("best", labels[at], _scores(now.best)))
+            rows.append(("best of these", labels[at], _scores(now.best)))
         title = f"{self.title}: " if self.title else ""
         done = (now.finished + now.failed + sum(o.done for o in now.under_way)) / now.total
         return Shown(lines, rows, done, f"{title}{now}")

@@ -58,7 +58,9 @@ def test_a_command_goes_on_with_its_words_and_what_is_typed_now(
     assert begun.code == 0, begun.err
     more = again("study=pets", "modifiers=uniform_width")
     assert more.code == 0, more.err
-    assert more.lines("as pets was begun: ", "recipe.lr=0.3", "model=resnet8")
+    (words,) = more.lines("words of pets's training: ", "recipe.lr=0.3", "model=resnet8")
+    assert words.endswith("; typed now: modifiers=uniform_width")
+    assert "modifiers=baseline" not in words
     assert len(instant.done) == len(written(store)) == 4  # the baseline once
     assert begun.lines("pets  all runs") and more.lines("pets  3 of 4 runs")
     assert study_names.every(store.root) == {only(store): "pets"}
@@ -217,7 +219,8 @@ def test_a_search_goes_on_with_a_study_that_train_began_and_with_its_own_words(
     assert after > trained and studies.read_all(store.root).keys() == {only(store)}
     more = again("study=pets", "rounds=2", script="search.py")
     assert more.code == 0, more.err
-    assert more.lines("as pets was begun: ", "batch=2", "finalists.seeds=0")
+    (words,) = more.lines("words of pets's last search: ", "batch=2", "finalists.seeds=0")
+    assert words.endswith("; typed now: rounds=2") and "rounds=1" not in words
     assert len(written(store)) == after + 2
     assert more.lines("pets") and not more.lines("another study")
     shown = again("study=pets", "rounds=0", script="search.py")

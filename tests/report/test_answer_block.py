@@ -226,6 +226,16 @@ def test_segments_beyond_a_few_are_counted(block: Block) -> None:
     assert rows["network"] == "24 of 36 blocks, 144 of 192 channels in 12 segments"
 
 
+def test_a_letter_of_a_code_is_explained_where_its_numbers_stand(block: Block) -> None:
+    sizes = "1-2-3 of 3-3-3 blocks, 16-8-16 of 16-32-64 channels"
+    once = block(SMALL | {"network": "d1-2-3_w16-8b-16"})["network"]
+    assert once == f"{sizes} (8b: wider inside its blocks than 8)"
+    twice = block(SMALL | {"network": "d1-2-3_w16b-8c-16b"})["network"]
+    assert twice.endswith(
+        "(16b: wider inside its blocks than 16, 8c: wider inside its blocks than 8)"
+    )
+
+
 @pytest.mark.parametrize("columns", [40, 60, 100])
 def test_a_terminal_gets_texts_below_each_other_and_what_is_copied_whole(
     block: Block,

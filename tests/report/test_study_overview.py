@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ssr_exp.report import study_overview, study_tables
+from ssr_exp.report import study_outcome, study_overview, study_tables
 from ssr_exp.runs import studies, study_names
-from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, Store
 from tests.conftest import MakeRecord
 
@@ -116,6 +116,60 @@ def test_finalists_are_named_with_the_search_whose_they_are(
     said = study_tables.differences(shown["finals"], list(shown.values()))
     assert said == "finalists of a"
     assert shown["a"].answer == best
+
+
+@pytest.fixture
+def begin_finalist(store: Store) -> Callable[..., Path]:
+    """Begin a training of a finalist, as a search does: it learns from val, too."""
+
+    def begin(study: str, **fields: object) -> Path:
+        folder = store.folder(study, "d1_w1", 0)
+        store.write_text(folder / CONFIG_FILE, json.dumps({"origin": FINALIST}))
+        about = FIELDS | {"dataset": {"train_on_val": True, "content": 64 * "b"}} | fields
+        store.write_text(store.study_folder(study) / studies.FILE, json.dumps(about))
+        return folder
+
+    return begin
+
+
+def test_finalists_are_named_from_their_first_training_on(
+    store: Store, add: Add, begin_finalist: Callable[..., Path], make_record: MakeRecord
+) -> None:
+    add("a", "d1_w1", lr=0.1)
+    add("b", "d1_w1", lr=0.2)
+    study_names.rename(store, "a", "sorting")
+
+    def said() -> str:
+        shown = study_overview.read(store)
+        one = study_overview.one_of(shown, "finals")
+        assert all("train_on_val" not in "".join(other.differs) for other in shown)
+        return study_tables.differences(one, shown)
+
+    folder = begin_finalist("finals")
+    assert said() == "finalists of sorting"
+    begin_finalist("finals", training={"epochs": 99})  # finalists.epochs
+    assert said() == "finalists of sorting"
+    record = make_record(study="finals", network="d1_w1", score=None, test_score=9.0)
+    store.write(folder, record.model_copy(update={"origin": FINALIST}))
+    assert said() == "finalists of sorting"
+    begin_finalist("finals", model={"name": "resnet32"})  # a sibling, or its search is elsewhere
+    assert said() == "finalists of a search"
+
+
+def test_what_finalists_took_is_said_with_their_search(
+    store: Store, add: Add, make_record: MakeRecord
+) -> None:
+    add("a", "d1_w1", wall_s=1800.0)
+    outcome = study_outcome.describe(study_overview.read(store)[0])
+    assert (outcome["runs done"], outcome["hours"]) == ("1", "0.50")
+    tested = {"score": None, "best_score": None, "test_score": 90.0, "wall_s": 3600.0}
+    for seed in (0, 1):
+        add("finals", "d1_w1", **tested, seed=seed)
+    best = make_record(study="finals", network="d1_w1", score=None, test_score=90.0)
+    store.write(store.study_folder("a") / BEST_FOLDER, best)
+    outcome = study_outcome.describe(study_overview.one_of(study_overview.read(store), "a"))
+    assert outcome["runs done"] == "1, with its finalists 3"
+    assert outcome["hours"] == "0.50, with its finalists 2.50"
 
 
 def test_a_study_without_runs_or_with_a_damaged_file_is_listed(store: Store, add: Add) -> None:

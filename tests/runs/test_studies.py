@@ -173,16 +173,29 @@ def test_studies_are_told_apart_by_what_is_not_the_same_in_all_of_them() -> None
     assert studies.told_apart({}) == {}
 
 
-def test_fingerprints_are_told_apart_by_letters_and_never_shown() -> None:
-    hashes = [f"{number:08x}" for number in (7, 9, 7)]
-    told = studies.told_apart(
-        {
-            name: {"dataset": {"content": value}, "task": {"code": {"my.net": value}}}
-            for name, value in zip("abc", hashes, strict=True)
-        }
-    )
-    assert told["a"] == told["c"] == {"images and split": "A", "code of my.net": "A"}
-    assert told["b"] == {"images and split": "B", "code of my.net": "B"}
+def test_what_a_fingerprint_is_of_is_called_the_same_whatever_it_is_told_apart_from() -> None:
+    hashes = [f"{number:08x}" + 56 * "0" for number in (7, 9, 7, 8)]
+    fields = {
+        name: {"dataset": {"content": value}, "task": {"code": {"my.net": value}}}
+        for name, value in zip("abcd", hashes, strict=True)
+    }
+    for listed in ("abc", "abcd", "bd", "db"):
+        told = studies.told_apart({name: fields[name] for name in listed})
+        for name in listed:
+            digits = fields[name]["dataset"]["content"][:8]
+            assert told[name] == {"images and split": digits, "code of my.net": digits}
+
+
+def test_a_fingerprint_that_differs_is_said_in_words_and_short_and_after_what_was_typed() -> None:
+    def of(content: str, fraction: float) -> dict[str, Any]:
+        return {"dataset": {"content": content * 64, "val_fraction": fraction}}
+
+    (images,) = studies.differences(of("6", 0.1), of("a", 0.1))
+    assert images == "not the same images: 66666666 there and aaaaaaaa here"
+    assert studies.differences(of("6", 0.1), of("a", 0.2)) == [
+        "dataset.val_fraction is 0.1 there and 0.2 here",
+        "not the same images and split: 66666666 there and aaaaaaaa here",
+    ]
 
 
 @given(any_fields, any_fields)

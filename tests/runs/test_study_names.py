@@ -52,7 +52,10 @@ def test_what_may_be_several_or_is_none_is_told_with_the_names_that_there_are(st
     both = f"pets ({FIRST}), {SECOND}"
     assert f"resnet20 may be several studies in {store.root}" in refusal(store, "resnet20")
     assert both in refusal(store, "resnet20")
-    for typed in ("", "dogs", "0a1", "../pets", "a1b2c3d", str(store.root / FIRST)):
+    for typed in ("pest", "../pets"):
+        near = f"there is no study {typed} in {store.root}, the nearest is pets; it holds {both}."
+        assert refusal(store, typed) == near
+    for typed in ("", "dogs", "0a1", "a1b2c3d", str(store.root / FIRST)):
         assert (
             refusal(store, typed) == f"there is no study {typed} in {store.root}; it holds {both}."
         )

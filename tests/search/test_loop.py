@@ -341,6 +341,24 @@ def test_each_warning_is_printed_once_during_the_search_and_once_beside_the_answ
     assert "val images" not in capsys.readouterr().out
 
 
+def test_val_is_warned_of_once_as_soon_as_the_baseline_is_trained(
+    begin: Begin, world: World, tell: Tell, small: Space, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A baseline of 55 % needs more images than the 95 % that are assumed before it is trained."""
+    search = replace(begin(rounds=1, objective__max_drop="3"), val=ValSet({"cat": 200, "dog": 15}))
+    baseline = tell(small.plan.baseline)
+    another = tell(next(a for a in search.first if a != small.plan.baseline))
+    with messages.command():
+        search.prepare()
+        assert "val images" not in capsys.readouterr().out
+        assert search.remarks_on(another) == []
+        said = search.remarks_on(baseline.model_copy(update={"score": 55.0}))
+        assert said[0].startswith("warning: 215 val images") and "gets 55 % right" in said[0]
+        assert search.remarks_on(baseline.model_copy(update={"score": 56.0})) == []
+        search.run(world.train)
+    assert "val images" not in capsys.readouterr().out
+
+
 def test_records_are_read_anew_after_each_launch_and_only_then(begin: Begin, world: World) -> None:
     begin(rounds=2).run(world.train)
     assert world.forgotten == 1 + 3

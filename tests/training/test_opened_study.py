@@ -37,6 +37,15 @@ def test_a_key_that_is_added_renames_no_study(opened: Callable[..., OpenedStudy]
     assert opened().name == "resnet8-digits-70e9c549"  # as before any was
 
 
+def test_a_warm_up_that_nobody_typed_is_not_said_to_be_typed(
+    opened: Callable[..., OpenedStudy], caplog: pytest.LogCaptureFixture
+) -> None:
+    opened("recipe.warmup_epochs=5", "trainer.max_epochs=3")
+    (said,) = [one for one in caplog.messages if "warmup" in one]
+    assert said.startswith("a warm-up of 5 epochs (recipe.warmup_epochs, the preset's where you ")
+    assert "is all of the training (3)" in said and said.endswith("recipe.warmup_epochs=0.")
+
+
 SAME = [
     "seed=7",
     "wait=true",

@@ -108,6 +108,19 @@ def test_a_run_that_ended_has_one_line_with_its_number_size_score_and_seconds(
     assert not watch.say().lines
 
 
+def test_what_is_remarked_on_a_run_stands_below_its_line(
+    store: Store, members: list[Member], make_record: MakeRecord
+) -> None:
+    def remarks(record: Record) -> list[str]:
+        return [f"warning: {record.network}"] if record.network == "d1_w4" else []
+
+    watch = SweepWatch(members, told={m.folder for m in members[:2]}, remarks=remarks)
+    for member in members:
+        store.write(member.folder, make_record(network=member.title))
+    first, *rest = [line.split()[-1] if "warning" in line else "run" for line in watch.say().lines]
+    assert [first, *rest] == ["run", "d1_w4", "run"]
+
+
 def test_a_line_speaks_of_the_cost_that_the_study_is_about(make_record: MakeRecord) -> None:
     costs = {"params": 25, "baseline_params": 100, "macs": 40, "baseline_macs": 80}
     one = make_record(**costs, gemms=3, baseline_gemms=4)
@@ -134,7 +147,10 @@ def test_the_table_has_what_runs_with_its_epochs_and_the_best_so_far(
     with store.claim(members[1].folder, wait=False):
         store.write_text(members[1].folder / EPOCHS_FILE, "2/8")
         shown = watch.say()
-    assert [row[:2] for row in shown.rows] == [("running", "d2_w4"), ("best", "d1_w4")]
+    assert [row[:2] for row in shown.rows] == [
+        ("running", "d2_w4"),
+        ("best of these", "d1_w4"),  # others of the study may be better
+    ]
     assert shown.rows[0][2].startswith("epoch 2 of 8, ") and "91.00 %" in shown.rows[1][2]
     assert shown.done == 1.25 / 4
     assert shown.state.startswith("round 1 of 3: 1 of 4 done, 1 running, about ")

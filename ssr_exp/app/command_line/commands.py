@@ -19,8 +19,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssr_exp import messages, streams
-from ssr_exp.app.command_line import quoting
-from ssr_exp.app.command_line.overrides import Checker, no_preset
+from ssr_exp.app.command_line import data_folder, quoting
+from ssr_exp.app.command_line.overrides import Checker, no_preset, parse
 from ssr_exp.errors import SsrError, cause, innermost
 
 LAUNCHER = "hydra.launcher."
@@ -72,6 +72,8 @@ def arguments(typed: Sequence[str], command: str) -> list[str]:
         return [*overrides, *flags]
     folders = [Path(options.config_dir)] if options.config_dir else []
     checked = Checker(command, folders).check(overrides)
+    if not shows:
+        data_folder.check(parse(checked))
     is_plain = not (shows or options.run or options.multirun)
     if is_plain and not any(word.startswith("hydra.mode=") for word in checked):
         flags.append("-m")  # as conf/ has it; Hydra asks, and reads the answer from an error, too

@@ -49,6 +49,7 @@ PLACES = set(
     "dataset.root paths.runs paths.data checkpoint recipe.distill modifiers.file runs.file "
     "latency.file run to root file".split()
 )
+EXAMPLES = {int: "1", float: "0.5", bool: "true"}
 # A path where the name of a preset belongs, and what it is the value of.
 PATHS = {
     "dataset": ("dataset=image_folder", "dataset.root"),
@@ -280,7 +281,16 @@ class Checker:
             advice = f"{key}=[{raw.strip('()[]{} ')}]"
             advice = advice if self._takes(advice) else f"{key}=[VALUE,VALUE]"
             raise SsrError(f"{refusal}: type {shlex.quote(advice)}.")
-        raise SsrError(f"{refusal}: type {key}{'.KEY' if is_dataclass(kind.type) else ''}=VALUE.")
+        if is_dataclass(kind.type):
+            raise SsrError(f"{refusal}: type {key}.KEY=VALUE.")
+        raise SsrError(f"{refusal}: type {key}=VALUE{self._example(key)}.")
+
+    def _example(self, key: str) -> str:
+        """Show a value of a key: the usual one, or one of its type."""
+        usual = OmegaConf.select(OmegaConf.structured(SCHEMAS[self.command]), key)
+        value = EXAMPLES.get(self.keys[key].type) if usual is None else str(usual).lower()
+        advice = f"{key}={value}"
+        return f", such as {advice}" if value and self._takes(advice) else ""
 
     def _sweep(self, key: str, values: str | None = None) -> str:
         """Say how several values of a key are tried, as the end of a sentence."""

@@ -28,7 +28,7 @@ INTERRUPTED = 130  # as shells say it
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out what the command line asks for."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(handlers=[messages.screen()], level=logging.INFO)
     try:
         carry_out: Callable[[Store, argparse.Namespace], None] = options.carry_out
         carry_out(_store(Path(options.runs).expanduser()), options)
@@ -64,9 +64,8 @@ def _list(store: Store, options: argparse.Namespace) -> None:
 
 
 def _show(store: Store, options: argparse.Namespace) -> None:
-    one = study_overview.one_of(
-        study_overview.read(store), study_names.find(store.root, options.study)
-    )
+    summaries = study_overview.read(store)
+    one = study_overview.one_of(summaries, study_names.find(store.root, options.study))
     if options.json:
         print(json.dumps(study_tables.as_data(one), indent=1))
         return
@@ -75,12 +74,24 @@ def _show(store: Store, options: argparse.Namespace) -> None:
     outcome = study_outcome.describe(one).items()
     lines += [f"  {heading}: {text}" for heading, text in outcome if text != study_outcome.NONE]
     lines.append(f"  size: {bytes_text(one.size)}, in {store.root / one.folder}")
-    if said := study_tables.differences(one, [one]):
-        lines.append(f"  differs from others in: {said}")
-    typed = commands(store, one)
-    lines.append("goes on with:" if typed else "goes on with the words that it was begun with")
+    if said := study_tables.differences(one, summaries):
+        lines.append(f"  {'' if one.holds_finalists else 'differs from others in: '}{said}")
+    typed = _commands_of(store, one, summaries)
+    goes_on = "its search goes on with" if one.holds_finalists else "goes on with"
+    lines.append(f"{goes_on}:" if typed else f"{goes_on} the words that it was begun with")
     lines += [f"  {shlex.join(words)}" for words in typed]
     print("\n".join(map(one_line, lines)))
+
+
+def _commands_of(
+    store: Store, one: StudySummary, summaries: Sequence[StudySummary]
+) -> list[list[str]]:
+    """List the commands that go on with a study; finalists are trained by their search's."""
+    if one.finalists_of is None:
+        return commands(store, one)
+    typed = commands(store, study_overview.one_of(summaries, one.finalists_of))
+    start = messages.spelled("search")
+    return [words for words in typed if words[: len(start)] == start][:1]
 
 
 def commands(store: Store, one: StudySummary) -> list[list[str]]:

@@ -198,7 +198,8 @@ def test_several_values_where_one_belongs_say_how_to_sweep(typed: str, sweep: st
         "seed=03-01": "type 'seed=range(1,4)'.",
         "recipe.lr=1/3": "recipe.lr is a number: type recipe.lr=0.333.",
         "recipe.lr=80%": "recipe.lr is a number: type recipe.lr=0.8.",
-        "recipe.lr=1/0": "type recipe.lr=VALUE.",
+        "recipe.lr=1/0": "type recipe.lr=VALUE, such as recipe.lr=0.1.",
+        "trainer.threads=several": "type trainer.threads=VALUE, such as trainer.threads=1.",
         "seed=0-1000000000": "type seed=VALUE,VALUE.",
         "dataset=./photos": "type dataset=image_folder dataset.root=./photos.",
         "model=./net.py": "type model=NAME, or model.KEY=VALUE",
@@ -234,6 +235,7 @@ def test_what_cannot_be_taken_comes_with_what_to_type(typed: str) -> None:
             for word in ("run=a,b", "run=choice(a,b)", "int8=true,false", "threads=1,2")
         ),
         ("report", "experiment=demo", "a key of ssr train"),
+        ("search", "rounds=one", "is a whole number: type rounds=VALUE, such as rounds="),
         ("search", "cap=3", "it has keys: params, macs"),
         ("search", "cap=3", "type cap.KEY=VALUE."),
     ],

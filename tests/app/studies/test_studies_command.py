@@ -17,8 +17,8 @@ from ssr_exp import messages
 from ssr_exp.app.studies.__main__ import main
 from ssr_exp.report import page
 from ssr_exp.runs import studies, study_names
-from ssr_exp.runs.record import Status
-from ssr_exp.runs.store import LAST_CHECKPOINT, Store
+from ssr_exp.runs.record import FINALIST, Status
+from ssr_exp.runs.store import CONFIG_FILE, LAST_CHECKPOINT, Store
 from ssr_exp.runs.study_names import Asked
 from tests.conftest import ROOT, Ended, MakeRecord
 
@@ -132,6 +132,31 @@ def test_a_study_of_a_loop_is_shown_with_the_command_that_went_on_with_it(
     assert typed() == [start, [*start, *words]]
 
 
+def test_finalists_under_way_are_shown_with_the_command_of_their_search(
+    ssr_studies: Studies, store: Store
+) -> None:
+    study_names.note(store, FIRST, {}, Asked(command="search", words=("rounds=2",)), "pets")
+    finals = "resnet20-digits-d7d31a75"
+    fields = json.loads((store.study_folder(FIRST) / studies.FILE).read_text())
+    about = json.dumps(fields | {"dataset": {"train_on_val": True}})
+    store.write_text(store.study_folder(finals) / studies.FILE, about)
+    begun = store.folder(finals, "d1-1-1_w4-8-16", 0) / CONFIG_FILE
+    store.write_text(begun, json.dumps({"origin": FINALIST}))
+    assert ssr_studies().lines(finals, "finalists of pets")
+    shown = ssr_studies("show", finals)
+    assert shown.lines("finalists of pets") and shown.lines("its search goes on with:")
+    start = [*messages.spelled("search"), "study=pets", f"paths.runs={store.root}"]
+    assert shlex.split(shown.out.splitlines()[-1]) == start
+
+
+def test_a_study_is_called_the_same_by_every_command(ssr_studies: Studies, store: Store) -> None:
+    for name, content in ((FIRST, 64 * "6"), (SECOND, 64 * "7")):
+        about = {"model": {"name": "resnet20"}, "dataset": {"content": content}}
+        store.write_text(store.study_folder(name) / studies.FILE, json.dumps(about))
+    for words in ((), ("show", FIRST), ("compare", SECOND, FIRST), ("compare", FIRST, SECOND)):
+        assert ssr_studies(*words).lines("images and split", "66666666")
+
+
 # What cannot be met
 
 
@@ -139,6 +164,7 @@ def test_a_study_of_a_loop_is_shown_with_the_command_that_went_on_with_it(
     ("words", "said"),
     [
         (["show", "dogs"], "there is no study dogs"),
+        (["show", FIRST.replace("digits", "digit")], f", the nearest is {FIRST}; it holds "),
         (["show", "resnet20"], "may be several studies"),
         (["compare", FIRST, FIRST], "are one study: name two"),
         (["name", FIRST, SECOND], "is what another study"),
