@@ -14,7 +14,14 @@ from torch import nn
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import formats, model_card, output_kinds, predictor, verification
+from ssr_exp.edge.export import (
+    formats,
+    model_card,
+    output_kinds,
+    predictor,
+    recorded_scores,
+    verification,
+)
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, report
 from ssr_exp.edge.export.formats import Order
 from ssr_exp.edge.export.formats.flat import FlatNetwork
@@ -29,7 +36,6 @@ from ssr_exp.errors import SsrError, cause
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import provenance, studies
 from ssr_exp.runs.provenance import torch_threads
-from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY, PERCENT, Score
 from ssr_exp.runs.store import RECORD_FILE, Store
 
@@ -242,7 +248,10 @@ def _files(work: Work) -> tuple[list[ExportedFile], list[str]]:
 def _say_what_is_odd(work: Work, to: Path, files: Sequence[ExportedFile]) -> None:
     """Warn of what a table of verified files does not show."""
     request, predictions = work.request, work.kind.predictions
-    _say_what_the_record_says(work.chosen.record, work.references)
+    measured = {one.part.name: one.score for one in work.references}
+    record = work.chosen.record
+    for difference in recorded_scores.differences(record, measured, tolerance=SAME_SCORE):
+        log.warning("%s", difference)
     if predictions is not None:
         said = map(predictions, work.references[0].outputs())
         first = next(said)  # of one image
@@ -253,22 +262,6 @@ def _say_what_is_odd(work: Work, to: Path, files: Sequence[ExportedFile]) -> Non
     kept = {one.file for one in files}
     if gone := sorted({p.name for p in to.glob(f"{STEM}.*")} - kept):
         log.warning("the export that was there is replaced; it held %s, too", ", ".join(gone))
-
-
-def _say_what_the_record_says(record: Record, references: Sequence[Reference]) -> None:
-    """Warn where the network does not score what its training wrote down."""
-    recorded, score = {"val": record.score, "test": record.test_score}, record.scored_by
-    for one in references:
-        then, now = recorded.get(one.part.name), one.score
-        if then is None or now is None or abs(now - then) <= SAME_SCORE * max(abs(then), 1e-12):
-            continue
-        log.warning(
-            "PyTorch measures %s %s here, and the record says %s: other versions or another "
-            "precision than in the training",
-            score.on(one.part.name).name,
-            score.text(now),
-            score.text(then),
-        )
 
 
 def _file(work: Work, name: str, *, int8: bool) -> ExportedFile:
