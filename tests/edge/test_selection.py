@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,28 @@ def test_one_of_several_studies_must_be_named(runs: Path) -> None:
     assert selection.find(runs, "best", study=STUDY).folder == runs / STUDY
     with pytest.raises(SsrError, match="there is no study another"):
         selection.find(runs, "best", study="another")
+
+
+def test_of_a_study_that_was_named_the_nearest_runs_and_best_are_offered(runs: Path) -> None:
+    shutil.copytree(runs / STUDY, runs / "other")
+    (runs / STUDY / "begun.json").write_text(json.dumps({"schema_version": 1, "name": "sorting"}))
+    with pytest.raises(SsrError) as told:
+        selection.find(runs, "bset", study="sorting")
+    said = f"study sorting holds no run of bset: type run=best, run={CODE} or run=FOLDER."
+    assert str(told.value) == said
+    near = f"{CODE}0"
+    with pytest.raises(SsrError, match=f"holds no run of {near}: type run={CODE}, run=best or"):
+        selection.find(runs, near, study="sorting")
+    shutil.rmtree(runs / STUDY / "best")
+    with pytest.raises(SsrError) as told:
+        selection.find(runs, "best", study="sorting")
+    assert str(told.value) == (
+        f"study sorting holds no best/: type run={CODE} or run=FOLDER; run=best is there after a "
+        "search."
+    )
+    shutil.rmtree(runs / STUDY / CODE)
+    with pytest.raises(SsrError, match="no network was trained there yet"):
+        selection.find(runs, "best", study="sorting")
 
 
 def test_a_folder_without_runs_says_what_to_type(tmp_path: Path) -> None:
