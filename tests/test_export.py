@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ssr_exp import config
-from ssr_exp.edge.export import exporter, verification
+from ssr_exp.edge.export import verification
+from ssr_exp.edge.export.exported import REPORT
 from ssr_exp.edge.export.formats import Order, onnx, torch_export
 from ssr_exp.edge.export.predictor import Predictor
 from ssr_exp.rescaling import saved
@@ -128,7 +129,7 @@ def test_files_are_verified_and_their_folder_stands_alone(exported: Path) -> Non
     accuracy = 100 * float((eager.argmax(1) == labels).double().mean())
     record = json.loads((to / store.RECORD_FILE).read_text())
     assert accuracy == pytest.approx(record["val_acc"], abs=1e-3)
-    report = json.loads((to / exporter.REPORT).read_text())
+    report = json.loads((to / REPORT).read_text())
     for row in report["files"]:
         assert row["scores"]["val"] == pytest.approx(record["val_acc"], abs=0.4)
         assert (row["agreement"], row["difference"] < 1e-4) == (100, True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ssr_exp.runs.store import (
     Store,
 )
 
+NEAREST = 3  # names that are offered in place of one that is not there
 TRUST = "type trust=true if you trust where it comes from"
 
 
@@ -90,11 +93,9 @@ def find(
             f"{run} is no folder of a trained network: name one like {BEST_FOLDER}/, or that of a "
             "run, <study>/<network>/seed<seed>."
         )
-    if run == BEST_FOLDER:
-        parent = _study(runs, study, lambda p: (p / BEST_FOLDER / saved.NETWORK).exists(), "best/")
-        return _read(parent / BEST_FOLDER, trust=trust)
-    parent = _study(runs, study, lambda p: bool(_seeds(p, run)), f"run of {run}")
-    return _read(_run(parent, run, seed), trust=trust)
+    parent = _study(runs, study, run)
+    is_answer = run == BEST_FOLDER
+    return _read(parent / BEST_FOLDER if is_answer else _run(parent, run, seed), trust=trust)
 
 
 def _is_folder(path: Path) -> bool:
@@ -106,24 +107,50 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _study(runs: Path, study: str | None, holds: Callable[[Path], bool], what: str) -> Path:
-    """Find the one study that holds something."""
+def _study(runs: Path, study: str | None, run: str) -> Path:
+    """Find the one study that holds what `run` names."""
     here = [path.parent for path in sorted(runs.glob(f"*/{studies.FILE}"))]
     if not here:
         raise SsrError(f"{runs} holds no study: type paths.runs=DIR, the folder of the records.")
-    names = ", ".join(path.name for path in here)
     study = None if study is None else study_names.find(runs, study)
-    holders = [path for path in here if study in (None, path.name) and holds(path)]
+    asked = [path for path in here if study in (None, path.name)]
+    held = _answers if run == BEST_FOLDER else partial(_seeds, code=run)
+    holders = [path for path in asked if held(path)]
     if len(holders) == 1:
         return holders[0]
+    what = "best/" if run == BEST_FOLDER else f"run of {run}"
+    titles = ", ".join(study_names.title(runs, path.name) for path in holders or asked)
     if holders:
-        several = ", ".join(path.name for path in holders)
-        raise SsrError(f"several studies in {runs} hold a {what}: type study=NAME, of {several}.")
-    raise SsrError(
-        f"no study in {runs} holds a {what} ({names}): type run=CODE with the code of a network "
-        f"that was trained, such as d3-2-1_w16-8-32, run={BEST_FOLDER} after a search, or "
-        "run=FOLDER."
-    )
+        raise SsrError(f"several studies in {runs} hold a {what}: type study=NAME, of {titles}.")
+    where = f"no study in {runs} holds a {what} ({titles})"
+    if study is not None:
+        where = f"study {titles or study} holds no {what}"
+    raise SsrError(f"{where}: {_instead(asked, run)}")
+
+
+def _instead(asked: Sequence[Path], run: str) -> str:
+    """Say what can be typed of some studies, what is nearest to what was typed first."""
+    answers = list(dict.fromkeys(name for path in asked for name in _answers(path)))
+    codes = list(dict.fromkeys(code for path in asked for code in _codes(path)))
+    nearest = difflib.get_close_matches(run, [*answers, *codes], NEAREST, cutoff=0.0)
+    runs = [f"run={name}" for name in dict.fromkeys((*nearest, *answers))]
+    if not runs:
+        return "no network was trained there yet; type run=FOLDER for one that lies elsewhere."
+    more = len(codes) + len(answers) - len(runs)
+    others = f" (or one of {more} more networks)" if more > 0 else ""
+    later = "" if answers else f"; run={BEST_FOLDER} is there after a search"
+    return f"type {', '.join(runs)}{others} or run=FOLDER{later}."
+
+
+def _answers(study: Path) -> list[str]:
+    """Name the answer of a study, if it has one."""
+    return [BEST_FOLDER] if (study / BEST_FOLDER / saved.NETWORK).exists() else []
+
+
+def _codes(study: Path) -> list[str]:
+    """List the networks of a study that were trained, by their codes."""
+    records = Store(study.parent).records(study.name)
+    return [record.network for record in records if record.status is Status.finished]
 
 
 def _seeds(study: Path, code: str) -> dict[int, Path]:

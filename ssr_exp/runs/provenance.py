@@ -91,7 +91,10 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def git_commit() -> str | None:
-    """Name the commit of this code, with `+` if files were changed since; None outside git."""
+    """Name the commit of this code, with `+` if files were changed since; None outside git.
+
+    A repository that this code only lies in, such as one with an environment in it, is no home.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -99,6 +102,7 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

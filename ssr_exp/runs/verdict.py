@@ -1,9 +1,12 @@
-"""What speaks against an answer: it lost too much on test, or nobody could promise it.
+"""What became of an answer: what it lost, of the promise, and what speaks against it.
 
 Commands, pages, exports and `Study.answer` say it in the same words.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
 
 from ssr_exp import terminal
 from ssr_exp.runs.record import Record
@@ -46,6 +49,65 @@ def text(
             f"more: {NEXT}"
         )
     return None
+
+
+def drop_text(
+    score: Score, drop: float, *, error: float | None, allowed: float | None, on: str
+) -> str:
+    """Write what an answer lost, how far seeds leave that open, and what it may lose.
+
+    Args:
+        score: what it is judged by.
+        drop: against the baseline, in the score's unit; negative if it is better.
+        error: its standard error over seeds; None: it is not known.
+        allowed: what may be lost; None: that was not asked.
+        on: the images that the drop is of, `test` or `val`.
+    """
+    lost = score.drop_text(abs(drop))
+    text = f"none: {lost} better than the baseline" if drop < 0 else lost
+    if error is not None:
+        text += f" (+- {score.number(error)}, the standard error over seeds)"
+    if allowed is None:
+        return text
+    limit = score.short_drop(allowed)
+    if drop > allowed:
+        return f"{text}, more than the {limit} that may be lost"
+    return f"{text}, where {limit} may be lost" if on == "test" else text
+
+
+def standard_error(*means: tuple[float | None, int]) -> float | None:
+    """Return the standard error of the difference of two means; None where one is of one seed.
+
+    Args:
+        means: of each the standard deviation, and of how many seeds it is.
+    """
+    if any(deviation is None for deviation, _ in means):
+        return None
+    return math.hypot(*(deviation / seeds**0.5 for deviation, seeds in means if deviation))
+
+
+def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: bool | None) -> str:
+    """Say what became of a promise, then what it was.
+
+    Args:
+        score: what the answer is judged by.
+        promise: the drop that was expected, its 80 % interval from `low` to `high`, the
+            `probability` that no more is lost than is `allowed`, and the `confidence` asked for.
+        on: the images that the answer is judged on, `test` or `val`.
+        kept: whether the promise held on test; None: it was not tested.
+    """
+    likely, sure = terminal.likely(promise["probability"]), promise["confidence"]
+    expected = score.expected_text(promise["drop"], promise["low"], promise["high"])
+    asked = f"; objective.confidence={sure:g} asks for more"
+    weak = asked if promise["probability"] < sure else ""
+    if on == "test":
+        before = f"before it was tested: {likely} likely to be kept"
+        return f"{STATES[kept]}; {before}, expected {expected}{weak}"
+    limit = score.short_drop(promise["allowed"])
+    return (
+        f"{STATES[kept]}; {likely} likely to lose at most the {limit} that may be lost; expected "
+        f"{expected}{weak}"
+    )
 
 
 def weights(record: Record) -> str:

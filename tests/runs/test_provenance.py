@@ -70,7 +70,7 @@ def git(folder: Path, *arguments: str) -> str:
 def test_a_commit_is_named_with_a_mark_if_files_were_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "environment.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "code.py"))
     provenance.git_commit.cache_clear()  # another test may have asked before
     assert provenance.git_commit() is None
     git(tmp_path, "init", "-q")
@@ -82,6 +82,10 @@ def test_a_commit_is_named_with_a_mark_if_files_were_changed(
         (tmp_path / "code.py").write_text(text)
         provenance.git_commit.cache_clear()
         assert provenance.git_commit() == expected
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "installed.py"))
+    (tmp_path / "installed.py").touch()  # lies in another repository, whose commit says nothing
+    provenance.git_commit.cache_clear()
+    assert provenance.git_commit() is None
 
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:

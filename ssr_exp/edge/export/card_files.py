@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import BACKGROUNDS, Preprocessing
-from ssr_exp.edge.export import markdown, output_kinds, predictor
+from ssr_exp.edge.export import markdown, output_kinds, predictor, recorded_scores
 from ssr_exp.edge.export.exported import EAGER, SAME, Exported
 from ssr_exp.edge.export.verification import DrawnSamples, Part
 from ssr_exp.edge.latency.stopwatch import Latency
@@ -18,8 +18,8 @@ from ssr_exp.runs import provenance
 
 LOADER = """import predict
 run = predict.load(predict.Path("{file}"))
-{output} = run(predict.tensor(["photo.jpg"], predict.ABOUT))
-print(predict.predicted({output}, predict.ABOUT))"""
+outputs = run(predict.tensor(["photo.jpg"], predict.ABOUT))
+{lines}"""
 RANGES = {"digits": " (scikit-learn's digits, 0 to 16, were multiplied by 255 / 16)"}
 
 
@@ -50,6 +50,8 @@ def table(
     yield ""
     signature = _signature(parts)
     samples = "images" if signature is None else "inputs"
+    is_quantised = any(one.int8 for one in exported.files)
+    calibrated = " int8 files are calibrated on val images." if is_quantised else ""
     made = "" if how is None else f"what `{predictor.SCRIPT}` makes of the files of "
     yield (
         f"Latency: one {samples[:-1]}, median of {request.repeats} interleaved turns on "
@@ -57,8 +59,10 @@ def table(
         f"{_measured(chosen) if exported.eager else 'Outputs: compared'} on {made}"
         f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} {samples}; "
         "difference: of outputs, the largest one, as a share of the largest output."
-        f"{' int8 files are calibrated on val images.' if request.int8 else ''}"
+        f"{calibrated}"
     )
+    for difference in recorded_scores.differences(chosen.record, exported.eager):
+        yield f"- `weights.pt`: {markdown.inert(difference)}."
     for one in exported.files:
         for remark in one.remarks:
             yield f"- `{one.file}`: {remark}."
@@ -96,14 +100,17 @@ def usage(
     else:
         yield from _script(chosen, exported, request, how, taken)
         yield ""
-        yield f"Output `{kind.name}`: {shape}, {kind.meaning}:"
+        yield (
+            f"The outputs of a file are `{kind.name}`, {shape}: {kind.meaning}. "
+            f"`predict.predicted` does that, and returns {kind.made}. The labels, in order:"
+        )
         yield ""
         yield f"```json\n{json.dumps(list(about.classes), ensure_ascii=False)}\n```"
         if about.target_mean is not None and about.target_std is not None:
             yield ""
             yield (
                 f"target_mean is {markdown.numbers(about.target_mean)} and target_std "
-                f"{markdown.numbers(about.target_std)}{_unit(chosen)}; `predict.predicted` does it."
+                f"{markdown.numbers(about.target_std)}{_unit(chosen)}."
             )
         yield ""
         yield "Labels and what is done to an image are inside the files, too."
@@ -154,7 +161,8 @@ def _script(
     )
     for one in exported.files:
         yield ""
-        yield f"```python\n{LOADER.format(file=one.file, output=kind.name)}\n```"
+        lines = LOADER.format(file=one.file, lines=kind.lines)
+        yield f"```python\n{lines}\n```"
 
 
 def _unit(chosen: Selection) -> str:

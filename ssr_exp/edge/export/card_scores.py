@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ssr_exp.edge.export import markdown
+from ssr_exp.edge.export import card_training, markdown
 from ssr_exp.edge.selection import Selection
 from ssr_exp.runs import seed_means, verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.terminal import counted
+
+PROMISED = {"drop", "low", "high", "probability", "allowed", "confidence"}
 
 
 def front(chosen: Selection, finished: Sequence[Record]) -> str:
@@ -46,7 +48,9 @@ def section(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     better = "larger" if score.sign > 0 else "smaller"
     yield "## Score"
     yield ""
-    yield f"Networks are judged by `{markdown.inert(score.key)}`: {better} is better."
+    judged = f"Networks are judged by `{markdown.inert(score.key)}`: {better} is better"
+    parts = [card_training.one_image(chosen, part) for part in ("val", "test")]
+    yield "; ".join([judged, *filter(None, parts)]) + "."
     yield ""
     means = seed_means.on_val(finished)
     own = means.get(record.network)
@@ -58,6 +62,7 @@ def section(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     yield f"- The weights are {markdown.inert(verdict.weights(record))}."
     tested = list(_tested(chosen, finished))
     yield from tested or _beside(chosen, means)
+    yield from _promised(chosen)
     if chosen.verdict is not None:
         yield f"- Against it: {markdown.inert(chosen.verdict)}."
 
@@ -73,7 +78,18 @@ def _tested(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     yield from lines
     drop = told.get("drop")
     if lines and isinstance(drop, int | float) and not _is_whole(record):
-        yield _drop(chosen, drop, on)
+        yield _drop(chosen, drop, on, _error(rows))
+
+
+def _error(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Find the standard error of the drop in the rows of answer and baseline."""
+    means = []
+    for row in rows:
+        deviation, seeds = row.get("test_score_std", row.get("test_acc_std")), row.get("seeds")
+        if row.get("role") in ("answer", "baseline") and isinstance(seeds, list | int):
+            count = seeds if isinstance(seeds, int) else len(seeds)
+            means.append((deviation if isinstance(deviation, int | float) else None, count))
+    return verdict.standard_error(*means) if len(means) == 2 else None
 
 
 def _rows(
@@ -111,7 +127,8 @@ def _beside(chosen: Selection, means: Mapping[str, SeedMean]) -> Iterator[str]:
     first = full.records[0]
     who = f"baseline, {markdown.inert(first.model)} {markdown.inert(first.network)}"
     yield f"- {who}: {_mean(score, full, 'val')}."
-    yield _drop(chosen, score.drop(own.mean, full.mean), "val")
+    error = verdict.standard_error(*((one.deviation, len(one.seeds)) for one in (own, full)))
+    yield _drop(chosen, score.drop(own.mean, full.mean), "val", error)
 
 
 def _is_whole(record: Record) -> bool:
@@ -150,12 +167,28 @@ def _compared(row: Mapping[str, Any], score: Score, on: str) -> str | None:
     return f"- {role}, {f'{model} {network}'.strip()}: {_figure(score, mean, spread, seeds, on)}."
 
 
-def _drop(chosen: Selection, drop: float, on: str) -> str:
+def _drop(chosen: Selection, drop: float, on: str, error: float | None) -> str:
     """Say what is lost against the baseline, and what may be."""
-    score, promise = chosen.record.scored_by, chosen.told.get("promise")
-    allowed = promise.get("allowed") if isinstance(promise, dict) else None
-    lost = markdown.inert(score.drop_text(abs(drop)))
-    text = f"none, it is {lost} better" if drop < 0 else lost
-    limit = score.short_drop(allowed) if isinstance(allowed, int | float) else None
-    may = "" if limit is None else f"; {markdown.inert(limit)} may be lost"
-    return f"- Drop against the baseline on {on}: {text}{may}."
+    allowed = _promise(chosen).get("allowed")
+    text = verdict.drop_text(chosen.record.scored_by, drop, error=error, allowed=allowed, on=on)
+    return f"- Drop against the baseline on {on}: {markdown.inert(text)}."
+
+
+def _promised(chosen: Selection) -> Iterator[str]:
+    """Say what became of the promise of an answer, where one was stated."""
+    told, promise, record = chosen.told, _promise(chosen), chosen.record
+    if not promise.keys() >= PROMISED or _is_whole(record):
+        return
+    on, kept, drop = str(told.get("measured_on")), told.get("kept"), told.get("drop")
+    if kept is None and on == "test" and isinstance(drop, int | float):
+        kept = drop <= promise["allowed"]
+    kept = kept if isinstance(kept, bool) else None
+    text = verdict.promise_text(record.scored_by, promise, on=on, kept=kept)
+    yield f"- Promise: {markdown.inert(text)}."
+
+
+def _promise(chosen: Selection) -> dict[str, float]:
+    """Read what was promised of an answer, as far as it can be read."""
+    told = chosen.told.get("promise")
+    numbers = told if isinstance(told, dict) else {}
+    return {key: value for key, value in numbers.items() if isinstance(value, int | float)}

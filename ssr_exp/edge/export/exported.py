@@ -15,6 +15,7 @@ from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.runs import provenance
 from ssr_exp.runs.score import Score
 
+REPORT = "export.json"  # the figures of an export, beside its files
 EAGER = "(weights)"  # PyTorch's own line among the files
 SAME = "same prediction %"
 LEARNT = " (learned from)"  # behind a score that flatters the network

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ssr_exp.config import ExportConfig, TaskKind
+from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
-from ssr_exp.edge.export import card_files, card_scores, markdown, output_kinds
+from ssr_exp.edge.export import card_files, card_scores, card_training, markdown, output_kinds
 from ssr_exp.edge.export.exported import Exported
 from ssr_exp.edge.export.verification import Part
 from ssr_exp.edge.selection import Selection
-from ssr_exp.runs import store, studies
-from ssr_exp.runs.record import NOT_TOLD, Record, Status
-from ssr_exp.terminal import counted
-
-RECIPE = ("optimizer", "lr", "batch_size", "weight_decay", "schedule", "label_smoothing")
+from ssr_exp.runs import store
+from ssr_exp.runs.record import Record, Status
 
 
 def write(
@@ -36,20 +33,20 @@ def write(
         card_scores.section(chosen, finished),
         card_files.table(chosen, exported, parts, request, how),
         card_files.usage(chosen, exported, parts, request, how),
-        _training(chosen, request),
+        card_training.section(chosen, finished),
+        _licence(request),
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
 def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
-    record = chosen.record
     yield "---"
     if (tag := output_kinds.of(chosen.task).tag) is not None:
         yield f"pipeline_tag: {tag}"
     if request.license is not None:
         yield f"license: {markdown.quoted(request.license)}"
-    if not _is_of_a_loop(chosen):
-        yield f"datasets: [{markdown.quoted(record.dataset)}]"
+    if (dataset := card_training.public_data(chosen)) is not None:
+        yield f"datasets: [{markdown.quoted(dataset)}]"
     tags = ["ssr_exp", "structured-segment-rescaling", chosen.task, *request.format]
     yield f"tags: [{', '.join(map(markdown.quoted, tags))}]"
     yield "---"
@@ -66,63 +63,20 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
         f"`{markdown.inert(about.network)}`."
     )
     yield ""
-    yield "| cost | this network | of the seed network |"
-    yield "|---|---|---|"
+    yield "| cost | this network | seed network | share |"
+    yield "|---|---|---|---|"
     for name, own, full in (
         ("parameters", record.params, record.baseline_params),
         ("MACs for one image", record.macs, record.baseline_macs),
         ("GeMMs", record.gemms, record.baseline_gemms),
     ):
-        yield f"| {name} | {own:,} | {own / full:.1%} |"
+        yield f"| {name} | {own:,} | {full:,} | {own / full:.1%} |"
     yield ""
     yield card_scores.front(chosen, finished)
 
 
-def _training(chosen: Selection, request: ExportConfig) -> Iterator[str]:
-    record, study = chosen.record, markdown.inert(chosen.record.study)
-    yield "## Training"
-    yield ""
-    if _is_of_a_loop(chosen):
-        yield f"- Data set and recipe: those of the loop that trained it; study `{study}`."
-    else:
-        yield f"- Data set: {markdown.inert(record.dataset)}; study `{study}`."
-    if recipe := _recipe(chosen):
-        yield f"- Recipe: {markdown.inert(recipe)}."
-    first = chosen.study.get(studies.FIRST_WEIGHTS)
-    if isinstance(first, dict):
-        drawn = first.get("drawn") or ["nothing"]
-        yield (
-            f"- Its weights start from {markdown.inert(str(first.get('from')))}; drawn anew: "
-            f"{markdown.inert(', '.join(map(str, drawn)))}."
-        )
-    yield f"- Seed {record.seed}{_took(record)}."
-    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    commit = markdown.inert(record.git_commit or "not known")
-    yield f"- {markdown.inert(versions)}; commit {commit}."
-    yield "- All that decides the result: `study.json`; the run: `record.json`."
-    yield ""
+def _licence(request: ExportConfig) -> Iterator[str]:
     yield "## Licence"
     yield ""
     stated = request.license and f"{markdown.inert(request.license)}."
     yield stated or "Not stated; `ssr export license=IDENTIFIER` states one."
-
-
-def _is_of_a_loop(chosen: Selection) -> bool:
-    """Say whether a loop of the user's own trained it, whose data and recipe nobody else knows."""
-    return chosen.task == TaskKind.loop
-
-
-def _recipe(chosen: Selection) -> str:
-    """Write what is known of how it was trained; a loop may not tell its epochs."""
-    recipe, epochs = chosen.study.get("recipe", {}), chosen.record.epochs
-    told = recipe if isinstance(recipe, dict) else {}
-    lines = [f"{key} {told[key]}" for key in RECIPE if key in told]
-    return ", ".join([*([counted(epochs, "epoch")] if epochs else []), *lines])
-
-
-def _took(record: Record) -> str:
-    """Write how long it was trained, and on what, where that is known."""
-    where = "" if record.device == NOT_TOLD else f" on {markdown.inert(record.device)}"
-    if not record.wall_s:
-        return where
-    return f"; {record.wall_s:,.{0 if record.wall_s >= 10 else 1}f} s{where}"

@@ -20,6 +20,8 @@ class OutputKind:
         meaning: of its numbers.
         work: what the network does, in words.
         printed: what `predict.py` prints, in words.
+        made: what `predict.predicted` makes of them, in words.
+        lines: of Python, that print what it makes of `outputs`.
         tag: of the Hugging Face Hub, how such networks are used; None: it has none.
         predictions: what outputs say: a file's are counted where they are PyTorch's. None where
             there is nothing to count.
@@ -30,6 +32,8 @@ class OutputKind:
     meaning: str
     work: str
     printed: str
+    made: str = ""
+    lines: str = ""
     tag: str | None = None
     predictions: Callable[[Tensor], Tensor] | None = None
 
@@ -42,12 +46,18 @@ def _above_half(logits: Tensor) -> Tensor:
     return logits > 0
 
 
+NAMED = """for numbers in predict.predicted(outputs, predict.ABOUT).tolist():
+    print(dict(zip(predict.ABOUT["labels"], numbers)))"""
+SHARES = """for mask in predict.predicted(outputs, predict.ABOUT):
+    print({label: float((mask == n).mean()) for n, label in enumerate(predict.ABOUT["labels"])})"""
 LOGITS = OutputKind(
     "logits",
     "batch x {n}",
     "one for each label; softmax makes them probabilities",
     "classifying images into {n} classes",
     "the labels of image files and their probabilities",
+    "the probability of each label, which are 1 together",
+    NAMED,
     "image-classification",
     _largest,
 )
@@ -62,6 +72,8 @@ KINDS: dict[str, OutputKind] = {
         "one for each label; sigmoid makes each a probability",
         "saying which of {n} labels hold for an image",
         "the labels that hold for image files, and their probabilities",
+        "the probability of each label",
+        NAMED,
         "image-classification",
         _above_half,
     ),
@@ -71,6 +83,8 @@ KINDS: dict[str, OutputKind] = {
         "one for each number; target_mean + target_std * standardised are the predictions",
         "predicting numbers from an image",
         "the numbers of image files, in their unit",
+        "the predictions",
+        NAMED,
     ),
     TaskKind.segmentation: OutputKind(
         "logits",
@@ -78,6 +92,8 @@ KINDS: dict[str, OutputKind] = {
         "one for each class and pixel; the largest of a pixel names its class",
         "naming the class of each pixel, of {n}",
         "the share of each class in image files, and writes a mask of each into `predicted/`",
+        "the class of each pixel, by its place among the labels; the lines print their shares",
+        SHARES,
         "image-segmentation",
         _largest,
     ),

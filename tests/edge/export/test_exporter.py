@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.config import ExportConfig
-from ssr_exp.edge.export import exporter
+from ssr_exp.edge.export import exporter, verified_files
+from ssr_exp.edge.export.exported import REPORT
 from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.verification import DrawnSamples, Samples
 from ssr_exp.edge.selection import Selection
@@ -53,8 +54,8 @@ def test_a_drop_is_in_the_scores_unit_or_a_share(
     drop: object, percent: float, error: float
 ) -> None:
     request, rmse = ExportConfig(int8_drop=drop), Score(key="val/rmse", unit="cm", bounds=(0, None))
-    assert exporter.most_drop(request, ACCURACY, 90.0) == pytest.approx(percent)
-    assert exporter.most_drop(request, rmse, 5.0) == pytest.approx(error)
+    assert verified_files.most_drop(request, ACCURACY, 90.0) == pytest.approx(percent)
+    assert verified_files.most_drop(request, rmse, 5.0) == pytest.approx(error)
 
 
 def test_of_a_network_of_which_only_inputs_are_known_outputs_are_compared(
@@ -141,5 +142,5 @@ def test_a_folder_that_is_no_export_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for to in (tmp_path / "empty", tmp_path / "new"):
         exporter.check_folder(to)
-    (mine.parent / exporter.REPORT).touch()
+    (mine.parent / REPORT).touch()
     exporter.check_folder(mine.parent)

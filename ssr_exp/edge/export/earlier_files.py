@@ -1,0 +1,107 @@
+"""Files of an earlier export of the same network, which stay beside the new ones."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field, ValidationError
+
+from ssr_exp import files
+from ssr_exp.edge.export import formats, verified_files
+from ssr_exp.edge.export.exported import REPORT, ExportedFile
+from ssr_exp.edge.export.verified_files import STEM, Work
+from ssr_exp.edge.selection import TRUST, Selection
+from ssr_exp.errors import SsrError
+from ssr_exp.files import FileModel
+from ssr_exp.rescaling import saved
+
+log = logging.getLogger(__name__)
+
+PICKLES = ("torch_export",)  # formats that may run code when they are loaded
+
+
+class EarlierFile(FileModel):
+    """A file of an earlier export, as its `export.json` says it."""
+
+    file: str = Field(pattern=rf"^{STEM}[.\w]*$")
+    format: str
+    int8: bool
+    difference: float
+    remarks: tuple[str, ...] = ()
+
+
+def keep(work: Work, to: Path, new: Sequence[ExportedFile]) -> list[ExportedFile]:
+    """Keep the files of an earlier export of the same network that are not written anew.
+
+    Each is verified again. What cannot be kept is said, and what to type to have it again.
+
+    Args:
+        work: the export that takes the earlier one's place.
+        to: the folder of the earlier one.
+        new: files of this export.
+    """
+    written = {one.file for one in new}
+    there = sorted(path.name for path in to.glob(f"{STEM}.*") if path.name not in written)
+    known = {one.file: one for one in _earlier(to)} if there else {}
+    is_same = bool(known) and _is_same_network(to, work.chosen)
+    kept = []
+    for file in there:
+        if (one := known.get(file)) is None:
+            log.warning("%s, which was there, is not kept: %s does not name it", file, REPORT)
+            continue
+        try:
+            if not is_same:
+                raise SsrError("it is of other weights")
+            kept.append(_kept(work, to, one))
+        except (SsrError, OSError) as error:
+            names = ",".join(dict.fromkeys((*work.request.format, one.format)))
+            log.warning(
+                "%s, which was there, is not kept (%s): to have it, too, type format=%s%s",
+                *(file, str(error).rstrip("."), names, " int8=true" if one.int8 else ""),
+            )
+    return kept
+
+
+def _kept(work: Work, to: Path, one: EarlierFile) -> ExportedFile:
+    """Verify a file again, from a copy: that it does what it did.
+
+    Raises:
+        SsrError: if it does not.
+    """
+    if not one.file.endswith(formats.find(one.format).SUFFIX):
+        raise SsrError(f"it is no file of {one.format}")
+    if one.format in PICKLES and not work.request.trust:
+        raise SsrError(f"it may run code when it is loaded: {TRUST}")
+    log.info("%s stays; verifying it again ...", one.file)
+
+    def put(path: Path) -> tuple[str, ...]:
+        shutil.copyfile(to / one.file, path)
+        return one.remarks
+
+    most, place = one.difference + work.request.tolerance, work.folder / one.file
+    return verified_files.verified(work, one.format, place, put, int8=one.int8, tolerance=most)
+
+
+def _earlier(to: Path) -> Iterator[EarlierFile]:
+    """List the files that an earlier export verified; those that it does not say are left out."""
+    rows = files.read_or_empty(to / REPORT).get("files")
+    for row in rows if isinstance(rows, list) else []:
+        try:
+            yield EarlierFile.model_validate(row)
+        except ValidationError:
+            continue
+
+
+def _is_same_network(to: Path, chosen: Selection) -> bool:
+    """Say whether an export is of the same weights, bit for bit, and of the same inputs."""
+    try:
+        about, theirs = saved.read(to), files.read_state_dict(to / saved.WEIGHTS)
+    except (SsrError, OSError, files.Unreadable):
+        return False
+    ours = chosen.network.state_dict()
+    same = about == chosen.about and theirs.keys() == ours.keys()
+    return same and all(torch.equal(value, theirs[name]) for name, value in ours.items())

@@ -1,0 +1,113 @@
+"""Files of an earlier export of the same network stay, verified again; of others none does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ssr_exp.config import ExportConfig
+from ssr_exp.edge.export import exporter
+from ssr_exp.edge.export.exported import REPORT
+from ssr_exp.edge.export.verification import Samples
+from ssr_exp.edge.selection import Selection
+from tests.conftest import MakeRecord
+from tests.support.descriptions import description
+
+Export = Callable[..., set[str]]
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture
+def export_(tmp_path: Path, make_record: MakeRecord, network: nn.Module) -> Export:
+    """Export the network; returns the files of the folder that are networks."""
+    images, to = torch.randn(5, 1, 8, 8), tmp_path / "to"
+
+    def measure(model: Any, outputs: Any) -> float:
+        return 50.0 + 0 * len(list(outputs))
+
+    def write(*formats: str, **asked: Any) -> set[str]:
+        study = {"task": {"name": "module"}}
+        chosen = Selection(network, description(), make_record(), study, tmp_path, "any", {})
+        request = ExportConfig(format=list(formats), repeats=1, **asked)
+        exported = exporter.write(chosen, [Samples("val", images, measure)], request, to, how=None)
+        names = {path.name for path in to.glob("model.*")}
+        assert names == {one.file for one in exported.files}
+        rows = json.loads((to / REPORT).read_text())["files"]
+        card = (to / "README.md").read_text()
+        assert names == {row["file"] for row in rows} and all(f"| {n} |" in card for n in names)
+        return names
+
+    return write
+
+
+def test_an_int8_file_stays_when_its_float_file_is_written_again(
+    export_: Export, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = {"model.onnx", "model.int8.onnx"}
+    assert export_("onnx", int8=True) == both
+    before = (tmp_path / "to/model.int8.onnx").read_bytes()
+    for formats in (["onnx"], ["torch_export"]):
+        assert both <= export_(*formats)
+        assert (tmp_path / "to/model.int8.onnx").read_bytes() == before
+    assert "int8 files are calibrated on val" in (tmp_path / "to/README.md").read_text()
+    assert "not kept" not in caplog.text
+
+
+def test_of_other_weights_nothing_stays_and_it_is_said_what_to_type(
+    export_: Export, network: nn.Module, caplog: pytest.LogCaptureFixture
+) -> None:
+    export_("onnx", int8=True)
+    with torch.no_grad():
+        network[0].bias += 0.01  # type: ignore[index]
+    assert export_("onnx") == {"model.onnx"}
+    assert (
+        "model.int8.onnx, which was there, is not kept (it is of other weights): to have it, too, "
+        "type format=onnx int8=true"
+    ) in caplog.text
+
+
+def test_a_file_that_no_longer_does_what_it_did_is_not_kept(
+    export_: Export, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export_("onnx", int8=True)
+    to = tmp_path / "to"
+    (to / "model.int8.onnx").write_bytes(b"damaged")
+    (to / "model.stray").touch()
+    assert export_("torch_export") == {"model.pt2", "model.onnx"}
+    assert "model.int8.onnx, which was there, is not kept (" in caplog.text
+    assert "model.stray, which was there, is not kept: export.json does not name it" in caplog.text
+
+
+def test_a_file_that_may_run_code_stays_only_where_it_is_trusted(
+    export_: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    both = {"model.pt2", "model.onnx"}
+    assert export_("torch_export") == {"model.pt2"}
+    assert export_("onnx", trust=True) == both
+    assert export_("onnx") == {"model.onnx"}
+    assert "it may run code when it is loaded: type trust=true" in caplog.text
+    assert "to have it, too, type format=onnx,torch_export" in caplog.text
+
+
+def test_a_report_that_calls_a_pickle_another_format_is_not_believed(
+    export_: Export, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export_("torch_export")
+    report = tmp_path / "to" / REPORT
+    report.write_text(report.read_text().replace('"torch_export"', '"onnx"'))
+    assert export_("onnx") == {"model.onnx"}
+    assert "model.pt2, which was there, is not kept (it is no file of onnx)" in caplog.text
