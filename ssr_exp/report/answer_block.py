@@ -5,7 +5,6 @@ Both are made of `best/`, so they say the same in the same words.
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Iterator
@@ -175,25 +174,15 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
 
 def drop_text(record: Record, told: Comparison) -> str:
     """Write what the answer lost, how far seeds leave that open, and what it may lose."""
-    score, drop = record.scored_by, record.scored_by.drop_text(abs(told.drop))
+    score, pair = record.scored_by, figures(told)
     if _is_baseline(record):
-        return drop
-    text = f"none: {drop} better than the baseline" if told.drop < 0 else drop
-    if (error := _error(figures(told))) is not None:
-        text += f" (+- {score.number(error)}, the standard error over seeds)"
-    if told.promise is None:
-        return text
-    limit = score.short_drop(told.promise.allowed)
-    if told.drop > told.promise.allowed:
-        return f"{text}, more than the {limit} that may be lost"
-    return f"{text}, where {limit} may be lost" if told.measured_on == "test" else text
-
-
-def _error(pair: Pair | None) -> float | None:
-    """Return the standard error of the difference of two means; None where one is of one seed."""
-    if pair is None or pair.answer.std is None or pair.baseline.std is None:
-        return None
-    return math.hypot(*(each.std / each.seeds**0.5 for each in (pair.answer, pair.baseline)))
+        return score.drop_text(abs(told.drop))
+    error = None
+    if pair is not None:
+        means = ((each.std, each.seeds) for each in (pair.answer, pair.baseline))
+        error = verdict.standard_error(*means)
+    allowed = None if told.promise is None else told.promise.allowed
+    return verdict.drop_text(score, told.drop, error=error, allowed=allowed, on=told.measured_on)
 
 
 def figures(told: Comparison) -> Pair | None:
@@ -225,21 +214,10 @@ def is_kept(told: Comparison) -> bool | None:
 
 def promise_text(record: Record, told: Comparison) -> str | None:
     """Say what became of the promise, then what it was; None: there is none."""
-    promise, score = told.promise, record.scored_by
-    if promise is None or _is_baseline(record):
+    if told.promise is None or _is_baseline(record):
         return None
-    expected = score.expected_text(promise.drop, promise.low, promise.high)
-    asked = f"; objective.confidence={promise.confidence:g} asks for more"
-    weak = asked if promise.probability < promise.confidence else ""
-    state = verdict.STATES[is_kept(told)]
-    if told.measured_on == "test":
-        before = f"by val alone: {promise.likely} likely to be kept"
-        return f"{state}; {before}, expected {expected}{weak}"
-    limit = score.short_drop(promise.allowed)
-    return (
-        f"{state}; {promise.likely} likely to lose at most the {limit} that may be lost; expected "
-        f"{expected}{weak}"
-    )
+    promise = told.promise.model_dump()
+    return verdict.promise_text(record.scored_by, promise, on=told.measured_on, kept=is_kept(told))
 
 
 def _search(record: Record, told: Comparison, against: str | None) -> Iterator[tuple[str, str]]:

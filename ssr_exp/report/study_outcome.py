@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from statistics import mean
 from typing import Any
 
 from ssr_exp.report import answer_block
 from ssr_exp.report.search_results import Comparison
 from ssr_exp.report.study_overview import StudySummary
+from ssr_exp.runs import seed_means
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.terminal import counted
 
@@ -44,13 +44,11 @@ def _with_finalists(own: str, whole: str, count: int) -> str:
 
 def _baseline(one: StudySummary) -> str:
     """Write the baseline's scores: on val of the study's runs, on test of its finalists."""
-    records = [record for record in one.records if record.kind is Kind.baseline]
-    measured = [record.score for record in records if record.score is not None]
+    whole = next((record.network for record in one.records if record.kind is Kind.baseline), None)
     said = []
-    if measured:
-        seeds = counted(len(measured), "seed")
-        said.append(f"{records[0].scored_by.name} {records[0].scored_by.text(mean(measured))}")
-        said[0] += f" ({seeds})"
+    if (own := seed_means.on_val(one.records).get(whole or "")) is not None:
+        how, seeds = own.records[0].scored_by, counted(len(own.seeds), "seed")
+        said.append(f"{how.name} {how.text(own.mean)} ({seeds})")
     if one.handed is not None and (tested := _tested(*one.handed, "baseline")):
         said.append(tested)
     return ", ".join(said) or NONE

@@ -9,7 +9,7 @@ from typing import Any
 from ssr_exp import files
 from ssr_exp.report import search_results
 from ssr_exp.report.search_results import Comparison
-from ssr_exp.runs import removal, studies, study_names
+from ssr_exp.runs import removal, seed_means, studies, study_names
 from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
 from ssr_exp.runs.study_names import Begun
@@ -89,9 +89,12 @@ class StudySummary:
 
     @property
     def best(self) -> Record | None:
-        """The run with the best score on val."""
-        measured = [record for record in self.records if record.is_measured]
-        return max(measured, key=_goodness, default=None)
+        """The network with the best score on val: its first run, with the mean over its seeds."""
+        means = [
+            one.records[0].model_copy(update={"score": one.mean})
+            for one in seed_means.on_val(self.records).values()
+        ]
+        return max(means, key=_goodness, default=None)
 
     def count(self, status: Status) -> int:
         """Count the runs that ended so; those that are tried again are under way as well."""

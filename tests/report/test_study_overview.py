@@ -75,6 +75,13 @@ def test_a_run_that_is_trained_again_is_under_way(store: Store, add: Add) -> Non
     assert (one.under_way, one.stopped) == (2, 0)
 
 
+def test_the_best_network_is_so_by_the_mean_over_its_seeds(store: Store, add: Add) -> None:
+    for network, seed, score in (("d1_w1", 0, 92.0), ("d1_w1", 1, 90.0), ("d1_w2", 0, 91.5)):
+        add("a", network, seed=seed, score=score, best_score=score)
+    (one,) = study_overview.read(store)
+    assert one.best is not None and (one.best.network, one.best.score) == ("d1_w2", 91.5)
+
+
 def test_the_best_run_is_that_of_the_lowest_score_where_less_is_better(
     store: Store, add: Add
 ) -> None:
