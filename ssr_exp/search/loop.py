@@ -310,7 +310,7 @@ class Search:
 
     def first_left(self) -> list[str]:
         """List the first networks that are not done."""
-        plans = [p.networks for p in self.book.read() if p.number == 0] or [self._missing()]
+        plans = [p.networks for p in self.book.read() if p.number == 0] or [tuple(self._missing())]
         return [network for network in itertools.chain(*plans) if not self._is_done(network)]
 
     def _is_done(self, network: str) -> bool:

@@ -245,6 +245,18 @@ def test_a_card_says_drop_and_promise_in_the_words_of_the_answers_block(
         assert "(+- 1.84, the standard error over seeds)" in card
 
 
+def test_a_loops_card_says_how_far_seeds_leave_the_drop_open(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    """Its study has no table of a search, but the two means."""
+    measured = {
+        role: {"mean": mean, "std": deviation, "seeds": 3}
+        for role, mean, deviation in (("baseline", 52.78, 2.68), ("answer", 52.22, 1.73))
+    }
+    card = finalists(runs, make_record, results=[], measured=measured)
+    assert "(+- 1.84, the standard error over seeds)" in card
+
+
 def test_a_card_says_both_costs_and_counts_images_and_names_augmentation_and_precision(
     runs: Path, make_record: Callable[..., Record]
 ) -> None:
