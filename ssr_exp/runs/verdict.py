@@ -101,7 +101,7 @@ def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: b
     asked = f"; objective.confidence={sure:g} asks for more"
     weak = asked if promise["probability"] < sure else ""
     if on == "test":
-        before = f"before it was tested: {likely} likely to be kept"
+        before = f"by val alone: {likely} likely to be kept"
         return f"{STATES[kept]}; {before}, expected {expected}{weak}"
     limit = score.short_drop(promise["allowed"])
     return (

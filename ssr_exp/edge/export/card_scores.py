@@ -73,7 +73,8 @@ def _tested(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     if on == "val" and finished:
         return
     pair = told.get("measured")
-    rows = chosen.comparison or _rows(record, pair if isinstance(pair, dict) else {}, finished, on)
+    pair = pair if isinstance(pair, dict) else {}
+    rows = chosen.comparison or list(_rows(record, pair, finished, on))
     lines = [line for row in rows if (line := _compared(row, record.scored_by, on))]
     yield from lines
     drop = told.get("drop")

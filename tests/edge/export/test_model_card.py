@@ -164,6 +164,9 @@ def test_a_loops_card_has_the_rows_of_a_searchs_and_none_of_what_was_not_told(
         assert line in text, line
     for word in ("epochs", "not recorded", "not told", "datasets:", "Recipe:"):
         assert word not in text, word
+    pair["answer"] = {"mean": 94.0, "std": 0.25, "seeds": 2}
+    store.write_text(best / "metrics.json", json.dumps(metrics))
+    assert "on test: 1.50 points (+- 0.25, the standard error over seeds)" in write(runs, "best")
     store.write_text(best / "metrics.json", json.dumps(metrics | {"measured_on": "val"}))
     text = write(runs, "best")
     assert "- Drop against the baseline on val: none: 1.50 points better" in text
