@@ -204,7 +204,10 @@ def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record])
     store = Store(runs)
     better = make_record(study=STUDY, network="d1-1-1_w4-8-16", val_acc=99.9, params=10)
     store.write(store.folder(STUDY, better.network, 0), better)
-    assert "1 of them have no more parameters and are no worse in val acc" in write(runs, CODE)
+    assert "1 of them has no more parameters and is no worse in val acc" in write(runs, CODE)
+    second = better.model_copy(update={"network": "d1-1-1_w4-8-12"})
+    store.write(store.folder(STUDY, second.network, 0), second)
+    assert "2 of them have no more parameters and are no worse in val acc" in write(runs, CODE)
 
 
 def finalists(runs: Path, make_record: Callable[..., Record], **told: object) -> str:
