@@ -33,8 +33,9 @@ def front(chosen: Selection, finished: Sequence[Record]) -> str:
     if (own := points.get(chosen.record.network)) is None:
         return "It was not measured on val in its study, so its place on the front is not known."
     beaten = [p for p in points.values() if p != own and p[0] <= own[0] and p[1] >= own[1]]
+    has, are = ("has", "is") if len(beaten) == 1 else ("have", "are")
     place = (
-        f"{len(beaten)} of them have no more parameters and are no worse in {score.name}"
+        f"{len(beaten)} of them {has} no more parameters and {are} no worse in {score.name}"
         if beaten
         else f"none has fewer parameters and is as good in {score.name}: it is on the front"
     )
@@ -73,8 +74,8 @@ def _tested(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     if on == "val" and finished:
         return
     pair = told.get("measured")
-    own = _rows(record, pair if isinstance(pair, dict) else {}, finished, on)
-    rows = chosen.comparison or [*own]
+    pair = pair if isinstance(pair, dict) else {}
+    rows = chosen.comparison or list(_rows(record, pair, finished, on))
     lines = [line for row in rows if (line := _compared(row, record.scored_by, on))]
     yield from lines
     drop = told.get("drop")

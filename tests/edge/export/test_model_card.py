@@ -164,6 +164,9 @@ def test_a_loops_card_has_the_rows_of_a_searchs_and_none_of_what_was_not_told(
         assert line in text, line
     for word in ("epochs", "not recorded", "not told", "datasets:", "Recipe:"):
         assert word not in text, word
+    pair["answer"] = {"mean": 94.0, "std": 0.25, "seeds": 2}
+    store.write_text(best / "metrics.json", json.dumps(metrics))
+    assert "on test: 1.50 points (+- 0.25, the standard error over seeds)" in write(runs, "best")
     store.write_text(best / "metrics.json", json.dumps(metrics | {"measured_on": "val"}))
     text = write(runs, "best")
     assert "- Drop against the baseline on val: none: 1.50 points better" in text
@@ -201,7 +204,10 @@ def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record])
     store = Store(runs)
     better = make_record(study=STUDY, network="d1-1-1_w4-8-16", val_acc=99.9, params=10)
     store.write(store.folder(STUDY, better.network, 0), better)
-    assert "1 of them have no more parameters and are no worse in val acc" in write(runs, CODE)
+    assert "1 of them has no more parameters and is no worse in val acc" in write(runs, CODE)
+    second = better.model_copy(update={"network": "d1-1-1_w4-8-12"})
+    store.write(store.folder(STUDY, second.network, 0), second)
+    assert "2 of them have no more parameters and are no worse in val acc" in write(runs, CODE)
 
 
 def finalists(runs: Path, make_record: Callable[..., Record], **told: object) -> str:
