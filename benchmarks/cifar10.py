@@ -1,7 +1,7 @@
 """`python -m benchmarks.cifar10`: the tables of results/cifar10.md again, from committed records.
 
-`--keep RUNS` first takes over what the studies there have recorded since, without weights. The text
-between the tables is written by hand, and stays.
+`--keep RUNS` first takes over what the studies there have recorded since, without weights. All that
+stands between the marks of the page is written anew, the rest by hand.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def _study(
     store: Store, name: str, records: Sequence[Record], finals: Sequence[Record]
 ) -> Iterator[str]:
     found = [r for r in records if r.status is Status.finished and r.score is not None]
+    if not found:
+        return
     yield f"## {found[0].model}, {found[0].epochs} epochs (`{name}`)\n"
     yield f"{_took([*records, *finals])}\n"
     yield from _compared(store, name)
@@ -96,7 +98,10 @@ def _compared(store: Store, name: str) -> Iterator[str]:
     if not path.exists():
         yield "No finalist is trained yet.\n"
         return
-    rows: list[dict[str, Any]] = json.loads(path.read_text())["results"]
+    rows: list[dict[str, Any]] = json.loads(path.read_text()).get("results", [])
+    if not rows:
+        yield "No finalist is trained yet.\n"
+        return
     full = rows[0]
     yield "| | network | parameters | MACs | GeMMs | test acc % | seeds | against the baseline |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -172,8 +177,11 @@ def _random_search(told: Predictions, records: Sequence[Record]) -> Iterator[str
     least = [params[d][good[d]].min(initial=1.0) for d in drawn]
     low, middle, high = np.quantile(least, (0.1, 0.5, 0.9))
     found = min(r.params / full.params for r in records if (r.score or 0) >= full.score - DROP)
+    whole = len(params) == told.lattice.size
+    part = f"a sample of it, {len(params):,} of {told.lattice.size:,}, as many of each size"
+    of = "the lattice" if whole else part
     yield (
-        f"- A random search of as many trainings ({count} networks of the lattice, {DRAWS:,} "
+        f"- A random search of as many trainings ({count} networks of {of}; {DRAWS:,} "
         "draws, by what the surrogate predicts of them at the end, not trained): the smallest that "
         f"loses at most {DROP:g} point has {middle:.1%} of the parameters in the median (80 % of "
         f"the draws: {low:.1%} to {high:.1%}); the search's has {found:.1%}.\n"

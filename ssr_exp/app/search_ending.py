@@ -220,10 +220,10 @@ class Ending:
         """Hand over the search's own training of a network."""
         network = self.belief.history.space.code(chosen)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        scores, baseline = self.belief.history.scores(), self.study.plan.baseline
-        drop = self.belief.score.drop(scores[chosen], scores[baseline])
-        history = self.belief.history
-        measured = {"answer": history.figure(chosen), "baseline": history.figure(baseline)}
+        means = seed_means.on_val(Store(self.conf.paths.runs).records(self.study.name))
+        baseline = means[self.belief.history.space.code(self.study.plan.baseline)]
+        drop = self.belief.score.drop(means[network].mean, baseline.mean)
+        measured = {"answer": means[network].figure(), "baseline": baseline.figure()}
         metrics = {"measured_on": "val", "drop": drop, "measured": measured}
         return self._hand_over(member, metrics, decision.decide(self.belief, {}))
 

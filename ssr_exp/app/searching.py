@@ -21,7 +21,8 @@ from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
 from ssr_exp.config import AUTO, Config, Objective, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
-from ssr_exp.report import answer_block, trade_offs
+from ssr_exp.report import answer_block, search_results, trade_offs
+from ssr_exp.report.search_results import Comparison
 from ssr_exp.runs import proposal, seed_means
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
@@ -31,6 +32,7 @@ from ssr_exp.runs.study_names import Command
 from ssr_exp.search import answer_printing, asynchronous, printing
 from ssr_exp.search.attempts import Train
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.decision import Decision
 from ssr_exp.search.loop import Search
 from ssr_exp.terminal import counted
 from ssr_exp.training import loop_study, opened_study
@@ -209,10 +211,13 @@ class SearchCommand(LaunchingCommand):
         record = search.book.store.read(folder) if (folder / RECORD_FILE).exists() else None
         decided = judging.decide(search, belief)
         search.conclude(belief)
-        log.info("your loop trains finalists, by study.finalists(), or a function does: type")
-        words = [word for word in self.line.words if not word.startswith("rounds=")]
-        print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
-        if record is not None and record.network == search.space.code(decided.network):
+        if decided.is_kept is None:
+            log.info("your loop trains finalists, by study.finalists(), or a function does: type")
+            words = [word for word in self.line.words if not word.startswith("rounds=")]
+            print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
+        told = search_results.read_comparison(search.book.store, search.evidence.study)
+        is_same = record is not None and record.network == search.space.code(decided.network)
+        if record is not None and is_same and _answers(told, belief, decided):
             return [record]
         answer_printing.print_smallest(belief, search.conf, decided, _means(search))
         log.info("best/ does not hold it: study.answer() hands it over, if its weights were told")
@@ -233,6 +238,14 @@ class SearchCommand(LaunchingCommand):
 def _is_left_to_a_loop(conf: SearchConfig) -> bool:
     """Say whether a loop of the user's own trains, and no function that the command could call."""
     return conf.task.name is TaskKind.loop and conf.task.target is None
+
+
+def _answers(told: Comparison | None, belief: Belief, decided: Decision) -> bool:
+    """Say whether what was told of an answer is of what is asked and known now."""
+    if told is None or told.promise is None or told.kept != decided.is_kept:
+        return False
+    asked = (belief.drop, belief.confidence)
+    return asked == (told.promise.allowed, told.promise.confidence)
 
 
 def _means(search: Search) -> dict[str, SeedMean]:

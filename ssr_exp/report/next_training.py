@@ -29,8 +29,9 @@ def words(store: Store, study: str, network: str, *, place: str | None = None) -
     command = messages.spelled("train") if place is None else ("ssr", "train")
     runs = [] if where == RUNS else [f"paths.runs={where}"]
     named = f"study={study_names.title(store.root, study)}"
+    trust = study_names.trusting(study_names.read(store.study_folder(study)))
     explicit = ("modifiers=explicit", f"modifiers.network={network}")
-    return shlex.join([*command, named, *explicit, *runs])
+    return shlex.join([*command, named, *trust, *explicit, *runs])
 
 
 def is_of_a_loop(fields: Mapping[str, Any]) -> bool:

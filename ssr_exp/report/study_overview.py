@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,8 @@ from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Stor
 from ssr_exp.runs.study_names import Begun
 
 SECONDS = 3600  # of an hour
+
+FEW = 8  # runs that are looked at for what a whole study is
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def _is_of_finalists(store: Store, name: str, fields: Mapping[str, Any]) -> bool
     dataset = fields.get("dataset")
     if not isinstance(dataset, dict) or dataset.get("train_on_val") is not True:
         return False
-    begun = (store.root / name).glob(f"*/seed*/{CONFIG_FILE}")
+    begun = itertools.islice((store.root / name).glob(f"*/seed*/{CONFIG_FILE}"), FEW)
     return any(files.read_or_empty(path).get("origin") == FINALIST for path in begun)
 
 

@@ -89,6 +89,15 @@ def canonical(plan: Plan, points: Points) -> Points:
     return np.where(gone(plan, points), np.int32(0), points) if plan.inner else points
 
 
+def is_within(plan: Plan, points: Points, other: Points) -> NDArray[np.bool_]:
+    """Say which of `n x S` points have no more blocks and channels than another in any segment."""
+    (widths, blocks), (most, longest) = (
+        np.divmod(canonical(plan, p), _depths(plan)) for p in (points, other.reshape(1, -1))
+    )
+    within: NDArray[np.bool_] = ((widths <= most) & (blocks <= longest)).all(axis=1)
+    return within
+
+
 def count_one(plan: Plan, architecture: Architecture) -> Cost:
     """Count the cost of one network."""
     counts = count(plan, encode(plan, [architecture]))

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 FILE = "begun.json"
 SCHEMA = 1  # raise when a reader of today could misread what is written
+TRUST = "trust=true"  # typed beside a study whose words may call code
 LOCK = ".names"  # in the store's folder: one process at a time gives a name
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 FINGERPRINT = re.compile(r".*-([0-9a-f]{8})")
@@ -76,6 +77,12 @@ def needs_trust(word: str) -> bool:
     if len(parts) == 1 and parts[0] not in PATHS:
         return PRESET.fullmatch(read["value"]) is None
     return not TRUSTED.isdisjoint(parts) or parts[:2] == ["task", "trainer"]
+
+
+def trusting(begun: Begun) -> list[str]:
+    """Return the word that a command on a study needs beside it, if its words need trust."""
+    words = (word for asked in begun.asked for word in asked.words)
+    return [TRUST] if any(map(needs_trust, words)) else []
 
 
 def check_name(name: str) -> None:

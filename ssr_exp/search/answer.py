@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -63,9 +63,14 @@ def good_enough(belief: Belief) -> list[Architecture]:
     return sorted([*enough, baseline], key=lambda a: (log_costs[a], -score.sign * scores[a], a))
 
 
-def likeliest(belief: Belief) -> Architecture | None:
-    """Find the network that likeliest keeps within the drop, of those that look as if they did."""
-    looks = looks_good_enough(belief)
+def likeliest(
+    belief: Belief, drops: Mapping[Architecture, float] | None = None
+) -> Architecture | None:
+    """Find the network that likeliest keeps within the drop, of those that look as if they did.
+
+    Those that lost more on test, by `drops`, do not.
+    """
+    looks = [a for a in looks_good_enough(belief) if (drops or {}).get(a, 0.0) <= belief.drop]
     return max(looks, key=lambda a: belief.promises[a].probability, default=None)
 
 

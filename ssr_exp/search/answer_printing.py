@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from ssr_exp import terminal
@@ -83,7 +82,7 @@ def print_smallest(
     lines.append(f"  trained    {_sized(belief, trained, score.text(value), axis)}{alone}")
     if decided.verdict:
         lines.append(f"  but        {decided.verdict}")
-    told = answer.likeliest(belief) if is_baseline else trained
+    told = answer.likeliest(belief, decided.drops) if is_baseline else trained
     if told is not None:
         rests = ""
         if belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief)):
@@ -93,8 +92,6 @@ def print_smallest(
     if (predicted := other_networks.predicted(belief, decided.drops)) is not None:
         best, expected = predicted
         known = "" if best in belief.networks else ", not trained"
-        if belief.drop < (lost := decided.drops.get(best, 0.0)) < math.inf:
-            known = f", but it was tested, and lost {score.drop_text(lost)}"
         expects = f"{score.text(expected)} expected"
         lines.append(f"  predicted  {_sized(belief, best, expects, axis)}{known}")
     for line in lines:

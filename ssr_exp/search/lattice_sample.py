@@ -111,19 +111,32 @@ def with_front(
 
 
 def with_cheapest(
-    candidates: Candidates, threshold: float, draw: np.random.Generator
+    candidates: Candidates,
+    threshold: float,
+    draw: np.random.Generator,
+    keeps: Callable[[Points], Tensor],
 ) -> Candidates:
-    """Add to a sample the cheapest point within the caps that is expected to reach an outcome."""
+    """Add to a sample the cheapest point within the caps that is expected to reach an outcome.
+
+    `keeps` tells which of `m x S` points may be that one.
+    """
 
     def rank(_: Tensor, columns: Tensor) -> Tensor:
         mean, _, log_cost = columns.T
         return torch.where(mean >= threshold, -log_cost, mean - threshold - HOPELESS)
 
     columns = torch.stack([candidates.mean, candidates.sigma, candidates.log_cost], dim=1)
-    ranks = torch.where(candidates.within, rank(columns, columns), -torch.inf)
+    assert candidates.sample is not None
+    allowed = candidates.within & keeps(candidates.sample)
+    ranks = torch.where(allowed, rank(columns, columns), -torch.inf)
     starts = candidates.points(ranks.topk(min(NEAR, len(ranks))).indices.numpy())
-    search = LocalSearch(candidates.space, predictor(candidates, proposed=False), rank, draw)
-    return candidates.joined(search.climb(starts))
+    predict = predictor(candidates, proposed=False)
+
+    def judge(points: Points) -> tuple[Tensor, Tensor]:
+        columns, within = predict(points)
+        return columns, within & keeps(points)
+
+    return candidates.joined(LocalSearch(candidates.space, judge, rank, draw).climb(starts))
 
 
 def fastest(space: Space, log_cost: Callable[[Points], Tensor]) -> Points:

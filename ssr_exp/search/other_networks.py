@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling import cost
-from ssr_exp.rescaling.plan import Architecture, Plan
+from ssr_exp.rescaling.cost import Points
+from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import answer, costs, diagnostics, lattice_sample
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.candidates import Candidates
 from ssr_exp.search.outcome import EVEN
-
-AT_ONCE = 256  # points whose architectures are made
 
 
 def predicted(
@@ -38,31 +37,39 @@ def predicted(
     candidates, threshold = belief.candidates, belief.state.threshold
     if not belief.predicts_score:
         return None
+    keeps = _not_refuted(belief, drops or {})
     if candidates.sample is not None:
         rng = np.random.default_rng(0)
-        candidates = lattice_sample.with_cheapest(candidates, threshold, rng)
-    enough = torch.nonzero((candidates.mean >= threshold) & candidates.within).flatten()
-    order = enough[candidates.log_cost[enough].argsort(stable=True)].tolist()
+        candidates = lattice_sample.with_cheapest(candidates, threshold, rng, keeps)
+    enough = (candidates.mean >= threshold) & candidates.within
+    for part, points in candidates.chunks():
+        enough[part] &= keeps(points)
+    if not bool(enough.any()):
+        return None
+    number = int(torch.where(enough, candidates.log_cost, math.inf).argmin())
+    (architecture,) = candidates.architectures([number])
+    return architecture, float(belief.scale.back(candidates.mean[number]))
+
+
+def _not_refuted(belief: Belief, drops: Mapping[Architecture, float]) -> Callable[[Points], Tensor]:
+    """Return what tells of `m x S` points whether no test has refuted them: see `predicted`."""
     plan = belief.history.space.plan
-    failed = [a for a, drop in (drops or {}).items() if drop > belief.drop]
-    for number, architecture in _in_order(candidates, order):
-        if not any(_is_within(plan, architecture, larger) for larger in failed):
-            return architecture, float(belief.scale.back(candidates.mean[number]))
-    return None
+    failed = cost.encode(plan, [a for a in drops if _lost_too_much(belief, drops, a)])
+
+    def keeps(points: Points) -> Tensor:
+        kept = np.ones(len(points), dtype=bool)
+        for larger in failed:
+            kept &= ~cost.is_within(plan, points, larger)
+        return torch.from_numpy(kept)
+
+    return keeps
 
 
-def _in_order(candidates: Candidates, order: list[int]) -> Iterator[tuple[int, Architecture]]:
-    """Make the architectures of points, some at once."""
-    for at in range(0, len(order), AT_ONCE):
-        some = order[at : at + AT_ONCE]
-        yield from zip(some, candidates.architectures(some), strict=True)
-
-
-def _is_within(plan: Plan, one: Architecture, other: Architecture) -> bool:
-    """Say whether a network has no more blocks and channels than another one in any segment."""
-    pairs = [*zip(one.blocks, other.blocks, strict=True)]
-    pairs += zip(plan.channels(one), plan.channels(other), strict=True)
-    return all(own <= theirs for own, theirs in pairs)
+def _lost_too_much(
+    belief: Belief, drops: Mapping[Architecture, float], network: Architecture
+) -> bool:
+    """Say whether a network lost more on test than it may; failed trainings say nothing."""
+    return belief.drop < drops.get(network, 0.0) < math.inf
 
 
 def full_size(belief: Belief) -> dict[str, Any]:
@@ -101,11 +108,11 @@ def further(
             own = {"score": score, "is_poor": is_poor}
             told["untrained"] = _priced(belief, network, axis) | own
     if handed == space.plan.baseline:
-        one = answer.likeliest(belief)
+        one = answer.likeliest(belief, drops)
         return told if one is None else told | {"likeliest": _sure(belief, one, axis)}
     cheaper = [a for a in answer.looks_good_enough(belief) if share(a) < share(handed)]
     if (one := _passed_over(belief, cheaper, drops)) is not None:
-        lost = {"drop": drops[one]} if math.isfinite(drops.get(one, math.inf)) else {}
+        lost = {"drop": drops[one]} if _lost_too_much(belief, drops, one) else {}
         told["cheaper"] = _sure(belief, one, axis) | lost
     return told
 
@@ -114,9 +121,13 @@ def _passed_over(
     belief: Belief, cheaper: list[Architecture], drops: Mapping[Architecture, float]
 ) -> Architecture | None:
     """Choose of cheaper networks, good enough on val, the one whose place readers wonder about."""
-    sure = max(belief.confidence, EVEN)
-    known = [a for a in cheaper if a in drops or belief.promises[a].probability < sure]
-    return max(known, key=lambda a: belief.promises[a].probability, default=None)
+    sure = {a: belief.promises[a].probability for a in cheaper}
+    known = [
+        a
+        for a in cheaper
+        if _lost_too_much(belief, drops, a) or sure[a] < max(belief.confidence, EVEN)
+    ]
+    return max(known, key=lambda a: sure[a], default=None)
 
 
 def _sure(belief: Belief, network: Architecture, axis: CostAxis) -> dict[str, Any]:

@@ -23,6 +23,9 @@ def test_a_loop_is_given_a_network_and_a_command_the_study(store: Store) -> None
                           f"paths.runs={store.root}"]  # fmt: skip
     on_a_page = next_training.words(store, STUDY, "d1_w8", place="runs")
     assert on_a_page == f"ssr train study={STUDY} modifiers=explicit modifiers.network=d1_w8"
+    asked = {"command": "train", "words": ["model=module", "model.target=pets.Net"]}
+    (folder / study_names.FILE).write_text(json.dumps({"schema_version": 1, "asked": [asked]}))
+    assert "trust=true" in next_training.words(store, STUDY, "d1_w8").split()
     (folder / "study.json").write_text(json.dumps({"task": {"name": "loop"}}))
     assert next_training.words(store, STUDY, "d1_w8") == "study.enqueue('d1_w8')"
 

@@ -9,7 +9,7 @@ import pytest
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST
-from ssr_exp.search import answer, answer_printing, decision, other_networks, retries
+from ssr_exp.search import answer, answer_printing, decision, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from tests.search.conftest import Tell, asked
@@ -127,16 +127,3 @@ def test_what_is_smallest_is_what_finalists_decided(
     printed = " ".join(capsys.readouterr().out.split())
     assert "the promise is broken" in printed
     assert "promise broken on test: 5.00 points lost, where 3 points may be" in printed
-
-
-def test_a_prediction_that_a_test_has_refuted_is_said_to_be(
-    belief: Belief, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, two, *_ = smaller(belief)
-    monkeypatch.setattr(other_networks, "predicted", lambda *_: (one, 99.0))
-    for lost, said in ((5.0, True), (1.0, False)):
-        answer_printing.print_smallest(
-            belief, asked(), decision.decide(belief, {one: lost, two: 0.5})
-        )
-        printed = " ".join(capsys.readouterr().out.split())
-        assert ("but it was tested, and lost 5.00 points" in printed) is said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from ssr_exp.rescaling.plan import Architecture
@@ -40,6 +42,7 @@ def test_what_is_smaller_than_a_network_that_lost_too_much_on_test_is_not_expect
     assert other_networks.predicted(belief, {seen[0]: 1.0}) == first  # it kept within the drop
     whole = belief.history.space.plan.baseline
     assert other_networks.predicted(belief, {whole: 9.0}) is None
+    assert other_networks.predicted(belief, {whole: math.inf}) == first  # its trainings failed
 
 
 def test_why_a_cheaper_network_that_is_good_enough_on_val_is_not_the_answer_is_said(
@@ -51,6 +54,13 @@ def test_why_a_cheaper_network_that_is_good_enough_on_val_is_not_the_answer_is_s
     told = other_networks.further(belief, space.code(handed), drops={one: 9.0})
     assert told["cheaper"]["network"] == space.code(one) and told["cheaper"]["drop"] == 9.0
     assert told["cheaper"]["share"] < 1
+    for drop in (math.inf, 1.0, -0.3):  # its trainings failed, or it kept within the 3 points
+        told = other_networks.further(belief, space.code(handed), drops={one: drop})
+        assert "drop" not in told.get("cheaper", {})
+    likeliest = other_networks.further(belief, space.code(space.plan.baseline))["likeliest"]
+    lost = {space.parse(likeliest["network"]): 9.0}
+    told = other_networks.further(belief, space.code(space.plan.baseline), drops=lost)
+    assert told.get("likeliest", {}).get("network") != likeliest["network"]
     told = other_networks.further(belief, space.code(handed))
     looks = answer.looks_good_enough(belief)
     unsure = [a for a in looks if belief.promises[a].probability < belief.confidence]

@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 
 from ssr_exp.app.command_line import quoting
 from ssr_exp.errors import SsrError
 
 KEY = "dataset.root"
+INTERPOLATED = "${"  # read when the configuration is composed
 OF_FILES = ("image_folder", "masks", "csv")  # others may be downloaded to a folder that is new
 PLAIN = re.compile(r"[A-Za-z._/-][\w./-]*", re.ASCII)  # what Hydra and a shell read as it stands
 
@@ -38,8 +39,9 @@ def check(overrides: Sequence[Override]) -> None:
 def _texts(override: Override) -> Iterator[str]:
     value = override.value()
     for one in value.list if isinstance(value, ChoiceSweep) else [value]:
-        if isinstance(one, str):
-            yield one
+        text = one.text if isinstance(one, QuotedString) else one
+        if isinstance(text, str) and INTERPOLATED not in text:
+            yield text
 
 
 def _meant(path: Path) -> str:

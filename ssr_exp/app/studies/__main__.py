@@ -21,7 +21,6 @@ from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.store import Store
 
 RUNS = PathsConf().runs
-TRUST = "trust=true"
 INTERRUPTED = 130  # as shells say it
 
 
@@ -103,14 +102,13 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
     named = [f"study={one.title}", *place]
     is_loop = studies.SETTINGS in one.fields
     if is_loop:  # whose network a function of the user's own makes
-        named.append(TRUST)
+        named.append(study_names.TRUST)
     if is_loop and not one.begun.asked:
         return [[*messages.spelled("search"), *named, "task.target=MODULE.FUNCTION"]]
     if not one.begun.asked:
         return []
-    words = [word for asked in one.begun.asked for word in asked.words]
-    if not is_loop and any(map(study_names.needs_trust, words)):
-        named.append(TRUST)
+    if not is_loop:
+        named += study_names.trusting(one.begun)
     short = [[*messages.spelled(asked.command), *named] for asked in one.begun.asked]
     if all(asked.command != "search" for asked in one.begun.asked):
         short.append([*messages.spelled("search"), *named, "rounds=3"])

@@ -90,7 +90,8 @@ def _error(rows: Sequence[Mapping[str, Any]]) -> float | None:
         deviation, seeds = row.get("test_score_std", row.get("test_acc_std")), row.get("seeds")
         if row.get("role") in ("answer", "baseline") and isinstance(seeds, list | int):
             count = seeds if isinstance(seeds, int) else len(seeds)
-            means.append((deviation if isinstance(deviation, int | float) else None, count))
+            is_known = isinstance(deviation, int | float) and count > 0
+            means.append((deviation if is_known else None, count))
     return verdict.standard_error(*means) if len(means) == 2 else None
 
 

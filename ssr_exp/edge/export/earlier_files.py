@@ -30,7 +30,7 @@ class EarlierFile(FileModel):
     file: str = Field(pattern=rf"^{STEM}[.\w]*$")
     format: str
     int8: bool
-    difference: float
+    difference: float = Field(ge=0, le=1)  # a file that differs by more verifies nothing
     remarks: tuple[str, ...] = ()
 
 

@@ -135,7 +135,7 @@ function found(title, network, score) {
   if (!network) return element("div");
   const one = axis();
   const value = one.of(network);
-  const words = study().train.replace("CODE", network.code);
+  const words = study().train.replace(/(network=|enqueue\(')CODE/, (_, before) => before + network.code);
   return element("div", { class: "found" }, element("h3", { text: title }), element("div", { class: "code", text: network.code }),
     element("div", { text: `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` }),
     element("div", { text: score }), drawing(network),

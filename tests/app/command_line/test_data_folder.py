@@ -53,3 +53,8 @@ def test_it_is_told_before_torch_is_imported() -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("dataset.root=tets: there is no folder tets, the nearest ")
     assert ended.stdout.endswith("type dataset.root=tests.\n")
+
+
+@pytest.mark.parametrize("word", ["'${paths.data}/pets'", "'${oc.env:HOME}'"])
+def test_a_folder_that_is_composed_later_is_not_looked_for_now(word: str) -> None:
+    assert commands.arguments(["dataset=image_folder", f"dataset.root={word}"], "search")
