@@ -94,8 +94,7 @@ def is_within(plan: Plan, points: Points, other: Points) -> NDArray[np.bool_]:
     (widths, blocks), (most, longest) = (
         np.divmod(canonical(plan, p), _depths(plan)) for p in (points, other.reshape(1, -1))
     )
-    within: NDArray[np.bool_] = ((widths <= most) & (blocks <= longest)).all(axis=1)
-    return within
+    return np.all((widths <= most) & (blocks <= longest), axis=1)
 
 
 def count_one(plan: Plan, architecture: Architecture) -> Cost:
