@@ -94,7 +94,8 @@ def is_within(plan: Plan, points: Points, other: Points) -> NDArray[np.bool_]:
     (widths, blocks), (most, longest) = (
         np.divmod(canonical(plan, p), _depths(plan)) for p in (points, other.reshape(1, -1))
     )
-    return np.all((widths <= most) & (blocks <= longest), axis=1)
+    within = (widths <= most) & (blocks <= longest)
+    return np.asarray(within.all(axis=1), dtype=np.bool_)
 
 
 def count_one(plan: Plan, architecture: Architecture) -> Cost:
