@@ -29,7 +29,7 @@ from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling.inputs import one_tensor
 from ssr_exp.runs import verdict
-from ssr_exp.runs.store import LAST_CHECKPOINT, Store, module_weights
+from ssr_exp.runs.store import EXPORTS, LAST_CHECKPOINT, Store, module_weights
 from ssr_exp.tasks.supervised import VAL, Supervised
 from ssr_exp.training import learning, opened_study
 from ssr_exp.training.opened_study import TARGETS
@@ -64,7 +64,7 @@ def write(composed: Any) -> str:
             f"{chosen.label} is a whole network of which {part.path} was rescaled, and a study "
             "does not keep how the whole is called: export study.trained(code) with your own code."
         )
-    to = Path(request.to) if request.to else chosen.folder / "export" / chosen.label
+    to = Path(request.to) if request.to else chosen.folder / EXPORTS / chosen.label
     to = to.expanduser().resolve()
     exporter.check_folder(to)
     parts, how = _inputs(request, chosen)

@@ -16,7 +16,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import seed_means
 from ssr_exp.runs.record import Record, Status, n_tested
-from ssr_exp.runs.store import BEST_FOLDER, Store
+from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, Store
 from ssr_exp.search import answer, answer_printing, decision, other_networks, printing
 from ssr_exp.search.answer import Contender, Result
 from ssr_exp.search.belief import Belief
@@ -41,6 +41,7 @@ class Ending:
         study: its study.
         belief: what is believed after its last round.
         affordable: how many of so many more trainings the budget allows.
+        look: believes anew, by all records that there are.
     """
 
     command: LaunchingCommand
@@ -49,6 +50,7 @@ class Ending:
     study: OpenedStudy
     belief: Belief
     affordable: Callable[[int], int]
+    look: Callable[[], Belief]
 
     def carry_out(self) -> list[Record]:
         """Train the finalists, print what was tested beside the answer, and hand that over.
@@ -66,7 +68,7 @@ class Ending:
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         tried = [a for a in answers[: self.conf.finalists.count] if a != self.study.plan.baseline]
         named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
-        if not tried:
+        if not tried and self._decided_before().network == self.study.plan.baseline:
             self._say_that_none_is_promised()
         members = self._trained(named)
         results = self._results(members)
@@ -125,12 +127,19 @@ class Ending:
         before = decision.drops_on_test(self.belief, [*baseline, *others])
         return decision.decide(self.belief, before | self._drops(tried, results))
 
+    def _decided_before(self) -> Decision:
+        """Choose by what commands or a loop have tested before."""
+        finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
+        return decision.decide(self.belief, decision.drops_on_test(self.belief, finals))
+
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
         members = {one: self._members(self._trainings(one)) for one in named}
-        if not all(member.is_done for some in members.values() for member in some):
+        every = [member for some in members.values() for member in some]
+        if left := sum(not member.is_done for member in every):
             each = counted(self.conf.finalists.seeds, "seed")
-            log.info("finalists: %s, %s each", counted(len(named), "network"), each)
+            done = "" if left == len(every) else f"; {left} of {len(every)} trainings are left"
+            log.info("finalists: %s, %s each%s", counted(len(named), "network"), each, done)
         self.command.display.title, self.command.display.total = "finalists", 0
         self.command.train([member for some in members.values() for member in some])
         return members
@@ -268,11 +277,16 @@ class Ending:
         axis = self.conf.objective.cost
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
-        metrics |= other_networks.further(self.belief, record.network, axis, decided.drops)
+        # Finalists that have a score on val are trainings, too, and count for what is next.
+        seen = self.belief if finalists.learns_val(self.conf) else self.look()
+        metrics |= other_networks.further(seen, record.network, axis, decided.drops)
         metrics |= self._front()
         metrics |= {"export": self._export_words(conf)}
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
-        answer_printing.print_replaced(store.read(to), record, **question, axis=axis)
+        exported = to.parent / EXPORTS / to.name
+        answer_printing.print_replaced(
+            store.read(to), record, **question, axis=axis, exported=exported
+        )
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         return [record]
 

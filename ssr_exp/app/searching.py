@@ -195,7 +195,8 @@ class SearchCommand(LaunchingCommand):
         belief = _judged(search, belief)
         if _is_left_to_a_loop(search.conf):
             return self._handed_over_before(search, belief)
-        ending = Ending(self, arguments, search.conf, opened, belief, search.affordable)
+        rest = (search.affordable, search.look)
+        ending = Ending(self, arguments, search.conf, opened, belief, *rest)
         records = ending.carry_out()
         search.conclude(belief)
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)

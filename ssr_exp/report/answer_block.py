@@ -163,13 +163,16 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
             texts = [f"{text} ({seeds})" for text, seeds in zip(texts, of, strict=True)]
         yield score.on(told.measured_on).name, " and the baseline's ".join(texts) + said
     yield "drop", drop_text(record, told)
-    spread = None if pair is None else pair.baseline.std
-    if spread is not None and told.promise is not None and spread > told.promise.allowed:
-        yield (
-            "noise",
-            "the baseline's own trainings differ by more than may be lost: train longer, or with "
-            "more seeds (finalists.seeds), before you believe the drop",
-        )
+    if (noise := noise_text(record, told)) is not None:
+        yield "noise", noise
+
+
+def noise_text(record: Record, told: Comparison) -> str | None:
+    """Say what the baseline's seeds say against the drop; None: nothing, or it is the answer."""
+    pair = figures(told)
+    if pair is None or told.promise is None or _is_baseline(record):
+        return None
+    return verdict.noise_text(pair.baseline.std, told.promise.allowed)
 
 
 def drop_text(record: Record, told: Comparison) -> str:

@@ -27,6 +27,7 @@ def describe(one: StudySummary) -> dict[str, str]:
         "answer": NONE if one.answer is None else _answer(one, one.answer),
         "drop": _drop(*one.handed) if one.handed else NONE,
         "promise": promised or NONE,
+        "noise": (one.handed and answer_block.noise_text(*one.handed)) or NONE,
         "against it": against(one) or NONE,
         "runs done": _with_finalists(
             str(one.count(Status.finished)), str(one.count(Status.finished) + finals), finals

@@ -29,6 +29,7 @@ RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"  # what a run was asked to do, beside its record
 LAST_CHECKPOINT, BEST_CHECKPOINT = "last.ckpt", "best.ckpt"  # likewise
 BEST_FOLDER = "best"  # a search's answer, in the folder of its study
+EXPORTS = "export"  # in a study's folder: of its answer, and of others
 PICTURE_FILE = "predictions.png"  # of a segmentation: images with their masks, in `best/`
 METRICS_FILE = "metrics.json"  # of the last comparison, in `best/`
 EPOCHS_FILE = "epochs.txt"  # beside the record that is to come: how far its training is, `3/8`

@@ -86,6 +86,21 @@ def standard_error(*means: tuple[float | None, int]) -> float | None:
     return math.hypot(*(deviation / seeds**0.5 for deviation, seeds in means if deviation))
 
 
+def noise_text(spread: float | None, allowed: float | None) -> str | None:
+    """Say that the baseline's own trainings differ by more than may be lost; None: they do not.
+
+    Args:
+        spread: their standard deviation, in the score's unit.
+        allowed: what may be lost.
+    """
+    if spread is None or allowed is None or spread <= allowed:
+        return None
+    return (
+        "the baseline's own trainings differ by more than may be lost: train longer, or with more "
+        "seeds (finalists.seeds), before you believe the drop"
+    )
+
+
 def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: bool | None) -> str:
     """Say what became of a promise, then what it was.
 

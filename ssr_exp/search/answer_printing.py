@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ssr_exp import terminal
 from ssr_exp.config import CostAxis, SearchConfig
@@ -37,8 +38,12 @@ def print_replaced(
     allowed: float,
     confidence: float,
     axis: CostAxis = CostAxis.params,
+    exported: Path | None = None,
 ) -> None:
-    """Print which answer `best/` held, where that is another one than now."""
+    """Print which answer `best/` held, where that is another one than now.
+
+    `exported` is the folder of its export, which still holds it.
+    """
     if before is None or (before.model, before.network) == (record.model, record.network):
         return
     share, noun = cost_words.share(before, axis), cost_words.NOUNS[cost_words.counted(axis)]
@@ -47,6 +52,8 @@ def print_replaced(
         f"{noun}, and is replaced in best/: by all trainings so far, and by what is allowed now "
         f"(objective.max_drop={allowed:g}, objective.confidence={confidence:g})"
     )
+    if exported is not None and exported.is_dir():
+        terminal.console().print(f"{exported} still holds that one: export anew")
 
 
 def print_smallest(

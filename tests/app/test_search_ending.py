@@ -15,7 +15,7 @@ from ssr_exp.report import search_results
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
-from ssr_exp.search import answer, history, retries
+from ssr_exp.search import answer, decision, history, retries
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked, first, small, tell, unfitted  # noqa: F401
@@ -76,7 +76,7 @@ def make(
         belief = Belief.from_history(known, conf)
         world = World(belief, tell, {})
         study = SimpleNamespace(name="study", plan=small.plan, splits=None)
-        ending = Ending(world, (), conf, study, belief, affordable)  # type: ignore[arg-type]
+        ending = Ending(world, (), conf, study, belief, affordable, lambda: belief)  # type: ignore[arg-type]
         monkeypatch.setattr(
             Ending, "_hand_over", lambda _, member, metrics, __: [(member.key[0], metrics)]
         )
@@ -257,3 +257,24 @@ def test_a_repeated_search_tells_no_old_news(make: Make, caplog: pytest.LogCaptu
         ending.carry_out()
     (line,) = caplog.messages  # what is still true: why nothing more is tested
     assert "finalists.retries=2 allows no further one" in line and f"{first_} loses 4.00" in line
+
+
+@pytest.mark.parametrize("was_tested", [False, True])
+def test_that_the_baseline_is_the_answer_is_said_first_and_only_where_it_is(
+    make: Make,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    was_tested: bool,
+) -> None:
+    """A network that a command before has tested, and that kept within the drop, is the answer."""
+    _, ending, answers = make()
+    baseline = ending.study.plan.baseline
+    one = next(a for a in answers if a != baseline)
+    monkeypatch.setattr(answer, "good_enough", lambda _: [baseline])
+    drops = {one: 0.5} if was_tested else {}
+    monkeypatch.setattr(decision, "drops_on_test", lambda *_: drops)
+    with caplog.at_level("INFO"):
+        (handed,) = ending.carry_out()
+    assert ("so the baseline is the answer" in caplog.text) is not was_tested
+    code = ending.belief.history.space.code
+    assert handed[0] == code(one if was_tested else baseline)  # type: ignore[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,7 +17,7 @@ from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs import seed_means, verdict
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_FOLDER, LAST_CHECKPOINT, RECORD_FILE, is_done
+from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, RECORD_FILE, is_done
 from ssr_exp.search import answer, answer_printing, other_networks
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
@@ -101,10 +102,8 @@ class Answer:
         elif self.baseline_test is not None:  # finalists' scores on val made it another one
             lines.append("  not tested yet: study.finalists() offers it with further seeds")
         on = "val" if self.test is None or self.baseline_test is None else "test"
-        lines.append(
-            f"  drop on {on}: {self.how.drop_text(self.drop)}; "
-            f"{self.how.short_drop(self.allowed)} allowed"
-        )
+        if not is_baseline:
+            lines += self._drop(on)
         asked = f"; {self.confidence:g} asked for" if self.confidence > EVEN else ""
         promise = self.promise.text(self.how, self.allowed)
         state = verdict.STATES[self.is_kept]
@@ -119,6 +118,19 @@ class Answer:
             else "  no weights of it were told, so there is nothing to export"
         )
         return "\n".join(lines)
+
+    def _drop(self, on: str) -> Iterator[str]:
+        """Say what it lost, and what the baseline's seeds say against that."""
+        error, tests = None, (self.test, self.baseline_test)
+        if self.test is not None and self.baseline_test is not None:
+            error = verdict.standard_error(*((t.std, t.seeds) for t in tests if t is not None))
+            noise = verdict.noise_text(self.baseline_test.std, self.allowed)
+        else:
+            noise = None
+        text = verdict.drop_text(self.how, self.drop, error=error, allowed=self.allowed, on=on)
+        yield f"  drop on {on}: {text}"
+        if noise is not None:
+            yield f"  noise: {noise}"
 
     @property
     def _heading(self) -> str:
@@ -171,7 +183,7 @@ def make_answer(asking: Asking) -> Answer:
     if test is not None and baseline_test is not None:
         drop = how.drop(test.mean, baseline_test.mean)
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
-    promise = belief.promises[decided.network]
+    promise, axis = belief.promises[decided.network], asking.conf.objective.cost
     metrics = {
         "measured_on": "val" if test is None or baseline_test is None else "test",
         "drop": drop,
@@ -181,7 +193,7 @@ def make_answer(asking: Asking) -> Answer:
         "export": _export_words(asking),
         **decided.fields(),
         **other_networks.full_size(belief),
-        **other_networks.further(belief, code, asking.conf.objective.cost, decided.drops),
+        **other_networks.further(asking.believe(), code, axis, decided.drops),
     }
     folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(
@@ -243,7 +255,8 @@ def _hand_over(
     if before is not None and before.network != code:
         question = {key: metrics["promise"][key] for key in ("allowed", "confidence")}
         axis = asking.conf.objective.cost
-        answer_printing.print_replaced(before, record, **question, axis=axis)
+        exported = to.parent / EXPORTS / to.name
+        answer_printing.print_replaced(before, record, **question, axis=axis, exported=exported)
         if (asking.store.root / page.FILE).exists():
             page.write(asking.store)
     return to, record

@@ -81,6 +81,16 @@ def _tested(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     drop = told.get("drop")
     if lines and isinstance(drop, int | float) and not _is_whole(record):
         yield _drop(chosen, drop, on, _error(rows))
+        yield from _noise(chosen, rows)
+
+
+def _noise(chosen: Selection, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say what the baseline's seeds say against the drop."""
+    full = next((row for row in rows if row.get("role") == "baseline"), {})
+    spread = full.get("test_score_std", full.get("test_acc_std"))
+    spread = spread if isinstance(spread, int | float) else None
+    if (noise := verdict.noise_text(spread, _promise(chosen).get("allowed"))) is not None:
+        yield f"- Noise: {noise}."
 
 
 def _error(rows: Sequence[Mapping[str, Any]]) -> float | None:

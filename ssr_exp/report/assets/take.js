@@ -139,7 +139,7 @@ function found(title, network, score) {
   return element("div", { class: "found" }, element("h3", { text: title }), element("div", { class: "code", text: network.code }),
     element("div", { text: `${one.name}: ${one.write(value)}${one.full ? `, ${percent(value / one.full)} of the baseline's` : ""}` }),
     element("div", { text: score }), drawing(network),
-    element("div", { class: "actions" }, copyButton(network.code), copyButton(words, network.expected ? "Copy what trains it" : "Copy what trains it anew"),
+    element("div", { class: "actions" }, copyButton(network.code), ...(network.expected ? [copyButton(words, "Copy what trains it")] : []),
       element("button", { type: "button", class: "link", "data-pin": network.key, text: pinWord(network.key), onclick: () => pin(network) })));
 }
 

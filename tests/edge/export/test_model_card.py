@@ -247,6 +247,7 @@ def test_a_card_says_drop_and_promise_in_the_words_of_the_answers_block(
         block = dict(answer_block.read(Store(runs), STUDY))
         assert f"- Drop against the baseline on test: {block['drop']}.\n" in card
         assert f"- Promise: {block['promise']}.\n" in card
+        assert f"- Noise: {block['noise']}.\n" in card
         assert ("broken on test" in card) is (told.get("drop", 0) in (2.5, 3.0))
         assert "(+- 1.84, the standard error over seeds)" in card
 
