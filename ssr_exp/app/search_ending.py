@@ -98,7 +98,7 @@ class Ending:
         drop = self.belief.score.drop(best.score, results[0].score)
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
         rows = {"results": answer.summary(results), "measured": measured}
-        rows |= finalists.images(self.conf, self.study)
+        rows |= finalists.images(self.conf, self.study.splits)
         return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
 
     def _say_that_none_is_promised(self) -> None:

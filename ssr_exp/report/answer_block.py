@@ -70,8 +70,7 @@ def print_block(rows: Rows) -> None:
 
 
 def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, str]]:
-    is_baseline = _is_baseline(record)
-    alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
+    alone = ", the baseline: no smaller network is good enough yet" if record.is_whole else ""
     against = verdict_of(record, told)
     yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
     yield "network", _shape(record, told.full)
@@ -98,13 +97,9 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
         yield "export", shlex.join([*command, f"run={best}", "format=onnx", *told.export])
 
 
-def _is_baseline(record: Record) -> bool:
-    return record.params == record.baseline_params and record.macs == record.baseline_macs
-
-
 def verdict_of(record: Record, told: Comparison) -> str | None:
     """Say what speaks against the answer; of one of an earlier version, too."""
-    if _is_baseline(record):
+    if record.is_whole:
         return None
     if told.verdict is not None or told.promise is None:
         return told.verdict
@@ -170,7 +165,7 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
 def noise_text(record: Record, told: Comparison) -> str | None:
     """Say what the baseline's seeds say against the drop; None: nothing, or it is the answer."""
     pair = figures(told)
-    if pair is None or told.promise is None or _is_baseline(record):
+    if pair is None or told.promise is None or record.is_whole:
         return None
     return verdict.noise_text(pair.baseline.std, told.promise.allowed)
 
@@ -178,7 +173,7 @@ def noise_text(record: Record, told: Comparison) -> str | None:
 def drop_text(record: Record, told: Comparison) -> str:
     """Write what the answer lost, how far seeds leave that open, and what it may lose."""
     score, pair = record.scored_by, figures(told)
-    if _is_baseline(record):
+    if record.is_whole:
         return score.drop_text(abs(told.drop))
     error = None
     if pair is not None:
@@ -217,7 +212,7 @@ def is_kept(told: Comparison) -> bool | None:
 
 def promise_text(record: Record, told: Comparison) -> str | None:
     """Say what became of the promise, then what it was; None: there is none."""
-    if told.promise is None or _is_baseline(record):
+    if told.promise is None or record.is_whole:
         return None
     promise = told.promise.model_dump()
     return verdict.promise_text(record.scored_by, promise, on=told.measured_on, kept=is_kept(told))
@@ -248,7 +243,7 @@ def _search(record: Record, told: Comparison, against: str | None) -> Iterator[t
 
 def _beside(record: Record, told: Comparison, against: str | None) -> str:
     """Say whether the answer is good enough, beside another network that is expected to be."""
-    if _is_baseline(record):
+    if record.is_whole:
         return ","
     if against is None:
         return ", too,"

@@ -60,6 +60,8 @@ def _answer(one: StudySummary, record: Record) -> str:
     if not tested and record.test_score is not None:
         tested = f"test {record.scored_by.text(record.test_score)} of seed {record.seed}"
     of = f"{share(record)} of parameters"
+    if record.is_whole:
+        of = "the baseline: no smaller network is good enough yet"
     return ", ".join(filter(None, [record.network, of, tested]))
 
 

@@ -187,6 +187,11 @@ class Record(FileModel):
         return Kind(first) if first in ORIGINS else Kind.other
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is of the seed network itself, or of one that costs the same."""
+        return (self.params, self.macs) == (self.baseline_params, self.baseline_macs)
+
+    @property
     def is_measured(self) -> bool:
         """Say whether it came to its end with a score on val."""
         return self.status is Status.finished and self.score is not None

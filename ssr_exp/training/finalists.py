@@ -59,7 +59,7 @@ def learns_val(conf: Config) -> bool:
     return conf.dataset.target is None and conf.task.name is not TaskKind.loop
 
 
-def images(conf: Config, opened: OpenedStudy) -> dict[str, Any]:
+def images(conf: Config, splits: object) -> dict[str, Any]:
     """Say, as plain data, what finalists learned from, and how many images they were tested on.
 
     Nothing of a loop of the user's own, which alone knows it; a count where the images are ours.
@@ -67,8 +67,8 @@ def images(conf: Config, opened: OpenedStudy) -> dict[str, Any]:
     if conf.task.name is TaskKind.loop:
         return {}
     told: dict[str, Any] = {"learnt": "train and val" if learns_val(conf) else "train"}
-    if isinstance(opened.splits, Splits) and opened.splits.test is not None:
-        told["test_images"] = len(opened.splits.test)
+    if isinstance(splits, Splits) and splits.test is not None:
+        told["test_images"] = len(splits.test)
     return told
 
 

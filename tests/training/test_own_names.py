@@ -49,8 +49,13 @@ def test_a_function_of_a_loop_is_looked_up_before_its_study_is_opened(
 ) -> None:
     asked = conf()
     asked.study, asked.task.target = "pets", "math.sqr"
-    monkeypatch.setattr(loop_study, "reopen", lambda _: None)
+
+    def reopened(_: object) -> None:
+        raise LookupError("it was looked for")
+
+    monkeypatch.setattr(loop_study, "reopen", reopened)
     with pytest.raises(SsrError, match=r"math has no 'sqr'.*sqrt.*: mend task.target=math.sqr"):
         opened_study.open(asked)
     asked.task.target = None
-    opened_study.open(asked)
+    with pytest.raises(LookupError):
+        opened_study.open(asked)

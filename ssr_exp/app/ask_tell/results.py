@@ -183,6 +183,7 @@ def make_answer(asking: Asking) -> Answer:
     if test is not None and baseline_test is not None:
         drop = how.drop(test.mean, baseline_test.mean)
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
+    seen = asking.believe() if finals else belief  # theirs on val are trainings, too
     promise, axis = belief.promises[decided.network], asking.conf.objective.cost
     metrics = {
         "measured_on": "val" if test is None or baseline_test is None else "test",
@@ -193,7 +194,7 @@ def make_answer(asking: Asking) -> Answer:
         "export": _export_words(asking),
         **decided.fields(),
         **other_networks.full_size(belief),
-        **other_networks.further(asking.believe(), code, axis, decided.drops),
+        **other_networks.further(seen, code, axis, decided.drops),
     }
     folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(

@@ -79,7 +79,7 @@ def _tested(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     lines = [line for row in rows if (line := _compared(row, record.scored_by, on))]
     yield from lines
     drop = told.get("drop")
-    if lines and isinstance(drop, int | float) and not _is_whole(record):
+    if lines and isinstance(drop, int | float) and not record.is_whole:
         yield _drop(chosen, drop, on, _error(rows))
         yield from _noise(chosen, rows)
 
@@ -109,10 +109,10 @@ def _rows(
     record: Record, pair: Mapping[str, Any], finished: Sequence[Record], on: str
 ) -> Iterator[dict[str, Any]]:
     """Write the answer and the baseline that a loop's study compared as a search's rows."""
-    whole = next((one.network for one in finished if _is_whole(one)), "")
+    whole = next((one.network for one in finished if one.is_whole), "")
     for role, network in (("answer", record.network), ("baseline", whole)):
         figure = pair.get(role)
-        if not isinstance(figure, dict) or (role == "answer" and _is_whole(record)):
+        if not isinstance(figure, dict) or (role == "answer" and record.is_whole):
             continue
         scores = {
             one.seed: one.test_score if on == "test" else one.score
@@ -134,20 +134,14 @@ def _beside(chosen: Selection, means: Mapping[str, SeedMean]) -> Iterator[str]:
     """Write what the baseline scores on val, and what the network loses against it there."""
     record, score = chosen.record, chosen.record.scored_by
     own = means.get(record.network)
-    full = next((one for one in means.values() if _is_whole(one.records[0])), None)
-    if own is None or full is None or _is_whole(record):
+    full = next((one for one in means.values() if one.records[0].is_whole), None)
+    if own is None or full is None or record.is_whole:
         return
     first = full.records[0]
     who = f"baseline, {markdown.inert(first.model)} {markdown.inert(first.network)}"
     yield f"- {who}: {_mean(score, full, 'val')}."
     error = verdict.standard_error(*((one.deviation, len(one.seeds)) for one in (own, full)))
     yield _drop(chosen, score.drop(own.mean, full.mean), "val", error)
-
-
-def _is_whole(record: Record) -> bool:
-    """Say whether it is the seed network itself."""
-    whole = record.baseline_params, record.baseline_macs
-    return (record.params, record.macs) == whole
 
 
 def _mean(score: Score, one: SeedMean, on: str) -> str:
@@ -190,7 +184,7 @@ def _drop(chosen: Selection, drop: float, on: str, error: float | None) -> str:
 def _promised(chosen: Selection) -> Iterator[str]:
     """Say what became of the promise of an answer, where one was stated."""
     told, promise, record = chosen.told, _promise(chosen), chosen.record
-    if not promise.keys() >= PROMISED or _is_whole(record):
+    if not promise.keys() >= PROMISED or record.is_whole:
         return
     on, kept, drop = str(told.get("measured_on")), told.get("kept"), told.get("drop")
     if kept is None and on == "test" and isinstance(drop, int | float):

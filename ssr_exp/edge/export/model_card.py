@@ -54,8 +54,12 @@ def _head(chosen: Selection, request: ExportConfig) -> Iterator[str]:
 
 def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     record, about = chosen.record, chosen.about
-    yield f"# {markdown.inert(record.model)} rescaled: {markdown.inert(about.network)}"
+    kind = "at its full size" if record.is_whole else "rescaled"
+    yield f"# {markdown.inert(record.model)} {kind}: {markdown.inert(about.network)}"
     yield ""
+    if record.is_whole and chosen.told:
+        yield "No smaller network was good enough in its search, so this is the seed network."
+        yield ""
     yield (
         f"{markdown.inert(about.model.name)} with {'-'.join(map(str, record.blocks))} blocks and "
         f"{'-'.join(map(str, record.widths))} channels in its {len(record.blocks)} segments, "

@@ -252,6 +252,20 @@ def test_a_card_says_drop_and_promise_in_the_words_of_the_answers_block(
         assert "(+- 1.84, the standard error over seeds)" in card
 
 
+def test_a_card_of_the_seed_network_says_why_it_is_that(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    assert "No smaller network" not in finalists(runs, make_record)
+    path = runs / STUDY / "best" / RECORD_FILE
+    record = Store(runs).read(path.parent)
+    assert record is not None
+    whole = {"params": record.baseline_params, "macs": record.baseline_macs}
+    path.write_text(record.model_copy(update=whole).to_json())
+    card = write(runs, "best")
+    assert "No smaller network was good enough in its search, so this is the seed network." in card
+    assert " at its full size: " in card and " rescaled: " not in card
+
+
 def test_a_loops_card_says_how_far_seeds_leave_the_drop_open(
     runs: Path, make_record: Callable[..., Record]
 ) -> None:
