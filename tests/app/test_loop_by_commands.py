@@ -61,6 +61,7 @@ def test_before_the_first_networks_are_done_nothing_else_is_said_to_come_next(
     assert not shown.lines("your loop goes on with it")
 
 
+@pytest.mark.slow
 def test_of_a_finished_loop_a_search_shows_the_answer_and_a_missing_one_is_named_with_the_command(
     study: ssr_exp.Study, search: Search
 ) -> None:

@@ -53,6 +53,7 @@ def export_(tmp_path: Path, make_record: MakeRecord, network: nn.Module) -> Expo
     return write
 
 
+@pytest.mark.slow
 def test_an_int8_file_stays_when_its_float_file_is_written_again(
     export_: Export, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
