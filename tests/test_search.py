@@ -73,7 +73,9 @@ def test_a_search_trains_its_rounds_hands_over_and_repeats_nothing(
     assert match
     share = re.match(r"[\d,]+, ([\d.]+)% of the baseline's [\d,]+$", told["parameters"])
     assert share and re.match(
-        r".* % and the baseline's .* \(2 seeds each, trained on train and val\)", told["test acc"]
+        r".* % and the baseline's .* \(2 seeds each, trained on train and val, "
+        r"tested on 359 images\)",
+        told["test acc"],
     )
     folder = Path(told["best"])
     assert shlex.split(told["export"])[-2:] == [f"run={folder}", "format=onnx"]
