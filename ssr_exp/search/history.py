@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean
 
 import torch
 from torch import Tensor
@@ -82,13 +81,6 @@ class History:
         for architecture, record in zip(self.architectures, self.records, strict=True):
             scores.setdefault(architecture, []).append(record.score or 0.0)
         return {architecture: mean(values) for architecture, values in scores.items()}
-
-    def figure(self, architecture: Architecture) -> dict[str, Any]:
-        """Write a network's score on val as plain data, over its trainings."""
-        pairs = zip(self.architectures, self.records, strict=True)
-        values = [record.score or 0.0 for own, record in pairs if own == architecture]
-        spread = stdev(values) if len(values) > 1 else None
-        return {"mean": mean(values), "std": spread, "seeds": len(values)}
 
     def with_latency(self) -> list[tuple[Architecture, float]]:
         """List the networks whose latency was measured, in ms.
