@@ -63,7 +63,7 @@ def test_a_ray_that_a_command_starts_listens_on_loopback_and_stops_with_it(
 ) -> None:
     for name in ray_lab.LOOPBACK:
         monkeypatch.delenv(name, raising=False)
-    lab = make_lab(("hydra/launcher=ray",), {})
+    lab = make_lab(("hydra/launcher=ray",), ray_lab.AWAKE)
     (lab.traps / "hang-16").touch()
     process, found = lab.start("modifiers=baseline"), set[str]()
     while process.poll() is None and list(lab.traps.iterdir()):
