@@ -127,7 +127,7 @@ def _check_room(conf: DictConfig) -> None:
     """
     import ray
 
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    there = ray.cluster_resources()
     for key, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
         asked, most = conf.remote.get(key) or 0, there.get(name, 0)
         if asked > most:
