@@ -29,7 +29,7 @@ from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.report import answer_block, study_outcome, study_overview
 from ssr_exp.rescaling import cost, planning
-from ssr_exp.runs import leases, store, study_names
+from ssr_exp.runs import leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
 from ssr_exp.training import loop_study
@@ -875,6 +875,13 @@ def test_a_function_that_a_folder_names_is_not_called_without_trust(
     assert opened._trusts
     opened._trusts = False
     assert "trust=true" in refused(lambda: opened.export(run=candidate.code))
+
+
+def test_a_study_says_whether_a_function_makes_its_network(begin: Begin) -> None:
+    for name, make, calls in (("one", shapes.make_network, True), ("two", shapes.Shapes, False)):
+        study = begin(make, name=name)
+        about = studies.read_all(study.folder.parent)[name]
+        assert studies.calls_code(about) is calls
 
 
 def test_a_network_that_nobody_took_is_told_of(

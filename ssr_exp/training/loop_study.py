@@ -117,6 +117,7 @@ def make(
     settings = {part: _chosen(getattr(conf, part), kind()) for part, kind in PARTS.items()}
     if isinstance(conf, SearchConfig):
         settings[SEARCH] = chosen_search(conf)
+    settings[studies.CALLS_CODE] = saved.Model.from_conf(conf.model, plan.input_shape).calls_code()
     return OpenedStudy(
         conf.study,
         fields,
