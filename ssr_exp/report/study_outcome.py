@@ -9,7 +9,6 @@ from ssr_exp.report.search_results import Comparison
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.runs import seed_means
 from ssr_exp.runs.record import Kind, Record, Status
-from ssr_exp.runs.score import Score
 from ssr_exp.terminal import counted
 
 NONE = "-"
@@ -50,20 +49,15 @@ def _baseline(one: StudySummary) -> str:
     said = []
     if (own := seed_means.on_val(one.records).get(whole or "")) is not None:
         how, seeds = own.records[0].scored_by, counted(len(own.seeds), "seed")
-        said.append(f"{_on_val(how)} {how.text(own.mean)} ({seeds})")
+        said.append(f"{how.val_name} {how.text(own.mean)} ({seeds})")
     if one.handed is not None and (tested := _tested(*one.handed, "baseline")):
         said.append(tested)
     return ", ".join(said) or NONE
 
 
 def _best(record: Record) -> str:
-    named = f"{_on_val(record.scored_by)} {score(record)}"
+    named = f"{record.scored_by.val_name} {score(record)}"
     return f"{record.network}, {named}, {share(record)} of parameters"
-
-
-def _on_val(how: Score) -> str:
-    """Name a score with the part that it is on; a loop of the user's own may not say it."""
-    return how.name if how.key != how.test_key else f"val {how.name}"
 
 
 def _answer(one: StudySummary, record: Record) -> str:
