@@ -169,7 +169,7 @@ class SearchCommand(LaunchingCommand):
 
     def _run(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> list[Record]:
         """Go through the rounds, then train the last comparison; returns the answer's record."""
-        wandb_run, composing = search_setup.wandb_run(search, opened), Lock()
+        wandb_run, composing = search_setup.wandb_run(search, opened, arguments), Lock()
 
         def watch(predictions: Predictions) -> None:
             search.watch(predictions)
