@@ -30,7 +30,7 @@ from ssr_exp.app import exports, search_setup
 from ssr_exp.app.ask_tell import beginning, ranks, results
 from ssr_exp.app.ask_tell.asking import ENQUEUED, Asking, Request, Waiting
 from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
-from ssr_exp.config import ExportConfig, SearchConfig
+from ssr_exp.config import ExportConfig, FinalistsConf, SearchConfig
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
 from ssr_exp.rescaling import lattice
@@ -41,7 +41,7 @@ from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
 from ssr_exp.search.attempts import MOST
 from ssr_exp.search.loop import TooFew
-from ssr_exp.training import loop_study, progress, run
+from ssr_exp.training import loop_settings, loop_study, progress, run
 from ssr_exp.training.candidate import Candidate, Told, seconds
 from ssr_exp.training.opened_study import OpenedStudy
 
@@ -152,7 +152,8 @@ class Study:
         taken = beginning.taken(seed_network, init, network)
         opened = loop_study.make(conf, seed_network, plan, taken, found)
         loop_study.refuse_differences(Path(conf.paths.runs), name, opened.fields)
-        self._begin(opened, conf)
+        store = Store(conf.paths.runs)
+        self._begin(loop_settings.with_earlier_finalists(opened, store), conf)
 
     @classmethod
     def open(
@@ -562,7 +563,8 @@ class Study:
     ) -> Iterator[Candidate]:
         """Offer the last trainings: baseline and answers, with seeds that the search did not use.
 
-        Tell each with `test=`. Several processes share them; what was told is not offered again.
+        Tell each with `test=`. Several processes share them; what was told is not offered again. A
+        command that goes on with the study asks for as many.
 
         Args:
             count: of answers.
@@ -595,6 +597,7 @@ class Study:
             return None
 
         limit = self._conf.finalists.retries if retries is None else retries
+        self._note_finalists(FinalistsConf(seeds=seeds, count=count, retries=limit))
         belief = self._asking.judge()
         requests = self._asking.finalists(belief, count=count, seeds=seeds)
         while (request := ranks.shared(claim)) is not None:
@@ -736,6 +739,11 @@ class Study:
         candidate = self._offer(request)
         self._asked[request.network, request.seed] = candidate, time.monotonic()
         return candidate
+
+    def _note_finalists(self, asked: FinalistsConf) -> None:
+        """Have commands know how many there are, of a study that no command began."""
+        if ranks.rank() == 0 and self._conf.study is not None:
+            self._opened = loop_settings.note_finalists(self._opened, self._asking.store, asked)
 
     def _has_failed(self, request: Request) -> bool:
         return self._finals[request.network, request.seed] >= MOST

@@ -32,7 +32,7 @@ from ssr_exp.rescaling import cost, planning
 from ssr_exp.runs import leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
-from ssr_exp.training import loop_study
+from ssr_exp.training import loop_settings, loop_study
 from ssr_exp.training.candidate import Candidate
 
 ACC = Score("acc", "max", bounds=(0, 1))
@@ -350,6 +350,10 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     assert answer.test is not None and answer.test.seeds == 2 and answer.test.std is not None
     assert "on test" in str(answer)
     assert not list(study.finalists(seeds=2))  # what was told is not offered again
+    root, asked = study.folder.parent, {"finalists.seeds": 2, "finalists.count": 1}
+    assert asked.items() <= loop_settings.search(root, "shapes").items()  # of a command, too
+    begin()
+    assert asked.items() <= loop_settings.search(root, "shapes").items()
 
 
 # --- several processes

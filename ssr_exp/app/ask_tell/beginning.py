@@ -27,7 +27,7 @@ from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
-from ssr_exp.training import answer_folder, loop_study
+from ssr_exp.training import answer_folder, loop_settings, loop_study
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
@@ -313,7 +313,7 @@ def reopened(
         saved.check_trust(folder, about, "pass trust=True if you trust where it comes from")
     given = {"paths.runs": str(root), **options}
     if isinstance(theirs := here[name].get(studies.SETTINGS), dict):
-        usual = {"dataset.name": loop_study.DATASET, **theirs.get(loop_study.SEARCH, {})}
+        usual = {"dataset.name": loop_study.DATASET, **theirs.get(loop_settings.SEARCH, {})}
         given = {"study": name, "trust": trust, **usual, **given}
         conf = settings(given, ModelConf(name="network"))
         return loop_study.reopen(conf), conf
