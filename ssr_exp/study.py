@@ -40,7 +40,7 @@ from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
 from ssr_exp.search.attempts import MOST
-from ssr_exp.search.loop import TooFew
+from ssr_exp.search.too_few import TooFew
 from ssr_exp.training import loop_settings, loop_study, progress, run
 from ssr_exp.training.candidate import Candidate, Told, seconds
 from ssr_exp.training.opened_study import OpenedStudy

@@ -87,7 +87,8 @@ def print_smallest(
     if (predicted := other_networks.predicted(belief, decided.drops)) is not None:
         best, expected = predicted
         known = "" if best in belief.networks else ", not trained"
-        lines.append(f"  predicted  {_sized(belief, best, expected, axis)} expected{known}")
+        sized = _sized(belief, best, expected, axis, of_score=" expected")
+        lines.append(f"  predicted  {sized}{known}")
     for line in lines:
         terminal.console().print(line)
 
@@ -139,10 +140,15 @@ def _promised(belief: Belief, architecture: Architecture, drop: float | None) ->
     return f"{text}; objective.confidence={belief.confidence:g} asks for more"
 
 
-def _sized(belief: Belief, architecture: Architecture, value: float, axis: CostAxis) -> str:
-    """Write a network with its cost, latency and score on val; parameters stand in for latency."""
+def _sized(
+    belief: Belief, architecture: Architecture, value: float, axis: CostAxis, *, of_score: str = ""
+) -> str:
+    """Write a network with its cost, score on val and latency; parameters stand in for latency.
+
+    `of_score` is said of the score.
+    """
     space, share = belief.history.space, share_of_cost(belief, architecture, axis)
     times = "".join(f", {ms} ms" for ms in latencies(belief, [architecture]).values())
     noun = cost_words.NOUNS[cost_words.counted(axis)]
-    scored = f"{belief.score.val_name} {belief.score.text(value)}"
-    return f"{space.code(architecture)}: {share:.1%} of its {noun}{times}, {scored}"
+    scored = f"{belief.score.val_name} {belief.score.text(value)}{of_score}"
+    return f"{space.code(architecture)}: {share:.1%} of its {noun}, {scored}{times}"

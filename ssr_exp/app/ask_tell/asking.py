@@ -27,9 +27,10 @@ from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, Busy, Store, is_done
 from ssr_exp.search import answer, attempts, decision, loop, printing
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.loop import Search, TooFew
+from ssr_exp.search.loop import Search
 from ssr_exp.search.retries import Retries
 from ssr_exp.search.rounds import Round
+from ssr_exp.search.too_few import TooFew
 from ssr_exp.training import run
 from ssr_exp.training.opened_study import Job, OpenedStudy
 
