@@ -17,7 +17,6 @@ import logging
 import time
 import traceback
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,29 +24,29 @@ from typing import Any, Self
 
 from torch import nn
 
-from ssr_exp import files, messages, terminal, user_code
+from ssr_exp import messages, terminal, user_code
 from ssr_exp.app import exports, search_setup
-from ssr_exp.app.ask_tell import beginning, ranks, results
+from ssr_exp.app.ask_tell import beginning, ranks, reopening, results
 from ssr_exp.app.ask_tell.asking import ENQUEUED, Asking, Request, Waiting
+from ssr_exp.app.ask_tell.last_trainings import LastTrainings
 from ssr_exp.app.ask_tell.results import Answer, FrontNetwork
-from ssr_exp.config import ExportConfig, SearchConfig
+from ssr_exp.app.ask_tell.telling import Telling
+from ssr_exp.config import ExportConfig, FinalistsConf, SearchConfig
 from ssr_exp.errors import SsrError, cause
 from ssr_exp.report import page
 from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import leases, removal, study_names
-from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record
+from ssr_exp.runs import leases, removal
+from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
-from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, LAST_CHECKPOINT, Store, is_done
-from ssr_exp.search.attempts import MOST
-from ssr_exp.search.loop import TooFew
-from ssr_exp.training import loop_study, progress, run
+from ssr_exp.runs.store import BEST_FOLDER, Store, is_done
+from ssr_exp.search.too_few import TooFew
+from ssr_exp.training import loop_settings, loop_study, run
 from ssr_exp.training.candidate import Candidate, Told, seconds
 from ssr_exp.training.opened_study import OpenedStudy
 
 log = logging.getLogger(__name__)
 
-TELLING = "telling"  # in the folder of a run: its lock keeps one result from another
 LOOK_S = 1.0  # between looks whether something became free
 SAY_S = 60.0  # between lines that say what is waited for
 
@@ -115,43 +114,30 @@ class Study:
     ) -> None:
         _refuse_imports()
         self._trusts = True  # the caller's own code makes its networks
-        study_names.check_name(name)
-        score = beginning.check_score(score)
-        whole = beginning.seed_network(make_network, init, network)
-        conf = beginning.settings(
-            {
-                "segment.kind": segment,
-                "segment.multiple": multiple,
-                "segment.frozen": list(frozen),
-                "objective.kind": objective,
-                "objective.cost": cost,
-                "objective.max_drop": max_drop,
-                "modifiers.kind": sentinels,
-                "modifiers.together": together,
-                "rounds": rounds,
-                "batch": batch,
-                "seed": seed,
-                "paths.runs": str(runs),
-                "task.name": "loop",
-                "task.score": score.model_dump(mode="json"),
-                "dataset.name": loop_study.DATASET,
-                **(options or {}),
-            },
-            beginning.model(make_network),
-        )
-        conf.study = name
-        split = {
-            "multiple": conf.segment.multiple,
-            "frozen": conf.segment.frozen,
-            "kind": conf.segment.kind,
-            "patterns": conf.segment.patterns,
-            "depth": conf.segment.depth,
-            "at_most": conf.segment.at_most,
+        asked = {
+            "segment.kind": segment,
+            "segment.multiple": multiple,
+            "segment.frozen": list(frozen),
+            "objective.kind": objective,
+            "objective.cost": cost,
+            "objective.max_drop": max_drop,
+            "modifiers.kind": sentinels,
+            "modifiers.together": together,
+            "rounds": rounds,
+            "batch": batch,
+            "seed": seed,
+            "paths.runs": str(runs),
+            **(options or {}),
         }
-        seed_network, plan, found = beginning.traced(whole, example_inputs, network, split)
-        taken = beginning.taken(seed_network, init, network)
-        opened = loop_study.make(conf, seed_network, plan, taken, found)
-        loop_study.refuse_differences(Path(conf.paths.runs), name, opened.fields)
+        opened, conf = beginning.begun(
+            make_network,
+            example_inputs,
+            asked,
+            name=name,
+            score=score,
+            network=network,
+            init=init,
+        )
         self._begin(opened, conf)
 
     @classmethod
@@ -176,7 +162,7 @@ class Study:
         """
         _refuse_imports()
         study = cls.__new__(cls)
-        opened, conf = beginning.reopened(name, Path(runs), options or {}, trust=trust)
+        opened, conf = reopening.reopened(name, Path(runs), options or {}, trust=trust)
         study._trusts = trust
         study._begin(opened, conf)
         return study
@@ -192,12 +178,9 @@ class Study:
         self._asking = Asking(opened, conf, search_setup.set_up(conf, opened, store))
         self._asking.search.check_budget()
         if ranks.rank() == 0 and conf.study is not None:  # what a command began, it says itself
-            beginning.say_if_edited(opened, conf, store)
+            reopening.say_if_edited(opened, conf, store)
             run.describe_study(opened, conf, store)
-        self._asked: dict[tuple[str, int], tuple[Candidate, float]] = {}
-        self._said = ""
-        self._made: set[str] = set()  # networks that were made by their codes
-        self._finals: Counter[tuple[str, int]] = Counter()  # failed trainings of finalists
+        self._telling, self._said = Telling(self._asking), ""
         for remark in [*opened.plan.remarks, *beginning.narrow(opened.plan)]:
             log.warning("%s: %s.", opened.name, remark)
 
@@ -224,7 +207,7 @@ class Study:
             SsrError: if the baseline or all first networks failed, or the folder cannot be written.
         """
         request = ranks.shared(lambda: self._next(wait, lease_s))
-        return self._candidate(request) if isinstance(request, Request) else request
+        return self._telling.begin(request) if isinstance(request, Request) else request
 
     def _next(self, wait: bool, lease_s: float | None) -> Request | Waiting | None:
         said = 0.0
@@ -250,10 +233,10 @@ class Study:
         Raises:
             SsrError: if it was never asked for, is done, or another process has it.
         """
-        request = self._request(code, seed)
+        request = self._telling.request(code, seed)
 
         def take() -> Request:
-            self._refuse_stranger(request)
+            self._telling.refuse_stranger(request)
             if is_done(self._asking.store.read(self._asking.folder(request))):
                 raise SsrError(f"{code} is done already: ask for another one.")
             if self._asking.folder(request) in self._asking.held:
@@ -262,7 +245,7 @@ class Study:
                 raise SsrError(f"another process is training {code}: ask for another one.")
             return request
 
-        return self._candidate(ranks.shared(take))
+        return self._telling.begin(ranks.shared(take))
 
     def renew(self, candidate: Candidate | str, lease_s: float, *, seed: int | None = None) -> None:
         """Lease a network for so many seconds from now on.
@@ -270,8 +253,8 @@ class Study:
         Raises:
             SsrError: if it was never asked for, or the folder cannot be written.
         """
-        request = self._request(candidate, seed)
-        self._refuse_stranger(request)
+        request = self._telling.request(candidate, seed)
+        self._telling.refuse_stranger(request)
         if self._asking.is_done(request):
             raise SsrError(f"{request.network} is done already: there is nothing to keep.")
         folder = self._asking.folder(request)
@@ -315,98 +298,18 @@ class Study:
                 another one was told before, or the weights are of another network. Nothing is
                 recorded then, and it may be told again.
         """
-        request = self._request(candidate, seed)
+        request = self._telling.request(candidate, seed)
         if ranks.rank() != 0:
-            self._asked.pop((request.network, request.seed), None)
+            self._telling.drop(request)
             return
-        self._refuse_stranger(request)
+        self._telling.refuse_stranger(request)
         more = {"test": test, "metrics": metrics, "epochs": epochs}
         told = Told.read(score, self._opened.score, **more)
-        if told.score is None and not told.error and request.origin != FINALIST:
-            raise SsrError(f"tell the {self.score.word} of {request.network} on val, too.")
-        if request.origin == FINALIST and told.test is None and not told.error:
-            raise SsrError(
-                f"{request.network} is a finalist: tell its score on test, study.tell(candidate, "
-                "score, test=...)."
-            )
-        asked, since = self._asked.get((request.network, request.seed), (None, None))
+        self._telling.check(request, told)
         if wall_s is None:
-            wall_s = 0.0 if since is None else time.monotonic() - since
-        record = results.record(self._asking, request, told, wall_s=seconds(wall_s), device=None)
-        folder = self._asking.folder(request)
-        with self._asking.store.claim(folder / TELLING, wait=True):  # one result at a time
-            before = self._asking.store.read(folder)
-            is_untested = before is not None and before.test_score is None and is_done(before)
-            if before is not None and is_untested and request.origin == FINALIST:
-                record = results.tested(before, record)
-                self._asking.remember(request)
-            elif not replace and self._is_told(before, record, folder):
-                self._end(request)
-                return
-            if not told.error:
-                self._keep(request, asked, weights, folder)
-            if weights is False and before is not None:  # they were of another training
-                (folder / LAST_CHECKPOINT).unlink(missing_ok=True)
-            self._asking.store.write(folder, record)
-        self._finish(request, record)
-
-    def _is_told(self, before: Record | None, now: Record, folder: Path) -> bool:
-        """Say whether a result is there that stays; a training of one's own is not lost silently.
-
-        Raises:
-            SsrError: if this process told another result for it before.
-        """
-        if folder in self._asking.held and is_done(before):
-            log.warning(
-                "%s (seed %d) was told by another process meanwhile: the first result stays",
-                now.network,
-                now.seed,
-            )
-            return True
-        return results.refuse_other(before, now)
-
-    def _keep(self, request: Request, asked: Candidate | None, weights: Any, folder: Path) -> None:
-        if weights is True and asked is not None and not asked.is_built:
-            if asked.code not in self._made:
-                log.warning(
-                    "the network of %s was never taken (candidate.network), so another one was "
-                    "trained, and nothing can be exported: train that one, or pass weights=",
-                    asked.code,
-                )
-            return
-        if weights is False or (weights is True and asked is None):
-            return
-        candidate = asked or self._offer(request)
-        if weights is True and not candidate.has_learnt():
-            log.warning(
-                "no parameter of %s has changed since it was made: was another network trained? "
-                "(Some trainers build or copy theirs: train candidate.network itself, or pass "
-                "weights=.)",
-                candidate.code,
-            )
-        state = weights.state_dict() if isinstance(weights, nn.Module) else weights
-        try:
-            job = self._asking.job(request)
-            loop_study.keep_weights(job, candidate, folder, None if weights is True else state)
-        except OSError as error:
-            raise self._asking.store.not_written(folder, error) from error
-
-    def _end(self, request: Request) -> None:
-        self._asked.pop((request.network, request.seed), None)
-        self._asking.free(request)
-
-    def _finish(self, request: Request, record: Record) -> None:
-        self._end(request)
-        self._asking.count(request)
-        if record.score is not None or record.test_score is not None:
-            seed = f" seed {record.seed}" if record.seed != self._conf.seed else ""
-            told = f"{self._asking.so_far(request)}{record.network}{seed}"
-            log.log(
-                terminal.ENDED, "%s  %s", told, progress.result(record, self._conf.objective.cost)
-            )
-        else:
-            ended = record.status.value
-            log.warning("%s seed %d %s: %s", record.network, record.seed, ended, record.error)
+            wall_s = self._telling.waited(request) or 0.0
+        spent = seconds(wall_s)
+        self._telling.tell(request, told, wall_s=spent, weights=weights, replace=replace)
 
     def fail(
         self, candidate: Candidate | str, error: object = "", *, seed: int | None = None
@@ -421,28 +324,18 @@ class Study:
         Raises:
             SsrError: if it was never asked for.
         """
-        request = self._request(candidate, seed)
+        request = self._telling.request(candidate, seed)
         if ranks.rank() != 0:
-            self._asked.pop((request.network, request.seed), None)
+            self._telling.drop(request)
             return
-        self._refuse_stranger(request)
+        self._telling.refuse_stranger(request)
         text = cause(error) if isinstance(error, Exception) else str(error)
-        _, since = self._asked.get((request.network, request.seed), (None, None))
-        spent = 0.0 if since is None else time.monotonic() - since
-        folder = self._asking.folder(request)
-        if is_done(self._asking.store.read(folder)):
-            self._end(request)
-            return
-        record = results.failed(self._asking, request, text or "it failed", wall_s=spent)
-        self._asking.store.write(folder, record)
-        if request.origin == FINALIST:
-            self._finals[request.network, request.seed] += 1
-        self._finish(request, record)
+        self._telling.fail(request, text or "it failed")
 
     def release(self, candidate: Candidate | str, *, seed: int | None = None) -> None:
         """Give a network back untrained: it is offered again, to any process."""
-        request = self._request(candidate, seed)
-        self._asked.pop((request.network, request.seed), None)
+        request = self._telling.request(candidate, seed)
+        self._telling.drop(request)
         if ranks.rank() == 0:
             self._asking.free(request)
 
@@ -466,8 +359,8 @@ class Study:
         try:
             yield candidate
         except Exception as error:
-            if key in self._asked:
-                folder = self._asking.folder(self._request(candidate, None))
+            if key in self._telling.asked:
+                folder = self._asking.folder(self._telling.request(candidate, None))
                 text = traceback.format_exc()
                 self.fail(candidate, error)
                 self._asking.store.write_text(folder / "traceback.txt", text)
@@ -475,7 +368,7 @@ class Study:
         except BaseException:
             self.release(candidate)
             raise
-        if key in self._asked:
+        if key in self._telling.asked:
             self.release(candidate)
             raise SsrError(
                 f"nothing was told of {candidate.code}: call study.tell(candidate, score), "
@@ -490,7 +383,7 @@ class Study:
         Raises:
             SsrError: if it is no network of this study.
         """
-        request = self._request(code, seed, ENQUEUED)
+        request = self._telling.request(code, seed, ENQUEUED)
         if ranks.rank() == 0 and self._asking.is_done(request):
             log.warning("%s (seed %d) is done already", request.network, request.seed)
         elif ranks.rank() == 0:
@@ -516,21 +409,12 @@ class Study:
         Raises:
             SsrError: if it is no network of this study, or another result is there.
         """
-        request = self._request(code, seed, "added")
+        request = self._telling.request(code, seed, "added")
         if ranks.rank() != 0:
             return
         more = {"test": test, "metrics": metrics, "epochs": epochs}
         told = Told.read(score, self._opened.score, **more)
-        spent, device = seconds(wall_s), NOT_TOLD
-        record = results.record(self._asking, request, told, wall_s=spent, device=device)
-        folder = self._asking.folder(request)
-        if not results.refuse_other(self._asking.store.read(folder), record):
-            if not self._asking.claim(request):
-                raise SsrError(f"{code} is being trained: it will be told.")
-            if weights is not None:
-                self._keep(request, None, weights, folder)
-            self._asking.store.write(folder, record)
-            self._finish(request, record)
+        self._telling.add(request, told, wall_s=seconds(wall_s), weights=weights)
 
     def network(self, code: str, *, seed: int | None = None) -> nn.Module:
         """Make a network of the study, with the first weights that a training of it has.
@@ -542,9 +426,9 @@ class Study:
         Raises:
             SsrError: if it is no network of this study.
         """
-        request = self._request(code, seed, "")
-        self._made.add(request.network)
-        return self._offer(request).network
+        request = self._telling.request(code, seed, "")
+        self._telling.made.add(request.network)
+        return self._telling.offer(request).network
 
     def trained(self, code: str, *, seed: int | None = None) -> nn.Module:
         """Load a network with the weights that were told of it: in eval mode, on the CPU.
@@ -552,7 +436,7 @@ class Study:
         Raises:
             SsrError: if none were.
         """
-        request = self._request(code, seed, "")
+        request = self._telling.request(code, seed, "")
         return loop_study.trained_network(self._asking.job(request), self._asking.folder(request))
 
     # --- what was found
@@ -562,7 +446,8 @@ class Study:
     ) -> Iterator[Candidate]:
         """Offer the last trainings: baseline and answers, with seeds that the search did not use.
 
-        Tell each with `test=`. Several processes share them; what was told is not offered again.
+        Tell each with `test=`. Several processes share them; what was told is not offered again. A
+        command that goes on with the study asks for as many.
 
         Args:
             count: of answers.
@@ -573,36 +458,16 @@ class Study:
         Raises:
             SsrError: if the records are too few for an answer.
         """
-
-        def claim() -> Request | Waiting | None:
-            more = requests
-            with self._asking.turn():
-                while more:
-                    busy = []
-                    for request in requests:
-                        done = self._asking.store.read(self._asking.folder(request))
-                        if is_done(done, tested=True) or self._has_failed(request):
-                            continue
-                        if self._asking.claim(request):
-                            return request
-                        busy.append(request)
-                    if busy:
-                        return self._asking.waiting(busy)
-                    more = self._asking.retried(
-                        belief, requests, count=count, seeds=seeds, retries=limit
-                    )
-                    requests.extend(more)
-            return None
-
         limit = self._conf.finalists.retries if retries is None else retries
-        belief = self._asking.judge()
-        requests = self._asking.finalists(belief, count=count, seeds=seeds)
-        while (request := ranks.shared(claim)) is not None:
+        conf = FinalistsConf(seeds=seeds, count=count, retries=limit)
+        last = LastTrainings(self._telling, self._asking.judge(), conf)
+        self._note_finalists(conf)
+        while (request := ranks.shared(last.claim)) is not None:
             if isinstance(request, Waiting):
                 _refuse_own(request)
                 time.sleep(LOOK_S)
                 continue
-            yield self._candidate(request)
+            yield self._telling.begin(request)
 
     def answer(self) -> Answer:
         """Name the cheapest network that is good enough, and put it into the folder `best/`.
@@ -696,49 +561,10 @@ class Study:
 
     # --- inside
 
-    def _request(
-        self, candidate: Candidate | str, seed: int | None, origin: str | None = None
-    ) -> Request:
-        if isinstance(candidate, Candidate):
-            return Request(candidate.code, candidate.seed, candidate.origin)
-        if not isinstance(candidate, str):
-            raise SsrError(
-                f"{user_code.article(candidate)} is no candidate: give what study.ask() returned, "
-                "or its code."
-            )
-        space = self._asking.search.space
-        code = space.code(space.parse(candidate))
-        seed = self._conf.seed if seed is None else seed
-        whole: Any = seed
-        if isinstance(whole, bool) or not isinstance(whole, int) or not 0 <= whole < 2**32:
-            raise SsrError(f"seed={seed!r} is no seed: give a whole number from 0 to {2**32 - 1}.")
-        asked, _ = self._asked.get((code, seed), (None, None))
-        if origin is None:
-            origin = asked.origin if asked is not None else self._origin(code, seed)
-        return Request(code, seed, origin)
-
-    def _origin(self, code: str, seed: int) -> str:
-        """Say why a run was begun, as its configuration says."""
-        folder = self._asking.folder(Request(code, seed, ""))
-        return str(files.read_or_empty(folder / CONFIG_FILE).get("origin") or "")
-
-    def _refuse_stranger(self, request: Request) -> None:
-        if not (self._asking.folder(request) / CONFIG_FILE).exists():
-            raise SsrError(
-                f"{request.network} (seed {request.seed}) was never asked for in {self.folder}: "
-                "ask for it, or type study.add(code, score) for a result that exists."
-            )
-
-    def _offer(self, request: Request) -> Candidate:
-        return loop_study.candidate(self._asking.job(request), self._asking.folder(request))
-
-    def _candidate(self, request: Request) -> Candidate:
-        candidate = self._offer(request)
-        self._asked[request.network, request.seed] = candidate, time.monotonic()
-        return candidate
-
-    def _has_failed(self, request: Request) -> bool:
-        return self._finals[request.network, request.seed] >= MOST
+    def _note_finalists(self, asked: FinalistsConf) -> None:
+        """Have commands know how many there are, of a study that no command began."""
+        if ranks.rank() == 0 and self._conf.study is not None:
+            self._opened = loop_settings.note_finalists(self._opened, self._asking.store, asked)
 
 
 def _refuse_own(waiting: Waiting) -> None:

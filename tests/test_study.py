@@ -29,10 +29,10 @@ from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
 from ssr_exp.report import answer_block, study_outcome, study_overview
 from ssr_exp.rescaling import cost, planning
-from ssr_exp.runs import leases, store, study_names
+from ssr_exp.runs import leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
-from ssr_exp.training import loop_study
+from ssr_exp.training import loop_settings, loop_study
 from ssr_exp.training.candidate import Candidate
 
 ACC = Score("acc", "max", bounds=(0, 1))
@@ -350,6 +350,10 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     assert answer.test is not None and answer.test.seeds == 2 and answer.test.std is not None
     assert "on test" in str(answer)
     assert not list(study.finalists(seeds=2))  # what was told is not offered again
+    root, asked = study.folder.parent, {"finalists.seeds": 2, "finalists.count": 1}
+    assert asked.items() <= loop_settings.search(root, "shapes").items()  # of a command, too
+    begin()
+    assert asked.items() <= loop_settings.search(root, "shapes").items()
 
 
 # --- several processes
@@ -875,6 +879,13 @@ def test_a_function_that_a_folder_names_is_not_called_without_trust(
     assert opened._trusts
     opened._trusts = False
     assert "trust=true" in refused(lambda: opened.export(run=candidate.code))
+
+
+def test_a_study_says_whether_a_function_makes_its_network(begin: Begin) -> None:
+    for name, make, calls in (("one", shapes.make_network, True), ("two", shapes.Shapes, False)):
+        study = begin(make, name=name)
+        about = studies.read_all(study.folder.parent)[name]
+        assert studies.calls_code(about) is calls
 
 
 def test_a_network_that_nobody_took_is_told_of(

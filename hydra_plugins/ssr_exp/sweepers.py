@@ -26,7 +26,14 @@ class _Sweeper(Sweeper):
         self.given = (hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Run the command; returns its records, or what its task returns."""
+        """Run the command; returns its records, or what its task returns.
+
+        A study that is not there is told before the command is imported, which takes seconds.
+        """
+        from ssr_exp.app.command_line import typed_values
+
+        context, _, config = self.given
+        typed_values.study(typed_values.read(arguments, context.config_loader), config)
         results: list[Any] = get_class(self.command)(*self.given).run(arguments)
         return results
 

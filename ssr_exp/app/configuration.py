@@ -60,8 +60,8 @@ def read(composed: Any, schema: type[AnySchema]) -> AnySchema:
     config.check(conf)
     if isinstance(conf, config.Config):
         if conf.study is not None:
-            from ssr_exp.training import loop_study
+            from ssr_exp.training import loop_settings
 
-            loop_study.settle(conf)
+            loop_settings.settle(conf)
         config.settle(conf)
     return conf

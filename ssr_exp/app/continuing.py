@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from ssr_exp import files
-from ssr_exp.app.command_line import overrides
+from ssr_exp.app.command_line import overrides, typed_values
 from ssr_exp.config import Config
 from ssr_exp.errors import SsrError, one_line
 from ssr_exp.runs import removal, studies, study_names
@@ -103,7 +103,7 @@ class Continued:
         is_aside = self.study is not None and before.by(self.command) is not None
         if is_aside and self.command == "train":
             return None
-        kept = tuple(word for word in words if _first(_key(word)) not in NOT_KEPT)
+        kept = tuple(word for word in words if _first(typed_values.key(word)) not in NOT_KEPT)
         return Asked(command=self.command, words=kept, launcher=self.launcher)
 
     def begin_all(self, members: Sequence[Member]) -> None:
@@ -141,38 +141,36 @@ def read(
     Raises:
         SsrError: if there is no such study, or its words are not known, or not trusted.
     """
-    typed = {_key(str(o.input_line)): o for o in overrides.parse(list(arguments), loader)}
+    typed = typed_values.read(arguments, loader)
     launcher = OmegaConf.select(composed, "hydra.overrides.hydra") or ()
     where = tuple(str(word) for word in launcher if str(word).startswith(LAUNCHER))
-    name = _value(typed, "name")
+    name = typed_values.value(typed, "name")
     if name is not None:
         study_names.check_name(name)
-    asked = _value(typed, "study")
-    if asked is None:
+    if (folder := typed_values.study(typed, composed)) is None:
         return Continued(command, tuple(arguments), name=name, launcher=where)
-    root = Path(_value(typed, "paths.runs") or str(OmegaConf.select(composed, "paths.runs")))
-    study = study_names.find(root, asked)
+    root, study = folder.parent, folder.name
     of_loop = files.read_or_empty(root / study / studies.FILE).get(studies.SETTINGS)
     if is_loop := isinstance(of_loop, dict):
         _refuse_other_words(typed)
     before = _kept(root, study, command, loader, is_loop=is_loop)
-    mine = [word for word in before.words if _first(_key(word)) not in NOT_KEPT]
+    mine = [word for word in before.words if _first(typed_values.key(word)) not in NOT_KEPT]
     if is_loop:  # what its networks are, it says itself
-        mine = [word for word in mine if not _is_decided(_key(word))]
-    kept = [word for word in mine if not _is_replaced(_key(word), typed)]
-    if _value(typed, "trust") != "True":
+        mine = [word for word in mine if not _is_decided(typed_values.key(word))]
+    kept = [word for word in mine if not _is_replaced(typed_values.key(word), typed)]
+    if typed_values.value(typed, "trust") != "True":
         _check_trust(study_names.title(root, study), kept)
     if kept:
-        now = [word for word in arguments if _first(_key(word)) not in NOT_KEPT]
+        now = [word for word in arguments if _first(typed_values.key(word)) not in NOT_KEPT]
         _say_words(study_names.title(root, study), before.command, kept, now)
     if before.launcher and not where:
         log.info(
             "before with %s: type that, too, to train there", one_line(shlex.join(before.launcher))
         )
     if is_loop:  # which calls the function that makes its network, if it is trusted
-        words = [word for word in arguments if _key(word) != "study"]
+        words = [word for word in arguments if typed_values.key(word) != "study"]
         return Continued(command, (f"study={study}", *kept, *words), study, name, where)
-    words = [word for word in arguments if _key(word) not in ("study", "trust")]
+    words = [word for word in arguments if typed_values.key(word) not in ("study", "trust")]
     return Continued(command, (*kept, *words), study, name, where)
 
 
@@ -238,7 +236,7 @@ def _kept(
     other = begun.asked[0]
     parsed = overrides.parse(list(other.words), loader)
     words = [str(o.input_line) for o in parsed if not (command == "search" and _sweeps(o))]
-    shared = tuple(word for word in words if _first(_key(word)) in SHARED)
+    shared = tuple(word for word in words if _first(typed_values.key(word)) in SHARED)
     return Asked(command=other.command, words=shared, launcher=other.launcher)
 
 
@@ -280,23 +278,6 @@ def _is_another(root: Path, study: str, fields: Mapping[str, Any]) -> str:
         f"study={name} cannot go on, this would be another study: {first}{more}. Leave out what "
         "changes it, or leave study= out to begin another one."
     )
-
-
-def _value(typed: Mapping[str, Override], key: str) -> str | None:
-    """Read a single value; None where several are swept over, or none is typed.
-
-    The fingerprint 70e94321 is a number to Hydra, and is one of ours as it is typed.
-    """
-    override = typed.get(key)
-    if override is None or override.is_sweep_override() or override.value() is None:
-        return None
-    value = override.value()
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return override.get_value_string() if is_number else str(value)
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
 
 
 def _first(key: str) -> str:

@@ -68,8 +68,9 @@ class Ending:
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         tried = [a for a in answers[: self.conf.finalists.count] if a != self.study.plan.baseline]
         named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
-        if not tried and self._decided_before().network == self.study.plan.baseline:
-            self._say_that_none_is_promised()
+        before = self._decided_before()
+        if not tried and before.network == self.study.plan.baseline:
+            self._say_that_none_is_promised(before)
         members = self._trained(named)
         results = self._results(members)
         self._check(results, members)
@@ -101,10 +102,10 @@ class Ending:
         rows |= finalists.images(self.conf, self.study.splits)
         return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
 
-    def _say_that_none_is_promised(self) -> None:
+    def _say_that_none_is_promised(self, before: Decision) -> None:
         """Say before the baseline is tested that no smaller network is, and what would name one."""
         limit, sure = self.belief.score.short_drop(self.belief.drop), self.belief.confidence
-        one = answer.likeliest(self.belief)
+        one = answer.likeliest(self.belief, before.drops)
         best = "" if one is None else f" (the likeliest: {self._how_likely(one)})"
         log.info(
             "no smaller network is %s likely to lose at most %s%s, so the baseline is the answer; "

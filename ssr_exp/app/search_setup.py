@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from ssr_exp.app.sweeping import write_page
-from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig
+from ssr_exp.config import CostAxis, LatencyConf, LatencySource, SearchConfig, WandbMode
 from ssr_exp.edge.latency import table, table_file
 from ssr_exp.edge.latency.table import Subject
 from ssr_exp.edge.latency.table_file import SeedNetwork
@@ -64,8 +65,8 @@ def _val_set(conf: SearchConfig, study: OpenedStudy) -> ValSet | None:
     return ValSet(parts.get("val", {}), tested)
 
 
-def wandb_run(search: Search, study: OpenedStudy) -> SearchRun:
-    """Set up what a search tells W&B."""
+def wandb_run(search: Search, study: OpenedStudy, words: Sequence[str]) -> SearchRun:
+    """Set up what a search, of these words, tells W&B."""
     conf, book, networks = asdict(search.conf), search.book, search.space.lattice.size
     fields = {key: conf[key] for key in TOLD} | {
         "model": search.conf.model.name,
@@ -73,7 +74,9 @@ def wandb_run(search: Search, study: OpenedStudy) -> SearchRun:
         "study": study.name,
         "networks": networks if search.space.is_enumerable else lattice.spell(networks),
     }
-    return SearchRun(search.conf.logger, book.store, book.folder, study.name, fields)
+    logger = search.conf.logger
+    is_asked = logger.mode is WandbMode.online or any(w.startswith("logger") for w in words)
+    return SearchRun(logger, book.store, book.folder, study.name, fields, is_asked)
 
 
 def latencies(

@@ -35,7 +35,7 @@ from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
 from ssr_exp.search.loop import Search
 from ssr_exp.terminal import counted
-from ssr_exp.training import loop_study, opened_study
+from ssr_exp.training import loop_settings, opened_study
 from ssr_exp.training.finalists import UNTESTED
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
@@ -123,7 +123,7 @@ class SearchCommand(LaunchingCommand):
         if (name := words.get("study")) is None:
             return []
         root = words.get("paths.runs", OmegaConf.select(self.command, "paths.runs"))
-        begun = loop_study.search_settings(Path(str(root)), str(name))
+        begun = loop_settings.search(Path(str(root)), str(name))
         groups = tuple(f"{key}." for key in words if "." not in key)
         kept = {k: v for k, v in begun.items() if k not in words and not k.startswith(groups)}
         spelled = [f"{key}={json.dumps(value)}" for key, value in kept.items()]
@@ -169,7 +169,7 @@ class SearchCommand(LaunchingCommand):
 
     def _run(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> list[Record]:
         """Go through the rounds, then train the last comparison; returns the answer's record."""
-        wandb_run, composing = search_setup.wandb_run(search, opened), Lock()
+        wandb_run, composing = search_setup.wandb_run(search, opened, arguments), Lock()
 
         def watch(predictions: Predictions) -> None:
             search.watch(predictions)

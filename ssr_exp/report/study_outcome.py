@@ -23,7 +23,7 @@ def describe(one: StudySummary) -> dict[str, str]:
         "baseline": _baseline(one),
         "its parameters": f"{first.baseline_params:,}" if first else NONE,
         "its MACs": f"{first.baseline_macs:,}" if first else NONE,
-        "best": NONE if one.best is None else f"{score(one.best)}, {share(one.best)} of parameters",
+        "best": NONE if one.best is None else _best(one.best),
         "answer": NONE if one.answer is None else _answer(one, one.answer),
         "drop": _drop(*one.handed) if one.handed else NONE,
         "promise": promised or NONE,
@@ -49,10 +49,15 @@ def _baseline(one: StudySummary) -> str:
     said = []
     if (own := seed_means.on_val(one.records).get(whole or "")) is not None:
         how, seeds = own.records[0].scored_by, counted(len(own.seeds), "seed")
-        said.append(f"{how.name} {how.text(own.mean)} ({seeds})")
+        said.append(f"{how.val_name} {how.text(own.mean)} ({seeds})")
     if one.handed is not None and (tested := _tested(*one.handed, "baseline")):
         said.append(tested)
     return ", ".join(said) or NONE
+
+
+def _best(record: Record) -> str:
+    named = f"{record.scored_by.val_name} {score(record)}"
+    return f"{record.network}, {named}, {share(record)} of parameters"
 
 
 def _answer(one: StudySummary, record: Record) -> str:

@@ -56,6 +56,11 @@ class Score(FileModel):
         return self.key.replace("/", " ").replace("_", " ")
 
     @property
+    def val_name(self) -> str:
+        """Its name with the part; a loop of the user's own may not say it: `val dice`."""
+        return self.name if self.key != self.test_key else f"val {self.name}"
+
+    @property
     def word(self) -> str:
         """What is measured, in a word: `accuracy`, `mIoU`."""
         last = self.key.rpartition("/")[2].replace("_", " ")

@@ -20,6 +20,7 @@ PREPROCESSING = "preprocessing"  # how an image file becomes what the network ta
 FIRST_WEIGHTS = "first_weights"  # whose weights trainings start from, and what of them is drawn
 CHANGED_CODE = "changed_code"  # of the user's own, since the study began: what it is now
 SETTINGS = "settings"  # of a study that a loop of the user's own trains: what makes its networks
+CALLS_CODE = "calls_code"  # among the settings: whether a function makes its network
 DESCRIPTIVE = (READING, PREPROCESSING, FIRST_WEIGHTS, CHANGED_CODE, SETTINGS)
 CODE = ("task.code.", "dataset.code.")  # before the name of each module
 CONTENT = "dataset.content"  # the fingerprint of all pixels, labels and classes, and the split
@@ -54,6 +55,12 @@ def read_all(root: Path) -> dict[str, dict[str, Any]]:
 def compared(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what only describes a study, and decides nothing of its results."""
     return {key: value for key, value in fields.items() if key not in DESCRIPTIVE}
+
+
+def calls_code(fields: Mapping[str, Any]) -> bool:
+    """Say whether a function makes the network of a loop's study, or it is not known."""
+    settings = fields.get(SETTINGS)
+    return not isinstance(settings, Mapping) or settings.get(CALLS_CODE) is not False
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -79,10 +79,14 @@ def needs_trust(word: str) -> bool:
     return not TRUSTED.isdisjoint(parts) or parts[:2] == ["task", "trainer"]
 
 
-def trusting(begun: Begun) -> list[str]:
-    """Return the word that a command on a study needs beside it, if its words need trust."""
-    words = (word for asked in begun.asked for word in asked.words)
-    return [TRUST] if any(map(needs_trust, words)) else []
+def trusting(begun: Begun, command: Command) -> list[str]:
+    """Return the word that a command on a study needs beside it, if its words need trust.
+
+    Those of the other command are taken where it was never typed itself.
+    """
+    same = begun.by(command)
+    asked = begun.asked if same is None else [same]
+    return [TRUST] if any(needs_trust(word) for one in asked for word in one.words) else []
 
 
 def check_name(name: str) -> None:

@@ -17,7 +17,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import Record
-from ssr_exp.search import costs, lattice_sample
+from ssr_exp.search import costs, lattice_sample, refuted
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
 
@@ -68,9 +68,11 @@ def likeliest(
 ) -> Architecture | None:
     """Find the network that likeliest keeps within the drop, of those that look as if they did.
 
-    Those that lost more on test, by `drops`, do not.
+    Those that lost more on test, by `drops`, do not, nor does what lies within them.
     """
-    looks = [a for a in looks_good_enough(belief) if (drops or {}).get(a, 0.0) <= belief.drop]
+    drops = drops or {}
+    looks = [a for a in looks_good_enough(belief) if drops.get(a, 0.0) <= belief.drop]
+    looks = refuted.left(belief, drops, looks)
     return max(looks, key=lambda a: belief.promises[a].probability, default=None)
 
 

@@ -64,45 +64,59 @@ def print_smallest(
 ) -> None:
     """Print the smallest network that is good enough: trained, as finalists decided, and predicted.
 
+    The heading says where it is so; scores are on val, and named so.
+
     Args:
         belief: what is believed, by val.
         conf: the search.
         decided: by finalists; None: there are none.
         means: of networks on val, over all trainings; None: those of the search.
     """
-    space, score = belief.history.space, belief.score
     decided = decided or decision.decide(belief, {})
     axis = conf.objective.cost
-    what = "fastest" if axis is CostAxis.latency_ms else "smallest"
-    on = "test" if decided.is_kept else "val"
-    lines = [f"\n{what} within {score.short_drop(belief.drop)} of the baseline, on {on}:"]
-    trained = decided.network
-    own = (means or {}).get(space.code(trained))
-    value, alone = belief.history.scores()[trained] if own is None else own.mean, ""
-    if is_baseline := trained == space.plan.baseline:
-        enough = "accurate enough" if score == ACCURACY else "good enough"
-        alone = f", the baseline itself: no smaller one is {enough} yet"
-        if answer.breaks_a_cap(belief, trained):
-            alone += ", and it does not keep to the caps"
-    if decided.is_kept and decided.drop is not None:
-        alone += " on val"
-    lines.append(f"  trained    {_sized(belief, trained, score.text(value), axis)}{alone}")
+    lines = [_heading(belief, decided, axis), _trained(belief, decided, means or {}, axis)]
     if decided.verdict:
         lines.append(f"  but        {decided.verdict}")
-    told = answer.likeliest(belief, decided.drops) if is_baseline else trained
+    is_baseline = decided.network == belief.history.space.plan.baseline
+    told = answer.likeliest(belief, decided.drops) if is_baseline else decided.network
     if told is not None:
-        rests = ""
-        if belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief)):
-            rests = "; it rests on a surrogate that predicts poorly"
-        tested = decided.drop if told == trained and not is_baseline else None
+        tested = None if is_baseline else decided.drop
+        is_poor = belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief))
+        rests = "; it rests on a surrogate that predicts poorly" if is_poor else ""
         lines.append(f"  promise    {_promised(belief, told, tested)}{rests}")
     if (predicted := other_networks.predicted(belief, decided.drops)) is not None:
         best, expected = predicted
         known = "" if best in belief.networks else ", not trained"
-        expects = f"{score.text(expected)} expected"
-        lines.append(f"  predicted  {_sized(belief, best, expects, axis)}{known}")
+        sized = _sized(belief, best, expected, axis, of_score=" expected")
+        lines.append(f"  predicted  {sized}{known}")
     for line in lines:
         terminal.console().print(line)
+
+
+def _heading(belief: Belief, decided: Decision, axis: CostAxis) -> str:
+    what, limit = "smallest", belief.score.short_drop(belief.drop)
+    if axis is CostAxis.latency_ms:
+        what = "fastest"
+    if decided.is_kept:
+        return f"\n{what} that lost at most {limit} on test:"
+    return f"\n{what} within {limit} of the baseline, on val:"
+
+
+def _trained(
+    belief: Belief, decided: Decision, means: Mapping[str, SeedMean], axis: CostAxis
+) -> str:
+    """Write the network that is handed over, and why where it is the baseline."""
+    space, network = belief.history.space, decided.network
+    own = means.get(space.code(network))
+    value = belief.history.scores()[network] if own is None else own.mean
+    row = f"  trained    {_sized(belief, network, value, axis)}"
+    if network != space.plan.baseline:
+        return row
+    enough = "accurate enough" if belief.score == ACCURACY else "good enough"
+    row += f", the baseline itself: no smaller one is {enough} yet"
+    if answer.breaks_a_cap(belief, network):
+        row += ", and it does not keep to the caps"
+    return row
 
 
 def _promised(belief: Belief, architecture: Architecture, drop: float | None) -> str:
@@ -126,9 +140,15 @@ def _promised(belief: Belief, architecture: Architecture, drop: float | None) ->
     return f"{text}; objective.confidence={belief.confidence:g} asks for more"
 
 
-def _sized(belief: Belief, architecture: Architecture, score: str, axis: CostAxis) -> str:
-    """Write a network with its cost, score and latency; parameters stand in for a latency."""
+def _sized(
+    belief: Belief, architecture: Architecture, value: float, axis: CostAxis, *, of_score: str = ""
+) -> str:
+    """Write a network with its cost, score on val and latency; parameters stand in for latency.
+
+    `of_score` is said of the score.
+    """
     space, share = belief.history.space, share_of_cost(belief, architecture, axis)
     times = "".join(f", {ms} ms" for ms in latencies(belief, [architecture]).values())
     noun = cost_words.NOUNS[cost_words.counted(axis)]
-    return f"{space.code(architecture)}: {share:.1%} of its {noun}, {score}{times}"
+    scored = f"{belief.score.val_name} {belief.score.text(value)}{of_score}"
+    return f"{space.code(architecture)}: {share:.1%} of its {noun}, {scored}{times}"

@@ -20,7 +20,8 @@ from ssr_exp.messages import file_log
 from ssr_exp.search import attempts, loop, printing
 from ssr_exp.search.attempts import Errors, Train
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.loop import Search, TooFew
+from ssr_exp.search.loop import Search
+from ssr_exp.search.too_few import TooFew
 
 log = logging.getLogger(__name__)
 

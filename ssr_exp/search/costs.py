@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from statistics import mean
 from typing import Protocol, runtime_checkable
@@ -19,6 +20,8 @@ from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import surrogate
 from ssr_exp.search.history import History
 from ssr_exp.search.space import Space
+
+log = logging.getLogger(__name__)
 
 ENOUGH = 5  # networks with a measured latency
 
@@ -73,6 +76,23 @@ def measured(history: History, latencies: Latencies | None) -> dict[Architecture
     for architecture, time in history.with_latency():
         times.setdefault(architecture, []).append(time)
     return {architecture: mean(some) for architecture, some in times.items()}
+
+
+def measure_new(latencies: Latencies | None, architectures: Iterable[Architecture]) -> bool:
+    """Measure latencies that are not known; returns whether any became known by it.
+
+    What cannot be measured, because the machine is too noisy, stays predicted.
+    """
+    if latencies is None:
+        return False
+    times = latencies.measured()
+    if not (new := [a for a in architectures if a not in times]):
+        return False
+    try:
+        return latencies.measure(new)
+    except SsrError as error:
+        log.warning("latencies stay predicted: %s", error)
+        return False
 
 
 def _counted(space: Space, metric: str, points: Points) -> Tensor:

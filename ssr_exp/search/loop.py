@@ -11,7 +11,6 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
 
 import numpy as np
 
@@ -22,12 +21,12 @@ from ssr_exp.rescaling import lattice
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
-from ssr_exp.runs.record import FINALIST, Record, Status
+from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import is_done
-from ssr_exp.search import budget, costs, diagnostics, history, printing, summary
+from ssr_exp.search import budget, costs, diagnostics, history, printing, summary, too_few
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.caps import check_latency_cap, max_drop, read_caps
+from ssr_exp.search.caps import check_latency_cap, read_caps
 from ssr_exp.search.costs import Latencies
 from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.history import History
@@ -35,16 +34,13 @@ from ssr_exp.search.proposals import acquisition, propose
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.rounds import Notebook, Planned, Round
 from ssr_exp.search.space import Space
+from ssr_exp.search.val_warnings import ValWarnings
 from ssr_exp.terminal import counted
 
 log = logging.getLogger(__name__)
 
 USED_UP = "the budget is used up"
 REVISIONS = 20  # batches that are proposed anew because measuring changed what is known
-
-
-class TooFew(SsrError):
-    """The study has too few records for a surrogate."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ class Search:
         says of the segments.
         """
         told = summary.summarise(belief, self.conf, book=self.book)
-        of_val = self._of_val(belief)
+        of_val = self.val_warnings.of_belief(belief)
         printing.print_diagnostics(belief, told, whole=whole)
         printing.print_new(of_val)
         told = told.model_copy(update={"val_warnings": tuple(of_val)})
@@ -116,27 +112,19 @@ class Search:
 
     def conclude(self, belief: Belief) -> None:
         """Repeat, beside the answer, what speaks against believing it."""
-        printing.print_warnings([*self._of_val(belief), *diagnostics.look(belief).warnings])
+        printing.print_warnings(
+            [*self.val_warnings.of_belief(belief), *diagnostics.look(belief).warnings]
+        )
 
     def remarks_on(self, record: Record) -> list[str]:
         """Warn of val, in lines, as soon as a run has ended that was the baseline's; once."""
-        code = self.space.code(self.space.plan.baseline)
-        if record.network != code or record.score is None:
-            return []
-        drop = max_drop(self.conf.objective, self.evidence.score, record.score)
-        told = self._of_accuracy(record.score, drop, self.conf.objective.confidence)
-        return [f"{WARNING}{one}" for one in printing.new(told)]
+        return [f"{WARNING}{one}" for one in printing.new(self.val_warnings.of_run(record))]
 
-    def _of_val(self, belief: Belief) -> list[str]:
-        value = belief.history.scores()[self.space.plan.baseline]
-        return self._of_accuracy(value, belief.drop, belief.confidence)
-
-    def _of_accuracy(self, value: float, drop: float, confidence: float) -> list[str]:
-        """Say what the images of val cannot tell, where the baseline's accuracy is known."""
-        if self.val is None:
-            return []
-        coarse = self.val.too_coarse(drop, confidence=confidence, accuracy=value)
-        return [*coarse, *self.val.learnt_nothing(value)]
+    @property
+    def val_warnings(self) -> ValWarnings:
+        """What is said of the images that networks are compared by."""
+        baseline = self.space.code(self.space.plan.baseline)
+        return ValWarnings(self.val, self.conf.objective, baseline)
 
     def next_number(self) -> int:
         """Number the next round."""
@@ -178,8 +166,9 @@ class Search:
 
     def _believe(self, trained: History, running: Collection[str] = ()) -> Belief:
         records = self.evidence.records
-        self._check_enough(trained, records)
-        self._measure(trained.networks)
+        is_loop = self.conf.task.name is TaskKind.loop
+        too_few.check(trained, records, is_loop=is_loop, strangers=self.evidence.strangers)
+        costs.measure_new(self.latencies, trained.networks)
         return Belief.from_history(
             trained,
             self.conf,
@@ -208,30 +197,17 @@ class Search:
         """
         picks = self.next_batch(belief, number, count=count, at=at)
         for _ in range(REVISIONS):
-            if not self._measure(self.space.parse(pick.network) for pick in picks):
+            if not costs.measure_new(self.latencies, self._architectures(picks)):
                 return belief, picks
             belief = self.look(running)
             picks = self.next_batch(belief, number, count=count, at=at)
-        self._measure(self.space.parse(pick.network) for pick in picks)
+        costs.measure_new(self.latencies, self._architectures(picks))
         times = {} if self.latencies is None else self.latencies.measured()
         cap = belief.caps.get("latency_ms", math.inf)
         return belief, [p for p in picks if times.get(self.space.parse(p.network), 0.0) <= cap]
 
-    def _measure(self, architectures: Iterable[Architecture]) -> bool:
-        """Measure latencies; returns whether any became known by it.
-
-        What cannot be measured, because the machine is too noisy, stays predicted.
-        """
-        if self.latencies is None:
-            return False
-        times = self.latencies.measured()
-        if not (new := [a for a in architectures if a not in times]):
-            return False
-        try:
-            return self.latencies.measure(new)
-        except SsrError as error:
-            log.warning("latencies stay predicted: %s", error)
-            return False
+    def _architectures(self, picks: Iterable[Planned]) -> list[Architecture]:
+        return [self.space.parse(pick.network) for pick in picks]
 
     def begin(self) -> list[Round]:
         """List the plans of which not all is done; plan the first networks if there is a need.
@@ -250,25 +226,14 @@ class Search:
         Raises:
             SsrError: if a latency is needed that nobody measured, or no network keeps its cap.
         """
-        if self.val is not None:
-            score = self.evidence.score
-            drop = max_drop(self.conf.objective, score, score.clamped(math.inf))
-            sure = self.conf.objective.confidence
-            known = self._baseline_accuracy()
-            printing.print_new(self.val.too_coarse(drop, confidence=sure, accuracy=known))
+        records = self.evidence.records if self.val is not None else []
+        printing.print_new(self.val_warnings.before(self.evidence.score, records))
         if not self.space.is_enumerable:
             size = lattice.spell(self.space.lattice.size)
             how = "local search proposes, and predictions are of a sample that holds their front"
             log.info("the lattice has %s networks: %s", size, how)
         self.evidence.forget()
         self._check_latency()
-
-    def _baseline_accuracy(self) -> float | None:
-        """Say how accurate the baseline is, in percent, if it was trained before."""
-        code = self.space.code(self.space.plan.baseline)
-        scores = [r.score for r in self.evidence.records if r.network == code and is_done(r)]
-        known = [score for score in scores if score is not None]
-        return mean(known) if known else None
 
     def plan_first(self) -> list[Round]:
         """Plan the first networks, as far as the records do not stand in for them.
@@ -348,7 +313,7 @@ class Search:
         price = costs.price(CostAxis.latency_ms, self._trained(), self.latencies)
         if self.latencies is not None and cap is not None:
             baseline = self.space.plan.baseline
-            self._measure([baseline])
+            costs.measure_new(self.latencies, [baseline])
             times = self.latencies.measured()
             whole = {"latency_ms": times[baseline]} if baseline in times else {}
             caps = read_caps(CapConf(latency_ms=cap), whole)
@@ -362,34 +327,6 @@ class Search:
             except SsrError as error:
                 log.warning("left out a network: %s", error)
         return architectures
-
-    def _check_enough(self, trained: History, records: Sequence[Record]) -> None:
-        baseline, count = self.space.plan.baseline, len(trained.networks)
-        if baseline in trained.networks and count >= FEWEST:
-            return
-        failed = [r for r in records if r.status is not Status.finished]
-        broken = [r for r in failed if r.network == self.space.code(baseline)]
-        if broken and baseline not in trained.networks:
-            remedy = "mend the cause, then repeat the command"
-            if broken[0].status is Status.diverged:
-                remedy = "repeat the command with a lower recipe.lr"
-            if self.conf.task.name is TaskKind.loop:
-                remedy = "mend the training, then study.tell(CODE, score, replace=True)"
-            raise TooFew(
-                f"the baseline {broken[0].status.value} ({broken[0].error}), and nothing can be "
-                f"compared without it: {remedy}."
-            )
-        if self.conf.task.name is TaskKind.loop:
-            raise TooFew(
-                f"the study has {counted(count, 'network')} with a score, and an answer needs "
-                f"{FEWEST}, the baseline among them: go on with study.ask()."
-            )
-        also = f" ({len(failed)} runs failed or diverged)" if failed else ""
-        raise TooFew(
-            f"the study has {counted(count, 'network')} with a finished run{also}, and the "
-            f"surrogate needs {FEWEST}, the baseline among them: type modifiers=sentinel_all "
-            f"rounds=1, and the search trains the first ones.{self.evidence.strangers()}"
-        )
 
     def affordable(self, count: int, running: int = 0) -> int:
         """Say how many of `count` more trainings the budget allows, beside those under way."""

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling import cost
-from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import answer, costs, diagnostics, lattice_sample
+from ssr_exp.search import answer, costs, diagnostics, lattice_sample, refuted
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
 
@@ -37,7 +35,7 @@ def predicted(
     candidates, threshold = belief.candidates, belief.state.threshold
     if not belief.predicts_score:
         return None
-    keeps = _not_refuted(belief, drops or {})
+    keeps = refuted.keeps(belief, drops or {})
     if candidates.sample is not None:
         rng = np.random.default_rng(0)
         candidates = lattice_sample.with_cheapest(candidates, threshold, rng, keeps)
@@ -49,27 +47,6 @@ def predicted(
     number = int(torch.where(enough, candidates.log_cost, math.inf).argmin())
     (architecture,) = candidates.architectures([number])
     return architecture, float(belief.scale.back(candidates.mean[number]))
-
-
-def _not_refuted(belief: Belief, drops: Mapping[Architecture, float]) -> Callable[[Points], Tensor]:
-    """Return what tells of `m x S` points whether no test has refuted them: see `predicted`."""
-    plan = belief.history.space.plan
-    failed = cost.encode(plan, [a for a in drops if _lost_too_much(belief, drops, a)])
-
-    def keeps(points: Points) -> Tensor:
-        kept = np.ones(len(points), dtype=bool)
-        for larger in failed:
-            kept &= ~cost.is_within(plan, points, larger)
-        return torch.from_numpy(kept)
-
-    return keeps
-
-
-def _lost_too_much(
-    belief: Belief, drops: Mapping[Architecture, float], network: Architecture
-) -> bool:
-    """Say whether a network lost more on test than it may; failed trainings say nothing."""
-    return belief.drop < drops.get(network, 0.0) < math.inf
 
 
 def full_size(belief: Belief) -> dict[str, Any]:
@@ -112,7 +89,7 @@ def further(
         return told if one is None else told | {"likeliest": _sure(belief, one, axis)}
     cheaper = [a for a in answer.looks_good_enough(belief) if share(a) < share(handed)]
     if (one := _passed_over(belief, cheaper, drops)) is not None:
-        lost = {"drop": drops[one]} if _lost_too_much(belief, drops, one) else {}
+        lost = {"drop": drops[one]} if refuted.lost_too_much(belief, drops, one) else {}
         told["cheaper"] = _sure(belief, one, axis) | lost
     return told
 
@@ -120,13 +97,14 @@ def further(
 def _passed_over(
     belief: Belief, cheaper: list[Architecture], drops: Mapping[Architecture, float]
 ) -> Architecture | None:
-    """Choose of cheaper networks, good enough on val, the one whose place readers wonder about."""
+    """Choose of cheaper networks, good enough on val, the one whose place readers wonder about.
+
+    One that lies within another one that lost too much on test is named with what it lost itself.
+    """
     sure = {a: belief.promises[a].probability for a in cheaper}
-    known = [
-        a
-        for a in cheaper
-        if _lost_too_much(belief, drops, a) or sure[a] < max(belief.confidence, EVEN)
-    ]
+    unsure = [a for a in cheaper if sure[a] < max(belief.confidence, EVEN)]
+    failed = [a for a in cheaper if refuted.lost_too_much(belief, drops, a)]
+    known = [*failed, *refuted.left(belief, drops, unsure)]
     return max(known, key=lambda a: sure[a], default=None)
 
 

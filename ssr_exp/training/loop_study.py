@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass, replace
-from dataclasses import fields as fields_of
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,10 @@ from typing import Any
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.seed import isolate_rng
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from ssr_exp import files, messages, user_code
-from ssr_exp.config import (
-    Config,
-    DatasetConf,
-    ModelConf,
-    ScoreConf,
-    SearchConfig,
-    SegmentConf,
-    TaskConf,
-    TaskKind,
-)
+from ssr_exp.config import Config, TaskConf, TaskKind
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError
@@ -40,6 +29,7 @@ from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.score import Direction, Score
 from ssr_exp.runs.store import LAST_CHECKPOINT, Store, network_weights
 from ssr_exp.tasks.supervised import Diverged
+from ssr_exp.training import loop_settings
 from ssr_exp.training.candidate import Candidate, Told
 from ssr_exp.training.fingerprint import segmentation
 from ssr_exp.training.fit import first_network
@@ -47,29 +37,6 @@ from ssr_exp.training.opened_study import Job, OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
 DATASET = "own"
-SEARCH = "search"  # among the settings: those of its search, by their keys
-SEARCH_PARTS = (
-    *("surrogate", "acquisition", "objective", "cap", "modifiers", "budget"),
-    *("rounds", "batch", "min_gain", "seed"),
-)
-PARTS: Mapping[str, type] = {
-    "model": ModelConf,
-    "segment": SegmentConf,
-    "dataset": DatasetConf,
-    "task": TaskConf,
-}
-
-
-def chosen_search(conf: SearchConfig) -> dict[str, Any]:
-    """List the settings of a search that are not as they are by default, by their keys."""
-    usual, found = SearchConfig(), dict[str, Any]()
-    for name in SEARCH_PARTS:
-        value, plain = getattr(conf, name), getattr(usual, name)
-        if is_dataclass(value):
-            found |= {f"{name}.{key}": part for key, part in _chosen(value, plain).items()}
-        elif value != plain:
-            found[name] = value
-    return found
 
 
 def score(conf: TaskConf) -> Score:
@@ -91,7 +58,7 @@ def make(
     """Say what all runs of a study share.
 
     Args:
-        conf: whose `study` is its name; the parts of `PARTS` say what its networks are.
+        conf: whose `study` is its name; parts of it say what its networks are (`loop_settings`).
         seed_network: as the user's function made it.
         plan: of it.
         taken: the weights that networks start from, if not from fresh ones.
@@ -114,9 +81,6 @@ def make(
     }
     if taken.init:
         fields["init"] = taken.init
-    settings = {part: _chosen(getattr(conf, part), kind()) for part, kind in PARTS.items()}
-    if isinstance(conf, SearchConfig):
-        settings[SEARCH] = chosen_search(conf)
     return OpenedStudy(
         conf.study,
         fields,
@@ -125,7 +89,7 @@ def make(
         plan,
         taken,
         score(conf.task),
-        changed={studies.SETTINGS: settings},
+        changed={studies.SETTINGS: loop_settings.settings(conf, plan)},
         whole=whole,
         part=part,
     )
@@ -185,50 +149,6 @@ def refuse_differences(root: Path, name: str, fields: Mapping[str, Any]) -> None
             f"the study {name} in {root} is another one: {differences[0]}. Give this one another "
             "name, or go on with what that one was begun with."
         )
-
-
-def search_settings(root: Path, name: str) -> dict[str, Any]:
-    """Read how the search of a study is set, by the keys of `ssr search`, but for what is usual.
-
-    Raises:
-        SsrError: if there is no such study, or commands began it.
-    """
-    found = _settings(root, name).get(SEARCH, {})
-    return dict(found) if isinstance(found, dict) else {}
-
-
-def settle(conf: Config) -> None:
-    """Fill a configuration with what the study that it names was begun with.
-
-    Raises:
-        SsrError: if there is no such study, or commands began it.
-    """
-    if conf.study is None:
-        return
-    settings = _settings(Path(conf.paths.runs), conf.study)
-    for part, kind in PARTS.items():
-        try:
-            read: Any = TypeAdapter(kind).validate_python(settings.get(part, {}))
-        except ValidationError as error:
-            raise SsrError(f"the {studies.FILE} of {conf.study} is damaged ({error}).") from None
-        if part == "segment":  # what does not make it another study may be asked otherwise
-            read.frozen = conf.segment.frozen or read.frozen
-        if part == "task":
-            read.target, read.arguments = conf.task.target, conf.task.arguments
-        setattr(conf, part, read)
-
-
-def _settings(root: Path, name: str) -> dict[str, Any]:
-    here = studies.read_all(root)
-    if name not in here:
-        raise SsrError(f"there is no study {name} in {root}; it holds {', '.join(here) or 'none'}.")
-    settings = here[name].get(studies.SETTINGS)
-    if not isinstance(settings, dict):
-        raise SsrError(
-            f"study={name} was begun by a command: repeat its words, without study=. (study= is "
-            "for studies that ssr_exp.Study began.)"
-        )
-    return settings
 
 
 def reopen(conf: Config) -> OpenedStudy:
@@ -376,13 +296,3 @@ def keep_weights(
     attribute = job.study.scored or "network"
     tensors = {f"{attribute}.{name}": t.detach().cpu() for name, t in weights.items()}
     files.write_checkpoint(folder / LAST_CHECKPOINT, {"state_dict": tensors})
-
-
-def _chosen(conf: Any, usual: Any) -> dict[str, Any]:
-    """List what is not as it is by default."""
-    values = ((field.name, getattr(conf, field.name)) for field in fields_of(conf))
-    return {
-        name: asdict(value) if isinstance(value, ScoreConf) else value
-        for name, value in values
-        if value != getattr(usual, name)
-    }

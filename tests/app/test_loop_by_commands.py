@@ -61,6 +61,19 @@ def test_before_the_first_networks_are_done_nothing_else_is_said_to_come_next(
     assert not shown.lines("your loop goes on with it")
 
 
+def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_typed(
+    study: ssr_exp.Study, search: Search
+) -> None:
+    while candidate := study.ask():
+        study.tell(candidate, scored(candidate))  # type: ignore[arg-type]
+    study.release(next(iter(study.finalists(seeds=2, retries=0))))
+    shown = search("rounds=0")
+    assert shown.code == 0, shown.text
+    assert shown.lines("as the study was begun", "finalists.seeds=2", "finalists.retries=0")
+    typed = search("rounds=0", "finalists.seeds=1")
+    assert typed.lines("as the study was begun") and not typed.lines("finalists.seeds=2")
+
+
 @pytest.mark.slow
 def test_of_a_finished_loop_a_search_shows_the_answer_and_a_missing_one_is_named_with_the_command(
     study: ssr_exp.Study, search: Search

@@ -169,21 +169,21 @@ def _note_trainings(folder: Path) -> None:
 
     run._train = noted
 
-    from ssr_exp.study import Study
+    from ssr_exp.app.ask_tell.telling import Telling
 
-    candidate, finish = Study._candidate, Study._finish
+    begin, finish = Telling.begin, Telling._finish
 
-    def asked(study: Study, request: Any) -> Any:
-        name = study._asking.folder(request).relative_to(folder / "runs")
+    def asked(telling: Telling, request: Any) -> Any:
+        name = telling.asking.folder(request).relative_to(folder / "runs")
         os.write(log, f"begin\t{name}\t\n".encode())
-        return candidate(study, request)
+        return begin(telling, request)
 
-    def told(study: Study, request: Any, record: run.Record) -> None:
-        name = study._asking.folder(request).relative_to(folder / "runs")
-        finish(study, request, record)
+    def told(telling: Telling, request: Any, record: run.Record) -> None:
+        name = telling.asking.folder(request).relative_to(folder / "runs")
+        finish(telling, request, record)
         os.write(log, f"end\t{name}\t{record.status.value}\n".encode())
 
-    Study._candidate, Study._finish = asked, told  # type: ignore[method-assign]
+    Telling.begin, Telling._finish = asked, told  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -29,6 +29,13 @@ def make_network() -> nn.Module:
     )
 
 
+class Shapes(nn.Sequential):
+    """The same network as a class of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(*make_network())  # type: ignore[misc]
+
+
 def images(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(seed)
     pixels, labels = torch.rand(count, 1, 12, 12, generator=draw), torch.arange(count) % 2

@@ -335,7 +335,9 @@ def test_each_warning_is_printed_once_during_the_search_and_once_beside_the_answ
         during = printed()
         search.conclude(belief)
     assert len(during) == len(set(during)) == 3
-    assert looks[-1].val_warnings == tuple(search._of_val(belief)) != ()  # for the page
+    assert (
+        looks[-1].val_warnings == tuple(search.val_warnings.of_belief(belief)) != ()
+    )  # for the page
     assert printed() == during
     replace(search, val=None).conclude(belief)
     assert "val images" not in capsys.readouterr().out

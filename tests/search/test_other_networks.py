@@ -45,6 +45,31 @@ def test_what_is_smaller_than_a_network_that_lost_too_much_on_test_is_not_expect
     assert other_networks.predicted(belief, {whole: math.inf}) == first  # its trainings failed
 
 
+def lies_within(belief: Belief, one: Architecture, other: Architecture) -> bool:
+    return all(a <= b for a, b in zip(sizes(belief, one), sizes(belief, other), strict=True))
+
+
+@pytest.mark.parametrize("limit", [512, 100], ids=["whole", "sampled"])
+def test_no_row_names_what_lies_within_another_network_that_lost_too_much_on_test(
+    known: History, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr("ssr_exp.search.space.LIMIT", limit)
+    monkeypatch.setattr("ssr_exp.search.lattice_sample.DRAWN", 40)
+    belief = Belief.from_history(known, asked(objective__max_drop=9.0, objective__confidence=0.95))
+    assert (belief.candidates.sample is not None) is (limit == 100)
+    space, seen = belief.history.space, set()
+    networks = sorted(known.networks, key=lambda a: sum(sizes(belief, a)))
+    for failed in networks[::3]:
+        for handed in (space.plan.baseline, networks[-2]):
+            told = other_networks.further(belief, space.code(handed), drops={failed: 20.0})
+            for row, about in told.items():
+                one = space.parse(about["network"])
+                is_itself = (row, one) == ("cheaper", failed) and about["drop"] == 20.0
+                assert is_itself or not lies_within(belief, one, failed)
+                seen.add(row)
+    assert seen == {"untrained", "cheaper", "likeliest"}
+
+
 def test_why_a_cheaper_network_that_is_good_enough_on_val_is_not_the_answer_is_said(
     belief: Belief,
 ) -> None:

@@ -20,16 +20,14 @@ from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.report import search_results
-from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import leases
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, Busy, Store, is_done
-from ssr_exp.search import answer, attempts, decision, loop, printing
+from ssr_exp.search import attempts, loop, printing
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.loop import Search, TooFew
-from ssr_exp.search.retries import Retries
+from ssr_exp.search.loop import Search
 from ssr_exp.search.rounds import Round
+from ssr_exp.search.too_few import TooFew
 from ssr_exp.training import run
 from ssr_exp.training.opened_study import Job, OpenedStudy
 
@@ -328,40 +326,3 @@ class Asking:
         """
         self.search.evidence.forget()
         return judging.judge(self.search)
-
-    def finalists(self, belief: Belief, *, count: int, seeds: int) -> list[Request]:
-        """List the last trainings, of baseline and answers, with seeds of their own."""
-        baseline = self.search.space.plan.baseline
-        answers = [a for a in answer.good_enough(belief) if a != baseline][:count]
-        return self._last_trainings([baseline, *answers], seeds)
-
-    def retried(
-        self, belief: Belief, before: Sequence[Request], *, count: int, seeds: int, retries: int
-    ) -> list[Request]:
-        """List the last trainings of one more answer, where those before lose too much on test.
-
-        `before` are requests whose trainings have ended, `count` the answers that came first. Drops
-        are of means over all finalists, as those of the answer are.
-        """
-        tried = dict.fromkeys(self.search.space.parse(request.network) for request in before)
-        finals = search_results.read_finals(self.store, self.opened.name)
-        baseline = self.search.space.plan.baseline
-        if self.search.space.code(baseline) not in {record.network for record in finals}:
-            return []
-        tested = decision.drops_on_test(belief, finals)
-        drops = {a: tested.get(a, math.inf) for a in tried if a != baseline}
-
-        def is_tested(architecture: Architecture) -> bool:
-            return all(map(self.is_done, self._last_trainings([architecture], seeds)))
-
-        choice = Retries(belief, retries, seeds, self.search.affordable, is_tested)
-        one = choice.next(drops, first=min(count, len(drops)))
-        return [] if one is None else self._last_trainings([one], seeds)
-
-    def _last_trainings(self, networks: Sequence[Architecture], seeds: int) -> list[Request]:
-        code, first = self.search.space.code, self.conf.seed + 1
-        return [
-            Request(code(network), seed, FINALIST)
-            for seed in range(first, first + seeds)
-            for network in networks
-        ]

@@ -7,7 +7,6 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,20 +19,61 @@ from ssr_exp.app import configuration
 from ssr_exp.app.command_line import keys
 from ssr_exp.config import ModelConf, SearchConfig, Source
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import inputs, meta, network_parts, planning, replacing, saved
+from ssr_exp.rescaling import inputs, meta, network_parts, planning, replacing
 from ssr_exp.rescaling.inputs import Inputs
 from ssr_exp.rescaling.network_parts import Part, Run
 from ssr_exp.rescaling.plan import Plan
-from ssr_exp.runs import studies, study_names
+from ssr_exp.runs import study_names
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import Store
-from ssr_exp.training import answer_folder, loop_study
+from ssr_exp.training import loop_settings, loop_study
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.pretrained import Pretrained
 
 log = logging.getLogger(__name__)
 
 FRESH, INHERIT = "fresh", "inherit"
+SPLIT = ("multiple", "frozen", "kind", "patterns", "depth", "at_most")  # of a segmentation
+
+
+def begun(
+    make_network: Callable[[], nn.Module],
+    example_inputs: Any,
+    options: Mapping[str, Any],
+    *,
+    name: str,
+    score: Score,
+    network: str | None,
+    init: str,
+) -> tuple[OpenedStudy, SearchConfig]:
+    """Make a study, and the configuration of its search, of what `ssr_exp.Study` is given.
+
+    Args:
+        make_network: makes the seed network.
+        example_inputs: what it is called with.
+        options: settings by their keys, `paths.runs` among them.
+        name: of the study.
+        score: what will be told.
+        network: the path of the part that is rescaled; None: all of it is.
+        init: which weights networks start from.
+
+    Raises:
+        SsrError: if a part of it cannot be met, or another study has this name.
+    """
+    study_names.check_name(name)
+    score = check_score(score)
+    whole = seed_network(make_network, init, network)
+    told = {"task.name": "loop", "task.score": score.model_dump(mode="json")}
+    conf = settings({**told, "dataset.name": loop_study.DATASET, **options}, model(make_network))
+    conf.study = name
+    split = {key: getattr(conf.segment, key) for key in SPLIT}
+    traced_network, plan, found = traced(whole, example_inputs, network, split)
+    opened = loop_study.make(
+        conf, traced_network, plan, taken(traced_network, init, network), found
+    )
+    store = Store(conf.paths.runs)
+    loop_study.refuse_differences(store.root, name, opened.fields)
+    return loop_settings.with_earlier_finalists(opened, store), conf
 
 
 def check_score(score: Score) -> Score:
@@ -248,21 +288,6 @@ def narrow(plan: Plan) -> Iterator[str]:
             )
 
 
-def say_if_edited(opened: OpenedStudy, conf: SearchConfig, store: Store) -> None:
-    """Warn where the code that makes the network is not what the study was begun with."""
-    folder = store.study_folder(opened.name)
-    if not (folder / saved.NETWORK).exists():
-        return
-    before, now = saved.read(folder), answer_folder.describe(opened, conf)
-    if before.model.code != now.model.code:
-        log.warning(
-            "the code of %s was edited since the study %s was begun: if its networks compute "
-            "something else now, their scores cannot be compared; give the study another name",
-            now.model.name,
-            opened.name,
-        )
-
-
 def settings(options: Mapping[str, Any], model: ModelConf) -> SearchConfig:
     """Make a configuration from values by their keys, as `ssr search` takes them.
 
@@ -295,75 +320,3 @@ def composed(schema: type[config.AnyConfig], options: Mapping[str, Any]) -> Any:
                 raise SsrError(f"there is no setting {key!r}{near}.") from None
             raise SsrError(f"{key} does not take {value!r}: {cause(error)}.") from None
     return container
-
-
-def reopened(
-    name: str, root: Path, options: Mapping[str, Any], *, trust: bool
-) -> tuple[OpenedStudy, SearchConfig]:
-    """Open a study that is there, and make the configuration of a search of it.
-
-    Raises:
-        SsrError: if there is none, it is not trusted, or its networks cannot be made.
-    """
-    name, here = study_names.find(root, name), studies.read_all(root)
-    if name not in here:
-        raise SsrError(f"{root / name} holds no {studies.FILE}, so it cannot be gone on with.")
-    about, folder = saved.read(root / name), root / name
-    if not trust:
-        saved.check_trust(folder, about, "pass trust=True if you trust where it comes from")
-    given = {"paths.runs": str(root), **options}
-    if isinstance(theirs := here[name].get(studies.SETTINGS), dict):
-        usual = {"dataset.name": loop_study.DATASET, **theirs.get(loop_study.SEARCH, {})}
-        given = {"study": name, "trust": trust, **usual, **given}
-        conf = settings(given, ModelConf(name="network"))
-        return loop_study.reopen(conf), conf
-    return _of_command(name, root, here[name], about, given)
-
-
-def _of_command(
-    name: str,
-    root: Path,
-    fields: Mapping[str, Any],
-    about: saved.Description,
-    options: Mapping[str, Any],
-) -> tuple[OpenedStudy, SearchConfig]:
-    """Open a study that a command began.
-
-    Raises:
-        SsrError: if it has no record yet, or its networks start from trained weights.
-    """
-    store, compared = Store(root), studies.compared(fields)
-    records = store.records(name)
-    if not records:
-        raise SsrError(f"{root / name} holds no record yet: let the command train a network first.")
-    if "init" in compared:
-        raise SsrError(
-            f"the networks of {name} start from a checkpoint: go on with the command that began it."
-        )
-    training = compared.get("training", {})
-    given = {
-        "modifiers.kind": "sentinel_all",
-        "segment.kind": about.segment.kind,
-        "segment.patterns": list(about.segment.patterns),
-        "segment.depth": about.segment.depth,
-        "segment.at_most": about.segment.at_most,
-        "dataset.name": records[0].dataset,
-        "trainer.max_epochs": training.get("epochs", records[0].epochs),
-        "trainer.precision": training.get("precision", "32-true"),
-        **options,
-    }
-    conf = settings(given, about.model.conf())
-    frozen = about.segment.model_copy(update={"frozen": tuple(conf.segment.frozen)})
-    seed, plan = saved.seed_network(about.model_copy(update={"segment": frozen}))
-    data = loop_study.data(records[0].dataset, plan, about)
-    opened = OpenedStudy(
-        name,
-        compared,
-        data,
-        seed,
-        plan,
-        score=records[0].scored_by,
-        changed={k: v for k, v in fields.items() if k in studies.DESCRIPTIVE},
-        scored=about.weights_of,
-    )
-    return opened, conf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
@@ -28,6 +30,10 @@ def report(composed: DictConfig) -> str:
 
 def export(composed: DictConfig) -> str:
     """Write the files that a configuration asks for; the last line printed is their folder."""
+    from ssr_exp.runs import study_names
+
+    if composed.study is not None:  # told before torch is imported, if it is not there
+        study_names.find(Path(composed.paths.runs), str(composed.study))
     from ssr_exp.app import exports
 
     return exports.write(composed)

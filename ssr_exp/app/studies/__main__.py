@@ -19,6 +19,7 @@ from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.report.study_tables import bytes_text
 from ssr_exp.runs import removal, studies, study_names
 from ssr_exp.runs.store import Store
+from ssr_exp.runs.study_names import Command
 
 RUNS = PathsConf().runs
 INTERRUPTED = 130  # as shells say it
@@ -99,25 +100,26 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
     Of a study of an earlier version nothing is known.
     """
     place = [] if str(store.root) == RUNS else [f"paths.runs={store.root}"]
-    named = [f"study={one.title}", *place]
+    named, begun = [f"study={one.title}", *place], one.begun
     is_loop = studies.SETTINGS in one.fields
-    if is_loop:  # whose network a function of the user's own makes
-        named.append(study_names.TRUST)
-    if is_loop and not one.begun.asked:
-        return [[*messages.spelled("search"), *named, "task.target=MODULE.FUNCTION"]]
-    if not one.begun.asked:
-        return []
-    if not is_loop:
-        named += study_names.trusting(one.begun)
-    short = [[*messages.spelled(asked.command), *named] for asked in one.begun.asked]
-    if all(asked.command != "search" for asked in one.begun.asked):
-        short.append([*messages.spelled("search"), *named, "rounds=3"])
-    start, end = (named, []) if is_loop else ([], place)
+    makes = [study_names.TRUST] if is_loop and studies.calls_code(one.fields) else []
+    if not begun.asked:
+        aside = [*named, *makes, "task.target=MODULE.FUNCTION"]
+        return [[*messages.spelled("search"), *aside]] if is_loop else []
+
+    def short(command: Command) -> list[str]:
+        trust = makes or study_names.trusting(begun, command)
+        return [*messages.spelled(command), *named, *trust]
+
+    typed = [short(asked.command) for asked in begun.asked]
+    if begun.by("search") is None:
+        typed.append([*short("search"), "rounds=3"])
+    start, end = ([*named, *makes], []) if is_loop else ([], place)
     whole = [
         [*messages.spelled(asked.command), *start, *asked.words, *asked.launcher, *end]
-        for asked in one.begun.asked
+        for asked in begun.asked
     ]
-    return [*short, *whole]
+    return [*typed, *whole]
 
 
 def _name(store: Store, options: argparse.Namespace) -> None:

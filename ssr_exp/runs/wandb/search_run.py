@@ -22,7 +22,7 @@ from typing import Any
 
 import wandb as client
 
-from ssr_exp import files
+from ssr_exp import files, messages
 from ssr_exp.config import LoggerConf, WandbMode
 from ssr_exp.runs import store
 from ssr_exp.runs.predictions import Predictions
@@ -45,13 +45,19 @@ KEPT = (
 
 @dataclass
 class SearchRun:
-    """What a search of a study tells W&B: `config` is what it was asked to do."""
+    """What a search of a study tells W&B.
+
+    Args:
+        config: what it was asked to do.
+        is_asked: whether the user spoke of W&B, and wants to read how it is sent later.
+    """
 
     conf: LoggerConf
     store: store.Store
     folder: Path
     study: str
     config: Mapping[str, Any]
+    is_asked: bool = False
     _last: tuple[Predictions, Sequence[Record]] | None = field(default=None, init=False)
 
     def look(self, told: Predictions, records: Sequence[Record]) -> None:
@@ -89,7 +95,8 @@ class SearchRun:
                 run.summary.update(_numbers(*self._last) | tables(*self._last))
             run.summary.update({f"{ALIAS}/{key}": shown[key] for key in shown})
             if run.offline:
-                log.info("W&B: for the search's own run, wandb sync %s", self._folders())
+                where = log if self.is_asked else messages.file_log
+                where.info("W&B: for the search's own run, wandb sync %s", self._folders())
 
     @contextmanager
     def _run(self, note: Mapping[str, Any]) -> Iterator[client.Run | None]:

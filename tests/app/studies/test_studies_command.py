@@ -114,6 +114,30 @@ def test_the_command_that_goes_on_asks_for_the_trust_that_its_words_need(
     assert not shown.lines("task.target=my.Net", "trust=true")
 
 
+def test_a_command_asks_for_no_trust_that_only_the_words_of_another_need(
+    ssr_studies: Studies, store: Store
+) -> None:
+    for command, words in (("train", ("modifiers=baseline",)), ("search", ("task.target=my.Net",))):
+        study_names.note(store, FIRST, {}, Asked(command=command, words=words), "pets")
+    shown = ssr_studies("show", "pets")
+    assert shown.lines(*messages.spelled("search"), "study=pets", "trust=true")
+    assert shown.lines(*messages.spelled("train"), "study=pets")
+    assert not shown.lines(*messages.spelled("train"), "trust=true")
+
+
+def test_the_best_network_is_shown_with_its_name_and_what_it_scored_on_which_part(
+    ssr_studies: Studies, store: Store, make_record: MakeRecord
+) -> None:
+    assert ssr_studies("show", FIRST).lines("best: d3-1-3_w16-32-64, val acc 90.00 %, ")
+    more = {"score_key": "dice", "unit": "", "bounds": (0.0, 1.0)} | dict.fromkeys(
+        ("score", "best_score"), 0.75
+    )
+    record = make_record(study="loop", network="d1_w8", **more)
+    store.write(store.folder("loop", record.network, 0), record)
+    shown = ssr_studies("show", "loop")
+    assert shown.lines("best: d1_w8, val dice 0.75, ")
+
+
 def test_a_study_of_a_loop_is_shown_with_the_command_that_went_on_with_it(
     ssr_studies: Studies, store: Store
 ) -> None:
@@ -130,6 +154,9 @@ def test_a_study_of_a_loop_is_shown_with_the_command_that_went_on_with_it(
     words = ("task.target=my.train", "rounds=2")
     study_names.note(store, FIRST, {}, Asked(command="search", words=words), None)
     assert typed() == [start, [*start, *words]]
+    fields[studies.SETTINGS] = {studies.CALLS_CODE: False}  # its network is made by a class
+    store.write_text(folder / studies.FILE, json.dumps(fields))
+    assert typed() == [start, [*start[:-1], *words]]  # words that are typed need no trust
 
 
 def test_finalists_under_way_are_shown_with_the_command_of_their_search(

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import predicted
@@ -20,6 +21,7 @@ import wandb_stub
 from predicted import STUDY
 from wandb_stub import Stub
 
+from ssr_exp import messages
 from ssr_exp.config import LoggerConf, RunsConf, RunsKind, WandbMode
 from ssr_exp.runs import store
 from ssr_exp.runs.predictions import Predictions
@@ -143,7 +145,8 @@ def diary(root: Path, mode: WandbMode = WandbMode.offline) -> SearchRun:
     folder = root / "runs" / STUDY / "search" / SEARCH
     folder.mkdir(parents=True, exist_ok=True)
     conf = LoggerConf(mode=mode, timeout_s=60, tags=["mine"])
-    return SearchRun(conf, store.Store(root / "runs"), folder, STUDY, {"rounds": 2})
+    rounds = {"rounds": 2}
+    return SearchRun(conf, store.Store(root / "runs"), folder, STUDY, rounds, is_asked=True)
 
 
 def best(root: Path) -> Path:
@@ -228,6 +231,22 @@ def test_the_answer_is_an_artifact_whose_copy_waits_below_the_study(logged: Logg
     assert files["weights.pt"].read_text() == "content of weights.pt"
     assert "wandb sync" in logged.text
     assert not (logged.root / "wandb-own" / "data").exists()
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_how_it_is_sent_is_printed_for_those_alone_who_speak_of_it(
+    tmp_path: Path,
+    records: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_asked: bool,
+) -> None:
+    run = SimpleNamespace(offline=True, log_artifact=lambda *_, **__: None, summary={})
+    monkeypatch.setattr(SearchRun, "_run", lambda *_: nullcontext(run))
+    with caplog.at_level(logging.INFO):
+        replace(diary(tmp_path), is_asked=is_asked).answer(records[2], best(tmp_path))
+    (said,) = (one for one in caplog.records if "wandb sync" in one.getMessage())
+    assert (said.name == messages.file_log.name) is not is_asked
 
 
 def test_the_answers_file_says_everything_that_the_last_look_said(logged: Logged) -> None:

@@ -1,0 +1,89 @@
+"""The last trainings of a study: baseline and answers, with seeds that the search did not use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ssr_exp.app.ask_tell.asking import Request, Waiting
+from ssr_exp.app.ask_tell.telling import Telling
+from ssr_exp.config import FinalistsConf
+from ssr_exp.report import search_results
+from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import FINALIST
+from ssr_exp.runs.store import is_done
+from ssr_exp.search import answer, decision
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.retries import Retries
+
+
+@dataclass(eq=False)
+class LastTrainings:
+    """Finalists, one training after the other; several processes share them.
+
+    Attributes:
+        telling: what this process asked for.
+        belief: by which the answers are.
+        conf: how many there are.
+        requests: those that are known to be needed.
+    """
+
+    telling: Telling
+    belief: Belief
+    conf: FinalistsConf
+    requests: list[Request] = field(init=False)
+
+    def __post_init__(self) -> None:
+        baseline = self.belief.history.space.plan.baseline
+        answers = [a for a in answer.good_enough(self.belief) if a != baseline]
+        self.requests = self._of([baseline, *answers[: self.conf.count]])
+
+    def claim(self) -> Request | Waiting | None:
+        """Claim the next one for this process; None if all are done."""
+        asking, more = self.telling.asking, self.requests
+        with asking.turn():
+            while more:
+                busy = []
+                for request in self.requests:
+                    done = asking.store.read(asking.folder(request))
+                    if is_done(done, tested=True) or self.telling.has_failed(request):
+                        continue
+                    if asking.claim(request):
+                        return request
+                    busy.append(request)
+                if busy:
+                    return asking.waiting(busy)
+                more = self._retried()
+                self.requests.extend(more)
+        return None
+
+    def _retried(self) -> list[Request]:
+        """List those of one more answer, where all before, which have ended, lose too much on test.
+
+        Drops are of means over all finalists, as those of the answer are.
+        """
+        asking, space = self.telling.asking, self.belief.history.space
+        tried = dict.fromkeys(space.parse(request.network) for request in self.requests)
+        finals = search_results.read_finals(asking.store, asking.opened.name)
+        baseline = space.plan.baseline
+        if space.code(baseline) not in {record.network for record in finals}:
+            return []
+        tested = decision.drops_on_test(self.belief, finals)
+        drops = {a: tested.get(a, math.inf) for a in tried if a != baseline}
+
+        def is_tested(architecture: Architecture) -> bool:
+            return all(map(asking.is_done, self._of([architecture])))
+
+        limits = (self.conf.retries, self.conf.seeds)
+        choice = Retries(self.belief, *limits, asking.search.affordable, is_tested)
+        one = choice.next(drops, first=min(self.conf.count, len(drops)))
+        return [] if one is None else self._of([one])
+
+    def _of(self, networks: Sequence[Architecture]) -> list[Request]:
+        code, first = self.belief.history.space.code, self.telling.asking.conf.seed + 1
+        return [
+            Request(code(network), seed, FINALIST)
+            for seed in range(first, first + self.conf.seeds)
+            for network in networks
+        ]

@@ -1,0 +1,258 @@
+"""The trainings that a loop of the user's own has asked for, and what it tells of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssr_exp import files, terminal, user_code
+from ssr_exp.app.ask_tell import results
+from ssr_exp.app.ask_tell.asking import Asking, Request
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record
+from ssr_exp.runs.score import Score
+from ssr_exp.runs.store import CONFIG_FILE, LAST_CHECKPOINT, is_done
+from ssr_exp.search.attempts import MOST
+from ssr_exp.training import loop_study, progress
+from ssr_exp.training.candidate import Candidate, Told
+
+log = logging.getLogger(__name__)
+
+LOCK = "telling"  # in the folder of a run: it keeps one result from another
+
+Key = tuple[str, int]
+"""A network's code, and a seed."""
+
+
+@dataclass(eq=False)
+class Telling:
+    """What one process has asked for, and records.
+
+    Attributes:
+        asking: whose networks they are.
+        asked: what is in training here, and since when.
+        made: networks that were made by their codes.
+        failures: how often trainings of finalists failed.
+    """
+
+    asking: Asking
+    asked: dict[Key, tuple[Candidate, float]] = field(default_factory=dict, init=False)
+    made: set[str] = field(default_factory=set, init=False)
+    failures: Counter[Key] = field(default_factory=Counter, init=False)
+
+    @property
+    def score(self) -> Score:
+        """How networks are judged."""
+        return self.asking.opened.score
+
+    def request(
+        self, candidate: Candidate | str, seed: int | None, origin: str | None = None
+    ) -> Request:
+        """Say which training a candidate is of, or a code and a seed; None: the study's.
+
+        Raises:
+            SsrError: if it is neither, or no network of this study.
+        """
+        if isinstance(candidate, Candidate):
+            return Request(candidate.code, candidate.seed, candidate.origin)
+        if not isinstance(candidate, str):
+            raise SsrError(
+                f"{user_code.article(candidate)} is no candidate: give what study.ask() returned, "
+                "or its code."
+            )
+        space = self.asking.search.space
+        code = space.code(space.parse(candidate))
+        seed = self.asking.conf.seed if seed is None else seed
+        whole: Any = seed
+        if isinstance(whole, bool) or not isinstance(whole, int) or not 0 <= whole < 2**32:
+            raise SsrError(f"seed={seed!r} is no seed: give a whole number from 0 to {2**32 - 1}.")
+        asked, _ = self.asked.get((code, seed), (None, None))
+        if origin is None:
+            origin = asked.origin if asked is not None else self._origin(code, seed)
+        return Request(code, seed, origin)
+
+    def _origin(self, code: str, seed: int) -> str:
+        """Say why a run was begun, as its configuration says."""
+        folder = self.asking.folder(Request(code, seed, ""))
+        return str(files.read_or_empty(folder / CONFIG_FILE).get("origin") or "")
+
+    def refuse_stranger(self, request: Request) -> None:
+        """Refuse what nobody asked for.
+
+        Raises:
+            SsrError: says what to type for a result that exists.
+        """
+        folder = self.asking.folder(request)
+        if not (folder / CONFIG_FILE).exists():
+            raise SsrError(
+                f"{request.network} (seed {request.seed}) was never asked for in "
+                f"{folder.parents[1]}: ask for it, or type study.add(code, score) for a result "
+                "that exists."
+            )
+
+    def offer(self, request: Request) -> Candidate:
+        """Make a candidate of a request."""
+        return loop_study.candidate(self.asking.job(request), self.asking.folder(request))
+
+    def begin(self, request: Request) -> Candidate:
+        """Make a candidate of a request, whose training begins here and now."""
+        candidate = self.offer(request)
+        self.asked[request.network, request.seed] = candidate, time.monotonic()
+        return candidate
+
+    def drop(self, request: Request) -> None:
+        """Forget a training that has ended."""
+        self.asked.pop((request.network, request.seed), None)
+
+    def waited(self, request: Request) -> float | None:
+        """Say for how many seconds a training has gone on; None: it was not asked for here."""
+        _, since = self.asked.get((request.network, request.seed), (None, None))
+        return None if since is None else time.monotonic() - since
+
+    def has_failed(self, request: Request) -> bool:
+        """Say whether a finalist's training has failed too often to be tried again."""
+        return self.failures[request.network, request.seed] >= MOST
+
+    def check(self, request: Request, told: Told) -> None:
+        """Refuse a result that lacks the score that is needed.
+
+        Raises:
+            SsrError: says which.
+        """
+        if told.error:
+            return
+        if request.origin != FINALIST and told.score is None:
+            raise SsrError(f"tell the {self.score.word} of {request.network} on val, too.")
+        if request.origin == FINALIST and told.test is None:
+            raise SsrError(
+                f"{request.network} is a finalist: tell its score on test, study.tell(candidate, "
+                "score, test=...)."
+            )
+
+    def tell(
+        self, request: Request, told: Told, *, wall_s: float, weights: Any, replace: bool
+    ) -> None:
+        """Record a result; see `Study.tell`.
+
+        Raises:
+            SsrError: if another one was told before, or the weights are of another network.
+        """
+        asked, _ = self.asked.get((request.network, request.seed), (None, None))
+        record = results.record(self.asking, request, told, wall_s=wall_s, device=None)
+        folder = self.asking.folder(request)
+        with self.asking.store.claim(folder / LOCK, wait=True):  # one result at a time
+            before = self.asking.store.read(folder)
+            is_untested = before is not None and before.test_score is None and is_done(before)
+            if before is not None and is_untested and request.origin == FINALIST:
+                record = results.tested(before, record)
+                self.asking.remember(request)
+            elif not replace and self._is_told(before, record, folder):
+                self.end(request)
+                return
+            if not told.error:
+                self._keep(request, asked, weights, folder)
+            if weights is False and before is not None:  # they were of another training
+                (folder / LAST_CHECKPOINT).unlink(missing_ok=True)
+            self.asking.store.write(folder, record)
+        self._finish(request, record)
+
+    def _is_told(self, before: Record | None, now: Record, folder: Path) -> bool:
+        """Say whether a result is there that stays; a training of one's own is not lost silently.
+
+        Raises:
+            SsrError: if this process told another result for it before.
+        """
+        if folder in self.asking.held and is_done(before):
+            log.warning(
+                "%s (seed %d) was told by another process meanwhile: the first result stays",
+                now.network,
+                now.seed,
+            )
+            return True
+        return results.refuse_other(before, now)
+
+    def _keep(self, request: Request, asked: Candidate | None, weights: Any, folder: Path) -> None:
+        if weights is True and asked is not None and not asked.is_built:
+            if asked.code not in self.made:
+                log.warning(
+                    "the network of %s was never taken (candidate.network), so another one was "
+                    "trained, and nothing can be exported: train that one, or pass weights=",
+                    asked.code,
+                )
+            return
+        if weights is False or (weights is True and asked is None):
+            return
+        candidate = asked or self.offer(request)
+        if weights is True and not candidate.has_learnt():
+            log.warning(
+                "no parameter of %s has changed since it was made: was another network trained? "
+                "(Some trainers build or copy theirs: train candidate.network itself, or pass "
+                "weights=.)",
+                candidate.code,
+            )
+        state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+        try:
+            job = self.asking.job(request)
+            loop_study.keep_weights(job, candidate, folder, None if weights is True else state)
+        except OSError as error:
+            raise self.asking.store.not_written(folder, error) from error
+
+    def end(self, request: Request) -> None:
+        """Let go of a training."""
+        self.drop(request)
+        self.asking.free(request)
+
+    def _finish(self, request: Request, record: Record) -> None:
+        self.end(request)
+        self.asking.count(request)
+        if record.score is not None or record.test_score is not None:
+            seed = f" seed {record.seed}" if record.seed != self.asking.conf.seed else ""
+            told = f"{self.asking.so_far(request)}{record.network}{seed}"
+            result = progress.result(record, self.asking.conf.objective.cost)
+            log.log(terminal.ENDED, "%s  %s", told, result)
+        else:
+            ended = record.status.value
+            log.warning("%s seed %d %s: %s", record.network, record.seed, ended, record.error)
+
+    def fail(self, request: Request, error: str) -> None:
+        """Record that a training failed."""
+        folder, spent = self.asking.folder(request), self.waited(request) or 0.0
+        if is_done(self.asking.store.read(folder)):
+            self.end(request)
+            return
+        record = results.failed(self.asking, request, error, wall_s=spent)
+        self.asking.store.write(folder, record)
+        if request.origin == FINALIST:
+            self.failures[request.network, request.seed] += 1
+        self._finish(request, record)
+
+    def add(
+        self,
+        request: Request,
+        told: Told,
+        *,
+        wall_s: float,
+        weights: Mapping[str, Any] | nn.Module | None,
+    ) -> None:
+        """Record the result of a network that was trained before, or elsewhere.
+
+        Raises:
+            SsrError: if another result is there, or the network is in training.
+        """
+        record = results.record(self.asking, request, told, wall_s=wall_s, device=NOT_TOLD)
+        folder = self.asking.folder(request)
+        if results.refuse_other(self.asking.store.read(folder), record):
+            return
+        if not self.asking.claim(request):
+            raise SsrError(f"{request.network} is being trained: it will be told.")
+        if weights is not None:
+            self._keep(request, None, weights, folder)
+        self.asking.store.write(folder, record)
+        self._finish(request, record)

@@ -1,0 +1,65 @@
+"""A study that has too few records for a surrogate, told with what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ssr_exp.errors import SsrError
+from ssr_exp.runs.predictions import FEWEST
+from ssr_exp.runs.record import Record, Status
+from ssr_exp.search.history import History
+from ssr_exp.terminal import counted
+
+
+class TooFew(SsrError):
+    """The study has too few records for a surrogate."""
+
+
+def check(
+    trained: History,
+    records: Sequence[Record],
+    *,
+    is_loop: bool,
+    strangers: Callable[[], str],
+) -> None:
+    """Refuse to believe anything of a study that has too few records.
+
+    Args:
+        trained: the finished ones.
+        records: all of the study.
+        is_loop: whether a loop of the user's own trains.
+        strangers: says what there is to say of records of other studies.
+
+    Raises:
+        TooFew: says how many there are, and what to do.
+    """
+    baseline, count = trained.space.plan.baseline, len(trained.networks)
+    if baseline in trained.networks and count >= FEWEST:
+        return
+    failed = [r for r in records if r.status is not Status.finished]
+    broken = [r for r in failed if r.network == trained.space.code(baseline)]
+    if broken and baseline not in trained.networks:
+        raise TooFew(_no_baseline(broken[0], is_loop=is_loop))
+    if is_loop:
+        raise TooFew(
+            f"the study has {counted(count, 'network')} with a score, and an answer needs "
+            f"{FEWEST}, the baseline among them: go on with study.ask()."
+        )
+    also = f" ({len(failed)} runs failed or diverged)" if failed else ""
+    raise TooFew(
+        f"the study has {counted(count, 'network')} with a finished run{also}, and the "
+        f"surrogate needs {FEWEST}, the baseline among them: type modifiers=sentinel_all "
+        f"rounds=1, and the search trains the first ones.{strangers()}"
+    )
+
+
+def _no_baseline(broken: Record, *, is_loop: bool) -> str:
+    remedy = "mend the cause, then repeat the command"
+    if broken.status is Status.diverged:
+        remedy = "repeat the command with a lower recipe.lr"
+    if is_loop:
+        remedy = "mend the training, then study.tell(CODE, score, replace=True)"
+    return (
+        f"the baseline {broken.status.value} ({broken.error}), and nothing can be compared without "
+        f"it: {remedy}."
+    )

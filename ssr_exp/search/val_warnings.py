@@ -1,0 +1,65 @@
+"""What is said of val where it is too small, or the baseline has learnt nothing from its images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import mean
+
+from ssr_exp.config import ObjectiveConf
+from ssr_exp.runs.record import Record
+from ssr_exp.runs.score import Score
+from ssr_exp.runs.store import is_done
+from ssr_exp.search.belief import Belief
+from ssr_exp.search.caps import max_drop
+from ssr_exp.search.resolution import ValSet
+
+
+@dataclass(frozen=True)
+class ValWarnings:
+    """The warnings of one search.
+
+    Args:
+        val: the images that networks are compared by; None: not known, and nothing is said.
+        objective: what the answer may lose, and how sure it is to be.
+        baseline: its code.
+    """
+
+    val: ValSet | None
+    objective: ObjectiveConf
+    baseline: str
+
+    def before(self, score: Score, records: Iterable[Record]) -> list[str]:
+        """Warn before anything is trained; the baseline may have been before."""
+        if self.val is None:
+            return []
+        drop, sure = (
+            max_drop(self.objective, score, score.clamped(math.inf)),
+            self.objective.confidence,
+        )
+        return self.val.too_coarse(drop, confidence=sure, accuracy=self._accuracy(records))
+
+    def _accuracy(self, records: Iterable[Record]) -> float | None:
+        """Say how accurate the baseline is, in percent, if it was trained before."""
+        done = (r for r in records if r.network == self.baseline and is_done(r))
+        known = [r.score for r in done if r.score is not None]
+        return mean(known) if known else None
+
+    def of_run(self, record: Record) -> list[str]:
+        """Warn as soon as a run has ended, if it was the baseline's."""
+        if record.network != self.baseline or record.score is None:
+            return []
+        drop = max_drop(self.objective, record.scored_by, record.score)
+        return self._known(record.score, drop, self.objective.confidence)
+
+    def of_belief(self, belief: Belief) -> list[str]:
+        """Warn of what is known by now."""
+        value = belief.history.scores()[belief.history.space.plan.baseline]
+        return self._known(value, belief.drop, belief.confidence)
+
+    def _known(self, accuracy: float, drop: float, confidence: float) -> list[str]:
+        if self.val is None:
+            return []
+        coarse = self.val.too_coarse(drop, confidence=confidence, accuracy=accuracy)
+        return [*coarse, *self.val.learnt_nothing(accuracy)]
