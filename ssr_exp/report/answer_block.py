@@ -234,11 +234,8 @@ def _search(record: Record, told: Comparison, against: str | None) -> Iterator[t
         yield "untrained", _untrained(untrained, score, _beside(record, told, against))
     if (likeliest := told.likeliest) is not None:
         code, share = terminal.shortened(likeliest.network), _share(likeliest)
-        yield (
-            "likeliest",
-            f"{code}, {share}, is {likeliest.likely} likely to be good enough; "
-            f"objective.confidence={likeliest.confidence:g} asks for more",
-        )
+        sure = verdict.likeliest_text(likeliest.probability, likeliest.confidence)
+        yield "likeliest", f"{code}, {share}, {sure}"
 
 
 def _beside(record: Record, told: Comparison, against: str | None) -> str:
@@ -264,8 +261,7 @@ def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
 def _cheaper(one: Cheaper, score: Score) -> str:
     """Say why a cheaper network, good enough on val, is not the answer."""
     why = (
-        f"is {one.likely} likely to be so on test; objective.confidence={one.confidence:g} asks "
-        "for more"
+        f"is {one.likely} likely to be so on test; {verdict.asks_for_more(one.confidence)}"
         if one.drop is None
         else f"lost {score.drop_text(one.drop)} on test"
     )

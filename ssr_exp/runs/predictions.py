@@ -195,6 +195,11 @@ def write(store: Store, folder: Path, predictions: Predictions) -> Predictions:
     return predictions
 
 
+def read(folder: Path) -> Predictions | None:
+    """Read what a search wrote last beside its plans; None, with a warning, if it cannot be."""
+    return _read(folder / FILE)
+
+
 def latest(store: Store, study: str) -> Predictions | None:
     """Read a study's predictions: those from most trainings, of a search with rounds, the newest.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -57,9 +56,10 @@ class Promise:
         """Write the probability; none is certain."""
         return terminal.likely(self.probability)
 
-    def fields(self) -> dict[str, Any]:
-        """Write it as plain data."""
-        return {key: round(value, 6) for key, value in asdict(self).items()}
+    def stated(self, *, allowed: float, confidence: float) -> dict[str, float]:
+        """Write it as plain data, beside what may be lost and the confidence asked for."""
+        numbers = {key: round(value, 6) for key, value in asdict(self).items()}
+        return numbers | {"allowed": allowed, "confidence": confidence}
 
 
 @dataclass(frozen=True, eq=False)
