@@ -401,6 +401,21 @@ def test_what_to_take_begins_with_the_answer_and_asks_for_the_searchs_confidence
     assert "The search's answer" not in sheet.locator("#about").inner_text()  # no table is told
 
 
+def test_what_is_not_trained_is_as_likely_as_its_own_promise_says(
+    written: Any, opened: Any, sure: Predictions
+) -> None:
+    """And is not named where an earlier version left out what its drop on test is open by."""
+    sample = sure.lattice
+    drops = {"drop": tuple(98.0 - mean for mean in sample.mean), "drop_sigma": (0.1,) * 300}
+    more = {"lattice": sample.model_copy(update=drops), "caps": {}}
+    words = opened(written(predicted=sure.model_copy(update=more))).locator("#take").inner_text()
+    expected = words.partition("Predicted to be enough")[2]
+    assert re.search(r" 8[0-9]% likely to lose no more on test", expected)
+    more["lattice"] = sample
+    words = opened(written(predicted=sure.model_copy(update=more))).locator("#take").inner_text()
+    assert "Predicted to be enough" not in words
+
+
 def test_without_an_answer_none_is_shown(written: Any, opened: Any) -> None:
     assert opened(written()).locator("#answer").is_hidden()
 
