@@ -26,6 +26,7 @@ from ssr_exp.runs.store import (
     Store,
 )
 
+IMAGE_SHAPE = 3  # numbers: channels, height, width
 NEAREST = 3  # names that are offered in place of one that is not there
 TRUST = "type trust=true if you trust where it comes from"
 
@@ -63,6 +64,12 @@ class Selection:
         task = self.study.get("task")
         named = task.get("name") if isinstance(task, dict) else None
         return named if isinstance(named, str) else TaskKind.classification
+
+    @property
+    def sample(self) -> str:
+        """What it takes one of: an image, or of networks of any other input a sample."""
+        is_image = self.about.inputs is None and len(self.about.input_shape) == IMAGE_SHAPE
+        return "image" if is_image else "sample"
 
     @property
     def has_seen_val(self) -> bool:

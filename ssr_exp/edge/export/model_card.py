@@ -71,7 +71,7 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for name, own, full in (
         ("parameters", record.params, record.baseline_params),
-        ("MACs for one image", record.macs, record.baseline_macs),
+        (f"MACs for one {chosen.sample}", record.macs, record.baseline_macs),
         ("GeMMs", record.gemms, record.baseline_gemms),
     ):
         yield f"| {name} | {own:,} | {full:,} | {own / full:.1%} |"

@@ -181,7 +181,7 @@ def verified(
 
 
 def latencies(work: Work, files: Sequence[ExportedFile]) -> dict[str, Latency]:
-    """Measure one image in PyTorch and in all files, in turn."""
+    """Measure one sample in PyTorch and in all files, in turn."""
     request, val = work.request, work.val
     image, taken = val.batch(0, 1), work.images(1)
     eager = runtimes.find("eager").prepare(work.network, image, request.threads)

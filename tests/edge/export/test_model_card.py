@@ -15,15 +15,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card, output_kinds, predictor
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, print_table, report
-from ssr_exp.edge.export.verification import Agreement, Samples
+from ssr_exp.edge.export.formats.flat import FlatNetwork
+from ssr_exp.edge.export.verification import Agreement, DrawnSamples, Samples
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.report import answer_block
+from ssr_exp.rescaling.inputs import one_tensor
 from ssr_exp.runs.record import NOT_TOLD, Record
 from ssr_exp.runs.store import RECORD_FILE, Store
 from tests.edge.conftest import CODE, FIELDS, FULL, STUDY
@@ -198,6 +201,29 @@ def test_where_nothing_was_measured_on_val_no_place_on_the_front_is_claimed(runs
     moved = runs.parent / "elsewhere" / "best"
     shutil.copytree(runs / STUDY / "best", moved)
     assert "is not at hand" in write(runs, str(moved))
+
+
+def test_a_network_of_other_inputs_is_told_of_in_samples_and_no_image(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is scored on drawn inputs: then the row of the weights has no more cells either."""
+    chosen, files, request = selection.find(runs, CODE), exported(runs), ExportConfig(repeats=3)
+    signature = one_tensor((4, 64))
+    drawn = DrawnSamples(FlatNetwork(nn.Identity(), signature))
+    unscored = replace(files.files[0], agreement=Agreement(1e-7, None, {}, {}))
+    files = replace(files, files=(unscored,))
+    flat = chosen.about.model_copy(update={"inputs": signature, "input_shape": (4, 64)})
+    for about in (flat, flat.model_copy(update={"inputs": None})):
+        own = replace(chosen, about=about)
+        card = model_card.write(own, files, [drawn], request, None)
+        assert "| MACs for one sample |" in card and "Latency: one sample, median" in card
+        of_files = card.partition("## Files")[2].partition("## Use")[0]
+        assert "drawn inputs" in of_files and "image" not in of_files
+        table = [line for line in card.splitlines() if line.startswith(("| file |", "| weights"))]
+        assert [line.count("|") for line in table] == [7, 7]
+        print_table(files, chosen.record.scored_by, request, sample=own.sample)
+        assert "one sample on" in " ".join(capsys.readouterr().out.split())
+    assert "| MACs for one image |" in write(runs, CODE)
 
 
 def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record]) -> None:
