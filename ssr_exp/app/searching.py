@@ -22,8 +22,8 @@ from ssr_exp.config import AUTO, Config, Objective, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
 from ssr_exp.report import answer_block, search_results, trade_offs
-from ssr_exp.report.search_results import Comparison
 from ssr_exp.runs import proposal, seed_means
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.seed_means import SeedMean

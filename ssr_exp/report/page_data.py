@@ -21,6 +21,7 @@ from ssr_exp.report import (
     search_results,
 )
 from ssr_exp.runs import pareto, predictions, seed_means, studies, study_names
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions, Promised, Sample
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Kind, Record
 from ssr_exp.runs.score import Score
@@ -144,7 +145,7 @@ def _handed_over(store: Store, study: str) -> dict[str, Any] | None:
 
 def _as_promised(
     predicted: Predictions,
-    told: search_results.Comparison | None,
+    told: Comparison | None,
     handed: Mapping[str, Any] | None,
 ) -> Predictions:
     """Believe of the answer what its rows say: one network is not believed by two figures."""
@@ -156,7 +157,7 @@ def _as_promised(
     return predicted.model_copy(update={"promises": (one, *others)})
 
 
-def _answers(comparison: search_results.Comparison | None) -> list[str]:
+def _answers(comparison: Comparison | None) -> list[str]:
     """List the networks that a search named."""
     results = () if comparison is None else comparison.results
     return [row.network for row in results if row.role == ANSWER]

@@ -57,7 +57,7 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     kind = "at its full size" if record.is_whole else "rescaled"
     yield f"# {markdown.inert(record.model)} {kind}: {markdown.inert(about.network)}"
     yield ""
-    if record.is_whole and chosen.told:
+    if record.is_whole and chosen.told is not None:
         yield "No smaller network was good enough in its search, so this is the seed network."
         yield ""
     yield (

@@ -27,6 +27,7 @@ from ssr_exp.edge.export.verification import Agreement, DrawnSamples, Samples
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.report import answer_block
 from ssr_exp.rescaling.inputs import one_tensor
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import NOT_TOLD, Record
 from ssr_exp.runs.store import RECORD_FILE, Store
 from tests.edge.conftest import CODE, FIELDS, FULL, STUDY
@@ -56,7 +57,7 @@ def test_a_card_says_what_speaks_against_the_answer(
     assert "Against it" not in write(runs, CODE)
     found = selection.find
     broken = "the promise is broken: it loses 5 points on test"
-    told = {"verdict": broken}
+    told = Comparison(measured_on="test", drop=5.0, verdict=broken)
     monkeypatch.setattr(selection, "find", lambda *words: replace(found(*words), told=told))
     assert f"- Against it: {broken}." in write(runs, CODE)
 
@@ -89,6 +90,29 @@ def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:
     assert "2 seeds (0, 1)" in text
     assert "its val acc flatters it" in text
     assert "Not stated" in text
+
+
+def test_of_a_comparison_that_cannot_be_read_nothing_is_told_and_that_is_said(
+    runs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = runs / STUDY / "best" / "metrics.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"results": [*told["results"], {"role": "broken"}]}))
+    assert "on test" not in write(runs, "best") and f"skipped {path}" in caplog.text
+
+
+def test_a_card_reads_on_which_images_an_earlier_versions_answer_was_measured(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    """Schema 1 said it by another key, and knew no verdict."""
+    card = finalists(runs, make_record, measured_on="test", drop=3.0)
+    path = runs / STUDY / "best" / "metrics.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({"accuracy": told.pop("measured_on"), **told}))
+    assert write(runs, "best") == card and "- Against it: the promise is broken: it loses" in card
+    path.write_text(json.dumps({"accuracy": "val", **told}))
+    card = write(runs, "best")
+    assert "- Promise: not tested;" in card and "Drop against the baseline on test" not in card
 
 
 def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
