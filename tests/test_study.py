@@ -32,6 +32,7 @@ from ssr_exp.rescaling import cost, planning
 from ssr_exp.runs import leases, store, study_names
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.runs.store import Store
+from ssr_exp.search import other_networks
 from ssr_exp.training import loop_study
 from ssr_exp.training.candidate import Candidate
 
@@ -349,7 +350,18 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     assert {code for code, _ in finals} == {answer.code, finals[0][0]}
     assert answer.test is not None and answer.test.seeds == 2 and answer.test.std is not None
     assert "on test" in str(answer)
+    seen = study._asking.believe()  # with what val says of the finalists
+    assert answer.promise == seen.promises[seen.history.space.parse(answer.code)]
     assert not list(study.finalists(seeds=2))  # what was told is not offered again
+
+
+def test_an_answer_without_weights_computes_nothing_that_is_written_beside_them(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begin()
+    finish(study, scored)
+    monkeypatch.setattr(other_networks, "further", lambda *_: pytest.fail("nobody writes it"))
+    assert study.answer().folder is None
 
 
 # --- several processes
