@@ -69,7 +69,7 @@ def write(composed: Any) -> str:
     exporter.check_folder(to)
     parts, how = _inputs(request, chosen)
     outcome = exporter.write(chosen, parts, request, to, how=how)
-    exported.print_table(outcome, chosen.record.scored_by, request)
+    exported.print_table(outcome, chosen.record.scored_by, request, sample=chosen.sample)
     print(f"weights of {chosen.record.network}: {verdict.weights(chosen.record)}")
     if chosen.verdict is not None:
         log.warning("%s: %s", chosen.record.network, chosen.verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,9 +153,9 @@ class Ending:
 
     def _results(self, members: Mapping[Contender, Sequence[Member]]) -> list[Result]:
         """Average what finalists gave, with all seeds that they were trained with."""
-        store = Store(self.conf.paths.runs)
+        read = functools.cache(Store(self.conf.paths.runs).records)  # a study's, once for all
         own = {c: [r for m in some if (r := m.record())] for c, some in members.items()}
-        rows = [(c, finalists.with_earlier(store, records)) for c, records in own.items()]
+        rows = [(c, finalists.with_earlier(read, records)) for c, records in own.items()]
         return answer.results(rows, full=self.belief.history.space.baseline.params)
 
     def _handed(self, best: Result) -> Member:
@@ -270,20 +271,19 @@ class Ending:
             latencies = (record.latencies or {}) | {latency.setting: latency.ms}
             one = {"latency_ms": latency.ms, "latency_device": latency.setting}
             record = record.model_copy(update=one | {"latencies": latencies})
-        promise = self.belief.promises[self.belief.history.space.parse(record.network)]
-        sure = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
+        question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
+        # Finalists that have a score on val are trainings, too, and count for what is next.
+        seen = self.belief if finalists.learns_val(self.conf) else self.look()
+        promise = decided.promise(self.belief, seen).stated(**question)
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
-        metrics = metrics | {"promise": promise.fields() | sure, "networks_tested": tested}
+        metrics = metrics | {"promise": promise, "networks_tested": tested}
         metrics |= decided.fields() | other_networks.full_size(self.belief)
         axis = self.conf.objective.cost
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
-        # Finalists that have a score on val are trainings, too, and count for what is next.
-        seen = self.belief if finalists.learns_val(self.conf) else self.look()
         metrics |= other_networks.further(seen, record.network, axis, decided.drops)
         metrics |= self._front()
         metrics |= {"export": self._export_words(conf)}
-        question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
         exported = to.parent / EXPORTS / to.name
         answer_printing.print_replaced(
             store.read(to), record, **question, axis=axis, exported=exported

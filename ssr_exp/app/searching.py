@@ -22,8 +22,8 @@ from ssr_exp.config import AUTO, Config, Objective, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
 from ssr_exp.report import answer_block, search_results, trade_offs
-from ssr_exp.report.search_results import Comparison
 from ssr_exp.runs import proposal, seed_means
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.seed_means import SeedMean
@@ -139,7 +139,7 @@ class SearchCommand(LaunchingCommand):
         judged = _judged(search, belief)
         _print_front(belief, search.conf)
         decided = judging.decide(search, judged)
-        answer_printing.print_smallest(judged, search.conf, decided, _means(search))
+        answer_printing.print_smallest(judged, search.conf, decided, _means(search), seen=belief)
         picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
             log.info("no network that is left promises a gain")
@@ -192,17 +192,17 @@ class SearchCommand(LaunchingCommand):
         else:
             belief, reason = watched.run(train)
         log.info("the search ends: %s", reason)
-        belief = _judged(search, belief)
+        seen, belief = belief, _judged(search, belief)
         if _is_left_to_a_loop(search.conf):
-            return self._handed_over_before(search, belief)
+            return self._handed_over_before(search, belief, seen)
         rest = (search.affordable, search.look)
         ending = Ending(self, arguments, search.conf, opened, belief, *rest)
         records = ending.carry_out()
-        search.conclude(belief)
+        search.conclude()
         wandb_run.answer(records[0], search.book.store.study_folder(opened.name) / BEST_FOLDER)
         return records
 
-    def _handed_over_before(self, search: Search, belief: Belief) -> list[Record]:
+    def _handed_over_before(self, search: Search, belief: Belief, seen: Belief) -> list[Record]:
         """Find the answer that a loop of the user's own handed over; it trains the finalists, too.
 
         Where `best/` does not hold what all trainings name by now, that is printed, and the list is
@@ -211,7 +211,7 @@ class SearchCommand(LaunchingCommand):
         folder = search.book.store.study_folder(search.evidence.study) / BEST_FOLDER
         record = search.book.store.read(folder) if (folder / RECORD_FILE).exists() else None
         decided = judging.decide(search, belief)
-        search.conclude(belief)
+        search.conclude()
         if decided.is_kept is None:
             log.info("your loop trains finalists, by study.finalists(), or a function does: type")
             words = [word for word in self.line.words if not word.startswith("rounds=")]
@@ -220,7 +220,7 @@ class SearchCommand(LaunchingCommand):
         is_same = record is not None and record.network == search.space.code(decided.network)
         if record is not None and is_same and _answers(told, belief, decided):
             return [record]
-        answer_printing.print_smallest(belief, search.conf, decided, _means(search))
+        answer_printing.print_smallest(belief, search.conf, decided, _means(search), seen=seen)
         log.info("best/ does not hold it: study.answer() hands it over, if its weights were told")
         return []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ from ssr_exp import files
 from ssr_exp.config import TaskKind
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import saved
-from ssr_exp.runs import studies, study_names, trained
+from ssr_exp.runs import last_comparison, studies, study_names, trained
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import (
     BEST_FOLDER,
     CONFIG_FILE,
     LAST_CHECKPOINT,
-    METRICS_FILE,
     RECORD_FILE,
     Store,
 )
 
+IMAGE_SHAPE = 3  # numbers: channels, height, width
 NEAREST = 3  # names that are offered in place of one that is not there
 TRUST = "type trust=true if you trust where it comes from"
 
@@ -42,20 +43,12 @@ class Selection:
     label: str  # tells it from the study's other runs
     # what its run was asked to do, as `config.json` says it; empty if that is gone
     asked: Mapping[str, Any]
-    # what is told of an answer, as `metrics.json` of `best/` says it; empty of another network
-    told: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def comparison(self) -> Sequence[Mapping[str, Any]]:
-        """The last comparison of the search that named it; empty without one."""
-        results = self.told.get("results")
-        return [r for r in results if isinstance(r, dict)] if isinstance(results, list) else []
+    told: Comparison | None = None  # what is told of an answer; None of another network
 
     @property
     def verdict(self) -> str | None:
         """What speaks against an answer; see `ssr_exp.runs.verdict`."""
-        against = self.told.get("verdict")
-        return against if isinstance(against, str) else None
+        return None if self.told is None else self.told.against(self.record)
 
     @property
     def task(self) -> str:
@@ -63,6 +56,12 @@ class Selection:
         task = self.study.get("task")
         named = task.get("name") if isinstance(task, dict) else None
         return named if isinstance(named, str) else TaskKind.classification
+
+    @property
+    def sample(self) -> str:
+        """What it takes one of: an image, or of networks of any other input a sample."""
+        is_image = self.about.inputs is None and len(self.about.input_shape) == IMAGE_SHAPE
+        return "image" if is_image else "sample"
 
     @property
     def has_seen_val(self) -> bool:
@@ -188,5 +187,5 @@ def _read(folder: Path, *, trust: bool) -> Selection:
         study,
         "-".join(here.relative_to(study).parts),
         files.read_or_empty(here / CONFIG_FILE) or files.read_or_empty(run / CONFIG_FILE),
-        files.read_or_empty(folder / METRICS_FILE),
+        last_comparison.read(folder),
     )

@@ -12,16 +12,15 @@ from pathlib import Path
 
 from ssr_exp import messages, terminal
 from ssr_exp.report import next_training, search_results
-from ssr_exp.report.search_results import (
+from ssr_exp.runs import cost_words, verdict
+from ssr_exp.runs.last_comparison import (
     Cheaper,
     Comparison,
     Figure,
     Likeliest,
-    Pair,
     Size,
     Untrained,
 )
-from ssr_exp.runs import cost_words, verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store
@@ -71,7 +70,7 @@ def print_block(rows: Rows) -> None:
 
 def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, str]]:
     alone = ", the baseline: no smaller network is good enough yet" if record.is_whole else ""
-    against = verdict_of(record, told)
+    against = told.against(record)
     yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
     yield "network", _shape(record, told.full)
     share = f"{record.params / record.baseline_params:.1%}"
@@ -79,7 +78,7 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
     macs = f"{record.macs / record.baseline_macs:.1%} of the baseline's"
     yield "MACs", f"{record.macs / 1e6:,.2f}M, {macs} {record.baseline_macs / 1e6:,.2f}M"
     yield from _scores(record, told)
-    if (promised := promise_text(record, told)) is not None:
+    if (promised := told.promise_text(record)) is not None:
         yield "promise", promised
     if told.latency is not None:
         measured = "measured" if told.latency.measured else "predicted, not measured"
@@ -95,22 +94,6 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
         if PLACE in best.parts and Path(command[-1]).is_absolute():
             command = ["ssr", "export"]
         yield "export", shlex.join([*command, f"run={best}", "format=onnx", *told.export])
-
-
-def verdict_of(record: Record, told: Comparison) -> str | None:
-    """Say what speaks against the answer; of one of an earlier version, too."""
-    if record.is_whole:
-        return None
-    if told.verdict is not None or told.promise is None:
-        return told.verdict
-    return verdict.text(
-        record.scored_by,
-        drop=told.drop,
-        allowed=told.promise.allowed,
-        on=told.measured_on,
-        probability=told.promise.probability,
-        confidence=told.promise.confidence,
-    )
 
 
 def _warned(told: Comparison, against: str | None) -> str:
@@ -143,7 +126,7 @@ def _shape(record: Record, full: Size | None) -> str:
 
 
 def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
-    score, pair = record.scored_by, figures(told)
+    score, pair = record.scored_by, told.pair
     if pair is not None:
         seeds = sorted({pair.answer.seeds, pair.baseline.seeds})
         each = terminal.counted(seeds[0], "seed") if len(seeds) == 1 else ""
@@ -157,65 +140,15 @@ def _scores(record: Record, told: Comparison) -> Iterator[tuple[str, str]]:
             of = (terminal.counted(count, "seed") for count in counts)
             texts = [f"{text} ({seeds})" for text, seeds in zip(texts, of, strict=True)]
         yield score.on(told.measured_on).name, " and the baseline's ".join(texts) + said
-    yield "drop", drop_text(record, told)
-    if (noise := noise_text(record, told)) is not None:
+    yield "drop", told.drop_text(record)
+    if (noise := told.noise_text(record)) is not None:
         yield "noise", noise
-
-
-def noise_text(record: Record, told: Comparison) -> str | None:
-    """Say what the baseline's seeds say against the drop; None: nothing, or it is the answer."""
-    pair = figures(told)
-    if pair is None or told.promise is None or record.is_whole:
-        return None
-    return verdict.noise_text(pair.baseline.std, told.promise.allowed)
-
-
-def drop_text(record: Record, told: Comparison) -> str:
-    """Write what the answer lost, how far seeds leave that open, and what it may lose."""
-    score, pair = record.scored_by, figures(told)
-    if record.is_whole:
-        return score.drop_text(abs(told.drop))
-    error = None
-    if pair is not None:
-        means = ((each.std, each.seeds) for each in (pair.answer, pair.baseline))
-        error = verdict.standard_error(*means)
-    allowed = None if told.promise is None else told.promise.allowed
-    return verdict.drop_text(score, told.drop, error=error, allowed=allowed, on=told.measured_on)
-
-
-def figures(told: Comparison) -> Pair | None:
-    """Find the scores of answer and baseline; in what earlier versions wrote, too."""
-    if told.measured is not None:
-        return told.measured
-    rows = {row.role: row for row in told.results}
-    if not {"answer", "baseline"} <= rows.keys():
-        return None
-    answer, baseline = (
-        Figure(mean=row.test_score_mean, std=row.test_score_std, seeds=len(row.seeds))
-        for row in (rows["answer"], rows["baseline"])
-    )
-    return Pair(answer=answer, baseline=baseline)
 
 
 def figure_text(score: Score, figure: Figure) -> str:
     """Write a mean and its spread: `97.96 +- 1.05 %`."""
     spread = "" if figure.std is None else f" +- {score.number(figure.std)}"
     return f"{score.number(figure.mean)}{spread} {score.unit}".strip()
-
-
-def is_kept(told: Comparison) -> bool | None:
-    """Say whether the promise held on test; None: it was not tested, or there is none."""
-    if told.kept is not None or told.measured_on != "test" or told.promise is None:
-        return told.kept
-    return told.drop <= told.promise.allowed
-
-
-def promise_text(record: Record, told: Comparison) -> str | None:
-    """Say what became of the promise, then what it was; None: there is none."""
-    if told.promise is None or record.is_whole:
-        return None
-    promise = told.promise.model_dump()
-    return verdict.promise_text(record.scored_by, promise, on=told.measured_on, kept=is_kept(told))
 
 
 def _search(record: Record, told: Comparison, against: str | None) -> Iterator[tuple[str, str]]:
@@ -234,11 +167,8 @@ def _search(record: Record, told: Comparison, against: str | None) -> Iterator[t
         yield "untrained", _untrained(untrained, score, _beside(record, told, against))
     if (likeliest := told.likeliest) is not None:
         code, share = terminal.shortened(likeliest.network), _share(likeliest)
-        yield (
-            "likeliest",
-            f"{code}, {share}, is {likeliest.likely} likely to be good enough; "
-            f"objective.confidence={likeliest.confidence:g} asks for more",
-        )
+        sure = verdict.likeliest_text(likeliest.probability, likeliest.confidence)
+        yield "likeliest", f"{code}, {share}, {sure}"
 
 
 def _beside(record: Record, told: Comparison, against: str | None) -> str:
@@ -264,8 +194,7 @@ def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
 def _cheaper(one: Cheaper, score: Score) -> str:
     """Say why a cheaper network, good enough on val, is not the answer."""
     why = (
-        f"is {one.likely} likely to be so on test; objective.confidence={one.confidence:g} asks "
-        "for more"
+        f"is {one.likely} likely to be so on test; {verdict.asks_for_more(one.confidence)}"
         if one.drop is None
         else f"lost {score.drop_text(one.drop)} on test"
     )

@@ -21,7 +21,8 @@ from ssr_exp.report import (
     search_results,
 )
 from ssr_exp.runs import pareto, predictions, seed_means, studies, study_names
-from ssr_exp.runs.predictions import Predictions, Sample
+from ssr_exp.runs.last_comparison import Comparison
+from ssr_exp.runs.predictions import Predictions, Promised, Sample
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Kind, Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, RECORD_FILE, Store, folder_name
@@ -85,7 +86,7 @@ def _study(
 ) -> dict[str, Any]:
     first, *_ = searched = [record for record in records if record.study == name]
     comparison = search_results.read_comparison(store, name)
-    settings = page_networks.latency_settings(records, predicted)
+    settings, handed = page_networks.latency_settings(records, predicted), _handed_over(store, name)
     place = answer_block.place_on_a_page(store)
     block = answer_block.read(store, name, place=place)
     return {
@@ -100,9 +101,9 @@ def _study(
         "settings": settings,
         "networks": page_networks.collect(records, settings),
         "runs": [page_networks.run(record, settings) for record in records],
-        "predictions": None if predicted is None else _thinned(predicted, points),
+        "predictions": predicted and _thinned(_as_promised(predicted, comparison, handed), points),
         "answer": None if comparison is None else comparison.model_dump(),
-        "handed_over": _handed_over(store, name),
+        "handed_over": handed,
         "block": block,
         "train": next_training.words(store, name, CODE, place=place),
         "warnings": _warnings(predicted, searched, block),
@@ -142,7 +143,21 @@ def _handed_over(store: Store, study: str) -> dict[str, Any] | None:
     return None if record is None else {"network": record.network, "model": record.model}
 
 
-def _answers(comparison: search_results.Comparison | None) -> list[str]:
+def _as_promised(
+    predicted: Predictions,
+    told: Comparison | None,
+    handed: Mapping[str, Any] | None,
+) -> Predictions:
+    """Believe of the answer what its rows say: one network is not believed by two figures."""
+    if handed is None or told is None or (promise := told.promise) is None:
+        return predicted
+    sigma = (promise.high - promise.low) / (2 * predictions.WITHIN_80)
+    one = Promised(network=handed["network"], drop=promise.drop, sigma=sigma)
+    others = (other for other in predicted.promises if other.network != one.network)
+    return predicted.model_copy(update={"promises": (one, *others)})
+
+
+def _answers(comparison: Comparison | None) -> list[str]:
     """List the networks that a search named."""
     results = () if comparison is None else comparison.results
     return [row.network for row in results if row.role == ANSWER]

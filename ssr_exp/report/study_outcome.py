@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ssr_exp.report import answer_block
-from ssr_exp.report.search_results import Comparison
 from ssr_exp.report.study_overview import StudySummary
 from ssr_exp.runs import seed_means
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import Kind, Record, Status
 from ssr_exp.terminal import counted
 
@@ -17,7 +18,7 @@ NONE = "-"
 def describe(one: StudySummary) -> dict[str, str]:
     """Say what came of a study, by what it is; of what was tested, means over seeds."""
     first = next(iter(one.records), None)
-    promised = answer_block.promise_text(*one.handed) if one.handed else None
+    promised = _said(one, Comparison.promise_text)
     finals = sum(record.status is Status.finished for record in one.finals)
     return {
         "baseline": _baseline(one),
@@ -27,7 +28,7 @@ def describe(one: StudySummary) -> dict[str, str]:
         "answer": NONE if one.answer is None else _answer(one, one.answer),
         "drop": _drop(*one.handed) if one.handed else NONE,
         "promise": promised or NONE,
-        "noise": (one.handed and answer_block.noise_text(*one.handed)) or NONE,
+        "noise": _said(one, Comparison.noise_text) or NONE,
         "against it": against(one) or NONE,
         "runs done": _with_finalists(
             str(one.count(Status.finished)), str(one.count(Status.finished) + finals), finals
@@ -72,12 +73,12 @@ def _answer(one: StudySummary, record: Record) -> str:
 
 def _drop(record: Record, told: Comparison) -> str:
     untested = "" if told.measured_on == "test" else f", on {told.measured_on}"
-    return f"{answer_block.drop_text(record, told)}{untested}"
+    return f"{told.drop_text(record)}{untested}"
 
 
 def _tested(record: Record, told: Comparison, role: str) -> str:
     """Write a score on test, the mean over a network's finalists; empty: there is none."""
-    pair, how = answer_block.figures(told), record.scored_by
+    pair, how = told.pair, record.scored_by
     if pair is None or told.measured_on != "test":
         return ""
     figure = getattr(pair, role)
@@ -90,13 +91,21 @@ def promise(one: StudySummary) -> dict[str, Any] | None:
     if one.handed is None or (stated := one.handed[1].promise) is None:
         return None
     _, told = one.handed
-    what = {"drop": told.drop, "measured_on": told.measured_on, "kept": answer_block.is_kept(told)}
+    what = {"drop": told.drop, "measured_on": told.measured_on, "kept": told.is_kept}
     return what | {key: getattr(stated, key) for key in ("allowed", "probability", "confidence")}
 
 
 def against(one: StudySummary) -> str | None:
     """Say what speaks against the answer; None: nothing does, or there is none."""
-    return None if one.handed is None else answer_block.verdict_of(*one.handed)
+    return _said(one, Comparison.against)
+
+
+def _said(one: StudySummary, what: Callable[[Comparison, Record], str | None]) -> str | None:
+    """Ask a comparison something of the answer; None where there is none."""
+    if one.handed is None:
+        return None
+    record, told = one.handed
+    return what(told, record)
 
 
 def score(record: Record) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ssr_exp import files
 from ssr_exp.report import search_results
-from ssr_exp.report.search_results import Comparison
 from ssr_exp.runs import removal, seed_means, studies, study_names
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, Record, Status
 from ssr_exp.runs.store import BEST_FOLDER, CONFIG_FILE, RECORD_FILE, SEED, Store, folder_name
 from ssr_exp.runs.study_names import Begun

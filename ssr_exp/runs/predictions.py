@@ -26,6 +26,7 @@ FOLDER = "search"  # in a study's folder
 FEWEST = 4  # distinct networks that a surrogate can be fitted to
 AXES = ("params", "macs", "gemms")  # exact costs
 DIGITS = 4  # after the point, of percent
+WITHIN_80 = 1.2816  # standard deviations on each side of a mean
 OUTCOMES = {"val_acc": ACCURACY, "val_loss": VAL_LOSS}  # of schema 1
 
 Code = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -76,6 +77,20 @@ class Promised(FileModel):
     sigma: float
 
 
+class Evaluation(FileModel):
+    """What the noise of a drop on test is of, beside the surrogate's.
+
+    Attributes:
+        val: how many images networks are compared by; None: nothing is known of their error.
+        test: how many finalists are tested on; 0: not known, or none.
+        seeds: trainings of a network that its drop is averaged over.
+    """
+
+    val: Count | None
+    test: Count
+    seeds: Annotated[int, Field(ge=1)]
+
+
 class Look(FileModel):
     """One look at the records, after a round.
 
@@ -100,7 +115,9 @@ class Sample(FileModel):
     """Points of the lattice, one entry of each column for each: its front, and a sample.
 
     `size` is the number of all points; `low` and `high` bound the 80 % interval that a training's
-    outcome is expected in; `latency_ms` is there where a device's latency is known.
+    outcome is expected in; `latency_ms` is there where a device's latency is known. `drop` and
+    `drop_sigma` are what a `Promised` says of trained networks; None where a loss is predicted, or
+    of an earlier version.
     """
 
     size: Annotated[int, Field(ge=0)]
@@ -112,6 +129,8 @@ class Sample(FileModel):
     mean: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    drop: tuple[float, ...] | None = None
+    drop_sigma: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
     def _has_equal_columns(self) -> Sample:
@@ -143,6 +162,7 @@ class Predictions(FileModel):
         caps: on costs, and on the drop, in absolute numbers, by their keys.
         confidence: with which the answer is to keep within `max_drop`; None: nobody says.
         promises: of the trained networks.
+        evaluation: what they count; None: of an earlier version.
         val_warnings: what speaks against comparing networks by their val images.
     """
 
@@ -165,6 +185,7 @@ class Predictions(FileModel):
     caps: dict[str, float] = Field(default_factory=dict)
     confidence: float | None = None
     promises: tuple[Promised, ...] = ()
+    evaluation: Evaluation | None = None
     val_warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -193,6 +214,11 @@ def write(store: Store, folder: Path, predictions: Predictions) -> Predictions:
         predictions = predictions.model_copy(update={"looks": (*earlier, *predictions.looks)})
     store.write_text(path, files.to_json(predictions, compact=True))
     return predictions
+
+
+def read(folder: Path) -> Predictions | None:
+    """Read what a search wrote last beside its plans; None, with a warning, if it cannot be."""
+    return _read(folder / FILE)
 
 
 def latest(store: Store, study: str) -> Predictions | None:

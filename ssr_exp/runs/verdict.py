@@ -113,8 +113,7 @@ def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: b
     """
     likely, sure = terminal.likely(promise["probability"]), promise["confidence"]
     expected = score.expected_text(promise["drop"], promise["low"], promise["high"])
-    asked = f"; objective.confidence={sure:g} asks for more"
-    weak = asked if promise["probability"] < sure else ""
+    weak = f"; {asks_for_more(sure)}" if promise["probability"] < sure and sure > EVEN else ""
     if on == "test":
         before = f"by val alone: {likely} likely to be kept"
         return f"{STATES[kept]}; {before}, expected {expected}{weak}"
@@ -123,6 +122,18 @@ def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: b
         f"{STATES[kept]}; {likely} likely to lose at most the {limit} that may be lost; expected "
         f"{expected}{weak}"
     )
+
+
+def likeliest_text(probability: float, confidence: float) -> str:
+    """Say of a network that is likeliest to be good enough how likely that is."""
+    return (
+        f"is {terminal.likely(probability)} likely to be good enough; {asks_for_more(confidence)}"
+    )
+
+
+def asks_for_more(confidence: float) -> str:
+    """Say that a probability is below the confidence that is asked for."""
+    return f"objective.confidence={confidence:g} asks for more"
 
 
 def weights(record: Record) -> str:

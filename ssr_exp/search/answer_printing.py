@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssr_exp import terminal
@@ -16,7 +16,6 @@ from ssr_exp.search import answer, decision, diagnostics, other_networks
 from ssr_exp.search.answer import BASELINE, FINALIST, ROLE, Result
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
-from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.printing import latencies, share_of_cost
 
 
@@ -61,6 +60,8 @@ def print_smallest(
     conf: SearchConfig,
     decided: Decision | None = None,
     means: Mapping[str, SeedMean] | None = None,
+    *,
+    seen: Belief | None = None,
 ) -> None:
     """Print the smallest network that is good enough: trained, as finalists decided, and predicted.
 
@@ -71,22 +72,18 @@ def print_smallest(
         conf: the search.
         decided: by finalists; None: there are none.
         means: of networks on val, over all trainings; None: those of the search.
+        seen: what is believed by all trainings, those of finalists, too; None: there are no others.
     """
     decided = decided or decision.decide(belief, {})
     axis = conf.objective.cost
     lines = [_heading(belief, decided, axis), _trained(belief, decided, means or {}, axis)]
     if decided.verdict:
         lines.append(f"  but        {decided.verdict}")
-    is_baseline = decided.network == belief.history.space.plan.baseline
-    told = answer.likeliest(belief, decided.drops) if is_baseline else decided.network
-    if told is not None:
-        tested = None if is_baseline else decided.drop
-        is_poor = belief.predicts_score and diagnostics.is_poor(diagnostics.look(belief))
-        rests = "; it rests on a surrogate that predicts poorly" if is_poor else ""
-        lines.append(f"  promise    {_promised(belief, told, tested)}{rests}")
-    if (predicted := other_networks.predicted(belief, decided.drops)) is not None:
+    seen = seen or belief
+    lines += _promised(belief, seen, decided)
+    if (predicted := other_networks.predicted(seen, decided.drops)) is not None:
         best, expected = predicted
-        known = "" if best in belief.networks else ", not trained"
+        known = "" if best in seen.networks else ", not trained"
         sized = _sized(belief, best, expected, axis, of_score=" expected")
         lines.append(f"  predicted  {sized}{known}")
     for line in lines:
@@ -119,25 +116,26 @@ def _trained(
     return row
 
 
-def _promised(belief: Belief, architecture: Architecture, drop: float | None) -> str:
-    """Write what a network is expected to lose, and how sure that is; first what it lost on test.
+def _promised(belief: Belief, seen: Belief, decided: Decision) -> Iterator[str]:
+    """Write what the answer lost on test, and what is promised; of the baseline, what else may be.
 
-    Args:
-        belief: what is believed.
-        architecture: the network.
-        drop: on test; None: it was not tested.
+    The arguments are as those of `print_smallest`.
     """
-    promise, allowed = belief.promises[architecture], belief.drops.allowed
-    code, expected = belief.history.space.code(architecture), promise.text(belief.score, allowed)
-    text = f"{code} is expected {expected}"
-    if drop is not None:
-        lost = (
-            f"{belief.score.drop_text(drop)} lost, where {belief.score.short_drop(allowed)} may be"
-        )
-        text = f"{verdict.STATES[drop <= allowed]}: {lost}; by val alone: expected {expected}"
-    if promise.probability >= belief.confidence or belief.confidence <= EVEN:
-        return text
-    return f"{text}; objective.confidence={belief.confidence:g} asks for more"
+    rests, question = "", {"allowed": belief.drop, "confidence": belief.confidence}
+    if seen.predicts_score and diagnostics.is_poor(diagnostics.look(seen)):
+        rests = "; it rests on a surrogate that predicts poorly"
+    if decided.network == belief.history.space.plan.baseline:
+        if (one := answer.likeliest(seen, decided.drops)) is not None:
+            sure = verdict.likeliest_text(seen.promises[one].probability, belief.confidence)
+            yield f"  likeliest  {belief.history.space.code(one)} {sure}{rests}"
+        return
+    on = "val" if decided.drop is None else "test"
+    if decided.drop is not None:
+        lost = verdict.drop_text(belief.score, decided.drop, error=None, allowed=belief.drop, on=on)
+        yield f"  drop       {lost}"
+    stated = decided.promise(belief, seen).stated(**question)
+    said = verdict.promise_text(belief.score, stated, on=on, kept=decided.is_kept)
+    yield f"  promise    {said}{rests}"
 
 
 def _sized(

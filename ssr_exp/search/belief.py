@@ -51,6 +51,7 @@ class Belief:
         confidence: with which the answer is to keep within the drop.
         drops: how likely networks do.
         outcomes: expected ones of `networks`; of scores where the surrogate predicts a loss.
+        wary: the surrogate that `outcomes` are of: its noise is at least that of the images.
     """
 
     history: History
@@ -66,6 +67,7 @@ class Belief:
     confidence: float
     drops: Drops
     outcomes: Outcomes
+    wary: Surrogate
 
     @property
     def networks(self) -> tuple[Architecture, ...]:
@@ -86,6 +88,18 @@ class Belief:
     def promises(self) -> dict[Architecture, Promise]:
         """What each trained network is expected to lose, and how likely it keeps the limit."""
         return dict(zip(self.networks, self.drops.promises(self.outcomes), strict=True))
+
+    def expected_drops(self, points: cost.Points) -> tuple[Tensor, Tensor] | None:
+        """Return what `m` points are expected to lose, and the standard deviation of that, as `m`.
+
+        Of trained networks it is what `promises` say. None where a loss is predicted.
+        """
+        if not self.predicts_score:
+            return None
+        baseline = self.history.features([self.history.space.plan.baseline])
+        X = self.history.space.features(points)
+        drop, sigma = self.drops.expected(promise.predicted(self.wary, X, baseline))
+        return drop[:-1], sigma[:-1]
 
     @classmethod
     def from_history(
@@ -145,7 +159,7 @@ class Belief:
             threshold.untrained,
             fitted.noise,
         )
-        rest = (threshold, drop, caps, latencies, sure, drops, expected)
+        rest = (threshold, drop, caps, latencies, sure, drops, expected, wary)
         return cls(history, scale, fitted, candidates, waiting, state, *rest)
 
 

@@ -13,6 +13,7 @@ from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.search import answer
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.promise import Promise
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,18 @@ class Decision:
     def fields(self) -> dict[str, Any]:
         """Write as plain data what is said of it everywhere."""
         return {"kept": self.is_kept, "verdict": self.verdict}
+
+    def promise(self, chosen_by: Belief, seen: Belief) -> Promise:
+        """Return what is expected of it by val alone.
+
+        Of what was tested by all trainings that val measured, its finalists among them, as its
+        score on val is their mean; else as it was chosen by.
+
+        Args:
+            chosen_by: what is believed without the finalists.
+            seen: what is believed by all records.
+        """
+        return (chosen_by if self.drop is None else seen).promises[self.network]
 
 
 def decide(belief: Belief, drops: Mapping[Architecture, float]) -> Decision:

@@ -10,10 +10,9 @@ from scipy.stats import norm, spearmanr
 from torch import Tensor
 
 from ssr_exp.rescaling import cost
-from ssr_exp.runs.predictions import DIGITS, LeftOut, Look, Sensitivity
+from ssr_exp.runs.predictions import DIGITS, WITHIN_80, LeftOut, Look, Sensitivity
 from ssr_exp.runs.score import ACCURACY, Score
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.proposals.acquisition import Front
 from ssr_exp.search.space import Space
 

@@ -23,7 +23,7 @@ from ssr_exp.runs import predictions
 from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import is_done
-from ssr_exp.search import budget, costs, diagnostics, history, printing, summary, too_few
+from ssr_exp.search import budget, costs, history, printing, summary, too_few
 from ssr_exp.search.attempts import Attempts, Train
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.caps import check_latency_cap, read_caps
@@ -100,21 +100,21 @@ class Search:
     def tell(self, belief: Belief, *, whole: bool = False) -> None:
         """Print how far the surrogate is to be believed, and leave what it predicts for pages.
 
-        What speaks against it is printed the first time that it is so; with `whole`, so is what it
-        says of the segments.
+        What speaks against it is printed the first time that it is so, after the last round by
+        `conclude` alone; with `whole`, so is what it says of the segments.
         """
         told = summary.summarise(belief, self.conf, book=self.book)
         of_val = self.val_warnings.of_belief(belief)
         printing.print_diagnostics(belief, told, whole=whole)
-        printing.print_new(of_val)
+        if whole or self.next_number() <= self.conf.rounds:
+            printing.print_new([*told.looks[-1].warnings, *of_val])
         told = told.model_copy(update={"val_warnings": tuple(of_val)})
         self.watch(predictions.write(self.book.store, self.book.folder, told))
 
-    def conclude(self, belief: Belief) -> None:
-        """Repeat, beside the answer, what speaks against believing it."""
-        printing.print_warnings(
-            [*self.val_warnings.of_belief(belief), *diagnostics.look(belief).warnings]
-        )
+    def conclude(self) -> None:
+        """Say beside the answer what speaks against believing it: what its page says, too."""
+        if (told := predictions.read(self.book.folder)) is not None:
+            printing.print_warnings([*told.val_warnings, *told.looks[-1].warnings])
 
     def remarks_on(self, record: Record) -> list[str]:
         """Warn of val, in lines, as soon as a run has ended that was the baseline's; once."""

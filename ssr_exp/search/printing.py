@@ -39,7 +39,6 @@ def print_diagnostics(belief: Belief, predictions: Predictions, *, whole: bool =
             terminal.console().print(line)
         else:
             messages.file_log.info("%s", line)
-    print_new(look.warnings)
 
 
 def _details(belief: Belief, predictions: Predictions) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,13 +19,13 @@ from torch import Tensor
 
 from ssr_exp import terminal
 from ssr_exp.config import Scale, SearchConfig
+from ssr_exp.runs.predictions import WITHIN_80
 from ssr_exp.runs.score import Score
 from ssr_exp.search.history import History
 from ssr_exp.search.outcome import EVEN, OutcomeScale
 from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.surrogate import Surrogate
 
-WITHIN_80 = 1.2816  # standard deviations on each side
 PRIOR = 4  # degrees of freedom of the surrogate's noise, beside those of repeated trainings
 
 
@@ -57,9 +56,10 @@ class Promise:
         """Write the probability; none is certain."""
         return terminal.likely(self.probability)
 
-    def fields(self) -> dict[str, Any]:
-        """Write it as plain data."""
-        return {key: round(value, 6) for key, value in asdict(self).items()}
+    def stated(self, *, allowed: float, confidence: float) -> dict[str, float]:
+        """Write it as plain data, beside what may be lost and the confidence asked for."""
+        numbers = {key: round(value, 6) for key, value in asdict(self).items()}
+        return numbers | {"allowed": allowed, "confidence": confidence}
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +207,15 @@ def expected(history: History, scale: OutcomeScale, lost: Drops, fitted: Surroga
     mean = torch.stack([group.mean() for group in groups])
     counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
     return Outcomes(mean, lost.noise**2 / counts, torch.zeros_like(mean), at)
+
+
+def predicted(
+    fitted: Surrogate, X: Float[Tensor, "m d"], baseline: Float[Tensor, "1 d"]
+) -> Outcomes:
+    """Say what is expected of networks by their features, trained or not; last of the baseline."""
+    X = torch.cat([X, baseline])
+    mean, sigma, covariance = fitted.against(X, baseline)
+    return Outcomes(mean, sigma.square(), covariance, len(X) - 1)
 
 
 def accurate(reached: Tensor, probabilities: Tensor, confidence: float) -> Tensor:

@@ -12,11 +12,12 @@ from ssr_exp.runs.predictions import FEWEST, Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.search import history, space, subset, summary
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.resolution import ValSet
 
 log = logging.getLogger(__name__)
 
 # Of a search, when it is fitted anew: what it asked for, and what it said of val.
-KEPT = "search rounds max_drop cost caps confidence val_warnings".split()
+KEPT = "search rounds max_drop cost caps val_warnings".split()
 MOST = 500  # runs that a page's surrogate learns from: time grows with the third power of them
 
 
@@ -43,12 +44,22 @@ def predict(
         log.info("the surrogate learns from %d of %d runs", MOST, len(trained))
         trained = trained.part(subset.representative(trained.X, MOST).tolist())
     conf, measured = SearchConfig(), sum(record.is_measured for record in records)
-    predictions = summary.summarise(Belief.from_history(trained, conf), conf, seen=measured)
+    told = None if before is None else before.evaluation
+    conf.finalists.seeds = conf.finalists.seeds if told is None else told.seeds
+    val = None if told is None or told.val is None else ValSet({"": told.val}, told.test)
+    belief = Belief.from_history(trained, conf, val=val)
+    predictions = summary.summarise(belief, conf, seen=measured)
     return predictions if before is None else _continued(predictions, before)
 
 
 def _continued(predictions: Predictions, before: Predictions) -> Predictions:
-    """Keep what a search planned, and its earlier looks."""
+    """Keep what a search planned, and its earlier looks.
+
+    Its confidence is for promises that count the noise of val and test, so of an earlier version,
+    which did not say that, none is kept: then pages do not say how likely a promise is.
+    """
     now = predictions.looks[-1].model_copy(update={"round": before.looks[-1].round})
     kept = {name: getattr(before, name) for name in KEPT}
-    return predictions.model_copy(update=kept | {"looks": (*before.looks[:-1], now)})
+    sure = None if before.evaluation is None else before.confidence
+    kept |= {"confidence": sure, "looks": (*before.looks[:-1], now)}
+    return predictions.model_copy(update=kept)

@@ -13,11 +13,19 @@ from torch import Tensor
 from ssr_exp.config import SearchConfig
 from ssr_exp.rescaling import cost
 from ssr_exp.runs import pareto
-from ssr_exp.runs.predictions import AXES, Batch, Expected, Predictions, Promised, Sample
+from ssr_exp.runs.predictions import (
+    AXES,
+    WITHIN_80,
+    Batch,
+    Evaluation,
+    Expected,
+    Predictions,
+    Promised,
+    Sample,
+)
 from ssr_exp.search import diagnostics, lattice_sample
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.candidates import Candidates
-from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.rounds import Notebook
 from ssr_exp.search.space import Numbers
 
@@ -63,6 +71,7 @@ def summarise(
         caps=belief.caps,
         confidence=None if book is None else belief.confidence,
         promises=_promises(belief),
+        evaluation=_evaluation(belief),
     )
 
 
@@ -79,6 +88,14 @@ def _promises(belief: Belief) -> tuple[Promised, ...]:
     )
 
 
+def _evaluation(belief: Belief) -> Evaluation:
+    """Say what the promises count beside the surrogate."""
+    val, seeds = belief.drops.val, belief.drops.seeds
+    if val is None:
+        return Evaluation(val=None, test=0, seeds=seeds)
+    return Evaluation(val=val.images, test=val.tested, seeds=seeds)
+
+
 def _sample(belief: Belief, seed: int) -> Sample:
     """List the lattice's predicted front for each cost, and points of all sizes."""
     space = belief.history.space
@@ -92,6 +109,11 @@ def _sample(belief: Belief, seed: int) -> Sample:
         for values in (mean - WITHIN_80 * sigma, mean, mean + WITHIN_80 * sigma)
     )
     times = None if belief.latencies is None else np.round(belief.latencies.ms(points), 6)
+    lost = belief.expected_drops(points) or (None, None)
+    drop, drop_sigma = (
+        None if column is None else tuple(map(belief.score.rounded, column.tolist()))
+        for column in lost
+    )
     return Sample(
         size=space.lattice.size,
         network=tuple(space.code(a) for a in candidates.architectures(numbers)),
@@ -102,6 +124,8 @@ def _sample(belief: Belief, seed: int) -> Sample:
         mean=tuple(middle.tolist()),
         low=tuple(np.minimum(low, high).tolist()),
         high=tuple(np.maximum(low, high).tolist()),
+        drop=drop,
+        drop_sigma=drop_sigma,
     )
 
 

@@ -1,4 +1,4 @@
-"""The last comparison: finalists and arms trained on train and val, and tested once."""
+"""The last comparison: finalists and arms are trained on train and val, and tested."""
 
 from __future__ import annotations
 
@@ -107,17 +107,19 @@ def overrides(
     return [*words, f"modifiers.network={network}"]
 
 
-def with_earlier(store: Store, own: Sequence[Record]) -> list[Record]:
+def with_earlier(read: Callable[[str], Sequence[Record]], own: Sequence[Record]) -> list[Record]:
     """Add to a finalist's records those of other seeds, which commands or a loop tested before.
 
-    `own` are of one network, with the seeds of the command that runs now.
+    Args:
+        read: lists the records of a study.
+        own: of one network, with the seeds of the command that runs now.
     """
     if not own:
         return []
     network, seeds_here = own[0].network, {record.seed for record in own}
     return [*own] + [
         record
-        for record in store.records(own[0].study)
+        for record in read(own[0].study)
         if record.network == network and record.seed not in seeds_here
         if record.origin == FINALIST and record.test_score is not None
     ]

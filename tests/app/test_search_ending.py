@@ -169,6 +169,17 @@ def test_a_drop_is_of_all_seeds_that_finalists_were_trained_with(
     assert [metrics["measured"][role]["seeds"] for role in ("answer", "baseline")] == [3, 3]
 
 
+def test_records_are_read_once_however_many_networks_were_tested(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ending, answers = make(finalists__count=3)
+    named = answer.contenders(ending.belief, ending.conf, answers[:3])
+    members, read = ending._trained(named), list[str]()
+    monkeypatch.setattr(Store, "records", lambda _, study: read.append(study) or [])
+    assert len(ending._results(members)) == len(named) > 2
+    assert len(read) == 1
+
+
 def test_after_a_retry_it_is_said_whose_cost_the_arms_have(
     make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def runs(tmp_path: Path, make_record: Callable[..., Record], network: CifarResNe
         folder / "best" / "study.json", json.dumps({"dataset": {"train_on_val": True}})
     )
     row = {"role": "answer", "model": "resnet8", "network": CODE, "test_score_mean": 97.0}
-    results = [row | {"test_score_std": 0.5, "seeds": [0, 1]}, {"role": "broken"}]
-    store.write_text(folder / "best" / "metrics.json", json.dumps({"results": results}))
+    row |= {"test_score_std": 0.5, "seeds": [0, 1], "params": 9, "params_share": 0.5}
+    told = {"measured_on": "test", "drop": 0.5, "results": [row]}
+    store.write_text(folder / "best" / "metrics.json", json.dumps(told))
     return tmp_path / "runs"

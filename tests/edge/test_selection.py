@@ -29,7 +29,7 @@ def test_best_is_the_answer_and_so_is_its_folder(runs: Path) -> None:
     by_folder = selection.find(Path("nowhere"), str(runs / STUDY / "best"))
     assert by_name.record == by_folder.record
     assert by_name.has_seen_val
-    assert by_name.comparison[0]["test_score_mean"] == 97.0
+    assert by_name.told is not None and by_name.told.results[0].test_score_mean == 97.0
 
 
 def test_a_seed_that_failed_or_is_not_there_is_refused(runs: Path) -> None:

@@ -401,6 +401,21 @@ def test_what_to_take_begins_with_the_answer_and_asks_for_the_searchs_confidence
     assert "The search's answer" not in sheet.locator("#about").inner_text()  # no table is told
 
 
+def test_what_is_not_trained_is_as_likely_as_its_own_promise_says(
+    written: Any, opened: Any, sure: Predictions
+) -> None:
+    """And is not named where an earlier version left out what its drop on test is open by."""
+    sample = sure.lattice
+    drops = {"drop": tuple(98.0 - mean for mean in sample.mean), "drop_sigma": (0.1,) * 300}
+    more = {"lattice": sample.model_copy(update=drops), "caps": {}}
+    words = opened(written(predicted=sure.model_copy(update=more))).locator("#take").inner_text()
+    expected = words.partition("Predicted to be enough")[2]
+    assert re.search(r" 8[0-9]% likely to lose no more on test", expected)
+    more["lattice"] = sample
+    words = opened(written(predicted=sure.model_copy(update=more))).locator("#take").inner_text()
+    assert "Predicted to be enough" not in words
+
+
 def test_without_an_answer_none_is_shown(written: Any, opened: Any) -> None:
     assert opened(written()).locator("#answer").is_hidden()
 
@@ -621,6 +636,32 @@ def test_finalists_stand_beside_what_they_come_from(
     assert "on val: " in sheet.locator("#take").inner_text()
     sheet.select_option("#metric", "test_score")
     assert "96.50" in sheet.locator("#take").inner_text()
+
+
+def test_the_answer_says_how_many_networks_were_tested_and_its_promise_in_the_blocks_words(
+    written: Any, opened: Any, records: list[Record], tmp_path: Path
+) -> None:
+    """Retries and earlier commands test further networks, which the last comparison leaves out."""
+    final = {"study": "finals", "origin": "finalist", "score": None, "test_score": 96.0}
+    finalists = [records[at].model_copy(update=final) for at in (0, 2, 3)]
+    best = Store(tmp_path / "runs").study_folder(STUDY) / BEST_FOLDER
+    Store(tmp_path / "runs").write(best, finalists[-1])
+    keys = "role model network params params_share test_score_mean test_score_std".split()
+    rows = [
+        dict(zip(keys, (role, r.model, r.network, r.params, 0.5, 96.0, None), strict=True))
+        | {"seeds": [0]}
+        for role, r in (("baseline", finalists[0]), ("answer", finalists[-1]))
+    ]
+    promise = {"drop": 0.4, "low": 0.1, "high": 0.7, "probability": 0.9}
+    promise |= {"allowed": 1.0, "confidence": 0.8}
+    told = {"measured_on": "test", "drop": 0.5, "results": rows, "promise": promise, "kept": True}
+    (best / METRICS_FILE).write_text(json.dumps(told | {"learnt": "train and val"}))
+    sheet = opened(written([*records, *finalists]))
+    sheet.click("#tab-about")
+    card = sheet.locator("#about").inner_text()
+    assert "The search's answer: trained on train and val; 3 networks were tested" in card
+    said = dict(answer_block.read(Store(tmp_path / "runs"), STUDY))["promise"]
+    assert f"Promise: {said[0].upper()}{said[1:]}." in card
 
 
 def test_a_network_is_counted_once_however_often_it_was_trained(

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -484,6 +485,22 @@ def test_a_baseline_whose_seeds_differ_by_more_than_may_be_lost_is_warned_of(
     answer(put(), promise=promise, measured=figures)
     study = one(store)
     assert "noise" in dict(study["block"]) and study["warnings"] == []  # it is said once
+
+
+def test_the_page_believes_of_the_answer_what_its_rows_say(
+    store: Store, put: Put, predict: Predict, answer: Answer
+) -> None:
+    """Predictions that were made later, by more trainings, would say it by another figure."""
+    record, other = put(), put(network="d1-1-1_w4-8-16")
+    promises = [{"network": r.network, "drop": 5.0, "sigma": 1.0} for r in (record, other)]
+    predict(confidence=0.8, promises=promises)
+    promise = {"drop": 0.2, "low": -0.9, "high": 1.3, "allowed": 1.0, "confidence": 0.8}
+    answer(record, promise=promise | {"probability": NormalDist(0.2, 1.1 / 1.2816).cdf(1.0)})
+    told = {one["network"]: one for one in one(store)["predictions"]["promises"]}
+    assert told[other.network]["drop"] == 5.0
+    drop, sigma = (told[record.network][key] for key in ("drop", "sigma"))
+    stated = one(store)["answer"]["promise"]["probability"]
+    assert NormalDist(drop, sigma).cdf(1.0) == pytest.approx(stated, abs=1e-6)
 
 
 def test_a_studys_fields_are_found_whatever_its_name_is(store: Store, put: Put) -> None:

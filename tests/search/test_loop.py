@@ -327,20 +327,26 @@ def test_each_warning_is_printed_once_during_the_search_and_once_beside_the_answ
     search = replace(search, watch=looks.append)
 
     def printed() -> list[str]:
-        lines = capsys.readouterr().out.splitlines()
-        return sorted(line[:20] for line in lines if line.startswith("warning: "))
+        lines = " ".join(capsys.readouterr().out.split()).split("warning: ")
+        return sorted(line.partition("surrogate: ")[0].strip() for line in lines[1:])
+
+    def first(lines: Sequence[str]) -> list[str]:
+        return sorted(line[:11] for line in lines)
 
     with messages.command():
         belief, _ = go(search, world.train)
         during = printed()
-        search.conclude(belief)
-    assert len(during) == len(set(during)) == 3
-    assert (
-        looks[-1].val_warnings == tuple(search.val_warnings.of_belief(belief)) != ()
-    )  # for the page
-    assert printed() == during
-    replace(search, val=None).conclude(belief)
-    assert "val images" not in capsys.readouterr().out
+        search.conclude()
+    said = printed()
+    assert len(during) == len(set(first(during))) == 3 and first(said) == first(during)
+    assert looks[-1].val_warnings == tuple(search.val_warnings.of_belief(belief)) != ()
+    on_page = [*looks[-1].val_warnings, *looks[-1].looks[-1].warnings]
+    assert said == sorted(" ".join(one.split()) for one in on_page)  # one figure, on the page, too
+    with messages.command():
+        go(search, world.train)  # repeated, when nothing is left to train
+        assert not any("errs" in line for line in printed())
+        search.conclude()
+    assert printed() == said
 
 
 def test_val_is_warned_of_once_as_soon_as_the_baseline_is_trained(

@@ -17,8 +17,9 @@ from ssr_exp.runs.score import VAL_LOSS
 from ssr_exp.runs.store import Store
 from ssr_exp.search import diagnostics, history, lattice_sample, refit, space, summary
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.space import Space
-from tests.search.conftest import First, Tell
+from tests.search.conftest import First, Tell, asked
 
 pytestmark = pytest.mark.usefixtures("unfitted")
 
@@ -101,6 +102,21 @@ def test_a_searchs_rounds_and_earlier_looks_stay(small: Space, tell: Tell, first
     assert (found.looks[-1].round, found.looks[-1].runs) == (2, len(runs) + 1)
     assert len(found.left_out) == len(runs) + 1
     assert found.lattice.mean != before.lattice.mean
+
+
+def test_promises_that_are_made_anew_count_the_noise_that_the_searchs_did(
+    small: Space, tell: Tell, first: First
+) -> None:
+    runs = [tell(a) for a in first]
+    conf, val = asked(finalists__seeds=2), ValSet({"cat": 200, "dog": 100}, tested=200)
+    trained = history.from_records(small, runs)
+    before = summary.summarise(Belief.from_history(trained, conf, val=val), conf)
+    before = before.model_copy(update={"confidence": 0.7})
+    again = fit(small, runs, before)
+    assert again.promises == before.promises and again.lattice == before.lattice
+    assert (again.confidence, again.evaluation) == (0.7, before.evaluation)
+    older = fit(small, runs, before.model_copy(update={"evaluation": None}))
+    assert older.confidence is None  # nobody says what those of an earlier version counted
 
 
 def test_predictions_that_are_continued_twice_tell_each_round_once(

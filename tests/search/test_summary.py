@@ -16,7 +16,7 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import predictions
-from ssr_exp.runs.predictions import Look, Predictions
+from ssr_exp.runs.predictions import Evaluation, Look, Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import ACCURACY, VAL_LOSS
 from ssr_exp.runs.store import Store
@@ -24,6 +24,7 @@ from ssr_exp.search import diagnostics, history, rounds, summary
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import propose
+from ssr_exp.search.resolution import ValSet
 from ssr_exp.search.rounds import Planned, Round
 from ssr_exp.search.space import Space
 from tests.search.conftest import First, Tell, asked
@@ -182,11 +183,35 @@ def test_intervals_are_those_of_a_proposal(
     assert sample.high[::31] == pytest.approx(high.tolist(), abs=ROUNDED)
 
 
+def test_a_network_is_believed_by_one_figure_whether_it_is_looked_up_as_trained_or_in_the_lattice(
+    known: History, small: Space
+) -> None:
+    """With the noise of val and test: what an untrained one is expected to lose counts it, too."""
+    images = ValSet({"cat": 300}, tested=200)
+    told, bare = (
+        summarised(Belief.from_history(known, SearchConfig(), val=val)) for val in (images, None)
+    )
+    sample = told.lattice
+    assert sample.drop is not None and sample.drop_sigma is not None
+    rows = zip(sample.drop, sample.drop_sigma, strict=True)
+    at = dict(zip(sample.network, rows, strict=True))
+    baseline = small.code(small.plan.baseline)
+    promised = [one for one in told.promises if one.network != baseline]
+    assert len(promised) == len(known.networks) - 1
+    for one in promised:
+        assert at[one.network] == pytest.approx((one.drop, one.sigma), abs=2 * ROUNDED)
+    assert bare.lattice.drop_sigma is not None
+    pairs = zip(sample.drop_sigma, bare.lattice.drop_sigma, strict=True)
+    assert all(noisy > 1.5 * quiet for noisy, quiet in pairs)
+    assert told.evaluation == Evaluation(val=300, test=200, seeds=SearchConfig().finalists.seeds)
+
+
 @pytest.mark.usefixtures("unfitted")
 @pytest.mark.parametrize("outcome", Outcome)
 def test_intervals_are_in_order_whichever_way_is_better(known: History, outcome: Outcome) -> None:
     found = summarised(Belief.from_history(known, asked(surrogate__outcome=outcome)))
     assert found.outcome == (ACCURACY if outcome is Outcome.score else VAL_LOSS)
+    assert (found.lattice.drop is None) is (outcome is not Outcome.score)
     sample = found.lattice
     triples = list(zip(sample.low, sample.mean, sample.high, strict=True))
     assert all(low < mean < high for low, mean, high in triples)

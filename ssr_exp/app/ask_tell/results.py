@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -104,12 +104,10 @@ class Answer:
         on = "val" if self.test is None or self.baseline_test is None else "test"
         if not is_baseline:
             lines += self._drop(on)
-        asked = f"; {self.confidence:g} asked for" if self.confidence > EVEN else ""
-        promise = self.promise.text(self.how, self.allowed)
-        state = verdict.STATES[self.is_kept]
-        before = "it is expected" if self.is_kept is None else "by val alone: expected"
         if not is_baseline:
-            lines.append(f"  promise: {state}; {before} {promise}{asked}")
+            stated = self.promise.stated(allowed=self.allowed, confidence=self.confidence)
+            said = verdict.promise_text(self.how, stated, on=on, kept=self.is_kept)
+            lines.append(f"  promise: {said}")
         if self.verdict:
             lines.append(f"  {self.verdict}")
         lines.append(
@@ -184,18 +182,21 @@ def make_answer(asking: Asking) -> Answer:
         drop = how.drop(test.mean, baseline_test.mean)
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
     seen = asking.believe() if finals else belief  # theirs on val are trainings, too
-    promise, axis = belief.promises[decided.network], asking.conf.objective.cost
-    metrics = {
-        "measured_on": "val" if test is None or baseline_test is None else "test",
-        "drop": drop,
-        "measured": measured,
-        "promise": promise.fields() | {"allowed": belief.drop, "confidence": belief.confidence},
-        "networks_tested": n_tested(finals),
-        "export": _export_words(asking),
-        **decided.fields(),
-        **other_networks.full_size(belief),
-        **other_networks.further(seen, code, axis, decided.drops),
-    }
+    promise, axis = decided.promise(belief, seen), asking.conf.objective.cost
+
+    def metrics() -> dict[str, Any]:
+        return {
+            "measured_on": "val" if test is None or baseline_test is None else "test",
+            "drop": drop,
+            "measured": measured,
+            "promise": promise.stated(allowed=belief.drop, confidence=belief.confidence),
+            "networks_tested": n_tested(finals),
+            "export": _export_words(asking),
+            **decided.fields(),
+            **other_networks.full_size(belief),
+            **other_networks.further(seen, code, axis, decided.drops),
+        }
+
     folder, handed = _hand_over(asking, code, records, metrics)
     return Answer(
         code,
@@ -222,12 +223,13 @@ def _cost(asking: Asking, code: str) -> Cost:
 
 
 def _hand_over(
-    asking: Asking, code: str, records: list[Record], metrics: dict[str, Any]
+    asking: Asking, code: str, records: list[Record], metrics: Callable[[], dict[str, Any]]
 ) -> tuple[Path | None, Record | None]:
     """Copy the weights of a network to `best/`, or of a command's study say where they are.
 
     Returns the folder, and which training they are of: a finalist before others. None if there
-    are none. A command's `best/` is its own, and holds them if it is of this network.
+    are none. A command's `best/` is its own, and holds them if it is of this network. `metrics`
+    are asked for where they are written.
     """
     to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
     if asking.conf.study is None and (to / RECORD_FILE).exists():
@@ -252,9 +254,10 @@ def _hand_over(
         return folder, record
     conf = asking.job(request(record)).conf
     before = asking.store.read(to) if (to / RECORD_FILE).exists() else None
-    answer_folder.write(asking.opened, conf, record, folder, to, metrics)
+    told = metrics()
+    answer_folder.write(asking.opened, conf, record, folder, to, told)
     if before is not None and before.network != code:
-        question = {key: metrics["promise"][key] for key in ("allowed", "confidence")}
+        question = {key: told["promise"][key] for key in ("allowed", "confidence")}
         axis = asking.conf.objective.cost
         exported = to.parent / EXPORTS / to.name
         answer_printing.print_replaced(before, record, **question, axis=axis, exported=exported)

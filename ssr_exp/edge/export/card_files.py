@@ -40,7 +40,8 @@ def table(
     yield f"| {' | '.join(headings)} |"
     yield f"|{'---|' * len(headings)}"
     eager = [score.number(exported.eager[name]) for name in names] + ["100" for _ in same]
-    yield f"| weights.pt | PyTorch | | {_ms(exported.latencies[EAGER])} | {' | '.join(eager)} | |"
+    first = ["weights.pt", "PyTorch", "", _ms(exported.latencies[EAGER]), *eager, ""]
+    yield f"| {' | '.join(first)} |"
     for one in exported.files:
         found, size = one.agreement, f"{one.size / 1024:,.0f}"
         cells = [one.file, one.runtime, size, _ms(exported.latencies[one.file])]
@@ -48,13 +49,13 @@ def table(
         cells += [] if found.agreement is None else [f"{found.agreement:.2f}"]
         yield f"| {' | '.join([*cells, f'{found.difference:.1e}'])} |"
     yield ""
-    signature = _signature(parts)
-    samples = "images" if signature is None else "inputs"
+    is_image = _signature(parts) is None and chosen.sample == "image"
+    samples = "images" if is_image else "inputs"
     is_quantised = any(one.int8 for one in exported.files)
     calibrated = " int8 files are calibrated on val images." if is_quantised else ""
     made = "" if how is None else f"what `{predictor.SCRIPT}` makes of the files of "
     yield (
-        f"Latency: one {samples[:-1]}, median of {request.repeats} interleaved turns on "
+        f"Latency: one {chosen.sample}, median of {request.repeats} interleaved turns on "
         f"{provenance.cpu(request.threads)}. "
         f"{_measured(chosen) if exported.eager else 'Outputs: compared'} on {made}"
         f"{' and '.join(f'{len(part):,} {part.name}' for part in parts)} {samples}; "

@@ -8,12 +8,11 @@ from typing import Any
 from ssr_exp.edge.export import card_training, markdown
 from ssr_exp.edge.selection import Selection
 from ssr_exp.runs import seed_means, verdict
+from ssr_exp.runs.last_comparison import Comparison, Figure
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.terminal import counted
-
-PROMISED = {"drop", "low", "high", "probability", "allowed", "confidence"}
 
 
 def front(chosen: Selection, finished: Sequence[Record]) -> str:
@@ -61,73 +60,55 @@ def section(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     if chosen.has_seen_val:
         yield f"- Its last training learned from train and val; its {score.name} flatters it."
     yield f"- The weights are {markdown.inert(verdict.weights(record))}."
-    tested = list(_tested(chosen, finished))
-    yield from tested or _beside(chosen, means)
-    yield from _promised(chosen)
+    yield from list(_compared(chosen, finished)) or _beside(chosen, means)
+    if chosen.told is not None and (promised := chosen.told.promise_text(record)) is not None:
+        yield f"- Promise: {markdown.inert(promised)}."
     if chosen.verdict is not None:
         yield f"- Against it: {markdown.inert(chosen.verdict)}."
 
 
-def _tested(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
+def _compared(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     """Write what was compared last: on test, or of a study that is not at hand on val."""
-    told, record, on = chosen.told, chosen.record, str(chosen.told.get("measured_on", "test"))
-    if on == "val" and finished:
+    told, record = chosen.told, chosen.record
+    if told is None or (told.measured_on == "val" and finished):
         return
-    pair = told.get("measured")
-    pair = pair if isinstance(pair, dict) else {}
-    rows = chosen.comparison or list(_rows(record, pair, finished, on))
-    lines = [line for row in rows if (line := _compared(row, record.scored_by, on))]
-    yield from lines
-    drop = told.get("drop")
-    if lines and isinstance(drop, int | float) and not record.is_whole:
-        yield _drop(chosen, drop, on, _error(rows))
-        yield from _noise(chosen, rows)
-
-
-def _noise(chosen: Selection, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Say what the baseline's seeds say against the drop."""
-    full = next((row for row in rows if row.get("role") == "baseline"), {})
-    spread = full.get("test_score_std", full.get("test_acc_std"))
-    spread = spread if isinstance(spread, int | float) else None
-    if (noise := verdict.noise_text(spread, _promise(chosen).get("allowed"))) is not None:
+    rows = list(_rows(record, told, finished))
+    yield from rows
+    if not rows or record.is_whole:
+        return
+    lost = told.drop_text(record)
+    yield f"- Drop against the baseline on {told.measured_on}: {markdown.inert(lost)}."
+    if (noise := told.noise_text(record)) is not None:
         yield f"- Noise: {noise}."
 
 
-def _error(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Find the standard error of the drop in the rows of answer and baseline."""
-    means = []
-    for row in rows:
-        deviation, seeds = row.get("test_score_std", row.get("test_acc_std")), row.get("seeds")
-        if row.get("role") in ("answer", "baseline") and isinstance(seeds, list | int):
-            count = seeds if isinstance(seeds, int) else len(seeds)
-            is_known = isinstance(deviation, int | float) and count > 0
-            means.append((deviation if is_known else None, count))
-    return verdict.standard_error(*means) if len(means) == 2 else None
-
-
-def _rows(
-    record: Record, pair: Mapping[str, Any], finished: Sequence[Record], on: str
-) -> Iterator[dict[str, Any]]:
-    """Write the answer and the baseline that a loop's study compared as a search's rows."""
+def _rows(record: Record, told: Comparison, finished: Sequence[Record]) -> Iterator[str]:
+    """Write a line of each network of a search's table; of a loop's study, which has none, two."""
+    score, on = record.scored_by, told.measured_on
+    for row in told.results:
+        who = f"{row.role}, {row.model} {row.network}"
+        yield _line(who, _figure(score, row.figure.mean, row.figure.std, row.seeds, on))
+    if told.results or told.pair is None:
+        return
     whole = next((one.network for one in finished if one.is_whole), "")
-    for role, network in (("answer", record.network), ("baseline", whole)):
-        figure = pair.get(role)
-        if not isinstance(figure, dict) or (role == "answer" and record.is_whole):
-            continue
-        scores = {
-            one.seed: one.test_score if on == "test" else one.score
-            for one in finished
-            if one.network == network
-        }
-        seeds = sorted(seed for seed, value in scores.items() if value is not None)
-        yield {
-            "role": role,
-            "model": record.model,
-            "network": network,
-            "test_score_mean": figure.get("mean"),
-            "test_score_std": figure.get("std"),
-            "seeds": seeds if len(seeds) == figure.get("seeds") else figure.get("seeds"),
-        }
+    both = (("answer", record.network), ("baseline", whole))
+    for role, network in both[1:] if record.is_whole else both:
+        figure: Figure = getattr(told.pair, role)
+        seeds = _seeds(network, finished, on=on)
+        named = seeds if len(seeds) == figure.seeds else figure.seeds
+        who = f"{role}, {record.model} {network}".rstrip()
+        yield _line(who, _figure(score, figure.mean, figure.std, named, on))
+
+
+def _line(who: str, figure: str) -> str:
+    return f"- {markdown.inert(who)}: {figure}."
+
+
+def _seeds(network: str, finished: Sequence[Record], *, on: str) -> list[int]:
+    """List the seeds of a network's trainings that have a score on test, or on val."""
+    mine = [one for one in finished if one.network == network]
+    values = {one.seed: one.test_score if on == "test" else one.score for one in mine}
+    return sorted(seed for seed, value in values.items() if value is not None)
 
 
 def _beside(chosen: Selection, means: Mapping[str, SeedMean]) -> Iterator[str]:
@@ -141,7 +122,11 @@ def _beside(chosen: Selection, means: Mapping[str, SeedMean]) -> Iterator[str]:
     who = f"baseline, {markdown.inert(first.model)} {markdown.inert(first.network)}"
     yield f"- {who}: {_mean(score, full, 'val')}."
     error = verdict.standard_error(*((one.deviation, len(one.seeds)) for one in (own, full)))
-    yield _drop(chosen, score.drop(own.mean, full.mean), "val", error)
+    promise = None if chosen.told is None else chosen.told.promise
+    allowed = None if promise is None else promise.allowed
+    lost = score.drop(own.mean, full.mean)
+    text = verdict.drop_text(score, lost, error=error, allowed=allowed, on="val")
+    yield f"- Drop against the baseline on val: {markdown.inert(text)}."
 
 
 def _mean(score: Score, one: SeedMean, on: str) -> str:
@@ -159,43 +144,3 @@ def _figure(
     named = "" if isinstance(seeds, int) else f" ({', '.join(map(markdown.inert, seeds))})"
     over = f"{words} over {counted(count, 'seed')}{named}"
     return f"{text} on {on}, {f'of a single seed{named}' if count == 1 else over}"
-
-
-def _compared(row: Mapping[str, Any], score: Score, on: str) -> str | None:
-    """Write a row of a search's last comparison; None if it is no such row."""
-    mean, deviation = (
-        row.get(f"test_score_{name}", row.get(f"test_acc_{name}")) for name in ("mean", "std")
-    )
-    seeds = row.get("seeds")
-    if not isinstance(mean, int | float) or not isinstance(seeds, list | int):
-        return None
-    role, model, network = (markdown.inert(row.get(key)) for key in ("role", "model", "network"))
-    spread = deviation if isinstance(deviation, int | float) else None
-    return f"- {role}, {f'{model} {network}'.strip()}: {_figure(score, mean, spread, seeds, on)}."
-
-
-def _drop(chosen: Selection, drop: float, on: str, error: float | None) -> str:
-    """Say what is lost against the baseline, and what may be."""
-    allowed = _promise(chosen).get("allowed")
-    text = verdict.drop_text(chosen.record.scored_by, drop, error=error, allowed=allowed, on=on)
-    return f"- Drop against the baseline on {on}: {markdown.inert(text)}."
-
-
-def _promised(chosen: Selection) -> Iterator[str]:
-    """Say what became of the promise of an answer, where one was stated."""
-    told, promise, record = chosen.told, _promise(chosen), chosen.record
-    if not promise.keys() >= PROMISED or record.is_whole:
-        return
-    on, kept, drop = str(told.get("measured_on")), told.get("kept"), told.get("drop")
-    if kept is None and on == "test" and isinstance(drop, int | float):
-        kept = drop <= promise["allowed"]
-    kept = kept if isinstance(kept, bool) else None
-    text = verdict.promise_text(record.scored_by, promise, on=on, kept=kept)
-    yield f"- Promise: {markdown.inert(text)}."
-
-
-def _promise(chosen: Selection) -> dict[str, float]:
-    """Read what was promised of an answer, as far as it can be read."""
-    told = chosen.told.get("promise")
-    numbers = told if isinstance(told, dict) else {}
-    return {key: value for key, value in numbers.items() if isinstance(value, int | float)}

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from ssr_exp import files
 from ssr_exp.edge.export import formats, verified_files
 from ssr_exp.edge.export.exported import REPORT, ExportedFile
+from ssr_exp.edge.export.verification import LosesTooMuch
 from ssr_exp.edge.export.verified_files import STEM, Work
 from ssr_exp.edge.selection import TRUST, Selection
 from ssr_exp.errors import SsrError
@@ -59,15 +60,17 @@ def keep(work: Work, to: Path, new: Sequence[ExportedFile]) -> list[ExportedFile
             kept.append(_kept(work, to, one))
         except (SsrError, OSError) as error:
             names = ",".join(dict.fromkeys((*work.request.format, one.format)))
+            larger = " and a larger int8_drop" if isinstance(error, LosesTooMuch) else ""
+            quantised = f" int8=true{larger}" if one.int8 else ""
             log.warning(
                 "%s, which was there, is not kept (%s): to have it, too, type format=%s%s",
-                *(file, str(error).rstrip("."), names, " int8=true" if one.int8 else ""),
+                *(file, str(error).rstrip("."), names, quantised),
             )
     return kept
 
 
 def _kept(work: Work, to: Path, one: EarlierFile) -> ExportedFile:
-    """Verify a file again, from a copy: that it does what it did.
+    """Verify a file again, from a copy: that it does what it did, and loses no more than is typed.
 
     Raises:
         SsrError: if it does not.

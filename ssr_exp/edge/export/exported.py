@@ -41,7 +41,7 @@ class Exported:
     folder: Path  # holds it
     files: tuple[ExportedFile, ...]  # that passed, one or more
     failed: tuple[str, ...]  # formats that did not, with the reason
-    latencies: Mapping[str, Latency]  # of one image, by file, and of PyTorch as `EAGER`
+    latencies: Mapping[str, Latency]  # of one sample, by file, and of PyTorch as `EAGER`
     learnt: frozenset[str] = frozenset()  # parts of the data set that the network learned from
 
     @property
@@ -63,7 +63,7 @@ class Exported:
 
 
 def report(exported: Exported, score: Score, request: ExportConfig) -> dict[str, object]:
-    """Write an export's figures as plain data; latencies in ms, of one image."""
+    """Write an export's figures as plain data; latencies in ms, of one sample."""
     files = [
         {
             "file": one.file,
@@ -94,10 +94,15 @@ def _times(latency: Latency) -> dict[str, object]:
     return {"latency_ms": latency.ms, "quartiles_ms": latency.quartiles}
 
 
-def print_table(exported: Exported, score: Score, request: ExportConfig) -> None:
-    """Print a row for each verified file, beside PyTorch, and what its user should know."""
+def print_table(
+    exported: Exported, score: Score, request: ExportConfig, *, sample: str = "image"
+) -> None:
+    """Print a row for each verified file, beside PyTorch, and what its user should know.
+
+    `sample` is what the network takes one of.
+    """
     by = "" if exported.eager else " (their outputs are PyTorch's on drawn inputs)"
-    table = Table(title=f"verified files{by}, one image on {provenance.cpu(request.threads)}")
+    table = Table(title=f"verified files{by}, one {sample} on {provenance.cpu(request.threads)}")
     table.add_column("file", no_wrap=True)
     for heading in ("runtime", "KiB", "ms", "quartiles", *exported.headings(score)):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -57,7 +57,7 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     kind = "at its full size" if record.is_whole else "rescaled"
     yield f"# {markdown.inert(record.model)} {kind}: {markdown.inert(about.network)}"
     yield ""
-    if record.is_whole and chosen.told:
+    if record.is_whole and chosen.told is not None:
         yield "No smaller network was good enough in its search, so this is the seed network."
         yield ""
     yield (
@@ -71,7 +71,7 @@ def _what(chosen: Selection, finished: Sequence[Record]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for name, own, full in (
         ("parameters", record.params, record.baseline_params),
-        ("MACs for one image", record.macs, record.baseline_macs),
+        (f"MACs for one {chosen.sample}", record.macs, record.baseline_macs),
         ("GeMMs", record.gemms, record.baseline_gemms),
     ):
         yield f"| {name} | {own:,} | {full:,} | {own / full:.1%} |"

@@ -28,6 +28,10 @@ Measure = Callable[[Model, Iterator[Tensor]], float]
 a measure that runs the model by itself need not look at that."""
 
 
+class LosesTooMuch(SsrError):
+    """A quantised file scores worse than `int8_drop` allows."""
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Inputs of a network from a part of the data set."""
@@ -243,7 +247,7 @@ def check(
         drops: for a quantised file, what it may lose of the score of each part instead.
 
     Raises:
-        SsrError: says what is wrong.
+        SsrError: says what is wrong; `LosesTooMuch` of a score.
     """
     if drops is None:
         if not agreement.difference <= tolerance:
@@ -255,7 +259,7 @@ def check(
     for part, most in drops.items():
         drop = score.drop(agreement.scores[part], agreement.eager[part])
         if not drop <= most:
-            raise SsrError(
+            raise LosesTooMuch(
                 f"it loses {score.drop_text(drop)} of {score.on(part).name}, and int8_drop allows "
                 f"{score.short_drop(most)}"
             )

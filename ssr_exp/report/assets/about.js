@@ -15,23 +15,25 @@ function answerCard() {
     row.role, `${row.model === study().model ? "" : `${row.model} `}${row.network}`, whole.format(row.params), percent(row.params_share),
     numbered(row.test_score_mean, judged()), isNumber(row.test_score_std) ? numbered(row.test_score_std, judged()) : "", (row.seeds || []).length,
   ].map((text, i) => element("td", { class: i < 2 ? "text" : null, text: String(text) }))));
-  return element("div", { class: "card" }, element("h2", { text: `The search's answer: ${answer.learnt ? `trained on ${answer.learnt}, ` : ""}tested once` }),
+  const learnt = answer.learnt ? `trained on ${answer.learnt}; ` : "";
+  return element("div", { class: "card" }, element("h2", { text: `The search's answer: ${learnt}${testedWords(answer.results)} tested` }),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Finalists" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body))),
     ...(isTheBaseline() ? [element("p", { class: "note", text: "No smaller network was good enough, so the answer is the baseline itself." })] : [
-      element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote(answer.promise)].filter(Boolean)));
+      element("p", { class: "note", text: `${judged().title} drop ${dropped(answer.drop, judged())} on ${answer.measured_on}.` }), promiseNote()].filter(Boolean)));
+}
+
+// How many networks the test images were looked at for, in all rounds and retries; the table has those of the last command.
+function testedWords(rows) {
+  const finals = study().networks.filter((n) => isFinalist(n) && n.test_score);
+  const amount = Math.max(amountOf(finals), amountOf(rows.map((row) => ({ model: row.model, code: row.network }))));
+  return `${counted(amount, "network")} ${amount === 1 ? "was" : "were"}`;
 }
 
 const isTheBaseline = () => study().networks.some((n) => n.code === study().handed_over?.network && n.model === study().model && n.params === study().baseline.params && n.macs === study().baseline.macs);
 
-function promiseWords(promise) {
-  const change = `a ${promise.drop < 0 ? "gain" : "drop"} of ${dropped(Math.abs(promise.drop), judged())}`;
-  const ends = promise.drop < 0 ? [-promise.high, -promise.low] : [promise.low, promise.high];
-  const interval = ends.map((end) => numbered(end, judged())).join(" to ");
-  return `${change} (80\u00a0% interval ${interval}), within ${dropped(promise.allowed, judged())} with a probability of ${likely(promise.probability)}; ${likely(promise.confidence)} were asked for.`;
-}
-
-function promiseNote(promise) {
-  return promise ? element("p", { class: "note", text: `By val alone: ${promiseWords(promise)}` }) : null;
+function promiseNote() {
+  const said = new Map(study().block).get("promise");
+  return said ? element("p", { class: "note", text: `Promise: ${sentence(said)}` }) : null;
 }
 
 function classesCard() {

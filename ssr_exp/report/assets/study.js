@@ -40,6 +40,7 @@ function latticeOf(one) {
     params: sample.params[i], macs: sample.macs[i], gemms: sample.gemms[i],
     latency: one.settings.map((_, s) => (s === at && sample.latency_ms ? sample.latency_ms[i] : null)),
     expected: [sample.low[i], sample.mean[i], sample.high[i]],
+    lost: sample.drop && sample.drop_sigma ? { drop: sample.drop[i], sigma: sample.drop_sigma[i] } : null,
   }));
 }
 

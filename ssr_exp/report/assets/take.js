@@ -18,23 +18,21 @@ function largestDrop() {
   return judged().unit === "%" ? Math.min(20, Math.max(2, Math.ceil(worst))) : worst || Math.abs(full.mean) || 1;
 }
 
-// How likely a network loses no more than the slider allows; null where nobody says.
+// How likely a network loses no more on test than the slider allows; null where nobody says.
 function keeping(network) {
   const told = study().predictions;
   if (!told || !isNumber(told.confidence) || comparedBy() !== "score") return null;
-  let one = told.promises.find((promise) => promise.network === network.code);
-  if (network.expected) {
-    const [low, mean, high] = network.expected;
-    one = { drop: dropOf(mean, baseline().mean), sigma: (high - low) / (2 * 1.2816) };
-  }
+  const one = network.expected ? network.lost : told.promises.find((promise) => promise.network === network.code);
   if (!one) return null;
   return one.sigma > 0 ? (1 + erf((state.drop - one.drop) / one.sigma / Math.SQRT2)) / 2 : Number(one.drop <= state.drop);
 }
 
-// As the answer is chosen: at even odds scores decide, above the promise, too; the baseline is none.
+// As the answer is chosen: at even odds scores decide, above the promise, too; the baseline is none. An untrained network
+// of which nobody says how likely it is, is not named where that is asked for.
 function isPromised(network) {
   const [sure, share] = [study().predictions?.confidence, keeping(network)];
-  return share === null || network.kind === "baseline" || sure <= 0.5 || share >= sure;
+  if (share === null) return !(network.expected && sure > 0.5);
+  return network.kind === "baseline" || sure <= 0.5 || share >= sure;
 }
 
 const CAPS = { params: "parameters", macs: "MACs", gemms: "GeMMs" };

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from ssr_exp.config import Acquisition, Objective, SearchConfig
+from ssr_exp.runs.predictions import WITHIN_80
 from ssr_exp.search import lattice_sample
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.candidates import Candidates
-from ssr_exp.search.promise import WITHIN_80
 from ssr_exp.search.proposals import acquisition, batch, local_batch, sampling
 from ssr_exp.search.rounds import Planned
 from ssr_exp.search.space import Numbers

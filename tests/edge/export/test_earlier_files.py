@@ -32,13 +32,16 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def export_(tmp_path: Path, make_record: MakeRecord, network: nn.Module) -> Export:
-    """Export the network; returns the files of the folder that are networks."""
+    """Export the network; returns the files of the folder that are networks.
+
+    Files score `loses` points less than PyTorch.
+    """
     images, to = torch.randn(5, 1, 8, 8), tmp_path / "to"
 
-    def measure(model: Any, outputs: Any) -> float:
-        return 50.0 + 0 * len(list(outputs))
+    def write(*formats: str, loses: float = 0.0, **asked: Any) -> set[str]:
+        def measure(model: Any, outputs: Any) -> float:
+            return 50.0 - (0.0 if model is network else loses) + 0 * len(list(outputs))
 
-    def write(*formats: str, **asked: Any) -> set[str]:
         study = {"task": {"name": "module"}}
         chosen = Selection(network, description(), make_record(), study, tmp_path, "any", {})
         request = ExportConfig(format=list(formats), repeats=1, **asked)
@@ -90,6 +93,21 @@ def test_a_file_that_no_longer_does_what_it_did_is_not_kept(
     assert export_("torch_export") == {"model.pt2", "model.onnx"}
     assert "model.int8.onnx, which was there, is not kept (" in caplog.text
     assert "model.stray, which was there, is not kept: export.json does not name it" in caplog.text
+
+
+def test_an_int8_file_that_loses_more_than_is_typed_now_is_not_kept(
+    export_: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = {"model.onnx", "model.int8.onnx"}
+    assert export_("onnx", int8=True, loses=3.0, int8_drop=4) == both
+    assert export_("onnx", loses=3.0) == both  # nothing else is typed
+    assert export_("onnx", loses=3.0, int8_drop=3.5) == both
+    assert export_("onnx", loses=3.0, int8_drop=1) == {"model.onnx"}
+    assert (
+        "model.int8.onnx, which was there, is not kept (it loses 3.00 points of val acc, and "
+        "int8_drop allows 1 point): to have it, too, type format=onnx int8=true and a larger "
+        "int8_drop"
+    ) in caplog.text
 
 
 def test_a_file_that_may_run_code_stays_only_where_it_is_trusted(

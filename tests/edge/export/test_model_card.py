@@ -15,15 +15,19 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
 from ssr_exp.edge.export import model_card, output_kinds, predictor
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, print_table, report
-from ssr_exp.edge.export.verification import Agreement, Samples
+from ssr_exp.edge.export.formats.flat import FlatNetwork
+from ssr_exp.edge.export.verification import Agreement, DrawnSamples, Samples
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.report import answer_block
+from ssr_exp.rescaling.inputs import one_tensor
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import NOT_TOLD, Record
 from ssr_exp.runs.store import RECORD_FILE, Store
 from tests.edge.conftest import CODE, FIELDS, FULL, STUDY
@@ -53,7 +57,7 @@ def test_a_card_says_what_speaks_against_the_answer(
     assert "Against it" not in write(runs, CODE)
     found = selection.find
     broken = "the promise is broken: it loses 5 points on test"
-    told = {"verdict": broken}
+    told = Comparison(measured_on="test", drop=5.0, verdict=broken)
     monkeypatch.setattr(selection, "find", lambda *words: replace(found(*words), told=told))
     assert f"- Against it: {broken}." in write(runs, CODE)
 
@@ -86,6 +90,29 @@ def test_the_seeds_of_the_last_comparison_are_told(runs: Path) -> None:
     assert "2 seeds (0, 1)" in text
     assert "its val acc flatters it" in text
     assert "Not stated" in text
+
+
+def test_of_a_comparison_that_cannot_be_read_nothing_is_told_and_that_is_said(
+    runs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = runs / STUDY / "best" / "metrics.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"results": [*told["results"], {"role": "broken"}]}))
+    assert "on test" not in write(runs, "best") and f"skipped {path}" in caplog.text
+
+
+def test_a_card_reads_on_which_images_an_earlier_versions_answer_was_measured(
+    runs: Path, make_record: Callable[..., Record]
+) -> None:
+    """Schema 1 said it by another key, and knew no verdict."""
+    card = finalists(runs, make_record, measured_on="test", drop=3.0)
+    path = runs / STUDY / "best" / "metrics.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({"accuracy": told.pop("measured_on"), **told}))
+    assert write(runs, "best") == card and "- Against it: the promise is broken: it loses" in card
+    path.write_text(json.dumps({"accuracy": "val", **told}))
+    card = write(runs, "best")
+    assert "- Promise: not tested;" in card and "Drop against the baseline on test" not in card
 
 
 def test_the_head_is_yaml_whatever_the_names_are(runs: Path) -> None:
@@ -198,6 +225,30 @@ def test_where_nothing_was_measured_on_val_no_place_on_the_front_is_claimed(runs
     moved = runs.parent / "elsewhere" / "best"
     shutil.copytree(runs / STUDY / "best", moved)
     assert "is not at hand" in write(runs, str(moved))
+
+
+def test_a_network_of_other_inputs_is_told_of_in_samples_and_no_image(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is scored on drawn inputs: then the row of the weights has no more cells either."""
+    chosen, files, request = selection.find(runs, CODE), exported(runs), ExportConfig(repeats=3)
+    signature = one_tensor((4, 64))
+    drawn = DrawnSamples(FlatNetwork(nn.Identity(), signature))
+    unscored = replace(files.files[0], agreement=Agreement(1e-7, None, {}, {}))
+    files = replace(files, files=(unscored,))
+    flat = chosen.about.model_copy(update={"inputs": signature, "input_shape": (4, 64)})
+    for about in (flat, flat.model_copy(update={"inputs": None})):
+        own = replace(chosen, about=about)
+        card = model_card.write(own, files, [drawn], request, None)
+        assert "| MACs for one sample |" in card and "Latency: one sample, median" in card
+        of_files = card.partition("## Files")[2].partition("## Use")[0]
+        assert "drawn inputs" in of_files and "image" not in of_files
+        starts = ("| file |", "| weights", "| model.")
+        table = [line for line in card.splitlines() if line.startswith(starts)]
+        assert len(table) == 3 and len({line.count("|") for line in table}) == 1
+        print_table(files, chosen.record.scored_by, request, sample=own.sample)
+        assert "one sample on" in " ".join(capsys.readouterr().out.split())
+    assert "| MACs for one image |" in write(runs, CODE)
 
 
 def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record]) -> None:
