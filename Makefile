@@ -29,7 +29,7 @@ TOOLS  = $(addprefix tests/,benchmarks examples fuzz notebooks random_networks z
 TYPED  = --jaxtyping-packages=ssr_exp.search,ssr_exp.training,ssr_exp.tasks,ssr_exp.datasets,ssr_exp.runs,run_time_types.check
 # Neighbours stay together: what a module shares is made once.
 SPREAD = -n $(WORKERS) --dist worksteal
-LISTED = $(if $(CI),--durations=20)
+LISTED = $(if $(CI),--durations=60)
 CLUSTER = slurm-wlm munge slurmdbd mariadb-server
 
 .DEFAULT_GOAL := help

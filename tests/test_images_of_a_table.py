@@ -152,8 +152,8 @@ def test_classes_of_a_table_are_classified_and_may_be_balanced(
     [
         ("regression", "side", "task.unit=cm"),
         ("multilabel", "red,large", ""),
-        ("multilabel", "words", "dataset.resize=12"),
-        ("classification", "red", ""),
+        pytest.param("multilabel", "words", "dataset.resize=12", marks=pytest.mark.more),
+        pytest.param("classification", "red", "", marks=pytest.mark.more),
     ],
 )
 def test_a_moved_table_verifies_an_export_and_its_script_scores_the_same(

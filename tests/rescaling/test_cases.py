@@ -108,7 +108,8 @@ SCALES: dict[str, tuple[Any, ...]] = {
     "one normed weight": (lambda: cases.one_output(parametrizations.weight_norm), 0.0),
     "one spectral weight": (lambda: cases.one_output(parametrizations.spectral_norm), 0.0),
 }
-LATE = {  # left to the slow tests: variants of others, or networks of more layers
+MORE = [pytest.mark.slow, pytest.mark.more]
+LATE = {  # left to `make check`: variants of others, or networks of more layers
     "learnt table", "fixed kernel", "old weight norm", "old spectral norm", "pruned", "3-D",
     "nested output", "enumerate", "holds a generator", "summed images", "cached grid, ran",
     "0-d to a device", "index buffer", "mask buffer", "quantisation aware", "double",
@@ -153,7 +154,7 @@ def planned(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Plan:
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=name, marks=pytest.mark.slow if name in LATE else [])
+        pytest.param(case, id=name, marks=MORE if name in LATE else [])
         for name, case in SCALES.items()
     ],
 )

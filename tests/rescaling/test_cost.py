@@ -20,13 +20,13 @@ VARIANTS = [
     *((name, shortcut) for name in seeds.CIFAR for shortcut in ("A", "B")),
     *((name, stem) for name in seeds.TORCHVISION for stem in ("cifar", "imagenet")),
 ]
-LARGE = ("101", "110", "152")  # built by `make check` alone
+LATE = ("101", "110", "152", "32-", "34", "44", "wide")  # built by `make check` alone
 
 
 def marks(name: str, variant: str) -> list[pytest.MarkDecorator]:
-    is_large = any(depth in name for depth in LARGE)
+    is_late = any(part in f"{name}-" for part in LATE)
     slow = [] if (name, variant) in QUICK else [pytest.mark.slow]
-    return [*slow, pytest.mark.more] if is_large else slow
+    return [*slow, pytest.mark.more] if is_late else slow
 
 
 ALL = [pytest.param(*variant, marks=marks(*variant)) for variant in VARIANTS]

@@ -23,19 +23,20 @@ LATE = (
     "Scalar AcrossChannels SpatialAttention SelfAttention Linalg Repeated SqueezeLinear TwoBranch "
     "Maxout GroupNormed Prelu"
 ).split()
-"""Left to the slow tests: each is a variant of another, or an operation more."""
+"""Left to `make check`: each is a variant of another, or an operation more."""
+MORE = [pytest.mark.slow, pytest.mark.more]
 AT_ONE = "Shuffle Inverted Grouped GroupNormed Res2".split()
 
 
 def marked(names: list[str]) -> list[Any]:
-    return [pytest.param(n, marks=pytest.mark.slow if n in LATE else []) for n in names]
+    return [pytest.param(n, marks=MORE if n in LATE else []) for n in names]
 
 
 @pytest.mark.parametrize(
     ("name", "multiple"),
     [
         *((name, 4) for name in probes.names() if name not in LATE),
-        *(pytest.param(name, 4, marks=pytest.mark.slow) for name in LATE),
+        *(pytest.param(name, 4, marks=MORE) for name in LATE),
         *(pytest.param(name, 1, marks=pytest.mark.slow) for name in AT_ONE),
     ],
 )

@@ -24,14 +24,17 @@ def build(name: str, shape: tuple[int, int, int] = (3, 32, 32), **options: objec
 
 OTHERS = "alexnet densenet121 efficientnet_b0 mnasnet0_5 squeezenet1_1 vgg11_bn".split()
 QUICK = "unet resnet8 resnet20 resnet18 alexnet squeezenet1_1".split()
+SOME = "resnet56 resnet50 efficientnet_b0".split()  # the others: left to `make check`
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    slow = [] if name in QUICK else [pytest.mark.slow]
+    return slow if name in (*QUICK, *SOME) else [*slow, pytest.mark.more]
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-        for name in [*seeds.names(), *OTHERS]
-    ],
+    [pytest.param(name, marks=marks(name)) for name in [*seeds.names(), *OTHERS]],
 )
 def test_every_network_maps_images_to_logits(name: str) -> None:
     source = Source.builtin if name in seeds.names() else Source.torchvision

@@ -33,8 +33,18 @@ PROBES = ["Inverted", "Grouped", "Dense", "Squeeze", "Tapped", "hierarchy", "one
 QUICK = {(name, kind) for name in ("cifar", "vgg") for kind in KINDS} | {
     *((name, "superblock") for name in ("Inverted", "Grouped", "Tapped", "one_weight", "growing")),
 }  # fmt: skip
+LARGE = {
+    (name, kind) for name in ("resnet50", "densenet") for kind in KINDS if kind != "superblock"
+}
+
+
+def marks(split: tuple[str, str]) -> list[pytest.MarkDecorator]:
+    slow = [] if split in QUICK else [SLOW]
+    return [*slow, pytest.mark.more] if split in LARGE else slow
+
+
 SPLITS = [
-    pytest.param(*split, marks=[] if split in QUICK else SLOW)
+    pytest.param(*split, marks=marks(split))
     for split in itertools.product([*NETWORKS, *PROBES], KINDS)
 ]
 

@@ -20,7 +20,12 @@ from ssr_exp.rescaling import inputs
 from tests.rescaling.test_inputs import CASES
 from tests.support.descriptions import description
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("executorch",)]
+MORE = [pytest.mark.slow, pytest.mark.more]
+FILES = [  # of ExecuTorch few: each takes seconds
+    *(pytest.param(name, format_) for name in CASES for format_ in ("onnx", "torch_export")),
+    *(pytest.param(name, "executorch", marks=pytest.mark.slow) for name in ("two", "3-D")),
+    *(pytest.param(n, "executorch", marks=MORE) for n in CASES if n not in ("two", "3-D")),
+]
 
 
 def flat(name: str) -> FlatNetwork:
@@ -29,8 +34,7 @@ def flat(name: str) -> FlatNetwork:
     return FlatNetwork(network, inputs.read(network, example))
 
 
-@pytest.mark.parametrize("format_", ["onnx", "torch_export", *SLOW])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "format_"), FILES)
 def test_a_file_puts_out_what_the_network_does(name: str, format_: str, tmp_path: Path) -> None:
     kind, network = formats.find(format_), flat(name)
     path = tmp_path / f"model{kind.SUFFIX}"

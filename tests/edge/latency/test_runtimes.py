@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 
 import pytest
@@ -22,6 +23,8 @@ for _name in runtimes.NAMES:
         HERE.add(runtimes.find(_name).name)
 BY_FILE = ("onnxruntime", "executorch")
 GPU = [runtime.name for runtime in runtimes.ALL if runtime.on_gpu]
+SIGNATURES = ["two", "dictionary", "tokens", "shared", "sequence first"]
+MORE = [pytest.mark.slow, pytest.mark.more]
 
 
 def small() -> nn.Module:
@@ -139,10 +142,16 @@ def test_a_network_that_cannot_be_prepared_is_refused_in_a_sentence(name: str) -
 
 
 @pytest.mark.parametrize(
-    "runtime",
-    ["eager", "onnxruntime", *(pytest.param(n, marks=pytest.mark.slow) for n in ("compile", *GPU))],
+    ("name", "runtime"),
+    [
+        *itertools.product(SIGNATURES, ["eager", "onnxruntime"]),
+        *(pytest.param("two", n, marks=pytest.mark.slow) for n in ("compile", *GPU)),
+        *(
+            pytest.param(*each, marks=MORE)
+            for each in itertools.product(SIGNATURES[1:], ["compile", *GPU])
+        ),
+    ],
 )
-@pytest.mark.parametrize("name", ["two", "dictionary", "tokens", "shared", "sequence first"])
 def test_networks_of_any_signature_are_measured(name: str, runtime: str) -> None:
     if runtime not in HERE:
         pytest.skip(f"{runtime} cannot run here")
