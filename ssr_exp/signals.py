@@ -132,7 +132,7 @@ def sentence(done: int = 0, total: int | None = None) -> str:
     if total is None:
         return f"stopped: {how}"
     if total == 0:
-        return "stopped before anything was trained: repeat the command."
+        return "stopped before anything more was trained; nothing is lost: repeat the command."
     networks = "network is" if total == 1 else "networks are"
     return f"stopped; {done} of {total} {networks} done: {how}"
 

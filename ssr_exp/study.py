@@ -19,6 +19,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -460,8 +461,8 @@ class Study:
         """
         limit = self._conf.finalists.retries if retries is None else retries
         conf = FinalistsConf(seeds=seeds, count=count, retries=limit)
+        self._note_finalists(conf)  # a promise is of means over as many
         last = LastTrainings(self._telling, self._asking.judge(), conf)
-        self._note_finalists(conf)
         while (request := ranks.shared(last.claim)) is not None:
             if isinstance(request, Waiting):
                 _refuse_own(request)
@@ -562,7 +563,9 @@ class Study:
     # --- inside
 
     def _note_finalists(self, asked: FinalistsConf) -> None:
-        """Have commands know how many there are, of a study that no command began."""
+        """Count on as many; commands learn of it, too, of a study that none of them began."""
+        asked = replace(asked, epochs=self._conf.finalists.epochs, arms=self._conf.finalists.arms)
+        self._conf.finalists = asked
         if ranks.rank() == 0 and self._conf.study is not None:
             self._opened = loop_settings.note_finalists(self._opened, self._asking.store, asked)
 

@@ -86,7 +86,8 @@ def test_a_command_that_is_stopped_says_how_to_go_on(
 
 
 def test_the_sentence_is_true_before_anything_is_known() -> None:
-    assert signals.sentence(0, 0) == "stopped before anything was trained: repeat the command."
+    nothing = "stopped before anything more was trained; nothing is lost: repeat the command."
+    assert signals.sentence(0, 0) == nothing
     assert signals.sentence(0, 1).startswith("stopped; 0 of 1 network is done")
     assert signals.sentence().startswith("stopped: repeat the command to go on")
 

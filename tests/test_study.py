@@ -355,8 +355,9 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     assert not list(study.finalists(seeds=2))  # what was told is not offered again
     root, asked = study.folder.parent, {"finalists.seeds": 2, "finalists.count": 1}
     assert asked.items() <= loop_settings.search(root, "shapes").items()  # of a command, too
-    begin()
+    again = (begin(), Study.open("shapes", runs=root, trust=True))
     assert asked.items() <= loop_settings.search(root, "shapes").items()
+    assert all(study.answer().promise == answer.promise for study in again)  # of as many seeds
 
 
 def test_an_answer_without_weights_computes_nothing_that_is_written_beside_them(

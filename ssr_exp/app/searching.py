@@ -195,7 +195,14 @@ class SearchCommand(LaunchingCommand):
         seen, belief = belief, _judged(search, belief)
         if _is_left_to_a_loop(search.conf):
             return self._handed_over_before(search, belief, seen)
-        rest = (search.affordable, search.look)
+
+        def look() -> Belief:
+            """Believe by the finalists, too; pages then say what the answer's rows do."""
+            search.evidence.forget()
+            watched.tell(seen := search.look())
+            return seen
+
+        rest = (search.affordable, look)
         ending = Ending(self, arguments, search.conf, opened, belief, *rest)
         records = ending.carry_out()
         search.conclude()

@@ -153,6 +153,7 @@ class Comparison(FileModel):
         export: words for `export.py`; None: it cannot be exported.
         kept: whether the answer lost no more on test than it may; None: it was not tested.
         verdict: what speaks against it.
+        networks_tested: how many were, in all rounds and retries; None: of an earlier version.
     """
 
     measured_on: str = Field(validation_alias=AliasChoices("measured_on", "accuracy"))
@@ -171,6 +172,7 @@ class Comparison(FileModel):
     export: tuple[str, ...] | None = ()
     kept: bool | None = None
     verdict: str | None = None
+    networks_tested: int | None = None
 
     @property
     def pair(self) -> Pair | None:

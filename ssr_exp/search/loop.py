@@ -217,8 +217,16 @@ class Search:
         """
         self.prepare()
         if plans := self.book.read():
-            return self.attempts.left(plans)
+            left = self.attempts.left(plans)
+            self._say_what_is_left(left)
+            return left
         return self.plan_first()
+
+    def _say_what_is_left(self, plans: Sequence[Round]) -> None:
+        for plan in plans:
+            count, todo = len(plan.planned), len(self.attempts.todo(plan))
+            what = f"round {plan.number}" if plan.number else "first networks"
+            log.info("%s: %d of %d are done, %d to train", what, count - todo, count, todo)
 
     def prepare(self) -> None:
         """Look, before anything is trained, at what will be compared and measured.

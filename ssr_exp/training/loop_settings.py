@@ -104,17 +104,18 @@ def search(root: Path, name: str) -> dict[str, Any]:
     Raises:
         SsrError: if there is no such study, or commands began it.
     """
-    told = read(root, name)
-    found, finalists = (told.get(part) for part in (SEARCH, FINALISTS))
-    return {
-        **(found if isinstance(found, dict) else {}),
-        **{f"{FINALISTS}.{key}": value for key, value in _finalists(finalists).items()},
-    }
+    found = read(root, name).get(SEARCH)
+    return {**(found if isinstance(found, dict) else {}), **finalists(root, name)}
 
 
-def _finalists(told: object) -> dict[str, Any]:
+def finalists(root: Path, name: str) -> dict[str, Any]:
+    """Read how many finalists a study's loop asked for last, by the keys; none if it has not."""
+    about = files.read_or_empty(root / name / studies.FILE)
+    settings = about.get(studies.SETTINGS)
+    told = settings.get(FINALISTS) if isinstance(settings, dict) else None
     known = {field.name for field in fields_of(FinalistsConf)}
-    return {k: v for k, v in told.items() if k in known} if isinstance(told, dict) else {}
+    rows = told.items() if isinstance(told, dict) else ()
+    return {f"{FINALISTS}.{key}": value for key, value in rows if key in known}
 
 
 def settle(conf: Config) -> None:

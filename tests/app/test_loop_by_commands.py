@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import shapes
 
 import ssr_exp
+from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE
 from ssr_exp.training.candidate import Candidate
 from tests import conftest
 from tests.conftest import Command, Ended
@@ -72,6 +74,25 @@ def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_ty
     assert shown.lines("as the study was begun", "finalists.seeds=2", "finalists.retries=0")
     typed = search("rounds=0", "finalists.seeds=1")
     assert typed.lines("as the study was begun") and not typed.lines("finalists.seeds=2")
+
+
+@pytest.mark.slow
+def test_what_is_said_of_an_answer_stays_while_nothing_is_trained_whoever_asks(
+    study: ssr_exp.Study, search: Search
+) -> None:
+    words = ("task.target=shapes.train_one", "finalists.seeds=2", "finalists.retries=0")
+    first, metrics = search(*words), study.folder / BEST_FOLDER / METRICS_FILE
+    assert first.code == 0 and first.lines("promise: "), first.text
+    told = json.loads(metrics.read_text())
+    again = search(*words)
+    said = ("promise: ", "untrained: ", "cheaper: ", "warning: ")
+    assert [first.lines(word) for word in said] == [again.lines(word) for word in said]
+    assert json.loads(metrics.read_text()) == told
+    promise = ssr_exp.Study.open("shapes", runs=study.folder.parent, trust=True).answer().promise
+    stated = {key: told["promise"][key] for key in ("allowed", "confidence")}
+    assert promise.stated(**stated) == told["promise"]
+    likely = " ".join(first.lines("promise: ")[0].split()[1:12])
+    assert f"promise {likely}" in " ".join(search(*words, "rounds=0").out.split())
 
 
 @pytest.mark.slow

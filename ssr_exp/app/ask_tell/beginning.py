@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,7 +65,9 @@ def begun(
     score = check_score(score)
     whole = seed_network(make_network, init, network)
     told = {"task.name": "loop", "task.score": score.model_dump(mode="json")}
-    conf = settings({**told, "dataset.name": loop_study.DATASET, **options}, model(make_network))
+    before = loop_settings.finalists(Path(str(options["paths.runs"])), name)
+    given = {**told, "dataset.name": loop_study.DATASET, **before, **options}
+    conf = settings(given, model(make_network))
     conf.study = name
     split = {key: getattr(conf.segment, key) for key in SPLIT}
     traced_network, plan, found = traced(whole, example_inputs, network, split)

@@ -12,13 +12,14 @@ from typing import Any
 from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
+from ssr_exp.messages import WARNING
 from ssr_exp.report import page, search_results
 from ssr_exp.rescaling.cost import Cost
 from ssr_exp.runs import seed_means, verdict
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, RECORD_FILE, is_done
-from ssr_exp.search import answer, answer_printing, other_networks
+from ssr_exp.search import answer, answer_printing, diagnostics, other_networks
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
 from ssr_exp.training import answer_folder, loop_study, run
@@ -62,6 +63,7 @@ class Answer:
         verdict: what speaks against it, in a sentence; None: nothing does.
         training: whose weights `folder` holds: of its finalists the best on val, never by test.
         confidence: with which the promise was to be kept.
+        warnings: what speaks against believing the surrogate.
     """
 
     code: str
@@ -80,6 +82,7 @@ class Answer:
     verdict: str | None = None
     training: Record | None = field(default=None, repr=False)
     confidence: float = EVEN
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Write it as a block of lines."""
@@ -115,6 +118,7 @@ class Answer:
             if self.folder and self.training
             else "  no weights of it were told, so there is nothing to export"
         )
+        lines += [f"  {WARNING}{one}" for one in self.warnings]
         return "\n".join(lines)
 
     def _drop(self, on: str) -> Iterator[str]:
@@ -215,6 +219,7 @@ def make_answer(asking: Asking) -> Answer:
         decided.verdict,
         handed,
         belief.confidence,
+        diagnostics.look(seen).warnings,
     )
 
 
