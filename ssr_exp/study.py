@@ -19,7 +19,6 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -564,8 +563,7 @@ class Study:
 
     def _note_finalists(self, asked: FinalistsConf) -> None:
         """Count on as many; commands learn of it, too, of a study that none of them began."""
-        asked = replace(asked, epochs=self._conf.finalists.epochs, arms=self._conf.finalists.arms)
-        self._conf.finalists = asked
+        self._conf.finalists.seeds = asked.seeds
         if ranks.rank() == 0 and self._conf.study is not None:
             self._opened = loop_settings.note_finalists(self._opened, self._asking.store, asked)
 

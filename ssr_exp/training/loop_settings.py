@@ -105,11 +105,15 @@ def search(root: Path, name: str) -> dict[str, Any]:
         SsrError: if there is no such study, or commands began it.
     """
     found = read(root, name).get(SEARCH)
-    return {**(found if isinstance(found, dict) else {}), **finalists(root, name)}
+    return {**(found if isinstance(found, dict) else {}), **_finalists(root, name)}
 
 
-def finalists(root: Path, name: str) -> dict[str, Any]:
-    """Read how many finalists a study's loop asked for last, by the keys; none if it has not."""
+def seeds(root: Path, name: str) -> dict[str, Any]:
+    """Read with how many seeds a study's loop asked for finalists last: what promises are of."""
+    return {k: v for k, v in _finalists(root, name).items() if k == f"{FINALISTS}.seeds"}
+
+
+def _finalists(root: Path, name: str) -> dict[str, Any]:
     about = files.read_or_empty(root / name / studies.FILE)
     settings = about.get(studies.SETTINGS)
     told = settings.get(FINALISTS) if isinstance(settings, dict) else None

@@ -65,7 +65,7 @@ def begun(
     score = check_score(score)
     whole = seed_network(make_network, init, network)
     told = {"task.name": "loop", "task.score": score.model_dump(mode="json")}
-    before = loop_settings.finalists(Path(str(options["paths.runs"])), name)
+    before = loop_settings.seeds(Path(str(options["paths.runs"])), name)
     given = {**told, "dataset.name": loop_study.DATASET, **before, **options}
     conf = settings(given, model(make_network))
     conf.study = name

@@ -34,8 +34,12 @@ def reopened(
     if not trust:
         saved.check_trust(folder, about, "pass trust=True if you trust where it comes from")
     given = {"paths.runs": str(root), **options}
-    if isinstance(here[name].get(studies.SETTINGS), dict):
-        usual = {"dataset.name": loop_study.DATASET, **loop_settings.search(root, name)}
+    if isinstance(theirs := here[name].get(studies.SETTINGS), dict):
+        usual = {
+            "dataset.name": loop_study.DATASET,
+            **theirs.get(loop_settings.SEARCH, {}),
+            **loop_settings.seeds(root, name),
+        }
         given = {"study": name, "trust": trust, **usual, **given}
         conf = settings(given, ModelConf(name="network"))
         return loop_study.reopen(conf), conf

@@ -113,12 +113,12 @@ class Answer:
             lines.append(f"  promise: {said}")
         if self.verdict:
             lines.append(f"  {self.verdict}")
+        lines += [f"  {WARNING}{one}" for one in self.warnings]
         lines.append(
             f"  in {self.folder}, weights: {verdict.weights(self.training)}"
             if self.folder and self.training
             else "  no weights of it were told, so there is nothing to export"
         )
-        lines += [f"  {WARNING}{one}" for one in self.warnings]
         return "\n".join(lines)
 
     def _drop(self, on: str) -> Iterator[str]:
