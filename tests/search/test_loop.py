@@ -79,6 +79,19 @@ def test_a_killed_search_ends_where_an_undisturbed_one_does_and_trains_nothing_t
     assert world.trained == alone.trained
 
 
+@both
+def test_a_search_that_goes_on_says_how_far_it_is(
+    begin: Begin, world: World, go: Go, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.stop_after = 5
+    with pytest.raises(KeyboardInterrupt):
+        go(begin(rounds=1), world.train)
+    world.stop_after = None
+    with caplog.at_level("INFO", logger="ssr_exp"):
+        go(begin(rounds=1), world.train)
+    assert "first networks: 5 of 22 are done, 17 to train" in caplog.text
+
+
 def test_more_rounds_go_on_from_where_fewer_ended_in_either_mode(
     begin: Begin, world: World
 ) -> None:
