@@ -456,9 +456,14 @@ class Study:
                 the study's `finalists.retries`.
 
         Raises:
-            SsrError: if the records are too few for an answer.
+            SsrError: if the records are too few for an answer, or a number is below what can be.
         """
         limit = self._conf.finalists.retries if retries is None else retries
+        if min(seeds, count) < 1 or limit < 0:
+            raise SsrError(
+                f"finalists(seeds={seeds}, count={count}, retries={limit}): seeds and count are at "
+                "least 1, retries at least 0."
+            )
         conf = FinalistsConf(seeds=seeds, count=count, retries=limit)
         self._note_finalists(conf)  # a promise is of means over as many
         last = LastTrainings(self._telling, self._asking.judge(), conf)

@@ -360,6 +360,22 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     assert all(study.answer().promise == answer.promise for study in again)  # of as many seeds
 
 
+def test_what_finalists_have_told_so_far_does_not_change_which_are_asked_for(begin: Begin) -> None:
+    study = begin()
+    finish(study, scored)
+    first = next(iter(study.finalists(seeds=3)))
+    study.tell(first, scored(first), test=0.8)
+    study._asking.judge()
+    assert study._asking.conf.finalists.seeds == 3  # another process counts on as many
+    again = begin()
+    again._asking.judge()
+    assert again._asking.conf.finalists.seeds == 3
+    for seeds, retries in ((0, 0), (-1, 0), (1, -1)):
+        said = refused(lambda s=seeds, r=retries: list(again.finalists(seeds=s, retries=r)))
+        assert "seeds and count are at least 1" in said
+    assert begin()._asking.conf.finalists.seeds == 3  # what was refused is not kept
+
+
 def test_an_answer_without_weights_computes_nothing_that_is_written_beside_them(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,7 +197,7 @@ def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
 def _cheaper(one: Cheaper, score: Score) -> str:
     """Say why a cheaper network, good enough on val, is not the answer."""
     why = (
-        f"is {one.likely} likely to be so on test; {verdict.asks_for_more(one.confidence)}"
+        verdict.cheaper_text(one.probability, one.confidence)
         if one.drop is None
         else f"lost {score.drop_text(one.drop)} on test"
     )

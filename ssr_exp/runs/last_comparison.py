@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pydantic import AliasChoices, Field
 
-from ssr_exp import terminal
 from ssr_exp.files import FileModel
 from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Record
@@ -56,11 +55,6 @@ class StatedPromise(FileModel):
     probability: float
     allowed: float
     confidence: float
-
-    @property
-    def likely(self) -> str:
-        """Write the probability."""
-        return terminal.likely(self.probability)
 
 
 class Pair(FileModel):
@@ -116,11 +110,6 @@ class Likeliest(FileModel):
     confidence: float
     cost: str = "params"
     share: float | None = None
-
-    @property
-    def likely(self) -> str:
-        """Write the probability."""
-        return terminal.likely(self.probability)
 
 
 class Cheaper(Likeliest):

@@ -113,7 +113,7 @@ def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: b
     """
     likely, sure = terminal.likely(promise["probability"]), promise["confidence"]
     expected = score.expected_text(promise["drop"], promise["low"], promise["high"])
-    weak = f"; {asks_for_more(sure)}" if promise["probability"] < sure and sure > EVEN else ""
+    weak = _weak(promise["probability"], sure)
     if on == "test":
         before = f"by val alone: {likely} likely to be kept"
         return f"{STATES[kept]}; {before}, expected {expected}{weak}"
@@ -126,14 +126,20 @@ def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: b
 
 def likeliest_text(probability: float, confidence: float) -> str:
     """Say of a network that is likeliest to be good enough how likely that is."""
+    return f"is {terminal.likely(probability)} likely to be good enough{_weak(probability, confidence)}"
+
+
+def cheaper_text(probability: float, confidence: float) -> str:
+    """Say of a cheaper network, good enough on val, how likely it is to be so on test."""
     return (
-        f"is {terminal.likely(probability)} likely to be good enough; {asks_for_more(confidence)}"
+        f"is {terminal.likely(probability)} likely to be so on test{_weak(probability, confidence)}"
     )
 
 
-def asks_for_more(confidence: float) -> str:
-    """Say that a probability is below the confidence that is asked for."""
-    return f"objective.confidence={confidence:g} asks for more"
+def _weak(probability: float, confidence: float) -> str:
+    """Say that a probability is below the confidence that is asked for; empty: it is not."""
+    is_asked = probability < confidence and confidence > EVEN
+    return f"; objective.confidence={confidence:g} asks for more" if is_asked else ""
 
 
 def weights(record: Record) -> str:

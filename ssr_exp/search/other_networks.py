@@ -69,7 +69,7 @@ def further(
     is not the answer; where the baseline is the answer, which other one is likeliest to be so.
 
     Args:
-        belief: what is believed, by val.
+        belief: what is believed by val, of finalists that val measured, too.
         code: of the answer.
         axis: the cost.
         drops: on test, of the networks that were tested.

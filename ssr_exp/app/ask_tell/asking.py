@@ -10,7 +10,6 @@ import logging
 import math
 import threading
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.config import SearchConfig
 from ssr_exp.errors import SsrError
-from ssr_exp.report import search_results
 from ssr_exp.runs import leases
 from ssr_exp.runs.record import FINALIST, Status
 from ssr_exp.runs.store import CONFIG_FILE, Busy, Store, is_done
@@ -323,13 +321,8 @@ class Asking:
     def judge(self) -> Belief:
         """Look at the records for the answer and its finalists.
 
-        A promise is of the mean over as many seeds as finalists had, whoever trained those.
-
         Raises:
             SsrError: if they are too few.
         """
         self.search.evidence.forget()
-        finals = search_results.read_finals(self.store, self.opened.name)
-        if seeds := Counter(r.network for r in finals if r.test_score is not None).values():
-            self.conf.finalists.seeds = max(seeds)
         return judging.judge(self.search)

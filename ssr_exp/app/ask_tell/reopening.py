@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ssr_exp.app.ask_tell.beginning import settings
 from ssr_exp.config import ModelConf, SearchConfig
 from ssr_exp.errors import SsrError
+from ssr_exp.report import search_results
 from ssr_exp.rescaling import saved
 from ssr_exp.runs import studies, study_names
 from ssr_exp.runs.store import Store
@@ -38,12 +40,20 @@ def reopened(
         usual = {
             "dataset.name": loop_study.DATASET,
             **theirs.get(loop_settings.SEARCH, {}),
+            **_tested_seeds(Store(root), name),
             **loop_settings.seeds(root, name),
         }
         given = {"study": name, "trust": trust, **usual, **given}
         conf = settings(given, ModelConf(name="network"))
         return loop_study.reopen(conf), conf
     return _of_command(name, root, here[name], about, given)
+
+
+def _tested_seeds(store: Store, study: str) -> dict[str, int]:
+    """Read with how many seeds a command tested finalists, if it has: what promises are of."""
+    finals = search_results.read_finals(store, study)
+    counts = Counter(r.network for r in finals if r.test_score is not None).values()
+    return {"finalists.seeds": max(counts)} if counts else {}
 
 
 def _of_command(
@@ -76,6 +86,7 @@ def _of_command(
         "dataset.name": records[0].dataset,
         "trainer.max_epochs": training.get("epochs", records[0].epochs),
         "trainer.precision": training.get("precision", "32-true"),
+        **_tested_seeds(store, name),
         **options,
     }
     conf = settings(given, about.model.conf())

@@ -63,7 +63,7 @@ class Answer:
         verdict: what speaks against it, in a sentence; None: nothing does.
         training: whose weights `folder` holds: of its finalists the best on val, never by test.
         confidence: with which the promise was to be kept.
-        warnings: what speaks against believing the surrogate.
+        warnings: what speaks against comparing by val, and against believing the surrogate.
     """
 
     code: str
@@ -219,7 +219,7 @@ def make_answer(asking: Asking) -> Answer:
         decided.verdict,
         handed,
         belief.confidence,
-        diagnostics.look(seen).warnings,
+        (*asking.search.val_warnings.of_belief(seen), *diagnostics.look(seen).warnings),
     )
 
 
