@@ -126,14 +126,14 @@ def promise_text(score: Score, promise: Mapping[str, float], *, on: str, kept: b
 
 def likeliest_text(probability: float, confidence: float) -> str:
     """Say of a network that is likeliest to be good enough how likely that is."""
-    return f"is {terminal.likely(probability)} likely to be good enough{_weak(probability, confidence)}"
+    weak = _weak(probability, confidence)
+    return f"is {terminal.likely(probability)} likely to be good enough{weak}"
 
 
 def cheaper_text(probability: float, confidence: float) -> str:
     """Say of a cheaper network, good enough on val, how likely it is to be so on test."""
-    return (
-        f"is {terminal.likely(probability)} likely to be so on test{_weak(probability, confidence)}"
-    )
+    weak = _weak(probability, confidence)
+    return f"is {terminal.likely(probability)} likely to be so on test{weak}"
 
 
 def _weak(probability: float, confidence: float) -> str:
