@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import seed_means
-from ssr_exp.runs.record import Record, Status, n_tested
+from ssr_exp.runs.record import FINALIST, Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, Store
 from ssr_exp.search import answer, answer_printing, decision, other_networks, printing
 from ssr_exp.search.answer import Contender, Result
@@ -29,6 +30,7 @@ from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE, Member
 
 log = logging.getLogger(__name__)
+EARLIER = "earlier "  # an arm of the answer that a command before named
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Ending:
             results = self._results(members)
             decided = self._decided(tried, results)
         results = self._chosen_first(results, tried, decided.network)
-        printing.print_others(results)
+        tested = [*results, *self._earlier(results)]
+        printing.print_others(tested)
         if tried:
             answer_printing.print_costs_of(results, self.belief.history.space.code(tried[0]))
         code = self.belief.history.space.code(decided.network)
@@ -99,7 +102,7 @@ class Ending:
         chosen = self._handed(best)
         drop = self.belief.score.drop(best.score, results[0].score)
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
-        rows = {"results": answer.summary(results), "measured": measured}
+        rows = {"results": answer.summary(tested), "measured": measured}
         rows |= finalists.images(self.conf, self.study.splits)
         return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
 
@@ -194,6 +197,26 @@ class Ending:
             for r in results
         ]
         return sorted(named, key=lambda r: (r is not named[0], r.contender.role != answer.ROLE))
+
+    def _earlier(self, results: Sequence[Result]) -> list[Result]:
+        """List what commands before this one tested of the study; their arms stay arms."""
+        store, compared = Store(self.conf.paths.runs), {r.contender.network for r in results}
+        told = search_results.read_comparison(store, self.study.name)
+        roles = {} if told is None else {row.network: row.role for row in told.results}
+        records: dict[str, list[Record]] = {}
+        for record in store.records(results[0].records[0].study):
+            if record.origin == FINALIST and record.network not in compared:
+                records.setdefault(record.network, []).append(record)
+        answers = sum(r.contender.role.startswith(search_results.ANSWERS[1:]) for r in results)
+        ranks = itertools.count(max(answers, 1))
+        rows = []
+        for network, some in records.items():
+            role = roles.get(network, answer.FINALIST)
+            if role.startswith(search_results.ANSWERS):
+                rows.append((answer.finalist(network, next(ranks)), some))
+            else:
+                rows.append((Contender(f"{EARLIER}{role.removeprefix(EARLIER)}", network), some))
+        return answer.results(rows, full=self.belief.history.space.baseline.params)
 
     def _trainings(self, one: Contender) -> list[list[str]]:
         """Spell what each of a finalist's trainings adds to the command line."""

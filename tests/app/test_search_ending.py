@@ -150,6 +150,30 @@ def test_what_a_command_before_has_tested_counts_and_a_better_answer_is_not_lost
     assert kept == [other]
 
 
+def test_what_commands_before_compared_stays_in_the_table_and_their_arms_stay_arms(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, ending, answers = make()
+    space, others = ending.belief.history.space, [a for a in answers if a != answers[0]]
+    baseline, arm, loser = space.plan.baseline, *others[:2]
+    earlier = [
+        world.tell(a, seed=9, test_acc=80.0 - drop, origin=FINALIST)
+        for a, drop in ((baseline, 0.0), (arm, 0.5), (loser, 9.0))
+    ]
+    monkeypatch.setattr(Store, "records", lambda *_: earlier)
+    before = ({"role": "uniform width", "network": code(ending, arm)},)
+    told = SimpleNamespace(results=tuple(SimpleNamespace(**row) for row in before))
+    monkeypatch.setattr(search_results, "read_comparison", lambda *_: told)
+    ((_, metrics),) = ending.carry_out()
+    assert {row["network"]: row["role"] for row in metrics["results"]} == {
+        code(ending, baseline): "baseline",
+        code(ending, answers[0]): "answer",
+        code(ending, arm): "earlier uniform width",
+        code(ending, loser): "finalist 2",
+    }
+    assert "earlier uniform width" in capsys.readouterr().out
+
+
 def test_a_drop_is_of_all_seeds_that_finalists_were_trained_with(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
