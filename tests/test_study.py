@@ -376,13 +376,16 @@ def test_what_finalists_have_told_so_far_does_not_change_which_are_asked_for(beg
     assert begin()._asking.conf.finalists.seeds == 3  # what was refused is not kept
 
 
-def test_an_answer_without_weights_computes_nothing_that_is_written_beside_them(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_without_weights_is_told_as_any_other_and_written_nowhere(begin: Begin) -> None:
     study = begin()
     finish(study, scored)
-    monkeypatch.setattr(other_networks, "further", lambda *_: pytest.fail("nobody writes it"))
-    assert study.answer().folder is None
+    before = study._asking.believe()
+    answer, rows = study.answer(), dict(study.answer().rows)
+    assert answer.folder is None and not (study.folder / "best").exists()
+    assert rows["weights"] == "none of it were told, so there is nothing to export"
+    named = {"untrained", "cheaper", "likeliest"} & rows.keys()
+    assert named == other_networks.further(before, answer.code).keys() and named
+    assert not {"best", "export"} & rows.keys()
 
 
 # --- several processes
@@ -732,7 +735,8 @@ def test_where_the_answer_loses_too_much_on_test_the_next_best_is_offered(begin:
     answer = again.answer()
     assert kept not in (baseline, failed) and answer.code == kept
     assert answer.drop == pytest.approx(0.0) and answer.promise.probability >= 0.6
-    assert f"  promise: kept on test; by val alone: {answer.promise.likely} likely" in str(answer)
+    said = f"kept on test; by val alone: {answer.promise.likely} likely"
+    assert dict(answer.rows)["promise"].startswith(said)
     assert not list(again.finalists(seeds=1)) and again.answer().code == kept
 
 
@@ -790,25 +794,23 @@ def test_a_broken_promise_is_said_wherever_the_answer_is(
         study.tell(candidate, vals[candidate.seed], test=0.9 - lost, weights=weights)
     answer = study.answer()
     assert answer.is_kept is False and answer.drop == pytest.approx(0.1)
-    lines = str(answer).splitlines()
-    assert (
-        lines[0]
-        == f"no answer that was tested kept within 0.07: the one that lost least is {answer.code}"
-    )
-    assert f"  {answer.verdict}" in lines and "more rounds" in str(answer.verdict)
+    assert "no answer that was tested loses less" in str(answer.verdict)
     weights_of = "those of seed 2: 0.92 on val, 0.8 on test"  # the best on val, not on test
     assert answer.training is not None and answer.training.seed == 2
-    assert lines[-1] == f"  in {answer.folder}, weights: {weights_of}"
     told = files.read_or_empty(study.folder / "best" / "metrics.json")
     assert told["kept"] is False and told["verdict"] == answer.verdict
-    rows = dict(answer_block.read(Store(study.folder.parent), study.name))
+    block = answer_block.read(Store(study.folder.parent), study.name)
+    rows = dict(block)
+    others = [("warning", one) for one in answer.warnings]
+    assert list(answer.rows) == [*block, *others]  # one block, whoever prints it
+    assert str(answer).splitlines() == answer_block.lines(answer.rows)
     assert rows["warning"] == answer.verdict and rows["weights"] == weights_of
     (summary,) = study_overview.read(Store(study.folder.parent))
     shown = study_outcome.describe(summary)
-    promises = [rows["promise"], shown["promise"], lines[5].removeprefix("  promise: ")]
+    promises = [rows["promise"], shown["promise"]]
     assert shown["drop"] == rows["drop"] and "0.9 +- 0 (3 seeds)" in shown["baseline"]
     assert shown["against it"] == answer.verdict
-    assert promises == [promises[0]] * 3 and promises[0].startswith("broken on test")
+    assert promises == [promises[0]] * 2 and promises[0].startswith("broken on test")
     capsys.readouterr()
     study.export("torch_export")
     assert weights_of in capsys.readouterr().out and str(answer.verdict) in caplog.text
@@ -822,8 +824,9 @@ def test_without_a_network_that_reaches_the_confidence_none_is_called_the_answer
     finish(study, scored)
     answer = study.answer()
     assert answer.promise.probability < 0.999 and answer.is_kept is None
-    assert str(answer).startswith(f"no network is promised: the likeliest is {answer.code}\n")
-    assert "objective.confidence=0.999 asks for more" in str(answer)
+    rows = dict(answer.rows)
+    assert rows["answer"].endswith(f"{answer.code}, not promised")
+    assert "objective.confidence=0.999 asks for more" in rows["warning"]
 
 
 def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssr_exp import messages, terminal
@@ -48,8 +48,31 @@ def read(store: Store, study: str, *, place: str | None = None) -> Rows:
     comparison = search_results.read_comparison(store, study)
     if record is None or comparison is None:
         return []
-    best = folder if place is None else Path(place, *folder.relative_to(store.root).parts)
-    rows, untrained = list(_rows(record, comparison, best)), comparison.untrained
+    return rows_of(store, study, record, comparison, folder=folder, place=place)
+
+
+def rows_of(
+    store: Store,
+    study: str,
+    record: Record,
+    told: Comparison,
+    *,
+    folder: Path | None,
+    place: str | None = None,
+) -> Rows:
+    """Write an answer as rows of a name and a text.
+
+    Args:
+        store: of the records.
+        study: that it is the answer of.
+        record: of the training that is handed over.
+        told: what is said of it.
+        folder: where its weights lie; None: none were told.
+        place: what the store's folder is called; None: by its path.
+    """
+    if place is not None and folder is not None:
+        folder = Path(place, *folder.relative_to(store.root).parts)
+    rows, untrained = list(_rows(record, told, folder)), told.untrained
     if untrained is None:
         return rows
     typed = next_training.words(store, study, untrained.network, place=place)
@@ -65,11 +88,16 @@ def place_on_a_page(store: Store) -> str:
 def print_block(rows: Rows) -> None:
     """Print rows, their texts below each other."""
     console = terminal.console()
-    for line in terminal.block(rows, unbroken=TYPED, width=console.width):
+    for line in lines(rows):
         console.print(line, soft_wrap=True)
 
 
-def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, str]]:
+def lines(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Lay rows out for this terminal, their texts below each other."""
+    return terminal.block(rows, unbroken=TYPED, width=terminal.console().width)
+
+
+def _rows(record: Record, told: Comparison, best: Path | None) -> Iterator[tuple[str, str]]:
     alone = ", the baseline: no smaller network is good enough yet" if record.is_whole else ""
     against = told.against(record)
     yield "answer", f"{record.model} {record.network}{alone}{_warned(told, against)}"
@@ -88,6 +116,9 @@ def _rows(record: Record, told: Comparison, best: Path) -> Iterator[tuple[str, s
     if against is not None:
         yield "warning", against
     yield from _search(record, told, against)
+    if best is None:
+        yield "weights", "none of it were told, so there is nothing to export"
+        return
     yield "weights", verdict.weights(record)
     yield "best", f"{best}, where {PLACE} is this page's" if PLACE in best.parts else str(best)
     if told.export is not None:

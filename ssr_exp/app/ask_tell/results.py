@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -12,12 +12,11 @@ from typing import Any
 from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
-from ssr_exp.messages import WARNING
-from ssr_exp.report import page, search_results
+from ssr_exp.report import answer_block, page, search_results
 from ssr_exp.rescaling.cost import Cost
-from ssr_exp.runs import seed_means, verdict
+from ssr_exp.runs import seed_means
+from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
-from ssr_exp.runs.score import Score
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, RECORD_FILE, is_done
 from ssr_exp.search import answer, answer_printing, diagnostics, other_networks
 from ssr_exp.search.outcome import EVEN
@@ -58,12 +57,12 @@ class Answer:
         test: of its finalists; `baseline_test` of the seed network's; None: there are none.
         folder: where its weights lie, to be exported; None: none were told.
         promise: what it is expected to lose on test, and how likely it keeps within `allowed`.
-        how: the networks are judged by.
         is_kept: whether it lost no more than `allowed` on test; None: it was not tested.
         verdict: what speaks against it, in a sentence; None: nothing does.
         training: whose weights `folder` holds: of its finalists the best on val, never by test.
         confidence: with which the promise was to be kept.
         warnings: what speaks against comparing by val, and against believing the surrogate.
+        rows: what is printed of it, as names and texts: those of a command's block.
     """
 
     code: str
@@ -77,73 +76,16 @@ class Answer:
     baseline_test: Tested | None
     folder: Path | None
     promise: Promise
-    how: Score = field(repr=False)
     is_kept: bool | None = None
     verdict: str | None = None
     training: Record | None = field(default=None, repr=False)
     confidence: float = EVEN
     warnings: tuple[str, ...] = ()
+    rows: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
-        """Write it as a block of lines."""
-        share = self.cost.params / self.baseline_cost.params
-        macs = self.cost.macs / self.baseline_cost.macs
-        is_baseline = self.cost == self.baseline_cost
-        alone = ", the baseline: no smaller network is good enough yet" if is_baseline else ""
-        lines = [
-            f"{self._heading} {self.code}{alone}",
-            f"  {self.cost.params:,} parameters ({share:.1%}), "
-            f"{self.cost.macs:,} MACs ({macs:.1%})",
-            f"  {self.how.heading}: {self.how.number(self.score)} on val (baseline "
-            f"{self.how.number(self.baseline_score)})",
-        ]
-        if self.test is not None and self.baseline_test is not None:
-            lines.append(
-                f"  on test: {self._tested(self.test)} (baseline "
-                f"{self._tested(self.baseline_test)})"
-            )
-        elif self.baseline_test is not None:  # finalists' scores on val made it another one
-            lines.append("  not tested yet: study.finalists() offers it with further seeds")
-        on = "val" if self.test is None or self.baseline_test is None else "test"
-        if not is_baseline:
-            lines += self._drop(on)
-        if not is_baseline:
-            stated = self.promise.stated(allowed=self.allowed, confidence=self.confidence)
-            said = verdict.promise_text(self.how, stated, on=on, kept=self.is_kept)
-            lines.append(f"  promise: {said}")
-        if self.verdict:
-            lines.append(f"  {self.verdict}")
-        lines += [f"  {WARNING}{one}" for one in self.warnings]
-        lines.append(
-            f"  in {self.folder}, weights: {verdict.weights(self.training)}"
-            if self.folder and self.training
-            else "  no weights of it were told, so there is nothing to export"
-        )
-        return "\n".join(lines)
-
-    def _drop(self, on: str) -> Iterator[str]:
-        """Say what it lost, and what the baseline's seeds say against that."""
-        error, tests = None, (self.test, self.baseline_test)
-        if self.test is not None and self.baseline_test is not None:
-            error = verdict.standard_error(*((t.std, t.seeds) for t in tests if t is not None))
-            noise = verdict.noise_text(self.baseline_test.std, self.allowed)
-        else:
-            noise = None
-        text = verdict.drop_text(self.how, self.drop, error=error, allowed=self.allowed, on=on)
-        yield f"  drop on {on}: {text}"
-        if noise is not None:
-            yield f"  noise: {noise}"
-
-    @property
-    def _heading(self) -> str:
-        if self.is_kept is False:
-            limit = self.how.short_drop(self.allowed)
-            return f"no answer that was tested kept within {limit}: the one that lost least is"
-        return "no network is promised: the likeliest is" if self.verdict else "answer:"
-
-    def _tested(self, test: Tested) -> str:
-        spread = "" if test.std is None else f" +- {self.how.number(test.std)}"
-        return f"{self.how.number(test.mean)}{spread} ({test.seeds} seeds)"
+        """Write it as the block of lines that commands end with."""
+        return "\n".join(answer_block.lines(self.rows))
 
 
 @dataclass(frozen=True)
@@ -187,21 +129,29 @@ def make_answer(asking: Asking) -> Answer:
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
     seen = asking.believe() if finals else belief  # theirs on val are trainings, too
     promise, axis = decided.promise(belief, seen), asking.conf.objective.cost
-
-    def metrics() -> dict[str, Any]:
-        return {
-            "measured_on": "val" if test is None or baseline_test is None else "test",
-            "drop": drop,
-            "measured": measured,
-            "promise": promise.stated(allowed=belief.drop, confidence=belief.confidence),
-            "networks_tested": n_tested(finals),
-            "export": _export_words(asking),
-            **decided.fields(),
-            **other_networks.full_size(belief),
-            **other_networks.further(seen, code, axis, decided.drops),
-        }
-
-    folder, handed = _hand_over(asking, code, records, metrics)
+    told = {
+        "measured_on": "val" if test is None or baseline_test is None else "test",
+        "drop": drop,
+        "measured": measured,
+        "promise": promise.stated(allowed=belief.drop, confidence=belief.confidence),
+        "networks_tested": n_tested(finals),
+        "export": _export_words(asking),
+        **decided.fields(),
+        **other_networks.full_size(belief),
+        **other_networks.further(seen, code, axis, decided.drops),
+    }
+    folder, handed = _hand_over(asking, code, records, told)
+    warnings = (*asking.search.val_warnings.of_belief(seen), *diagnostics.look(seen).warnings)
+    shown = handed or next(r for r in records if r.network == code and r.status is Status.finished)
+    rows = answer_block.rows_of(
+        asking.store,
+        asking.opened.name,
+        shown,
+        Comparison.model_validate(told),
+        folder=folder,
+    )
+    if test is None and baseline_test is not None:  # finalists' scores on val made it another one
+        rows.append(("tested", "not yet: study.finalists() offers it with further seeds"))
     return Answer(
         code,
         means[code].mean,
@@ -214,12 +164,12 @@ def make_answer(asking: Asking) -> Answer:
         baseline_test,
         folder,
         promise,
-        how,
         decided.is_kept,
         decided.verdict,
         handed,
         belief.confidence,
-        (*asking.search.val_warnings.of_belief(seen), *diagnostics.look(seen).warnings),
+        warnings,
+        (*rows, *(("warning", one) for one in warnings)),
     )
 
 
@@ -228,13 +178,13 @@ def _cost(asking: Asking, code: str) -> Cost:
 
 
 def _hand_over(
-    asking: Asking, code: str, records: list[Record], metrics: Callable[[], dict[str, Any]]
+    asking: Asking, code: str, records: list[Record], told: Mapping[str, Any]
 ) -> tuple[Path | None, Record | None]:
     """Copy the weights of a network to `best/`, or of a command's study say where they are.
 
     Returns the folder, and which training they are of: a finalist before others. None if there
-    are none. A command's `best/` is its own, and holds them if it is of this network. `metrics`
-    are asked for where they are written.
+    are none. A command's `best/` is its own, and holds them if it is of this network; another one
+    is written with what is `told` of the answer.
     """
     to = asking.store.study_folder(asking.opened.name) / BEST_FOLDER
     if asking.conf.study is None and (to / RECORD_FILE).exists():
@@ -259,7 +209,6 @@ def _hand_over(
         return folder, record
     conf = asking.job(request(record)).conf
     before = asking.store.read(to) if (to / RECORD_FILE).exists() else None
-    told = metrics()
     answer_folder.write(asking.opened, conf, record, folder, to, told)
     if before is not None and before.network != code:
         question = {key: told["promise"][key] for key in ("allowed", "confidence")}
