@@ -220,7 +220,7 @@ class Study:
             time.sleep(LOOK_S)
         if request is None and self._asking.reason != self._said:
             self._said = self._asking.reason
-            log.info("nothing is left to train: %s", self._said)
+            log.info("nothing is left to ask for: %s", self._said)
         return request
 
     def take(self, code: str, *, seed: int | None = None) -> Candidate:

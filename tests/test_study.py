@@ -795,7 +795,7 @@ def test_a_broken_promise_is_said_wherever_the_answer_is(
     answer = study.answer()
     assert answer.is_kept is False and answer.drop == pytest.approx(0.1)
     assert "no answer that was tested loses less" in str(answer.verdict)
-    weights_of = "those of seed 2: 0.92 on val, 0.8 on test"  # the best on val, not on test
+    weights_of = "those of seed 2: 0.9200 on val, 0.8000 on test"  # the best on val, not on test
     assert answer.training is not None and answer.training.seed == 2
     told = files.read_or_empty(study.folder / "best" / "metrics.json")
     assert told["kept"] is False and told["verdict"] == answer.verdict
@@ -808,7 +808,7 @@ def test_a_broken_promise_is_said_wherever_the_answer_is(
     (summary,) = study_overview.read(Store(study.folder.parent))
     shown = study_outcome.describe(summary)
     promises = [rows["promise"], shown["promise"]]
-    assert shown["drop"] == rows["drop"] and "0.9 +- 0 (3 seeds)" in shown["baseline"]
+    assert shown["drop"] == rows["drop"] and "0.9000 +- 0.0000 (3 seeds)" in shown["baseline"]
     assert shown["against it"] == answer.verdict
     assert promises == [promises[0]] * 2 and promises[0].startswith("broken on test")
     capsys.readouterr()
@@ -892,7 +892,7 @@ def test_what_comes_is_said_first_and_each_result_in_a_line_that_counts(
     assert "4 networks to begin with, then 2 rounds of 2" in caplog.messages
     lines = [line for line in caplog.messages if "params, " in line]
     assert [line.split()[:2] for line in lines] == [[f"{n}/4", c] for n, c in enumerate(codes, 1)]
-    assert lines[0].endswith("100.0% params, acc 0.5, 3.0 s")
+    assert lines[0].endswith("100.0% params, acc 0.5000, 3.0 s")
 
 
 def test_a_function_that_a_folder_names_is_not_called_without_trust(

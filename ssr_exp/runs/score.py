@@ -13,6 +13,7 @@ from ssr_exp.errors import SsrError
 from ssr_exp.files import FileModel
 
 PERCENT = "%"
+SHARE = (0.0, 1.0)  # bounds
 DROP = re.compile(r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(%?)")
 
 
@@ -131,7 +132,7 @@ class Score(FileModel):
         low, high = self.limits
         if not isfinite(value) or low <= value <= high:
             return
-        percent = self.bounds == (0.0, 1.0) and 1 < value <= 100
+        percent = self.bounds == SHARE and 1 < value <= 100
         raise SsrError(
             f"{self.key} is {value:g}, out of its bounds {self.between()}"
             f"{': is it a share, or percent from 0 to 100?' if percent else '.'}"
@@ -147,6 +148,8 @@ class Score(FileModel):
         value = value + 0.0  # -0 is 0
         if self.unit == PERCENT:
             return f"{value:.2f}"
+        if self.bounds == SHARE:  # as many digits below each other
+            return f"{value:.4f}"
         return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
 
     def rounded(self, value: float) -> float:

@@ -15,7 +15,7 @@ def test_it_is_written_by_its_name_and_unit() -> None:
     assert (ACCURACY.word, ACCURACY.title) == ("accuracy", "Accuracy")
     assert (ACCURACY.text(97.211), ACCURACY.drop_text(0.5)) == ("97.21 %", "0.50 points")
     assert (RMSE.heading, RMSE.word, RMSE.text(0.12345)) == ("val rmse m", "rmse", "0.1235 m")
-    assert (DICE.heading, DICE.title, DICE.text(0.5)) == ("val dice", "Dice", "0.5")
+    assert (DICE.heading, DICE.title, DICE.text(0.5)) == ("val dice", "Dice", "0.5000")
     assert (GAIN.name, GAIN.test_key, GAIN.short_drop(0.5)) == ("val gain", "test_gain", "0.5 dB")
 
 

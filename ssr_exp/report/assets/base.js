@@ -36,8 +36,9 @@ const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.t
 const percent = (share) => (share >= 0.0995 ? `${(100 * share).toFixed(1)}%` : `${(100 * share).toPrecision(2)}%`);
 const fixed = (value) => value.toFixed(2);
 
-// A score, or a loss, as it is written: `how` says its unit.
-const numbered = (value, how) => (how.unit === "%" ? fixed(value) : `${Number(value.toPrecision(4))}`);
+// A score, or a loss, as it is written: `how` says its unit, and the bounds of a share.
+const isShare = (how) => how.bounds && how.bounds[0] === 0 && how.bounds[1] === 1;
+const numbered = (value, how) => (how.unit === "%" ? fixed(value) : isShare(how) ? value.toFixed(4) : `${Number(value.toPrecision(4))}`);
 const united = (value, how) => `${numbered(value, how)} ${how.unit}`.trim();
 const likely = (share) => (share > 0.995 ? "over 99%" : share < 0.005 ? "under 1%" : `${Math.round(100 * share)}%`);
 const dropped = (value, how) => `${numbered(value, how)} ${how.unit_of_drops}`.trim();

@@ -135,7 +135,7 @@ def test_the_best_network_is_shown_with_its_name_and_what_it_scored_on_which_par
     record = make_record(study="loop", network="d1_w8", **more)
     store.write(store.folder("loop", record.network, 0), record)
     shown = ssr_studies("show", "loop")
-    assert shown.lines("best: d1_w8, val dice 0.75, ")
+    assert shown.lines("best: d1_w8, val dice 0.7500, ")
 
 
 def test_a_study_of_a_loop_is_shown_with_the_command_that_went_on_with_it(
