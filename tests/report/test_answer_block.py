@@ -171,6 +171,21 @@ def test_it_says_how_many_images_the_test_had_and_that_a_surrogate_predicts_poor
     assert "; the surrogate that expects it predicts" in block(untrained=untrained)["untrained"]
 
 
+def test_looks_at_test_beyond_the_answers_and_the_baselines_are_counted(block: Block) -> None:
+    assert block(networks_tested=4)["tested"].startswith("4 networks; each look at test")
+    for count in (None, 2):
+        assert "tested" not in block(networks_tested=count)
+    assert "tested" not in block(networks_tested=4, measured_on="val")
+
+
+def test_more_is_asked_for_only_where_a_network_is_not_likely_enough(block: Block) -> None:
+    for key, rest in (("likeliest", {}), ("cheaper", {"drop": None})):
+        one = {"network": "d1-1-1_w4-8-16", "params_share": 0.05, "confidence": 0.8} | rest
+        asked = block(**{key: one | {"probability": 0.7}})[key]
+        assert asked.endswith("objective.confidence=0.8 asks for more")
+        assert "asks for more" not in block(**{key: one | {"probability": 0.9}})[key]
+
+
 def test_where_the_baseline_is_the_answer_the_likeliest_network_is_named(block: Block) -> None:
     likeliest = {"network": "d1-1-1_w16-32-64", "params_share": 0.27}
     likeliest |= {"probability": 0.7, "confidence": 0.8}

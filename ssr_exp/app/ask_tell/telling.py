@@ -40,12 +40,14 @@ class Telling:
         asked: what is in training here, and since when.
         made: networks that were made by their codes.
         failures: how often trainings of finalists failed.
+        warned: whether it was said that a network was not taken, so others were trained.
     """
 
     asking: Asking
     asked: dict[Key, tuple[Candidate, float]] = field(default_factory=dict, init=False)
     made: set[str] = field(default_factory=set, init=False)
     failures: Counter[Key] = field(default_factory=Counter, init=False)
+    warned: bool = field(default=False, init=False)
 
     @property
     def score(self) -> Score:
@@ -180,7 +182,8 @@ class Telling:
 
     def _keep(self, request: Request, asked: Candidate | None, weights: Any, folder: Path) -> None:
         if weights is True and asked is not None and not asked.is_built:
-            if asked.code not in self.made:
+            if asked.code not in self.made and not self.warned:
+                self.warned = True  # a loop does so with each of its networks
                 log.warning(
                     "the network of %s was never taken (candidate.network), so another one was "
                     "trained, and nothing can be exported: train that one, or pass weights=",
