@@ -21,6 +21,7 @@ PARTS = (
     "local_search",
     "training",
     "formats",
+    "huge_pages",
     "decoding",
     "streaming",
     "scbp",
