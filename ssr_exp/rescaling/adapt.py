@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import inputs, meta
+from ssr_exp.rescaling import input_examples, meta
 from ssr_exp.rescaling.inputs import Example
 
 SIZES = (32, 64, 96, 128, 224)  # pixels: those that are proposed where the images are too small
@@ -94,7 +94,9 @@ class Flow(meta.ModuleWatch):
         try:
             self._network = meta.copied(network).eval()
             with meta.undrawn(), torch.inference_mode(False), torch.no_grad(), self:
-                args, kwargs = inputs.read(self._network, example).make(BATCH, device="meta")
+                args, kwargs = input_examples.read(self._network, example).make(
+                    BATCH, device="meta"
+                )
                 self.mark((args, kwargs), frozenset({IMAGE}))
                 self.output = self._network(*args, **kwargs)
                 self.writers = self.made_by(self.output) - {IMAGE}

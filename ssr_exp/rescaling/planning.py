@@ -76,7 +76,7 @@ def trace(
         network: any ConvNet; it is neither changed nor run on data.
         example: what it is called with: the shape of one input without the batch (channels, height
             and width of images, in pixels), or inputs with a batch: a tensor, a tuple, a
-            dictionary, or `Inputs`. See `inputs.read`.
+            dictionary, or `Inputs`. See `input_examples.read`.
         multiple: channels are rounded to a multiple of this.
         frozen: names of segments that stay as they are.
         kind: how to split it: `stage`, `superblock`, `block`, `channels`, `whole` or

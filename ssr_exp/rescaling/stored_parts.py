@@ -15,7 +15,8 @@ from torch.overrides import resolve_name
 
 from ssr_exp.files import FileModel
 from ssr_exp.rescaling import network_parts
-from ssr_exp.rescaling.network_parts import REPEATED, Function, OutputFlow, Part, Value
+from ssr_exp.rescaling.network_parts import OutputFlow, Part
+from ssr_exp.rescaling.output_readers import REPEATED, Function, Value
 
 HOLDERS = {"torch": torch, "torch.Tensor": Tensor, "torch.nn.functional": nn.functional}
 

@@ -18,7 +18,7 @@ from ssr_exp import user_code
 from ssr_exp.config import TaskConf
 from ssr_exp.datasets.user_data import is_other_lightning
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import inputs, replacing, rescale, user_modules
+from ssr_exp.rescaling import input_examples, inputs, replacing, rescale, user_modules
 from ssr_exp.rescaling.inputs import Inputs, Signature
 from ssr_exp.runs import trained
 from ssr_exp.runs.score import Direction, Score
@@ -228,7 +228,7 @@ def forward_inputs(
             "task.example_inputs=my_package.function that returns a batch of its inputs."
         )
     try:
-        return inputs.read(network, example)
+        return input_examples.read(network, example)
     except SsrError as error:
         if isinstance(example, Inputs) and not example.kwargs and len(example.args) == 1:
             (x,) = example.args

@@ -22,7 +22,7 @@ from ssr_exp.datasets import user_data
 from ssr_exp.datasets.reading import Reading
 from ssr_exp.datasets.user_data import UserData
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling import input_examples
 from ssr_exp.rescaling.inputs import Inputs, Signature
 from ssr_exp.runs import provenance
 from ssr_exp.runs.score import Score
@@ -163,14 +163,14 @@ def try_module(
     scored = called[0] if called else conf.task.network
     if conf.task.example_inputs is not None:
         made = user_code.call(conf.task.example_inputs, {}, "task.example_inputs", {})
-        example: Any = made if inputs.is_shape(made) else inputs.as_inputs(made)
+        example: Any = made if input_examples.is_shape(made) else input_examples.as_inputs(made)
     else:
         example = watch.calls.get(scored)
         array: Any = module.example_input_array
         if example is None and isinstance(array, dict):  # as Lightning reads it
             example = Inputs(kwargs=array)
         elif example is None and isinstance(array, Tensor | tuple):
-            example = inputs.as_inputs(array)
+            example = input_examples.as_inputs(array)
     name = f"{type(module).__name__}.{conf.task.network}"
     given = own_module.forward_inputs(watch.networks[scored], example, name)
     taken = _as_it_is_made(given, conf.trainer.precision)
@@ -198,7 +198,7 @@ def _say_what_differs(watch: Watch, taken: Signature, name: str) -> None:
     if called is None or not watch.calls:
         return
     try:
-        given = inputs.difference(watch.networks[called], watch.training[called], taken)
+        given = input_examples.difference(watch.networks[called], watch.training[called], taken)
     except SsrError as error:  # its training takes what no signature holds
         given = str(error).rstrip(".")
     if given:

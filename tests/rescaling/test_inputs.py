@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssr_exp import files
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, inputs, nested, planning, rescale
+from ssr_exp.rescaling import cost, input_examples, nested, planning, rescale
 from ssr_exp.rescaling.inputs import Example, Inputs, Signature
 from ssr_exp.rescaling.plan import Architecture, Plan
 
@@ -244,7 +244,7 @@ def test_a_signature_is_the_same_from_its_file(case: tuple[nn.Module, Plan]) -> 
 )
 def test_the_batch_dimension_is_found(name: str, dims: list[int | None]) -> None:
     make, example = CASES[name]
-    found = inputs.read(make(), example)
+    found = input_examples.read(make(), example)
     assert [tensor.batch_dim for tensor in found.tensors] == dims
 
 
@@ -262,7 +262,7 @@ def test_the_batch_dimension_is_found(name: str, dims: list[int | None]) -> None
 )
 def test_inputs_are_named_as_forward_names_them(name: str, names: list[str], text: str) -> None:
     make, example = CASES[name]
-    found = inputs.read(make(), example)
+    found = input_examples.read(make(), example)
     assert [*found.names] == names
     assert found.text() == text
 
@@ -276,24 +276,28 @@ def test_a_table_of_tokens_is_drawn_as_its_class_draws_it() -> None:
 
 
 def test_drawn_inputs_stay_in_the_range_of_the_example() -> None:
-    found = inputs.read(Tokens(), torch.arange(3, 15).expand(2, 12))
+    found = input_examples.read(Tokens(), torch.arange(3, 15).expand(2, 12))
     ((ids,), _) = found.make(100)
     assert ids.dtype == torch.int64 and (int(ids.min()), int(ids.max())) == (3, 14)
-    (age,) = inputs.read(Two(), (torch.zeros(2, 3, 8, 8), torch.rand(2, 6) + 7)).make(100)[0][1:]
+    (age,) = input_examples.read(Two(), (torch.zeros(2, 3, 8, 8), torch.rand(2, 6) + 7)).make(100)[
+        0
+    ][1:]
     assert 7 <= age.min() < age.max() <= 8
 
 
 def test_a_tensor_says_what_its_shape_says() -> None:
     network = sound()
-    assert inputs.read(network, torch.rand(2, 1, 64)) == inputs.read(network, (1, 64))
+    assert input_examples.read(network, torch.rand(2, 1, 64)) == input_examples.read(
+        network, (1, 64)
+    )
     half = sound().half()
-    assert inputs.read(half, [1, 64]).tensors[0].dtype == "float16"
+    assert input_examples.read(half, [1, 64]).tensors[0].dtype == "float16"
     one, other = (planning.trace(network, e, multiple=4) for e in ((1, 64), torch.rand(2, 1, 64)))
     assert (one.groups, one.gemms, one.inputs) == (other.groups, other.gemms, other.inputs)
 
 
 def test_drawn_images_are_those_that_torch_draws() -> None:
-    found = inputs.read(sound(), (1, 64))
+    found = input_examples.read(sound(), (1, 64))
     torch.manual_seed(3)
     ((drawn,), kwargs) = found.make(2)
     torch.manual_seed(3)
@@ -314,7 +318,7 @@ Pair = namedtuple("Pair", "left right")
 def test_structures_nest_and_constants_stay() -> None:
     x = torch.zeros(2, 4)
     options = {"depth": 3, "names": ["a", None], "sure": True}
-    found = inputs.read(Nested(), (Pair(x, [x]), options, x))
+    found = input_examples.read(Nested(), (Pair(x, [x]), options, x))
     found = Signature.model_validate(json.loads(files.to_json(found)))
     assert found.names == ("pair_left", "pair_right_0", "input_2")
     args, kwargs = found.make(5)
@@ -341,7 +345,7 @@ class Odd(nn.Module):
 )
 def test_other_examples_are_refused_in_a_sentence(example: Any, said: str) -> None:
     with pytest.raises(SsrError, match=said):
-        inputs.read(Odd(), example)
+        input_examples.read(Odd(), example)
 
 
 @pytest.mark.parametrize("bad", [(torch.zeros(2),), ((), [])])
@@ -352,16 +356,16 @@ def test_inputs_are_a_tuple_and_a_dictionary(bad: Any) -> None:
 
 def test_an_input_without_a_batch_is_refused() -> None:
     with pytest.raises(SsrError, match="no batch dimension was found"):
-        inputs.read(nn.Conv2d(3, 4, 3), torch.zeros(3, 8, 8))
+        input_examples.read(nn.Conv2d(3, 4, 3), torch.zeros(3, 8, 8))
 
 
 def test_the_inputs_of_the_first_call_are_captured() -> None:
     network, x, age = Keywords(), torch.rand(2, 3, 8, 8), torch.rand(2, 6)
-    captured = inputs.capture(network, lambda: network(x, age=age, mode="mean"))
+    captured = input_examples.capture(network, lambda: network(x, age=age, mode="mean"))
     assert captured is not None and captured.args[0] is x
     assert captured.kwargs == {"age": age, "mode": "mean"}
-    assert inputs.capture(network, lambda: None) is None
-    assert inputs.read(network, captured).names == ("x", "age")
+    assert input_examples.capture(network, lambda: None) is None
+    assert input_examples.read(network, captured).names == ("x", "age")
 
 
 @pytest.mark.parametrize(
@@ -397,7 +401,7 @@ class PerToken(nn.Module):
 
 def test_where_the_batch_is_can_be_said() -> None:
     x, lengths = torch.rand(5, 3, 4), torch.rand(3)
-    found = inputs.read(PerToken(), Inputs((x, lengths), batch_dim=1))
+    found = input_examples.read(PerToken(), Inputs((x, lengths), batch_dim=1))
     assert [tensor.batch_dim for tensor in found.tensors] == [1, 0]
     assert found.make(7)[0][0].shape == (5, 7, 4)
     plan = planning.trace(PerToken(), found, multiple=4)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ssr_exp.config import ChannelChoice
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import cost, inherit, network_parts, planning, rescale
+from ssr_exp.rescaling import cost, inherit, network_parts, output_readers, planning, rescale
 from ssr_exp.rescaling.modifiers import Modifiers
 from ssr_exp.rescaling.plan import Plan
 
@@ -99,7 +99,7 @@ def run(whole: nn.Module) -> object:
 
 
 def planned(
-    whole: nn.Module, path: str, call: network_parts.Run = run
+    whole: nn.Module, path: str, call: output_readers.Run = run
 ) -> tuple[network_parts.Part, Plan]:
     part = network_parts.find(whole, path, call)
     plan = planning.trace(part.network, part.input_shape, multiple=4)

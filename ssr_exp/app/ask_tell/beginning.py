@@ -20,9 +20,10 @@ from ssr_exp.app import configuration
 from ssr_exp.app.command_line import keys
 from ssr_exp.config import ModelConf, SearchConfig, Source
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import inputs, meta, network_parts, planning, replacing
+from ssr_exp.rescaling import input_examples, inputs, meta, network_parts, planning, replacing
 from ssr_exp.rescaling.inputs import Inputs
-from ssr_exp.rescaling.network_parts import Part, Run
+from ssr_exp.rescaling.network_parts import Part
+from ssr_exp.rescaling.output_readers import Run
 from ssr_exp.rescaling.plan import Plan
 from ssr_exp.runs import study_names
 from ssr_exp.runs.score import Score
@@ -224,13 +225,13 @@ def traced(
 
 
 def _call(whole: nn.Module, example_inputs: Any) -> Run:
-    if inputs.is_shape(example_inputs):
+    if input_examples.is_shape(example_inputs):
         draw = torch.Generator().manual_seed(0)
         args, kwargs = inputs.of_shape(example_inputs, whole).make(2, generator=draw)
         given = Inputs(args, kwargs)
     else:
         example = (example_inputs,) if isinstance(example_inputs, list) else example_inputs
-        given = inputs.as_inputs(example)
+        given = input_examples.as_inputs(example)
 
     def run(network: nn.Module) -> object:
         args, kwargs = copy.deepcopy((given.args, given.kwargs))

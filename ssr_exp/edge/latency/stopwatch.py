@@ -17,7 +17,7 @@ from torch import nn
 from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling import input_examples
 from ssr_exp.rescaling.inputs import Example
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def prepare(
 
     Args:
         network: is run.
-        example: what it is called with, see `inputs.read`; as a shape, without the batch.
+        example: what it is called with, see `input_examples.read`; as a shape, without the batch.
         runtime: runs it.
         batch: how many inputs at once.
         threads: of a CPU.
@@ -69,7 +69,7 @@ def prepare(
     Raises:
         SsrError: if the runtime cannot run it.
     """
-    signature = inputs.read(network, example)
+    signature = input_examples.read(network, example)
     if signature.is_one_image:
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(batch, *signature.shape, generator=generator)

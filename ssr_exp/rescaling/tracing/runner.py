@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ssr_exp.errors import SsrError, cause
-from ssr_exp.rescaling import inputs, meta, nested
+from ssr_exp.rescaling import input_examples, meta, nested
 from ssr_exp.rescaling.inputs import Example, Signature
 from ssr_exp.rescaling.tracing import positions
 from ssr_exp.rescaling.tracing.labels import BATCH
@@ -16,7 +16,7 @@ from ssr_exp.rescaling.tracing.tracer import Tracer
 
 
 def run(network: nn.Module, example: Example) -> Trace:
-    """Trace `network`, in both modes, on inputs like an example (see `inputs.read`).
+    """Trace `network`, in both modes, on inputs like an example (see `input_examples.read`).
 
     The network itself is neither changed nor moved, and no generator of random numbers either.
 
@@ -25,7 +25,7 @@ def run(network: nn.Module, example: Example) -> Trace:
             that it does not hold, or puts out no tensor.
     """
     _check_layers(network)
-    signature = inputs.read(network, example)
+    signature = input_examples.read(network, example)
     # What runs inside inference mode is seen by no tracer.
     with meta.undrawn(), torch.inference_mode(False), torch.no_grad():
         loads, shapes = _one_sample(network, signature)

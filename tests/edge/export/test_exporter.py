@@ -19,7 +19,7 @@ from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.verification import DrawnSamples, Samples
 from ssr_exp.edge.selection import Selection
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling import input_examples, inputs
 from ssr_exp.runs.score import ACCURACY, Score
 from tests.conftest import MakeRecord
 from tests.rescaling.test_inputs import CASES
@@ -99,7 +99,7 @@ def test_a_network_of_any_signature_is_exported_with_a_script_for_its_arrays(
 ) -> None:
     make, example = CASES[name]
     network = make().eval()
-    signature = inputs.read(network, example)
+    signature = input_examples.read(network, example)
     none = {"classes": (), "mean": (), "std": ()}
     about = description(input_shape=signature.shape, inputs=signature, **none)
     study = {"task": {"name": "module"}}

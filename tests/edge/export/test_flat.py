@@ -16,7 +16,7 @@ from ssr_exp.edge.export.formats import Order, traced
 from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.errors import SsrError
 from ssr_exp.outputs import named
-from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling import input_examples, inputs
 from tests.rescaling.test_inputs import CASES
 from tests.support.descriptions import description
 
@@ -31,7 +31,7 @@ FILES = [  # of ExecuTorch few: each takes seconds
 def flat(name: str) -> FlatNetwork:
     make, example = CASES[name]
     network = make().eval()
-    return FlatNetwork(network, inputs.read(network, example))
+    return FlatNetwork(network, input_examples.read(network, example))
 
 
 @pytest.mark.parametrize(("name", "format_"), FILES)

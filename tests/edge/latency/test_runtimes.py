@@ -13,7 +13,7 @@ from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner
 from ssr_exp.errors import SsrError
-from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling import input_examples
 from tests.rescaling.test_inputs import CASES
 
 IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -157,7 +157,7 @@ def test_networks_of_any_signature_are_measured(name: str, runtime: str) -> None
         pytest.skip(f"{runtime} cannot run here")
     make, example = CASES[name]
     network = make().eval()
-    signature = inputs.read(network, example)
+    signature = input_examples.read(network, example)
     with torch.inference_mode():
         flat = FlatNetwork(network, signature)
         expected = flat(*flat.draw(3))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ssr_exp.errors import SsrError
 from ssr_exp.outputs import named
-from ssr_exp.rescaling import inputs
+from ssr_exp.rescaling import input_examples
 from ssr_exp.rescaling.inputs import Signature
 
 Tensors = tuple[Tensor, ...]
@@ -31,7 +31,7 @@ class FlatNetwork(nn.Module):
     def __init__(self, network: nn.Module, signature: Signature) -> None:
         super().__init__()
         self.network, self.signature = network, signature
-        names = [name for name, _ in named(inputs.outputs(network, signature, 2))]
+        names = [name for name, _ in named(input_examples.outputs(network, signature, 2))]
         if not names:
             raise SsrError(f"{type(network).__name__} puts out no tensor that a file could give.")
         taken = {*signature.names}
