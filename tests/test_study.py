@@ -342,7 +342,7 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     assert "is a finalist: tell its score on test" in refused(lambda: study.tell(final, 0.8))
     study.release(final)
     finals = []
-    for candidate in study.finalists(seeds=2):
+    for candidate in study.finalists(seeds=2, retries=0):
         finals.append((candidate.code, candidate.seed))
         study.tell(candidate, scored(candidate), test=scored(candidate) - 0.01 * candidate.seed)
     answer = study.answer()
@@ -352,12 +352,53 @@ def test_finalists_are_tested_with_seeds_of_their_own(begin: Begin) -> None:
     assert "on test" in str(answer)
     seen = study._asking.believe()  # with what val says of the finalists
     assert answer.promise == seen.promises[seen.history.space.parse(answer.code)]
-    assert not list(study.finalists(seeds=2))  # what was told is not offered again
+    assert not list(study.finalists(seeds=2, retries=0))  # what was told is not offered again
     root, asked = study.folder.parent, {"finalists.seeds": 2, "finalists.count": 1}
     assert asked.items() <= loop_settings.search(root, "shapes").items()  # of a command, too
     again = (begin(), Study.open("shapes", runs=root, trust=True))
     assert asked.items() <= loop_settings.search(root, "shapes").items()
     assert all(study.answer().promise == answer.promise for study in again)  # of as many seeds
+
+
+def test_what_is_promised_since_finalists_scored_on_val_and_is_cheaper_is_tested_too(
+    begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asks for the smallest network is not handed a larger one that was tested first."""
+
+    def finals(study: Study, **limits: int) -> list[str]:
+        codes: dict[str, None] = {}
+        for candidate in study.finalists(seeds=2, **limits):
+            codes[candidate.code] = None
+            study.tell(candidate, scored(candidate), test=scored(candidate) - 0.01 * candidate.seed)
+        return list(codes)
+
+    study = begin()
+    finish(study, scored)
+    _, first = finals(study, retries=0)
+    larger = study.answer()
+    assert larger.code == first
+    assert "finalists.retries=0 allows no further test" in caplog.text
+    named = dict(study.answer().rows)["cheaper"]
+    assert "was not tested, and is" in named
+    with caplog.at_level("INFO"):
+        (cheaper,) = finals(begin(), retries=2)
+    assert named.startswith(f"{cheaper}, ") and "it is tested, too" in caplog.text
+    again = begin()
+    assert again.answer().code == cheaper and again.answer().is_kept
+    assert again.answer().cost.params < larger.cost.params
+    assert not finals(again, retries=2) and again.answer().code == cheaper
+
+
+def test_a_finished_loop_that_is_repeated_asks_for_nothing_though_its_finalists_taught_it(
+    begin: Begin,
+) -> None:
+    """The search had ended for no gain; what finalists scored on val may promise one by now."""
+    study = begin(options={"min_gain": 0.2})
+    asked = finish(study, scored)
+    for candidate in study.finalists(seeds=2, retries=0):
+        lower = 0.3 if candidate.code == asked[0].code else 0.0  # so that smaller ones are enough
+        study.tell(candidate, scored(candidate) - lower, test=0.5)
+    assert len(asked) < 8 and not finish(begin(options={"min_gain": 0.2}), scored)
 
 
 def test_what_finalists_have_told_so_far_does_not_change_which_are_asked_for(begin: Begin) -> None:

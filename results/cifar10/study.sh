@@ -6,6 +6,7 @@
 set -euo pipefail
 part=$1 data=$(realpath "$2") runs=${3:-runs/cifar10}
 export OMP_NUM_THREADS=1 WANDB_MODE=disabled
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1} # the same results, sooner: docs/guides/training.md
 
 recipe=(dataset=image_folder dataset.root="$data" dataset.crop_padding=4 dataset.flip=true
     recipe=sgd recipe.batch_size=128 recipe.lr=0.4 recipe.schedule=linear recipe.warmup_epochs=2

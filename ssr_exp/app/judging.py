@@ -22,7 +22,13 @@ def judge(search: Search) -> Belief:
     return search.judge(one.network for one in Queue(search.book).read())
 
 
-def decide(search: Search, belief: Belief) -> Decision:
-    """Choose the network that a study hands over, by its finalists' records."""
+def decide(search: Search, belief: Belief, seen: Belief) -> Decision:
+    """Choose the network that a study hands over, by its finalists' records.
+
+    Args:
+        search: whose records they are.
+        belief: what is believed without the finalists.
+        seen: what is believed by all records.
+    """
     finals = search_results.read_finals(search.book.store, search.evidence.study)
-    return decision.decide(belief, decision.drops_on_test(belief, finals))
+    return decision.decide(belief, decision.drops_on_test(belief, finals), seen)

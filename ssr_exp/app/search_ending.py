@@ -45,6 +45,7 @@ class Ending:
         belief: what is believed after its last round.
         affordable: how many of so many more trainings the budget allows.
         look: believes anew, by all records that there are.
+        tell: leaves that for pages, which then say what the answer's rows do.
     """
 
     command: LaunchingCommand
@@ -54,6 +55,7 @@ class Ending:
     belief: Belief
     affordable: Callable[[int], int]
     look: Callable[[], Belief]
+    tell: Callable[[Belief], object]
 
     def carry_out(self) -> list[Record]:
         """Train the finalists, print what was tested beside the answer, and hand that over.
@@ -84,14 +86,13 @@ class Ending:
             tried.append(one)
             members |= self._trained([name])
             results = self._results(members)
-        decided = self._decided(tried, results)
-        baseline = self.study.plan.baseline
-        while decided.network not in (*tried, baseline):  # tested by a command before
-            name = answer.finalist(self.belief.history.space.code(decided.network), len(tried))
-            tried.append(decided.network)
+        decided, one = self._decided(tried, results, retries, first=count)
+        while one is not None:
+            name = answer.finalist(self.belief.history.space.code(one), max(len(tried), 1))
+            tried.append(one)
             members |= self._trained([name])
             results = self._results(members)
-            decided = self._decided(tried, results)
+            decided, one = self._decided(tried, results, retries, first=count)
         results = self._chosen_first(results, tried, decided.network)
         tested = [*results, *self._earlier(results)]
         printing.print_others(tested)
@@ -123,19 +124,39 @@ class Ending:
         probability = self.belief.promises[one].probability
         return f"{self.belief.history.space.code(one)}, {likely(probability)}"
 
-    def _decided(self, tried: Sequence[Architecture], results: Sequence[Result]) -> Decision:
-        """Choose among all that were tested, by this command or by one before."""
+    def _decided(
+        self,
+        tried: Sequence[Architecture],
+        results: Sequence[Result],
+        retries: Retries,
+        *,
+        first: int,
+    ) -> tuple[Decision, Architecture | None]:
+        """Choose among all that were tested, by this command or by one before.
+
+        Returns it with what is to be tested, too: a choice of a command before by the seeds of this
+        one, or a cheaper network that is promised since finalists have scored on val.
+        """
         finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
         compared = {result.contender.network for result in results}  # arms are not answers
         others = [record for record in finals if record.network not in compared]
         baseline = [r for r in finals if r.network == results[0].contender.network]
         before = decision.drops_on_test(self.belief, [*baseline, *others])
-        return decision.decide(self.belief, before | self._drops(tried, results))
+        seen = self._seen()
+        decided = decision.decide(self.belief, before | self._drops(tried, results), seen)
+        if decided.network not in (*tried, self.study.plan.baseline):
+            return decided, decided.network
+        return decided, retries.cheaper(seen, decided, first=first)
+
+    def _seen(self) -> Belief:
+        """Believe by all trainings: finalists that have a score on val count for what is next."""
+        return self.belief if finalists.learns_val(self.conf) else self.look()
 
     def _decided_before(self) -> Decision:
         """Choose by what commands or a loop have tested before."""
         finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
-        return decision.decide(self.belief, decision.drops_on_test(self.belief, finals))
+        drops = decision.drops_on_test(self.belief, finals)
+        return decision.decide(self.belief, drops, self._seen())
 
     def _trained(self, named: Sequence[Contender]) -> dict[Contender, list[Member]]:
         """Train networks with all seeds, as far as that is not done."""
@@ -295,8 +316,8 @@ class Ending:
             one = {"latency_ms": latency.ms, "latency_device": latency.setting}
             record = record.model_copy(update=one | {"latencies": latencies})
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
-        # Finalists that have a score on val are trainings, too, and count for what is next.
-        seen = self.belief if finalists.learns_val(self.conf) else self.look()
+        if (seen := self._seen()) is not self.belief:
+            self.tell(seen)
         promise = decided.promise(self.belief, seen).stated(**question)
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
         metrics = metrics | {"promise": promise, "networks_tested": tested}

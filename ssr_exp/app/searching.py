@@ -138,7 +138,7 @@ class SearchCommand(LaunchingCommand):
         print()
         judged = _judged(search, belief)
         _print_front(belief, search.conf)
-        decided = judging.decide(search, judged)
+        decided = judging.decide(search, judged, belief)
         answer_printing.print_smallest(judged, search.conf, decided, _means(search), seen=belief)
         picks = search.next_batch(belief, search.next_number(), count=search.conf.batch)
         if not picks:
@@ -197,12 +197,11 @@ class SearchCommand(LaunchingCommand):
             return self._handed_over_before(search, belief, seen)
 
         def look() -> Belief:
-            """Believe by the finalists, too; pages then say what the answer's rows do."""
+            """Believe by the finalists, too."""
             search.evidence.forget()
-            watched.tell(seen := search.look())
-            return seen
+            return search.look()
 
-        rest = (search.affordable, look)
+        rest = (search.affordable, look, watched.tell)
         ending = Ending(self, arguments, search.conf, opened, belief, *rest)
         records = ending.carry_out()
         search.conclude()
@@ -217,7 +216,7 @@ class SearchCommand(LaunchingCommand):
         """
         folder = search.book.store.study_folder(search.evidence.study) / BEST_FOLDER
         record = search.book.store.read(folder) if (folder / RECORD_FILE).exists() else None
-        decided = judging.decide(search, belief)
+        decided = judging.decide(search, belief, seen)
         search.conclude()
         if decided.is_kept is None:
             log.info("your loop trains finalists, by study.finalists(), or a function does: type")

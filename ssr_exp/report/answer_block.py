@@ -219,6 +219,9 @@ def _beside(record: Record, told: Comparison, against: str | None) -> str:
 def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
     """Name a network that was only predicted."""
     poor = "; the surrogate that expects it predicts poorly" if untrained.is_poor else ""
+    if untrained.probability is not None and untrained.confidence is not None:
+        sure = verdict.on_test_text(untrained.probability, untrained.confidence)
+        poor = f", and {sure}{poor}"
     return (
         f"{terminal.shortened(untrained.network)}, {_share(untrained)}, is expected to be good "
         f"enough{beside} with {score.name} {score.text(untrained.score)}{poor}"
@@ -228,11 +231,17 @@ def _untrained(untrained: Untrained, score: Score, beside: str) -> str:
 def _cheaper(one: Cheaper, score: Score) -> str:
     """Say why a cheaper network, good enough on val, is not the answer."""
     why = (
-        verdict.cheaper_text(one.probability, one.confidence)
+        f"{_untested(one)}{verdict.on_test_text(one.probability, one.confidence)}"
         if one.drop is None
         else f"lost {score.drop_text(one.drop)} on test"
     )
     return f"{terminal.shortened(one.network)}, {_share(one)}, is good enough on val, but {why}"
+
+
+def _untested(one: Cheaper) -> str:
+    """Say why a network is not the answer that is likely enough to be good enough on test."""
+    is_likely = one.probability >= max(one.confidence, verdict.EVEN)
+    return "was not tested, and is " if is_likely else "is "
 
 
 def _share(named: Untrained | Likeliest) -> str:

@@ -88,12 +88,16 @@ class Untrained(FileModel):
         is_poor: whether the surrogate that expects it predicts poorly.
         cost: that the search is about, and `share` what it is of the baseline's; None: as
             `params_share`, of an earlier version.
+        probability: that it is good enough on test, and the `confidence` that is asked for; None:
+            of an earlier version, or a loss is predicted.
     """
 
     network: str
     params_share: float
     score: float
     is_poor: bool = False
+    probability: float | None = None
+    confidence: float | None = None
     cost: str = "params"
     share: float | None = None
 

@@ -130,10 +130,9 @@ def likeliest_text(probability: float, confidence: float) -> str:
     return f"is {terminal.likely(probability)} likely to be good enough{weak}"
 
 
-def cheaper_text(probability: float, confidence: float) -> str:
-    """Say of a cheaper network, good enough on val, how likely it is to be so on test."""
-    weak = _weak(probability, confidence)
-    return f"is {terminal.likely(probability)} likely to be so on test{weak}"
+def on_test_text(probability: float, confidence: float) -> str:
+    """Say of a network that is good enough on val how likely it is to be so on test."""
+    return f"{terminal.likely(probability)} likely to be so on test{_weak(probability, confidence)}"
 
 
 def _weak(probability: float, confidence: float) -> str:

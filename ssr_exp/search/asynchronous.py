@@ -128,10 +128,12 @@ class Run:
         count = min(count, search.conf.batch - len(plan.planned))
         if not (count := search.affordable(count, len(self._running))):
             return loop.USED_UP
+        number, at = plan.number, len(plan.planned)
         belief, picks = search.measured_batch(
-            belief, plan.number, count=count, at=len(plan.planned), running=self._running
+            belief, number, count=count, at=at, running=self._running
         )
-        if reason := search.no_gain(belief, picks):
+        reason = search.no_gain(belief, picks) or search.ended_before(number, count=count, at=at)
+        if reason:
             return reason
         if not plan.planned:
             title = f"round {plan.number} of {search.conf.rounds}"

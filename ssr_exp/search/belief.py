@@ -96,10 +96,22 @@ class Belief:
         """
         if not self.predicts_score:
             return None
-        baseline = self.history.features([self.history.space.plan.baseline])
-        X = self.history.space.features(points)
-        drop, sigma = self.drops.expected(promise.predicted(self.wary, X, baseline))
+        drop, sigma = self.drops.expected(self._beside_the_baseline(points))
         return drop[:-1], sigma[:-1]
+
+    def probabilities(self, points: cost.Points) -> Tensor | None:
+        """Return how likely `m` points lose at most what is allowed, as `m`; see `expected_drops`.
+
+        None where a loss is predicted.
+        """
+        if not self.predicts_score:
+            return None
+        return self.drops.probabilities(self._beside_the_baseline(points))[:-1]
+
+    def _beside_the_baseline(self, points: cost.Points) -> Outcomes:
+        """Predict the outcomes of points, and last that of the baseline."""
+        baseline = self.history.features([self.history.space.plan.baseline])
+        return promise.predicted(self.wary, self.history.space.features(points), baseline)
 
     @classmethod
     def from_history(

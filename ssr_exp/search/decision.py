@@ -51,7 +51,9 @@ class Decision:
         return (chosen_by if self.drop is None else seen).promises[self.network]
 
 
-def decide(belief: Belief, drops: Mapping[Architecture, float]) -> Decision:
+def decide(
+    belief: Belief, drops: Mapping[Architecture, float], seen: Belief | None = None
+) -> Decision:
     """Choose the cheapest network that kept its promise on test; else what is to be tested next.
 
     Of those that kept it, the ones that are promised now come first: the confidence may be another
@@ -61,13 +63,16 @@ def decide(belief: Belief, drops: Mapping[Architecture, float]) -> Decision:
     Args:
         belief: what is believed without the finalists.
         drops: on test, of the answers that were tested; infinite where all trainings of one failed.
+        seen: what is believed by all trainings, by which those that were tested are promised; None:
+            there are no others.
     """
+    promised = answer.good_enough(seen or belief)
     enough, baseline = answer.good_enough(belief), belief.history.space.plan.baseline
     prices = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
     drops = {a: drop for a, drop in drops.items() if a in prices}  # others were only compared
     kept = [a for a, drop in drops.items() if drop <= belief.drop]
     if kept:
-        network = min(kept, key=lambda a: (a not in enough, prices[a], drops[a], a))
+        network = min(kept, key=lambda a: (a not in promised, prices[a], drops[a], a))
     elif enough[0] in drops:
         network = min(drops, key=lambda a: (drops[a], a))
     else:

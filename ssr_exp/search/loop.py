@@ -83,7 +83,7 @@ class Search:
             if not count:
                 return belief, USED_UP
             belief, picks = self.measured_batch(belief, number, count=count)
-            if reason := self.no_gain(belief, picks):
+            if reason := self.no_gain(belief, picks) or self.ended_before(number, count=count):
                 return belief, reason
             title = f"round {number} of {self.conf.rounds}"
             axis = self.conf.objective.cost
@@ -340,6 +340,19 @@ class Search:
         """Say how many of `count` more trainings the budget allows, beside those under way."""
         plans, records = self.book.read(), self.evidence.records
         return budget.affordable(self.conf, plans, records, count=count, running=running)
+
+    def ended_before(self, number: int, *, count: int, at: int = 0) -> str | None:
+        """Say why the search had ended before its finalists scored on val; None: it had not.
+
+        What they teach may promise a gain, and a search that is repeated is to train nothing more.
+        """
+        if not any(r.origin == FINALIST and r.score is not None for r in self.evidence.records):
+            return None
+        try:
+            before = self.judge()
+        except too_few.TooFew:
+            return None
+        return self.no_gain(before, self.next_batch(before, number, count=count, at=at))
 
     def no_gain(self, belief: Belief, picks: Sequence[Planned]) -> str | None:
         """Say why a batch is not worth its training, if it is not."""

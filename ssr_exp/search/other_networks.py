@@ -14,7 +14,6 @@ from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import answer, costs, diagnostics, lattice_sample, refuted
 from ssr_exp.search.belief import Belief
-from ssr_exp.search.outcome import EVEN
 
 
 def predicted(
@@ -82,7 +81,7 @@ def further(
         network, score = expected
         if share(network) < share(handed):
             is_poor = diagnostics.is_poor(diagnostics.look(belief))
-            own = {"score": score, "is_poor": is_poor}
+            own = {"score": score, "is_poor": is_poor} | _likely(belief, network)
             told["untrained"] = _priced(belief, network, axis) | own
     if handed == space.plan.baseline:
         one = answer.likeliest(belief, drops)
@@ -102,10 +101,18 @@ def _passed_over(
     One that lies within another one that lost too much on test is named with what it lost itself.
     """
     sure = {a: belief.promises[a].probability for a in cheaper}
-    unsure = [a for a in cheaper if sure[a] < max(belief.confidence, EVEN)]
+    untested = [a for a in cheaper if a not in drops or not math.isfinite(drops[a])]
     failed = [a for a in cheaper if refuted.lost_too_much(belief, drops, a)]
-    known = [*failed, *refuted.left(belief, drops, unsure)]
+    known = [*failed, *refuted.left(belief, drops, untested)]
     return max(known, key=lambda a: sure[a], default=None)
+
+
+def _likely(belief: Belief, network: Architecture) -> dict[str, Any]:
+    """Say how likely a network that was not trained is to be good enough on test."""
+    sure = belief.probabilities(cost.encode(belief.history.space.plan, [network]))
+    if sure is None:
+        return {}
+    return {"probability": round(float(sure), 6), "confidence": belief.confidence}
 
 
 def _sure(belief: Belief, network: Architecture, axis: CostAxis) -> dict[str, Any]:

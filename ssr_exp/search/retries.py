@@ -1,4 +1,4 @@
-"""What is tested next, where the answer loses more on test than it was promised to."""
+"""What is tested next, where the answer loses too much on test, or a cheaper one is promised."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.search import answer
+from ssr_exp.search import answer, refuted
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.decision import Decision
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,44 @@ class Retries:
         lost, level = self._lost(drops), logging.WARNING if one is None else logging.INFO
         log.log(level, "on test, where a drop of %s is allowed, %s; %s", allowed, lost, then)
         return one
+
+    def cheaper(self, seen: Belief, decided: Decision, *, first: int) -> Architecture | None:
+        """Choose what is tested, too, and say why: promised by now, and cheaper than the answer.
+
+        Finalists that have a score on val are trainings, too, so a network that was passed over
+        before them may be likely enough after them.
+
+        Args:
+            seen: what is believed by all trainings.
+            decided: the answer, and what was tested.
+            first: how many of those were no retries.
+
+        Returns:
+            The cheapest one; None if nothing is tested.
+        """
+        prices = dict(zip(seen.networks, seen.state.log_costs.tolist(), strict=False))
+        known = {*answer.good_enough(self.belief), *decided.drops}
+        since = [a for a in answer.good_enough(seen) if a not in known]
+        found = [a for a in since if prices[a] < prices[decided.network]]
+        found = refuted.left(seen, decided.drops, found)
+        if not found:
+            return None
+        one, retry = found[0], max(len(decided.drops) - first, 0) + 1
+        if retry > self.limit:
+            then = f"finalists.retries={self.limit} allows no further test"
+        elif self.affordable(retry * self.seeds) < retry * self.seeds:
+            then = "the budget does not allow to test it"
+        else:
+            then = ""
+        log.log(
+            logging.WARNING if then else logging.INFO,
+            "now that finalists have scored on val, %s is cheaper than the answer and %s likely to "
+            "be good enough; %s",
+            seen.history.space.code(one),
+            seen.promises[one].likely,
+            then or "it is tested, too",
+        )
+        return None if then else one
 
     def _lost(self, drops: Mapping[Architecture, float]) -> str:
         score, code = self.belief.score, self.belief.history.space.code

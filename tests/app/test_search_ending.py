@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ssr_exp.app import search_ending
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.config import Arm, Objective
 from ssr_exp.report import search_results
@@ -76,7 +77,7 @@ def make(
         belief = Belief.from_history(known, conf)
         world = World(belief, tell, {})
         study = SimpleNamespace(name="study", plan=small.plan, splits=None)
-        ending = Ending(world, (), conf, study, belief, affordable, lambda: belief)  # type: ignore[arg-type]
+        ending = Ending(world, (), conf, study, belief, affordable, lambda: belief, print)  # type: ignore[arg-type]
         monkeypatch.setattr(
             Ending, "_hand_over", lambda _, member, metrics, __: [(member.key[0], metrics)]
         )
@@ -172,6 +173,29 @@ def test_what_commands_before_compared_stays_in_the_table_and_their_arms_stay_ar
         code(ending, loser): "finalist 2",
     }
     assert "earlier uniform width" in capsys.readouterr().out
+
+
+def test_a_cheaper_network_that_is_promised_since_finalists_scored_is_tested_and_handed_over(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, ending, answers = make()
+    told: list[Belief] = []
+    surer = asked(objective__max_drop=3.0, objective__confidence=0.97)
+    before = Belief.from_history(ending.belief.history, surer)
+    since = replace(ending, belief=before, look=lambda: ending.belief, tell=told.append)
+    first_, cheaper = answer.good_enough(before)[0], answers[0]
+    assert first_ != cheaper  # the finalists have taught it that this one is enough, too
+    ((chosen, _),) = since.carry_out()
+    assert chosen == code(ending, first_)  # they learn from val, and score on nothing but test
+    monkeypatch.setattr(search_ending.finalists, "learns_val", lambda _: False)
+    world.launched.clear()
+    ((chosen, metrics),) = since.carry_out()
+    assert chosen == code(ending, cheaper) and order(world)[-1] == chosen
+    assert [row["role"] for row in metrics["results"]] == ["baseline", "answer", "finalist 2"]
+    world.drops[code(ending, cheaper)] = 9.0
+    world.trained.clear()
+    ((chosen, _),) = since.carry_out()
+    assert chosen != code(ending, cheaper)
 
 
 def test_a_drop_is_of_all_seeds_that_finalists_were_trained_with(

@@ -43,6 +43,34 @@ def test_the_cheapest_that_kept_its_promise_on_test_is_handed_over(belief: Belie
     assert found.verdict is None
 
 
+def test_what_was_tested_is_promised_by_all_trainings(belief: Belief, known: History) -> None:
+    """What is less likely by now comes after what is likely enough, though it is cheaper."""
+    one, two, *_ = smaller(belief)
+    surer = asked(objective__max_drop=3.0, objective__confidence=0.99)
+    seen = Belief.from_history(known, surer)
+    promised = [a for a in (one, two) if a in answer.good_enough(seen)]
+    found = decision.decide(belief, {one: 1.0, two: 1.0}, seen)
+    assert found.network == (promised or [one])[0]
+
+
+def test_a_cheaper_network_is_tested_only_if_it_was_not_promised_before(
+    belief: Belief, known: History
+) -> None:
+    one, two, *_ = smaller(belief)
+    sure = Belief.from_history(known, asked(objective__max_drop=0.1, objective__confidence=0.9))
+    decided = decision.decide(sure, {})
+    choice = retries.Retries(sure, 2, 3, lambda count: count)
+    assert choice.cheaper(sure, decided, first=0) is None
+    since = choice.cheaper(belief, decided, first=0)
+    assert since is not None and since not in answer.good_enough(sure)
+    for more in (dict.fromkeys(smaller(belief), 0.0), dict.fromkeys([one, two], 0.0)):
+        tested = decision.decide(sure, more, belief)
+        assert choice.cheaper(belief, tested, first=0) is None  # tested before, or too many
+    for limits in ((0, lambda count: count), (2, lambda _: 2)):
+        poor = retries.Retries(sure, limits[0], 3, limits[1])
+        assert poor.cheaper(belief, decided, first=0) is None
+
+
 def test_a_broken_promise_is_said_with_what_to_do(belief: Belief) -> None:
     one, two, *_ = smaller(belief)
     found = decision.decide(belief, {one: 6.0, two: 4.0})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from scipy.stats import norm
 
+from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.search import answer, other_networks
 from ssr_exp.search.belief import Belief
@@ -88,9 +90,20 @@ def test_why_a_cheaper_network_that_is_good_enough_on_val_is_not_the_answer_is_s
     assert told.get("likeliest", {}).get("network") != likeliest["network"]
     told = other_networks.further(belief, space.code(handed))
     looks = answer.looks_good_enough(belief)
-    unsure = [a for a in looks if belief.promises[a].probability < belief.confidence]
-    named = told.get("cheaper")
-    assert (named is None) or space.parse(named["network"]) in unsure
-    if named is not None:
-        assert named["probability"] < named["confidence"] == belief.confidence
-        assert "drop" not in named
+    named = told["cheaper"]  # nobody tested it: likely enough or not, it is named
+    price = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
+    cheaper = [a for a in looks if price[a] < price[handed]]
+    assert space.parse(named["network"]) == max(
+        cheaper, key=lambda a: belief.promises[a].probability
+    )
+    assert "drop" not in named and named["confidence"] == belief.confidence
+
+
+def test_of_a_network_that_was_only_predicted_it_is_said_how_likely_it_is(belief: Belief) -> None:
+    space = belief.history.space
+    told = other_networks.further(belief, space.code(space.plan.baseline))["untrained"]
+    points = cost.encode(space.plan, [space.parse(told["network"])])
+    drop, sigma = belief.expected_drops(points) or pytest.fail("a score is predicted")
+    left = (belief.drop - float(drop)) / float(sigma)
+    assert told["probability"] == pytest.approx(norm.cdf(left), abs=1e-6)
+    assert told["confidence"] == belief.confidence

@@ -298,8 +298,10 @@ class Asking:
         if not search.affordable(1, pending):
             self.reason = loop.USED_UP
             return None
-        belief, picks = search.measured_batch(belief, plan.number, count=1, at=len(plan.planned))
-        if reason := search.no_gain(belief, picks):
+        number, at = plan.number, len(plan.planned)
+        belief, picks = search.measured_batch(belief, number, count=1, at=at)
+        reason = search.no_gain(belief, picks) or search.ended_before(number, count=1, at=at)
+        if reason:
             self.reason = reason
             return None
         if not plan.planned:

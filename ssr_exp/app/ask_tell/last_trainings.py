@@ -59,9 +59,10 @@ class LastTrainings:
         return None
 
     def _retried(self) -> list[Request]:
-        """List those of one more answer, where all before, which have ended, lose too much on test.
+        """List those of one more answer; all before have ended.
 
-        Drops are of means over all finalists, as those of the answer are.
+        It is tested where those lose too much on test, or is promised since they scored on val, and
+        cheaper. Drops are of means over all finalists, as those of the answer are.
         """
         asking, space = self.telling.asking, self.belief.history.space
         tried = dict.fromkeys(space.parse(request.network) for request in self.requests)
@@ -77,7 +78,11 @@ class LastTrainings:
 
         limits = (self.conf.retries, self.conf.seeds)
         choice = Retries(self.belief, *limits, asking.search.affordable, is_tested)
-        one = choice.next(drops, first=min(self.conf.count, len(drops)))
+        first = min(self.conf.count, len(drops))
+        if (one := choice.next(drops, first=first)) is None:
+            seen = asking.believe()
+            decided = decision.decide(self.belief, tested, seen)
+            one = choice.cheaper(seen, decided, first=first)
         return [] if one is None else self._of([one])
 
     def _of(self, networks: Sequence[Architecture]) -> list[Request]:

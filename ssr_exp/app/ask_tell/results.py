@@ -116,7 +116,8 @@ def make_answer(asking: Asking) -> Answer:
     records = asking.store.records(asking.opened.name)
     baseline = space.code(space.plan.baseline)
     finals = search_results.read_finals(asking.store, asking.opened.name)
-    decided = judging.decide(asking.search, belief)
+    seen = asking.believe() if finals else belief  # theirs on val are trainings, too
+    decided = judging.decide(asking.search, belief, seen)
     code = space.code(decided.network)
     means = seed_means.on_val(records)
     test, baseline_test = (
@@ -127,7 +128,6 @@ def make_answer(asking: Asking) -> Answer:
     if test is not None and baseline_test is not None:
         drop = how.drop(test.mean, baseline_test.mean)
         measured = {"answer": asdict(test), "baseline": asdict(baseline_test)}
-    seen = asking.believe() if finals else belief  # theirs on val are trainings, too
     promise, axis = decided.promise(belief, seen), asking.conf.objective.cost
     told = {
         "measured_on": "val" if test is None or baseline_test is None else "test",
