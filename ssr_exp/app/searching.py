@@ -22,7 +22,7 @@ from ssr_exp.config import AUTO, Config, Objective, SearchConfig, TaskKind
 from ssr_exp.datasets import reading
 from ssr_exp.errors import SsrError
 from ssr_exp.report import answer_block, search_results, trade_offs
-from ssr_exp.runs import proposal, seed_means
+from ssr_exp.runs import proposal, seed_means, study_names
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import FINALIST, Record
@@ -35,7 +35,7 @@ from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
 from ssr_exp.search.loop import Search
 from ssr_exp.terminal import counted
-from ssr_exp.training import loop_settings, opened_study
+from ssr_exp.training import few_steps, loop_settings, opened_study
 from ssr_exp.training.finalists import UNTESTED
 from ssr_exp.training.opened_study import OpenedStudy
 from ssr_exp.training.sweep import ALONE
@@ -67,7 +67,7 @@ class SearchCommand(LaunchingCommand):
         if conf.trainer.precision == AUTO:
             arguments.append(f"trainer.precision={opened.precision}")
         conf = opened.settled(conf)
-        reading.print_all([opened.splits.reading])
+        reading.print_all([few_steps.reading(conf, opened.splits)])
         search = search_setup.set_up(conf, opened, store)
         if conf.rounds or self.line.name:
             self.line.begin(store, opened, conf, typed if conf.rounds else None)
@@ -128,7 +128,7 @@ class SearchCommand(LaunchingCommand):
         kept = {k: v for k, v in begun.items() if k not in words and not k.startswith(groups)}
         spelled = [f"{key}={json.dumps(value)}" for key, value in kept.items()]
         if spelled:
-            log.info("as the study was begun: %s", " ".join(spelled))
+            log.info("as the study was begun: %s", " ".join(spelled).replace('"', ""))
         return spelled
 
     def _show(self, arguments: Sequence[str], search: Search, opened: OpenedStudy) -> None:
@@ -161,7 +161,7 @@ class SearchCommand(LaunchingCommand):
                 path,
             )
             words = [word for word in arguments if not word.startswith("rounds=")]
-            print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
+            print(messages.typed("search", *words, study_names.FUNCTION))
             return
         log.info("written to %s; train it with:", path)
         words = [word for word in arguments if _is_trains(word)]
@@ -221,7 +221,7 @@ class SearchCommand(LaunchingCommand):
         if decided.is_kept is None:
             log.info("your loop trains finalists, by study.finalists(), or a function does: type")
             words = [word for word in self.line.words if not word.startswith("rounds=")]
-            print(messages.typed("search", *words, "task.target=MODULE.FUNCTION"))
+            print(messages.typed("search", *words, study_names.FUNCTION))
         told = search_results.read_comparison(search.book.store, search.evidence.study)
         is_same = record is not None and record.network == search.space.code(decided.network)
         if record is not None and is_same and _answers(told, belief, decided):

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 FILE = "begun.json"
 SCHEMA = 1  # raise when a reader of today could misread what is written
 TRUST = "trust=true"  # typed beside a study whose words may call code
+FUNCTION = "task.target=MODULE.FUNCTION"  # trains what a loop would, as it is typed
 LOCK = ".names"  # in the store's folder: one process at a time gives a name
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 FINGERPRINT = re.compile(r".*-([0-9a-f]{8})")

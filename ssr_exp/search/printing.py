@@ -33,7 +33,8 @@ def print_diagnostics(belief: Belief, predictions: Predictions, *, whole: bool =
         f"{outcome.drop_text(look.rmse)} on a network that it has not seen (guessing the mean: "
         f"{outcome.number(look.spread)})"
     )
-    terminal.console().print(short)
+    if messages.is_first(short):  # a command looks again where nothing was trained, too
+        terminal.console().print(short)
     for line in _details(belief, predictions):
         if whole:
             terminal.console().print(line)

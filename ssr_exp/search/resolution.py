@@ -12,6 +12,7 @@ from torch import Tensor
 
 ASSUMED = 95.0  # percent: a baseline's accuracy, as long as none is known
 ALIKE = 0.1  # of that error is the same for all trainings of a network: see `variance`
+MORE = "add val images (dataset.val_fraction, where val is split off)"  # a remedy
 FEWEST = 2  # images that a drop should be worth: one of them is chance at any confidence
 
 
@@ -56,7 +57,7 @@ class ValSet:
             return []
         needed = max(100 * FEWEST / drop, (spread / drop) ** 2) if drop > 0 else 0.0
         advice = f"type objective.max_drop={math.ceil(10 * tells - 1e-9) / 10:g} or more"
-        remedy = f"about {math.ceil(needed - 1e-9):,} would: add val images, or {advice}"
+        remedy = f"about {math.ceil(needed - 1e-9):,} would: {MORE}, or {advice}"
         if drop <= 0:
             remedy = f"no number of them would: {advice}"
         known = ASSUMED if accuracy is None else accuracy
@@ -78,7 +79,8 @@ class ValSet:
         return [
             f"the baseline scores {accuracy:.2f} % on val, and always naming its largest class "
             f"({largest}) scores {share:.2f} %: it has learnt nothing, so comparing with it "
-            "says nothing; train longer, or look at images and labels"
+            "says nothing; train longer (trainer.max_epochs), in more steps (a smaller "
+            "recipe.batch_size), or look at images and labels"
         ]
 
     def noise(self, accuracy: float) -> float:

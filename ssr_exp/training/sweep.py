@@ -13,7 +13,7 @@ from ssr_exp.datasets.reading import Reading
 from ssr_exp.errors import SsrError
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.store import BUSY, Store, is_done
-from ssr_exp.training import run
+from ssr_exp.training import few_steps, run
 from ssr_exp.training.opened_study import Job
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def expand(configurations: Iterable[tuple[Sequence[str], Config]]) -> list[Membe
             if conf.trainer.precision == AUTO:  # decided here: a job may find another device
                 alone += (f"trainer.precision={job.study.precision}",)
             alone += () if conf.origin else (f"origin={conf.modifiers.kind}",)
-            read = job.study.splits.reading
+            read = few_steps.reading(job.conf, job.study.splits)
             member = Member(
                 alone,
                 store,

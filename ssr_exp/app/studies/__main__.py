@@ -104,7 +104,7 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
     is_loop = studies.SETTINGS in one.fields
     makes = [study_names.TRUST] if is_loop and studies.calls_code(one.fields) else []
     if not begun.asked:
-        aside = [*named, *makes, "task.target=MODULE.FUNCTION"]
+        aside = [*named, *makes, study_names.FUNCTION]
         return [[*messages.spelled("search"), *aside]] if is_loop else []
 
     def short(command: Command) -> list[str]:
@@ -119,7 +119,15 @@ def commands(store: Store, one: StudySummary) -> list[list[str]]:
         [*messages.spelled(asked.command), *start, *asked.words, *asked.launcher, *end]
         for asked in begun.asked
     ]
-    return [*typed, *whole]
+    trains = (
+        [[*short("search"), study_names.FUNCTION]] if is_loop and not _has_function(begun) else []
+    )
+    return [list(words) for words in dict.fromkeys(map(tuple, [*typed, *trains, *whole]))]
+
+
+def _has_function(begun: study_names.Begun) -> bool:
+    """Say whether commands on a loop's study were told what trains its networks."""
+    return any(word.startswith("task.target=") for one in begun.asked for word in one.words)
 
 
 def _name(store: Store, options: argparse.Namespace) -> None:

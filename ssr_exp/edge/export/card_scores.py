@@ -14,6 +14,8 @@ from ssr_exp.runs.score import Score
 from ssr_exp.runs.seed_means import SeedMean
 from ssr_exp.terminal import counted
 
+MOST = 3  # networks that are named
+
 
 def front(chosen: Selection, finished: Sequence[Record]) -> str:
     """Say which trained networks of the study beat it in score on val and in parameters.
@@ -31,10 +33,12 @@ def front(chosen: Selection, finished: Sequence[Record]) -> str:
     }
     if (own := points.get(chosen.record.network)) is None:
         return "It was not measured on val in its study, so its place on the front is not known."
-    beaten = [p for p in points.values() if p != own and p[0] <= own[0] and p[1] >= own[1]]
+    beaten = [n for n, p in points.items() if p != own and p[0] <= own[0] and p[1] >= own[1]]
     has, are = ("has", "is") if len(beaten) == 1 else ("have", "are")
+    named = ", ".join(markdown.inert(n) for n in sorted(beaten, key=points.__getitem__)[:MOST])
     place = (
-        f"{len(beaten)} of them {has} no more parameters and {are} no worse in {score.name}"
+        f"{len(beaten)} of them {has} no more parameters and {are} no worse in {score.name}, such "
+        f"as {named}"
         if beaten
         else f"none has fewer parameters and is as good in {score.name}: it is on the front"
     )
@@ -91,8 +95,8 @@ def _rows(record: Record, told: Comparison, finished: Sequence[Record]) -> Itera
     if told.results or told.pair is None:
         return
     whole = next((one.network for one in finished if one.is_whole), "")
-    both = (("answer", record.network), ("baseline", whole))
-    for role, network in both[1:] if record.is_whole else both:
+    both = (("baseline", whole), ("answer", record.network))
+    for role, network in both[:1] if record.is_whole else both:
         figure: Figure = getattr(told.pair, role)
         seeds = _seeds(network, finished, on=on)
         named = seeds if len(seeds) == figure.seeds else figure.seeds
