@@ -151,6 +151,8 @@ def test_a_study_of_a_loop_is_shown_with_the_command_that_went_on_with_it(
         return [shlex.split(line) for line in lines if "search" in line]
 
     assert typed() == [[*start, "task.target=MODULE.FUNCTION"]]
+    study_names.note(store, FIRST, {}, Asked(command="search", words=()), None)
+    assert typed() == [start, [*start, "task.target=MODULE.FUNCTION"]]  # no line twice
     words = ("task.target=my.train", "rounds=2")
     study_names.note(store, FIRST, {}, Asked(command="search", words=words), None)
     assert typed() == [start, [*start, *words]]

@@ -20,7 +20,7 @@ from torch import nn
 from ssr_exp.config import ExportConfig
 from ssr_exp.datasets.preprocessing import Preprocessing
 from ssr_exp.edge import selection
-from ssr_exp.edge.export import model_card, output_kinds, predictor
+from ssr_exp.edge.export import markdown, model_card, output_kinds, predictor
 from ssr_exp.edge.export.exported import EAGER, Exported, ExportedFile, print_table, report
 from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.export.verification import Agreement, DrawnSamples, Samples
@@ -258,7 +258,9 @@ def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record])
     assert "1 of them has no more parameters and is no worse in val acc" in write(runs, CODE)
     second = better.model_copy(update={"network": "d1-1-1_w4-8-12"})
     store.write(store.folder(STUDY, second.network, 0), second)
-    assert "2 of them have no more parameters and are no worse in val acc" in write(runs, CODE)
+    card = write(runs, CODE)
+    assert "2 of them have no more parameters and are no worse in val acc, such as " in card
+    assert markdown.inert(better.network) in card and markdown.inert(second.network) in card
 
 
 def finalists(runs: Path, make_record: Callable[..., Record], **told: object) -> str:
