@@ -550,7 +550,7 @@ class FinalistsConf:
 
     seeds: CountOrZero = 3  # trainings of each network; 0: none
     count: Count = 1  # networks, beside the baseline
-    retries: CountOrZero = 2  # further networks, one by one, while the drop on test is too large
+    retries: CountOrZero = 2  # further networks: while the drop is too large, or for a cheaper one
     epochs: Count | None = None  # None: as in the search
     arms: list[Arm] = field(default_factory=list)  # what to compare with
 

@@ -452,8 +452,9 @@ class Study:
         Args:
             count: of answers.
             seeds: of each.
-            retries: further answers, one by one, while none keeps within the drop on test; None:
-                the study's `finalists.retries`.
+            retries: further answers, one by one, while none keeps within the drop on test, or a
+                cheaper one is promised since these scored on val; None: the study's
+                `finalists.retries`.
 
         Raises:
             SsrError: if the records are too few for an answer, or a number is below what can be.
