@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ssr_exp.app.sweeping import LaunchingCommand
-from ssr_exp.config import Arm, Config, Init, Objective, SearchConfig
+from ssr_exp.config import Arm, Config, Init, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling import cost
@@ -73,9 +73,8 @@ class Ending:
     def _finalists(self, answers: Sequence[Architecture]) -> list[Record]:
         tried = [a for a in answers[: self.conf.finalists.count] if a != self.study.plan.baseline]
         named = answer.contenders(self.belief, self.conf, tried) + self._family(answers[0])
-        before = self._decided_before()
-        if not tried and before.network == self.study.plan.baseline:
-            self._say_that_none_is_promised(before)
+        if not tried:
+            self._say_that_none_is_promised()
         members = self._trained(named)
         results = self._results(members)
         self._check(results, members)
@@ -86,13 +85,14 @@ class Ending:
             tried.append(one)
             members |= self._trained([name])
             results = self._results(members)
-        decided, one = self._decided(tried, results, retries, first=count)
-        while one is not None:
-            name = answer.finalist(self.belief.history.space.code(one), max(len(tried), 1))
+        decided, seen = self._decided(tried, results)
+        while one := self._left(decided, seen, tried, retries, first=count):
+            code = self.belief.history.space.code(one)
             tried.append(one)
-            members |= self._trained([name])
+            members = {c: some for c, some in members.items() if c.network != code}  # an arm
+            members |= self._trained([answer.finalist(code, max(len(tried) - 1, 1))])
             results = self._results(members)
-            decided, one = self._decided(tried, results, retries, first=count)
+            decided, seen = self._decided(tried, results)
         results = self._chosen_first(results, tried, decided.network)
         tested = [*results, *self._earlier(results)]
         printing.print_others(tested)
@@ -105,19 +105,24 @@ class Ending:
         measured = {"answer": best.figure(), "baseline": results[0].figure()}
         rows = {"results": answer.summary(tested), "measured": measured}
         rows |= finalists.images(self.conf, self.study.splits)
-        return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided)
+        return self._hand_over(chosen, {"measured_on": "test", "drop": drop} | rows, decided, seen)
 
-    def _say_that_none_is_promised(self, before: Decision) -> None:
+    def _say_that_none_is_promised(self) -> None:
         """Say before the baseline is tested that no smaller network is, and what would name one."""
+        before = self._decided_before()
+        if before.network != self.study.plan.baseline:
+            return
         limit, sure = self.belief.score.short_drop(self.belief.drop), self.belief.confidence
         one = answer.likeliest(self.belief, before.drops)
         best = "" if one is None else f" (the likeliest: {self._how_likely(one)})"
         log.info(
-            "no smaller network is %s likely to lose at most %s%s, so the baseline is the answer; "
-            "more rounds, a larger objective.max_drop or a lower objective.confidence may name one",
+            "no smaller network is %s likely to lose at most %s%s, so the baseline is the answer"
+            "%s; more rounds, a larger objective.max_drop or a lower objective.confidence may name "
+            "one",
             likely(sure),
             limit,
             best,
+            "" if finalists.learns_val(self.conf) else " so far",
         )
 
     def _how_likely(self, one: Architecture) -> str:
@@ -125,17 +130,11 @@ class Ending:
         return f"{self.belief.history.space.code(one)}, {likely(probability)}"
 
     def _decided(
-        self,
-        tried: Sequence[Architecture],
-        results: Sequence[Result],
-        retries: Retries,
-        *,
-        first: int,
-    ) -> tuple[Decision, Architecture | None]:
+        self, tried: Sequence[Architecture], results: Sequence[Result]
+    ) -> tuple[Decision, Belief]:
         """Choose among all that were tested, by this command or by one before.
 
-        Returns it with what is to be tested, too: a choice of a command before by the seeds of this
-        one, or a cheaper network that is promised since finalists have scored on val.
+        Returns it with what is believed by now.
         """
         finals = search_results.read_finals(Store(self.conf.paths.runs), self.study.name)
         compared = {result.contender.network for result in results}  # arms are not answers
@@ -143,10 +142,26 @@ class Ending:
         baseline = [r for r in finals if r.network == results[0].contender.network]
         before = decision.drops_on_test(self.belief, [*baseline, *others])
         seen = self._seen()
-        decided = decision.decide(self.belief, before | self._drops(tried, results), seen)
+        drops = before | self._drops(tried, results)
+        return decision.decide(self.belief, drops, seen), seen
+
+    def _left(
+        self,
+        decided: Decision,
+        seen: Belief,
+        tried: Sequence[Architecture],
+        retries: Retries,
+        *,
+        first: int,
+    ) -> Architecture | None:
+        """Say what is to be tested, too; None: nothing.
+
+        It is the choice of a command before, by the seeds of this one, or a cheaper network that is
+        promised since finalists have scored on val.
+        """
         if decided.network not in (*tried, self.study.plan.baseline):
-            return decided, decided.network
-        return decided, retries.cheaper(seen, decided, first=first)
+            return decided.network
+        return retries.next_cheaper(seen, decided, tried, first=first)
 
     def _seen(self) -> Belief:
         """Believe by all trainings: finalists that have a score on val count for what is next."""
@@ -226,7 +241,9 @@ class Ending:
         roles = {} if told is None else {row.network: row.role for row in told.results}
         records: dict[str, list[Record]] = {}
         for record in store.records(results[0].records[0].study):
-            if record.origin == FINALIST and record.network not in compared:
+            if record.origin != FINALIST or record.network in compared:
+                continue
+            if record.test_score is not None:
                 records.setdefault(record.network, []).append(record)
         answers = sum(r.contender.role.startswith(search_results.ANSWERS[1:]) for r in results)
         ranks = itertools.count(max(answers, 1))
@@ -280,7 +297,9 @@ class Ending:
         drop = self.belief.score.drop(means[network].mean, baseline.mean)
         measured = {"answer": means[network].figure(), "baseline": baseline.figure()}
         metrics = {"measured_on": "val", "drop": drop, "measured": measured}
-        return self._hand_over(member, metrics, decision.decide(self.belief, {}))
+        tested = self._decided_before().drops
+        decided = replace(decision.decide(self.belief, {}), drops=tested)
+        return self._hand_over(member, metrics, decided, self._seen())
 
     def _family(self, chosen: Architecture) -> list[Contender]:
         """Name the plain sibling of the seed network whose cost is nearest to the answer's."""
@@ -299,7 +318,7 @@ class Ending:
         return self.command.members([[*self.arguments, *job] for job in jobs])
 
     def _hand_over(
-        self, member: Member, metrics: dict[str, Any], decided: Decision
+        self, member: Member, metrics: dict[str, Any], decided: Decision, seen: Belief
     ) -> list[Record]:
         record = member.record()
         if record is None or record.status is not Status.finished:
@@ -316,7 +335,7 @@ class Ending:
             one = {"latency_ms": latency.ms, "latency_device": latency.setting}
             record = record.model_copy(update=one | {"latencies": latencies})
         question = {"allowed": self.belief.drop, "confidence": self.belief.confidence}
-        if (seen := self._seen()) is not self.belief:
+        if seen is not self.belief:
             self.tell(seen)
         promise = decided.promise(self.belief, seen).stated(**question)
         tested = n_tested(store.records(record.study))  # finalists may be of a study of their own
@@ -326,7 +345,7 @@ class Ending:
         if latency is not None:
             metrics = metrics | {"latency": asdict(latency)}
         metrics |= other_networks.further(seen, record.network, axis, decided.drops)
-        metrics |= self._front()
+        metrics |= trade_offs.size(store.records(self.study.name), self.conf.objective)
         metrics |= {"export": self._export_words(conf)}
         exported = to.parent / EXPORTS / to.name
         answer_printing.print_replaced(
@@ -334,16 +353,6 @@ class Ending:
         )
         answer_folder.write(opened_study.open(conf), conf, record, member.folder, to, metrics)
         return [record]
-
-    def _front(self) -> dict[str, Any]:
-        """Say of a trade-off how many networks are on it, and of how many."""
-        if self.conf.objective.kind is not Objective.tradeoff:
-            return {}
-        records = Store(self.conf.paths.runs).records(self.study.name)
-        cost = trade_offs.traded(records, self.conf.objective.cost.value)
-        networks = len(trade_offs.networks_on_front(records, cost))
-        trained = len(seed_means.on_val(records))
-        return {"front": {"networks": networks, "trained": trained, "cost": cost}}
 
     def _export_words(self, conf: Config) -> list[str] | None:
         """Say what `export.py` takes beside the folder; None: it cannot export a part."""

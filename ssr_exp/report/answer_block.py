@@ -239,7 +239,7 @@ def _cheaper(one: Cheaper, score: Score) -> str:
 
 
 def _untested(one: Cheaper) -> str:
-    """Say why a network is not the answer that is likely enough to be good enough on test."""
+    """Begin to say why it is not the answer: nobody tested it, or it is not likely enough."""
     is_likely = one.probability >= max(one.confidence, verdict.EVEN)
     return "was not tested, and is " if is_likely else "is "
 

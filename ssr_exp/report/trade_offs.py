@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from ssr_exp import terminal
+from ssr_exp.config import Objective, ObjectiveConf
 from ssr_exp.runs import pareto, seed_means, study_names
 from ssr_exp.runs.record import Record, Status
 from ssr_exp.runs.score import ACCURACY
@@ -118,6 +120,18 @@ def _share(record: Record, cost: str) -> str:
 def front(records: Sequence[Record], cost: str = PARAMS) -> list[Record]:
     """Keep the finished trainings of the networks on the front, the cheapest network first."""
     return [record for one in networks_on_front(records, cost) for record in one.records]
+
+
+def size(records: Sequence[Record], objective: ObjectiveConf) -> dict[str, Any]:
+    """Say, as plain data, how many networks are on the front of a study's records, of how many.
+
+    Nothing of a search that trades nothing off.
+    """
+    if objective.kind is not Objective.tradeoff:
+        return {}
+    cost = traded(records, objective.cost.value)
+    counts = {"networks": len(networks_on_front(records, cost))}
+    return {"front": counts | {"trained": len(seed_means.on_val(records)), "cost": cost}}
 
 
 def networks_on_front(records: Sequence[Record], cost: str = PARAMS) -> list[SeedMean]:

@@ -89,7 +89,7 @@ class OutputWatch(TorchFunctionMode):
         return [pair[1] for pair in known if pair is not None]
 
     def hooked(self, whole: nn.Module) -> ExitStack:
-        """OutputWatch the part and all layers outside of it; what is returned ends that."""
+        """Watch the part and all layers outside of it; what is returned ends that."""
         part, stack = whole.get_submodule(self.path), ExitStack()
         inside = {id(module) for module in part.modules()}
         for path, module in whole.named_modules():

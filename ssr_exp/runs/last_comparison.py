@@ -120,7 +120,8 @@ class Cheaper(Likeliest):
     """A trained network that is cheaper than the answer, good enough on val, and was passed over.
 
     Attributes:
-        drop: what it lost on test; None: it was not tested, and is not likely enough to keep.
+        drop: what it lost on test, where that was too much; None: it was not tested, or is not
+            likely enough.
     """
 
     drop: float | None = None

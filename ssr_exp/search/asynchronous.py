@@ -132,8 +132,7 @@ class Run:
         belief, picks = search.measured_batch(
             belief, number, count=count, at=at, running=self._running
         )
-        reason = search.no_gain(belief, picks) or search.ended_before(number, count=count, at=at)
-        if reason:
+        if reason := search.ends(belief, picks, number, at=at):
             return reason
         if not plan.planned:
             title = f"round {plan.number} of {search.conf.rounds}"

@@ -32,7 +32,7 @@ from ssr_exp.search.evidence import Evidence
 from ssr_exp.search.history import History
 from ssr_exp.search.proposals import acquisition, propose
 from ssr_exp.search.resolution import ValSet
-from ssr_exp.search.rounds import Notebook, Planned, Round
+from ssr_exp.search.rounds import End, Notebook, Planned, Round
 from ssr_exp.search.space import Space
 from ssr_exp.search.val_warnings import ValWarnings
 from ssr_exp.terminal import counted
@@ -83,7 +83,7 @@ class Search:
             if not count:
                 return belief, USED_UP
             belief, picks = self.measured_batch(belief, number, count=count)
-            if reason := self.no_gain(belief, picks) or self.ended_before(number, count=count):
+            if reason := self.ends(belief, picks, number):
                 return belief, reason
             title = f"round {number} of {self.conf.rounds}"
             axis = self.conf.objective.cost
@@ -341,18 +341,28 @@ class Search:
         plans, records = self.book.read(), self.evidence.records
         return budget.affordable(self.conf, plans, records, count=count, running=running)
 
-    def ended_before(self, number: int, *, count: int, at: int = 0) -> str | None:
-        """Say why the search had ended before its finalists scored on val; None: it had not.
+    def ends(
+        self, belief: Belief, picks: Sequence[Planned], number: int, *, at: int = 0
+    ) -> str | None:
+        """Say why the search ends before a batch, if it does, which is not worth its training.
 
-        What they teach may promise a gain, and a search that is repeated is to train nothing more.
+        That is kept: what finalists score on val may promise a gain later, and a search that is
+        repeated is to train nothing more, but for other rounds, another gain or new trainings.
         """
-        if not any(r.origin == FINALIST and r.score is not None for r in self.evidence.records):
-            return None
-        try:
-            before = self.judge()
-        except too_few.TooFew:
-            return None
-        return self.no_gain(before, self.next_batch(before, number, count=count, at=at))
+        end = End(
+            reason=self.no_gain(belief, picks) or "",
+            number=number,
+            at=at,
+            rounds=self.conf.rounds,
+            min_gain=self.conf.min_gain,
+            runs=sum(is_done(r) and r.origin != FINALIST for r in self.evidence.records),
+        )
+        if end.reason:
+            self.book.write_end(end)
+        elif (before := self.book.read_end()) is not None:
+            end = end.model_copy(update={"reason": before.reason})
+            return before.reason if end == before else None
+        return end.reason or None
 
     def no_gain(self, belief: Belief, picks: Sequence[Planned]) -> str | None:
         """Say why a batch is not worth its training, if it is not."""

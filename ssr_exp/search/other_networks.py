@@ -12,8 +12,10 @@ import torch
 from ssr_exp.config import CostAxis
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs.record import FINALIST
 from ssr_exp.search import answer, costs, diagnostics, lattice_sample, refuted
 from ssr_exp.search.belief import Belief
+from ssr_exp.search.outcome import EVEN
 
 
 def predicted(
@@ -101,9 +103,13 @@ def _passed_over(
     One that lies within another one that lost too much on test is named with what it lost itself.
     """
     sure = {a: belief.promises[a].probability for a in cheaper}
-    untested = [a for a in cheaper if a not in drops or not math.isfinite(drops[a])]
+    searched = {r.network for r in belief.history.records if r.origin != FINALIST}
+    code, enough = belief.history.space.code, max(belief.confidence, EVEN)
+    # Arms were tested, too, and are no answers.
+    untested = [a for a in cheaper if a not in drops and code(a) in searched]
+    unsure = [a for a in cheaper if sure[a] < enough and a not in untested]
     failed = [a for a in cheaper if refuted.lost_too_much(belief, drops, a)]
-    known = [*failed, *refuted.left(belief, drops, untested)]
+    known = [*failed, *refuted.left(belief, drops, [*untested, *unsure])]
     return max(known, key=lambda a: sure[a], default=None)
 
 

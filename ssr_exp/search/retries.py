@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssr_exp.rescaling.plan import Architecture
@@ -67,28 +67,37 @@ class Retries:
         log.log(level, "on test, where a drop of %s is allowed, %s; %s", allowed, lost, then)
         return one
 
-    def cheaper(self, seen: Belief, decided: Decision, *, first: int) -> Architecture | None:
+    def next_cheaper(
+        self, seen: Belief, decided: Decision, tried: Sequence[Architecture], *, first: int
+    ) -> Architecture | None:
         """Choose what is tested, too, and say why: promised by now, and cheaper than the answer.
 
-        Finalists that have a score on val are trainings, too, so a network that was passed over
-        before them may be likely enough after them.
+        Finalists that have a score on val are trainings, too, so a network of the search that was
+        passed over before them may be likely enough after them.
 
         Args:
             seen: what is believed by all trainings.
-            decided: the answer, and what was tested.
+            decided: the answer, and what was tested, by commands or processes before, too.
+            tried: the answers that were tested now, in order.
             first: how many of those were no retries.
 
         Returns:
             The cheapest one; None if nothing is tested.
         """
+        before = {*answer.good_enough(self.belief)}
+        drops = {a: d for a, d in decided.drops.items() if a in tried or self.is_tested(a)}
         prices = dict(zip(seen.networks, seen.state.log_costs.tolist(), strict=False))
-        known = {*answer.good_enough(self.belief), *decided.drops}
-        since = [a for a in answer.good_enough(seen) if a not in known]
-        found = [a for a in since if prices[a] < prices[decided.network]]
-        found = refuted.left(seen, decided.drops, found)
-        if not found:
+        since = [
+            a
+            for a in answer.good_enough(seen)
+            if a in self.belief.history.networks and a not in before
+            if a not in (*drops, *tried) and prices[a] < prices[decided.network]
+            if seen.promises[a].probability >= self.belief.confidence
+        ]
+        if not (since := refuted.left(seen, drops, since)):
             return None
-        one, retry = found[0], max(len(decided.drops) - first, 0) + 1
+        one, code = since[0], seen.history.space.code
+        retry = len({*tried, *(a for a in drops if a not in before)}) - first + 1
         if retry > self.limit:
             then = f"finalists.retries={self.limit} allows no further test"
         elif self.affordable(retry * self.seeds) < retry * self.seeds:
@@ -97,9 +106,9 @@ class Retries:
             then = ""
         log.log(
             logging.WARNING if then else logging.INFO,
-            "now that finalists have scored on val, %s is cheaper than the answer and %s likely to "
-            "be good enough; %s",
-            seen.history.space.code(one),
+            "%s, cheaper than the answer, is %s likely to be good enough since finalists scored on "
+            "val; %s",
+            code(one),
             seen.promises[one].likely,
             then or "it is tested, too",
         )

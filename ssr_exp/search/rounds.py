@@ -34,6 +34,7 @@ RENAMED = (  # values whose names must not rename the searches before them
     ("surrogate", "scale", "auto", "logit"),
     ("objective", "max_drop", None, 1.0),
 )
+END = "end.json"
 SCHEMA = 1  # raise when a reader of today could misread what is written
 
 
@@ -63,6 +64,26 @@ class Round(FileModel):
         return tuple(one.network for one in self.planned)
 
 
+class End(FileModel):
+    """Why a search ended before its rounds were full, and what it was like then.
+
+    Attributes:
+        reason: in words.
+        number: of the round that it would have gone on with, after the first `at` networks.
+        rounds: that were asked for.
+        min_gain: that a batch was to promise.
+        runs: finished trainings, without those of finalists.
+    """
+
+    schema_version: int = SCHEMA
+    reason: str
+    number: int
+    at: int
+    rounds: int
+    min_gain: float
+    runs: int
+
+
 @dataclass(frozen=True)
 class Notebook:
     """The plans of one search, in a folder of the store."""
@@ -85,6 +106,18 @@ class Notebook:
     def write(self, plan: Round) -> None:
         """Write a plan, whole or not at all."""
         self.store.write_text(self.folder / f"round{plan.number}.json", files.to_json(plan))
+
+    def write_end(self, end: End) -> None:
+        """Write why the search ended."""
+        if self.read_end() != end:
+            self.store.write_text(self.folder / END, files.to_json(end))
+
+    def read_end(self) -> End | None:
+        """Read why the search ended; None: it has not, or that cannot be read."""
+        try:
+            return files.read(self.folder / END, End, version=SCHEMA)
+        except (FileNotFoundError, files.Unreadable):
+            return None
 
 
 def notebook(store: Store, study: str, conf: SearchConfig, score: Score = ACCURACY) -> Notebook:

@@ -21,9 +21,10 @@ def reading(conf: Config, splits: Splits | UserData) -> Reading:
     """
     if not isinstance(splits, Splits):
         return splits.reading
-    images, size, epochs = len(splits.train), conf.recipe.batch_size, conf.trainer.max_epochs
+    images, epochs = len(splits.train), conf.trainer.max_epochs
+    size = min(conf.recipe.batch_size, images)
     steps = max(images // size, 1)
-    if steps >= AN_EPOCH or steps * epochs >= IN_ALL or size <= SMALLEST:
+    if steps >= AN_EPOCH or steps * epochs >= IN_ALL:
         return splits.reading
     smaller = max(2 ** math.floor(math.log2(max(images / AN_EPOCH, 1))), SMALLEST)
     named = f"recipe.batch_size={smaller}, or " if smaller < size else ""

@@ -12,7 +12,7 @@ import pytest
 from ssr_exp.app import search_ending
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.config import Arm, Objective
-from ssr_exp.report import search_results
+from ssr_exp.report import search_results, trade_offs
 from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import Store
@@ -79,7 +79,7 @@ def make(
         study = SimpleNamespace(name="study", plan=small.plan, splits=None)
         ending = Ending(world, (), conf, study, belief, affordable, lambda: belief, print)  # type: ignore[arg-type]
         monkeypatch.setattr(
-            Ending, "_hand_over", lambda _, member, metrics, __: [(member.key[0], metrics)]
+            Ending, "_hand_over", lambda _, member, metrics, *__: [(member.key[0], metrics)]
         )
         return world, ending, answer.good_enough(belief)
 
@@ -181,7 +181,7 @@ def test_a_cheaper_network_that_is_promised_since_finalists_scored_is_tested_and
     world, ending, answers = make()
     told: list[Belief] = []
     surer = asked(objective__max_drop=3.0, objective__confidence=0.97)
-    before = Belief.from_history(ending.belief.history, surer)
+    before = replace(Belief.from_history(ending.belief.history, surer), confidence=0.6)
     since = replace(ending, belief=before, look=lambda: ending.belief, tell=told.append)
     first_, cheaper = answer.good_enough(before)[0], answers[0]
     assert first_ != cheaper  # the finalists have taught it that this one is enough, too
@@ -243,15 +243,13 @@ def test_after_a_retry_it_is_said_whose_cost_the_arms_have(
     )
 
 
-def test_a_trade_off_says_how_many_networks_are_on_it(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trade_off_says_how_many_networks_are_on_it(make: Make) -> None:
     _, ending, _ = make()
-    monkeypatch.setattr(Store, "records", lambda *_: list(ending.belief.history.records))
-    told = ending._front()["front"]
+    records = list(ending.belief.history.records)
+    told = trade_offs.size(records, ending.conf.objective)["front"]
     assert 1 <= told["networks"] < told["trained"] == len(ending.belief.networks)
     _, ending, _ = make(objective__kind=Objective.smallest)
-    assert ending._front() == {}
+    assert trade_offs.size(records, ending.conf.objective) == {}
 
 
 def test_where_all_lose_too_much_the_least_loss_is_handed_over(make: Make) -> None:

@@ -61,8 +61,8 @@ def test_it_runs_and_ends_with_an_answer_whose_weights_were_kept(
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
-    assert re.search(r"^answer: d[\d-]+_w\w[\w-]*$", ended.stdout, re.MULTILINE)
-    (folder,) = re.findall(r"^  in (\S+)$", ended.stdout, re.MULTILINE)
+    assert re.search(r"^answer: +\S+ d[\d-]+_w\w[\w-]*(, .+)?$", ended.stdout, re.MULTILINE)
+    (folder,) = re.findall(r"^best: +(\S+)$", ended.stdout, re.MULTILINE)
     assert (tmp_path / folder / "network.json").exists()
     assert "no parameter of" not in ended.stderr
     if path.stem == "own_loop":  # others set their logging up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -46,29 +47,41 @@ def test_the_cheapest_that_kept_its_promise_on_test_is_handed_over(belief: Belie
 def test_what_was_tested_is_promised_by_all_trainings(belief: Belief, known: History) -> None:
     """What is less likely by now comes after what is likely enough, though it is cheaper."""
     one, two, *_ = smaller(belief)
-    surer = asked(objective__max_drop=3.0, objective__confidence=0.99)
-    seen = Belief.from_history(known, surer)
-    promised = [a for a in (one, two) if a in answer.good_enough(seen)]
-    found = decision.decide(belief, {one: 1.0, two: 1.0}, seen)
-    assert found.network == (promised or [one])[0]
+    probability = {a: belief.promises[a].probability for a in (one, two)}
+    assert probability[one] < probability[two]
+    between = sum(probability.values()) / 2
+    seen = Belief.from_history(known, asked(objective__max_drop=3.0, objective__confidence=between))
+    assert decision.decide(belief, {one: 1.0, two: 1.0}).network == one
+    assert decision.decide(belief, {one: 1.0, two: 1.0}, seen).network == two
 
 
 def test_a_cheaper_network_is_tested_only_if_it_was_not_promised_before(
     belief: Belief, known: History
 ) -> None:
-    one, two, *_ = smaller(belief)
-    sure = Belief.from_history(known, asked(objective__max_drop=0.1, objective__confidence=0.9))
-    decided = decision.decide(sure, {})
-    choice = retries.Retries(sure, 2, 3, lambda count: count)
-    assert choice.cheaper(sure, decided, first=0) is None
-    since = choice.cheaper(belief, decided, first=0)
-    assert since is not None and since not in answer.good_enough(sure)
-    for more in (dict.fromkeys(smaller(belief), 0.0), dict.fromkeys([one, two], 0.0)):
-        tested = decision.decide(sure, more, belief)
-        assert choice.cheaper(belief, tested, first=0) is None  # tested before, or too many
-    for limits in ((0, lambda count: count), (2, lambda _: 2)):
-        poor = retries.Retries(sure, limits[0], 3, limits[1])
-        assert poor.cheaper(belief, decided, first=0) is None
+    """It was not by `sure`, and is by `belief`."""
+    sure = Belief.from_history(known, asked(objective__max_drop=3.0, objective__confidence=0.97))
+    decided, lax = decision.decide(sure, {}), replace(sure, confidence=0.6)
+    choice = retries.Retries(lax, 2, 3, lambda count: count)
+    tried = [decided.network]
+    assert choice.next_cheaper(sure, decided, tried, first=1) is None
+    since = choice.next_cheaper(belief, decided, tried, first=1)
+    assert since == answer.good_enough(belief)[0] and since not in answer.good_enough(sure)
+    # What was tested now, or with all seeds before, is not tested again.
+    assert choice.next_cheaper(belief, decided, [*tried, since], first=1) != since
+    tested = decision.decide(sure, {since: 9.0}, belief)
+    assert choice.next_cheaper(belief, tested, tried, first=1) == since  # by some seeds alone
+    done = replace(choice, is_tested=lambda _: True)
+    assert done.next_cheaper(belief, tested, tried, first=1) != since
+    # Nor what the search did not train: an arm.
+    places = [at for at, a in enumerate(lax.history.architectures) if a != since]
+    arm = replace(lax, history=lax.history.part(places))
+    strange = replace(choice, belief=arm)
+    assert strange.next_cheaper(belief, decided, tried, first=1) != since
+    for limit, affordable in ((0, lambda count: count), (2, lambda _: 2)):
+        poor = replace(choice, limit=limit, affordable=affordable)
+        assert poor.next_cheaper(belief, decided, tried, first=1) is None
+    late = decision.decide(sure, {}), [decided.network, *smaller(sure)[1:3]]
+    assert choice.next_cheaper(belief, late[0], late[1], first=1) is None  # two retries were made
 
 
 def test_a_broken_promise_is_said_with_what_to_do(belief: Belief) -> None:

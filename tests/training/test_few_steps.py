@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +20,9 @@ from ssr_exp.training import few_steps
         (284, 128, 6, "12 steps, 2 of 128 images an epoch"),
         (284, 128, 60, ""),
         (1_280, 128, 1, ""),
-        (40, 128, 3, "3 steps, 1 of 128 images an epoch"),
-        (40, 8, 3, ""),
+        (40, 128, 3, "3 steps, 1 of 40 images an epoch"),
+        (40, 8, 3, "15 steps, 5 of 8 images an epoch"),
+        (40, 8, 30, ""),
     ],
 )
 def test_few_steps_are_said_with_a_batch_that_gives_more(
@@ -31,9 +33,9 @@ def test_few_steps_are_said_with_a_batch_that_gives_more(
     before, told = digits.reading, few_steps.reading(conf, few)
     added = told.warnings[len(before.warnings) :]
     assert [said in one for one in added] == [True] * bool(said)
-    if said:
-        (named,) = (word for word in added[0].split() if word.startswith("recipe.batch_size="))
-        conf.recipe.batch_size = int(named.partition("=")[2].rstrip(","))
+    for named in re.findall(r"recipe.batch_size=(\d+)", " ".join(added)):
+        assert int(named) < size
+        conf.recipe.batch_size = int(named)
         steps = images // conf.recipe.batch_size
         assert steps >= few_steps.AN_EPOCH or conf.recipe.batch_size == few_steps.SMALLEST
     assert digits.reading == before  # a study keeps what was read, and not how it is trained

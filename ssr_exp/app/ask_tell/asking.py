@@ -300,8 +300,7 @@ class Asking:
             return None
         number, at = plan.number, len(plan.planned)
         belief, picks = search.measured_batch(belief, number, count=1, at=at)
-        reason = search.no_gain(belief, picks) or search.ended_before(number, count=1, at=at)
-        if reason:
+        if reason := search.ends(belief, picks, number, at=at):
             self.reason = reason
             return None
         if not plan.planned:

@@ -27,17 +27,20 @@ class LastTrainings:
         belief: by which the answers are.
         conf: how many there are.
         requests: those that are known to be needed.
+        first: how many answers are tested whatever the others give.
     """
 
     telling: Telling
     belief: Belief
     conf: FinalistsConf
     requests: list[Request] = field(init=False)
+    first: int = field(init=False)
 
     def __post_init__(self) -> None:
         baseline = self.belief.history.space.plan.baseline
         answers = [a for a in answer.good_enough(self.belief) if a != baseline]
-        self.requests = self._of([baseline, *answers[: self.conf.count]])
+        self.first = len(answers[: self.conf.count])
+        self.requests = self._of([baseline, *answers[: self.first]])
 
     def claim(self) -> Request | Waiting | None:
         """Claim the next one for this process; None if all are done."""
@@ -78,11 +81,12 @@ class LastTrainings:
 
         limits = (self.conf.retries, self.conf.seeds)
         choice = Retries(self.belief, *limits, asking.search.affordable, is_tested)
-        first = min(self.conf.count, len(drops))
-        if (one := choice.next(drops, first=first)) is None:
+        if (one := choice.next(drops, first=self.first)) is None:
             seen = asking.believe()
-            decided = decision.decide(self.belief, tested, seen)
-            one = choice.cheaper(seen, decided, first=first)
+            decided = decision.decide(self.belief, tested | drops, seen)
+            one = decided.network
+            if one in tried:  # else it was tested before, perhaps not with all seeds
+                one = choice.next_cheaper(seen, decided, [*drops], first=self.first)
         return [] if one is None else self._of([one])
 
     def _of(self, networks: Sequence[Architecture]) -> list[Request]:

@@ -12,16 +12,18 @@ from typing import Any
 from ssr_exp.app import judging
 from ssr_exp.app.ask_tell.asking import Asking, Request
 from ssr_exp.errors import SsrError
-from ssr_exp.report import answer_block, page, search_results
+from ssr_exp.report import answer_block, page, search_results, trade_offs
 from ssr_exp.rescaling.cost import Cost
+from ssr_exp.rescaling.plan import Architecture
 from ssr_exp.runs import seed_means
 from ssr_exp.runs.last_comparison import Comparison
 from ssr_exp.runs.record import FINALIST, NOT_TOLD, Record, Status, n_tested
 from ssr_exp.runs.store import BEST_FOLDER, EXPORTS, LAST_CHECKPOINT, RECORD_FILE, is_done
 from ssr_exp.search import answer, answer_printing, diagnostics, other_networks
+from ssr_exp.search.belief import Belief
 from ssr_exp.search.outcome import EVEN
 from ssr_exp.search.promise import Promise
-from ssr_exp.training import answer_folder, loop_study, run
+from ssr_exp.training import answer_folder, finalists, loop_study, run
 from ssr_exp.training.candidate import Told
 
 log = logging.getLogger(__name__)
@@ -137,6 +139,8 @@ def make_answer(asking: Asking) -> Answer:
         "networks_tested": n_tested(finals),
         "export": _export_words(asking),
         **decided.fields(),
+        **_costs_beside(asking, belief, decided.network, records),
+        **finalists.images(asking.conf, asking.opened.splits),
         **other_networks.full_size(belief),
         **other_networks.further(seen, code, axis, decided.drops),
     }
@@ -150,7 +154,7 @@ def make_answer(asking: Asking) -> Answer:
         Comparison.model_validate(told),
         folder=folder,
     )
-    if test is None and baseline_test is not None:  # finalists' scores on val made it another one
+    if test is None and baseline_test is not None:  # more was trained since
         rows.append(("tested", "not yet: study.finalists() offers it with further seeds"))
     return Answer(
         code,
@@ -171,6 +175,15 @@ def make_answer(asking: Asking) -> Answer:
         warnings,
         (*rows, *(("warning", one) for one in warnings)),
     )
+
+
+def _costs_beside(
+    asking: Asking, belief: Belief, network: Architecture, records: list[Record]
+) -> dict[str, Any]:
+    """Say, as plain data, what the answer takes on a device, and how large the trade-off is."""
+    latency = answer.latency(belief, network)
+    beside = {} if latency is None else {"latency": asdict(latency)}
+    return beside | trade_offs.size(records, asking.conf.objective)
 
 
 def _cost(asking: Asking, code: str) -> Cost:

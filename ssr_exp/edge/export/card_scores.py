@@ -36,9 +36,10 @@ def front(chosen: Selection, finished: Sequence[Record]) -> str:
     beaten = [n for n, p in points.items() if p != own and p[0] <= own[0] and p[1] >= own[1]]
     has, are = ("has", "is") if len(beaten) == 1 else ("have", "are")
     named = ", ".join(markdown.inert(n) for n in sorted(beaten, key=points.__getitem__)[:MOST])
+    such = ", such as" if len(beaten) > MOST else ":"
     place = (
-        f"{len(beaten)} of them {has} no more parameters and {are} no worse in {score.name}, such "
-        f"as {named}"
+        f"{len(beaten)} of them {has} no more parameters and {are} no worse in {score.name}"
+        f"{such} {named}"
         if beaten
         else f"none has fewer parameters and is as good in {score.name}: it is on the front"
     )

@@ -259,7 +259,7 @@ def test_who_beats_it_is_counted(runs: Path, make_record: Callable[..., Record])
     second = better.model_copy(update={"network": "d1-1-1_w4-8-12"})
     store.write(store.folder(STUDY, second.network, 0), second)
     card = write(runs, CODE)
-    assert "2 of them have no more parameters and are no worse in val acc, such as " in card
+    assert "2 of them have no more parameters and are no worse in val acc: " in card
     assert markdown.inert(better.network) in card and markdown.inert(second.network) in card
 
 
