@@ -389,6 +389,34 @@ def test_what_is_promised_since_finalists_scored_on_val_and_is_cheaper_is_tested
     assert not finals(again, retries=2) and again.answer().code == cheaper
 
 
+@pytest.mark.parametrize("told", ["one seed", "failures"])
+def test_the_test_of_a_cheaper_network_goes_on_after_a_kill_and_ends_where_it_fails(
+    begin: Begin, told: str
+) -> None:
+    study, codes = begin(), dict[str, None]()
+    finish(study, scored)
+    for candidate in study.finalists(seeds=2, retries=2):
+        codes[candidate.code] = None
+        if len(codes) < 3:
+            study.tell(candidate, scored(candidate), test=0.5)
+        elif told == "one seed":
+            study.tell(candidate, scored(candidate), test=0.5)
+            break  # the process is killed
+        else:
+            study.fail(candidate, "out of memory")
+    _, first, cheaper = codes
+    again = begin()
+    if told == "failures":
+        assert study.answer().code == again.answer().code == first
+        return
+    left = next(again.finalists(seeds=2, retries=2))
+    assert (left.code, left.seed) == (cheaper, 2)
+    again.tell(left, scored(left), test=0.5)
+    assert not list(again.finalists(seeds=2, retries=2))
+    answer = again.answer()
+    assert answer.code == cheaper and answer.test is not None and answer.test.seeds == 2
+
+
 def test_a_finished_loop_that_is_repeated_asks_for_nothing_though_its_finalists_taught_it(
     begin: Begin,
 ) -> None:
@@ -399,6 +427,8 @@ def test_a_finished_loop_that_is_repeated_asks_for_nothing_though_its_finalists_
         lower = 0.3 if candidate.code == asked[0].code else 0.0  # so that smaller ones are enough
         study.tell(candidate, scored(candidate) - lower, test=0.5)
     assert len(asked) < 8 and not finish(begin(options={"min_gain": 0.2}), scored)
+    more = finish(begin(options={"min_gain": 0.1}), scored)  # or more rounds, or new trainings
+    assert more and more[0].origin.startswith("round")
 
 
 def test_what_finalists_have_told_so_far_does_not_change_which_are_asked_for(begin: Begin) -> None:
