@@ -241,6 +241,20 @@ def test_a_search_ends_when_nothing_promises_enough(begin: Begin, world: World) 
     assert len(world.trained) == 22
 
 
+@both
+def test_a_search_that_had_ended_trains_nothing_more_for_what_its_finalists_teach_it(
+    begin: Begin, world: World, go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, reason = go(begin(rounds=2, min_gain=0.9), world.train)
+    monkeypatch.setattr(Search, "no_gain", lambda *_: None)  # they promise a gain by now
+    assert go(begin(rounds=2, min_gain=0.9), world.train)[1] == reason
+    assert len(world.trained) == 22
+    assert go(begin(rounds=3, min_gain=0.9), world.train)[1] == "all 3 rounds are done"
+    assert len(world.trained) == 22 + 9
+    end = begin().book.read_end()
+    assert end is not None and (end.reason, end.number, end.runs) == (reason, 1, 22)
+
+
 @pytest.mark.slow
 def test_a_lattice_can_be_searched_to_its_end(begin: Begin, world: World) -> None:
     """With a batch as large as the lattice, everything is trained and the search says so."""
