@@ -34,8 +34,8 @@ class Size:
     """How much is measured: of each network so many steps with so many images."""
 
     networks: tuple[tuple[str, int], ...] = (("resnet20", 128), ("resnet18", 32))
-    steps: int = 10
-    rounds: int = 7
+    steps: int = 6
+    rounds: int = 5
     threads: int = 1
 
 
