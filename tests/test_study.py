@@ -27,7 +27,7 @@ import ssr_exp
 from ssr_exp import Score, Study, Waiting, files
 from ssr_exp.app.ask_tell import asking, beginning
 from ssr_exp.config import ModelConf, Source
-from ssr_exp.report import answer_block, study_outcome, study_overview
+from ssr_exp.report import answer_block, study_outcome, study_overview, trade_offs
 from ssr_exp.rescaling import cost, planning
 from ssr_exp.runs import leases, store, studies, study_names
 from ssr_exp.runs.record import Kind, Record, Status
@@ -454,6 +454,11 @@ def test_an_answer_without_weights_is_told_as_any_other_and_written_nowhere(begi
     answer, rows = study.answer(), dict(study.answer().rows)
     assert answer.folder is None and not (study.folder / "best").exists()
     assert rows["weights"] == "none of it were told, so there is nothing to export"
+    front = trade_offs.size(study.records(), study._asking.conf.objective)
+    assert ("trade-off" in rows) == bool(front)
+    traded = begin(name="traded", options={"objective.kind": "tradeoff"})
+    finish(traded, scored)
+    assert "networks are on the front" in dict(traded.answer().rows)["trade-off"]
     named = {"untrained", "cheaper", "likeliest"} & rows.keys()
     assert named == other_networks.further(before, answer.code).keys() and named
     assert not {"best", "export"} & rows.keys()
