@@ -155,11 +155,8 @@ class SearchCommand(LaunchingCommand):
             if left := search.first_left():
                 said = counted(len(left), "first network")
                 log.info("%s not done: those are what your loop is asked for next", said)
-            log.info(
-                "written to %s; your loop is asked by all that is told until then. A function "
-                "trains them, too: type",
-                path,
-            )
+            asked = _asked_by_a_loop(search, opened)
+            log.info("written to %s; %s. A function trains them, too: type", path, asked)
             words = [word for word in arguments if not word.startswith("rounds=")]
             print(messages.typed("search", *words, study_names.FUNCTION))
             return
@@ -245,6 +242,19 @@ class SearchCommand(LaunchingCommand):
 def _is_left_to_a_loop(conf: SearchConfig) -> bool:
     """Say whether a loop of the user's own trains, and no function that the command could call."""
     return conf.task.name is TaskKind.loop and conf.task.target is None
+
+
+def _asked_by_a_loop(search: Search, opened: OpenedStudy) -> str:
+    """Say what a loop of the user's own is asked for, by the rounds that its study was begun with.
+
+    A command with `rounds=0` has none of its own.
+    """
+    begun = loop_settings.search(search.book.store.root, opened.name)
+    rounds = begun.get("rounds", SearchConfig().rounds)
+    own = replace(search, conf=replace(search.conf, rounds=rounds))
+    if (reason := own.over) is None:
+        return "your loop is asked by all that is told until then"
+    return f"your loop is asked for none of them: its search ended, as {reason}"
 
 
 def _answers(told: Comparison | None, belief: Belief, decided: Decision) -> bool:

@@ -234,8 +234,9 @@ class Search:
         Raises:
             SsrError: if a latency is needed that nobody measured, or no network keeps its cap.
         """
-        records = self.evidence.records if self.val is not None else []
-        printing.print_new(self.val_warnings.before(self.evidence.score, records))
+        if self.val is not None and self.to_come():  # else it is said beside the answer
+            told = self.val_warnings.before(self.evidence.score, self.evidence.records)
+            printing.print_new(told)
         if not self.space.is_enumerable:
             size = lattice.spell(self.space.lattice.size)
             how = "local search proposes, and predictions are of a sample that holds their front"
@@ -273,6 +274,14 @@ class Search:
     def _then(self) -> str:
         rounds, batch = self.conf.rounds, self.conf.batch
         return f", then {counted(rounds, 'round')} of {batch}" if rounds else ""
+
+    @property
+    def over(self) -> str | None:
+        """Say why nothing is proposed any more, if that is so; see `ends`."""
+        end = self.book.read_end()
+        if end is not None and end == self._end(end.reason, end.number, at=end.at):
+            return end.reason
+        return None if self.to_come() else self.all_done
 
     def to_come(self) -> int:
         """Count the trainings that the search may still take, if it ends with its last round."""
@@ -349,20 +358,24 @@ class Search:
         That is kept: what finalists score on val may promise a gain later, and a search that is
         repeated is to train nothing more, but for other rounds, another gain or new trainings.
         """
-        end = End(
-            reason=self.no_gain(belief, picks) or "",
+        if reason := self.no_gain(belief, picks):
+            self.book.write_end(self._end(reason, number, at=at))
+            return reason
+        before = self.book.read_end()
+        if before is not None and before == self._end(before.reason, number, at=at):
+            return before.reason
+        return None
+
+    def _end(self, reason: str, number: int, *, at: int) -> End:
+        """Describe the search as it is now, were it to end before a batch."""
+        return End(
+            reason=reason,
             number=number,
             at=at,
             rounds=self.conf.rounds,
             min_gain=self.conf.min_gain,
             runs=sum(is_done(r) and r.origin != FINALIST for r in self.evidence.records),
         )
-        if end.reason:
-            self.book.write_end(end)
-        elif (before := self.book.read_end()) is not None:
-            end = end.model_copy(update={"reason": before.reason})
-            return before.reason if end == before else None
-        return end.reason or None
 
     def no_gain(self, belief: Belief, picks: Sequence[Planned]) -> str | None:
         """Say why a batch is not worth its training, if it is not."""

@@ -60,6 +60,7 @@ def test_before_the_first_networks_are_done_nothing_else_is_said_to_come_next(
     shown = search("rounds=0")
     assert shown.code == 0, shown.text
     assert shown.lines("first networks not done: those are what your loop is asked for next")
+    assert shown.lines("your loop is asked by all that is told until then")
     assert not shown.lines("your loop goes on with it")
 
 
@@ -71,6 +72,7 @@ def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_ty
     study.release(next(iter(study.finalists(seeds=2, retries=0))))
     shown = search("rounds=0")
     assert shown.code == 0, shown.text
+    assert shown.lines("your loop is asked for none of them: its search ended, as the round is")
     assert shown.lines("as the study was begun", "finalists.seeds=2", "finalists.retries=0")
     typed = search("rounds=0", "finalists.seeds=1")
     assert typed.lines("as the study was begun") and not typed.lines("finalists.seeds=2")

@@ -23,7 +23,7 @@ function columns() {
     { id: "std", name: "\u00b1", title: "standard deviation of the score on val over seeds", of: (n) => (n.score ? n.score[1] : null), write },
     { id: "drop", name: "drop", title: `${judged().unit_of_drops} worse than the baseline, on val`.trim(), of: drop, write },
     { id: "test_score", name: `test ${unit}`.trim(), title: "mean \u00b1 standard deviation over seeds", of: mean("test_score"), write: (value, n) => [value, n.test_score[1]].filter(isNumber).map(write).join(" \u00b1 ") },
-    { id: "seeds", name: "runs", title: "trainings that finished", of: (n) => n.seeds.length, write: String },
+    { id: "seeds", name: "runs", title: "trainings that finished; 1 of 3: the two others, which val is the mean of, too, are of the network's other row", of: (n) => n.seeds.length, write: (value, n) => (n.val_seeds?.length > value ? `${value} of ${n.val_seeds.length}` : String(value)) },
     { id: "wall_s", name: "time", of: (n) => n.wall_s, write: duration },
   ];
 }
