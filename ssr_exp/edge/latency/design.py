@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost
@@ -26,6 +25,8 @@ def choose(lattice: Lattice, count: int, *, seed: int = 0) -> list[Architecture]
     Raises:
         SsrError: if `count` is too small for a model.
     """
+    from scipy.stats import qmc
+
     if count < FEWEST:
         raise SsrError(f"a latency model takes {FEWEST} networks or more, not {count}.")
     plan = lattice.plan

@@ -19,10 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
@@ -79,6 +75,8 @@ def _cross_validated(plan: Plan, points: Points, times: Floats, kind: str) -> Fl
 
 def _blocks(plan: Plan, points: Points, times: Floats) -> Predict:
     """Fit times of parts that add up."""
+    from scipy.optimize import nnls
+
     rows = _parts(plan, points)
     scale = np.maximum(rows.max(axis=0), 1e-12)
     shares, _ = nnls(rows / scale / times[:, None], np.ones(len(times)))
@@ -92,6 +90,10 @@ def _blocks(plan: Plan, points: Points, times: Floats) -> Predict:
 
 def _corrected(plan: Plan, points: Points, times: Floats) -> Predict:
     """Fit parts that add up, then a Gaussian process to the logarithm of what they miss."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
     added = _blocks(plan, points, times)
     X, Y = _unit(plan, points), np.log(times / added(points))
     spread = float(max(Y.std(), 1e-3))

@@ -8,14 +8,17 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import wandb
+from typing import TYPE_CHECKING
 
 from ssr_exp.errors import SsrError
+
+if TYPE_CHECKING:
+    import wandb
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,8 @@ def connect(request: ApiRequest) -> Iterator[wandb.Api]:
     Raises:
         SsrError: if W&B has no such project, refuses the account, or is too slow.
     """
+    import wandb
+
     try:
         close()
         wandb.setup(settings=wandb.Settings(silent=True, x_graphql_retry_max=RETRIES))
@@ -81,9 +86,10 @@ def close(*, always: bool = False) -> None:
     Args:
         always: whether to end it even while it logs a run, as when it may have died.
     """
-    if always or wandb.run is None:
+    client = sys.modules.get("wandb")
+    if client is not None and (always or client.run is None):
         try:
-            wandb.teardown()
+            client.teardown()
         except (Exception, SystemExit) as error:
             log.debug("W&B ended with %s", error)
 
@@ -96,6 +102,8 @@ def sentence(error: BaseException) -> str:
 @contextmanager
 def _in_time(timeout_s: float) -> Iterator[int]:
     """Give every client of the block so many seconds, those that other libraries make, too."""
+    import wandb
+
     seconds = math.ceil(timeout_s)
     before = wandb.Api._HTTP_TIMEOUT
     wandb.Api._HTTP_TIMEOUT = seconds
@@ -130,6 +138,8 @@ def variable(name: str, value: str) -> Iterator[None]:
 
 def _refusal(error: Exception, request: ApiRequest) -> str:
     """Say what keeps W&B from answering, and what helps."""
+    import wandb
+
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)

@@ -6,15 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import wandb
 from pydantic import BaseModel
 
 from ssr_exp.runs import pareto
 from ssr_exp.runs.predictions import Look, Predictions
 from ssr_exp.runs.record import Kind, Record
+
+if TYPE_CHECKING:
+    import wandb
 
 ROUND = "search/round"
 RMSE, SPREAD = "search/rmse", "search/spread"  # of left-out trainings; of guessing their mean
@@ -152,6 +154,8 @@ def _shown(told: Predictions, records: Sequence[Record]) -> list[tuple[Chart, Ro
 
 
 def _draw(chart: Chart, rows: Rows, score: str) -> Any:
+    import wandb
+
     return wandb.plot_table(
         vega_spec_name=chart.form,
         data_table=_table(rows),
@@ -161,6 +165,8 @@ def _draw(chart: Chart, rows: Rows, score: str) -> Any:
 
 
 def _table(rows: Rows) -> wandb.Table:
+    import wandb
+
     columns, data = rows
     return wandb.Table(columns=list(columns), data=[list(row) for row in data])
 

@@ -18,9 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import wandb as client
+from typing import TYPE_CHECKING, Any
 
 from ssr_exp import files, messages
 from ssr_exp.config import LoggerConf, WandbMode
@@ -29,6 +27,9 @@ from ssr_exp.runs.predictions import Predictions
 from ssr_exp.runs.record import Record
 from ssr_exp.runs.wandb import api, training_run
 from ssr_exp.runs.wandb.charts import ROUND, best, charts, scalars, tables
+
+if TYPE_CHECKING:
+    import wandb
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +80,14 @@ class SearchRun:
 
     def answer(self, record: Record, folder: Path) -> None:
         """Log the answer's folder, with all that loading it takes, as an artifact; never raises."""
+        import wandb
+
         with self._run(self._note()) as run:
             if run is None:
                 return
             fields = record.model_dump(mode="json", exclude_none=True)
             shown = {key: fields[key] for key in KEPT if key in fields}
-            made = client.Artifact(artifact(self.study), "model", metadata=shown)
+            made = wandb.Artifact(artifact(self.study), "model", metadata=shown)
             for path in sorted(folder.iterdir()):
                 if path.is_file() and not path.name.startswith("."):
                     # What is sent later is copied, as another answer may replace the folder.
@@ -99,7 +102,7 @@ class SearchRun:
                 where.info("W&B: for the search's own run, wandb sync %s", self._folders())
 
     @contextmanager
-    def _run(self, note: Mapping[str, Any]) -> Iterator[client.Run | None]:
+    def _run(self, note: Mapping[str, Any]) -> Iterator[wandb.Run | None]:
         """Open the search's run for a moment; what goes wrong with it is a warning."""
         if self.conf.mode is WandbMode.disabled:
             yield None
@@ -116,7 +119,7 @@ class SearchRun:
                     self._finish(run, staged)
                 api.close()
 
-    def _open(self, note: Mapping[str, Any]) -> client.Run | None:
+    def _open(self, note: Mapping[str, Any]) -> wandb.Run | None:
         try:
             self._write(note)
             self._pass_a_second()
@@ -140,7 +143,7 @@ class SearchRun:
         if (rest := max(made, default=0.0) + SECOND - time.time()) > 0:
             time.sleep(min(rest, SECOND))
 
-    def _finish(self, run: client.Run, staged: Path) -> None:
+    def _finish(self, run: wandb.Run, staged: Path) -> None:
         """Close the run; what was sent in time need not be kept."""
         begun = time.monotonic()
         try:

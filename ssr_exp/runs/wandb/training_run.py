@@ -12,9 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import wandb
+from typing import TYPE_CHECKING, Any
 
 from ssr_exp.config import LoggerConf, RunsConf, WandbMode
 from ssr_exp.errors import SsrError, without_paths
@@ -22,6 +20,9 @@ from ssr_exp.files import Unreadable
 from ssr_exp.runs import store
 from ssr_exp.runs.record import ACCURACIES, LOSSES, Record, parse
 from ssr_exp.runs.wandb.api import ApiRequest, close, connect, sentence
+
+if TYPE_CHECKING:
+    import wandb
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ def start(
 
 def _online(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
     """Open a run on the server; None, for a while at once, if it cannot be reached."""
+    import wandb
+
     global _failed_at
     if _failed_at is not None and time.monotonic() - _failed_at < RETRY_AFTER_S:
         return None
@@ -118,6 +121,8 @@ def _online(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
 
 def _offline(conf: LoggerConf, wanted: Mapping[str, Any]) -> wandb.Run | None:
     """Open a run that needs no server, but W&B's own process: if that has died, another one."""
+    import wandb
+
     try:
         return wandb.init(mode="offline", settings=_settings(conf), **wanted)
     except (wandb.errors.UsageError, ValueError):  # of what it was asked
@@ -225,6 +230,8 @@ def _runs(conf: RunsConf, logger: LoggerConf, study: str) -> list[Any]:
 
 def _settings(conf: LoggerConf) -> wandb.Settings:
     """Keep what names the machine or its user to ourselves, unless asked to share it."""
+    import wandb
+
     options: dict[str, Any] = {
         "init_timeout": conf.timeout_s,
         "login_timeout": conf.timeout_s,
