@@ -6,6 +6,8 @@ PYTHON  ?= $(eval PYTHON := $$(shell for p in python3 python3.13 python3.12 pyth
 	"$$$$p" -c '$$(SUITS)' >/dev/null 2>&1 && command -v "$$$$p" && break; done))$(PYTHON)
 WORKERS ?= 2
 UPGRADE ?=
+# What the demo is to do otherwise, as DEMO=trainer.max_epochs=2.
+DEMO    ?=
 # Empty: PyTorch's CPU wheels, where there is no GPU and the package index has them. no: never.
 CPU     ?=
 
@@ -41,7 +43,7 @@ help: ## List the targets
 install: $(READY) ## Create .venv and install what requirements.lock lists
 
 demo: $(READY) ## Search a small network on embedded images: sentinels, two rounds, the answer
-	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4
+	WANDB_MODE=offline $(BIN)/python search.py experiment=demo rounds=2 batch=4 $(DEMO)
 
 demo-segmentation: $(READY) ## The same for a small U-Net on embedded images with masks, and its ONNX file
 	WANDB_MODE=offline $(BIN)/python search.py experiment=demo_segmentation rounds=2 batch=4 objective=smallest objective.max_drop=2 \

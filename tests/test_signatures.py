@@ -26,7 +26,7 @@ NETWORKS: dict[str, tuple[Any, Any, tuple[str, ...], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["volume", "patient", *(pytest.param(n, marks=pytest.mark.more) for n in ("sound", "masked"))],
+    ["volume", *(pytest.param(n, marks=pytest.mark.more) for n in ("patient", "sound", "masked"))],
 )
 def test_a_network_of_any_signature_is_searched_measured_and_exported(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -260,6 +260,7 @@ def test_a_training_that_is_stopped_or_killed_leaves_no_process_and_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.more
 @pytest.mark.usefixtures("repeatable")
 def test_a_search_on_two_devices_goes_on_with_networks_of_one(
     command: Command, own: Callable[[str], str], tmp_path: Path

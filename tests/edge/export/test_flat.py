@@ -23,8 +23,8 @@ from tests.support.descriptions import description
 MORE = [pytest.mark.slow, pytest.mark.more]
 FILES = [  # of ExecuTorch few: each takes seconds
     *(pytest.param(name, format_) for name in CASES for format_ in ("onnx", "torch_export")),
-    *(pytest.param(name, "executorch", marks=pytest.mark.slow) for name in ("two", "3-D")),
-    *(pytest.param(n, "executorch", marks=MORE) for n in CASES if n not in ("two", "3-D")),
+    pytest.param("two", "executorch", marks=pytest.mark.slow),
+    *(pytest.param(name, "executorch", marks=MORE) for name in CASES if name != "two"),
 ]
 
 
