@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import cifar10_claims, figures
+from benchmarks.cifar10_claims import DROP
 from benchmarks.figures import RESULTS
 from ssr_exp.report import search_results
 from ssr_exp.runs import predictions
@@ -25,7 +26,6 @@ from ssr_exp.runs.store import BEST_FOLDER, METRICS_FILE, Store
 
 RUNS, PAGE = RESULTS / "cifar10" / "runs", RESULTS / "cifar10.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.cifar10 -->", "<!-- end -->"
-DROP = 1.0  # points of val that a network may lose to be called good enough, as the searches ask
 DRAWS = 2000  # random searches that are drawn
 
 
@@ -75,7 +75,9 @@ def _study(
     yield f"{_took([*records, *finals])}\n"
     yield from _compared(store, name)
     yield from _trained(found)
-    if (told := predictions.latest(store, name)) is not None:
+    told = predictions.latest(store, name)
+    yield from cifar10_claims.table(found, finals, told)
+    if told is not None:
         yield from _surrogate(told)
         yield from _random_search(told, found)
 

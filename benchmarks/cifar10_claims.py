@@ -1,0 +1,175 @@
+"""What two papers claim of ResNets on CIFAR, held against a study's records.
+
+A claim is held if the records show it, on val for networks that were trained once, on test for
+finalists; a figure that no record gives was not tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from ssr_exp.runs.predictions import Predictions
+from ssr_exp.runs.record import Kind, Record
+
+DROP = 1.0  # points of accuracy that "little loss" may be
+FEWER = (0.8, 0.9)  # parameters, by the surrogate
+BY_SENTINELS = 0.65
+GEMMS, LATENCY = 5.0, 3.0  # times fewer, times lower
+NETWORKS = 10**5
+NOT_TRIED = "not tried"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line: what is claimed, what was found, and whether that holds it."""
+
+    claim: str
+    found: str
+    held: bool | None  # None: not tried
+
+    @property
+    def row(self) -> str:
+        """Write it as a row of a table."""
+        verdict = NOT_TRIED if self.held is None else "yes" if self.held else "no"
+        return f"| {self.claim} | {verdict} | {self.found} |"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A network, by its smallest seed, and what it loses against the baseline, in points."""
+
+    record: Record
+    lost: float
+    part: str  # val, or test for finalists, whose trainings all count
+
+    @property
+    def fewer(self) -> float:
+        """The share of the baseline's parameters that it does without."""
+        return 1 - self.record.params / self.record.baseline_params
+
+    @property
+    def text(self) -> str:
+        """Name it with its figures."""
+        lost = f"loses {self.lost:.2f}" if self.lost >= 0 else f"gains {-self.lost:.2f}"
+        return (
+            f"{self.record.network}, {self.fewer:.1%} fewer parameters, {lost} points on "
+            f"{self.part}"
+        )
+
+
+def table(
+    records: Sequence[Record], finals: Sequence[Record], told: Predictions | None
+) -> Iterator[str]:
+    """Write the claims of one study, as Markdown.
+
+    Args:
+        records: finished trainings of the study, with the baseline among them.
+        finals: those of its finalists.
+        told: what its last search predicted.
+    """
+    yield "| claimed | held | found |"
+    yield "|---|---|---|"
+    for claim in claims(records, finals, told):
+        yield claim.row
+    yield ""
+
+
+def claims(
+    records: Sequence[Record], finals: Sequence[Record], told: Predictions | None
+) -> list[Claim]:
+    """Hold each claim against the records."""
+    records = [r for r in records if r.kind is not Kind.finalist]
+    finals = [r for r in finals if r.model == records[0].model]  # the family's codes are its own
+    searched = found(records, "val")
+    tested = found(finals, "test")
+    first = [one for one in searched if one.record.round is None]
+    has_rounds = len(first) < len(searched)
+    best = _most(first)
+    return [
+        Claim(
+            "65 to 70 % fewer parameters by the first networks alone, at little loss",
+            _says(best),
+            best is not None and best.fewer >= BY_SENTINELS,
+        ),
+        *(_smaller(fewer, searched, tested, has_rounds=has_rounds) for fewer in FEWER),
+        _gemms(tested or searched),
+        *_latencies(records),
+        Claim(
+            "more than 10^5 networks to choose from",
+            NOT_TRIED if told is None or told.lattice is None else f"{told.lattice.size:,}",
+            None if told is None or told.lattice is None else told.lattice.size > NETWORKS,
+        ),
+    ]
+
+
+def found(records: Sequence[Record], part: str) -> list[Found]:
+    """List the networks of records with what they lose in the mean, the baseline left out."""
+    scores: dict[str, list[float]] = {}
+    for r in records:
+        if (score := r.score if part == "val" else r.test_score) is not None:
+            scores.setdefault(r.network, []).append(score)
+    by_network = {r.network: r for r in sorted(records, key=lambda r: -r.seed)}
+    full = next((n for n, r in by_network.items() if r.params == r.baseline_params), None)
+    if full not in scores:
+        return []
+    return [
+        Found(by_network[network], mean(scores[full]) - mean(some), part)
+        for network, some in scores.items()
+        if network != full
+    ]
+
+
+def _most(networks: Sequence[Found]) -> Found | None:
+    """Find the smallest network that loses little."""
+    kept = [one for one in networks if one.lost <= DROP]
+    return max(kept, key=lambda one: one.fewer, default=None)
+
+
+def _says(one: Found | None) -> str:
+    return f"none loses {DROP:g} point or less" if one is None else one.text
+
+
+def _smaller(
+    fewer: float, searched: Sequence[Found], tested: Sequence[Found], *, has_rounds: bool
+) -> Claim:
+    """Take the best network that is so small, a finalist if there is one."""
+    loss = "at less than one point" if fewer == FEWER[-1] else "at little loss"
+    claim = f"over {100 * fewer:g} % fewer parameters with the surrogate, {loss}"
+    if not has_rounds:
+        return Claim(claim, NOT_TRIED, None)
+    small = [one for part in (tested, searched) for one in part if one.fewer >= fewer]
+    part = small[0].part if small else ""
+    best = min((o for o in small if o.part == part), key=lambda one: one.lost, default=None)
+    return Claim(
+        claim,
+        "none was trained" if best is None else f"the best of them: {best.text}",
+        best is not None and best.lost <= DROP,
+    )
+
+
+def _gemms(networks: Sequence[Found]) -> Claim:
+    kept = [one for one in networks if one.lost <= DROP]
+    best = min(kept, key=lambda one: one.record.gemms, default=None)
+    claim = f"up to {GEMMS:g} times fewer GeMMs"
+    if best is None:
+        return Claim(claim, _says(None), held=False)
+    times = best.record.baseline_gemms / best.record.gemms
+    return Claim(claim, f"{times:.1f} times: {best.text}", times >= GEMMS)
+
+
+def _latencies(records: Sequence[Record]) -> list[Claim]:
+    """Compare the lowest latency of a network that was measured with the baseline's."""
+    claim = f"up to {LATENCY:g} times lower latency"
+    full = next((r for r in records if r.params == r.baseline_params and r.latencies), None)
+    rows = []
+    for setting, ms in {} if full is None else dict(full.latencies or {}).items():
+        others = [r for r in found(records, "val") if setting in (r.record.latencies or {})]
+        kept = [one for one in others if one.lost <= DROP]
+        if kept:
+            best = min(kept, key=lambda one: (one.record.latencies or {})[setting])
+            times = ms / (best.record.latencies or {})[setting]
+            said = f"{times:.1f} times ({setting}): {best.text}"
+            rows.append(Claim(claim, said, times >= LATENCY))
+    return rows or [Claim(claim, NOT_TRIED, None)]

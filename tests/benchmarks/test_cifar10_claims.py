@@ -1,0 +1,79 @@
+"""A claim is held by records alone, and what no record says was not tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.cifar10_claims import Claim, claims
+from ssr_exp.runs.record import FINALIST, Record
+from tests.conftest import MakeRecord
+
+FULL, WHOLE = "d3-3-3_w16-32-64", 269_434
+Make = Callable[..., Record]
+
+
+@pytest.fixture
+def trained(make_record: MakeRecord) -> Make:
+    def make(network: str, params: int, score: float | None, **fields: object) -> Record:
+        given = {"origin": "sentinel_all", "baseline_params": WHOLE} | fields
+        return make_record(network=network, params=params, score=score, **given)
+
+    return make
+
+
+def said(found: list[Claim], word: str) -> list[tuple[str, str]]:
+    rows = [claim.row.strip("| ").split(" | ") for claim in found if word in claim.claim]
+    return [(held, text) for _, held, text in rows]
+
+
+def test_first_networks_alone_say_nothing_of_the_surrogate(trained: Make) -> None:
+    first = [
+        trained(FULL, WHOLE, 90.0),
+        trained("d1-3-3_w16-32-64", WHOLE // 4, 89.0, gemms=10),
+        trained("d1-1-3_w16-32-64", WHOLE // 8, 88.9, gemms=4),
+    ]
+    found = claims(first, [], None)
+    assert said(found, "first networks") == [
+        ("yes", "d1-3-3_w16-32-64, 75.0% fewer parameters, loses 1.00 points on val")
+    ]
+    assert said(found, "with the surrogate") == [("not tried", "not tried")] * 2
+    assert said(found, "GeMMs")[0] == ("no", f"2.0 times: {said(found, 'first')[0][1]}")
+    assert {*said(found, "latency"), *said(found, "10^5")} == {("not tried", "not tried")}
+
+
+def test_of_finalists_the_mean_on_test_decides_and_another_family_is_none_of_them(
+    trained: Make,
+) -> None:
+    small = "d1-1-1_w4-8-16"
+    records = [
+        trained(FULL, WHOLE, 90.0),
+        trained("d1-1-2_w4-8-16", WHOLE // 3, 85.0),
+        trained(small, WHOLE // 20, 90.5, origin="round1"),
+    ]
+    tests = {FULL: (91.0, 89.0), small: (88.0, 90.5)}
+    finals = [
+        trained(network, params, None, origin=FINALIST, seed=seed, test_score=score)
+        for network, params in ((FULL, WHOLE), (small, WHOLE // 20))
+        for seed, score in enumerate(tests[network])
+    ]
+    plain = trained("d2-2-2_w8-8-8", WHOLE // 20, None, origin=FINALIST, model="resnet14")
+    finals.append(plain.model_copy(update={"test_score": 99.0}))
+    over = said(claims(records, finals, None), "with the surrogate")
+    best = f"the best of them: {small}, 95.0% fewer parameters, loses 0.75 points on test"
+    assert over == [("yes", best)] * 2
+    worse = [r.model_copy(update={"test_score": 88.0}) if r.network == small else r for r in finals]
+    assert {held for held, _ in said(claims(records, worse, None), "surrogate")} == {"no"}
+
+
+def test_latencies_are_compared_in_each_setting_that_measured_both(trained: Make) -> None:
+    first = [
+        trained(FULL, WHOLE, 90.0, latencies={"onnxruntime": 9.0, "eager": 8.0}),
+        trained("d1-3-3_w16-32-64", WHOLE // 2, 89.5, latencies={"onnxruntime": 3.0}),
+        trained("d1-1-3_w16-32-64", WHOLE // 3, 80.0, latencies={"onnxruntime": 1.0}),
+    ]
+    found = said(claims(first, [], None), "latency")
+    assert [(held, text.partition(":")[0]) for held, text in found] == [
+        ("yes", "3.0 times (onnxruntime)")
+    ]
