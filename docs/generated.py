@@ -205,6 +205,7 @@ def _first_comment(path: Path) -> str:
         if line.startswith("# @package"):
             continue
         if not line.startswith("#"):
+            said = said or [_comment(line)]  # beside the first key
             break
         said.append(line.lstrip("# "))
     return " ".join(said).replace("|", "\\|")

@@ -238,8 +238,8 @@ def resume(subject: Subject, path: Path, effort: LatencyConf) -> LatencyTable:
     table = table_file.read(path)
     if difference := subject.seed.differs(table.seed):
         raise SsrError(
-            f"{path} is of another network ({difference}): measure this one with python -m "
-            "ssr_exp.edge STUDY --fit --out FILE."
+            f"{path} is of another network ({difference}): measure this one with ssr latency STUDY "
+            "--fit --out FILE."
         )
     least = min(design.FEWEST, subject.lattice.size)
     own = {a for row in table.rows if row.fits and (a := subject.parse(row.network)) is not None}
