@@ -45,6 +45,10 @@ Amount = Annotated[float, Allowed("0 or more, and finite", lambda x: 0 <= x < ma
 Limit = Annotated[float, Allowed("0 or more", lambda x: x >= 0)]
 Share = Annotated[float, Allowed("from 0 to 1", lambda x: 0 <= x <= 1)]
 Chance = Annotated[float, Allowed("above 0 and below 1, such as 0.8 for 80 %", lambda x: 0 < x < 1)]
+SHARES = Allowed(
+    "shares of the training, from 0 to 1, such as [0.5,0.75]",
+    lambda shares: all(0 <= share <= 1 for share in shares),
+)
 AUTO = "auto"
 PRECISIONS = one_of(AUTO, "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 STRATEGIES = one_of("ddp", "ddp_find_unused_parameters_true")
@@ -393,8 +397,9 @@ class RecipeConf:
     decay_norm_and_bias: bool = True
     schedule: Schedule = Schedule.cosine
     warmup_epochs: Limit = 0.0
-    milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])  # shares of the training
-    gamma: float = 0.1
+    # shares of the training
+    milestones: Annotated[list[float], SHARES] = field(default_factory=lambda: [0.5, 0.75])
+    gamma: Positive = 0.1
     label_smoothing: PartOfOne = 0.0
     grad_clip: Positive | None = None  # largest gradient norm
     ema_decay: PartOfOne | None = None  # of an exponential moving average of the weights, per step

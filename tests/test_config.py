@@ -80,6 +80,7 @@ BAD = {  # by what is allowed
     "0 or more, and finite, or null": {"budget.hours": -1.0},
     "above 0, and finite": {
         "recipe.lr": 0.0,
+        "recipe.gamma": -0.1,
         "recipe.distill_temperature": math.inf,
         "runs.timeout_s": math.nan,
         "logger.timeout_s": 0.0,
@@ -93,6 +94,7 @@ BAD = {  # by what is allowed
         "dataset.memory": -0.5,
     },
     "above 0, and at most 1": {"dataset.crop_share": 0.0},
+    "shares of the training, from 0 to 1, such as [0.5,0.75]": {"recipe.milestones": [100, 150]},
     "auto, true or false": {"dataset.stream": "maybe"},
     "ddp or ddp_find_unused_parameters_true": {"trainer.strategy": "fsdp"},
     "from 0 to 255, or null": {"task.ignore_index": 256},

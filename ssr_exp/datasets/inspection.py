@@ -190,7 +190,9 @@ def _absent(images: Images, shares: Mapping[str, NDArray[np.int64]]) -> Iterator
         if absent := [name for name, n in zip(images.classes, counts, strict=True) if not n]:
             more = f" (and of {len(absent) - 1} others)" if len(absent) > 1 else ""
             what = words[images.target]
-            yield f"{part} has no {what} '{absent[0]}'{more}: add some, or leave it out"
+            is_scored = images.target is Target.labels and part != "train"
+            zero = ", which counts as 0 in its mAP" if is_scored else ""
+            yield f"{part} has no {what} '{absent[0]}'{more}{zero}: add some, or leave it out"
 
 
 def _ignored(pool: Pool, parts: Mapping[str, Indices]) -> Iterator[str]:

@@ -103,13 +103,28 @@ def check_enough(images: Images, index: Indices, parts: Sequence[str]) -> None:
     )
 
 
+def _check_classes(images: Images, index: Indices, train: Indices) -> None:
+    """Refuse to hold out all images of a class, which then could not be learnt."""
+    labels, count = images.labels.numpy(), len(images.classes)
+    before, after = (np.bincount(labels[part], minlength=count) for part in (index, train))
+    lost = np.flatnonzero((before > 0) & (after == 0))
+    if len(lost):
+        names = ", ".join(f"'{images.classes[at]}'" for at in lost[:_NAMED])
+        raise SsrError(
+            f"dataset.group holds out for val all images of class {names}, which then cannot be "
+            "learnt: type another dataset.split_seed, a smaller dataset.val_fraction, or say in a "
+            "column what is val, and type dataset.split with its name"
+        )
+
+
 def hold_out_val(
     images: Images, index: Indices, *, fraction: float, seed: int, groups: Indices | None = None
 ) -> tuple[Indices, Indices]:
     """Split the training images into those to train on and `val`, groups whole.
 
     Raises:
-        SsrError: `fraction` is not between 0 and 1, or leaves less than one image for a class.
+        SsrError: `fraction` is not between 0 and 1, or leaves less than one image for a class; or
+            the groups of val are all that a class has.
     """
     if not 0 < fraction < 1:
         raise SsrError(
@@ -117,7 +132,10 @@ def hold_out_val(
             "type a number above 0 and below 1, such as dataset.val_fraction=0.1"
         )
     if groups is not None or images.target is not Target.one_class:
-        return drawn(index, fraction=fraction, seed=seed, groups=groups)
+        train, val = drawn(index, fraction=fraction, seed=seed, groups=groups)
+        if images.target is Target.one_class:
+            _check_classes(images, index, train)
+        return train, val
     n, classes = len(index), len(images.classes)
     if fraction * n < classes - 1e-9:  # the advice, times n, may round to a little less
         enough = min(math.ceil(1e3 * classes / n) / 1e3, 0.5)

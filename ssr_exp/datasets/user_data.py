@@ -291,7 +291,8 @@ def _samples(loader: Any) -> Iterator[Any]:
     dataset: Any = getattr(loader, "dataset", None)
     count = _size(loader)
     try:
-        if count is None or not hasattr(dataset, "__getitem__"):
+        has_index = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+        if count is None or not has_index:
             samples = list(islice(loader, 2))
         else:
             where = np.linspace(0, count - 1, min(count, SAMPLES)).astype(int).tolist()

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from ssr_exp.config import RecipeConf
+from ssr_exp.errors import SsrError
 from ssr_exp.outputs import tensors
 from ssr_exp.runs.score import Score
 from ssr_exp.tasks import processes
@@ -71,7 +72,7 @@ class Tally(nn.Module):
 
     def add(self, outputs: Tensor, y: Tensor, loss: Tensor) -> None:
         """Count one batch: outputs and targets as the metrics take them, the batch's mean loss."""
-        outputs, loss = outputs.detach(), loss.detach()
+        outputs, loss = outputs.detach(), loss.detach().float()  # sums of half precision stall
         for metric in self._metrics.values() if len(y) else ():
             metric.update(outputs, y)
         self._loss = loss * len(y) + self._loss
@@ -262,6 +263,12 @@ class Supervised(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         total_steps = int(self.trainer.estimated_stepping_batches)
+        if total_steps < 1:
+            raise SsrError(
+                "the training data do not say how long they are, and the learning rate of a recipe "
+                "falls by that: give the IterableDataset a __len__, or type task=module with a "
+                "LightningModule of yours."
+            )
         epochs = self.trainer.max_epochs or 1
         warmup_steps = round(self.recipe.warmup_epochs * total_steps / epochs)
         chosen = optimizer(self.network, self.recipe)

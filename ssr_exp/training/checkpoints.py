@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,10 +36,16 @@ class Split(BaseModel):
     val_fraction: float
     split_seed: int
     train_on_val: bool = False
+    content: str | None = None  # a fingerprint of images and split; None: not known
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What a command line says of it."""
+        return self.model_dump(exclude={"name", "content"})
 
     def __str__(self) -> str:
         """Say it in the words of a command line."""
-        fields = self.model_dump(exclude={"name"}).items()
+        fields = self.words.items()
         return " ".join(f"dataset.{key}={str(value).lower()}" for key, value in fields)
 
 

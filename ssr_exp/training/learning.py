@@ -27,6 +27,7 @@ from ssr_exp.tasks.supervised import Supervised
 from ssr_exp.training import own_module, relinking
 
 LONGEST_UNIT = 40
+HALVES = ("bf16-true", "16-true")  # precisions in which all numbers are of 16 bits
 NONE_IGNORED = -100  # no class, as torch has it
 TASKS: dict[TaskKind, type[Supervised]] = {
     TaskKind.classification: Classification,
@@ -62,6 +63,12 @@ def check(whole: Config) -> None:
             if (value := getattr(conf, key)) != getattr(TaskConf(), key):
                 said = "null" if value is None else value
                 raise SsrError(f"task.{key}={said} is for task=segmentation: leave it out.")
+    if is_number and whole.trainer.precision in HALVES:
+        raise SsrError(
+            f"trainer.precision={whole.trainer.precision} rounds the numbers that are to be "
+            "learnt, and the errors that are measured: type trainer.precision=bf16-mixed, or "
+            "32-true."
+        )
     if conf.unit and not is_number:
         raise SsrError(f"task.unit={conf.unit} is for task=regression: leave it out.")
     if len(conf.unit) > LONGEST_UNIT:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def own_data(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
         tried = try_module(conf, made, data, score)
         shape = tried.inputs.shape
     else:
-        num_classes, shape = _classes(data), _inputs(conf)
+        num_classes, shape = _classes_and_inputs(conf)
     is_one = tried is None or tried.inputs.is_one_image
     text = " x ".join(map(str, shape)) if is_one or tried is None else tried.inputs.text()
     with isolate_rng(), trainers.quiet():
@@ -254,29 +255,55 @@ def own_data(conf: Config, score: Score) -> tuple[UserData, Tried | None]:
     return known, tried
 
 
-def _inputs(conf: Config) -> tuple[int, ...]:
-    """Return the shape of one input of a DataModule's first val batch."""
+def _classes_and_inputs(conf: Config) -> tuple[int, tuple[int, ...]]:
+    """Return how many classes a DataModule has, and the shape of one input of its val."""
     with isolate_rng():
         data = user_data.ready(conf.dataset)
         name = type(data).__name__
+        classes = _classes(data)
         try:
             batch = next(iter(data.val_dataloader()))
         except Exception as error:  # of anyone's code
             raise SsrError(f"{name} gives no val batch: {_where(error)}{cause(error)}.") from error
+        _check_length(data)
     is_pair = isinstance(batch, tuple | list) and len(batch) == 2
     if not is_pair or not all(isinstance(part, Tensor) for part in batch) or batch[0].ndim < 2:
         raise SsrError(
             f"a batch of {name} is {user_code.article(batch)}, and our tasks read a pair of two "
             "tensors, inputs and targets: type task=module with a LightningModule of yours."
         )
-    return tuple(batch[0].shape[1:])
+    return classes, tuple(batch[0].shape[1:])
+
+
+def _check_length(data: LightningDataModule) -> None:
+    """Refuse training data of unknown length, by which no learning rate could fall.
+
+    Raises:
+        SsrError: then.
+    """
+    name = type(data).__name__
+    try:
+        len(data.train_dataloader())
+    except (TypeError, NotImplementedError):
+        raise SsrError(
+            f"{name}.train_dataloader does not say how long it is, and the learning rate of our "
+            "recipes falls by that: give its IterableDataset a __len__, or type task=module with "
+            "a LightningModule of yours."
+        ) from None
+    except Exception as error:  # of anyone's code
+        raise SsrError(f"{name} gives no training data: {_where(error)}{cause(error)}.") from error
 
 
 def _classes(data: LightningDataModule) -> int:
-    """Ask a DataModule how many classes there are."""
+    """Ask a DataModule that was set up how many classes there are."""
     for name in ("num_classes", "n_classes"):
-        if isinstance(value := getattr(data, name, None), int) and value > 0:
-            return value
+        try:
+            value = getattr(data, name, None)
+        except Exception as error:  # of anyone's code
+            said = f"{type(data).__name__}.{name} fails: {_where(error)}{cause(error)}."
+            raise SsrError(said) from error
+        if isinstance(value, Integral) and value > 0:
+            return int(value)
     raise SsrError(
         f"{type(data).__name__} does not say how many classes there are: give it an attribute "
         "num_classes, or type task=module with a LightningModule of yours."

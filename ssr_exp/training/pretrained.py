@@ -83,7 +83,7 @@ def open(conf: Config, splits: Splits | UserData, seed: nn.Module, plan: Plan) -
     pretrained = Pretrained(moments=moments)
     if conf.init.kind is Init.inherit:
         first = first_weights.read(conf, splits, seed, plan)
-        _check_split(conf, first.split)
+        _check_split(conf, splits.fingerprint, first.split)
         init = {"kind": conf.init.kind.value, "channels": conf.init.channels.value}
         init |= {"checkpoint": first.digest}
         pretrained = replace(pretrained, state=first.state, init=init, about=first.about)
@@ -105,14 +105,24 @@ def teacher_path(conf: Config) -> str | None:
     return conf.checkpoint if named == CHECKPOINT else named
 
 
-def _check_split(conf: Config, theirs: Split | None) -> None:
+def _check_split(conf: Config, content: str, theirs: Split | None) -> None:
     """Refuse first weights that were learned from the images which measure this study's networks.
+
+    Of the same keys, and other images or another split, that cannot be known, and is said.
 
     Raises:
         SsrError: if they were.
     """
-    ours = Split.model_validate(asdict(conf.dataset))
+    ours = Split.model_validate(asdict(conf.dataset) | {"content": content})
     if ours.train_on_val or theirs in (None, ours) or theirs.name != ours.name:
+        return
+    if theirs.words == ours.words:
+        if theirs.content is not None:
+            _say_once(
+                f"the network in {conf.checkpoint} was trained on other images, or on another "
+                "split of them: if it has seen images of val or test here, they flatter what "
+                "inherits from it."
+            )
         return
     raise SsrError(
         f"the network in {conf.checkpoint} was trained on images that are val here (with "

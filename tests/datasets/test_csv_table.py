@@ -98,6 +98,21 @@ def test_groups_stay_together_and_the_draw_is_repeatable(load: Load) -> None:
     assert [f.name for f in parts(other)[2].files] == [f.name for f in parts(splits)[2].files]
 
 
+def test_groups_that_are_all_of_a_class_are_not_held_out(load: Load) -> None:
+    """Else it could not be learnt, and would be measured."""
+    kinds = {"kind": ["rare" if row // 4 == 3 else "usual" for row in range(ROWS)]}
+    refused = 0
+    for seed in range(20):
+        try:
+            splits = load(Target.one_class, "kind", group="patient", split_seed=seed, columns=kinds)
+        except SsrError as error:
+            assert "holds out for val all images of class 'rare'" in str(error)
+            refused += 1
+        else:
+            assert splits.train.labels.unique().tolist() == [0, 1]
+    assert 0 < refused < 20
+
+
 def test_a_column_may_say_the_parts(load: Load) -> None:
     splits = load(Target.numbers, "age", split="part")
     assert [len(part) for part in parts(splits)] == [14, 13, 13]

@@ -117,6 +117,14 @@ def test_tally_equals_the_mean_over_all_images() -> None:
     assert tally.values()["acc"] == pytest.approx(100 * share)
 
 
+def test_tally_sums_losses_of_half_precision_without_stalling() -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        tally, loss = Tally({}), torch.tensor(2.25, dtype=dtype)
+        for _ in range(600):
+            tally.add(torch.zeros(1000, 1), torch.zeros(1000), loss)
+        assert tally.loss() == pytest.approx(2.25)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("where", ["logits", "loss"])
 def test_tally_remembers_what_was_not_finite(bad: float, where: str) -> None:

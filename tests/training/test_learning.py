@@ -1,4 +1,4 @@
-"""What classes weigh in a loss that makes them count alike."""
+"""What classes weigh in a loss that makes them count alike, and what a task refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from ssr_exp.datasets.images import IGNORED, Images, Target
+from ssr_exp.errors import SsrError
 from ssr_exp.training import learning
+from tests.conftest import Compose
 
 SIZES = [6, 0, 3, 1, 0]  # of classes a to e
 
@@ -42,3 +44,12 @@ def test_a_label_counts_as_much_as_its_absence() -> None:
 def test_what_there_is_nothing_of_weighs_no_more_in_a_larger_set(target: Target) -> None:
     few, many = (images(target, [factor * size for size in SIZES]) for factor in (1, 100))
     torch.testing.assert_close(learning.balanced(few), learning.balanced(many))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_numbers_are_not_learnt_in_half_precision(conf: Compose, precision: str) -> None:
+    """1987 would be 1984, in targets and in errors."""
+    words = ("task=regression", "dataset=csv", f"trainer.precision={precision}")
+    with pytest.raises(SsrError, match="rounds the numbers that are to be learnt"):
+        learning.check(conf(*words))
+    learning.check(conf(*words[:2], "trainer.precision=bf16-mixed"))

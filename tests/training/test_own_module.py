@@ -606,6 +606,28 @@ def test_a_run_gives_its_module_back(asked: Callable[..., Config]) -> None:
     assert sum(p.numel() for p in module.net.parameters()) == record.params
 
 
+MANUAL = """
+    automatic_optimization = False
+
+    def training_step(self, batch, index):
+        x, y = batch
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(F.cross_entropy(self(x), y))
+            optimizer.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.parameters(), lr=rate) for rate in (0.01, 0.001)]
+"""
+
+
+def test_a_module_that_steps_several_optimizers_in_a_batch_is_tried_and_trained(
+    asked: Callable[..., Config],
+) -> None:
+    record, _ = trained(asked(code("", MANUAL.strip())))
+    assert record.status is Status.finished and record.score is not None
+
+
 def test_what_no_checkpoint_keeps_is_said_and_then_nothing_goes_on(
     asked: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -619,7 +641,7 @@ def test_what_no_checkpoint_keeps_is_said_and_then_nothing_goes_on(
 DATA = """
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 
 class Data(L.LightningDataModule):
@@ -647,6 +669,44 @@ class Data(L.LightningDataModule):
 
 class Unsaid(Data):
     num_classes = None
+
+
+class Stream(IterableDataset):
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __iter__(self):
+        return iter(self.samples)
+
+
+class Counted(Stream):
+    def __len__(self):
+        return len(self.samples)
+
+
+class Endless(Data):
+    def train_dataloader(self):
+        return DataLoader(Stream(list(self.all)), 16)
+
+
+class Late(Data):
+    num_classes = None  # until it is set up
+
+    def setup(self, stage):
+        super().setup(stage)
+        self.num_classes = self.all.tensors[1].unique().numpy().max() + 1
+
+    def train_dataloader(self):
+        return DataLoader(Counted(list(self.all)), 16)
+
+    def val_dataloader(self):
+        return DataLoader(Counted(list(self.all)), 16)
+
+
+class Failing(Data):
+    @property
+    def num_classes(self):
+        return len(None)
 """
 
 
@@ -661,9 +721,20 @@ def test_our_tasks_learn_from_a_data_module(conf: Compose, own: Own) -> None:
     assert other.name != record.study and other.plan.input_shape == (2, 8, 8)
 
 
+@pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__`")
+def test_a_data_module_may_say_its_classes_when_it_is_set_up_and_stream_what_it_counts(
+    conf: Compose, own: Own
+) -> None:
+    words = ("dataset=module", f"dataset.target={own(DATA)}.Late", "trainer.max_epochs=2")
+    record, state = trained(conf(*words))
+    assert record.score is not None and state["network.fc.weight"].shape[0] == 3
+
+
 @pytest.mark.parametrize(
     ("target", "words", "sentence"),
     [
+        ("Endless", (), "Endless.train_dataloader does not say how long it is, and the learning"),
+        ("Failing", (), "Failing.num_classes fails: "),
         ("Unsaid", (), "Unsaid does not say how many classes there are: give it an attribute"),
         ("Data", ("dataset.arguments={pair:false}",), "is a dict, and our tasks read a pair"),
         ("Data", ("dataset.arguments={size:1}",), "cannot be called: TypeError"),

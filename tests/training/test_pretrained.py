@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import shutil
@@ -356,6 +357,24 @@ def test_weights_that_know_the_val_images_are_refused(
         assert "trained on images that are val here" in said and words[0] in said
         assert opened(*inherit(path), *TRAINED_ON_VAL).pretrained.state is not None
         assert opened(f"recipe.distill={path}").pretrained.teacher is not None
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_of_other_images_with_the_same_keys_it_is_said_that_val_may_flatter(
+    leave: Callable[..., Path],
+    opened: Callable[..., OpenedStudy],
+    caplog: pytest.LogCaptureFixture,
+    is_other: bool,
+) -> None:
+    folder = leave(network=FULL)
+    path = folder.parents[1] / "study.json"
+    told = json.loads(path.read_text())
+    if is_other:
+        told["dataset"]["content"] = "0" * 64
+    path.write_text(json.dumps(told))
+    assert opened(*inherit(folder)).pretrained.state is not None
+    said = "was trained on other images, or on another split of them"
+    assert (said in caplog.text) is is_other
 
 
 def test_a_run_is_built_for_its_own_images(
