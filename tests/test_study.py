@@ -919,6 +919,77 @@ def test_a_finalist_that_has_a_score_on_val_gets_one_on_test(begin: Begin) -> No
     assert (record.score, record.test_score) == (0.9, 0.7)
 
 
+@pytest.mark.parametrize("how", ["fails", "is not finite"])
+def test_a_finalist_whose_test_does_not_succeed_is_given_up_and_what_the_search_knew_stays(
+    begin: Begin, how: str
+) -> None:
+    study = begin()
+    finish(study, scored)
+    baseline = next(r.network for r in study.records() if r.kind is Kind.baseline)
+    study.add(baseline, 0.9, seed=1)
+    offered = []
+    for candidate in study.finalists(seeds=1, retries=0):
+        offered.append(candidate.code)
+        assert len(offered) < 9
+        if candidate.code != baseline:
+            study.tell(candidate, 0.8, test=0.7)
+        elif how == "fails":
+            study.fail(candidate, "no test images")
+        else:
+            study.tell(candidate, 0.9, test=math.nan)
+    assert offered.count(baseline) == 2
+    (record,) = [r for r in study.records() if (r.network, r.seed) == (baseline, 1)]
+    assert (record.status, record.score, record.test_score) == (Status.finished, 0.9, None)
+
+
+def test_a_finalist_that_diverged_by_mistake_is_replaced_whole(begin: Begin) -> None:
+    study = begin()
+    finish(study, scored)
+    candidate = next(iter(study.finalists(seeds=1, retries=0)))
+    study.tell(candidate, math.nan, test=math.nan)
+    study.tell(candidate.code, 0.9, test=0.8, seed=candidate.seed, replace=True)
+    (record,) = [
+        r for r in study.records() if (r.network, r.seed) == (candidate.code, candidate.seed)
+    ]
+    assert (record.status, record.score, record.test_score) == (Status.finished, 0.9, 0.8)
+    assert record.error is None
+
+
+def test_a_test_that_was_added_counts_as_a_finalists(begin: Begin) -> None:
+    study = begin()
+    finish(study, scored)
+    baseline = next(r.network for r in study.records() if r.kind is Kind.baseline)
+    study.add(baseline, 0.9, test=0.82, seed=1)
+    offered = []
+    for candidate in study.finalists(seeds=1, retries=0):
+        offered.append(candidate.code)
+        study.tell(candidate, 0.9, test=0.81)
+    answer = study.answer()
+    assert baseline not in offered
+    assert answer.baseline_test is not None and answer.baseline_test.mean == 0.82
+    assert answer.is_kept is True
+
+
+def test_what_is_lost_exactly_as_allowed_is_kept(begin: Begin) -> None:
+    """0.92 - 0.91 is more than 0.01 in floating point."""
+    study = begin(max_drop=0.01)
+    for candidate in iter(study.ask, None):
+        study.tell(candidate, 0.9)
+    for candidate in study.finalists(seeds=1):
+        is_whole = candidate.cost.params == study.records()[0].baseline_params
+        study.tell(candidate, 0.9, test=0.92 if is_whole else 0.91)
+    answer = study.answer()
+    assert answer.is_kept is True and answer.verdict is None
+
+
+def test_what_cannot_be_added_is_free_again(begin: Begin) -> None:
+    study, code = begin(), "d1-1_w8-8"
+    wrong = shapes.make_network().state_dict()
+    assert "do not fit" in refused(lambda: study.add(code, 0.9, weights=wrong))
+    study.add(code, 0.9)
+    assert [r.score for r in study.records()] == [0.9]
+
+
 def test_an_added_network_counts_though_it_was_tested_with_its_own_seed(begin: Begin) -> None:
     study = begin()
     first_four(study)

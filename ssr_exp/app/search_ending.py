@@ -46,6 +46,7 @@ class Ending:
         affordable: how many of so many more trainings the budget allows.
         look: believes anew, by all records that there are.
         tell: leaves that for pages, which then say what the answer's rows do.
+        remember: writes down that the search knew a network and a seed before it was a finalist.
     """
 
     command: LaunchingCommand
@@ -56,6 +57,7 @@ class Ending:
     affordable: Callable[[int], int]
     look: Callable[[], Belief]
     tell: Callable[[Belief], object]
+    remember: Callable[[str, int], object] = lambda *_: None
 
     def carry_out(self) -> list[Record]:
         """Train the finalists, print what was tested beside the answer, and hand that over.
@@ -181,6 +183,9 @@ class Ending:
             each = counted(self.conf.finalists.seeds, "seed")
             done = "" if left == len(every) else f"; {left} of {len(every)} trainings are left"
             log.info("finalists: %s, %s each%s", counted(len(named), "network"), each, done)
+        for member in every:  # what the search trained with that seed is tested, and a finalist's
+            if (record := member.record()) is not None and record.origin != FINALIST:
+                self.remember(record.network, record.seed)
         self.command.display.title, self.command.display.total = "finalists", 0
         self.command.train([member for some in members.values() for member in some])
         return members
@@ -292,7 +297,7 @@ class Ending:
         """Hand over the search's own training of a network."""
         network = self.belief.history.space.code(chosen)
         (member,) = self._members([[*finalists.UNTESTED, *ALONE, f"modifiers.network={network}"]])
-        means = seed_means.on_val(Store(self.conf.paths.runs).records(self.study.name))
+        means = seed_means.on_val(self._seen().history.records)  # some may be from elsewhere
         baseline = means[self.belief.history.space.code(self.study.plan.baseline)]
         drop = self.belief.score.drop(means[network].mean, baseline.mean)
         measured = {"answer": means[network].figure(), "baseline": baseline.figure()}

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from ssr_exp import messages
 from ssr_exp.app import configuration, judging, launchers, search_setup
+from ssr_exp.app.ask_tell.enqueued import Queue
 from ssr_exp.app.command_line import overrides
 from ssr_exp.app.search_ending import Ending
 from ssr_exp.app.sweeping import LaunchingCommand, name_page, write_page
@@ -198,7 +199,11 @@ class SearchCommand(LaunchingCommand):
             search.evidence.forget()
             return search.look()
 
-        rest = (search.affordable, look, watched.tell)
+        def remember(network: str, seed: int) -> None:
+            if network not in search.book.networks():
+                Queue(search.book).add(network, seed)
+
+        rest = (search.affordable, look, watched.tell, remember)
         ending = Ending(self, arguments, search.conf, opened, belief, *rest)
         records = ending.carry_out()
         search.conclude()

@@ -183,7 +183,7 @@ class Comparison(FileModel):
         """Whether the promise held on test; None: it was not tested, or there is none."""
         if self.kept is not None or self.measured_on != "test" or self.promise is None:
             return self.kept
-        return self.drop <= self.promise.allowed
+        return verdict.is_kept(self.drop, self.promise.allowed)
 
     def against(self, record: Record) -> str | None:
         """Say what speaks against the answer, whose record it is; of an earlier version, too."""

@@ -19,6 +19,11 @@ NEXT = (
 )
 
 
+def is_kept(drop: float, allowed: float) -> bool:
+    """Say whether a drop is no more than is allowed, but for what floating point makes of it."""
+    return drop <= allowed + 1e-9 * max(1.0, abs(allowed))
+
+
 STATES = {True: "kept on test", False: "broken on test", None: "not tested"}
 """What became of a promise: whether the answer lost no more on test than it may."""
 
@@ -37,7 +42,7 @@ def text(
         confidence: that is asked for.
     """
     limit = score.short_drop(allowed)
-    if on == "test" and drop > allowed:
+    if on == "test" and not is_kept(drop, allowed):
         return (
             f"the promise is broken: it loses {score.drop_text(drop)} on test, where {limit} may "
             f"be lost, and no answer that was tested loses less: {NEXT}"
@@ -70,7 +75,7 @@ def drop_text(
     if allowed is None:
         return text
     limit = score.short_drop(allowed)
-    if drop > allowed:
+    if not is_kept(drop, allowed):
         return f"{text}, more than the {limit} that may be lost"
     return f"{text}, where {limit} may be lost" if on == "test" else text
 

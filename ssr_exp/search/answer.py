@@ -16,6 +16,7 @@ from ssr_exp.config import Arm, SearchConfig
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, sets
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import verdict
 from ssr_exp.runs.record import Record
 from ssr_exp.search import costs, lattice_sample, refuted
 from ssr_exp.search.belief import Belief
@@ -71,7 +72,8 @@ def likeliest(
     Those that lost more on test, by `drops`, do not, nor does what lies within them.
     """
     drops = drops or {}
-    looks = [a for a in looks_good_enough(belief) if drops.get(a, 0.0) <= belief.drop]
+    looks = looks_good_enough(belief)
+    looks = [a for a in looks if verdict.is_kept(drops.get(a, 0.0), belief.drop)]
     looks = refuted.left(belief, drops, looks)
     return max(looks, key=lambda a: belief.promises[a].probability, default=None)
 

@@ -70,7 +70,7 @@ def decide(
     enough, baseline = answer.good_enough(belief), belief.history.space.plan.baseline
     prices = dict(zip(belief.networks, belief.state.log_costs.tolist(), strict=False))
     drops = {a: drop for a, drop in drops.items() if a in prices}  # others were only compared
-    kept = [a for a, drop in drops.items() if drop <= belief.drop]
+    kept = [a for a, drop in drops.items() if verdict.is_kept(drop, belief.drop)]
     if kept:
         network = min(kept, key=lambda a: (a not in promised, prices[a], drops[a], a))
     elif enough[0] in drops:
@@ -82,7 +82,7 @@ def decide(
     return Decision(
         network,
         drop,
-        None if drop is None else drop <= belief.drop,
+        None if drop is None else verdict.is_kept(drop, belief.drop),
         None if network == baseline else _verdict(belief, network, drop),
         drops,
     )

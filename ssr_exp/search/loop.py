@@ -356,7 +356,8 @@ class Search:
         """Say why the search ends before a batch, if it does, which is not worth its training.
 
         That is kept: what finalists score on val may promise a gain later, and a search that is
-        repeated is to train nothing more, but for other rounds, another gain or new trainings.
+        repeated is to train nothing more, but for other rounds, another gain or confidence, or new
+        trainings.
         """
         if reason := self.no_gain(belief, picks):
             self.book.write_end(self._end(reason, number, at=at))
@@ -374,6 +375,7 @@ class Search:
             at=at,
             rounds=self.conf.rounds,
             min_gain=self.conf.min_gain,
+            confidence=self.conf.objective.confidence,
             runs=sum(is_done(r) and r.origin != FINALIST for r in self.evidence.records),
         )
 

@@ -161,7 +161,7 @@ class Threshold:
 
     def is_measured(self, value: float) -> bool:
         """Say whether a measured score is good enough."""
-        return self.score.sign * value >= self.score.sign * self.measured
+        return verdict.is_kept(self.score.sign * (self.measured - value), 0.0)
 
     def is_reached(self, value: float | None, outcome: float) -> bool:
         """Say whether a network is good enough; one in training, if it is expected to be.

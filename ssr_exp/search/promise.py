@@ -192,7 +192,9 @@ def least_noise(history: History, scale: OutcomeScale, val: ValSet | None) -> fl
         return 0.0
     values = history.values(history.score)
     middle, noise = float(scale.back(scale.forward(values).mean())), val.noise(float(values.mean()))
-    return (scale.at(middle + noise) - scale.at(middle - noise)) / 2
+    clamped = scale.outcome.clamped
+    low, high = clamped(middle - noise), clamped(middle + noise)  # of few images beyond all scores
+    return noise * (scale.at(high) - scale.at(low)) / (high - low) if high > low else 0.0
 
 
 def expected(history: History, scale: OutcomeScale, lost: Drops, fitted: Surrogate) -> Outcomes:

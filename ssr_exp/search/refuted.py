@@ -15,6 +15,7 @@ from torch import Tensor
 from ssr_exp.rescaling import cost
 from ssr_exp.rescaling.cost import Points
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import verdict
 from ssr_exp.search.belief import Belief
 
 Drops = Mapping[Architecture, float]
@@ -23,7 +24,8 @@ Drops = Mapping[Architecture, float]
 
 def lost_too_much(belief: Belief, drops: Drops, network: Architecture) -> bool:
     """Say whether a network lost more on test than it may; failed trainings say nothing."""
-    return belief.drop < drops.get(network, 0.0) < math.inf
+    drop = drops.get(network, 0.0)
+    return math.isfinite(drop) and not verdict.is_kept(drop, belief.drop)
 
 
 def left(belief: Belief, drops: Drops, networks: Sequence[Architecture]) -> list[Architecture]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssr_exp.rescaling.plan import Architecture
+from ssr_exp.runs import verdict
 from ssr_exp.search import answer, refuted
 from ssr_exp.search.belief import Belief
 from ssr_exp.search.decision import Decision
@@ -42,7 +43,7 @@ class Retries:
                 trainings of one failed.
             first: how many of them were no retries.
         """
-        if not drops or min(drops.values()) <= self.belief.drop:
+        if not drops or verdict.is_kept(min(drops.values()), self.belief.drop):
             return None
         retry = len(drops) - first + 1
         one, needed = next_best(self.belief, list(drops)), retry * self.seeds

@@ -72,6 +72,7 @@ class End(FileModel):
         number: of the round that it would have gone on with, after the first `at` networks.
         rounds: that were asked for.
         min_gain: that a batch was to promise.
+        confidence: how sure an answer was to be; None: kept by an earlier version.
         runs: finished trainings, without those of finalists.
     """
 
@@ -81,6 +82,7 @@ class End(FileModel):
     at: int
     rounds: int
     min_gain: float
+    confidence: float | None = None
     runs: int
 
 

@@ -302,7 +302,7 @@ def _classes(data: LightningDataModule) -> int:
         except Exception as error:  # of anyone's code
             said = f"{type(data).__name__}.{name} fails: {_where(error)}{cause(error)}."
             raise SsrError(said) from error
-        if isinstance(value, Integral) and value > 0:
+        if isinstance(value, Integral) and int(value) > 0:
             return int(value)
     raise SsrError(
         f"{type(data).__name__} does not say how many classes there are: give it an attribute "

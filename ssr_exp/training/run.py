@@ -16,7 +16,7 @@ from ssr_exp.datasets import workers
 from ssr_exp.errors import SsrError
 from ssr_exp.rescaling import cost, saved, seeds
 from ssr_exp.runs import provenance, studies
-from ssr_exp.runs.record import Fractions, Record, Status
+from ssr_exp.runs.record import FINALIST, Fractions, Record, Status
 from ssr_exp.runs.store import CONFIG_FILE, Store, is_done
 from ssr_exp.runs.wandb import training_run
 from ssr_exp.tasks.supervised import Diverged
@@ -84,9 +84,25 @@ def train(conf: Config) -> Record:
 
 
 def _test(job: Job, store: Store, where: Path, done: Record) -> Record:
-    """Add the test set's figures to the record of a finished run."""
+    """Add the test set's figures to the record of a finished run.
+
+    A function of the user's own trains for that again, as its weights are its own; what it scored
+    on val the first time stays.
+    """
     with trainers.quiet():
-        fields = fit.test(job, where, {"metrics": done.metrics})
+        if job.conf.task.name is TaskKind.loop:
+            try:
+                told = loop_study.train(job, where)
+            except SsrError:
+                raise
+            except Exception as error:  # of anyone's code
+                raise RunFailed(f"{job.title} was not tested: {explain(error)}") from error
+            fields = {"test_score": told["test_score"]}
+            fields |= {"metrics": {**done.metrics, **told["metrics"]}}
+        else:
+            fields = fit.test(job, where, {"metrics": done.metrics})
+    if job.conf.origin == FINALIST:
+        fields |= {"origin": FINALIST}
     record = done.model_copy(update=fields)
     ended_here.add(where)
     store.write(where, record)

@@ -79,6 +79,23 @@ def test_a_command_asks_for_as_many_finalists_as_the_loop_did_but_for_what_is_ty
 
 
 @pytest.mark.slow
+def test_what_the_loop_trained_with_a_finalists_seed_is_tested_by_a_function(
+    study: ssr_exp.Study, search: Search
+) -> None:
+    while candidate := study.ask():
+        study.tell(candidate, scored(candidate))  # type: ignore[arg-type]
+    baseline = next(r for r in study.records() if r.params == r.baseline_params)
+    study.add(baseline.network, 0.94, seed=1)
+    words = ("task.target=shapes.train_one", "finalists.seeds=1", "finalists.retries=0")
+    ended = search(*words)
+    assert ended.code == 0 and ended.lines("answer: "), ended.text
+    (record,) = [r for r in study.records() if (r.network, r.seed) == (baseline.network, 1)]
+    assert record.origin == "finalist" and record.score == 0.94
+    assert record.test_score is not None
+    assert search(*words, "rounds=0").lines("promise ")  # told of what was tested, all the same
+
+
+@pytest.mark.slow
 def test_what_is_said_of_an_answer_stays_while_nothing_is_trained_whoever_asks(
     study: ssr_exp.Study, search: Search
 ) -> None:

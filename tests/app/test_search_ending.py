@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,7 +43,7 @@ class World:
     def members(self, jobs: Sequence[Sequence[str]]) -> list[Any]:
         def member(words: Sequence[str]) -> Any:
             values = dict(word.split("=", 1) for word in words)
-            key = values["modifiers.network"], int(values["seed"])
+            key = values["modifiers.network"], int(values.get("seed", 0))
             is_done = key in self.trained
             return SimpleNamespace(key=key, record=lambda: self.trained.get(key), is_done=is_done)
 
@@ -270,6 +271,18 @@ def test_where_finalists_learn_from_train_alone_the_best_on_val_is_handed_over(
     trained = ending.command.trained  # type: ignore[attr-defined]
     values = {s: r.score for (n, s), r in trained.items() if n == chosen}
     assert chosen == code(ending, answers[0]) and seed == max(values, key=lambda s: values[s])
+
+
+def test_networks_that_are_known_from_elsewhere_are_compared_without_finalists(
+    make: Make, tmp_path: Path
+) -> None:
+    """As of `runs=table`: no record of theirs lies in the folder of runs."""
+    world, ending, answers = make(finalists__seeds=0, paths__runs=str(tmp_path))
+    chosen = answers[0]
+    world.trained[code(ending, chosen), 0] = world.tell(chosen)
+    ((handed, metrics),) = ending.carry_out()
+    assert handed == code(ending, chosen) and world.launched == []
+    assert metrics["measured_on"] == "val" and metrics["measured"]["baseline"]["seeds"] == 1
 
 
 @pytest.mark.parametrize("why", ["no retries", "no budget"])

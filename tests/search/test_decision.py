@@ -44,6 +44,18 @@ def test_the_cheapest_that_kept_its_promise_on_test_is_handed_over(belief: Belie
     assert found.verdict is None
 
 
+def test_a_drop_of_what_is_allowed_is_kept_whatever_floating_point_makes_of_it(
+    known: History,
+) -> None:
+    belief = Belief.from_history(known, asked(objective__max_drop=0.3, objective__confidence=0.6))
+    one = answer.good_enough(belief)[0]
+    drop = 90.9 - 90.6
+    assert drop > belief.drop == 0.3
+    found = decision.decide(belief, {one: drop})
+    assert found.network == one and found.is_kept is True and found.verdict is None
+    assert decision.decide(belief, {one: 0.301}).is_kept is not True
+
+
 def test_what_was_tested_is_promised_by_all_trainings(belief: Belief, known: History) -> None:
     """What is less likely by now comes after what is likely enough, though it is cheaper."""
     one, two, *_ = smaller(belief)

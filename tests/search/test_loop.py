@@ -256,6 +256,20 @@ def test_a_search_that_had_ended_trains_nothing_more_for_what_its_finalists_teac
 
 
 @pytest.mark.slow
+def test_a_search_that_had_ended_goes_on_for_another_confidence(
+    begin: Begin, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Search, "no_gain", lambda *_: "nothing is promised")
+    begin(rounds=2).run(world.train)
+    monkeypatch.setattr(Search, "no_gain", lambda *_: None)
+    again = begin(rounds=2, objective__confidence=0.95)
+    belief, number = again.look(), again.next_number()
+    picks = again.next_batch(belief, number, count=2)
+    assert again.ends(belief, picks, number) is None
+    same = begin(rounds=2)
+    assert same.ends(belief, picks, number) == same.over == "nothing is promised"
+
+
 def test_a_lattice_can_be_searched_to_its_end(begin: Begin, world: World) -> None:
     """With a batch as large as the lattice, everything is trained and the search says so."""
     _, reason = begin(rounds=3, batch=600, acquisition__kind=Acquisition.random).run(world.train)

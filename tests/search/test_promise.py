@@ -196,6 +196,21 @@ def test_a_surrogate_of_losses_leaves_the_measured_scores(known: History) -> Non
         assert belief.promises[a].drop == pytest.approx(baseline - scores[a], abs=1e-6)
 
 
+@unfitted
+@pytest.mark.parametrize("images", [20, 40, 80, 1000])
+def test_the_least_noise_of_few_images_and_a_high_accuracy_is_finite(
+    small: Space, tell: Tell, first: First, images: int
+) -> None:
+    """97.5 % and the error of 20 images is more than there can be."""
+    scores = [97.5, 97.5, 95.0, 100.0]
+    records = [tell(a, val_acc=s) for a, s in zip(first, scores, strict=False)]
+    known, val = history.from_records(small, records), ValSet({"cat": images})
+    scale = Belief.from_history(known, SearchConfig(), val=val).scale
+    noise = least_noise(known, scale, val)
+    slope = (scale.at(98.0) - scale.at(97.0)) / 1.0
+    assert 0 < noise < 5 * slope * val.noise(97.5)
+
+
 def test_what_val_cannot_tell_is_noise_to_the_promise(
     small: Space, tell: Tell, first: First
 ) -> None:

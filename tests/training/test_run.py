@@ -199,6 +199,15 @@ def test_the_test_set_is_not_touched_unless_asked_for(
         run.train(conf("seed=1", "trainer.test=true"))
 
 
+def test_a_finished_run_that_is_tested_as_a_finalist_is_one(conf: Compose) -> None:
+    one = run.train(conf(*SMALLER, "origin=round1"))
+    words = (*SMALLER, "trainer.test=true")
+    assert run.train(conf(*words, "origin=finalist")).origin == "finalist"
+    assert run.train(conf(*words)).score == one.score  # the same run
+    two = run.train(conf(*SMALLER, "origin=round1", "seed=1"))
+    assert run.train(conf(*words, "seed=1")).origin == two.origin == "round1"
+
+
 # Learning from val, too
 
 FINAL = ("dataset.train_on_val=true", "trainer.test=true")

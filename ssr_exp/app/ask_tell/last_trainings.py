@@ -11,7 +11,7 @@ from ssr_exp.app.ask_tell.telling import Telling
 from ssr_exp.config import FinalistsConf
 from ssr_exp.report import search_results
 from ssr_exp.rescaling.plan import Architecture
-from ssr_exp.runs.record import FINALIST
+from ssr_exp.runs.record import FINALIST, Record
 from ssr_exp.runs.store import is_done
 from ssr_exp.search import answer, decision
 from ssr_exp.search.belief import Belief
@@ -50,7 +50,10 @@ class LastTrainings:
                 busy = []
                 for request in self.requests:
                     done = asking.store.read(asking.folder(request))
-                    if is_done(done, tested=True) or self.telling.has_failed(request):
+                    if is_done(done, tested=True):
+                        self._count(request, done)
+                        continue
+                    if self.telling.has_failed(request):
                         continue
                     if asking.claim(request):
                         return request
@@ -60,6 +63,14 @@ class LastTrainings:
                 more = self._retried()
                 self.requests.extend(more)
         return None
+
+    def _count(self, request: Request, done: Record | None) -> None:
+        """Let a training count as a finalist's that was tested before anybody asked for that."""
+        if done is None or done.test_score is None or done.origin == FINALIST:
+            return
+        asking = self.telling.asking
+        asking.remember_now(request)
+        asking.store.write(asking.folder(request), done.model_copy(update={"origin": FINALIST}))
 
     def _retried(self) -> list[Request]:
         """List those of one more answer; all before have ended.

@@ -121,7 +121,8 @@ def make_answer(asking: Asking) -> Answer:
     seen = asking.believe() if finals else belief  # theirs on val are trainings, too
     decided = judging.decide(asking.search, belief, seen)
     code = space.code(decided.network)
-    means = seed_means.on_val(records)
+    measured_runs = seen.history.records  # some may be from elsewhere
+    means = seed_means.on_val(measured_runs)
     test, baseline_test = (
         Tested.of([r for r in finals if r.network == each]) for each in (code, baseline)
     )
@@ -146,7 +147,7 @@ def make_answer(asking: Asking) -> Answer:
     }
     folder, handed = _hand_over(asking, code, records, told)
     warnings = (*asking.search.val_warnings.of_belief(seen), *diagnostics.look(seen).warnings)
-    shown = handed or next(r for r in records if r.network == code and r.status is Status.finished)
+    shown = handed or means[code].records[0]
     rows = answer_block.rows_of(
         asking.store,
         asking.opened.name,

@@ -151,8 +151,10 @@ class Telling:
         folder = self.asking.folder(request)
         with self.asking.store.claim(folder / LOCK, wait=True):  # one result at a time
             before = self.asking.store.read(folder)
-            is_untested = before is not None and before.test_score is None and is_done(before)
-            if before is not None and is_untested and request.origin == FINALIST:
+            if not replace and before is not None and self._is_untested(request, before):
+                if told.error:  # what the search knows of it stays
+                    self._fail_to_test(request, told.error)
+                    return
                 record = results.tested(before, record)
                 self.asking.remember(request)
             elif not replace and self._is_told(before, record, folder):
@@ -164,6 +166,16 @@ class Telling:
                 (folder / LAST_CHECKPOINT).unlink(missing_ok=True)
             self.asking.store.write(folder, record)
         self._finish(request, record)
+
+    def _is_untested(self, request: Request, before: Record) -> bool:
+        """Say whether a finalist was trained before with its seed, and only its test is missing."""
+        return request.origin == FINALIST and not self.asking.is_done(request) and is_done(before)
+
+    def _fail_to_test(self, request: Request, error: str) -> None:
+        """Count that a finalist, whose record of a training before stays, got no score on test."""
+        self.failures[request.network, request.seed] += 1
+        self.end(request)
+        log.warning("%s seed %d was not tested: %s", request.network, request.seed, error)
 
     def _is_told(self, before: Record | None, now: Record, folder: Path) -> bool:
         """Say whether a result is there that stays; a training of one's own is not lost silently.
@@ -227,7 +239,11 @@ class Telling:
     def fail(self, request: Request, error: str) -> None:
         """Record that a training failed."""
         folder, spent = self.asking.folder(request), self.waited(request) or 0.0
-        if is_done(self.asking.store.read(folder)):
+        before = self.asking.store.read(folder)
+        if before is not None and self._is_untested(request, before):
+            self._fail_to_test(request, error)
+            return
+        if is_done(before):
             self.end(request)
             return
         record = results.failed(self.asking, request, error, wall_s=spent)
@@ -255,7 +271,11 @@ class Telling:
             return
         if not self.asking.claim(request):
             raise SsrError(f"{request.network} is being trained: it will be told.")
-        if weights is not None:
-            self._keep(request, None, weights, folder)
-        self.asking.store.write(folder, record)
+        try:
+            if weights is not None:
+                self._keep(request, None, weights, folder)
+            self.asking.store.write(folder, record)
+        except BaseException:
+            self.asking.free(request)
+            raise
         self._finish(request, record)

@@ -125,7 +125,7 @@ function tested(network) {
   const final = study().networks.find((n) => isFinalist(n) && n.code === network.code && n.model === network.model);
   if (!final || !final.test_score) return null;
   const full = baseline("test_score");
-  const over = full && dropOf(final.test_score[0], full.mean) > state.drop;
+  const over = full && dropOf(final.test_score[0], full.mean) > state.drop + 1e-9;
   return element("p", { class: over ? "warning" : "note", text: `As a finalist, on test: ${scored(final, "test_score")} (${counted(final.seeds.length, "seed")})${over ? ": more than you allow" : ""}.` });
 }
 
