@@ -158,6 +158,7 @@ def _measured(options: argparse.Namespace, study: MeasuredStudy) -> Measured:
                     runtime,
                     batch=setting.batch,
                     threads=setting.threads,
+                    all_outputs=study.seed.num_classes is None,
                 )
         times = stopwatch.interleaved(runners, repeats=options.repeats)
     measured: Measured = {setting: {} for setting in settings}

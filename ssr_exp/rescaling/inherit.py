@@ -110,6 +110,7 @@ def products(leaf: PlannedTensor, shape: Sequence[int]) -> int:
 
 def cut(source: Tensor, shape: torch.Size, leaf: PlannedTensor, kept: Mask) -> tuple[Tensor, bool]:
     """Cut a seed network's tensor to `shape`, product by product; say whether all slices fit."""
+    source = source.cpu()
     if not source.ndim:
         return source, True
     n, fits = products(leaf, source.shape), True
@@ -141,7 +142,7 @@ def _norms(state: Mapping[str, Tensor], plan: Plan, names: Collection[str]) -> N
     for name, leaf in plan.leaves.items():
         if not (leaf.is_parameter and len(leaf.shape) > 1 and name in names):
             continue
-        size = state[name].detach().abs().double()
+        size = state[name].detach().cpu().abs().double()
         for dim, channels in enumerate(leaf.channels):
             if channels is None or len(channels) != size.shape[dim]:
                 continue

@@ -247,7 +247,7 @@ class _Sample:
         return max(-float(low), float(high)) > 2 * self.std
 
     def says_something(self) -> bool:
-        if self.weight.numel() < SMALLEST_SAMPLE or self.weight.is_meta:
+        if self.weight.numel() < SMALLEST_SAMPLE or self.weight.is_meta or self.weight.is_complex():
             return False
         return 0 < self.std < math.inf and not _is_constant(self.weight)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -222,7 +223,23 @@ def _resized(network: nn.Module, plan: Plan, architecture: Architecture, device:
         else:  # a list, a tuple, a `Size`
             kind = type(vars(module)[attribute])
             setattr(module, attribute, kind(int(part(sizes)) for part in form))
+    _scale_standardised(network, rescaled)
     return rescaled
+
+
+def _scale_standardised(network: nn.Module, rescaled: nn.Module) -> None:
+    """Divide standardised weights by the root of their new fan-in, which such layers keep.
+
+    So scaled weight standardisation has it (Brock et al. 2021, https://arxiv.org/abs/2101.08692);
+    timm's layers keep it as the number `scale`, beside the parameter `gain`.
+    """
+    seeds = dict(network.named_modules())
+    for path, module in rescaled.named_modules():
+        scale, weight = vars(module).get("scale"), module._parameters.get("weight")
+        before = seeds[path]._parameters.get("weight")
+        if isinstance(scale, float) and "gain" in module._parameters and weight is not None:
+            assert before is not None
+            module.scale = scale * math.sqrt(before[0].numel() / weight[0].numel())
 
 
 def _cutter(plan: Plan, architecture: Architecture) -> initialise.Cut:

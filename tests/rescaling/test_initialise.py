@@ -138,3 +138,27 @@ def test_parameters_that_no_module_draws_keep_their_mean_and_spread() -> None:
     gains = torch.cat([p.flatten() for n, p in made.named_parameters() if n.endswith("gamma")])
     assert abs(gains.mean() - 3) < 0.2
     assert 0.02 < gains.std() < 0.2
+
+
+def test_complex_weights_are_drawn_with_their_spread() -> None:
+    """Of a network in the frequency domain, as Fourier layers are."""
+
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(
+                nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1)
+            )
+            self.head = nn.Conv2d(32, 10, 1)
+            self.mix = nn.Linear(32, 32, dtype=torch.cfloat)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.fft.fft2(self.stem(x)).permute(0, 2, 3, 1)
+            x = torch.fft.ifft2(self.mix(x).permute(0, 3, 1, 2)).real
+            return self.head(x).mean((2, 3))
+
+    network = Spectral()
+    plan = planning.trace(network, (3, 8, 8))
+    made = rescale.build(network, plan, plan.smallest)
+    assert made.mix.weight.is_complex()
+    assert 0.5 < float((made.mix.weight.std() / network.mix.weight.std()).detach()) < 2

@@ -191,3 +191,22 @@ def test_a_checkpoint_without_a_weight_says_which() -> None:
     del state["fc.bias"]
     with pytest.raises(SsrError, match=r"fc\.bias is missing there and 10 here"):
         rescale.load(network, state, source="x")
+
+
+def test_standardised_weights_are_divided_by_the_root_of_their_own_fan_in() -> None:
+    """As timm's constructors do; else the signal of narrow networks fades with each layer."""
+    std_conv = pytest.importorskip("timm.layers.std_conv")
+
+    def make(width: int) -> nn.Sequential:
+        conv = std_conv.ScaledStdConv2d
+        layers = (conv(3, width, 3, padding=1), nn.ReLU(), conv(width, width, 3, padding=1))
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+    network = make(32)
+    plan = planning.trace(network, (3, 8, 8))
+    built = rescale.build(
+        network, plan, Modifiers(depth=[1] * len(plan.segments), width=[0.25] * len(plan.segments))
+    )
+    expected = make(built[0].weight.shape[0])
+    assert built[2].weight.shape == expected[2].weight.shape != network[2].weight.shape
+    assert [built[i].scale for i in (0, 2)] == pytest.approx([expected[i].scale for i in (0, 2)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -67,6 +67,28 @@ def keep(work: Work, to: Path, new: Sequence[ExportedFile]) -> list[ExportedFile
                 *(file, str(error).rstrip("."), names, quantised),
             )
     return kept
+
+
+def carry_over(to: Path, fresh: Path, *, own: Collection[str]) -> None:
+    """Copy what a user has put beside an export, such as masks or a `.git`, to the new one.
+
+    Args:
+        to: the folder of the earlier export.
+        fresh: of the one that takes its place.
+        own: names of files that exports write, beside the network and its files.
+
+    Raises:
+        OSError: if something cannot be copied.
+    """
+    own = {*own, saved.NETWORK, saved.WEIGHTS}
+    for path in sorted(to.iterdir()) if to.is_dir() else ():
+        target = fresh / path.name
+        if path.name in own or path.match(f"{STEM}.*") or target.exists():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True)
+        else:
+            shutil.copy2(path, target, follow_symlinks=False)
 
 
 def _kept(work: Work, to: Path, one: EarlierFile) -> ExportedFile:

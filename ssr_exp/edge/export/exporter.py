@@ -123,8 +123,10 @@ def write(
         latencies = verified_files.latencies(work, files)
         exported = Exported(to, tuple(files), tuple(failed), latencies, learnt)
         saved.write(fresh, chosen.about, chosen.network.state_dict())
-        for name, content in _papers(work, exported).items():
+        papers = _papers(work, exported)
+        for name, content in papers.items():
             store.write_text(fresh / name, content)
+        earlier_files.carry_over(to, fresh, own={predictor.SCRIPT, *papers})
     return exported
 
 

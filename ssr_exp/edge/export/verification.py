@@ -211,14 +211,14 @@ class _Comparison:
             raise SsrError(f"its outputs are {_shape(one)}, and PyTorch's are {_shape(other)}")
         if not bool(one.isfinite().all()):
             raise SsrError("some of its outputs are no finite numbers")
-        if not one.is_floating_point():
+        if not (one.is_floating_point() or one.is_complex()):
             one, other = one.double(), other.double()
         nothing = torch.zeros(())
         # these maxima keep what is no number
         for farthest, value in ((self._farthest, one - other), (self._largest, other)):
             if value.numel():
-                before = farthest.get(number, nothing.to(value))
-                farthest[number] = torch.maximum(before, value.abs().max())
+                most = value.abs().max()
+                farthest[number] = torch.maximum(farthest.get(number, nothing.to(most)), most)
 
     def difference(self) -> float:
         shares = (

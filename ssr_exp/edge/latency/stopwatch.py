@@ -55,7 +55,13 @@ class Latency:
 
 
 def prepare(
-    network: nn.Module, example: Example, runtime: Runtime, *, batch: int, threads: int
+    network: nn.Module,
+    example: Example,
+    runtime: Runtime,
+    *,
+    batch: int,
+    threads: int,
+    all_outputs: bool = False,
 ) -> Runner:
     """Prepare a network for a batch of random inputs, always the same ones.
 
@@ -65,17 +71,20 @@ def prepare(
         runtime: runs it.
         batch: how many inputs at once.
         threads: of a CPU.
+        all_outputs: whether all that a network of one image puts out is made; else the first
+            output, as in the files of a task of ours.
 
     Raises:
         SsrError: if the runtime cannot run it.
     """
     signature = input_examples.read(network, example)
-    if signature.is_one_image:
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(batch, *signature.shape, generator=generator)
-        return runtime.prepare(network, images, threads)
-    flat = FlatNetwork(network.eval(), signature)
-    return runtime.prepare(flat, flat.draw(batch), threads)
+    is_first = signature.is_one_image and not all_outputs
+    flat = None if is_first else FlatNetwork(network.eval(), signature)
+    if flat is not None and (len(flat.names) > 1 or not signature.is_one_image):
+        return runtime.prepare(flat, flat.draw(batch), threads)
+    generator = torch.Generator().manual_seed(0)
+    images = signature.tensors[0].make(batch, device="cpu", generator=generator)
+    return runtime.prepare(network, images, threads)
 
 
 def check(**numbers: int) -> None:

@@ -278,7 +278,12 @@ def _measured(
         for architecture in terminal.progress(architectures, f"preparing for {setting.runtime}"):
             network = rescale.build(subject.network, plan, architecture, inherits=True)
             runners[architecture] = stopwatch.prepare(
-                network, plan.inputs, runtime, batch=setting.batch, threads=setting.threads
+                network,
+                plan.inputs,
+                runtime,
+                batch=setting.batch,
+                threads=setting.threads,
+                all_outputs=subject.seed.num_classes is None,
             )
         return stopwatch.settled(runners, repeats=effort.repeats, spread=effort.spread, quiet=quiet)
 

@@ -70,6 +70,22 @@ def test_an_int8_file_stays_when_its_float_file_is_written_again(
     assert "not kept" not in caplog.text
 
 
+def test_what_a_user_has_put_beside_an_export_stays(export_: Export, tmp_path: Path) -> None:
+    export_("torch_export")
+    to = tmp_path / "to"
+    for name in ("predicted/0.png", ".git/HEAD", "labels.txt", "model_q.tflite"):
+        (to / name).parent.mkdir(exist_ok=True)
+        (to / name).write_text(name)
+    (to / "link").symlink_to("nowhere")
+    card = (to / "README.md").read_text()
+    (to / "README.md").write_text("mine")
+    export_("torch_export")
+    for name in ("predicted/0.png", ".git/HEAD", "labels.txt", "model_q.tflite"):
+        assert (to / name).read_text() == name
+    assert (to / "link").is_symlink()
+    assert (to / "README.md").read_text().splitlines()[0] == card.splitlines()[0]
+
+
 def test_of_other_weights_nothing_stays_and_it_is_said_what_to_type(
     export_: Export, network: nn.Module, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -146,6 +146,13 @@ def test_the_difference_is_a_share_of_the_largest_output() -> None:
     assert agreement(lambda logits: logits + 2, VAL, part).difference == 0.25
 
 
+def test_the_imaginary_part_of_outputs_counts() -> None:
+    seen = verification._Comparison(None)
+    expected = torch.complex(torch.ones(2, 1), torch.full((2, 1), 9.0))
+    assert len(list(seen.watch([torch.complex(torch.ones(2, 1), torch.zeros(2, 1))], [expected])))
+    assert seen.difference() == pytest.approx(9 / math.hypot(1, 9))
+
+
 def test_a_difference_above_the_tolerance_is_refused() -> None:
     found = agreement(lambda logits: logits + 0.25, VAL)
     assert found.scores == found.eager

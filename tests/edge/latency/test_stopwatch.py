@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssr_exp.edge.export.formats.flat import FlatNetwork
 from ssr_exp.edge.latency import runtimes, stopwatch
 from ssr_exp.edge.latency.runtimes import Runner, Runtime
 from ssr_exp.edge.latency.stopwatch import Latency
 from ssr_exp.errors import SsrError
+from ssr_exp.rescaling.inputs import of_shape
 from ssr_exp.runs.provenance import torch_threads
 
 
@@ -79,6 +81,40 @@ def test_another_runtime_prepares_the_network_with_its_threads() -> None:
     runtime = Runtime("mine", prepare, lambda: None, lambda: "mine 1.0")
     run = stopwatch.prepare(Noted(), (1, 2, 2), runtime, batch=1, threads=3)
     assert run() == "Noted 3"
+
+
+class Several(nn.Module):  # puts out two maps, of which the second takes most
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        stem = self.stem(images)
+        return stem, self.body(stem)
+
+
+@pytest.mark.parametrize("all_outputs", [False, True])
+def test_all_outputs_are_made_where_no_task_says_which_counts(all_outputs: bool) -> None:
+    made: list[int] = []
+
+    def prepare(network: nn.Module, images: Tensor | tuple[Tensor, ...], _: int) -> Runner:
+        given = images if isinstance(images, tuple) else (images,)
+        made.append(len(network(*given)) if isinstance(network, FlatNetwork) else 1)
+        return lambda: None
+
+    runtime = Runtime("mine", prepare, lambda: None, lambda: "mine 1.0")
+    for network in (Several(), Noted()):
+        stopwatch.prepare(network, (1, 8, 8), runtime, batch=1, threads=1, all_outputs=all_outputs)
+    assert made == [2 if all_outputs else 1, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_of_any_precision_is_given_its_own(dtype: torch.dtype) -> None:
+    network = nn.Conv2d(1, 2, 3).to(dtype)
+    run = stopwatch.prepare(
+        network, of_shape((1, 8, 8), network), runtimes.find("eager"), batch=2, threads=1
+    )
+    assert run().dtype == dtype  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["batch", "threads", "repeats"])
