@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssr_exp.config import ChannelChoice
 from ssr_exp.errors import SsrError, only_ssr_errors
@@ -235,11 +235,11 @@ def _scale_standardised(network: nn.Module, rescaled: nn.Module) -> None:
     """
     seeds = dict(network.named_modules())
     for path, module in rescaled.named_modules():
-        scale, weight = vars(module).get("scale"), module._parameters.get("weight")
-        before = seeds[path]._parameters.get("weight")
-        if isinstance(scale, float) and "gain" in module._parameters and weight is not None:
-            assert before is not None
-            module.scale = scale * math.sqrt(before[0].numel() / weight[0].numel())
+        scale, weight = vars(module).get("scale"), getattr(module, "weight", None)
+        is_scaled = isinstance(scale, float) and isinstance(getattr(module, "gain", None), Tensor)
+        if is_scaled and isinstance(weight, Tensor):
+            before: Any = seeds[path]
+            module.scale = scale * math.sqrt(before.weight[0].numel() / weight[0].numel())
 
 
 def _cutter(plan: Plan, architecture: Architecture) -> initialise.Cut:
